@@ -1,1 +1,50 @@
-//! proto
+//! The words of zmqv2: whom a message is for, what stands in it, and how it looks on the wire.
+//!
+//! This crate owns [targets](Target) and names, the [header](Header) that a broker reads, the JSON bodies that
+//! only clients and servers read, the [refusals](Refusal) that travel back, the [configuration](config), and (behind the
+//! default feature `zmq`) the one module that reaches libzmq, `transport`. It does not know who listens where, how
+//! requests are routed, or how methods are dispatched.
+//!
+//! Without the feature `zmq` the crate is pure: no sockets, no threads, no C++.
+//!
+//! ```
+//! use zmqv2_proto::{Header, Kind, MessageId, Request, Target};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut header = Header::new(Kind::Call, MessageId::random());
+//! header.key = Some(Target::topic("demo")?.key());
+//! let frames = [header.encode(), Request::new("echo".parse()?, &"hello")?.encode()?];
+//! assert_eq!(Header::decode(&frames[0])?, header);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod address;
+pub mod config;
+pub mod control;
+pub mod envelope;
+mod fault;
+mod header;
+mod id;
+pub mod names;
+mod reply;
+mod request;
+mod target;
+#[cfg(feature = "zmq")]
+pub mod transport;
+mod ttl;
+mod version;
+
+pub use address::{Address, InvalidAddress, Node, TcpAddress};
+pub use config::Config;
+pub use fault::{Reason, Refusal};
+pub use header::{
+    FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
+};
+pub use id::{InstanceId, InvalidId, MessageId};
+pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic};
+pub use reply::{DISPATCHER_MODULE, Failure, Reply};
+pub use request::{BodyError, Request, RequestContext};
+pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
+pub use ttl::Ttl;
+pub use version::{InvalidVersion, Version};

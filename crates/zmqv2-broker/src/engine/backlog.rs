@@ -1,0 +1,51 @@
+//! A first-in-first-out queue of tags whose requests may leave from the middle when they expire.
+
+use std::collections::VecDeque;
+
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    tags: VecDeque<u64>,
+    live: usize,
+}
+
+impl Backlog {
+    pub(super) fn push(&mut self, tag: u64, is_live: impl Fn(u64) -> bool) {
+        if self.tags.len() > 64 && self.tags.len() > 2 * self.live {
+            self.tags.retain(|tag| is_live(*tag));
+        }
+        self.tags.push_back(tag);
+        self.live += 1;
+    }
+
+    /// The first tag that is still live, left in place.
+    pub(super) fn front(&mut self, is_live: impl Fn(u64) -> bool) -> Option<u64> {
+        while let Some(tag) = self.tags.front() {
+            if is_live(*tag) {
+                return Some(*tag);
+            }
+            self.tags.pop_front();
+        }
+        None
+    }
+
+    /// Takes out what [`front`](Self::front) returned.
+    pub(super) fn pop(&mut self) {
+        self.live -= usize::from(self.tags.pop_front().is_some());
+    }
+
+    /// One of its requests left by itself.
+    pub(super) fn expired(&mut self) {
+        self.live -= 1;
+    }
+
+    /// Takes out everything; some of the tags may not be live.
+    pub(super) fn take(&mut self) -> VecDeque<u64> {
+        self.live = 0;
+        std::mem::take(&mut self.tags)
+    }
+
+    /// Live requests.
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+}

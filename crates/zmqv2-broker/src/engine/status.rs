@@ -1,0 +1,51 @@
+//! The engine's part of a status report.
+
+use std::collections::BTreeMap;
+
+use zmqv2_proto::control::{ServerStatus, StatusReport, TopicStatus};
+use zmqv2_proto::{Exchange, Topic, TopicKey};
+
+use super::Engine;
+
+impl<O, L> Engine<O, L> {
+    /// Fills in everything that the engine knows, topics in the order of their keys.
+    pub fn report(&self, into: &mut StatusReport) {
+        let mut topics: BTreeMap<&TopicKey, TopicStatus> = BTreeMap::new();
+        let status = |key: &TopicKey, queued: usize| {
+            // A key was made from two names, so it has them.
+            let (exchange, topic) = (Exchange::new(key.exchange()).ok()?, Topic::new(key.topic()).ok()?);
+            Some(TopicStatus::new(exchange, topic, queued as u64))
+        };
+        for (_, topic) in &self.topics {
+            topics.extend(status(&topic.key, topic.shared.len()).map(|status| (&topic.key, status)));
+        }
+        for (_, server) in &self.servers {
+            let mut line = ServerStatus::new(server.name.clone(), server.instance, server.pid);
+            line.workers_ready = server.workers_ready() as u64;
+            let busy = |worker: &&usize| self.workers.get(**worker).is_some_and(|worker| worker.outstanding > 0);
+            line.workers_busy = server.workers.iter().filter(busy).count() as u64;
+            line.withdrawing = server.place.is_none();
+            line.queued = server.place.map_or(0, |(topic, named)| self.topics[topic].named[named].backlog.len() as u64);
+            if !topics.contains_key(&server.key) {
+                topics.extend(status(&server.key, 0).map(|status| (&server.key, status)));
+            }
+            if let Some(topic) = topics.get_mut(&server.key) {
+                topic.servers.push(line);
+            }
+        }
+        into.topics = topics.into_values().collect();
+        for topic in &mut into.topics {
+            topic.servers.sort_by(|a, b| (&a.server, a.instance).cmp(&(&b.server, b.instance)));
+        }
+        into.in_flight = self.in_flight() as u64;
+        into.queued = self.topics.iter().map(|(_, topic)| topic.queued() as u64).sum();
+        into.held_bytes = self.queued_bytes as u64;
+        into.draining = self.draining;
+        into.counters = self.counters.iter().map(|(counter, count)| (counter.name().to_owned(), count)).collect();
+    }
+
+    /// Counts something that the driver saw.
+    pub fn count(&mut self, counter: super::Counter) {
+        self.counters.add(counter);
+    }
+}

@@ -1,0 +1,324 @@
+//! The table of options.
+
+use crate::names::{Exchange, NodeName};
+
+use super::settings::Secret;
+use super::spec::{Accepted, DEFAULT, OptionSpec, Parse, Preset, REDIS, RING, ZMQ};
+use super::value;
+
+/// What most entries share; an entry says only what is its own.
+const SHARED: OptionSpec = OptionSpec {
+    group: DEFAULT,
+    groups: &[DEFAULT, ZMQ],
+    name: "",
+    preset: Preset::Unset(""),
+    doc: "",
+    allowed: "",
+    reason: None,
+    secret: false,
+    parse: Parse::Text(|_, _| Ok(Accepted::AsWritten)),
+};
+
+const SPAN: &str = "0.001 to 4294967 seconds";
+const SPAN_OR_ZERO: &str = "0 to 4294967 seconds (0 does not wait)";
+const NAME: &str = "1 to 255 printable ASCII characters without spaces, '/' or '\\'";
+
+/// Every option this version knows, in the order in which it is printed.
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        name: "rpc_zmq_bind_address",
+        preset: Preset::Text("*"),
+        doc: "Interface on which the broker of this node listens.",
+        allowed: "* (all interfaces), a host name, or an IP address",
+        parse: Parse::Text(|draft, text| {
+            draft.config.bind_address = value::host(text)?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_matchmaker",
+        preset: Preset::Text("local"),
+        doc: "Where nodes find each other: local (one node) or ring (a file lists the nodes).",
+        allowed: "local, ring",
+        parse: Parse::Text(|draft, text| {
+            let (kind, accepted) = value::matchmaker(text)?;
+            draft.config.matchmaker = kind;
+            Ok(accepted)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_port",
+        preset: Preset::Text("9501"),
+        doc: "TCP port on which every broker listens.",
+        allowed: "0 to 65535 (0 picks a free port)",
+        parse: Parse::Integer {
+            min: 0,
+            max: 65535,
+            set: |draft, n| draft.config.port = n as u16,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_contexts",
+        preset: Preset::Text("1"),
+        doc: "Number of libzmq I/O threads of a process.",
+        allowed: "1 to 64",
+        parse: Parse::Integer {
+            min: 1,
+            max: 64,
+            set: |draft, n| draft.config.io_threads = n as u16,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_topic_backlog",
+        preset: Preset::Unset("10000 messages, because nothing is queued without bound"),
+        doc: "Most messages that wait for a server in the backlog of one topic.",
+        allowed: "1 to 10000000",
+        parse: Parse::Integer {
+            min: 1,
+            max: 10_000_000,
+            set: |draft, n| draft.config.topic_backlog = n as usize,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_ipc_dir",
+        preset: Preset::Unset(
+            "/var/run/openstack if this process can write there, else $XDG_RUNTIME_DIR/zmqv2, \
+             else zmqv2-<uid> in the temporary directory",
+        ),
+        doc: "Directory of the sockets between the processes of this node.",
+        allowed: "an absolute path of at most 74 bytes",
+        parse: Parse::Text(|draft, text| {
+            draft.config.ipc_dir = Some(value::socket_dir(text)?);
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_host",
+        preset: Preset::HostName,
+        doc: "Name of this node in the directory; other nodes must be able to connect to it.",
+        allowed: NAME,
+        parse: Parse::Text(|draft, text| {
+            draft.config.host = NodeName::new(text).map_err(|_| "not a name")?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_cast_timeout",
+        preset: Preset::Text("30"),
+        doc: "Seconds a cast may wait for a server before it expires.",
+        allowed: SPAN,
+        parse: Parse::Seconds {
+            zero: false,
+            set: |draft, span| draft.config.cast_timeout = span,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_response_timeout",
+        preset: Preset::Text("60"),
+        doc: "Seconds a call waits for its reply.",
+        allowed: SPAN,
+        parse: Parse::Seconds {
+            zero: false,
+            set: |draft, span| draft.config.response_timeout = span,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_thread_pool_size",
+        preset: Preset::Text("64"),
+        doc: "Number of threads that run handlers in a server.",
+        allowed: "1 to 4096",
+        parse: Parse::Integer {
+            min: 1,
+            max: 4096,
+            set: |draft, n| draft.config.thread_pool_size = n as usize,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_conn_pool_size",
+        preset: Preset::Text("30"),
+        doc: "Number of connections a client keeps open; the least recently used is closed above it.",
+        allowed: "1 to 65536",
+        parse: Parse::Integer {
+            min: 1,
+            max: 65536,
+            set: |draft, n| draft.config.conn_pool_size = n as usize,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_max_message_bytes",
+        preset: Preset::Text("16777216"),
+        doc: "Largest message in bytes; a larger one is refused at its sender.",
+        allowed: "1024 to 1073741824",
+        reason: Some(
+            "without a bound one message can take all memory of a broker that others depend on",
+        ),
+        parse: Parse::Integer {
+            min: 1024,
+            max: 1 << 30,
+            set: |draft, n| draft.config.max_message_bytes = n as usize,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_backlog_bytes",
+        preset: Preset::Text("268435456"),
+        doc: "Bytes of all messages a broker holds; above it a sender is told that it is busy.",
+        allowed: "1024 to 1099511627776, at least rpc_zmq_max_message_bytes",
+        reason: Some(
+            "a bound in messages per topic does not bound memory: messages differ in size, and \
+             topics are many",
+        ),
+        parse: Parse::Integer {
+            min: 1024,
+            max: 1 << 40,
+            set: |draft, n| draft.config.backlog_bytes = usize::try_from(n).unwrap_or(usize::MAX),
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_drain_timeout",
+        preset: Preset::Text("30"),
+        doc: "Seconds a stopping broker or server waits for what is in flight.",
+        allowed: SPAN_OR_ZERO,
+        reason: Some(
+            "a restart must neither lose what is being answered nor hang on a handler that never \
+             ends",
+        ),
+        parse: Parse::Seconds {
+            zero: true,
+            set: |draft, span| draft.config.drain_timeout = span,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_connect_timeout",
+        preset: Preset::Text("1"),
+        doc: "Seconds a client waits for a connection to a node before it tries another.",
+        allowed: SPAN,
+        reason: Some(
+            "one dead node must cost a caller this long, not the whole rpc_response_timeout",
+        ),
+        parse: Parse::Seconds {
+            zero: false,
+            set: |draft, span| draft.config.connect_timeout = span,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        groups: &[DEFAULT],
+        name: "control_exchange",
+        preset: Preset::Text("openstack"),
+        doc: "Exchange of targets that name none.",
+        allowed: NAME,
+        parse: Parse::Text(|draft, text| {
+            draft.config.control_exchange = Exchange::new(text).map_err(|_| "not a name")?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        groups: &[DEFAULT],
+        name: "transport_url",
+        preset: Preset::Unset("the matchmaker is the one of rpc_zmq_matchmaker"),
+        doc: "Transport and matchmaker in one; a matchmaker named here overrides rpc_zmq_matchmaker.",
+        allowed: "zmqv2:// or zmq:// (matchmaker from rpc_zmq_matchmaker), zmqv2+local://, \
+                  zmqv2+ring:// or zmqv2+ring:///path/to/ring.json",
+        parse: Parse::Text(|draft, text| {
+            draft.url = value::transport_url(text)?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        groups: &[DEFAULT],
+        name: "matchmaker_heartbeat_freq",
+        preset: Preset::Text("300"),
+        doc: "Seconds between two renewals of what a broker registered.",
+        allowed: "0.001 to 4294967 seconds, less than matchmaker_heartbeat_ttl",
+        parse: Parse::Seconds {
+            zero: false,
+            set: |draft, span| draft.config.heartbeat_freq = span,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        groups: &[DEFAULT],
+        name: "matchmaker_heartbeat_ttl",
+        preset: Preset::Text("600"),
+        doc: "Seconds after which a registration that was not renewed ends.",
+        allowed: "0.001 to 4294967 seconds, more than matchmaker_heartbeat_freq",
+        parse: Parse::Seconds {
+            zero: false,
+            set: |draft, span| draft.config.heartbeat_ttl = span,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "host",
+        preset: Preset::Text("127.0.0.1"),
+        doc: "Host of Redis; accepted for old files, this version does not connect to it.",
+        allowed: "a host name or an IP address",
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_host = value::host(text)?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "port",
+        preset: Preset::Text("6379"),
+        doc: "TCP port of Redis; accepted for old files, this version does not connect to it.",
+        allowed: "1 to 65535",
+        parse: Parse::Integer {
+            min: 1,
+            max: 65535,
+            set: |draft, n| draft.config.redis_port = n as u16,
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "password",
+        preset: Preset::Unset("no password"),
+        doc: "Password of Redis; accepted for old files, this version does not connect to it.",
+        allowed: "any text on one line",
+        secret: true,
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_password = Some(Secret::new(text));
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: RING,
+        groups: &[RING],
+        name: "ringfile",
+        preset: Preset::Text("/etc/oslo/matchmaker_ring.json"),
+        doc: "JSON file of the ring matchmaker: {\"topic\": [\"node\", ...]}.",
+        allowed: "a path",
+        parse: Parse::Text(|draft, text| {
+            draft.config.ring_file = value::path(text)?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Bodies of the messages between a server, its local broker, and the tools that ask a broker about itself.
+//! They are JSON without envelope, and travel only over the node's own socket directory.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Address, InvalidAddress};
+use crate::id::InstanceId;
+use crate::names::{Exchange, NodeName, ServerName, Topic};
+
+/// The file name of a broker's local socket.
+pub const BROKER_SOCKET: &str = "zmqv2-broker.sock";
+/// The file name of a broker's lock.
+pub const BROKER_LOCK: &str = "zmqv2-broker.lock";
+/// File names of workers' sockets start with this.
+pub const WORKER_SOCKET_PREFIX: &str = "zmqv2-";
+/// The most workers that one server may offer.
+pub const MAX_WORKERS: u16 = 4096;
+
+/// The address of the broker whose socket directory is `dir`.
+///
+/// # Errors
+/// [`InvalidAddress`] when the path is too long.
+pub fn broker_socket(dir: &std::path::Path) -> Result<Address, InvalidAddress> {
+    Address::ipc(dir.join(BROKER_SOCKET))
+}
+
+/// The address of worker number `worker` of the server `instance`. Made from the id alone: no name that a peer
+/// chose becomes part of a path.
+///
+/// # Errors
+/// [`InvalidAddress`] when the path is too long.
+pub fn worker_socket(dir: &std::path::Path, instance: InstanceId, worker: u16) -> Result<Address, InvalidAddress> {
+    let id = instance.to_string();
+    Address::ipc(dir.join(format!("{WORKER_SOCKET_PREFIX}{}.{worker}", &id[..16])))
+}
+
+/// A server offers itself ([`Kind::Register`](crate::Kind::Register)); the header holds exchange, topic and server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Registration {
+    /// This run of the server.
+    pub instance: InstanceId,
+    /// How many workers it has, each behind a socket of its own; 1 to [`MAX_WORKERS`].
+    pub workers: u16,
+    /// How many requests may be outstanding on each of these sockets; 1 for a REP socket.
+    pub credit: u16,
+    /// The process, for people who read `status`.
+    pub pid: u32,
+}
+
+impl Registration {
+    /// A registration from its parts.
+    #[must_use]
+    pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
+        Self { instance, workers, credit, pid }
+    }
+}
+
+/// The broker's answer to a registration, sent when it is connected to every worker: work may come now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Registered {
+    /// The broker's node.
+    pub node: NodeName,
+}
+
+impl Registered {
+    /// The answer of a broker at `node`.
+    #[must_use]
+    pub fn new(node: NodeName) -> Self {
+        Self { node }
+    }
+}
+
+/// A server stops ([`Kind::Withdraw`](crate::Kind::Withdraw)), or has nothing in flight any more
+/// ([`Kind::Withdrawn`](crate::Kind::Withdrawn)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Withdrawal {
+    /// The run of the server that stops.
+    pub instance: InstanceId,
+}
+
+impl Withdrawal {
+    /// A withdrawal of `instance`.
+    #[must_use]
+    pub fn new(instance: InstanceId) -> Self {
+        Self { instance }
+    }
+}
+
+/// What a broker holds ([`Kind::StatusReport`](crate::Kind::StatusReport)).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StatusReport {
+    /// The broker's version.
+    pub version: String,
+    /// Its node.
+    pub node: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: f64,
+    /// Where it listens.
+    pub listening: Vec<String>,
+    /// Whether it is stopping.
+    pub draining: bool,
+    /// Topics with servers or with waiting requests.
+    pub topics: Vec<TopicStatus>,
+    /// Requests delivered to a worker and not settled.
+    pub in_flight: u64,
+    /// Requests waiting for a worker.
+    pub queued: u64,
+    /// Bytes of bodies held, waiting or in flight.
+    pub held_bytes: u64,
+    /// What happened since the start, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One topic of a [`StatusReport`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TopicStatus {
+    /// Its exchange.
+    pub exchange: Exchange,
+    /// Its name.
+    pub topic: Topic,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+    /// Requests waiting for any of its workers.
+    pub queued: u64,
+}
+
+impl TopicStatus {
+    /// A topic without servers.
+    #[must_use]
+    pub fn new(exchange: Exchange, topic: Topic, queued: u64) -> Self {
+        Self { exchange, topic, servers: Vec::new(), queued }
+    }
+}
+
+/// One running server of a [`TopicStatus`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Its name.
+    pub server: ServerName,
+    /// This run of it.
+    pub instance: InstanceId,
+    /// Its process.
+    pub pid: u32,
+    /// Workers that will take a request now.
+    pub workers_ready: u64,
+    /// Workers with a request in flight.
+    pub workers_busy: u64,
+    /// Requests waiting for exactly this server.
+    pub queued: u64,
+    /// Whether it is stopping.
+    pub withdrawing: bool,
+}
+
+impl ServerStatus {
+    /// A server from its parts, with nothing waiting.
+    #[must_use]
+    pub fn new(server: ServerName, instance: InstanceId, pid: u32) -> Self {
+        Self { server, instance, pid, workers_ready: 0, workers_busy: 0, queued: 0, withdrawing: false }
+    }
+}

@@ -1,0 +1,240 @@
+//! The body of a request: method, arguments, context.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::envelope::{self, EnvelopeError};
+use crate::id::MessageId;
+use crate::names::{MethodName, Namespace};
+use crate::version::Version;
+
+/// Keys of context values in a message start with this, as in oslo.messaging.
+const CONTEXT_PREFIX: &str = "_context_";
+const UNIQUE_ID: &str = "_unique_id";
+
+/// A body could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The envelope.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The message inside is not of the expected form.
+    #[error("message is not of the expected form")]
+    Read(#[source] serde_json::Error),
+    /// A value has no JSON form (a map whose keys are not texts, for example).
+    #[error("value has no JSON form")]
+    Write(#[source] serde_json::Error),
+}
+
+/// Values that travel with every request of a caller, such as a request id or a user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RequestContext(Map<String, Value>);
+
+impl RequestContext {
+    /// A context without values.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same context with one more value.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.0.insert(key.into(), value.into());
+        self
+    }
+
+    /// One value.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
+    /// All values, in the order they were written or received.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+}
+
+/// What a client asks of a server.
+///
+/// ```
+/// use zmqv2_proto::{Request, RequestContext};
+///
+/// let request = Request::new("add".parse()?, &(1, 2))?.with_context(RequestContext::new().with("user", "ann"));
+/// let body = request.encode()?;
+/// let read = Request::decode(&body)?;
+/// assert_eq!(read.method.as_str(), "add");
+/// assert_eq!(read.args::<(i32, i32)>()?, (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Request {
+    /// The method.
+    pub method: MethodName,
+    /// Its arguments as JSON text; parsed where they are used.
+    pub args: Box<RawValue>,
+    /// The interface's namespace.
+    pub namespace: Option<Namespace>,
+    /// The interface's version; `None`: 1.0.
+    pub version: Option<Version>,
+    /// The caller's context.
+    pub context: RequestContext,
+    /// The message's id, as readers of captured payloads expect it.
+    pub unique_id: Option<MessageId>,
+}
+
+impl Request {
+    /// A request of `method` with `args`: a struct or map for named arguments, as other drivers expect; any JSON
+    /// value between services that use this one.
+    ///
+    /// # Errors
+    /// [`BodyError::Write`] when `args` has no JSON form.
+    pub fn new(method: MethodName, args: &impl Serialize) -> Result<Self, BodyError> {
+        let args = serde_json::value::to_raw_value(args).map_err(BodyError::Write)?;
+        Ok(Self { method, args, namespace: None, version: None, context: RequestContext::new(), unique_id: None })
+    }
+
+    /// The same request with a context.
+    #[must_use]
+    pub fn with_context(mut self, context: RequestContext) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// The arguments as a typed value.
+    ///
+    /// # Errors
+    /// The JSON error when they are not of that type.
+    pub fn args<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.args.get())
+    }
+
+    /// The body of the message.
+    ///
+    /// # Errors
+    /// [`BodyError::Write`] when a part has no JSON form.
+    pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
+        Ok(envelope::seal(&serde_json::to_string(self).map_err(BodyError::Write)?))
+    }
+
+    /// Reads the body of a message.
+    ///
+    /// # Errors
+    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
+    pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
+        serde_json::from_str(&envelope::open(body)?).map_err(BodyError::Read)
+    }
+}
+
+impl Serialize for Request {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("method", &self.method)?;
+        map.serialize_entry("args", &self.args)?;
+        if let Some(namespace) = &self.namespace {
+            map.serialize_entry("namespace", namespace)?;
+        }
+        if let Some(version) = &self.version {
+            map.serialize_entry("version", version)?;
+        }
+        if let Some(id) = &self.unique_id {
+            map.serialize_entry(UNIQUE_ID, id)?;
+        }
+        for (key, value) in self.context.iter() {
+            map.serialize_entry(&format!("{CONTEXT_PREFIX}{key}"), value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Request {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RequestVisitor)
+    }
+}
+
+/// By hand, because `#[serde(flatten)]` for the context would parse the arguments that `RawValue` leaves alone.
+struct RequestVisitor;
+
+impl<'de> Visitor<'de> for RequestVisitor {
+    type Value = Request;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request: an object with \"method\" and \"args\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
+        let (mut method, mut args, mut namespace, mut version, mut unique_id) = (None, None, None, None, None);
+        let mut context = Map::new();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match key.as_ref() {
+                "method" => method = Some(map.next_value()?),
+                "args" => args = Some(map.next_value()?),
+                "namespace" => namespace = map.next_value()?,
+                "version" => version = map.next_value()?,
+                // Other drivers may write ids of another form: no reason to lose the message.
+                UNIQUE_ID => unique_id = map.next_value::<Value>()?.as_str().and_then(|id| id.parse().ok()),
+                other => match other.strip_prefix(CONTEXT_PREFIX) {
+                    Some(name) => drop(context.insert(name.to_owned(), map.next_value()?)),
+                    None => drop(map.next_value::<IgnoredAny>()?),
+                },
+            }
+        }
+        Ok(Request {
+            method: method.ok_or_else(|| serde::de::Error::missing_field("method"))?,
+            args: match args {
+                Some(args) => args,
+                None => RawValue::from_string("{}".to_owned()).map_err(serde::de::Error::custom)?,
+            },
+            namespace,
+            version,
+            context: RequestContext(context),
+            unique_id,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_through_its_body_and_back() {
+        let mut request = Request::new("m".parse().unwrap(), &serde_json::json!({"x": [1, null]})).unwrap();
+        request.namespace = Some("ns".parse().unwrap());
+        request.version = Some(Version::new(1, 3));
+        request.unique_id = Some(MessageId::random());
+        request.context = RequestContext::new().with("user", "u").with("deep", serde_json::json!({"a": 1}));
+        let read = Request::decode(&request.encode().unwrap()).unwrap();
+        assert_eq!(read.args.get(), r#"{"x":[1,null]}"#);
+        assert_eq!(read.namespace, request.namespace);
+        assert_eq!(read.version, request.version);
+        assert_eq!(read.unique_id, request.unique_id);
+        assert_eq!(read.context, request.context);
+    }
+
+    #[test]
+    fn a_payload_of_the_original_project_is_read() {
+        let inner = r#"{"_context_user": "u", "_unique_id": "0123456789abcdef0123456789abcdef", "_timeout": null, "_msg_id": "x",
+            "_reply_q": "reply_1", "method": "echo", "args": {"x": "hi"}, "namespace": null, "version": "1.0"}"#;
+        let read = Request::decode(&envelope::seal(inner)).unwrap();
+        assert_eq!(read.context.get("user"), Some(&Value::from("u")));
+        assert_eq!((read.method.as_str(), read.args.get()), ("echo", r#"{"x": "hi"}"#));
+    }
+
+    #[test]
+    fn what_is_not_a_request_is_an_error() {
+        for inner in ["", "1", "{}", r#"{"method": 1}"#, r#"{"method": "a/b"}"#, r#"{"method":"m","version":"x"}"#] {
+            assert!(Request::decode(&envelope::seal(inner)).is_err(), "{inner}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What can go wrong with a socket.
+
+use std::io;
+
+use crate::address::Address;
+
+/// A socket could not be made, bound, connected or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// No context or socket could be had, most often for lack of file descriptors.
+    #[error("cannot open a socket: {source}; check the limit of open files (ulimit -n)")]
+    Open {
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The address is in use, is not of this machine, or is not permitted.
+    #[error("cannot bind {address}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: Address,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The address cannot be connected to at all, such as a host name that does not resolve.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// The address asked for.
+        address: Address,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// An operation on an open socket failed.
+    #[error("cannot {action}: {source}")]
+    Socket {
+        /// What was tried.
+        action: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+}
+
+impl TransportError {
+    pub(super) fn socket(action: &'static str, error: zmq::Error) -> Self {
+        Self::Socket { action, source: io::Error::other(error) }
+    }
+}
+
+/// A message was not taken by a socket; it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No connected peer has room below the high-water mark.
+    #[error("no connected peer has room")]
+    Full,
+    /// The peer that the first frame names is not connected (ROUTER).
+    #[error("the peer is gone")]
+    PeerGone,
+    /// The socket is not in a state to send: a REP without a request, a REQ that waits, a closed context.
+    #[error("the socket cannot send now")]
+    State,
+}

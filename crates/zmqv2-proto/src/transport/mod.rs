@@ -1,0 +1,26 @@
+//! The one module that reaches libzmq: contexts, sockets and their options. No policy lives here.
+//!
+//! Every socket is made by [`Transport::socket`] for one [`Role`], which sets linger, high-water marks, the maximum
+//! message size, heartbeats and reconnect back-off; nothing elsewhere sets a socket option. Sends and receives never
+//! block; [`Socket::wait`] does, with a deadline.
+//!
+//! [`Transport`] is `Send + Sync` and cheap to clone. [`Socket`] is `Send` but not `Sync`: one thread at a time.
+
+// libzmq is a C library: raw calls stand where the safe binding has none (context limits) or panics on errno values
+// that it does not know (bind and connect).
+#![allow(unsafe_code)]
+
+mod context;
+mod error;
+mod socket;
+
+pub use context::{Transport, TransportOptions};
+pub use error::{SendError, TransportError};
+pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket};
+
+/// The version of the libzmq that is linked in, such as `4.3.4`.
+#[must_use]
+pub fn libzmq_version() -> String {
+    let (major, minor, patch) = zmq::version();
+    format!("{major}.{minor}.{patch}")
+}

@@ -1,0 +1,293 @@
+//! Sockets by role, and all of their options.
+
+use std::ffi::{CString, c_int};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::address::{Address, TcpAddress};
+use crate::transport::context::{Context, TransportOptions};
+use crate::transport::error::{SendError, TransportError};
+
+/// One frame of a message; owned by libzmq, so that forwarding copies nothing.
+pub type Frame = zmq::Message;
+
+/// The most frames of one message that are kept: the path back through a few hops, delimiter, header, body.
+/// A longer message is read to its end, dropped and reported.
+pub const MAX_FRAMES: usize = 12;
+
+/// Room above the largest body: a header, and enough for a peer with a slightly larger limit to be told `TooLarge`
+/// rather than be cut off.
+const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
+/// High-water mark of sockets that multiplex, in messages per peer.
+const MULTIPLEX_HWM: i32 = 10_000;
+/// High-water mark of lock-step sockets, in messages.
+const LOCKSTEP_HWM: i32 = 16;
+/// Half-dead TCP connections are found after at most interval + timeout; libzmq's default is never.
+const HEARTBEAT_INTERVAL_MS: i32 = 15_000;
+const HEARTBEAT_TIMEOUT_MS: i32 = 30_000;
+/// First wait before a reconnect; doubled up to the maximum, plus jitter by libzmq.
+const RECONNECT_MS: i32 = 50;
+const RECONNECT_MAX_MS: i32 = 400;
+/// A connect that gets no answer (host down) is given up and tried again after this.
+const CONNECT_TIMEOUT_MS: i32 = 3_000;
+/// A peer that connects and then stays silent is cut off after this.
+const HANDSHAKE_MS: i32 = 5_000;
+/// 1,000 clients that connect at once overflow libzmq's default of 100.
+const LISTEN_BACKLOG: i32 = 4_096;
+/// How long a closed socket may still send what it holds.
+const LINGER_MS: i32 = 1_000;
+
+/// What a socket is for; decides its type and every option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// REQ: one blocking caller's lock-step. RELAXED and CORRELATE, so that a lost reply never wedges it; no linger,
+    /// because a request whose caller has given up is of no use to anybody.
+    Caller,
+    /// REP: one worker's lock-step.
+    Worker,
+    /// DEALER: many messages in flight to exactly one peer. Sends only while connected.
+    Link,
+    /// ROUTER: many peers. Mandatory, so that an unroutable answer is an error and not a silent drop.
+    Front,
+}
+
+impl Role {
+    fn kind(self) -> u32 {
+        match self {
+            Self::Caller => zmq_sys::ZMQ_REQ,
+            Self::Worker => zmq_sys::ZMQ_REP,
+            Self::Link => zmq_sys::ZMQ_DEALER,
+            Self::Front => zmq_sys::ZMQ_ROUTER,
+        }
+    }
+}
+
+/// What a socket can do right now without blocking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// A message can be received.
+    pub readable: bool,
+    /// A message can be sent. For [`Role::Caller`] and [`Role::Link`] below their high-water mark this is the same as
+    /// *connected*, also while a reply is awaited.
+    pub writable: bool,
+}
+
+/// What came of a receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Nothing is there.
+    Nothing,
+    /// A whole message is in the buffer.
+    Message,
+    /// A message of more than [`MAX_FRAMES`] frames was there; its first frames are in the buffer, the rest is dropped.
+    Overlong,
+}
+
+/// A socket. `Send`, not `Sync`: it belongs to one thread at a time.
+pub struct Socket {
+    // Before the context, so that it is closed first.
+    raw: zmq::Socket,
+    _context: Arc<Context>,
+    fd: c_int,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Socket").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+impl Socket {
+    pub(super) fn open(context: Arc<Context>, role: Role, options: &TransportOptions) -> Result<Self, TransportError> {
+        let raw = context.socket(role.kind())?;
+        // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
+        let raw = unsafe { zmq::Socket::from_raw(raw) };
+        let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
+        Ok(Self { raw, _context: context, fd })
+    }
+
+    /// Binds, and says where: port 0 has become the one that was picked.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`] with the operating system's reason.
+    pub fn bind(&mut self, address: &Address) -> Result<Address, TransportError> {
+        let failed = |source| TransportError::Bind { address: address.clone(), source };
+        self.open_address(address, zmq_sys::zmq_bind).map_err(failed)?;
+        match address {
+            Address::Ipc(_) => Ok(address.clone()),
+            Address::Tcp(tcp) => {
+                let last = self.raw.get_last_endpoint().ok().and_then(Result::ok).unwrap_or_default();
+                let port = last.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(tcp.port());
+                let bound = TcpAddress::new(tcp.host(), port).map_err(|e| failed(io::Error::other(e)))?;
+                Ok(Address::Tcp(bound))
+            }
+        }
+    }
+
+    /// Connects in the background, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    /// [`TransportError::Connect`] when the address cannot be used at all; a peer that is not there yet is no error.
+    pub fn connect(&mut self, address: &Address) -> Result<(), TransportError> {
+        self.open_address(address, zmq_sys::zmq_connect)
+            .map_err(|source| TransportError::Connect { address: address.clone(), source })
+    }
+
+    fn open_address(
+        &mut self,
+        address: &Address,
+        open: unsafe extern "C" fn(*mut std::ffi::c_void, *const std::ffi::c_char) -> c_int,
+    ) -> io::Result<()> {
+        if let Address::Tcp(tcp) = address {
+            self.raw.set_ipv6(tcp.may_be_ipv6()).map_err(io::Error::other)?;
+        }
+        let text = CString::new(address.to_string())?;
+        // SAFETY: a live socket and a text that ends in NUL.
+        if unsafe { open(self.raw.as_mut_ptr(), text.as_ptr()) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // What libzmq numbers by itself has no text in the operating system.
+        Err(match error.raw_os_error() {
+            Some(code) if code >= zmq_sys::errno::EFSM => io::Error::other(format!("libzmq error {code}")),
+            _ => error,
+        })
+    }
+
+    /// Sends one message without blocking.
+    ///
+    /// # Errors
+    /// [`SendError`]: the message was not taken, in whole, and is gone.
+    pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SendError> {
+        let mut frames = frames.into_iter().peekable();
+        while let Some(frame) = frames.next() {
+            let more = if frames.peek().is_some() { zmq::SNDMORE } else { 0 };
+            self.raw.send(frame, more | zmq::DONTWAIT).map_err(|error| match error {
+                zmq::Error::EAGAIN => SendError::Full,
+                zmq::Error::EHOSTUNREACH => SendError::PeerGone,
+                _ => SendError::State,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Receives one message without blocking; `frames` is cleared first.
+    ///
+    /// # Errors
+    /// [`TransportError::Socket`] when the socket cannot be read at all.
+    pub fn receive(&self, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
+        frames.clear();
+        let mut overlong = false;
+        loop {
+            let mut frame = Frame::new();
+            match self.raw.recv(&mut frame, zmq::DONTWAIT) {
+                Ok(()) => {}
+                // A REQ that awaits no answer has nothing to read.
+                Err(zmq::Error::EAGAIN | zmq::Error::EFSM) => return Ok(Received::Nothing),
+                Err(zmq::Error::EINTR) => continue,
+                Err(error) => return Err(TransportError::socket("receive", error)),
+            }
+            let more = frame.get_more();
+            if frames.len() < MAX_FRAMES {
+                frames.push(frame);
+            } else {
+                overlong = true;
+            }
+            if !more {
+                return Ok(if overlong { Received::Overlong } else { Received::Message });
+            }
+        }
+    }
+
+    /// What can be done without blocking. Asking also lets libzmq work off its internal commands: after a wake-up,
+    /// ask before waiting again.
+    ///
+    /// # Errors
+    /// [`TransportError::Socket`] when the context is gone.
+    pub fn readiness(&self) -> Result<Readiness, TransportError> {
+        loop {
+            match self.raw.get_events() {
+                Ok(events) => {
+                    return Ok(Readiness {
+                        readable: events.contains(zmq::POLLIN),
+                        writable: events.contains(zmq::POLLOUT),
+                    });
+                }
+                Err(zmq::Error::EINTR) => {}
+                Err(error) => return Err(TransportError::socket("ask for events", error)),
+            }
+        }
+    }
+
+    /// The file descriptor that becomes readable when [`readiness`](Self::readiness) may have changed (`ZMQ_FD`). It says
+    /// so once: ask for the readiness after every send and receive, and before waiting.
+    #[must_use]
+    pub fn fd(&self) -> std::os::fd::RawFd {
+        self.fd
+    }
+
+    /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed (`None`: no limit).
+    /// Returns whether `wake` is readable. May return early: look again.
+    ///
+    /// # Errors
+    /// The operating system's reason.
+    pub fn wait(&self, timeout: Option<Duration>, wake: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+        // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` borrows.
+        let own = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        let mut polled = [PollFd::from_borrowed_fd(own, PollFlags::IN), PollFd::from_borrowed_fd(own, PollFlags::IN)];
+        let count = match wake {
+            Some(wake) => {
+                polled[1] = PollFd::from_borrowed_fd(wake, PollFlags::IN);
+                2
+            }
+            None => 1,
+        };
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        match poll(&mut polled[..count], timeout.as_ref()) {
+            Ok(_) => Ok(wake.is_some() && !polled[1].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Sets every option of a fresh socket and returns its notification descriptor.
+fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Result<c_int, zmq::Error> {
+    let (hwm, linger) = match role {
+        Role::Caller => (LOCKSTEP_HWM, 0),
+        Role::Worker => (LOCKSTEP_HWM, LINGER_MS),
+        Role::Link | Role::Front => (MULTIPLEX_HWM, LINGER_MS),
+    };
+    raw.set_linger(linger)?;
+    raw.set_sndhwm(hwm)?;
+    raw.set_rcvhwm(hwm)?;
+    let largest = options.max_message_bytes.saturating_add(MESSAGE_SLACK_BYTES);
+    raw.set_maxmsgsize(i64::try_from(largest).unwrap_or(i64::MAX))?;
+    raw.set_heartbeat_ivl(HEARTBEAT_INTERVAL_MS)?;
+    raw.set_heartbeat_timeout(HEARTBEAT_TIMEOUT_MS)?;
+    raw.set_tcp_keepalive(1)?;
+    raw.set_handshake_ivl(HANDSHAKE_MS)?;
+    match role {
+        Role::Caller | Role::Link => {
+            raw.set_reconnect_ivl(RECONNECT_MS)?;
+            raw.set_reconnect_ivl_max(RECONNECT_MAX_MS)?;
+            raw.set_connect_timeout(CONNECT_TIMEOUT_MS)?;
+            raw.set_immediate(true)?;
+        }
+        Role::Worker | Role::Front => raw.set_backlog(LISTEN_BACKLOG)?,
+    }
+    match role {
+        Role::Caller => {
+            raw.set_req_relaxed(true)?;
+            raw.set_req_correlate(true)?;
+        }
+        Role::Front => raw.set_router_mandatory(true)?,
+        Role::Worker | Role::Link => {}
+    }
+    raw.get_fd()
+}
