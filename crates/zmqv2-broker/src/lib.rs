@@ -1,2 +1,42 @@
-//! broker
+//! The daemon of zmqv2, one per node: takes requests from clients of any node and hands them to the node's servers.
+//!
+//! This crate owns the routing [`engine`], the event loop around it ([`Broker`]), and the two binaries `zmqv2-broker` and
+//! `zmqv2`. It never parses the body of a request.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use zmqv2_broker::{Broker, Settings};
+//! use zmqv2_matchmaker::LocalMatchmaker;
+//! use zmqv2_proto::{Config, Node, TcpAddress, config};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::default();
+//! let settings = Settings::new(&config, config::resolve_ipc_dir(&config)?)?;
+//! let node = Node::new(config.host.clone(), TcpAddress::new("127.0.0.1", config.port)?);
+//! let broker = Broker::open(settings, Arc::new(LocalMatchmaker::new(node)))?;
+//! println!("listening at {}", broker.address());
+//! broker.run()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod ask;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod cli;
+mod complaints;
+mod control;
+mod driver;
 pub mod engine;
+mod error;
+mod links;
+mod lock;
+mod parcel;
+mod registrar;
+mod settings;
+mod stale;
+
+pub use ask::{AskError, ask_status};
+pub use driver::Broker;
+pub use error::BrokerError;
+pub use settings::{Settings, Stopper};

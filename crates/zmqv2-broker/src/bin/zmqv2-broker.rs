@@ -1,2 +1,23 @@
-//! d
-fn main(){}
+//! The daemon, one per node.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use zmqv2_broker::cli::{CommonFlags, LaunchFlags, finish, launch};
+
+/// Takes requests from clients of any node and hands them to the servers of this one.
+///
+/// SIGTERM or SIGINT stops it: nothing new is taken, what is in flight is finished; a second signal ends it at once.
+#[derive(Debug, Parser)]
+#[command(name = "zmqv2-broker", version)]
+struct Arguments {
+    #[command(flatten)]
+    launch: LaunchFlags,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    finish(launch(&arguments.common, &arguments.launch))
+}

@@ -1,0 +1,63 @@
+//! Exit codes, the same for every subcommand.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// How a program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Anything that has no code of its own.
+    Failed = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// The remote method failed.
+    Remote = 3,
+    /// Refused, with a typed reason.
+    Refused = 4,
+    /// Timeout, or nobody could be reached.
+    Timeout = 5,
+}
+
+/// An error with the exit code that it leads to.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// An error that ends the program with `exit`.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+
+    /// A usage or configuration error.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // With `#`, the chain of causes on the same line.
+        write!(f, "{:#}", self.error)
+    }
+}
+
+/// Prints an error, if any, and gives the exit code.
+#[must_use]
+pub fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}

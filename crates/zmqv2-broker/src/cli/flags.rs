@@ -1,0 +1,116 @@
+//! The flags that every command takes, and what they lead to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use zmqv2_matchmaker::Matchmaker;
+use zmqv2_proto::Config;
+use zmqv2_proto::config::{ConfigWarning, Loaded};
+
+use super::Failure;
+
+/// Flags over environment over files over defaults.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonFlags {
+    /// INI file with options; may be repeated, later files win
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config_file: Vec<PathBuf>,
+    /// Name of this node (option rpc_zmq_host)
+    #[arg(long, value_name = "NAME", global = true)]
+    pub host: Option<String>,
+    /// Directory of the node's local sockets (option rpc_zmq_ipc_dir)
+    #[arg(long, value_name = "DIR", global = true)]
+    pub ipc_dir: Option<String>,
+    /// TCP port of brokers; 0 lets a broker pick one (option rpc_zmq_port)
+    #[arg(long, value_name = "PORT", global = true)]
+    pub port: Option<String>,
+    /// Address that a broker listens on; * is every interface (option rpc_zmq_bind_address)
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub bind: Option<String>,
+    /// Directory of services: local or ring (option rpc_zmq_matchmaker)
+    #[arg(long, value_name = "KIND", global = true)]
+    pub matchmaker: Option<String>,
+    /// Any other option, such as ringfile=/etc/ring.json; may be repeated
+    #[arg(long = "set", value_name = "OPTION=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// What is logged on stderr: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<log::LevelFilter>,
+}
+
+/// A loaded configuration.
+#[derive(Debug)]
+pub struct Setup {
+    /// The typed configuration.
+    pub config: Config,
+    /// Where each value came from, and what is odd about the files.
+    pub loaded: Loaded,
+}
+
+impl CommonFlags {
+    /// Starts logging and loads the configuration; warnings go to the log.
+    ///
+    /// # Errors
+    /// A usage error that names file, line, option, value and what is allowed.
+    pub fn setup(&self, level: log::LevelFilter) -> Result<Setup, Failure> {
+        let level = self.log_level.unwrap_or(level);
+        // A second call, as from a test, keeps the first logger.
+        let _ = env_logger::Builder::new().filter_level(level).try_init();
+        let loaded = self.load()?;
+        warn(&loaded.warnings);
+        Ok(Setup { config: loaded.config.clone(), loaded })
+    }
+
+    fn load(&self) -> Result<Loaded, Failure> {
+        let mut builder = Config::builder().environment();
+        for file in &self.config_file {
+            builder = builder.file(file);
+        }
+        let flags = [
+            ("--host", "rpc_zmq_host", &self.host),
+            ("--ipc-dir", "rpc_zmq_ipc_dir", &self.ipc_dir),
+            ("--port", "rpc_zmq_port", &self.port),
+            ("--bind", "rpc_zmq_bind_address", &self.bind),
+            ("--matchmaker", "rpc_zmq_matchmaker", &self.matchmaker),
+        ];
+        for (flag, option, value) in flags {
+            if let Some(value) = value {
+                builder = builder.flag(flag, option, value);
+            }
+        }
+        for pair in &self.set {
+            let Some((option, value)) = pair.split_once('=') else {
+                return Err(Failure::usage(anyhow::anyhow!("--set {pair}: write OPTION=VALUE")));
+            };
+            builder = builder.flag("--set", option, value);
+        }
+        builder.build().map_err(Failure::usage)
+    }
+}
+
+impl Setup {
+    /// Opens the directory of services that the configuration names.
+    ///
+    /// # Errors
+    /// A configuration error, such as a ring file with a mistake in it.
+    pub fn directory(&self) -> Result<Arc<dyn Matchmaker>, Failure> {
+        zmqv2_matchmaker::open(&self.config).map_err(Failure::usage)
+    }
+}
+
+/// A file may be shared with services that have hundreds of options of their own: what resembles none of ours is named
+/// in one line.
+fn warn(warnings: &[ConfigWarning]) {
+    let mut foreign = Vec::new();
+    for warning in warnings {
+        match warning {
+            ConfigWarning::Unknown { nearest: None, name, .. } => foreign.push(name.as_str()),
+            other => log::warn!("{other}"),
+        }
+    }
+    if !foreign.is_empty() {
+        log::warn!("options that zmqv2 does not know, left to other programs: {}", foreign.join(", "));
+    }
+}

@@ -1,0 +1,63 @@
+//! The daemon: from flags to a running broker.
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use zmqv2_proto::config::resolve_ipc_dir;
+use zmqv2_proto::transport::libzmq_version;
+
+use super::{CommonFlags, Failure, on_stop_signal};
+use crate::{Broker, Settings};
+
+/// Each worker takes up to this many descriptors in the broker, each client connection one.
+const DESCRIPTORS_PER_WORKER: u64 = 3;
+
+/// Flags of the daemon alone.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LaunchFlags {
+    /// Check the configuration, say what is wrong with it, and end
+    #[arg(long)]
+    pub check_config: bool,
+    /// Print the effective configuration, with where each value came from, and end
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Runs a broker until it is stopped by a signal.
+///
+/// # Errors
+/// Why it could not start or go on.
+pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> {
+    let setup = common.setup(log::LevelFilter::Info)?;
+    if flags.print_config {
+        print!("{}", setup.loaded.print());
+        return Ok(());
+    }
+    let directory = setup.directory()?;
+    if flags.check_config {
+        Settings::new(&setup.config, Default::default()).map_err(Failure::usage)?;
+        println!("the configuration is valid ({} warnings)", setup.loaded.warnings.len());
+        return Ok(());
+    }
+    let dir = resolve_ipc_dir(&setup.config).map_err(Failure::usage)?;
+    let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
+    log::info!("zmqv2-broker {} with libzmq {}", env!("CARGO_PKG_VERSION"), libzmq_version());
+    raise_open_files();
+    let node = settings.node.clone();
+    let directory_name = directory.name();
+    let broker = Broker::open(settings, directory)?;
+    let stopper = broker.stopper();
+    on_stop_signal(move || stopper.stop())?;
+    eprintln!("ready: node {node} listens at tcp://{}, directory {directory_name}", broker.address());
+    Ok(broker.run()?)
+}
+
+/// Running out of descriptors is silent in libzmq's accept: take what the system allows, and say how far it goes.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        log::warn!("cannot raise the limit of open files");
+    }
+    let now = getrlimit(Resource::Nofile).current;
+    let shown = now.map_or_else(|| "unlimited".to_owned(), |now| now.to_string());
+    log::info!("open files: {shown} allowed; each client connection takes 1, each worker {DESCRIPTORS_PER_WORKER}");
+}

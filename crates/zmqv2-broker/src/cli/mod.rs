@@ -1,0 +1,12 @@
+//! What the two binaries share: common flags, loading the configuration, logging, signals and exit codes.
+//! Not part of the library's interface.
+
+mod exit;
+mod flags;
+mod launch;
+mod signals;
+
+pub use exit::{Exit, Failure, finish};
+pub use flags::{CommonFlags, Setup};
+pub use launch::{LaunchFlags, launch};
+pub use signals::on_stop_signal;

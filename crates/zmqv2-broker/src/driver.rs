@@ -1,0 +1,408 @@
+//! The event loop: owns every socket of the broker, feeds the engine and does what it asks for.
+//!
+//! One thread waits with epoll on the notification descriptor of each socket. Such a descriptor tells of a change once, so a
+//! socket stays on the *hot* list, and is visited without waiting, until it has nothing left to read; a send may swallow
+//! a notice too, so whatever was sent to is hot again. The loop sleeps only when nothing is hot. A quiet broker with
+//! 500 links costs nothing, and a busy one does not look at the idle links.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use zmqv2_matchmaker::{Matchmaker, Registration};
+use zmqv2_proto::control::broker_socket;
+use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport};
+use zmqv2_proto::{Address, HeaderView, Kind, Node, Reason, Refusal, TcpAddress};
+
+use crate::complaints::Complaints;
+use crate::engine::{Action, Arrival, Counter, Engine, Input};
+use crate::error::BrokerError;
+use crate::links::Links;
+use crate::lock::Lock;
+use crate::parcel::{self, Door, Load, Malformed, Origin};
+use crate::registrar::Registrar;
+use crate::settings::{Settings, Stopper};
+use crate::{control, stale};
+
+/// The most messages read from one socket before the others get their turn.
+const MESSAGES_PER_VISIT: usize = 64;
+const NETWORK: Token = Token(0);
+const LOCAL: Token = Token(1);
+const WAKER: Token = Token(2);
+const FIRST_LINK: usize = 3;
+
+/// A broker that is bound and locked; [`run`](Self::run) makes it work.
+///
+/// `Send`, not `Sync`: it belongs to the thread that runs it. Stop it with a [`Stopper`].
+pub struct Broker {
+    pub(crate) settings: Settings,
+    pub(crate) address: TcpAddress,
+    pub(crate) started: Instant,
+    pub(crate) engine: Engine<Origin, Load>,
+    network: Socket,
+    local: Socket,
+    links: Links,
+    poll: Poll,
+    hot: Hot,
+    stopper: Stopper,
+    registrar: Registrar,
+    complaints: Complaints,
+    end_at: Option<Instant>,
+    drained: bool,
+    // Last: unlocked when every socket is closed.
+    _lock: Lock,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("settings", &self.settings).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Locks the socket directory, removes what crashed servers left there, and binds. Nothing is taken yet.
+    ///
+    /// # Errors
+    /// [`BrokerError`], which says what is in the way and which option to change.
+    pub fn open(settings: Settings, directory: Arc<dyn Matchmaker>) -> Result<Self, BrokerError> {
+        let mut lock = Lock::take(&settings.ipc_dir)?;
+        stale::sweep(&settings.ipc_dir);
+        let transport = Transport::new(settings.transport.clone());
+        let mut local = transport.socket(Role::Front)?;
+        local.bind(&broker_socket(&settings.ipc_dir)?)?;
+        let mut network = transport.socket(Role::Front)?;
+        let address = match network.bind(&Address::Tcp(settings.bind.clone()))? {
+            Address::Tcp(address) => address,
+            Address::Ipc(_) => settings.bind.clone(),
+        };
+        lock.describe(&format!("process {} at tcp://{address}", std::process::id()));
+        let poll = Poll::new().map_err(BrokerError::Events)?;
+        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(BrokerError::Events)?;
+        let mut hot = Hot::default();
+        for (socket, token) in [(&network, NETWORK), (&local, LOCAL)] {
+            watch(&poll, socket, token)?;
+            hot.add(token);
+        }
+        let registrar = Registrar::start(directory, settings.renew_every, settings.lease).map_err(BrokerError::Events)?;
+        Ok(Self {
+            engine: Engine::new(settings.limits),
+            links: Links::new(transport, settings.ipc_dir.clone()),
+            settings,
+            address,
+            started: now(),
+            network,
+            local,
+            poll,
+            hot,
+            stopper: Stopper::new(waker),
+            registrar,
+            complaints: Complaints::default(),
+            end_at: None,
+            drained: false,
+            _lock: lock,
+        })
+    }
+
+    /// Where it listens; a port 0 in the settings has become the one that was picked.
+    #[must_use]
+    pub fn address(&self) -> &TcpAddress {
+        &self.address
+    }
+
+    /// A handle that stops it.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Works until it is stopped.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the operating system no longer tells of events.
+    pub fn run(mut self) -> Result<(), BrokerError> {
+        let mut events = Events::with_capacity(256);
+        let mut frames = Vec::new();
+        while !self.is_over() {
+            let timeout = if self.hot.is_empty() { self.time_to_next() } else { Some(Duration::ZERO) };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(BrokerError::Events(error)),
+            }
+            for event in &events {
+                self.hot.add(event.token());
+            }
+            for token in self.hot.take() {
+                self.visit(token, &mut frames)?;
+            }
+            let now = now();
+            if self.engine.next_deadline().is_some_and(|at| at <= now) {
+                self.engine.expire(now);
+                self.perform();
+            }
+        }
+        log::info!("stopped");
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.drained || self.stopper.asked() > 1 || self.end_at.is_some_and(|at| at <= now())
+    }
+
+    fn time_to_next(&self) -> Option<Duration> {
+        let at = [self.engine.next_deadline(), self.end_at].into_iter().flatten().min()?;
+        Some(at.saturating_duration_since(now()))
+    }
+
+    /// Reads what a socket has; it stays hot while there may be more.
+    fn visit(&mut self, token: Token, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
+        match token {
+            WAKER => self.check_stop(),
+            NETWORK | LOCAL => {
+                let door = if token == NETWORK { Door::Network } else { Door::Local };
+                for _ in 0..MESSAGES_PER_VISIT {
+                    match self.door(door).receive(frames)? {
+                        Received::Nothing => return Ok(()),
+                        Received::Message => self.take_in(door, frames),
+                        Received::Overlong => self.complain(&frames[0], &Malformed::Overlong),
+                    }
+                }
+                self.hot.add(token);
+            }
+            Token(number) => self.visit_link(number - FIRST_LINK, frames)?,
+        }
+        Ok(())
+    }
+
+    fn visit_link(&mut self, worker: usize, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
+        for _ in 0..MESSAGES_PER_VISIT {
+            let Some(link) = self.links.get(worker) else { return Ok(()) };
+            match link.receive(frames)? {
+                Received::Nothing => {
+                    if let Some(connected) = self.links.connection_changed(worker)? {
+                        let input = if connected { Input::WorkerUp { worker } } else { Input::WorkerDown { worker } };
+                        self.feed(input);
+                    }
+                    return Ok(());
+                }
+                Received::Message => match parcel::take_reply(frames) {
+                    Ok((tag, credit, load)) => self.feed(Input::Reply { worker, tag, credit, load }),
+                    Err(error) => self.disown(worker, &error),
+                },
+                Received::Overlong => self.disown(worker, &Malformed::Overlong),
+            }
+        }
+        self.hot.add(Token(worker + FIRST_LINK));
+        Ok(())
+    }
+
+    /// A worker that breaks the protocol cannot be trusted with credit; its server may register again.
+    fn disown(&mut self, worker: usize, error: &Malformed) {
+        self.engine.count(Counter::RefusedMalformed);
+        log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}");
+        self.feed(Input::WorkerDown { worker });
+    }
+
+    /// One message from a client or a local server.
+    fn take_in(&mut self, door: Door, frames: &mut Vec<Frame>) {
+        let (origin, load) = parcel::take_apart(door, frames);
+        let Some(origin) = origin else {
+            let peer = frames.first().map(|frame| frame.to_vec()).unwrap_or_default();
+            return self.complain(&peer, &Malformed::NoDelimiter);
+        };
+        match load {
+            Ok(load) => self.take_message(origin, load),
+            Err(error) => self.reject(origin, &error),
+        }
+    }
+
+    fn take_message(&mut self, origin: Origin, load: Load) {
+        let view = match HeaderView::new(&load.header) {
+            Ok(view) => view,
+            Err(error) => return self.reject(origin, &error.into()),
+        };
+        match view.kind() {
+            kind if kind.is_request() => {
+                if let Err(refusal) = load.check_size(self.settings.max_message_bytes) {
+                    return self.refuse(origin, &refusal);
+                }
+                let now = now();
+                // The engine only looks at the names; they are copied because the load they stand in moves on.
+                let (key, server) = (view.key().to_owned(), view.server().to_owned());
+                let deadline = parcel::deadline(&view, now);
+                let arrival = Arrival { key: &key, server: &server, deadline, bytes: load.body.len() };
+                self.engine.handle(now, Input::Request { arrival, from: origin, load });
+                self.perform();
+            }
+            kind @ (Kind::Register | Kind::Withdraw | Kind::Status) => {
+                if origin.door != Door::Local {
+                    let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
+                    return self.refuse(origin, &Refusal::new(Reason::Unauthorized, detail));
+                }
+                match control::read(&view, &load.body) {
+                    Ok(control::Order::Status) => {
+                        let report = self.status();
+                        self.reply(origin, Kind::StatusReport, &control::write(&report));
+                    }
+                    Ok(control::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
+                    Ok(control::Order::Withdraw(instance)) => self.feed(Input::Withdraw { instance, from: origin }),
+                    Err(error) => self.reject(origin, &error),
+                }
+            }
+            kind => self.reject(origin, &Malformed::Kind(kind)),
+        }
+    }
+
+    fn feed(&mut self, input: Input<'_, Origin, Load>) {
+        self.engine.handle(now(), input);
+        self.perform();
+    }
+
+    /// Does all that the engine asks for.
+    fn perform(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Deliver { worker, tag, ttl, load } => {
+                    self.hot.add(Token(worker + FIRST_LINK));
+                    // A worker that takes nothing has just died: its link says so at the next visit, and the engine
+                    // then settles what it had.
+                    if let Some(Err(error)) = self.links.get(worker).map(|link| link.send(load.deliver(tag, ttl))) {
+                        log::debug!("worker {worker} took no request: {error}");
+                    }
+                }
+                Action::Answer { to, load } => self.send(to.door, to.answer(load)),
+                Action::Refuse { to, refusal } => self.send(to.door, to.refuse(&self.settings.node.clone(), &refusal)),
+                Action::Connect { worker, instance, index } => {
+                    match self.links.open(worker, instance, index, |socket| {
+                        watch(&self.poll, socket, Token(worker + FIRST_LINK))
+                    }) {
+                        Ok(()) => self.hot.add(Token(worker + FIRST_LINK)),
+                        Err(error) => {
+                            log::error!("cannot connect to worker {index} of server {instance}: {error}");
+                            self.engine.handle(now(), Input::WorkerDown { worker });
+                        }
+                    }
+                }
+                Action::Disconnect { worker } => {
+                    self.hot.remove(Token(worker + FIRST_LINK));
+                    self.links.close(worker, |socket| drop(self.poll.registry().deregister(&mut SourceFd(&socket.fd()))));
+                }
+                Action::Registered { to } => {
+                    let body = control::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));
+                    self.reply(to, Kind::Registered, &body);
+                }
+                Action::Withdrawn { to, instance } => {
+                    let body = control::write(&zmqv2_proto::control::Withdrawal::new(instance));
+                    self.reply(to, Kind::Withdrawn, &body);
+                }
+                Action::Announce { key, server } => {
+                    log::info!("{server} serves {key}");
+                    self.registrar.announce(Registration { key, server, node: self.node() });
+                }
+                Action::Unannounce { key, server } => {
+                    log::info!("{server} no longer serves {key}");
+                    self.registrar.withdraw(Registration { key, server, node: self.node() });
+                }
+                Action::Drained => self.drained = true,
+            }
+        }
+    }
+
+    /// The node as others reach it.
+    fn node(&self) -> Node {
+        let name = &self.settings.node;
+        let address = TcpAddress::new(name.as_str(), self.address.port());
+        Node::new(name.clone(), address.unwrap_or_else(|_| self.address.clone()))
+    }
+
+    fn check_stop(&mut self) {
+        if self.stopper.asked() > 0 && self.end_at.is_none() {
+            log::info!("stopping: {} requests in flight have {:?} to finish", self.engine.in_flight(), self.settings.drain_timeout);
+            self.end_at = Some(now() + self.settings.drain_timeout);
+            self.feed(Input::Drain);
+        }
+    }
+
+    fn reject(&mut self, origin: Origin, error: &Malformed) {
+        self.complain(origin.peer(), error);
+        let to = self.settings.node.clone();
+        self.send(origin.door, origin.refuse(&to, &Refusal::new(Reason::Malformed, error.to_string())));
+    }
+
+    fn complain(&mut self, peer: &[u8], error: &Malformed) {
+        self.engine.count(Counter::RefusedMalformed);
+        if self.complaints.worth_a_line(peer, now()) {
+            log::warn!("malformed message from peer {}: {error}", control::hex(peer));
+        }
+    }
+
+    fn refuse(&mut self, origin: Origin, refusal: &Refusal) {
+        self.engine.count(Counter::refused(refusal.reason));
+        let node = self.settings.node.clone();
+        self.send(origin.door, origin.refuse(&node, refusal));
+    }
+
+    fn reply(&mut self, origin: Origin, kind: Kind, body: &[u8]) {
+        let node = self.settings.node.clone();
+        self.send(origin.door, origin.reply(kind, &node, body));
+    }
+
+    fn send(&mut self, door: Door, frames: impl Iterator<Item = Frame>) {
+        self.hot.add(if door == Door::Network { NETWORK } else { LOCAL });
+        if let Err(error) = self.door(door).send(frames) {
+            self.engine.count(Counter::Undeliverable);
+            log::debug!("an answer was not taken: {error}");
+        }
+    }
+
+    fn door(&self, door: Door) -> &Socket {
+        match door {
+            Door::Network => &self.network,
+            Door::Local => &self.local,
+        }
+    }
+}
+
+fn watch(poll: &Poll, socket: &Socket, token: Token) -> Result<(), BrokerError> {
+    let mut source = SourceFd(&socket.fd());
+    poll.registry().register(&mut source, token, Interest::READABLE).map_err(BrokerError::Events)
+}
+
+/// Sockets to visit before the next sleep, each once.
+#[derive(Debug, Default)]
+struct Hot {
+    tokens: Vec<Token>,
+    listed: Vec<bool>,
+}
+
+impl Hot {
+    fn add(&mut self, token: Token) {
+        if self.listed.len() <= token.0 {
+            self.listed.resize(token.0 + 1, false);
+        }
+        if !std::mem::replace(&mut self.listed[token.0], true) {
+            self.tokens.push(token);
+        }
+    }
+
+    fn remove(&mut self, token: Token) {
+        if self.listed.get_mut(token.0).is_some_and(std::mem::take) {
+            self.tokens.retain(|other| *other != token);
+        }
+    }
+
+    fn take(&mut self) -> Vec<Token> {
+        self.listed.fill(false);
+        std::mem::take(&mut self.tokens)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the broker's loop is a driver: it owns the clock that its engine is told")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,83 @@
+//! What a broker needs to know, and the handle that stops it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use zmqv2_proto::transport::TransportOptions;
+use zmqv2_proto::{Config, NodeName, TcpAddress};
+
+use crate::engine::Limits;
+use crate::error::BrokerError;
+
+/// What a broker needs to know. Made from a [`Config`], so that the options keep their names and defaults.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Its name in the directory (option `rpc_zmq_host`).
+    pub node: NodeName,
+    /// Where it listens (options `rpc_zmq_bind_address` and `rpc_zmq_port`).
+    pub bind: TcpAddress,
+    /// The directory of its local sockets; exists and can be written.
+    pub ipc_dir: PathBuf,
+    /// Bounds of the backlog.
+    pub limits: Limits,
+    /// The largest body that is taken (option `rpc_zmq_max_message_bytes`).
+    pub max_message_bytes: usize,
+    /// How long a stop waits for what is in flight (option `rpc_zmq_drain_timeout`).
+    pub drain_timeout: Duration,
+    /// How often registrations in the directory are renewed (option `matchmaker_heartbeat_freq`).
+    pub renew_every: Duration,
+    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`).
+    pub lease: Duration,
+    /// Options of every socket.
+    pub transport: TransportOptions,
+}
+
+impl Settings {
+    /// The settings of `config`, with the socket directory that was found for it.
+    ///
+    /// # Errors
+    /// [`BrokerError::Address`] when `rpc_zmq_bind_address` is no address.
+    pub fn new(config: &Config, ipc_dir: PathBuf) -> Result<Self, BrokerError> {
+        let limits = Limits { topic_backlog: config.topic_backlog, backlog_bytes: config.backlog_bytes };
+        Ok(Self {
+            node: config.host.clone(),
+            bind: TcpAddress::new(&config.bind_address, config.port)?,
+            ipc_dir,
+            limits,
+            max_message_bytes: config.max_message_bytes,
+            drain_timeout: config.drain_timeout,
+            renew_every: config.heartbeat_freq,
+            lease: config.heartbeat_ttl,
+            transport: TransportOptions::from(config),
+        })
+    }
+}
+
+/// Stops a running broker from another thread. `Send + Sync`, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    asked: Arc<AtomicU8>,
+    waker: Arc<mio::Waker>,
+}
+
+impl Stopper {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
+        Self { asked: Arc::default(), waker: Arc::new(waker) }
+    }
+
+    /// The first time: take nothing new, finish what is in flight within
+    /// [`drain_timeout`](Settings::drain_timeout), then end. The second time: end now.
+    pub fn stop(&self) {
+        let _ = self.asked.fetch_update(Ordering::AcqRel, Ordering::Acquire, |asked| Some(asked.saturating_add(1)));
+        if let Err(error) = self.waker.wake() {
+            log::error!("cannot wake the broker: {error}");
+        }
+    }
+
+    pub(crate) fn asked(&self) -> u8 {
+        self.asked.load(Ordering::Acquire)
+    }
+}

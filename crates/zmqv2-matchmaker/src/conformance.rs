@@ -1,0 +1,92 @@
+//! The suite that every [`Matchmaker`] must pass.
+//!
+//! Write a [`Fixture`] for a directory and call [`run`] in a test. Each check uses topics of its own, so one fixture serves all.
+//! A check panics with what was expected. No check sleeps: time passes by [`Fixture::let_pass`].
+
+mod rules;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Matchmaker, Registration};
+
+/// A directory under test, and the world around it.
+pub trait Fixture {
+    /// The matchmaker under test; always the same one.
+    fn matchmaker(&self) -> Arc<dyn Matchmaker>;
+
+    /// Brings `registration` into the directory from outside, as another node's broker or an operator would, with
+    /// [`LEASE`]. It replaces what is at the [same place](same_place).
+    fn place(&mut self, registration: &Registration);
+
+    /// Takes `registration` out of the directory from outside.
+    fn displace(&mut self, registration: &Registration);
+
+    /// What this directory is able to do, and so which checks apply.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Lets `time` pass for the directory: turns its clock, or really waits. Needed for leases.
+    fn let_pass(&mut self, time: Duration) {
+        panic!("write let_pass: a directory with leases lets {time:?} pass");
+    }
+
+    /// Makes the directory unreadable, or readable again, and returns when it is. Needed if interruptible.
+    fn interrupt(&mut self, down: bool) {
+        panic!("write interrupt: an interruptible directory, down = {down}");
+    }
+}
+
+/// What a directory is able to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It knows one node, which hosts everything.
+    pub single_node: bool,
+    /// It accepts registrations but does not act on them.
+    pub read_only: bool,
+    /// Registrations expire.
+    pub leases: bool,
+    /// It can become unreadable while in use.
+    pub interruptible: bool,
+}
+
+/// The lease of everything that the suite registers.
+pub const LEASE: Duration = Duration::from_secs(3);
+
+/// Whether two registrations are of the same server at the same node, whatever the node's address.
+#[must_use]
+pub fn same_place(one: &Registration, other: &Registration) -> bool {
+    one.key == other.key && one.server == other.server && one.node.name == other.node.name
+}
+
+/// Runs every check that applies.
+///
+/// # Panics
+/// When the directory breaks a rule.
+pub fn run(fixture: &mut dyn Fixture) {
+    let able = fixture.capabilities();
+    rules::answers_are_shared(fixture);
+    rules::asking_from_many_threads(fixture);
+    if able.single_node {
+        return rules::one_node_hosts_everything(fixture);
+    }
+    rules::unknown_topics_are_empty(fixture);
+    rules::a_bare_topic_is_on_all_its_nodes(fixture);
+    rules::a_server_is_only_where_it_is(fixture);
+    rules::exchanges_never_mix(fixture);
+    rules::nodes_take_turns(fixture);
+    rules::placing_twice_is_placing_once(fixture);
+    rules::a_node_that_moved_is_at_its_new_address(fixture);
+    rules::what_is_withdrawn_disappears(fixture);
+    rules::a_new_node_is_found(fixture);
+    if able.read_only {
+        rules::registrations_are_ignored(fixture);
+    } else {
+        rules::own_registrations_count_at_once(fixture);
+    }
+    if able.leases {
+        rules::leases_end_and_are_renewed(fixture);
+    }
+    if able.interruptible {
+        rules::answers_outlive_an_interruption(fixture);
+    }
+}

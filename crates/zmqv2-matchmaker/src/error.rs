@@ -1,0 +1,49 @@
+//! What can go wrong with a directory.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A directory cannot answer, or cannot take a registration.
+///
+/// "Nobody offers this topic" is not an error but an empty [`Placement`](crate::Placement).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MatchmakerError {
+    /// The directory cannot be reached, and nothing is remembered that could be answered instead. Try again later.
+    #[error("the {directory} directory is unavailable: {source}")]
+    Unavailable {
+        /// Which directory ([`Matchmaker::name`](crate::Matchmaker::name)) and where it is.
+        directory: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The ring file cannot be read. Correct the option `ringfile`, or the file's place and permissions.
+    #[error("cannot read ring file {}: {source}", file.display())]
+    UnreadableRing {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The ring file can be read, but is not a ring. Correct the file.
+    #[error("ring file {}, line {line}, column {column}: {problem}", file.display())]
+    BadRing {
+        /// The file.
+        file: PathBuf,
+        /// The line of the problem, from 1.
+        line: usize,
+        /// The column of the problem, or where reading stopped because of it.
+        column: usize,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// The ring file is larger than [`MAX_RING_BYTES`](crate::MAX_RING_BYTES). Split the cluster, or use another
+    /// directory.
+    #[error("ring file {} has {bytes} bytes, the limit is {}", file.display(), crate::MAX_RING_BYTES)]
+    RingTooLarge {
+        /// The file.
+        file: PathBuf,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+}

@@ -1,0 +1,280 @@
+//! Where a topic is, as one immutable snapshot, and the rule by which nodes are chosen from it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+
+use zmqv2_proto::{Node, NodeName, ServerName};
+
+/// A node that hosts a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedNode {
+    /// The node.
+    pub node: Node,
+    /// The topic's servers there. Empty: the directory does not say, and only the node itself can tell.
+    pub servers: Vec<ServerName>,
+}
+
+impl PlacedNode {
+    /// A node whose servers the directory does not know.
+    #[must_use]
+    pub fn unlisted(node: Node) -> Self {
+        Self {
+            node,
+            servers: Vec::new(),
+        }
+    }
+}
+
+/// All nodes that host one topic. Immutable, so that one allocation serves every message until something changes.
+#[derive(Debug, Default)]
+pub struct Placement {
+    nodes: Vec<PlacedNode>,
+    // Made at the first question for a server: most topics are never asked for one.
+    index: OnceLock<Index>,
+}
+
+impl Placement {
+    /// A placement of these nodes, in this order. A node counts once: later entries of the same name are dropped,
+    /// for a node that stood here twice would get every fanout twice.
+    #[must_use]
+    pub fn new(mut nodes: Vec<PlacedNode>) -> Self {
+        let mut seen = HashSet::with_capacity(nodes.len());
+        nodes.retain(|placed| seen.insert(placed.node.name.clone()));
+        Self {
+            nodes,
+            index: OnceLock::new(),
+        }
+    }
+
+    /// The nodes, in the directory's order.
+    #[must_use]
+    pub fn nodes(&self) -> &[PlacedNode] {
+        &self.nodes
+    }
+
+    /// Whether no node hosts the topic.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The nodes that may host `server`, or any server of the topic for `None`.
+    ///
+    /// For a server, the first of these that yields a node decides, and nothing else is ever tried:
+    /// 1. the nodes that list the server;
+    /// 2. the node that is *named* like the server, if its servers are unknown (the legacy rule, where the server's
+    ///    name was the host's name);
+    /// 3. the nodes whose servers are unknown, because only they can tell.
+    ///
+    /// So a server that is known to be elsewhere, or nowhere, never resolves to a node that lists others.
+    #[must_use]
+    pub fn candidates(self: &Arc<Self>, server: Option<&ServerName>) -> Candidates {
+        let chosen = match server {
+            None => Chosen::All,
+            Some(server) => Chosen::These(
+                self.index
+                    .get_or_init(|| Index::new(&self.nodes))
+                    .places_of(server),
+            ),
+        };
+        Candidates {
+            placement: Arc::clone(self),
+            chosen,
+        }
+    }
+}
+
+impl PartialEq for Placement {
+    fn eq(&self, other: &Self) -> bool {
+        self.nodes == other.nodes
+    }
+}
+
+impl Eq for Placement {}
+
+/// Some or all nodes of a [`Placement`], without a copy of any.
+#[derive(Debug, Clone)]
+pub struct Candidates {
+    placement: Arc<Placement>,
+    chosen: Chosen,
+}
+
+#[derive(Debug, Clone)]
+enum Chosen {
+    All,
+    These(Arc<[usize]>),
+}
+
+impl Candidates {
+    /// How many nodes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.chosen {
+            Chosen::All => self.placement.nodes.len(),
+            Chosen::These(places) => places.len(),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The nodes, in the directory's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.iter_from(0)
+    }
+
+    /// Every node once, starting with the `turn`-th modulo their number and going round.
+    pub fn iter_from(&self, turn: usize) -> impl Iterator<Item = &Node> {
+        let start = turn.checked_rem(self.len()).unwrap_or(0);
+        (start..self.len()).chain(0..start).map(|position| {
+            let place = match &self.chosen {
+                Chosen::All => position,
+                Chosen::These(places) => places[position],
+            };
+            &self.placement.nodes[place].node
+        })
+    }
+}
+
+/// The positions in `Placement::nodes` where a server may be.
+#[derive(Debug)]
+struct Index {
+    listed: HashMap<ServerName, Arc<[usize]>>,
+    namesakes: HashMap<NodeName, Arc<[usize]>>,
+    unlisted: Arc<[usize]>,
+}
+
+impl Index {
+    fn new(nodes: &[PlacedNode]) -> Self {
+        let mut listed: HashMap<ServerName, Vec<usize>> = HashMap::new();
+        let mut namesakes = HashMap::new();
+        let mut unlisted = Vec::new();
+        for (place, placed) in nodes.iter().enumerate() {
+            if placed.servers.is_empty() {
+                namesakes.insert(placed.node.name.clone(), Arc::from([place]));
+                unlisted.push(place);
+            }
+            for server in &placed.servers {
+                let places = listed.entry(server.clone()).or_default();
+                if places.last() != Some(&place) {
+                    places.push(place);
+                }
+            }
+        }
+        let listed = listed
+            .into_iter()
+            .map(|(server, places)| (server, places.into()))
+            .collect();
+        Self {
+            listed,
+            namesakes,
+            unlisted: unlisted.into(),
+        }
+    }
+
+    fn places_of(&self, server: &ServerName) -> Arc<[usize]> {
+        let places = self
+            .listed
+            .get(server)
+            .or_else(|| self.namesakes.get(server.as_str()));
+        Arc::clone(places.unwrap_or(&self.unlisted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(name: &str, servers: &[&str]) -> PlacedNode {
+        PlacedNode {
+            node: Node::new(name.parse().unwrap(), name.parse().unwrap()),
+            servers: servers
+                .iter()
+                .map(|server| server.parse().unwrap())
+                .collect(),
+        }
+    }
+
+    fn names(placement: &Arc<Placement>, server: &str) -> Vec<String> {
+        let server = server.parse().unwrap();
+        placement
+            .candidates(Some(&server))
+            .iter()
+            .map(|node| node.name.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn a_listed_server_is_only_where_it_is_listed_rg01() {
+        let placement = Arc::new(Placement::new(vec![
+            placed("n1", &["s1"]),
+            placed("n2", &["s2", "s1"]),
+            placed("n3", &[]),
+        ]));
+        assert_eq!(names(&placement, "s2"), ["n2"]);
+        assert_eq!(names(&placement, "s1"), ["n1", "n2"]);
+        assert_eq!(names(&placement, "s9"), ["n3"], "only n3 can tell");
+    }
+
+    #[test]
+    fn an_unknown_server_is_nowhere_when_every_node_lists_its_servers_rg02() {
+        let placement = Arc::new(Placement::new(vec![
+            placed("n1", &["s1"]),
+            placed("n2", &["s2"]),
+        ]));
+        assert!(
+            placement
+                .candidates(Some(&"s9".parse().unwrap()))
+                .is_empty()
+        );
+        assert!(
+            names(&placement, "n1").is_empty(),
+            "n1 lists its servers, and n1 is not among them"
+        );
+    }
+
+    #[test]
+    fn a_server_named_like_a_node_is_there_alone() {
+        let placement = Arc::new(Placement::new(vec![placed("h1", &[]), placed("h2", &[])]));
+        assert_eq!(names(&placement, "h2"), ["h2"]);
+        assert_eq!(names(&placement, "host@backend"), ["h1", "h2"]);
+    }
+
+    #[test]
+    fn a_node_counts_once_rg04() {
+        let placement = Arc::new(Placement::new(vec![
+            placed("h1", &[]),
+            placed("h1", &["s"]),
+        ]));
+        assert_eq!(placement.candidates(None).len(), 1);
+    }
+
+    #[test]
+    fn iteration_goes_round_once_from_any_turn() {
+        let placement = Arc::new(Placement::new(vec![
+            placed("a", &[]),
+            placed("b", &[]),
+            placed("c", &[]),
+        ]));
+        let all = placement.candidates(None);
+        let from = |turn| {
+            all.iter_from(turn)
+                .map(|node| node.name.as_str())
+                .collect::<String>()
+        };
+        assert_eq!(
+            [from(0), from(1), from(5), from(usize::MAX)],
+            ["abc", "bca", "cab", "abc"]
+        );
+        assert_eq!(
+            Arc::new(Placement::default())
+                .candidates(None)
+                .iter_from(7)
+                .count(),
+            0
+        );
+    }
+}

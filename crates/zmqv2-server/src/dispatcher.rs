@@ -1,0 +1,151 @@
+//! Which endpoint runs a request. Pure: no sockets, no threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Version};
+
+use crate::endpoint::{Endpoint, HandlerError, Incoming, MODULE, reply};
+
+/// The method that every server answers with `pong`, as in oslo.messaging.
+pub const PING_METHOD: &str = "oslo_rpc_server_ping";
+
+/// Chooses an endpoint by namespace, version and method, and runs it.
+pub(crate) struct Dispatcher {
+    endpoints: Vec<Box<dyn Endpoint>>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(endpoints: Vec<Box<dyn Endpoint>>) -> Self {
+        Self { endpoints }
+    }
+
+    /// Runs a request; whatever happens becomes a reply.
+    pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
+        match self.run(incoming) {
+            Ok(reply) => reply,
+            Err(error) => {
+                if error.is_expected() {
+                    log::debug!("{} answered {error}", incoming.method());
+                } else {
+                    log::error!("{} failed: {error}", incoming.method());
+                }
+                Reply::Failure(error.into_failure())
+            }
+        }
+    }
+
+    fn run(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {
+        let request = &incoming.request;
+        let method = request.method.as_str();
+        if method == PING_METHOD {
+            return reply("pong");
+        }
+        let asked = request.version.unwrap_or_default();
+        let mut version_fits = false;
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.serves(request.namespace.as_ref(), asked)) {
+            version_fits = true;
+            // Methods that start with `_` are the endpoint's own.
+            if !method.starts_with('_')
+                && let Some(result) = guarded(endpoint.as_ref(), incoming)
+            {
+                return result;
+            }
+        }
+        Err(HandlerError::expected(if version_fits { no_such_method(method) } else { self.unsupported(incoming, asked) }))
+    }
+
+    fn unsupported(&self, incoming: &Incoming, asked: Version) -> Failure {
+        let namespace = incoming.request.namespace.as_ref();
+        let here = self.endpoints.iter().filter(|endpoint| endpoint.namespace() == namespace);
+        let offered: Vec<_> = here.map(|endpoint| endpoint.version().to_string()).collect();
+        let offered = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
+        let space = namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
+        let detail = format!(
+            "endpoint does not support RPC version {asked}{space}, attempted method {}; offered: {offered}",
+            incoming.method()
+        );
+        Failure::new(DISPATCHER_MODULE, "UnsupportedVersion", detail)
+    }
+}
+
+fn no_such_method(method: &str) -> Failure {
+    Failure::new(DISPATCHER_MODULE, "NoSuchMethod", format!("endpoint does not support RPC method {method}"))
+}
+
+/// Runs a handler; a panic in it is an error of this request alone.
+fn guarded(endpoint: &dyn Endpoint, incoming: &Incoming) -> Option<Result<Reply, HandlerError>> {
+    catch_unwind(AssertUnwindSafe(|| endpoint.call(incoming))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        let detail = format!("{} panicked: {}", incoming.method(), text.unwrap_or("no message"));
+        Some(Err(HandlerError::new(MODULE, "Panic", detail)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Methods;
+    use std::time::Instant;
+    use zmqv2_proto::{MessageId, Request};
+
+    fn dispatcher() -> Dispatcher {
+        let one = Methods::new().version(Version::new(1, 2)).method("m", |(): ()| Ok("one")).unwrap();
+        let two = Methods::new().version(Version::new(2, 0)).method("m", |(): ()| Ok("two")).unwrap();
+        let spaced = Methods::new()
+            .namespace("ns")
+            .unwrap()
+            .method("m", |(): ()| Ok("spaced"))
+            .unwrap()
+            .method("_hidden", |(): ()| Ok(1))
+            .unwrap()
+            .method("boom", |(): ()| -> Result<(), HandlerError> { panic!("bang") })
+            .unwrap()
+            .method("io", |(): ()| -> Result<(), HandlerError> { Err(std::io::Error::other("disk"))? })
+            .unwrap();
+        Dispatcher::new(vec![Box::new(one), Box::new(two), Box::new(spaced)])
+    }
+
+    fn run(method: &str, namespace: Option<&str>, version: Option<&str>, args: &str) -> Result<String, (String, String)> {
+        let args = serde_json::from_str::<serde_json::Value>(args).unwrap();
+        let mut request = Request::new(method.parse().unwrap(), &args).unwrap();
+        request.namespace = namespace.map(|n| n.parse().unwrap());
+        request.version = version.map(|v| v.parse().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let incoming = Incoming::new(request, MessageId::random(), Instant::now());
+        match dispatcher().dispatch(&incoming) {
+            Reply::Result(json) => Ok(json.get().to_owned()),
+            Reply::Failure(failure) => Err((failure.class, failure.message)),
+        }
+    }
+
+    #[test]
+    fn namespace_version_and_method_choose_the_endpoint() {
+        assert_eq!(run("m", None, None, "null").unwrap(), "\"one\"");
+        assert_eq!(run("m", None, Some("1.2"), "null").unwrap(), "\"one\"");
+        assert_eq!(run("m", None, Some("2.0"), "null").unwrap(), "\"two\"");
+        assert_eq!(run("m", Some("ns"), None, "null").unwrap(), "\"spaced\"");
+    }
+
+    #[test]
+    fn what_is_not_offered_has_an_error_of_its_own() {
+        assert_eq!(run("n", None, None, "null").unwrap_err().0, "NoSuchMethod");
+        assert_eq!(run("_hidden", Some("ns"), None, "null").unwrap_err().0, "NoSuchMethod");
+        let (class, message) = run("m", None, Some("1.3"), "null").unwrap_err();
+        assert_eq!(class, "UnsupportedVersion");
+        assert!(message.contains("1.3") && message.contains("1.2, 2.0"), "{message}");
+        assert_eq!(run("m", Some("other"), None, "null").unwrap_err().0, "UnsupportedVersion");
+    }
+
+    #[test]
+    fn a_panic_an_error_and_wrong_arguments_are_replies() {
+        assert_eq!(run("boom", Some("ns"), None, "null").unwrap_err(), ("Panic".into(), "boom panicked: bang".into()));
+        assert_eq!(run("io", Some("ns"), None, "null").unwrap_err(), ("Error".into(), "disk".into()));
+        let (class, message) = run("m", None, None, "5").unwrap_err();
+        assert!(class == "InvalidArguments" && message.contains("arguments of m"), "{message}");
+    }
+
+    #[test]
+    fn every_server_answers_a_ping() {
+        assert_eq!(run(PING_METHOD, Some("any"), Some("9.9"), "null").unwrap(), "\"pong\"");
+    }
+}

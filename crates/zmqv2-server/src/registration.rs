@@ -1,0 +1,164 @@
+//! Keeps a server registered at its broker, from a thread of its own: at start, again after the broker restarts, and as a
+//! sign of life; and takes it out at the stop.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::control::{Registration, Withdrawal};
+use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
+use zmqv2_proto::{Header, Kind, MessageId, ServerName, TopicKey};
+
+use crate::wake::Signal;
+
+/// A registration is repeated at this interval, in case the broker came and went unnoticed.
+const REPEAT: Duration = Duration::from_secs(5);
+/// One that is not answered is repeated after this.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Whether the broker has taken the registration; seen by other threads.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    ready: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Readiness {
+    pub(crate) fn set(&self, ready: bool) {
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is ready; whether it is.
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(ready, timeout, |ready| !*ready);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// The thread's state.
+pub(crate) struct Keeper {
+    pub(crate) socket: Socket,
+    pub(crate) key: TopicKey,
+    pub(crate) server: ServerName,
+    pub(crate) registration: Registration,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) stop: Arc<Signal>,
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Keeper {
+    /// Keeps the registration until the stop signal, then withdraws and waits until nothing is in flight, or the time
+    /// to drain is over, or the broker is gone.
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.keep().and_then(|()| self.withdraw()) {
+            log::error!("{} of {} is no longer registered: {error}", self.server, self.key);
+        }
+        self.readiness.set(false);
+    }
+
+    fn keep(&mut self) -> Result<(), TransportError> {
+        let mut connected = false;
+        let mut send_at = now();
+        let mut frames = Vec::new();
+        while !self.stop.is_given() {
+            while self.socket.receive(&mut frames)? != Received::Nothing {
+                self.take(&frames);
+            }
+            let state = self.socket.readiness()?;
+            if state.writable != connected {
+                connected = state.writable;
+                send_at = now();
+                if !connected {
+                    self.readiness.set(false);
+                    log::warn!("the broker of {} is gone; waiting for it to come back", self.server);
+                }
+            }
+            if connected && send_at <= now() {
+                self.send(Kind::Register, serde_json::to_vec(&self.registration));
+                send_at = now() + if self.readiness.get() { REPEAT } else { RETRY };
+                // A send may have used up the notice of what came meanwhile.
+                continue;
+            }
+            if !state.readable {
+                let timeout = connected.then(|| send_at.saturating_duration_since(now()));
+                self.wait(timeout);
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw(&mut self) -> Result<(), TransportError> {
+        let end_at = now() + self.drain_timeout;
+        let mut frames = Vec::new();
+        self.send(Kind::Withdraw, serde_json::to_vec(&Withdrawal::new(self.registration.instance)));
+        loop {
+            while self.socket.receive(&mut frames)? != Received::Nothing {
+                if self.take(&frames) == Some(Kind::Withdrawn) {
+                    return Ok(());
+                }
+            }
+            let left = end_at.saturating_duration_since(now());
+            let state = self.socket.readiness()?;
+            if !state.writable || left.is_zero() {
+                log::warn!("{} of {} stops without the broker's leave", self.server, self.key);
+                return Ok(());
+            }
+            if !state.readable
+                && let Err(error) = self.socket.wait(Some(left), None)
+            {
+                log::error!("cannot wait for the broker: {error}");
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self, timeout: Option<Duration>) {
+        if let Err(error) = self.socket.wait(timeout, Some(self.stop.fd())) {
+            log::error!("cannot wait for the broker: {error}");
+        }
+    }
+
+    /// Takes in a message of the broker; says what it was.
+    fn take(&self, frames: &[Frame]) -> Option<Kind> {
+        let [_, header, body] = frames else { return None };
+        let header = Header::decode(header).inspect_err(|error| log::warn!("broker sent {error}")).ok()?;
+        match header.kind {
+            Kind::Registered if !self.readiness.get() => {
+                log::info!("{} of {} is registered", self.server, self.key);
+                self.readiness.set(true);
+            }
+            Kind::Refusal => {
+                let detail = String::from_utf8_lossy(body);
+                log::warn!("the broker refuses to register {}: {:?}: {detail}", self.server, header.reason);
+            }
+            _ => {}
+        }
+        Some(header.kind)
+    }
+
+    /// A message that is not taken is sent again at the next turn.
+    fn send(&self, kind: Kind, body: serde_json::Result<Vec<u8>>) {
+        let mut header = Header::new(kind, MessageId::random());
+        header.key = Some(self.key.clone());
+        header.server = Some(self.server.clone());
+        match body {
+            Ok(body) => {
+                let frames = [Frame::new(), Frame::from(header.encode()), Frame::from(body)];
+                if let Err(error) = self.socket.send(frames) {
+                    log::debug!("the broker did not take a {kind:?} message: {error}");
+                }
+            }
+            Err(error) => log::error!("cannot write a {kind:?} message: {error}"),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the registration's thread is a driver: it owns the repeats' clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
