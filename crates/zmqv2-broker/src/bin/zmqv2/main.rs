@@ -1,2 +1,57 @@
-//! d
-fn main(){}
+//! The tool: serve, call and look, from a shell.
+
+mod call;
+mod demo;
+mod exec;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use zmqv2_broker::cli::{CommonFlags, Failure, LaunchFlags, finish, launch};
+
+/// RPC messaging between services on many nodes, without a central broker.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 remote error, 4 refused (the reason comes first on stderr),
+/// 5 timeout or nobody reached.
+#[derive(Debug, Parser)]
+#[command(name = "zmqv2", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a broker, servers and clients on this machine, make real calls, show what happened, clean up
+    Demo,
+    /// Run this node's broker, as zmqv2-broker does
+    Broker(LaunchFlags),
+    /// Run a service: the methods echo, sleep and fail, or any command
+    Serve(serve::ServeFlags),
+    /// Call a method and print its reply as JSON
+    Call(call::CallFlags),
+    /// Ask whether a service answers
+    Ping(call::PingFlags),
+    /// Show what the broker of this node holds
+    Status(status::StatusFlags),
+}
+
+fn main() -> ExitCode {
+    finish(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let common = &arguments.common;
+    match &arguments.command {
+        Command::Demo => demo::run(common),
+        Command::Broker(flags) => launch(common, flags),
+        Command::Serve(flags) => serve::run(common, flags),
+        Command::Call(flags) => call::call(common, flags),
+        Command::Ping(flags) => call::ping(common, flags),
+        Command::Status(flags) => status::run(common, flags),
+    }
+}

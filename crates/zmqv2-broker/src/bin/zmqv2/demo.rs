@@ -1,0 +1,167 @@
+//! `zmqv2 demo`: the whole chain on one machine, each part its own process.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use zmqv2_broker::cli::{CommonFlags, Failure};
+
+use crate::serve::now;
+
+/// Nothing here takes longer than this on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(common: &CommonFlags) -> Result<(), Failure> {
+    // Loaded for its errors alone: the demo runs on ports and directories of its own.
+    common.setup(log::LevelFilter::Warn)?;
+    Ok(demo()?)
+}
+
+fn demo() -> anyhow::Result<()> {
+    let started = now();
+    let dir = tempfile::Builder::new().prefix("zmqv2-demo-").tempdir().context("cannot make a temporary directory")?;
+    let demo = Demo { program: std::env::current_exe()?, dir: dir.path().to_owned() };
+
+    println!("one broker, two servers of the topic \"demo\", and a client: each a process of its own");
+    let broker = demo.start("broker", &["broker", "--port", "0", "--bind", "127.0.0.1"])?;
+    let servers = ["alpha", "beta"]
+        .map(|name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]));
+    let [alpha, beta] = servers;
+    let (alpha, beta) = (alpha?, beta?);
+
+    println!("\ncalls to the topic reach its servers in turn:");
+    for n in 1..=4 {
+        demo.call(&["demo", "echo", &format!("{{\"n\": {n}}}")], 0)?;
+    }
+    println!("\na call to exactly one server:");
+    demo.call(&["demo", "echo", "\"only for beta\"", "--server", "beta"], 0)?;
+    println!("\na remote error, a topic that nobody serves, a server that is too slow: each call learns what became of it:");
+    demo.call(&["demo", "fail", "\"as asked\""], 3)?;
+    demo.call(&["nobody", "echo"], 4)?;
+    demo.call(&["demo", "sleep", "5", "--timeout", "0.3"], 5)?;
+
+    println!("\nstopping: servers first, then the broker; each finishes what it has");
+    for process in [alpha, beta, broker] {
+        process.stop()?;
+    }
+    println!("done in {:.1} s", now().saturating_duration_since(started).as_secs_f64());
+    Ok(())
+}
+
+struct Demo {
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+struct Process {
+    name: String,
+    child: Child,
+}
+
+impl Demo {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        let dir: &OsStr = self.dir.as_os_str();
+        command.args(arguments).arg("--ipc-dir").arg(dir).args(["--host", "demo-node", "--matchmaker", "local"]);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a process and waits for its line that starts with `ready`.
+    fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
+        let began = now();
+        let mut command = self.command(arguments);
+        let child = command.stderr(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut process = Process { name: name.to_owned(), child };
+        let stderr = process.child.stderr.take().context("no stderr")?;
+        let line = ready_line(stderr).with_context(|| format!("{name} did not get ready"))?;
+        println!("  {name} (process {}): {line} after {}", process.child.id(), millis(began));
+        Ok(process)
+    }
+
+    /// Runs `zmqv2 call`, prints what came of it, and checks the exit code.
+    fn call(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
+        let mut command = self.command(&["call", "--verbose"]);
+        let output = command.args(arguments).output().context("cannot start a client")?;
+        let shown: Vec<_> = arguments.iter().map(|word| shell_word(word)).collect();
+        println!("  zmqv2 call {}", shown.join(" "));
+        for text in [&output.stdout, &output.stderr] {
+            for line in String::from_utf8_lossy(text).lines() {
+                println!("    {line}");
+            }
+        }
+        ensure!(output.status.code() == Some(expected), "expected exit code {expected}, got {}", output.status);
+        Ok(())
+    }
+}
+
+impl Process {
+    fn stop(mut self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).with_context(|| format!("cannot stop {}", self.name))?;
+        let (ended, end) = crossbeam_channel::bounded(1);
+        let id = self.child.id();
+        let name = std::mem::take(&mut self.name);
+        std::thread::scope(|scope| {
+            scope.spawn(|| ended.send(self.child.wait()));
+            match end.recv_timeout(PATIENCE) {
+                Ok(status) => {
+                    let status = status?;
+                    ensure!(status.success(), "{name} ended with {status}");
+                    println!("  {name} (process {id}) ended, {status}");
+                    Ok(())
+                }
+                Err(_) => {
+                    // So that the waiting thread ends, too.
+                    let _ = Pid::from_raw(id as i32).map(|pid| kill_process(pid, Signal::KILL));
+                    bail!("{name} did not end within {PATIENCE:?}")
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Process {
+    /// When the demo fails half-way, nothing stays behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first line that starts with `ready`; the rest of the stream is read away so that the writer never blocks.
+fn ready_line(stderr: ChildStderr) -> anyhow::Result<String> {
+    let (send, receive) = crossbeam_channel::bounded(1);
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(stderr);
+        let mut all = String::new();
+        let mut line = String::new();
+        while stream.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if line.starts_with("ready") {
+                let _ = send.send(Ok(line.trim().to_owned()));
+                let _ = std::io::copy(&mut stream.by_ref(), &mut std::io::sink());
+                return;
+            }
+            all.push_str(&std::mem::take(&mut line));
+        }
+        let _ = send.send(Err(all));
+    });
+    match receive.recv_timeout(PATIENCE) {
+        Ok(Ok(line)) => Ok(line),
+        Ok(Err(printed)) => bail!("it ended and printed:\n{printed}"),
+        Err(_) => bail!("nothing within {PATIENCE:?}"),
+    }
+}
+
+fn millis(since: Instant) -> String {
+    format!("{:.0} ms", now().saturating_duration_since(since).as_secs_f64() * 1e3)
+}
+
+/// As one would type it.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
+}

@@ -1,0 +1,144 @@
+//! `zmqv2 serve --exec`: every request starts a command, so that any script is an RPC service.
+
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Receiver;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use zmqv2_proto::{Failure, Namespace, Reply, Version};
+use zmqv2_server::{Endpoint, HandlerError, HandlerResult, Incoming};
+
+use crate::serve::now;
+
+/// The module of errors that come from here.
+const MODULE: &str = "zmqv2.exec";
+/// The most of a command's stderr that goes to the caller.
+const STDERR_BYTES: usize = 64 * 1024;
+
+/// An endpoint that has every method.
+#[derive(Debug)]
+pub(crate) struct Command {
+    line: String,
+    most_bytes: usize,
+}
+
+impl Command {
+    pub(crate) fn new(line: &str, most_bytes: usize) -> Self {
+        Self { line: line.to_owned(), most_bytes }
+    }
+
+    fn run(&self, incoming: &Incoming) -> HandlerResult {
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", &self.line])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that a late command goes with all that it started.
+            .process_group(0)
+            .spawn()?;
+        let input = request(incoming).to_string().into_bytes();
+        // Each pipe has a thread: a command may fill one while it waits for another.
+        let writer = child.stdin.take().map(|mut pipe| std::thread::spawn(move || pipe.write_all(&input)));
+        let stdout = child.stdout.take().map(|pipe| reader(pipe, self.most_bytes));
+        let stderr = child.stderr.take().map(|pipe| reader(pipe, STDERR_BYTES));
+        let status = self.wait(child, incoming)?;
+        // A command that does not read its input breaks the pipe, which is its own business.
+        let _ = writer.map(JoinHandle::join);
+        let collect = |reader: Option<Receiver<Output>>| reader.and_then(|reader| reader.recv().ok()).unwrap_or_default();
+        let (stdout, stderr) = (collect(stdout), collect(stderr));
+        if !status.success() {
+            return Err(self.failed(status, &stderr.text()));
+        }
+        if stdout.cut {
+            let detail = format!("{} printed more than {} bytes", self.line, self.most_bytes);
+            return Err(HandlerError::new(MODULE, "InvalidReply", detail));
+        }
+        let reply = serde_json::from_str::<Box<RawValue>>(stdout.text().trim());
+        reply.map(Reply::Result).map_err(|error| {
+            HandlerError::new(MODULE, "InvalidReply", format!("{} did not print JSON: {error}", self.line))
+        })
+    }
+
+    /// Waits for the end of the command, at most until the caller gives up.
+    fn wait(&self, mut child: Child, incoming: &Incoming) -> Result<ExitStatus, HandlerError> {
+        let group = Pid::from_child(&child);
+        let (ended, end) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || drop(ended.send(child.wait())));
+        let left = incoming.deadline.saturating_duration_since(now());
+        if let Ok(status) = end.recv_timeout(left) {
+            return Ok(status?);
+        }
+        // It may have ended just now, which is as good.
+        let _ = kill_process_group(group, Signal::KILL);
+        let detail = format!("{} did not end within {left:?} and was killed", self.line);
+        Err(HandlerError::new(MODULE, "CommandTimeout", detail))
+    }
+
+    fn failed(&self, status: ExitStatus, stderr: &str) -> HandlerError {
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+        };
+        let stderr = stderr.trim();
+        let message = if stderr.is_empty() { format!("{}: {how}", self.line) } else { stderr.to_owned() };
+        let mut failure = Failure::new(MODULE, "CommandFailed", message).with_traceback([how]);
+        failure.kwargs = Map::from_iter([("exit_status".to_owned(), status.code().map_or(Value::Null, Value::from))]);
+        HandlerError::expected(failure)
+    }
+}
+
+impl Endpoint for Command {
+    fn serves(&self, _namespace: Option<&Namespace>, _version: Version) -> bool {
+        true
+    }
+
+    fn call(&self, incoming: &Incoming) -> Option<HandlerResult> {
+        Some(self.run(incoming))
+    }
+}
+
+/// What the command reads.
+fn request(incoming: &Incoming) -> Value {
+    let request = &incoming.request;
+    let context: Map<String, Value> = request.context.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    json!({
+        "method": request.method.as_str(),
+        // JSON text that was parsed on arrival.
+        "args": request.args::<Value>().unwrap_or_default(),
+        "namespace": request.namespace.as_ref().map(Namespace::as_str),
+        "version": request.version.unwrap_or_default().to_string(),
+        "context": context,
+        "message_id": incoming.id.to_string(),
+        "seconds_left": incoming.deadline.saturating_duration_since(now()).as_secs_f64(),
+    })
+}
+
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl Output {
+    fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+}
+
+/// Reads a pipe to its end, keeping at most `most` bytes.
+fn reader(mut pipe: impl Read + Send + 'static, most: usize) -> Receiver<Output> {
+    let (send, receive) = crossbeam_channel::bounded(1);
+    std::thread::spawn(move || {
+        let mut output = Output::default();
+        // What was read before an error still says something.
+        let _ = pipe.by_ref().take(most as u64).read_to_end(&mut output.bytes);
+        // The rest is read too, so that the command is not stopped by a full pipe.
+        output.cut = std::io::copy(&mut pipe, &mut std::io::sink()).is_ok_and(|more| more > 0);
+        let _ = send.send(output);
+    });
+    receive
+}
