@@ -1,1 +1,46 @@
-//! t
+//! What the whole-system tests stand on: real processes of the two binaries, on several nodes of one machine.
+//!
+//! A node is a loopback address of its own (127.a.b.n, port 9501) with a socket directory of its own; a [`Cluster`] is a few
+//! of them with one ring file. Every process is killed when its handle goes, and tells what it printed when a test fails.
+
+mod binaries;
+mod cluster;
+mod process;
+
+pub use binaries::binary;
+pub use cluster::{Cluster, Node};
+pub use process::{Finished, Process};
+
+use std::time::{Duration, Instant};
+
+/// Nothing that a test waits for takes longer than this, on a slow and busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The clock of the tests.
+#[expect(clippy::disallowed_methods, reason = "tests measure real processes in real time")]
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Waits until `met` is true; panics with `what` after [`PATIENCE`].
+///
+/// # Panics
+/// When it does not come true.
+#[expect(clippy::disallowed_methods, reason = "a bounded poll of another process's state, which sends no event")]
+pub fn eventually(what: &str, mut met: impl FnMut() -> bool) {
+    let end_at = now() + PATIENCE;
+    while !met() {
+        assert!(now() < end_at, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Says plainly that a test was skipped; with `ZMQV2_REQUIRE_ALL=1` a skip is a failure.
+///
+/// # Panics
+/// When everything is required.
+pub fn skip(test: &str, why: &str) {
+    assert!(std::env::var_os("ZMQV2_REQUIRE_ALL").is_none_or(|value| value != "1"), "{test} was skipped: {why}");
+    eprintln!("SKIPPED {test}: {why}");
+}

@@ -1,0 +1,33 @@
+//! Where the binaries under test are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The path of a binary of this workspace, built from the sources as they are.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build).join(name)
+}
+
+/// A test of this package alone would not build another package's binaries; after a build of the workspace this
+/// takes a moment and changes nothing.
+fn build() -> PathBuf {
+    let own = std::env::current_exe().expect("the test's own path");
+    // target/PROFILE/deps/TEST, or target/PROFILE/BINARY
+    let profile = own.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).map(Path::to_owned);
+    let profile = profile.expect("a profile directory");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().expect("cargo runs");
+    assert!(status.success(), "the binaries cannot be built: {status}");
+    profile
+}

@@ -1,0 +1,166 @@
+//! Nodes of one machine: a loopback address and a socket directory each, and one ring file for all.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+use zmqv2_client::RpcClient;
+use zmqv2_proto::control::StatusReport;
+use zmqv2_proto::transport::{Transport, TransportOptions};
+use zmqv2_proto::{Config, Target};
+
+use crate::{Finished, PATIENCE, Process, binary};
+
+/// A few nodes.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Node>,
+    ring_file: PathBuf,
+    // Removed last.
+    _dir: TempDir,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its address, which is its name, too.
+    pub host: String,
+    /// Its socket directory.
+    pub ipc_dir: PathBuf,
+    ring_file: PathBuf,
+}
+
+impl Cluster {
+    /// `count` nodes; each topic of `topics` is on all of them.
+    ///
+    /// # Panics
+    /// When there is no temporary directory.
+    #[must_use]
+    pub fn new(count: u8, topics: &[&str]) -> Self {
+        static CLUSTERS: AtomicU8 = AtomicU8::new(0);
+        let dir = tempfile::Builder::new().prefix("zq").tempdir().expect("a temporary directory");
+        let ring_file = dir.path().join("ring.json");
+        // Test binaries run at the same time; the process id keeps them apart, the counter a binary's own tests.
+        let subnet = format!("127.{}.{}", 1 + std::process::id() % 250, CLUSTERS.fetch_add(1, Ordering::Relaxed));
+        let nodes = (2..2 + count)
+            .map(|n| {
+                let ipc_dir = dir.path().join(format!("n{n}"));
+                std::fs::create_dir(&ipc_dir).expect("a directory");
+                Node { host: format!("{subnet}.{n}"), ipc_dir, ring_file: ring_file.clone() }
+            })
+            .collect();
+        let cluster = Self { nodes, ring_file, _dir: dir };
+        let all: Vec<_> = cluster.nodes.iter().map(|node| Value::from(node.host.as_str())).collect();
+        cluster.write_ring(topics.iter().map(|topic| ((*topic).to_owned(), Value::from(all.clone()))).collect());
+        cluster
+    }
+
+    /// Replaces the ring file.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_ring(&self, ring: Map<String, Value>) {
+        let next = self.ring_file.with_extension("next");
+        std::fs::write(&next, Value::from(ring).to_string()).expect("a file");
+        std::fs::rename(&next, &self.ring_file).expect("a file");
+    }
+
+    /// Node number `n`, from 0.
+    #[must_use]
+    pub fn node(&self, n: usize) -> &Node {
+        &self.nodes[n]
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+}
+
+impl Node {
+    /// A command of one of the two binaries, with the flags of this node.
+    #[must_use]
+    pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary(name));
+        command.args(arguments).args(["--host", &self.host, "--bind", &self.host, "--matchmaker", "ring"]);
+        command.arg("--ipc-dir").arg(&self.ipc_dir).arg("--set").arg(format!("ringfile={}", self.ring_file.display()));
+        // What the environment of whoever runs the tests sets is not meant for the nodes.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OS_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Starts the node's broker and waits until it is ready.
+    #[must_use]
+    pub fn broker(&self) -> Process {
+        self.broker_with(&[])
+    }
+
+    /// The same with more flags.
+    #[must_use]
+    pub fn broker_with(&self, flags: &[&str]) -> Process {
+        Process::start(&format!("broker of {}", self.host), &mut self.command("zmqv2-broker", flags)).ready()
+    }
+
+    /// Starts `zmqv2 serve` and waits until it is ready.
+    #[must_use]
+    pub fn serve(&self, topic: &str, server: &str, flags: &[&str]) -> Process {
+        let mut command = self.command("zmqv2", &["serve", topic, "--server", server]);
+        Process::start(&format!("server {server}"), command.args(flags)).ready()
+    }
+
+    /// Runs a command of the tool to its end.
+    #[must_use]
+    pub fn tool(&self, arguments: &[&str]) -> Finished {
+        Process::run(&mut self.command("zmqv2", arguments))
+    }
+
+    /// The node's configuration, for clients and servers inside the test.
+    ///
+    /// # Panics
+    /// When it is not valid.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let ipc_dir = self.ipc_dir.to_str().expect("a plain path");
+        let loaded = Config::builder()
+            .set("rpc_zmq_host", &self.host)
+            .set("rpc_zmq_bind_address", &self.host)
+            .set("rpc_zmq_ipc_dir", ipc_dir)
+            .set("rpc_zmq_matchmaker", "ring")
+            .set("ringfile", self.ring_file.display().to_string())
+            .build();
+        loaded.expect("a valid configuration").config
+    }
+
+    /// A client inside the test's process, at this node.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn client(&self, target: Target) -> RpcClient {
+        let config = self.config();
+        let directory = zmqv2_matchmaker::open(&config).expect("a directory");
+        let builder = RpcClient::builder(target).matchmaker(directory).ipc_dir(&self.ipc_dir);
+        builder.config(config).build().expect("a client")
+    }
+
+    /// What the node's broker reports.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn status(&self) -> StatusReport {
+        let transport = Transport::new(TransportOptions::default());
+        zmqv2_broker::ask_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
+    }
+
+    /// The path of a file in the node's socket directory.
+    #[must_use]
+    pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.ipc_dir.join(name)
+    }
+}

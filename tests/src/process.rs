@@ -1,0 +1,193 @@
+//! A child process whose output is kept, that can be waited for, signalled, and never outlives its test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{PATIENCE, now};
+
+#[derive(Debug, Default)]
+struct Printed {
+    lines: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    printed: Arc<Printed>,
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The exit code; -1 after a signal.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+}
+
+impl Process {
+    /// Starts `command`; what it prints on stderr is kept.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        let printed = Arc::new(Printed::default());
+        let keep = Arc::clone(&printed);
+        let stderr = child.stderr.take().expect("a pipe");
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                keep.lines.lock().expect("no panic in here").0.push(line);
+                keep.changed.notify_all();
+            }
+            keep.lines.lock().expect("no panic in here").1 = true;
+            keep.changed.notify_all();
+        });
+        Self { name: name.to_owned(), child, printed }
+    }
+
+    /// Runs `command` to its end and keeps what it prints.
+    ///
+    /// # Panics
+    /// When it cannot be started, or does not end within [`PATIENCE`].
+    #[must_use]
+    pub fn run(command: &mut Command) -> Finished {
+        let shown = format!("{command:?}");
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+        let collect = |mut pipe: Box<dyn Read + Send>| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                let _ = pipe.read_to_end(&mut bytes);
+                String::from_utf8_lossy(&bytes).into_owned()
+            })
+        };
+        let stdout = collect(Box::new(child.stdout.take().expect("a pipe")));
+        let stderr = collect(Box::new(child.stderr.take().expect("a pipe")));
+        let status = wait(&mut child, PATIENCE).unwrap_or_else(|| panic!("{shown} did not end within {PATIENCE:?}"));
+        let text = |reader: std::thread::JoinHandle<String>| reader.join().expect("a reader");
+        Finished { status, stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// Waits for a line on stderr that starts with `start` and returns it.
+    ///
+    /// # Panics
+    /// When none comes within [`PATIENCE`], or the process ends without it.
+    pub fn wait_for_line(&self, start: &str) -> String {
+        let end_at = now() + PATIENCE;
+        let mut lines = self.printed.lines.lock().expect("no panic in here");
+        loop {
+            if let Some(line) = lines.0.iter().find(|line| line.starts_with(start)) {
+                return line.clone();
+            }
+            let left = end_at.saturating_duration_since(now());
+            assert!(!left.is_zero() && !lines.1, "{} did not print {start:?} but:\n{}", self.name, lines.0.join("\n"));
+            lines = self.printed.changed.wait_timeout(lines, left).expect("no panic in here").0;
+        }
+    }
+
+    /// Waits for its line that starts with `ready`.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[must_use]
+    pub fn ready(self) -> Self {
+        self.wait_for_line("ready");
+        self
+    }
+
+    /// What it has printed on stderr so far.
+    ///
+    /// # Panics
+    /// Never: no thread that holds the lock does.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.printed.lines.lock().expect("no panic in here").0.join("\n")
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When it is not running any more.
+    pub fn signal(&self, signal: Signal) {
+        let sent = kill_process(Pid::from_child(&self.child), signal);
+        assert!(sent.is_ok(), "{} is gone: {sent:?}; it printed:\n{}", self.name, self.stderr());
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When it does not come within `timeout`.
+    pub fn wait_end(&mut self, timeout: Duration) -> ExitStatus {
+        wait(&mut self.child, timeout)
+            .unwrap_or_else(|| panic!("{} did not end within {timeout:?} but printed:\n{}", self.name, self.stderr()))
+    }
+
+    /// Seconds of processor time used so far (Linux).
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a living process");
+        // Fields are counted behind the command's name, which may contain anything.
+        let rest = stat.rsplit_once(')').expect("a name").1;
+        let ticks: f64 = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks")).sum();
+        ticks / 100.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("--- {} printed:\n{}\n---", self.name, self.stderr());
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bounded poll: the standard library has no wait with a timeout")]
+fn wait(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
+    let end_at = now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            return Some(status);
+        }
+        if now() >= end_at {
+            let _ = child.kill();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
