@@ -48,3 +48,7 @@ pub use request::{BodyError, Request, RequestContext};
 pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
 pub use ttl::Ttl;
 pub use version::{InvalidVersion, Version};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

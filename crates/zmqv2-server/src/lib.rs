@@ -32,3 +32,7 @@ pub use endpoint::{Endpoint, HandlerError, HandlerResult, Incoming, Methods, rep
 pub use error::ServerError;
 pub use server::{RpcServer, ServerBuilder};
 pub use zmqv2_proto::{Config, Failure, InvalidName, Reply, Request, RequestContext, Target, Version};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -17,6 +17,7 @@ impl<O, L> Engine<O, L> {
         for tags in waiting {
             self.refuse_queued(tags, Reason::ShuttingDown, "the broker is stopping; the request did not run");
         }
+        self.refuse_connecting();
     }
 
     pub(super) fn check_drained(&mut self) {

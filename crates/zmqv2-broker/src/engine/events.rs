@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use zmqv2_proto::control::Registration;
-use zmqv2_proto::{InstanceId, Refusal, ServerName, Ttl, TopicKey};
+use zmqv2_proto::{InstanceId, Refusal, ServerName, TopicKey, Ttl};
 
 use super::WorkerId;
 

@@ -179,7 +179,11 @@ impl<O, L> Engine<O, L> {
                 self.queued_bytes -= request.bytes;
                 let key = self.topics[topic].expired(server);
                 self.counters.add(Counter::Expired);
-                self.refuse(request.origin, Reason::Expired, format!("no worker of {key} was free in time; it did not run"));
+                self.refuse(
+                    request.origin,
+                    Reason::Expired,
+                    format!("no worker of {key} was free in time; it did not run"),
+                );
             }
             State::InFlight { .. } => {
                 // The sender's own deadline has passed; the worker still owes an answer for its credit.

@@ -201,6 +201,11 @@ impl<O, L> Engine<O, L> {
                 _ => &mut place.shared,
             };
             let Some(tag) = backlog.front(live) else { break };
+            if requests.get(tag).is_some_and(|held| held.deadline <= now) {
+                // It expired, and `expire` was not called yet.
+                self.expire_request(tag);
+                continue;
+            }
             backlog.pop();
             let Some(worker) = self.servers[number].take_ready(&mut self.workers) else { break };
             if let Some((load, deadline, bytes)) = self.requests.deliver(tag, worker) {

@@ -118,11 +118,11 @@ impl<O, L> Engine<O, L> {
     pub(super) fn worker_up(&mut self, now: Instant, number: WorkerId) {
         let Some(worker) = self.workers.get_mut(number).filter(|worker| !worker.connected) else { return };
         worker.connected = true;
-        let (server, window) = (worker.server, worker.window);
-        self.servers[server].connected += 1;
-        self.give_credit(now, number, window);
-        let server = &mut self.servers[server];
+        let server = &mut self.servers[worker.server];
+        server.connected += 1;
+        // No work before all are connected: a server that is given up for want of one has nothing to lose.
         let Some((topic, named)) = server.place.filter(|_| server.is_connected()) else { return };
+        let workers = server.workers.clone();
         let (key, name, to) = (server.key.clone(), server.name.clone(), server.answer_to.take());
         self.counters.add(Counter::Registered);
         let runs = &self.topics[topic].named[named].runs;
@@ -131,6 +131,9 @@ impl<O, L> Engine<O, L> {
         }
         if let Some(to) = to {
             self.actions.push_back(Action::Registered { to });
+        }
+        for worker in workers {
+            self.give_credit(now, worker, self.workers[worker].window);
         }
     }
 
@@ -148,7 +151,8 @@ impl<O, L> Engine<O, L> {
         let worker = &mut self.workers[number];
         let before = worker.credit;
         // A worker cannot talk itself into more than it registered.
-        worker.credit = worker.credit.saturating_add(credit).min(worker.window);
+        let room = usize::from(worker.window).saturating_sub(worker.outstanding);
+        worker.credit = usize::from(worker.credit.saturating_add(credit)).min(room) as u16;
         let server = worker.server;
         if before == 0 && worker.credit > 0 && self.servers[server].place.is_some() {
             self.servers[server].ready.push_back(number);
@@ -160,6 +164,18 @@ impl<O, L> Engine<O, L> {
         let Some(server) = self.workers.get(number).map(|worker| worker.server) else { return };
         self.counters.add(Counter::ServersLost);
         self.lose(server);
+    }
+
+    /// Forgets every server that is not connected yet.
+    pub(super) fn refuse_connecting(&mut self) {
+        for (_, instance) in std::mem::take(&mut self.connecting) {
+            let server = self.by_instance.get(&instance).map(|number| &mut self.servers[*number]);
+            if let Some(to) = server.filter(|server| !server.is_connected()).and_then(|server| server.answer_to.take())
+            {
+                self.refuse(Some(to), Reason::ShuttingDown, "the broker is stopping");
+            }
+            self.give_up_connecting(instance);
+        }
     }
 
     pub(super) fn give_up_connecting(&mut self, instance: InstanceId) {
@@ -185,6 +201,12 @@ impl<O, L> Engine<O, L> {
                 self.refuse(Some(origin), Reason::ServerLost, detail.as_str());
             }
         }
+        let server = &mut self.servers[number];
+        if server.place.is_none()
+            && let Some(to) = server.answer_to.take()
+        {
+            self.actions.push_back(Action::Withdrawn { to, instance: server.instance });
+        }
         self.leave(number);
         self.remove(number);
     }
@@ -193,7 +215,9 @@ impl<O, L> Engine<O, L> {
         let Some(number) = self.by_instance.get(&instance).copied() else {
             return self.actions.push_back(Action::Withdrawn { to: from, instance });
         };
-        self.counters.add(Counter::Withdrawn);
+        if self.servers[number].place.is_some() {
+            self.counters.add(Counter::Withdrawn);
+        }
         self.servers[number].answer_to = Some(from);
         self.leave(number);
         self.check_withdrawn(number);
@@ -228,7 +252,8 @@ impl<O, L> Engine<O, L> {
         if place.named[named].runs.is_empty() {
             let gone = place.named.remove(named);
             place.by_name.remove(&gone.name);
-            let detail = format!("server {} of {} left before it took the request, which did not run", gone.name, place.key);
+            let detail =
+                format!("server {} of {} left before it took the request, which did not run", gone.name, place.key);
             let mut backlog = gone.backlog;
             self.refuse_queued(backlog.take(), Reason::NoRoute, &detail);
         }

@@ -1,0 +1,193 @@
+//! Arbitrary lists of events against the routing engine: whatever comes, in whatever order, the promises hold.
+//!
+//! `properties/model.rs` is an independent, simple and slow account of what an engine may do; it checks every action at
+//! the moment it comes, and the whole state after every event. `PROPTEST_CASES=100000 cargo test --release --test
+//! properties` searches for longer.
+
+#[path = "properties/model.rs"]
+mod model;
+
+use std::time::Duration;
+
+use model::Model;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use zmqv2_broker::engine::Limits;
+
+/// Something that happens. An [`Index`] picks one of what there is at that moment; when there is nothing, nothing happens.
+#[derive(Debug, Clone)]
+enum Op {
+    Register {
+        key: usize,
+        name: usize,
+        workers: u16,
+        credit: u16,
+    },
+    RegisterAgain(Index),
+    Up(Index),
+    AllUp,
+    Down(Index),
+    DownOfNobody(usize),
+    Withdraw(Index),
+    WithdrawOfNobody,
+    Request {
+        key: usize,
+        name: Option<usize>,
+        ttl: u64,
+        bytes: usize,
+    },
+    Reply {
+        of: Index,
+        credit: u16,
+    },
+    ReplyAgain {
+        of: Index,
+        worker: Index,
+    },
+    ReplyOfAnotherWorker {
+        of: Index,
+        worker: Index,
+    },
+    ReplyToNothing {
+        worker: Index,
+        tag: u64,
+    },
+    Wait {
+        ms: u64,
+    },
+    /// Time passes, but the driver is slow to notice.
+    Lag {
+        ms: u64,
+    },
+    Drain,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let index = any::<Index>;
+    let name = proptest::option::weighted(0.4, 0..4_usize);
+    prop_oneof![
+        6 => (0..3_usize, 0..3_usize, 1..4_u16, 1..4_u16)
+            .prop_map(|(key, name, workers, credit)| Op::Register { key, name, workers, credit }),
+        1 => index().prop_map(Op::RegisterAgain),
+        4 => index().prop_map(Op::Up),
+        4 => Just(Op::AllUp),
+        2 => index().prop_map(Op::Down),
+        1 => (0..40_usize).prop_map(Op::DownOfNobody),
+        2 => index().prop_map(Op::Withdraw),
+        1 => Just(Op::WithdrawOfNobody),
+        30 => (0..4_usize, name, 0..9000_u64, 0..40_usize)
+            .prop_map(|(key, name, ttl, bytes)| Op::Request { key, name, ttl, bytes }),
+        16 => (index(), prop_oneof![9 => Just(1), 1 => 0..5_u16]).prop_map(|(of, credit)| Op::Reply { of, credit }),
+        1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyAgain { of, worker }),
+        1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyOfAnotherWorker { of, worker }),
+        1 => (index(), any::<u64>()).prop_map(|(worker, tag)| Op::ReplyToNothing { worker, tag }),
+        5 => (0..4000_u64).prop_map(|ms| Op::Wait { ms }),
+        2 => (0..4000_u64).prop_map(|ms| Op::Lag { ms }),
+        1 => prop_oneof![4 => Just(Op::Wait { ms: 0 }), 1 => Just(Op::Drain)],
+    ]
+}
+
+fn pick<T: Copy>(of: Index, from: &[T]) -> Option<T> {
+    (!from.is_empty()).then(|| from[of.index(from.len())])
+}
+
+/// Does it; `None` when there is nothing to do it with.
+fn perform(model: &mut Model, op: &Op) -> Option<()> {
+    let workers = model.workers_that(|_| true);
+    let down = model.workers_that(|worker| !worker.up);
+    match *op {
+        Op::Register { key, name, workers, credit } => model.register(key, name, workers, credit),
+        Op::RegisterAgain(of) => model.register_again(pick(of, &model.runs())?),
+        Op::Up(of) => model.up(pick(of, &down)?),
+        Op::AllUp => down.into_iter().for_each(|worker| model.up(worker)),
+        Op::Down(of) => model.down(pick(of, &workers)?),
+        Op::DownOfNobody(worker) => (!workers.contains(&worker)).then(|| model.down(worker))?,
+        Op::Withdraw(of) => model.withdraw(pick(of, &model.runs())?),
+        Op::WithdrawOfNobody => model.withdraw(u32::MAX),
+        Op::Request { key, name, ttl, bytes } => model.request(key, name, Duration::from_millis(ttl), bytes),
+        Op::Reply { of, credit } => {
+            let (tag, worker) = pick(of, &model.deliveries())?;
+            model.reply(worker, tag, credit);
+        }
+        Op::ReplyAgain { of, worker } => model.reply(pick(worker, &workers)?, pick(of, &model.settled_tags())?, 1),
+        Op::ReplyOfAnotherWorker { of, worker } => {
+            let (tag, right) = pick(of, &model.deliveries())?;
+            let worker = pick(worker, &workers).filter(|worker| *worker != right)?;
+            model.reply(worker, tag, 1);
+        }
+        Op::ReplyToNothing { worker, tag } => model.reply(pick(worker, &workers)?, tag, 1),
+        Op::Wait { ms } => model.wait(Duration::from_millis(ms)),
+        Op::Lag { ms } => model.lag(Duration::from_millis(ms)),
+        Op::Drain => model.drain(),
+    }
+    Some(())
+}
+
+fn after(limits: Limits, ops: &[Op]) -> Model {
+    let mut model = Model::new(limits);
+    for op in ops {
+        perform(&mut model, op);
+    }
+    model
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (prop_oneof![3 => 1..6_usize, 1 => 0..40_usize], prop_oneof![1 => 0..200_usize, 1 => Just(100_000)]).prop_map(
+        |(topic_backlog, backlog_bytes)| {
+            let mut limits = Limits::default();
+            (limits.topic_backlog, limits.backlog_bytes) = (topic_backlog, backlog_bytes);
+            limits
+        },
+    )
+}
+
+/// As many as `PROPTEST_CASES` says, or few enough to wait for.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 300;
+    }
+    // What it finds becomes a scenario, with a name.
+    config.failure_persistence = None;
+    config
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Ends with: everything has expired, every late answer has come. Then nothing may be left.
+    #[test]
+    fn every_request_has_one_outcome_when_all_has_expired(limits in limits(), ops in vec(op(), 1..150)) {
+        let mut model = after(limits, &ops);
+        model.wait(Duration::from_secs(3600));
+        for (tag, worker) in model.deliveries() {
+            model.reply(worker, tag, 1);
+        }
+        model.runs().into_iter().for_each(|run| model.withdraw(run));
+        model.assert_nothing_is_held();
+    }
+
+    /// Ends with: every server is lost. Then nothing may be left, at once.
+    #[test]
+    fn every_request_has_one_outcome_when_all_servers_are_lost(limits in limits(), ops in vec(op(), 1..150)) {
+        let mut model = after(limits, &ops);
+        while let Some(worker) = model.workers_that(|_| true).first() {
+            model.down(*worker);
+        }
+        model.assert_nothing_is_held();
+    }
+
+    /// Ends with: the broker stops, and whatever is in flight is answered.
+    #[test]
+    fn every_request_has_one_outcome_when_the_broker_drains(limits in limits(), ops in vec(op(), 1..150)) {
+        let mut model = after(limits, &ops);
+        model.drain();
+        for (tag, worker) in model.deliveries() {
+            model.reply(worker, tag, 1);
+        }
+        model.assert_drained();
+        model.runs().into_iter().for_each(|run| model.withdraw(run));
+        model.assert_nothing_is_held();
+    }
+}

@@ -1,0 +1,366 @@
+//! What an engine may do: plain lists, searched from end to end. Here is what happens to it; `checks.rs` looks at what
+//! comes of it.
+
+#[path = "checks.rs"]
+mod checks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use zmqv2_broker::engine::{Action, Arrival, Counter, Counters, Engine, Input, Limits, Offer, WorkerId};
+use zmqv2_proto::control::Registration;
+use zmqv2_proto::{InstanceId, Reason, TopicKey};
+
+const KEYS: [&str; 4] = ["openstack/t", "nova/t", "openstack/u", "openstack/nobody"];
+const NAMES: [&str; 4] = ["s0", "s1", "s2", "nobody"];
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The path back: which request, or which run of a server asks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum From {
+    Request(usize),
+    Register(u32),
+    Withdraw(u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Is {
+    Waiting,
+    At(WorkerId, u64),
+    /// Its deadline came while a worker had it.
+    Abandoned(WorkerId, u64),
+    Answered,
+    Refused(Reason),
+    /// Abandoned, and then answered or lost.
+    Late,
+}
+
+struct Request {
+    key: usize,
+    name: Option<usize>,
+    deadline: Instant,
+    bytes: usize,
+    is: Is,
+}
+
+pub(crate) struct Worker {
+    run: u32,
+    pub(crate) up: bool,
+    window: u16,
+    /// How many more requests it may be sent.
+    credit: u16,
+}
+
+struct Run {
+    key: usize,
+    name: usize,
+    workers: u16,
+    credit: u16,
+    give_up_at: Instant,
+    withdrawing: bool,
+    /// The youngest request that it got.
+    last: Option<usize>,
+}
+
+pub(crate) struct Model {
+    engine: Engine<From, usize>,
+    limits: Limits,
+    now: Instant,
+    requests: Vec<Request>,
+    runs: BTreeMap<u32, Run>,
+    workers: BTreeMap<WorkerId, Worker>,
+    tags: BTreeSet<u64>,
+    announced: BTreeSet<(usize, usize)>,
+    started: u32,
+    refused_servers: u64,
+    /// Of servers and of late answers.
+    counters: Counters,
+    draining: bool,
+    drained: bool,
+}
+
+fn instance(run: u32) -> InstanceId {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&run.to_be_bytes());
+    InstanceId::from_bytes(bytes)
+}
+
+fn offer(number: u32, run: &Run) -> Offer {
+    let registration = Registration::new(instance(number), run.workers, run.credit, number);
+    Offer::new(TopicKey::parse(KEYS[run.key]).unwrap(), NAMES[run.name].parse().unwrap(), registration)
+}
+
+#[allow(clippy::disallowed_methods, reason = "one arbitrary instant to count from; no test waits")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+/// What happens.
+impl Model {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            engine: Engine::new(limits),
+            limits,
+            now: start(),
+            requests: Vec::new(),
+            runs: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            tags: BTreeSet::new(),
+            announced: BTreeSet::new(),
+            started: 0,
+            refused_servers: 0,
+            counters: Counters::default(),
+            draining: false,
+            drained: false,
+        }
+    }
+
+    pub(crate) fn register(&mut self, key: usize, name: usize, workers: u16, credit: u16) {
+        self.started += 1;
+        let give_up_at = self.now + CONNECT_WITHIN;
+        let run = Run { key, name, workers, credit, give_up_at, withdrawing: false, last: None };
+        let offer = offer(self.started, &run);
+        if !self.draining {
+            self.runs.insert(self.started, run);
+        }
+        let actions = self.handle(Input::Register { offer, from: From::Register(self.started) });
+        if self.draining {
+            self.refused_servers += 1;
+            return assert!(matches!(&actions[..], [Action::Refuse { .. }]), "{actions:?}");
+        }
+        let connects = |action: &_| matches!(action, Action::Connect { .. });
+        assert!(actions.len() == usize::from(workers) && actions.iter().all(connects), "{actions:?}");
+    }
+
+    pub(crate) fn register_again(&mut self, run: u32) {
+        let known = &self.runs[&run];
+        let is_up = self.is_up(run) && !known.withdrawing;
+        let actions = self.handle(Input::Register { offer: offer(run, &self.runs[&run]), from: From::Register(run) });
+        match &actions[..] {
+            [Action::Refuse { .. }] => {
+                self.refused_servers += 1;
+                assert!(self.draining);
+            }
+            [Action::Registered { .. }] => assert!(is_up),
+            other => assert!(other.is_empty() && !is_up, "{other:?}"),
+        }
+    }
+
+    pub(crate) fn up(&mut self, worker: WorkerId) {
+        let Some(it) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        it.up = true;
+        let run = it.run;
+        // Work goes to a server once all of it is connected.
+        if self.is_up(run) {
+            self.workers
+                .values_mut()
+                .filter(|worker| worker.run == run)
+                .for_each(|worker| worker.credit = worker.window);
+        }
+        let actions = self.handle(Input::WorkerUp { worker });
+        let told = actions.iter().any(|action| matches!(action, Action::Registered { .. }));
+        if told {
+            self.counters.add(Counter::Registered);
+        }
+        assert_eq!(told, self.is_up(run), "{actions:?}");
+    }
+
+    pub(crate) fn down(&mut self, worker: WorkerId) {
+        let run = self.workers.get(&worker).map(|worker| worker.run);
+        let had = run.map_or(Vec::new(), |run| self.held_by(run));
+        if run.is_some() {
+            self.counters.add(Counter::ServersLost);
+        }
+        let asked = run.is_some_and(|run| self.leaves(run));
+        for id in &had {
+            if let Is::Abandoned(..) = self.requests[*id].is {
+                self.requests[*id].is = Is::Late;
+            }
+        }
+        let actions = self.handle(Input::WorkerDown { worker });
+        assert!(!self.workers.contains_key(&worker), "a lost worker is disconnected");
+        let kept = had.iter().find(|id| !matches!(self.requests[**id].is, Is::Late | Is::Refused(Reason::ServerLost)));
+        assert_eq!(kept, None, "a request of a lost server");
+        let told = actions.iter().any(|action| matches!(action, Action::Withdrawn { .. }));
+        assert_eq!(told, asked, "{actions:?}");
+    }
+
+    pub(crate) fn withdraw(&mut self, run: u32) {
+        if self.runs.contains_key(&run) && !self.leaves(run) {
+            self.counters.add(Counter::Withdrawn);
+        }
+        let idle = self.held_by(run).is_empty();
+        let actions = self.handle(Input::Withdraw { instance: instance(run), from: From::Withdraw(run) });
+        let told = actions.iter().any(|action| matches!(action, Action::Withdrawn { .. }));
+        assert_eq!(told, idle, "{actions:?}");
+    }
+
+    pub(crate) fn request(&mut self, key: usize, name: Option<usize>, ttl: Duration, bytes: usize) {
+        let id = self.requests.len();
+        let (queued, queued_bytes) = (self.waiting().filter(|it| it.key == key).count(), self.waiting_bytes());
+        let deadline = self.now + ttl;
+        self.requests.push(Request { key, name, deadline, bytes, is: Is::Waiting });
+        let request = &self.requests[id];
+        let routes = self.runs.values().any(|run| run.serves(request));
+        let worker_free = self.workers.values().any(|worker| self.could_take(worker, request));
+        let expected = match () {
+            () if self.draining => Is::Refused(Reason::ShuttingDown),
+            () if ttl.is_zero() => Is::Refused(Reason::Expired),
+            () if !routes => Is::Refused(Reason::NoRoute),
+            () if worker_free => Is::At(0, 0),
+            () if queued >= self.limits.topic_backlog => Is::Refused(Reason::Busy),
+            () if queued_bytes + bytes > self.limits.backlog_bytes => Is::Refused(Reason::Busy),
+            () => Is::Waiting,
+        };
+        let arrival = Arrival { key: KEYS[key], server: name.map_or("", |name| NAMES[name]), deadline, bytes };
+        self.handle(Input::Request { arrival, from: From::Request(id), load: id });
+        match self.requests[id].is {
+            Is::At(..) => assert_eq!(expected, Is::At(0, 0), "request {id}"),
+            is => assert_eq!(is, expected, "request {id}"),
+        }
+    }
+
+    pub(crate) fn reply(&mut self, worker: WorkerId, tag: u64, credit: u16) {
+        let held = self.requests.iter().position(|it| it.at() == Some((worker, tag)));
+        let mut expected = Vec::new();
+        if let Some(id) = held {
+            let late = matches!(self.requests[id].is, Is::Abandoned(..));
+            self.requests[id].is = if late { Is::Late } else { Is::Answered };
+            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), load: id }));
+            let outstanding = self.held_by_worker(worker) as u16;
+            let worker = self.workers.get_mut(&worker).unwrap();
+            worker.credit = (worker.credit + credit).min(worker.window - outstanding);
+        }
+        if expected.is_empty() {
+            self.counters.add(Counter::LateAnswers);
+        }
+        let actions = self.handle(Input::Reply { worker, tag, credit, load: held.unwrap_or(usize::MAX) });
+        let answers: Vec<_> = actions.into_iter().filter(|action| matches!(action, Action::Answer { .. })).collect();
+        assert_eq!(answers, expected);
+    }
+
+    /// As a good driver does: never late.
+    pub(crate) fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.expire();
+        }
+        self.now = end;
+        self.expire();
+    }
+
+    pub(crate) fn lag(&mut self, span: Duration) {
+        self.now += span;
+    }
+
+    fn expire(&mut self) {
+        for request in &mut self.requests {
+            if let Is::At(worker, tag) = request.is
+                && request.deadline <= self.now
+            {
+                request.is = Is::Abandoned(worker, tag);
+            }
+        }
+        let late: Vec<_> =
+            self.runs.iter().filter(|(run, it)| it.give_up_at <= self.now && !self.is_up(**run)).collect();
+        let late: Vec<_> = late.into_iter().map(|(run, _)| *run).collect();
+        for run in &late {
+            self.leaves(*run);
+        }
+        self.engine.expire(self.now);
+        self.observe();
+        let overdue = self.waiting().filter(|request| request.deadline <= self.now).count();
+        assert_eq!(overdue, 0, "requests wait beyond their deadlines");
+        assert!(!late.iter().any(|run| self.runs.contains_key(run)), "a server that never connected is kept");
+        assert!(self.engine.next_deadline().is_none_or(|at| at > self.now), "expire left something due");
+    }
+
+    pub(crate) fn drain(&mut self) {
+        let again = std::mem::replace(&mut self.draining, true);
+        let connecting: Vec<_> = self.runs().into_iter().filter(|run| !self.is_up(*run)).collect();
+        for run in &connecting {
+            self.leaves(*run);
+        }
+        let actions = self.handle(Input::Drain);
+        let told = |action: &&_| matches!(action, Action::Refuse { to: From::Register(_), .. });
+        assert_eq!(actions.iter().filter(told).count(), connecting.len());
+        self.refused_servers += connecting.len() as u64;
+        assert!(!again || actions.is_empty(), "{actions:?}");
+        assert!(!connecting.iter().any(|run| self.runs.contains_key(run)), "a broker that stops still connects");
+        assert_eq!(self.waiting().count(), 0, "requests wait in a broker that stops");
+    }
+}
+
+/// What there is.
+impl Model {
+    pub(crate) fn runs(&self) -> Vec<u32> {
+        self.runs.keys().copied().collect()
+    }
+
+    pub(crate) fn workers_that(&self, wanted: impl Fn(&Worker) -> bool) -> Vec<WorkerId> {
+        self.workers.iter().filter(|(_, worker)| wanted(worker)).map(|(number, _)| *number).collect()
+    }
+
+    /// What workers have, by tag, with the worker.
+    pub(crate) fn deliveries(&self) -> Vec<(u64, WorkerId)> {
+        self.requests.iter().filter_map(Request::at).map(|(worker, tag)| (tag, worker)).collect()
+    }
+
+    /// Tags of what workers had.
+    pub(crate) fn settled_tags(&self) -> Vec<u64> {
+        let held: BTreeSet<_> = self.deliveries().into_iter().map(|(tag, _)| tag).collect();
+        self.tags.difference(&held).copied().collect()
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Request> {
+        self.requests.iter().filter(|request| request.is == Is::Waiting)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting().map(|request| request.bytes).sum()
+    }
+
+    fn held_by_worker(&self, number: WorkerId) -> usize {
+        self.deliveries().into_iter().filter(|(_, worker)| *worker == number).count()
+    }
+
+    /// The requests that the workers of `run` have.
+    fn held_by(&self, run: u32) -> Vec<usize> {
+        let ours = |worker: &WorkerId| self.workers.get(worker).is_some_and(|worker| worker.run == run);
+        let held = |request: &Request| request.at().is_some_and(|(worker, _)| ours(&worker));
+        (0..self.requests.len()).filter(|id| held(&self.requests[*id])).collect()
+    }
+
+    /// Whether every worker of `run` is connected.
+    fn is_up(&self, run: u32) -> bool {
+        self.workers.values().all(|worker| worker.run != run || worker.up)
+    }
+
+    /// `run` gets no more work; says whether that was so before.
+    fn leaves(&mut self, run: u32) -> bool {
+        self.runs.get_mut(&run).is_some_and(|run| std::mem::replace(&mut run.withdrawing, true))
+    }
+
+    fn could_take(&self, worker: &Worker, request: &Request) -> bool {
+        worker.credit > 0 && self.runs[&worker.run].serves(request)
+    }
+}
+
+impl Run {
+    fn serves(&self, request: &Request) -> bool {
+        !self.withdrawing && self.key == request.key && request.name.is_none_or(|name| name == self.name)
+    }
+}
+
+impl Request {
+    /// The worker that has it, and the tag.
+    fn at(&self) -> Option<(WorkerId, u64)> {
+        match self.is {
+            Is::At(worker, tag) | Is::Abandoned(worker, tag) => Some((worker, tag)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The routing rules as texts to read: `scenarios/*.txt`.
+//!
+//! A scenario is a list of blocks: commands, a line `----`, and what came of them. `BLESS=1 cargo test --test scenarios`
+//! writes what comes of them now, to be reviewed as a diff. Lines that start with `#` are comments.
+//!
+//! ```text
+//! limits backlog=2 bytes=100            the bounds; must come first, if at all
+//! register s1 topic=openstack/t         also: server=NAME (when runs share one), workers=N, credit=N
+//! up s1                                 all its links are connected; `up s1/0` one of them
+//! down s1                               a link to it breaks
+//! withdraw s1
+//! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N
+//! reply s1/0                            answers what it has had longest; also: to=c1, credit=N
+//! advance 3s                            the driver does what is due, when it is due
+//! lag 3s                                time passes, and the driver notices nothing
+//! drain
+//! status
+//! counters                              those that are not 0
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer, WorkerId};
+use zmqv2_proto::control::{Registration, StatusReport};
+use zmqv2_proto::{InstanceId, TopicKey};
+
+/// One command: its verb, its words, and its `key=value` options.
+struct Command<'a> {
+    words: Vec<&'a str>,
+    options: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Command<'a> {
+    fn parse(line: &'a str) -> Self {
+        let (options, words): (Vec<_>, Vec<_>) = line.split_whitespace().partition(|word| word.contains('='));
+        Self { words, options: options.into_iter().filter_map(|option| option.split_once('=')).collect() }
+    }
+
+    fn word(&self, index: usize) -> &'a str {
+        self.words.get(index).unwrap_or_else(|| panic!("{:?} needs more words", self.words))
+    }
+
+    fn number(&self, name: &str, default: usize) -> usize {
+        self.options.get(name).map_or(default, |value| value.parse().unwrap())
+    }
+}
+
+fn span(text: &str) -> Duration {
+    match text.strip_suffix("ms") {
+        Some(ms) => Duration::from_millis(ms.parse().unwrap()),
+        None => Duration::from_secs(text.strip_suffix('s').unwrap().parse().unwrap()),
+    }
+}
+
+struct Delivered {
+    request: String,
+    worker: WorkerId,
+    tag: u64,
+    answered: bool,
+}
+
+/// Runs one scenario.
+struct Runner {
+    engine: Engine<String, String>,
+    start: Instant,
+    now: Instant,
+    runs: Vec<String>,
+    /// Links by number, with the names they have in the text, such as `s1/0`.
+    links: BTreeMap<WorkerId, String>,
+    delivered: Vec<Delivered>,
+    out: String,
+}
+
+impl Runner {
+    fn new() -> Self {
+        #[allow(clippy::disallowed_methods, reason = "one arbitrary instant to count from; no test waits")]
+        let start = Instant::now();
+        let (runs, links, delivered) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let engine = Engine::new(Limits::default());
+        Self { engine, start, now: start, runs, links, delivered, out: String::new() }
+    }
+
+    fn run(&mut self, line: &str) {
+        let command = Command::parse(line);
+        match command.word(0) {
+            "limits" => {
+                let mut limits = Limits::default();
+                limits.topic_backlog = command.number("backlog", limits.topic_backlog);
+                limits.backlog_bytes = command.number("bytes", limits.backlog_bytes);
+                self.engine = Engine::new(limits);
+            }
+            "register" => self.register(&command),
+            "up" => {
+                for worker in self.links_of(command.word(1)) {
+                    self.handle(Input::WorkerUp { worker });
+                }
+            }
+            "down" => {
+                let worker = self.links_of(command.word(1))[0];
+                self.handle(Input::WorkerDown { worker });
+            }
+            "withdraw" => {
+                let run = command.word(1).to_owned();
+                self.handle(Input::Withdraw { instance: self.instance(&run), from: run });
+            }
+            "request" => {
+                let key = command.options["topic"];
+                let server = command.options.get("server").copied().unwrap_or_default();
+                let deadline = self.now + command.options.get("ttl").map_or(Duration::from_secs(60), |text| span(text));
+                let bytes = command.number("bytes", 10);
+                for from in &command.words[1..] {
+                    let arrival = Arrival { key, server, deadline, bytes };
+                    self.handle(Input::Request { arrival, from: from.to_string(), load: from.to_string() });
+                }
+            }
+            "reply" => self.reply(&command),
+            "advance" => {
+                let end = self.now + span(command.word(1));
+                while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {
+                    self.now = self.now.max(at);
+                    self.engine.expire(self.now);
+                    self.perform();
+                }
+                self.now = end;
+            }
+            "lag" => self.now += span(command.word(1)),
+            "drain" => self.handle(Input::Drain),
+            "status" => self.status(),
+            "counters" => {
+                let counts: Vec<_> = self.engine.counters().iter().filter(|(_, count)| *count > 0).collect();
+                for (counter, count) in counts {
+                    self.say(format!("{} {count}", counter.name()));
+                }
+            }
+            other => panic!("unknown command {other:?}"),
+        }
+    }
+
+    fn register(&mut self, command: &Command<'_>) {
+        let run = command.word(1).to_owned();
+        if !self.runs.contains(&run) {
+            self.runs.push(run.clone());
+        }
+        let (workers, credit) = (command.number("workers", 1) as u16, command.number("credit", 1) as u16);
+        let registration = Registration::new(self.instance(&run), workers, credit, 1);
+        let key = TopicKey::parse(command.options["topic"]).unwrap();
+        let server = command.options.get("server").unwrap_or(&run.as_str()).parse().unwrap();
+        self.handle(Input::Register { offer: Offer::new(key, server, registration), from: run });
+    }
+
+    fn reply(&mut self, command: &Command<'_>) {
+        let link = command.word(1);
+        let worker = self.links_of(link)[0];
+        let wanted = |it: &&mut Delivered| match command.options.get("to") {
+            Some(to) => it.request == *to,
+            None => it.worker == worker && !it.answered,
+        };
+        let it = self.delivered.iter_mut().find(wanted).unwrap_or_else(|| panic!("{link} has no such request"));
+        it.answered |= it.worker == worker;
+        let tag = it.tag;
+        let credit = command.number("credit", 1) as u16;
+        self.handle(Input::Reply { worker, tag, credit, load: format!("from {link}") });
+    }
+
+    fn handle(&mut self, input: Input<'_, String, String>) {
+        self.engine.handle(self.now, input);
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            let link = |worker| self.links[&worker].as_str();
+            let line = match action {
+                Action::Deliver { worker, tag, ttl, load } => {
+                    let line = format!("deliver {load} -> {} ttl={}", link(worker), ttl.as_millis());
+                    self.delivered.push(Delivered { request: load, worker, tag, answered: false });
+                    line
+                }
+                Action::Answer { to, load } => format!("answer {to} {load}"),
+                Action::Refuse { to, refusal } => format!("refuse {to} {refusal}"),
+                Action::Connect { worker, instance, index } => {
+                    let run = self.runs.iter().find(|run| self.instance(run) == instance).unwrap();
+                    let name = format!("{run}/{index}");
+                    self.links.insert(worker, name.clone());
+                    format!("connect {name}")
+                }
+                Action::Disconnect { worker } => {
+                    self.delivered.retain(|it| it.worker != worker);
+                    format!("disconnect {}", self.links.remove(&worker).unwrap())
+                }
+                Action::Registered { to } => format!("registered {to}"),
+                Action::Withdrawn { to, .. } => format!("withdrawn {to}"),
+                Action::Announce { key, server } => format!("announce {server} of {key}"),
+                Action::Unannounce { key, server } => format!("unannounce {server} of {key}"),
+                Action::Drained => "drained".to_owned(),
+                other => format!("{other:?}"),
+            };
+            self.say(line);
+        }
+    }
+
+    fn status(&mut self) {
+        let mut report = StatusReport::default();
+        self.engine.report(&mut report);
+        for topic in report.topics {
+            self.say(format!("{}/{}: {} queued for any server", topic.exchange, topic.topic, topic.queued));
+            for server in topic.servers {
+                let run = self.runs.iter().find(|run| self.instance(run) == server.instance).unwrap();
+                let leaves = if server.withdrawing { ", withdrawing" } else { "" };
+                let (ready, busy, queued) = (server.workers_ready, server.workers_busy, server.queued);
+                self.say(format!("  {run}: {ready} ready, {busy} busy, {queued} queued for {}{leaves}", server.server));
+            }
+        }
+        let (in_flight, queued, bytes) = (report.in_flight, report.queued, report.held_bytes);
+        let draining = if report.draining { ", draining" } else { "" };
+        self.say(format!("{in_flight} in flight, {queued} queued with {bytes} bytes{draining}"));
+    }
+
+    fn say(&mut self, line: impl AsRef<str>) {
+        let at = self.now.duration_since(self.start).as_millis();
+        let clock = if at == 0 { String::new() } else { format!("{at:>5} ") };
+        writeln!(self.out, "{clock}{}", line.as_ref()).unwrap();
+    }
+
+    fn instance(&self, run: &str) -> InstanceId {
+        let number = self.runs.iter().position(|known| known == run).map_or(u8::MAX, |number| number as u8);
+        InstanceId::from_bytes([number; 16])
+    }
+
+    /// The links that `name` stands for: `s1/0` one, `s1` all of it.
+    fn links_of(&self, name: &str) -> Vec<WorkerId> {
+        let ours = |link: &str| link == name || link.split_once('/').is_some_and(|(run, _)| run == name);
+        let mut links: Vec<_> = self.links.iter().filter(|(_, link)| ours(link)).collect();
+        links.sort_by_key(|(_, link)| *link);
+        assert!(!links.is_empty(), "no link {name}");
+        links.into_iter().map(|(worker, _)| *worker).collect()
+    }
+}
+
+/// The scenario's text with what its commands come to now.
+fn perform(text: &str) -> String {
+    let mut runner = Runner::new();
+    let mut out = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        writeln!(out, "{line}").unwrap();
+        if line == "----" {
+            let outcome = std::mem::take(&mut runner.out);
+            out.push_str(if outcome.is_empty() { "(nothing)\n" } else { &outcome });
+            // The old outcome ends with an empty line.
+            if lines.by_ref().any(str::is_empty) {
+                out.push('\n');
+            }
+        } else if !line.is_empty() && !line.starts_with('#') {
+            runner.run(line);
+        }
+    }
+    assert!(runner.out.is_empty(), "the last commands have no ----");
+    out
+}
+
+fn files() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "txt"));
+    files.sort();
+    files
+}
+
+#[test]
+fn every_scenario_comes_out_as_it_is_written() {
+    let mut wrong = String::new();
+    for file in files() {
+        let written = std::fs::read_to_string(&file).unwrap();
+        let found = perform(&written);
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &found).unwrap();
+        } else if let Some((line, (was, is))) =
+            written.lines().zip(found.lines()).enumerate().find(|(_, (a, b))| a != b)
+        {
+            writeln!(wrong, "{}:{}:\n  written: {was}\n  now:     {is}", file.display(), line + 1).unwrap();
+        } else if written != found {
+            writeln!(wrong, "{}: its end differs", file.display()).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}BLESS=1 writes what comes now");
+    assert!(!files().is_empty());
+}

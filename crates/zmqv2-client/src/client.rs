@@ -1,0 +1,120 @@
+//! The client itself: a target, its defaults, and the verbs.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zmqv2_proto::{RequestContext, Target, Version};
+
+use crate::answered::Answered;
+use crate::builder::RpcClientBuilder;
+use crate::engine::Engine;
+use crate::error::CallError;
+use crate::journey::Plan;
+use crate::prepared::Prepared;
+
+/// Calls the methods of one service.
+///
+/// `Send`, `Sync` and cheap to clone: clones and threads share the sockets, the turns among nodes, and the libzmq
+/// context. Make one per service and share it; services that are called from one process can share a context
+/// ([`RpcClientBuilder::transport`]). A call blocks its thread, and uses one socket meanwhile.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use zmqv2_client::{CallError, RpcClient};
+/// use zmqv2_proto::{RequestContext, Target};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = RpcClient::builder(Target::topic("calculator")?).timeout(Duration::from_secs(5)).build()?;
+/// let context = RequestContext::new().with("user", "ann");
+/// match client.call::<i64>(&context, "add", &(1, 2)) {
+///     Ok(sum) => println!("{sum}"),
+///     Err(CallError::Remote(error)) => println!("it failed over there: {error}"),
+///     Err(error) if error.may_have_run() => println!("look before you ask again: {error}"),
+///     Err(error) => println!("safe to ask again: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct RpcClient(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    engine: Engine,
+    plan: Plan,
+}
+
+impl RpcClient {
+    /// Starts a client for `target`: a topic, or exactly one server of it. Nothing is opened before the first call.
+    ///
+    /// The exchange is the target's; for the one that is configured, use
+    /// `Target::new(config.control_exchange.clone(), topic)`.
+    pub fn builder(target: Target) -> RpcClientBuilder {
+        RpcClientBuilder::new(target)
+    }
+
+    pub(crate) fn new(engine: Engine, plan: Plan) -> Self {
+        Self(Arc::new(Shared { engine, plan }))
+    }
+
+    /// Calls `method` with `args` and waits for its result.
+    ///
+    /// `args` is a struct or map for named arguments, as other drivers expect, or any JSON value between services
+    /// that use this one. With `R` = `Box<serde_json::value::RawValue>`, the result comes as JSON text.
+    ///
+    /// # Errors
+    /// [`CallError`], by the client's timeout (+ 50 ms) at the latest.
+    pub fn call<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<R, CallError> {
+        Ok(self.call_detailed(context, method, args)?.value)
+    }
+
+    /// As [`call`](Self::call), and says who answered and how long it took.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_detailed<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<Answered<R>, CallError> {
+        self.0.engine.call(&self.0.plan, context, method, &args)
+    }
+
+    /// Asks whether a server of the target answers at all. Every server does, by the method
+    /// `oslo_rpc_server_ping`, unless it switched that off.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn ping(&self) -> Result<Answered<()>, CallError> {
+        self.0.engine.ping(&self.0.plan)
+    }
+
+    /// A copy of this client with another server, version, timeout, ..., for one call or many.
+    pub fn prepare(&self) -> Prepared {
+        Prepared::new(self.clone(), self.0.plan.clone())
+    }
+
+    /// Whether messages of `version` may be sent: always, or as far as the
+    /// [cap](RpcClientBuilder::version_cap) goes.
+    #[must_use]
+    pub fn can_send_version(&self, version: Version) -> bool {
+        self.0.plan.can_send(version)
+    }
+
+    /// Whom this client calls.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.0.plan.target
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+}

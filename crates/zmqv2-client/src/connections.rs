@@ -1,0 +1,83 @@
+//! REQ sockets by destination: opened when needed, reused, closed when idle.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::Address;
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
+
+use crate::pool::Pool;
+
+/// How long an idle socket is kept. It is closed at the next call after that.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The sockets of a client that no call uses now. A socket in use belongs to the calling thread.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    transport: Transport,
+    capacity: usize,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    /// The process that opened them.
+    pid: u32,
+    pool: Pool<Socket>,
+}
+
+impl Connections {
+    pub(crate) fn new(transport: Transport, capacity: usize) -> Self {
+        let idle = Idle {
+            pid: std::process::id(),
+            pool: Pool::new(capacity, IDLE_LIMIT),
+        };
+        Self {
+            transport,
+            capacity,
+            idle: Mutex::new(idle),
+        }
+    }
+
+    /// A socket for `address`: one that is connected already, or a new one that connects in the background.
+    pub(crate) fn take(&self, address: &Address, now: Instant) -> Result<Socket, TransportError> {
+        // Not in one expression with the lock: closing needs no lock.
+        let expired = self.idle().pool.expire(now);
+        drop(expired);
+        loop {
+            let Some(socket) = self.idle().pool.take(address) else {
+                break;
+            };
+            // One that has lost its connection may be in the middle of a back-off; a new one connects at once.
+            if socket.readiness()?.writable {
+                return Ok(socket);
+            }
+        }
+        let mut socket = self.transport.socket(Role::Caller)?;
+        socket.connect(address)?;
+        Ok(socket)
+    }
+
+    /// Keeps a socket whose last request was answered. Any other is to be dropped.
+    pub(crate) fn keep(&self, address: Address, socket: Socket, now: Instant) {
+        let closed = self.idle().pool.put(address, socket, now);
+        drop(closed);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = std::process::id();
+        if idle.pid != pid {
+            // After a fork: these sockets are the parent's, and closing them here would touch its threads.
+            let inherited = std::mem::replace(
+                &mut *idle,
+                Idle {
+                    pid,
+                    pool: Pool::new(self.capacity, IDLE_LIMIT),
+                },
+            );
+            std::mem::forget(inherited);
+        }
+        idle
+    }
+}

@@ -1,0 +1,241 @@
+//! The directory, asked in a way that no call outlives its deadline.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use zmqv2_matchmaker::{Candidates, Matchmaker, MatchmakerError, Placement, Rotation};
+use zmqv2_proto::{Node, Target, TopicKey};
+
+use crate::clock;
+
+/// How many topics may be asked for at one time. Each has a thread until the directory answers.
+const MAX_QUESTIONS: usize = 64;
+
+/// A directory with this client's turns.
+///
+/// A topic that is known is looked up on the calling thread, which then does no I/O worth speaking of. The first
+/// question about a topic may take as long as the directory likes, so it goes to a thread of its own; calls for the same
+/// topic meanwhile wait for the same answer, each until its own deadline.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    matchmaker: Arc<dyn Matchmaker>,
+    turns: Rotation,
+    questions: Arc<Questions>,
+}
+
+/// Why there are no candidates.
+#[derive(Debug)]
+pub(crate) enum LookupError {
+    Failed(Arc<MatchmakerError>),
+    Silent,
+}
+
+type Answer = Result<Arc<Placement>, Arc<MatchmakerError>>;
+
+/// Questions without an answer yet.
+#[derive(Debug, Default)]
+struct Questions(Mutex<HashMap<TopicKey, Arc<Question>>>);
+
+#[derive(Debug, Default)]
+struct Question {
+    answer: Mutex<Option<Answer>>,
+    given: Condvar,
+}
+
+impl Directory {
+    pub(crate) fn new(matchmaker: Arc<dyn Matchmaker>) -> Self {
+        Self {
+            matchmaker,
+            turns: Rotation::new(),
+            questions: Arc::default(),
+        }
+    }
+
+    /// The kind of directory.
+    pub(crate) fn name(&self) -> &'static str {
+        self.matchmaker.name()
+    }
+
+    /// The nodes that may host `target`.
+    pub(crate) fn candidates(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Candidates, LookupError> {
+        let key = target.key();
+        if self.matchmaker.known(&key).is_some() {
+            return self
+                .matchmaker
+                .candidates(target)
+                .map_err(|error| LookupError::Failed(Arc::new(error)));
+        }
+        let placement = self.ask(key)?.wait(deadline)?;
+        Ok(placement.candidates(target.server.as_ref()))
+    }
+
+    /// The candidates of `target`, whose turn it is first.
+    pub(crate) fn order<'a>(
+        &self,
+        target: &Target,
+        candidates: &'a Candidates,
+    ) -> impl Iterator<Item = &'a Node> + use<'a> {
+        self.turns.order(&target.key(), candidates)
+    }
+
+    fn ask(&self, key: TopicKey) -> Result<Arc<Question>, LookupError> {
+        let mut open = self.questions.lock();
+        if let Some(question) = open.get(&key) {
+            return Ok(Arc::clone(question));
+        }
+        if open.len() >= MAX_QUESTIONS {
+            return Err(self
+                .unavailable(format!("it has not answered {MAX_QUESTIONS} questions yet").into()));
+        }
+        let question = Arc::new(Question::default());
+        open.insert(key.clone(), Arc::clone(&question));
+        drop(open);
+
+        let (matchmaker, asked) = (Arc::clone(&self.matchmaker), Arc::clone(&question));
+        let asking = Asking {
+            key,
+            questions: Arc::clone(&self.questions),
+        };
+        let ask = move || {
+            let answer = matchmaker.resolve_all(&asking.key).map_err(Arc::new);
+            // Closed before it is answered: who has an answer and asks again opens a new question.
+            drop(asking);
+            asked.give(answer);
+        };
+        if let Err(error) = std::thread::Builder::new()
+            .name("zmqv2-lookup".to_owned())
+            .spawn(ask)
+        {
+            // Without the thread, nobody else answers those who have joined the question meanwhile.
+            let failed = self.unavailable(format!("no thread to ask it: {error}").into());
+            if let LookupError::Failed(error) = &failed {
+                question.give(Err(Arc::clone(error)));
+            }
+            return Err(failed);
+        }
+        Ok(question)
+    }
+
+    fn unavailable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> LookupError {
+        let directory = self.matchmaker.name().to_owned();
+        LookupError::Failed(Arc::new(MatchmakerError::Unavailable { directory, source }))
+    }
+}
+
+impl Question {
+    fn give(&self, answer: Answer) {
+        *self.lock() = Some(answer);
+        self.given.notify_all();
+    }
+
+    fn wait(&self, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
+        let left = deadline.saturating_duration_since(clock::now());
+        let waited = self
+            .given
+            .wait_timeout_while(self.lock(), left, |answer| answer.is_none());
+        let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        answer
+            .clone()
+            .ok_or(LookupError::Silent)?
+            .map_err(LookupError::Failed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Questions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TopicKey, Arc<Question>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held by the thread that asks, so that a question ends even when the directory panics.
+struct Asking {
+    key: TopicKey,
+    questions: Arc<Questions>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.questions.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use zmqv2_matchmaker::{Health, PlacedNode, Refreshed, Registration};
+
+    use super::*;
+
+    /// Answers when told to; panics when the teller is gone.
+    #[derive(Debug)]
+    struct Slow {
+        go: Mutex<mpsc::Receiver<()>>,
+        known: Mutex<Option<Arc<Placement>>>,
+    }
+
+    impl Matchmaker for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+        fn resolve_all(&self, _: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
+            self.go.lock().unwrap().recv().unwrap();
+            let node = Node::new("n".parse().unwrap(), "n".parse().unwrap());
+            Ok(Arc::new(Placement::new(vec![PlacedNode::unlisted(node)])))
+        }
+        fn known(&self, _: &TopicKey) -> Option<Arc<Placement>> {
+            self.known.lock().unwrap().clone()
+        }
+        fn register(&self, _: &Registration, _: Duration) -> Result<(), MatchmakerError> {
+            Ok(())
+        }
+        fn withdraw(&self, _: &Registration) -> Result<(), MatchmakerError> {
+            Ok(())
+        }
+        fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
+            Ok(Refreshed::Unchanged)
+        }
+        fn generation(&self) -> u64 {
+            0
+        }
+        fn health(&self) -> Health {
+            Health::Ok
+        }
+    }
+
+    #[test]
+    fn a_slow_directory_is_asked_once_and_outlives_no_deadline() {
+        let (go, told) = mpsc::channel();
+        let slow = Slow {
+            go: Mutex::new(told),
+            known: Mutex::default(),
+        };
+        let directory = Directory::new(Arc::new(slow));
+        let target = Target::topic("t").unwrap();
+        for _ in 0..3 {
+            let early = directory.candidates(&target, clock::now() + Duration::from_millis(5));
+            assert!(matches!(early, Err(LookupError::Silent)));
+        }
+        let open: Vec<_> = directory.questions.lock().values().cloned().collect();
+        assert_eq!(open.len(), 1);
+        go.send(()).unwrap();
+        let answer = open[0]
+            .wait(clock::now() + Duration::from_secs(30))
+            .unwrap();
+        assert_eq!(answer.nodes().len(), 1);
+        // The next question is a new one; a directory that panics leaves nothing behind either.
+        drop(go);
+        let none = directory.candidates(&target, clock::now() + Duration::from_millis(5));
+        assert!(matches!(none, Err(LookupError::Silent)));
+    }
+}

@@ -1,0 +1,191 @@
+//! One request and its answer over one socket.
+
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::transport::{Frame, Received, SendError, Socket, TransportError};
+use zmqv2_proto::{Header, Kind, MessageId, NodeName, Refusal, ServerName, Target, TopicKey, Ttl};
+
+use crate::clock;
+
+/// The most bytes of a refusal's detail that are kept.
+const MAX_DETAIL_BYTES: usize = 4096;
+
+/// A request, ready to be sent once or several times.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) id: MessageId,
+    pub(crate) key: TopicKey,
+    pub(crate) server: Option<ServerName>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) deadline: Instant,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A server answered.
+    Reply {
+        body: Frame,
+        server: ServerName,
+        node: Option<NodeName>,
+    },
+    /// A broker answered.
+    Refusal {
+        refusal: Refusal,
+        node: Option<NodeName>,
+    },
+    /// There was no connection in time, so nothing was sent.
+    NotConnected,
+    /// The connection broke while the answer was awaited.
+    Lost,
+    /// The deadline has passed.
+    Silent,
+}
+
+/// The socket itself failed.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) sent: bool,
+    pub(crate) source: TransportError,
+}
+
+impl Outgoing {
+    pub(crate) fn new(id: MessageId, target: &Target, body: Vec<u8>, deadline: Instant) -> Self {
+        Self {
+            id,
+            key: target.key(),
+            server: target.server.clone(),
+            body,
+            deadline,
+        }
+    }
+
+    /// Sends the request as soon as `socket` is connected, by `connect_by` at the latest, and waits for the answer.
+    /// With `last`, the body is moved rather than copied.
+    pub(crate) fn exchange(
+        &mut self,
+        socket: &Socket,
+        connect_by: Instant,
+        last: bool,
+    ) -> Result<Outcome, Broken> {
+        let unsent = |source| Broken {
+            sent: false,
+            source,
+        };
+        let connected = self.wait_connected(socket, connect_by).map_err(unsent)?;
+        let ttl = Ttl::until(self.deadline, clock::now());
+        if !connected || ttl.is_expired() {
+            return Ok(Outcome::NotConnected);
+        }
+        let body = if last {
+            Frame::from(std::mem::take(&mut self.body))
+        } else {
+            Frame::from(&self.body[..])
+        };
+        match socket.send([Frame::from(self.header(ttl).encode()), body]) {
+            Ok(()) => self
+                .wait_answer(socket)
+                .map_err(|source| Broken { sent: true, source }),
+            // The connection broke between the question and the send.
+            Err(SendError::Full | SendError::PeerGone) => Ok(Outcome::NotConnected),
+            Err(error) => {
+                let source = std::io::Error::other(error);
+                Err(unsent(socket_error("send a request", source)))
+            }
+        }
+    }
+
+    fn header(&self, ttl: Ttl) -> Header {
+        let mut header = Header::new(Kind::Call, self.id);
+        header.ttl = ttl;
+        header.key = Some(self.key.clone());
+        header.server.clone_from(&self.server);
+        header
+    }
+
+    fn wait_connected(&self, socket: &Socket, connect_by: Instant) -> Result<bool, TransportError> {
+        loop {
+            if socket.readiness()?.writable {
+                return Ok(true);
+            }
+            let Some(left) = left_until(connect_by.min(self.deadline)) else {
+                return Ok(false);
+            };
+            wait(socket, left, "wait for a connection")?;
+        }
+    }
+
+    fn wait_answer(&self, socket: &Socket) -> Result<Outcome, TransportError> {
+        let mut frames = Vec::new();
+        loop {
+            if socket.receive(&mut frames)? != Received::Nothing {
+                match self.read(&mut frames) {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(problem) => log::warn!(
+                        "ignored an answer to call {} of {}: {problem}",
+                        self.id,
+                        self.key
+                    ),
+                }
+            }
+            let readiness = socket.readiness()?;
+            if !readiness.readable && !readiness.writable {
+                return Ok(Outcome::Lost);
+            }
+            let Some(left) = left_until(self.deadline) else {
+                return Ok(Outcome::Silent);
+            };
+            if !readiness.readable {
+                wait(socket, left, "wait for a reply")?;
+            }
+        }
+    }
+
+    /// Reads an answer; the error says why it is none.
+    fn read(&self, frames: &mut Vec<Frame>) -> Result<Outcome, String> {
+        let count = frames.len();
+        let (Some(body), Some(header), None) = (frames.pop(), frames.pop(), frames.pop()) else {
+            return Err(format!("it has {count} frames, not 2"));
+        };
+        let header = Header::decode(&header).map_err(|error| error.to_string())?;
+        if header.id != self.id {
+            return Err(format!("it answers message {}", header.id));
+        }
+        let node = header.node;
+        match (header.kind, header.reason) {
+            (Kind::Reply, _) => {
+                let server = header
+                    .server
+                    .or_else(|| self.server.clone())
+                    .ok_or("it does not name its server")?;
+                Ok(Outcome::Reply { body, server, node })
+            }
+            (Kind::Refusal, Some(reason)) => {
+                let shown = &body[..body.len().min(MAX_DETAIL_BYTES)];
+                Ok(Outcome::Refusal {
+                    refusal: Refusal::new(reason, String::from_utf8_lossy(shown)),
+                    node,
+                })
+            }
+            (Kind::Refusal, None) => Err("it is a refusal without a reason".to_owned()),
+            (kind, _) => Err(format!("it is a {kind:?}")),
+        }
+    }
+}
+
+/// What is left until `deadline`; `None`: nothing.
+fn left_until(deadline: Instant) -> Option<Duration> {
+    let left = deadline.saturating_duration_since(clock::now());
+    (!left.is_zero()).then_some(left)
+}
+
+fn wait(socket: &Socket, left: Duration, action: &'static str) -> Result<(), TransportError> {
+    socket
+        .wait(Some(left), None)
+        .map(drop)
+        .map_err(|source| socket_error(action, source))
+}
+
+fn socket_error(action: &'static str, source: std::io::Error) -> TransportError {
+    TransportError::Socket { action, source }
+}

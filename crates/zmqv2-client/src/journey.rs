@@ -1,0 +1,202 @@
+//! What one call asks for, and the errors it can end with.
+
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{Address, BodyError, Node, Reason, Refusal, Target, Ttl, Version};
+
+use crate::clock;
+use crate::directory::LookupError;
+use crate::error::CallError;
+use crate::exchange::Broken;
+
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// Whom to call, and how: what a prepared copy may change.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) target: Target,
+    pub(crate) timeout: Duration,
+    pub(crate) version_cap: Option<Version>,
+}
+
+/// One call on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Journey<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) method: &'a str,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+}
+
+impl Plan {
+    pub(crate) fn can_send(&self, version: Version) -> bool {
+        self.version_cap.is_none_or(|cap| cap.serves(version))
+    }
+
+    /// The errors that need no clock.
+    pub(crate) fn check(&self) -> Result<(), CallError> {
+        let target = || Box::new(self.target.clone());
+        if self.target.fanout {
+            return Err(CallError::FanoutTarget { target: target() });
+        }
+        let version = self.target.version.unwrap_or_default();
+        match self.version_cap {
+            Some(cap) if !cap.serves(version) => Err(CallError::VersionCap {
+                version,
+                cap,
+                target: target(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<'a> Journey<'a> {
+    pub(crate) fn begin(plan: &'a Plan, method: &'a str) -> Self {
+        let started = clock::now();
+        let timeout = plan.timeout.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
+        Self {
+            target: &plan.target,
+            method,
+            started,
+            deadline: started + timeout,
+        }
+    }
+
+    pub(crate) fn whom(&self) -> Box<Target> {
+        Box::new(self.target.clone())
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        clock::now().saturating_duration_since(self.started)
+    }
+
+    pub(crate) fn unreachable(&self, node: &Node, address: Address) -> CallError {
+        CallError::Unreachable {
+            target: self.whom(),
+            node: node.name.clone(),
+            address,
+            after: self.elapsed(),
+        }
+    }
+
+    pub(crate) fn broken(&self, Broken { sent, source }: Broken) -> CallError {
+        CallError::Transport {
+            target: self.whom(),
+            sent,
+            source,
+        }
+    }
+
+    pub(crate) fn unexpected(&self, source: BodyError) -> CallError {
+        CallError::Answer {
+            method: self.method.to_owned(),
+            target: self.whom(),
+            source,
+        }
+    }
+
+    pub(crate) fn lookup_failed(&self, error: LookupError, directory: &'static str) -> CallError {
+        let (target, after) = (self.whom(), self.elapsed());
+        match error {
+            LookupError::Failed(source) => CallError::Directory {
+                target,
+                after,
+                source,
+            },
+            LookupError::Silent => CallError::DirectorySilent {
+                target,
+                directory,
+                after,
+            },
+        }
+    }
+
+    /// Nobody could be asked.
+    pub(crate) fn nowhere(&self) -> CallError {
+        let refusal = Refusal::new(
+            Reason::NoRoute,
+            format!("the directory knows no node of {}", self.target),
+        );
+        CallError::Refused {
+            refusal,
+            target: self.whom(),
+            node: None,
+            after: self.elapsed(),
+        }
+    }
+}
+
+/// Whether the request surely did not run and another node may take it.
+pub(crate) fn may_go_elsewhere(error: &CallError) -> bool {
+    match error {
+        CallError::Refused { refusal, .. } => refusal.reason.another_node_may_take_it(),
+        CallError::Unreachable { .. } => true,
+        _ => false,
+    }
+}
+
+/// Which of two failures to report: that somebody is busy says most, because asking again later will help; then the
+/// last refusal; then the last node that could not be reached.
+pub(crate) fn worse(before: Option<CallError>, error: CallError) -> CallError {
+    let rank = |error: &CallError| match error.reason() {
+        Some(Reason::Busy) => 2,
+        Some(_) => 1,
+        None => 0,
+    };
+    match before {
+        Some(before) if rank(&before) > rank(&error) => before,
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(reason: Reason) -> CallError {
+        let target = Box::new(Target::topic("t").unwrap());
+        CallError::Refused {
+            refusal: Refusal::new(reason, ""),
+            target,
+            node: None,
+            after: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn busy_is_reported_rather_than_no_route_and_a_refusal_rather_than_silence() {
+        let dead = || CallError::Unreachable {
+            target: Box::new(Target::topic("t").unwrap()),
+            node: "n".parse().unwrap(),
+            address: Address::Tcp("n".parse().unwrap()),
+            after: Duration::ZERO,
+        };
+        let report = |errors: Vec<CallError>| {
+            errors
+                .into_iter()
+                .fold(None, |before, e| Some(worse(before, e)))
+        };
+        let reason = |errors| report(errors).unwrap().reason();
+        assert_eq!(
+            reason(vec![
+                refused(Reason::Busy),
+                refused(Reason::NoRoute),
+                dead()
+            ]),
+            Some(Reason::Busy)
+        );
+        assert_eq!(
+            reason(vec![
+                refused(Reason::NoRoute),
+                refused(Reason::ShuttingDown)
+            ]),
+            Some(Reason::ShuttingDown)
+        );
+        assert_eq!(
+            reason(vec![dead(), refused(Reason::NoRoute), dead()]),
+            Some(Reason::NoRoute)
+        );
+        assert_eq!(reason(vec![dead(), dead()]), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! Modified copies of a client.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zmqv2_proto::{
+    Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version,
+};
+
+use crate::answered::Answered;
+use crate::client::RpcClient;
+use crate::error::CallError;
+use crate::journey::Plan;
+
+/// A modified copy of a client, made by [`RpcClient::prepare`]. It shares the client's sockets.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use zmqv2_client::RpcClient;
+/// # use zmqv2_proto::{RequestContext, Target, Version};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = RpcClient::builder(Target::topic("calculator")?).build()?;
+/// let at_s1 = client.prepare().server("s1")?.version(Version::new(1, 2)).timeout(Duration::from_millis(300));
+/// let sum: i64 = at_s1.call(&RequestContext::new(), "add", &(1, 2))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is called before `call`"]
+pub struct Prepared {
+    client: RpcClient,
+    plan: Plan,
+}
+
+impl Prepared {
+    pub(crate) fn new(client: RpcClient, plan: Plan) -> Self {
+        Self { client, plan }
+    }
+
+    /// Exactly this server of the topic: the call never goes to another one.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when `server` is not a server name.
+    pub fn server(mut self, server: impl AsRef<str>) -> Result<Self, InvalidName> {
+        self.plan.target.server = Some(ServerName::new(server)?);
+        Ok(self)
+    }
+
+    /// Another topic.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when `topic` is not a topic.
+    pub fn topic(mut self, topic: impl AsRef<str>) -> Result<Self, InvalidName> {
+        self.plan.target.topic = Topic::new(topic)?;
+        Ok(self)
+    }
+
+    /// Another exchange.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when `exchange` is not an exchange.
+    pub fn exchange(mut self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
+        self.plan.target.exchange = Exchange::new(exchange)?;
+        Ok(self)
+    }
+
+    /// Another namespace of the interface.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when `namespace` is not a namespace.
+    pub fn namespace(mut self, namespace: impl AsRef<str>) -> Result<Self, InvalidName> {
+        self.plan.target.namespace = Some(Namespace::new(namespace)?);
+        Ok(self)
+    }
+
+    /// The version of the interface that the message needs.
+    pub fn version(mut self, version: Version) -> Self {
+        self.plan.target.version = Some(version);
+        self
+    }
+
+    /// Another version cap ([`RpcClientBuilder::version_cap`](crate::RpcClientBuilder::version_cap)).
+    pub fn version_cap(mut self, cap: Version) -> Self {
+        self.plan.version_cap = Some(cap);
+        self
+    }
+
+    /// Another timeout ([`RpcClientBuilder::timeout`](crate::RpcClientBuilder::timeout)).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.plan.timeout = timeout;
+        self
+    }
+
+    /// Whether messages of `version` may be sent: always, or as far as the cap goes.
+    #[must_use]
+    pub fn can_send_version(&self, version: Version) -> bool {
+        self.plan.can_send(version)
+    }
+
+    /// Whom this calls.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.plan.target
+    }
+
+    /// As [`RpcClient::call`].
+    ///
+    /// # Errors
+    /// As [`RpcClient::call`].
+    pub fn call<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<R, CallError> {
+        Ok(self.call_detailed(context, method, args)?.value)
+    }
+
+    /// As [`RpcClient::call_detailed`].
+    ///
+    /// # Errors
+    /// As [`RpcClient::call`].
+    pub fn call_detailed<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<Answered<R>, CallError> {
+        self.client
+            .engine()
+            .call(&self.plan, context, method, &args)
+    }
+
+    /// As [`RpcClient::ping`].
+    ///
+    /// # Errors
+    /// As [`RpcClient::call`].
+    pub fn ping(&self) -> Result<Answered<()>, CallError> {
+        self.client.engine().ping(&self.plan)
+    }
+}

@@ -1,0 +1,251 @@
+//! A broker that does what a test tells it, and a directory of such brokers.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use zmqv2_client::{RpcClient, RpcClientBuilder};
+use zmqv2_matchmaker::{
+    Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration,
+};
+use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
+use zmqv2_proto::{
+    Address, Config, Failure, Flags, Header, Kind, Node, Reason, Reply, Request, Target, TopicKey,
+};
+
+#[expect(clippy::disallowed_methods, reason = "tests measure")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// A request as the broker got it.
+pub(crate) struct Seen {
+    pub(crate) header: Header,
+    pub(crate) request: Request,
+}
+
+/// What to do about it.
+pub(crate) enum Act {
+    /// Answer with this header and body.
+    Answer(Header, Vec<u8>),
+    /// Answer with these frames.
+    Frames(Vec<Vec<u8>>),
+    /// Say nothing.
+    Ignore,
+    /// Stop at once: the connection breaks.
+    Die,
+}
+
+impl Seen {
+    fn answer(&self, kind: Kind) -> Header {
+        let mut header = Header::new(kind, self.header.id);
+        header.server = Some("s1".parse().unwrap());
+        header.node = Some("n1".parse().unwrap());
+        header
+    }
+
+    pub(crate) fn result(&self, value: &impl serde::Serialize) -> Act {
+        let body = Reply::result(value).unwrap().encode().unwrap();
+        Act::Answer(self.answer(Kind::Reply), body)
+    }
+
+    pub(crate) fn echo(&self) -> Act {
+        self.result(&self.request.args)
+    }
+
+    pub(crate) fn failure(&self, failure: Failure) -> Act {
+        let mut header = self.answer(Kind::Reply);
+        header.flags = Flags::FAILURE;
+        let body = Reply::Failure(Box::new(failure)).encode().unwrap();
+        Act::Answer(header, body)
+    }
+
+    pub(crate) fn refusal(&self, reason: Reason, detail: &str) -> Act {
+        let mut header = self.answer(Kind::Refusal);
+        header.server = None;
+        header.reason = Some(reason);
+        Act::Answer(header, detail.as_bytes().to_vec())
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: usize,
+    /// Routing ids: one for each connection.
+    pub(crate) connections: HashSet<Vec<u8>>,
+}
+
+/// A broker in a thread; it stops when dropped.
+pub(crate) struct Broker {
+    pub(crate) address: Address,
+    pub(crate) counts: Arc<Mutex<Counts>>,
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Broker {
+    pub(crate) fn start(act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
+        Self::start_at(&Address::Tcp("127.0.0.1:0".parse().unwrap()), act)
+    }
+
+    pub(crate) fn start_at(
+        address: &Address,
+        act: impl FnMut(&Seen) -> Act + Send + 'static,
+    ) -> Self {
+        let transport = Transport::new(TransportOptions::default());
+        let mut socket = transport.socket(Role::Front).unwrap();
+        let address = socket.bind(address).unwrap();
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        let counted = Arc::clone(&counts);
+        let thread = std::thread::spawn(move || {
+            serve(&socket, &stopped, &counted, act);
+            // The port is free again when both are gone.
+            drop((socket, transport));
+        });
+        Self {
+            address,
+            counts,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Node {
+        match &self.address {
+            Address::Tcp(address) => Node::new(name.parse().unwrap(), address.clone()),
+            Address::Ipc(_) => panic!("an ipc broker has no node"),
+        }
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.counts.lock().unwrap().requests
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.counts.lock().unwrap().connections.len()
+    }
+
+    /// Waits until it has stopped by itself ([`Act::Die`]).
+    pub(crate) fn join(&mut self) {
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(
+    socket: &Socket,
+    stop: &UnixStream,
+    counts: &Mutex<Counts>,
+    mut act: impl FnMut(&Seen) -> Act,
+) {
+    let mut frames = Vec::new();
+    loop {
+        match socket.receive(&mut frames).unwrap() {
+            Received::Message => {}
+            Received::Overlong => panic!("overlong"),
+            Received::Nothing => {
+                if socket.readiness().unwrap().readable {
+                    continue;
+                }
+                if socket.wait(None, Some(stop.as_fd())).unwrap() {
+                    return;
+                }
+                continue;
+            }
+        }
+        let mut counts = counts.lock().unwrap();
+        counts.requests += 1;
+        counts.connections.insert(frames[0].to_vec());
+        drop(counts);
+        let delimiter = frames.iter().position(|frame| frame.is_empty()).unwrap();
+        assert_eq!(frames.len(), delimiter + 3, "header and body");
+        let seen = Seen {
+            header: Header::decode(&frames[delimiter + 1]).unwrap(),
+            request: Request::decode(&frames[delimiter + 2]).unwrap(),
+        };
+        let answer = match act(&seen) {
+            Act::Answer(header, body) => vec![header.encode(), body],
+            Act::Frames(frames) => frames,
+            Act::Ignore => continue,
+            Act::Die => return,
+        };
+        let envelope = frames.drain(..=delimiter).collect::<Vec<_>>();
+        // A client that has gone is no concern of a broker.
+        let _ = socket.send(
+            envelope
+                .into_iter()
+                .chain(answer.into_iter().map(Frame::from)),
+        );
+    }
+}
+
+/// A node where nobody listens.
+pub(crate) fn dead_node(name: &str) -> Node {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    Node::new(name.parse().unwrap(), address)
+}
+
+/// Every topic is at these nodes.
+#[derive(Debug)]
+pub(crate) struct Fixed(Arc<Placement>);
+
+impl Fixed {
+    pub(crate) fn at(nodes: impl IntoIterator<Item = Node>) -> Arc<Self> {
+        let nodes = nodes.into_iter().map(PlacedNode::unlisted).collect();
+        Arc::new(Self(Arc::new(Placement::new(nodes))))
+    }
+}
+
+impl Matchmaker for Fixed {
+    fn name(&self) -> &'static str {
+        "fixed"
+    }
+    fn resolve_all(&self, _: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
+        Ok(Arc::clone(&self.0))
+    }
+    fn known(&self, _: &TopicKey) -> Option<Arc<Placement>> {
+        Some(Arc::clone(&self.0))
+    }
+    fn register(&self, _: &Registration, _: Duration) -> Result<(), MatchmakerError> {
+        Ok(())
+    }
+    fn withdraw(&self, _: &Registration) -> Result<(), MatchmakerError> {
+        Ok(())
+    }
+    fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
+        Ok(Refreshed::Unchanged)
+    }
+    fn generation(&self) -> u64 {
+        0
+    }
+    fn health(&self) -> Health {
+        Health::Ok
+    }
+}
+
+/// A client of topic `t` at these nodes, with a long timeout and the defaults otherwise.
+pub(crate) fn builder(nodes: impl IntoIterator<Item = Node>) -> RpcClientBuilder {
+    RpcClient::builder(Target::topic("t").unwrap())
+        .config(Config::default())
+        .matchmaker(Fixed::at(nodes))
+        .timeout(Duration::from_secs(20))
+}

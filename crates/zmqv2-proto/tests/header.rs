@@ -1,0 +1,250 @@
+//! The header on the wire: the vectors in `vectors/`, from which somebody can write a client in another language, are
+//! what this side reads and writes; and no bytes at all make a reader panic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use zmqv2_proto::control::{Registered, Registration, StatusReport, Withdrawal};
+use zmqv2_proto::{
+    Flags, Header, HeaderView, Kind, MAX_HEADER_BYTES, MessageId, Reason, Reply, Request, Target, Ttl, rewrite_hop,
+};
+
+/// One file: the header's bytes, and what its comments say of them.
+struct Vector {
+    name: String,
+    bytes: Vec<u8>,
+    fields: BTreeMap<String, String>,
+}
+
+impl Vector {
+    fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap();
+        let (mut bytes, mut fields) = (Vec::new(), BTreeMap::new());
+        for line in text.lines() {
+            let (hex, comment) = line.split_once('#').unwrap_or((line, ""));
+            for byte in hex.split_whitespace() {
+                bytes.push(u8::from_str_radix(byte, 16).unwrap_or_else(|_| panic!("{}: {line}", path.display())));
+            }
+            let Some((field, value)) = comment.split_once(':') else {
+                continue;
+            };
+            // Beside bytes every comment is a field; of the others only the body's is.
+            if !hex.trim().is_empty() || field.trim() == "body" {
+                fields.insert(field.trim().to_owned(), value.trim().to_owned());
+            }
+        }
+        Self { name: path.file_stem().unwrap().to_string_lossy().into_owned(), bytes, fields }
+    }
+
+    fn all() -> Vec<Self> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+        let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+}
+
+/// A decoded header in the words of the vectors.
+fn fields_of(header: &Header) -> BTreeMap<String, String> {
+    let text = |name: Option<&str>| name.unwrap_or_default().to_owned();
+    let key = text(header.key.as_ref().map(zmqv2_proto::TopicKey::as_str));
+    let server = text(header.server.as_ref().map(zmqv2_proto::ServerName::as_str));
+    let node = text(header.node.as_ref().map(zmqv2_proto::NodeName::as_str));
+    let flags = if header.flags.contains(Flags::FAILURE) { "1 (FAILURE)" } else { "0 (NONE)" };
+    let code = header.reason.map_or("0 (none)".to_owned(), |reason| format!("{} ({reason})", reason.code()));
+    let mut fields = BTreeMap::from([
+        ("magic", "Z2".to_owned()),
+        ("version", "1".to_owned()),
+        ("kind", format!("{} ({:?})", header.kind as u8, header.kind)),
+        ("flags", flags.to_owned()),
+        ("code", code),
+        ("credit", header.credit.to_string()),
+        ("tag", header.tag.to_string()),
+        ("id", header.id.to_string()),
+        ("ttl", header.ttl.as_millis().to_string()),
+        ("key length", key.len().to_string()),
+        ("server length", server.len().to_string()),
+        ("node length", node.len().to_string()),
+    ]);
+    let names = [("key", key), ("server", server), ("node", node)];
+    fields.extend(names.into_iter().filter(|(_, name)| !name.is_empty()));
+    fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()
+}
+
+#[test]
+fn every_vector_decodes_to_its_stated_fields_and_encodes_to_its_bytes() {
+    let vectors = Vector::all();
+    for Vector { name, bytes, mut fields } in vectors {
+        let header = Header::decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        fields.remove("body");
+        assert_eq!(fields_of(&header), fields, "{name}");
+        assert_eq!(header.encode(), bytes, "{name}");
+    }
+}
+
+#[test]
+fn there_is_a_vector_of_every_kind() {
+    let stated: BTreeSet<u8> = Vector::all().iter().map(|vector| vector.bytes[3]).collect();
+    let mut frame = Header::new(Kind::Call, MessageId::from_bytes([0; 16])).encode();
+    let mut known = |kind: &u8| {
+        frame[3] = *kind;
+        Header::decode(&frame).is_ok()
+    };
+    assert_eq!(stated, (0..=255).filter(|kind| known(kind)).collect());
+}
+
+#[test]
+fn every_vectors_body_is_read_as_its_kind_says() {
+    for Vector { name, bytes, fields } in Vector::all() {
+        let body = fields["body"].as_bytes();
+        let header = Header::decode(&bytes).unwrap();
+        match header.kind {
+            Kind::Call => assert_eq!(Request::decode(body).unwrap().method.as_str(), "add", "{name}"),
+            Kind::Reply => {
+                let failed = Reply::decode(body).unwrap().is_failure();
+                assert_eq!(failed, header.flags.contains(Flags::FAILURE), "{name}");
+            }
+            Kind::Register => assert_eq!(serde_json::from_slice::<Registration>(body).unwrap().workers, 4),
+            Kind::Registered => assert_eq!(serde_json::from_slice::<Registered>(body).unwrap().node.as_str(), "node-7"),
+            Kind::Withdraw | Kind::Withdrawn => drop(serde_json::from_slice::<Withdrawal>(body).unwrap()),
+            Kind::StatusReport => {
+                assert_eq!(serde_json::from_slice::<StatusReport>(body).unwrap().pid, 1);
+            }
+            Kind::Status => assert!(body.is_empty()),
+            _ => assert!(header.reason.is_some() && !body.is_empty(), "{name}"),
+        }
+    }
+}
+
+/// The two readers of a header agree on what they both read.
+fn read(frame: &[u8]) -> Option<Header> {
+    let header = Header::decode(frame).ok();
+    let view = HeaderView::new(frame).ok();
+    if let Some(header) = &header {
+        let view = view.unwrap();
+        assert_eq!((view.kind(), view.flags(), view.credit()), (header.kind, header.flags, header.credit));
+        assert_eq!((view.tag(), view.id(), view.ttl()), (header.tag, header.id, header.ttl));
+        assert_eq!(view.reason().unwrap(), header.reason);
+        assert_eq!(header.encode(), frame, "what decodes has one form only");
+        assert!(frame.len() <= MAX_HEADER_BYTES);
+    } else if let Some(view) = view {
+        // Read in place, it may hold names that are none; touching them is all that a broker does.
+        let _ = (view.key(), view.server(), view.node(), view.reason().is_ok());
+    }
+    header
+}
+
+#[test]
+fn no_part_of_a_vector_is_a_header() {
+    for Vector { name, bytes, .. } in Vector::all() {
+        for end in 0..bytes.len() {
+            assert!(read(&bytes[..end]).is_none(), "{name}, {end} bytes");
+        }
+        assert!(read(&[&bytes[..], &[0]].concat()).is_none(), "{name}, one byte more");
+    }
+}
+
+#[test]
+fn every_changed_byte_of_a_vector_is_another_header_or_an_error() {
+    for Vector { name, mut bytes, .. } in Vector::all() {
+        let original = read(&bytes);
+        for at in 0..bytes.len() {
+            let was = bytes[at];
+            for value in (0..=255).filter(|value| *value != was) {
+                bytes[at] = value;
+                let other = read(&bytes);
+                assert!(other != original, "{name}, byte {at} = {value}");
+            }
+            bytes[at] = was;
+        }
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[!-.0-\\[\\]-~]{1,12}".prop_filter("no directory", |name| !matches!(name.as_str(), "." | ".."))
+}
+
+fn any_header() -> impl Strategy<Value = Header> {
+    let kinds =
+        [Kind::Call, Kind::Reply, Kind::Refusal, Kind::Register, Kind::Registered, Kind::Withdraw, Kind::StatusReport];
+    let names = (proptest::option::of((name(), name())), proptest::option::of(name()), proptest::option::of(name()));
+    let reason = proptest::option::of(select(&Reason::ALL[..]));
+    let numbers = (any::<u16>(), any::<u64>(), any::<[u8; 16]>(), any::<u32>(), any::<bool>());
+    (select(kinds.to_vec()), reason, numbers, names).prop_map(|(kind, reason, numbers, (key, server, node))| {
+        let (credit, tag, id, ttl, failure) = numbers;
+        let mut header = Header::new(kind, MessageId::from_bytes(id));
+        header.flags = if failure { Flags::FAILURE } else { Flags::NONE };
+        (header.reason, header.credit, header.tag, header.ttl) = (reason, credit, tag, Ttl::from_millis(ttl));
+        header.key = key.map(|(e, t)| Target::topic(t).unwrap().with_exchange(e).unwrap().key());
+        header.server = server.map(|name| name.parse().unwrap());
+        header.node = node.map(|name| name.parse().unwrap());
+        header
+    })
+}
+
+/// Bytes that get past the first checks: a header with some bytes changed.
+fn nearly_a_header() -> impl Strategy<Value = Vec<u8>> {
+    (any_header(), vec((any::<Index>(), any::<u8>()), 0..4), any::<Option<Index>>()).prop_map(
+        |(header, changes, cut)| {
+            let mut frame = header.encode();
+            for (at, value) in changes {
+                let at = at.index(frame.len());
+                frame[at] = value;
+            }
+            frame.truncate(cut.map_or(frame.len(), |cut| cut.index(frame.len())));
+            frame
+        },
+    )
+}
+
+/// Bytes that may be JSON, and may be the envelope of something.
+fn nearly_a_body() -> impl Strategy<Value = Vec<u8>> {
+    let words =
+        ["{", "}", "[", "]", ":", ",", "\"method\"", "\"args\"", "\"result\"", "\"failure\"", "\"{\"", "null", "1"];
+    let json = vec(select(words.to_vec()), 0..12).prop_map(|words| words.concat());
+    let text = prop_oneof![json, ".*"];
+    prop_oneof![
+        vec(any::<u8>(), 0..200),
+        text.clone().prop_map(String::into_bytes),
+        text.prop_map(|text| zmqv2_proto::envelope::seal(&text)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_header_comes_back_as_it_went(header in any_header()) {
+        prop_assert_eq!(read(&header.encode()), Some(header));
+    }
+
+    #[test]
+    fn no_bytes_make_the_header_readers_panic(noise in vec(any::<u8>(), 0..300), nearly in nearly_a_header()) {
+        prop_assert!(read(&noise).is_none_or(|header| header.encode() == noise));
+        read(&nearly);
+    }
+
+    #[test]
+    fn no_bytes_make_the_body_readers_panic(body in nearly_a_body()) {
+        let _ = Request::decode(&body).map(|request| request.encode().unwrap());
+        let _ = Reply::decode(&body).map(|reply| reply.encode().unwrap());
+    }
+
+    #[test]
+    fn a_hop_changes_the_tag_and_the_time_to_live_and_nothing_else(header in any_header(), tag: u64, ttl: u32) {
+        let mut frame = header.encode();
+        rewrite_hop(&mut frame, tag, Ttl::from_millis(ttl));
+        let mut expected = header;
+        (expected.tag, expected.ttl) = (tag, Ttl::from_millis(ttl));
+        prop_assert_eq!(Header::decode(&frame), Ok(expected));
+    }
+
+    #[test]
+    fn a_hop_leaves_alone_what_is_too_short(noise in vec(any::<u8>(), 0..80), tag: u64, ttl: u32) {
+        let mut frame = noise.clone();
+        rewrite_hop(&mut frame, tag, Ttl::from_millis(ttl));
+        prop_assert_eq!(frame.len(), noise.len());
+        prop_assert!(frame == noise || noise.len() >= zmqv2_proto::FIXED_BYTES);
+    }
+}
