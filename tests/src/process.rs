@@ -163,7 +163,8 @@ impl Process {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a living process");
         // Fields are counted behind the command's name, which may contain anything.
         let rest = stat.rsplit_once(')').expect("a name").1;
-        let ticks: f64 = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks")).sum();
+        let ticks: f64 =
+            rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks")).sum();
         ticks / 100.0
     }
 }

@@ -48,9 +48,19 @@ fn the_readmes_programs_are_the_examples() {
 #[test]
 fn every_link_between_documents_leads_somewhere() {
     let mut checked = 0;
-    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "docs/calls.md",
-        "docs/serving.md", "docs/configuration.md", "docs/matchmaker.md", "docs/operations.md", "docs/wire-protocol.md"]
-    {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/README.md",
+        "docs/calls.md",
+        "docs/serving.md",
+        "docs/configuration.md",
+        "docs/matchmaker.md",
+        "docs/operations.md",
+        "docs/wire-protocol.md",
+    ] {
         let dir = root().join(page).parent().expect("a directory").to_owned();
         for link in read(page).split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
             if !link.starts_with("http") {

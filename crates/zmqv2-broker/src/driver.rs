@@ -56,7 +56,10 @@ pub struct Broker {
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("settings", &self.settings).field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Broker")
+            .field("settings", &self.settings)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,7 +75,8 @@ impl Broker {
         let mut local = transport.socket(Role::Front)?;
         local.bind(&broker_socket(&settings.ipc_dir)?)?;
         let mut network = transport.socket(Role::Front)?;
-        let address = match network.bind(&Address::Tcp(settings.bind.clone()))? {
+        let bound = network.bind(&Address::Tcp(settings.bind.clone()));
+        let address = match bound.map_err(|source| BrokerError::Bind { source })? {
             Address::Tcp(address) => address,
             Address::Ipc(_) => settings.bind.clone(),
         };
@@ -84,7 +88,8 @@ impl Broker {
             watch(&poll, socket, token)?;
             hot.add(token);
         }
-        let registrar = Registrar::start(directory, settings.renew_every, settings.lease).map_err(BrokerError::Events)?;
+        let registrar =
+            Registrar::start(directory, settings.renew_every, settings.lease).map_err(BrokerError::Events)?;
         Ok(Self {
             engine: Engine::new(settings.limits),
             links: Links::new(transport, settings.ipc_dir.clone()),
@@ -274,9 +279,10 @@ impl Broker {
                 Action::Answer { to, load } => self.send(to.door, to.answer(load)),
                 Action::Refuse { to, refusal } => self.send(to.door, to.refuse(&self.settings.node.clone(), &refusal)),
                 Action::Connect { worker, instance, index } => {
-                    match self.links.open(worker, instance, index, |socket| {
-                        watch(&self.poll, socket, Token(worker + FIRST_LINK))
-                    }) {
+                    match self
+                        .links
+                        .open(worker, instance, index, |socket| watch(&self.poll, socket, Token(worker + FIRST_LINK)))
+                    {
                         Ok(()) => self.hot.add(Token(worker + FIRST_LINK)),
                         Err(error) => {
                             log::error!("cannot connect to worker {index} of server {instance}: {error}");
@@ -286,7 +292,8 @@ impl Broker {
                 }
                 Action::Disconnect { worker } => {
                     self.hot.remove(Token(worker + FIRST_LINK));
-                    self.links.close(worker, |socket| drop(self.poll.registry().deregister(&mut SourceFd(&socket.fd()))));
+                    self.links
+                        .close(worker, |socket| drop(self.poll.registry().deregister(&mut SourceFd(&socket.fd()))));
                 }
                 Action::Registered { to } => {
                     let body = control::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));
@@ -318,7 +325,11 @@ impl Broker {
 
     fn check_stop(&mut self) {
         if self.stopper.asked() > 0 && self.end_at.is_none() {
-            log::info!("stopping: {} requests in flight have {:?} to finish", self.engine.in_flight(), self.settings.drain_timeout);
+            log::info!(
+                "stopping: {} requests in flight have {:?} to finish",
+                self.engine.in_flight(),
+                self.settings.drain_timeout
+            );
             self.end_at = Some(now() + self.settings.drain_timeout);
             self.feed(Input::Drain);
         }
@@ -402,7 +413,10 @@ impl Hot {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the broker's loop is a driver: it owns the clock that its engine is told")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the broker's loop is a driver: it owns the clock that its engine is told"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -29,10 +29,30 @@ pub enum BrokerError {
     /// An address of the configuration is no address.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
-    /// A socket cannot be made or bound.
+    /// The address of the configuration cannot be listened at.
+    #[error("{source}; {}", remedy(source))]
+    Bind {
+        /// The operating system's reason.
+        source: TransportError,
+    },
+    /// A socket cannot be made.
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The operating system's event queue failed.
     #[error("cannot wait for events: {0}")]
     Events(#[source] io::Error),
+}
+
+/// What to do about an address that cannot be bound.
+fn remedy(error: &TransportError) -> &'static str {
+    let TransportError::Bind { source, .. } = error else { return "check the limits of this machine" };
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: stop it, or choose another rpc_zmq_port or rpc_zmq_bind_address"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "choose an rpc_zmq_port from 1024, or give this program the right to use a lower one"
+        }
+        _ => "this machine has no such address: set rpc_zmq_bind_address to one of its own, or to * for all",
+    }
 }

@@ -29,9 +29,8 @@ impl Registrar {
         // Unbounded, but a server that comes or goes is one small order, and their number is bounded by file descriptors.
         let (orders, inbox) = crossbeam_channel::unbounded();
         let keeper = Keeper { directory, lease, kept: HashSet::new() };
-        let thread = std::thread::Builder::new()
-            .name("registrar".to_owned())
-            .spawn(move || keeper.run(&inbox, renew_every))?;
+        let thread =
+            std::thread::Builder::new().name("registrar".to_owned()).spawn(move || keeper.run(&inbox, renew_every))?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
 
@@ -98,7 +97,9 @@ impl Keeper {
         let Registration { key, server, .. } = registration;
         match result {
             Ok(()) => log::debug!("{what} {server} of {key} in the {} directory", self.directory.name()),
-            Err(error) => log::warn!("cannot {what} {server} of {key} in the {} directory: {error}", self.directory.name()),
+            Err(error) => {
+                log::warn!("cannot {what} {server} of {key} in the {} directory: {error}", self.directory.name())
+            }
         }
     }
 }

@@ -11,9 +11,9 @@ pub(crate) fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| {
-            name.starts_with(WORKER_SOCKET_PREFIX) && name != BROKER_SOCKET && name != BROKER_LOCK
-        });
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(WORKER_SOCKET_PREFIX) && name != BROKER_SOCKET && name != BROKER_LOCK);
         if ours {
             remove(&entry.path());
         }

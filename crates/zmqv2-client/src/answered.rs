@@ -20,17 +20,7 @@ pub struct Answered<R> {
 
 impl<R> Answered<R> {
     pub(crate) fn map<S>(self, f: impl FnOnce(R) -> S) -> Answered<S> {
-        let Self {
-            value,
-            server,
-            node,
-            elapsed,
-        } = self;
-        Answered {
-            value: f(value),
-            server,
-            node,
-            elapsed,
-        }
+        let Self { value, server, node, elapsed } = self;
+        Answered { value: f(value), server, node, elapsed }
     }
 }

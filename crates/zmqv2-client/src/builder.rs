@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zmqv2_matchmaker::{LocalMatchmaker, Matchmaker};
-use zmqv2_proto::config::MatchmakerKind;
+use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
+use zmqv2_proto::config::{RunDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
-use zmqv2_proto::{Config, InvalidAddress, Node, Target, TcpAddress, Version, control};
+use zmqv2_proto::{Config, InvalidAddress, Target, Version, control};
 
 use crate::client::RpcClient;
 use crate::connections::Connections;
@@ -33,23 +33,15 @@ pub struct RpcClientBuilder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The configuration asks for a directory that only the program can open: give the builder a matchmaker.
-    #[error("the configuration asks for the {kind} matchmaker, but the client was given none")]
-    MatchmakerMissing {
-        /// The kind that is configured.
-        kind: MatchmakerKind,
-    },
+    /// The directory that the configuration names cannot be opened.
+    #[error(transparent)]
+    Directory(#[from] MatchmakerError),
+    /// The socket directory of this node cannot be found.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
     /// The broker of this node has no address that could be used.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
-    /// The broker of this node would be looked for at TCP port 0.
-    #[error(
-        "the broker of node {node} cannot be found: rpc_zmq_port is 0 and no directory of local sockets is given"
-    )]
-    NoAddress {
-        /// This node.
-        node: zmqv2_proto::NodeName,
-    },
 }
 
 impl RpcClientBuilder {
@@ -72,15 +64,15 @@ impl RpcClientBuilder {
         self
     }
 
-    /// The directory that says which nodes host a topic; share one per process. Default, if the configuration says
-    /// `local`: everything is on this node. Otherwise required.
+    /// The directory that says which nodes host a topic; share one per process. Default: a new one, of the kind that
+    /// the configuration names (`rpc_zmq_matchmaker`).
     pub fn matchmaker(mut self, matchmaker: Arc<dyn Matchmaker>) -> Self {
         self.matchmaker = Some(matchmaker);
         self
     }
 
     /// The directory of this node's local sockets: the way to the broker of this node (`rpc_zmq_host`). Default: the
-    /// configuration's `rpc_zmq_ipc_dir`; without one, TCP.
+    /// one that the configuration leads to.
     pub fn ipc_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.ipc_dir = Some(dir.into());
         self
@@ -102,10 +94,7 @@ impl RpcClientBuilder {
 
     /// Modules whose remote errors come back as themselves, besides the built-in ones; see
     /// [`RemoteError`](crate::RemoteError). Default: none.
-    pub fn allowed_remote_modules<M: Into<String>>(
-        mut self,
-        modules: impl IntoIterator<Item = M>,
-    ) -> Self {
+    pub fn allowed_remote_modules<M: Into<String>>(mut self, modules: impl IntoIterator<Item = M>) -> Self {
         self.allowed_remote_modules = modules.into_iter().map(Into::into).collect();
         self
     }
@@ -122,28 +111,15 @@ impl RpcClientBuilder {
     /// [`ClientError`] when settings are missing or contradict each other.
     pub fn build(self) -> Result<RpcClient, ClientError> {
         let config = self.config;
-        let ipc_dir = self.ipc_dir.or_else(|| config.ipc_dir.clone());
-        let local_broker = ipc_dir.as_deref().map(control::broker_socket).transpose()?;
-        let matchmaker = match self.matchmaker {
-            Some(matchmaker) => matchmaker,
-            None if config.matchmaker != MatchmakerKind::Local => {
-                return Err(ClientError::MatchmakerMissing {
-                    kind: config.matchmaker,
-                });
-            }
-            None if config.port == 0 && local_broker.is_none() => {
-                return Err(ClientError::NoAddress { node: config.host });
-            }
-            None => Arc::new(LocalMatchmaker::new(own_node(&config)?)),
-        };
-        let transport = self
-            .transport
-            .unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
+        let ipc_dir = self.ipc_dir.map_or_else(|| find_ipc_dir(&config), Ok)?;
+        let local_broker = control::broker_socket(&ipc_dir)?;
+        let matchmaker = self.matchmaker.map_or_else(|| zmqv2_matchmaker::open(&config), Ok)?;
+        let transport = self.transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
         let settings = Settings {
             connect_timeout: config.connect_timeout,
             max_message_bytes: config.max_message_bytes,
             allowed_remote_modules: self.allowed_remote_modules,
-            local_broker: local_broker.map(|address| (config.host, address)),
+            local_broker: (config.host, local_broker),
         };
         let plan = Plan {
             target: self.target,
@@ -151,28 +127,14 @@ impl RpcClientBuilder {
             version_cap: self.version_cap,
         };
         let connections = Connections::new(transport, config.conn_pool_size);
-        Ok(RpcClient::new(
-            Engine::new(settings, Directory::new(matchmaker), connections),
-            plan,
-        ))
+        Ok(RpcClient::new(Engine::new(settings, Directory::new(matchmaker), connections), plan))
     }
-}
-
-/// This node, by the address at which its broker can be reached from here.
-fn own_node(config: &Config) -> Result<Node, InvalidAddress> {
-    let host = match config.bind_address.as_str() {
-        "*" | "0.0.0.0" => "127.0.0.1",
-        "::" | "[::]" => "::1",
-        named => named,
-    };
-    Ok(Node::new(
-        config.host.clone(),
-        TcpAddress::new(host, config.port)?,
-    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use zmqv2_proto::config::MatchmakerKind;
+
     use super::*;
 
     fn builder(change: impl FnOnce(&mut Config)) -> RpcClientBuilder {
@@ -183,20 +145,13 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_work_are_refused_by_name() {
-        let missing = builder(|config| config.matchmaker = MatchmakerKind::Ring)
-            .build()
-            .unwrap_err();
-        assert!(missing.to_string().contains("ring"), "{missing}");
-        let lost = builder(|config| config.port = 0);
-        assert!(matches!(
-            lost.clone().build(),
-            Err(ClientError::NoAddress { .. })
-        ));
-        assert!(lost.ipc_dir("/tmp").build().is_ok());
-        let deep = builder(|_| {})
-            .ipc_dir("/".repeat(200))
-            .build()
-            .unwrap_err();
+        let missing = builder(|config| {
+            config.matchmaker = MatchmakerKind::Ring;
+            config.ring_file = "/nowhere/ring.json".into();
+        });
+        let error = missing.build().unwrap_err().to_string();
+        assert!(error.contains("/nowhere/ring.json"), "{error}");
+        let deep = builder(|_| {}).ipc_dir("/".repeat(200)).build().unwrap_err();
         assert!(deep.to_string().contains("rpc_zmq_ipc_dir"), "{deep}");
     }
 

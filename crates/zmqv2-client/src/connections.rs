@@ -28,15 +28,8 @@ struct Idle {
 
 impl Connections {
     pub(crate) fn new(transport: Transport, capacity: usize) -> Self {
-        let idle = Idle {
-            pid: std::process::id(),
-            pool: Pool::new(capacity, IDLE_LIMIT),
-        };
-        Self {
-            transport,
-            capacity,
-            idle: Mutex::new(idle),
-        }
+        let idle = Idle { pid: std::process::id(), pool: Pool::new(capacity, IDLE_LIMIT) };
+        Self { transport, capacity, idle: Mutex::new(idle) }
     }
 
     /// A socket for `address`: one that is connected already, or a new one that connects in the background.
@@ -69,13 +62,7 @@ impl Connections {
         let pid = std::process::id();
         if idle.pid != pid {
             // After a fork: these sockets are the parent's, and closing them here would touch its threads.
-            let inherited = std::mem::replace(
-                &mut *idle,
-                Idle {
-                    pid,
-                    pool: Pool::new(self.capacity, IDLE_LIMIT),
-                },
-            );
+            let inherited = std::mem::replace(&mut *idle, Idle { pid, pool: Pool::new(self.capacity, IDLE_LIMIT) });
             std::mem::forget(inherited);
         }
         idle

@@ -45,11 +45,7 @@ struct Question {
 
 impl Directory {
     pub(crate) fn new(matchmaker: Arc<dyn Matchmaker>) -> Self {
-        Self {
-            matchmaker,
-            turns: Rotation::new(),
-            questions: Arc::default(),
-        }
+        Self { matchmaker, turns: Rotation::new(), questions: Arc::default() }
     }
 
     /// The kind of directory.
@@ -58,17 +54,10 @@ impl Directory {
     }
 
     /// The nodes that may host `target`.
-    pub(crate) fn candidates(
-        &self,
-        target: &Target,
-        deadline: Instant,
-    ) -> Result<Candidates, LookupError> {
+    pub(crate) fn candidates(&self, target: &Target, deadline: Instant) -> Result<Candidates, LookupError> {
         let key = target.key();
         if self.matchmaker.known(&key).is_some() {
-            return self
-                .matchmaker
-                .candidates(target)
-                .map_err(|error| LookupError::Failed(Arc::new(error)));
+            return self.matchmaker.candidates(target).map_err(|error| LookupError::Failed(Arc::new(error)));
         }
         let placement = self.ask(key)?.wait(deadline)?;
         Ok(placement.candidates(target.server.as_ref()))
@@ -89,28 +78,21 @@ impl Directory {
             return Ok(Arc::clone(question));
         }
         if open.len() >= MAX_QUESTIONS {
-            return Err(self
-                .unavailable(format!("it has not answered {MAX_QUESTIONS} questions yet").into()));
+            return Err(self.unavailable(format!("it has not answered {MAX_QUESTIONS} questions yet").into()));
         }
         let question = Arc::new(Question::default());
         open.insert(key.clone(), Arc::clone(&question));
         drop(open);
 
         let (matchmaker, asked) = (Arc::clone(&self.matchmaker), Arc::clone(&question));
-        let asking = Asking {
-            key,
-            questions: Arc::clone(&self.questions),
-        };
+        let asking = Asking { key, questions: Arc::clone(&self.questions) };
         let ask = move || {
             let answer = matchmaker.resolve_all(&asking.key).map_err(Arc::new);
             // Closed before it is answered: who has an answer and asks again opens a new question.
             drop(asking);
             asked.give(answer);
         };
-        if let Err(error) = std::thread::Builder::new()
-            .name("zmqv2-lookup".to_owned())
-            .spawn(ask)
-        {
+        if let Err(error) = std::thread::Builder::new().name("zmqv2-lookup".to_owned()).spawn(ask) {
             // Without the thread, nobody else answers those who have joined the question meanwhile.
             let failed = self.unavailable(format!("no thread to ask it: {error}").into());
             if let LookupError::Failed(error) = &failed {
@@ -135,14 +117,9 @@ impl Question {
 
     fn wait(&self, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
         let left = deadline.saturating_duration_since(clock::now());
-        let waited = self
-            .given
-            .wait_timeout_while(self.lock(), left, |answer| answer.is_none());
+        let waited = self.given.wait_timeout_while(self.lock(), left, |answer| answer.is_none());
         let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        answer
-            .clone()
-            .ok_or(LookupError::Silent)?
-            .map_err(LookupError::Failed)
+        answer.clone().ok_or(LookupError::Silent)?.map_err(LookupError::Failed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
@@ -216,10 +193,7 @@ mod tests {
     #[test]
     fn a_slow_directory_is_asked_once_and_outlives_no_deadline() {
         let (go, told) = mpsc::channel();
-        let slow = Slow {
-            go: Mutex::new(told),
-            known: Mutex::default(),
-        };
+        let slow = Slow { go: Mutex::new(told), known: Mutex::default() };
         let directory = Directory::new(Arc::new(slow));
         let target = Target::topic("t").unwrap();
         for _ in 0..3 {
@@ -229,9 +203,7 @@ mod tests {
         let open: Vec<_> = directory.questions.lock().values().cloned().collect();
         assert_eq!(open.len(), 1);
         go.send(()).unwrap();
-        let answer = open[0]
-            .wait(clock::now() + Duration::from_secs(30))
-            .unwrap();
+        let answer = open[0].wait(clock::now() + Duration::from_secs(30)).unwrap();
         assert_eq!(answer.nodes().len(), 1);
         // The next question is a new one; a directory that panics leaves nothing behind either.
         drop(go);

@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     pub(crate) max_message_bytes: usize,
     pub(crate) allowed_remote_modules: Vec<String>,
     /// This node, and the local socket of its broker.
-    pub(crate) local_broker: Option<(NodeName, Address)>,
+    pub(crate) local_broker: (NodeName, Address),
 }
 
 #[derive(Debug)]
@@ -47,12 +47,7 @@ enum Pong {
 
 impl Engine {
     pub(crate) fn new(settings: Settings, directory: Directory, connections: Connections) -> Self {
-        Self {
-            settings,
-            directory,
-            connections,
-            suspects: Mutex::default(),
-        }
+        Self { settings, directory, connections, suspects: Mutex::default() }
     }
 
     pub(crate) fn ping(&self, plan: &Plan) -> Result<Answered<()>, CallError> {
@@ -71,8 +66,7 @@ impl Engine {
         plan.check()?;
         let mut outgoing = self.pack(&journey, context, args)?;
         let candidates = self.directory.candidates(&plan.target, journey.deadline);
-        let candidates =
-            candidates.map_err(|error| journey.lookup_failed(error, self.directory.name()))?;
+        let candidates = candidates.map_err(|error| journey.lookup_failed(error, self.directory.name()))?;
 
         let mut failure = None;
         let mut tried = 0;
@@ -93,13 +87,7 @@ impl Engine {
             };
             let Some((node, address)) = next else { break };
             tried += 1;
-            match self.attempt(
-                &journey,
-                &mut outgoing,
-                node,
-                address,
-                candidates.len() - tried,
-            ) {
+            match self.attempt(&journey, &mut outgoing, node, address, candidates.len() - tried) {
                 Ok(answered) => return Ok(answered),
                 Err(error) if may_go_elsewhere(&error) => {
                     log::debug!("trying another node: {error}");
@@ -138,11 +126,7 @@ impl Engine {
         })?;
         let (size, limit) = (body.len(), self.settings.max_message_bytes);
         if size > limit {
-            return Err(CallError::TooLarge {
-                size,
-                limit,
-                target: journey.whom(),
-            });
+            return Err(CallError::TooLarge { size, limit, target: journey.whom() });
         }
         Ok(Outgoing::new(id, target, body, journey.deadline))
     }
@@ -170,32 +154,19 @@ impl Engine {
                 return Err(journey.unreachable(node, address));
             }
             Err(source) => {
-                return Err(journey.broken(Broken {
-                    sent: false,
-                    source,
-                }));
+                return Err(journey.broken(Broken { sent: false, source }));
             }
         };
         let outcome = outgoing.exchange(&socket, connect_by, others == 0);
         let outcome = outcome.map_err(|broken| journey.broken(broken))?;
         match outcome {
-            Outcome::Reply {
-                body,
-                server,
-                node: named,
-            } => {
+            Outcome::Reply { body, server, node: named } => {
                 self.done(address, socket);
                 let node = named.unwrap_or_else(|| node.name.clone());
                 match Reply::decode(&body).map_err(|source| journey.unexpected(source))? {
                     Reply::Result(text) => {
-                        let value =
-                            Reply::typed(&text).map_err(|source| journey.unexpected(source))?;
-                        Ok(Answered {
-                            value,
-                            server,
-                            node,
-                            elapsed: journey.elapsed(),
-                        })
+                        let value = Reply::typed(&text).map_err(|source| journey.unexpected(source))?;
+                        Ok(Answered { value, server, node, elapsed: journey.elapsed() })
                     }
                     Reply::Failure(failure) => {
                         let allowed = &self.settings.allowed_remote_modules;
@@ -203,18 +174,10 @@ impl Engine {
                     }
                 }
             }
-            Outcome::Refusal {
-                refusal,
-                node: named,
-            } => {
+            Outcome::Refusal { refusal, node: named } => {
                 self.done(address, socket);
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
-                Err(CallError::Refused {
-                    refusal,
-                    target: journey.whom(),
-                    node,
-                    after: journey.elapsed(),
-                })
+                Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
             }
             // In what follows, the socket is dropped: its reply, if any, must never reach another call.
             Outcome::NotConnected => {
@@ -224,21 +187,11 @@ impl Engine {
             Outcome::Lost => {
                 self.suspects().mark(&address, clock::now());
                 let (target, after) = (journey.whom(), journey.elapsed());
-                Err(CallError::ConnectionLost {
-                    target,
-                    node: node.name.clone(),
-                    address,
-                    after,
-                })
+                Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
             Outcome::Silent => {
                 let (target, after) = (journey.whom(), journey.elapsed());
-                Err(CallError::Timeout {
-                    target,
-                    node: node.name.clone(),
-                    address,
-                    after,
-                })
+                Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }
         }
     }
@@ -251,10 +204,8 @@ impl Engine {
 
     /// The broker of this node is reached over its local socket, others over TCP.
     fn address(&self, node: &Node) -> Address {
-        match &self.settings.local_broker {
-            Some((own, address)) if *own == node.name => address.clone(),
-            _ => Address::Tcp(node.address.clone()),
-        }
+        let (own, local) = &self.settings.local_broker;
+        if *own == node.name { local.clone() } else { Address::Tcp(node.address.clone()) }
     }
 
     fn suspects(&self) -> MutexGuard<'_, Suspects> {

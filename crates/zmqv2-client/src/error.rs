@@ -172,10 +172,7 @@ impl CallError {
     #[must_use]
     pub fn may_have_run(&self) -> bool {
         match self {
-            Self::Remote(_)
-            | Self::Answer { .. }
-            | Self::Timeout { .. }
-            | Self::ConnectionLost { .. } => true,
+            Self::Remote(_) | Self::Answer { .. } | Self::Timeout { .. } | Self::ConnectionLost { .. } => true,
             Self::Refused { refusal, .. } => !matches!(
                 refusal.reason,
                 Reason::NoRoute
@@ -236,20 +233,14 @@ mod tests {
             address: Address::Tcp("h:1".parse().unwrap()),
             after: Duration::from_millis(5_004),
         };
-        assert_eq!(
-            error.to_string(),
-            "no reply from openstack/t at s1 within 5.0 s (node n1, tcp://h:1)"
-        );
+        assert_eq!(error.to_string(), "no reply from openstack/t at s1 within 5.0 s (node n1, tcp://h:1)");
         let error = CallError::Refused {
             refusal: Refusal::new(Reason::NoRoute, "no server s1"),
             target: target(),
             node: Some("n1".parse().unwrap()),
             after: Duration::from_micros(1_900),
         };
-        assert_eq!(
-            error.to_string(),
-            "openstack/t at s1 was refused by node n1 after 1 ms: NoRoute: no server s1"
-        );
+        assert_eq!(error.to_string(), "openstack/t at s1 was refused by node n1 after 1 ms: NoRoute: no server s1");
         assert_eq!(error.reason(), Some(Reason::NoRoute));
     }
 
@@ -259,13 +250,7 @@ mod tests {
             .into_iter()
             .filter(|reason| {
                 let refusal = Refusal::new(*reason, "");
-                CallError::Refused {
-                    refusal,
-                    target: target(),
-                    node: None,
-                    after: Duration::ZERO,
-                }
-                .may_have_run()
+                CallError::Refused { refusal, target: target(), node: None, after: Duration::ZERO }.may_have_run()
             })
             .collect();
         assert_eq!(open, [Reason::ServerLost, Reason::TooLarge]);

@@ -24,16 +24,9 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// A server answered.
-    Reply {
-        body: Frame,
-        server: ServerName,
-        node: Option<NodeName>,
-    },
+    Reply { body: Frame, server: ServerName, node: Option<NodeName> },
     /// A broker answered.
-    Refusal {
-        refusal: Refusal,
-        node: Option<NodeName>,
-    },
+    Refusal { refusal: Refusal, node: Option<NodeName> },
     /// There was no connection in time, so nothing was sent.
     NotConnected,
     /// The connection broke while the answer was awaited.
@@ -51,41 +44,21 @@ pub(crate) struct Broken {
 
 impl Outgoing {
     pub(crate) fn new(id: MessageId, target: &Target, body: Vec<u8>, deadline: Instant) -> Self {
-        Self {
-            id,
-            key: target.key(),
-            server: target.server.clone(),
-            body,
-            deadline,
-        }
+        Self { id, key: target.key(), server: target.server.clone(), body, deadline }
     }
 
     /// Sends the request as soon as `socket` is connected, by `connect_by` at the latest, and waits for the answer.
     /// With `last`, the body is moved rather than copied.
-    pub(crate) fn exchange(
-        &mut self,
-        socket: &Socket,
-        connect_by: Instant,
-        last: bool,
-    ) -> Result<Outcome, Broken> {
-        let unsent = |source| Broken {
-            sent: false,
-            source,
-        };
+    pub(crate) fn exchange(&mut self, socket: &Socket, connect_by: Instant, last: bool) -> Result<Outcome, Broken> {
+        let unsent = |source| Broken { sent: false, source };
         let connected = self.wait_connected(socket, connect_by).map_err(unsent)?;
         let ttl = Ttl::until(self.deadline, clock::now());
         if !connected || ttl.is_expired() {
             return Ok(Outcome::NotConnected);
         }
-        let body = if last {
-            Frame::from(std::mem::take(&mut self.body))
-        } else {
-            Frame::from(&self.body[..])
-        };
+        let body = if last { Frame::from(std::mem::take(&mut self.body)) } else { Frame::from(&self.body[..]) };
         match socket.send([Frame::from(self.header(ttl).encode()), body]) {
-            Ok(()) => self
-                .wait_answer(socket)
-                .map_err(|source| Broken { sent: true, source }),
+            Ok(()) => self.wait_answer(socket).map_err(|source| Broken { sent: true, source }),
             // The connection broke between the question and the send.
             Err(SendError::Full | SendError::PeerGone) => Ok(Outcome::NotConnected),
             Err(error) => {
@@ -121,11 +94,7 @@ impl Outgoing {
             if socket.receive(&mut frames)? != Received::Nothing {
                 match self.read(&mut frames) {
                     Ok(outcome) => return Ok(outcome),
-                    Err(problem) => log::warn!(
-                        "ignored an answer to call {} of {}: {problem}",
-                        self.id,
-                        self.key
-                    ),
+                    Err(problem) => log::warn!("ignored an answer to call {} of {}: {problem}", self.id, self.key),
                 }
             }
             let readiness = socket.readiness()?;
@@ -154,18 +123,12 @@ impl Outgoing {
         let node = header.node;
         match (header.kind, header.reason) {
             (Kind::Reply, _) => {
-                let server = header
-                    .server
-                    .or_else(|| self.server.clone())
-                    .ok_or("it does not name its server")?;
+                let server = header.server.or_else(|| self.server.clone()).ok_or("it does not name its server")?;
                 Ok(Outcome::Reply { body, server, node })
             }
             (Kind::Refusal, Some(reason)) => {
                 let shown = &body[..body.len().min(MAX_DETAIL_BYTES)];
-                Ok(Outcome::Refusal {
-                    refusal: Refusal::new(reason, String::from_utf8_lossy(shown)),
-                    node,
-                })
+                Ok(Outcome::Refusal { refusal: Refusal::new(reason, String::from_utf8_lossy(shown)), node })
             }
             (Kind::Refusal, None) => Err("it is a refusal without a reason".to_owned()),
             (kind, _) => Err(format!("it is a {kind:?}")),
@@ -180,10 +143,7 @@ fn left_until(deadline: Instant) -> Option<Duration> {
 }
 
 fn wait(socket: &Socket, left: Duration, action: &'static str) -> Result<(), TransportError> {
-    socket
-        .wait(Some(left), None)
-        .map(drop)
-        .map_err(|source| socket_error(action, source))
+    socket.wait(Some(left), None).map(drop).map_err(|source| socket_error(action, source))
 }
 
 fn socket_error(action: &'static str, source: std::io::Error) -> TransportError {

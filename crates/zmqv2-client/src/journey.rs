@@ -41,11 +41,7 @@ impl Plan {
         }
         let version = self.target.version.unwrap_or_default();
         match self.version_cap {
-            Some(cap) if !cap.serves(version) => Err(CallError::VersionCap {
-                version,
-                cap,
-                target: target(),
-            }),
+            Some(cap) if !cap.serves(version) => Err(CallError::VersionCap { version, cap, target: target() }),
             _ => Ok(()),
         }
     }
@@ -55,12 +51,7 @@ impl<'a> Journey<'a> {
     pub(crate) fn begin(plan: &'a Plan, method: &'a str) -> Self {
         let started = clock::now();
         let timeout = plan.timeout.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
-        Self {
-            target: &plan.target,
-            method,
-            started,
-            deadline: started + timeout,
-        }
+        Self { target: &plan.target, method, started, deadline: started + timeout }
     }
 
     pub(crate) fn whom(&self) -> Box<Target> {
@@ -72,58 +63,29 @@ impl<'a> Journey<'a> {
     }
 
     pub(crate) fn unreachable(&self, node: &Node, address: Address) -> CallError {
-        CallError::Unreachable {
-            target: self.whom(),
-            node: node.name.clone(),
-            address,
-            after: self.elapsed(),
-        }
+        CallError::Unreachable { target: self.whom(), node: node.name.clone(), address, after: self.elapsed() }
     }
 
     pub(crate) fn broken(&self, Broken { sent, source }: Broken) -> CallError {
-        CallError::Transport {
-            target: self.whom(),
-            sent,
-            source,
-        }
+        CallError::Transport { target: self.whom(), sent, source }
     }
 
     pub(crate) fn unexpected(&self, source: BodyError) -> CallError {
-        CallError::Answer {
-            method: self.method.to_owned(),
-            target: self.whom(),
-            source,
-        }
+        CallError::Answer { method: self.method.to_owned(), target: self.whom(), source }
     }
 
     pub(crate) fn lookup_failed(&self, error: LookupError, directory: &'static str) -> CallError {
         let (target, after) = (self.whom(), self.elapsed());
         match error {
-            LookupError::Failed(source) => CallError::Directory {
-                target,
-                after,
-                source,
-            },
-            LookupError::Silent => CallError::DirectorySilent {
-                target,
-                directory,
-                after,
-            },
+            LookupError::Failed(source) => CallError::Directory { target, after, source },
+            LookupError::Silent => CallError::DirectorySilent { target, directory, after },
         }
     }
 
     /// Nobody could be asked.
     pub(crate) fn nowhere(&self) -> CallError {
-        let refusal = Refusal::new(
-            Reason::NoRoute,
-            format!("the directory knows no node of {}", self.target),
-        );
-        CallError::Refused {
-            refusal,
-            target: self.whom(),
-            node: None,
-            after: self.elapsed(),
-        }
+        let refusal = Refusal::new(Reason::NoRoute, format!("the directory knows no node of {}", self.target));
+        CallError::Refused { refusal, target: self.whom(), node: None, after: self.elapsed() }
     }
 }
 
@@ -156,12 +118,7 @@ mod tests {
 
     fn refused(reason: Reason) -> CallError {
         let target = Box::new(Target::topic("t").unwrap());
-        CallError::Refused {
-            refusal: Refusal::new(reason, ""),
-            target,
-            node: None,
-            after: Duration::ZERO,
-        }
+        CallError::Refused { refusal: Refusal::new(reason, ""), target, node: None, after: Duration::ZERO }
     }
 
     #[test]
@@ -172,31 +129,11 @@ mod tests {
             address: Address::Tcp("n".parse().unwrap()),
             after: Duration::ZERO,
         };
-        let report = |errors: Vec<CallError>| {
-            errors
-                .into_iter()
-                .fold(None, |before, e| Some(worse(before, e)))
-        };
+        let report = |errors: Vec<CallError>| errors.into_iter().fold(None, |before, e| Some(worse(before, e)));
         let reason = |errors| report(errors).unwrap().reason();
-        assert_eq!(
-            reason(vec![
-                refused(Reason::Busy),
-                refused(Reason::NoRoute),
-                dead()
-            ]),
-            Some(Reason::Busy)
-        );
-        assert_eq!(
-            reason(vec![
-                refused(Reason::NoRoute),
-                refused(Reason::ShuttingDown)
-            ]),
-            Some(Reason::ShuttingDown)
-        );
-        assert_eq!(
-            reason(vec![dead(), refused(Reason::NoRoute), dead()]),
-            Some(Reason::NoRoute)
-        );
+        assert_eq!(reason(vec![refused(Reason::Busy), refused(Reason::NoRoute), dead()]), Some(Reason::Busy));
+        assert_eq!(reason(vec![refused(Reason::NoRoute), refused(Reason::ShuttingDown)]), Some(Reason::ShuttingDown));
+        assert_eq!(reason(vec![dead(), refused(Reason::NoRoute), dead()]), Some(Reason::NoRoute));
         assert_eq!(reason(vec![dead(), dead()]), None);
     }
 }

@@ -46,6 +46,9 @@ pub use prepared::Prepared;
 pub use remote::RemoteError;
 pub use suspects::SUSPECT_FOR;
 
+// What a caller needs besides, so that a program that only calls depends on this crate alone.
+pub use zmqv2_proto::{Config, InvalidName, RequestContext, Target, Version};
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -28,13 +28,7 @@ struct Idle<S> {
 impl<S> Pool<S> {
     /// A pool of at most `capacity` idle sockets in all, none of them idle for `idle_limit` or longer.
     pub(crate) fn new(capacity: usize, idle_limit: Duration) -> Self {
-        Self {
-            capacity,
-            idle_limit,
-            next: 0,
-            idle: BTreeMap::new(),
-            of_address: HashMap::new(),
-        }
+        Self { capacity, idle_limit, next: 0, idle: BTreeMap::new(), of_address: HashMap::new() }
     }
 
     /// The socket of `address` that was used last, if any. The others may then grow old and be closed.
@@ -47,18 +41,8 @@ impl<S> Pool<S> {
     pub(crate) fn put(&mut self, address: Address, socket: S, now: Instant) -> Vec<S> {
         let key = self.next;
         self.next += 1;
-        self.of_address
-            .entry(address.clone())
-            .or_default()
-            .push_back(key);
-        self.idle.insert(
-            key,
-            Idle {
-                address,
-                since: now,
-                socket,
-            },
-        );
+        self.of_address.entry(address.clone()).or_default().push_back(key);
+        self.idle.insert(key, Idle { address, since: now, socket });
         let mut closed = self.expire(now);
         while self.idle.len() > self.capacity {
             closed.extend(self.remove_oldest());
@@ -83,9 +67,7 @@ impl<S> Pool<S> {
     }
 
     fn remove(&mut self, key: u64) -> Option<S> {
-        let Idle {
-            address, socket, ..
-        } = self.idle.remove(&key)?;
+        let Idle { address, socket, .. } = self.idle.remove(&key)?;
         if let Some(keys) = self.of_address.get_mut(&address) {
             // Only the oldest or the newest of an address is ever removed.
             if keys.front() == Some(&key) {
@@ -118,14 +100,8 @@ mod tests {
             assert!(pool.put(address(host), socket, start).is_empty());
         }
         assert_eq!(pool.take(&address("c")), None);
-        assert_eq!(
-            [pool.take(&address("a")), pool.take(&address("a"))],
-            [Some(3), Some(1)]
-        );
-        assert_eq!(
-            [pool.take(&address("a")), pool.take(&address("b"))],
-            [None, Some(2)]
-        );
+        assert_eq!([pool.take(&address("a")), pool.take(&address("a"))], [Some(3), Some(1)]);
+        assert_eq!([pool.take(&address("a")), pool.take(&address("b"))], [None, Some(2)]);
         assert!(pool.idle.is_empty() && pool.of_address.is_empty());
     }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{
-    Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version,
-};
+use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
 
 use crate::answered::Answered;
 use crate::client::RpcClient;
@@ -127,9 +125,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        self.client
-            .engine()
-            .call(&self.plan, context, method, &args)
+        self.client.engine().call(&self.plan, context, method, &args)
     }
 
     /// As [`RpcClient::ping`].

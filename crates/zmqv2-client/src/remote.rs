@@ -26,31 +26,16 @@ pub struct RemoteError {
 }
 
 impl RemoteError {
-    pub(crate) fn new(
-        failure: Box<Failure>,
-        allowed_modules: &[String],
-        server: ServerName,
-        node: NodeName,
-    ) -> Self {
+    pub(crate) fn new(failure: Box<Failure>, allowed_modules: &[String], server: ServerName, node: NodeName) -> Self {
         let module = failure.module.as_str();
-        let allowed = BUILT_IN_MODULES.contains(&module)
-            || allowed_modules.iter().any(|allowed| allowed == module);
-        Self {
-            failure,
-            allowed,
-            server,
-            node,
-        }
+        let allowed = BUILT_IN_MODULES.contains(&module) || allowed_modules.iter().any(|allowed| allowed == module);
+        Self { failure, allowed, server, node }
     }
 
     /// The class to act upon: the original one when its module is allowed, else `RemoteError`.
     #[must_use]
     pub fn class(&self) -> &str {
-        if self.allowed {
-            &self.failure.class
-        } else {
-            GENERIC_CLASS
-        }
+        if self.allowed { &self.failure.class } else { GENERIC_CLASS }
     }
 
     /// Whether the original module is one that the client allows.
@@ -104,12 +89,7 @@ impl RemoteError {
 
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure {
-            class,
-            module,
-            message,
-            ..
-        } = &*self.failure;
+        let Failure { class, module, message, .. } = &*self.failure;
         if self.allowed {
             return write!(f, "{class}: {message}");
         }
@@ -128,8 +108,7 @@ mod tests {
     use super::*;
 
     fn error(module: &str) -> RemoteError {
-        let failure =
-            Failure::new(module, "Broken", "no disk").with_traceback(["line 1".to_owned()]);
+        let failure = Failure::new(module, "Broken", "no disk").with_traceback(["line 1".to_owned()]);
         RemoteError::new(
             Box::new(failure),
             &["nova.exception".to_owned()],
@@ -140,12 +119,7 @@ mod tests {
 
     #[test]
     fn allowed_and_built_in_modules_come_back_as_themselves_rg38() {
-        for module in [
-            "nova.exception",
-            "builtins",
-            "exceptions",
-            DISPATCHER_MODULE,
-        ] {
+        for module in ["nova.exception", "builtins", "exceptions", DISPATCHER_MODULE] {
             let error = error(module);
             assert!(error.is_allowed(), "{module}");
             assert_eq!(error.class(), "Broken");
@@ -157,18 +131,9 @@ mod tests {
     fn others_come_back_generic_but_readable_rg38() {
         for module in ["nova.exception.deep", "nova", "Builtins", "os"] {
             let error = error(module);
-            assert_eq!(
-                (error.class(), error.original_class()),
-                ("RemoteError", "Broken")
-            );
-            assert_eq!(
-                error.to_string(),
-                format!("remote error: {module}.Broken: no disk")
-            );
-            assert_eq!(
-                (error.module(), error.traceback()),
-                (module, &["line 1".to_owned()][..])
-            );
+            assert_eq!((error.class(), error.original_class()), ("RemoteError", "Broken"));
+            assert_eq!(error.to_string(), format!("remote error: {module}.Broken: no disk"));
+            assert_eq!((error.module(), error.traceback()), (module, &["line 1".to_owned()][..]));
         }
         assert_eq!(error("").to_string(), "remote error: Broken: no disk");
     }

@@ -35,10 +35,7 @@ mod tests {
 
     #[test]
     fn suspicion_ends_by_time_or_by_success() {
-        let (a, b) = (
-            Address::Tcp("a".parse().unwrap()),
-            Address::Tcp("b".parse().unwrap()),
-        );
+        let (a, b) = (Address::Tcp("a".parse().unwrap()), Address::Tcp("b".parse().unwrap()));
         let (start, mut suspects) = (crate::clock::now(), Suspects::default());
         suspects.mark(&a, start);
         assert!(suspects.contains(&a, start) && !suspects.contains(&b, start));

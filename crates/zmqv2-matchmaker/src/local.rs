@@ -24,9 +24,7 @@ impl LocalMatchmaker {
     /// A directory that knows `node` alone.
     #[must_use]
     pub fn new(node: Node) -> Self {
-        Self {
-            placement: Arc::new(Placement::new(vec![PlacedNode::unlisted(node)])),
-        }
+        Self { placement: Arc::new(Placement::new(vec![PlacedNode::unlisted(node)])) }
     }
 }
 
@@ -43,11 +41,7 @@ impl Matchmaker for LocalMatchmaker {
         Some(Arc::clone(&self.placement))
     }
 
-    fn register(
-        &self,
-        _registration: &Registration,
-        _lease: Duration,
-    ) -> Result<(), MatchmakerError> {
+    fn register(&self, _registration: &Registration, _lease: Duration) -> Result<(), MatchmakerError> {
         Ok(())
     }
 
@@ -85,11 +79,7 @@ mod tests {
         fn displace(&mut self, _registration: &Registration) {}
 
         fn capabilities(&self) -> Capabilities {
-            Capabilities {
-                single_node: true,
-                read_only: true,
-                ..Capabilities::default()
-            }
+            Capabilities { single_node: true, read_only: true, ..Capabilities::default() }
         }
     }
 

@@ -62,8 +62,7 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`MatchmakerError::Unavailable`] when the directory cannot be reached; it may or may not have been noted.
-    fn register(&self, registration: &Registration, lease: Duration)
-    -> Result<(), MatchmakerError>;
+    fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError>;
 
     /// Starts a new lease for a registration, which need not exist (any more).
     ///
@@ -106,20 +105,14 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`resolve_all`](Self::resolve_all).
     fn candidates(&self, target: &Target) -> Result<Candidates, MatchmakerError> {
-        Ok(self
-            .resolve_all(&target.key())?
-            .candidates(target.server.as_ref()))
+        Ok(self.resolve_all(&target.key())?.candidates(target.server.as_ref()))
     }
 
     /// The candidate whose turn it is; `None`: nobody hosts `target`.
     ///
     /// # Errors
     /// As [`resolve_all`](Self::resolve_all).
-    fn resolve_one(
-        &self,
-        target: &Target,
-        turns: &Rotation,
-    ) -> Result<Option<Node>, MatchmakerError> {
+    fn resolve_one(&self, target: &Target, turns: &Rotation) -> Result<Option<Node>, MatchmakerError> {
         let key = target.key();
         let candidates = self.resolve_all(&key)?.candidates(target.server.as_ref());
         Ok(turns.order(&key, &candidates).next().cloned())

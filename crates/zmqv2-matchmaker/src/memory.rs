@@ -27,10 +27,7 @@ struct Store {
 impl Store {
     fn up(&mut self) -> Result<&mut Self, MatchmakerError> {
         if self.down {
-            return Err(MatchmakerError::Unavailable {
-                directory: "memory".into(),
-                source: "switched off".into(),
-            });
+            return Err(MatchmakerError::Unavailable { directory: "memory".into(), source: "switched off".into() });
         }
         Ok(self)
     }
@@ -38,12 +35,7 @@ impl Store {
     fn put(&mut self, registration: &Registration, lease: Duration) {
         let Registration { key, server, node } = registration;
         let fresh = || (node.clone(), BTreeMap::new());
-        let (at, servers) = self
-            .topics
-            .entry(key.clone())
-            .or_default()
-            .entry(node.name.clone())
-            .or_insert_with(fresh);
+        let (at, servers) = self.topics.entry(key.clone()).or_default().entry(node.name.clone()).or_insert_with(fresh);
         *at = node.clone();
         servers.insert(server.clone(), self.now + lease);
     }
@@ -59,18 +51,9 @@ impl Store {
         self.questions += 1;
         let live = |(node, servers): &Hosting| PlacedNode {
             node: node.clone(),
-            servers: servers
-                .iter()
-                .filter(|(_, end)| **end > self.now)
-                .map(|(server, _)| server.clone())
-                .collect(),
+            servers: servers.iter().filter(|(_, end)| **end > self.now).map(|(server, _)| server.clone()).collect(),
         };
-        let nodes = self
-            .topics
-            .get(key)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .map(live);
+        let nodes = self.topics.get(key).into_iter().flat_map(BTreeMap::values).map(live);
         Placement::new(nodes.filter(|placed| !placed.servers.is_empty()).collect())
     }
 }
@@ -102,11 +85,7 @@ impl Matchmaker for MemoryMatchmaker {
         self.remembered.lock().unwrap().get(key).cloned()
     }
 
-    fn register(
-        &self,
-        registration: &Registration,
-        lease: Duration,
-    ) -> Result<(), MatchmakerError> {
+    fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError> {
         self.store.lock().unwrap().up()?.put(registration, lease);
         self.refresh().map(drop)
     }
@@ -141,11 +120,7 @@ impl Matchmaker for MemoryMatchmaker {
     }
 
     fn health(&self) -> Health {
-        self.problem
-            .lock()
-            .unwrap()
-            .clone()
-            .map_or(Health::Ok, |reason| Health::Stale { reason })
+        self.problem.lock().unwrap().clone().map_or(Health::Ok, |reason| Health::Stale { reason })
     }
 }
 
@@ -166,11 +141,7 @@ impl Fixture for MemoryFixture {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            leases: true,
-            interruptible: true,
-            ..Capabilities::default()
-        }
+        Capabilities { leases: true, interruptible: true, ..Capabilities::default() }
     }
 
     fn let_pass(&mut self, time: Duration) {
@@ -190,19 +161,13 @@ fn a_directory_with_leases_and_outages_conforms() {
 #[test]
 fn a_topic_never_asked_is_unavailable_during_an_outage_and_a_known_one_is_not_asked_again_rg10() {
     let directory = MemoryMatchmaker::default();
-    let (known, unknown) = (
-        Target::topic("known").unwrap(),
-        Target::topic("unknown").unwrap(),
-    );
+    let (known, unknown) = (Target::topic("known").unwrap(), Target::topic("unknown").unwrap());
     for _ in 0..100 {
         directory.candidates(&known).unwrap();
     }
     assert_eq!(directory.store.lock().unwrap().questions, 1);
     directory.store.lock().unwrap().down = true;
     assert!(directory.known(&unknown.key()).is_none());
-    assert!(matches!(
-        directory.candidates(&unknown),
-        Err(MatchmakerError::Unavailable { .. })
-    ));
+    assert!(matches!(directory.candidates(&unknown), Err(MatchmakerError::Unavailable { .. })));
     assert!(directory.candidates(&known).is_ok());
 }

@@ -18,8 +18,8 @@ pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
         _ => {
             let name = config.host.clone();
             // The own node is reached over its socket directory; a name that is no host name does no harm.
-            let address = TcpAddress::new(name.as_str(), config.port)
-                .or_else(|_| TcpAddress::new("127.0.0.1", config.port));
+            let address =
+                TcpAddress::new(name.as_str(), config.port).or_else(|_| TcpAddress::new("127.0.0.1", config.port));
             match address {
                 Ok(address) => Arc::new(LocalMatchmaker::new(Node::new(name, address))),
                 Err(source) => {

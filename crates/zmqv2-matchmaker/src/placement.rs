@@ -18,10 +18,7 @@ impl PlacedNode {
     /// A node whose servers the directory does not know.
     #[must_use]
     pub fn unlisted(node: Node) -> Self {
-        Self {
-            node,
-            servers: Vec::new(),
-        }
+        Self { node, servers: Vec::new() }
     }
 }
 
@@ -40,10 +37,7 @@ impl Placement {
     pub fn new(mut nodes: Vec<PlacedNode>) -> Self {
         let mut seen = HashSet::with_capacity(nodes.len());
         nodes.retain(|placed| seen.insert(placed.node.name.clone()));
-        Self {
-            nodes,
-            index: OnceLock::new(),
-        }
+        Self { nodes, index: OnceLock::new() }
     }
 
     /// The nodes, in the directory's order.
@@ -71,16 +65,9 @@ impl Placement {
     pub fn candidates(self: &Arc<Self>, server: Option<&ServerName>) -> Candidates {
         let chosen = match server {
             None => Chosen::All,
-            Some(server) => Chosen::These(
-                self.index
-                    .get_or_init(|| Index::new(&self.nodes))
-                    .places_of(server),
-            ),
+            Some(server) => Chosen::These(self.index.get_or_init(|| Index::new(&self.nodes)).places_of(server)),
         };
-        Candidates {
-            placement: Arc::clone(self),
-            chosen,
-        }
+        Candidates { placement: Arc::clone(self), chosen }
     }
 }
 
@@ -164,22 +151,12 @@ impl Index {
                 }
             }
         }
-        let listed = listed
-            .into_iter()
-            .map(|(server, places)| (server, places.into()))
-            .collect();
-        Self {
-            listed,
-            namesakes,
-            unlisted: unlisted.into(),
-        }
+        let listed = listed.into_iter().map(|(server, places)| (server, places.into())).collect();
+        Self { listed, namesakes, unlisted: unlisted.into() }
     }
 
     fn places_of(&self, server: &ServerName) -> Arc<[usize]> {
-        let places = self
-            .listed
-            .get(server)
-            .or_else(|| self.namesakes.get(server.as_str()));
+        let places = self.listed.get(server).or_else(|| self.namesakes.get(server.as_str()));
         Arc::clone(places.unwrap_or(&self.unlisted))
     }
 }
@@ -191,29 +168,19 @@ mod tests {
     fn placed(name: &str, servers: &[&str]) -> PlacedNode {
         PlacedNode {
             node: Node::new(name.parse().unwrap(), name.parse().unwrap()),
-            servers: servers
-                .iter()
-                .map(|server| server.parse().unwrap())
-                .collect(),
+            servers: servers.iter().map(|server| server.parse().unwrap()).collect(),
         }
     }
 
     fn names(placement: &Arc<Placement>, server: &str) -> Vec<String> {
         let server = server.parse().unwrap();
-        placement
-            .candidates(Some(&server))
-            .iter()
-            .map(|node| node.name.to_string())
-            .collect()
+        placement.candidates(Some(&server)).iter().map(|node| node.name.to_string()).collect()
     }
 
     #[test]
     fn a_listed_server_is_only_where_it_is_listed_rg01() {
-        let placement = Arc::new(Placement::new(vec![
-            placed("n1", &["s1"]),
-            placed("n2", &["s2", "s1"]),
-            placed("n3", &[]),
-        ]));
+        let placement =
+            Arc::new(Placement::new(vec![placed("n1", &["s1"]), placed("n2", &["s2", "s1"]), placed("n3", &[])]));
         assert_eq!(names(&placement, "s2"), ["n2"]);
         assert_eq!(names(&placement, "s1"), ["n1", "n2"]);
         assert_eq!(names(&placement, "s9"), ["n3"], "only n3 can tell");
@@ -221,19 +188,9 @@ mod tests {
 
     #[test]
     fn an_unknown_server_is_nowhere_when_every_node_lists_its_servers_rg02() {
-        let placement = Arc::new(Placement::new(vec![
-            placed("n1", &["s1"]),
-            placed("n2", &["s2"]),
-        ]));
-        assert!(
-            placement
-                .candidates(Some(&"s9".parse().unwrap()))
-                .is_empty()
-        );
-        assert!(
-            names(&placement, "n1").is_empty(),
-            "n1 lists its servers, and n1 is not among them"
-        );
+        let placement = Arc::new(Placement::new(vec![placed("n1", &["s1"]), placed("n2", &["s2"])]));
+        assert!(placement.candidates(Some(&"s9".parse().unwrap())).is_empty());
+        assert!(names(&placement, "n1").is_empty(), "n1 lists its servers, and n1 is not among them");
     }
 
     #[test]
@@ -245,36 +202,16 @@ mod tests {
 
     #[test]
     fn a_node_counts_once_rg04() {
-        let placement = Arc::new(Placement::new(vec![
-            placed("h1", &[]),
-            placed("h1", &["s"]),
-        ]));
+        let placement = Arc::new(Placement::new(vec![placed("h1", &[]), placed("h1", &["s"])]));
         assert_eq!(placement.candidates(None).len(), 1);
     }
 
     #[test]
     fn iteration_goes_round_once_from_any_turn() {
-        let placement = Arc::new(Placement::new(vec![
-            placed("a", &[]),
-            placed("b", &[]),
-            placed("c", &[]),
-        ]));
+        let placement = Arc::new(Placement::new(vec![placed("a", &[]), placed("b", &[]), placed("c", &[])]));
         let all = placement.candidates(None);
-        let from = |turn| {
-            all.iter_from(turn)
-                .map(|node| node.name.as_str())
-                .collect::<String>()
-        };
-        assert_eq!(
-            [from(0), from(1), from(5), from(usize::MAX)],
-            ["abc", "bca", "cab", "abc"]
-        );
-        assert_eq!(
-            Arc::new(Placement::default())
-                .candidates(None)
-                .iter_from(7)
-                .count(),
-            0
-        );
+        let from = |turn| all.iter_from(turn).map(|node| node.name.as_str()).collect::<String>();
+        assert_eq!([from(0), from(1), from(5), from(usize::MAX)], ["abc", "bca", "cab", "abc"]);
+        assert_eq!(Arc::new(Placement::default()).candidates(None).iter_from(7).count(), 0);
     }
 }

@@ -88,15 +88,8 @@ impl RingMatchmaker {
             opened,
             next_check: AtomicU64::new(nanos(CHECK_INTERVAL)),
             generation: AtomicU64::new(0),
-            current: RwLock::new(Current {
-                ring,
-                problem: None,
-            }),
-            watch: Mutex::new(Watch {
-                stamp,
-                since: opened,
-                settled: false,
-            }),
+            current: RwLock::new(Current { ring, problem: None }),
+            watch: Mutex::new(Watch { stamp, since: opened, settled: false }),
             warned: Mutex::default(),
         })
     }
@@ -123,10 +116,7 @@ impl RingMatchmaker {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        self.next_check.store(
-            nanos(elapsed.saturating_add(self.check_interval)),
-            Ordering::Relaxed,
-        );
+        self.next_check.store(nanos(elapsed.saturating_add(self.check_interval)), Ordering::Relaxed);
         if !watch.settled || watch.stamp != Stamp::of(&self.file) {
             // The problem is in the log and in `health`; the last good ring answers.
             let _ = self.reload(&mut watch);
@@ -138,11 +128,7 @@ impl RingMatchmaker {
         let now = now();
         let edited = stamp != watch.stamp;
         if edited {
-            *watch = Watch {
-                stamp,
-                since: now,
-                settled: false,
-            };
+            *watch = Watch { stamp, since: now, settled: false };
         }
         let read = Ring::read(&self.file, self.default_port);
         // What could not be read may become readable without a new stamp, when file descriptors are free again.
@@ -155,10 +141,7 @@ impl RingMatchmaker {
                 let changed = ring.share_unchanged(&self.read().ring);
                 let (repaired, replaced) = {
                     let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-                    (
-                        current.problem.take().is_some(),
-                        std::mem::replace(&mut current.ring, ring),
-                    )
+                    (current.problem.take().is_some(), std::mem::replace(&mut current.ring, ring))
                 };
                 drop(replaced);
                 if repaired || changed {
@@ -174,10 +157,7 @@ impl RingMatchmaker {
             Err(error) => {
                 let problem = Some(error.to_string());
                 let news = edited || self.read().problem != problem;
-                self.current
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .problem = problem;
+                self.current.write().unwrap_or_else(PoisonError::into_inner).problem = problem;
                 if news {
                     log::warn!("{error}; the last good ring stays in use");
                 }
@@ -194,30 +174,18 @@ impl RingMatchmaker {
 /// Why nobody, or nobody who asks for it by name, will reach `registration` by this placement.
 fn unfindable(placement: &Arc<Placement>, registration: &Registration) -> Option<String> {
     let Registration { key, server, node } = registration;
-    let Some(placed) = placement
-        .nodes()
-        .iter()
-        .find(|p| p.node.name == node.name || p.node.address == node.address)
+    let Some(placed) = placement.nodes().iter().find(|p| p.node.name == node.name || p.node.address == node.address)
     else {
         return Some(format!("lists no node {node} for {key}"));
     };
     if placed.node.address.port() != node.address.port() {
-        return Some(format!(
-            "has {key} at {}, which is another port than that of {node}",
-            placed.node
-        ));
+        return Some(format!("has {key} at {}, which is another port than that of {node}", placed.node));
     }
-    let found = placement
-        .candidates(Some(server))
-        .iter()
-        .any(|candidate| *candidate == placed.node);
+    let found = placement.candidates(Some(server)).iter().any(|candidate| *candidate == placed.node);
     (!found).then(|| format!("leads to other nodes or servers than {server} of {key} at {node}"))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where this directory reads the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place where this directory reads the clock")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -250,11 +218,7 @@ impl Matchmaker for RingMatchmaker {
         Some(self.look(key))
     }
 
-    fn register(
-        &self,
-        registration: &Registration,
-        _lease: Duration,
-    ) -> Result<(), MatchmakerError> {
+    fn register(&self, registration: &Registration, _lease: Duration) -> Result<(), MatchmakerError> {
         self.check_if_due();
         let problem = unfindable(&self.look(&registration.key), registration);
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,10 +227,7 @@ impl Matchmaker for RingMatchmaker {
                 warned.remove(registration);
             }
             Some(problem) if warned.len() < MAX_WARNED && warned.insert(registration.clone()) => {
-                log::warn!(
-                    "ring file {} {problem}: clients will not find that server",
-                    self.file.display()
-                );
+                log::warn!("ring file {} {problem}: clients will not find that server", self.file.display());
             }
             Some(_) => {}
         }
@@ -274,10 +235,7 @@ impl Matchmaker for RingMatchmaker {
     }
 
     fn withdraw(&self, registration: &Registration) -> Result<(), MatchmakerError> {
-        self.warned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(registration);
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner).remove(registration);
         Ok(())
     }
 
@@ -292,9 +250,7 @@ impl Matchmaker for RingMatchmaker {
     fn health(&self) -> Health {
         match &self.read().problem {
             None => Health::Ok,
-            Some(reason) => Health::Stale {
-                reason: reason.clone(),
-            },
+            Some(reason) => Health::Stale { reason: reason.clone() },
         }
     }
 }

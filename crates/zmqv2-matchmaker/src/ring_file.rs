@@ -31,43 +31,27 @@ pub(crate) struct Ring {
 impl Ring {
     /// Reads the ring in `path`.
     pub(crate) fn read(path: &Path, default_port: u16) -> Result<Self, MatchmakerError> {
-        let unreadable = |source| MatchmakerError::UnreadableRing {
-            file: path.to_owned(),
-            source,
-        };
+        let unreadable = |source| MatchmakerError::UnreadableRing { file: path.to_owned(), source };
         let metadata = fs::metadata(path).map_err(unreadable)?;
         if !metadata.is_file() {
             // Opening a named pipe would wait for a writer.
             return Err(unreadable(io::Error::other("it is not a regular file")));
         }
-        let too_large = |bytes| MatchmakerError::RingTooLarge {
-            file: path.to_owned(),
-            bytes,
-        };
+        let too_large = |bytes| MatchmakerError::RingTooLarge { file: path.to_owned(), bytes };
         if metadata.len() > MAX_RING_BYTES {
             return Err(too_large(metadata.len()));
         }
         let mut text = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
-        file.take(MAX_RING_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(unreadable)?;
+        file.take(MAX_RING_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
         if text.len() as u64 > MAX_RING_BYTES {
             return Err(too_large(text.len() as u64));
         }
         Self::parse(&text, default_port).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             let shown = error.to_string();
-            let problem = shown
-                .strip_suffix(&format!(" at line {line} column {column}"))
-                .unwrap_or(&shown)
-                .to_owned();
-            MatchmakerError::BadRing {
-                file: path.to_owned(),
-                line,
-                column,
-                problem,
-            }
+            let problem = shown.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&shown).to_owned();
+            MatchmakerError::BadRing { file: path.to_owned(), line, column, problem }
         })
     }
 
@@ -81,9 +65,7 @@ impl Ring {
     /// Where `key` is: what stands under `exchange/topic`, else what stands under `topic`, else nowhere.
     pub(crate) fn placement(&self, key: &TopicKey) -> &Arc<Placement> {
         let exact = self.of_exchange.get(key);
-        exact
-            .or_else(|| self.of_every_exchange.get(key.topic()))
-            .unwrap_or(&self.nobody)
+        exact.or_else(|| self.of_every_exchange.get(key.topic())).unwrap_or(&self.nobody)
     }
 
     /// Shares with `old` whatever did not change; returns whether anything did.
@@ -95,10 +77,7 @@ impl Ring {
     }
 }
 
-fn share<K: std::hash::Hash + Eq>(
-    new: &mut HashMap<K, Arc<Placement>>,
-    old: &HashMap<K, Arc<Placement>>,
-) -> bool {
+fn share<K: std::hash::Hash + Eq>(new: &mut HashMap<K, Arc<Placement>>, old: &HashMap<K, Arc<Placement>>) -> bool {
     let mut changed = new.len() != old.len();
     for (key, placement) in new {
         match old.get(key) {
@@ -115,12 +94,8 @@ pub(crate) struct Stamp([i64; 4], [u64; 3]);
 
 impl Stamp {
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        let stamp = |m: Metadata| {
-            Self(
-                [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()],
-                [m.dev(), m.ino(), m.len()],
-            )
-        };
+        let stamp =
+            |m: Metadata| Self([m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()], [m.dev(), m.ino(), m.len()]);
         fs::metadata(path).ok().map(stamp)
     }
 }
@@ -151,21 +126,15 @@ impl<'de> Visitor<'de> for RingSeed {
         while let Some(text) = map.next_key::<String>()? {
             let again = if text.contains('/') {
                 let key = TopicKey::parse(&text).map_err(A::Error::custom)?;
-                let placement = map.next_value_seed(NodesSeed {
-                    default_port: self.default_port,
-                })?;
+                let placement = map.next_value_seed(NodesSeed { default_port: self.default_port })?;
                 ring.of_exchange.insert(key, placement).is_some()
             } else {
                 let topic = Topic::new(&text).map_err(A::Error::custom)?;
-                let placement = map.next_value_seed(NodesSeed {
-                    default_port: self.default_port,
-                })?;
+                let placement = map.next_value_seed(NodesSeed { default_port: self.default_port })?;
                 ring.of_every_exchange.insert(topic, placement).is_some()
             };
             if again {
-                return Err(A::Error::custom(format!(
-                    "{text:?} stands here a second time; join the two lists"
-                )));
+                return Err(A::Error::custom(format!("{text:?} stands here a second time; join the two lists")));
             }
         }
         Ok(ring)
@@ -193,9 +162,7 @@ impl<'de> Visitor<'de> for NodesSeed {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Arc<Placement>, A::Error> {
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         let mut nodes = Vec::new();
-        while let Some(placed) = list.next_element_seed(NodeSeed {
-            default_port: self.default_port,
-        })? {
+        while let Some(placed) = list.next_element_seed(NodeSeed { default_port: self.default_port })? {
             let Node { name, address } = &placed.node;
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format!(
@@ -204,9 +171,7 @@ impl<'de> Visitor<'de> for NodesSeed {
                 )));
             }
             if !addresses.insert(address.clone()) {
-                return Err(A::Error::custom(format!(
-                    "address {address} stands twice in this list"
-                )));
+                return Err(A::Error::custom(format!("address {address} stands twice in this list")));
             }
             nodes.push(placed);
         }
@@ -227,23 +192,14 @@ impl NodeSeed {
     ) -> Result<PlacedNode, E> {
         let address = TcpAddress::parse(address, self.default_port).map_err(E::custom)?;
         if address.host() == "*" || address.port() == 0 {
-            return Err(E::custom(format!(
-                "{address} is no address to connect to; write a host and a port above 0"
-            )));
+            return Err(E::custom(format!("{address} is no address to connect to; write a host and a port above 0")));
         }
-        let name = name
-            .map_or_else(|| NodeName::new(address.host()), Ok)
-            .map_err(E::custom)?;
+        let name = name.map_or_else(|| NodeName::new(address.host()), Ok).map_err(E::custom)?;
         let mut seen = HashSet::new();
         if let Some(twice) = servers.iter().find(|&server| !seen.insert(server)) {
-            return Err(E::custom(format!(
-                "server {twice} stands twice at node {name}"
-            )));
+            return Err(E::custom(format!("server {twice} stands twice at node {name}")));
         }
-        Ok(PlacedNode {
-            node: Node::new(name, address),
-            servers,
-        })
+        Ok(PlacedNode { node: Node::new(name, address), servers })
     }
 }
 
@@ -274,11 +230,7 @@ impl<'de> Visitor<'de> for NodeSeed {
             #[serde(default)]
             servers: Vec<ServerName>,
         }
-        let Fields {
-            node,
-            address,
-            servers,
-        } = Fields::deserialize(MapAccessDeserializer::new(map))?;
+        let Fields { node, address, servers } = Fields::deserialize(MapAccessDeserializer::new(map))?;
         self.place(node, &address, servers)
     }
 }
@@ -289,11 +241,7 @@ mod tests {
 
     fn shown(ring: &Ring, key: &str) -> Vec<String> {
         let placement = ring.placement(&TopicKey::parse(key).unwrap());
-        placement
-            .nodes()
-            .iter()
-            .map(|p| format!("{}={} {:?}", p.node.name, p.node.address, p.servers))
-            .collect()
+        placement.nodes().iter().map(|p| format!("{}={} {:?}", p.node.name, p.node.address, p.servers)).collect()
     }
 
     #[test]
@@ -301,18 +249,10 @@ mod tests {
         let text = br#"{"t": ["h1", "h2:9502", "[::1]:7", "10.0.0.1", "::2"],
             "nova/t": [{"node": "n1", "address": "127.0.0.2:9", "servers": ["s@b"]}, {"address": "h3"}], "none": []}"#;
         let ring = Ring::parse(text, 9501).unwrap();
-        let plain = [
-            "h1=h1:9501 []",
-            "h2=h2:9502 []",
-            "::1=[::1]:7 []",
-            "10.0.0.1=10.0.0.1:9501 []",
-            "::2=[::2]:9501 []",
-        ];
+        let plain =
+            ["h1=h1:9501 []", "h2=h2:9502 []", "::1=[::1]:7 []", "10.0.0.1=10.0.0.1:9501 []", "::2=[::2]:9501 []"];
         assert_eq!(shown(&ring, "openstack/t"), plain);
-        assert_eq!(
-            shown(&ring, "nova/t"),
-            ["n1=127.0.0.2:9 [\"s@b\"]", "h3=h3:9501 []"]
-        );
+        assert_eq!(shown(&ring, "nova/t"), ["n1=127.0.0.2:9 [\"s@b\"]", "h3=h3:9501 []"]);
         assert!(shown(&ring, "nova/none").is_empty() && shown(&ring, "nova/unknown").is_empty());
     }
 
@@ -326,45 +266,17 @@ mod tests {
             ("{\"t\": [\"h\"]}\nx", 2, "trailing characters"),
             ("{\"a b\": []}", 1, "invalid topic \"a b\""),
             ("{\"e/t/x\": []}", 1, "'/' is not allowed"),
-            (
-                "{\"t\": [],\n \"t\": []}",
-                2,
-                "\"t\" stands here a second time",
-            ),
-            (
-                "{\"e/t\": [], \"e/t\": []}",
-                1,
-                "\"e/t\" stands here a second time",
-            ),
+            ("{\"t\": [],\n \"t\": []}", 2, "\"t\" stands here a second time"),
+            ("{\"e/t\": [], \"e/t\": []}", 1, "\"e/t\" stands here a second time"),
             ("{\"t\": [\n\"h:99999\"]}", 2, "invalid address \"h:99999\""),
             ("{\"t\": [\"*\"]}", 1, "*:9501 is no address to connect to"),
             ("{\"t\": [\"h:0\"]}", 1, "h:0 is no address to connect to"),
-            (
-                "{\"t\": [\"h\",\n\"h:1\"]}",
-                2,
-                "node h stands twice in this list",
-            ),
-            (
-                "{\"t\": [\"h\", {\"node\": \"n\", \"address\": \"h\"}]}",
-                1,
-                "address h:9501 stands twice",
-            ),
-            (
-                "{\"t\": [{\"node\": \"a/b\", \"address\": \"h\"}]}",
-                1,
-                "invalid node \"a/b\"",
-            ),
+            ("{\"t\": [\"h\",\n\"h:1\"]}", 2, "node h stands twice in this list"),
+            ("{\"t\": [\"h\", {\"node\": \"n\", \"address\": \"h\"}]}", 1, "address h:9501 stands twice"),
+            ("{\"t\": [{\"node\": \"a/b\", \"address\": \"h\"}]}", 1, "invalid node \"a/b\""),
             ("{\"t\": [{\"node\": \"n\"}]}", 1, "missing field `address`"),
-            (
-                "{\"t\": [{\"adress\": \"h\"}]}",
-                1,
-                "unknown field `adress`",
-            ),
-            (
-                "{\"t\": [{\"address\": \"h\", \"servers\": [\"s\", \"s\"]}]}",
-                1,
-                "server s stands twice at node h",
-            ),
+            ("{\"t\": [{\"adress\": \"h\"}]}", 1, "unknown field `adress`"),
+            ("{\"t\": [{\"address\": \"h\", \"servers\": [\"s\", \"s\"]}]}", 1, "server s stands twice at node h"),
             ("{\"t\": [\"\u{1}\"]}", 1, "control character"),
         ] {
             let error = Ring::parse(text.as_bytes(), 9501).unwrap_err();

@@ -22,12 +22,7 @@ impl RingFixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ring = open(dir.path(), "{}", Duration::ZERO);
-        Self {
-            dir,
-            ring: Arc::new(ring),
-            placed: Vec::new(),
-            broken: false,
-        }
+        Self { dir, ring: Arc::new(ring), placed: Vec::new(), broken: false }
     }
 
     fn write(&self) {
@@ -36,20 +31,13 @@ impl RingFixture {
         }
         let mut ring = serde_json::Map::new();
         for Registration { key, server, node } in &self.placed {
-            let list = ring
-                .entry(key.as_str())
-                .or_insert_with(|| serde_json::json!([]))
-                .as_array_mut()
-                .unwrap();
+            let list = ring.entry(key.as_str()).or_insert_with(|| serde_json::json!([])).as_array_mut().unwrap();
             match list.iter_mut().find(|placed| placed["node"] == node.name.as_str()) {
                 Some(placed) => placed["servers"].as_array_mut().unwrap().push(server.as_str().into()),
                 None => list.push(serde_json::json!({"node": node.name, "address": node.address, "servers": [server]})),
             }
         }
-        write(
-            self.dir.path(),
-            &serde_json::Value::Object(ring).to_string(),
-        );
+        write(self.dir.path(), &serde_json::Value::Object(ring).to_string());
     }
 }
 
@@ -59,15 +47,13 @@ impl Fixture for RingFixture {
     }
 
     fn place(&mut self, registration: &Registration) {
-        self.placed
-            .retain(|placed| !conformance::same_place(placed, registration));
+        self.placed.retain(|placed| !conformance::same_place(placed, registration));
         self.placed.push(registration.clone());
         self.write();
     }
 
     fn displace(&mut self, registration: &Registration) {
-        self.placed
-            .retain(|placed| !conformance::same_place(placed, registration));
+        self.placed.retain(|placed| !conformance::same_place(placed, registration));
         self.write();
     }
 
@@ -77,11 +63,7 @@ impl Fixture for RingFixture {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            read_only: true,
-            interruptible: true,
-            ..Capabilities::default()
-        }
+        Capabilities { read_only: true, interruptible: true, ..Capabilities::default() }
     }
 }
 
@@ -98,9 +80,7 @@ fn write(dir: &Path, text: &str) {
 
 fn open(dir: &Path, text: &str, interval: Duration) -> RingMatchmaker {
     write(dir, text);
-    RingMatchmaker::open(dir.join("ring.json"), 9501)
-        .unwrap()
-        .with_check_interval(interval)
+    RingMatchmaker::open(dir.join("ring.json"), 9501).unwrap().with_check_interval(interval)
 }
 
 fn nodes(ring: &RingMatchmaker, topic: &str) -> Vec<String> {
@@ -161,10 +141,7 @@ fn a_settled_file_is_read_only_when_its_stamp_differs() {
     let ring = open(dir.path(), r#"{"t": ["h1"]}"#, Duration::ZERO);
     ring.watch.lock().unwrap().settled = true;
     let before = ring.look(&TopicKey::parse("x/t").unwrap());
-    assert!(Arc::ptr_eq(
-        &before,
-        &ring.resolve_all(&TopicKey::parse("x/t").unwrap()).unwrap()
-    ));
+    assert!(Arc::ptr_eq(&before, &ring.resolve_all(&TopicKey::parse("x/t").unwrap()).unwrap()));
     assert!(ring.watch.lock().unwrap().settled);
     write(dir.path(), r#"{"t": ["h1", "h2"]}"#);
     assert_eq!(nodes(&ring, "t"), ["h1", "h2"]);
@@ -190,33 +167,18 @@ fn a_broken_edit_keeps_the_last_good_ring_and_warns_once_per_change() {
     for broken in ["{", r#"{"../x": ["h2"]}"#, r#"{"t": ["h2", "h2"]}"#] {
         write(dir.path(), broken);
         assert_eq!([nodes(&ring, "t"), nodes(&ring, "t")], [["h1"], ["h1"]]);
-        assert!(matches!(
-            ring.refresh(),
-            Err(MatchmakerError::BadRing { line: 1, .. })
-        ));
+        assert!(matches!(ring.refresh(), Err(MatchmakerError::BadRing { line: 1, .. })));
         let told = warnings();
-        assert!(
-            told.len() == 1 && told[0].contains("ring.json, line 1, column"),
-            "{told:?}"
-        );
+        assert!(told.len() == 1 && told[0].contains("ring.json, line 1, column"), "{told:?}");
         assert!(matches!(ring.health(), Health::Stale { reason } if told[0].starts_with(&reason)));
     }
     fs::remove_file(dir.path().join("ring.json")).unwrap();
     assert_eq!([nodes(&ring, "t"), nodes(&ring, "t")], [["h1"], ["h1"]]);
-    assert!(matches!(
-        ring.refresh(),
-        Err(MatchmakerError::UnreadableRing { .. })
-    ));
+    assert!(matches!(ring.refresh(), Err(MatchmakerError::UnreadableRing { .. })));
     assert_eq!(warnings().len(), 1);
     let sparse = fs::File::create(dir.path().join("ring.json")).unwrap();
     sparse.set_len(crate::MAX_RING_BYTES + 1).unwrap();
-    assert!(matches!(
-        ring.refresh(),
-        Err(MatchmakerError::RingTooLarge {
-            bytes: 67_108_865,
-            ..
-        })
-    ));
+    assert!(matches!(ring.refresh(), Err(MatchmakerError::RingTooLarge { bytes: 67_108_865, .. })));
     assert_eq!(warnings().len(), 1);
 
     write(dir.path(), r#"{"t": ["h2"]}"#);
@@ -229,22 +191,11 @@ fn opening_what_is_no_ring_names_file_line_and_problem() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ring.json");
     let error = |path: &Path| RingMatchmaker::open(path, 9501).unwrap_err().to_string();
-    assert!(
-        error(&path).contains("ring.json: No such file"),
-        "{}",
-        error(&path)
-    );
-    assert!(
-        error(dir.path()).contains("not a regular file"),
-        "{}",
-        error(dir.path())
-    );
+    assert!(error(&path).contains("ring.json: No such file"), "{}", error(&path));
+    assert!(error(dir.path()).contains("not a regular file"), "{}", error(dir.path()));
     fs::write(&path, "{\"t\":\n [\"h 1\"]}").unwrap();
     let shown = error(&path);
-    assert!(
-        shown.contains("ring.json, line 2, column 7: invalid address \"h 1\""),
-        "{shown}"
-    );
+    assert!(shown.contains("ring.json, line 2, column 7: invalid address \"h 1\""), "{shown}");
     assert!(!shown.contains(" at line"), "{shown}");
 }
 

@@ -54,35 +54,20 @@ impl Rotation {
     /// All `candidates` of the topic `key`, each once, beginning with the one whose turn it is; takes the turn.
     ///
     /// A single candidate takes no turn: requests for one certain server do not skew those for any server.
-    pub fn order<'a>(
-        &self,
-        key: &TopicKey,
-        candidates: &'a Candidates,
-    ) -> impl Iterator<Item = &'a Node> + use<'a> {
-        let turn = if candidates.len() > 1 {
-            self.take(key)
-        } else {
-            0
-        };
+    pub fn order<'a>(&self, key: &TopicKey, candidates: &'a Candidates) -> impl Iterator<Item = &'a Node> + use<'a> {
+        let turn = if candidates.len() > 1 { self.take(key) } else { 0 };
         candidates.iter_from(turn)
     }
 
     fn take(&self, key: &TopicKey) -> usize {
-        if let Some(turn) = self
-            .turns
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-        {
+        if let Some(turn) = self.turns.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return turn.fetch_add(1, Ordering::Relaxed);
         }
         let mut turns = self.turns.write().unwrap_or_else(PoisonError::into_inner);
         if turns.len() >= MAX_TOPICS && !turns.contains_key(key) {
             turns.clear();
         }
-        let turn = turns
-            .entry(key.clone())
-            .or_insert_with(|| AtomicUsize::new(self.first.hash_one(key) as usize));
+        let turn = turns.entry(key.clone()).or_insert_with(|| AtomicUsize::new(self.first.hash_one(key) as usize));
         turn.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -96,9 +81,7 @@ mod tests {
 
     fn placement(names: &[&str]) -> Arc<Placement> {
         let node = |name: &&str| Node::new(name.parse().unwrap(), name.parse().unwrap());
-        Arc::new(Placement::new(
-            names.iter().map(node).map(PlacedNode::unlisted).collect(),
-        ))
+        Arc::new(Placement::new(names.iter().map(node).map(PlacedNode::unlisted).collect()))
     }
 
     #[test]
@@ -119,18 +102,9 @@ mod tests {
     fn requests_for_one_server_do_not_skew_those_for_any() {
         let (turns, key) = (Rotation::new(), TopicKey::parse("x/t").unwrap());
         let placement = placement(&["a", "b"]);
-        let (all, one) = (
-            placement.candidates(None),
-            placement.candidates(Some(&"a".parse().unwrap())),
-        );
+        let (all, one) = (placement.candidates(None), placement.candidates(Some(&"a".parse().unwrap())));
         let first = turns.order(&key, &all).next();
-        assert_eq!(
-            turns
-                .order(&key, &one)
-                .map(|node| node.name.as_str())
-                .collect::<String>(),
-            "a"
-        );
+        assert_eq!(turns.order(&key, &one).map(|node| node.name.as_str()).collect::<String>(), "a");
         assert_ne!(turns.order(&key, &all).next(), first);
     }
 
@@ -139,9 +113,7 @@ mod tests {
         let turns = Rotation::new();
         let nodes = placement(&["a", "b"]).candidates(None);
         for number in 0..MAX_TOPICS + 5 {
-            let _ = turns
-                .order(&TopicKey::parse(&format!("x/t{number}")).unwrap(), &nodes)
-                .next();
+            let _ = turns.order(&TopicKey::parse(&format!("x/t{number}")).unwrap(), &nodes).next();
         }
         assert!(turns.turns.read().unwrap().len() <= MAX_TOPICS);
     }

@@ -113,7 +113,7 @@ pub struct StatusReport {
     pub in_flight: u64,
     /// Requests waiting for a worker.
     pub queued: u64,
-    /// Bytes of bodies held, waiting or in flight.
+    /// Bytes of the bodies of waiting requests.
     pub held_bytes: u64,
     /// What happened since the start, by name.
     pub counters: BTreeMap<String, u64>,

@@ -47,7 +47,11 @@ pub fn seal(message: &str) -> Vec<u8> {
 pub fn open(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
     match serde_json::from_slice(body).map_err(EnvelopeError::Json)? {
         Envelope { version: Some(version), message: Some(message) } => {
-            if compatible(&version) { Ok(message) } else { Err(EnvelopeError::Version { found: version.into() }) }
+            if compatible(&version) {
+                Ok(message)
+            } else {
+                Err(EnvelopeError::Version { found: version.into() })
+            }
         }
         // It has just been parsed, so it is text.
         _ => Ok(String::from_utf8_lossy(body)),

@@ -12,8 +12,10 @@ pub const MAGIC: [u8; 2] = *b"Z2";
 pub const PROTOCOL_VERSION: u8 = 1;
 /// Length of the part of a header that every message has.
 pub const FIXED_BYTES: usize = 40;
+/// The longest key: two names and a `/`.
+const MAX_KEY_BYTES: usize = 2 * MAX_NAME_BYTES + 1;
 /// The longest header: the fixed part, `exchange/topic`, a server and a node.
-pub const MAX_HEADER_BYTES: usize = FIXED_BYTES + (2 * MAX_NAME_BYTES + 1) + MAX_NAME_BYTES + MAX_NAME_BYTES;
+pub const MAX_HEADER_BYTES: usize = FIXED_BYTES + MAX_KEY_BYTES + MAX_NAME_BYTES + MAX_NAME_BYTES;
 
 const VERSION_AT: usize = 2;
 const KIND_AT: usize = 3;
@@ -108,6 +110,9 @@ pub enum InvalidHeader {
     /// Not this protocol at all.
     #[error("header starts with {0:02x?}, not with \"Z2\"")]
     Magic([u8; 2]),
+    /// A key longer than two names and a `/`.
+    #[error("key of {0} bytes, the limit is {MAX_KEY_BYTES}")]
+    Key(usize),
     /// A protocol version that this build does not speak.
     #[error("protocol version {0}, this side speaks version {PROTOCOL_VERSION}")]
     Version(u8),
@@ -247,6 +252,9 @@ impl<'a> HeaderView<'a> {
         let key = usize::from(u16::from_be_bytes(array(frame, KEY_LENGTH_AT)));
         let server = usize::from(frame[SERVER_LENGTH_AT]);
         let node = usize::from(frame[NODE_LENGTH_AT]);
+        if key > MAX_KEY_BYTES {
+            return Err(InvalidHeader::Key(key));
+        }
         let needed = FIXED_BYTES + key + server + node;
         if found != needed {
             return Err(InvalidHeader::Length { found, needed });

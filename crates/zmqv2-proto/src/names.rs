@@ -19,7 +19,9 @@ const SHOWN_CHARS: usize = 40;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {what} {shown:?}: {problem}; a {what} is 1 to {MAX_NAME_BYTES} printable ASCII characters without spaces, '/' or '\\'")]
+#[error(
+    "invalid {what} {shown:?}: {problem}; a {what} is 1 to {MAX_NAME_BYTES} printable ASCII characters without spaces, '/' or '\\'"
+)]
 pub struct InvalidName {
     what: &'static str,
     shown: String,

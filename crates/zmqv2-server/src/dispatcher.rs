@@ -51,7 +51,11 @@ impl Dispatcher {
                 return result;
             }
         }
-        Err(HandlerError::expected(if version_fits { no_such_method(method) } else { self.unsupported(incoming, asked) }))
+        Err(HandlerError::expected(if version_fits {
+            no_such_method(method)
+        } else {
+            self.unsupported(incoming, asked)
+        }))
     }
 
     fn unsupported(&self, incoming: &Incoming, asked: Version) -> Failure {
@@ -105,7 +109,12 @@ mod tests {
         Dispatcher::new(vec![Box::new(one), Box::new(two), Box::new(spaced)])
     }
 
-    fn run(method: &str, namespace: Option<&str>, version: Option<&str>, args: &str) -> Result<String, (String, String)> {
+    fn run(
+        method: &str,
+        namespace: Option<&str>,
+        version: Option<&str>,
+        args: &str,
+    ) -> Result<String, (String, String)> {
         let args = serde_json::from_str::<serde_json::Value>(args).unwrap();
         let mut request = Request::new(method.parse().unwrap(), &args).unwrap();
         request.namespace = namespace.map(|n| n.parse().unwrap());

@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{
-    Failure, InvalidName, MessageId, MethodName, Namespace, Reply, Request, RequestContext, Version,
-};
+use zmqv2_proto::{Failure, InvalidName, MessageId, MethodName, Namespace, Reply, Request, RequestContext, Version};
 
 /// What a handler gets to know about a request.
 #[derive(Debug)]

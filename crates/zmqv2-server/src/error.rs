@@ -34,7 +34,9 @@ pub enum ServerError {
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// The broker has not taken the registration within the time given.
-    #[error("no broker has taken the registration within {waited:?}: is zmqv2-broker running with the socket directory {dir}?")]
+    #[error(
+        "no broker has taken the registration within {waited:?}: is zmqv2-broker running with the socket directory {dir}?"
+    )]
     NotReady {
         /// How long was waited.
         waited: Duration,

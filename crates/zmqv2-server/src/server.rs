@@ -131,7 +131,18 @@ impl ServerBuilder {
         };
         let keeper = spawn("registration".to_owned(), move || keeper.run())?;
         let drain_timeout = config.drain_timeout;
-        Ok(RpcServer { target, instance, dir, readiness, stop, keeper: Mutex::new(Some(keeper)), work, ended, workers, drain_timeout })
+        Ok(RpcServer {
+            target,
+            instance,
+            dir,
+            readiness,
+            stop,
+            keeper: Mutex::new(Some(keeper)),
+            work,
+            ended,
+            workers,
+            drain_timeout,
+        })
     }
 }
 

@@ -66,7 +66,10 @@ fn answer(work: &Work, frames: &[Frame]) -> (Header, Vec<u8>) {
             Ok(header) => answer_request(work, &header, body),
             Err(error) => refuse(None, &Refusal::new(Reason::Malformed, error.to_string())),
         },
-        _ => refuse(None, &Refusal::new(Reason::Malformed, format!("{} frames instead of header and body", frames.len()))),
+        _ => refuse(
+            None,
+            &Refusal::new(Reason::Malformed, format!("{} frames instead of header and body", frames.len())),
+        ),
     };
     header.credit = 1;
     header.server = Some(work.server.clone());
@@ -126,7 +129,10 @@ fn refuse(request: Option<&Header>, refusal: &Refusal) -> (Header, Vec<u8>) {
     (header, refusal.detail.as_bytes().to_vec())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the worker's thread is a driver: deadlines start when a request is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the worker's thread is a driver: deadlines start when a request is read"
+)]
 fn now() -> Instant {
     Instant::now()
 }

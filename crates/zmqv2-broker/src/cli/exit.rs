@@ -45,8 +45,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // With `#`, the chain of causes on the same line.
-        write!(f, "{:#}", self.error)
+        // The chain of causes on one line. Most errors tell their cause themselves: once is enough.
+        let mut text = self.error.to_string();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        f.write_str(&text)
     }
 }
 
@@ -58,6 +64,23 @@ pub fn finish(result: Result<(), Failure>) -> ExitCode {
         Err(failure) => {
             eprintln!("{failure}");
             ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let cause = || std::io::Error::other("disk full");
+        let bare: anyhow::Result<()> = Err(cause()).context("cannot write");
+        let told: anyhow::Result<()> = Err(cause()).context("cannot write: disk full");
+        for result in [bare, told] {
+            assert_eq!(Failure::usage(result.unwrap_err()).to_string(), "cannot write: disk full");
         }
     }
 }

@@ -77,6 +77,11 @@ impl<O, L> Engine<O, L> {
         let Offer { key, server: name, registration } = offer;
         if let Some(number) = self.by_instance.get(&registration.instance) {
             let server = &mut self.servers[*number];
+            if server.key != key || server.name != name || server.workers.len() != usize::from(registration.workers) {
+                let detail =
+                    format!("this run is registered as {} of {}; a new offer needs a new id", server.name, server.key);
+                return self.refuse(Some(from), Reason::Malformed, detail);
+            }
             if server.place.is_some() {
                 if server.is_connected() {
                     self.actions.push_back(Action::Registered { to: from });

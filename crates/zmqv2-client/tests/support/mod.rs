@@ -10,13 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use zmqv2_client::{RpcClient, RpcClientBuilder};
-use zmqv2_matchmaker::{
-    Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration,
-};
+use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
-use zmqv2_proto::{
-    Address, Config, Failure, Flags, Header, Kind, Node, Reason, Reply, Request, Target, TopicKey,
-};
+use zmqv2_proto::{Address, Config, Failure, Flags, Header, Kind, Node, Reason, Reply, Request, Target, TopicKey};
 
 #[expect(clippy::disallowed_methods, reason = "tests measure")]
 pub(crate) fn now() -> Instant {
@@ -93,10 +89,7 @@ impl Broker {
         Self::start_at(&Address::Tcp("127.0.0.1:0".parse().unwrap()), act)
     }
 
-    pub(crate) fn start_at(
-        address: &Address,
-        act: impl FnMut(&Seen) -> Act + Send + 'static,
-    ) -> Self {
+    pub(crate) fn start_at(address: &Address, act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
         let transport = Transport::new(TransportOptions::default());
         let mut socket = transport.socket(Role::Front).unwrap();
         let address = socket.bind(address).unwrap();
@@ -108,12 +101,7 @@ impl Broker {
             // The port is free again when both are gone.
             drop((socket, transport));
         });
-        Self {
-            address,
-            counts,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { address, counts, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(crate) fn node(&self, name: &str) -> Node {
@@ -146,12 +134,7 @@ impl Drop for Broker {
     }
 }
 
-fn serve(
-    socket: &Socket,
-    stop: &UnixStream,
-    counts: &Mutex<Counts>,
-    mut act: impl FnMut(&Seen) -> Act,
-) {
+fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: impl FnMut(&Seen) -> Act) {
     let mut frames = Vec::new();
     loop {
         match socket.receive(&mut frames).unwrap() {
@@ -185,21 +168,13 @@ fn serve(
         };
         let envelope = frames.drain(..=delimiter).collect::<Vec<_>>();
         // A client that has gone is no concern of a broker.
-        let _ = socket.send(
-            envelope
-                .into_iter()
-                .chain(answer.into_iter().map(Frame::from)),
-        );
+        let _ = socket.send(envelope.into_iter().chain(answer.into_iter().map(Frame::from)));
     }
 }
 
 /// A node where nobody listens.
 pub(crate) fn dead_node(name: &str) -> Node {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     Node::new(name.parse().unwrap(), address)
 }

@@ -10,30 +10,12 @@ use crate::{Health, Matchmaker, Placement, Refreshed, Registration, Rotation};
 /// RG11: a directory of one node answers everything with that node.
 pub(super) fn one_node_hosts_everything(fixture: &mut dyn Fixture) {
     let directory = fixture.matchmaker();
-    let node = nodes(&*directory, &target("single"))
-        .pop()
-        .expect("a single node hosts every topic");
+    let node = nodes(&*directory, &target("single")).pop().expect("a single node hosts every topic");
     let server = registration("single", "s1", "n9");
-    directory
-        .register(&server, LEASE)
-        .expect("registering works");
-    for asked in [
-        target("single"),
-        at("single", "s1"),
-        target("single.other"),
-        at("single", "nobody"),
-    ] {
-        assert_eq!(
-            nodes(&*directory, &asked),
-            std::slice::from_ref(&node),
-            "{asked} is at the single node"
-        );
-        assert_eq!(
-            directory
-                .resolve_one(&asked, &Rotation::new())
-                .expect("it answers"),
-            Some(node.clone())
-        );
+    directory.register(&server, LEASE).expect("registering works");
+    for asked in [target("single"), at("single", "s1"), target("single.other"), at("single", "nobody")] {
+        assert_eq!(nodes(&*directory, &asked), std::slice::from_ref(&node), "{asked} is at the single node");
+        assert_eq!(directory.resolve_one(&asked, &Rotation::new()).expect("it answers"), Some(node.clone()));
     }
     directory.withdraw(&server).expect("withdrawing works");
 }
@@ -42,27 +24,14 @@ pub(super) fn one_node_hosts_everything(fixture: &mut dyn Fixture) {
 pub(super) fn unknown_topics_are_empty(fixture: &mut dyn Fixture) {
     let directory = fixture.matchmaker();
     for asked in [target("nobody"), at("nobody", "s1")] {
-        assert!(
-            nodes(&*directory, &asked).is_empty(),
-            "nobody offers {asked}"
-        );
-        assert_eq!(
-            directory
-                .resolve_one(&asked, &Rotation::new())
-                .expect("it answers"),
-            None
-        );
+        assert!(nodes(&*directory, &asked).is_empty(), "nobody offers {asked}");
+        assert_eq!(directory.resolve_one(&asked, &Rotation::new()).expect("it answers"), None);
     }
 }
 
 /// RG03, RG11, RG45: a bare topic is on all nodes that have a server of it.
 pub(super) fn a_bare_topic_is_on_all_its_nodes(fixture: &mut dyn Fixture) {
-    for (server, node) in [
-        ("s1", "n1"),
-        ("s2", "n1"),
-        ("host@backend", "n2"),
-        ("n1", "n3.x-y_z"),
-    ] {
+    for (server, node) in [("s1", "n1"), ("s2", "n1"), ("host@backend", "n2"), ("n1", "n3.x-y_z")] {
         place(fixture, &registration("bare", server, node));
     }
     assert_eq!(names(fixture, &target("bare")), ["n1", "n2", "n3.x-y_z"]);
@@ -76,56 +45,28 @@ pub(super) fn a_server_is_only_where_it_is(fixture: &mut dyn Fixture) {
     }
     let turns = Rotation::new();
     for _ in 0..4 {
-        let found = fixture
-            .matchmaker()
-            .resolve_one(&at("server", "s2"), &turns)
-            .expect("it answers");
+        let found = fixture.matchmaker().resolve_one(&at("server", "s2"), &turns).expect("it answers");
         assert_eq!(found, Some(node("n2")), "s2 runs at n2 only (RG01)");
     }
-    assert_eq!(
-        names(fixture, &at("server", "s1")),
-        ["n1"],
-        "s1 runs at n1 only (RG01)"
-    );
+    assert_eq!(names(fixture, &at("server", "s1")), ["n1"], "s1 runs at n1 only (RG01)");
     assert_eq!(names(fixture, &at("server", "twin")), ["n1", "n2"]);
     for unknown in ["s9", "n1", "s"] {
         let found = names(fixture, &at("server", unknown));
-        assert!(
-            found.is_empty(),
-            "{unknown} is no server of this topic, but resolves to {found:?} (RG02)"
-        );
+        assert!(found.is_empty(), "{unknown} is no server of this topic, but resolves to {found:?} (RG02)");
     }
 }
 
 /// The same topic in two exchanges is two topics.
 pub(super) fn exchanges_never_mix(fixture: &mut dyn Fixture) {
     let mine = registration("exchange", "s1", "n1");
-    let foreign = target("exchange")
-        .with_exchange("conformance-2")
-        .expect("a valid exchange");
-    let theirs = Registration {
-        key: foreign.key(),
-        ..registration("exchange", "s2", "n2")
-    };
+    let foreign = target("exchange").with_exchange("conformance-2").expect("a valid exchange");
+    let theirs = Registration { key: foreign.key(), ..registration("exchange", "s2", "n2") };
     place(fixture, &mine);
-    assert!(
-        names(fixture, &foreign).is_empty(),
-        "{foreign} has no server yet"
-    );
+    assert!(names(fixture, &foreign).is_empty(), "{foreign} has no server yet");
     place(fixture, &theirs);
-    assert_eq!(
-        (
-            names(fixture, &target("exchange")),
-            names(fixture, &foreign)
-        ),
-        (vec!["n1".into()], vec!["n2".into()])
-    );
+    assert_eq!((names(fixture, &target("exchange")), names(fixture, &foreign)), (vec!["n1".into()], vec!["n2".into()]));
     displace(fixture, &mine);
-    assert_eq!(
-        names(fixture, &foreign),
-        ["n2"],
-        "withdrawing in one exchange leaves the other alone"
-    );
+    assert_eq!(names(fixture, &foreign), ["n2"], "withdrawing in one exchange leaves the other alone");
     assert!(names(fixture, &target("exchange")).is_empty());
 }
 
@@ -135,11 +76,10 @@ pub(super) fn nodes_take_turns(fixture: &mut dyn Fixture) {
         place(fixture, &registration("turns", "s1", node));
     }
     let (directory, turns) = (fixture.matchmaker(), Rotation::new());
-    let order: Vec<Node> =
-        std::iter::repeat_with(|| directory.resolve_one(&target("turns"), &turns))
-            .take(9)
-            .map(|found| found.expect("it answers").expect("three nodes host it"))
-            .collect();
+    let order: Vec<Node> = std::iter::repeat_with(|| directory.resolve_one(&target("turns"), &turns))
+        .take(9)
+        .map(|found| found.expect("it answers").expect("three nodes host it"))
+        .collect();
     for three in order.windows(3) {
         let distinct = three[0] != three[1] && three[1] != three[2] && three[0] != three[2];
         assert!(distinct, "three in a row reach three nodes, not {three:?}");
@@ -155,16 +95,9 @@ pub(super) fn placing_twice_is_placing_once(fixture: &mut dyn Fixture) {
     let after = all(&*fixture.matchmaker(), &server.key);
     assert_eq!(before, after);
     assert_eq!(after.nodes().len(), 1, "one server is one node");
-    assert_eq!(
-        after.nodes()[0].servers.len(),
-        1,
-        "one server is listed once"
-    );
+    assert_eq!(after.nodes()[0].servers.len(), 1, "one server is listed once");
     displace(fixture, &server);
-    assert!(
-        names(fixture, &target("twice")).is_empty(),
-        "what was placed twice is displaced at once"
-    );
+    assert!(names(fixture, &target("twice")).is_empty(), "what was placed twice is displaced at once");
 }
 
 /// RG31: a node that restarts on another port is found there, and only there.
@@ -173,10 +106,7 @@ pub(super) fn a_node_that_moved_is_at_its_new_address(fixture: &mut dyn Fixture)
     place(fixture, &server);
     server.node.address = "n1:9777".parse().expect("a valid address");
     place(fixture, &server);
-    assert_eq!(
-        nodes(&*fixture.matchmaker(), &target("moved")),
-        [server.node]
-    );
+    assert_eq!(nodes(&*fixture.matchmaker(), &target("moved")), [server.node]);
 }
 
 /// RG17: a stopped server is not visible any more; its node stays while it has others.
@@ -185,17 +115,11 @@ pub(super) fn what_is_withdrawn_disappears(fixture: &mut dyn Fixture) {
     place(fixture, &first);
     place(fixture, &second);
     displace(fixture, &first);
-    assert!(
-        names(fixture, &at("gone", "s1")).is_empty(),
-        "s1 was withdrawn (RG17)"
-    );
+    assert!(names(fixture, &at("gone", "s1")).is_empty(), "s1 was withdrawn (RG17)");
     assert_eq!(names(fixture, &at("gone", "s2")), ["n1"]);
     assert_eq!(names(fixture, &target("gone")), ["n1"], "n1 still has s2");
     displace(fixture, &second);
-    assert!(
-        names(fixture, &target("gone")).is_empty(),
-        "the last server of n1 was withdrawn (RG17)"
-    );
+    assert!(names(fixture, &target("gone")).is_empty(), "the last server of n1 was withdrawn (RG17)");
     displace(fixture, &second);
 }
 
@@ -206,16 +130,8 @@ pub(super) fn a_new_node_is_found(fixture: &mut dyn Fixture) {
     for (count, name) in ["n1", "n2", "n3"].into_iter().enumerate() {
         let before = directory.generation();
         place(fixture, &registration("new", "s1", name));
-        assert_eq!(
-            nodes(&*directory, &target("new")).len(),
-            count + 1,
-            "{name} is new (RG18)"
-        );
-        assert_ne!(
-            directory.generation(),
-            before,
-            "the generation tells of {name}"
-        );
+        assert_eq!(nodes(&*directory, &target("new")).len(), count + 1, "{name} is new (RG18)");
+        assert_ne!(directory.generation(), before, "the generation tells of {name}");
     }
 }
 
@@ -225,117 +141,62 @@ pub(super) fn registrations_are_ignored(fixture: &mut dyn Fixture) {
     place(fixture, &placed);
     let before = all(&*directory, &placed.key);
     let other = registration("ignored", "s2", "n2");
-    directory
-        .register(&other, LEASE)
-        .expect("registering works");
+    directory.register(&other, LEASE).expect("registering works");
     directory.renew(&other, LEASE).expect("renewing works");
     directory.withdraw(&placed).expect("withdrawing works");
-    assert!(
-        Arc::ptr_eq(&before, &all(&*directory, &placed.key)),
-        "what is read-only does not change"
-    );
+    assert!(Arc::ptr_eq(&before, &all(&*directory, &placed.key)), "what is read-only does not change");
 }
 
 /// Who registers sees the effect at once; every verb may be repeated.
 pub(super) fn own_registrations_count_at_once(fixture: &mut dyn Fixture) {
     let (directory, server) = (fixture.matchmaker(), registration("own", "s1", "n1"));
     assert!(nodes(&*directory, &target("own")).is_empty());
-    directory
-        .withdraw(&server)
-        .expect("withdrawing what is not there works");
-    directory
-        .register(&server, LEASE)
-        .expect("registering works");
-    directory
-        .register(&server, LEASE)
-        .expect("registering again works");
+    directory.withdraw(&server).expect("withdrawing what is not there works");
+    directory.register(&server, LEASE).expect("registering works");
+    directory.register(&server, LEASE).expect("registering again works");
     assert_eq!(nodes(&*directory, &at("own", "s1")), [node("n1")]);
-    assert_eq!(
-        all(&*directory, &server.key).nodes()[0].servers.len(),
-        1,
-        "registered twice is registered once"
-    );
+    assert_eq!(all(&*directory, &server.key).nodes()[0].servers.len(), 1, "registered twice is registered once");
     directory.withdraw(&server).expect("withdrawing works");
-    assert!(
-        nodes(&*directory, &target("own")).is_empty(),
-        "one withdrawal is enough (RG17)"
-    );
-    directory
-        .renew(&server, LEASE)
-        .expect("renewing what is not there works");
-    assert_eq!(
-        nodes(&*directory, &target("own")),
-        [node("n1")],
-        "a renewal restores what was lost (RG13)"
-    );
+    assert!(nodes(&*directory, &target("own")).is_empty(), "one withdrawal is enough (RG17)");
+    directory.renew(&server, LEASE).expect("renewing what is not there works");
+    assert_eq!(nodes(&*directory, &target("own")), [node("n1")], "a renewal restores what was lost (RG13)");
 }
 
 /// RG15: a registration lives for its lease, and as long as it is renewed.
 pub(super) fn leases_end_and_are_renewed(fixture: &mut dyn Fixture) {
     let directory = fixture.matchmaker();
-    let (renewed, silent) = (
-        registration("lease", "s1", "n1"),
-        registration("lease", "s2", "n2"),
-    );
-    directory
-        .register(&renewed, LEASE)
-        .expect("registering works");
-    directory
-        .register(&silent, LEASE)
-        .expect("registering works");
+    let (renewed, silent) = (registration("lease", "s1", "n1"), registration("lease", "s2", "n2"));
+    directory.register(&renewed, LEASE).expect("registering works");
+    directory.register(&silent, LEASE).expect("registering works");
     for _ in 0..2 {
         fixture.let_pass(LEASE * 2 / 3);
         directory.renew(&renewed, LEASE).expect("renewing works");
     }
     refresh(fixture);
-    assert_eq!(
-        names(fixture, &target("lease")),
-        ["n1"],
-        "n2 was silent for longer than its lease (RG15)"
-    );
+    assert_eq!(names(fixture, &target("lease")), ["n1"], "n2 was silent for longer than its lease (RG15)");
     assert!(names(fixture, &at("lease", "s2")).is_empty());
     fixture.let_pass(LEASE * 2);
     refresh(fixture);
-    assert!(
-        names(fixture, &target("lease")).is_empty(),
-        "n1 is silent, too"
-    );
+    assert!(names(fixture, &target("lease")).is_empty(), "n1 is silent, too");
 }
 
 /// RG12: while the directory cannot be read, what is known stays, `health` says so, and all is well afterwards.
 pub(super) fn answers_outlive_an_interruption(fixture: &mut dyn Fixture) {
-    let (directory, server) = (
-        fixture.matchmaker(),
-        registration("interrupted", "s1", "n1"),
-    );
+    let (directory, server) = (fixture.matchmaker(), registration("interrupted", "s1", "n1"));
     place(fixture, &server);
     let before = all(&*directory, &server.key);
     assert_eq!(directory.health(), Health::Ok);
     fixture.interrupt(true);
     for _ in 0..3 {
-        assert!(
-            directory.refresh().is_err(),
-            "a refresh tells that the directory cannot be read"
-        );
-        assert!(
-            Arc::ptr_eq(&before, &all(&*directory, &server.key)),
-            "what is known stays (RG12)"
-        );
+        assert!(directory.refresh().is_err(), "a refresh tells that the directory cannot be read");
+        assert!(Arc::ptr_eq(&before, &all(&*directory, &server.key)), "what is known stays (RG12)");
     }
-    assert!(
-        matches!(directory.health(), Health::Stale { .. }),
-        "{:?}",
-        directory.health()
-    );
+    assert!(matches!(directory.health(), Health::Stale { .. }), "{:?}", directory.health());
     fixture.interrupt(false);
     // Its lease may have ended in the meantime.
     place(fixture, &server);
     place(fixture, &registration("interrupted", "s2", "n2"));
-    assert_eq!(
-        names(fixture, &target("interrupted")),
-        ["n1", "n2"],
-        "changes resume"
-    );
+    assert_eq!(names(fixture, &target("interrupted")), ["n1", "n2"], "changes resume");
     assert_eq!(directory.health(), Health::Ok);
 }
 
@@ -348,22 +209,11 @@ pub(super) fn answers_are_shared(fixture: &mut dyn Fixture) {
     assert_eq!(directory.health(), Health::Ok);
     let first = all(&*directory, &server.key);
     let generation = directory.generation();
-    assert_eq!(
-        directory.refresh().expect("refreshing works"),
-        Refreshed::Unchanged
-    );
-    assert!(
-        Arc::ptr_eq(&first, &all(&*directory, &server.key)),
-        "an unchanged answer is the same allocation"
-    );
+    assert_eq!(directory.refresh().expect("refreshing works"), Refreshed::Unchanged);
+    assert!(Arc::ptr_eq(&first, &all(&*directory, &server.key)), "an unchanged answer is the same allocation");
     assert_eq!(directory.generation(), generation, "nothing changed");
-    let known = directory
-        .known(&server.key)
-        .expect("what was just asked is known");
-    assert!(
-        Arc::ptr_eq(&first, &known),
-        "what is known is what is answered"
-    );
+    let known = directory.known(&server.key).expect("what was just asked is known");
+    assert!(Arc::ptr_eq(&first, &known), "what is known is what is answered");
 }
 
 /// Threads that share a matchmaker and a rotation get whole answers and fair turns, also while the directory changes.
@@ -376,28 +226,16 @@ pub(super) fn asking_from_many_threads(fixture: &mut dyn Fixture) {
     let (directory, turns) = (fixture.matchmaker(), Rotation::new());
     let nodes_before = nodes(&*directory, &target("threads"));
     let ask = || {
-        let one = |_| {
-            directory
-                .resolve_one(&target("threads"), &turns)
-                .expect("it answers")
-                .expect("nodes host it")
-        };
+        let one = |_| directory.resolve_one(&target("threads"), &turns).expect("it answers").expect("nodes host it");
         (0..ASKED).map(one).collect::<Vec<Node>>()
     };
     let answers: Vec<Node> = std::thread::scope(|scope| {
         let askers: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
-        askers
-            .into_iter()
-            .flat_map(|asker| asker.join().expect("no thread panics"))
-            .collect()
+        askers.into_iter().flat_map(|asker| asker.join().expect("no thread panics")).collect()
     });
     for node in &nodes_before {
         let count = answers.iter().filter(|answer| *answer == node).count();
-        assert_eq!(
-            count,
-            THREADS * ASKED / nodes_before.len(),
-            "{node} gets its share"
-        );
+        assert_eq!(count, THREADS * ASKED / nodes_before.len(), "{node} gets its share");
     }
 
     let late = registration("threads", "s1", "n4");
@@ -409,10 +247,7 @@ pub(super) fn asking_from_many_threads(fixture: &mut dyn Fixture) {
         }
         for asker in askers {
             for answer in asker.join().expect("no thread panics") {
-                assert!(
-                    answer == late.node || nodes_before.contains(&answer),
-                    "{answer} was never placed"
-                );
+                assert!(answer == late.node || nodes_before.contains(&answer), "{answer} was never placed");
             }
         }
     });
@@ -424,24 +259,15 @@ fn target(topic: &str) -> Target {
 }
 
 fn at(topic: &str, server: &str) -> Target {
-    target(topic)
-        .with_server(server)
-        .expect("a valid server name")
+    target(topic).with_server(server).expect("a valid server name")
 }
 
 fn node(name: &str) -> Node {
-    Node::new(
-        name.parse().expect("a valid node name"),
-        name.parse().expect("a valid address"),
-    )
+    Node::new(name.parse().expect("a valid node name"), name.parse().expect("a valid address"))
 }
 
 fn registration(topic: &str, server: &str, at: &str) -> Registration {
-    Registration {
-        key: target(topic).key(),
-        server: server.parse().expect("a valid server name"),
-        node: node(at),
-    }
+    Registration { key: target(topic).key(), server: server.parse().expect("a valid server name"), node: node(at) }
 }
 
 fn place(fixture: &mut dyn Fixture, registration: &Registration) {
@@ -463,20 +289,12 @@ fn all(directory: &dyn Matchmaker, key: &TopicKey) -> Arc<Placement> {
 }
 
 fn nodes(directory: &dyn Matchmaker, target: &Target) -> Vec<Node> {
-    directory
-        .candidates(target)
-        .expect("it answers")
-        .iter()
-        .cloned()
-        .collect()
+    directory.candidates(target).expect("it answers").iter().cloned().collect()
 }
 
 fn names(fixture: &dyn Fixture, target: &Target) -> Vec<String> {
     // Which order a directory has is its own business.
-    let mut names: Vec<_> = nodes(&*fixture.matchmaker(), target)
-        .iter()
-        .map(|node| node.name.to_string())
-        .collect();
+    let mut names: Vec<_> = nodes(&*fixture.matchmaker(), target).iter().map(|node| node.name.to_string()).collect();
     names.sort();
     names
 }

@@ -67,29 +67,20 @@ impl ConfigBuilder {
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let variables = variables
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()));
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         self.environment.extend(variables);
         self
     }
 
     /// Sets an option (`name` or `group.name`) from code. Later calls win, [`flag`](Self::flag) included.
     pub fn set(mut self, option: impl Into<String>, value: impl Into<String>) -> Self {
-        self.overrides
-            .push((Source::Code, option.into(), value.into()));
+        self.overrides.push((Source::Code, option.into(), value.into()));
         self
     }
 
     /// Sets an option (`name` or `group.name`) because the command line has `flag`.
-    pub fn flag(
-        mut self,
-        flag: impl Into<String>,
-        option: impl Into<String>,
-        value: impl Into<String>,
-    ) -> Self {
-        self.overrides
-            .push((Source::Flag(flag.into()), option.into(), value.into()));
+    pub fn flag(mut self, flag: impl Into<String>, option: impl Into<String>, value: impl Into<String>) -> Self {
+        self.overrides.push((Source::Flag(flag.into()), option.into(), value.into()));
         self
     }
 
@@ -104,10 +95,7 @@ impl ConfigBuilder {
         let mut layers = Layers::default();
         for path in self.files {
             for entry in ini::read(&path)? {
-                let origin = Source::File {
-                    path: path.clone(),
-                    line: entry.line,
-                };
+                let origin = Source::File { path: path.clone(), line: entry.line };
                 layers.take(origin, &entry.group, &entry.name, entry.value);
             }
         }
@@ -122,11 +110,7 @@ impl ConfigBuilder {
                 Some(spec) => layers.set(spec, origin, value),
                 None => {
                     let nearest = nearest(None, &name);
-                    return Err(ConfigError::UnknownOption {
-                        origin,
-                        name: shown(&name),
-                        nearest,
-                    });
+                    return Err(ConfigError::UnknownOption { origin, name: shown(&name), nearest });
                 }
             }
         }

@@ -27,20 +27,12 @@ pub(super) struct Entry {
 
 /// Reads the file at `path`.
 pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
-    let unreadable = |cause| ConfigError::Unreadable {
-        path: path.to_owned(),
-        cause,
-    };
+    let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge {
-            path: path.to_owned(),
-            limit: MAX_FILE_BYTES,
-        });
+        return Err(ConfigError::TooLarge { path: path.to_owned(), limit: MAX_FILE_BYTES });
     }
     parse(path, &bytes)
 }
@@ -56,17 +48,9 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError
         let line = index + 1;
         let wrong = |problem, expected| {
             let text = shown(&String::from_utf8_lossy(raw));
-            ConfigError::Syntax {
-                path: path.to_owned(),
-                line,
-                text,
-                problem,
-                expected,
-            }
+            ConfigError::Syntax { path: path.to_owned(), line, text, problem, expected }
         };
-        let text = std::str::from_utf8(raw)
-            .map_err(|_| wrong("not UTF-8", "text in UTF-8"))?
-            .trim_end();
+        let text = std::str::from_utf8(raw).map_err(|_| wrong("not UTF-8", "text in UTF-8"))?.trim_end();
         if text.starts_with([' ', '\t']) {
             match entries.last_mut().filter(|_| open) {
                 Some(entry) => {
@@ -90,17 +74,12 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError
             name.clone_into(&mut group);
             open = false;
         } else {
-            let (name, value) = split(text)
-                .ok_or_else(|| wrong("neither group nor value", "[group] or key = value"))?;
+            let (name, value) =
+                split(text).ok_or_else(|| wrong("neither group nor value", "[group] or key = value"))?;
             if name.is_empty() {
                 return Err(wrong("no key in front of the value", "key = value"));
             }
-            entries.push(Entry {
-                group: group.clone(),
-                name: name.to_owned(),
-                value: value.to_owned(),
-                line,
-            });
+            entries.push(Entry { group: group.clone(), name: name.to_owned(), value: value.to_owned(), line });
             open = true;
         }
     }
@@ -120,18 +99,12 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 /// What is between the quotes of a text in quotes.
 fn unquoted(text: &str) -> Option<&str> {
-    ['"', '\'']
-        .into_iter()
-        .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
+    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
 }
 
 /// `value`, on one line, so that [`parse`] gives it back unchanged.
 pub(super) fn quoted(value: &str) -> String {
-    if value.trim() != value || unquoted(value).is_some() {
-        format!("\"{value}\"")
-    } else {
-        value.to_owned()
-    }
+    if value.trim() != value || unquoted(value).is_some() { format!("\"{value}\"") } else { value.to_owned() }
 }
 
 #[cfg(test)]
@@ -142,10 +115,7 @@ mod tests {
 
     fn parsed(text: &str) -> Vec<(String, String, String, usize)> {
         let entries = parse(Path::new("x.conf"), text.as_bytes()).unwrap();
-        entries
-            .into_iter()
-            .map(|e| (e.group, e.name, e.value, e.line))
-            .collect()
+        entries.into_iter().map(|e| (e.group, e.name, e.value, e.line)).collect()
     }
 
     fn refused(bytes: &[u8]) -> String {
@@ -184,10 +154,7 @@ mod tests {
         assert!(refused(b"[]").starts_with("x.conf:1: \"[]\": not a group"));
         assert!(refused(b"= 1").contains("no key"));
         assert!(refused(b"  a = 1").contains("white space in front"));
-        assert!(
-            refused(b"a = 1\n\n  b").starts_with("x.conf:3"),
-            "a blank line ends a value"
-        );
+        assert!(refused(b"a = 1\n\n  b").starts_with("x.conf:3"), "a blank line ends a value");
         assert!(refused(b"a = 1\nb = \xff\n").starts_with("x.conf:2: \"b = \u{fffd}\": not UTF-8"));
     }
 
@@ -195,26 +162,11 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing.conf");
-        assert!(
-            read(&missing)
-                .unwrap_err()
-                .to_string()
-                .contains("missing.conf: No such file")
-        );
-        assert!(
-            read(dir.path())
-                .unwrap_err()
-                .to_string()
-                .contains("Is a directory")
-        );
+        assert!(read(&missing).unwrap_err().to_string().contains("missing.conf: No such file"));
+        assert!(read(dir.path()).unwrap_err().to_string().contains("Is a directory"));
         let large = dir.path().join("large.conf");
         std::fs::write(&large, vec![b'#'; (1 << 20) + 1]).unwrap();
-        assert!(
-            read(&large)
-                .unwrap_err()
-                .to_string()
-                .contains("more than 1048576 bytes")
-        );
+        assert!(read(&large).unwrap_err().to_string().contains("more than 1048576 bytes"));
         std::fs::write(&large, vec![b'#'; 1 << 20]).unwrap();
         assert_eq!(read(&large).unwrap(), []);
     }

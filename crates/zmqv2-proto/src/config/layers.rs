@@ -32,42 +32,26 @@ impl Layers {
             return self.set(spec, origin, text);
         }
         if let Some(option) = retired::find(group, name) {
-            return self.warnings.push(ConfigWarning::Retired {
-                origin,
-                option: *option,
-            });
+            return self.warnings.push(ConfigWarning::Retired { origin, option: *option });
         }
         let ours = GROUPS.contains(&group);
         // `host` and `port` in DEFAULT belong to the program that shares the file, and groups of
         // others have options of ours under the same name; only `rpc_zmq_` cannot be theirs.
-        let misplaced = option(name).filter(|_| !name.contains('.')).filter(|spec| {
-            name.starts_with("rpc_zmq_") || (ours && !(group == DEFAULT && spec.group == REDIS))
-        });
+        let misplaced = option(name)
+            .filter(|_| !name.contains('.'))
+            .filter(|spec| name.starts_with("rpc_zmq_") || (ours && !(group == DEFAULT && spec.group == REDIS)));
         let group = group.to_owned();
         if let Some(option) = misplaced {
-            self.warnings.push(ConfigWarning::Misplaced {
-                origin,
-                group,
-                option,
-            });
+            self.warnings.push(ConfigWarning::Misplaced { origin, group, option });
         } else if ours {
             let nearest = nearest(Some(&group), name);
             let name = shown(name);
-            self.warnings.push(ConfigWarning::Unknown {
-                origin,
-                group,
-                name,
-                nearest,
-            });
+            self.warnings.push(ConfigWarning::Unknown { origin, group, name, nearest });
         }
     }
 
     /// Takes a variable whose name starts with one of our groups.
-    pub(super) fn take_variable(
-        &mut self,
-        variable: &OsString,
-        value: OsString,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn take_variable(&mut self, variable: &OsString, value: OsString) -> Result<(), ConfigError> {
         let Some(variable) = variable.to_str() else {
             return Ok(());
         };
@@ -80,12 +64,7 @@ impl Layers {
         let origin = Source::Environment(shown(variable));
         match (value.into_string(), in_group(group, &name)) {
             (Err(bytes), Some(spec)) => {
-                return Err(value_error(
-                    spec,
-                    origin,
-                    &bytes.to_string_lossy(),
-                    "not UTF-8".into(),
-                ));
+                return Err(value_error(spec, origin, &bytes.to_string_lossy(), "not UTF-8".into()));
             }
             (value, _) => self.take(origin, group, &name, value.unwrap_or_default()),
         }
@@ -106,22 +85,12 @@ impl Layers {
                 Some(text) => self.apply(spec, &mut draft, &source, text)?,
                 None => None,
             };
-            effective.push(EffectiveOption {
-                group: spec.group,
-                name: spec.name,
-                value,
-                source,
-                overridden: false,
-            });
+            effective.push(EffectiveOption { group: spec.group, name: spec.name, value, source, overridden: false });
         }
         self.note_overrides(&draft, &mut effective);
         let config = draft.finish();
         check_pairs(&config, &effective)?;
-        Ok(Loaded {
-            config,
-            warnings: self.warnings,
-            effective,
-        })
+        Ok(Loaded { config, warnings: self.warnings, effective })
     }
 
     /// Applies one text and gives back how it is shown.
@@ -132,9 +101,7 @@ impl Layers {
         source: &Source,
         text: String,
     ) -> Result<Option<String>, ConfigError> {
-        let accepted = spec
-            .apply(draft, &text)
-            .map_err(|problem| value_error(spec, source.clone(), &text, problem))?;
+        let accepted = spec.apply(draft, &text).map_err(|problem| value_error(spec, source.clone(), &text, problem))?;
         // A secret may well contain a `$`, and must not be shown because of it.
         if text.contains('$') && !spec.secret && matches!(source, Source::File { .. }) {
             self.warnings.push(ConfigWarning::NotSubstituted {
@@ -150,12 +117,7 @@ impl Layers {
             Accepted::AsWritten => Some(text),
             Accepted::Deprecated(instead) => {
                 let origin = source.clone();
-                let warning = ConfigWarning::Deprecated {
-                    origin,
-                    option: spec,
-                    value: text,
-                    instead,
-                };
+                let warning = ConfigWarning::Deprecated { origin, option: spec, value: text, instead };
                 self.warnings.push(warning);
                 Some(instead.to_owned())
             }
@@ -167,10 +129,7 @@ impl Layers {
         let Some(url) = &draft.url else { return };
         let by = find(effective, "transport_url").source.clone();
         let kind = draft.config.matchmaker != url.kind;
-        let file = url
-            .ring_file
-            .as_ref()
-            .is_some_and(|file| *file != draft.config.ring_file);
+        let file = url.ring_file.as_ref().is_some_and(|file| *file != draft.config.ring_file);
         for (option, one) in OPTIONS.iter().zip(effective) {
             one.overridden = match option.name {
                 "rpc_zmq_matchmaker" => kind,
@@ -179,59 +138,29 @@ impl Layers {
             };
             if one.overridden && one.source != Source::Default {
                 let (origin, by) = (one.source.clone(), by.clone());
-                self.warnings
-                    .push(ConfigWarning::Overridden { origin, option, by });
+                self.warnings.push(ConfigWarning::Overridden { origin, option, by });
             }
         }
     }
 }
 
-fn value_error(
-    option: &'static OptionSpec,
-    origin: Source,
-    text: &str,
-    problem: String,
-) -> ConfigError {
-    let value = if option.secret {
-        HIDDEN.to_owned()
-    } else {
-        shown(text)
-    };
-    ConfigError::Value {
-        origin,
-        option,
-        value,
-        problem,
-    }
+fn value_error(option: &'static OptionSpec, origin: Source, text: &str, problem: String) -> ConfigError {
+    let value = if option.secret { HIDDEN.to_owned() } else { shown(text) };
+    ConfigError::Value { origin, option, value, problem }
 }
 
 pub(super) fn find<'a>(effective: &'a [EffectiveOption], name: &str) -> &'a EffectiveOption {
-    effective
-        .iter()
-        .find(|one| one.name == name)
-        .expect("every option of the table is effective")
+    effective.iter().find(|one| one.name == name).expect("every option of the table is effective")
 }
 
 /// What no single option can see.
 fn check_pairs(config: &Config, effective: &[EffectiveOption]) -> Result<(), ConfigError> {
     let conflict = |name: &str, must: &str, other: &str, because: &str| {
         let said = |name| {
-            let EffectiveOption {
-                name,
-                value,
-                source,
-                ..
-            } = find(effective, name);
-            format!(
-                "{name} = {} ({source})",
-                value.as_deref().unwrap_or_default()
-            )
+            let EffectiveOption { name, value, source, .. } = find(effective, name);
+            format!("{name} = {} ({source})", value.as_deref().unwrap_or_default())
         };
-        Err(ConfigError::Conflict(format!(
-            "{} {must} {}: {because}",
-            said(name),
-            said(other)
-        )))
+        Err(ConfigError::Conflict(format!("{} {must} {}: {because}", said(name), said(other))))
     };
     if config.heartbeat_ttl <= config.heartbeat_freq {
         return conflict(

@@ -38,8 +38,7 @@ pub use print::{example_ini, reference_markdown};
 pub use report::{ConfigError, ConfigWarning, Source};
 pub use retired::{RETIRED, Retired};
 pub use rundir::{
-    LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, RunDirError, SYSTEM_IPC_DIR, find_ipc_dir,
-    resolve_ipc_dir,
+    LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, RunDirError, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
 };
 pub use settings::{Config, DEFAULT_TOPIC_BACKLOG, MatchmakerKind, Secret};
 pub use spec::{OptionSpec, Preset, option};

@@ -53,11 +53,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("9501"),
         doc: "TCP port on which every broker listens.",
         allowed: "0 to 65535 (0 picks a free port)",
-        parse: Parse::Integer {
-            min: 0,
-            max: 65535,
-            set: |draft, n| draft.config.port = n as u16,
-        },
+        parse: Parse::Integer { min: 0, max: 65535, set: |draft, n| draft.config.port = n as u16 },
         ..SHARED
     },
     OptionSpec {
@@ -65,11 +61,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("1"),
         doc: "Number of libzmq I/O threads of a process.",
         allowed: "1 to 64",
-        parse: Parse::Integer {
-            min: 1,
-            max: 64,
-            set: |draft, n| draft.config.io_threads = n as u16,
-        },
+        parse: Parse::Integer { min: 1, max: 64, set: |draft, n| draft.config.io_threads = n as u16 },
         ..SHARED
     },
     OptionSpec {
@@ -77,11 +69,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Unset("10000 messages, because nothing is queued without bound"),
         doc: "Most messages that wait for a server in the backlog of one topic.",
         allowed: "1 to 10000000",
-        parse: Parse::Integer {
-            min: 1,
-            max: 10_000_000,
-            set: |draft, n| draft.config.topic_backlog = n as usize,
-        },
+        parse: Parse::Integer { min: 1, max: 10_000_000, set: |draft, n| draft.config.topic_backlog = n as usize },
         ..SHARED
     },
     OptionSpec {
@@ -114,10 +102,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("30"),
         doc: "Seconds a cast may wait for a server before it expires.",
         allowed: SPAN,
-        parse: Parse::Seconds {
-            zero: false,
-            set: |draft, span| draft.config.cast_timeout = span,
-        },
+        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.cast_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -125,10 +110,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("60"),
         doc: "Seconds a call waits for its reply.",
         allowed: SPAN,
-        parse: Parse::Seconds {
-            zero: false,
-            set: |draft, span| draft.config.response_timeout = span,
-        },
+        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.response_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -136,11 +118,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("64"),
         doc: "Number of threads that run handlers in a server.",
         allowed: "1 to 4096",
-        parse: Parse::Integer {
-            min: 1,
-            max: 4096,
-            set: |draft, n| draft.config.thread_pool_size = n as usize,
-        },
+        parse: Parse::Integer { min: 1, max: 4096, set: |draft, n| draft.config.thread_pool_size = n as usize },
         ..SHARED
     },
     OptionSpec {
@@ -148,11 +126,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("30"),
         doc: "Number of connections a client keeps open; the least recently used is closed above it.",
         allowed: "1 to 65536",
-        parse: Parse::Integer {
-            min: 1,
-            max: 65536,
-            set: |draft, n| draft.config.conn_pool_size = n as usize,
-        },
+        parse: Parse::Integer { min: 1, max: 65536, set: |draft, n| draft.config.conn_pool_size = n as usize },
         ..SHARED
     },
     OptionSpec {
@@ -160,14 +134,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("16777216"),
         doc: "Largest message in bytes; a larger one is refused at its sender.",
         allowed: "1024 to 1073741824",
-        reason: Some(
-            "without a bound one message can take all memory of a broker that others depend on",
-        ),
-        parse: Parse::Integer {
-            min: 1024,
-            max: 1 << 30,
-            set: |draft, n| draft.config.max_message_bytes = n as usize,
-        },
+        reason: Some("without a bound one message can take all memory of a broker that others depend on"),
+        parse: Parse::Integer { min: 1024, max: 1 << 30, set: |draft, n| draft.config.max_message_bytes = n as usize },
         ..SHARED
     },
     OptionSpec {
@@ -195,10 +163,7 @@ pub const OPTIONS: &[OptionSpec] = &[
             "a restart must neither lose what is being answered nor hang on a handler that never \
              ends",
         ),
-        parse: Parse::Seconds {
-            zero: true,
-            set: |draft, span| draft.config.drain_timeout = span,
-        },
+        parse: Parse::Seconds { zero: true, set: |draft, span| draft.config.drain_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -206,13 +171,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("1"),
         doc: "Seconds a client waits for a connection to a node before it tries another.",
         allowed: SPAN,
-        reason: Some(
-            "one dead node must cost a caller this long, not the whole rpc_response_timeout",
-        ),
-        parse: Parse::Seconds {
-            zero: false,
-            set: |draft, span| draft.config.connect_timeout = span,
-        },
+        reason: Some("one dead node must cost a caller this long, not the whole rpc_response_timeout"),
+        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.connect_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -246,10 +206,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("300"),
         doc: "Seconds between two renewals of what a broker registered.",
         allowed: "0.001 to 4294967 seconds, less than matchmaker_heartbeat_ttl",
-        parse: Parse::Seconds {
-            zero: false,
-            set: |draft, span| draft.config.heartbeat_freq = span,
-        },
+        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.heartbeat_freq = span },
         ..SHARED
     },
     OptionSpec {
@@ -258,10 +215,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("600"),
         doc: "Seconds after which a registration that was not renewed ends.",
         allowed: "0.001 to 4294967 seconds, more than matchmaker_heartbeat_freq",
-        parse: Parse::Seconds {
-            zero: false,
-            set: |draft, span| draft.config.heartbeat_ttl = span,
-        },
+        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.heartbeat_ttl = span },
         ..SHARED
     },
     OptionSpec {
@@ -284,11 +238,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("6379"),
         doc: "TCP port of Redis; accepted for old files, this version does not connect to it.",
         allowed: "1 to 65535",
-        parse: Parse::Integer {
-            min: 1,
-            max: 65535,
-            set: |draft, n| draft.config.redis_port = n as u16,
-        },
+        parse: Parse::Integer { min: 1, max: 65535, set: |draft, n| draft.config.redis_port = n as u16 },
         ..SHARED
     },
     OptionSpec {

@@ -54,16 +54,10 @@ pub fn example_ini() -> String {
         match spec.preset {
             Preset::Text(value) => line(&mut text, format_args!("# {} = {value}", spec.name)),
             Preset::HostName => {
-                line(
-                    &mut text,
-                    format_args!("# Unset: the host name\n# {} =", spec.name),
-                );
+                line(&mut text, format_args!("# Unset: the host name\n# {} =", spec.name));
             }
             Preset::Unset(meaning) => {
-                line(
-                    &mut text,
-                    format_args!("# Unset: {meaning}\n# {} =", spec.name),
-                );
+                line(&mut text, format_args!("# Unset: {meaning}\n# {} =", spec.name));
             }
         }
         text.push('\n');
@@ -76,8 +70,7 @@ pub fn example_ini() -> String {
 /// The table of options in Markdown, for the configuration page.
 #[must_use]
 pub fn reference_markdown() -> String {
-    let mut text =
-        String::from("| Group | Option | Default | Meaning | Allowed |\n|---|---|---|---|---|\n");
+    let mut text = String::from("| Group | Option | Default | Meaning | Allowed |\n|---|---|---|---|---|\n");
     for spec in OPTIONS {
         let preset = match spec.preset {
             Preset::Text(value) => format!("`{value}`"),
@@ -89,13 +82,7 @@ pub fn reference_markdown() -> String {
             let _ = write!(doc, " New, because {reason}.");
         }
         let groups = spec.groups.join(", ");
-        let row = [
-            groups,
-            format!("`{}`", spec.name),
-            preset,
-            doc,
-            spec.allowed.to_owned(),
-        ];
+        let row = [groups, format!("`{}`", spec.name), preset, doc, spec.allowed.to_owned()];
         // A bar would end the cell, an angle bracket would be taken for HTML.
         let row = row.map(|cell| cell.replace('|', "\\|").replace('<', "\\<"));
         line(&mut text, format_args!("| {} |", row.join(" | ")));
@@ -115,19 +102,14 @@ fn remark(spec: &OptionSpec, one: &EffectiveOption) -> String {
 /// Starts the group of `spec` unless it is the current one.
 fn enter(text: &mut String, group: &mut &'static str, spec: &OptionSpec) {
     if *group != spec.group {
-        let space = if text.is_empty() || text.ends_with("\n\n") {
-            ""
-        } else {
-            "\n"
-        };
+        let space = if text.is_empty() || text.ends_with("\n\n") { "" } else { "\n" };
         line(text, format_args!("{space}[{}]", spec.group));
         *group = spec.group;
     }
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments)
-        .expect("a String takes every text");
+    text.write_fmt(arguments).expect("a String takes every text");
     text.push('\n');
 }
 
@@ -146,10 +128,7 @@ mod tests {
     fn unusual() -> ConfigBuilder {
         Config::builder()
             .set("rpc_zmq_bind_address", "::1")
-            .set(
-                "rpc_zmq_matchmaker",
-                "oslo_messaging._drivers.matchmaker_ring.MatchMakerRing",
-            )
+            .set("rpc_zmq_matchmaker", "oslo_messaging._drivers.matchmaker_ring.MatchMakerRing")
             .set("rpc_zmq_topic_backlog", "7")
             .set("rpc_zmq_ipc_dir", "/run/with space/#1")
             .set("rpc_zmq_host", "\"quoted\"")
@@ -174,32 +153,15 @@ mod tests {
 
     #[test]
     fn every_option_is_printed_with_its_source_and_no_secret() {
-        let text = Config::builder()
-            .flag("--port", "rpc_zmq_port", "1")
-            .set("password", "hunter2")
-            .build()
-            .unwrap()
-            .print();
-        assert!(
-            text.starts_with("[DEFAULT]\n# default\nrpc_zmq_bind_address = *\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("\n# flag --port\nrpc_zmq_port = 1\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("\n# default, unset: 10000 messages"),
-            "{text}"
-        );
+        let text =
+            Config::builder().flag("--port", "rpc_zmq_port", "1").set("password", "hunter2").build().unwrap().print();
+        assert!(text.starts_with("[DEFAULT]\n# default\nrpc_zmq_bind_address = *\n"), "{text}");
+        assert!(text.contains("\n# flag --port\nrpc_zmq_port = 1\n"), "{text}");
+        assert!(text.contains("\n# default, unset: 10000 messages"), "{text}");
         assert!(text.contains("\n\n[matchmaker_redis]\n"), "{text}");
         assert!(text.contains("\n# code\n# password = ***\n"), "{text}");
         assert!(!text.contains("hunter2"));
-        assert!(
-            OPTIONS
-                .iter()
-                .all(|spec| text.contains(&format!("{} =", spec.name)))
-        );
+        assert!(OPTIONS.iter().all(|spec| text.contains(&format!("{} =", spec.name))));
     }
 
     #[test]
@@ -207,30 +169,14 @@ mod tests {
         let example = example_ini();
         assert_eq!(reread(&example).config, Config::default());
         let options = |line: &&str| {
-            let name = line
-                .trim_start_matches("# ")
-                .split_once(" =")
-                .map(|(name, _)| name);
+            let name = line.trim_start_matches("# ").split_once(" =").map(|(name, _)| name);
             name.is_some_and(|name| OPTIONS.iter().any(|spec| spec.name == name))
         };
-        let active: Vec<_> = example
-            .lines()
-            .map(|line| {
-                if options(&line) {
-                    line.trim_start_matches("# ")
-                } else {
-                    line
-                }
-            })
-            .collect();
+        let active: Vec<_> =
+            example.lines().map(|line| if options(&line) { line.trim_start_matches("# ") } else { line }).collect();
         let active = reread(&active.join("\n"));
         assert_eq!(active.config, Config::default());
-        assert!(
-            active
-                .effective
-                .iter()
-                .all(|option| option.source.to_string() != "default")
-        );
+        assert!(active.effective.iter().all(|option| option.source.to_string() != "default"));
         assert!(active.warnings.is_empty(), "{:?}", active.warnings);
     }
 

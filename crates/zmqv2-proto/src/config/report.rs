@@ -167,69 +167,34 @@ pub enum ConfigWarning {
 impl fmt::Display for ConfigWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown {
-                origin,
-                group,
-                name,
-                nearest,
-            } => {
+            Self::Unknown { origin, group, name, nearest } => {
                 let meant = meant(*nearest);
-                write!(
-                    f,
-                    "{origin}: unknown option {name:?} in [{group}] is ignored{meant}"
-                )
+                write!(f, "{origin}: unknown option {name:?} in [{group}] is ignored{meant}")
             }
-            Self::Misplaced {
-                origin,
-                group,
-                option,
-            } => {
+            Self::Misplaced { origin, group, option } => {
                 let right = option.group;
                 let name = option.name;
-                write!(
-                    f,
-                    "{origin}: {name} in [{group}] is ignored, it belongs in [{right}]"
-                )
+                write!(f, "{origin}: {name} in [{group}] is ignored, it belongs in [{right}]")
             }
-            Self::Retired {
-                origin,
-                option: Retired { name, reason },
-            } => {
+            Self::Retired { origin, option: Retired { name, reason } } => {
                 write!(f, "{origin}: {name} is ignored, it is not needed: {reason}")
             }
-            Self::Deprecated {
-                origin,
-                option,
-                value,
-                instead,
-            } => {
+            Self::Deprecated { origin, option, value, instead } => {
                 let value = shown(value);
-                write!(
-                    f,
-                    "{origin}: {option} = {value:?} is an old spelling, write {instead}"
-                )
+                write!(f, "{origin}: {option} = {value:?} is an old spelling, write {instead}")
             }
-            Self::NotSubstituted {
-                origin,
-                option,
-                value,
-            } => {
+            Self::NotSubstituted { origin, option, value } => {
                 let value = shown(value);
                 write!(f, "{origin}: {option} = {value:?} is taken literally: ")?;
                 f.write_str("$ does not stand for another option here, write its value")
             }
             Self::Overridden { origin, option, by } => {
-                write!(
-                    f,
-                    "{origin}: {option} has no effect, transport_url ({by}) overrides it"
-                )
+                write!(f, "{origin}: {option} has no effect, transport_url ({by}) overrides it")
             }
         }
     }
 }
 
 fn meant(nearest: Option<&'static OptionSpec>) -> String {
-    nearest
-        .map(|spec| format!("; did you mean {spec}?"))
-        .unwrap_or_default()
+    nearest.map(|spec| format!("; did you mean {spec}?")).unwrap_or_default()
 }

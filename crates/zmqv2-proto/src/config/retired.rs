@@ -26,10 +26,7 @@ const ONE_PATH: &str = "messages always go through the broker of the destination
 
 /// Every retired option.
 pub const RETIRED: &[Retired] = &[
-    retired(
-        "zmq_linger",
-        "a sender knows the fate of each message before it closes; rpc_cast_timeout is the bound",
-    ),
+    retired("zmq_linger", "a sender knows the fate of each message before it closes; rpc_cast_timeout is the bound"),
     retired("zmq_target_expire", LEASES),
     retired("zmq_target_update", LEASES),
     retired(
@@ -55,30 +52,15 @@ pub const RETIRED: &[Retired] = &[
         "rpc_retry_attempts",
         "how often a message is tried again is an argument of the call (retry), within its timeout",
     ),
-    retired(
-        "rpc_poll_timeout",
-        "nothing polls: loops wait for an event or the next deadline",
-    ),
-    retired(
-        "subscribe_on",
-        "nothing is subscribed by address: the matchmaker names the nodes of a fanout",
-    ),
-    retired(
-        "use_pub_sub",
-        "a fanout is one acknowledged message to each node, without PUB and SUB",
-    ),
+    retired("rpc_poll_timeout", "nothing polls: loops wait for an event or the next deadline"),
+    retired("subscribe_on", "nothing is subscribed by address: the matchmaker names the nodes of a fanout"),
+    retired("use_pub_sub", "a fanout is one acknowledged message to each node, without PUB and SUB"),
     retired("use_router_proxy", ONE_PATH),
-    retired(
-        "use_dynamic_connections",
-        "connections are always opened on demand; rpc_conn_pool_size is the bound",
-    ),
+    retired("use_dynamic_connections", "connections are always opened on demand; rpc_conn_pool_size is the bound"),
     retired("rpc_zmq_min_port", ONE_PORT),
     retired("rpc_zmq_max_port", ONE_PORT),
     retired("rpc_zmq_bind_port_retries", ONE_PORT),
-    retired(
-        "rpc_zmq_serialization",
-        "bodies are JSON, as in the legacy driver",
-    ),
+    retired("rpc_zmq_serialization", "bodies are JSON, as in the legacy driver"),
 ];
 
 /// The retired option called `name`, when `group` is one it was known in.

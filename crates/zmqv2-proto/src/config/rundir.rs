@@ -80,10 +80,7 @@ pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, RunDirError> {
     }
     match accessat(CWD, &path, Access::EXEC_OK, AtFlags::EACCESS) {
         Ok(()) => Ok(path),
-        Err(errno) => Err(RunDirError::Unusable {
-            path,
-            cause: errno.into(),
-        }),
+        Err(errno) => Err(RunDirError::Unusable { path, cause: errno.into() }),
     }
 }
 
@@ -126,10 +123,7 @@ impl fmt::Display for Why {
             Self::Explicit => f.write_str("set by rpc_zmq_ipc_dir"),
             Self::System => f.write_str("the default, and this process can write there"),
             Self::Runtime => {
-                write!(
-                    f,
-                    "in XDG_RUNTIME_DIR, because this process cannot write in {SYSTEM_IPC_DIR}"
-                )
+                write!(f, "in XDG_RUNTIME_DIR, because this process cannot write in {SYSTEM_IPC_DIR}")
             }
             Self::Temporary => write!(
                 f,
@@ -143,15 +137,12 @@ impl fmt::Display for Why {
 impl Facts {
     fn gather(config: &Config) -> Self {
         let uid = rustix::process::geteuid().as_raw();
-        let own = |path: &PathBuf| {
-            path.is_absolute() && writable(path) && fs::metadata(path).is_ok_and(|m| m.uid() == uid)
-        };
+        let own =
+            |path: &PathBuf| path.is_absolute() && writable(path) && fs::metadata(path).is_ok_and(|m| m.uid() == uid);
         Self {
             explicit: config.ipc_dir.clone(),
             system: usable_or_creatable(Path::new(SYSTEM_IPC_DIR)),
-            runtime: std::env::var_os("XDG_RUNTIME_DIR")
-                .map(PathBuf::from)
-                .filter(own),
+            runtime: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(own),
             temporary: std::env::temp_dir(),
             uid,
         }
@@ -160,13 +151,7 @@ impl Facts {
 
 /// The rule.
 fn decide(facts: &Facts) -> Choice {
-    let Facts {
-        explicit,
-        system,
-        runtime,
-        temporary,
-        uid,
-    } = facts;
+    let Facts { explicit, system, runtime, temporary, uid } = facts;
     let (path, why) = match (explicit, system, runtime) {
         (Some(path), ..) => (path.clone(), Why::Explicit),
         (None, true, _) => (PathBuf::from(SYSTEM_IPC_DIR), Why::System),
@@ -183,11 +168,7 @@ fn check_path(path: &Path) -> Result<(), RunDirError> {
     if !path.is_absolute() {
         Err(RunDirError::NotAbsolute { path })
     } else if length > LONGEST_DIR_BYTES {
-        Err(RunDirError::TooLong {
-            path,
-            length,
-            longest: LONGEST_DIR_BYTES,
-        })
+        Err(RunDirError::TooLong { path, length, longest: LONGEST_DIR_BYTES })
     } else {
         Ok(())
     }
@@ -206,11 +187,7 @@ fn check_private(path: &Path, uid: u32) -> Result<(), RunDirError> {
     } else if !metadata.is_dir() {
         Err(RunDirError::NotADirectory { path })
     } else if metadata.uid() != uid {
-        Err(RunDirError::Foreign {
-            path,
-            owner: metadata.uid(),
-            uid,
-        })
+        Err(RunDirError::Foreign { path, owner: metadata.uid(), uid })
     } else if mode & 0o022 != 0 {
         Err(RunDirError::Open { path, mode })
     } else {
@@ -220,10 +197,7 @@ fn check_private(path: &Path, uid: u32) -> Result<(), RunDirError> {
 
 /// Does once what every socket will do: permissions, quotas, read-only and odd file systems all show.
 fn probe(dir: &Path) -> Result<(), RunDirError> {
-    let unusable = |cause| RunDirError::Unusable {
-        path: dir.to_owned(),
-        cause,
-    };
+    let unusable = |cause| RunDirError::Unusable { path: dir.to_owned(), cause };
     // Random, because two processes of one node may probe at the same time.
     let mut name = format!(".probe-{}", uuid::Uuid::new_v4().simple());
     name.truncate(LONGEST_SOCKET_NAME_BYTES);

@@ -227,10 +227,7 @@ mod tests {
         let config = Config::default();
         assert_eq!(config.bind_address, "*");
         assert_eq!(config.matchmaker, MatchmakerKind::Local);
-        assert_eq!(
-            config.ring_file,
-            PathBuf::from("/etc/oslo/matchmaker_ring.json")
-        );
+        assert_eq!(config.ring_file, PathBuf::from("/etc/oslo/matchmaker_ring.json"));
         assert_eq!((config.port, config.redis_port), (DEFAULT_PORT, 6379));
         assert_eq!((config.io_threads, config.topic_backlog), (1, 10_000));
         assert_eq!((config.thread_pool_size, config.conn_pool_size), (64, 30));
@@ -241,24 +238,15 @@ mod tests {
         assert_eq!(config.control_exchange.as_str(), "openstack");
         assert_eq!((config.ipc_dir, config.redis_password), (None, None));
         assert_eq!(config.redis_host, "127.0.0.1");
-        assert_eq!(
-            (config.max_message_bytes, config.backlog_bytes),
-            (16 << 20, 256 << 20)
-        );
+        assert_eq!((config.max_message_bytes, config.backlog_bytes), (16 << 20, 256 << 20));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!(config.connect_timeout, Duration::from_secs(1));
     }
 
     #[test]
     fn a_password_is_not_in_the_debug_text() {
-        let config = Config {
-            redis_password: Some(Secret::new("hunter2")),
-            ..Config::default()
-        };
+        let config = Config { redis_password: Some(Secret::new("hunter2")), ..Config::default() };
         let shown = format!("{config:?}");
-        assert!(
-            !shown.contains("hunter2") && shown.contains("***"),
-            "{shown}"
-        );
+        assert!(!shown.contains("hunter2") && shown.contains("***"), "{shown}");
     }
 }

@@ -69,16 +69,9 @@ impl Preset {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Parse {
     /// A whole number within bounds. `set` may narrow it without a check: the bounds fit the field.
-    Integer {
-        min: u64,
-        max: u64,
-        set: fn(&mut Draft, u64),
-    },
+    Integer { min: u64, max: u64, set: fn(&mut Draft, u64) },
     /// Seconds, whole or decimal. Anything below a millisecond would be zero on the wire.
-    Seconds {
-        zero: bool,
-        set: fn(&mut Draft, Duration),
-    },
+    Seconds { zero: bool, set: fn(&mut Draft, Duration) },
     /// Anything else.
     Text(fn(&mut Draft, &str) -> Result<Accepted, String>),
 }
@@ -96,11 +89,7 @@ pub(super) enum Accepted {
 impl OptionSpec {
     /// How messages name it: the group is left out when it is `DEFAULT`.
     pub(super) fn label(&self) -> String {
-        if self.group == DEFAULT {
-            self.name.to_owned()
-        } else {
-            format!("[{}] {}", self.group, self.name)
-        }
+        if self.group == DEFAULT { self.name.to_owned() } else { format!("[{}] {}", self.group, self.name) }
     }
 
     /// Reads `text` into `draft`, or says what is wrong with it.
@@ -142,9 +131,7 @@ pub fn option(name: &str) -> Option<&'static OptionSpec> {
 
 /// The option called `name` when it is accepted in `group`.
 pub(super) fn in_group(group: &str, name: &str) -> Option<&'static OptionSpec> {
-    OPTIONS
-        .iter()
-        .find(|spec| spec.name == name && spec.groups.contains(&group))
+    OPTIONS.iter().find(|spec| spec.name == name && spec.groups.contains(&group))
 }
 
 /// The option of `group` (of any group: `None`) whose name is so close to `name` that it was meant.
@@ -182,10 +169,7 @@ mod tests {
     fn an_option_is_found_with_and_without_its_group() {
         assert_eq!(option("host").unwrap().group, REDIS);
         assert_eq!(option("matchmaker_redis.host").unwrap().group, REDIS);
-        assert_eq!(
-            option("oslo_messaging_zmq.rpc_zmq_port").unwrap().group,
-            DEFAULT
-        );
+        assert_eq!(option("oslo_messaging_zmq.rpc_zmq_port").unwrap().group, DEFAULT);
         assert!(option("DEFAULT.host").is_none() && option("nothing").is_none());
     }
 }

@@ -19,12 +19,7 @@ pub(super) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         let decimal = text.parse::<f64>().is_ok_and(f64::is_finite);
-        return Err(if decimal {
-            "not a whole number"
-        } else {
-            "not a number"
-        }
-        .to_owned());
+        return Err(if decimal { "not a whole number" } else { "not a number" }.to_owned());
     }
     // Whatever does not fit into u64 (a negative number too) is outside every range of the table.
     match text.parse::<u64>() {
@@ -45,12 +40,9 @@ pub(super) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     match Duration::try_from_secs_f64(number) {
-        Ok(span) if span < Duration::from_millis(1) => Err(if number == 0.0 {
-            "zero"
-        } else {
-            "below a millisecond"
+        Ok(span) if span < Duration::from_millis(1) => {
+            Err(if number == 0.0 { "zero" } else { "below a millisecond" }.to_owned())
         }
-        .to_owned()),
         Ok(span) if span <= Duration::from_secs(MAX_SECONDS) => Ok(span),
         _ => Err("out of range".to_owned()),
     }
@@ -66,11 +58,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 
 /// A path of any kind.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() {
-        Err("it is empty".to_owned())
-    } else {
-        Ok(PathBuf::from(text))
-    }
+    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
 /// A directory of sockets: the same in every process, and with room for the sockets' names.
@@ -111,22 +99,14 @@ fn no_redis() -> String {
 pub(super) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
     let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
     let bare = rest.is_empty() || rest == "/";
-    let chosen = |kind| {
-        Some(UrlChoice {
-            kind,
-            ring_file: None,
-        })
-    };
+    let chosen = |kind| Some(UrlChoice { kind, ring_file: None });
     match scheme {
         "zmqv2" | "zmq" if bare => Ok(None),
         "zmqv2+local" if bare => Ok(chosen(MatchmakerKind::Local)),
         "zmqv2+ring" if bare => Ok(chosen(MatchmakerKind::Ring)),
         "zmqv2+ring" if rest.starts_with('/') => {
             let ring_file = Some(PathBuf::from(rest));
-            Ok(Some(UrlChoice {
-                kind: MatchmakerKind::Ring,
-                ring_file,
-            }))
+            Ok(Some(UrlChoice { kind: MatchmakerKind::Ring, ring_file }))
         }
         "zmqv2+ring" => Err("the path of the ring file must be absolute".to_owned()),
         "zmqv2" | "zmq" | "zmqv2+local" => {
@@ -178,15 +158,10 @@ mod tests {
     fn seconds_are_whole_or_decimal() {
         assert_eq!(seconds("60", false), Ok(Duration::from_secs(60)));
         assert_eq!(seconds("0.25", false), Ok(Duration::from_millis(250)));
-        assert_eq!(
-            seconds("4294967", false),
-            Ok(Duration::from_secs(4_294_967))
-        );
+        assert_eq!(seconds("4294967", false), Ok(Duration::from_secs(4_294_967)));
         assert_eq!(seconds("0", true), Ok(Duration::ZERO));
         let endless = "9".repeat(400);
-        for text in [
-            "0", "0.0001", "-1", "4294968", "inf", "nan", "1e3", "", ".", "5s", &endless,
-        ] {
+        for text in ["0", "0.0001", "-1", "4294968", "inf", "nan", "1e3", "", ".", "5s", &endless] {
             assert!(seconds(text, false).is_err(), "{text:?}");
         }
     }
@@ -194,30 +169,14 @@ mod tests {
     #[test]
     fn dotted_class_names_still_choose_a_matchmaker() {
         for (text, word) in [
-            (
-                "oslo_messaging._drivers.matchmaker_ring.MatchMakerRing",
-                "ring",
-            ),
-            (
-                "oslo.messaging._drivers.matchmaker.MatchMakerLocalhost",
-                "local",
-            ),
+            ("oslo_messaging._drivers.matchmaker_ring.MatchMakerRing", "ring"),
+            ("oslo.messaging._drivers.matchmaker.MatchMakerLocalhost", "local"),
         ] {
             let (kind, accepted) = matchmaker(text).unwrap();
-            assert_eq!(
-                (kind.as_str(), accepted),
-                (word, Accepted::Deprecated(word))
-            );
+            assert_eq!((kind.as_str(), accepted), (word, Accepted::Deprecated(word)));
         }
-        for text in [
-            "redis",
-            "oslo_messaging._drivers.matchmaker_redis.MatchMakerRedis",
-        ] {
-            assert!(
-                matchmaker(text)
-                    .unwrap_err()
-                    .contains("allows local and ring")
-            );
+        for text in ["redis", "oslo_messaging._drivers.matchmaker_redis.MatchMakerRedis"] {
+            assert!(matchmaker(text).unwrap_err().contains("allows local and ring"));
         }
         assert!(matchmaker("MatchMakerRing").is_err());
     }
@@ -227,32 +186,17 @@ mod tests {
         for text in ["zmqv2://", "zmq://", "zmq:///"] {
             assert_eq!(transport_url(text), Ok(None));
         }
-        let url = transport_url("zmqv2+ring:///srv/ring.json")
-            .unwrap()
-            .unwrap();
+        let url = transport_url("zmqv2+ring:///srv/ring.json").unwrap().unwrap();
         assert_eq!(url.ring_file, Some(PathBuf::from("/srv/ring.json")));
-        assert_eq!(
-            transport_url("zmqv2+local://").unwrap().unwrap().kind,
-            MatchmakerKind::Local
-        );
-        for text in [
-            "",
-            "zmq",
-            "rabbit://h",
-            "zmq+redis://h",
-            "zmq://h",
-            "zmqv2+ring://x.json",
-        ] {
+        assert_eq!(transport_url("zmqv2+local://").unwrap().unwrap().kind, MatchmakerKind::Local);
+        for text in ["", "zmq", "rabbit://h", "zmq+redis://h", "zmq://h", "zmqv2+ring://x.json"] {
             assert!(transport_url(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
-        assert_eq!(
-            shown("rabbit://me:pa@ss@host:5672/"),
-            "rabbit://***@host:5672/"
-        );
+        assert_eq!(shown("rabbit://me:pa@ss@host:5672/"), "rabbit://***@host:5672/");
         assert_eq!(shown(&"\u{e9}".repeat(200)).chars().count(), 103);
     }
 }

@@ -124,7 +124,9 @@ impl Drop for Context {
     fn drop(&mut self) {
         // Blocks until what lingers is sent, bounded by the linger of each role. EINTR asks to try again.
         // SAFETY: every socket holds an `Arc` of its context, so none is open here.
-        while unsafe { zmq_sys::zmq_ctx_term(self.0) } != 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {}
+        while unsafe { zmq_sys::zmq_ctx_term(self.0) } != 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
     }
 }
 

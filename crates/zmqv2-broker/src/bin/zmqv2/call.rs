@@ -6,7 +6,6 @@ use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
 use zmqv2_client::{Answered, CallError, RpcClient};
-use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::{Reason, RequestContext, Target, Version};
 
 /// Whom to call.
@@ -60,7 +59,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl TargetFlags {
-    fn client(&self, common: &CommonFlags, adjust: impl FnOnce(Target) -> anyhow::Result<Target>) -> Result<RpcClient, Failure> {
+    fn client(
+        &self,
+        common: &CommonFlags,
+        adjust: impl FnOnce(Target) -> anyhow::Result<Target>,
+    ) -> Result<RpcClient, Failure> {
         let setup = common.setup(log::LevelFilter::Warn)?;
         let target = || -> anyhow::Result<Target> {
             let exchange = self.exchange.as_deref().unwrap_or(setup.config.control_exchange.as_str());
@@ -71,8 +74,7 @@ impl TargetFlags {
             })
         };
         let target = target().map_err(Failure::usage)?;
-        let dir = find_ipc_dir(&setup.config).map_err(Failure::usage)?;
-        let mut builder = RpcClient::builder(target).matchmaker(setup.directory()?).ipc_dir(dir).config(setup.config);
+        let mut builder = RpcClient::builder(target).config(setup.config);
         if let Some(timeout) = self.timeout {
             builder = builder.timeout(timeout);
         }

@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal};
+use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
 
 use crate::serve::now;
 
@@ -18,18 +20,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run(common: &CommonFlags) -> Result<(), Failure> {
     // Loaded for its errors alone: the demo runs on ports and directories of its own.
     common.setup(log::LevelFilter::Warn)?;
-    Ok(demo()?)
+    let children = Children::default();
+    let theirs = children.clone();
+    // With its children gone, the demo fails at the next step, and cleans up.
+    on_stop_signal(move || theirs.stop())?;
+    let result = demo(&children);
+    let interrupted = children.lock().interrupted;
+    Ok(if interrupted { result.context("interrupted") } else { result }?)
 }
 
-fn demo() -> anyhow::Result<()> {
+fn demo(children: &Children) -> anyhow::Result<()> {
     let started = now();
     let dir = tempfile::Builder::new().prefix("zmqv2-demo-").tempdir().context("cannot make a temporary directory")?;
-    let demo = Demo { program: std::env::current_exe()?, dir: dir.path().to_owned() };
+    let longest = MAX_SOCKET_PATH_BYTES - LONGEST_SOCKET_NAME_BYTES - 1;
+    let length = dir.path().as_os_str().len();
+    ensure!(
+        length <= longest,
+        "the path of the temporary directory {} has {length} bytes, sockets in it allow {longest}: set TMPDIR to a shorter one",
+        dir.path().display()
+    );
+    let demo = Demo { program: std::env::current_exe()?, dir: dir.path().to_owned(), children: children.clone() };
 
     println!("one broker, two servers of the topic \"demo\", and a client: each a process of its own");
     let broker = demo.start("broker", &["broker", "--port", "0", "--bind", "127.0.0.1"])?;
-    let servers = ["alpha", "beta"]
-        .map(|name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]));
+    let servers =
+        ["alpha", "beta"].map(|name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]));
     let [alpha, beta] = servers;
     let (alpha, beta) = (alpha?, beta?);
 
@@ -39,7 +54,9 @@ fn demo() -> anyhow::Result<()> {
     }
     println!("\na call to exactly one server:");
     demo.call(&["demo", "echo", "\"only for beta\"", "--server", "beta"], 0)?;
-    println!("\na remote error, a topic that nobody serves, a server that is too slow: each call learns what became of it:");
+    println!(
+        "\na remote error, a topic that nobody serves, a server that is too slow: each call learns what became of it:"
+    );
     demo.call(&["demo", "fail", "\"as asked\""], 3)?;
     demo.call(&["nobody", "echo"], 4)?;
     demo.call(&["demo", "sleep", "5", "--timeout", "0.3"], 5)?;
@@ -55,11 +72,38 @@ fn demo() -> anyhow::Result<()> {
 struct Demo {
     program: PathBuf,
     dir: PathBuf,
+    children: Children,
 }
 
 struct Process {
     name: String,
     child: Child,
+    children: Children,
+}
+
+/// The processes that run, for the thread that gets the signals.
+#[derive(Clone, Default)]
+struct Children(Arc<Mutex<Running>>);
+
+#[derive(Default)]
+struct Running {
+    interrupted: bool,
+    processes: Vec<Pid>,
+}
+
+impl Children {
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        let mut running = self.lock();
+        running.interrupted = true;
+        for process in running.processes.drain(..) {
+            // It may have got the same signal from the terminal.
+            let _ = kill_process(process, Signal::TERM);
+        }
+    }
 }
 
 impl Demo {
@@ -76,7 +120,12 @@ impl Demo {
         let began = now();
         let mut command = self.command(arguments);
         let child = command.stderr(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
-        let mut process = Process { name: name.to_owned(), child };
+        let mut process = Process { name: name.to_owned(), child, children: self.children.clone() };
+        {
+            let mut running = self.children.lock();
+            ensure!(!running.interrupted, "stopped before {name} was started");
+            running.processes.push(Pid::from_child(&process.child));
+        }
         let stderr = process.child.stderr.take().context("no stderr")?;
         let line = ready_line(stderr).with_context(|| format!("{name} did not get ready"))?;
         println!("  {name} (process {}): {line} after {}", process.child.id(), millis(began));
@@ -100,8 +149,16 @@ impl Demo {
 }
 
 impl Process {
+    /// Once it is waited for, its id may become another's.
+    fn forget(&self) {
+        let own = Pid::from_child(&self.child);
+        self.children.lock().processes.retain(|pid| *pid != own);
+    }
+
     fn stop(mut self) -> anyhow::Result<()> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).with_context(|| format!("cannot stop {}", self.name))?;
+        self.forget();
+        kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .with_context(|| format!("cannot stop {}", self.name))?;
         let (ended, end) = crossbeam_channel::bounded(1);
         let id = self.child.id();
         let name = std::mem::take(&mut self.name);
@@ -127,6 +184,7 @@ impl Process {
 impl Drop for Process {
     /// When the demo fails half-way, nothing stays behind.
     fn drop(&mut self) {
+        self.forget();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ExitStatus, Stdio};
-use std::thread::JoinHandle;
+use std::process::{ExitStatus, Stdio};
 
 use crossbeam_channel::Receiver;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use zmqv2_proto::{Failure, Namespace, Reply, Version};
@@ -42,14 +42,29 @@ impl Command {
             .spawn()?;
         let input = request(incoming).to_string().into_bytes();
         // Each pipe has a thread: a command may fill one while it waits for another.
-        let writer = child.stdin.take().map(|mut pipe| std::thread::spawn(move || pipe.write_all(&input)));
+        // One that does not read its input breaks the pipe, which is its own business.
+        child.stdin.take().map(|mut pipe| std::thread::spawn(move || pipe.write_all(&input)));
         let stdout = child.stdout.take().map(|pipe| reader(pipe, self.most_bytes));
         let stderr = child.stderr.take().map(|pipe| reader(pipe, STDERR_BYTES));
-        let status = self.wait(child, incoming)?;
-        // A command that does not read its input breaks the pipe, which is its own business.
-        let _ = writer.map(JoinHandle::join);
-        let collect = |reader: Option<Receiver<Output>>| reader.and_then(|reader| reader.recv().ok()).unwrap_or_default();
-        let (stdout, stderr) = (collect(stdout), collect(stderr));
+        let group = Pid::from_child(&child);
+        let ended = end_of(group);
+        let left = || incoming.deadline.saturating_duration_since(now());
+        let budget = left();
+        // What it started in the background may hold the pipes open: their ends are waited for, too.
+        let collect =
+            |reader: Option<Receiver<Output>>| reader.map_or(Some(Output::default()), |r| r.recv_timeout(left()).ok());
+        let finish = || {
+            ended.recv_timeout(left()).ok()?;
+            Some((collect(stdout)?, collect(stderr)?))
+        };
+        let Some((stdout, stderr)) = finish() else {
+            // Nobody waits for it any more: it goes, with all that it started. Not yet reaped, so the group is still its own.
+            let _ = kill_process_group(group, Signal::KILL);
+            std::thread::spawn(move || child.wait());
+            let detail = format!("{} did not end within {budget:?} and was killed", self.line);
+            return Err(HandlerError::new(MODULE, "CommandTimeout", detail));
+        };
+        let status = child.wait()?;
         if !status.success() {
             return Err(self.failed(status, &stderr.text()));
         }
@@ -61,21 +76,6 @@ impl Command {
         reply.map(Reply::Result).map_err(|error| {
             HandlerError::new(MODULE, "InvalidReply", format!("{} did not print JSON: {error}", self.line))
         })
-    }
-
-    /// Waits for the end of the command, at most until the caller gives up.
-    fn wait(&self, mut child: Child, incoming: &Incoming) -> Result<ExitStatus, HandlerError> {
-        let group = Pid::from_child(&child);
-        let (ended, end) = crossbeam_channel::bounded(1);
-        std::thread::spawn(move || drop(ended.send(child.wait())));
-        let left = incoming.deadline.saturating_duration_since(now());
-        if let Ok(status) = end.recv_timeout(left) {
-            return Ok(status?);
-        }
-        // It may have ended just now, which is as good.
-        let _ = kill_process_group(group, Signal::KILL);
-        let detail = format!("{} did not end within {left:?} and was killed", self.line);
-        Err(HandlerError::new(MODULE, "CommandTimeout", detail))
     }
 
     fn failed(&self, status: ExitStatus, stderr: &str) -> HandlerError {
@@ -104,7 +104,8 @@ impl Endpoint for Command {
 /// What the command reads.
 fn request(incoming: &Incoming) -> Value {
     let request = &incoming.request;
-    let context: Map<String, Value> = request.context.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    let context: Map<String, Value> =
+        request.context.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
     json!({
         "method": request.method.as_str(),
         // JSON text that was parsed on arrival.
@@ -127,6 +128,18 @@ impl Output {
     fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
     }
+}
+
+/// Tells when a process has ended, and leaves it to be waited for: until then its id, which is its group's, is not given
+/// to another.
+fn end_of(process: Pid) -> Receiver<()> {
+    let (send, receive) = crossbeam_channel::bounded(1);
+    std::thread::spawn(move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while matches!(waitid(WaitId::Pid(process), options), Err(Errno::INTR)) {}
+        let _ = send.send(());
+    });
+    receive
 }
 
 /// Reads a pipe to its end, keeping at most `most` bytes.

@@ -85,13 +85,17 @@ fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {
     })
 }
 
-/// `sleep 0.5`, `sleep {"seconds": 0.5}`: but not beyond the caller's deadline, after which nobody waits.
+/// How far beyond the caller's deadline a sleep goes, so that its answer surely comes too late.
+const OVERSLEEP: Duration = Duration::from_millis(500);
+
+/// `sleep 0.5`, `sleep {"seconds": 0.5}`: but not far beyond the caller's deadline, after which nobody waits.
 fn sleep(incoming: &Incoming) -> Result<Reply, HandlerError> {
     let args: Value = incoming.args()?;
     let seconds = args.as_f64().or_else(|| args.get("seconds")?.as_f64()).unwrap_or(1.0);
-    let span = Duration::try_from_secs_f64(seconds)
-        .map_err(|_| HandlerError::new("zmqv2.tool", "InvalidArguments", format!("cannot sleep for {seconds} seconds")))?;
-    let span = span.min(incoming.deadline.saturating_duration_since(now()));
+    let span = Duration::try_from_secs_f64(seconds).map_err(|_| {
+        HandlerError::new("zmqv2.tool", "InvalidArguments", format!("cannot sleep for {seconds} seconds"))
+    })?;
+    let span = span.min(incoming.deadline.saturating_duration_since(now()) + OVERSLEEP);
     // A tick that comes once: the wait is what this method is for.
     let _ = crossbeam_channel::after(span).recv();
     reply(&serde_json::json!({ "slept_s": span.as_secs_f64() }))

@@ -23,10 +23,7 @@ impl Files {
 fn from(text: &str) -> Result<Loaded, String> {
     let files = Files::new();
     let path = files.write("nova.conf", text);
-    Config::builder()
-        .file(&path)
-        .build()
-        .map_err(|error| short(&files, &error.to_string()))
+    Config::builder().file(&path).build().map_err(|error| short(&files, &error.to_string()))
 }
 
 fn short(files: &Files, text: &str) -> String {
@@ -37,11 +34,7 @@ fn warnings(text: &str) -> Vec<String> {
     let files = Files::new();
     let path = files.write("nova.conf", text);
     let loaded = Config::builder().file(&path).build().unwrap();
-    loaded
-        .warnings
-        .iter()
-        .map(|warning| short(&files, &warning.to_string()))
-        .collect()
+    loaded.warnings.iter().map(|warning| short(&files, &warning.to_string())).collect()
 }
 
 fn source(loaded: &Loaded, name: &str) -> String {
@@ -55,26 +48,15 @@ fn nothing_given_is_the_default() {
     let loaded = Config::builder().build().unwrap();
     assert_eq!(loaded.config, Config::default());
     assert!(loaded.warnings.is_empty());
-    assert!(
-        loaded
-            .effective
-            .iter()
-            .all(|option| option.source == Source::Default)
-    );
+    assert!(loaded.effective.iter().all(|option| option.source == Source::Default));
     assert_eq!(loaded.effective.len(), OPTIONS.len());
 }
 
 #[test]
 fn flag_beats_environment_beats_later_file_beats_earlier_file() {
     let files = Files::new();
-    let one = files.write(
-        "one.conf",
-        "rpc_zmq_port = 1\nrpc_zmq_contexts = 2\ncontrol_exchange = a",
-    );
-    let two = files.write(
-        "two.conf",
-        "[oslo_messaging_zmq]\nrpc_zmq_port = 2\nrpc_zmq_port = 3",
-    );
+    let one = files.write("one.conf", "rpc_zmq_port = 1\nrpc_zmq_contexts = 2\ncontrol_exchange = a");
+    let two = files.write("two.conf", "[oslo_messaging_zmq]\nrpc_zmq_port = 2\nrpc_zmq_port = 3");
     let builder = Config::builder().file(one).file(two);
     let loaded = builder.clone().build().unwrap();
     assert_eq!((loaded.config.port, loaded.config.io_threads), (3, 2));
@@ -84,20 +66,11 @@ fn flag_beats_environment_beats_later_file_beats_earlier_file() {
     let builder = builder.environment_from([("OS_DEFAULT__RPC_ZMQ_PORT", "4"), ("PATH", "/bin")]);
     let loaded = builder.clone().build().unwrap();
     assert_eq!(loaded.config.port, 4);
-    assert_eq!(
-        source(&loaded, "rpc_zmq_port"),
-        "environment OS_DEFAULT__RPC_ZMQ_PORT"
-    );
+    assert_eq!(source(&loaded, "rpc_zmq_port"), "environment OS_DEFAULT__RPC_ZMQ_PORT");
 
     let builder = builder.set("rpc_zmq_port", "5");
-    assert_eq!(
-        source(&builder.clone().build().unwrap(), "rpc_zmq_port"),
-        "code"
-    );
-    let loaded = builder
-        .flag("--port", "DEFAULT.rpc_zmq_port", "6")
-        .build()
-        .unwrap();
+    assert_eq!(source(&builder.clone().build().unwrap(), "rpc_zmq_port"), "code");
+    let loaded = builder.flag("--port", "DEFAULT.rpc_zmq_port", "6").build().unwrap();
     assert_eq!(loaded.config.port, 6);
     assert_eq!(source(&loaded, "rpc_zmq_port"), "flag --port");
 }
@@ -116,19 +89,14 @@ fn variables_reach_every_group() {
         ])
         .build()
         .unwrap();
-    assert_eq!(
-        loaded.config.port, 1,
-        "the more specific group wins in any order"
-    );
+    assert_eq!(loaded.config.port, 1, "the more specific group wins in any order");
     assert_eq!(loaded.config.ring_file, Path::new("/r.json"));
     assert_eq!(loaded.config.redis_password.unwrap().expose(), "pw");
     let texts: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
-        [
-            "environment OS_DEFAULT__RPC_ZMQ_PROT: unknown option \"rpc_zmq_prot\" in [DEFAULT] is \
-             ignored; did you mean rpc_zmq_port?"
-        ]
+        ["environment OS_DEFAULT__RPC_ZMQ_PROT: unknown option \"rpc_zmq_prot\" in [DEFAULT] is \
+             ignored; did you mean rpc_zmq_port?"]
     );
 }
 
@@ -137,18 +105,11 @@ fn variables_reach_every_group() {
 fn variables_that_are_not_text_are_an_error_only_when_they_are_ours() {
     use std::os::unix::ffi::OsStringExt;
     let bad = || OsString::from_vec(vec![b'9', 0xff]);
-    let other = Config::builder()
-        .environment_from([("LANG", bad())])
-        .build();
+    let other = Config::builder().environment_from([("LANG", bad())]).build();
     assert!(other.is_ok());
-    let ours = Config::builder()
-        .environment_from([("OS_DEFAULT__RPC_ZMQ_PORT", bad())])
-        .build();
+    let ours = Config::builder().environment_from([("OS_DEFAULT__RPC_ZMQ_PORT", bad())]).build();
     let text = ours.unwrap_err().to_string();
-    assert!(
-        text.starts_with("environment OS_DEFAULT__RPC_ZMQ_PORT: rpc_zmq_port = "),
-        "{text}"
-    );
+    assert!(text.starts_with("environment OS_DEFAULT__RPC_ZMQ_PORT: rpc_zmq_port = "), "{text}");
 }
 
 #[test]
@@ -157,34 +118,19 @@ fn a_bad_value_names_line_option_value_and_what_is_allowed() {
         from("# x\n\n\nrpc_zmq_port = 95x1").unwrap_err(),
         "nova.conf:4: rpc_zmq_port = \"95x1\": not a number; allowed: 0 to 65535 (0 picks a free port)"
     );
-    let error = Config::builder()
-        .flag("--port", "rpc_zmq_port", "70000")
-        .build()
-        .unwrap_err();
+    let error = Config::builder().flag("--port", "rpc_zmq_port", "70000").build().unwrap_err();
     assert_eq!(
         error.to_string(),
         "flag --port: rpc_zmq_port = \"70000\": out of range; allowed: 0 to 65535 (0 picks a free port)"
     );
     let redis = from("rpc_zmq_matchmaker = redis").unwrap_err();
-    assert!(
-        redis.contains("it allows local and ring; allowed: local, ring"),
-        "{redis}"
-    );
+    assert!(redis.contains("it allows local and ring; allowed: local, ring"), "{redis}");
     let port = from("[matchmaker_redis]\nport = 0").unwrap_err();
-    assert!(
-        port.starts_with("nova.conf:2: [matchmaker_redis] port = \"0\": out of"),
-        "{port}"
-    );
+    assert!(port.starts_with("nova.conf:2: [matchmaker_redis] port = \"0\": out of"), "{port}");
     let url = from("transport_url = rabbit://me:hunter2@host/").unwrap_err();
-    assert!(
-        !url.contains("hunter2") && url.contains("zmqv2+local://"),
-        "{url}"
-    );
+    assert!(!url.contains("hunter2") && url.contains("zmqv2+local://"), "{url}");
     let secret = from("[matchmaker_redis]\npassword = hunter2\n  hunter3").unwrap_err();
-    assert!(
-        !secret.contains("hunter") && secret.contains("line break"),
-        "{secret}"
-    );
+    assert!(!secret.contains("hunter") && secret.contains("line break"), "{secret}");
     for bad in [
         "rpc_zmq_port =",
         "rpc_zmq_ipc_dir = relative",
@@ -204,29 +150,14 @@ fn a_bad_value_names_line_option_value_and_what_is_allowed() {
 fn a_later_layer_mends_a_bad_value() {
     let files = Files::new();
     let path = files.write("nova.conf", "rpc_zmq_port = bad");
-    assert!(
-        Config::builder()
-            .file(path)
-            .set("rpc_zmq_port", "1")
-            .build()
-            .is_ok()
-    );
+    assert!(Config::builder().file(path).set("rpc_zmq_port", "1").build().is_ok());
 }
 
 #[test]
 fn a_missing_file_and_an_unknown_flag_are_errors() {
-    let error = Config::builder()
-        .file("/nonexistent/zmqv2.conf")
-        .build()
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("/nonexistent/zmqv2.conf"),
-        "{error}"
-    );
-    let error = Config::builder()
-        .flag("--ring", "ring_file", "x")
-        .build()
-        .unwrap_err();
+    let error = Config::builder().file("/nonexistent/zmqv2.conf").build().unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/zmqv2.conf"), "{error}");
+    let error = Config::builder().flag("--ring", "ring_file", "x").build().unwrap_err();
     assert_eq!(
         error.to_string(),
         "flag --ring: there is no option \"ring_file\"; did you mean [matchmaker_ring] ringfile?"
@@ -267,18 +198,9 @@ fn old_spellings_and_dollars_are_warnings() {
          rpc_zmq_host = $my_ip\n[matchmaker_redis]\npassword = a$b\n",
     );
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(
-        said[0].starts_with("nova.conf:1: rpc_zmq_matchmaker = \"oslo_messaging."),
-        "{said:?}"
-    );
-    assert!(
-        said[0].ends_with("is an old spelling, write ring"),
-        "{said:?}"
-    );
-    assert!(
-        said[1].starts_with("nova.conf:2: rpc_zmq_host = \"$my_ip\" is taken"),
-        "{said:?}"
-    );
+    assert!(said[0].starts_with("nova.conf:1: rpc_zmq_matchmaker = \"oslo_messaging."), "{said:?}");
+    assert!(said[0].ends_with("is an old spelling, write ring"), "{said:?}");
+    assert!(said[1].starts_with("nova.conf:2: rpc_zmq_host = \"$my_ip\" is taken"), "{said:?}");
 }
 
 #[test]
@@ -290,10 +212,7 @@ fn a_url_overrides_the_matchmaker_and_says_so() {
     assert_eq!(loaded.config.ring_file, Path::new("/r.json"));
     let said = warnings(text);
     assert_eq!(said.len(), 2, "{said:?}");
-    assert_eq!(
-        said[0],
-        "nova.conf:1: rpc_zmq_matchmaker has no effect, transport_url (nova.conf:2) overrides it"
-    );
+    assert_eq!(said[0], "nova.conf:1: rpc_zmq_matchmaker has no effect, transport_url (nova.conf:2) overrides it");
     assert!(said[1].starts_with("nova.conf:4: [matchmaker_ring] ringfile has no effect"));
 
     let loaded = from("rpc_zmq_matchmaker = ring\ntransport_url = zmqv2://\n").unwrap();
@@ -303,8 +222,7 @@ fn a_url_overrides_the_matchmaker_and_says_so() {
 
 #[test]
 fn an_empty_value_unsets_what_can_be_unset() {
-    let loaded =
-        from("rpc_zmq_topic_backlog = 5\nrpc_zmq_topic_backlog =\nrpc_zmq_host =\n").unwrap();
+    let loaded = from("rpc_zmq_topic_backlog = 5\nrpc_zmq_topic_backlog =\nrpc_zmq_host =\n").unwrap();
     assert_eq!(loaded.config, Config::default());
     assert_eq!(find(&loaded.effective, "rpc_zmq_topic_backlog").value, None);
     let host = find(&loaded.effective, "rpc_zmq_host").value.clone();
@@ -319,18 +237,12 @@ fn values_that_do_not_go_together_are_both_named() {
          matchmaker_heartbeat_freq = 300 (default): a registration would end before it is renewed"
     );
     let error = from("rpc_zmq_max_message_bytes = 268435457").unwrap_err();
-    assert!(
-        error.contains("rpc_zmq_backlog_bytes = 268435456 (default) must be at least"),
-        "{error}"
-    );
+    assert!(error.contains("rpc_zmq_backlog_bytes = 268435456 (default) must be at least"), "{error}");
 }
 
 #[test]
 fn secrets_are_in_no_text_of_what_was_loaded() {
     let loaded = from("[matchmaker_redis]\npassword = hunter2").unwrap();
-    assert_eq!(
-        find(&loaded.effective, "password").value.as_deref(),
-        Some("***")
-    );
+    assert_eq!(find(&loaded.effective, "password").value.as_deref(), Some("***"));
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }

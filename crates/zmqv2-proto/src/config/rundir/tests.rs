@@ -13,10 +13,7 @@ fn facts() -> Facts {
 }
 
 fn explicit(path: impl Into<PathBuf>) -> Config {
-    Config {
-        ipc_dir: Some(path.into()),
-        ..Config::default()
-    }
+    Config { ipc_dir: Some(path.into()), ..Config::default() }
 }
 
 #[test]
@@ -28,15 +25,9 @@ fn the_rule_takes_the_first_directory_that_can_be_used() {
     };
     assert_eq!(chosen(&facts), ("/srv/sockets".to_owned(), Why::Explicit));
     facts.explicit = None;
-    assert_eq!(
-        chosen(&facts),
-        ("/var/run/openstack".to_owned(), Why::System)
-    );
+    assert_eq!(chosen(&facts), ("/var/run/openstack".to_owned(), Why::System));
     facts.system = false;
-    assert_eq!(
-        chosen(&facts),
-        ("/run/user/7/zmqv2".to_owned(), Why::Runtime)
-    );
+    assert_eq!(chosen(&facts), ("/run/user/7/zmqv2".to_owned(), Why::Runtime));
     facts.runtime = None;
     assert_eq!(chosen(&facts), ("/tmp/zmqv2-7".to_owned(), Why::Temporary));
 }
@@ -61,14 +52,8 @@ fn a_path_that_cannot_work_is_refused_before_anything_is_created() {
         assert_eq!(error, "rpc_zmq_ipc_dir \"run\" is not an absolute path");
         let long = format!("/tmp/{}", "x".repeat(70));
         let error = bad(&explicit(&long)).unwrap_err().to_string();
-        assert!(
-            error.contains("has 75 bytes, the longest allowed has 74"),
-            "{error}"
-        );
-        assert!(
-            error.contains(&long) && !Path::new(&long).exists(),
-            "{error}"
-        );
+        assert!(error.contains("has 75 bytes, the longest allowed has 74"), "{error}");
+        assert!(error.contains(&long) && !Path::new(&long).exists(), "{error}");
     }
     assert!(check_path(Path::new(&format!("/{}", "x".repeat(73)))).is_ok());
     let allowed = super::super::option("rpc_zmq_ipc_dir").unwrap().allowed;
@@ -81,15 +66,9 @@ fn a_file_in_the_way_is_named() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     for bad in [resolve_ipc_dir, find_ipc_dir] {
-        assert!(matches!(
-            bad(&explicit(&file)),
-            Err(RunDirError::NotADirectory { .. })
-        ));
+        assert!(matches!(bad(&explicit(&file)), Err(RunDirError::NotADirectory { .. })));
         let below = bad(&explicit(file.join("below"))).unwrap_err().to_string();
-        assert!(
-            below.contains("file/below") && below.contains("Not a directory"),
-            "{below}"
-        );
+        assert!(below.contains("file/below") && below.contains("Not a directory"), "{below}");
     }
 }
 
@@ -100,24 +79,15 @@ fn a_private_directory_must_be_ours_alone() {
     let path = dir.path().join("private");
     DirBuilder::new().mode(0o700).create(&path).unwrap();
     check_private(&path, uid).unwrap();
-    assert!(matches!(
-        check_private(&path, uid + 1),
-        Err(RunDirError::Foreign { .. })
-    ));
+    assert!(matches!(check_private(&path, uid + 1), Err(RunDirError::Foreign { .. })));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
     let open = check_private(&path, uid).unwrap_err().to_string();
     assert!(open.contains("(mode 0777)"), "{open}");
     let link = dir.path().join("link");
     symlink(&path, &link).unwrap();
-    assert!(matches!(
-        check_private(&link, uid),
-        Err(RunDirError::Symlink { .. })
-    ));
+    assert!(matches!(check_private(&link, uid), Err(RunDirError::Symlink { .. })));
     let missing = dir.path().join("missing");
-    assert!(matches!(
-        check_private(&missing, uid),
-        Err(RunDirError::Unusable { .. })
-    ));
+    assert!(matches!(check_private(&missing, uid), Err(RunDirError::Unusable { .. })));
 }
 
 #[test]
@@ -128,10 +98,7 @@ fn a_directory_without_permission_is_unusable() {
     if !writable(dir.path()) {
         let error = resolve_ipc_dir(&explicit(dir.path())).unwrap_err();
         assert!(matches!(error, RunDirError::Unusable { .. }), "{error}");
-        assert!(
-            find_ipc_dir(&explicit(dir.path())).is_ok(),
-            "who connects need not write"
-        );
+        assert!(find_ipc_dir(&explicit(dir.path())).is_ok(), "who connects need not write");
     }
     assert!(probe(&dir.path().join("missing")).is_err());
 }
