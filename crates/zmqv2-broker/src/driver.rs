@@ -18,7 +18,7 @@ use zmqv2_proto::{Address, HeaderView, Kind, Node, Reason, Refusal, TcpAddress};
 use crate::complaints::Complaints;
 use crate::engine::{Action, Arrival, Counter, Engine, Input};
 use crate::error::BrokerError;
-use crate::links::Links;
+use crate::links::{Links, Seen};
 use crate::lock::Lock;
 use crate::parcel::{self, Door, Load, Malformed, Origin};
 use crate::registrar::Registrar;
@@ -184,13 +184,15 @@ impl Broker {
         for _ in 0..MESSAGES_PER_VISIT {
             let Some(link) = self.links.get(worker) else { return Ok(()) };
             match link.receive(frames)? {
-                Received::Nothing => {
-                    if let Some(connected) = self.links.connection_changed(worker)? {
+                Received::Nothing => match self.links.look(worker)? {
+                    Seen::Message => {}
+                    Seen::Nothing => return Ok(()),
+                    Seen::Connection(connected) => {
                         let input = if connected { Input::WorkerUp { worker } } else { Input::WorkerDown { worker } };
                         self.feed(input);
+                        return Ok(());
                     }
-                    return Ok(());
-                }
+                },
                 Received::Message => match parcel::take_reply(frames) {
                     Ok((tag, credit, load)) => self.feed(Input::Reply { worker, tag, credit, load }),
                     Err(error) => self.disown(worker, &error),

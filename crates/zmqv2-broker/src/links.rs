@@ -18,6 +18,17 @@ struct Link {
     connected: bool,
 }
 
+/// What [`Links::look`] saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Nothing new.
+    Nothing,
+    /// A message has come meanwhile.
+    Message,
+    /// The connection came (true) or went.
+    Connection(bool),
+}
+
 /// Links by worker.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -58,15 +69,20 @@ impl Links {
         self.by_worker.get(worker)?.as_ref().map(|link| &link.socket)
     }
 
-    /// Whether the link's connection came or went since the last question; `Some(connected)` if so.
+    /// What a link that had nothing to read has to tell; asked for before the loop sleeps.
     ///
     /// A link sends only while connected and never has more in its pipe than its worker's window, which is far below
-    /// the high-water mark. So "cannot send" means "not connected".
-    pub(crate) fn connection_changed(&mut self, worker: WorkerId) -> Result<Option<bool>, TransportError> {
-        let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(None) };
-        let transport::Readiness { writable, .. } = link.socket.readiness()?;
+    /// the high-water mark. So "cannot send" means "not connected". The question takes in what came since the last
+    /// receive, and uses up its notice: an answer must be read now, or it stays until the next one comes.
+    pub(crate) fn look(&mut self, worker: WorkerId) -> Result<Seen, TransportError> {
+        let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(Seen::Nothing) };
+        let transport::Readiness { readable, writable } = link.socket.readiness()?;
+        // An answer that came before the connection broke counts.
+        if readable {
+            return Ok(Seen::Message);
+        }
         let changed = std::mem::replace(&mut link.connected, writable) != writable;
-        Ok(changed.then_some(writable))
+        Ok(if changed { Seen::Connection(writable) } else { Seen::Nothing })
     }
 
     /// Closes a link, and removes the socket file that a killed server leaves behind.

@@ -98,7 +98,7 @@ impl Keeper {
         match result {
             Ok(()) => log::debug!("{what} {server} of {key} in the {} directory", self.directory.name()),
             Err(error) => {
-                log::warn!("cannot {what} {server} of {key} in the {} directory: {error}", self.directory.name())
+                log::warn!("cannot {what} {server} of {key} in the {} directory: {error}", self.directory.name());
             }
         }
     }

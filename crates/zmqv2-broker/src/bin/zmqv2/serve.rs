@@ -58,7 +58,9 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
     let server = Arc::new(builder().and_then(|builder| Ok(builder.start()?)).map_err(Failure::usage)?);
     let (stop, stopped) = crossbeam_channel::bounded(1);
     // The channel holds one: a second signal while stopping changes nothing.
-    on_stop_signal(move || drop(stop.try_send(())))?;
+    on_stop_signal(move || {
+        let _ = stop.try_send(());
+    })?;
     let waiting = Arc::clone(&server);
     std::thread::Builder::new().name("ready".to_owned()).spawn(move || say_ready(&waiting))?;
     // The sender lives as long as the signal thread, which is for ever.

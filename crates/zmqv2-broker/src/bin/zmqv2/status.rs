@@ -36,7 +36,9 @@ pub(crate) fn run(common: &CommonFlags, flags: &StatusFlags) -> Result<(), Failu
 fn render(report: &StatusReport) -> String {
     let mut out = String::new();
     // Writing into a `String` cannot fail.
-    let mut line = |text: std::fmt::Arguments<'_>| drop(writeln!(out, "{text}"));
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        let _ = writeln!(out, "{text}");
+    };
     let StatusReport { node, version, pid, uptime_s, .. } = report;
     line(format_args!("broker of node {node}, version {version}, process {pid}, up {uptime_s:.1} s"));
     for address in &report.listening {
