@@ -1,5 +1,6 @@
 //! Nodes of one machine: a loopback address and a socket directory each, and one ring file for all.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,6 +19,7 @@ use crate::{Finished, PATIENCE, Process, binary};
 pub struct Cluster {
     nodes: Vec<Node>,
     ring_file: PathBuf,
+    _claim: TcpListener,
     // Removed last.
     _dir: TempDir,
 }
@@ -32,6 +34,19 @@ pub struct Node {
     ring_file: PathBuf,
 }
 
+/// Three bytes of addresses that no other cluster of this machine has, as long as the listener lives.
+///
+/// Process id and counter keep test binaries and their tests apart most of the time; the listener does always.
+fn claim_subnet() -> (String, TcpListener) {
+    static CLUSTERS: AtomicU8 = AtomicU8::new(0);
+    let first = std::process::id();
+    let mut tries = (0..250).map(|n| {
+        let subnet = format!("127.{}.{}", 1 + (first + n) % 250, CLUSTERS.fetch_add(1, Ordering::Relaxed));
+        TcpListener::bind(format!("{subnet}.1:9500")).map(|claim| (subnet, claim))
+    });
+    tries.find_map(Result::ok).expect("a free subnet of the loopback network")
+}
+
 impl Cluster {
     /// `count` nodes; each topic of `topics` is on all of them.
     ///
@@ -39,11 +54,9 @@ impl Cluster {
     /// When there is no temporary directory.
     #[must_use]
     pub fn new(count: u8, topics: &[&str]) -> Self {
-        static CLUSTERS: AtomicU8 = AtomicU8::new(0);
         let dir = tempfile::Builder::new().prefix("zq").tempdir().expect("a temporary directory");
         let ring_file = dir.path().join("ring.json");
-        // Test binaries run at the same time; the process id keeps them apart, the counter a binary's own tests.
-        let subnet = format!("127.{}.{}", 1 + std::process::id() % 250, CLUSTERS.fetch_add(1, Ordering::Relaxed));
+        let (subnet, claim) = claim_subnet();
         let nodes = (2..2 + count)
             .map(|n| {
                 let ipc_dir = dir.path().join(format!("n{n}"));
@@ -51,7 +64,7 @@ impl Cluster {
                 Node { host: format!("{subnet}.{n}"), ipc_dir, ring_file: ring_file.clone() }
             })
             .collect();
-        let cluster = Self { nodes, ring_file, _dir: dir };
+        let cluster = Self { nodes, ring_file, _claim: claim, _dir: dir };
         let all: Vec<_> = cluster.nodes.iter().map(|node| Value::from(node.host.as_str())).collect();
         cluster.write_ring(topics.iter().map(|topic| ((*topic).to_owned(), Value::from(all.clone()))).collect());
         cluster
@@ -62,8 +75,16 @@ impl Cluster {
     /// # Panics
     /// When it cannot be written.
     pub fn write_ring(&self, ring: Map<String, Value>) {
+        self.write_ring_text(&Value::from(ring).to_string());
+    }
+
+    /// The same with any text.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_ring_text(&self, text: &str) {
         let next = self.ring_file.with_extension("next");
-        std::fs::write(&next, Value::from(ring).to_string()).expect("a file");
+        std::fs::write(&next, text).expect("a file");
         std::fs::rename(&next, &self.ring_file).expect("a file");
     }
 
@@ -142,7 +163,17 @@ impl Node {
     /// When it cannot be made.
     #[must_use]
     pub fn client(&self, target: Target) -> RpcClient {
-        let config = self.config();
+        self.client_with(target, |_| {})
+    }
+
+    /// The same with other options.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn client_with(&self, target: Target, change: impl FnOnce(&mut Config)) -> RpcClient {
+        let mut config = self.config();
+        change(&mut config);
         let directory = zmqv2_matchmaker::open(&config).expect("a directory");
         let builder = RpcClient::builder(target).matchmaker(directory).ipc_dir(&self.ipc_dir);
         builder.config(config).build().expect("a client")

@@ -5,10 +5,14 @@
 
 mod binaries;
 mod cluster;
+pub mod kernel;
+mod load;
 mod process;
+pub mod zmtp;
 
 pub use binaries::binary;
 pub use cluster::{Cluster, Node};
+pub use load::{Load, Record, echo, spread};
 pub use process::{Finished, Process};
 
 use std::time::{Duration, Instant};

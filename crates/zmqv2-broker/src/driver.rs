@@ -27,6 +27,12 @@ use crate::{control, stale};
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
+/// A stopping broker with nothing left to do goes when it has said nothing for this long. A client's socket may drop an
+/// answer that it has not read when the connection ends (libzmq does with `ZMQ_IMMEDIATE`); and a request that is not read
+/// here any more looks to its sender as if it might have run.
+const QUIET: Duration = Duration::from_millis(100);
+/// Those who go on asking are refused for this long at the most.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 const NETWORK: Token = Token(0);
 const LOCAL: Token = Token(1);
 const WAKER: Token = Token(2);
@@ -49,7 +55,8 @@ pub struct Broker {
     registrar: Registrar,
     complaints: Complaints,
     end_at: Option<Instant>,
-    drained: bool,
+    drained_at: Option<Instant>,
+    spoke_at: Instant,
     // Last: unlocked when every socket is closed.
     _lock: Lock,
 }
@@ -90,12 +97,13 @@ impl Broker {
         }
         let registrar =
             Registrar::start(directory, settings.renew_every, settings.lease).map_err(BrokerError::Events)?;
+        let started = now();
         Ok(Self {
             engine: Engine::new(settings.limits),
             links: Links::new(transport, settings.ipc_dir.clone()),
             settings,
             address,
-            started: now(),
+            started,
             network,
             local,
             poll,
@@ -104,7 +112,8 @@ impl Broker {
             registrar,
             complaints: Complaints::default(),
             end_at: None,
-            drained: false,
+            drained_at: None,
+            spoke_at: started,
             _lock: lock,
         })
     }
@@ -147,16 +156,23 @@ impl Broker {
                 self.perform();
             }
         }
+        // libzmq leaves it behind. Nobody else can have bound it: the lock is still held.
+        let _ = std::fs::remove_file(self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET));
         log::info!("stopped");
         Ok(())
     }
 
     fn is_over(&self) -> bool {
-        self.drained || self.stopper.asked() > 1 || self.end_at.is_some_and(|at| at <= now())
+        self.stopper.asked() > 1 || self.over_at().is_some_and(|at| at <= now())
+    }
+
+    fn over_at(&self) -> Option<Instant> {
+        let silent = self.drained_at.map(|at| (self.spoke_at + QUIET).min(at + LAST_WORDS));
+        [silent, self.end_at].into_iter().flatten().min()
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let at = [self.engine.next_deadline(), self.end_at].into_iter().flatten().min()?;
+        let at = [self.engine.next_deadline(), self.over_at()].into_iter().flatten().min()?;
         Some(at.saturating_duration_since(now()))
     }
 
@@ -313,7 +329,7 @@ impl Broker {
                     log::info!("{server} no longer serves {key}");
                     self.registrar.withdraw(Registration { key, server, node: self.node() });
                 }
-                Action::Drained => self.drained = true,
+                Action::Drained => self.drained_at = Some(now()),
             }
         }
     }
@@ -363,6 +379,7 @@ impl Broker {
 
     fn send(&mut self, door: Door, frames: impl Iterator<Item = Frame>) {
         self.hot.add(if door == Door::Network { NETWORK } else { LOCAL });
+        self.spoke_at = now();
         if let Err(error) = self.door(door).send(frames) {
             self.engine.count(Counter::Undeliverable);
             log::debug!("an answer was not taken: {error}");

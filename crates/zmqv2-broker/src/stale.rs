@@ -1,5 +1,6 @@
 //! Socket files that crashed servers left behind.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -28,8 +29,12 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
-/// Only a refused connection proves it: a full queue, for example, belongs to a living server. Never blocks.
+/// Only a refused connection proves it: a full queue, for example, belongs to a living server. But a file that is no socket
+/// refuses, too. Never blocks.
 fn is_dead(path: &Path) -> bool {
+    if !std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        return false;
+    }
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let probe = || {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -52,7 +57,7 @@ mod tests {
         drop(UnixListener::bind(path("other.sock")).unwrap());
         std::fs::write(path("zmqv2-notes.txt"), "not a socket").unwrap();
         sweep(dir.path());
-        assert!(path("zmqv2-00aa.0").exists() && path("other.sock").exists());
+        assert!(path("zmqv2-00aa.0").exists() && path("other.sock").exists() && path("zmqv2-notes.txt").exists());
         assert!(!path("zmqv2-00aa.1").exists());
         drop(living);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, MessageId, MethodName, Node, NodeName, Reply, Request, RequestContext};
+use zmqv2_proto::{Address, MessageId, MethodName, Node, NodeName, Reason, Reply, Request, RequestContext};
 
 use crate::answered::Answered;
 use crate::clock;
@@ -175,7 +175,12 @@ impl Engine {
                 }
             }
             Outcome::Refusal { refusal, node: named } => {
+                let leaving = (refusal.reason == Reason::ShuttingDown).then(|| address.clone());
                 self.done(address, socket);
+                // Whoever goes on asking a broker that stops may meet its end instead of its answer.
+                if let Some(address) = leaving {
+                    self.suspects().mark(&address, clock::now());
+                }
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
                 Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
             }

@@ -98,11 +98,12 @@ pub(crate) fn may_go_elsewhere(error: &CallError) -> bool {
     }
 }
 
-/// Which of two failures to report: that somebody is busy says most, because asking again later will help; then the
-/// last refusal; then the last node that could not be reached.
+/// Which of two failures to report: that somebody is busy says most, because asking again later will help; then that
+/// somebody is stopping, for the same reason; then the last refusal; then the last node that could not be reached.
 pub(crate) fn worse(before: Option<CallError>, error: CallError) -> CallError {
     let rank = |error: &CallError| match error.reason() {
-        Some(Reason::Busy) => 2,
+        Some(Reason::Busy) => 3,
+        Some(Reason::ShuttingDown) => 2,
         Some(_) => 1,
         None => 0,
     };
@@ -133,6 +134,7 @@ mod tests {
         let reason = |errors| report(errors).unwrap().reason();
         assert_eq!(reason(vec![refused(Reason::Busy), refused(Reason::NoRoute), dead()]), Some(Reason::Busy));
         assert_eq!(reason(vec![refused(Reason::NoRoute), refused(Reason::ShuttingDown)]), Some(Reason::ShuttingDown));
+        assert_eq!(reason(vec![refused(Reason::ShuttingDown), refused(Reason::NoRoute)]), Some(Reason::ShuttingDown));
         assert_eq!(reason(vec![dead(), refused(Reason::NoRoute), dead()]), Some(Reason::NoRoute));
         assert_eq!(reason(vec![dead(), dead()]), None);
     }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::control::{MAX_WORKERS, Registration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Transport, TransportOptions};
-use zmqv2_proto::{Config, InstanceId, ServerName, Target};
+use zmqv2_proto::{Address, Config, InstanceId, ServerName, Target};
 
 use crate::dispatcher::Dispatcher;
 use crate::endpoint::Endpoint;
@@ -108,11 +108,17 @@ impl ServerBuilder {
         let (running, ended) = crossbeam_channel::bounded(0);
         for index in 0..workers {
             let mut socket = transport.socket(Role::Worker)?;
-            socket.bind(&worker_socket(&dir, instance, index)?)?;
+            let address = worker_socket(&dir, instance, index)?;
+            socket.bind(&address)?;
             let (work, running) = (Arc::clone(&work), running.clone());
             spawn(format!("worker-{index}"), move || {
                 let _running: Sender<()> = running;
                 worker::run(&socket, &work);
+                drop(socket);
+                // libzmq leaves it behind, and nobody will ever bind it again.
+                if let Address::Ipc(path) = address {
+                    let _ = std::fs::remove_file(path);
+                }
             })?;
         }
         drop(running);

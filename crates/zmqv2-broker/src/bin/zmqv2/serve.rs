@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal};
-use zmqv2_proto::config::find_ipc_dir;
+use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Target, Version};
 use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, ServerBuilder, reply};
 
@@ -45,7 +45,8 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
         if let Some(server) = &flags.server {
             target = target.with_server(server)?;
         }
-        let builder = RpcServer::builder(target).ipc_dir(find_ipc_dir(config)?).config(config.clone());
+        // A server binds sockets: when it starts before the broker does, it makes their directory.
+        let builder = RpcServer::builder(target).ipc_dir(resolve_ipc_dir(config)?).config(config.clone());
         let builder = match &flags.exec {
             Some(command) => builder.endpoint(Command::new(command, config.max_message_bytes)),
             None => builder.endpoint(built_in(flags)?),

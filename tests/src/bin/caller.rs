@@ -1,0 +1,118 @@
+//! A client process: calls `echo` of a topic, each time with a payload that nobody else sends, and says on stderr what
+//! became of the calls, in one line `summary {JSON}`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use zmqv2_broker::cli::{CommonFlags, Failure, finish};
+use zmqv2_client::{CallError, RpcClient};
+use zmqv2_proto::config::find_ipc_dir;
+use zmqv2_proto::{RequestContext, Target};
+use zmqv2_tests::now;
+
+/// Calls `echo` again and again and compares every reply with what was sent.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The topic
+    topic: String,
+    /// How many calls each thread makes
+    #[arg(long)]
+    count: u64,
+    /// How many threads share the client
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Bytes of padding in every payload
+    #[arg(long, default_value_t = 0)]
+    padding: usize,
+    /// Seconds until a call is given up
+    #[arg(long, default_value_t = 10.0)]
+    timeout: f64,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+/// What became of the calls of one thread.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: BTreeMap<String, u64>,
+    crossed: u64,
+    failed: BTreeMap<String, u64>,
+    micros: Vec<u64>,
+}
+
+fn main() -> ExitCode {
+    finish(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let setup = arguments.common.setup(log::LevelFilter::Warn)?;
+    let client = RpcClient::builder(Target::topic(&arguments.topic)?)
+        .matchmaker(setup.directory()?)
+        .ipc_dir(find_ipc_dir(&setup.config)?)
+        .config(setup.config)
+        .timeout(Duration::try_from_secs_f64(arguments.timeout)?)
+        .build()?;
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let call = |thread| call_all(&client, thread, arguments);
+        let threads: Vec<_> = (0..arguments.threads).map(|thread| scope.spawn(move || call(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a thread that ends")).collect()
+    });
+    let mut total = Tally::default();
+    for tally in tallies {
+        total.crossed += tally.crossed;
+        total.micros.extend(tally.micros);
+        for (into, from) in [(&mut total.answered, tally.answered), (&mut total.failed, tally.failed)] {
+            for (name, count) in from {
+                *into.entry(name).or_default() += count;
+            }
+        }
+    }
+    total.micros.sort_unstable();
+    let at = |share: usize| total.micros.get(total.micros.len() * share / 100).or(total.micros.last());
+    eprintln!(
+        "summary {}",
+        json!({
+            "answered": total.answered,
+            "crossed": total.crossed,
+            "failed": total.failed,
+            "p50_us": at(50),
+            "p99_us": at(99),
+            "max_us": at(100),
+        })
+    );
+    Ok(())
+}
+
+fn call_all(client: &RpcClient, thread: usize, arguments: &Arguments) -> Tally {
+    let mut tally = Tally::default();
+    let (process, padding) = (std::process::id(), "x".repeat(arguments.padding));
+    for number in 0..arguments.count {
+        let payload = Value::from(format!("{process}/{thread}/{number}/{padding}"));
+        let started = now();
+        match client.call_detailed::<Value>(&RequestContext::new(), "echo", &payload) {
+            Ok(answered) if answered.value == payload => {
+                tally.micros.push(started.elapsed().as_micros() as u64);
+                *tally.answered.entry(answered.server.to_string()).or_default() += 1;
+            }
+            Ok(answered) => {
+                eprintln!("sent {payload}, got {} from {}", answered.value, answered.server);
+                tally.crossed += 1;
+            }
+            Err(error) => {
+                eprintln!("{payload}: {error}");
+                *tally.failed.entry(kind(&error)).or_default() += 1;
+            }
+        }
+    }
+    tally
+}
+
+fn kind(error: &CallError) -> String {
+    match error.reason() {
+        Some(reason) => reason.to_string(),
+        None => format!("{error:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned(),
+    }
+}

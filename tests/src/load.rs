@@ -1,0 +1,135 @@
+//! Callers that go on until they are told to stop, and what became of each of their calls.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use zmqv2_client::{CallError, RpcClient};
+use zmqv2_proto::RequestContext;
+
+use crate::{eventually, now};
+
+/// One call and its end.
+#[derive(Debug)]
+pub struct Record {
+    /// When it was made.
+    pub started: Instant,
+    /// When it returned.
+    pub ended: Instant,
+    /// The server that answered, or the error.
+    pub outcome: Result<String, CallError>,
+}
+
+impl Record {
+    /// Makes one call and notes how it ends.
+    pub fn of(call: impl FnOnce() -> Result<String, CallError>) -> Self {
+        let started = now();
+        let outcome = call();
+        Self { started, ended: now(), outcome }
+    }
+
+    /// How long the call took.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.ended - self.started
+    }
+}
+
+/// Threads of this process that call `echo` without a pause, each answer compared with what was sent.
+#[derive(Debug, Default)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    records: Arc<Mutex<Vec<Record>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts `threads` callers that share `client`.
+    #[must_use]
+    pub fn start(client: &RpcClient, threads: usize) -> Self {
+        let mut load = Self::default();
+        load.add(client, threads);
+        load
+    }
+
+    /// Adds `threads` callers that share another client.
+    ///
+    /// # Panics
+    /// In a caller, when an answer belonged to another call; [`stop`](Self::stop) tells.
+    pub fn add(&mut self, client: &RpcClient, threads: usize) {
+        for _ in 0..threads {
+            let (client, stop, records) = (client.clone(), Arc::clone(&self.stop), Arc::clone(&self.records));
+            let number = self.threads.len();
+            self.threads.push(std::thread::spawn(move || {
+                let mut sent = 0_u64;
+                while !stop.load(Ordering::Relaxed) {
+                    sent += 1;
+                    let record = Record::of(|| echo(&client, &format!("{number}-{sent}")));
+                    records.lock().expect("no panic in here").push(record);
+                }
+            }));
+        }
+    }
+
+    /// Waits until so many more calls were answered.
+    pub fn wait_answered(&self, more: usize) {
+        let since = now();
+        self.wait("enough calls are answered", |records| {
+            records.iter().filter(|record| record.started > since && record.outcome.is_ok()).count() >= more
+        });
+    }
+
+    /// Waits until `met` is true of all calls that have ended so far.
+    ///
+    /// # Panics
+    /// When it does not come true.
+    pub fn wait(&self, what: &str, mut met: impl FnMut(&[Record]) -> bool) {
+        eventually(what, || met(&self.records.lock().expect("no panic in here")));
+    }
+
+    /// Stops the callers after their calls at hand; every call they made.
+    ///
+    /// # Panics
+    /// When an answer belonged to another call.
+    #[must_use]
+    pub fn stop(mut self) -> Vec<Record> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("no crossed reply");
+        }
+        std::mem::take(&mut self.records.lock().expect("no panic in here"))
+    }
+}
+
+/// Stops also a load whose test has failed.
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Calls `echo` with `payload`; who answered.
+///
+/// # Errors
+/// What the call ended with.
+///
+/// # Panics
+/// When another payload came back.
+pub fn echo(client: &RpcClient, payload: &str) -> Result<String, CallError> {
+    let answered = client.call_detailed::<Value>(&RequestContext::new(), "echo", payload)?;
+    assert_eq!(answered.value, payload, "a reply to another call");
+    Ok(answered.server.to_string())
+}
+
+/// Smallest, middle and largest of some spans, for people to read and for tests to hold against a promise.
+///
+/// # Panics
+/// When there are none.
+#[must_use]
+pub fn spread(spans: impl IntoIterator<Item = Duration>) -> [Duration; 3] {
+    let mut spans: Vec<_> = spans.into_iter().collect();
+    spans.sort_unstable();
+    [spans[0], spans[spans.len() / 2], spans[spans.len() - 1]]
+}

@@ -1,0 +1,324 @@
+//! Bytes from the network: whatever they are, the broker serves the others, answers what it can, and stays small (P9).
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use zmqv2_client::RpcClient;
+use zmqv2_proto::{FIXED_BYTES, Header, Kind, MessageId, Reason, RequestContext, Target, Ttl};
+use zmqv2_tests::kernel::memory_kib;
+use zmqv2_tests::zmtp::{Zmtp, greeting, message, ready};
+use zmqv2_tests::{Cluster, Node, Process, eventually, now};
+
+/// Attackers of each kind.
+const MANY: usize = 1_000;
+/// No call of the well-behaved client may take longer, whatever goes on beside it.
+const PROMPT: Duration = Duration::from_secs(1);
+/// A broker that has seen all of it may have grown by this.
+const GROWTH_KIB: u64 = 64 * 1024;
+
+/// A node under attack: its broker and server, and a client of another node that calls all the time.
+struct Scene {
+    cluster: Cluster,
+    broker: Process,
+    _server: Process,
+    memory_before: u64,
+    good: JoinHandle<Duration>,
+    progress: Arc<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    calls: AtomicUsize,
+    over: AtomicBool,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let cluster = Cluster::new(2, &["demo"]);
+        let (near, far) = (cluster.node(0), cluster.node(1));
+        cluster.write_ring([("demo".to_owned(), serde_json::json!([far.host]))].into_iter().collect());
+        let broker = far.broker();
+        let server = far.serve("demo", "s1", &["--workers", "2"]);
+        let client = near.client(Target::topic("demo").unwrap());
+        let progress = Arc::new(Progress::default());
+        let theirs = Arc::clone(&progress);
+        let good = std::thread::spawn(move || call_until(&client, &theirs));
+        let memory_before = memory_kib(broker.id());
+        let scene = Self { cluster, broker, _server: server, memory_before, good, progress };
+        scene.see_calls();
+        scene
+    }
+
+    fn node(&self) -> &Node {
+        self.cluster.node(1)
+    }
+
+    fn address(&self) -> String {
+        format!("{}:9501", self.node().host)
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        self.node().status().counters[name]
+    }
+
+    /// Waits until the good client has made some more calls.
+    fn see_calls(&self) {
+        let calls = || self.progress.calls.load(Ordering::Relaxed);
+        let before = calls();
+        eventually("the good client is served", || self.good.is_finished() || calls() >= before + 20);
+    }
+
+    /// Ends the scene: the good client was served promptly all the time, and the broker is small and quiet.
+    #[track_caller]
+    fn check(self, most_log_lines: usize) {
+        self.see_calls();
+        self.progress.over.store(true, Ordering::Relaxed);
+        let slowest = self.good.join().expect("every call succeeds");
+        assert!(slowest < PROMPT, "a call took {slowest:?}");
+        let grown = memory_kib(self.broker.id()).saturating_sub(self.memory_before);
+        assert!(grown < GROWTH_KIB, "the broker grew by {grown} KiB");
+        let lines = self.broker.stderr().lines().count();
+        assert!(lines <= most_log_lines, "{lines} lines in the log");
+        assert!(!self.broker.stderr().contains("panicked"), "{}", self.broker.stderr());
+    }
+}
+
+/// Calls without a pause; the longest time that a call took.
+fn call_until(client: &RpcClient, progress: &Progress) -> Duration {
+    let mut slowest = Duration::ZERO;
+    while !progress.over.load(Ordering::Relaxed) {
+        let (n, began) = (progress.calls.fetch_add(1, Ordering::Relaxed), now());
+        let answer = client.call::<usize>(&RequestContext::new(), "echo", &n);
+        assert_eq!(answer.unwrap_or_else(|error| panic!("call {n}: {error}")), n);
+        slowest = slowest.max(began.elapsed());
+    }
+    slowest
+}
+
+/// Bytes that look random and are the same in every run.
+fn noise(seed: usize, count: usize) -> Vec<u8> {
+    let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn random_bytes_leave_the_broker_serving() {
+    let scene = Scene::new();
+    let mut open = Vec::new();
+    for n in 0..MANY {
+        let mut stream = TcpStream::connect(scene.address()).unwrap();
+        // The broker may have hung up half-way, which is its right.
+        let _ = stream.write_all(&noise(n, 1 + n % 3_000));
+        if n % 2 == 0 {
+            open.push(stream);
+        }
+    }
+    drop(open);
+    // As often, random bytes where a ZeroMQ peer would speak after a proper handshake.
+    for n in 0..MANY {
+        let mut peer = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let _ = peer.send_raw(&noise(n, 1 + n % 3_000));
+    }
+    scene.check(MANY + 100);
+}
+
+#[test]
+fn half_handshakes_that_stay_open_leave_the_broker_serving() {
+    let scene = Scene::new();
+    let whole = [greeting(), ready("DEALER")].concat();
+    let open: Vec<_> = (0..MANY)
+        .map(|n| {
+            let mut stream = TcpStream::connect(scene.address()).unwrap();
+            stream.write_all(&whole[..n % whole.len()]).unwrap();
+            stream
+        })
+        .collect();
+    // All of them are open at once; a peer that is new then is served too.
+    let answer = scene.cluster.node(0).tool(&["call", "demo", "echo", "1"]);
+    assert_eq!(answer.code(), 0, "{answer:?}");
+    drop(open);
+    scene.check(20);
+}
+
+/// A request for `demo` that would be served if nothing were wrong with it.
+fn request(body: &[u8]) -> [Vec<u8>; 2] {
+    let mut header = Header::new(Kind::Call, MessageId::random());
+    header.key = Some(Target::topic("demo").unwrap().key());
+    header.ttl = Ttl::from(Duration::from_secs(5));
+    [header.encode(), body.to_vec()]
+}
+
+/// A good header with some bytes replaced.
+fn header_with(at: usize, bytes: &[u8]) -> Vec<u8> {
+    let [mut header, _] = request(b"");
+    header[at..at + bytes.len()].copy_from_slice(bytes);
+    header
+}
+
+/// A request header whose key is any bytes.
+fn keyed(key: &[u8]) -> Vec<u8> {
+    let mut header = Header::new(Kind::Call, MessageId::random());
+    header.ttl = Ttl::from(Duration::from_secs(5));
+    let mut bytes = header.encode();
+    bytes[36..38].copy_from_slice(&(key.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+fn control(kind: Kind) -> Vec<u8> {
+    let mut header = Header::new(kind, MessageId::random());
+    header.key = Some(Target::topic("demo").unwrap().key());
+    header.server = Some("evil".parse().unwrap());
+    header.encode()
+}
+
+/// Frames that a delimiter stands in front of, and the reason that must come back for them.
+fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
+    let body = || b"{}".to_vec();
+    let [good, _] = request(b"");
+    let malformed = |name, header| (name, vec![header, body()], Reason::Malformed);
+    let mut wrong = vec![
+        ("no frame at all", vec![], Reason::Malformed),
+        ("a header alone", vec![good.clone()], Reason::Malformed),
+        ("three frames", vec![good.clone(), body(), body()], Reason::Malformed),
+        ("nine frames", vec![body(); 9], Reason::Malformed),
+        malformed("an empty header", vec![]),
+        malformed("a truncated header", good[..FIXED_BYTES - 1].to_vec()),
+        malformed("a header of one byte", vec![b'Z']),
+        malformed("a truncated name", good[..good.len() - 1].to_vec()),
+        malformed("another magic", header_with(0, b"XX")),
+        malformed("another version", header_with(2, &[0])),
+        malformed("an unknown kind", header_with(3, &[200])),
+        malformed("a kind that only brokers send", header_with(3, &[Kind::Refusal as u8])),
+        malformed("a length that lies, upwards", header_with(36, &[0xff, 0xff])),
+        malformed("a length that lies, downwards", header_with(36, &[0, 0])),
+        malformed("a server's length that lies", header_with(38, &[0xff, 0xff])),
+        malformed("names that are no text", keyed(b"openstack/\xff\xfe")),
+        malformed("noise", noise(7, 200)),
+    ];
+    for key in [&b"e/../x"[..], b"no-slash", b"", b"/", b"a\0b/c\0d", b"../../etc/passwd", &[b'k'; 10_000]] {
+        wrong.push(("a hostile key", vec![keyed(key), body()], Reason::NoRoute));
+    }
+    for kind in [Kind::Register, Kind::Withdraw, Kind::Status] {
+        wrong.push(("an order from the network", vec![control(kind), body()], Reason::Unauthorized));
+    }
+    wrong
+}
+
+#[test]
+fn wrong_frames_are_each_answered_with_a_typed_refusal() {
+    let scene = Scene::new();
+    let wrong = wrong_messages();
+    let (mut malformed, mut no_route, mut unauthorized) = (0, 0, 0);
+    for n in 0..MANY {
+        let (name, frames, reason) = &wrong[n % wrong.len()];
+        // A REQ that correlates puts an id in front of the delimiter; both must come back.
+        let path: &[&[u8]] = if n % 2 == 0 { &[b""] } else { &[b"\0\0\0\x07", b""] };
+        let mut peer = Zmtp::tcp(scene.address(), if n % 2 == 0 { "DEALER" } else { "REQ" }).unwrap();
+        let sent: Vec<&[u8]> = path.iter().copied().chain(frames.iter().map(Vec::as_slice)).collect();
+        peer.send(&sent).unwrap();
+        let answer = peer.receive().unwrap_or_else(|error| panic!("{name}: no answer: {error}"));
+        assert_eq!(answer.len(), path.len() + 2, "{name}: {answer:?}");
+        assert!(answer.iter().zip(path).all(|(theirs, ours)| theirs == ours), "{name}: another path back");
+        let header = Header::decode(&answer[path.len()]).unwrap();
+        let detail = String::from_utf8_lossy(&answer[path.len() + 1]).into_owned();
+        // An empty key, and one that is longer than any name, may be refused as either.
+        let both = *name == "a hostile key" && header.reason == Some(Reason::Malformed);
+        assert!(header.reason == Some(*reason) || both, "{name}: {header:?} {detail}");
+        assert!(!detail.is_empty() && detail.len() < 600, "{name}: a detail of {} bytes", detail.len());
+        match header.reason {
+            Some(Reason::Malformed) => malformed += 1,
+            Some(Reason::NoRoute) => no_route += 1,
+            _ => unauthorized += 1,
+        }
+    }
+    assert!(malformed > 0 && no_route > 0 && unauthorized > 0);
+    assert_eq!(scene.counter("refused_malformed"), malformed);
+    assert_eq!(scene.counter("refused_no_route"), no_route);
+    assert_eq!(scene.counter("refused_unauthorized"), unauthorized);
+    scene.check(MANY + 100);
+}
+
+#[test]
+fn frames_without_a_path_back_are_counted_and_logged_once_per_peer() {
+    let scene = Scene::new();
+    let [header, body] = request(b"{}");
+    let long = vec![b"x".to_vec(); 13];
+    let huge_path = [vec![b'p'; 100_000], vec![], header.clone(), body.clone()];
+    let cases: [Vec<&[u8]>; 5] = [
+        vec![b"one frame"],
+        vec![&header, &body],
+        vec![b"x"; 11],
+        long.iter().map(Vec::as_slice).collect(),
+        huge_path.iter().map(Vec::as_slice).collect(),
+    ];
+    // One peer that never stops, and many that come once.
+    let mut noisy = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+    for n in 0..10 * MANY {
+        noisy.send(&cases[n % 4]).unwrap();
+    }
+    for n in 0..MANY {
+        let mut peer = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        peer.send(&cases[n % cases.len()]).unwrap();
+        // Whoever sends a good request behind it is served: nothing of the bad message is left over (RG25).
+        if n % 10 == 0 {
+            let [header, _] = request(b"");
+            peer.send(&[b"", &header, b"no body that a server understands"]).unwrap();
+            let answer = peer.receive().unwrap();
+            assert_eq!(Header::decode(&answer[1]).unwrap().server, Some("s1".parse().unwrap()), "a server answered");
+        }
+    }
+    eventually("every message is counted", || scene.counter("refused_malformed") == 11 * MANY as u64);
+    scene.check(MANY + 100);
+}
+
+#[test]
+fn a_message_over_the_limit_is_refused_or_cut_off() {
+    let scene = Scene::new();
+    let limit = 16 * 1024 * 1024;
+    let mut slightly = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+    let [header, body] = request(&vec![b'x'; limit + 1]);
+    slightly.send(&[b"", &header, &body]).unwrap();
+    let answer = slightly.receive().unwrap();
+    assert_eq!(Header::decode(&answer[1]).unwrap().reason, Some(Reason::TooLarge));
+    let detail = String::from_utf8_lossy(&answer[2]);
+    assert!(detail.contains("16777217") && detail.contains("16777216"), "{detail}");
+    assert_eq!(scene.counter("refused_too_large"), 1);
+    drop((slightly, body));
+    // Only announced: nobody waits for it, and nothing is set aside for it.
+    for n in 0..100_u64 {
+        let mut lying = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let mut bytes = vec![2];
+        bytes.extend_from_slice(&(u64::MAX >> (n % 30)).to_be_bytes());
+        lying.send_raw(&bytes).unwrap();
+        assert!(lying.receive().is_err(), "the connection was kept");
+    }
+    scene.check(20);
+}
+
+#[test]
+fn a_peer_that_never_reads_its_replies_stops_nobody() {
+    let scene = Scene::new();
+    let mut deaf = TcpStream::connect(scene.address()).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    deaf.write_all(&[greeting(), ready("DEALER")].concat()).unwrap();
+    let unserved = keyed(b"openstack/nobody");
+    let batch: Vec<u8> = (0..1_000).flat_map(|_| message(&[b"", &unserved, b"{}"])).collect();
+    // 100,000 questions, each of which has an answer; TCP may stop taking them at some point.
+    let sent = (0..100).take_while(|_| deaf.write_all(&batch).is_ok()).count();
+    assert!(sent > 10, "only {sent} batches were taken: the socket, not the broker, was tested");
+    // Either TCP stops the peer, or the broker gives up on answers that nobody takes; never does it keep them all.
+    eventually("an end to it", || scene.counter("undeliverable") > 0 || sent < 100);
+    scene.check(20);
+    drop(deaf);
+}

@@ -1,0 +1,168 @@
+//! Servers that die, hang or panic: their callers are told at once, everybody else notices nothing.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use zmqv2_client::{CallError, RpcClient};
+use zmqv2_proto::{Reason, RequestContext, Target};
+use zmqv2_server::{Methods, RpcServer};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Record, echo, eventually, now, spread};
+
+/// Within this, the caller of a server that died knows it (P7).
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+fn sleep(client: &RpcClient, server: &str, seconds: f64) -> Result<String, CallError> {
+    let client = client.prepare().server(server).expect("a name").timeout(PATIENCE);
+    let answered = client.call_detailed::<Value>(&RequestContext::new(), "sleep", &json!({ "seconds": seconds }))?;
+    Ok(answered.server.to_string())
+}
+
+fn busy_workers(node: &Node) -> u64 {
+    node.status().topics.iter().flat_map(|topic| &topic.servers).map(|server| server.workers_busy).sum()
+}
+
+#[test]
+fn kill_9_tells_the_callers_in_flight_and_moves_those_who_wait() {
+    let cluster = Cluster::new(2, &[]);
+    let (node, outside) = (cluster.node(0), cluster.node(1));
+    cluster.write_ring([("t".to_owned(), json!([node.host]))].into_iter().collect());
+    let _broker = node.broker();
+    let client = outside.client(Target::topic("t").unwrap());
+    let mut told = Vec::new();
+    for round in 0..3 {
+        let mut victim = node.serve("t", "victim", &["--workers", "3"]);
+        let _heir = node.serve("t", "heir", &["--workers", "1"]);
+        std::thread::scope(|scope| {
+            let in_flight: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| Record::of(|| sleep(&client, "victim", 25.0)))).collect();
+            // The heir has its hands full for a while, so that there is something to inherit.
+            let of_heir = scope.spawn(|| sleep(&client, "heir", 1.5));
+            eventually("every worker is busy", || busy_workers(node) == 4);
+            let waiting: Vec<_> = (0..4)
+                .map(|n| {
+                    scope.spawn({
+                        let client = &client;
+                        move || echo(client, &format!("w{n}"))
+                    })
+                })
+                .collect();
+            let only_victim = scope.spawn(|| Record::of(|| sleep(&client, "victim", 0.0)));
+            eventually("five requests wait", || node.status().queued == 5);
+            let killed = now();
+            victim.kill9();
+            for call in in_flight {
+                let record = call.join().unwrap();
+                let error = record.outcome.expect_err("the server is dead");
+                assert_eq!(error.reason(), Some(Reason::ServerLost), "round {round}: {error}");
+                assert!(error.may_have_run() && error.to_string().contains("victim"), "{error}");
+                told.push(record.ended - killed);
+            }
+            // What waited for exactly this server goes nowhere else (RG02), and is told so as fast.
+            let record = only_victim.join().unwrap();
+            let error = record.outcome.expect_err("the server is dead");
+            assert_eq!(error.reason(), Some(Reason::NoRoute), "{error}");
+            assert!(!error.may_have_run());
+            told.push(record.ended - killed);
+            for call in waiting {
+                assert_eq!(call.join().unwrap().expect("another server takes it"), "heir");
+            }
+            assert_eq!(of_heir.join().unwrap().expect("an untouched call"), "heir");
+        });
+        eventually("the heir is the only one", || node.status().topics.iter().flat_map(|t| &t.servers).count() == 1);
+    }
+    let [min, median, max] = spread(told);
+    println!("told after kill -9: min {min:?}, median {median:?}, max {max:?}");
+    assert!(max < TOLD_WITHIN, "{max:?}");
+}
+
+#[test]
+fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
+    const TRIES: usize = 7;
+    let timeout = Duration::from_millis(400);
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let hung = node.serve("t", "hung", &["--workers", &TRIES.to_string()]);
+    let _other = node.serve("t", "other", &["--workers", "1"]);
+    let client = node.client(Target::topic("t").unwrap());
+    let at_hung = client.prepare().server("hung").unwrap().timeout(timeout);
+    let ask_hung = || at_hung.call_detailed::<Value>(&RequestContext::new(), "echo", "x").map(|a| a.server.to_string());
+    assert_eq!(ask_hung().unwrap(), "hung");
+
+    hung.signal(Signal::STOP);
+    // All at once: the broker gives each to a worker of its own.
+    let records: Vec<Record> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..TRIES).map(|_| scope.spawn(|| Record::of(ask_hung))).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    for record in &records {
+        assert!(matches!(record.outcome, Err(CallError::Timeout { .. })), "{record:?}");
+        assert!(record.took() >= timeout, "{record:?}");
+    }
+    let [min, median, max] = spread(records.iter().map(|record| record.took() - timeout));
+    println!("timeouts after their deadline: min {min:?}, median {median:?}, max {max:?}");
+    // The machine may be busy with other tests, so one try may be late, not most of them.
+    assert!(median <= Duration::from_millis(50), "median {median:?}");
+    // P1: the next call works at once; it goes where a worker is free.
+    for n in 0..10 {
+        let next = Record::of(|| echo(&client, &format!("next {n}")));
+        assert!(matches!(&next.outcome, Ok(server) if server == "other") && next.took() < timeout, "{next:?}");
+    }
+
+    hung.signal(Signal::CONT);
+    eventually("it answers again", || ask_hung().is_ok());
+    // Its late answers reached nobody, and every worker is back.
+    eventually("its workers are back", || node.status().topics[0].servers[0].workers_ready == TRIES as u64);
+    assert!(node.status().counters["late_answers"] >= TRIES as u64);
+    for n in 0..20 {
+        echo(&client, &format!("after {n}")).expect("an answer");
+    }
+}
+
+#[test]
+fn a_handler_that_panics_is_a_remote_error_and_its_worker_goes_on() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let methods = Methods::new()
+        .method("panic", |why: String| -> Result<(), _> { panic!("{why}") })
+        .and_then(|methods| methods.method("echo", Ok::<Value, _>))
+        .unwrap();
+    let target = Target::topic("t").unwrap();
+    let builder = RpcServer::builder(target.clone().with_server("s").unwrap()).endpoint(methods).workers(1);
+    let server = builder.config(node.config()).ipc_dir(&node.ipc_dir).start().unwrap();
+    server.wait_ready(PATIENCE).unwrap();
+    let client = node.client(target);
+    for n in 0..5 {
+        let error = client.call::<()>(&RequestContext::new(), "panic", &format!("cause {n}")).unwrap_err();
+        assert!(matches!(error, CallError::Remote(_)), "{error:?}");
+        assert!(error.to_string().contains(&format!("cause {n}")), "{error}");
+        assert_eq!(echo(&client, "still there").unwrap(), "s");
+    }
+    let report = node.status();
+    assert_eq!((report.counters["servers_lost"], report.in_flight), (0, 0));
+}
+
+#[test]
+fn a_handler_that_ends_its_process_is_a_lost_server() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let client = node.client(Target::topic("t").unwrap());
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        let mut server = node.serve("t", "s", &["--exec", "kill -9 $PPID"]);
+        let record = Record::of(|| echo(&client, "x"));
+        let error = record.outcome.as_ref().expect_err("nobody is left to answer");
+        assert_eq!(error.reason(), Some(Reason::ServerLost), "{error}");
+        ends.push(record.took());
+        assert!(!server.wait_end(PATIENCE).success());
+        // And then there is nobody.
+        eventually("the server is forgotten", || node.status().topics.is_empty());
+        assert_eq!(echo(&client, "x").unwrap_err().reason(), Some(Reason::NoRoute));
+    }
+    let [min, median, max] = spread(ends);
+    println!("told after the request that killed the server: min {min:?}, median {median:?}, max {max:?}");
+    assert!(max < TOLD_WITHIN, "{max:?}");
+}
