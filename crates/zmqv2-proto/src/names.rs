@@ -20,7 +20,7 @@ const SHOWN_CHARS: usize = 40;
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid {what} {shown:?}: {problem}; a {what} is 1 to {MAX_NAME_BYTES} printable ASCII characters without spaces, '/' or '\\'"
+    "invalid {what} {shown:?}: {problem}; names are 1 to {MAX_NAME_BYTES} printable ASCII characters without spaces, '/' or '\\'"
 )]
 pub struct InvalidName {
     what: &'static str,

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use zmqv2_proto::config::find_ipc_dir;
+use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::{MAX_WORKERS, Registration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Transport, TransportOptions};
 use zmqv2_proto::{Address, Config, InstanceId, ServerName, Target};
@@ -94,7 +94,7 @@ impl ServerBuilder {
             None => ServerName::new(config.host.as_str())?,
         };
         target.server = Some(server.clone());
-        let dir = ipc_dir.map_or_else(|| find_ipc_dir(&config), Ok)?;
+        let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
         let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
         let instance = InstanceId::random();
         let work = Arc::new(Work {
