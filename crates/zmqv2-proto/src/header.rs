@@ -11,7 +11,7 @@ pub const MAGIC: [u8; 2] = *b"Z2";
 /// The version of this protocol.
 pub const PROTOCOL_VERSION: u8 = 1;
 /// Length of the part of a header that every message has.
-pub const FIXED_BYTES: usize = 40;
+pub const FIXED_BYTES: usize = 48;
 /// The longest key: two names and a `/`.
 const MAX_KEY_BYTES: usize = 2 * MAX_NAME_BYTES + 1;
 /// The longest header: the fixed part, `exchange/topic`, a server and a node.
@@ -25,9 +25,10 @@ const CREDIT_AT: usize = 6;
 const TAG_AT: usize = 8;
 const ID_AT: usize = 16;
 const TTL_AT: usize = 32;
-const KEY_LENGTH_AT: usize = 36;
-const SERVER_LENGTH_AT: usize = 38;
-const NODE_LENGTH_AT: usize = 39;
+const DELIVERED_AT: usize = 36;
+const KEY_LENGTH_AT: usize = 44;
+const SERVER_LENGTH_AT: usize = 46;
+const NODE_LENGTH_AT: usize = 47;
 
 /// What a message is. The numbers stand on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,8 +37,12 @@ const NODE_LENGTH_AT: usize = 39;
 pub enum Kind {
     /// A request whose sender waits for the result.
     Call = 1,
+    /// A request whose sender waits only for the acknowledgement that a server has accepted it.
+    Cast = 2,
     /// The result of a call: from a worker, through the broker, to the caller.
     Reply = 16,
+    /// A server has accepted a cast; sent before the handler runs.
+    Ack = 17,
     /// A request was not run, or its worker was lost; the reason is in the header's code.
     Refusal = 18,
     /// A server offers itself to its local broker; also its sign of life.
@@ -48,6 +53,9 @@ pub enum Kind {
     Withdraw = 34,
     /// Nothing of that server is in flight any more.
     Withdrawn = 35,
+    /// A server's worker is free again after a cast: the header's id is the run of the server, the tag the worker's number,
+    /// the credit what it will take more.
+    Credit = 36,
     /// What does the local broker hold?
     Status = 38,
     /// The answer, as JSON.
@@ -55,14 +63,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Call,
+        Self::Cast,
         Self::Reply,
+        Self::Ack,
         Self::Refusal,
         Self::Register,
         Self::Registered,
         Self::Withdraw,
         Self::Withdrawn,
+        Self::Credit,
         Self::Status,
         Self::StatusReport,
     ];
@@ -74,7 +85,7 @@ impl Kind {
     /// Whether a message of this kind asks a server to run something.
     #[must_use]
     pub const fn is_request(self) -> bool {
-        matches!(self, Self::Call)
+        matches!(self, Self::Call | Self::Cast)
     }
 }
 
@@ -87,11 +98,21 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// The body of this reply is a remote error.
     pub const FAILURE: Self = Self(1);
+    /// The sender may send this request again: the server remembers its id, and runs it once.
+    pub const MAY_REPEAT: Self = Self(2);
+    /// While no server of the target is known, the request waits (within its time to live) instead of being refused.
+    pub const WAIT_FOR_READY: Self = Self(4);
 
     /// Whether all bits of `other` are set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// These bits and those of `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -148,6 +169,9 @@ pub struct Header {
     pub id: MessageId,
     /// How long the request may still wait and run.
     pub ttl: Ttl,
+    /// From a broker to a worker of its node: the node's [`Ttl::monotonic_millis`] when the broker wrote the time to live,
+    /// so that the time in the worker's socket counts. 0 on every other hop: the time to live counts from the reading.
+    pub delivered: u64,
     /// Exchange and topic; absent in answers.
     pub key: Option<TopicKey>,
     /// In a request: exactly this server. In an answer: who answered.
@@ -168,6 +192,7 @@ impl Header {
             tag: 0,
             id,
             ttl: Ttl::ZERO,
+            delivered: 0,
             key: None,
             server: None,
             node: None,
@@ -188,6 +213,7 @@ impl Header {
         out.extend_from_slice(&self.tag.to_be_bytes());
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(&self.ttl.as_millis().to_be_bytes());
+        out.extend_from_slice(&self.delivered.to_be_bytes());
         // The newtypes bound all three lengths.
         out.extend_from_slice(&(key.len() as u16).to_be_bytes());
         out.extend_from_slice(&[server.len() as u8, node.len() as u8]);
@@ -195,6 +221,14 @@ impl Header {
             out.extend_from_slice(name.as_bytes());
         }
         out
+    }
+
+    /// Writes into an encoded header when a broker delivers it, behind [`rewrite_hop`]: on the hop to a worker of the same
+    /// node, and on no other. A frame too short to hold it is left alone.
+    pub fn stamp_delivered(frame: &mut [u8], delivered: u64) {
+        if frame.len() >= FIXED_BYTES {
+            frame[DELIVERED_AT..DELIVERED_AT + 8].copy_from_slice(&delivered.to_be_bytes());
+        }
     }
 
     /// Reads a header's frame, strictly.
@@ -211,6 +245,7 @@ impl Header {
             tag: view.tag(),
             id: view.id(),
             ttl: view.ttl(),
+            delivered: view.delivered(),
             key: (!view.key().is_empty()).then(|| TopicKey::parse(view.key())).transpose()?,
             server: (!view.server().is_empty()).then(|| ServerName::new(view.server())).transpose()?,
             node: (!view.node().is_empty()).then(|| NodeName::new(view.node())).transpose()?,
@@ -318,6 +353,12 @@ impl<'a> HeaderView<'a> {
         Ttl::from_millis(u32::from_be_bytes(array(self.frame, TTL_AT)))
     }
 
+    /// When a broker of this node delivered it, or 0.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        u64::from_be_bytes(array(self.frame, DELIVERED_AT))
+    }
+
     /// `exchange/topic`, or empty.
     #[must_use]
     pub fn key(&self) -> &'a str {
@@ -337,12 +378,14 @@ impl<'a> HeaderView<'a> {
     }
 }
 
-/// Rewrites the tag and the time to live of an encoded header, as a broker does between two hops.
+/// Rewrites the tag and the time to live of an encoded header, as a broker does between two hops, and clears when it was
+/// delivered: that never goes over a second hop ([`Header::stamp_delivered`]).
 /// A frame too short to hold them is left alone.
 pub fn rewrite_hop(frame: &mut [u8], tag: u64, ttl: Ttl) {
     if frame.len() >= FIXED_BYTES {
         frame[TAG_AT..TAG_AT + 8].copy_from_slice(&tag.to_be_bytes());
         frame[TTL_AT..TTL_AT + 4].copy_from_slice(&ttl.as_millis().to_be_bytes());
+        Header::stamp_delivered(frame, 0);
     }
 }
 

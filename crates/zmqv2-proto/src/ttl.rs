@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The time a message has left, in whole milliseconds, up to about 49 days.
 ///
 /// A span, never a time of day: nodes' clocks need not agree. Whoever keeps a message turns it into a
@@ -45,6 +47,26 @@ impl Ttl {
     pub fn until(deadline: Instant, now: Instant) -> Self {
         deadline.saturating_duration_since(now).into()
     }
+
+    /// This node's `CLOCK_MONOTONIC` in whole milliseconds, at least 1. All processes of a node read the same clock (but those
+    /// in another time namespace); between nodes it means nothing.
+    #[must_use]
+    pub fn monotonic_millis() -> u64 {
+        let clock = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(clock.tv_sec).unwrap_or(0);
+        let millis = u64::try_from(clock.tv_nsec / 1_000_000).unwrap_or(0);
+        seconds.saturating_mul(1_000).saturating_add(millis).max(1)
+    }
+
+    /// What is left when `now`, on the clock of [`monotonic_millis`](Self::monotonic_millis), of a span that was written at
+    /// `delivered`. All of it when `delivered` is 0 (not told) or later than `now` (told by another clock).
+    #[must_use]
+    pub fn left_since(self, delivered: u64, now: u64) -> Self {
+        match now.checked_sub(delivered) {
+            Some(waited) if delivered != 0 => Self(self.0.saturating_sub(u32::try_from(waited).unwrap_or(u32::MAX))),
+            _ => self,
+        }
+    }
 }
 
 impl From<Duration> for Ttl {
@@ -76,5 +98,19 @@ mod tests {
         assert_eq!(Ttl::from(Duration::from_millis(7)).as_millis(), 7);
         assert_eq!(Ttl::from(Duration::MAX), Ttl::MAX);
         assert!(Ttl::from(Duration::ZERO).is_expired());
+    }
+
+    #[test]
+    fn the_time_since_the_delivery_counts_if_one_clock_told_both() {
+        let left = |delivered, now| Ttl::from_millis(500).left_since(delivered, now).as_millis();
+        assert_eq!((left(1_000, 1_000), left(1_000, 1_499)), (500, 1));
+        assert_eq!((left(1_000, 1_500), left(1_000, 1_501), left(1, u64::MAX)), (0, 0, 0));
+        assert_eq!((left(0, 1_000_000), left(1_001, 1_000)), (500, 500));
+    }
+
+    #[test]
+    fn the_clock_of_the_node_goes_on() {
+        let earlier = Ttl::monotonic_millis();
+        assert!(earlier > 0 && Ttl::monotonic_millis() >= earlier);
     }
 }

@@ -53,18 +53,27 @@ fn fields_of(header: &Header) -> BTreeMap<String, String> {
     let key = text(header.key.as_ref().map(zmqv2_proto::TopicKey::as_str));
     let server = text(header.server.as_ref().map(zmqv2_proto::ServerName::as_str));
     let node = text(header.node.as_ref().map(zmqv2_proto::NodeName::as_str));
-    let flags = if header.flags.contains(Flags::FAILURE) { "1 (FAILURE)" } else { "0 (NONE)" };
+    let bits = [
+        (Flags::FAILURE, 1, "FAILURE"),
+        (Flags::MAY_REPEAT, 2, "MAY_REPEAT"),
+        (Flags::WAIT_FOR_READY, 4, "WAIT_FOR_READY"),
+    ];
+    let set: Vec<_> = bits.into_iter().filter(|(flag, ..)| header.flags.contains(*flag)).collect();
+    let names: Vec<_> = set.iter().map(|(_, _, name)| *name).collect();
+    let names = if names.is_empty() { "NONE".to_owned() } else { names.join(", ") };
+    let flags = format!("{} ({names})", set.iter().map(|(_, bit, _)| bit).sum::<i32>());
     let code = header.reason.map_or("0 (none)".to_owned(), |reason| format!("{} ({reason})", reason.code()));
     let mut fields = BTreeMap::from([
         ("magic", "Z2".to_owned()),
         ("version", "1".to_owned()),
         ("kind", format!("{} ({:?})", header.kind as u8, header.kind)),
-        ("flags", flags.to_owned()),
+        ("flags", flags),
         ("code", code),
         ("credit", header.credit.to_string()),
         ("tag", header.tag.to_string()),
         ("id", header.id.to_string()),
         ("ttl", header.ttl.as_millis().to_string()),
+        ("delivered", header.delivered.to_string()),
         ("key length", key.len().to_string()),
         ("server length", server.len().to_string()),
         ("node length", node.len().to_string()),
@@ -102,7 +111,7 @@ fn every_vectors_body_is_read_as_its_kind_says() {
         let body = fields["body"].as_bytes();
         let header = Header::decode(&bytes).unwrap();
         match header.kind {
-            Kind::Call => assert_eq!(Request::decode(body).unwrap().method.as_str(), "add", "{name}"),
+            Kind::Call | Kind::Cast => assert_eq!(Request::decode(body).unwrap().method.as_str(), "add", "{name}"),
             Kind::Reply => {
                 let failed = Reply::decode(body).unwrap().is_failure();
                 assert_eq!(failed, header.flags.contains(Flags::FAILURE), "{name}");
@@ -113,7 +122,7 @@ fn every_vectors_body_is_read_as_its_kind_says() {
             Kind::StatusReport => {
                 assert_eq!(serde_json::from_slice::<StatusReport>(body).unwrap().pid, 1);
             }
-            Kind::Status => assert!(body.is_empty()),
+            Kind::Status | Kind::Ack | Kind::Credit => assert!(body.is_empty()),
             _ => assert!(header.reason.is_some() && !body.is_empty(), "{name}"),
         }
     }
@@ -127,6 +136,7 @@ fn read(frame: &[u8]) -> Option<Header> {
         let view = view.unwrap();
         assert_eq!((view.kind(), view.flags(), view.credit()), (header.kind, header.flags, header.credit));
         assert_eq!((view.tag(), view.id(), view.ttl()), (header.tag, header.id, header.ttl));
+        assert_eq!(view.delivered(), header.delivered);
         assert_eq!(view.reason().unwrap(), header.reason);
         assert_eq!(header.encode(), frame, "what decodes has one form only");
         assert!(frame.len() <= MAX_HEADER_BYTES);
@@ -169,15 +179,16 @@ fn name() -> impl Strategy<Value = String> {
 
 fn any_header() -> impl Strategy<Value = Header> {
     let kinds =
-        [Kind::Call, Kind::Reply, Kind::Refusal, Kind::Register, Kind::Registered, Kind::Withdraw, Kind::StatusReport];
+        [Kind::Call, Kind::Cast, Kind::Reply, Kind::Ack, Kind::Refusal, Kind::Register, Kind::Withdraw, Kind::Credit];
     let names = (proptest::option::of((name(), name())), proptest::option::of(name()), proptest::option::of(name()));
     let reason = proptest::option::of(select(&Reason::ALL[..]));
-    let numbers = (any::<u16>(), any::<u64>(), any::<[u8; 16]>(), any::<u32>(), any::<bool>());
+    let numbers = (any::<u16>(), any::<u64>(), any::<[u8; 16]>(), any::<u32>(), any::<u64>(), any::<bool>());
     (select(kinds.to_vec()), reason, numbers, names).prop_map(|(kind, reason, numbers, (key, server, node))| {
-        let (credit, tag, id, ttl, failure) = numbers;
+        let (credit, tag, id, ttl, delivered, failure) = numbers;
         let mut header = Header::new(kind, MessageId::from_bytes(id));
         header.flags = if failure { Flags::FAILURE } else { Flags::NONE };
         (header.reason, header.credit, header.tag, header.ttl) = (reason, credit, tag, Ttl::from_millis(ttl));
+        header.delivered = delivered;
         header.key = key.map(|(e, t)| Target::topic(t).unwrap().with_exchange(e).unwrap().key());
         header.server = server.map(|name| name.parse().unwrap());
         header.node = node.map(|name| name.parse().unwrap());
@@ -232,11 +243,14 @@ proptest! {
     }
 
     #[test]
-    fn a_hop_changes_the_tag_and_the_time_to_live_and_nothing_else(header in any_header(), tag: u64, ttl: u32) {
+    fn a_hop_changes_the_tag_and_the_times_and_nothing_else(header in any_header(), tag: u64, ttl: u32, at: u64) {
         let mut frame = header.encode();
         rewrite_hop(&mut frame, tag, Ttl::from_millis(ttl));
         let mut expected = header;
-        (expected.tag, expected.ttl) = (tag, Ttl::from_millis(ttl));
+        (expected.tag, expected.ttl, expected.delivered) = (tag, Ttl::from_millis(ttl), 0);
+        prop_assert_eq!(Header::decode(&frame), Ok(expected.clone()));
+        Header::stamp_delivered(&mut frame, at);
+        expected.delivered = at;
         prop_assert_eq!(Header::decode(&frame), Ok(expected));
     }
 
@@ -244,6 +258,7 @@ proptest! {
     fn a_hop_leaves_alone_what_is_too_short(noise in vec(any::<u8>(), 0..80), tag: u64, ttl: u32) {
         let mut frame = noise.clone();
         rewrite_hop(&mut frame, tag, Ttl::from_millis(ttl));
+        Header::stamp_delivered(&mut frame, tag);
         prop_assert_eq!(frame.len(), noise.len());
         prop_assert!(frame == noise || noise.len() >= zmqv2_proto::FIXED_BYTES);
     }
