@@ -13,6 +13,7 @@ use crate::parcel::Malformed;
 pub(crate) enum Order {
     Register(Offer),
     Withdraw(InstanceId),
+    Credit { instance: InstanceId, worker: usize, credit: u16 },
     Status,
 }
 
@@ -33,6 +34,12 @@ pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malforme
             Ok(Order::Register(Offer::new(key, server, registration)))
         }
         Kind::Withdraw => Ok(Order::Withdraw(json::<Withdrawal>(body)?.instance)),
+        Kind::Credit => {
+            let instance = InstanceId::from_bytes(*view.id().as_bytes());
+            // A number that fits no worker is looked up in vain.
+            let worker = usize::try_from(view.tag()).unwrap_or(usize::MAX);
+            Ok(Order::Credit { instance, worker, credit: view.credit() })
+        }
         Kind::Status => Ok(Order::Status),
         other => Err(Malformed::Kind(other)),
     }

@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use zmqv2_matchmaker::{Matchmaker, Registration};
 use zmqv2_proto::control::broker_socket;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport};
-use zmqv2_proto::{Address, HeaderView, Kind, Node, Reason, Refusal, TcpAddress};
+use zmqv2_proto::{Address, Flags, HeaderView, Kind, Node, Reason, Refusal, TcpAddress};
 
 use crate::complaints::Complaints;
 use crate::engine::{Action, Arrival, Counter, Engine, Input};
@@ -33,6 +33,9 @@ const MESSAGES_PER_VISIT: usize = 64;
 const QUIET: Duration = Duration::from_millis(100);
 /// Those who go on asking are refused for this long at the most.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
+/// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
+const REQUEST_OVERHEAD: usize = 512;
 const NETWORK: Token = Token(0);
 const LOCAL: Token = Token(1);
 const WAKER: Token = Token(2);
@@ -254,11 +257,17 @@ impl Broker {
                 // The engine only looks at the names; they are copied because the load they stand in moves on.
                 let (key, server) = (view.key().to_owned(), view.server().to_owned());
                 let deadline = parcel::deadline(&view, now);
-                let arrival = Arrival { key: &key, server: &server, deadline, bytes: load.body.len() };
+                let arrival = Arrival {
+                    key: &key,
+                    server: &server,
+                    deadline,
+                    bytes: load.header.len() + load.body.len() + REQUEST_OVERHEAD,
+                    wait_for_ready: view.flags().contains(Flags::WAIT_FOR_READY),
+                };
                 self.engine.handle(now, Input::Request { arrival, from: origin, load });
                 self.perform();
             }
-            kind @ (Kind::Register | Kind::Withdraw | Kind::Status) => {
+            kind @ (Kind::Register | Kind::Withdraw | Kind::Credit | Kind::Status) => {
                 if origin.door != Door::Local {
                     let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
                     return self.refuse(origin, &Refusal::new(Reason::Unauthorized, detail));
@@ -267,6 +276,9 @@ impl Broker {
                     Ok(control::Order::Status) => {
                         let report = self.status();
                         self.reply(origin, Kind::StatusReport, &control::write(&report));
+                    }
+                    Ok(control::Order::Credit { instance, worker, credit }) => {
+                        self.feed(Input::Credit { instance, worker, credit });
                     }
                     Ok(control::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
                     Ok(control::Order::Withdraw(instance)) => self.feed(Input::Withdraw { instance, from: origin }),
@@ -284,6 +296,7 @@ impl Broker {
 
     /// Does all that the engine asks for.
     fn perform(&mut self) {
+        let mut failed = None;
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Deliver { worker, tag, ttl, load } => {
@@ -296,6 +309,8 @@ impl Broker {
                 }
                 Action::Answer { to, load } => self.send(to.door, to.answer(load)),
                 Action::Refuse { to, refusal } => self.send(to.door, to.refuse(&self.settings.node.clone(), &refusal)),
+                // Its `Disconnect` follows.
+                Action::Connect { instance, .. } if failed == Some(instance) => {}
                 Action::Connect { worker, instance, index } => {
                     match self
                         .links
@@ -303,7 +318,11 @@ impl Broker {
                     {
                         Ok(()) => self.hot.add(Token(worker + FIRST_LINK)),
                         Err(error) => {
-                            log::error!("cannot connect to worker {index} of server {instance}: {error}");
+                            failed = Some(instance);
+                            // The server offers itself again and again.
+                            if self.complaints.worth_a_line(instance.as_bytes(), now()) {
+                                log::error!("cannot connect to worker {index} of server {instance}: {error}");
+                            }
                             self.engine.handle(now(), Input::WorkerDown { worker });
                         }
                     }

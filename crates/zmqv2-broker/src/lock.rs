@@ -20,7 +20,11 @@ impl Lock {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => {
+                // What it says is of a holder that is dead.
+                file.set_len(0).map_err(failed)?;
+                Ok(Self(file))
+            }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // Told for information only: a half-written line is no reason to say nothing.
@@ -53,6 +57,8 @@ mod tests {
         let error = Lock::take(dir.path()).unwrap_err().to_string();
         assert!(error.contains("process 7 at tcp://x:1") && error.contains("rpc_zmq_ipc_dir"), "{error}");
         drop(first);
-        Lock::take(dir.path()).unwrap();
+        let _second = Lock::take(dir.path()).unwrap();
+        let error = Lock::take(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("it is just starting"), "{error}");
     }
 }

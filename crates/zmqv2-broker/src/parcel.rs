@@ -105,9 +105,10 @@ impl Origin {
 }
 
 impl Load {
-    /// The frames that go to a worker.
+    /// The frames that go to a worker, from now on its node's clock: what waits in the worker's socket goes on expiring.
     pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl) -> [Frame; 3] {
         rewrite_hop(&mut self.header, tag, ttl);
+        Header::stamp_delivered(&mut self.header, Ttl::monotonic_millis());
         [Frame::new(), self.header, self.body]
     }
 
@@ -135,7 +136,7 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<(u64, u16, Load), Ma
     }
     let view = HeaderView::new(&header)?;
     match view.kind() {
-        Kind::Reply | Kind::Refusal => {}
+        Kind::Reply | Kind::Ack | Kind::Refusal => {}
         other => return Err(Malformed::Kind(other)),
     }
     let (tag, credit) = (view.tag(), view.credit());

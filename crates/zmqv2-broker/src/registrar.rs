@@ -13,10 +13,17 @@ enum Order {
     Withdraw(Registration),
 }
 
-/// Hands orders to the thread; dropping it withdraws everything and waits for that.
+/// After the first failure to register, until the next try; then twice as long each time, up to the renewals' interval.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// A broker that ends waits for the directory for this long; a lease that is not withdrawn ends by itself.
+const LAST_ORDERS: Duration = Duration::from_secs(5);
+
+/// Hands orders to the thread; dropping it withdraws everything and waits for that, but not for ever.
 pub(crate) struct Registrar {
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended; nothing is ever sent.
+    ended: Receiver<()>,
 }
 
 impl Registrar {
@@ -28,10 +35,14 @@ impl Registrar {
     ) -> std::io::Result<Self> {
         // Unbounded, but a server that comes or goes is one small order, and their number is bounded by file descriptors.
         let (orders, inbox) = crossbeam_channel::unbounded();
-        let keeper = Keeper { directory, lease, kept: HashSet::new() };
-        let thread =
-            std::thread::Builder::new().name("registrar".to_owned()).spawn(move || keeper.run(&inbox, renew_every))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread) })
+        let (running, ended) = crossbeam_channel::bounded(0);
+        let (kept, missing) = Default::default();
+        let keeper = Keeper { directory, lease, renew_every, kept, missing, retry: None };
+        let thread = std::thread::Builder::new().name("registrar".to_owned()).spawn(move || {
+            let _running: Sender<()> = running;
+            keeper.run(&inbox);
+        })?;
+        Ok(Self { orders: Some(orders), thread: Some(thread), ended })
     }
 
     pub(crate) fn announce(&self, registration: Registration) {
@@ -53,6 +64,9 @@ impl Drop for Registrar {
     fn drop(&mut self) {
         drop(self.orders.take());
         if let Some(thread) = self.thread.take() {
+            if self.ended.recv_timeout(LAST_ORDERS) == Err(RecvTimeoutError::Timeout) {
+                return log::warn!("the directory is slow; what is registered there ends with its lease");
+            }
             // A panic in there has been printed already.
             let _ = thread.join();
         }
@@ -62,38 +76,80 @@ impl Drop for Registrar {
 struct Keeper {
     directory: Arc<dyn Matchmaker>,
     lease: Duration,
+    renew_every: Duration,
     kept: HashSet<Registration>,
+    /// Those of them that the directory did not take when it was last told.
+    missing: HashSet<Registration>,
+    /// When to try those again, and the interval after that.
+    retry: Option<(Instant, Duration)>,
 }
 
 impl Keeper {
-    fn run(mut self, inbox: &Receiver<Order>, renew_every: Duration) {
-        let mut renew_at = now() + renew_every;
+    fn run(mut self, inbox: &Receiver<Order>) {
+        let mut renew_at = now() + self.renew_every;
         loop {
-            match inbox.recv_deadline(renew_at) {
+            let wake_at = self.retry.map_or(renew_at, |(at, _)| at.min(renew_at));
+            match inbox.recv_deadline(wake_at) {
                 Ok(Order::Announce(registration)) => {
-                    self.say("register", &registration, self.directory.register(&registration, self.lease));
-                    self.kept.insert(registration);
+                    self.kept.insert(registration.clone());
+                    self.register(registration);
                 }
                 Ok(Order::Withdraw(registration)) => {
                     self.kept.remove(&registration);
-                    self.say("withdraw", &registration, self.directory.withdraw(&registration));
+                    self.missing.remove(&registration);
+                    self.say("withdraw", &registration, &self.directory.withdraw(&registration));
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    for registration in &self.kept {
-                        self.say("renew", registration, self.directory.renew(registration, self.lease));
+                Err(RecvTimeoutError::Timeout) if now() >= renew_at => {
+                    for registration in self.kept.clone() {
+                        let result = self.directory.renew(&registration, self.lease);
+                        let taken = self.say("renew", &registration, &result);
+                        self.note(registration, taken);
                     }
-                    renew_at = now() + renew_every;
+                    renew_at = now() + self.renew_every;
                 }
+                Err(RecvTimeoutError::Timeout) => self.retry(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         for registration in &self.kept {
-            self.say("withdraw", registration, self.directory.withdraw(registration));
+            self.say("withdraw", registration, &self.directory.withdraw(registration));
         }
     }
 
-    /// A failure is not final: the next renewal tries again, and a lease that is not withdrawn ends by itself.
-    fn say<E: std::fmt::Display>(&self, what: &str, registration: &Registration, result: Result<(), E>) {
+    /// Whether the directory took it.
+    fn register(&mut self, registration: Registration) -> bool {
+        let taken = self.say("register", &registration, &self.directory.register(&registration, self.lease));
+        self.note(registration, taken);
+        taken
+    }
+
+    fn note(&mut self, registration: Registration, taken: bool) {
+        if taken {
+            self.missing.remove(&registration);
+        } else {
+            self.missing.insert(registration);
+            let first = FIRST_RETRY.min(self.renew_every);
+            self.retry.get_or_insert_with(|| (now() + first, first * 2));
+        }
+    }
+
+    fn retry(&mut self) {
+        let missing: Vec<_> = self.missing.iter().cloned().collect();
+        for registration in missing {
+            // A directory that does not take one takes none: orders shall not wait for a timeout of each.
+            if !self.register(registration) {
+                break;
+            }
+        }
+        self.retry = self.retry.filter(|_| !self.missing.is_empty()).map(|(_, interval)| {
+            let interval = interval.min(self.renew_every);
+            (now() + interval, interval * 2)
+        });
+    }
+
+    /// Logs a result; whether it was a success. A failure is not final: registering is tried again, and a lease that is not
+    /// withdrawn ends by itself.
+    fn say<E: std::fmt::Display>(&self, what: &str, registration: &Registration, result: &Result<(), E>) -> bool {
         let Registration { key, server, .. } = registration;
         match result {
             Ok(()) => log::debug!("{what} {server} of {key} in the {} directory", self.directory.name()),
@@ -101,6 +157,7 @@ impl Keeper {
                 log::warn!("cannot {what} {server} of {key} in the {} directory: {error}", self.directory.name());
             }
         }
+        result.is_ok()
     }
 }
 

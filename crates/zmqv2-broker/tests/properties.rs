@@ -36,6 +36,11 @@ enum Op {
         name: Option<usize>,
         ttl: u64,
         bytes: usize,
+        patient: bool,
+    },
+    Credit {
+        of: Index,
+        credit: u16,
     },
     Reply {
         of: Index,
@@ -76,9 +81,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..40_usize).prop_map(Op::DownOfNobody),
         2 => index().prop_map(Op::Withdraw),
         1 => Just(Op::WithdrawOfNobody),
-        30 => (0..4_usize, name, 0..9000_u64, 0..40_usize)
-            .prop_map(|(key, name, ttl, bytes)| Op::Request { key, name, ttl, bytes }),
-        16 => (index(), prop_oneof![9 => Just(1), 1 => 0..5_u16]).prop_map(|(of, credit)| Op::Reply { of, credit }),
+        30 => (0..4_usize, name, 0..9000_u64, 0..40_usize, proptest::bool::weighted(0.2))
+            .prop_map(|(key, name, ttl, bytes, patient)| Op::Request { key, name, ttl, bytes, patient }),
+        4 => (index(), 0..3_u16).prop_map(|(of, credit)| Op::Credit { of, credit }),
+        16 => (index(), prop_oneof![6 => Just(1), 3 => Just(0), 1 => 0..5_u16]).prop_map(|(of, credit)| Op::Reply { of, credit }),
         1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyAgain { of, worker }),
         1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyOfAnotherWorker { of, worker }),
         1 => (index(), any::<u64>()).prop_map(|(worker, tag)| Op::ReplyToNothing { worker, tag }),
@@ -105,7 +111,10 @@ fn perform(model: &mut Model, op: &Op) -> Option<()> {
         Op::DownOfNobody(worker) => (!workers.contains(&worker)).then(|| model.down(worker))?,
         Op::Withdraw(of) => model.withdraw(pick(of, &model.runs())?),
         Op::WithdrawOfNobody => model.withdraw(u32::MAX),
-        Op::Request { key, name, ttl, bytes } => model.request(key, name, Duration::from_millis(ttl), bytes),
+        Op::Request { key, name, ttl, bytes, patient } => {
+            model.request(key, name, Duration::from_millis(ttl), bytes, patient);
+        }
+        Op::Credit { of, credit } => model.credit(pick(of, &workers)?, credit),
         Op::Reply { of, credit } => {
             let (tag, worker) = pick(of, &model.deliveries())?;
             model.reply(worker, tag, credit);
@@ -175,6 +184,8 @@ proptest! {
         while let Some(worker) = model.workers_that(|_| true).first() {
             model.down(*worker);
         }
+        // But for what waits for servers to come.
+        model.wait(Duration::from_secs(3600));
         model.assert_nothing_is_held();
     }
 

@@ -9,8 +9,9 @@
 //! up s1                                 all its links are connected; `up s1/0` one of them
 //! down s1                               a link to it breaks
 //! withdraw s1
-//! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N
+//! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N, wait=yes
 //! reply s1/0                            answers what it has had longest; also: to=c1, credit=N
+//! credit s1/0                           it has ended what it answered with credit=0
 //! advance 3s                            the driver does what is due, when it is due
 //! lag 3s                                time passes, and the driver notices nothing
 //! drain
@@ -112,11 +113,17 @@ impl Runner {
                 let deadline = self.now + command.options.get("ttl").map_or(Duration::from_secs(60), |text| span(text));
                 let bytes = command.number("bytes", 10);
                 for from in &command.words[1..] {
-                    let arrival = Arrival { key, server, deadline, bytes };
+                    let wait_for_ready = command.options.contains_key("wait");
+                    let arrival = Arrival { key, server, deadline, bytes, wait_for_ready };
                     self.handle(Input::Request { arrival, from: from.to_string(), load: from.to_string() });
                 }
             }
             "reply" => self.reply(&command),
+            "credit" => {
+                let (run, worker) = command.word(1).split_once('/').unwrap();
+                let (instance, worker) = (self.instance(run), worker.parse().unwrap());
+                self.handle(Input::Credit { instance, worker, credit: command.number("credit", 1) as u16 });
+            }
             "advance" => {
                 let end = self.now + span(command.word(1));
                 while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {

@@ -8,6 +8,13 @@ pub(super) struct Backlog {
     live: usize,
 }
 
+impl From<VecDeque<u64>> for Backlog {
+    /// All of the tags are live.
+    fn from(tags: VecDeque<u64>) -> Self {
+        Self { live: tags.len(), tags }
+    }
+}
+
 impl Backlog {
     pub(super) fn push(&mut self, tag: u64, is_live: impl Fn(u64) -> bool) {
         if self.tags.len() > 64 && self.tags.len() > 2 * self.live {

@@ -2,6 +2,7 @@
 
 use zmqv2_proto::Reason;
 
+use super::routes::Topic;
 use super::{Action, Engine};
 
 impl<O, L> Engine<O, L> {
@@ -9,13 +10,28 @@ impl<O, L> Engine<O, L> {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
-        let mut waiting = Vec::new();
-        for (_, topic) in &mut self.topics {
-            waiting.push(topic.shared.take());
-            waiting.extend(topic.named.iter_mut().map(|(_, named)| named.backlog.take()));
+        // Before anything else: whoever looks for a server now shall not come here.
+        for (_, topic) in &self.topics {
+            for (_, named) in &topic.named {
+                if named.runs.iter().any(|run| self.servers[*run].is_connected()) {
+                    let (key, server) = (topic.key.clone(), named.name.clone());
+                    self.actions.push_back(Action::Unannounce { key, server });
+                }
+            }
         }
-        for tags in waiting {
+        let queues = |(number, topic): (usize, &Topic)| {
+            let named: Vec<_> = topic.named.iter().map(|(named, _)| (number, Some(named))).collect();
+            named.into_iter().chain([(number, None)])
+        };
+        for (topic, server) in self.topics.iter().flat_map(queues).collect::<Vec<_>>() {
+            let tags = self.topics[topic].backlog(server).take();
             self.refuse_queued(tags, Reason::ShuttingDown, "the broker is stopping; the request did not run");
+        }
+        // Names before their topic, which goes with the last of them.
+        for (topic, server) in self.topics.iter().flat_map(queues).collect::<Vec<_>>() {
+            if self.topics.contains(topic) {
+                self.tidy(topic, server);
+            }
         }
         self.refuse_connecting();
     }

@@ -36,8 +36,10 @@ pub struct Arrival<'a> {
     pub server: &'a str,
     /// When it expires.
     pub deadline: Instant,
-    /// Size of its body.
+    /// What it counts for in the budget of bytes while it waits.
     pub bytes: usize,
+    /// It waits while no server of its target is known, instead of being refused.
+    pub wait_for_ready: bool,
 }
 
 /// What can happen.
@@ -59,10 +61,20 @@ pub enum Input<'a, O, L> {
         worker: WorkerId,
         /// The tag of the delivery.
         tag: u64,
-        /// How many more requests the worker will take than before.
+        /// How many more requests the worker will take than before; 0 when it has acknowledged a cast that it runs now,
+        /// and [`Input::Credit`] will follow.
         credit: u16,
         /// What goes to the sender.
         load: L,
+    },
+    /// A worker has ended what it had acknowledged, with a credit of 0, before.
+    Credit {
+        /// The server's run.
+        instance: InstanceId,
+        /// Which of its workers, from 0.
+        worker: usize,
+        /// How many more requests it will take than before.
+        credit: u16,
     },
     /// A server offers itself, or says again that it is there.
     Register {

@@ -25,7 +25,7 @@
 //! engine.handle(now, Input::WorkerUp { worker });
 //! while engine.poll_action().is_some() {}
 //!
-//! let arrival = Arrival { key: "openstack/demo", server: "", deadline: now + Duration::from_secs(1), bytes: 5 };
+//! let arrival = Arrival { key: "openstack/demo", server: "", deadline: now + Duration::from_secs(1), bytes: 5, wait_for_ready: false };
 //! engine.handle(now, Input::Request { arrival, from: "client", load: "hello" });
 //! assert!(matches!(engine.poll_action(), Some(Action::Deliver { load: "hello", .. })));
 //! # Ok(())
@@ -126,6 +126,7 @@ impl<O, L> Engine<O, L> {
         match input {
             Input::Request { arrival, from, load } => self.request(now, arrival, from, load),
             Input::Reply { worker, tag, credit, load } => self.reply(now, worker, tag, credit, load),
+            Input::Credit { instance, worker, credit } => self.credit(now, instance, worker, credit),
             Input::Register { offer, from } => self.register(now, offer, from),
             Input::WorkerUp { worker } => self.worker_up(now, worker),
             Input::WorkerDown { worker } => self.worker_down(worker),
@@ -178,6 +179,7 @@ impl<O, L> Engine<O, L> {
                 let Some(request) = self.requests.remove(tag) else { return };
                 self.queued_bytes -= request.bytes;
                 let key = self.topics[topic].expired(server);
+                self.tidy(topic, server);
                 self.counters.add(Counter::Expired);
                 self.refuse(
                     request.origin,

@@ -25,9 +25,17 @@ pub(super) struct Held<O, L> {
     pub(super) load: Option<L>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
-    /// Order of arrival.
+    /// Order of arrival; given by [`Requests::insert`].
     pub(super) order: u64,
     pub(super) state: State,
+    /// It waits while no server of its target is there.
+    pub(super) wait_for_ready: bool,
+}
+
+impl<O, L> Held<O, L> {
+    pub(super) fn new(origin: O, load: Option<L>, bytes: usize, deadline: Instant, state: State) -> Self {
+        Self { origin: Some(origin), load, bytes, deadline, order: 0, state, wait_for_ready: false }
+    }
 }
 
 #[derive(Debug)]
@@ -51,11 +59,11 @@ impl<O, L> Default for Requests<O, L> {
 }
 
 impl<O, L> Requests<O, L> {
-    /// The tag that the next [`insert`](Self::insert) will return.
-    pub(super) fn insert(&mut self, origin: O, load: Option<L>, bytes: usize, deadline: Instant, state: State) -> u64 {
+    /// Keeps a request and gives it a tag.
+    pub(super) fn insert(&mut self, mut held: Held<O, L>) -> u64 {
         self.arrived += 1;
-        self.in_flight += usize::from(matches!(state, State::InFlight { .. }));
-        let held = Held { origin: Some(origin), load, bytes, deadline, order: self.arrived, state };
+        self.in_flight += usize::from(matches!(held.state, State::InFlight { .. }));
+        held.order = self.arrived;
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -152,9 +160,10 @@ mod tests {
         #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
         let mut requests: Requests<(), ()> = Requests::default();
-        let first = requests.insert((), Some(()), 1, now, State::InFlight { worker: 0 });
+        let held = || Held::new((), Some(()), 1, now, State::InFlight { worker: 0 });
+        let first = requests.insert(held());
         assert!(requests.remove(first).is_some());
-        let second = requests.insert((), Some(()), 1, now, State::InFlight { worker: 0 });
+        let second = requests.insert(held());
         assert_ne!(first, second);
         assert!(requests.get(first).is_none() && requests.remove(first).is_none() && requests.contains(second));
         assert_eq!((requests.len(), requests.in_flight()), (1, 1));

@@ -4,12 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use slab::Slab;
-use zmqv2_proto::{Reason, ServerName, TopicKey, Ttl};
+use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::requests::State;
+use super::requests::{Held, State};
 use super::{Action, Arrival, Backlog, Counter, Engine, WorkerId};
 
-/// A topic with at least one server that takes work.
+/// Topics come from the network while requests wait for their servers: so many, and no more.
+const MOST_TOPICS_WITHOUT_SERVER: usize = 1_000;
+
+/// A topic with servers that take work, or with requests that wait for one.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) key: TopicKey,
@@ -21,6 +24,8 @@ pub(super) struct Topic {
     /// Servers that may have a ready worker, in turn. Strictly round robin over servers, not workers: three requests in
     /// a row reach three servers, however many workers each has.
     pub(super) ring: VecDeque<usize>,
+    /// Runs of all its servers that take work; 0 while requests wait for one to come.
+    pub(super) runs: usize,
 }
 
 /// The runs of one server name.
@@ -37,11 +42,33 @@ impl Named {
     pub(super) fn new(name: ServerName) -> Self {
         Self { name, backlog: Backlog::default(), runs: VecDeque::new() }
     }
+
+    /// Nobody is there and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.runs.is_empty() && self.backlog.len() == 0
+    }
 }
 
 impl Topic {
     pub(super) fn new(key: TopicKey) -> Self {
-        Self { key, shared: Backlog::default(), named: Slab::new(), by_name: HashMap::new(), ring: VecDeque::new() }
+        let (named, by_name, ring) = Default::default();
+        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0 }
+    }
+
+    /// The number of a server name, made if it is new.
+    pub(super) fn server(&mut self, name: &ServerName) -> usize {
+        let Self { named, by_name, .. } = self;
+        *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())))
+    }
+
+    /// The queue for any server, or for one.
+    pub(super) fn backlog(&mut self, server: Option<usize>) -> &mut Backlog {
+        server.map_or(&mut self.shared, |server| &mut self.named[server].backlog)
+    }
+
+    /// Whether somebody is there to take a request for any server, or for one.
+    fn has_runs(&self, server: Option<usize>) -> bool {
+        server.map_or(self.runs > 0, |server| !self.named[server].runs.is_empty())
     }
 
     /// Requests that wait here.
@@ -51,16 +78,10 @@ impl Topic {
 
     /// Counts a request out that expired; says whom it was for.
     pub(super) fn expired(&mut self, server: Option<usize>) -> String {
+        self.backlog(server).expired();
         match server {
-            Some(server) => {
-                let named = &mut self.named[server];
-                named.backlog.expired();
-                format!("{} at {}", self.key, named.name)
-            }
-            None => {
-                self.shared.expired();
-                self.key.to_string()
-            }
+            Some(server) => format!("{} at {}", self.key, self.named[server].name),
+            None => self.key.to_string(),
         }
     }
 }
@@ -75,30 +96,31 @@ impl<O, L> Engine<O, L> {
             self.counters.add(Counter::Expired);
             return self.refuse(Some(from), Reason::Expired, "no time was left on arrival; the request did not run");
         }
-        let Some((topic, server)) = self.find(arrival) else {
-            let Arrival { key, server, .. } = arrival;
-            let at = if server.is_empty() { String::new() } else { format!(" named {server:?}") };
-            return self.refuse(Some(from), Reason::NoRoute, format!("no server of {key:?}{at} is registered there"));
+        let (topic, server) = match self.find(arrival) {
+            Ok(place) => place,
+            Err(refusal) => return self.refuse(Some(from), refusal.reason, refusal.detail),
         };
         let worker = match server {
             Some(server) => self.take_worker_of(topic, server),
             None => self.take_worker(topic),
         };
-        let Arrival { deadline, bytes, .. } = arrival;
+        let Arrival { deadline, bytes, wait_for_ready, .. } = arrival;
         let tag = if let Some(worker) = worker {
-            let tag = self.requests.insert(from, None, bytes, deadline, State::InFlight { worker });
+            let held = Held::new(from, None, bytes, deadline, State::InFlight { worker });
+            let tag = self.requests.insert(held);
             self.deliver(now, worker, tag, deadline, load);
             tag
         } else {
             if let Some(full) = self.is_full(topic, bytes) {
+                self.tidy(topic, server);
                 return self.refuse(Some(from), Reason::Busy, full);
             }
             self.queued_bytes += bytes;
-            let tag = self.requests.insert(from, Some(load), bytes, deadline, State::Queued { topic, server });
+            let mut held = Held::new(from, Some(load), bytes, deadline, State::Queued { topic, server });
+            held.wait_for_ready = wait_for_ready;
+            let tag = self.requests.insert(held);
             let requests = &self.requests;
-            let topic = &mut self.topics[topic];
-            let backlog = server.map_or(&mut topic.shared, |server| &mut topic.named[server].backlog);
-            backlog.push(tag, |tag| requests.contains(tag));
+            self.topics[topic].backlog(server).push(tag, |tag| requests.contains(tag));
             tag
         };
         let requests = &self.requests;
@@ -106,13 +128,41 @@ impl<O, L> Engine<O, L> {
     }
 
     /// The topic, and the server in it if one is asked for. Never another server (RG02).
-    fn find(&self, arrival: Arrival<'_>) -> Option<(usize, Option<usize>)> {
-        let topic = *self.by_key.get(arrival.key)?;
-        if arrival.server.is_empty() {
-            return Some((topic, None));
+    fn find(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
+        let Arrival { key, server, wait_for_ready, .. } = arrival;
+        if let Some(topic) = self.by_key.get(key).copied() {
+            let named = self.topics[topic].by_name.get(server).copied();
+            let place = named.map(Some).or(server.is_empty().then_some(None));
+            if let Some(server) = place.filter(|server| wait_for_ready || self.topics[topic].has_runs(*server)) {
+                return Ok((topic, server));
+            }
         }
-        let server = *self.topics[topic].by_name.get(arrival.server)?;
-        Some((topic, Some(server)))
+        if wait_for_ready {
+            return self.make_place(key, server);
+        }
+        let at = if server.is_empty() { String::new() } else { format!(" named {server:?}") };
+        Err(Refusal::new(Reason::NoRoute, format!("no server of {key:?}{at} is registered there")))
+    }
+
+    /// A place for a request that waits for its server to come.
+    fn make_place(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
+        let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
+        let key = TopicKey::parse(key).map_err(malformed)?;
+        let server = Some(server).filter(|server| !server.is_empty()).map(ServerName::new).transpose();
+        let server = server.map_err(malformed)?;
+        let known = self.by_key.contains_key(&key);
+        if !known && self.topics.iter().filter(|(_, topic)| topic.runs == 0).count() >= MOST_TOPICS_WITHOUT_SERVER {
+            let detail = format!("requests wait for servers of {MOST_TOPICS_WITHOUT_SERVER} other topics already");
+            return Err(Refusal::new(Reason::Busy, detail));
+        }
+        let topic = self.topic(&key);
+        Ok((topic, server.map(|server| self.topics[topic].server(&server))))
+    }
+
+    /// The number of a topic, made if it is new.
+    pub(super) fn topic(&mut self, key: &TopicKey) -> usize {
+        let topics = &mut self.topics;
+        *self.by_key.entry(key.clone()).or_insert_with_key(|key| topics.insert(Topic::new(key.clone())))
     }
 
     /// Why one more request of `bytes` cannot wait.

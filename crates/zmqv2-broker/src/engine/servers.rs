@@ -7,8 +7,8 @@ use slab::Slab;
 use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
 
 use super::requests::State;
-use super::routes::{Named, Topic};
-use super::{Action, CONNECT_WITHIN, Counter, Engine, Offer, WorkerId};
+use super::routes::Named;
+use super::{Action, Backlog, CONNECT_WITHIN, Counter, Engine, Offer, WorkerId};
 
 /// One run of a server.
 #[derive(Debug)]
@@ -36,11 +36,34 @@ pub(super) struct Server<O> {
 pub(super) struct Worker {
     pub(super) server: usize,
     pub(super) connected: bool,
-    /// How many more requests it will take.
-    credit: u16,
-    /// The most it ever takes.
+    /// The most requests it ever has: its credit when it has none.
     window: u16,
+    /// Requests that it has and that are not settled.
     pub(super) outstanding: usize,
+    /// Requests that are settled and still take a place: acknowledged casts that run. Below zero while the word that
+    /// one has ended is here and its acknowledgement, over another connection, is not.
+    running: isize,
+}
+
+impl Worker {
+    fn new(server: usize, window: u16) -> Self {
+        Self { server, connected: false, window, outstanding: 0, running: 0 }
+    }
+
+    /// How many more requests it will take.
+    fn credit(&self) -> usize {
+        usize::from(self.window).saturating_sub(self.outstanding + self.running.max(0).cast_unsigned())
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.outstanding > 0 || self.running > 0
+    }
+
+    /// It gives places back; never more than it was given requests, whatever it says.
+    fn give_back(&mut self, credit: u16) {
+        let floor = 0_isize.saturating_sub_unsigned(self.outstanding);
+        self.running = self.running.saturating_sub_unsigned(usize::from(credit)).max(floor);
+    }
 }
 
 impl<O> Server<O> {
@@ -51,10 +74,9 @@ impl<O> Server<O> {
     pub(super) fn take_ready(&mut self, workers: &mut Slab<Worker>) -> Option<WorkerId> {
         let number = self.ready.pop_front()?;
         let worker = &mut workers[number];
-        worker.credit -= 1;
         worker.outstanding += 1;
         self.outstanding += 1;
-        if worker.credit > 0 {
+        if worker.credit() > 0 {
             self.ready.push_back(number);
         }
         Some(number)
@@ -64,7 +86,7 @@ impl<O> Server<O> {
         self.ready.len()
     }
 
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.connected == self.workers.len()
     }
 }
@@ -91,10 +113,8 @@ impl<O, L> Engine<O, L> {
             }
             return;
         }
-        let topics = &mut self.topics;
-        let topic = *self.by_key.entry(key.clone()).or_insert_with_key(|key| topics.insert(Topic::new(key.clone())));
-        let Topic { named, by_name, .. } = &mut self.topics[topic];
-        let named = *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())));
+        let topic = self.topic(&key);
+        let named = self.topics[topic].server(&name);
         let number = self.servers.insert(Server {
             key,
             name,
@@ -109,12 +129,12 @@ impl<O, L> Engine<O, L> {
             answer_to: Some(from),
         });
         self.topics[topic].named[named].runs.push_back(number);
+        self.topics[topic].runs += 1;
         self.by_instance.insert(registration.instance, number);
         self.connecting.push_back((now + CONNECT_WITHIN, registration.instance));
         for index in 0..registration.workers.max(1) {
             let window = registration.credit.max(1);
-            let worker =
-                self.workers.insert(Worker { server: number, connected: false, credit: 0, window, outstanding: 0 });
+            let worker = self.workers.insert(Worker::new(number, window));
             self.servers[number].workers.push(worker);
             self.actions.push_back(Action::Connect { worker, instance: registration.instance, index });
         }
@@ -137,29 +157,40 @@ impl<O, L> Engine<O, L> {
         if let Some(to) = to {
             self.actions.push_back(Action::Registered { to });
         }
-        for worker in workers {
-            self.give_credit(now, worker, self.workers[worker].window);
-        }
+        let server = self.workers[number].server;
+        self.servers[server].ready.extend(workers);
+        self.serve(now, server);
     }
 
-    /// A request that `worker` had is settled.
+    /// A request that a worker had is settled. With a credit of 0 it still takes its place: an acknowledged cast runs.
     pub(super) fn settled(&mut self, now: Instant, number: WorkerId, credit: u16) {
         let Some(worker) = self.workers.get_mut(number) else { return };
+        let before = worker.credit();
         worker.outstanding -= 1;
+        worker.running += 1;
+        worker.give_back(credit);
         let server = worker.server;
         self.servers[server].outstanding -= 1;
-        self.give_credit(now, number, credit);
+        self.offer(now, number, before);
         self.check_withdrawn(server);
     }
 
-    fn give_credit(&mut self, now: Instant, number: WorkerId, credit: u16) {
+    /// A worker has ended what it had acknowledged before.
+    pub(super) fn credit(&mut self, now: Instant, instance: InstanceId, index: usize, credit: u16) {
+        let server = self.by_instance.get(&instance).map(|number| &self.servers[*number]);
+        // From a run that is gone: nothing to give back to.
+        let Some(number) = server.and_then(|server| server.workers.get(index)).copied() else { return };
         let worker = &mut self.workers[number];
-        let before = worker.credit;
-        // A worker cannot talk itself into more than it registered.
-        let room = usize::from(worker.window).saturating_sub(worker.outstanding);
-        worker.credit = usize::from(worker.credit.saturating_add(credit)).min(room) as u16;
+        let before = worker.credit();
+        worker.give_back(credit);
+        self.offer(now, number, before);
+    }
+
+    /// A worker may have more credit than the `before`: hands it what waits.
+    fn offer(&mut self, now: Instant, number: WorkerId, before: usize) {
+        let worker = &self.workers[number];
         let server = worker.server;
-        if before == 0 && worker.credit > 0 && self.servers[server].place.is_some() {
+        if before == 0 && worker.credit() > 0 && self.servers[server].place.is_some() {
             self.servers[server].ready.push_back(number);
         }
         self.serve(now, server);
@@ -167,7 +198,9 @@ impl<O, L> Engine<O, L> {
 
     pub(super) fn worker_down(&mut self, number: WorkerId) {
         let Some(server) = self.workers.get(number).map(|worker| worker.server) else { return };
-        self.counters.add(Counter::ServersLost);
+        if self.servers[server].is_connected() {
+            self.counters.add(Counter::ServersLost);
+        }
         self.lose(server);
     }
 
@@ -207,10 +240,11 @@ impl<O, L> Engine<O, L> {
             }
         }
         let server = &mut self.servers[number];
-        if server.place.is_none()
-            && let Some(to) = server.answer_to.take()
-        {
-            self.actions.push_back(Action::Withdrawn { to, instance: server.instance });
+        match (server.answer_to.take(), server.place) {
+            (Some(to), None) => self.actions.push_back(Action::Withdrawn { to, instance: server.instance }),
+            // Never connected: a living one offers itself again.
+            (Some(to), Some(_)) => self.refuse(Some(to), Reason::Busy, "the broker cannot connect to its workers"),
+            (None, _) => {}
         }
         self.leave(number);
         self.remove(number);
@@ -250,23 +284,47 @@ impl<O, L> Engine<O, L> {
         place.ring.retain(|other| *other != number);
         place.named[named].runs.retain(|other| *other != number);
         let servers = &self.servers;
-        if was_connected && !place.named[named].runs.iter().any(|run| servers[*run].is_connected()) {
+        // A broker that stops has taken all of them out already.
+        let announced = was_connected && !self.draining;
+        if announced && !place.named[named].runs.iter().any(|run| servers[*run].is_connected()) {
             let (key, server) = (place.key.clone(), place.named[named].name.clone());
             self.actions.push_back(Action::Unannounce { key, server });
         }
+        place.runs -= 1;
         if place.named[named].runs.is_empty() {
+            let Named { name, backlog, .. } = &mut place.named[named];
+            let detail = format!("server {name} of {} left before it took the request, which did not run", place.key);
+            let waiting = backlog.take();
+            self.refuse_impatient(topic, Some(named), waiting, &detail);
+        }
+        let place = &mut self.topics[topic];
+        if place.runs == 0 {
+            let detail = format!("the last server of {} left before it took the request, which did not run", place.key);
+            let waiting = place.shared.take();
+            self.refuse_impatient(topic, None, waiting, &detail);
+        }
+        self.tidy(topic, Some(named));
+    }
+
+    /// Refuses those of a backlog that do not wait for a server to come; the others go back.
+    fn refuse_impatient(&mut self, topic: usize, server: Option<usize>, tags: VecDeque<u64>, detail: &str) {
+        let requests = &self.requests;
+        let waits = |tag: &u64| requests.get(*tag).is_some_and(|held| held.wait_for_ready);
+        let (patient, impatient): (VecDeque<u64>, VecDeque<u64>) = tags.into_iter().partition(waits);
+        *self.topics[topic].backlog(server) = Backlog::from(patient);
+        self.refuse_queued(impatient, Reason::NoRoute, detail);
+    }
+
+    /// Forgets a name without runs and requests, and a topic without names and requests.
+    pub(super) fn tidy(&mut self, topic: usize, named: Option<usize>) {
+        let place = &mut self.topics[topic];
+        if let Some(named) = named.filter(|named| place.named[*named].is_idle()) {
             let gone = place.named.remove(named);
             place.by_name.remove(&gone.name);
-            let detail =
-                format!("server {} of {} left before it took the request, which did not run", gone.name, place.key);
-            let mut backlog = gone.backlog;
-            self.refuse_queued(backlog.take(), Reason::NoRoute, &detail);
         }
-        if self.topics[topic].named.is_empty() {
-            let mut gone = self.topics.remove(topic);
+        if place.named.is_empty() && place.shared.len() == 0 {
+            let gone = self.topics.remove(topic);
             self.by_key.remove(&gone.key);
-            let detail = format!("the last server of {} left before it took the request, which did not run", gone.key);
-            self.refuse_queued(gone.shared.take(), Reason::NoRoute, &detail);
         }
     }
 

@@ -22,7 +22,7 @@ impl<O, L> Engine<O, L> {
         for (_, server) in &self.servers {
             let mut line = ServerStatus::new(server.name.clone(), server.instance, server.pid);
             line.workers_ready = server.workers_ready() as u64;
-            let busy = |worker: &&usize| self.workers.get(**worker).is_some_and(|worker| worker.outstanding > 0);
+            let busy = |worker: &&usize| self.workers.get(**worker).is_some_and(super::servers::Worker::is_busy);
             line.workers_busy = server.workers.iter().filter(busy).count() as u64;
             line.withdrawing = server.place.is_none();
             line.queued = server.place.map_or(0, |(topic, named)| self.topics[topic].named[named].backlog.len() as u64);

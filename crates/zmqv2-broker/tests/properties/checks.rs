@@ -37,11 +37,19 @@ impl Model {
             Action::Answer { to, load } => assert_eq!(*to, From::Request(*load)),
             Action::Refuse { to: From::Request(id), refusal } => self.check_refusal(*id, refusal),
             Action::Refuse { to, refusal } => {
-                assert!(self.draining && refusal.reason == Reason::ShuttingDown, "{to:?}: {refusal}");
+                let possible = match refusal.reason {
+                    Reason::ShuttingDown => self.draining,
+                    Reason::Busy => matches!(to, From::Register(run) if !self.is_up(*run)),
+                    _ => false,
+                };
+                assert!(possible, "{to:?}: {refusal}");
             }
-            Action::Connect { worker, instance, .. } => {
+            Action::Connect { worker, instance, index } => {
                 let run = run_of(*instance);
-                let added = Worker { run, up: false, window: self.runs[&run].credit, credit: 0 };
+                let added = Worker { run, up: false, window: self.runs[&run].credit, running: 0 };
+                let links = self.links.entry(run).or_default();
+                assert_eq!(links.len(), usize::from(*index));
+                links.push(*worker);
                 assert!(self.workers.insert(*worker, added).is_none(), "worker {worker} twice");
             }
             Action::Disconnect { worker } => {
@@ -63,7 +71,7 @@ impl Model {
             }
             Action::Unannounce { key, server } => {
                 let place = (place_of(&KEYS, key.as_str()), place_of(&NAMES, server.as_str()));
-                assert!(self.announced.remove(&place) || self.draining, "{server} of {key} was not announced");
+                assert!(self.announced.remove(&place), "{server} of {key} was not announced");
             }
             Action::Drained => {
                 let in_flight = self.requests.iter().filter(|it| matches!(it.is, Is::At(..))).count();
@@ -80,15 +88,14 @@ impl Model {
         assert!(self.now < request.deadline, "request {id} is delivered after its deadline");
         assert_eq!(ttl, Ttl::until(request.deadline, self.now));
         let worker = &self.workers[&number];
-        assert!(self.could_take(worker, request), "request {id} is not for worker {number}, or it has no credit");
+        assert!(self.could_take(number, request), "request {id} is not for worker {number}, or it has no credit");
         assert!(self.held_by_worker(number) < usize::from(worker.window), "worker {number} is over its window");
         assert!(self.tags.insert(tag), "tag {tag} again");
         let older = self.requests[..id]
             .iter()
-            .position(|it| it.is == Is::Waiting && it.deadline > self.now && self.could_take(worker, it));
+            .position(|it| it.is == Is::Waiting && it.deadline > self.now && self.could_take(number, it));
         assert_eq!(older, None, "request {id} overtakes an older one");
         let run = worker.run;
-        self.workers.get_mut(&number).unwrap().credit -= 1;
         self.requests[id].is = Is::At(number, tag);
         let last = self.runs.get_mut(&run).unwrap().last.replace(id);
         assert!(last < Some(id), "{last:?} and then {id}");
@@ -98,7 +105,7 @@ impl Model {
         let request = &self.requests[id];
         let possible = match (refusal.reason, request.is) {
             (Reason::Expired, Is::Waiting) => request.deadline <= self.now,
-            (Reason::NoRoute, Is::Waiting) => !self.runs.values().any(|run| run.serves(request)),
+            (Reason::NoRoute, Is::Waiting) => !request.patient && !self.runs.values().any(|run| run.serves(request)),
             (Reason::ShuttingDown, Is::Waiting) => self.draining,
             (Reason::Busy, Is::Waiting) => id + 1 == self.requests.len(),
             (Reason::ServerLost, Is::At(..)) => true,
@@ -115,16 +122,16 @@ impl Model {
         }
         assert!(self.waiting_bytes() <= self.limits.backlog_bytes, "{} bytes wait", self.waiting_bytes());
         for request in self.waiting() {
-            assert!(self.runs.values().any(|run| run.serves(request)), "waits for nobody");
-            let idle =
-                self.workers.iter().find(|(_, worker)| self.could_take(worker, request)).map(|(number, _)| number);
+            assert!(request.patient || self.runs.values().any(|run| run.serves(request)), "waits for nobody");
+            let idle = self.workers.keys().find(|number| self.could_take(**number, request));
             assert!(idle.is_none() || request.deadline <= self.now, "waits while worker {idle:?} could take it");
         }
         let takes_work = |(number, run): (&u32, &super::Run)| {
             (!run.withdrawing && self.is_up(*number)).then_some((run.key, run.name))
         };
         let expected: BTreeSet<_> = self.runs.iter().filter_map(takes_work).collect();
-        assert!(self.draining || self.announced == expected, "announced: {:?}, up: {expected:?}", self.announced);
+        let expected = if self.draining { BTreeSet::new() } else { expected };
+        assert_eq!(self.announced, expected, "what is announced, and what is up");
         let idle = self.runs.iter().find(|(number, run)| run.withdrawing && self.held_by(**number).is_empty());
         assert!(idle.is_none(), "a server with nothing in flight still withdraws");
         let in_flight = self.requests.iter().any(|request| matches!(request.is, Is::At(..)));
@@ -148,8 +155,11 @@ impl Model {
             for server in topic.servers {
                 let run = run_of(server.instance);
                 let name = place_of(&NAMES, server.server.as_str());
-                let ready = self.workers_that(|worker| worker.run == run && worker.credit > 0).len() as u64;
-                let busy = |number: &WorkerId| self.workers[number].run == run && self.held_by_worker(*number) > 0;
+                let ours = |number: &WorkerId| self.workers[number].run == run;
+                let ready =
+                    self.workers.keys().filter(|number| ours(number) && self.credit_of(**number) > 0).count() as u64;
+                let works = |number: &WorkerId| self.held_by_worker(*number) > 0 || self.workers[number].running > 0;
+                let busy = |number: &WorkerId| ours(number) && works(number);
                 let leaves = self.runs[&run].withdrawing;
                 assert_eq!((self.runs[&run].key, self.runs[&run].name), (key, name));
                 assert_eq!(server.workers_busy, self.workers.keys().filter(|number| busy(number)).count() as u64);
@@ -187,7 +197,11 @@ impl Model {
             assert_eq!(count(counter), self.counters.get(counter), "{}", counter.name());
         }
         for reason in Reason::ALL {
-            let servers = if reason == Reason::ShuttingDown { self.refused_servers } else { 0 };
+            let servers = match reason {
+                Reason::ShuttingDown => self.refused_servers,
+                Reason::Busy => self.given_up,
+                _ => 0,
+            };
             assert_eq!(count(Counter::refused(reason)), outcomes(Is::Refused(reason)) + servers, "{reason}");
         }
     }

@@ -40,6 +40,8 @@ struct Request {
     name: Option<usize>,
     deadline: Instant,
     bytes: usize,
+    /// Waits for a server to come.
+    patient: bool,
     is: Is,
 }
 
@@ -47,8 +49,8 @@ pub(crate) struct Worker {
     run: u32,
     pub(crate) up: bool,
     window: u16,
-    /// How many more requests it may be sent.
-    credit: u16,
+    /// Acknowledged and not ended; below zero when the end came first.
+    running: i64,
 }
 
 struct Run {
@@ -69,10 +71,14 @@ pub(crate) struct Model {
     requests: Vec<Request>,
     runs: BTreeMap<u32, Run>,
     workers: BTreeMap<WorkerId, Worker>,
+    /// The workers of a run, in their order.
+    links: BTreeMap<u32, Vec<WorkerId>>,
     tags: BTreeSet<u64>,
     announced: BTreeSet<(usize, usize)>,
     started: u32,
     refused_servers: u64,
+    /// Servers that never connected.
+    given_up: u64,
     /// Of servers and of late answers.
     counters: Counters,
     draining: bool,
@@ -105,10 +111,12 @@ impl Model {
             requests: Vec::new(),
             runs: BTreeMap::new(),
             workers: BTreeMap::new(),
+            links: BTreeMap::new(),
             tags: BTreeSet::new(),
             announced: BTreeSet::new(),
             started: 0,
             refused_servers: 0,
+            given_up: 0,
             counters: Counters::default(),
             draining: false,
             drained: false,
@@ -152,13 +160,6 @@ impl Model {
         };
         it.up = true;
         let run = it.run;
-        // Work goes to a server once all of it is connected.
-        if self.is_up(run) {
-            self.workers
-                .values_mut()
-                .filter(|worker| worker.run == run)
-                .for_each(|worker| worker.credit = worker.window);
-        }
         let actions = self.handle(Input::WorkerUp { worker });
         let told = actions.iter().any(|action| matches!(action, Action::Registered { .. }));
         if told {
@@ -170,7 +171,8 @@ impl Model {
     pub(crate) fn down(&mut self, worker: WorkerId) {
         let run = self.workers.get(&worker).map(|worker| worker.run);
         let had = run.map_or(Vec::new(), |run| self.held_by(run));
-        if run.is_some() {
+        let was_up = run.is_some_and(|run| self.is_up(run));
+        if was_up {
             self.counters.add(Counter::ServersLost);
         }
         let asked = run.is_some_and(|run| self.leaves(run));
@@ -185,6 +187,14 @@ impl Model {
         assert_eq!(kept, None, "a request of a lost server");
         let told = actions.iter().any(|action| matches!(action, Action::Withdrawn { .. }));
         assert_eq!(told, asked, "{actions:?}");
+        self.check_given_up(&actions, usize::from(run.is_some() && !was_up));
+    }
+
+    /// Whoever waited for the answer to a registration is told that it comes to nothing.
+    fn check_given_up(&mut self, actions: &[Action<From, usize>], servers: usize) {
+        let told = |action: &&_| matches!(action, Action::Refuse { to: From::Register(_), .. });
+        assert_eq!(actions.iter().filter(told).count(), servers, "{actions:?}");
+        self.given_up += servers as u64;
     }
 
     pub(crate) fn withdraw(&mut self, run: u32) {
@@ -197,24 +207,30 @@ impl Model {
         assert_eq!(told, idle, "{actions:?}");
     }
 
-    pub(crate) fn request(&mut self, key: usize, name: Option<usize>, ttl: Duration, bytes: usize) {
+    pub(crate) fn request(&mut self, key: usize, name: Option<usize>, ttl: Duration, bytes: usize, patient: bool) {
         let id = self.requests.len();
         let (queued, queued_bytes) = (self.waiting().filter(|it| it.key == key).count(), self.waiting_bytes());
         let deadline = self.now + ttl;
-        self.requests.push(Request { key, name, deadline, bytes, is: Is::Waiting });
+        self.requests.push(Request { key, name, deadline, bytes, patient, is: Is::Waiting });
         let request = &self.requests[id];
         let routes = self.runs.values().any(|run| run.serves(request));
-        let worker_free = self.workers.values().any(|worker| self.could_take(worker, request));
+        let worker_free = self.workers.keys().any(|worker| self.could_take(*worker, request));
         let expected = match () {
             () if self.draining => Is::Refused(Reason::ShuttingDown),
             () if ttl.is_zero() => Is::Refused(Reason::Expired),
-            () if !routes => Is::Refused(Reason::NoRoute),
+            () if !routes && !patient => Is::Refused(Reason::NoRoute),
             () if worker_free => Is::At(0, 0),
             () if queued >= self.limits.topic_backlog => Is::Refused(Reason::Busy),
             () if queued_bytes + bytes > self.limits.backlog_bytes => Is::Refused(Reason::Busy),
             () => Is::Waiting,
         };
-        let arrival = Arrival { key: KEYS[key], server: name.map_or("", |name| NAMES[name]), deadline, bytes };
+        let arrival = Arrival {
+            key: KEYS[key],
+            server: name.map_or("", |name| NAMES[name]),
+            deadline,
+            bytes,
+            wait_for_ready: patient,
+        };
         self.handle(Input::Request { arrival, from: From::Request(id), load: id });
         match self.requests[id].is {
             Is::At(..) => assert_eq!(expected, Is::At(0, 0), "request {id}"),
@@ -229,9 +245,8 @@ impl Model {
             let late = matches!(self.requests[id].is, Is::Abandoned(..));
             self.requests[id].is = if late { Is::Late } else { Is::Answered };
             expected.extend((!late).then_some(Action::Answer { to: From::Request(id), load: id }));
-            let outstanding = self.held_by_worker(worker) as u16;
-            let worker = self.workers.get_mut(&worker).unwrap();
-            worker.credit = (worker.credit + credit).min(worker.window - outstanding);
+            self.workers.get_mut(&worker).unwrap().running += 1;
+            self.give_back(worker, credit);
         }
         if expected.is_empty() {
             self.counters.add(Counter::LateAnswers);
@@ -239,6 +254,20 @@ impl Model {
         let actions = self.handle(Input::Reply { worker, tag, credit, load: held.unwrap_or(usize::MAX) });
         let answers: Vec<_> = actions.into_iter().filter(|action| matches!(action, Action::Answer { .. })).collect();
         assert_eq!(answers, expected);
+    }
+
+    /// A worker says that it has ended what it acknowledged.
+    pub(crate) fn credit(&mut self, worker: WorkerId, credit: u16) {
+        let run = self.workers[&worker].run;
+        self.give_back(worker, credit);
+        let index = self.links[&run].iter().position(|other| *other == worker).unwrap();
+        self.handle(Input::Credit { instance: instance(run), worker: index, credit });
+    }
+
+    fn give_back(&mut self, worker: WorkerId, credit: u16) {
+        let held = self.held_by_worker(worker) as i64;
+        let worker = self.workers.get_mut(&worker).unwrap();
+        worker.running = (worker.running - i64::from(credit)).max(-held);
     }
 
     /// As a good driver does: never late.
@@ -271,7 +300,8 @@ impl Model {
             self.leaves(*run);
         }
         self.engine.expire(self.now);
-        self.observe();
+        let actions = self.observe();
+        self.check_given_up(&actions, late.len());
         let overdue = self.waiting().filter(|request| request.deadline <= self.now).count();
         assert_eq!(overdue, 0, "requests wait beyond their deadlines");
         assert!(!late.iter().any(|run| self.runs.contains_key(run)), "a server that never connected is kept");
@@ -344,8 +374,15 @@ impl Model {
         self.runs.get_mut(&run).is_some_and(|run| std::mem::replace(&mut run.withdrawing, true))
     }
 
-    fn could_take(&self, worker: &Worker, request: &Request) -> bool {
-        worker.credit > 0 && self.runs[&worker.run].serves(request)
+    /// How many more requests a worker will take: none before all of its server is connected.
+    fn credit_of(&self, number: WorkerId) -> i64 {
+        let worker = &self.workers[&number];
+        let places = i64::from(worker.window) - self.held_by_worker(number) as i64 - worker.running.max(0);
+        if self.is_up(worker.run) { places.max(0) } else { 0 }
+    }
+
+    fn could_take(&self, worker: WorkerId, request: &Request) -> bool {
+        self.credit_of(worker) > 0 && self.runs[&self.workers[&worker].run].serves(request)
     }
 }
 

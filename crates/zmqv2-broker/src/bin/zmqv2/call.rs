@@ -1,11 +1,11 @@
-//! `zmqv2 call` and `zmqv2 ping`.
+//! `zmqv2 call`, `zmqv2 cast` and `zmqv2 ping`.
 
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
-use zmqv2_client::{Answered, CallError, RpcClient};
+use zmqv2_client::{Answered, CallError, Outcome, Prepared, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target, Version};
 
 /// Whom to call.
@@ -28,6 +28,13 @@ struct TargetFlags {
 pub(crate) struct CallFlags {
     #[command(flatten)]
     target: TargetFlags,
+    #[command(flatten)]
+    message: MessageFlags,
+}
+
+/// What to say to it.
+#[derive(Debug, Args)]
+struct MessageFlags {
     /// The method
     method: String,
     /// Its arguments, as JSON
@@ -39,9 +46,23 @@ pub(crate) struct CallFlags {
     /// The interface's version
     #[arg(long, value_name = "MAJOR.MINOR")]
     version: Option<Version>,
+    /// Wait for a server to come, instead of being refused with NoRoute
+    #[arg(long)]
+    wait_for_ready: bool,
     /// Say on stderr who answered, and how long it took
     #[arg(long, short)]
     verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CastFlags {
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    message: MessageFlags,
+    /// Send it again up to N times when nobody acknowledges it; a server runs it once
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retry: u32,
 }
 
 #[derive(Debug, Args)]
@@ -59,50 +80,79 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl TargetFlags {
-    fn client(
-        &self,
-        common: &CommonFlags,
-        adjust: impl FnOnce(Target) -> anyhow::Result<Target>,
-    ) -> Result<RpcClient, Failure> {
+    fn client(&self, common: &CommonFlags, message: Option<&MessageFlags>) -> Result<Prepared, Failure> {
         let setup = common.setup(log::LevelFilter::Warn)?;
         let target = || -> anyhow::Result<Target> {
             let exchange = self.exchange.as_deref().unwrap_or(setup.config.control_exchange.as_str());
             let target = Target::topic(&self.topic)?.with_exchange(exchange)?;
-            adjust(match &self.server {
+            let mut target = match &self.server {
                 Some(server) => target.with_server(server)?,
                 None => target,
-            })
+            };
+            if let Some(message) = message {
+                if let Some(namespace) = &message.namespace {
+                    target = target.with_namespace(namespace)?;
+                }
+                target.version = message.version;
+            }
+            Ok(target)
         };
         let target = target().map_err(Failure::usage)?;
-        let mut builder = RpcClient::builder(target).config(setup.config);
-        if let Some(timeout) = self.timeout {
-            builder = builder.timeout(timeout);
-        }
-        builder.build().map_err(Failure::usage)
+        let client = RpcClient::builder(target).config(setup.config).build().map_err(Failure::usage)?.prepare();
+        let client = match self.timeout {
+            Some(timeout) => client.timeout(timeout),
+            None => client,
+        };
+        Ok(client.wait_for_ready(message.is_some_and(|message| message.wait_for_ready)))
+    }
+}
+
+impl MessageFlags {
+    fn args(&self) -> Result<Box<RawValue>, Failure> {
+        serde_json::from_str(&self.args)
+            .map_err(|error| Failure::usage(anyhow::anyhow!("the arguments are not JSON: {error}: {}", self.args)))
     }
 }
 
 pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failure> {
-    let args: Box<RawValue> = serde_json::from_str(&flags.args)
-        .map_err(|error| Failure::usage(anyhow::anyhow!("the arguments are not JSON: {error}: {}", flags.args)))?;
-    let client = flags.target.client(common, |mut target| {
-        if let Some(namespace) = &flags.namespace {
-            target = target.with_namespace(namespace)?;
-        }
-        target.version = flags.version;
-        Ok(target)
-    })?;
+    let CallFlags { target, message } = flags;
+    let args = message.args()?;
+    let client = target.client(common, Some(message))?;
     let answered: Answered<Box<RawValue>> =
-        client.call_detailed(&RequestContext::new(), &flags.method, &args).map_err(failure)?;
+        client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
     println!("{}", answered.value.get());
-    if flags.verbose {
+    if message.verbose {
         eprintln!("{}", who(&answered));
     }
     Ok(())
 }
 
+pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failure> {
+    let CastFlags { target, message, retry } = flags;
+    let args = message.args()?;
+    let client = target.client(common, Some(message))?.retry(*retry);
+    let whom = client.target().clone();
+    let handle = client.cast(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;
+    // Every cast has its outcome, at its timeout at the latest; this only bounds the wait for the impossible.
+    let outcome = handle.wait(Duration::MAX);
+    match outcome {
+        Some(Outcome::Acked { server, node, elapsed, .. }) => {
+            let millis = elapsed.as_secs_f64() * 1e3;
+            println!("acked by {server} at node {node} in {millis:.3} ms");
+            Ok(())
+        }
+        Some(Outcome::Refused { refusal, node, after, .. }) => {
+            Err(failure(CallError::Refused { refusal, target: Box::new(whom), node, after }))
+        }
+        outcome => {
+            let told = outcome.map_or_else(|| "no outcome".to_owned(), |outcome| outcome.to_string());
+            Err(Failure::new(Exit::Timeout, anyhow::anyhow!("Unacknowledged: {whom}: {told}")))
+        }
+    }
+}
+
 pub(crate) fn ping(common: &CommonFlags, flags: &PingFlags) -> Result<(), Failure> {
-    let client = flags.target.client(common, Ok)?;
+    let client = flags.target.client(common, None)?;
     let answered = client.ping().map_err(failure)?;
     println!("pong, {}", who(&answered));
     Ok(())

@@ -14,7 +14,7 @@ use zmqv2_broker::cli::{CommonFlags, Failure, LaunchFlags, finish, launch};
 /// RPC messaging between services on many nodes, without a central broker.
 ///
 /// Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 remote error, 4 refused (the reason comes first on stderr),
-/// 5 timeout or nobody reached.
+/// 5 timeout, unacknowledged, or nobody reached.
 #[derive(Debug, Parser)]
 #[command(name = "zmqv2", version)]
 struct Arguments {
@@ -34,6 +34,8 @@ enum Command {
     Serve(serve::ServeFlags),
     /// Call a method and print its reply as JSON
     Call(call::CallFlags),
+    /// Tell a service something, and print who has accepted it
+    Cast(call::CastFlags),
     /// Ask whether a service answers
     Ping(call::PingFlags),
     /// Show what the broker of this node holds
@@ -51,6 +53,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Broker(flags) => launch(common, flags),
         Command::Serve(flags) => serve::run(common, flags),
         Command::Call(flags) => call::call(common, flags),
+        Command::Cast(flags) => call::cast(common, flags),
         Command::Ping(flags) => call::ping(common, flags),
         Command::Status(flags) => status::run(common, flags),
     }
