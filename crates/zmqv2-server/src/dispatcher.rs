@@ -21,7 +21,7 @@ impl Dispatcher {
 
     /// Runs a request; whatever happens becomes a reply.
     pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
-        match self.run(incoming) {
+        match self.guarded(incoming) {
             Ok(reply) => reply,
             Err(error) => {
                 if error.is_expected() {
@@ -32,6 +32,15 @@ impl Dispatcher {
                 Reply::Failure(error.into_failure())
             }
         }
+    }
+
+    /// All that is the user's code runs in here; a panic in it is an error of this request alone.
+    fn guarded(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {
+        catch_unwind(AssertUnwindSafe(|| self.run(incoming))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+            let detail = format!("{} panicked: {}", incoming.method(), text.unwrap_or("no message"));
+            Err(HandlerError::new(MODULE, "Panic", detail))
+        })
     }
 
     fn run(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {
@@ -46,7 +55,7 @@ impl Dispatcher {
             version_fits = true;
             // Methods that start with `_` are the endpoint's own.
             if !method.starts_with('_')
-                && let Some(result) = guarded(endpoint.as_ref(), incoming)
+                && let Some(result) = endpoint.call(incoming)
             {
                 return result;
             }
@@ -74,15 +83,6 @@ impl Dispatcher {
 
 fn no_such_method(method: &str) -> Failure {
     Failure::new(DISPATCHER_MODULE, "NoSuchMethod", format!("endpoint does not support RPC method {method}"))
-}
-
-/// Runs a handler; a panic in it is an error of this request alone.
-fn guarded(endpoint: &dyn Endpoint, incoming: &Incoming) -> Option<Result<Reply, HandlerError>> {
-    catch_unwind(AssertUnwindSafe(|| endpoint.call(incoming))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-        let detail = format!("{} panicked: {}", incoming.method(), text.unwrap_or("no message"));
-        Some(Err(HandlerError::new(MODULE, "Panic", detail)))
-    })
 }
 
 #[cfg(test)]
@@ -151,6 +151,24 @@ mod tests {
         assert_eq!(run("io", Some("ns"), None, "null").unwrap_err(), ("Error".into(), "disk".into()));
         let (class, message) = run("m", None, None, "5").unwrap_err();
         assert!(class == "InvalidArguments" && message.contains("arguments of m"), "{message}");
+    }
+
+    #[test]
+    fn a_panic_while_an_endpoint_is_chosen_is_a_reply() {
+        struct Broken;
+        impl Endpoint for Broken {
+            fn version(&self) -> Version {
+                panic!("no version")
+            }
+            fn call(&self, _: &Incoming) -> Option<Result<Reply, HandlerError>> {
+                None
+            }
+        }
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        let incoming = Incoming::new(Request::new("m".parse().unwrap(), &()).unwrap(), MessageId::random(), now);
+        let Reply::Failure(failure) = Dispatcher::new(vec![Box::new(Broken)]).dispatch(&incoming) else { panic!() };
+        assert_eq!((failure.class.as_str(), failure.message.as_str()), ("Panic", "m panicked: no version"));
     }
 
     #[test]

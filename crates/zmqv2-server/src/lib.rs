@@ -22,7 +22,9 @@
 mod dispatcher;
 mod endpoint;
 mod error;
+mod recent;
 mod registration;
+mod repeats;
 mod server;
 mod wake;
 mod worker;

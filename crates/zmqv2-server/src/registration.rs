@@ -1,14 +1,16 @@
 //! Keeps a server registered at its broker, from a thread of its own: at start, again after the broker restarts, and as a
 //! sign of life; and takes it out at the stop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use zmqv2_proto::control::{Registration, Withdrawal};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
 use zmqv2_proto::{Header, Kind, MessageId, ServerName, TopicKey};
 
-use crate::wake::Signal;
+use crate::wake::Bell;
 
 /// A registration is repeated at this interval, in case the broker came and went unnoticed.
 const REPEAT: Duration = Duration::from_secs(5);
@@ -40,6 +42,13 @@ impl Readiness {
     }
 }
 
+/// What other threads leave for this one.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) stop: AtomicBool,
+    pub(crate) bell: Bell,
+}
+
 /// The thread's state.
 pub(crate) struct Keeper {
     pub(crate) socket: Socket,
@@ -47,7 +56,9 @@ pub(crate) struct Keeper {
     pub(crate) server: ServerName,
     pub(crate) registration: Registration,
     pub(crate) readiness: Arc<Readiness>,
-    pub(crate) stop: Arc<Signal>,
+    pub(crate) desk: Arc<Desk>,
+    /// Workers that have run the cast that they had acknowledged; each stands in it once at most.
+    pub(crate) freed: Receiver<u16>,
     pub(crate) drain_timeout: Duration,
 }
 
@@ -65,9 +76,16 @@ impl Keeper {
         let mut connected = false;
         let mut send_at = now();
         let mut frames = Vec::new();
-        while !self.stop.is_given() {
+        loop {
+            self.desk.bell.hear();
+            if self.desk.stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let freed = self.give_credit();
             while self.socket.receive(&mut frames)? != Received::Nothing {
-                self.take(&frames);
+                if self.take(&frames) == Some(Kind::Refusal) {
+                    send_at = send_at.min(now() + RETRY);
+                }
             }
             let state = self.socket.readiness()?;
             if state.writable != connected {
@@ -84,12 +102,30 @@ impl Keeper {
                 // A send may have used up the notice of what came meanwhile.
                 continue;
             }
-            if !state.readable {
+            if !state.readable && !freed {
                 let timeout = connected.then(|| send_at.saturating_duration_since(now()));
                 self.wait(timeout);
             }
         }
-        Ok(())
+    }
+
+    /// Tells the broker which workers are free again; whether there were any. A broker that is not there forgets all
+    /// credit, and gives it anew with the registration.
+    fn give_credit(&self) -> bool {
+        let mut any = false;
+        for worker in self.freed.try_iter() {
+            let mut header = Header::new(Kind::Credit, self.credit_id());
+            header.tag = worker.into();
+            header.credit = 1;
+            self.send_header(&header, Vec::new());
+            any = true;
+        }
+        any
+    }
+
+    /// The id of every message about credit: that of this run.
+    fn credit_id(&self) -> MessageId {
+        MessageId::from_bytes(*self.registration.instance.as_bytes())
     }
 
     fn withdraw(&mut self) -> Result<(), TransportError> {
@@ -118,7 +154,7 @@ impl Keeper {
     }
 
     fn wait(&self, timeout: Option<Duration>) {
-        if let Err(error) = self.socket.wait(timeout, Some(self.stop.fd())) {
+        if let Err(error) = self.socket.wait(timeout, Some(self.desk.bell.fd())) {
             log::error!("cannot wait for the broker: {error}");
         }
     }
@@ -134,26 +170,34 @@ impl Keeper {
             }
             Kind::Refusal => {
                 let detail = String::from_utf8_lossy(body);
-                log::warn!("the broker refuses to register {}: {:?}: {detail}", self.server, header.reason);
+                let reason = header.reason.map_or_else(|| "no reason".to_owned(), |reason| reason.to_string());
+                if header.id == self.credit_id() {
+                    log::warn!("the broker refuses credit of {} of {}: {reason}: {detail}", self.server, self.key);
+                } else {
+                    log::warn!("the broker refuses {} of {}: {reason}: {detail}", self.server, self.key);
+                    self.readiness.set(false);
+                }
             }
             _ => {}
         }
         Some(header.kind)
     }
 
-    /// A message that is not taken is sent again at the next turn.
+    /// One that is not taken is lost: a registration is repeated after [`RETRY`] anyway, a withdrawal is sent once.
     fn send(&self, kind: Kind, body: serde_json::Result<Vec<u8>>) {
         let mut header = Header::new(kind, MessageId::random());
         header.key = Some(self.key.clone());
         header.server = Some(self.server.clone());
         match body {
-            Ok(body) => {
-                let frames = [Frame::new(), Frame::from(header.encode()), Frame::from(body)];
-                if let Err(error) = self.socket.send(frames) {
-                    log::debug!("the broker did not take a {kind:?} message: {error}");
-                }
-            }
+            Ok(body) => self.send_header(&header, body),
             Err(error) => log::error!("cannot write a {kind:?} message: {error}"),
+        }
+    }
+
+    fn send_header(&self, header: &Header, body: Vec<u8>) {
+        let frames = [Frame::new(), Frame::from(header.encode()), Frame::from(body)];
+        if let Err(error) = self.socket.send(frames) {
+            log::debug!("the broker did not take a {:?} message: {error}", header.kind);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,15 +10,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::{MAX_WORKERS, Registration, broker_socket, worker_socket};
-use zmqv2_proto::transport::{Role, Transport, TransportOptions};
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Address, Config, InstanceId, ServerName, Target};
 
 use crate::dispatcher::Dispatcher;
 use crate::endpoint::Endpoint;
 use crate::error::ServerError;
-use crate::registration::{Keeper, Readiness, now};
-use crate::wake::Signal;
-use crate::worker::{self, Work};
+use crate::registration::{Desk, Keeper, Readiness, now};
+use crate::repeats::Repeats;
+use crate::wake::{Bell, Signal};
+use crate::worker::{self, Freedom, Work};
 
 /// Builds an [`RpcServer`].
 pub struct ServerBuilder {
@@ -103,52 +105,85 @@ impl ServerBuilder {
             node: config.host.clone(),
             max_message_bytes: config.max_message_bytes,
             stop: Signal::new().map_err(ServerError::Thread)?,
+            repeats: Repeats::default(),
         });
+        let desk = Arc::new(Desk { stop: AtomicBool::new(false), bell: Bell::new().map_err(ServerError::Thread)? });
+        let mut undo = Undo(Some(Arc::clone(&work)));
+        // A worker stands in it once at most.
+        let (free, freed) = crossbeam_channel::bounded(workers.into());
         // Dropped when it ends: every worker holds the sending end.
         let (running, ended) = crossbeam_channel::bounded(0);
         for index in 0..workers {
             let mut socket = transport.socket(Role::Worker)?;
             let address = worker_socket(&dir, instance, index)?;
             socket.bind(&address)?;
-            let (work, running) = (Arc::clone(&work), running.clone());
+            let bound = Bound { socket, _file: SocketFile(address) };
+            let (running, freedom) = (running.clone(), Freedom { index, free: free.clone(), desk: Arc::clone(&desk) });
+            let work = Arc::clone(&work);
             spawn(format!("worker-{index}"), move || {
                 let _running: Sender<()> = running;
-                worker::run(&socket, &work);
-                drop(socket);
-                // libzmq leaves it behind, and nobody will ever bind it again.
-                if let Address::Ipc(path) = address {
-                    let _ = std::fs::remove_file(path);
-                }
+                // As a whole: its parts go in their order.
+                let bound = bound;
+                worker::run(&bound.socket, &work, &freedom);
             })?;
         }
         drop(running);
         let mut socket = transport.socket(Role::Link)?;
         socket.connect(&broker_socket(&dir)?)?;
         let readiness = Arc::new(Readiness::default());
-        let stop = Arc::new(Signal::new().map_err(ServerError::Thread)?);
         let keeper = Keeper {
             socket,
             key: target.key(),
             server,
             registration: Registration::new(instance, workers, 1, std::process::id()),
             readiness: Arc::clone(&readiness),
-            stop: Arc::clone(&stop),
+            desk: Arc::clone(&desk),
+            freed,
             drain_timeout: config.drain_timeout,
         };
         let keeper = spawn("registration".to_owned(), move || keeper.run())?;
         let drain_timeout = config.drain_timeout;
+        undo.0 = None;
         Ok(RpcServer {
             target,
             instance,
             dir,
             readiness,
-            stop,
+            desk,
             keeper: Mutex::new(Some(keeper)),
             work,
             ended,
             workers,
             drain_timeout,
         })
+    }
+}
+
+/// Ends the workers of a server that does not come to start.
+struct Undo(Option<Arc<Work>>);
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(work) = &self.0 {
+            work.stop.give();
+        }
+    }
+}
+
+/// A worker's socket, and then its file.
+struct Bound {
+    socket: Socket,
+    _file: SocketFile,
+}
+
+/// libzmq leaves it behind, and nobody will ever bind it again.
+struct SocketFile(Address);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Address::Ipc(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -162,7 +197,7 @@ pub struct RpcServer {
     instance: InstanceId,
     dir: PathBuf,
     readiness: Arc<Readiness>,
-    stop: Arc<Signal>,
+    desk: Arc<Desk>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     work: Arc<Work>,
     ended: Receiver<()>,
@@ -233,7 +268,8 @@ impl RpcServer {
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(keeper) = keeper else { return Ok(()) };
         let end_at = now() + self.drain_timeout;
-        self.stop.give();
+        self.desk.stop.store(true, Ordering::Release);
+        self.desk.bell.ring();
         // Ends by itself within the time to drain; a panic in there has been printed already.
         let _ = keeper.join();
         self.work.stop.give();

@@ -1,0 +1,57 @@
+//! Serves a request that comes again: waits for the first run of it, and hands out its answer.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use zmqv2_proto::{Flags, MessageId};
+
+use crate::recent::{Bounds, Recent, Seen};
+use crate::registration::now;
+
+/// The answer to a call: flags and body. Empty for a cast, which has been answered before it ran.
+pub(crate) type Kept = Option<Arc<(Flags, Vec<u8>)>>;
+
+#[derive(Debug)]
+pub(crate) struct Repeats {
+    recent: Mutex<Recent<Kept>>,
+    answered: Condvar,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self { recent: Mutex::new(Recent::new(Bounds::default())), answered: Condvar::new() }
+    }
+}
+
+impl Repeats {
+    /// What is known of a request; remembers it.
+    pub(crate) fn see(&self, id: MessageId, deadline: Instant) -> Seen<Kept> {
+        self.lock().see(id, deadline, now())
+    }
+
+    /// The answer of a request that runs already, or nothing at its deadline.
+    pub(crate) fn wait(&self, id: MessageId, deadline: Instant) -> Option<Kept> {
+        let mut recent = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(now());
+            match recent.see(id, deadline, now()) {
+                Seen::Answered(kept) => return Some(kept),
+                Seen::Running if !left.is_zero() => {}
+                // `Never`: forgotten meanwhile, above the bounds; running it now could be the second time.
+                Seen::Running | Seen::Never => return None,
+            }
+            recent = self.answered.wait_timeout(recent, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Keeps the answer of a request that has run.
+    pub(crate) fn keep(&self, id: MessageId, kept: Kept) {
+        let bytes = kept.as_ref().map_or(0, |kept| kept.1.len());
+        self.lock().answer(id, kept, bytes, now());
+        self.answered.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recent<Kept>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
