@@ -1,5 +1,6 @@
 //! Making a client.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,17 @@ use zmqv2_proto::{Config, InvalidAddress, Target, Version, control};
 
 use crate::client::RpcClient;
 use crate::connections::Connections;
+use crate::courier::{Courier, Observer, Rules};
 use crate::directory::Directory;
 use crate::engine::{Engine, Settings};
+use crate::gate::WhenFull;
 use crate::journey::Plan;
+use crate::outcome::Outcome;
+use crate::outstanding::Limits;
+use crate::routes::Routes;
 
 /// Settings of a client to be. Everything but the target has a default.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "a builder makes no client before `build`"]
 pub struct RpcClientBuilder {
     target: Target,
@@ -27,6 +33,24 @@ pub struct RpcClientBuilder {
     version_cap: Option<Version>,
     allowed_remote_modules: Vec<String>,
     transport: Option<Transport>,
+    cast_timeout: Option<Duration>,
+    retries: u32,
+    wait_for_ready: bool,
+    max_outstanding: usize,
+    max_outstanding_bytes: usize,
+    when_full: WhenFull,
+    observer: Option<Observer>,
+}
+
+const DEFAULT_MAX_OUTSTANDING: usize = 10_000;
+const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 << 20;
+/// Slots of the table are numbered, and each costs memory.
+const MOST_OUTSTANDING: usize = 1 << 20;
+
+impl fmt::Debug for RpcClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcClientBuilder").field("target", &self.target).finish_non_exhaustive()
+    }
 }
 
 /// A client cannot be made from these settings.
@@ -55,6 +79,13 @@ impl RpcClientBuilder {
             version_cap: None,
             allowed_remote_modules: Vec::new(),
             transport: None,
+            cast_timeout: None,
+            retries: 0,
+            wait_for_ready: false,
+            max_outstanding: DEFAULT_MAX_OUTSTANDING,
+            max_outstanding_bytes: DEFAULT_MAX_OUTSTANDING_BYTES,
+            when_full: WhenFull::Wait,
+            observer: None,
         }
     }
 
@@ -105,6 +136,69 @@ impl RpcClientBuilder {
         self
     }
 
+    /// How long a cast waits for its acknowledgement, from the cast on. Default: `rpc_cast_timeout` (30 s). The same bounds
+    /// as for [`timeout`](Self::timeout).
+    pub fn cast_timeout(mut self, timeout: Duration) -> Self {
+        self.cast_timeout = Some(timeout);
+        self
+    }
+
+    /// How often a message that may have been lost is sent again, with the same id: after its connection broke, after its
+    /// server was lost, and when its timeout divided by `retries + 1` has passed without an answer. Default: 0, never.
+    ///
+    /// A server that still lives runs a repeated message once; *another* server does not know what the first one ran. So
+    /// use this for methods that may run twice. With retries, a cast also waits for a connection until its timeout, not
+    /// only for `rpc_zmq_connect_timeout`.
+    pub fn retry(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Whether a message waits, within its timeout, until a server of its target is there. Default: no; it is refused at
+    /// once (`NoRoute`). One that has waited in vain is refused with `Expired`, and never runs.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
+    /// How many casts and calls that do not block may be without an outcome. Default: 10,000; at least 1, at most
+    /// 1,048,576. See [`when_full`](Self::when_full) for what happens then.
+    pub fn max_outstanding(mut self, messages: usize) -> Self {
+        self.max_outstanding = messages;
+        self
+    }
+
+    /// How many bytes these messages may have together. Default: 64 MiB. A single message above this is sent when
+    /// nothing else is outstanding. What is on its way through libzmq comes on top, at most the same again.
+    pub fn max_outstanding_bytes(mut self, bytes: usize) -> Self {
+        self.max_outstanding_bytes = bytes;
+        self
+    }
+
+    /// What becomes of a sender when one of these bounds is reached. Default: it waits.
+    pub fn when_full(mut self, what: WhenFull) -> Self {
+        self.when_full = what;
+        self
+    }
+
+    /// Is told the outcome of every cast, also of those whose handle was dropped. It runs on the client's I/O thread:
+    /// be brief, and never block.
+    ///
+    /// ```no_run
+    /// # use zmqv2_client::RpcClient;
+    /// # use zmqv2_proto::Target;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("mailer")?)
+    ///     .observer(|target, outcome| println!("{target}: {outcome}"))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn observer(mut self, observer: impl Fn(&Target, &Outcome) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Makes the client. Opens nothing: a broker that is not there yet is no error.
     ///
     /// # Errors
@@ -118,16 +212,30 @@ impl RpcClientBuilder {
         let settings = Settings {
             connect_timeout: config.connect_timeout,
             max_message_bytes: config.max_message_bytes,
-            allowed_remote_modules: self.allowed_remote_modules,
-            local_broker: (config.host, local_broker),
+            allowed_remote_modules: self.allowed_remote_modules.into(),
         };
         let plan = Plan {
             target: self.target,
             timeout: self.timeout.unwrap_or(config.response_timeout),
+            cast_timeout: self.cast_timeout.unwrap_or(config.cast_timeout),
             version_cap: self.version_cap,
+            retries: self.retries,
+            wait_for_ready: self.wait_for_ready,
         };
+        let rules = Rules {
+            limits: Limits {
+                messages: self.max_outstanding.clamp(1, MOST_OUTSTANDING),
+                bytes: self.max_outstanding_bytes,
+                connect_timeout: config.connect_timeout,
+            },
+            when_full: self.when_full,
+            observer: self.observer,
+            max_links: config.conn_pool_size,
+        };
+        let routes = Arc::new(Routes::new(Directory::new(matchmaker), (config.host, local_broker)));
+        let courier = Courier::new(rules, transport.clone(), Arc::clone(&routes));
         let connections = Connections::new(transport, config.conn_pool_size);
-        Ok(RpcClient::new(Engine::new(settings, Directory::new(matchmaker), connections), plan))
+        Ok(RpcClient::new(Engine::new(settings, routes, connections, courier), plan))
     }
 }
 

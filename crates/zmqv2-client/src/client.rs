@@ -1,6 +1,7 @@
 //! The client itself: a target, its defaults, and the verbs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,10 +9,14 @@ use zmqv2_proto::{RequestContext, Target, Version};
 
 use crate::answered::Answered;
 use crate::builder::RpcClientBuilder;
+use crate::courier::Closed;
 use crate::engine::Engine;
 use crate::error::CallError;
+use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
 use crate::prepared::Prepared;
+use crate::send_error::SendError;
+use crate::tally::Counters;
 
 /// Calls the methods of one service.
 ///
@@ -85,6 +90,74 @@ impl RpcClient {
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
         self.0.engine.call(&self.0.plan, context, method, &args)
+    }
+
+    /// Sends `method` with `args` to a server, and does not wait: the handle tells what becomes of it.
+    ///
+    /// This blocks only for room ([`WhenFull::Wait`](crate::WhenFull::Wait)) and for the first lookup of a topic. What one
+    /// thread casts to one node leaves in the order of its casts.
+    ///
+    /// ```no_run
+    /// # use zmqv2_client::RpcClient;
+    /// # use zmqv2_proto::{RequestContext, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("mailer")?).build()?;
+    /// let handle = client.cast(&RequestContext::new(), "send", &("ann", "hello"))?;
+    /// drop(handle); // or poll it, wait on it, await it
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent.
+    pub fn cast(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<CastHandle, SendError> {
+        self.0.engine.cast(&self.0.plan, context, method, &args)
+    }
+
+    /// As [`call`](Self::call), and does not wait: the handle gives the result. Many calls can be on their way at once,
+    /// over one connection per node.
+    ///
+    /// ```no_run
+    /// # use zmqv2_client::RpcClient;
+    /// # use zmqv2_proto::{RequestContext, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = RpcClient::builder(Target::topic("calculator")?).build()?;
+    /// let context = RequestContext::new();
+    /// let one = client.call_async::<i64>(&context, "add", &(1, 2))?;
+    /// let two = client.call_async::<i64>(&context, "add", &(3, 4))?;
+    /// assert_eq!(one.wait()? + two.wait()?, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent.
+    pub fn call_async<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<CallHandle<R>, SendError> {
+        self.0.engine.call_async(&self.0.plan, context, method, &args)
+    }
+
+    /// What became so far of the messages that this client and its clones have sent without blocking.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.0.engine.counters()
+    }
+
+    /// Takes no more casts and calls that do not block, from any clone, and waits up to `timeout` for the outcomes of those
+    /// that are on their way. The rest ends as `Unacknowledged`. Blocking calls still work.
+    ///
+    /// Dropping the last clone does the same, with [`DROP_TIMEOUT`](crate::DROP_TIMEOUT).
+    pub fn close(&self, timeout: Duration) -> Closed {
+        self.0.engine.close(timeout)
     }
 
     /// Asks whether a server of the target answers at all. Every server does, by the method

@@ -38,7 +38,7 @@ type Answer = Result<Arc<Placement>, Arc<MatchmakerError>>;
 struct Questions(Mutex<HashMap<TopicKey, Arc<Question>>>);
 
 #[derive(Debug, Default)]
-struct Question {
+pub(crate) struct Question {
     answer: Mutex<Option<Answer>>,
     given: Condvar,
 }
@@ -61,6 +61,30 @@ impl Directory {
         }
         let placement = self.ask(key)?.wait(deadline)?;
         Ok(placement.candidates(target.server.as_ref()))
+    }
+
+    /// As [`candidates`](Self::candidates), without waiting: `None` while the answer is not there. The question is kept in
+    /// `open` meanwhile.
+    pub(crate) fn look(
+        &self,
+        target: &Target,
+        open: &mut Option<Arc<Question>>,
+    ) -> Option<Result<Candidates, LookupError>> {
+        let key = target.key();
+        if self.matchmaker.known(&key).is_some() {
+            *open = None;
+            return Some(self.matchmaker.candidates(target).map_err(|error| LookupError::Failed(Arc::new(error))));
+        }
+        let question = match open.take().map_or_else(|| self.ask(key), Ok) {
+            Ok(question) => question,
+            Err(error) => return Some(Err(error)),
+        };
+        let answer = question.lock().clone();
+        if answer.is_none() {
+            *open = Some(question);
+        }
+        let candidates = |placement: Arc<Placement>| placement.candidates(target.server.as_ref());
+        Some(answer?.map(candidates).map_err(LookupError::Failed))
     }
 
     /// The candidates of `target`, whose turn it is first.

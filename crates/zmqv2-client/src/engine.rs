@@ -1,22 +1,30 @@
 //! What all clones of a client share, and the course of a call.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, MessageId, MethodName, Node, NodeName, Reason, Reply, Request, RequestContext};
+use zmqv2_proto::{Address, Kind, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext, Ttl};
 
 use crate::answered::Answered;
 use crate::clock;
 use crate::connections::Connections;
-use crate::directory::Directory;
+use crate::courier::{Closed, Courier, NotTaken};
 use crate::error::CallError;
 use crate::exchange::{Broken, Outcome, Outgoing};
-use crate::journey::{Journey, Plan, may_go_elsewhere, worse};
+use crate::gate::Shut;
+use crate::handle::{About, CallHandle, CastHandle};
+use crate::journey::{Journey, Plan, may_be_repeated, may_go_elsewhere, worse};
+use crate::outstanding::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE, Terms};
+use crate::parcel::Parcel;
+use crate::promise::{Expected, Promise};
 use crate::remote::RemoteError;
-use crate::suspects::Suspects;
+use crate::routes::Routes;
+use crate::send_error::SendError;
+use crate::tally::Counters;
 
 const PING: &str = "oslo_rpc_server_ping";
 
@@ -25,17 +33,15 @@ const PING: &str = "oslo_rpc_server_ping";
 pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) max_message_bytes: usize,
-    pub(crate) allowed_remote_modules: Vec<String>,
-    /// This node, and the local socket of its broker.
-    pub(crate) local_broker: (NodeName, Address),
+    pub(crate) allowed_remote_modules: Arc<[String]>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Engine {
     settings: Settings,
-    directory: Directory,
+    routes: Arc<Routes>,
     connections: Connections,
-    suspects: Mutex<Suspects>,
+    courier: Courier,
 }
 
 /// The answer to a ping.
@@ -46,8 +52,8 @@ enum Pong {
 }
 
 impl Engine {
-    pub(crate) fn new(settings: Settings, directory: Directory, connections: Connections) -> Self {
-        Self { settings, directory, connections, suspects: Mutex::default() }
+    pub(crate) fn new(settings: Settings, routes: Arc<Routes>, connections: Connections, courier: Courier) -> Self {
+        Self { settings, routes, connections, courier }
     }
 
     pub(crate) fn ping(&self, plan: &Plan) -> Result<Answered<()>, CallError> {
@@ -62,22 +68,149 @@ impl Engine {
         method: &str,
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
-        let journey = Journey::begin(plan, method);
-        plan.check()?;
-        let mut outgoing = self.pack(&journey, context, args)?;
-        let candidates = self.directory.candidates(&plan.target, journey.deadline);
-        let candidates = candidates.map_err(|error| journey.lookup_failed(error, self.directory.name()))?;
+        let journey = Journey::begin(plan, plan.timeout, method);
+        let mut outgoing = self.pack(plan, &journey, context, args)?;
+        let mut retries = plan.retries;
+        let spacing = journey.deadline.saturating_duration_since(journey.started) / retries.saturating_add(1);
+        let mut doubt = None;
+        loop {
+            outgoing.answer_by = match (retries, plan.wait_for_ready) {
+                (0, false) => journey.deadline,
+                // That it has expired is said when its time is over.
+                (0, true) => journey.deadline + ANSWER_GRACE,
+                _ => journey.deadline.min(clock::now() + spacing),
+            };
+            let error = match self.round(&journey, &mut outgoing, retries > 0 || plan.wait_for_ready) {
+                Ok(answered) => return Ok(answered),
+                Err(error) => error,
+            };
+            let over = clock::now() >= journey.deadline;
+            if retries > 0 && may_be_repeated(&error) && !over {
+                log::debug!("trying again: {error}");
+                (retries, doubt) = (retries - 1, Some(error));
+            } else if !may_go_elsewhere(&error) {
+                return Err(doubt.filter(|_| !error.may_have_run()).unwrap_or(error));
+            } else if doubt.is_some() && retries > 0 && !over {
+                retries -= 1;
+                journey.pause(RETRY_PAUSE);
+            } else if doubt.is_none() && plan.wait_for_ready && error.reason() != Some(Reason::Busy) {
+                if over {
+                    return Err(journey.never_ready());
+                }
+                journey.pause(LOOK_AGAIN);
+            } else {
+                return Err(doubt.unwrap_or(error));
+            }
+        }
+    }
 
+    /// Sends a cast on its way.
+    pub(crate) fn cast(
+        &self,
+        plan: &Plan,
+        context: &RequestContext,
+        method: &str,
+        args: &impl Serialize,
+    ) -> Result<CastHandle, SendError> {
+        let journey = Journey::begin(plan, plan.cast_timeout, method);
+        let (id, expected) = self.post(Kind::Cast, plan, &journey, context, args)?;
+        Ok(CastHandle::new(id, expected))
+    }
+
+    /// Sends a call on its way.
+    pub(crate) fn call_async<R: DeserializeOwned>(
+        &self,
+        plan: &Plan,
+        context: &RequestContext,
+        method: &str,
+        args: &impl Serialize,
+    ) -> Result<CallHandle<R>, SendError> {
+        let journey = Journey::begin(plan, plan.timeout, method);
+        let (id, expected) = self.post(Kind::Call, plan, &journey, context, args)?;
+        let about = About {
+            method: method.to_owned(),
+            target: plan.target.clone(),
+            allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
+        };
+        Ok(CallHandle::new(id, expected, Arc::new(about)))
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.courier.tally().read(self.courier.open())
+    }
+
+    pub(crate) fn close(&self, timeout: Duration) -> Closed {
+        self.courier.close(timeout)
+    }
+
+    /// Makes a message over to the I/O thread.
+    fn post(
+        &self,
+        kind: Kind,
+        plan: &Plan,
+        journey: &Journey<'_>,
+        context: &RequestContext,
+        args: &impl Serialize,
+    ) -> Result<(MessageId, Expected), SendError> {
+        let outgoing = self.pack(plan, journey, context, args)?;
+        let candidates = self.candidates(journey)?;
+        let stops = self.routes.stops(journey.target, &candidates);
+        let (promise, expected) = Promise::new(journey.started);
+        let Outgoing { id, deadline, .. } = outgoing;
+        let header = outgoing.header(kind, Ttl::ZERO).encode();
+        let terms = Terms {
+            deadline,
+            retries: plan.retries,
+            wait_for_ready: plan.wait_for_ready,
+            candidates: stops.len(),
+            bytes: header.len() + outgoing.body.len(),
+        };
+        let parcel = Parcel {
+            id,
+            kind,
+            target: journey.target.clone(),
+            header,
+            body: outgoing.body,
+            stops,
+            started: journey.started,
+            terms,
+            promise,
+            question: None,
+            sent_as: None,
+        };
+        let target = || journey.whom();
+        self.courier.send(Box::new(parcel)).map_err(|error| match error {
+            NotTaken::Shut(Shut::Full { open, bytes }) => SendError::Full { open, bytes, target: target() },
+            NotTaken::Shut(Shut::Closed) => SendError::Closed { target: target() },
+            NotTaken::NoThread(source) => SendError::Transport { target: target(), source },
+        })?;
+        Ok((id, expected))
+    }
+
+    fn candidates(&self, journey: &Journey<'_>) -> Result<Candidates, SendError> {
+        let directory = &self.routes.directory;
+        let candidates = directory.candidates(journey.target, journey.deadline);
+        candidates.map_err(|error| journey.lookup_failed(error, directory.name()))
+    }
+
+    /// Asks one node after the other, until one has taken it. With `keep`, there may be another round.
+    fn round<R: DeserializeOwned>(
+        &self,
+        journey: &Journey<'_>,
+        outgoing: &mut Outgoing,
+        keep: bool,
+    ) -> Result<Answered<R>, CallError> {
+        let candidates = self.candidates(journey)?;
         let mut failure = None;
         let mut tried = 0;
         let mut suspects = Vec::new();
-        let mut order = self.directory.order(&plan.target, &candidates);
+        let mut order = self.routes.directory.order(journey.target, &candidates);
         loop {
             // Those that could not be reached lately come last.
             let next = match order.next() {
                 Some(node) => {
-                    let address = self.address(node);
-                    if candidates.len() > 1 && self.suspects().contains(&address, clock::now()) {
+                    let address = self.routes.address(node);
+                    if candidates.len() > 1 && self.routes.suspects().contains(&address, clock::now()) {
                         suspects.push((node, address));
                         continue;
                     }
@@ -87,7 +220,8 @@ impl Engine {
             };
             let Some((node, address)) = next else { break };
             tried += 1;
-            match self.attempt(&journey, &mut outgoing, node, address, candidates.len() - tried) {
+            let others = candidates.len() - tried;
+            match self.attempt(journey, outgoing, node, address, others, keep) {
                 Ok(answered) => return Ok(answered),
                 Err(error) if may_go_elsewhere(&error) => {
                     log::debug!("trying another node: {error}");
@@ -105,10 +239,12 @@ impl Engine {
     /// The request as it will be sent, to whomever.
     fn pack(
         &self,
+        plan: &Plan,
         journey: &Journey<'_>,
         context: &RequestContext,
         args: &impl Serialize,
-    ) -> Result<Outgoing, CallError> {
+    ) -> Result<Outgoing, SendError> {
+        plan.check()?;
         let Journey { target, method, .. } = *journey;
         let id = MessageId::random();
         let name = MethodName::new(method)?;
@@ -119,19 +255,19 @@ impl Engine {
             request.unique_id = Some(id);
             request.encode()
         };
-        let body = encode().map_err(|source| CallError::Arguments {
+        let body = encode().map_err(|source| SendError::Arguments {
             method: method.to_owned(),
             target: journey.whom(),
             source,
         })?;
         let (size, limit) = (body.len(), self.settings.max_message_bytes);
         if size > limit {
-            return Err(CallError::TooLarge { size, limit, target: journey.whom() });
+            return Err(SendError::TooLarge { size, limit, target: journey.whom() });
         }
-        Ok(Outgoing::new(id, target, body, journey.deadline))
+        Ok(Outgoing::new(id, target, plan.flags(), body, journey.deadline))
     }
 
-    /// Asks one node; `others` are left to be tried after it.
+    /// Asks one node; `others` are left to be tried after it, and with `keep` there may be another round.
     fn attempt<R: DeserializeOwned>(
         &self,
         journey: &Journey<'_>,
@@ -139,6 +275,7 @@ impl Engine {
         node: &Node,
         address: Address,
         others: usize,
+        keep: bool,
     ) -> Result<Answered<R>, CallError> {
         let now = clock::now();
         let left = journey.deadline.saturating_duration_since(now);
@@ -150,14 +287,14 @@ impl Engine {
             // An address that cannot be connected to at all is as good as a node that is down.
             Err(TransportError::Connect { address, source }) => {
                 log::debug!("cannot connect to {address}: {source}");
-                self.suspects().mark(&address, now);
+                self.routes.suspects().mark(&address, now);
                 return Err(journey.unreachable(node, address));
             }
             Err(source) => {
                 return Err(journey.broken(Broken { sent: false, source }));
             }
         };
-        let outcome = outgoing.exchange(&socket, connect_by, others == 0);
+        let outcome = outgoing.exchange(&socket, connect_by, others == 0 && !keep);
         let outcome = outcome.map_err(|broken| journey.broken(broken))?;
         match outcome {
             Outcome::Reply { body, server, node: named } => {
@@ -179,18 +316,18 @@ impl Engine {
                 self.done(address, socket);
                 // Whoever goes on asking a broker that stops may meet its end instead of its answer.
                 if let Some(address) = leaving {
-                    self.suspects().mark(&address, clock::now());
+                    self.routes.suspects().mark(&address, clock::now());
                 }
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
                 Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
             }
             // In what follows, the socket is dropped: its reply, if any, must never reach another call.
             Outcome::NotConnected => {
-                self.suspects().mark(&address, clock::now());
+                self.routes.suspects().mark(&address, clock::now());
                 Err(journey.unreachable(node, address))
             }
             Outcome::Lost => {
-                self.suspects().mark(&address, clock::now());
+                self.routes.suspects().mark(&address, clock::now());
                 let (target, after) = (journey.whom(), journey.elapsed());
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
@@ -203,17 +340,7 @@ impl Engine {
 
     /// The answer has come: the node is alive, and the socket is free.
     fn done(&self, address: Address, socket: Socket) {
-        self.suspects().clear(&address);
+        self.routes.suspects().clear(&address);
         self.connections.keep(address, socket, clock::now());
-    }
-
-    /// The broker of this node is reached over its local socket, others over TCP.
-    fn address(&self, node: &Node) -> Address {
-        let (own, local) = &self.settings.local_broker;
-        if *own == node.name { local.clone() } else { Address::Tcp(node.address.clone()) }
-    }
-
-    fn suspects(&self) -> MutexGuard<'_, Suspects> {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

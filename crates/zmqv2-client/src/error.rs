@@ -14,7 +14,7 @@ use crate::remote::RemoteError;
 ///
 /// Whether it is safe to ask again is answered by [`may_have_run`](Self::may_have_run). The client can be used again at
 /// once after any of these.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// The server answered with an error.
@@ -137,6 +137,25 @@ pub enum CallError {
         /// How long the call took.
         after: Duration,
     },
+    /// There is no room for one more outstanding message ([`RpcClient::call_async`](crate::RpcClient::call_async)).
+    /// Nothing was sent.
+    #[error("{open} messages with {bytes} bytes are outstanding, no room for one more to {target}")]
+    Full {
+        /// How many messages are outstanding.
+        open: usize,
+        /// How many bytes they have.
+        bytes: usize,
+        /// Who was called.
+        target: Box<Target>,
+    },
+    /// The client was [closed](crate::RpcClient::close) before the reply came.
+    #[error("the client was closed before {target} replied")]
+    Closed {
+        /// Who was called.
+        target: Box<Target>,
+        /// Whether the request had been sent.
+        sent: bool,
+    },
     /// A socket cannot be opened or used, most often for lack of file descriptors.
     #[error("cannot call {target}")]
     Transport {
@@ -147,6 +166,13 @@ pub enum CallError {
         /// What failed.
         source: TransportError,
     },
+}
+
+/// As [`Display`](fmt::Display): a program that returns it from `main` prints it in this form.
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl CallError {
@@ -167,8 +193,8 @@ impl CallError {
     /// | `Timeout`, `ConnectionLost` | yes; it may still run |
     /// | `Refused`: `ServerLost`, `TooLarge` | yes: `TooLarge` may be said of the reply |
     /// | `Refused`: all other reasons | no, and it never will |
-    /// | `Transport` | if it had been sent |
-    /// | `Unreachable`, `TooLarge`, `VersionCap`, `FanoutTarget`, `InvalidName`, `Arguments`, `Directory`, `DirectorySilent` | no: nothing was sent |
+    /// | `Transport`, `Closed` | if it had been sent |
+    /// | `Unreachable`, `TooLarge`, `Full`, `VersionCap`, `FanoutTarget`, `InvalidName`, `Arguments`, `Directory`, `DirectorySilent` | no: nothing was sent |
     #[must_use]
     pub fn may_have_run(&self) -> bool {
         match self {
@@ -182,9 +208,10 @@ impl CallError {
                     | Reason::Unauthorized
                     | Reason::ShuttingDown
             ),
-            Self::Transport { sent, .. } => *sent,
+            Self::Transport { sent, .. } | Self::Closed { sent, .. } => *sent,
             Self::Unreachable { .. }
             | Self::TooLarge { .. }
+            | Self::Full { .. }
             | Self::VersionCap { .. }
             | Self::FanoutTarget { .. }
             | Self::InvalidName(_)
@@ -196,7 +223,7 @@ impl CallError {
 }
 
 /// A span for people: `120 ms`, `5.0 s`.
-struct Span(Duration);
+pub(crate) struct Span(pub(crate) Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -209,7 +236,7 @@ impl fmt::Display for Span {
 }
 
 /// Nothing, or ` by node n1`.
-struct AtNode<'a>(Option<&'a NodeName>);
+pub(crate) struct AtNode<'a>(pub(crate) Option<&'a NodeName>);
 
 impl fmt::Display for AtNode<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::transport::{Frame, Received, SendError, Socket, TransportError};
-use zmqv2_proto::{Header, Kind, MessageId, NodeName, Refusal, ServerName, Target, TopicKey, Ttl};
+use zmqv2_proto::{Flags, Header, Kind, MessageId, NodeName, Refusal, ServerName, Target, TopicKey, Ttl};
 
 use crate::clock;
-
-/// The most bytes of a refusal's detail that are kept.
-const MAX_DETAIL_BYTES: usize = 4096;
+use crate::parcel::MAX_DETAIL_BYTES;
 
 /// A request, ready to be sent once or several times.
 #[derive(Debug)]
@@ -16,8 +14,11 @@ pub(crate) struct Outgoing {
     pub(crate) id: MessageId,
     pub(crate) key: TopicKey,
     pub(crate) server: Option<ServerName>,
+    pub(crate) flags: Flags,
     pub(crate) body: Vec<u8>,
     pub(crate) deadline: Instant,
+    /// How long an answer is waited for now: until the next attempt, or the end.
+    pub(crate) answer_by: Instant,
 }
 
 /// How an exchange ended.
@@ -31,7 +32,7 @@ pub(crate) enum Outcome {
     NotConnected,
     /// The connection broke while the answer was awaited.
     Lost,
-    /// The deadline has passed.
+    /// The time to answer has passed.
     Silent,
 }
 
@@ -43,12 +44,13 @@ pub(crate) struct Broken {
 }
 
 impl Outgoing {
-    pub(crate) fn new(id: MessageId, target: &Target, body: Vec<u8>, deadline: Instant) -> Self {
-        Self { id, key: target.key(), server: target.server.clone(), body, deadline }
+    pub(crate) fn new(id: MessageId, target: &Target, flags: Flags, body: Vec<u8>, deadline: Instant) -> Self {
+        let (key, server) = (target.key(), target.server.clone());
+        Self { id, key, server, flags, body, deadline, answer_by: deadline }
     }
 
     /// Sends the request as soon as `socket` is connected, by `connect_by` at the latest, and waits for the answer.
-    /// With `last`, the body is moved rather than copied.
+    /// With `last`, nothing is sent after this: the body is moved rather than copied.
     pub(crate) fn exchange(&mut self, socket: &Socket, connect_by: Instant, last: bool) -> Result<Outcome, Broken> {
         let unsent = |source| Broken { sent: false, source };
         let connected = self.wait_connected(socket, connect_by).map_err(unsent)?;
@@ -57,7 +59,7 @@ impl Outgoing {
             return Ok(Outcome::NotConnected);
         }
         let body = if last { Frame::from(std::mem::take(&mut self.body)) } else { Frame::from(&self.body[..]) };
-        match socket.send([Frame::from(self.header(ttl).encode()), body]) {
+        match socket.send([Frame::from(self.header(Kind::Call, ttl).encode()), body]) {
             Ok(()) => self.wait_answer(socket).map_err(|source| Broken { sent: true, source }),
             // The connection broke between the question and the send.
             Err(SendError::Full | SendError::PeerGone) => Ok(Outcome::NotConnected),
@@ -68,8 +70,9 @@ impl Outgoing {
         }
     }
 
-    fn header(&self, ttl: Ttl) -> Header {
-        let mut header = Header::new(Kind::Call, self.id);
+    pub(crate) fn header(&self, kind: Kind, ttl: Ttl) -> Header {
+        let mut header = Header::new(kind, self.id);
+        header.flags = self.flags;
         header.ttl = ttl;
         header.key = Some(self.key.clone());
         header.server.clone_from(&self.server);
@@ -101,7 +104,7 @@ impl Outgoing {
             if !readiness.readable && !readiness.writable {
                 return Ok(Outcome::Lost);
             }
-            let Some(left) = left_until(self.deadline) else {
+            let Some(left) = left_until(self.answer_by) else {
                 return Ok(Outcome::Silent);
             };
             if !readiness.readable {

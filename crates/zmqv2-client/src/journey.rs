@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Address, BodyError, Node, Reason, Refusal, Target, Ttl, Version};
+use zmqv2_proto::{Address, BodyError, Flags, Node, Reason, Refusal, Target, Ttl, Version};
 
 use crate::clock;
 use crate::directory::LookupError;
 use crate::error::CallError;
 use crate::exchange::Broken;
+use crate::send_error::SendError;
 
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
@@ -16,7 +17,10 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 pub(crate) struct Plan {
     pub(crate) target: Target,
     pub(crate) timeout: Duration,
+    pub(crate) cast_timeout: Duration,
     pub(crate) version_cap: Option<Version>,
+    pub(crate) retries: u32,
+    pub(crate) wait_for_ready: bool,
 }
 
 /// One call on its way.
@@ -34,23 +38,29 @@ impl Plan {
     }
 
     /// The errors that need no clock.
-    pub(crate) fn check(&self) -> Result<(), CallError> {
+    pub(crate) fn check(&self) -> Result<(), SendError> {
         let target = || Box::new(self.target.clone());
         if self.target.fanout {
-            return Err(CallError::FanoutTarget { target: target() });
+            return Err(SendError::FanoutTarget { target: target() });
         }
         let version = self.target.version.unwrap_or_default();
         match self.version_cap {
-            Some(cap) if !cap.serves(version) => Err(CallError::VersionCap { version, cap, target: target() }),
+            Some(cap) if !cap.serves(version) => Err(SendError::VersionCap { version, cap, target: target() }),
             _ => Ok(()),
         }
+    }
+
+    /// What brokers and servers are told about the sender's intentions.
+    pub(crate) fn flags(&self) -> Flags {
+        let set = |on, flag| if on { flag } else { Flags::NONE };
+        set(self.retries > 0, Flags::MAY_REPEAT).with(set(self.wait_for_ready, Flags::WAIT_FOR_READY))
     }
 }
 
 impl<'a> Journey<'a> {
-    pub(crate) fn begin(plan: &'a Plan, method: &'a str) -> Self {
+    pub(crate) fn begin(plan: &'a Plan, timeout: Duration, method: &'a str) -> Self {
         let started = clock::now();
-        let timeout = plan.timeout.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
+        let timeout = timeout.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
         Self { target: &plan.target, method, started, deadline: started + timeout }
     }
 
@@ -60,6 +70,18 @@ impl<'a> Journey<'a> {
 
     pub(crate) fn elapsed(&self) -> Duration {
         clock::now().saturating_duration_since(self.started)
+    }
+
+    /// Waits, but not beyond the deadline.
+    pub(crate) fn pause(&self, pause: Duration) {
+        let until = self.deadline.min(clock::now() + pause);
+        loop {
+            let left = until.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
+        }
     }
 
     pub(crate) fn unreachable(&self, node: &Node, address: Address) -> CallError {
@@ -74,11 +96,11 @@ impl<'a> Journey<'a> {
         CallError::Answer { method: self.method.to_owned(), target: self.whom(), source }
     }
 
-    pub(crate) fn lookup_failed(&self, error: LookupError, directory: &'static str) -> CallError {
+    pub(crate) fn lookup_failed(&self, error: LookupError, directory: &'static str) -> SendError {
         let (target, after) = (self.whom(), self.elapsed());
         match error {
-            LookupError::Failed(source) => CallError::Directory { target, after, source },
-            LookupError::Silent => CallError::DirectorySilent { target, directory, after },
+            LookupError::Failed(source) => SendError::Directory { target, after, source },
+            LookupError::Silent => SendError::DirectorySilent { target, directory, after },
         }
     }
 
@@ -86,6 +108,21 @@ impl<'a> Journey<'a> {
     pub(crate) fn nowhere(&self) -> CallError {
         let refusal = Refusal::new(Reason::NoRoute, format!("the directory knows no node of {}", self.target));
         CallError::Refused { refusal, target: self.whom(), node: None, after: self.elapsed() }
+    }
+
+    /// Nobody took it in all the time that it was to wait for somebody.
+    pub(crate) fn never_ready(&self) -> CallError {
+        let refusal = Refusal::new(Reason::Expired, format!("nobody became ready to take it for {}", self.target));
+        CallError::Refused { refusal, target: self.whom(), node: None, after: self.elapsed() }
+    }
+}
+
+/// Whether the request may have run, and may be sent again by whoever asked for retries.
+pub(crate) fn may_be_repeated(error: &CallError) -> bool {
+    match error {
+        CallError::Refused { refusal, .. } => refusal.reason == Reason::ServerLost,
+        CallError::ConnectionLost { .. } | CallError::Timeout { .. } => true,
+        _ => false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! RPC client of zmqv2: call a method of a service on any node, and learn what became of it.
 //!
-//! This crate owns the blocking call: [`RpcClient`], its modified copies ([`Prepared`]), the sockets it keeps open, the
-//! choice among the nodes that host a topic, and [`CallError`], which says what happened and whether the method may have
-//! run. It leaves to others: who is where (`zmqv2-matchmaker`), what the frames look like (`zmqv2-proto`), how a
+//! This crate owns the blocking call, the cast and the call that does not block: [`RpcClient`], its modified copies
+//! ([`Prepared`]), the sockets it keeps open, the choice among the nodes that host a topic, the table of what has no answer
+//! yet, and [`CallError`] and [`Outcome`], which say what happened and whether the method may have run. It leaves to others: who is where (`zmqv2-matchmaker`), what the frames look like (`zmqv2-proto`), how a
 //! request finds a worker (the broker) and how a method is run (`zmqv2-server`).
 //!
 //! ```no_run
@@ -21,33 +21,57 @@
 //! - It ends by its timeout + 50 ms, whatever dies meanwhile, and the client can be used again at once.
 //! - It runs the method at most once. It tries another node only when it is certain that nothing ran.
 //! - A request above the size limit is refused here, before anything is sent.
+//!
+//! # What a cast promises
+//! - It has exactly one [`Outcome`], by its timeout + 50 ms. `Acked`: a server has accepted it.
+//! - It reaches the caller by the [`CastHandle`], and always the [`Counters`] and the observer.
+//! - It is never sent again once it may have run, unless [`retry`](RpcClientBuilder::retry) was asked for.
+//! - No more than [`max_outstanding`](RpcClientBuilder::max_outstanding) messages are kept; then senders wait or are refused.
 
 mod answered;
 mod builder;
 mod client;
 mod clock;
 mod connections;
+mod courier;
 mod directory;
+mod driver;
 mod engine;
 mod error;
 mod exchange;
+mod gate;
+mod handle;
 mod journey;
+mod links;
+mod outcome;
+mod outstanding;
+mod parcel;
 mod pool;
 mod prepared;
+mod promise;
 mod remote;
+mod routes;
+mod send_error;
 mod suspects;
+mod tally;
 
 pub use answered::Answered;
 pub use builder::{ClientError, RpcClientBuilder};
 pub use client::RpcClient;
 pub use connections::IDLE_LIMIT;
+pub use courier::{Closed, DROP_TIMEOUT};
 pub use error::CallError;
+pub use gate::WhenFull;
+pub use handle::{CallHandle, CastHandle};
+pub use outcome::Outcome;
 pub use prepared::Prepared;
 pub use remote::RemoteError;
+pub use send_error::SendError;
 pub use suspects::SUSPECT_FOR;
+pub use tally::Counters;
 
 // What a caller needs besides, so that a program that only calls depends on this crate alone.
-pub use zmqv2_proto::{Config, InvalidName, RequestContext, Target, Version};
+pub use zmqv2_proto::{Config, InvalidName, Reason, RequestContext, Target, Version};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -9,7 +9,9 @@ use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, 
 use crate::answered::Answered;
 use crate::client::RpcClient;
 use crate::error::CallError;
+use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
+use crate::send_error::SendError;
 
 /// A modified copy of a client, made by [`RpcClient::prepare`]. It shares the client's sockets.
 ///
@@ -84,9 +86,22 @@ impl Prepared {
         self
     }
 
-    /// Another timeout ([`RpcClientBuilder::timeout`](crate::RpcClientBuilder::timeout)).
+    /// Another timeout, for calls and casts ([`RpcClientBuilder::timeout`](crate::RpcClientBuilder::timeout),
+    /// [`cast_timeout`](crate::RpcClientBuilder::cast_timeout)).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.plan.timeout = timeout;
+        (self.plan.timeout, self.plan.cast_timeout) = (timeout, timeout);
+        self
+    }
+
+    /// Another number of resends ([`RpcClientBuilder::retry`](crate::RpcClientBuilder::retry)).
+    pub fn retry(mut self, retries: u32) -> Self {
+        self.plan.retries = retries;
+        self
+    }
+
+    /// Whether to wait for a server ([`RpcClientBuilder::wait_for_ready`](crate::RpcClientBuilder::wait_for_ready)).
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.plan.wait_for_ready = wait;
         self
     }
 
@@ -126,6 +141,32 @@ impl Prepared {
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
         self.client.engine().call(&self.plan, context, method, &args)
+    }
+
+    /// As [`RpcClient::cast`].
+    ///
+    /// # Errors
+    /// As [`RpcClient::cast`].
+    pub fn cast(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<CastHandle, SendError> {
+        self.client.engine().cast(&self.plan, context, method, &args)
+    }
+
+    /// As [`RpcClient::call_async`].
+    ///
+    /// # Errors
+    /// As [`RpcClient::call_async`].
+    pub fn call_async<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<CallHandle<R>, SendError> {
+        self.client.engine().call_async(&self.plan, context, method, &args)
     }
 
     /// As [`RpcClient::ping`].

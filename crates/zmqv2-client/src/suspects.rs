@@ -24,6 +24,10 @@ impl Suspects {
         self.0.remove(address);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn contains(&self, address: &Address, now: Instant) -> bool {
         self.0.get(address).is_some_and(|until| *until > now)
     }

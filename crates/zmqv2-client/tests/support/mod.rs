@@ -33,6 +33,10 @@ pub(crate) enum Act {
     Frames(Vec<Vec<u8>>),
     /// Say nothing.
     Ignore,
+    /// Answer later.
+    Hold,
+    /// Answer this one, then all that are held, the latest first.
+    Release,
     /// Stop at once: the connection breaks.
     Die,
 }
@@ -40,6 +44,7 @@ pub(crate) enum Act {
 impl Seen {
     fn answer(&self, kind: Kind) -> Header {
         let mut header = Header::new(kind, self.header.id);
+        header.tag = self.header.tag;
         header.server = Some("s1".parse().unwrap());
         header.node = Some("n1".parse().unwrap());
         header
@@ -52,6 +57,15 @@ impl Seen {
 
     pub(crate) fn echo(&self) -> Act {
         self.result(&self.request.args)
+    }
+
+    /// What a server that accepts it says.
+    pub(crate) fn good(&self) -> Act {
+        if self.header.kind == Kind::Cast { self.ack() } else { self.echo() }
+    }
+
+    pub(crate) fn ack(&self) -> Act {
+        Act::Answer(self.answer(Kind::Ack), Vec::new())
     }
 
     pub(crate) fn failure(&self, failure: Failure) -> Act {
@@ -136,6 +150,7 @@ impl Drop for Broker {
 
 fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: impl FnMut(&Seen) -> Act) {
     let mut frames = Vec::new();
+    let mut held: Vec<(Vec<Vec<u8>>, Seen)> = Vec::new();
     loop {
         match socket.receive(&mut frames).unwrap() {
             Received::Message => {}
@@ -160,15 +175,25 @@ fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: im
             header: Header::decode(&frames[delimiter + 1]).unwrap(),
             request: Request::decode(&frames[delimiter + 2]).unwrap(),
         };
-        let answer = match act(&seen) {
-            Act::Answer(header, body) => vec![header.encode(), body],
-            Act::Frames(frames) => frames,
-            Act::Ignore => continue,
-            Act::Die => return,
+        let envelope: Vec<Vec<u8>> = frames.drain(..=delimiter).map(|frame| frame.to_vec()).collect();
+        let send = |envelope: Vec<Vec<u8>>, answer: Vec<Vec<u8>>| {
+            // A client that has gone is no concern of a broker.
+            let _ = socket.send(envelope.into_iter().chain(answer).map(Frame::from));
         };
-        let envelope = frames.drain(..=delimiter).collect::<Vec<_>>();
-        // A client that has gone is no concern of a broker.
-        let _ = socket.send(envelope.into_iter().chain(answer.into_iter().map(Frame::from)));
+        match act(&seen) {
+            Act::Answer(header, body) => send(envelope, vec![header.encode(), body]),
+            Act::Frames(frames) => send(envelope, frames),
+            Act::Ignore => {}
+            Act::Hold => held.push((envelope, seen)),
+            Act::Release => {
+                held.push((envelope, seen));
+                while let Some((envelope, seen)) = held.pop() {
+                    let Act::Answer(header, body) = seen.good() else { unreachable!() };
+                    send(envelope, vec![header.encode(), body]);
+                }
+            }
+            Act::Die => return,
+        }
     }
 }
 
@@ -181,12 +206,18 @@ pub(crate) fn dead_node(name: &str) -> Node {
 
 /// Every topic is at these nodes.
 #[derive(Debug)]
-pub(crate) struct Fixed(Arc<Placement>);
+pub(crate) struct Fixed(Mutex<Arc<Placement>>);
 
 impl Fixed {
     pub(crate) fn at(nodes: impl IntoIterator<Item = Node>) -> Arc<Self> {
+        let fixed = Arc::new(Self(Mutex::default()));
+        fixed.set(nodes);
+        fixed
+    }
+
+    pub(crate) fn set(&self, nodes: impl IntoIterator<Item = Node>) {
         let nodes = nodes.into_iter().map(PlacedNode::unlisted).collect();
-        Arc::new(Self(Arc::new(Placement::new(nodes))))
+        *self.0.lock().unwrap() = Arc::new(Placement::new(nodes));
     }
 }
 
@@ -195,10 +226,10 @@ impl Matchmaker for Fixed {
         "fixed"
     }
     fn resolve_all(&self, _: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
-        Ok(Arc::clone(&self.0))
+        Ok(Arc::clone(&self.0.lock().unwrap()))
     }
     fn known(&self, _: &TopicKey) -> Option<Arc<Placement>> {
-        Some(Arc::clone(&self.0))
+        Some(Arc::clone(&self.0.lock().unwrap()))
     }
     fn register(&self, _: &Registration, _: Duration) -> Result<(), MatchmakerError> {
         Ok(())
@@ -223,4 +254,5 @@ pub(crate) fn builder(nodes: impl IntoIterator<Item = Node>) -> RpcClientBuilder
         .config(Config::default())
         .matchmaker(Fixed::at(nodes))
         .timeout(Duration::from_secs(20))
+        .cast_timeout(Duration::from_secs(20))
 }

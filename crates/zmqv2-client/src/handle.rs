@@ -1,0 +1,188 @@
+//! What a caller that does not block holds of its message.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use zmqv2_proto::{MessageId, Reply, Target};
+
+use crate::answered::Answered;
+use crate::error::CallError;
+use crate::outcome::{Finish, How, Outcome};
+use crate::promise::Expected;
+use crate::remote::RemoteError;
+
+/// A cast on its way, made by [`RpcClient::cast`](crate::RpcClient::cast).
+///
+/// It can be polled, waited on, awaited on any executor, or dropped. A cast whose handle was dropped still has an outcome:
+/// it counts, the [observer](crate::RpcClientBuilder::observer) sees it, and unless it is `Acked` a warning is logged.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use zmqv2_client::{Outcome, RpcClient};
+/// # use zmqv2_proto::{RequestContext, Target};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = RpcClient::builder(Target::topic("mailer")?).build()?;
+/// let handle = client.cast(&RequestContext::new(), "send", &("ann", "hello"))?;
+/// match handle.wait(Duration::from_secs(1)) {
+///     Some(Outcome::Acked { server, .. }) => println!("{server} has it"),
+///     Some(other) => println!("{other}"),
+///     None => println!("no word yet"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropped, the outcome reaches only the counters, the observer and the log"]
+pub struct CastHandle {
+    id: MessageId,
+    expected: Expected,
+}
+
+impl CastHandle {
+    pub(crate) fn new(id: MessageId, expected: Expected) -> Self {
+        Self { id, expected }
+    }
+
+    /// The message's id, as servers and logs show it.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// The outcome, if it is known by now.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.expected.peek(Finish::outcome)
+    }
+
+    /// Waits for the outcome; `None` when it is not known within `timeout`. It is known by the cast timeout (+ 50 ms).
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
+        self.expected.wait(Some(timeout));
+        self.outcome()
+    }
+}
+
+impl Future for CastHandle {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        if !self.expected.poll(context.waker()) {
+            return Poll::Pending;
+        }
+        self.outcome().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// A call on its way, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
+///
+/// It can be waited on or awaited on any executor. Dropped, it is forgotten: the method may run all the same.
+#[must_use = "dropped, the result is lost"]
+pub struct CallHandle<R> {
+    id: MessageId,
+    expected: Expected,
+    about: Arc<About>,
+    result: PhantomData<fn() -> R>,
+}
+
+/// What the errors of a call speak of.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) method: String,
+    pub(crate) target: Target,
+    pub(crate) allowed_modules: Arc<[String]>,
+}
+
+impl<R: DeserializeOwned> CallHandle<R> {
+    pub(crate) fn new(id: MessageId, expected: Expected, about: Arc<About>) -> Self {
+        Self { id, expected, about, result: PhantomData }
+    }
+
+    /// The message's id, as servers and logs show it.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Whether the call has ended, so that [`wait`](Self::wait) returns at once.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.expected.is_given()
+    }
+
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// As [`RpcClient::call`](crate::RpcClient::call), by the call's timeout (+ 50 ms) at the latest.
+    pub fn wait(self) -> Result<R, CallError> {
+        Ok(self.wait_detailed()?.value)
+    }
+
+    /// As [`wait`](Self::wait), and says who answered and how long it took.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
+        self.expected.wait(None);
+        self.take().unwrap_or_else(|| Err(self.about.closed(true)))
+    }
+
+    fn take(&self) -> Option<Result<Answered<R>, CallError>> {
+        self.expected.take().map(|finish| self.about.read(finish))
+    }
+}
+
+impl<R: DeserializeOwned> Future for CallHandle<R> {
+    type Output = Result<R, CallError>;
+
+    /// After the result was given, it stays pending for ever.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.expected.poll(context.waker()) {
+            return Poll::Pending;
+        }
+        self.take().map_or(Poll::Pending, |result| Poll::Ready(result.map(|answered| answered.value)))
+    }
+}
+
+impl<R> fmt::Debug for CallHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallHandle").field("id", &self.id).field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl About {
+    fn read<R: DeserializeOwned>(&self, Finish { how, after }: Finish) -> Result<Answered<R>, CallError> {
+        let target = Box::new(self.target.clone());
+        match how {
+            How::Answered { server, node, body: Some(body) } => {
+                let unexpected =
+                    |source| CallError::Answer { method: self.method.clone(), target: target.clone(), source };
+                match Reply::decode(&body).map_err(unexpected)? {
+                    Reply::Result(text) => {
+                        let value = Reply::typed(&text).map_err(unexpected)?;
+                        Ok(Answered { value, server, node, elapsed: after })
+                    }
+                    Reply::Failure(failure) => {
+                        Err(RemoteError::new(failure, &self.allowed_modules, server, node).into())
+                    }
+                }
+            }
+            How::Answered { body: None, .. } => Err(self.closed(true)),
+            How::Refused { refusal, node } => Err(CallError::Refused { refusal, target, node, after }),
+            How::Unreachable { node, address } => Err(CallError::Unreachable { target, node, address, after }),
+            How::Lost { node, address } => Err(CallError::ConnectionLost { target, node, address, after }),
+            How::Silent { node, address } => Err(CallError::Timeout { target, node, address, after }),
+            How::Closed { sent } => Err(self.closed(sent)),
+        }
+    }
+
+    fn closed(&self, sent: bool) -> CallError {
+        CallError::Closed { target: Box::new(self.target.clone()), sent }
+    }
+}

@@ -1,0 +1,123 @@
+//! What became of a message that nobody blocks for.
+
+use std::fmt;
+use std::time::Duration;
+
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{Address, NodeName, Refusal, ServerName};
+
+use crate::error::{AtNode, Span};
+
+/// What became of a cast.
+///
+/// | outcome | the method |
+/// |---|---|
+/// | `Acked` | was accepted by a server; it runs if that server lives |
+/// | `Refused` | did not run, and never will (`ServerLost`, `TooLarge`: it may have) |
+/// | `Unacknowledged`, `sent: false` | did not run, and never will |
+/// | `Unacknowledged`, `sent: true` | may have run, or may still run |
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A server has accepted it.
+    Acked {
+        /// The server.
+        server: ServerName,
+        /// The node of that server.
+        node: NodeName,
+        /// From the cast to the acknowledgement.
+        elapsed: Duration,
+    },
+    /// It was answered that it was not, or not completely, run; the reason says which.
+    Refused {
+        /// The reason and a sentence.
+        refusal: Refusal,
+        /// The node that refused; `None`: the directory knows no node to ask.
+        node: Option<NodeName>,
+        /// From the cast to the refusal.
+        after: Duration,
+    },
+    /// Nobody has said anything: no connection, a connection that broke, or silence until the timeout.
+    Unacknowledged {
+        /// From the cast to its end.
+        after: Duration,
+        /// Whether it had been sent to anybody who may have it.
+        sent: bool,
+    },
+}
+
+impl Outcome {
+    /// Whether a server has accepted it.
+    #[must_use]
+    pub fn is_acked(&self) -> bool {
+        matches!(self, Self::Acked { .. })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acked { server, node, elapsed } => {
+                write!(f, "accepted by {server} on node {node} after {}", Span(*elapsed))
+            }
+            Self::Refused { refusal, node, after } => {
+                write!(f, "refused{} after {}: {refusal}", AtNode(node.as_ref()), Span(*after))
+            }
+            Self::Unacknowledged { after, sent: true } => write!(f, "no acknowledgement within {}", Span(*after)),
+            Self::Unacknowledged { after, sent: false } => write!(f, "not sent within {}", Span(*after)),
+        }
+    }
+}
+
+/// The end of a message, cast or call.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) how: How,
+    pub(crate) after: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) enum How {
+    /// Accepted; with a body: a reply.
+    Answered {
+        server: ServerName,
+        node: NodeName,
+        body: Option<Frame>,
+    },
+    Refused {
+        refusal: Refusal,
+        node: Option<NodeName>,
+    },
+    Unreachable {
+        node: NodeName,
+        address: Address,
+    },
+    Lost {
+        node: NodeName,
+        address: Address,
+    },
+    Silent {
+        node: NodeName,
+        address: Address,
+    },
+    /// The client was closed, or its I/O thread is gone.
+    Closed {
+        sent: bool,
+    },
+}
+
+impl Finish {
+    pub(crate) fn outcome(&self) -> Outcome {
+        let after = self.after;
+        let unacknowledged = |sent| Outcome::Unacknowledged { after, sent };
+        match &self.how {
+            How::Answered { server, node, .. } => {
+                Outcome::Acked { server: server.clone(), node: node.clone(), elapsed: after }
+            }
+            How::Refused { refusal, node } => Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after },
+            How::Unreachable { .. } => unacknowledged(false),
+            How::Lost { .. } | How::Silent { .. } => unacknowledged(true),
+            How::Closed { sent } => unacknowledged(*sent),
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! The table of outstanding messages: what was taken over and has no outcome yet. Pure: no socket, clock or thread.
+//!
+//! A message goes to one of its *candidates* (the nodes that may take it, by number) over a *link* (a connection, by
+//! number). The driver says which link leads to a candidate, what a link has sent, lost and received, and what time it is;
+//! the table says whom to try next, and when a message has ended. Each message ends exactly once. Without retries it is
+//! never sent again once a link has taken it, unless its receiver said that it did not run it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{NodeName, Reason, Refusal};
+
+mod entry;
+#[cfg(test)]
+mod properties;
+mod tag;
+#[cfg(test)]
+mod tests;
+
+use entry::{Doubt, Entry, Stage};
+pub(crate) use tag::Tag;
+
+/// The number of a link, chosen by the driver.
+pub(crate) type LinkId = usize;
+
+/// How long a message that waits for a place to go rests before the directory is asked again.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long a message that may have run, and that nobody takes now, rests before its next attempt.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How many tags of messages that have gone elsewhere a queue may hold, above twice its length.
+const MOST_STRAYS: usize = 64;
+/// An answer that says `Expired` leaves when the time to live ends; it is waited for a little longer than that.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(25);
+
+/// The bounds of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// How long a message waits for a connection while there are other candidates.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// What one message asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) deadline: Instant,
+    pub(crate) retries: u32,
+    pub(crate) wait_for_ready: bool,
+    pub(crate) candidates: usize,
+    pub(crate) bytes: usize,
+}
+
+/// What the driver reports.
+#[derive(Debug)]
+pub(crate) enum Input<A> {
+    /// The candidate that was [asked for](Action::Choose) is reached over this link; `None`: not at all.
+    Chosen { tag: Tag, link: Option<LinkId> },
+    /// What the directory, [asked again](Action::Look), says.
+    Looked { tag: Tag, candidates: usize },
+    /// The link has taken the message.
+    Sent { tag: Tag },
+    /// An acknowledgement or a reply has come.
+    Answered { tag: Tag, answer: A },
+    /// A refusal has come.
+    Refused { tag: Tag, refusal: Refusal, node: Option<NodeName> },
+    /// The link was connected and is no longer: what it has sent may be lost.
+    Lost { link: LinkId },
+    /// The link is closed, with all that is on it.
+    Gone { link: LinkId },
+    /// No more waiting: every message ends now.
+    Close,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub(crate) enum Action<M, A> {
+    /// Say which link leads to this candidate: [`Input::Chosen`].
+    Choose { tag: Tag, candidate: usize },
+    /// Ask the directory for candidates, without waiting for it: [`Input::Looked`].
+    Look { tag: Tag },
+    /// A message has waited too long for this link to connect.
+    Suspect { link: LinkId },
+    /// The message has ended.
+    End { message: M, ending: Ending<A> },
+}
+
+/// How a message ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending<A> {
+    /// A server has accepted it, or replied.
+    Answered(A),
+    /// Refused, with nobody left to take it.
+    Refused(Refusal, Option<NodeName>),
+    /// There is no candidate.
+    Nowhere,
+    /// It was to wait for somebody to take it, and nobody did in all its time.
+    NeverReady,
+    /// No candidate could be connected to; never sent. The last one that was tried.
+    Unreachable { candidate: usize },
+    /// The connection broke after it was sent to this candidate.
+    Lost { candidate: usize },
+    /// Its time has passed since it was sent to this candidate.
+    Silent { candidate: usize },
+    /// The client was closed before.
+    Closed { sent: bool },
+}
+
+/// The table: `M` is a message as the driver needs it, `A` an answer to one.
+#[derive(Debug)]
+pub(crate) struct Outstanding<M, A> {
+    limits: Limits,
+    slots: Vec<Slot<M>>,
+    free: Vec<u32>,
+    open: usize,
+    bytes: usize,
+    arrivals: u64,
+    tickets: u64,
+    /// The next moment of every entry that has one, by slot.
+    timers: BTreeSet<(Instant, u32)>,
+    links: Vec<Link>,
+    actions: VecDeque<Action<M, A>>,
+}
+
+#[derive(Debug)]
+struct Slot<M> {
+    generation: u32,
+    entry: Option<Entry<M>>,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    /// To be sent, in order. An entry that has gone elsewhere leaves its tag behind; it is skipped.
+    queue: VecDeque<(Tag, u64)>,
+    queued: usize,
+    in_flight: usize,
+}
+
+impl<M, A> Outstanding<M, A> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            slots: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            bytes: 0,
+            arrivals: 0,
+            tickets: 0,
+            timers: BTreeSet::new(),
+            links: Vec::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes over a message, or gives it back when a bound is reached. A message larger than the bound on bytes is taken
+    /// when it is the only one.
+    pub(crate) fn admit(&mut self, now: Instant, message: M, terms: Terms) -> Result<(), M> {
+        let full = self.bytes.saturating_add(terms.bytes) > self.limits.bytes && self.open > 0;
+        if self.open >= self.limits.messages || full {
+            return Err(message);
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, entry: None });
+            (self.slots.len() - 1) as u32
+        });
+        self.open += 1;
+        self.bytes += terms.bytes;
+        self.arrivals += 1;
+        let entry = Entry::new(message, terms, now, self.arrivals);
+        let place = &mut self.slots[slot as usize];
+        place.entry = Some(entry);
+        let tag = Tag::new(slot, place.generation, 0);
+        if terms.candidates > 0 {
+            self.choose(now, tag);
+        } else if terms.wait_for_ready {
+            self.park(now, tag);
+        } else {
+            self.end(tag, Ending::Nowhere);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle(&mut self, now: Instant, input: Input<A>) {
+        match input {
+            Input::Chosen { tag, link } => self.chosen(now, tag, link),
+            Input::Looked { tag, candidates } => self.looked(now, tag, candidates),
+            Input::Sent { tag } => self.sent(tag),
+            Input::Answered { tag, answer } => {
+                // Also the late answer to an attempt before this one: it is the same message.
+                if self.entry(tag).is_some_and(|entry| entry.sends > 0) {
+                    self.end(tag, Ending::Answered(answer));
+                }
+            }
+            Input::Refused { tag, refusal, node } => self.refused(now, tag, refusal, node),
+            Input::Lost { link } => self.lost(now, link),
+            Input::Gone { link } => {
+                self.lost(now, link);
+                self.detach(now, link);
+            }
+            Input::Close => self.close(),
+        }
+    }
+
+    pub(crate) fn poll_action(&mut self) -> Option<Action<M, A>> {
+        self.actions.pop_front()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Works off everything whose time has come.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some(&(at, slot)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            let place = &mut self.slots[slot as usize];
+            let Some(entry) = place.entry.as_mut() else { continue };
+            entry.timer = None;
+            let tag = Tag::new(slot, place.generation, entry.sends);
+            match entry.wake {
+                Some(wake) if wake > now => self.arm(tag, wake),
+                Some(_) => self.due(now, tag),
+                None => {}
+            }
+        }
+    }
+
+    /// The next message that the link is to send, and how long it may still live; [`Input::Sent`] when it has.
+    pub(crate) fn next_to_send(&mut self, link: LinkId) -> Option<(Tag, Instant, &M)> {
+        let tag = loop {
+            let (tag, ticket) = *self.links.get(link)?.queue.front()?;
+            if self.is_queued(tag, ticket) {
+                break tag;
+            }
+            self.links[link].queue.pop_front();
+        };
+        let entry = self.entry(tag)?;
+        Some((tag.next_send(), entry.deadline, &entry.message))
+    }
+
+    /// The message of a tag that is still outstanding.
+    pub(crate) fn message(&self, tag: Tag) -> Option<&M> {
+        self.entry(tag).map(|entry| &entry.message)
+    }
+
+    pub(crate) fn message_mut(&mut self, tag: Tag) -> Option<&mut M> {
+        self.entry_mut(tag).map(|entry| &mut entry.message)
+    }
+
+    /// Whether nothing waits for this link or for an answer over it.
+    pub(crate) fn is_idle(&self, link: LinkId) -> bool {
+        self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn chosen(&mut self, now: Instant, tag: Tag, link: Option<LinkId>) {
+        let Some(entry) = self.entry(tag) else { return };
+        if entry.stage != Stage::Choosing {
+            return;
+        }
+        let Some(link) = link else { return self.go_elsewhere(now, tag) };
+        let connect_by = entry.connect_by(now, self.limits.connect_timeout);
+        if self.links.len() <= link {
+            self.links.resize_with(link + 1, Link::default);
+        }
+        self.tickets += 1;
+        let ticket = self.tickets;
+        if let Some(entry) = self.entry_mut(tag) {
+            entry.ticket = ticket;
+        }
+        self.links[link].queue.push_back((tag, ticket));
+        self.stage(tag, Stage::Queued { link }, Some(connect_by));
+        if self.links[link].queue.len() > 2 * self.links[link].queued + MOST_STRAYS {
+            self.drop_strays(link);
+        }
+    }
+
+    fn looked(&mut self, now: Instant, tag: Tag, candidates: usize) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        if entry.stage != Stage::Looking {
+            return;
+        }
+        if candidates == 0 {
+            return self.park(now, tag);
+        }
+        entry.renew(candidates);
+        self.choose(now, tag);
+    }
+
+    fn sent(&mut self, tag: Tag) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        let Stage::Queued { link } = entry.stage else { return };
+        entry.sends = tag.sends();
+        let until = entry.answer_by();
+        self.links[link].queue.pop_front();
+        self.stage(tag, Stage::Sent { link }, Some(until));
+    }
+
+    fn refused(&mut self, now: Instant, tag: Tag, refusal: Refusal, node: Option<NodeName>) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        // A refusal of an attempt that was given up says nothing about the present one.
+        if !matches!(entry.stage, Stage::Sent { .. }) || entry.sends != tag.sends() {
+            return;
+        }
+        match refusal.reason {
+            Reason::ServerLost => self.doubt(now, tag, Doubt::Refused(refusal, node)),
+            reason if reason.another_node_may_take_it() => {
+                entry.remember(refusal, node);
+                self.go_elsewhere(now, tag);
+            }
+            _ if entry.doubt.is_some() => self.give_up(tag),
+            _ => self.end(tag, Ending::Refused(refusal, node)),
+        }
+    }
+
+    fn lost(&mut self, now: Instant, link: LinkId) {
+        if self.links.get(link).is_none_or(|link| link.in_flight == 0) {
+            return;
+        }
+        // Resends keep the order of the messages.
+        for tag in self.in_order(|entry| entry.stage == Stage::Sent { link }) {
+            self.doubt(now, tag, Doubt::Lost);
+        }
+    }
+
+    /// What waits for a link that is no more waits for another one to the same candidate.
+    fn detach(&mut self, now: Instant, link: LinkId) {
+        for tag in self.in_order(|entry| entry.stage == Stage::Queued { link }) {
+            self.choose(now, tag);
+        }
+    }
+
+    /// The tags of these entries, in the order in which they came.
+    fn in_order(&self, mut which: impl FnMut(&Entry<M>) -> bool) -> Vec<Tag> {
+        let mut found: Vec<(u64, Tag)> = Vec::new();
+        for (slot, place) in self.slots.iter().enumerate() {
+            if let Some(entry) = place.entry.as_ref().filter(|entry| which(entry)) {
+                found.push((entry.arrival, Tag::new(slot as u32, place.generation, entry.sends)));
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, tag)| tag).collect()
+    }
+
+    fn close(&mut self) {
+        for tag in self.in_order(|_| true) {
+            let sent = self.entry(tag).is_some_and(Entry::may_have_run);
+            self.end(tag, Ending::Closed { sent });
+        }
+    }
+
+    /// The time of an entry has come.
+    fn due(&mut self, now: Instant, tag: Tag) {
+        let Some(entry) = self.entry(tag) else { return };
+        let over = now >= entry.deadline;
+        match entry.stage {
+            Stage::Sent { .. } => self.doubt(now, tag, Doubt::Silent),
+            Stage::Queued { link } => {
+                self.actions.push_back(Action::Suspect { link });
+                if over { self.give_up(tag) } else { self.go_elsewhere(now, tag) }
+            }
+            _ if over => self.give_up(tag),
+            Stage::Resting => self.choose(now, tag),
+            Stage::Parked => {
+                let deadline = entry.deadline;
+                self.stage(tag, Stage::Looking, Some(deadline));
+                self.actions.push_back(Action::Look { tag });
+            }
+            Stage::Looking | Stage::Choosing => {}
+        }
+    }
+
+    /// It may have run. With a retry left it goes out again, else it has ended.
+    fn doubt(&mut self, now: Instant, tag: Tag, doubt: Doubt) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        entry.doubt = Some((doubt, entry.candidate));
+        if entry.next_attempt(now) { self.choose(now, tag) } else { self.give_up(tag) }
+    }
+
+    /// This candidate surely did not run it.
+    fn go_elsewhere(&mut self, now: Instant, tag: Tag) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        if entry.next_candidate() {
+            return self.choose(now, tag);
+        }
+        let persist = entry.doubt.is_some() || entry.refused.is_none();
+        let pause = entry.attempt_until.min(now + RETRY_PAUSE);
+        if persist && entry.next_attempt(now) {
+            let until = pause.min(entry.deadline);
+            self.stage(tag, Stage::Resting, Some(until));
+        } else if entry.may_become_ready() {
+            self.park(now, tag);
+        } else {
+            self.give_up(tag);
+        }
+    }
+
+    /// Ends an entry with the worst that is known of it.
+    fn give_up(&mut self, tag: Tag) {
+        if let Some(ending) = self.entry_mut(tag).map(Entry::verdict) {
+            self.end(tag, ending);
+        }
+    }
+
+    fn choose(&mut self, now: Instant, tag: Tag) {
+        let Some(entry) = self.entry(tag) else { return };
+        if now >= entry.deadline {
+            return self.give_up(tag);
+        }
+        let (candidate, tag) = (entry.candidate, tag.with_sends(entry.sends));
+        self.stage(tag, Stage::Choosing, None);
+        self.actions.push_back(Action::Choose { tag, candidate });
+    }
+
+    /// Until the directory may know more.
+    fn park(&mut self, now: Instant, tag: Tag) {
+        if let Some(entry) = self.entry(tag) {
+            let until = entry.deadline.min(now + LOOK_AGAIN);
+            self.stage(tag, Stage::Parked, Some(until));
+        }
+    }
+
+    /// Moves an entry to a stage, which ends by itself at `wake`.
+    fn stage(&mut self, tag: Tag, stage: Stage, wake: Option<Instant>) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        let before = std::mem::replace(&mut entry.stage, stage);
+        entry.wake = wake;
+        for (stage, up) in [(before, false), (stage, true)] {
+            let count = match stage {
+                Stage::Queued { link } => &mut self.links[link].queued,
+                Stage::Sent { link } => &mut self.links[link].in_flight,
+                _ => continue,
+            };
+            *count = if up { *count + 1 } else { *count - 1 };
+        }
+        if let Some(wake) = wake {
+            self.arm(tag, wake);
+        }
+    }
+
+    /// Sees to it that the entry is looked at by `wake`. Most messages end long before: a timer that is early is moved
+    /// when it goes off, so that a message costs one timer rather than one per stage.
+    fn arm(&mut self, tag: Tag, wake: Instant) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        if entry.timer.is_some_and(|timer| timer <= wake) {
+            return;
+        }
+        if let Some(late) = entry.timer.replace(wake) {
+            self.timers.remove(&(late, tag.slot()));
+        }
+        self.timers.insert((wake, tag.slot()));
+    }
+
+    /// Forgets the tags of messages that have gone elsewhere.
+    fn drop_strays(&mut self, link: LinkId) {
+        let mut queue = std::mem::take(&mut self.links[link].queue);
+        queue.retain(|(tag, ticket)| self.is_queued(*tag, *ticket));
+        self.links[link].queue = queue;
+    }
+
+    fn is_queued(&self, tag: Tag, ticket: u64) -> bool {
+        let waits = |entry: &Entry<M>| entry.ticket == ticket && matches!(entry.stage, Stage::Queued { .. });
+        self.entry(tag).is_some_and(waits)
+    }
+
+    fn end(&mut self, tag: Tag, ending: Ending<A>) {
+        self.stage(tag, Stage::Choosing, None);
+        let place = &mut self.slots[tag.slot() as usize];
+        let Some(entry) = place.entry.take_if(|_| tag.is_of(place.generation)) else { return };
+        if let Some(timer) = entry.timer {
+            self.timers.remove(&(timer, tag.slot()));
+        }
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(tag.slot());
+        self.open -= 1;
+        self.bytes -= entry.bytes;
+        self.actions.push_back(Action::End { message: entry.message, ending });
+    }
+
+    fn entry(&self, tag: Tag) -> Option<&Entry<M>> {
+        let slot = self.slots.get(tag.slot() as usize)?;
+        slot.entry.as_ref().filter(|_| tag.is_of(slot.generation))
+    }
+
+    fn entry_mut(&mut self, tag: Tag) -> Option<&mut Entry<M>> {
+        let slot = self.slots.get_mut(tag.slot() as usize)?;
+        slot.entry.as_mut().filter(|_| tag.is_of(slot.generation))
+    }
+}

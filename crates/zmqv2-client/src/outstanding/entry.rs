@@ -1,0 +1,176 @@
+//! One outstanding message: where it is, what is left to try, and what is known of it.
+
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{NodeName, Reason, Refusal};
+
+use super::{ANSWER_GRACE, Ending, LinkId, Terms};
+
+#[derive(Debug)]
+pub(super) struct Entry<M> {
+    pub(super) message: M,
+    pub(super) bytes: usize,
+    /// For the order of resends.
+    pub(super) arrival: u64,
+    pub(super) deadline: Instant,
+    pub(super) stage: Stage,
+    /// Its place in the queue of a link; a place with another number is one that it has left.
+    pub(super) ticket: u64,
+    /// When the stage ends by itself.
+    pub(super) wake: Option<Instant>,
+    /// Where the entry stands in the table's timers: at its wake, or earlier.
+    pub(super) timer: Option<Instant>,
+    /// The candidate of now.
+    pub(super) candidate: usize,
+    candidates: usize,
+    /// How many candidates of this round have been tried before.
+    tried: usize,
+    /// A mark of the last send, 0 before the first.
+    pub(super) sends: u8,
+    pub(super) retries: u32,
+    persistent: bool,
+    wait_for_ready: bool,
+    /// The time that one attempt has.
+    spacing: Duration,
+    pub(super) attempt_until: Instant,
+    /// Why, and at which candidate, it may have run.
+    pub(super) doubt: Option<(Doubt, usize)>,
+    /// The refusal of this round that says most.
+    pub(super) refused: Option<(Refusal, Option<NodeName>)>,
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The driver is asked for the link of its candidate.
+    Choosing,
+    /// To be sent as soon as the link is connected.
+    Queued { link: LinkId },
+    /// On its way; an answer is awaited.
+    Sent { link: LinkId },
+    /// Until its next attempt.
+    Resting,
+    /// Until the directory is asked again.
+    Parked,
+    /// The directory is asked.
+    Looking,
+}
+
+/// Why a message may have run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Doubt {
+    Lost,
+    Silent,
+    Refused(Refusal, Option<NodeName>),
+}
+
+impl<M> Entry<M> {
+    pub(super) fn new(message: M, terms: Terms, now: Instant, arrival: u64) -> Self {
+        let Terms { deadline, retries, wait_for_ready, candidates, bytes } = terms;
+        let spacing = deadline.saturating_duration_since(now) / retries.saturating_add(1);
+        Self {
+            message,
+            bytes,
+            arrival,
+            deadline,
+            stage: Stage::Choosing,
+            ticket: 0,
+            wake: None,
+            timer: None,
+            candidate: 0,
+            candidates,
+            tried: 0,
+            sends: 0,
+            retries,
+            persistent: retries > 0,
+            wait_for_ready,
+            spacing,
+            attempt_until: if retries > 0 { now + spacing } else { deadline },
+            doubt: None,
+            refused: None,
+        }
+    }
+
+    /// Whether it is with somebody now, or may have been run before.
+    pub(super) fn may_have_run(&self) -> bool {
+        matches!(self.stage, Stage::Sent { .. }) || self.doubt.is_some()
+    }
+
+    /// When the candidate of now is given up if it is not connected by then. It leaves time for the others; the last
+    /// one of a message with retries is waited for as long as the attempt lasts.
+    pub(super) fn connect_by(&self, now: Instant, connect_timeout: Duration) -> Instant {
+        let left = self.attempt_until.saturating_duration_since(now);
+        let others = self.candidates > self.tried + 1;
+        now + match (others, self.persistent) {
+            (true, _) => connect_timeout.min(left / 2),
+            (false, true) => left,
+            (false, false) => connect_timeout.min(left),
+        }
+    }
+
+    /// When an answer to what was just sent is given up.
+    pub(super) fn answer_by(&self) -> Instant {
+        let last = self.retries == 0 || self.attempt_until >= self.deadline;
+        if last { self.deadline + ANSWER_GRACE } else { self.attempt_until }
+    }
+
+    /// New candidates, from the first one on.
+    pub(super) fn renew(&mut self, candidates: usize) {
+        self.candidates = candidates;
+        (self.candidate, self.tried, self.refused) = (0, 0, None);
+    }
+
+    /// On to the next candidate of this round, if there is one.
+    pub(super) fn next_candidate(&mut self) -> bool {
+        self.tried += 1;
+        let more = self.tried < self.candidates;
+        if more {
+            self.turn();
+        }
+        more
+    }
+
+    /// Starts the next attempt, if there is one: with the next candidate, because this one may be gone.
+    pub(super) fn next_attempt(&mut self, now: Instant) -> bool {
+        if self.retries == 0 || now >= self.deadline {
+            return false;
+        }
+        self.retries -= 1;
+        self.attempt_until = if self.retries > 0 { self.deadline.min(now + self.spacing) } else { self.deadline };
+        (self.tried, self.refused) = (0, None);
+        self.turn();
+        true
+    }
+
+    fn turn(&mut self) {
+        self.candidate = (self.candidate + 1).checked_rem(self.candidates).unwrap_or(0);
+    }
+
+    /// Keeps the refusal that says most: somebody is busy, so asking again later will help; else the last one.
+    pub(super) fn remember(&mut self, refusal: Refusal, node: Option<NodeName>) {
+        let busy = |kept: &(Refusal, _)| kept.0.reason == Reason::Busy;
+        if refusal.reason == Reason::Busy || !self.refused.as_ref().is_some_and(busy) {
+            self.refused = Some((refusal, node));
+        }
+    }
+
+    /// Whether nobody takes it now, and it is to wait until somebody does.
+    pub(super) fn may_become_ready(&self) -> bool {
+        let busy = self.refused.as_ref().is_some_and(|(refusal, _)| refusal.reason == Reason::Busy);
+        self.wait_for_ready && self.doubt.is_none() && !busy
+    }
+
+    /// What is to be said of it when nothing more is tried.
+    pub(super) fn verdict<A>(&mut self) -> Ending<A> {
+        match (self.doubt.take(), self.refused.take()) {
+            (Some((Doubt::Refused(refusal, node), _)), _) => Ending::Refused(refusal, node),
+            (Some((Doubt::Lost, candidate)), _) => Ending::Lost { candidate },
+            (Some((Doubt::Silent, candidate)), _) => Ending::Silent { candidate },
+            (None, Some((refusal, node))) if !self.wait_for_ready || refusal.reason == Reason::Busy => {
+                Ending::Refused(refusal, node)
+            }
+            (None, None) if !self.wait_for_ready => Ending::Unreachable { candidate: self.candidate },
+            (None, _) => Ending::NeverReady,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Whatever happens in whatever order: every message ends once, and is not sent again unless that is safe or asked for.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits { messages: 8, bytes: 60, connect_timeout: Duration::from_millis(300) };
+const LINKS: usize = 3;
+
+#[derive(Debug, Clone)]
+enum Event {
+    Admit { millis: u64, retries: u32, wait: bool, candidates: usize, bytes: usize },
+    Send { link: usize },
+    Answer { which: usize },
+    Refuse { which: usize, reason: Reason },
+    Lose { link: usize },
+    Close { link: usize },
+    Pass { millis: u64 },
+    Directory { candidates: usize },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let link = 0..LINKS;
+    prop_oneof![
+        4 => (1_u64..3_000, 0_u32..4, any::<bool>(), 0..=LINKS, 0_usize..40).prop_map(
+            |(millis, retries, wait, candidates, bytes)| Event::Admit { millis, retries, wait, candidates, bytes }
+        ),
+        6 => link.clone().prop_map(|link| Event::Send { link }),
+        2 => any::<usize>().prop_map(|which| Event::Answer { which }),
+        3 => (any::<usize>(), prop::sample::select(&Reason::ALL[..]))
+            .prop_map(|(which, reason)| Event::Refuse { which, reason }),
+        1 => link.clone().prop_map(|link| Event::Lose { link }),
+        1 => link.prop_map(|link| Event::Close { link }),
+        4 => (0_u64..700).prop_map(|millis| Event::Pass { millis }),
+        1 => (0..=LINKS).prop_map(|candidates| Event::Directory { candidates }),
+    ]
+}
+
+/// What is known of one message.
+#[derive(Debug)]
+struct Known {
+    retries: u32,
+    deadline: Instant,
+    /// Sends since it was last said that it did not run.
+    in_doubt: bool,
+    repeats: u32,
+    ended: usize,
+}
+
+struct World {
+    now: Instant,
+    table: Outstanding<usize, ()>,
+    messages: Vec<Known>,
+    /// Every tag that was ever sent, with its message.
+    tags: Vec<(Tag, usize)>,
+    /// The tag of the last send of a message.
+    latest: HashMap<usize, Tag>,
+    candidates: usize,
+}
+
+impl World {
+    fn step(&mut self, event: &Event) {
+        match *event {
+            Event::Admit { millis, retries, wait, candidates, bytes } => {
+                let deadline = self.now + Duration::from_millis(millis);
+                let number = self.messages.len();
+                let terms = Terms { deadline, retries, wait_for_ready: wait, candidates, bytes };
+                let room = self.table.open() < LIMITS.messages
+                    && (self.table.open() == 0 || self.table.bytes() + bytes <= LIMITS.bytes);
+                assert_eq!(self.table.admit(self.now, number, terms).is_ok(), room);
+                if room {
+                    self.messages.push(Known { retries, deadline, in_doubt: false, repeats: 0, ended: 0 });
+                }
+            }
+            Event::Send { link } => {
+                if let Some((tag, deadline, number)) = self.table.next_to_send(link) {
+                    let number = *number;
+                    let known = &mut self.messages[number];
+                    assert!(deadline == known.deadline && known.ended == 0);
+                    if std::mem::replace(&mut known.in_doubt, true) {
+                        known.repeats += 1;
+                        assert!(known.repeats <= known.retries, "sent again without a retry: {known:?}");
+                    }
+                    self.tags.push((tag, number));
+                    self.latest.insert(number, tag);
+                    self.table.handle(self.now, Input::Sent { tag });
+                }
+            }
+            Event::Answer { which } => {
+                if let Some((tag, _)) = self.pick(which) {
+                    self.table.handle(self.now, Input::Answered { tag, answer: () });
+                }
+            }
+            Event::Refuse { which, reason } => {
+                if let Some((tag, number)) = self.pick(which) {
+                    // One that was sent once and is refused like this is sent elsewhere without a retry.
+                    let known = &mut self.messages[number];
+                    if self.latest[&number] == tag && reason.another_node_may_take_it() && known.repeats == 0 {
+                        known.in_doubt = false;
+                    }
+                    let refusal = Refusal::new(reason, "");
+                    self.table.handle(self.now, Input::Refused { tag, refusal, node: None });
+                    if self.messages[number].repeats > 0 && reason.another_node_may_take_it() {
+                        // The earlier attempt is still in doubt; that this one goes elsewhere is no repeat of it.
+                        self.messages[number].repeats -= u32::from(self.latest[&number] == tag);
+                    }
+                }
+            }
+            Event::Lose { link } => self.table.handle(self.now, Input::Lost { link }),
+            Event::Close { link } => self.table.handle(self.now, Input::Gone { link }),
+            Event::Pass { millis } => {
+                self.now += Duration::from_millis(millis);
+                self.table.expire(self.now);
+            }
+            Event::Directory { candidates } => self.candidates = candidates,
+        }
+        self.perform();
+        self.check();
+    }
+
+    fn pick(&self, which: usize) -> Option<(Tag, usize)> {
+        self.tags.get(which.checked_rem(self.tags.len())?).copied()
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.table.poll_action() {
+            match action {
+                Action::Choose { tag, candidate } => {
+                    self.table.handle(self.now, Input::Chosen { tag, link: Some(candidate) });
+                }
+                Action::Look { tag } => {
+                    self.table.handle(self.now, Input::Looked { tag, candidates: self.candidates });
+                }
+                Action::Suspect { .. } => {}
+                Action::End { message, .. } => {
+                    self.messages[message].ended += 1;
+                    assert_eq!(self.messages[message].ended, 1, "ended twice");
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        let open = self.messages.iter().filter(|known| known.ended == 0);
+        assert_eq!(self.table.open(), open.clone().count());
+        assert!(self.table.open() <= LIMITS.messages);
+        assert!(self.table.bytes() <= LIMITS.bytes || self.table.open() == 1);
+        if open.clone().count() > 0 {
+            assert!(self.table.next_deadline().is_some(), "something waits for nothing");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_message_ends_once_in_time_and_is_repeated_only_on_request(
+        events in prop::collection::vec(event(), 1..200),
+    ) {
+        let table = Outstanding::new(LIMITS);
+        let now = crate::clock::now();
+        let mut world = World {
+            now,
+            table,
+            messages: Vec::new(),
+            tags: Vec::new(),
+            latest: HashMap::new(),
+            candidates: 0,
+        };
+        for event in &events {
+            world.step(event);
+            for known in &world.messages {
+                prop_assert!(
+                    known.ended == 1 || !matches!(event, Event::Pass { .. }) || world.now < known.deadline + ANSWER_GRACE,
+                    "outlived its deadline: {known:?}"
+                );
+            }
+        }
+        world.step(&Event::Pass { millis: 4_000 });
+        prop_assert!(world.messages.iter().all(|known| known.ended == 1));
+        prop_assert_eq!((world.table.open(), world.table.bytes(), world.table.next_deadline()), (0, 0, None));
+        prop_assert!((0..LINKS).all(|link| world.table.is_idle(link)));
+    }
+}

@@ -1,0 +1,265 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+
+type Table = Outstanding<&'static str, &'static str>;
+
+fn table() -> Table {
+    Outstanding::new(Limits { messages: 3, bytes: 100, connect_timeout: SECOND })
+}
+
+fn start() -> Instant {
+    crate::clock::now()
+}
+
+fn terms(now: Instant, candidates: usize) -> Terms {
+    Terms { deadline: now + 10 * SECOND, retries: 0, wait_for_ready: false, candidates, bytes: 10 }
+}
+
+fn refusal(reason: Reason) -> Refusal {
+    Refusal::new(reason, "")
+}
+
+impl Table {
+    /// Answers every question for a link: candidate k is reached over link k.
+    fn route(&mut self, now: Instant) -> Option<(&'static str, Ending<&'static str>)> {
+        let mut ended = None;
+        while let Some(action) = self.poll_action() {
+            match action {
+                Action::Choose { tag, candidate } => {
+                    self.handle(now, Input::Chosen { tag, link: Some(candidate) });
+                }
+                Action::End { message, ending } => assert!(ended.replace((message, ending)).is_none()),
+                Action::Suspect { .. } => {}
+                Action::Look { tag } => self.handle(now, Input::Looked { tag, candidates: 0 }),
+            }
+        }
+        ended
+    }
+
+    /// Sends the next message of a link.
+    fn send(&mut self, now: Instant, link: LinkId) -> Option<Tag> {
+        let (tag, ..) = self.next_to_send(link)?;
+        self.handle(now, Input::Sent { tag });
+        Some(tag)
+    }
+
+    fn pass(&mut self, now: Instant) -> Option<(&'static str, Ending<&'static str>)> {
+        self.expire(now);
+        self.route(now)
+    }
+}
+
+#[test]
+fn a_message_goes_out_in_order_and_ends_with_its_answer() {
+    let (now, mut table) = (start(), table());
+    for name in ["a", "b"] {
+        table.admit(now, name, terms(now, 1)).unwrap();
+        assert_eq!(table.route(now), None);
+    }
+    let a = table.send(now, 0).unwrap();
+    let b = table.send(now, 0).unwrap();
+    assert_eq!((table.message(a), table.message(b)), (Some(&"a"), Some(&"b")));
+    assert_eq!(table.send(now, 0), None);
+    assert!(!table.is_idle(0));
+    table.handle(now, Input::Answered { tag: b, answer: "yes" });
+    assert_eq!(table.route(now), Some(("b", Ending::Answered("yes"))));
+    assert_eq!(table.timers.len(), 1, "an ended message leaves no timer behind");
+    table.handle(now, Input::Answered { tag: b, answer: "again" });
+    assert_eq!(table.route(now), None);
+    // The slot is used again, and the old tag does not fit.
+    table.admit(now, "c", terms(now, 1)).unwrap();
+    table.route(now);
+    let c = table.send(now, 0).unwrap();
+    assert_eq!(c.slot(), b.slot());
+    table.handle(now, Input::Answered { tag: b, answer: "late" });
+    assert_eq!(table.route(now), None);
+    table.handle(now, Input::Answered { tag: c, answer: "yes" });
+    assert_eq!(table.route(now), Some(("c", Ending::Answered("yes"))));
+    // Nothing but silence for the other.
+    let end = now + 10 * SECOND + ANSWER_GRACE;
+    assert_eq!(table.pass(end - MILLI), None);
+    assert_eq!(table.pass(end), Some(("a", Ending::Silent { candidate: 0 })));
+    assert_eq!((table.open(), table.bytes(), table.next_deadline()), (0, 0, None));
+    assert!(table.is_idle(0));
+}
+
+#[test]
+fn an_answer_to_what_was_never_sent_is_none() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.route(now);
+    table.handle(now, Input::Answered { tag: Tag::new(0, 0, 1), answer: "forged" });
+    assert_eq!((table.route(now), table.open()), (None, 1));
+}
+
+#[test]
+fn the_bounds_hold() {
+    let (now, mut table) = (start(), table());
+    let sized = |bytes| Terms { bytes, ..terms(now, 1) };
+    table.admit(now, "giant", sized(500)).unwrap();
+    assert_eq!(table.admit(now, "more", sized(1)), Err("more"));
+    table.handle(now, Input::Close);
+    assert_eq!(table.route(now), Some(("giant", Ending::Closed { sent: false })));
+    for name in ["a", "b", "c"] {
+        table.admit(now, name, sized(30)).unwrap();
+    }
+    assert_eq!(table.admit(now, "d", sized(1)), Err("d"));
+}
+
+#[test]
+fn who_is_not_connected_in_time_is_passed_over() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 2)).unwrap();
+    table.route(now);
+    assert_eq!(table.pass(now + SECOND), None);
+    assert_eq!(table.send(now + SECOND, 0), None);
+    let tag = table.send(now + SECOND, 1).unwrap();
+    table.handle(now, Input::Lost { link: 0 });
+    assert_eq!(table.route(now), None, "it is not there any more");
+    table.handle(now, Input::Answered { tag, answer: "yes" });
+    assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
+
+    table.admit(now, "b", terms(now, 2)).unwrap();
+    table.route(now);
+    assert_eq!(table.pass(now + SECOND), None);
+    assert_eq!(table.pass(now + 2 * SECOND), Some(("b", Ending::Unreachable { candidate: 1 })));
+}
+
+#[test]
+fn a_short_message_leaves_time_for_the_last_candidate() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { deadline: now + 400 * MILLI, ..terms(now, 2) }).unwrap();
+    table.route(now);
+    assert_eq!(table.pass(now + 200 * MILLI), None);
+    assert!(table.next_to_send(1).is_some());
+}
+
+#[test]
+fn refusals_move_it_on_and_busy_is_what_is_said_at_the_end() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 2)).unwrap();
+    table.route(now);
+    for (link, reason) in [(0, Reason::Busy), (1, Reason::NoRoute)] {
+        let tag = table.send(now, link).unwrap();
+        table.handle(now, Input::Refused { tag, refusal: refusal(reason), node: None });
+        if link == 0 {
+            assert_eq!(table.route(now), None);
+            // The same again, late: it counts no more.
+            table.handle(now, Input::Refused { tag, refusal: refusal(Reason::Expired), node: None });
+        }
+    }
+    assert_eq!(table.route(now), Some(("a", Ending::Refused(refusal(Reason::Busy), None))));
+
+    for reason in [Reason::Expired, Reason::ServerLost, Reason::TooLarge] {
+        table.admit(now, "b", terms(now, 2)).unwrap();
+        table.route(now);
+        let tag = table.send(now, 0).unwrap();
+        table.handle(now, Input::Refused { tag, refusal: refusal(reason), node: None });
+        assert_eq!(table.route(now), Some(("b", Ending::Refused(refusal(reason), None))), "{reason}");
+    }
+}
+
+#[test]
+fn a_lost_connection_ends_it_or_is_retried_with_the_next_candidate() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 2)).unwrap();
+    table.admit(now, "b", Terms { retries: 1, ..terms(now, 2) }).unwrap();
+    table.route(now);
+    let _ = (table.send(now, 0), table.send(now, 0));
+    table.handle(now, Input::Lost { link: 0 });
+    assert_eq!(table.route(now), Some(("a", Ending::Lost { candidate: 0 })));
+    let again = table.send(now, 1).unwrap();
+    assert_eq!(table.message(again), Some(&"b"));
+    table.handle(now, Input::Lost { link: 1 });
+    assert_eq!(table.route(now), Some(("b", Ending::Lost { candidate: 1 })));
+}
+
+#[test]
+fn an_attempt_has_its_share_of_the_time_and_any_answer_counts() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { retries: 1, ..terms(now, 1) }).unwrap();
+    table.route(now);
+    let first = table.send(now, 0).unwrap();
+    assert_eq!(table.pass(now + 5 * SECOND - MILLI), None);
+    assert_eq!(table.send(now, 0), None);
+    assert_eq!(table.pass(now + 5 * SECOND), None);
+    let second = table.send(now + 5 * SECOND, 0).unwrap();
+    assert_ne!(first, second);
+    // A refusal of the first attempt says nothing about the second; that it was accepted does.
+    table.handle(now, Input::Refused { tag: first, refusal: refusal(Reason::Expired), node: None });
+    assert_eq!(table.route(now), None);
+    table.handle(now, Input::Answered { tag: first, answer: "yes" });
+    assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
+}
+
+#[test]
+fn what_may_have_run_is_never_reported_as_not_run() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { retries: 1, ..terms(now, 1) }).unwrap();
+    table.route(now);
+    table.send(now, 0).unwrap();
+    table.handle(now, Input::Lost { link: 0 });
+    table.route(now);
+    let tag = table.send(now, 0).unwrap();
+    table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
+    assert_eq!(table.route(now), Some(("a", Ending::Lost { candidate: 0 })));
+}
+
+#[test]
+fn while_retries_are_left_nobody_there_is_a_pause() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { retries: 2, ..terms(now, 1) }).unwrap();
+    table.route(now);
+    let tag = table.send(now, 0).unwrap();
+    table.handle(now, Input::Refused { tag, refusal: refusal(Reason::ServerLost), node: None });
+    table.route(now);
+    let tag = table.send(now, 0).unwrap();
+    table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
+    assert_eq!((table.route(now), table.send(now, 0)), (None, None));
+    assert_eq!(table.pass(now + RETRY_PAUSE), None);
+    let tag = table.send(now, 0).unwrap();
+    table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
+    assert_eq!(table.route(now), Some(("a", Ending::Refused(refusal(Reason::ServerLost), None))));
+}
+
+#[test]
+fn without_candidates_it_ends_or_waits_for_some() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 0)).unwrap();
+    assert_eq!(table.route(now), Some(("a", Ending::Nowhere)));
+    table.admit(now, "b", Terms { wait_for_ready: true, ..terms(now, 0) }).unwrap();
+    assert_eq!(table.pass(now + LOOK_AGAIN), None);
+    table.expire(now + 2 * LOOK_AGAIN);
+    let Some(Action::Look { tag }) = table.poll_action() else { panic!() };
+    table.handle(now, Input::Looked { tag, candidates: 1 });
+    table.route(now);
+    assert!(table.next_to_send(0).is_some());
+    // The link never connects: the directory is asked again, until the time is over.
+    let mut at = now;
+    let ended = loop {
+        at += 100 * MILLI;
+        if let Some(ended) = table.pass(at) {
+            break ended;
+        }
+    };
+    assert_eq!(ended, ("b", Ending::NeverReady));
+    assert!(at <= now + 10 * SECOND);
+}
+
+#[test]
+fn a_closed_link_gives_back_what_waited_for_it() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.route(now);
+    table.handle(now, Input::Gone { link: 0 });
+    let Some(Action::Choose { tag, candidate: 0 }) = table.poll_action() else { panic!() };
+    assert!(table.is_idle(0));
+    table.handle(now, Input::Chosen { tag, link: Some(7) });
+    assert!(table.next_to_send(0).is_none() && table.next_to_send(7).is_some());
+    table.handle(now, Input::Gone { link: 7 });
+    let Some(Action::Choose { tag, .. }) = table.poll_action() else { panic!() };
+    table.handle(now, Input::Chosen { tag, link: None });
+    assert_eq!(table.route(now), Some(("a", Ending::Unreachable { candidate: 0 })));
+}

@@ -1,0 +1,99 @@
+//! What a client has sent, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zmqv2_proto::Reason;
+
+use crate::outcome::{Finish, How};
+
+/// How many casts, and calls that do not block, a client has sent, and what became of them.
+///
+/// Every message that was taken over is counted once at its end:
+/// `accepted = acked + replied + refused + unacknowledged + open`, once nothing is moving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Messages taken over: `cast` or `call_async` returned a handle.
+    pub accepted: u64,
+    /// Messages given to a connection for the first time.
+    pub sent: u64,
+    /// Messages given to a connection again: by a retry, or because another node had refused.
+    pub resent: u64,
+    /// Casts that a server has accepted.
+    pub acked: u64,
+    /// Calls that a server has replied to, with a result or an error.
+    pub replied: u64,
+    /// Messages refused, for any reason.
+    pub refused: u64,
+    /// Messages that nobody answered, sent or not.
+    pub unacknowledged: u64,
+    /// Messages without an outcome yet.
+    pub open: u64,
+    /// Answers that came after the end of their message.
+    pub late: u64,
+    /// Answers that were none: malformed, or to nothing that was asked.
+    pub ignored: u64,
+    by_reason: [u64; REASONS],
+}
+
+const REASONS: usize = Reason::ALL.len() + 1;
+
+impl Counters {
+    /// Messages refused for this reason.
+    #[must_use]
+    pub fn refused_for(&self, reason: Reason) -> u64 {
+        self.by_reason.get(usize::from(reason.code())).copied().unwrap_or(0)
+    }
+}
+
+/// The counters while they count.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    pub(crate) resent: AtomicU64,
+    pub(crate) late: AtomicU64,
+    pub(crate) ignored: AtomicU64,
+    acked: AtomicU64,
+    replied: AtomicU64,
+    refused: AtomicU64,
+    unacknowledged: AtomicU64,
+    by_reason: [AtomicU64; REASONS],
+}
+
+impl Tally {
+    pub(crate) fn end(&self, finish: &Finish) {
+        count(match &finish.how {
+            How::Answered { body: None, .. } => &self.acked,
+            How::Answered { body: Some(_), .. } => &self.replied,
+            How::Refused { refusal, .. } => {
+                if let Some(counter) = self.by_reason.get(usize::from(refusal.reason.code())) {
+                    count(counter);
+                }
+                &self.refused
+            }
+            _ => &self.unacknowledged,
+        });
+    }
+
+    pub(crate) fn read(&self, open: usize) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            accepted: get(&self.accepted),
+            sent: get(&self.sent),
+            resent: get(&self.resent),
+            acked: get(&self.acked),
+            replied: get(&self.replied),
+            refused: get(&self.refused),
+            unacknowledged: get(&self.unacknowledged),
+            open: open as u64,
+            late: get(&self.late),
+            ignored: get(&self.ignored),
+            by_reason: self.by_reason.each_ref().map(get),
+        }
+    }
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

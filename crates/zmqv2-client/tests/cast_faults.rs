@@ -1,0 +1,290 @@
+//! Casts through lost acknowledgements, dead brokers and dead nodes; retries; the end of a client.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use support::{Act, Broker, Fixed, Seen, builder, dead_node, now};
+use zmqv2_client::{CallError, Outcome, SendError};
+use zmqv2_proto::{Config, Flags, MessageId, Reason, RequestContext};
+
+const LONG: Duration = Duration::from_secs(20);
+/// What an outcome may take above the timeout.
+const SLACK: Duration = Duration::from_millis(50);
+
+fn context() -> RequestContext {
+    RequestContext::new()
+}
+
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+#[test]
+fn a_lost_acknowledgement_is_told_at_the_timeout_and_not_repeated_rg19() {
+    let broker = Broker::start(|seen| if seen.request.method.as_str() == "lose" { Act::Ignore } else { seen.good() });
+    let (saw, told) = mpsc::channel();
+    let saw = Mutex::new(saw);
+    let client = builder([broker.node("n1")])
+        .cast_timeout(millis(150))
+        .observer(move |target, outcome| saw.lock().unwrap().send((target.to_string(), outcome.clone())).unwrap())
+        .build()
+        .unwrap();
+    assert!(client.cast(&context(), "m", &()).unwrap().wait(LONG).unwrap().is_acked());
+    told.recv().unwrap();
+    let started = now();
+    let handle = client.cast(&context(), "lose", &()).unwrap();
+    assert_eq!(handle.wait(millis(1)), None);
+    let outcome = handle.wait(LONG).unwrap();
+    let took = started.elapsed();
+    assert!(matches!(outcome, Outcome::Unacknowledged { sent: true, after } if after >= millis(150)), "{outcome}");
+    assert!(took >= millis(150) && took <= millis(150) + SLACK, "{took:?}");
+    assert_eq!(told.recv().unwrap(), ("openstack/t".to_owned(), outcome));
+    // Nobody holds the handle: the counter and the observer are told all the same.
+    drop(client.cast(&context(), "lose", &()).unwrap());
+    assert!(!told.recv_timeout(LONG).unwrap().1.is_acked());
+    assert_eq!((client.counters().unacknowledged, client.counters().resent), (2, 0));
+    assert_eq!(broker.requests(), 3, "nothing was repeated");
+}
+
+#[test]
+fn without_a_retry_a_lost_connection_ends_the_cast_at_once() {
+    let mut broker = Broker::start(|seen| if seen.request.args.get() == "2" { Act::Die } else { seen.good() });
+    let client = builder([broker.node("n1")]).build().unwrap();
+    assert!(client.cast(&context(), "m", &1).unwrap().wait(LONG).unwrap().is_acked());
+    let started = now();
+    let outcome = client.cast(&context(), "m", &2).unwrap().wait(LONG).unwrap();
+    assert!(matches!(outcome, Outcome::Unacknowledged { sent: true, .. }), "{outcome}");
+    assert!(started.elapsed() < millis(1_000), "{:?}", started.elapsed());
+    broker.join();
+    let broker = Broker::start_at(&broker.address, Seen::good);
+    assert!(client.cast(&context(), "m", &3).unwrap().wait(LONG).unwrap().is_acked());
+    assert_eq!(broker.requests(), 1, "the lost one was not repeated");
+}
+
+#[test]
+fn with_a_retry_a_lost_connection_is_outlived_with_the_same_id() {
+    let (saw, seen) = mpsc::channel();
+    let saw_again = saw.clone();
+    let mut broker = Broker::start(move |request| {
+        saw.send(request.header.clone()).unwrap();
+        Act::Die
+    });
+    let client = builder([broker.node("n1")]).retry(2).build().unwrap();
+    let handle = client.cast(&context(), "m", &1).unwrap();
+    broker.join();
+    let _broker = Broker::start_at(&broker.address, move |request| {
+        saw_again.send(request.header.clone()).unwrap();
+        request.good()
+    });
+    assert!(handle.wait(LONG).unwrap().is_acked());
+    let (first, second) = (seen.recv().unwrap(), seen.recv().unwrap());
+    assert_eq!((first.id, second.id), (handle.id(), handle.id()));
+    assert!(first.flags.contains(Flags::MAY_REPEAT) && second.flags.contains(Flags::MAY_REPEAT));
+    assert!(second.ttl <= first.ttl);
+    assert_eq!((client.counters().sent, client.counters().resent, client.counters().acked), (1, 1, 1));
+}
+
+#[test]
+fn a_lost_server_or_silence_is_retried_and_reported_when_retries_run_out() {
+    let mut refusals = 2;
+    let broker = Broker::start(move |seen| {
+        if refusals == 0 {
+            return seen.good();
+        }
+        refusals -= 1;
+        seen.refusal(Reason::ServerLost, "it died")
+    });
+    let client = builder([broker.node("n1")]).retry(2).build().unwrap();
+    assert!(client.cast(&context(), "m", &1).unwrap().wait(LONG).unwrap().is_acked());
+    assert_eq!(broker.requests(), 3);
+
+    let silent = Broker::start(|_| Act::Ignore);
+    let client = builder([silent.node("n1")]).retry(2).cast_timeout(millis(300)).build().unwrap();
+    let started = now();
+    let outcome = client.cast(&context(), "m", &1).unwrap().wait(LONG).unwrap();
+    assert!(matches!(outcome, Outcome::Unacknowledged { sent: true, .. }), "{outcome}");
+    assert!(started.elapsed() >= millis(300) && started.elapsed() <= millis(300) + SLACK);
+    assert_eq!(silent.requests(), 3, "an attempt each 100 ms");
+
+    let lost = Broker::start(|seen| seen.refusal(Reason::ServerLost, "it died"));
+    let client = builder([lost.node("n1")]).retry(3).build().unwrap();
+    let outcome = client.cast(&context(), "m", &1).unwrap().wait(LONG).unwrap();
+    assert!(matches!(&outcome, Outcome::Refused { refusal, .. } if refusal.reason == Reason::ServerLost), "{outcome}");
+    assert_eq!(lost.requests(), 4);
+}
+
+#[test]
+fn a_retry_does_not_insist_on_the_node_that_vanished_rg22() {
+    let mut dying = Broker::start(|_| Act::Die);
+    let other = Broker::start(Seen::good);
+    let client = builder([dying.node("n0"), other.node("n1")]).retry(1).build().unwrap();
+    for number in 0..2 {
+        assert!(client.cast(&context(), "m", &number).unwrap().wait(LONG).unwrap().is_acked());
+    }
+    dying.join();
+    assert_eq!((other.requests(), client.counters().resent), (2, 1));
+}
+
+#[test]
+fn a_retried_call_that_blocks_does_the_same() {
+    let mut dying = Broker::start(|_| Act::Die);
+    let ids = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&ids);
+    let other = Broker::start(move |request| {
+        seen.lock().unwrap().push((request.header.id, request.header.flags));
+        request.good()
+    });
+    let client = builder([dying.node("n0"), other.node("n1")]).retry(1).build().unwrap();
+    for number in 0..2 {
+        assert_eq!(client.call::<i32>(&context(), "m", &number).unwrap(), number);
+    }
+    dying.join();
+    let ids = ids.lock().unwrap();
+    assert_eq!(ids.len(), 2);
+    assert!(ids.iter().all(|(_, flags)| flags.contains(Flags::MAY_REPEAT)));
+
+    let silent = Broker::start(|_| Act::Ignore);
+    let client = builder([silent.node("n1")]).retry(2).timeout(millis(300)).build().unwrap();
+    let started = now();
+    let error = client.call::<()>(&context(), "m", &()).unwrap_err();
+    assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
+    assert!(started.elapsed() >= millis(300) && started.elapsed() <= millis(300) + SLACK);
+    assert_eq!(silent.requests(), 3);
+}
+
+#[test]
+fn dead_peers_cost_no_cast_and_none_runs_twice_rg05_rg33() {
+    let runs = Arc::new(Mutex::new(HashMap::<MessageId, usize>::new()));
+    let brokers: Vec<Broker> = (0..2)
+        .map(|_| {
+            let runs = Arc::clone(&runs);
+            Broker::start(move |seen| {
+                *runs.lock().unwrap().entry(seen.header.id).or_default() += 1;
+                seen.good()
+            })
+        })
+        .collect();
+    let mut config = Config::default();
+    config.connect_timeout = millis(200);
+    let nodes = [dead_node("n0"), brokers[0].node("n1"), brokers[1].node("n2"), dead_node("n3")];
+    let client = builder(nodes).config(config).build().unwrap();
+    let handles: Vec<_> = (0..400).map(|number| client.cast(&context(), "m", &number).unwrap()).collect();
+    assert!(handles.iter().all(|handle| handle.wait(LONG).unwrap().is_acked()));
+    let runs = runs.lock().unwrap();
+    assert!(handles.iter().all(|handle| runs.get(&handle.id()) == Some(&1)));
+    assert_eq!((runs.len(), client.counters().resent), (400, 0));
+}
+
+#[test]
+fn a_node_that_refuses_is_passed_over_when_nothing_ran_rg33() {
+    for reason in [Reason::NoRoute, Reason::Busy, Reason::ShuttingDown] {
+        let refusing = Broker::start(move |seen| seen.refusal(reason, "not here"));
+        let other = Broker::start(Seen::good);
+        let client = builder([refusing.node("n0"), other.node("n1")]).build().unwrap();
+        for number in 0..6 {
+            assert!(client.cast(&context(), "m", &number).unwrap().wait(LONG).unwrap().is_acked());
+        }
+        assert_eq!((refusing.requests(), other.requests()), (3, 6), "{reason}");
+    }
+    let busy = Broker::start(|seen| seen.refusal(Reason::Busy, "full"));
+    let without = Broker::start(|seen| seen.refusal(Reason::NoRoute, "none"));
+    let client = builder([busy.node("n0"), without.node("n1")]).build().unwrap();
+    for _ in 0..2 {
+        let outcome = client.cast(&context(), "m", &()).unwrap().wait(LONG).unwrap();
+        assert!(matches!(&outcome, Outcome::Refused { refusal, .. } if refusal.reason == Reason::Busy), "{outcome}");
+    }
+}
+
+#[test]
+fn with_no_peer_alive_nothing_blocks_for_ever_rg07_rg28() {
+    let mut config = Config::default();
+    config.connect_timeout = millis(150);
+    let client = builder([dead_node("n1")]).config(config).build().unwrap();
+    let started = now();
+    let handles: Vec<_> = (0..100).map(|number| client.cast(&context(), "m", &number).unwrap()).collect();
+    for handle in &handles {
+        let outcome = handle.wait(LONG).unwrap();
+        assert!(matches!(outcome, Outcome::Unacknowledged { sent: false, .. }), "{outcome}");
+    }
+    assert!(started.elapsed() >= millis(150) && started.elapsed() < millis(1_000), "{:?}", started.elapsed());
+    let waiting = client.prepare().retry(1).cast(&context(), "m", &()).unwrap();
+    let started = now();
+    drop(client);
+    // The last clone is gone: what was open has ended, and no socket lingers for ever.
+    assert!(matches!(waiting.wait(LONG), Some(Outcome::Unacknowledged { sent: false, .. })));
+    assert!(started.elapsed() < millis(3_000), "{:?}", started.elapsed());
+}
+
+#[test]
+fn close_waits_for_outcomes_and_reports_the_rest() {
+    let broker = Broker::start(|seen| if seen.request.method.as_str() == "lose" { Act::Ignore } else { seen.good() });
+    let client = builder([broker.node("n1")]).build().unwrap();
+    let lost = client.cast(&context(), "lose", &()).unwrap();
+    let call = client.call_async::<()>(&context(), "lose", &()).unwrap();
+    let good: Vec<_> = (0..100).map(|number| client.cast(&context(), "m", &number).unwrap()).collect();
+    let started = now();
+    assert_eq!(client.close(millis(200)).open, 2);
+    assert!(started.elapsed() >= millis(200) && started.elapsed() < millis(2_000), "{:?}", started.elapsed());
+    assert!(good.iter().all(|handle| handle.outcome().unwrap().is_acked()));
+    assert!(matches!(lost.outcome(), Some(Outcome::Unacknowledged { sent: true, .. })));
+    assert!(matches!(call.wait(), Err(CallError::Closed { sent: true, .. })));
+    assert!(matches!(client.cast(&context(), "m", &()), Err(SendError::Closed { .. })));
+    assert_eq!(client.close(LONG).open, 0);
+    client.call::<()>(&context(), "m", &()).unwrap();
+
+    // A client that has sent nothing closes at once; one that waits for nothing too.
+    let idle = builder([broker.node("n1")]).build().unwrap();
+    assert_eq!(idle.close(LONG).open, 0);
+}
+
+#[test]
+fn dropping_the_client_waits_for_what_is_on_its_way_rg28() {
+    let broker = Broker::start(Seen::good);
+    let client = builder([broker.node("n1")]).build().unwrap();
+    let handles: Vec<_> = (0..200).map(|number| client.cast(&context(), "m", &number).unwrap()).collect();
+    drop(client);
+    assert!(handles.iter().all(|handle| handle.outcome().unwrap().is_acked()));
+    assert_eq!(broker.requests(), 200);
+}
+
+#[test]
+fn a_frozen_peer_beyond_the_mark_is_silence_and_no_lost_connection() {
+    // It stops reading at the first message: its queue fills, then the buffers of TCP, then the pipe of the sender.
+    let (thaw, thawed) = mpsc::channel::<()>();
+    let broker = Broker::start(move |_| {
+        let _ = thawed.recv();
+        Act::Die
+    });
+    let client = builder([broker.node("n1")]).cast_timeout(millis(2_500)).max_outstanding(50_000).build().unwrap();
+    let body = "x".repeat(1_000);
+    let handles: Vec<_> = (0..45_000).map(|_| client.cast(&context(), "m", &body).unwrap()).collect();
+    let mut sent = 0;
+    for handle in &handles {
+        match handle.wait(LONG).unwrap() {
+            Outcome::Unacknowledged { sent: true, after } => {
+                assert!(after >= millis(2_500), "{after:?}");
+                sent += 1;
+            }
+            Outcome::Unacknowledged { sent: false, .. } => {}
+            outcome => panic!("{outcome}"),
+        }
+    }
+    assert!(sent > 10_000 && sent < handles.len(), "{sent}");
+    drop(thaw);
+}
+
+#[test]
+fn links_above_the_pool_size_are_closed() {
+    let brokers = [Broker::start(Seen::good), Broker::start(Seen::good)];
+    let mut config = Config::default();
+    config.conn_pool_size = 1;
+    let directory = Fixed::at([brokers[0].node("n0"), brokers[1].node("n1")]);
+    let client = builder([]).matchmaker(directory).config(config).build().unwrap();
+    for number in 0..8 {
+        assert!(client.cast(&context(), "m", &number).unwrap().wait(LONG).unwrap().is_acked());
+    }
+    assert_eq!(brokers.each_ref().map(Broker::connections), [4, 4]);
+}
