@@ -121,6 +121,56 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
 }
 
 #[test]
+fn what_expires_in_the_socket_of_a_stopped_server_never_runs() {
+    let timeout = Duration::from_millis(300);
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let ran = node.ipc_dir.join("ran");
+    let command = format!("{{ cat; echo; }} >> '{}'; echo true", ran.display());
+    let server = node.serve("t", "s", &["--workers", "1", "--exec", &command]);
+    let client = node.client(Target::topic("t").unwrap());
+    let ask = |what: &str, timeout| {
+        let client = client.prepare().timeout(timeout);
+        client.call::<Value>(&RequestContext::new(), "note", &json!({ "what": what }))
+    };
+    ask("before", PATIENCE).expect("an answer");
+    for round in 0..3 {
+        // What still has time runs, though it waited in the socket of the stopped server.
+        server.signal(Signal::STOP);
+        std::thread::scope(|scope| {
+            let patient = scope.spawn(|| ask(&format!("patient {round}"), PATIENCE));
+            eventually("it is delivered", || busy_workers(node) == 1);
+            server.signal(Signal::CONT);
+            patient.join().unwrap().expect("an answer");
+        });
+        // What has none does not: its worker has it before the timeout, and reads it after.
+        server.signal(Signal::STOP);
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| ask(&format!("late {round}"), timeout));
+            eventually("it is delivered", || busy_workers(node) == 1);
+            let error = late.join().unwrap().expect_err("nobody is there to answer");
+            assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
+        });
+        // Broker and worker count from its arrival at the broker, a little after the caller began.
+        let over = now() + Duration::from_millis(50);
+        eventually("it has expired at the broker", || now() > over && node.status().in_flight == 0);
+        server.signal(Signal::CONT);
+        // One worker, one at a time: when this has its answer, the late one is through.
+        ask(&format!("next {round}"), PATIENCE).expect("an answer");
+    }
+    let text = std::fs::read_to_string(&ran).unwrap();
+    let ran: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    let due: Vec<_> = (0..3).flat_map(|n| [format!("patient {n}"), format!("next {n}")]).collect();
+    assert_eq!(ran.len(), 1 + due.len(), "{text}");
+    for (line, what) in ran.iter().zip(["before".to_owned()].iter().chain(&due)) {
+        let request: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(request["args"]["what"], what.as_str(), "{text}");
+    }
+    assert_eq!(node.status().counters["late_answers"], 3, "the refusals reached nobody");
+}
+
+#[test]
 fn a_handler_that_panics_is_a_remote_error_and_its_worker_goes_on() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);

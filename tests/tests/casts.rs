@@ -1,0 +1,262 @@
+//! Casts through real processes: every one has one outcome, an acked one runs once, and nothing waits behind a slow one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use zmqv2_client::{Outcome, RpcClient};
+use zmqv2_proto::{Reason, RequestContext, Target};
+use zmqv2_server::{Methods, RpcServer, ServerBuilder};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
+
+/// What a server ran, in order.
+type Ran = Arc<Mutex<Vec<u64>>>;
+
+/// A server in the test's process that notes what it runs.
+fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Ran) {
+    let ran = Ran::default();
+    let (note, blocked) = (Arc::clone(&ran), Duration::from_secs(5));
+    let methods = Methods::new()
+        .method("note", move |number: u64| {
+            note.lock().unwrap().push(number);
+            Ok(())
+        })
+        .unwrap()
+        .method("block", move |(): ()| {
+            // Nobody rings: this waits for as long as it may.
+            let (_keep, never) = std::sync::mpsc::channel::<()>();
+            let _ = never.recv_timeout(blocked);
+            Ok(())
+        })
+        .unwrap();
+    let target = Target::topic(topic).unwrap().with_server(server).unwrap();
+    (RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods), ran)
+}
+
+fn start(builder: ServerBuilder) -> RpcServer {
+    let server = builder.start().unwrap();
+    server.wait_ready(PATIENCE).unwrap();
+    server
+}
+
+fn client(node: &Node, topic: &str) -> RpcClient {
+    node.client(Target::topic(topic).unwrap())
+}
+
+fn context() -> RequestContext {
+    RequestContext::new()
+}
+
+#[test]
+fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_order() {
+    const CASTS: u64 = 5_000;
+    let cluster = Cluster::new(3, &["t"]);
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let servers: Vec<_> = cluster
+        .nodes()
+        .iter()
+        .enumerate()
+        .map(|(number, node)| {
+            let (builder, ran) = noting(node, "t", &format!("s{number}"));
+            (start(builder.workers(1)), ran)
+        })
+        .collect();
+    // Each client's numbers are its own: who * CASTS + 0, 1, 2, ...
+    let acked: Vec<BTreeMap<String, Vec<u64>>> = std::thread::scope(|scope| {
+        let cast_all = |who: u64| {
+            let client = client(cluster.node(who as usize % 3), "t");
+            let numbers = who * CASTS..(who + 1) * CASTS;
+            let handles: Vec<_> =
+                numbers.map(|number| (number, client.cast(&context(), "note", &number).unwrap())).collect();
+            let mut acked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            for (number, handle) in handles {
+                match handle.wait(PATIENCE) {
+                    Some(Outcome::Acked { server, .. }) => acked.entry(server.to_string()).or_default().push(number),
+                    other => panic!("{number}: {other:?}"),
+                }
+            }
+            assert_eq!(client.close(PATIENCE).open, 0);
+            acked
+        };
+        let threads: Vec<_> = (0..4).map(|who| scope.spawn(move || cast_all(who))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (number, (server, ran)) in servers.iter().enumerate() {
+        // What is acked is accepted, and has run when the server has stopped.
+        server.stop().unwrap();
+        let ran = ran.lock().unwrap();
+        let name = format!("s{number}");
+        for (who, acked) in acked.iter().enumerate() {
+            let of_who: Vec<u64> = ran.iter().copied().filter(|n| n / CASTS == who as u64).collect();
+            // Exactly what was acked, each once, in the order it was sent.
+            assert_eq!(of_who, acked[&name], "{name} and client {who}");
+        }
+    }
+}
+
+#[test]
+fn one_busy_worker_delays_no_call_that_the_other_can_take_p10() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let (builder, _) = noting(node, "t", "s");
+    let server = start(builder.workers(2));
+    let client = client(node, "t");
+    let began = now();
+    let outcome = client.cast(&context(), "block", &()).unwrap().wait(PATIENCE).unwrap();
+    assert!(outcome.is_acked(), "{outcome}");
+    let acked_after = began.elapsed();
+    assert!(acked_after < Duration::from_secs(1), "the ack waited for the handler: {acked_after:?}");
+    let mut slowest = Duration::ZERO;
+    for number in 0..1_000_u64 {
+        let call = now();
+        client.call::<()>(&context(), "note", &number).unwrap();
+        slowest = slowest.max(call.elapsed());
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "the busy worker has become free: nothing was shown");
+    assert!(slowest < Duration::from_millis(250), "{slowest:?}");
+    server.stop().unwrap();
+}
+
+#[test]
+fn servers_that_are_killed_lose_no_cast_that_may_be_retried() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    // One survives, others come and are killed. Each run of a server writes what it ran into a file of its own.
+    let dir = tempfile::tempdir().unwrap();
+    let log = |name: &str| dir.path().join(name);
+    let serve = |name: &str| {
+        let path = log(name);
+        // One write for the whole line: two workers append to the file.
+        let exec = format!("line=$(cat); printf '%s\\n' \"$line\" >> {}; echo 1", path.display());
+        node.serve("t", name, &["--workers", "2", "--exec", &exec])
+    };
+    let _survivor = serve("survivor");
+    let client = client(node, "t");
+    let casts = 400_u64;
+    let mut handles = Vec::new();
+    let mut victim: Option<Process> = None;
+    for number in 0..casts {
+        if number % 100 == 0 {
+            victim = Some(serve(&format!("victim-{number}")));
+        }
+        handles.push((number, client.prepare().retry(3).cast(&context(), "note", &number).unwrap()));
+        if number % 100 == 60 {
+            victim.as_mut().unwrap().kill9();
+        }
+    }
+    let mut acked = BTreeMap::new();
+    for (number, handle) in handles {
+        match handle.wait(PATIENCE) {
+            Some(Outcome::Acked { server, .. }) => acked.insert(number, server.to_string()),
+            other => panic!("{number}: {other:?}"),
+        };
+    }
+    // What the survivor acked, it runs, and nothing twice; the same for what one victim ran.
+    let by_survivor: BTreeSet<u64> = acked.iter().filter(|(_, s)| *s == "survivor").map(|(n, _)| *n).collect();
+    assert!(!by_survivor.is_empty() && by_survivor.len() < casts as usize, "{}", by_survivor.len());
+    eventually("the survivor has run all that it acked", || {
+        let ran: BTreeSet<u64> = numbers(&log("survivor")).into_iter().collect();
+        by_survivor.is_subset(&ran)
+    });
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let ran = numbers(&entry.unwrap().path());
+        let distinct: BTreeSet<_> = ran.iter().collect();
+        assert_eq!(distinct.len(), ran.len(), "one server ran something twice");
+    }
+}
+
+/// The arguments in a log of `--exec`; a line that is cut off by a kill does not count.
+fn numbers(path: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let requests = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    requests.filter_map(|request| request["args"].as_u64()).collect()
+}
+
+#[test]
+fn a_broker_that_is_killed_leaves_no_cast_without_outcome_and_traffic_comes_back() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let mut broker = node.broker();
+    let (builder, ran) = noting(node, "t", "s");
+    let server = start(builder.workers(2));
+    let client = client(node, "t");
+    let mut acked = Vec::new();
+    let mut outcomes = 0;
+    for round in 0..3_u64 {
+        let numbers = round * 1_000..(round + 1) * 1_000;
+        let cast =
+            |number| (number, client.prepare().timeout(Duration::from_secs(5)).cast(&context(), "note", &number));
+        let mut handles = Vec::new();
+        for number in numbers {
+            handles.push(cast(number));
+            if number % 1_000 == 500 {
+                broker.kill9();
+                broker = node.broker();
+            }
+        }
+        for (number, handle) in handles {
+            let outcome = handle.unwrap().wait(PATIENCE).expect("an outcome");
+            outcomes += 1;
+            acked.extend(outcome.is_acked().then_some(number));
+        }
+        eventually("casts are acked again", || {
+            client.cast(&context(), "note", &u64::MAX).unwrap().wait(PATIENCE).is_some_and(|outcome| outcome.is_acked())
+        });
+    }
+    assert_eq!(outcomes, 3_000);
+    server.stop().unwrap();
+    let ran = ran.lock().unwrap();
+    let lost: Vec<_> = acked.iter().filter(|number| !ran.contains(number)).collect();
+    assert!(lost.is_empty(), "acked and never run: {lost:?}");
+    let mut once: Vec<_> = ran.iter().filter(|number| **number != u64::MAX).collect();
+    let all = once.len();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), all, "something ran twice");
+}
+
+#[test]
+fn cold_start_waits_if_asked_to_and_is_refused_at_once_if_not_rg06() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let client = client(node, "t");
+    let impatient = client.cast(&context(), "note", &1_u64).unwrap().wait(PATIENCE).unwrap();
+    assert!(matches!(&impatient, Outcome::Refused { refusal, .. } if refusal.reason == Reason::NoRoute), "{impatient}");
+    let patient = client.prepare().wait_for_ready(true);
+    let waiting = patient.cast(&context(), "note", &2_u64).unwrap();
+    let too_short = patient.clone().timeout(Duration::from_millis(300)).cast(&context(), "note", &3_u64).unwrap();
+    let expired = too_short.wait(PATIENCE).unwrap();
+    assert!(matches!(&expired, Outcome::Refused { refusal, .. } if refusal.reason == Reason::Expired), "{expired}");
+    assert_eq!(waiting.outcome(), None);
+    let (builder, ran) = noting(node, "t", "s");
+    let server = start(builder.workers(1));
+    assert!(waiting.wait(PATIENCE).unwrap().is_acked());
+    // A call, too.
+    client.call::<()>(&context(), "note", &4_u64).unwrap();
+    server.stop().unwrap();
+    assert_eq!(*ran.lock().unwrap(), [2, 4], "what expired never runs");
+}
+
+#[test]
+fn the_tool_says_what_became_of_a_cast() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let broker = node.broker();
+    let refused = node.tool(&["cast", "t", "echo"]);
+    assert_eq!(refused.code(), 4, "{refused:?}");
+    assert!(refused.stderr.starts_with("NoRoute"), "{refused:?}");
+    let _server = node.serve("t", "s", &["--workers", "1"]);
+    let acked = node.tool(&["cast", "t", "echo", "{\"x\": 1}"]);
+    assert_eq!(acked.code(), 0, "{acked:?}");
+    assert!(acked.stdout.starts_with("acked by s at node"), "{acked:?}");
+    assert_eq!(node.tool(&["cast", "t", "echo", "{"]).code(), 2);
+    broker.signal(Signal::STOP);
+    let unacknowledged = node.tool(&["cast", "t", "echo", "--timeout", "0.5"]);
+    assert_eq!(unacknowledged.code(), 5, "{unacknowledged:?}");
+    assert!(unacknowledged.stderr.starts_with("Unacknowledged"), "{unacknowledged:?}");
+}
