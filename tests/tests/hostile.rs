@@ -170,7 +170,7 @@ fn keyed(key: &[u8]) -> Vec<u8> {
     let mut header = Header::new(Kind::Call, MessageId::random());
     header.ttl = Ttl::from(Duration::from_secs(5));
     let mut bytes = header.encode();
-    bytes[36..38].copy_from_slice(&(key.len() as u16).to_be_bytes());
+    bytes[44..46].copy_from_slice(&(key.len() as u16).to_be_bytes());
     bytes.extend_from_slice(key);
     bytes
 }
@@ -200,9 +200,9 @@ fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
         malformed("another version", header_with(2, &[0])),
         malformed("an unknown kind", header_with(3, &[200])),
         malformed("a kind that only brokers send", header_with(3, &[Kind::Refusal as u8])),
-        malformed("a length that lies, upwards", header_with(36, &[0xff, 0xff])),
-        malformed("a length that lies, downwards", header_with(36, &[0, 0])),
-        malformed("a server's length that lies", header_with(38, &[0xff, 0xff])),
+        malformed("a length that lies, upwards", header_with(44, &[0xff, 0xff])),
+        malformed("a length that lies, downwards", header_with(44, &[0, 0])),
+        malformed("a server's length that lies", header_with(46, &[0xff, 0xff])),
         malformed("names that are no text", keyed(b"openstack/\xff\xfe")),
         malformed("noise", noise(7, 200)),
     ];

@@ -11,8 +11,8 @@ use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
 fn order(kind: Kind, key: &str, server: &str, body: &[u8]) -> [Vec<u8>; 2] {
     let mut header = Header::new(kind, MessageId::random()).encode();
-    header[36..38].copy_from_slice(&(key.len() as u16).to_be_bytes());
-    header[38] = server.len() as u8;
+    header[44..46].copy_from_slice(&(key.len() as u16).to_be_bytes());
+    header[46] = server.len() as u8;
     header.extend_from_slice(key.as_bytes());
     header.extend_from_slice(server.as_bytes());
     [header, body.to_vec()]
