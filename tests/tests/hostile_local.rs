@@ -131,7 +131,7 @@ fn honest(request: &[u8], node: &Node) -> Header {
     let request = Header::decode(request).unwrap();
     let mut answer = Header::new(Kind::Reply, request.id);
     answer.tag = request.tag;
-    answer.credit = 1;
+    answer.count = 1;
     answer.server = Some("liar".parse().unwrap());
     answer.node = Some(NodeName::new(&node.host).unwrap());
     answer
@@ -199,7 +199,7 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
         let mut guess = truth.clone();
         guess.tag = tag;
         // Credit for nothing must not help either.
-        guess.credit = u16::MAX;
+        guess.count = u16::MAX;
         say(&guess);
     }
     // Its own request is still its own to answer; whether the broker still trusts it is the broker's choice.

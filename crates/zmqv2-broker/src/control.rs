@@ -38,7 +38,7 @@ pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malforme
             let instance = InstanceId::from_bytes(*view.id().as_bytes());
             // A number that fits no worker is looked up in vain.
             let worker = usize::try_from(view.tag()).unwrap_or(usize::MAX);
-            Ok(Order::Credit { instance, worker, credit: view.credit() })
+            Ok(Order::Credit { instance, worker, credit: view.count() })
         }
         Kind::Status => Ok(Order::Status),
         other => Err(Malformed::Kind(other)),

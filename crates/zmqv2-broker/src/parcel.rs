@@ -139,7 +139,7 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<(u64, u16, Load), Ma
         Kind::Reply | Kind::Ack | Kind::Refusal => {}
         other => return Err(Malformed::Kind(other)),
     }
-    let (tag, credit) = (view.tag(), view.credit());
+    let (tag, credit) = (view.tag(), view.count());
     Ok((tag, credit, Load { header, body }))
 }
 

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, InvalidAddress};
-use crate::id::InstanceId;
+use crate::id::{InstanceId, MessageId};
 use crate::names::{Exchange, NodeName, ServerName, Topic};
+use crate::target::TopicKey;
 
 /// The file name of a broker's local socket.
 pub const BROKER_SOCKET: &str = "zmqv2-broker.sock";
@@ -17,6 +18,10 @@ pub const BROKER_LOCK: &str = "zmqv2-broker.lock";
 pub const WORKER_SOCKET_PREFIX: &str = "zmqv2-";
 /// The most workers that one server may offer.
 pub const MAX_WORKERS: u16 = 4096;
+/// The most topics that one server may serve.
+pub const MAX_TOPICS: usize = 256;
+/// The most bytes of a dead letter's body that a status report shows.
+pub const SHOWN_BYTES: usize = 4096;
 
 /// The address of the broker whose socket directory is `dir`.
 ///
@@ -48,13 +53,23 @@ pub struct Registration {
     pub credit: u16,
     /// The process, for people who read `status`.
     pub pid: u32,
+    /// Topics that its workers serve besides the header's, all under the same server name; at most [`MAX_TOPICS`] in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<TopicKey>,
 }
 
 impl Registration {
-    /// A registration from its parts.
+    /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        Self { instance, workers, credit, pid }
+        Self { instance, workers, credit, pid, also: Vec::new() }
+    }
+
+    /// The same registration, for more topics.
+    #[must_use]
+    pub fn with_topics(mut self, also: Vec<TopicKey>) -> Self {
+        self.also = also;
+        self
     }
 }
 
@@ -115,8 +130,47 @@ pub struct StatusReport {
     pub queued: u64,
     /// Bytes of the bodies of waiting requests.
     pub held_bytes: u64,
+    /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
+    #[serde(default)]
+    pub notifications: u64,
+    /// Where notifications are kept: `memory`, or the durable store's file.
+    #[serde(default)]
+    pub store: String,
+    /// The last notifications that were given up, oldest first.
+    #[serde(default)]
+    pub dead_letters: Vec<DeadLetter>,
     /// What happened since the start, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A notification that was given up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Exchange and topic.
+    pub key: TopicKey,
+    /// The pool whose copy it was; `None` when no listener has ever come.
+    pub pool: Option<ServerName>,
+    /// The message's id.
+    pub id: MessageId,
+    /// How often it was delivered.
+    pub deliveries: u64,
+    /// Why it was given up.
+    pub why: String,
+    /// Seconds since then.
+    pub age_s: f64,
+    /// The body's bytes.
+    pub bytes: u64,
+    /// The body's beginning as text, at most [`SHOWN_BYTES`].
+    pub body: String,
+}
+
+impl DeadLetter {
+    /// A letter of `key` with this id; everything else is empty.
+    #[must_use]
+    pub fn new(key: TopicKey, pool: Option<ServerName>, id: MessageId) -> Self {
+        Self { key, pool, id, deliveries: 0, why: String::new(), age_s: 0.0, bytes: 0, body: String::new() }
+    }
 }
 
 /// One topic of a [`StatusReport`].

@@ -21,7 +21,7 @@ const VERSION_AT: usize = 2;
 const KIND_AT: usize = 3;
 const FLAGS_AT: usize = 4;
 const CODE_AT: usize = 5;
-const CREDIT_AT: usize = 6;
+const COUNT_AT: usize = 6;
 const TAG_AT: usize = 8;
 const ID_AT: usize = 16;
 const TTL_AT: usize = 32;
@@ -39,12 +39,23 @@ pub enum Kind {
     Call = 1,
     /// A request whose sender waits only for the acknowledgement that a server has accepted it.
     Cast = 2,
+    /// A cast for every server of the topic: the broker makes a copy for each of its node. Each answers for itself.
+    Fanout = 3,
+    /// A notification: every pool of listeners gets a copy, and one listener of the pool takes it. The broker keeps it until
+    /// a listener has handled it.
+    Notify = 4,
+    /// Is the call with this id still waiting or running? Asked by its caller, answered by the broker itself.
+    Inquire = 5,
     /// The result of a call: from a worker, through the broker, to the caller.
     Reply = 16,
     /// A server has accepted a cast; sent before the handler runs.
     Ack = 17,
     /// A request was not run, or its worker was lost; the reason is in the header's code.
     Refusal = 18,
+    /// The broker keeps a notification until a listener takes it.
+    Stored = 19,
+    /// The call that was asked about is still waiting or running.
+    InFlight = 20,
     /// A server offers itself to its local broker; also its sign of life.
     Register = 32,
     /// The broker has taken a registration.
@@ -54,21 +65,30 @@ pub enum Kind {
     /// Nothing of that server is in flight any more.
     Withdrawn = 35,
     /// A server's worker is free again after a cast: the header's id is the run of the server, the tag the worker's number,
-    /// the credit what it will take more.
+    /// the count what it will take more.
     Credit = 36,
     /// What does the local broker hold?
     Status = 38,
     /// The answer, as JSON.
     StatusReport = 39,
+    /// A listener is done with a notification that it had acknowledged: tag and id are those of the delivery, the count is
+    /// what its worker will take more. With [`Flags::REQUEUE`] it comes again; key, server, time to live and body go along,
+    /// for a broker that has restarted meanwhile.
+    Handled = 40,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 18] = [
         Self::Call,
         Self::Cast,
+        Self::Fanout,
+        Self::Notify,
+        Self::Inquire,
         Self::Reply,
         Self::Ack,
         Self::Refusal,
+        Self::Stored,
+        Self::InFlight,
         Self::Register,
         Self::Registered,
         Self::Withdraw,
@@ -76,6 +96,7 @@ impl Kind {
         Self::Credit,
         Self::Status,
         Self::StatusReport,
+        Self::Handled,
     ];
 
     fn from_code(code: u8) -> Option<Self> {
@@ -85,7 +106,7 @@ impl Kind {
     /// Whether a message of this kind asks a server to run something.
     #[must_use]
     pub const fn is_request(self) -> bool {
-        matches!(self, Self::Call | Self::Cast)
+        matches!(self, Self::Call | Self::Cast | Self::Fanout | Self::Notify)
     }
 }
 
@@ -102,6 +123,10 @@ impl Flags {
     pub const MAY_REPEAT: Self = Self(2);
     /// While no server of the target is known, the request waits (within its time to live) instead of being refused.
     pub const WAIT_FOR_READY: Self = Self(4);
+    /// This notification is to be delivered again ([`Kind::Handled`]).
+    pub const REQUEUE: Self = Self(8);
+    /// The caller will ask whether this call is still in flight ([`Kind::Inquire`]).
+    pub const MONITORED: Self = Self(16);
 
     /// Whether all bits of `other` are set.
     #[must_use]
@@ -161,8 +186,10 @@ pub struct Header {
     pub flags: Flags,
     /// The reason, in a refusal.
     pub reason: Option<Reason>,
-    /// From a worker: how many more requests this connection will take than before this frame.
-    pub credit: u16,
+    /// From a worker: its *credit*, how many more requests it will take than before this frame. To a worker, in a
+    /// notification: which delivery of it this is, from 1. To a client, in an answer to a FANOUT or NOTIFY: how many
+    /// answers are still to come. 0 elsewhere.
+    pub count: u16,
     /// Chosen by whoever sends a request over one hop, and sent back in its answer over the same hop.
     pub tag: u64,
     /// Chosen by the client; the same in the request, its answer, and every resend.
@@ -188,7 +215,7 @@ impl Header {
             kind,
             flags: Flags::NONE,
             reason: None,
-            credit: 0,
+            count: 0,
             tag: 0,
             id,
             ttl: Ttl::ZERO,
@@ -209,7 +236,7 @@ impl Header {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[PROTOCOL_VERSION, self.kind as u8, self.flags.0]);
         out.push(self.reason.map_or(0, Reason::code));
-        out.extend_from_slice(&self.credit.to_be_bytes());
+        out.extend_from_slice(&self.count.to_be_bytes());
         out.extend_from_slice(&self.tag.to_be_bytes());
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(&self.ttl.as_millis().to_be_bytes());
@@ -231,6 +258,13 @@ impl Header {
         }
     }
 
+    /// Writes the count into an encoded header; a frame too short to hold it is left alone.
+    pub fn stamp_count(frame: &mut [u8], count: u16) {
+        if frame.len() >= FIXED_BYTES {
+            frame[COUNT_AT..COUNT_AT + 2].copy_from_slice(&count.to_be_bytes());
+        }
+    }
+
     /// Reads a header's frame, strictly.
     ///
     /// # Errors
@@ -241,7 +275,7 @@ impl Header {
             kind: view.kind,
             flags: view.flags,
             reason: view.reason()?,
-            credit: view.credit(),
+            count: view.count(),
             tag: view.tag(),
             id: view.id(),
             ttl: view.ttl(),
@@ -329,10 +363,10 @@ impl<'a> HeaderView<'a> {
         }
     }
 
-    /// Credit that this frame gives back.
+    /// The count; its meaning depends on the hop ([`Header::count`]).
     #[must_use]
-    pub fn credit(&self) -> u16 {
-        u16::from_be_bytes(array(self.frame, CREDIT_AT))
+    pub fn count(&self) -> u16 {
+        u16::from_be_bytes(array(self.frame, COUNT_AT))
     }
 
     /// The tag of this hop.

@@ -27,6 +27,7 @@ mod fault;
 mod header;
 mod id;
 pub mod names;
+mod notification;
 mod reply;
 mod request;
 mod target;
@@ -43,6 +44,7 @@ pub use header::{
 };
 pub use id::{InstanceId, InvalidId, MessageId};
 pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic};
+pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use reply::{DISPATCHER_MODULE, Failure, Reply};
 pub use request::{BodyError, Request, RequestContext};
 pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};

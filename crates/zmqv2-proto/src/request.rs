@@ -15,8 +15,8 @@ use crate::names::{MethodName, Namespace};
 use crate::version::Version;
 
 /// Keys of context values in a message start with this, as in oslo.messaging.
-const CONTEXT_PREFIX: &str = "_context_";
-const UNIQUE_ID: &str = "_unique_id";
+pub(crate) const CONTEXT_PREFIX: &str = "_context_";
+pub(crate) const UNIQUE_ID: &str = "_unique_id";
 
 /// A body could not be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::names::{Exchange, InvalidName, Namespace, ServerName, Topic};
 use crate::version::Version;
 
@@ -110,8 +112,22 @@ impl fmt::Display for Target {
 /// Exchange and topic in one key, written `exchange/topic`.
 ///
 /// `/` cannot occur in a name, so two different pairs never share a key.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TopicKey(Arc<str>);
+
+impl TryFrom<String> for TopicKey {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TopicKey> for String {
+    fn from(key: TopicKey) -> Self {
+        key.as_str().to_owned()
+    }
+}
 
 impl TopicKey {
     /// Joins the two names.

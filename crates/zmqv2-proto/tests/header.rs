@@ -69,7 +69,7 @@ fn fields_of(header: &Header) -> BTreeMap<String, String> {
         ("kind", format!("{} ({:?})", header.kind as u8, header.kind)),
         ("flags", flags),
         ("code", code),
-        ("credit", header.credit.to_string()),
+        ("count", header.count.to_string()),
         ("tag", header.tag.to_string()),
         ("id", header.id.to_string()),
         ("ttl", header.ttl.as_millis().to_string()),
@@ -134,7 +134,7 @@ fn read(frame: &[u8]) -> Option<Header> {
     let view = HeaderView::new(frame).ok();
     if let Some(header) = &header {
         let view = view.unwrap();
-        assert_eq!((view.kind(), view.flags(), view.credit()), (header.kind, header.flags, header.credit));
+        assert_eq!((view.kind(), view.flags(), view.count()), (header.kind, header.flags, header.count));
         assert_eq!((view.tag(), view.id(), view.ttl()), (header.tag, header.id, header.ttl));
         assert_eq!(view.delivered(), header.delivered);
         assert_eq!(view.reason().unwrap(), header.reason);
@@ -187,7 +187,7 @@ fn any_header() -> impl Strategy<Value = Header> {
         let (credit, tag, id, ttl, delivered, failure) = numbers;
         let mut header = Header::new(kind, MessageId::from_bytes(id));
         header.flags = if failure { Flags::FAILURE } else { Flags::NONE };
-        (header.reason, header.credit, header.tag, header.ttl) = (reason, credit, tag, Ttl::from_millis(ttl));
+        (header.reason, header.count, header.tag, header.ttl) = (reason, credit, tag, Ttl::from_millis(ttl));
         header.delivered = delivered;
         header.key = key.map(|(e, t)| Target::topic(t).unwrap().with_exchange(e).unwrap().key());
         header.server = server.map(|name| name.parse().unwrap());

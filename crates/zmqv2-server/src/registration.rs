@@ -116,7 +116,7 @@ impl Keeper {
         for worker in self.freed.try_iter() {
             let mut header = Header::new(Kind::Credit, self.credit_id());
             header.tag = worker.into();
-            header.credit = 1;
+            header.count = 1;
             self.send_header(&header, Vec::new());
             any = true;
         }

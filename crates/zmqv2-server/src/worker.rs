@@ -124,7 +124,7 @@ impl Work {
                 refuse(None, &Refusal::new(Reason::Malformed, detail))
             }
         };
-        answer.header.credit = if answer.then.is_some() { 0 } else { 1 };
+        answer.header.count = if answer.then.is_some() { 0 } else { 1 };
         answer.header.server = Some(self.server.clone());
         answer.header.node = Some(self.node.clone());
         answer
