@@ -58,15 +58,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let Arrival { bytes, deadline, .. } = arrival;
         let topic = self.by_key.get(&note.key).copied();
         let full = topic.map_or_else(|| self.has_no_room(bytes), |topic| self.is_full(topic, bytes));
-        let pool = note.pool.clone();
         let mut held = Held::new(from, Some(load), bytes, deadline, State::Storing);
-        (held.group, held.wait_for_ready) = (group, true);
-        if let Some(full) = full {
-            return self.refuse_held(held, pool, Reason::Busy, full);
-        }
-        held.note = Some(Box::new(note));
+        (held.group, held.wait_for_ready, held.note) = (group, true, Some(Box::new(note)));
         let tag = self.hold(held);
-        if self.limits.durable {
+        if let Some(full) = full {
+            self.refuse_note(tag, Refusal::new(Reason::Busy, full));
+        } else if self.limits.durable {
             self.store(now, tag);
         } else {
             self.file(now, tag);
@@ -187,7 +184,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 self.servers[server].notes -= 1;
                 let told = held.origin.is_some();
                 match reason {
-                    Reason::Busy | Reason::ShuttingDown => self.put_back(now, tag),
+                    Reason::Busy | Reason::ShuttingDown => self.take_back(now, vec![tag]),
                     Reason::Expired => {
                         self.forward(tag, load);
                         self.expire_note(tag);
@@ -261,7 +258,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             return self.forget(tag);
         }
         if self.is_worn_out(tag) {
-            return self.bury_worn_out(tag);
+            return self.give_up(tag);
         }
         self.counters.add(Counter::Requeued);
         self.requests.set_last(tag);
@@ -275,10 +272,16 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         // The oldest is put in front at last.
         tags.sort_unstable_by_key(|tag| std::cmp::Reverse(self.requests.get(*tag).map(|held| held.order)));
         for tag in tags {
-            if self.is_worn_out(tag) {
-                self.bury_worn_out(tag);
-            } else {
-                self.put_back(now, tag);
+            let note = self.requests.get_mut(tag).and_then(|held| held.note.as_mut());
+            match note.and_then(|note| note.early.take()) {
+                // It had said so, before it could acknowledge.
+                Some(false) => {
+                    self.counters.add(Counter::Handled);
+                    self.tell_kept(tag);
+                    self.forget(tag);
+                }
+                _ if self.is_worn_out(tag) => self.give_up(tag),
+                _ => self.put_back(now, tag),
             }
         }
     }
@@ -313,9 +316,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         note.is_some_and(|note| note.deliveries >= self.limits.max_deliveries)
     }
 
-    fn bury_worn_out(&mut self, tag: u64) {
+    fn give_up(&mut self, tag: u64) {
         let limit = self.limits.max_deliveries;
-        self.bury(tag, format!("delivered {limit} times (rpc_zmq_max_deliveries), and not handled"));
+        let detail = format!("delivered {limit} times (rpc_zmq_max_deliveries), and not handled");
+        self.refuse_note(tag, Refusal::new(Reason::ServerLost, detail));
     }
 
     pub(super) fn expire_note(&mut self, tag: u64) {

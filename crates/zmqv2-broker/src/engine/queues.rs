@@ -103,11 +103,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let live = tags.into_iter().filter(|tag| requests.contains(*tag));
         let (stay, go): (Vec<u64>, Vec<u64>) = live.partition(|tag| requests.get(*tag).is_some_and(&stays));
         *self.backlog(queue) = Backlog::from(VecDeque::from(stay));
-        self.topics[queue.topic].waiting -= go.len();
         let server = self.whose(queue);
         for tag in go {
             if let Some(held) = self.requests.remove(tag) {
                 self.held_bytes -= held.bytes;
+                // A run's queue holds copies for all of its topics.
+                if let State::Queued(Queue { topic, .. }) = held.state {
+                    self.topics[topic].waiting -= 1;
+                }
                 self.refuse_held(held, server.clone(), reason, detail);
             }
         }
