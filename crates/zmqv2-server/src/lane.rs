@@ -77,7 +77,6 @@ pub(crate) struct Answer<A> {
     then: Then<A>,
 }
 
-#[expect(dead_code, reason = "a listener of notifications tells and waits")]
 enum Then<A> {
     /// The request is settled by the answer: the lane is free.
     Settled,
@@ -103,6 +102,16 @@ impl<A> Answer<A> {
     /// An acknowledgement of what runs then.
     pub(crate) fn ack_and_run(request: &Header, accepted: A) -> Self {
         Self::acknowledge(request, Then::Run(accepted))
+    }
+
+    /// An acknowledgement of what has run before, and of which the broker is still to be told.
+    pub(crate) fn ack_and_tell(request: &Header, word: Word) -> Self {
+        Self::acknowledge(request, Then::Tell(word))
+    }
+
+    /// An acknowledgement of what runs already; when it has run, the broker is told of this one, too.
+    pub(crate) fn ack_and_wait(request: &Header) -> Self {
+        Self::acknowledge(request, Then::Wait)
     }
 
     fn acknowledge(request: &Header, then: Then<A>) -> Self {
