@@ -5,6 +5,7 @@ mod demo;
 mod exec;
 mod serve;
 mod status;
+mod target;
 
 use std::process::ExitCode;
 
