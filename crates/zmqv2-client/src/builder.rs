@@ -162,7 +162,8 @@ impl RpcClientBuilder {
     }
 
     /// How many casts and calls that do not block may be without an outcome. Default: 10,000; at least 1, at most
-    /// 1,048,576. See [`when_full`](Self::when_full) for what happens then.
+    /// 1,048,576. See [`when_full`](Self::when_full) for what happens then. A fanout counts once for each node; it is taken over
+    /// whole as soon as there is room for one, so that the bound is exceeded by at most the nodes of one fanout.
     pub fn max_outstanding(mut self, messages: usize) -> Self {
         self.max_outstanding = messages;
         self

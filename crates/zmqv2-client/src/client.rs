@@ -12,6 +12,7 @@ use crate::builder::RpcClientBuilder;
 use crate::courier::Closed;
 use crate::engine::Engine;
 use crate::error::CallError;
+use crate::fanout::FanoutHandle;
 use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
 use crate::prepared::Prepared;
@@ -117,6 +118,42 @@ impl RpcClient {
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
         self.0.engine.cast(&self.0.plan, context, method, &args)
+    }
+
+    /// Sends `method` with `args` to every server of the topic, and does not wait: the handle tells what becomes of it at
+    /// each. The target's server, if there is one, does not count.
+    ///
+    /// One message goes to every node that the directory knows, whose broker makes a copy for each of its servers. A node
+    /// that is slow or dead delays no other. The messages of one fanout are taken over all at once, as soon as there is room
+    /// for one ([`max_outstanding`](RpcClientBuilder::max_outstanding)).
+    ///
+    /// With [`retry`](RpcClientBuilder::retry), a node whose connection broke, or that did not answer completely within its
+    /// share of the timeout, gets the message again; a server runs it once.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use zmqv2_client::RpcClient;
+    /// # use zmqv2_proto::{RequestContext, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("cache")?).build()?;
+    /// let handle = client.fanout(&RequestContext::new(), "forget", &("ann",))?;
+    /// if let Some(report) = handle.wait(Duration::from_secs(5)) {
+    ///     println!("{report:#}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent. That the directory knows no node is no error but the report's only result,
+    /// `NoRoute`.
+    pub fn fanout(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<FanoutHandle, SendError> {
+        self.0.engine.fanout(&self.0.plan, context, method, &args)
     }
 
     /// As [`call`](Self::call), and does not wait: the handle gives the result. Many calls can be on their way at once,

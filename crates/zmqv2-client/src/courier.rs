@@ -14,10 +14,10 @@ use crate::clock;
 use crate::driver::{self, Driver};
 use crate::gate::{Gate, Shut, WhenFull};
 use crate::outcome::Outcome;
-use crate::outstanding::Limits;
+use crate::outstanding::{Limits, Terms};
 use crate::parcel::Parcel;
 use crate::routes::Routes;
-use crate::tally::{Tally, count};
+use crate::tally::Tally;
 
 /// How long a client that is dropped waits for the outcomes of its messages.
 pub const DROP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,6 +69,8 @@ pub(crate) struct Line {
 #[derive(Debug)]
 pub(crate) enum Order {
     Take(Box<Parcel>),
+    /// Several that belong together.
+    TakeAll(Vec<Parcel>),
     /// End when nothing is outstanding, at the latest at this time; say how much was.
     Close(Instant, Sender<usize>),
 }
@@ -106,27 +108,38 @@ impl Courier {
     }
 
     /// Makes a message over to the I/O thread; waits for room, if that is the rule.
-    pub(crate) fn send(&self, parcel: Box<Parcel>) -> Result<(), NotTaken> {
+    pub(crate) fn send(&self, parcel: Parcel) -> Result<(), NotTaken> {
+        let Terms { bytes, deadline, .. } = parcel.terms;
+        self.order(Order::Take(Box::new(parcel)), 1, bytes, deadline)
+    }
+
+    /// Makes several messages over, all or none.
+    pub(crate) fn send_all(&self, parcels: Vec<Parcel>) -> Result<(), NotTaken> {
+        let Some(Terms { deadline, .. }) = parcels.first().map(|parcel| parcel.terms) else { return Ok(()) };
+        let (count, bytes) = (parcels.len(), parcels.iter().map(|parcel| parcel.terms.bytes).sum());
+        self.order(Order::TakeAll(parcels), count, bytes, deadline)
+    }
+
+    fn order(&self, order: Order, messages: usize, size: usize, deadline: Instant) -> Result<(), NotTaken> {
         let line = self.line()?;
-        let (size, deadline) = (parcel.terms.bytes, parcel.terms.deadline);
         // The I/O thread itself (an observer, a waker) would wait for itself.
         let patience = (!line.is_current()).then_some(deadline);
         let wait = patience.filter(|_| self.rules.when_full == WhenFull::Wait);
-        line.gate.enter(size, wait).map_err(NotTaken::Shut)?;
+        line.gate.enter(messages, size, wait).map_err(NotTaken::Shut)?;
 
         // While this is held, nobody closes: whatever is ordered before the order to close is read before it.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let refuse = |shut| {
-            line.gate.leave(1, size);
+            line.gate.leave(messages, size);
             Err(NotTaken::Shut(shut))
         };
         if !matches!(&*state, State::Running(current) if Arc::ptr_eq(current, &line)) {
             return refuse(Shut::Closed);
         }
-        count(&self.tally.accepted);
-        let sent = line.orders.send_deadline(Order::Take(parcel), patience.unwrap_or_else(clock::now));
+        self.tally.accepted.fetch_add(messages as u64, Ordering::Relaxed);
+        let sent = line.orders.send_deadline(order, patience.unwrap_or_else(clock::now));
         if let Err(error) = sent {
-            self.tally.accepted.fetch_sub(1, Ordering::Relaxed);
+            self.tally.accepted.fetch_sub(messages as u64, Ordering::Relaxed);
             return refuse(match error {
                 SendTimeoutError::Timeout(_) => Shut::Full { open: line.gate.open(), bytes: 0 },
                 SendTimeoutError::Disconnected(_) => Shut::Closed,

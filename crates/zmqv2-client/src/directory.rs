@@ -55,25 +55,27 @@ impl Directory {
 
     /// The nodes that may host `target`.
     pub(crate) fn candidates(&self, target: &Target, deadline: Instant) -> Result<Candidates, LookupError> {
-        let key = target.key();
-        if self.matchmaker.known(&key).is_some() {
-            return self.matchmaker.candidates(target).map_err(|error| LookupError::Failed(Arc::new(error)));
-        }
-        let placement = self.ask(key)?.wait(deadline)?;
-        Ok(placement.candidates(target.server.as_ref()))
+        Ok(self.placement(target.key(), deadline)?.candidates(target.server.as_ref()))
     }
 
-    /// As [`candidates`](Self::candidates), without waiting: `None` while the answer is not there. The question is kept in
+    /// All nodes of a topic.
+    pub(crate) fn placement(&self, key: TopicKey, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
+        match self.remembered(&key) {
+            Some(answer) => answer,
+            None => self.ask(key)?.wait(deadline),
+        }
+    }
+
+    /// As [`placement`](Self::placement), without waiting: `None` while the answer is not there. The question is kept in
     /// `open` meanwhile.
     pub(crate) fn look(
         &self,
-        target: &Target,
+        key: TopicKey,
         open: &mut Option<Arc<Question>>,
-    ) -> Option<Result<Candidates, LookupError>> {
-        let key = target.key();
-        if self.matchmaker.known(&key).is_some() {
+    ) -> Option<Result<Arc<Placement>, LookupError>> {
+        if let Some(answer) = self.remembered(&key) {
             *open = None;
-            return Some(self.matchmaker.candidates(target).map_err(|error| LookupError::Failed(Arc::new(error))));
+            return Some(answer);
         }
         let question = match open.take().map_or_else(|| self.ask(key), Ok) {
             Ok(question) => question,
@@ -83,8 +85,13 @@ impl Directory {
         if answer.is_none() {
             *open = Some(question);
         }
-        let candidates = |placement: Arc<Placement>| placement.candidates(target.server.as_ref());
-        Some(answer?.map(candidates).map_err(LookupError::Failed))
+        Some(answer?.map_err(LookupError::Failed))
+    }
+
+    /// What is known without I/O; asked for in the way that notices changes.
+    fn remembered(&self, key: &TopicKey) -> Option<Result<Arc<Placement>, LookupError>> {
+        self.matchmaker.known(key)?;
+        Some(self.matchmaker.resolve_all(key).map_err(|error| LookupError::Failed(Arc::new(error))))
     }
 
     /// The candidates of `target`, whose turn it is first.

@@ -4,34 +4,36 @@
 //! and receives may swallow the notice, so a link stays *hot*, and is visited without waiting, until a visit moved
 //! nothing.
 
+use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
+use zmqv2_proto::Ttl;
 use zmqv2_proto::transport::{Frame, Received, Transport};
-use zmqv2_proto::{HeaderView, Kind, Ttl};
 
 use crate::clock;
 use crate::connections::IDLE_LIMIT;
 use crate::courier::{Line, Order, Rules};
 use crate::links::{Connection, Links};
-use crate::outcome::Finish;
-use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding, Tag};
-use crate::parcel::{Answer, Parcel, Positive};
-use crate::promise::Promise;
+use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding};
+use crate::parcel::{Parcel, Word};
 use crate::routes::Routes;
 use crate::tally::{Tally, count};
 
+mod endings;
+mod inbox;
+mod places;
+
+use endings::Told;
+
 /// The most messages read from one link before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
-/// The most orders taken before the links get their turn.
+/// The most messages taken over before the links get their turn.
 const ORDERS_PER_TURN: usize = 256;
-/// How often a client warns of answers that are none.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 const WAKER: Token = Token(0);
 const FIRST_LINK: usize = 1;
 
@@ -42,10 +44,12 @@ pub(crate) struct Driver {
     rules: Rules,
     routes: Arc<Routes>,
     tally: Arc<Tally>,
-    table: Outstanding<Box<Parcel>, Positive>,
+    table: Outstanding<Box<Parcel>, Word>,
+    /// Messages that came together, and are taken over bit by bit: there may be thousands.
+    incoming: VecDeque<Parcel>,
     links: Links,
     hot: Vec<LinkId>,
-    ended: Vec<(Promise, Finish)>,
+    ended: Vec<Told>,
     ended_bytes: usize,
     closing: Option<(Instant, Sender<usize>)>,
     sweep_at: Option<Instant>,
@@ -85,6 +89,7 @@ impl Driver {
             rules,
             routes,
             tally,
+            incoming: VecDeque::new(),
             hot: Vec::new(),
             ended: Vec::new(),
             ended_bytes: 0,
@@ -124,17 +129,26 @@ impl Driver {
     }
 
     fn take_orders(&mut self) {
-        for order in self.orders.try_iter().take(ORDERS_PER_TURN).collect::<Vec<_>>() {
-            match order {
-                Order::Take(parcel) => {
-                    let (now, terms) = (clock::now(), parcel.terms);
+        for _ in 0..ORDERS_PER_TURN {
+            let now = clock::now();
+            if let Some(parcel) = self.incoming.pop_front() {
+                let terms = parcel.terms;
+                self.table.admit_beyond(now, Box::new(parcel), terms);
+                self.perform(now);
+                continue;
+            }
+            match self.orders.try_recv() {
+                Ok(Order::Take(parcel)) => {
+                    let terms = parcel.terms;
                     // The gate has the same bounds as the table.
                     if let Err(parcel) = self.table.admit(now, parcel, terms) {
-                        self.end(parcel, Ending::Closed { sent: false }, now);
+                        self.end(*parcel, Ending::Closed { sent: false }, now);
                     }
                     self.perform(now);
                 }
-                Order::Close(by, reply) => self.closing = Some((by, reply)),
+                Ok(Order::TakeAll(parcels)) => self.incoming.extend(parcels),
+                Ok(Order::Close(by, reply)) => self.closing = Some((by, reply)),
+                Err(_) => break,
             }
         }
     }
@@ -152,59 +166,9 @@ impl Driver {
                     self.table.handle(now, Input::Looked { tag, candidates });
                 }
                 Action::Suspect { link } => self.suspect(link, now),
-                Action::End { message, ending } => self.end(message, ending, now),
+                Action::Note { tag, answer } => self.note(tag, answer, now),
+                Action::End { message, ending } => self.end(*message, ending, now),
             }
-        }
-    }
-
-    /// The link to a candidate of a message.
-    fn link_to(&mut self, tag: Tag, candidate: usize, now: Instant) -> Option<LinkId> {
-        let stop = self.table.message(tag)?.stops.get(candidate)?;
-        let link = match self.links.find(&stop.address) {
-            Some(link) => link,
-            None => {
-                let address = stop.address.clone();
-                if self.links.is_full() {
-                    self.close_surplus(1, now);
-                }
-                match self.links.open(&address, now) {
-                    Ok(link) => self.watch(link)?,
-                    Err(error) => {
-                        log::debug!("cannot connect to {address}: {error}");
-                        self.routes.suspects().mark(&address, now);
-                        return None;
-                    }
-                }
-            }
-        };
-        self.warm(link);
-        Some(link)
-    }
-
-    fn watch(&mut self, id: LinkId) -> Option<LinkId> {
-        let mut source = SourceFd(&self.links.get(id)?.socket.fd());
-        match self.poll.registry().register(&mut source, Token(id + FIRST_LINK), Interest::READABLE) {
-            Ok(()) => Some(id),
-            Err(error) => {
-                log::error!("cannot wait for events of a socket: {error}");
-                self.links.close(id);
-                None
-            }
-        }
-    }
-
-    fn look_up(&mut self, tag: Tag) -> usize {
-        let Some(parcel) = self.table.message_mut(tag) else { return 0 };
-        match self.routes.directory.look(&parcel.target, &mut parcel.question) {
-            Some(Ok(candidates)) => {
-                parcel.stops = self.routes.stops(&parcel.target, &candidates);
-                parcel.stops.len()
-            }
-            Some(Err(error)) => {
-                log::debug!("cannot look up {}: {error:?}", parcel.target);
-                0
-            }
-            None => 0,
         }
     }
 
@@ -251,11 +215,11 @@ impl Driver {
     /// Sends what waits for a link.
     fn flush(&mut self, id: LinkId, now: Instant) {
         let mut sent = false;
-        while let Some((tag, deadline, parcel)) = self.table.next_to_send(id)
+        while let Some((tag, expires, parcel)) = self.table.next_to_send(id)
             && let Some(link) = self.links.get(id)
         {
             let again = parcel.sent_as.is_some();
-            if let Err(error) = link.socket.send(parcel.frames(tag, Ttl::until(deadline, now))) {
+            if let Err(error) = link.socket.send(parcel.frames(tag, Ttl::until(expires, now))) {
                 log::debug!("{} took no message: {error}", link.address);
                 sent = true;
                 break;
@@ -273,103 +237,15 @@ impl Driver {
         }
     }
 
-    /// One message from a link.
-    fn take_in(&mut self, id: LinkId, frames: &mut Vec<Frame>, now: Instant) {
-        let Some((tag, answer)) = self.read(id, frames) else { return };
-        self.table.handle(
-            now,
-            match answer {
-                Answer::Positive(answer) => Input::Answered { tag, answer },
-                Answer::Refusal(refusal, node) => Input::Refused { tag, refusal, node },
-            },
-        );
-        self.perform(now);
-    }
-
-    fn read(&mut self, id: LinkId, frames: &mut Vec<Frame>) -> Option<(Tag, Answer)> {
-        let count_of = frames.len();
-        let (Some(body), Some(header), Some(delimiter), None) =
-            (frames.pop(), frames.pop(), frames.pop(), frames.pop())
-        else {
-            self.complain(&format!("an answer has {count_of} frames, not 3"));
-            return None;
-        };
-        if !delimiter.is_empty() {
-            self.complain("an answer does not start with an empty frame");
-            return None;
-        }
-        let view = match HeaderView::new(&header) {
-            Ok(view) => view,
-            Err(error) => {
-                self.complain(&error.to_string());
-                return None;
-            }
-        };
-        let tag = Tag::from_wire(view.tag());
-        let link = self.links.get(id)?;
-        let Some(parcel) = self.table.message(tag) else {
-            if matches!(view.kind(), Kind::Ack | Kind::Reply | Kind::Refusal) {
-                count(&self.tally.late);
-            } else {
-                self.complain(&format!("an answer is a {:?}", view.kind()));
-            }
-            return None;
-        };
-        match parcel.read(&view, body, &mut link.names) {
-            Ok(answer) => {
-                if let Some((sent_over, number)) = parcel.sent_as
-                    && sent_over == id
-                {
-                    link.count_answer(number);
-                }
-                if std::mem::take(&mut link.suspected) {
-                    self.routes.suspects().clear(&link.address);
-                }
-                Some((tag, answer))
-            }
-            Err(problem) => {
-                let problem = format!("an answer for message {} of {} is none: {problem}", parcel.id, parcel.target);
-                self.complain(&problem);
-                None
-            }
-        }
-    }
-
-    /// The message has its outcome; it is told when its room has been given back.
-    fn end(&mut self, parcel: Box<Parcel>, ending: Ending<Positive>, now: Instant) {
-        let finish = parcel.finish(ending, now);
-        self.tally.end(&finish);
-        self.ended_bytes += parcel.terms.bytes;
-        if parcel.kind == Kind::Cast {
-            let outcome = finish.outcome();
-            if !outcome.is_acked() && !parcel.promise.is_expected() {
-                log::warn!("cast {} to {}: {outcome}", parcel.id, parcel.target);
-            }
-            if let Some(observer) = &self.rules.observer
-                && catch_unwind(AssertUnwindSafe(|| observer(&parcel.target, &outcome))).is_err()
-            {
-                log::error!("the observer of outcomes panicked");
-            }
-        }
-        self.ended.push((parcel.promise, finish));
-    }
-
-    fn settle(&mut self) {
-        if self.ended.is_empty() {
-            return;
-        }
-        self.line.gate.leave(self.ended.len(), std::mem::take(&mut self.ended_bytes));
-        for (promise, finish) in self.ended.drain(..) {
-            promise.give(finish);
-        }
-    }
-
     /// Whether all is done that was to be done before the end.
     fn finish_closing(&mut self) -> bool {
         let Some((by, _)) = &self.closing else { return false };
-        let (now, open) = (clock::now(), self.table.open());
+        let (now, open) = (clock::now(), self.table.open() + self.incoming.len());
         if open > 0 && now < *by {
             return false;
+        }
+        for parcel in std::mem::take(&mut self.incoming) {
+            self.end(parcel, Ending::Closed { sent: false }, now);
         }
         self.table.handle(now, Input::Close);
         self.perform(now);
@@ -382,7 +258,7 @@ impl Driver {
 
     /// Sleeps until something happens.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
-        let busy = !self.hot.is_empty() || !self.line.fall_asleep(&self.orders);
+        let busy = !self.hot.is_empty() || !self.incoming.is_empty() || !self.line.fall_asleep(&self.orders);
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
@@ -446,15 +322,6 @@ impl Driver {
             && !std::mem::replace(&mut link.hot, true)
         {
             self.hot.push(id);
-        }
-    }
-
-    fn complain(&mut self, problem: &str) {
-        count(&self.tally.ignored);
-        let now = clock::now();
-        if self.complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY) {
-            self.complained = Some(now);
-            log::warn!("ignored what came as an answer: {problem}");
         }
     }
 }

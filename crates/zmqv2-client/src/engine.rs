@@ -1,4 +1,4 @@
-//! What all clones of a client share, and the course of a call.
+//! What all clones of a client share, and the course of a call that blocks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +7,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, Kind, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext, Ttl};
+use zmqv2_proto::{Address, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext};
 
 use crate::answered::Answered;
 use crate::clock;
 use crate::connections::Connections;
-use crate::courier::{Closed, Courier, NotTaken};
+use crate::courier::{Closed, Courier};
 use crate::error::CallError;
 use crate::exchange::{Broken, Outcome, Outgoing};
-use crate::gate::Shut;
-use crate::handle::{About, CallHandle, CastHandle};
 use crate::journey::{Journey, Plan, may_be_repeated, may_go_elsewhere, worse};
-use crate::outstanding::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE, Terms};
-use crate::parcel::Parcel;
-use crate::promise::{Expected, Promise};
+use crate::outstanding::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
 use crate::remote::RemoteError;
 use crate::routes::Routes;
 use crate::send_error::SendError;
@@ -38,10 +34,10 @@ pub(crate) struct Settings {
 
 #[derive(Debug)]
 pub(crate) struct Engine {
-    settings: Settings,
-    routes: Arc<Routes>,
+    pub(crate) settings: Settings,
+    pub(crate) routes: Arc<Routes>,
     connections: Connections,
-    courier: Courier,
+    pub(crate) courier: Courier,
 }
 
 /// The answer to a ping.
@@ -104,37 +100,6 @@ impl Engine {
         }
     }
 
-    /// Sends a cast on its way.
-    pub(crate) fn cast(
-        &self,
-        plan: &Plan,
-        context: &RequestContext,
-        method: &str,
-        args: &impl Serialize,
-    ) -> Result<CastHandle, SendError> {
-        let journey = Journey::begin(plan, plan.cast_timeout, method);
-        let (id, expected) = self.post(Kind::Cast, plan, &journey, context, args)?;
-        Ok(CastHandle::new(id, expected))
-    }
-
-    /// Sends a call on its way.
-    pub(crate) fn call_async<R: DeserializeOwned>(
-        &self,
-        plan: &Plan,
-        context: &RequestContext,
-        method: &str,
-        args: &impl Serialize,
-    ) -> Result<CallHandle<R>, SendError> {
-        let journey = Journey::begin(plan, plan.timeout, method);
-        let (id, expected) = self.post(Kind::Call, plan, &journey, context, args)?;
-        let about = About {
-            method: method.to_owned(),
-            target: plan.target.clone(),
-            allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
-        };
-        Ok(CallHandle::new(id, expected, Arc::new(about)))
-    }
-
     pub(crate) fn counters(&self) -> Counters {
         self.courier.tally().read(self.courier.open())
     }
@@ -143,51 +108,7 @@ impl Engine {
         self.courier.close(timeout)
     }
 
-    /// Makes a message over to the I/O thread.
-    fn post(
-        &self,
-        kind: Kind,
-        plan: &Plan,
-        journey: &Journey<'_>,
-        context: &RequestContext,
-        args: &impl Serialize,
-    ) -> Result<(MessageId, Expected), SendError> {
-        let outgoing = self.pack(plan, journey, context, args)?;
-        let candidates = self.candidates(journey)?;
-        let stops = self.routes.stops(journey.target, &candidates);
-        let (promise, expected) = Promise::new(journey.started);
-        let Outgoing { id, deadline, .. } = outgoing;
-        let header = outgoing.header(kind, Ttl::ZERO).encode();
-        let terms = Terms {
-            deadline,
-            retries: plan.retries,
-            wait_for_ready: plan.wait_for_ready,
-            candidates: stops.len(),
-            bytes: header.len() + outgoing.body.len(),
-        };
-        let parcel = Parcel {
-            id,
-            kind,
-            target: journey.target.clone(),
-            header,
-            body: outgoing.body,
-            stops,
-            started: journey.started,
-            terms,
-            promise,
-            question: None,
-            sent_as: None,
-        };
-        let target = || journey.whom();
-        self.courier.send(Box::new(parcel)).map_err(|error| match error {
-            NotTaken::Shut(Shut::Full { open, bytes }) => SendError::Full { open, bytes, target: target() },
-            NotTaken::Shut(Shut::Closed) => SendError::Closed { target: target() },
-            NotTaken::NoThread(source) => SendError::Transport { target: target(), source },
-        })?;
-        Ok((id, expected))
-    }
-
-    fn candidates(&self, journey: &Journey<'_>) -> Result<Candidates, SendError> {
+    pub(crate) fn candidates(&self, journey: &Journey<'_>) -> Result<Candidates, SendError> {
         let directory = &self.routes.directory;
         let candidates = directory.candidates(journey.target, journey.deadline);
         candidates.map_err(|error| journey.lookup_failed(error, directory.name()))
@@ -237,7 +158,7 @@ impl Engine {
     }
 
     /// The request as it will be sent, to whomever.
-    fn pack(
+    pub(crate) fn pack(
         &self,
         plan: &Plan,
         journey: &Journey<'_>,

@@ -45,8 +45,9 @@ impl Gate {
         Self { messages, bytes, taken: Mutex::default(), left: Condvar::new() }
     }
 
-    /// Takes room for one message of `size` bytes; waits for it until `deadline`, if there is one.
-    pub(crate) fn enter(&self, size: usize, deadline: Option<Instant>) -> Result<(), Shut> {
+    /// Takes room for messages of `size` bytes in all; waits for it until `deadline`, if there is one. Several messages enter
+    /// together, as soon as there is room for one: who had to wait for room for all would wait for ever beside others.
+    pub(crate) fn enter(&self, messages: usize, size: usize, deadline: Option<Instant>) -> Result<(), Shut> {
         let mut taken = self.lock();
         while !taken.closed && self.is_full(*taken, size) {
             let left = deadline.map(|at| at.saturating_duration_since(clock::now())).unwrap_or_default();
@@ -60,9 +61,16 @@ impl Gate {
         if taken.closed {
             return Err(Shut::Closed);
         }
-        taken.messages += 1;
+        taken.messages += messages;
         taken.bytes += size;
         Ok(())
+    }
+
+    /// Takes room whether there is any or not: one that is in has become several.
+    pub(crate) fn grow(&self, messages: usize, size: usize) {
+        let mut taken = self.lock();
+        taken.messages += messages;
+        taken.bytes += size;
     }
 
     /// Gives back the room of `messages` with `bytes` in all.
@@ -105,33 +113,37 @@ mod tests {
     #[test]
     fn both_bounds_hold_and_a_giant_passes_alone() {
         let gate = Gate::new(2, 10);
-        gate.enter(50, None).unwrap();
-        assert_eq!(gate.enter(1, None), Err(Shut::Full { open: 1, bytes: 50 }));
+        gate.enter(1, 50, None).unwrap();
+        assert_eq!(gate.enter(1, 1, None), Err(Shut::Full { open: 1, bytes: 50 }));
         gate.leave(1, 50);
-        gate.enter(5, None).unwrap();
-        assert_eq!(gate.enter(6, None), Err(Shut::Full { open: 1, bytes: 5 }));
-        gate.enter(5, None).unwrap();
-        assert_eq!(gate.enter(0, None), Err(Shut::Full { open: 2, bytes: 10 }));
+        gate.enter(1, 5, None).unwrap();
+        assert_eq!(gate.enter(1, 6, None), Err(Shut::Full { open: 1, bytes: 5 }));
+        gate.enter(1, 5, None).unwrap();
+        assert_eq!(gate.enter(1, 0, None), Err(Shut::Full { open: 2, bytes: 10 }));
         gate.leave(2, 10);
         assert_eq!(gate.open(), 0);
+        // Several enter where there is room for one, and are not divided.
+        gate.enter(1, 0, None).unwrap();
+        gate.enter(5, 0, None).unwrap();
+        assert_eq!(gate.enter(1, 0, None), Err(Shut::Full { open: 6, bytes: 0 }));
     }
 
     #[test]
     fn who_waits_gets_room_or_is_turned_away_in_time() {
         let gate = Gate::new(1, 10);
-        gate.enter(1, None).unwrap();
+        gate.enter(1, 1, None).unwrap();
         let started = clock::now();
-        let full = gate.enter(1, Some(started + Duration::from_millis(20)));
+        let full = gate.enter(1, 1, Some(started + Duration::from_millis(20)));
         assert!(matches!(full, Err(Shut::Full { .. })) && clock::now() >= started + Duration::from_millis(20));
         let late = Some(started + Duration::from_secs(30));
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| gate.enter(1, late));
+            let waiting = scope.spawn(|| gate.enter(1, 1, late));
             gate.leave(1, 1);
             waiting.join().unwrap().unwrap();
-            let waiting = scope.spawn(|| gate.enter(1, late));
+            let waiting = scope.spawn(|| gate.enter(1, 1, late));
             gate.close();
             assert_eq!(waiting.join().unwrap(), Err(Shut::Closed));
         });
-        assert_eq!(gate.enter(1, None), Err(Shut::Closed));
+        assert_eq!(gate.enter(1, 1, None), Err(Shut::Closed));
     }
 }

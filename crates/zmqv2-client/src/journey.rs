@@ -8,6 +8,7 @@ use crate::clock;
 use crate::directory::LookupError;
 use crate::error::CallError;
 use crate::exchange::Broken;
+use crate::outstanding::Terms;
 use crate::send_error::SendError;
 
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
@@ -47,6 +48,18 @@ impl Plan {
         match self.version_cap {
             Some(cap) if !cap.serves(version) => Err(SendError::VersionCap { version, cap, target: target() }),
             _ => Ok(()),
+        }
+    }
+
+    /// What is asked of the table of outstanding messages; the candidates and the size are still to be told.
+    pub(crate) fn terms(&self, journey: &Journey<'_>) -> Terms {
+        Terms {
+            deadline: journey.deadline,
+            expires: journey.deadline,
+            retries: self.retries,
+            wait_for_ready: self.wait_for_ready,
+            candidates: 0,
+            bytes: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! RPC client of zmqv2: call a method of a service on any node, and learn what became of it.
 //!
-//! This crate owns the blocking call, the cast and the call that does not block: [`RpcClient`], its modified copies
+//! This crate owns the blocking call, the cast, the fanout and the call that does not block: [`RpcClient`], its modified copies
 //! ([`Prepared`]), the sockets it keeps open, the choice among the nodes that host a topic, the table of what has no answer
 //! yet, and [`CallError`] and [`Outcome`], which say what happened and whether the method may have run. It leaves to others: who is where (`zmqv2-matchmaker`), what the frames look like (`zmqv2-proto`), how a
 //! request finds a worker (the broker) and how a method is run (`zmqv2-server`).
@@ -27,6 +27,10 @@
 //! - It reaches the caller by the [`CastHandle`], and always the [`Counters`] and the observer.
 //! - It is never sent again once it may have run, unless [`retry`](RpcClientBuilder::retry) was asked for.
 //! - No more than [`max_outstanding`](RpcClientBuilder::max_outstanding) messages are kept; then senders wait or are refused.
+//!
+//! # What a fanout promises
+//! - Every server of every node that the directory knows has an [`Outcome`] in its [`FanoutReport`], in the same time.
+//! - A node that is slow, dead or refuses changes nothing for the others. `Acked`: as many servers have accepted it as say so.
 
 mod answered;
 mod builder;
@@ -39,7 +43,9 @@ mod driver;
 mod engine;
 mod error;
 mod exchange;
+mod fanout;
 mod gate;
+mod gathering;
 mod handle;
 mod journey;
 mod links;
@@ -47,9 +53,11 @@ mod outcome;
 mod outstanding;
 mod parcel;
 mod pool;
+mod post;
 mod prepared;
 mod promise;
 mod remote;
+mod roll;
 mod routes;
 mod send_error;
 mod suspects;
@@ -61,6 +69,7 @@ pub use client::RpcClient;
 pub use connections::IDLE_LIMIT;
 pub use courier::{Closed, DROP_TIMEOUT};
 pub use error::CallError;
+pub use fanout::{FanoutHandle, FanoutReport, FanoutResult};
 pub use gate::WhenFull;
 pub use handle::{CallHandle, CastHandle};
 pub use outcome::Outcome;

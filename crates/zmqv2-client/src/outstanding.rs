@@ -2,8 +2,9 @@
 //!
 //! A message goes to one of its *candidates* (the nodes that may take it, by number) over a *link* (a connection, by
 //! number). The driver says which link leads to a candidate, what a link has sent, lost and received, and what time it is;
-//! the table says whom to try next, and when a message has ended. Each message ends exactly once. Without retries it is
-//! never sent again once a link has taken it, unless its receiver said that it did not run it.
+//! the table says whom to try next, and when a message has ended. Each message ends exactly once, with its last answer if
+//! it has several. Without retries it is never sent again once a link has taken it, unless its receiver said that it did
+//! not run it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,9 +17,11 @@ mod properties;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use entry::{Doubt, Entry, Stage};
 pub(crate) use tag::Tag;
+pub(crate) use words::{Action, Ending, Input, Limits, Terms};
 
 /// The number of a link, chosen by the driver.
 pub(crate) type LinkId = usize;
@@ -31,80 +34,6 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const MOST_STRAYS: usize = 64;
 /// An answer that says `Expired` leaves when the time to live ends; it is waited for a little longer than that.
 pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(25);
-
-/// The bounds of a table.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-    /// How long a message waits for a connection while there are other candidates.
-    pub(crate) connect_timeout: Duration,
-}
-
-/// What one message asks for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) deadline: Instant,
-    pub(crate) retries: u32,
-    pub(crate) wait_for_ready: bool,
-    pub(crate) candidates: usize,
-    pub(crate) bytes: usize,
-}
-
-/// What the driver reports.
-#[derive(Debug)]
-pub(crate) enum Input<A> {
-    /// The candidate that was [asked for](Action::Choose) is reached over this link; `None`: not at all.
-    Chosen { tag: Tag, link: Option<LinkId> },
-    /// What the directory, [asked again](Action::Look), says.
-    Looked { tag: Tag, candidates: usize },
-    /// The link has taken the message.
-    Sent { tag: Tag },
-    /// An acknowledgement or a reply has come.
-    Answered { tag: Tag, answer: A },
-    /// A refusal has come.
-    Refused { tag: Tag, refusal: Refusal, node: Option<NodeName> },
-    /// The link was connected and is no longer: what it has sent may be lost.
-    Lost { link: LinkId },
-    /// The link is closed, with all that is on it.
-    Gone { link: LinkId },
-    /// No more waiting: every message ends now.
-    Close,
-}
-
-/// What the driver has to do.
-#[derive(Debug)]
-pub(crate) enum Action<M, A> {
-    /// Say which link leads to this candidate: [`Input::Chosen`].
-    Choose { tag: Tag, candidate: usize },
-    /// Ask the directory for candidates, without waiting for it: [`Input::Looked`].
-    Look { tag: Tag },
-    /// A message has waited too long for this link to connect.
-    Suspect { link: LinkId },
-    /// The message has ended.
-    End { message: M, ending: Ending<A> },
-}
-
-/// How a message ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ending<A> {
-    /// A server has accepted it, or replied.
-    Answered(A),
-    /// Refused, with nobody left to take it.
-    Refused(Refusal, Option<NodeName>),
-    /// There is no candidate.
-    Nowhere,
-    /// It was to wait for somebody to take it, and nobody did in all its time.
-    NeverReady,
-    /// No candidate could be connected to; never sent. The last one that was tried.
-    Unreachable { candidate: usize },
-    /// The connection broke after it was sent to this candidate.
-    Lost { candidate: usize },
-    /// Its time has passed since it was sent to this candidate.
-    Silent { candidate: usize },
-    /// The client was closed before.
-    Closed { sent: bool },
-}
 
 /// The table: `M` is a message as the driver needs it, `A` an answer to one.
 #[derive(Debug)]
@@ -159,6 +88,12 @@ impl<M, A> Outstanding<M, A> {
         if self.open >= self.limits.messages || full {
             return Err(message);
         }
+        self.admit_beyond(now, message, terms);
+        Ok(())
+    }
+
+    /// Takes over a message whatever the bounds say: one of several for which there was room together.
+    pub(crate) fn admit_beyond(&mut self, now: Instant, message: M, terms: Terms) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
             (self.slots.len() - 1) as u32
@@ -177,7 +112,6 @@ impl<M, A> Outstanding<M, A> {
         } else {
             self.end(tag, Ending::Nowhere);
         }
-        Ok(())
     }
 
     pub(crate) fn handle(&mut self, now: Instant, input: Input<A>) {
@@ -185,9 +119,14 @@ impl<M, A> Outstanding<M, A> {
             Input::Chosen { tag, link } => self.chosen(now, tag, link),
             Input::Looked { tag, candidates } => self.looked(now, tag, candidates),
             Input::Sent { tag } => self.sent(tag),
-            Input::Answered { tag, answer } => {
+            Input::Answered { tag, answer, more } => {
                 // Also the late answer to an attempt before this one: it is the same message.
-                if self.entry(tag).is_some_and(|entry| entry.sends > 0) {
+                if self.entry(tag).is_none_or(|entry| entry.sends == 0) {
+                    return;
+                }
+                if more {
+                    self.actions.push_back(Action::Note { tag, answer });
+                } else {
                     self.end(tag, Ending::Answered(answer));
                 }
             }
@@ -227,7 +166,7 @@ impl<M, A> Outstanding<M, A> {
         }
     }
 
-    /// The next message that the link is to send, and how long it may still live; [`Input::Sent`] when it has.
+    /// The next message that the link is to send, and when it expires; [`Input::Sent`] when it has.
     pub(crate) fn next_to_send(&mut self, link: LinkId) -> Option<(Tag, Instant, &M)> {
         let tag = loop {
             let (tag, ticket) = *self.links.get(link)?.queue.front()?;
@@ -237,7 +176,7 @@ impl<M, A> Outstanding<M, A> {
             self.links[link].queue.pop_front();
         };
         let entry = self.entry(tag)?;
-        Some((tag.next_send(), entry.deadline, &entry.message))
+        Some((tag.next_send(), entry.expires, &entry.message))
     }
 
     /// The message of a tag that is still outstanding.

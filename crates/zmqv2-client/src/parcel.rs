@@ -7,6 +7,7 @@ use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Target, Ttl, rewrite_hop};
 
 use crate::directory::Question;
+use crate::gathering::Share;
 use crate::outcome::{Finish, How};
 use crate::outstanding::{Ending, LinkId, Tag, Terms};
 use crate::promise::Promise;
@@ -15,73 +16,110 @@ use crate::routes::Stop;
 /// The most bytes of a refusal's detail that are kept.
 pub(crate) const MAX_DETAIL_BYTES: usize = 4096;
 
+/// A message, the same for all its receivers.
 #[derive(Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct Content {
     pub(crate) id: MessageId,
     pub(crate) kind: Kind,
     pub(crate) target: Target,
     /// Encoded; tag and time to live are written at each send.
     pub(crate) header: Vec<u8>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) stops: Vec<Stop>,
+    /// Shared by messages that differ in their headers.
+    pub(crate) body: Arc<Vec<u8>>,
     pub(crate) started: Instant,
+}
+
+/// A message on its way to one receiver, or to one after the other until one has taken it.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) content: Arc<Content>,
+    pub(crate) stops: Vec<Stop>,
     pub(crate) terms: Terms,
-    pub(crate) promise: Promise,
+    pub(crate) receipt: Receipt,
     /// A question to the directory that has no answer yet.
     pub(crate) question: Option<Arc<Question>>,
     /// The link that has sent it last, and the number of that send.
     pub(crate) sent_as: Option<(LinkId, u64)>,
 }
 
+/// Who is told what becomes of it.
+#[derive(Debug)]
+pub(crate) enum Receipt {
+    /// It is a message of its own, with one answer.
+    One(Promise),
+    /// It is one of several messages, or has several answers.
+    Part(Share),
+}
+
 /// An answer from the network, understood.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Positive(Positive),
+    /// One receiver speaks. With `more`, others will.
+    Word { word: Word, more: bool },
+    /// Of the whole message.
     Refusal(Refusal, Option<NodeName>),
 }
 
-/// An acknowledgement or a reply.
+/// What one receiver says.
 #[derive(Debug)]
-pub(crate) struct Positive {
-    pub(crate) server: ServerName,
+pub(crate) struct Word {
+    pub(crate) server: Option<ServerName>,
     pub(crate) node: NodeName,
-    pub(crate) body: Option<Frame>,
+    pub(crate) what: What,
+    /// The number of the send that it answers.
+    pub(crate) attempt: u8,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    Accepted,
+    Reply(Frame),
+    /// Of the copy that it was to have.
+    Refused(Refusal),
 }
 
 impl Parcel {
-    /// The frames as they go over a DEALER: the delimiter that a REQ would add, header, body.
-    pub(crate) fn frames(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
-        let mut header = Frame::from(&self.header[..]);
-        rewrite_hop(&mut header, tag.to_wire(), ttl);
-        [Frame::new(), header, Frame::from(&self.body[..])]
+    pub(crate) fn new(content: Arc<Content>, stops: Vec<Stop>, terms: Terms, receipt: Receipt) -> Self {
+        Self { content, stops, terms, receipt, question: None, sent_as: None }
     }
 
-    /// What this answer says of it; the error says why it is none.
+    /// The frames as they go over a DEALER: the delimiter that a REQ would add, header, body.
+    pub(crate) fn frames(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
+        let mut header = Frame::from(&self.content.header[..]);
+        rewrite_hop(&mut header, tag.to_wire(), ttl);
+        [Frame::new(), header, Frame::from(&self.content.body[..])]
+    }
+
+    /// What this answer to its send `attempt` says of it; the error says why it is none.
     pub(crate) fn read(
         &self,
         view: &HeaderView<'_>,
         body: Frame,
+        attempt: u8,
         names: &mut Option<(ServerName, NodeName)>,
     ) -> Result<Answer, String> {
-        if view.id() != self.id {
+        let Content { id, kind, .. } = *self.content;
+        if view.id() != id {
             return Err(format!("it answers message {}", view.id()));
         }
-        match (self.kind, view.kind()) {
-            (Kind::Cast, Kind::Ack) | (Kind::Call, Kind::Reply) => {
-                let (server, node) = self.names(view, names)?;
-                let body = (self.kind == Kind::Call).then_some(body);
-                Ok(Answer::Positive(Positive { server, node, body }))
-            }
+        // Of one that has many receivers, each speaks for itself, under its name.
+        let many = kind == Kind::Fanout;
+        let what = match (kind, view.kind()) {
+            (Kind::Cast | Kind::Fanout, Kind::Ack) => What::Accepted,
+            (Kind::Call, Kind::Reply) => What::Reply(body),
             (_, Kind::Refusal) => {
-                let reason = view.reason().map_err(|error| error.to_string())?;
-                let reason = reason.ok_or("it is a refusal without a reason")?;
-                let shown = &body[..body.len().min(MAX_DETAIL_BYTES)];
-                let node = (!view.node().is_empty()).then(|| NodeName::new(view.node())).transpose();
-                let node = node.map_err(|error| error.to_string())?;
-                Ok(Answer::Refusal(Refusal::new(reason, String::from_utf8_lossy(shown)), node))
+                let refusal = read_refusal(view, &body)?;
+                if !many || view.server().is_empty() {
+                    let node = (!view.node().is_empty()).then(|| NodeName::new(view.node())).transpose();
+                    return Ok(Answer::Refusal(refusal, node.map_err(|error| error.to_string())?));
+                }
+                What::Refused(refusal)
             }
-            (asked, kind) => Err(format!("it is a {kind:?}, and a {asked:?} was sent")),
-        }
+            (asked, kind) => return Err(format!("it is a {kind:?}, and a {asked:?} was sent")),
+        };
+        let (server, node) = self.names(view, names)?;
+        let word = Word { server: Some(server), node, what, attempt };
+        Ok(Answer::Word { word, more: many && view.count() > 0 })
     }
 
     /// Server and node of an answer. Those of the last one over the same link most often fit, and cost nothing.
@@ -97,7 +135,7 @@ impl Parcel {
             return Ok((server.clone(), node.clone()));
         }
         let server = match view.server() {
-            "" => self.target.server.clone().ok_or("it does not name its server")?,
+            "" => self.content.target.server.clone().ok_or("it does not name its server")?,
             name => ServerName::new(name).map_err(|error| error.to_string())?,
         };
         let node = match view.node() {
@@ -109,16 +147,23 @@ impl Parcel {
     }
 
     /// How it ended, in the words of its sender.
-    pub(crate) fn finish(&self, ending: Ending<Positive>, now: Instant) -> Finish {
-        let after = now.saturating_duration_since(self.started);
+    pub(crate) fn finish(&self, ending: Ending<Word>, now: Instant) -> Finish {
+        let after = now.saturating_duration_since(self.content.started);
         let stop = |candidate: usize| self.stops.get(candidate).or(self.stops.first()).cloned();
         let refusal = |reason, detail: String| How::Refused { refusal: Refusal::new(reason, detail), node: None };
         let how = match ending {
-            Ending::Answered(Positive { server, node, body }) => How::Answered { server, node, body },
+            Ending::Answered(Word { server: Some(server), node, what, .. }) => match what {
+                What::Accepted => How::Answered { server, node, body: None },
+                What::Reply(body) => How::Answered { server, node, body: Some(body) },
+                What::Refused(refusal) => How::Refused { refusal, node: Some(node) },
+            },
+            Ending::Answered(Word { server: None, .. }) => How::Closed { sent: true },
             Ending::Refused(refusal, node) => How::Refused { refusal, node },
-            Ending::Nowhere => refusal(Reason::NoRoute, format!("the directory knows no node of {}", self.target)),
+            Ending::Nowhere => {
+                refusal(Reason::NoRoute, format!("the directory knows no node of {}", self.content.target))
+            }
             Ending::NeverReady => {
-                refusal(Reason::Expired, format!("nobody became ready to take it for {}", self.target))
+                refusal(Reason::Expired, format!("nobody became ready to take it for {}", self.content.target))
             }
             Ending::Closed { sent } => How::Closed { sent },
             Ending::Unreachable { candidate } => stop(candidate)
@@ -131,4 +176,11 @@ impl Parcel {
         };
         Finish { how, after }
     }
+}
+
+fn read_refusal(view: &HeaderView<'_>, body: &[u8]) -> Result<Refusal, String> {
+    let reason = view.reason().map_err(|error| error.to_string())?;
+    let reason = reason.ok_or("it is a refusal without a reason")?;
+    let shown = &body[..body.len().min(MAX_DETAIL_BYTES)];
+    Ok(Refusal::new(reason, String::from_utf8_lossy(shown)))
 }

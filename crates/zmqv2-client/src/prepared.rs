@@ -9,6 +9,7 @@ use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, 
 use crate::answered::Answered;
 use crate::client::RpcClient;
 use crate::error::CallError;
+use crate::fanout::FanoutHandle;
 use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
 use crate::send_error::SendError;
@@ -154,6 +155,19 @@ impl Prepared {
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
         self.client.engine().cast(&self.plan, context, method, &args)
+    }
+
+    /// As [`RpcClient::fanout`].
+    ///
+    /// # Errors
+    /// As [`RpcClient::fanout`].
+    pub fn fanout(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<FanoutHandle, SendError> {
+        self.client.engine().fanout(&self.plan, context, method, &args)
     }
 
     /// As [`RpcClient::call_async`].

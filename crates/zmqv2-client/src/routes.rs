@@ -39,11 +39,14 @@ impl Routes {
         if *own == node.name { local.clone() } else { Address::Tcp(node.address.clone()) }
     }
 
+    pub(crate) fn stop(&self, node: &Node) -> Stop {
+        Stop { node: node.name.clone(), address: self.address(node) }
+    }
+
     /// The stops of one message: whose turn it is first, those that could not be reached lately last.
     pub(crate) fn stops(&self, target: &Target, candidates: &Candidates) -> Vec<Stop> {
         let order = self.directory.order(target, candidates);
-        let mut stops: Vec<Stop> =
-            order.take(MAX_STOPS).map(|node| Stop { node: node.name.clone(), address: self.address(node) }).collect();
+        let mut stops: Vec<Stop> = order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
         if stops.len() > 1 {
             let (suspects, now) = (self.suspects(), clock::now());
             if !suspects.is_empty() {

@@ -4,17 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zmqv2_proto::Reason;
 
-use crate::outcome::{Finish, How};
+use crate::outcome::{Finish, How, Outcome};
 
 /// How many casts, and calls that do not block, a client has sent, and what became of them.
 ///
-/// Every message that was taken over is counted once at its end:
-/// `accepted = acked + replied + refused + unacknowledged + open`, once nothing is moving.
+/// Every message that was taken over is counted once at its end, and a message to several servers once for each:
+/// `accepted + copies = acked + replied + refused + unacknowledged + open`, once nothing is moving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Messages taken over: `cast` or `call_async` returned a handle.
+    /// Messages taken over: `cast` or `call_async` returned a handle. A fanout counts once for each node.
     pub accepted: u64,
+    /// How many outcomes there were above one for each message: of the second, third, ... server of a node.
+    pub copies: u64,
     /// Messages given to a connection for the first time.
     pub sent: u64,
     /// Messages given to a connection again: by a retry, or because another node had refused.
@@ -50,6 +52,7 @@ impl Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) accepted: AtomicU64,
+    pub(crate) copies: AtomicU64,
     pub(crate) sent: AtomicU64,
     pub(crate) resent: AtomicU64,
     pub(crate) late: AtomicU64,
@@ -63,23 +66,35 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn end(&self, finish: &Finish) {
-        count(match &finish.how {
-            How::Answered { body: None, .. } => &self.acked,
-            How::Answered { body: Some(_), .. } => &self.replied,
-            How::Refused { refusal, .. } => {
-                if let Some(counter) = self.by_reason.get(usize::from(refusal.reason.code())) {
-                    count(counter);
-                }
-                &self.refused
-            }
-            _ => &self.unacknowledged,
-        });
+        match &finish.how {
+            How::Answered { body: None, .. } => count(&self.acked),
+            How::Answered { body: Some(_), .. } => count(&self.replied),
+            How::Refused { refusal, .. } => self.refuse(refusal.reason),
+            _ => count(&self.unacknowledged),
+        }
+    }
+
+    /// One of the outcomes of a message with several receivers.
+    pub(crate) fn end_part(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Acked { .. } => count(&self.acked),
+            Outcome::Refused { refusal, .. } => self.refuse(refusal.reason),
+            Outcome::Unacknowledged { .. } => count(&self.unacknowledged),
+        }
+    }
+
+    fn refuse(&self, reason: Reason) {
+        if let Some(counter) = self.by_reason.get(usize::from(reason.code())) {
+            count(counter);
+        }
+        count(&self.refused);
     }
 
     pub(crate) fn read(&self, open: usize) -> Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
             accepted: get(&self.accepted),
+            copies: get(&self.copies),
             sent: get(&self.sent),
             resent: get(&self.resent),
             acked: get(&self.acked),

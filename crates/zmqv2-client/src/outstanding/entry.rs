@@ -13,6 +13,7 @@ pub(super) struct Entry<M> {
     /// For the order of resends.
     pub(super) arrival: u64,
     pub(super) deadline: Instant,
+    pub(super) expires: Instant,
     pub(super) stage: Stage,
     /// Its place in the queue of a link; a place with another number is one that it has left.
     pub(super) ticket: u64,
@@ -66,13 +67,14 @@ pub(super) enum Doubt {
 
 impl<M> Entry<M> {
     pub(super) fn new(message: M, terms: Terms, now: Instant, arrival: u64) -> Self {
-        let Terms { deadline, retries, wait_for_ready, candidates, bytes } = terms;
+        let Terms { deadline, expires, retries, wait_for_ready, candidates, bytes } = terms;
         let spacing = deadline.saturating_duration_since(now) / retries.saturating_add(1);
         Self {
             message,
             bytes,
             arrival,
             deadline,
+            expires,
             stage: Stage::Choosing,
             ticket: 0,
             wake: None,

@@ -13,7 +13,7 @@ const LINKS: usize = 3;
 enum Event {
     Admit { millis: u64, retries: u32, wait: bool, candidates: usize, bytes: usize },
     Send { link: usize },
-    Answer { which: usize },
+    Answer { which: usize, more: bool },
     Refuse { which: usize, reason: Reason },
     Lose { link: usize },
     Close { link: usize },
@@ -28,7 +28,7 @@ fn event() -> impl Strategy<Value = Event> {
             |(millis, retries, wait, candidates, bytes)| Event::Admit { millis, retries, wait, candidates, bytes }
         ),
         6 => link.clone().prop_map(|link| Event::Send { link }),
-        2 => any::<usize>().prop_map(|which| Event::Answer { which }),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, more)| Event::Answer { which, more }),
         3 => (any::<usize>(), prop::sample::select(&Reason::ALL[..]))
             .prop_map(|(which, reason)| Event::Refuse { which, reason }),
         1 => link.clone().prop_map(|link| Event::Lose { link }),
@@ -58,6 +58,8 @@ struct World {
     /// The tag of the last send of a message.
     latest: HashMap<usize, Tag>,
     candidates: usize,
+    /// Answers that were not the last one.
+    noted: usize,
 }
 
 impl World {
@@ -66,7 +68,7 @@ impl World {
             Event::Admit { millis, retries, wait, candidates, bytes } => {
                 let deadline = self.now + Duration::from_millis(millis);
                 let number = self.messages.len();
-                let terms = Terms { deadline, retries, wait_for_ready: wait, candidates, bytes };
+                let terms = Terms { deadline, expires: deadline, retries, wait_for_ready: wait, candidates, bytes };
                 let room = self.table.open() < LIMITS.messages
                     && (self.table.open() == 0 || self.table.bytes() + bytes <= LIMITS.bytes);
                 assert_eq!(self.table.admit(self.now, number, terms).is_ok(), room);
@@ -88,9 +90,13 @@ impl World {
                     self.table.handle(self.now, Input::Sent { tag });
                 }
             }
-            Event::Answer { which } => {
-                if let Some((tag, _)) = self.pick(which) {
-                    self.table.handle(self.now, Input::Answered { tag, answer: () });
+            Event::Answer { which, more } => {
+                if let Some((tag, number)) = self.pick(which) {
+                    let (open, noted) = (self.messages[number].ended == 0, self.noted);
+                    self.table.handle(self.now, Input::Answered { tag, answer: (), more });
+                    self.perform();
+                    assert_eq!(self.noted - noted, usize::from(open && more), "each of several answers is noted once");
+                    assert_eq!(self.messages[number].ended == 0, open && more, "the last answer ends it, and no other");
                 }
             }
             Event::Refuse { which, reason } => {
@@ -134,6 +140,10 @@ impl World {
                     self.table.handle(self.now, Input::Looked { tag, candidates: self.candidates });
                 }
                 Action::Suspect { .. } => {}
+                Action::Note { tag, .. } => {
+                    assert!(self.table.message(tag).is_some(), "noted after its end");
+                    self.noted += 1;
+                }
                 Action::End { message, .. } => {
                     self.messages[message].ended += 1;
                     assert_eq!(self.messages[message].ended, 1, "ended twice");
@@ -167,6 +177,7 @@ proptest! {
             tags: Vec::new(),
             latest: HashMap::new(),
             candidates: 0,
+            noted: 0,
         };
         for event in &events {
             world.step(event);

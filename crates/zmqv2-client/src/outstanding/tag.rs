@@ -24,7 +24,8 @@ impl Tag {
         self.0 as u32
     }
 
-    pub(super) fn sends(self) -> u8 {
+    /// The number of the send that is meant.
+    pub(crate) fn sends(self) -> u8 {
         (self.0 >> 32) as u8
     }
 

@@ -14,7 +14,14 @@ fn start() -> Instant {
 }
 
 fn terms(now: Instant, candidates: usize) -> Terms {
-    Terms { deadline: now + 10 * SECOND, retries: 0, wait_for_ready: false, candidates, bytes: 10 }
+    Terms {
+        deadline: now + 10 * SECOND,
+        expires: now + 20 * SECOND,
+        retries: 0,
+        wait_for_ready: false,
+        candidates,
+        bytes: 10,
+    }
 }
 
 fn refusal(reason: Reason) -> Refusal {
@@ -32,6 +39,7 @@ impl Table {
                 }
                 Action::End { message, ending } => assert!(ended.replace((message, ending)).is_none()),
                 Action::Suspect { .. } => {}
+                Action::Note { .. } => panic!("an answer that is not the last one"),
                 Action::Look { tag } => self.handle(now, Input::Looked { tag, candidates: 0 }),
             }
         }
@@ -63,19 +71,19 @@ fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     assert_eq!((table.message(a), table.message(b)), (Some(&"a"), Some(&"b")));
     assert_eq!(table.send(now, 0), None);
     assert!(!table.is_idle(0));
-    table.handle(now, Input::Answered { tag: b, answer: "yes" });
+    table.handle(now, Input::Answered { tag: b, answer: "yes", more: false });
     assert_eq!(table.route(now), Some(("b", Ending::Answered("yes"))));
     assert_eq!(table.timers.len(), 1, "an ended message leaves no timer behind");
-    table.handle(now, Input::Answered { tag: b, answer: "again" });
+    table.handle(now, Input::Answered { tag: b, answer: "again", more: false });
     assert_eq!(table.route(now), None);
     // The slot is used again, and the old tag does not fit.
     table.admit(now, "c", terms(now, 1)).unwrap();
     table.route(now);
     let c = table.send(now, 0).unwrap();
     assert_eq!(c.slot(), b.slot());
-    table.handle(now, Input::Answered { tag: b, answer: "late" });
+    table.handle(now, Input::Answered { tag: b, answer: "late", more: false });
     assert_eq!(table.route(now), None);
-    table.handle(now, Input::Answered { tag: c, answer: "yes" });
+    table.handle(now, Input::Answered { tag: c, answer: "yes", more: false });
     assert_eq!(table.route(now), Some(("c", Ending::Answered("yes"))));
     // Nothing but silence for the other.
     let end = now + 10 * SECOND + ANSWER_GRACE;
@@ -90,7 +98,7 @@ fn an_answer_to_what_was_never_sent_is_none() {
     let (now, mut table) = (start(), table());
     table.admit(now, "a", terms(now, 1)).unwrap();
     table.route(now);
-    table.handle(now, Input::Answered { tag: Tag::new(0, 0, 1), answer: "forged" });
+    table.handle(now, Input::Answered { tag: Tag::new(0, 0, 1), answer: "forged", more: false });
     assert_eq!((table.route(now), table.open()), (None, 1));
 }
 
@@ -118,7 +126,7 @@ fn who_is_not_connected_in_time_is_passed_over() {
     let tag = table.send(now + SECOND, 1).unwrap();
     table.handle(now, Input::Lost { link: 0 });
     assert_eq!(table.route(now), None, "it is not there any more");
-    table.handle(now, Input::Answered { tag, answer: "yes" });
+    table.handle(now, Input::Answered { tag, answer: "yes", more: false });
     assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
 
     table.admit(now, "b", terms(now, 2)).unwrap();
@@ -190,7 +198,7 @@ fn an_attempt_has_its_share_of_the_time_and_any_answer_counts() {
     // A refusal of the first attempt says nothing about the second; that it was accepted does.
     table.handle(now, Input::Refused { tag: first, refusal: refusal(Reason::Expired), node: None });
     assert_eq!(table.route(now), None);
-    table.handle(now, Input::Answered { tag: first, answer: "yes" });
+    table.handle(now, Input::Answered { tag: first, answer: "yes", more: false });
     assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
 }
 
@@ -262,4 +270,62 @@ fn a_closed_link_gives_back_what_waited_for_it() {
     let Some(Action::Choose { tag, .. }) = table.poll_action() else { panic!() };
     table.handle(now, Input::Chosen { tag, link: None });
     assert_eq!(table.route(now), Some(("a", Ending::Unreachable { candidate: 0 })));
+}
+
+#[test]
+fn several_answers_are_noted_and_the_last_one_ends_it() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { retries: 1, ..terms(now, 1) }).unwrap();
+    table.route(now);
+    let tag = table.send(now, 0).unwrap();
+    let noted = |table: &mut Table, tag, answer| {
+        table.handle(now, Input::Answered { tag, answer, more: true });
+        assert!(matches!(table.poll_action(), Some(Action::Note { tag: at, answer: of }) if at == tag && of == answer));
+        assert_eq!(table.route(now), None);
+    };
+    noted(&mut table, tag, "one");
+    // What is missing is asked for again; answers to both sends count, until one of them is complete.
+    table.handle(now, Input::Lost { link: 0 });
+    assert_eq!(table.route(now), None);
+    let again = table.send(now, 0).unwrap();
+    noted(&mut table, again, "one");
+    noted(&mut table, tag, "late");
+    table.handle(now, Input::Answered { tag: again, answer: "last", more: false });
+    assert_eq!(table.route(now), Some(("a", Ending::Answered("last"))));
+    table.handle(now, Input::Answered { tag, answer: "later", more: true });
+    assert_eq!((table.route(now), table.open()), (None, 0));
+}
+
+#[test]
+fn an_incomplete_answer_is_silence_in_the_end() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.route(now);
+    let tag = table.send(now, 0).unwrap();
+    let later = now + 9 * SECOND;
+    table.handle(later, Input::Answered { tag, answer: "one", more: true });
+    assert!(matches!(table.poll_action(), Some(Action::Note { .. })));
+    let end = now + 10 * SECOND + ANSWER_GRACE;
+    assert_eq!(table.pass(end - MILLI), None, "it buys no time");
+    assert_eq!(table.pass(end), Some(("a", Ending::Silent { candidate: 0 })));
+}
+
+#[test]
+fn what_belongs_together_is_taken_beyond_the_bound() {
+    let (now, mut table) = (start(), table());
+    for name in ["a", "b", "c"] {
+        table.admit(now, name, terms(now, 1)).unwrap();
+    }
+    assert_eq!(table.admit(now, "d", terms(now, 1)), Err("d"));
+    table.admit_beyond(now, "e", terms(now, 1));
+    assert_eq!((table.open(), table.route(now)), (4, None));
+}
+
+#[test]
+fn a_message_says_how_long_it_may_be_kept_rather_than_how_long_it_is_waited_for() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.route(now);
+    let (_, expires, _) = table.next_to_send(0).unwrap();
+    assert_eq!(expires, now + 20 * SECOND);
 }

@@ -29,6 +29,8 @@ pub(crate) struct Seen {
 pub(crate) enum Act {
     /// Answer with this header and body.
     Answer(Header, Vec<u8>),
+    /// Answer several times.
+    Several(Vec<Header>),
     /// Answer with these frames.
     Frames(Vec<Vec<u8>>),
     /// Say nothing.
@@ -66,6 +68,29 @@ impl Seen {
 
     pub(crate) fn ack(&self) -> Act {
         Act::Answer(self.answer(Kind::Ack), Vec::new())
+    }
+
+    /// What the servers of node `node` say that have accepted it; `missing` others are still to come.
+    pub(crate) fn acks(&self, node: &str, servers: &[&str], missing: u16) -> Act {
+        let left = servers.len() as u16 + missing;
+        let answers = servers.iter().zip(1..);
+        Act::Several(answers.map(|(server, nth)| self.word(Kind::Ack, node, server, left - nth)).collect())
+    }
+
+    /// One of several answers: `left` others are still to come.
+    pub(crate) fn word(&self, kind: Kind, node: &str, server: &str, left: u16) -> Header {
+        let mut header = self.answer(kind);
+        header.server = (!server.is_empty()).then(|| server.parse().unwrap());
+        header.node = Some(node.parse().unwrap());
+        header.count = left;
+        header
+    }
+
+    /// One server of several refuses its copy.
+    pub(crate) fn refused_word(&self, reason: Reason, node: &str, server: &str, left: u16) -> Header {
+        let mut header = self.word(Kind::Refusal, node, server, left);
+        header.reason = Some(reason);
+        header
     }
 
     pub(crate) fn failure(&self, failure: Failure) -> Act {
@@ -176,20 +201,25 @@ fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: im
             request: Request::decode(&frames[delimiter + 2]).unwrap(),
         };
         let envelope: Vec<Vec<u8>> = frames.drain(..=delimiter).map(|frame| frame.to_vec()).collect();
-        let send = |envelope: Vec<Vec<u8>>, answer: Vec<Vec<u8>>| {
+        let send = |envelope: &[Vec<u8>], answer: Vec<Vec<u8>>| {
             // A client that has gone is no concern of a broker.
-            let _ = socket.send(envelope.into_iter().chain(answer).map(Frame::from));
+            let _ = socket.send(envelope.iter().cloned().chain(answer).map(Frame::from));
         };
         match act(&seen) {
-            Act::Answer(header, body) => send(envelope, vec![header.encode(), body]),
-            Act::Frames(frames) => send(envelope, frames),
+            Act::Answer(header, body) => send(&envelope, vec![header.encode(), body]),
+            Act::Several(headers) => {
+                for header in headers {
+                    send(&envelope, vec![header.encode(), Vec::new()]);
+                }
+            }
+            Act::Frames(frames) => send(&envelope, frames),
             Act::Ignore => {}
             Act::Hold => held.push((envelope, seen)),
             Act::Release => {
                 held.push((envelope, seen));
                 while let Some((envelope, seen)) = held.pop() {
                     let Act::Answer(header, body) = seen.good() else { unreachable!() };
-                    send(envelope, vec![header.encode(), body]);
+                    send(&envelope, vec![header.encode(), body]);
                 }
             }
             Act::Die => return,
@@ -215,8 +245,26 @@ impl Fixed {
         fixed
     }
 
+    /// Nodes whose servers the directory knows.
+    pub(crate) fn listing(nodes: &[(Node, &[&str])]) -> Arc<Self> {
+        let fixed = Self::at([]);
+        fixed.list(nodes);
+        fixed
+    }
+
     pub(crate) fn set(&self, nodes: impl IntoIterator<Item = Node>) {
-        let nodes = nodes.into_iter().map(PlacedNode::unlisted).collect();
+        self.place(nodes.into_iter().map(PlacedNode::unlisted).collect());
+    }
+
+    pub(crate) fn list(&self, nodes: &[(Node, &[&str])]) {
+        let placed = |(node, servers): &(Node, &[&str])| PlacedNode {
+            node: node.clone(),
+            servers: servers.iter().map(|server| server.parse().unwrap()).collect(),
+        };
+        self.place(nodes.iter().map(placed).collect());
+    }
+
+    fn place(&self, nodes: Vec<PlacedNode>) {
         *self.0.lock().unwrap() = Arc::new(Placement::new(nodes));
     }
 }

@@ -1,0 +1,101 @@
+//! What comes over a link.
+
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{HeaderView, Kind};
+
+use super::Driver;
+use crate::clock;
+use crate::outstanding::{Input, LinkId, Tag};
+use crate::parcel::{Answer, Content, Receipt, Word};
+use crate::tally::count;
+
+/// How often a client warns of answers that are none.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+impl Driver {
+    /// One message from a link.
+    pub(super) fn take_in(&mut self, id: LinkId, frames: &mut Vec<Frame>, now: Instant) {
+        let Some((tag, answer)) = self.read(id, frames) else { return };
+        self.table.handle(
+            now,
+            match answer {
+                Answer::Word { word, more } => Input::Answered { tag, answer: word, more },
+                Answer::Refusal(refusal, node) => Input::Refused { tag, refusal, node },
+            },
+        );
+        self.perform(now);
+    }
+
+    fn read(&mut self, id: LinkId, frames: &mut Vec<Frame>) -> Option<(Tag, Answer)> {
+        let count_of = frames.len();
+        let (Some(body), Some(header), Some(delimiter), None) =
+            (frames.pop(), frames.pop(), frames.pop(), frames.pop())
+        else {
+            self.complain(&format!("an answer has {count_of} frames, not 3"));
+            return None;
+        };
+        if !delimiter.is_empty() {
+            self.complain("an answer does not start with an empty frame");
+            return None;
+        }
+        let view = match HeaderView::new(&header) {
+            Ok(view) => view,
+            Err(error) => {
+                self.complain(&error.to_string());
+                return None;
+            }
+        };
+        let tag = Tag::from_wire(view.tag());
+        let link = self.links.get(id)?;
+        let Some(parcel) = self.table.message(tag) else {
+            if matches!(view.kind(), Kind::Ack | Kind::Reply | Kind::Refusal | Kind::Stored | Kind::InFlight) {
+                count(&self.tally.late);
+            } else {
+                self.complain(&format!("an answer is a {:?}", view.kind()));
+            }
+            return None;
+        };
+        match parcel.read(&view, body, tag.sends(), &mut link.names) {
+            Ok(answer) => {
+                if let Some((sent_over, number)) = parcel.sent_as
+                    && sent_over == id
+                {
+                    link.count_answer(number);
+                }
+                if std::mem::take(&mut link.suspected) {
+                    self.routes.suspects().clear(&link.address);
+                }
+                Some((tag, answer))
+            }
+            Err(problem) => {
+                let Content { id, target, .. } = &*parcel.content;
+                let problem = format!("an answer for message {id} of {target} is none: {problem}");
+                self.complain(&problem);
+                None
+            }
+        }
+    }
+
+    /// One of several answers to a message.
+    pub(super) fn note(&mut self, tag: Tag, word: Word, now: Instant) {
+        let Some(parcel) = self.table.message(tag) else { return };
+        if let Receipt::Part(share) = &parcel.receipt
+            && !share.note(word, now)
+        {
+            let Content { id, target, .. } = &*parcel.content;
+            let problem = format!("message {id} of {target} has too many answers");
+            self.complain(&problem);
+        }
+    }
+
+    pub(super) fn complain(&mut self, problem: &str) {
+        count(&self.tally.ignored);
+        let now = clock::now();
+        if self.complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY) {
+            self.complained = Some(now);
+            log::warn!("ignored what came as an answer: {problem}");
+        }
+    }
+}

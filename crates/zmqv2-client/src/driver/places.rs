@@ -1,0 +1,109 @@
+//! Where a message goes: links to the nodes of its target, and what the directory says later.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use zmqv2_matchmaker::Placement;
+use zmqv2_proto::Kind;
+
+use super::{Driver, FIRST_LINK};
+use crate::gathering::Share;
+use crate::outstanding::{LinkId, Tag, Terms};
+use crate::parcel::{Parcel, Receipt};
+use crate::roll::Listed;
+
+impl Driver {
+    /// The link to a candidate of a message.
+    pub(super) fn link_to(&mut self, tag: Tag, candidate: usize, now: Instant) -> Option<LinkId> {
+        let stop = self.table.message(tag)?.stops.get(candidate)?;
+        let link = match self.links.find(&stop.address) {
+            Some(link) => link,
+            None => {
+                let address = stop.address.clone();
+                if self.links.is_full() {
+                    self.close_surplus(1, now);
+                }
+                match self.links.open(&address, now) {
+                    Ok(link) => self.watch(link)?,
+                    Err(error) => {
+                        log::debug!("cannot connect to {address}: {error}");
+                        self.routes.suspects().mark(&address, now);
+                        return None;
+                    }
+                }
+            }
+        };
+        self.warm(link);
+        Some(link)
+    }
+
+    fn watch(&mut self, id: LinkId) -> Option<LinkId> {
+        let mut source = SourceFd(&self.links.get(id)?.socket.fd());
+        match self.poll.registry().register(&mut source, Token(id + FIRST_LINK), Interest::READABLE) {
+            Ok(()) => Some(id),
+            Err(error) => {
+                log::error!("cannot wait for events of a socket: {error}");
+                self.links.close(id);
+                None
+            }
+        }
+    }
+
+    /// Asks the directory for the nodes of a message again, without waiting; how many candidates there are.
+    pub(super) fn look_up(&mut self, tag: Tag) -> usize {
+        let Some(parcel) = self.table.message_mut(tag) else { return 0 };
+        let target = &parcel.content.target;
+        let placement = match self.routes.directory.look(target.key(), &mut parcel.question) {
+            Some(Ok(placement)) => placement,
+            Some(Err(error)) => {
+                log::debug!("cannot look up {target}: {error:?}");
+                return 0;
+            }
+            None => return 0,
+        };
+        match &parcel.receipt {
+            Receipt::Part(share) if parcel.content.kind == Kind::Fanout => match parcel.stops.first() {
+                // It is for this node alone.
+                Some(stop) => usize::from(placement.nodes().iter().any(|placed| placed.node.name == stop.node)),
+                None => {
+                    let others = spread(share, &placement);
+                    self.multiply(tag, &placement, others)
+                }
+            },
+            _ => {
+                parcel.stops = self.routes.stops(target, &placement.candidates(target.server.as_ref()));
+                parcel.stops.len()
+            }
+        }
+    }
+
+    /// A message for all nodes, which had none, becomes the one for the first; the others are taken over as well.
+    fn multiply(&mut self, tag: Tag, placement: &Placement, others: Vec<Share>) -> usize {
+        let Some(parcel) = self.table.message_mut(tag) else { return 0 };
+        let mut stops = placement.nodes().iter().map(|placed| self.routes.stop(&placed.node));
+        parcel.stops.extend(stops.next());
+        let found = parcel.stops.len();
+        let (content, terms) = (Arc::clone(&parcel.content), parcel.terms);
+        let terms = Terms { candidates: 1, bytes: content.header.len(), ..terms };
+        let before = self.incoming.len();
+        self.incoming.extend(
+            others
+                .into_iter()
+                .zip(stops)
+                .map(|(share, stop)| Parcel::new(Arc::clone(&content), vec![stop], terms, Receipt::Part(share))),
+        );
+        let more = self.incoming.len() - before;
+        self.line.gate.grow(more, more * terms.bytes);
+        self.tally.accepted.fetch_add(more as u64, Ordering::Relaxed);
+        found
+    }
+}
+
+/// The shares of all nodes but the first one.
+fn spread(share: &Share, placement: &Arc<Placement>) -> Vec<Share> {
+    let nodes = placement.nodes().iter().enumerate();
+    share.spread(nodes.map(|(place, placed)| (placed.node.name.clone(), Listed::At(Arc::clone(placement), place))))
+}

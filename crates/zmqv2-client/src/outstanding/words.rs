@@ -1,0 +1,86 @@
+//! The words of the table: what it is told, what it asks for, and how a message ends.
+
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{NodeName, Refusal};
+
+use super::{LinkId, Tag};
+
+/// The bounds of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// How long a message waits for a connection while there are other candidates.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// What one message asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// When it ends at the latest, with or without an answer.
+    pub(crate) deadline: Instant,
+    /// Until when whoever holds it may keep it: what the time to live on the wire says.
+    pub(crate) expires: Instant,
+    pub(crate) retries: u32,
+    pub(crate) wait_for_ready: bool,
+    pub(crate) candidates: usize,
+    pub(crate) bytes: usize,
+}
+
+/// What the driver reports.
+#[derive(Debug)]
+pub(crate) enum Input<A> {
+    /// The candidate that was [asked for](Action::Choose) is reached over this link; `None`: not at all.
+    Chosen { tag: Tag, link: Option<LinkId> },
+    /// What the directory, [asked again](Action::Look), says.
+    Looked { tag: Tag, candidates: usize },
+    /// The link has taken the message.
+    Sent { tag: Tag },
+    /// An acknowledgement or a reply has come. With `more`, others are still to come for the same message.
+    Answered { tag: Tag, answer: A, more: bool },
+    /// A refusal of the whole message has come.
+    Refused { tag: Tag, refusal: Refusal, node: Option<NodeName> },
+    /// The link was connected and is no longer: what it has sent may be lost.
+    Lost { link: LinkId },
+    /// The link is closed, with all that is on it.
+    Gone { link: LinkId },
+    /// No more waiting: every message ends now.
+    Close,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub(crate) enum Action<M, A> {
+    /// Say which link leads to this candidate: [`Input::Chosen`].
+    Choose { tag: Tag, candidate: usize },
+    /// Ask the directory for candidates, without waiting for it: [`Input::Looked`].
+    Look { tag: Tag },
+    /// A message has waited too long for this link to connect.
+    Suspect { link: LinkId },
+    /// One of several answers to this message has come.
+    Note { tag: Tag, answer: A },
+    /// The message has ended.
+    End { message: M, ending: Ending<A> },
+}
+
+/// How a message ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending<A> {
+    /// A server has accepted it, or replied; the last answer if there were several.
+    Answered(A),
+    /// Refused, with nobody left to take it.
+    Refused(Refusal, Option<NodeName>),
+    /// There is no candidate.
+    Nowhere,
+    /// It was to wait for somebody to take it, and nobody did in all its time.
+    NeverReady,
+    /// No candidate could be connected to; never sent. The last one that was tried.
+    Unreachable { candidate: usize },
+    /// The connection broke after it was sent to this candidate.
+    Lost { candidate: usize },
+    /// Its time has passed since it was sent to this candidate.
+    Silent { candidate: usize },
+    /// The client was closed before.
+    Closed { sent: bool },
+}

@@ -1,0 +1,140 @@
+//! The verbs that do not block: each makes messages over to the I/O thread and returns a handle.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zmqv2_proto::{Kind, RequestContext, Ttl};
+
+use crate::courier::NotTaken;
+use crate::engine::Engine;
+use crate::fanout::FanoutHandle;
+use crate::gate::Shut;
+use crate::gathering::{Gathering, Part};
+use crate::handle::{About, CallHandle, CastHandle};
+use crate::journey::{Journey, Plan};
+use crate::outstanding::Terms;
+use crate::parcel::{Content, Parcel, Receipt};
+use crate::promise::{Expected, Promise};
+use crate::roll::Listed;
+use crate::send_error::SendError;
+
+impl Engine {
+    /// Sends a cast on its way.
+    pub(crate) fn cast(
+        &self,
+        plan: &Plan,
+        context: &RequestContext,
+        method: &str,
+        args: &impl Serialize,
+    ) -> Result<CastHandle, SendError> {
+        let journey = Journey::begin(plan, plan.cast_timeout, method);
+        let content = self.content(Kind::Cast, plan, &journey, context, args)?;
+        let id = content.id;
+        Ok(CastHandle::new(id, self.post(plan, &journey, content)?))
+    }
+
+    /// Sends a call on its way.
+    pub(crate) fn call_async<R: DeserializeOwned>(
+        &self,
+        plan: &Plan,
+        context: &RequestContext,
+        method: &str,
+        args: &impl Serialize,
+    ) -> Result<CallHandle<R>, SendError> {
+        let journey = Journey::begin(plan, plan.timeout, method);
+        let content = self.content(Kind::Call, plan, &journey, context, args)?;
+        let id = content.id;
+        let expected = self.post(plan, &journey, content)?;
+        let about = About {
+            method: method.to_owned(),
+            target: plan.target.clone(),
+            allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
+        };
+        Ok(CallHandle::new(id, expected, Arc::new(about)))
+    }
+
+    /// Sends a cast to every node of the topic.
+    pub(crate) fn fanout(
+        &self,
+        plan: &Plan,
+        context: &RequestContext,
+        method: &str,
+        args: &impl Serialize,
+    ) -> Result<FanoutHandle, SendError> {
+        let mut plan = plan.clone();
+        (plan.target.server, plan.target.fanout) = (None, false);
+        let journey = Journey::begin(&plan, plan.cast_timeout, method);
+        let content = self.content(Kind::Fanout, &plan, &journey, context, args)?;
+        let (id, topic) = (content.id, &plan.target.topic);
+        let directory = &self.routes.directory;
+        let placement = directory.placement(plan.target.key(), journey.deadline);
+        let placement = placement.map_err(|error| journey.lookup_failed(error, directory.name()))?;
+
+        let nodes = placement.nodes().iter().enumerate();
+        let mut parts: Vec<Part> = nodes
+            .map(|(place, placed)| {
+                let listed = Listed::At(Arc::clone(&placement), place);
+                Part::new(topic.clone(), Some(placed.node.name.clone()), listed)
+            })
+            .collect();
+        if parts.is_empty() {
+            // It waits for nodes, or is told that there are none.
+            parts.push(Part::new(topic.clone(), None, Listed::Nobody));
+        }
+        let (gathered, shares) = Gathering::start(journey.started, parts);
+        // The body is shared, and counts once.
+        let mut bytes = content.header.len() + content.body.len();
+        let mut stops = placement.nodes().iter().map(|placed| self.routes.stop(&placed.node));
+        let parcels = shares.into_iter().map(|share| {
+            let stops: Vec<_> = stops.next().into_iter().collect();
+            let bytes = std::mem::replace(&mut bytes, content.header.len());
+            let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(&journey) };
+            Parcel::new(Arc::clone(&content), stops, terms, Receipt::Part(share))
+        });
+        let sent = self.courier.send_all(parcels.collect());
+        sent.map_err(|error| not_taken(error, &journey))?;
+        Ok(FanoutHandle::new(id, gathered))
+    }
+
+    /// A request as it will be sent, to whomever.
+    fn content(
+        &self,
+        kind: Kind,
+        plan: &Plan,
+        journey: &Journey<'_>,
+        context: &RequestContext,
+        args: &impl Serialize,
+    ) -> Result<Arc<Content>, SendError> {
+        let outgoing = self.pack(plan, journey, context, args)?;
+        Ok(Arc::new(Content {
+            id: outgoing.id,
+            kind,
+            target: journey.target.clone(),
+            header: outgoing.header(kind, Ttl::ZERO).encode(),
+            body: Arc::new(outgoing.body),
+            started: journey.started,
+        }))
+    }
+
+    /// Makes a message with one receiver over to the I/O thread.
+    fn post(&self, plan: &Plan, journey: &Journey<'_>, content: Arc<Content>) -> Result<Expected, SendError> {
+        let candidates = self.candidates(journey)?;
+        let stops = self.routes.stops(journey.target, &candidates);
+        let (promise, expected) = Promise::new(journey.started);
+        let bytes = content.header.len() + content.body.len();
+        let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(journey) };
+        let parcel = Parcel::new(content, stops, terms, Receipt::One(promise));
+        self.courier.send(parcel).map_err(|error| not_taken(error, journey))?;
+        Ok(expected)
+    }
+}
+
+fn not_taken(error: NotTaken, journey: &Journey<'_>) -> SendError {
+    let target = journey.whom();
+    match error {
+        NotTaken::Shut(Shut::Full { open, bytes }) => SendError::Full { open, bytes, target },
+        NotTaken::Shut(Shut::Closed) => SendError::Closed { target },
+        NotTaken::NoThread(source) => SendError::Transport { target, source },
+    }
+}
