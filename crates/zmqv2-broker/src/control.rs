@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::control::{MAX_WORKERS, Registration, StatusReport, Withdrawal};
-use zmqv2_proto::{HeaderView, InstanceId, Kind, ServerName, TopicKey};
+use zmqv2_proto::control::{MAX_TOPICS, MAX_WORKERS, Registration, StatusReport, Withdrawal};
+use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, ServerName, TopicKey};
 
 use crate::driver::{Broker, now};
 use crate::engine::Offer;
@@ -14,6 +14,7 @@ pub(crate) enum Order {
     Register(Offer),
     Withdraw(InstanceId),
     Credit { instance: InstanceId, worker: usize, credit: u16 },
+    Handled { requeue: bool },
     Status,
 }
 
@@ -28,6 +29,10 @@ pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malforme
                     "{workers} workers with credit {credit}; allowed are 1 to {MAX_WORKERS} workers with a credit of at least 1"
                 )));
             }
+            let topics = registration.also.len() + 1;
+            if topics > MAX_TOPICS {
+                return Err(Malformed::Control(format!("{topics} topics; allowed are {MAX_TOPICS}")));
+            }
             let name = |error| Malformed::Control(format!("{error}"));
             let key = TopicKey::parse(view.key()).map_err(name)?;
             let server = ServerName::new(view.server()).map_err(name)?;
@@ -40,6 +45,7 @@ pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malforme
             let worker = usize::try_from(view.tag()).unwrap_or(usize::MAX);
             Ok(Order::Credit { instance, worker, credit: view.count() })
         }
+        Kind::Handled => Ok(Order::Handled { requeue: view.flags().contains(Flags::REQUEUE) }),
         Kind::Status => Ok(Order::Status),
         other => Err(Malformed::Kind(other)),
     }
@@ -76,6 +82,8 @@ impl Broker {
             format!("tcp://{}", self.address),
             format!("ipc://{}", self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET).display()),
         ];
+        "memory".clone_into(&mut report.store);
+        report.dead_letters = self.letters.report(now());
         report
     }
 }

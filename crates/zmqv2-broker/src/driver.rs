@@ -10,20 +10,21 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use zmqv2_matchmaker::{Matchmaker, Registration};
+use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::control::broker_socket;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport};
-use zmqv2_proto::{Address, Flags, HeaderView, Kind, Node, Reason, Refusal, TcpAddress};
+use zmqv2_proto::{Address, TcpAddress};
 
 use crate::complaints::Complaints;
-use crate::engine::{Action, Arrival, Counter, Engine, Input};
+use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
+use crate::letters::Letters;
 use crate::links::{Links, Seen};
 use crate::lock::Lock;
-use crate::parcel::{self, Door, Load, Malformed, Origin};
+use crate::parcel::{self, Door, Load, Malformed, Origin, WorkerAnswer};
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
-use crate::{control, stale};
+use crate::stale;
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
@@ -33,13 +34,10 @@ const MESSAGES_PER_VISIT: usize = 64;
 const QUIET: Duration = Duration::from_millis(100);
 /// Those who go on asking are refused for this long at the most.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
-/// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
-const REQUEST_OVERHEAD: usize = 512;
 const NETWORK: Token = Token(0);
 const LOCAL: Token = Token(1);
 const WAKER: Token = Token(2);
-const FIRST_LINK: usize = 3;
+pub(crate) const FIRST_LINK: usize = 3;
 
 /// A broker that is bound and locked; [`run`](Self::run) makes it work.
 ///
@@ -51,14 +49,15 @@ pub struct Broker {
     pub(crate) engine: Engine<Origin, Load>,
     network: Socket,
     local: Socket,
-    links: Links,
-    poll: Poll,
-    hot: Hot,
+    pub(crate) links: Links,
+    pub(crate) poll: Poll,
+    pub(crate) hot: Hot,
     stopper: Stopper,
-    registrar: Registrar,
-    complaints: Complaints,
+    pub(crate) registrar: Registrar,
+    pub(crate) complaints: Complaints,
+    pub(crate) letters: Letters,
     end_at: Option<Instant>,
-    drained_at: Option<Instant>,
+    pub(crate) drained_at: Option<Instant>,
     spoke_at: Instant,
     // Last: unlocked when every socket is closed.
     _lock: Lock,
@@ -114,6 +113,7 @@ impl Broker {
             stopper: Stopper::new(waker),
             registrar,
             complaints: Complaints::default(),
+            letters: Letters::default(),
             end_at: None,
             drained_at: None,
             spoke_at: started,
@@ -213,7 +213,9 @@ impl Broker {
                     }
                 },
                 Received::Message => match parcel::take_reply(frames) {
-                    Ok((tag, credit, load)) => self.feed(Input::Reply { worker, tag, credit, load }),
+                    Ok(WorkerAnswer { tag, credit, refused, load }) => {
+                        self.feed(Input::Reply { worker, tag, credit, refused, load });
+                    }
                     Err(error) => self.disown(worker, &error),
                 },
                 Received::Overlong => self.disown(worker, &Malformed::Overlong),
@@ -230,137 +232,12 @@ impl Broker {
         self.feed(Input::WorkerDown { worker });
     }
 
-    /// One message from a client or a local server.
-    fn take_in(&mut self, door: Door, frames: &mut Vec<Frame>) {
-        let (origin, load) = parcel::take_apart(door, frames);
-        let Some(origin) = origin else {
-            let peer = frames.first().map(|frame| frame.to_vec()).unwrap_or_default();
-            return self.complain(&peer, &Malformed::NoDelimiter);
-        };
-        match load {
-            Ok(load) => self.take_message(origin, load),
-            Err(error) => self.reject(origin, &error),
-        }
-    }
-
-    fn take_message(&mut self, origin: Origin, load: Load) {
-        let view = match HeaderView::new(&load.header) {
-            Ok(view) => view,
-            Err(error) => return self.reject(origin, &error.into()),
-        };
-        match view.kind() {
-            kind if kind.is_request() => {
-                if let Err(refusal) = load.check_size(self.settings.max_message_bytes) {
-                    return self.refuse(origin, &refusal);
-                }
-                let now = now();
-                // The engine only looks at the names; they are copied because the load they stand in moves on.
-                let (key, server) = (view.key().to_owned(), view.server().to_owned());
-                let deadline = parcel::deadline(&view, now);
-                let arrival = Arrival {
-                    key: &key,
-                    server: &server,
-                    deadline,
-                    bytes: load.header.len() + load.body.len() + REQUEST_OVERHEAD,
-                    wait_for_ready: view.flags().contains(Flags::WAIT_FOR_READY),
-                };
-                self.engine.handle(now, Input::Request { arrival, from: origin, load });
-                self.perform();
-            }
-            kind @ (Kind::Register | Kind::Withdraw | Kind::Credit | Kind::Status) => {
-                if origin.door != Door::Local {
-                    let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
-                    return self.refuse(origin, &Refusal::new(Reason::Unauthorized, detail));
-                }
-                match control::read(&view, &load.body) {
-                    Ok(control::Order::Status) => {
-                        let report = self.status();
-                        self.reply(origin, Kind::StatusReport, &control::write(&report));
-                    }
-                    Ok(control::Order::Credit { instance, worker, credit }) => {
-                        self.feed(Input::Credit { instance, worker, credit });
-                    }
-                    Ok(control::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
-                    Ok(control::Order::Withdraw(instance)) => self.feed(Input::Withdraw { instance, from: origin }),
-                    Err(error) => self.reject(origin, &error),
-                }
-            }
-            kind => self.reject(origin, &Malformed::Kind(kind)),
-        }
-    }
-
-    fn feed(&mut self, input: Input<'_, Origin, Load>) {
+    pub(crate) fn feed(&mut self, input: Input<'_, Origin, Load>) {
         self.engine.handle(now(), input);
         self.perform();
     }
 
-    /// Does all that the engine asks for.
-    fn perform(&mut self) {
-        let mut failed = None;
-        while let Some(action) = self.engine.poll_action() {
-            match action {
-                Action::Deliver { worker, tag, ttl, load } => {
-                    self.hot.add(Token(worker + FIRST_LINK));
-                    // A worker that takes nothing has just died: its link says so at the next visit, and the engine
-                    // then settles what it had.
-                    if let Some(Err(error)) = self.links.get(worker).map(|link| link.send(load.deliver(tag, ttl))) {
-                        log::debug!("worker {worker} took no request: {error}");
-                    }
-                }
-                Action::Answer { to, load } => self.send(to.door, to.answer(load)),
-                Action::Refuse { to, refusal } => self.send(to.door, to.refuse(&self.settings.node.clone(), &refusal)),
-                // Its `Disconnect` follows.
-                Action::Connect { instance, .. } if failed == Some(instance) => {}
-                Action::Connect { worker, instance, index } => {
-                    match self
-                        .links
-                        .open(worker, instance, index, |socket| watch(&self.poll, socket, Token(worker + FIRST_LINK)))
-                    {
-                        Ok(()) => self.hot.add(Token(worker + FIRST_LINK)),
-                        Err(error) => {
-                            failed = Some(instance);
-                            // The server offers itself again and again.
-                            if self.complaints.worth_a_line(instance.as_bytes(), now()) {
-                                log::error!("cannot connect to worker {index} of server {instance}: {error}");
-                            }
-                            self.engine.handle(now(), Input::WorkerDown { worker });
-                        }
-                    }
-                }
-                Action::Disconnect { worker } => {
-                    self.hot.remove(Token(worker + FIRST_LINK));
-                    self.links
-                        .close(worker, |socket| drop(self.poll.registry().deregister(&mut SourceFd(&socket.fd()))));
-                }
-                Action::Registered { to } => {
-                    let body = control::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));
-                    self.reply(to, Kind::Registered, &body);
-                }
-                Action::Withdrawn { to, instance } => {
-                    let body = control::write(&zmqv2_proto::control::Withdrawal::new(instance));
-                    self.reply(to, Kind::Withdrawn, &body);
-                }
-                Action::Announce { key, server } => {
-                    log::info!("{server} serves {key}");
-                    self.registrar.announce(Registration { key, server, node: self.node() });
-                }
-                Action::Unannounce { key, server } => {
-                    log::info!("{server} no longer serves {key}");
-                    self.registrar.withdraw(Registration { key, server, node: self.node() });
-                }
-                Action::Drained => self.drained_at = Some(now()),
-            }
-        }
-    }
-
-    /// The node as others reach it.
-    fn node(&self) -> Node {
-        let name = &self.settings.node;
-        let address = TcpAddress::new(name.as_str(), self.address.port());
-        Node::new(name.clone(), address.unwrap_or_else(|_| self.address.clone()))
-    }
-
-    fn check_stop(&mut self) {
+    pub(crate) fn check_stop(&mut self) {
         if self.stopper.asked() > 0 && self.end_at.is_none() {
             log::info!(
                 "stopping: {} requests in flight have {:?} to finish",
@@ -372,31 +249,7 @@ impl Broker {
         }
     }
 
-    fn reject(&mut self, origin: Origin, error: &Malformed) {
-        self.complain(origin.peer(), error);
-        let to = self.settings.node.clone();
-        self.send(origin.door, origin.refuse(&to, &Refusal::new(Reason::Malformed, error.to_string())));
-    }
-
-    fn complain(&mut self, peer: &[u8], error: &Malformed) {
-        self.engine.count(Counter::RefusedMalformed);
-        if self.complaints.worth_a_line(peer, now()) {
-            log::warn!("malformed message from peer {}: {error}", control::hex(peer));
-        }
-    }
-
-    fn refuse(&mut self, origin: Origin, refusal: &Refusal) {
-        self.engine.count(Counter::refused(refusal.reason));
-        let node = self.settings.node.clone();
-        self.send(origin.door, origin.refuse(&node, refusal));
-    }
-
-    fn reply(&mut self, origin: Origin, kind: Kind, body: &[u8]) {
-        let node = self.settings.node.clone();
-        self.send(origin.door, origin.reply(kind, &node, body));
-    }
-
-    fn send(&mut self, door: Door, frames: impl Iterator<Item = Frame>) {
+    pub(crate) fn send(&mut self, door: Door, frames: impl Iterator<Item = Frame>) {
         self.hot.add(if door == Door::Network { NETWORK } else { LOCAL });
         self.spoke_at = now();
         if let Err(error) = self.door(door).send(frames) {
@@ -413,20 +266,20 @@ impl Broker {
     }
 }
 
-fn watch(poll: &Poll, socket: &Socket, token: Token) -> Result<(), BrokerError> {
+pub(crate) fn watch(poll: &Poll, socket: &Socket, token: Token) -> Result<(), BrokerError> {
     let mut source = SourceFd(&socket.fd());
     poll.registry().register(&mut source, token, Interest::READABLE).map_err(BrokerError::Events)
 }
 
 /// Sockets to visit before the next sleep, each once.
 #[derive(Debug, Default)]
-struct Hot {
+pub(crate) struct Hot {
     tokens: Vec<Token>,
     listed: Vec<bool>,
 }
 
 impl Hot {
-    fn add(&mut self, token: Token) {
+    pub(crate) fn add(&mut self, token: Token) {
         if self.listed.len() <= token.0 {
             self.listed.resize(token.0 + 1, false);
         }
@@ -435,7 +288,7 @@ impl Hot {
         }
     }
 
-    fn remove(&mut self, token: Token) {
+    pub(crate) fn remove(&mut self, token: Token) {
         if self.listed.get_mut(token.0).is_some_and(std::mem::take) {
             self.tokens.retain(|other| *other != token);
         }

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod actions;
 mod ask;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
@@ -29,6 +30,8 @@ mod control;
 mod driver;
 pub mod engine;
 mod error;
+mod inbox;
+mod letters;
 mod links;
 mod lock;
 mod parcel;

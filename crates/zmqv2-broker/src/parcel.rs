@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Header, HeaderView, InvalidHeader, Kind, MessageId, NodeName, Reason, Refusal, Ttl, rewrite_hop};
+use zmqv2_proto::{
+    Header, HeaderView, InvalidHeader, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl, rewrite_hop,
+};
 
 /// The path back is the sender's, kept as it is; more than this is no honest path.
 const MAX_PATH_BYTES: usize = 1024;
@@ -27,11 +29,27 @@ pub(crate) struct Origin {
     id: MessageId,
 }
 
+impl Clone for Origin {
+    /// For copies that are answered on their own: a few bytes.
+    fn clone(&self) -> Self {
+        let path = self.path.iter().map(|frame| Frame::from(&frame[..])).collect();
+        Self { door: self.door, path, tag: self.tag, id: self.id }
+    }
+}
+
 /// The frames that go through.
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) header: Frame,
     pub(crate) body: Frame,
+}
+
+impl Clone for Load {
+    /// For copies of fanouts, and for notifications, which stay here while a listener has them. The bytes are copied: the
+    /// binding has no way to share a frame, and a send to a local worker copies them anyway.
+    fn clone(&self) -> Self {
+        Self { header: Frame::from(&self.header[..]), body: Frame::from(&self.body[..]) }
+    }
 }
 
 /// Why a message cannot be taken apart.
@@ -73,17 +91,37 @@ pub(crate) fn take_apart(door: Door, frames: &mut Vec<Frame>) -> (Option<Origin>
 }
 
 impl Origin {
-    /// The frames that answer with a worker's load.
-    pub(crate) fn answer(self, mut load: Load) -> impl Iterator<Item = Frame> {
+    /// The frames that answer with a worker's load; `more` answers are still to come.
+    pub(crate) fn answer(self, mut load: Load, more: u16) -> impl Iterator<Item = Frame> {
         rewrite_hop(&mut load.header, self.tag, Ttl::ZERO);
+        // The worker's credit is nobody else's business.
+        Header::stamp_count(&mut load.header, more);
         self.path.into_iter().chain([load.header, load.body])
     }
 
     /// The frames that answer with a refusal.
     pub(crate) fn refuse(self, node: &NodeName, refusal: &Refusal) -> impl Iterator<Item = Frame> {
+        self.refuse_copy(node, refusal, None, 0)
+    }
+
+    /// The frames that refuse the copy that was made for a server; `more` answers are still to come.
+    pub(crate) fn refuse_copy(
+        self,
+        node: &NodeName,
+        refusal: &Refusal,
+        server: Option<ServerName>,
+        more: u16,
+    ) -> impl Iterator<Item = Frame> {
         let mut header = Header::new(Kind::Refusal, self.id);
-        header.reason = Some(refusal.reason);
+        (header.reason, header.server, header.count) = (Some(refusal.reason), server, more);
         self.say(header, node, refusal.detail.as_bytes())
+    }
+
+    /// The frames that say that a notification is kept; `more` answers are still to come.
+    pub(crate) fn keep(self, node: &NodeName, pool: Option<ServerName>, more: u16) -> impl Iterator<Item = Frame> {
+        let mut header = Header::new(Kind::Stored, self.id);
+        (header.server, header.count) = (pool, more);
+        self.say(header, node, &[])
     }
 
     /// The frames that answer with a message of the broker itself.
@@ -106,10 +144,16 @@ impl Origin {
 
 impl Load {
     /// The frames that go to a worker, from now on its node's clock: what waits in the worker's socket goes on expiring.
-    pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl) -> [Frame; 3] {
+    pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl, delivery: u16) -> [Frame; 3] {
         rewrite_hop(&mut self.header, tag, ttl);
+        Header::stamp_count(&mut self.header, delivery);
         Header::stamp_delivered(&mut self.header, Ttl::monotonic_millis());
         [Frame::new(), self.header, self.body]
+    }
+
+    /// The bytes of both frames.
+    pub(crate) fn size(&self) -> usize {
+        self.header.len() + self.body.len()
     }
 
     /// Refuses a body over `limit` bytes.
@@ -123,8 +167,16 @@ impl Load {
     }
 }
 
-/// What a worker's link received: its tag, credit and load.
-pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<(u64, u16, Load), Malformed> {
+/// A worker's answer.
+pub(crate) struct WorkerAnswer {
+    pub(crate) tag: u64,
+    pub(crate) credit: u16,
+    pub(crate) refused: Option<Reason>,
+    pub(crate) load: Load,
+}
+
+/// What a worker's link received.
+pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<WorkerAnswer, Malformed> {
     let count = frames.len();
     let mut taken = frames.drain(..);
     let (Some(delimiter), Some(header), Some(body), None) = (taken.next(), taken.next(), taken.next(), taken.next())
@@ -135,12 +187,22 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<(u64, u16, Load), Ma
         return Err(Malformed::NoDelimiter);
     }
     let view = HeaderView::new(&header)?;
-    match view.kind() {
-        Kind::Reply | Kind::Ack | Kind::Refusal => {}
+    let refused = match view.kind() {
+        Kind::Reply | Kind::Ack => None,
+        // What is refused for a reason of a later protocol is refused.
+        Kind::Refusal => Some(view.reason()?.unwrap_or(Reason::Malformed)),
         other => return Err(Malformed::Kind(other)),
-    }
+    };
     let (tag, credit) = (view.tag(), view.count());
-    Ok((tag, credit, Load { header, body }))
+    Ok(WorkerAnswer { tag, credit, refused, load: Load { header, body } })
+}
+
+/// What a listener gives back: what it says of it, and the notification as it came.
+pub(crate) fn given_back(load: Load) -> Result<(Header, Load), Malformed> {
+    let given = Header::decode(&load.header)?;
+    let mut notification = Header::new(Kind::Notify, given.id);
+    (notification.key, notification.server, notification.ttl) = (given.key.clone(), given.server.clone(), given.ttl);
+    Ok((given, Load { header: Frame::from(notification.encode()), body: load.body }))
 }
 
 /// When a message that arrived at `now` expires.

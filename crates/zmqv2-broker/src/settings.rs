@@ -41,7 +41,8 @@ impl Settings {
     /// # Errors
     /// [`BrokerError::Address`] when `rpc_zmq_bind_address` is no address.
     pub fn new(config: &Config, ipc_dir: PathBuf) -> Result<Self, BrokerError> {
-        let limits = Limits { topic_backlog: config.topic_backlog, backlog_bytes: config.backlog_bytes };
+        let limits =
+            Limits { topic_backlog: config.topic_backlog, backlog_bytes: config.backlog_bytes, ..Limits::default() };
         Ok(Self {
             node: config.host.clone(),
             bind: TcpAddress::new(&config.bind_address, config.port)?,

@@ -4,13 +4,19 @@
 //! writes what comes of them now, to be reviewed as a diff. Lines that start with `#` are comments.
 //!
 //! ```text
-//! limits backlog=2 bytes=100            the bounds; must come first, if at all
-//! register s1 topic=openstack/t         also: server=NAME (when runs share one), workers=N, credit=N
+//! limits backlog=2 bytes=100            the bounds; must come first, if at all; also: deliveries=N, `durable`
+//! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N
 //! up s1                                 all its links are connected; `up s1/0` one of them
 //! down s1                               a link to it breaks
 //! withdraw s1
 //! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N, wait=yes
-//! reply s1/0                            answers what it has had longest; also: to=c1, credit=N
+//! fanout f1 topic=openstack/t           a copy for every run; options as for a request
+//! notify n1 topic=openstack/n.info      a copy for every pool, or for server=POOL
+//! reply s1/0                            answers what it has had longest; also: to=c1, credit=N, refused=Reason
+//! handled l1/0                          a listener has handled what it has had longest, or to=n1; `again`: gives it back
+//! handled n1 tag=5 topic=... pool=NAME  a broker that ran here before had delivered it
+//! stored n1.1                           the store has taken it; error=WHY: it has not
+//! restore n1 topic=... number=3         the store had it; also: pool=NAME, ttl=5s
 //! credit s1/0                           it has ended what it answered with credit=0
 //! advance 3s                            the driver does what is due, when it is due
 //! lag 3s                                time passes, and the driver notices nothing
@@ -24,9 +30,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer, WorkerId};
+use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer, Pattern, WorkerId};
 use zmqv2_proto::control::{Registration, StatusReport};
-use zmqv2_proto::{InstanceId, TopicKey};
+use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
 
 /// One command: its verb, its words, and its `key=value` options.
 struct Command<'a> {
@@ -61,6 +67,14 @@ struct Delivered {
     worker: WorkerId,
     tag: u64,
     answered: bool,
+    is_note: bool,
+}
+
+/// The message id of a request with this name.
+fn id(name: &str) -> MessageId {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    MessageId::from_bytes(bytes)
 }
 
 /// Runs one scenario.
@@ -72,7 +86,14 @@ struct Runner {
     /// Links by number, with the names they have in the text, such as `s1/0`.
     links: BTreeMap<WorkerId, String>,
     delivered: Vec<Delivered>,
+    /// Tags of what is being stored, by name and number.
+    storing: BTreeMap<String, u64>,
     out: String,
+}
+
+/// How many answers are still to come.
+fn and(more: u16) -> String {
+    if more > 0 { format!(" and {more} more") } else { String::new() }
 }
 
 impl Runner {
@@ -81,7 +102,7 @@ impl Runner {
         let start = Instant::now();
         let (runs, links, delivered) = (Vec::new(), BTreeMap::new(), Vec::new());
         let engine = Engine::new(Limits::default());
-        Self { engine, start, now: start, runs, links, delivered, out: String::new() }
+        Self { engine, start, now: start, runs, links, delivered, storing: BTreeMap::new(), out: String::new() }
     }
 
     fn run(&mut self, line: &str) {
@@ -91,6 +112,8 @@ impl Runner {
                 let mut limits = Limits::default();
                 limits.topic_backlog = command.number("backlog", limits.topic_backlog);
                 limits.backlog_bytes = command.number("bytes", limits.backlog_bytes);
+                limits.max_deliveries = command.number("deliveries", limits.max_deliveries.into()) as u16;
+                limits.durable = command.words.contains(&"durable");
                 self.engine = Engine::new(limits);
             }
             "register" => self.register(&command),
@@ -107,16 +130,36 @@ impl Runner {
                 let run = command.word(1).to_owned();
                 self.handle(Input::Withdraw { instance: self.instance(&run), from: run });
             }
-            "request" => {
+            "request" | "fanout" | "notify" => {
                 let key = command.options["topic"];
                 let server = command.options.get("server").copied().unwrap_or_default();
                 let deadline = self.now + command.options.get("ttl").map_or(Duration::from_secs(60), |text| span(text));
                 let bytes = command.number("bytes", 10);
+                let pattern = match command.word(0) {
+                    "fanout" => Pattern::Fanout,
+                    "notify" => Pattern::Notify,
+                    _ => Pattern::One,
+                };
                 for from in &command.words[1..] {
                     let wait_for_ready = command.options.contains_key("wait");
-                    let arrival = Arrival { key, server, deadline, bytes, wait_for_ready };
+                    let arrival =
+                        Arrival { pattern, server, wait_for_ready, ..Arrival::new(id(from), key, deadline, bytes) };
                     self.handle(Input::Request { arrival, from: from.to_string(), load: from.to_string() });
                 }
+            }
+            "handled" => self.handled(&command),
+            "stored" => {
+                let result = command.options.get("error").map_or(Ok(()), |error| Err(error.to_string()));
+                let tag = self.storing.remove(command.word(1)).unwrap();
+                self.handle(Input::Stored { tag, result });
+            }
+            "restore" => {
+                let (key, from) = (command.options["topic"], command.word(1));
+                let server = command.options.get("pool").copied().unwrap_or_default();
+                let deadline = self.now + command.options.get("ttl").map_or(Duration::from_secs(60), |text| span(text));
+                let arrival = Arrival { pattern: Pattern::Notify, server, ..Arrival::new(id(from), key, deadline, 10) };
+                let number = command.number("number", 1) as u64;
+                self.handle(Input::Restore { number, arrival, load: from.to_owned() });
             }
             "reply" => self.reply(&command),
             "credit" => {
@@ -153,7 +196,9 @@ impl Runner {
         }
         let (workers, credit) = (command.number("workers", 1) as u16, command.number("credit", 1) as u16);
         let registration = Registration::new(self.instance(&run), workers, credit, 1);
-        let key = TopicKey::parse(command.options["topic"]).unwrap();
+        let mut keys = command.options["topic"].split(',').map(|key| TopicKey::parse(key).unwrap());
+        let key = keys.next().unwrap();
+        let registration = registration.with_topics(keys.collect());
         let server = command.options.get("server").unwrap_or(&run.as_str()).parse().unwrap();
         self.handle(Input::Register { offer: Offer::new(key, server, registration), from: run });
     }
@@ -165,11 +210,46 @@ impl Runner {
             Some(to) => it.request == *to,
             None => it.worker == worker && !it.answered,
         };
-        let it = self.delivered.iter_mut().find(wanted).unwrap_or_else(|| panic!("{link} has no such request"));
+        let it = self
+            .delivered
+            .iter_mut()
+            .find(wanted)
+            .unwrap_or_else(|| panic!("{link} has no such request; so far:\n{}", self.out));
         it.answered |= it.worker == worker;
         let tag = it.tag;
-        let credit = command.number("credit", 1) as u16;
-        self.handle(Input::Reply { worker, tag, credit, load: format!("from {link}") });
+        let refused = command
+            .options
+            .get("refused")
+            .map(|name| Reason::ALL.into_iter().find(|reason| reason.to_string() == *name).expect("a reason"));
+        let credit = command.number("credit", usize::from(!it.is_note || refused.is_some())) as u16;
+        self.handle(Input::Reply { worker, tag, credit, refused, load: format!("from {link}") });
+    }
+
+    /// A listener is done with what it has had longest, or with `to=`; `again` gives it back.
+    fn handled(&mut self, command: &Command<'_>) {
+        let link = command.word(1);
+        if let Some(tag) = command.options.get("tag") {
+            // From before the broker's start.
+            let (name, pool, key) = (link, command.options["pool"], command.options["topic"]);
+            let deadline = self.now + Duration::from_secs(60);
+            let arrival =
+                Arrival { pattern: Pattern::Notify, server: pool, ..Arrival::new(id(name), key, deadline, 10) };
+            let requeue = command.words.contains(&"again").then(|| (arrival, name.to_owned()));
+            return self.handle(Input::Handled { tag: tag.parse().unwrap(), id: id(name), credit: 1, requeue });
+        }
+        let wanted = |it: &Delivered| match command.options.get("to") {
+            Some(to) => it.request == *to,
+            None => self.links.get(&it.worker).is_some_and(|name| name == link),
+        };
+        let at = self
+            .delivered
+            .iter()
+            .position(wanted)
+            .unwrap_or_else(|| panic!("{link} has no such notification; so far:\n{}", self.out));
+        let it = self.delivered.remove(at);
+        let arrival = Arrival::new(id(&it.request), "openstack/n.info", self.now, 10);
+        let requeue = command.words.contains(&"again").then(|| (arrival, it.request.clone()));
+        self.handle(Input::Handled { tag: it.tag, id: id(&it.request), credit: 1, requeue });
     }
 
     fn handle(&mut self, input: Input<'_, String, String>) {
@@ -181,13 +261,41 @@ impl Runner {
         while let Some(action) = self.engine.poll_action() {
             let link = |worker| self.links[&worker].as_str();
             let line = match action {
-                Action::Deliver { worker, tag, ttl, load } => {
-                    let line = format!("deliver {load} -> {} ttl={}", link(worker), ttl.as_millis());
-                    self.delivered.push(Delivered { request: load, worker, tag, answered: false });
+                Action::Deliver { worker, tag, ttl, delivery, load } => {
+                    let mut line = format!("deliver {load} -> {} ttl={}", link(worker), ttl.as_millis());
+                    if delivery > 0 {
+                        write!(line, " delivery={delivery}").unwrap();
+                    }
+                    self.delivered.push(Delivered {
+                        request: load,
+                        worker,
+                        tag,
+                        answered: false,
+                        is_note: delivery > 0,
+                    });
                     line
                 }
-                Action::Answer { to, load } => format!("answer {to} {load}"),
-                Action::Refuse { to, refusal } => format!("refuse {to} {refusal}"),
+                Action::Answer { to, load, more } => format!("answer {to} {load}{}", and(more)),
+                Action::Refuse { to, refusal, server, more } => {
+                    let whose = server.map_or(String::new(), |server| format!(" for {server}"));
+                    format!("refuse {to}{whose} {refusal}{}", and(more))
+                }
+                Action::Keep { to, pool, more } => {
+                    let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
+                    format!("keep {to}{pool}{}", and(more))
+                }
+                Action::Store { tag, number, pool, ttl, load } => {
+                    let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
+                    let name = format!("{load}.{number}");
+                    self.storing.insert(name.clone(), tag);
+                    format!("store {name}{pool} ttl={}", ttl.as_millis())
+                }
+                Action::Erase { number } => format!("erase {number}"),
+                Action::Bury { number, key, pool, deliveries, why, load, .. } => {
+                    let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
+                    let number = number.map_or(String::new(), |number| format!(" number={number}"));
+                    format!("bury {load} of {key}{pool} deliveries={deliveries}{number}: {why}")
+                }
                 Action::Connect { worker, instance, index } => {
                     let run = self.runs.iter().find(|run| self.instance(run) == instance).unwrap();
                     let name = format!("{run}/{index}");

@@ -24,6 +24,12 @@ impl Backlog {
         self.live += 1;
     }
 
+    /// Puts a tag in front of all others.
+    pub(super) fn push_front(&mut self, tag: u64) {
+        self.tags.push_front(tag);
+        self.live += 1;
+    }
+
     /// The first tag that is still live, left in place.
     pub(super) fn front(&mut self, is_live: impl Fn(u64) -> bool) -> Option<u64> {
         while let Some(tag) = self.tags.front() {
@@ -41,7 +47,7 @@ impl Backlog {
     }
 
     /// One of its requests left by itself.
-    pub(super) fn expired(&mut self) {
+    pub(super) fn left(&mut self) {
         self.live -= 1;
     }
 

@@ -35,6 +35,16 @@ counters! {
     Abandoned = "abandoned",
     /// Answers of workers that came after that.
     LateAnswers = "late_answers",
+    /// Copies that were made for the servers of a fanout.
+    Copies = "fanout_copies",
+    /// Notifications that were kept, because no listener was free or there, or in the durable store.
+    Stored = "notifications_stored",
+    /// Notifications that a listener has handled.
+    Handled = "notifications_handled",
+    /// Notifications that came back: given back by a listener, or left behind by one that died.
+    Requeued = "notifications_requeued",
+    /// Notifications that were given up.
+    DeadLetters = "dead_letters",
     /// Servers that registered.
     Registered = "servers_registered",
     /// Servers that withdrew.

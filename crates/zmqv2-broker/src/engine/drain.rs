@@ -1,12 +1,14 @@
 //! How a broker stops: nothing new, what waits is refused, what is in flight is finished.
 
+use std::time::Instant;
+
 use zmqv2_proto::Reason;
 
-use super::routes::Topic;
+use super::requests::{At, Queue};
 use super::{Action, Engine};
 
-impl<O, L> Engine<O, L> {
-    pub(super) fn drain(&mut self) {
+impl<O: Clone, L: Clone> Engine<O, L> {
+    pub(super) fn drain(&mut self, now: Instant) {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
@@ -19,21 +21,27 @@ impl<O, L> Engine<O, L> {
                 }
             }
         }
-        let queues = |(number, topic): (usize, &Topic)| {
-            let named: Vec<_> = topic.named.iter().map(|(named, _)| (number, Some(named))).collect();
-            named.into_iter().chain([(number, None)])
-        };
-        for (topic, server) in self.topics.iter().flat_map(queues).collect::<Vec<_>>() {
-            let tags = self.topics[topic].backlog(server).take();
-            self.refuse_queued(tags, Reason::ShuttingDown, "the broker is stopping; the request did not run");
-        }
+        let runs = self.servers.iter().filter_map(|(number, server)| {
+            let topic = server.places.first()?.topic;
+            Some(Queue { topic, at: At::Run(number) })
+        });
         // Names before their topic, which goes with the last of them.
-        for (topic, server) in self.topics.iter().flat_map(queues).collect::<Vec<_>>() {
-            if self.topics.contains(topic) {
-                self.tidy(topic, server);
+        let names = self.topics.iter().flat_map(|(topic, place)| {
+            let named = place.named.iter().map(move |(named, _)| Queue { topic, at: At::Named(named) });
+            named.chain([Queue { topic, at: At::Any }])
+        });
+        let queues: Vec<Queue> = runs.chain(names).collect();
+        for queue in &queues {
+            // The senders of notifications have been told that they are kept: nobody is left to be told otherwise.
+            let detail = "the broker is stopping; the request did not run";
+            self.refuse_all_but(*queue, |held| held.note.is_some(), Reason::ShuttingDown, detail);
+        }
+        for queue in queues {
+            if self.topics.contains(queue.topic) {
+                self.tidy_queue(queue);
             }
         }
-        self.refuse_connecting();
+        self.refuse_connecting(now);
     }
 
     pub(super) fn check_drained(&mut self) {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use zmqv2_proto::control::Registration;
-use zmqv2_proto::{InstanceId, Refusal, ServerName, TopicKey, Ttl};
+use zmqv2_proto::{InstanceId, MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
 
 use super::WorkerId;
 
@@ -27,19 +27,47 @@ impl Offer {
     }
 }
 
+/// Who of a target gets a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Pattern {
+    /// One worker: a call or a cast.
+    #[default]
+    One,
+    /// Every run of a server gets a copy.
+    Fanout,
+    /// Every pool (server name) gets a copy, which is kept until one of its listeners has handled it.
+    Notify,
+}
+
 /// What the engine needs to know of a request; the texts are looked up, never kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
+    /// Who of the target gets it.
+    pub pattern: Pattern,
+    /// The message's id.
+    pub id: MessageId,
     /// `exchange/topic`.
     pub key: &'a str,
-    /// Exactly this server; empty: any.
+    /// Exactly this server, or this pool; empty: any, or all.
     pub server: &'a str,
     /// When it expires.
     pub deadline: Instant,
-    /// What it counts for in the budget of bytes while it waits.
+    /// What it counts for in the budget of bytes while it is kept.
     pub bytes: usize,
     /// It waits while no server of its target is known, instead of being refused.
     pub wait_for_ready: bool,
+    /// Its sender will ask about it by its id ([`Engine::is_held`](super::Engine::is_held)).
+    pub monitored: bool,
+}
+
+impl<'a> Arrival<'a> {
+    /// A request of `bytes` for any one server of `key`.
+    #[must_use]
+    pub fn new(id: MessageId, key: &'a str, deadline: Instant, bytes: usize) -> Self {
+        let (pattern, wait_for_ready, monitored) = (Pattern::One, false, false);
+        Self { pattern, id, key, server: "", deadline, bytes, wait_for_ready, monitored }
+    }
 }
 
 /// What can happen.
@@ -64,7 +92,36 @@ pub enum Input<'a, O, L> {
         /// How many more requests the worker will take than before; 0 when it has acknowledged a cast that it runs now,
         /// and [`Input::Credit`] will follow.
         credit: u16,
+        /// Why it did not take the request, if it did not.
+        refused: Option<Reason>,
         /// What goes to the sender.
+        load: L,
+    },
+    /// A listener is done with a notification that was delivered to it.
+    Handled {
+        /// The tag of the delivery.
+        tag: u64,
+        /// The message's id: a tag of a broker that ran here before means nothing.
+        id: MessageId,
+        /// How many more requests its worker will take than before.
+        credit: u16,
+        /// It shall come again: the notification as the listener has it, for when it is not known here.
+        requeue: Option<(Arrival<'a>, L)>,
+    },
+    /// The store has, or has not, taken a notification ([`Action::Store`]).
+    Stored {
+        /// The tag that came with it.
+        tag: u64,
+        /// What went wrong.
+        result: Result<(), String>,
+    },
+    /// The store had this notification from an earlier run of the broker. Its arrival's server is its pool, if it has one.
+    Restore {
+        /// The number that it has in the store.
+        number: u64,
+        /// Whom it is for.
+        arrival: Arrival<'a>,
+        /// The frames.
         load: L,
     },
     /// A worker has ended what it had acknowledged, with a credit of 0, before.
@@ -116,6 +173,8 @@ pub enum Action<O, L> {
         tag: u64,
         /// The time to live to write into the header.
         ttl: Ttl,
+        /// Of a notification: which delivery of it this is, from 1. 0 for anything else.
+        delivery: u16,
         /// The frames.
         load: L,
     },
@@ -125,6 +184,8 @@ pub enum Action<O, L> {
         to: O,
         /// The frames.
         load: L,
+        /// Answers to the same request that are still to come.
+        more: u16,
     },
     /// Tell the sender that its request was not run, or was lost.
     Refuse {
@@ -132,6 +193,54 @@ pub enum Action<O, L> {
         to: O,
         /// Why.
         refusal: Refusal,
+        /// Whose copy it was, of a fanout or a notification.
+        server: Option<ServerName>,
+        /// Answers to the same request that are still to come.
+        more: u16,
+    },
+    /// Tell the sender of a notification that it is kept.
+    Keep {
+        /// The path back.
+        to: O,
+        /// Whose copy it is; `None`: of the first pool that comes.
+        pool: Option<ServerName>,
+        /// Answers to the same request that are still to come.
+        more: u16,
+    },
+    /// Write a notification to the durable store, and report [`Input::Stored`].
+    Store {
+        /// To be reported with the result.
+        tag: u64,
+        /// Its number in the store; grows from one to the next.
+        number: u64,
+        /// Whose copy it is.
+        pool: Option<ServerName>,
+        /// How long it is worth keeping.
+        ttl: Ttl,
+        /// The frames.
+        load: L,
+    },
+    /// Take a notification out of the store.
+    Erase {
+        /// Its number there.
+        number: u64,
+    },
+    /// A notification is given up; show it to the operator, and move it to the dead letters of the store.
+    Bury {
+        /// Its number in the store, if it has one.
+        number: Option<u64>,
+        /// Exchange and topic.
+        key: TopicKey,
+        /// Whose copy it was.
+        pool: Option<ServerName>,
+        /// The message's id.
+        id: MessageId,
+        /// How often it was delivered.
+        deliveries: u16,
+        /// Why.
+        why: String,
+        /// The frames.
+        load: L,
     },
     /// Connect to a worker of a new server; report [`Input::WorkerUp`].
     Connect {

@@ -6,13 +6,13 @@
 //! that a test can let an hour pass in no time.
 //!
 //! The engine is generic over what it never looks into: `O`, the *origin* of a request (the path back to its sender), and
-//! `L`, the *load* (the frames that go on to a worker, or back from it).
+//! `L`, the *load* (the frames that go on to a worker, or back from it). Both are copied for fanouts and notifications only.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
 //! use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer};
 //! use zmqv2_proto::control::Registration;
-//! use zmqv2_proto::{InstanceId, Target};
+//! use zmqv2_proto::{InstanceId, MessageId, Target};
 //!
 //! # fn main() -> Result<(), zmqv2_proto::InvalidName> {
 //! # #[allow(clippy::disallowed_methods)]
@@ -25,7 +25,7 @@
 //! engine.handle(now, Input::WorkerUp { worker });
 //! while engine.poll_action().is_some() {}
 //!
-//! let arrival = Arrival { key: "openstack/demo", server: "", deadline: now + Duration::from_secs(1), bytes: 5, wait_for_ready: false };
+//! let arrival = Arrival::new(MessageId::random(), "openstack/demo", now + Duration::from_secs(1), 5);
 //! engine.handle(now, Input::Request { arrival, from: "client", load: "hello" });
 //! assert!(matches!(engine.poll_action(), Some(Action::Deliver { load: "hello", .. })));
 //! # Ok(())
@@ -37,6 +37,9 @@ mod counters;
 mod deadlines;
 mod drain;
 mod events;
+mod fanout;
+mod notifications;
+mod queues;
 mod requests;
 mod routes;
 mod servers;
@@ -46,14 +49,14 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use zmqv2_proto::{InstanceId, Reason, Refusal, TopicKey};
+use zmqv2_proto::{InstanceId, MessageId, Reason, Refusal, ServerName, TopicKey};
 
 pub use counters::{Counter, Counters};
-pub use events::{Action, Arrival, Input, Offer};
+pub use events::{Action, Arrival, Input, Offer, Pattern};
 
 use backlog::Backlog;
 use deadlines::Deadlines;
-use requests::{Requests, State};
+use requests::{Held, Requests, State};
 use routes::Topic;
 use servers::{Server, Worker};
 
@@ -71,11 +74,15 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above: `Busy`.
     pub backlog_bytes: usize,
+    /// How often a notification is delivered before it becomes a dead letter (option `rpc_zmq_max_deliveries`).
+    pub max_deliveries: u16,
+    /// Notifications go to the durable store before anywhere else (option `rpc_zmq_notification_store`).
+    pub durable: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { topic_backlog: 10_000, backlog_bytes: 256 << 20 }
+        Self { topic_backlog: 10_000, backlog_bytes: 256 << 20, max_deliveries: 5, durable: false }
     }
 }
 
@@ -89,17 +96,24 @@ pub struct Engine<O, L> {
     by_instance: HashMap<InstanceId, usize>,
     workers: Slab<Worker>,
     requests: Requests<O, L>,
+    /// How many answers are still to come, of copies that are answered together.
+    groups: Slab<usize>,
+    /// The number of the next notification in the store.
+    next_number: u64,
+    /// Notifications that are held.
+    notes: usize,
     deadlines: Deadlines,
     /// Servers whose workers are not all connected yet, with the instant at which they are given up.
     connecting: VecDeque<(Instant, InstanceId)>,
     actions: VecDeque<Action<O, L>>,
     counters: Counters,
-    queued_bytes: usize,
+    /// Bytes of requests that wait, and of notifications that are kept.
+    held_bytes: usize,
     draining: bool,
     drained: bool,
 }
 
-impl<O, L> Engine<O, L> {
+impl<O: Clone, L: Clone> Engine<O, L> {
     /// An engine that knows nobody.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
@@ -111,11 +125,14 @@ impl<O, L> Engine<O, L> {
             by_instance: HashMap::new(),
             workers: Slab::new(),
             requests: Requests::default(),
+            groups: Slab::new(),
+            next_number: 1,
+            notes: 0,
             deadlines: Deadlines::default(),
             connecting: VecDeque::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
-            queued_bytes: 0,
+            held_bytes: 0,
             draining: false,
             drained: false,
         }
@@ -125,13 +142,16 @@ impl<O, L> Engine<O, L> {
     pub fn handle(&mut self, now: Instant, input: Input<'_, O, L>) {
         match input {
             Input::Request { arrival, from, load } => self.request(now, arrival, from, load),
-            Input::Reply { worker, tag, credit, load } => self.reply(now, worker, tag, credit, load),
+            Input::Reply { worker, tag, credit, refused, load } => self.reply(now, worker, tag, credit, refused, load),
+            Input::Handled { tag, id, credit, requeue } => self.handled(now, tag, id, credit, requeue),
+            Input::Stored { tag, result } => self.stored(now, tag, result),
+            Input::Restore { number, arrival, load } => self.restore(now, number, arrival, load),
             Input::Credit { instance, worker, credit } => self.credit(now, instance, worker, credit),
             Input::Register { offer, from } => self.register(now, offer, from),
             Input::WorkerUp { worker } => self.worker_up(now, worker),
-            Input::WorkerDown { worker } => self.worker_down(worker),
+            Input::WorkerDown { worker } => self.worker_down(now, worker),
             Input::Withdraw { instance, from } => self.withdraw(instance, from),
-            Input::Drain => self.drain(),
+            Input::Drain => self.drain(now),
         }
         self.check_drained();
     }
@@ -155,7 +175,7 @@ impl<O, L> Engine<O, L> {
         }
         while let Some((_, instance)) = self.connecting.front().copied().filter(|(at, _)| *at <= now) {
             self.connecting.pop_front();
-            self.give_up_connecting(instance);
+            self.give_up_connecting(now, instance);
         }
         self.check_drained();
     }
@@ -166,40 +186,81 @@ impl<O, L> Engine<O, L> {
         &self.counters
     }
 
-    /// Requests delivered to a worker whose senders still wait.
+    /// Requests delivered to a worker, or on their way into the store, whose senders still wait.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.requests.in_flight()
     }
 
+    /// Whether a request that came as [`monitored`](Arrival::monitored) waits or is in flight.
+    #[must_use]
+    pub fn is_held(&self, id: MessageId) -> bool {
+        self.requests.is_held(id)
+    }
+
+    /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
+    #[must_use]
+    pub fn notifications(&self) -> usize {
+        self.notes
+    }
+
     fn expire_request(&mut self, tag: u64) {
-        let Some(request) = self.requests.get_mut(tag) else { return };
-        match request.state {
-            State::Queued { topic, server } => {
-                let Some(request) = self.requests.remove(tag) else { return };
-                self.queued_bytes -= request.bytes;
-                let key = self.topics[topic].expired(server);
-                self.tidy(topic, server);
+        let Some(held) = self.requests.get(tag) else { return };
+        match held.state {
+            State::Queued(_) if held.note.is_some() => self.expire_note(tag),
+            State::Queued(queue) => {
+                let Some(held) = self.requests.remove(tag) else { return };
+                self.held_bytes -= held.bytes;
+                let detail = format!("no worker of {} was free in time; it did not run", self.describe(queue));
+                let server = self.whose(queue);
+                self.left(queue);
                 self.counters.add(Counter::Expired);
-                self.refuse(
-                    request.origin,
-                    Reason::Expired,
-                    format!("no worker of {key} was free in time; it did not run"),
-                );
+                self.refuse_held(held, server, Reason::Expired, detail);
             }
-            State::InFlight { .. } => {
-                // The sender's own deadline has passed; the worker still owes an answer for its credit.
-                self.requests.abandon(tag);
+            // The sender's own deadline has passed; the worker still owes an answer for its credit.
+            State::InFlight { worker } if held.note.is_none() => {
+                let group = held.group;
+                self.more(group);
+                self.requests.abandon(tag, worker);
                 self.counters.add(Counter::Abandoned);
             }
-            State::Abandoned { .. } => {}
+            // It is no longer the broker's to give up: the store or a listener has it.
+            State::Storing | State::InFlight { .. } | State::Running { .. } | State::Abandoned { .. } => {}
         }
     }
 
+    /// Remembers when a request expires.
+    fn watch_deadline(&mut self, deadline: Instant, tag: u64) {
+        let requests = &self.requests;
+        self.deadlines.push(deadline, tag, requests.len(), |tag| requests.contains(tag));
+    }
+
     fn refuse(&mut self, origin: Option<O>, reason: Reason, detail: impl Into<String>) {
-        self.counters.add(Counter::refused(reason));
+        self.refuse_one(origin, Refusal::new(reason, detail), None, 0);
+    }
+
+    /// Refuses a request that was held, or a copy of one that was made for `server`.
+    fn refuse_held(&mut self, held: Held<O, L>, server: Option<ServerName>, reason: Reason, detail: impl Into<String>) {
+        // One that is abandoned was counted out of its group before.
+        let more = if held.origin.is_some() { self.more(held.group) } else { 0 };
+        self.refuse_one(held.origin, Refusal::new(reason, detail), server, more);
+    }
+
+    fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, more: u16) {
+        self.counters.add(Counter::refused(refusal.reason));
         if let Some(to) = origin {
-            self.actions.push_back(Action::Refuse { to, refusal: Refusal::new(reason, detail) });
+            self.actions.push_back(Action::Refuse { to, refusal, server, more });
         }
+    }
+
+    /// Counts one answer of a group: how many are still to come.
+    fn more(&mut self, group: Option<usize>) -> u16 {
+        let Some(left) = group.and_then(|group| self.groups.get_mut(group)) else { return 0 };
+        *left -= 1;
+        let left = *left;
+        if left == 0 {
+            group.map(|group| self.groups.remove(group));
+        }
+        u16::try_from(left).unwrap_or(u16::MAX)
     }
 }

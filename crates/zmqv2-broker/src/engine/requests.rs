@@ -3,25 +3,72 @@
 //! A tag is a slot's number and the slot's generation, so that the answer to a request that is long settled never
 //! meets the request that has its slot now, and looking one up costs the same however many there are.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
+use zmqv2_proto::MessageId;
+
 use super::WorkerId;
+use super::notifications::Note;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Waits for any worker of the topic, or of one of its servers (a number in the topic).
-    Queued { topic: usize, server: Option<usize> },
+    /// A notification that is being written to the store.
+    Storing,
+    /// Waits for a worker.
+    Queued(Queue),
     /// A worker has it.
     InFlight { worker: WorkerId },
+    /// A worker has acknowledged this notification, and has not handled it yet.
+    Running { worker: WorkerId },
     /// A worker has it, but its time is over and its sender is gone.
     Abandoned { worker: WorkerId },
+}
+
+impl State {
+    /// Somebody waits for the next word about it, which must come from a worker or the store.
+    fn is_in_flight(self) -> bool {
+        matches!(self, Self::InFlight { .. } | Self::Storing)
+    }
+
+    /// The worker that has it.
+    pub(super) fn worker(self) -> Option<WorkerId> {
+        match self {
+            Self::InFlight { worker } | Self::Running { worker } | Self::Abandoned { worker } => Some(worker),
+            Self::Storing | Self::Queued(_) => None,
+        }
+    }
+}
+
+/// Where a request waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Queue {
+    pub(super) topic: usize,
+    pub(super) at: At,
+}
+
+/// For whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// Any server of the topic.
+    Any,
+    /// A server of this name (its number in the topic).
+    Named(usize),
+    /// One run of a server, and no other: its copy of a fanout.
+    Run(usize),
+}
+
+impl From<Option<usize>> for At {
+    fn from(named: Option<usize>) -> Self {
+        named.map_or(Self::Any, Self::Named)
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Held<O, L> {
     /// The path back; taken when the request is abandoned.
     pub(super) origin: Option<O>,
-    /// The frames; taken when the request is delivered.
+    /// The frames; taken when the request is delivered. A notification's stay until it is handled.
     pub(super) load: Option<L>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
@@ -30,11 +77,18 @@ pub(super) struct Held<O, L> {
     pub(super) state: State,
     /// It waits while no server of its target is there.
     pub(super) wait_for_ready: bool,
+    /// Its sender asks about it by this id.
+    pub(super) asked_about: Option<MessageId>,
+    /// The copies that are answered together with this one.
+    pub(super) group: Option<usize>,
+    /// What is known of a notification.
+    pub(super) note: Option<Box<Note>>,
 }
 
 impl<O, L> Held<O, L> {
-    pub(super) fn new(origin: O, load: Option<L>, bytes: usize, deadline: Instant, state: State) -> Self {
-        Self { origin: Some(origin), load, bytes, deadline, order: 0, state, wait_for_ready: false }
+    pub(super) fn new(origin: Option<O>, load: Option<L>, bytes: usize, deadline: Instant, state: State) -> Self {
+        let (asked_about, group, note) = (None, None, None);
+        Self { origin, load, bytes, deadline, order: 0, state, wait_for_ready: false, asked_about, group, note }
     }
 }
 
@@ -50,11 +104,13 @@ pub(super) struct Requests<O, L> {
     free: Vec<u32>,
     arrived: u64,
     in_flight: usize,
+    /// Those whose senders ask about them.
+    asked_about: HashMap<MessageId, u64>,
 }
 
 impl<O, L> Default for Requests<O, L> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), arrived: 0, in_flight: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), arrived: 0, in_flight: 0, asked_about: HashMap::new() }
     }
 }
 
@@ -62,7 +118,7 @@ impl<O, L> Requests<O, L> {
     /// Keeps a request and gives it a tag.
     pub(super) fn insert(&mut self, mut held: Held<O, L>) -> u64 {
         self.arrived += 1;
-        self.in_flight += usize::from(matches!(held.state, State::InFlight { .. }));
+        self.in_flight += usize::from(held.state.is_in_flight());
         held.order = self.arrived;
         let index = match self.free.pop() {
             Some(index) => index,
@@ -72,10 +128,20 @@ impl<O, L> Requests<O, L> {
                 (self.slots.len() - 1) as u32
             }
         };
+        let asked_about = held.asked_about;
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         slot.held = Some(held);
-        u64::from(slot.generation) << 32 | u64::from(index)
+        let tag = u64::from(slot.generation) << 32 | u64::from(index);
+        if let Some(id) = asked_about {
+            self.asked_about.insert(id, tag);
+        }
+        tag
+    }
+
+    /// Whether a request whose sender asks about it is held.
+    pub(super) fn is_held(&self, id: MessageId) -> bool {
+        self.asked_about.contains_key(&id)
     }
 
     fn slot(&self, tag: u64) -> Option<&Slot<O, L>> {
@@ -98,28 +164,36 @@ impl<O, L> Requests<O, L> {
         let slot = self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag))?;
         let held = slot.held.take()?;
         self.free.push(index(tag) as u32);
-        self.in_flight -= usize::from(matches!(held.state, State::InFlight { .. }));
+        self.in_flight -= usize::from(held.state.is_in_flight());
+        if let Some(id) = held.asked_about.filter(|id| self.asked_about.get(id) == Some(&tag)) {
+            self.asked_about.remove(&id);
+        }
         Some(held)
     }
 
-    /// A waiting request goes to `worker`: its load and the deadline to keep.
-    pub(super) fn deliver(&mut self, tag: u64, worker: WorkerId) -> Option<(L, Instant, usize)> {
-        let held = self.get_mut(tag)?;
-        let load = held.load.take()?;
-        held.state = State::InFlight { worker };
-        let taken = (load, held.deadline, held.bytes);
-        self.in_flight += 1;
-        Some(taken)
+    /// Moves a request to another state.
+    pub(super) fn set_state(&mut self, tag: u64, state: State) {
+        if let Some(held) = self.get_mut(tag) {
+            let before = std::mem::replace(&mut held.state, state);
+            self.in_flight += usize::from(state.is_in_flight());
+            self.in_flight -= usize::from(before.is_in_flight());
+        }
+    }
+
+    /// Puts a request behind all others.
+    pub(super) fn set_last(&mut self, tag: u64) {
+        self.arrived += 1;
+        let order = self.arrived;
+        if let Some(held) = self.get_mut(tag) {
+            held.order = order;
+        }
     }
 
     /// Forgets the sender of a request that a worker still has.
-    pub(super) fn abandon(&mut self, tag: u64) {
-        if let Some(held) = self.get_mut(tag)
-            && let State::InFlight { worker } = held.state
-        {
-            held.state = State::Abandoned { worker };
+    pub(super) fn abandon(&mut self, tag: u64, worker: WorkerId) {
+        self.set_state(tag, State::Abandoned { worker });
+        if let Some(held) = self.get_mut(tag) {
             held.origin = None;
-            self.in_flight -= 1;
         }
     }
 
@@ -128,7 +202,7 @@ impl<O, L> Requests<O, L> {
         self.slots.len() - self.free.len()
     }
 
-    /// Requests that a worker has and whose senders wait.
+    /// Requests that a worker has, or the store, and whose senders wait.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -160,7 +234,7 @@ mod tests {
         #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
         let mut requests: Requests<(), ()> = Requests::default();
-        let held = || Held::new((), Some(()), 1, now, State::InFlight { worker: 0 });
+        let held = || Held::new(Some(()), Some(()), 1, now, State::InFlight { worker: 0 });
         let first = requests.insert(held());
         assert!(requests.remove(first).is_some());
         let second = requests.insert(held());

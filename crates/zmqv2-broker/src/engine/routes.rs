@@ -6,8 +6,8 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::requests::{Held, State};
-use super::{Action, Arrival, Backlog, Counter, Engine, WorkerId};
+use super::requests::{Held, Queue, State};
+use super::{Action, Arrival, Backlog, Counter, Engine, Pattern, WorkerId};
 
 /// Topics come from the network while requests wait for their servers: so many, and no more.
 const MOST_TOPICS_WITHOUT_SERVER: usize = 1_000;
@@ -26,6 +26,8 @@ pub(super) struct Topic {
     pub(super) ring: VecDeque<usize>,
     /// Runs of all its servers that take work; 0 while requests wait for one to come.
     pub(super) runs: usize,
+    /// Requests that wait here, for whomever.
+    pub(super) waiting: usize,
 }
 
 /// The runs of one server name.
@@ -52,7 +54,7 @@ impl Named {
 impl Topic {
     pub(super) fn new(key: TopicKey) -> Self {
         let (named, by_name, ring) = Default::default();
-        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0 }
+        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, waiting: 0 }
     }
 
     /// The number of a server name, made if it is new.
@@ -61,32 +63,13 @@ impl Topic {
         *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())))
     }
 
-    /// The queue for any server, or for one.
-    pub(super) fn backlog(&mut self, server: Option<usize>) -> &mut Backlog {
-        server.map_or(&mut self.shared, |server| &mut self.named[server].backlog)
-    }
-
     /// Whether somebody is there to take a request for any server, or for one.
     fn has_runs(&self, server: Option<usize>) -> bool {
         server.map_or(self.runs > 0, |server| !self.named[server].runs.is_empty())
     }
-
-    /// Requests that wait here.
-    pub(super) fn queued(&self) -> usize {
-        self.shared.len() + self.named.iter().map(|(_, named)| named.backlog.len()).sum::<usize>()
-    }
-
-    /// Counts a request out that expired; says whom it was for.
-    pub(super) fn expired(&mut self, server: Option<usize>) -> String {
-        self.backlog(server).expired();
-        match server {
-            Some(server) => format!("{} at {}", self.key, self.named[server].name),
-            None => self.key.to_string(),
-        }
-    }
 }
 
-impl<O, L> Engine<O, L> {
+impl<O: Clone, L: Clone> Engine<O, L> {
     pub(super) fn request(&mut self, now: Instant, arrival: Arrival<'_>, from: O, load: L) {
         self.counters.add(Counter::Requests);
         if self.draining {
@@ -96,6 +79,15 @@ impl<O, L> Engine<O, L> {
             self.counters.add(Counter::Expired);
             return self.refuse(Some(from), Reason::Expired, "no time was left on arrival; the request did not run");
         }
+        match arrival.pattern {
+            Pattern::Fanout => self.fanout(now, arrival, from, load),
+            Pattern::Notify => self.notify(now, arrival, Some(from), load),
+            Pattern::One => self.request_one(now, arrival, from, load),
+        }
+    }
+
+    /// A request for one worker.
+    pub(super) fn request_one(&mut self, now: Instant, arrival: Arrival<'_>, from: O, load: L) {
         let (topic, server) = match self.find(arrival) {
             Ok(place) => place,
             Err(refusal) => return self.refuse(Some(from), refusal.reason, refusal.detail),
@@ -104,27 +96,45 @@ impl<O, L> Engine<O, L> {
             Some(server) => self.take_worker_of(topic, server),
             None => self.take_worker(topic),
         };
-        let Arrival { deadline, bytes, wait_for_ready, .. } = arrival;
+        let queue = Queue { topic, at: server.into() };
+        self.place(now, arrival, from, load, worker, queue, None);
+    }
+
+    /// Gives a request to its worker, or lets it wait for one.
+    #[expect(clippy::too_many_arguments, reason = "where a request goes is decided in two ways and done in one")]
+    pub(super) fn place(
+        &mut self,
+        now: Instant,
+        arrival: Arrival<'_>,
+        from: O,
+        load: L,
+        worker: Option<WorkerId>,
+        queue: Queue,
+        group: Option<usize>,
+    ) {
+        let Arrival { deadline, bytes, .. } = arrival;
+        let mut held = Held::new(Some(from), None, bytes, deadline, State::Queued(queue));
+        held.group = group;
+        held.asked_about = arrival.monitored.then_some(arrival.id);
         let tag = if let Some(worker) = worker {
-            let held = Held::new(from, None, bytes, deadline, State::InFlight { worker });
+            held.state = State::InFlight { worker };
             let tag = self.requests.insert(held);
-            self.deliver(now, worker, tag, deadline, load);
+            self.deliver(now, worker, tag, deadline, 0, load);
             tag
         } else {
-            if let Some(full) = self.is_full(topic, bytes) {
-                self.tidy(topic, server);
-                return self.refuse(Some(from), Reason::Busy, full);
+            if let Some(full) = self.is_full(queue.topic, bytes) {
+                self.tidy_queue(queue);
+                let server = self.whose(queue);
+                return self.refuse_held(held, server, Reason::Busy, full);
             }
-            self.queued_bytes += bytes;
-            let mut held = Held::new(from, Some(load), bytes, deadline, State::Queued { topic, server });
-            held.wait_for_ready = wait_for_ready;
+            self.held_bytes += bytes;
+            held.load = Some(load);
+            held.wait_for_ready = arrival.wait_for_ready;
             let tag = self.requests.insert(held);
-            let requests = &self.requests;
-            self.topics[topic].backlog(server).push(tag, |tag| requests.contains(tag));
+            self.enqueue(tag, queue);
             tag
         };
-        let requests = &self.requests;
-        self.deadlines.push(deadline, tag, requests.len(), |tag| requests.contains(tag));
+        self.watch_deadline(deadline, tag);
     }
 
     /// The topic, and the server in it if one is asked for. Never another server (RG02).
@@ -145,7 +155,7 @@ impl<O, L> Engine<O, L> {
     }
 
     /// A place for a request that waits for its server to come.
-    fn make_place(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
+    pub(super) fn make_place(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
         let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
         let key = TopicKey::parse(key).map_err(malformed)?;
         let server = Some(server).filter(|server| !server.is_empty()).map(ServerName::new).transpose();
@@ -166,28 +176,34 @@ impl<O, L> Engine<O, L> {
     }
 
     /// Why one more request of `bytes` cannot wait.
-    fn is_full(&self, topic: usize, bytes: usize) -> Option<String> {
+    pub(super) fn is_full(&self, topic: usize, bytes: usize) -> Option<String> {
         let topic = &self.topics[topic];
         let limit = self.limits.topic_backlog;
-        if topic.queued() >= limit {
+        if topic.waiting >= limit {
             return Some(format!("{limit} requests for {} wait already (rpc_zmq_topic_backlog)", topic.key));
         }
+        self.has_no_room(bytes)
+    }
+
+    /// Why `bytes` more cannot be held.
+    pub(super) fn has_no_room(&self, bytes: usize) -> Option<String> {
         let limit = self.limits.backlog_bytes;
-        if self.queued_bytes + bytes > limit {
-            let held = self.queued_bytes;
+        if self.held_bytes + bytes > limit {
+            let held = self.held_bytes;
             return Some(format!("{held} bytes wait already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"));
         }
         None
     }
 
     /// A worker of the next server in turn that has one ready.
-    fn take_worker(&mut self, topic: usize) -> Option<WorkerId> {
+    pub(super) fn take_worker(&mut self, topic: usize) -> Option<WorkerId> {
         let ring = &mut self.topics[topic].ring;
         while let Some(number) = ring.pop_front() {
             let server = &mut self.servers[number];
             let worker = server.take_ready(&mut self.workers);
-            server.in_ring = server.has_ready();
-            if server.in_ring {
+            let again = server.has_ready();
+            server.set_in_ring(topic, again);
+            if again {
                 ring.push_back(number);
             }
             if worker.is_some() {
@@ -198,7 +214,7 @@ impl<O, L> Engine<O, L> {
     }
 
     /// A worker of the next run of one server that has one ready.
-    fn take_worker_of(&mut self, topic: usize, server: usize) -> Option<WorkerId> {
+    pub(super) fn take_worker_of(&mut self, topic: usize, server: usize) -> Option<WorkerId> {
         let runs = &mut self.topics[topic].named[server].runs;
         for _ in 0..runs.len() {
             // The next request starts at the run after this one.
@@ -211,23 +227,58 @@ impl<O, L> Engine<O, L> {
         None
     }
 
-    fn deliver(&mut self, now: Instant, worker: WorkerId, tag: u64, deadline: Instant, load: L) {
+    fn deliver(&mut self, now: Instant, worker: WorkerId, tag: u64, deadline: Instant, delivery: u16, load: L) {
         self.counters.add(Counter::Delivered);
-        self.actions.push_back(Action::Deliver { worker, tag, ttl: Ttl::until(deadline, now), load });
+        self.actions.push_back(Action::Deliver { worker, tag, ttl: Ttl::until(deadline, now), delivery, load });
     }
 
-    pub(super) fn reply(&mut self, now: Instant, worker: WorkerId, tag: u64, credit: u16, load: L) {
-        let held = match self.requests.get(tag).map(|held| held.state) {
-            Some(State::InFlight { worker: w } | State::Abandoned { worker: w }) if w == worker => {
-                self.requests.remove(tag)
+    /// Gives a request that is held to a worker, which has been taken for it.
+    pub(super) fn hand_over(&mut self, now: Instant, tag: u64, worker: WorkerId) {
+        let Some(held) = self.requests.get_mut(tag) else { return };
+        let deadline = held.deadline;
+        let (load, delivery) = match &mut held.note {
+            Some(note) => {
+                let server = &mut self.servers[self.workers[worker].server];
+                server.notes += 1;
+                note.deliveries += 1;
+                note.pool = Some(server.name.clone());
+                (held.load.clone(), note.deliveries)
             }
-            _ => None,
+            None => {
+                self.held_bytes -= held.bytes;
+                (held.load.take(), 0)
+            }
         };
+        self.requests.set_state(tag, State::InFlight { worker });
+        if let Some(load) = load {
+            self.deliver(now, worker, tag, deadline, delivery, load);
+        }
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        tag: u64,
+        credit: u16,
+        refused: Option<Reason>,
+        load: L,
+    ) {
+        let held = self.requests.get(tag).filter(|held| match held.state {
+            State::InFlight { worker: w } | State::Abandoned { worker: w } => w == worker,
+            _ => false,
+        });
         // An answer to nothing gives no credit either: it was given when the request was settled.
         let Some(held) = held else { return self.counters.add(Counter::LateAnswers) };
-        if let Some(to) = held.origin {
+        if held.note.is_some() {
+            return self.note_answered(now, worker, tag, credit, refused, load);
+        }
+        if let Some(held) = self.requests.remove(tag)
+            && let Some(to) = held.origin
+        {
             self.counters.add(Counter::Answered);
-            self.actions.push_back(Action::Answer { to, load });
+            let more = self.more(held.group);
+            self.actions.push_back(Action::Answer { to, load, more });
         } else {
             self.counters.add(Counter::LateAnswers);
         }
@@ -236,46 +287,23 @@ impl<O, L> Engine<O, L> {
 
     /// Hands waiting requests to the ready workers of one server, oldest first.
     pub(super) fn serve(&mut self, now: Instant, number: usize) {
-        let Some((topic, named)) = self.servers[number].place else { return };
         while self.servers[number].has_ready() {
-            let requests = &self.requests;
-            let live = |tag| requests.contains(tag);
-            let place = &mut self.topics[topic];
-            let order = |tag: Option<u64>| tag.and_then(|tag| requests.get(tag)).map(|held| held.order);
-            let shared = order(place.shared.front(live));
-            let own = order(place.named[named].backlog.front(live));
-            let backlog = match (shared, own) {
-                (None, None) => break,
-                (Some(shared), Some(own)) if own < shared => &mut place.named[named].backlog,
-                (None, Some(_)) => &mut place.named[named].backlog,
-                _ => &mut place.shared,
-            };
-            let Some(tag) = backlog.front(live) else { break };
-            if requests.get(tag).is_some_and(|held| held.deadline <= now) {
+            let Some((tag, queue)) = self.oldest_for(number) else { break };
+            if self.requests.get(tag).is_some_and(|held| held.deadline <= now) {
                 // It expired, and `expire` was not called yet.
                 self.expire_request(tag);
                 continue;
             }
-            backlog.pop();
+            self.backlog(queue).pop();
+            self.topics[queue.topic].waiting -= 1;
             let Some(worker) = self.servers[number].take_ready(&mut self.workers) else { break };
-            if let Some((load, deadline, bytes)) = self.requests.deliver(tag, worker) {
-                self.queued_bytes -= bytes;
-                self.deliver(now, worker, tag, deadline, load);
-            }
+            self.hand_over(now, tag, worker);
         }
         let server = &mut self.servers[number];
-        if server.has_ready() && !server.in_ring {
-            server.in_ring = true;
-            self.topics[topic].ring.push_back(number);
-        }
-    }
-
-    /// Refuses everything in a list of tags taken out of a backlog.
-    pub(super) fn refuse_queued(&mut self, tags: VecDeque<u64>, reason: Reason, detail: &str) {
-        for tag in tags {
-            if let Some(held) = self.requests.remove(tag) {
-                self.queued_bytes -= held.bytes;
-                self.refuse(held.origin, reason, detail);
+        if server.has_ready() {
+            for place in server.places.iter_mut().filter(|place| !place.in_ring) {
+                place.in_ring = true;
+                self.topics[place.topic].ring.push_back(number);
             }
         }
     }

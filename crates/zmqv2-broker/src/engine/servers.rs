@@ -6,29 +6,40 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
 
-use super::requests::State;
-use super::routes::Named;
+use super::requests::{At, Queue};
 use super::{Action, Backlog, CONNECT_WITHIN, Counter, Engine, Offer, WorkerId};
 
 /// One run of a server.
 #[derive(Debug)]
 pub(super) struct Server<O> {
-    pub(super) key: TopicKey,
+    pub(super) keys: Vec<TopicKey>,
     pub(super) name: ServerName,
     pub(super) instance: InstanceId,
     pub(super) pid: u32,
-    /// Its topic and its name's number there; `None` once it withdraws.
-    pub(super) place: Option<(usize, usize)>,
+    /// Where it takes work; nowhere once it withdraws.
+    pub(super) places: Vec<Place>,
     pub(super) workers: Vec<WorkerId>,
     connected: usize,
     /// Workers with credit, each once.
     ready: VecDeque<WorkerId>,
-    /// Whether it stands in its topic's ring.
-    pub(super) in_ring: bool,
+    /// Copies of fanouts that wait for this run.
+    pub(super) backlog: Backlog,
     /// Requests that its workers have.
     pub(super) outstanding: usize,
+    /// Notifications that its workers have, also those that they have acknowledged.
+    pub(super) notes: usize,
     /// Who waits for an answer: to the registration, then to the withdrawal.
     answer_to: Option<O>,
+}
+
+/// A topic that a server serves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) topic: usize,
+    /// Its name's number in the topic.
+    pub(super) named: usize,
+    /// Whether it stands in the topic's ring.
+    pub(super) in_ring: bool,
 }
 
 /// One worker of a server.
@@ -82,6 +93,16 @@ impl<O> Server<O> {
         Some(number)
     }
 
+    pub(super) fn takes_work(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    pub(super) fn set_in_ring(&mut self, topic: usize, in_ring: bool) {
+        if let Some(place) = self.places.iter_mut().find(|place| place.topic == topic) {
+            place.in_ring = in_ring;
+        }
+    }
+
     pub(super) fn workers_ready(&self) -> usize {
         self.ready.len()
     }
@@ -91,20 +112,29 @@ impl<O> Server<O> {
     }
 }
 
-impl<O, L> Engine<O, L> {
+impl<O: Clone, L: Clone> Engine<O, L> {
     pub(super) fn register(&mut self, now: Instant, offer: Offer, from: O) {
         if self.draining {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping");
         }
         let Offer { key, server: name, registration } = offer;
+        let mut keys = vec![key];
+        for key in registration.also {
+            // A topic that is named twice is one.
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
         if let Some(number) = self.by_instance.get(&registration.instance) {
             let server = &mut self.servers[*number];
-            if server.key != key || server.name != name || server.workers.len() != usize::from(registration.workers) {
-                let detail =
-                    format!("this run is registered as {} of {}; a new offer needs a new id", server.name, server.key);
+            if server.keys != keys || server.name != name || server.workers.len() != usize::from(registration.workers) {
+                let detail = format!(
+                    "this run is registered as {} of {}; a new offer needs a new id",
+                    server.name, server.keys[0]
+                );
                 return self.refuse(Some(from), Reason::Malformed, detail);
             }
-            if server.place.is_some() {
+            if server.takes_work() {
                 if server.is_connected() {
                     self.actions.push_back(Action::Registered { to: from });
                 } else {
@@ -113,23 +143,29 @@ impl<O, L> Engine<O, L> {
             }
             return;
         }
-        let topic = self.topic(&key);
-        let named = self.topics[topic].server(&name);
+        let mut place = |key| {
+            let topic = self.topic(key);
+            Place { topic, named: self.topics[topic].server(&name), in_ring: false }
+        };
+        let places: Vec<Place> = keys.iter().map(&mut place).collect();
         let number = self.servers.insert(Server {
-            key,
+            keys,
             name,
             instance: registration.instance,
             pid: registration.pid,
-            place: Some((topic, named)),
+            places: places.clone(),
             workers: Vec::new(),
             connected: 0,
             ready: VecDeque::new(),
-            in_ring: false,
+            backlog: Backlog::default(),
             outstanding: 0,
+            notes: 0,
             answer_to: Some(from),
         });
-        self.topics[topic].named[named].runs.push_back(number);
-        self.topics[topic].runs += 1;
+        for Place { topic, named, .. } in places {
+            self.topics[topic].named[named].runs.push_back(number);
+            self.topics[topic].runs += 1;
+        }
         self.by_instance.insert(registration.instance, number);
         self.connecting.push_back((now + CONNECT_WITHIN, registration.instance));
         for index in 0..registration.workers.max(1) {
@@ -146,13 +182,18 @@ impl<O, L> Engine<O, L> {
         let server = &mut self.servers[worker.server];
         server.connected += 1;
         // No work before all are connected: a server that is given up for want of one has nothing to lose.
-        let Some((topic, named)) = server.place.filter(|_| server.is_connected()) else { return };
-        let workers = server.workers.clone();
-        let (key, name, to) = (server.key.clone(), server.name.clone(), server.answer_to.take());
+        if !server.takes_work() || !server.is_connected() {
+            return;
+        }
+        let (workers, places) = (server.workers.clone(), server.places.clone());
+        let (name, to) = (server.name.clone(), server.answer_to.take());
         self.counters.add(Counter::Registered);
-        let runs = &self.topics[topic].named[named].runs;
-        if runs.iter().filter(|run| self.servers[**run].is_connected()).count() == 1 {
-            self.actions.push_back(Action::Announce { key, server: name });
+        for Place { topic, named, .. } in places {
+            let runs = &self.topics[topic].named[named].runs;
+            if runs.iter().filter(|run| self.servers[**run].is_connected()).count() == 1 {
+                let key = self.topics[topic].key.clone();
+                self.actions.push_back(Action::Announce { key, server: name.clone() });
+            }
         }
         if let Some(to) = to {
             self.actions.push_back(Action::Registered { to });
@@ -180,81 +221,103 @@ impl<O, L> Engine<O, L> {
         let server = self.by_instance.get(&instance).map(|number| &self.servers[*number]);
         // From a run that is gone: nothing to give back to.
         let Some(number) = server.and_then(|server| server.workers.get(index)).copied() else { return };
-        let worker = &mut self.workers[number];
-        let before = worker.credit();
-        worker.give_back(credit);
+        let before = self.give_back(number, credit);
         self.offer(now, number, before);
     }
 
+    /// Takes credit back from a worker; what it had before, for [`offer`](Self::offer).
+    pub(super) fn give_back(&mut self, number: WorkerId, credit: u16) -> usize {
+        let worker = &mut self.workers[number];
+        let before = worker.credit();
+        worker.give_back(credit);
+        before
+    }
+
     /// A worker may have more credit than the `before`: hands it what waits.
-    fn offer(&mut self, now: Instant, number: WorkerId, before: usize) {
+    pub(super) fn offer(&mut self, now: Instant, number: WorkerId, before: usize) {
         let worker = &self.workers[number];
         let server = worker.server;
-        if before == 0 && worker.credit() > 0 && self.servers[server].place.is_some() {
+        if before == 0 && worker.credit() > 0 && self.servers[server].takes_work() {
             self.servers[server].ready.push_back(number);
         }
         self.serve(now, server);
     }
 
-    pub(super) fn worker_down(&mut self, number: WorkerId) {
+    pub(super) fn worker_down(&mut self, now: Instant, number: WorkerId) {
         let Some(server) = self.workers.get(number).map(|worker| worker.server) else { return };
         if self.servers[server].is_connected() {
             self.counters.add(Counter::ServersLost);
         }
-        self.lose(server);
+        self.lose(now, server);
     }
 
     /// Forgets every server that is not connected yet.
-    pub(super) fn refuse_connecting(&mut self) {
+    pub(super) fn refuse_connecting(&mut self, now: Instant) {
         for (_, instance) in std::mem::take(&mut self.connecting) {
             let server = self.by_instance.get(&instance).map(|number| &mut self.servers[*number]);
             if let Some(to) = server.filter(|server| !server.is_connected()).and_then(|server| server.answer_to.take())
             {
                 self.refuse(Some(to), Reason::ShuttingDown, "the broker is stopping");
             }
-            self.give_up_connecting(instance);
+            self.give_up_connecting(now, instance);
         }
     }
 
-    pub(super) fn give_up_connecting(&mut self, instance: InstanceId) {
+    pub(super) fn give_up_connecting(&mut self, now: Instant, instance: InstanceId) {
         if let Some(number) = self.by_instance.get(&instance)
             && !self.servers[*number].is_connected()
         {
-            self.lose(*number);
+            self.lose(now, *number);
         }
     }
 
     /// A server is gone, with whatever it had.
-    fn lose(&mut self, number: usize) {
+    fn lose(&mut self, now: Instant, number: usize) {
         let workers = &self.workers;
         let ours = |worker: WorkerId| workers.get(worker).is_some_and(|worker| worker.server == number);
-        let had = self.requests.tags_where(|held| match held.state {
-            State::InFlight { worker } | State::Abandoned { worker } => ours(worker),
-            State::Queued { .. } => false,
-        });
-        let Server { key, name, .. } = &self.servers[number];
-        let detail = format!("server {name} of {key} was lost while it had the request, which may have run");
+        let had = self.requests.tags_where(|held| held.state.worker().is_some_and(ours));
+        let is_note = |tag: &u64| self.requests.get(*tag).is_some_and(|held| held.note.is_some());
+        let (notes, had): (Vec<u64>, Vec<u64>) = had.into_iter().partition(is_note);
+        let Server { keys, name, .. } = &self.servers[number];
+        let of = if let [key] = &keys[..] { format!(" of {key}") } else { String::new() };
+        let detail = format!("server {name}{of} was lost while it had the request, which may have run");
+        let name = name.clone();
         for tag in had {
-            if let Some(origin) = self.requests.remove(tag).and_then(|held| held.origin) {
-                self.refuse(Some(origin), Reason::ServerLost, detail.as_str());
+            if let Some(held) = self.requests.remove(tag).filter(|held| held.origin.is_some()) {
+                let server = held.group.is_some().then(|| name.clone());
+                self.refuse_held(held, server, Reason::ServerLost, detail.as_str());
             }
         }
+        self.take_back(now, notes);
         let server = &mut self.servers[number];
-        match (server.answer_to.take(), server.place) {
-            (Some(to), None) => self.actions.push_back(Action::Withdrawn { to, instance: server.instance }),
+        match (server.answer_to.take(), server.takes_work()) {
+            (Some(to), false) => self.actions.push_back(Action::Withdrawn { to, instance: server.instance }),
             // Never connected: a living one offers itself again.
-            (Some(to), Some(_)) => self.refuse(Some(to), Reason::Busy, "the broker cannot connect to its workers"),
+            (Some(to), true) => self.refuse(Some(to), Reason::Busy, "the broker cannot connect to its workers"),
             (None, _) => {}
         }
+        let places = self.servers[number].places.clone();
         self.leave(number);
         self.remove(number);
+        self.serve_others(now, &places, &name);
+    }
+
+    /// Hands what a server left behind to others of its name.
+    fn serve_others(&mut self, now: Instant, places: &[Place], name: &ServerName) {
+        for place in places {
+            let named = self.topics.get(place.topic).and_then(|topic| topic.named.get(*topic.by_name.get(name)?));
+            let runs = named.map_or_else(Vec::new, |named| named.runs.iter().copied().collect());
+            for run in runs {
+                self.serve(now, run);
+            }
+        }
     }
 
     pub(super) fn withdraw(&mut self, instance: InstanceId, from: O) {
         let Some(number) = self.by_instance.get(&instance).copied() else {
             return self.actions.push_back(Action::Withdrawn { to: from, instance });
         };
-        if self.servers[number].place.is_some() {
+        if self.servers[number].takes_work() {
             self.counters.add(Counter::Withdrawn);
         }
         self.servers[number].answer_to = Some(from);
@@ -263,9 +326,9 @@ impl<O, L> Engine<O, L> {
     }
 
     /// Whether a withdrawing server has nothing in flight any more: then it is told so and forgotten.
-    fn check_withdrawn(&mut self, number: usize) {
+    pub(super) fn check_withdrawn(&mut self, number: usize) {
         let server = &mut self.servers[number];
-        if server.place.is_none() && server.outstanding == 0 {
+        if !server.takes_work() && server.outstanding == 0 && server.notes == 0 {
             let instance = server.instance;
             if let Some(to) = server.answer_to.take() {
                 self.actions.push_back(Action::Withdrawn { to, instance });
@@ -274,12 +337,21 @@ impl<O, L> Engine<O, L> {
         }
     }
 
-    /// Takes a server out of its topic: it gets no new work. What only it could have run is refused.
+    /// Takes a server out of its topics: it gets no new work. What only it could have run is refused.
     fn leave(&mut self, number: usize) {
-        let server = &mut self.servers[number];
-        let Some((topic, named)) = server.place.take() else { return };
-        server.ready.clear();
-        let was_connected = server.is_connected();
+        let places = std::mem::take(&mut self.servers[number].places);
+        let Some(first) = places.first() else { return };
+        self.servers[number].ready.clear();
+        let detail = format!("server {} left before it took the request, which did not run", self.servers[number].name);
+        let queue = Queue { topic: first.topic, at: At::Run(number) };
+        self.refuse_all_but(queue, |_| false, Reason::NoRoute, &detail);
+        for place in places {
+            self.leave_topic(number, place);
+        }
+    }
+
+    fn leave_topic(&mut self, number: usize, Place { topic, named, .. }: Place) {
+        let was_connected = self.servers[number].is_connected();
         let place = &mut self.topics[topic];
         place.ring.retain(|other| *other != number);
         place.named[named].runs.retain(|other| *other != number);
@@ -291,28 +363,19 @@ impl<O, L> Engine<O, L> {
             self.actions.push_back(Action::Unannounce { key, server });
         }
         place.runs -= 1;
+        let key = place.key.clone();
         if place.named[named].runs.is_empty() {
-            let Named { name, backlog, .. } = &mut place.named[named];
-            let detail = format!("server {name} of {} left before it took the request, which did not run", place.key);
-            let waiting = backlog.take();
-            self.refuse_impatient(topic, Some(named), waiting, &detail);
+            let name = &place.named[named].name;
+            let detail = format!("server {name} of {key} left before it took the request, which did not run");
+            let queue = Queue { topic, at: At::Named(named) };
+            self.refuse_all_but(queue, |held| held.wait_for_ready, Reason::NoRoute, &detail);
         }
-        let place = &mut self.topics[topic];
-        if place.runs == 0 {
-            let detail = format!("the last server of {} left before it took the request, which did not run", place.key);
-            let waiting = place.shared.take();
-            self.refuse_impatient(topic, None, waiting, &detail);
+        if self.topics[topic].runs == 0 {
+            let detail = format!("the last server of {key} left before it took the request, which did not run");
+            let queue = Queue { topic, at: At::Any };
+            self.refuse_all_but(queue, |held| held.wait_for_ready, Reason::NoRoute, &detail);
         }
         self.tidy(topic, Some(named));
-    }
-
-    /// Refuses those of a backlog that do not wait for a server to come; the others go back.
-    fn refuse_impatient(&mut self, topic: usize, server: Option<usize>, tags: VecDeque<u64>, detail: &str) {
-        let requests = &self.requests;
-        let waits = |tag: &u64| requests.get(*tag).is_some_and(|held| held.wait_for_ready);
-        let (patient, impatient): (VecDeque<u64>, VecDeque<u64>) = tags.into_iter().partition(waits);
-        *self.topics[topic].backlog(server) = Backlog::from(patient);
-        self.refuse_queued(impatient, Reason::NoRoute, detail);
     }
 
     /// Forgets a name without runs and requests, and a topic without names and requests.

@@ -7,7 +7,7 @@ use zmqv2_proto::{Exchange, Topic, TopicKey};
 
 use super::Engine;
 
-impl<O, L> Engine<O, L> {
+impl<O: Clone, L: Clone> Engine<O, L> {
     /// Fills in everything that the engine knows, topics in the order of their keys.
     pub fn report(&self, into: &mut StatusReport) {
         let mut topics: BTreeMap<&TopicKey, TopicStatus> = BTreeMap::new();
@@ -24,13 +24,22 @@ impl<O, L> Engine<O, L> {
             line.workers_ready = server.workers_ready() as u64;
             let busy = |worker: &&usize| self.workers.get(**worker).is_some_and(super::servers::Worker::is_busy);
             line.workers_busy = server.workers.iter().filter(busy).count() as u64;
-            line.withdrawing = server.place.is_none();
-            line.queued = server.place.map_or(0, |(topic, named)| self.topics[topic].named[named].backlog.len() as u64);
-            if !topics.contains_key(&server.key) {
-                topics.extend(status(&server.key, 0).map(|status| (&server.key, status)));
-            }
-            if let Some(topic) = topics.get_mut(&server.key) {
-                topic.servers.push(line);
+            line.withdrawing = !server.takes_work();
+            // Under every topic that it serves; its copies of fanouts under the first.
+            for (index, key) in server.keys.iter().enumerate() {
+                let place = self.by_key.get(key).map(|topic| &self.topics[*topic]);
+                let named = place.filter(|_| server.takes_work()).and_then(|place| {
+                    let named = *place.by_name.get(&server.name)?;
+                    Some(place.named[named].backlog.len())
+                });
+                let own = if index == 0 { server.backlog.len() } else { 0 };
+                line.queued = (named.unwrap_or(0) + own) as u64;
+                if !topics.contains_key(key) {
+                    topics.extend(status(key, 0).map(|status| (key, status)));
+                }
+                if let Some(topic) = topics.get_mut(key) {
+                    topic.servers.push(line.clone());
+                }
             }
         }
         into.topics = topics.into_values().collect();
@@ -38,8 +47,9 @@ impl<O, L> Engine<O, L> {
             topic.servers.sort_by(|a, b| (&a.server, a.instance).cmp(&(&b.server, b.instance)));
         }
         into.in_flight = self.in_flight() as u64;
-        into.queued = self.topics.iter().map(|(_, topic)| topic.queued() as u64).sum();
-        into.held_bytes = self.queued_bytes as u64;
+        into.queued = self.topics.iter().map(|(_, topic)| topic.waiting as u64).sum();
+        into.held_bytes = self.held_bytes as u64;
+        into.notifications = self.notifications() as u64;
         into.draining = self.draining;
         into.counters = self.counters.iter().map(|(counter, count)| (counter.name().to_owned(), count)).collect();
     }

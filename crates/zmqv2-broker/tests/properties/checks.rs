@@ -32,11 +32,13 @@ impl Model {
 
     fn check(&mut self, action: &Action<From, usize>) {
         match action {
-            Action::Deliver { worker, tag, ttl, load } => self.check_delivery(*worker, *tag, *ttl, *load),
+            Action::Deliver { worker, tag, ttl, delivery: 0, load } => self.check_delivery(*worker, *tag, *ttl, *load),
             // `reply` knows the one that may come.
-            Action::Answer { to, load } => assert_eq!(*to, From::Request(*load)),
-            Action::Refuse { to: From::Request(id), refusal } => self.check_refusal(*id, refusal),
-            Action::Refuse { to, refusal } => {
+            Action::Answer { to, load, more: 0 } => assert_eq!(*to, From::Request(*load)),
+            Action::Refuse { to: From::Request(id), refusal, server: None, more: 0 } => {
+                self.check_refusal(*id, refusal)
+            }
+            Action::Refuse { to, refusal, server: None, more: 0 } => {
                 let possible = match refusal.reason {
                     Reason::ShuttingDown => self.draining,
                     Reason::Busy => matches!(to, From::Register(run) if !self.is_up(*run)),

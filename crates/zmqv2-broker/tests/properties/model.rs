@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_broker::engine::{Action, Arrival, Counter, Counters, Engine, Input, Limits, Offer, WorkerId};
 use zmqv2_proto::control::Registration;
-use zmqv2_proto::{InstanceId, Reason, TopicKey};
+use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
 
 const KEYS: [&str; 4] = ["openstack/t", "nova/t", "openstack/u", "openstack/nobody"];
 const NAMES: [&str; 4] = ["s0", "s1", "s2", "nobody"];
@@ -225,11 +225,9 @@ impl Model {
             () => Is::Waiting,
         };
         let arrival = Arrival {
-            key: KEYS[key],
             server: name.map_or("", |name| NAMES[name]),
-            deadline,
-            bytes,
             wait_for_ready: patient,
+            ..Arrival::new(MessageId::from_bytes([0; 16]), KEYS[key], deadline, bytes)
         };
         self.handle(Input::Request { arrival, from: From::Request(id), load: id });
         match self.requests[id].is {
@@ -244,14 +242,15 @@ impl Model {
         if let Some(id) = held {
             let late = matches!(self.requests[id].is, Is::Abandoned(..));
             self.requests[id].is = if late { Is::Late } else { Is::Answered };
-            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), load: id }));
+            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), load: id, more: 0 }));
             self.workers.get_mut(&worker).unwrap().running += 1;
             self.give_back(worker, credit);
         }
         if expected.is_empty() {
             self.counters.add(Counter::LateAnswers);
         }
-        let actions = self.handle(Input::Reply { worker, tag, credit, load: held.unwrap_or(usize::MAX) });
+        let actions =
+            self.handle(Input::Reply { worker, tag, credit, refused: None, load: held.unwrap_or(usize::MAX) });
         let answers: Vec<_> = actions.into_iter().filter(|action| matches!(action, Action::Answer { .. })).collect();
         assert_eq!(answers, expected);
     }

@@ -1,0 +1,34 @@
+//! FANOUT: a copy for every run of a server of the topic.
+
+use std::time::Instant;
+
+use super::requests::{At, Queue};
+use super::{Arrival, Counter, Engine};
+
+impl<O: Clone, L: Clone> Engine<O, L> {
+    /// Each copy waits for its own server only, and is answered for itself: a slow server delays no other.
+    pub(super) fn fanout(&mut self, now: Instant, arrival: Arrival<'_>, from: O, load: L) {
+        let runs = self.runs_of(arrival);
+        let Some((topic, runs)) = runs.filter(|(_, runs)| !runs.is_empty()) else {
+            // Nobody is there, or one day the first one, who will be all.
+            return self.request_one(now, arrival, from, load);
+        };
+        let group = (runs.len() > 1).then(|| self.groups.insert(runs.len()));
+        for run in runs {
+            self.counters.add(Counter::Copies);
+            let worker = self.servers[run].take_ready(&mut self.workers);
+            let queue = Queue { topic, at: At::Run(run) };
+            self.place(now, arrival, from.clone(), load.clone(), worker, queue, group);
+        }
+    }
+
+    /// The topic, and the runs that take work for it, or those of one name.
+    fn runs_of(&self, arrival: Arrival<'_>) -> Option<(usize, Vec<usize>)> {
+        let topic = *self.by_key.get(arrival.key)?;
+        let place = &self.topics[topic];
+        let asked = place.by_name.get(arrival.server).copied();
+        let wanted = |named: usize| arrival.server.is_empty() || asked == Some(named);
+        let runs = place.named.iter().filter(|(named, _)| wanted(*named)).flat_map(|(_, named)| &named.runs).copied();
+        Some((topic, runs.collect()))
+    }
+}

@@ -1,0 +1,146 @@
+//! What comes in through the broker's two doors, and who is told what is wrong with it.
+
+use std::time::Instant;
+
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{Flags, Header, HeaderView, Kind, Reason, Refusal};
+
+use crate::control;
+use crate::driver::{Broker, now};
+use crate::engine::{Arrival, Counter, Input, Pattern};
+use crate::parcel::{self, Door, Load, Malformed, Origin};
+
+/// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
+/// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
+const REQUEST_OVERHEAD: usize = 512;
+
+impl Broker {
+    /// One message from a client or a local server.
+    pub(crate) fn take_in(&mut self, door: Door, frames: &mut Vec<Frame>) {
+        let (origin, load) = parcel::take_apart(door, frames);
+        let Some(origin) = origin else {
+            let peer = frames.first().map(|frame| frame.to_vec()).unwrap_or_default();
+            return self.complain(&peer, &Malformed::NoDelimiter);
+        };
+        match load {
+            Ok(load) => self.take_message(origin, load),
+            Err(error) => self.reject(origin, &error),
+        }
+    }
+
+    fn take_message(&mut self, origin: Origin, load: Load) {
+        let view = match HeaderView::new(&load.header) {
+            Ok(view) => view,
+            Err(error) => return self.reject(origin, &error.into()),
+        };
+        match view.kind() {
+            kind if kind.is_request() => {
+                if let Err(refusal) = load.check_size(self.settings.max_message_bytes) {
+                    return self.refuse(origin, &refusal);
+                }
+                let now = now();
+                // The engine only looks at the names; they are copied because the load they stand in moves on.
+                let names = Names::of(&view);
+                let arrival = arrival(&view, &names, load.size(), now);
+                self.engine.handle(now, Input::Request { arrival, from: origin, load });
+                self.perform();
+            }
+            Kind::Inquire if self.engine.is_held(view.id()) => self.reply(origin, Kind::InFlight, &[]),
+            Kind::Inquire => {
+                let detail = "the broker has no such call: it never came, was answered, or was lost";
+                self.refuse(origin, &Refusal::new(Reason::ServerLost, detail));
+            }
+            kind @ (Kind::Register | Kind::Withdraw | Kind::Credit | Kind::Handled | Kind::Status) => {
+                if origin.door != Door::Local {
+                    let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
+                    return self.refuse(origin, &Refusal::new(Reason::Unauthorized, detail));
+                }
+                match control::read(&view, &load.body) {
+                    Ok(control::Order::Status) => {
+                        let report = self.status();
+                        self.reply(origin, Kind::StatusReport, &control::write(&report));
+                    }
+                    Ok(control::Order::Credit { instance, worker, credit }) => {
+                        self.feed(Input::Credit { instance, worker, credit });
+                    }
+                    Ok(control::Order::Handled { requeue: false }) => {
+                        let (tag, id, credit) = (view.tag(), view.id(), view.count());
+                        self.feed(Input::Handled { tag, id, credit, requeue: None });
+                    }
+                    Ok(control::Order::Handled { requeue: true }) => self.take_back(origin, load),
+                    Ok(control::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
+                    Ok(control::Order::Withdraw(instance)) => self.feed(Input::Withdraw { instance, from: origin }),
+                    Err(error) => self.reject(origin, &error),
+                }
+            }
+            kind => self.reject(origin, &Malformed::Kind(kind)),
+        }
+    }
+
+    /// A listener gives a notification back.
+    fn take_back(&mut self, origin: Origin, load: Load) {
+        let (given, load) = match parcel::given_back(load) {
+            Ok(given) => given,
+            Err(error) => return self.reject(origin, &error),
+        };
+        let (header, now) = (Frame::from(&load.header[..]), now());
+        let Ok(view) = HeaderView::new(&header) else { return };
+        let names = Names::of(&view);
+        let arrival = arrival(&view, &names, load.size(), now);
+        let Header { tag, id, count: credit, .. } = given;
+        self.engine.handle(now, Input::Handled { tag, id, credit, requeue: Some((arrival, load)) });
+        self.perform();
+    }
+
+    fn reject(&mut self, origin: Origin, error: &Malformed) {
+        self.complain(origin.peer(), error);
+        let to = self.settings.node.clone();
+        self.send(origin.door, origin.refuse(&to, &Refusal::new(Reason::Malformed, error.to_string())));
+    }
+
+    pub(crate) fn complain(&mut self, peer: &[u8], error: &Malformed) {
+        self.engine.count(Counter::RefusedMalformed);
+        if self.complaints.worth_a_line(peer, now()) {
+            log::warn!("malformed message from peer {}: {error}", control::hex(peer));
+        }
+    }
+
+    fn refuse(&mut self, origin: Origin, refusal: &Refusal) {
+        self.engine.count(Counter::refused(refusal.reason));
+        let node = self.settings.node.clone();
+        self.send(origin.door, origin.refuse(&node, refusal));
+    }
+
+    pub(crate) fn reply(&mut self, origin: Origin, kind: Kind, body: &[u8]) {
+        let node = self.settings.node.clone();
+        self.send(origin.door, origin.reply(kind, &node, body));
+    }
+}
+
+/// The names in a header, on their own.
+pub(crate) struct Names {
+    key: String,
+    server: String,
+}
+
+impl Names {
+    pub(crate) fn of(view: &HeaderView<'_>) -> Self {
+        Self { key: view.key().to_owned(), server: view.server().to_owned() }
+    }
+}
+
+/// What the engine needs to know of a request with frames of `bytes`.
+pub(crate) fn arrival<'a>(view: &HeaderView<'_>, names: &'a Names, bytes: usize, now: Instant) -> Arrival<'a> {
+    let flags = view.flags();
+    Arrival {
+        pattern: match view.kind() {
+            Kind::Fanout => Pattern::Fanout,
+            Kind::Notify => Pattern::Notify,
+            _ => Pattern::One,
+        },
+        server: &names.server,
+        wait_for_ready: flags.contains(Flags::WAIT_FOR_READY),
+        monitored: flags.contains(Flags::MONITORED),
+        ..Arrival::new(view.id(), &names.key, parcel::deadline(view, now), bytes + REQUEST_OVERHEAD)
+    }
+}
