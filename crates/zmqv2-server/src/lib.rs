@@ -22,12 +22,15 @@
 mod dispatcher;
 mod endpoint;
 mod error;
+mod lane;
 mod recent;
 mod registration;
 mod repeats;
+mod rpc;
 mod server;
+mod service;
 mod wake;
-mod worker;
+mod words;
 
 pub use dispatcher::PING_METHOD;
 pub use endpoint::{Endpoint, HandlerError, HandlerResult, Incoming, Methods, reply};

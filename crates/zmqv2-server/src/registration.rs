@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use zmqv2_proto::control::{Registration, Withdrawal};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
-use zmqv2_proto::{Header, Kind, MessageId, ServerName, TopicKey};
+use zmqv2_proto::{Header, InstanceId, Kind, MessageId, ServerName, TopicKey};
 
 use crate::wake::Bell;
+use crate::words::{Outbox, Word};
 
 /// A registration is repeated at this interval, in case the broker came and went unnoticed.
 const REPEAT: Duration = Duration::from_secs(5);
@@ -51,29 +51,44 @@ pub(crate) struct Desk {
 
 /// The thread's state.
 pub(crate) struct Keeper {
-    pub(crate) socket: Socket,
-    pub(crate) key: TopicKey,
-    pub(crate) server: ServerName,
-    pub(crate) registration: Registration,
-    pub(crate) readiness: Arc<Readiness>,
-    pub(crate) desk: Arc<Desk>,
-    /// Workers that have run the cast that they had acknowledged; each stands in it once at most.
-    pub(crate) freed: Receiver<u16>,
-    pub(crate) drain_timeout: Duration,
+    socket: Socket,
+    key: TopicKey,
+    server: ServerName,
+    registration: Registration,
+    readiness: Arc<Readiness>,
+    desk: Arc<Desk>,
+    outbox: Outbox,
+    connected: bool,
+    /// Whether the broker at the other end has taken the registration since the connection was made.
+    known: bool,
+    /// The id of the last message about the registration itself.
+    asked: MessageId,
 }
 
 impl Keeper {
-    /// Keeps the registration until the stop signal, then withdraws and waits until nothing is in flight, or the time
-    /// to drain is over, or the broker is gone.
-    pub(crate) fn run(mut self) {
-        if let Err(error) = self.keep().and_then(|()| self.withdraw()) {
+    pub(crate) fn new(
+        socket: Socket,
+        key: TopicKey,
+        server: ServerName,
+        registration: Registration,
+        readiness: Arc<Readiness>,
+        desk: Arc<Desk>,
+        outbox: Outbox,
+    ) -> Self {
+        let asked = MessageId::random();
+        Self { socket, key, server, registration, readiness, desk, outbox, connected: false, known: false, asked }
+    }
+
+    /// Keeps the registration until the stop signal, then withdraws and waits until nothing is in flight and all is told, or
+    /// `drain_timeout` is over.
+    pub(crate) fn run(mut self, drain_timeout: Duration) {
+        if let Err(error) = self.keep().and_then(|()| self.withdraw(now() + drain_timeout)) {
             log::error!("{} of {} is no longer registered: {error}", self.server, self.key);
         }
         self.readiness.set(false);
     }
 
     fn keep(&mut self) -> Result<(), TransportError> {
-        let mut connected = false;
         let mut send_at = now();
         let mut frames = Vec::new();
         loop {
@@ -81,74 +96,96 @@ impl Keeper {
             if self.desk.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
-            let freed = self.give_credit();
             while self.socket.receive(&mut frames)? != Received::Nothing {
                 if self.take(&frames) == Some(Kind::Refusal) {
                     send_at = send_at.min(now() + RETRY);
                 }
             }
             let state = self.socket.readiness()?;
-            if state.writable != connected {
-                connected = state.writable;
+            if self.note_connection(state.writable) {
                 send_at = now();
-                if !connected {
-                    self.readiness.set(false);
-                    log::warn!("the broker of {} is gone; waiting for it to come back", self.server);
-                }
             }
-            if connected && send_at <= now() {
+            let told = self.tell(self.known);
+            if self.connected && send_at <= now() {
                 self.send(Kind::Register, serde_json::to_vec(&self.registration));
                 send_at = now() + if self.readiness.get() { REPEAT } else { RETRY };
                 // A send may have used up the notice of what came meanwhile.
                 continue;
             }
-            if !state.readable && !freed {
-                let timeout = connected.then(|| send_at.saturating_duration_since(now()));
+            if !state.readable && !told {
+                let timeout = self.connected.then(|| send_at.saturating_duration_since(now()));
                 self.wait(timeout);
             }
         }
     }
 
-    /// Tells the broker which workers are free again; whether there were any. A broker that is not there forgets all
-    /// credit, and gives it anew with the registration.
-    fn give_credit(&self) -> bool {
-        let mut any = false;
-        for worker in self.freed.try_iter() {
-            let mut header = Header::new(Kind::Credit, self.credit_id());
-            header.tag = worker.into();
-            header.count = 1;
-            self.send_header(&header, Vec::new());
-            any = true;
+    /// Whether the connection has come or gone.
+    fn note_connection(&mut self, connected: bool) -> bool {
+        if connected == self.connected {
+            return false;
         }
-        any
+        self.connected = connected;
+        if !connected {
+            self.known = false;
+            self.readiness.set(false);
+            log::warn!("the broker of {} is gone; waiting for it to come back", self.server);
+        }
+        true
     }
 
-    /// The id of every message about credit: that of this run.
-    fn credit_id(&self) -> MessageId {
-        MessageId::from_bytes(*self.registration.instance.as_bytes())
+    /// Tells the broker what the lanes have run; whether there was anything. A broker that is not there forgets all credit,
+    /// and gives it anew with the registration. Without `all`, what a new broker must get waits until it has taken the
+    /// registration.
+    fn tell(&mut self, all: bool) -> bool {
+        if !self.connected {
+            self.outbox.hold();
+            return false;
+        }
+        let (socket, instance) = (&self.socket, self.registration.instance);
+        self.outbox.flush(all, |word| {
+            let header = match &word {
+                Word::Free(worker) => {
+                    let mut header = Header::new(Kind::Credit, credit_id(instance));
+                    header.tag = (*worker).into();
+                    header.count = 1;
+                    header
+                }
+            };
+            send(socket, &header, Frame::new()).map_err(|()| word)
+        })
     }
 
-    fn withdraw(&mut self) -> Result<(), TransportError> {
-        let end_at = now() + self.drain_timeout;
+    fn withdraw(&mut self, end_at: Instant) -> Result<(), TransportError> {
         let mut frames = Vec::new();
         self.send(Kind::Withdraw, serde_json::to_vec(&Withdrawal::new(self.registration.instance)));
+        // The broker gives nothing more: it has said so, or it is another one.
+        let mut released = false;
         loop {
+            self.desk.bell.hear();
             while self.socket.receive(&mut frames)? != Received::Nothing {
-                if self.take(&frames) == Some(Kind::Withdrawn) {
-                    return Ok(());
-                }
+                released |= self.take(&frames) == Some(Kind::Withdrawn);
             }
-            let left = end_at.saturating_duration_since(now());
             let state = self.socket.readiness()?;
-            if !state.writable || left.is_zero() {
+            if !state.writable && !released {
                 log::warn!("{} of {} stops without the broker's leave", self.server, self.key);
+                released = true;
+            }
+            self.note_connection(state.writable);
+            let told = self.tell(true);
+            let (left, missing) = (end_at.saturating_duration_since(now()), self.outbox.missing());
+            if released && missing == 0 {
                 return Ok(());
             }
-            if !state.readable
-                && let Err(error) = self.socket.wait(Some(left), None)
-            {
-                log::error!("cannot wait for the broker: {error}");
+            if left.is_zero() {
+                log::warn!(
+                    "{} of {} stops, and {missing} requests were not finished or not told",
+                    self.server,
+                    self.key
+                );
                 return Ok(());
+            }
+            if !state.readable && !told {
+                self.wait(Some(left));
             }
         }
     }
@@ -160,22 +197,26 @@ impl Keeper {
     }
 
     /// Takes in a message of the broker; says what it was.
-    fn take(&self, frames: &[Frame]) -> Option<Kind> {
+    fn take(&mut self, frames: &[Frame]) -> Option<Kind> {
         let [_, header, body] = frames else { return None };
         let header = Header::decode(header).inspect_err(|error| log::warn!("broker sent {error}")).ok()?;
         match header.kind {
-            Kind::Registered if !self.readiness.get() => {
-                log::info!("{} of {} is registered", self.server, self.key);
-                self.readiness.set(true);
+            Kind::Registered => {
+                self.known = true;
+                if !self.readiness.get() {
+                    log::info!("{} of {} is registered", self.server, self.key);
+                    self.readiness.set(true);
+                }
             }
             Kind::Refusal => {
                 let detail = String::from_utf8_lossy(body);
                 let reason = header.reason.map_or_else(|| "no reason".to_owned(), |reason| reason.to_string());
-                if header.id == self.credit_id() {
-                    log::warn!("the broker refuses credit of {} of {}: {reason}: {detail}", self.server, self.key);
-                } else {
-                    log::warn!("the broker refuses {} of {}: {reason}: {detail}", self.server, self.key);
+                let (server, key) = (&self.server, &self.key);
+                if header.id == self.asked {
+                    log::warn!("the broker refuses {server} of {key}: {reason}: {detail}");
                     self.readiness.set(false);
+                } else {
+                    log::warn!("the broker refuses a message of {server} of {key}: {reason}: {detail}");
                 }
             }
             _ => {}
@@ -184,22 +225,29 @@ impl Keeper {
     }
 
     /// One that is not taken is lost: a registration is repeated after [`RETRY`] anyway, a withdrawal is sent once.
-    fn send(&self, kind: Kind, body: serde_json::Result<Vec<u8>>) {
-        let mut header = Header::new(kind, MessageId::random());
+    fn send(&mut self, kind: Kind, body: serde_json::Result<Vec<u8>>) {
+        self.asked = MessageId::random();
+        let mut header = Header::new(kind, self.asked);
         header.key = Some(self.key.clone());
         header.server = Some(self.server.clone());
         match body {
-            Ok(body) => self.send_header(&header, body),
+            // Whether it was taken shows by the answer.
+            Ok(body) => drop(send(&self.socket, &header, body.into())),
             Err(error) => log::error!("cannot write a {kind:?} message: {error}"),
         }
     }
+}
 
-    fn send_header(&self, header: &Header, body: Vec<u8>) {
-        let frames = [Frame::new(), Frame::from(header.encode()), Frame::from(body)];
-        if let Err(error) = self.socket.send(frames) {
-            log::debug!("the broker did not take a {:?} message: {error}", header.kind);
-        }
-    }
+/// The id of every message about credit: that of the run.
+fn credit_id(instance: InstanceId) -> MessageId {
+    MessageId::from_bytes(*instance.as_bytes())
+}
+
+/// Whether the socket has taken it.
+fn send(socket: &Socket, header: &Header, body: Frame) -> Result<(), ()> {
+    socket.send([Frame::new(), Frame::from(header.encode()), body]).map_err(|error| {
+        log::debug!("the broker did not take a {:?} message: {error}", header.kind);
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the registration's thread is a driver: it owns the repeats' clock")]

@@ -1,0 +1,230 @@
+//! One lane: a thread with a REP socket, one request at a time, or a batch of them.
+//!
+//! REP is lock-step, and the only way to talk is to answer: every request is answered, whatever it was. What runs a request
+//! runs on the thread that owns the socket, so that a call costs no hand-over between threads; the broker knows this
+//! lane's credit and gives it nothing above that.
+//!
+//! A request that is acknowledged rather than replied to is answered before it runs: the acknowledgement says that a worker
+//! has accepted it. It gives no credit; that goes to the broker as a [`Word`] when it has run, over the registration's
+//! connection, so that nothing waits behind it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
+use zmqv2_proto::{BodyError, Header, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
+
+use crate::registration::now;
+use crate::wake::Signal;
+use crate::words::{Teller, Word};
+
+/// What the lanes of a server do with requests.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// A request that was acknowledged.
+    type Accepted;
+
+    /// The answer to a request that waits until `deadline`. Runs it, when the answer is its result.
+    fn answer(
+        &self,
+        header: &Header,
+        body: Frame,
+        deadline: Instant,
+        lane: &Lane,
+    ) -> Result<Answer<Self::Accepted>, Refusal>;
+
+    /// Runs what was acknowledged, and tells the broker of each.
+    fn run(&self, accepted: Vec<Self::Accepted>, lane: &Lane);
+}
+
+/// How many acknowledged requests a lane gathers before it runs them, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch {
+    pub(crate) size: u16,
+    /// Since the first.
+    pub(crate) timeout: Duration,
+}
+
+impl Batch {
+    /// Each runs at once.
+    pub(crate) const ONE: Self = Self { size: 1, timeout: Duration::ZERO };
+}
+
+/// How the lanes of a server are told to end.
+#[derive(Debug)]
+pub(crate) struct Halt {
+    /// Gather no longer: run what is there.
+    pub(crate) drain: Signal,
+    /// Nothing comes any more.
+    pub(crate) stop: Signal,
+}
+
+/// What a lane knows of itself.
+pub(crate) struct Lane {
+    /// Its number.
+    pub(crate) index: u16,
+    /// Whose name its answers carry.
+    pub(crate) server: ServerName,
+    pub(crate) node: NodeName,
+    pub(crate) batch: Batch,
+    pub(crate) teller: Teller,
+    pub(crate) halt: Arc<Halt>,
+}
+
+/// What to answer, and what is left to do after that.
+pub(crate) struct Answer<A> {
+    header: Header,
+    body: Vec<u8>,
+    then: Then<A>,
+}
+
+#[expect(dead_code, reason = "a listener of notifications tells and waits")]
+enum Then<A> {
+    /// The request is settled by the answer: the lane is free.
+    Settled,
+    /// Run it, and tell the broker.
+    Run(A),
+    /// Tell the broker at once.
+    Tell(Word),
+    /// Whoever runs it already tells the broker.
+    Wait,
+}
+
+impl<A> Answer<A> {
+    /// A reply.
+    pub(crate) fn reply(header: Header, body: Vec<u8>) -> Self {
+        Self { header, body, then: Then::Settled }
+    }
+
+    /// An acknowledgement of what has run before, and is of no interest any more.
+    pub(crate) fn ack(request: &Header) -> Self {
+        Self::acknowledge(request, Then::Settled)
+    }
+
+    /// An acknowledgement of what runs then.
+    pub(crate) fn ack_and_run(request: &Header, accepted: A) -> Self {
+        Self::acknowledge(request, Then::Run(accepted))
+    }
+
+    fn acknowledge(request: &Header, then: Then<A>) -> Self {
+        Self { header: answer_to(request, Kind::Ack), body: Vec::new(), then }
+    }
+}
+
+impl Lane {
+    /// Serves requests until the stop signal, finishing what was accepted.
+    pub(crate) fn run<W: Work>(&self, socket: &Socket, work: &W) {
+        if let Err(error) = self.serve(socket, work) {
+            log::error!("a worker of {} ends: {error}", self.server);
+        }
+    }
+
+    fn serve<W: Work>(&self, socket: &Socket, work: &W) -> Result<(), TransportError> {
+        let (mut frames, mut gathered) = (Vec::new(), Vec::new());
+        // Without an instant: when the batch is full.
+        let mut run_at = None;
+        loop {
+            if socket.receive(&mut frames)? != Received::Nothing {
+                let Some(accepted) = self.take(socket, work, &mut frames) else { continue };
+                if gathered.is_empty() {
+                    run_at = now().checked_add(self.batch.timeout);
+                }
+                gathered.push(accepted);
+                if gathered.len() >= self.batch.size.into() {
+                    work.run(std::mem::take(&mut gathered), self);
+                }
+            } else if socket.readiness()?.readable {
+                // Asking has worked off what came meanwhile.
+            } else if gathered.is_empty() {
+                if wait(socket, None, &self.halt.stop)? {
+                    return Ok(());
+                }
+            } else {
+                let left = run_at.map(|at| at.saturating_duration_since(now()));
+                if left == Some(Duration::ZERO) || wait(socket, left, &self.halt.drain)? {
+                    work.run(std::mem::take(&mut gathered), self);
+                }
+            }
+        }
+    }
+
+    /// Answers a message; what of it is left to run.
+    fn take<W: Work>(&self, socket: &Socket, work: &W, frames: &mut [Frame]) -> Option<W::Accepted> {
+        let Answer { mut header, body, then } = self.answer(work, frames);
+        let settled = matches!(then, Then::Settled);
+        header.count = settled.into();
+        header.server = Some(self.server.clone());
+        header.node = Some(self.node.clone());
+        if !settled {
+            self.teller.owe();
+        }
+        // The broker is gone: nobody is left to tell, and REP is ready for the next.
+        if let Err(error) = socket.send([Frame::from(header.encode()), Frame::from(body)]) {
+            log::warn!("an answer was not taken: {error}");
+        }
+        match then {
+            Then::Run(accepted) => return Some(accepted),
+            Then::Tell(word) => self.teller.tell(word),
+            Then::Settled | Then::Wait => {}
+        }
+        None
+    }
+
+    /// The answer to any frames at all.
+    fn answer<W: Work>(&self, work: &W, frames: &mut [Frame]) -> Answer<W::Accepted> {
+        let malformed = |detail: String| refuse(None, &Refusal::new(Reason::Malformed, detail));
+        let [header, body] = frames else {
+            return malformed(format!("{} frames instead of header and body", frames.len()));
+        };
+        match Header::decode(header) {
+            Ok(header) => {
+                let body = std::mem::replace(body, Frame::new());
+                self.answer_request(work, &header, body).unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
+            }
+            Err(error) => malformed(error.to_string()),
+        }
+    }
+
+    fn answer_request<W: Work>(&self, work: &W, header: &Header, body: Frame) -> Result<Answer<W::Accepted>, Refusal> {
+        if !header.kind.is_request() {
+            let detail = format!("a server takes requests, not {:?} messages", header.kind);
+            return Err(Refusal::new(Reason::Malformed, detail));
+        }
+        // It may have waited in the socket, while this process was stopped or starved.
+        let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis());
+        if left.is_expired() {
+            return Err(Refusal::new(Reason::Expired, "no time was left at the server; it did not run"));
+        }
+        work.answer(header, body, left.deadline(now()), self)
+    }
+}
+
+/// Waits until there may be a message, or `signal` is given: whether it is.
+fn wait(socket: &Socket, timeout: Option<Duration>, signal: &Signal) -> Result<bool, TransportError> {
+    let waited = socket.wait(timeout, Some(signal.fd()));
+    waited.map_err(|source| TransportError::Socket { action: "wait", source })
+}
+
+/// The header of an answer of this kind.
+pub(crate) fn answer_to(request: &Header, kind: Kind) -> Header {
+    let mut header = Header::new(kind, request.id);
+    header.tag = request.tag;
+    header
+}
+
+/// The body of a request cannot be read.
+pub(crate) fn malformed_body(error: &BodyError) -> Refusal {
+    let detail = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    Refusal::new(Reason::Malformed, detail)
+}
+
+fn refuse<A>(request: Option<&Header>, refusal: &Refusal) -> Answer<A> {
+    let mut header = match request {
+        Some(request) => answer_to(request, Kind::Refusal),
+        None => Header::new(Kind::Refusal, MessageId::from_bytes([0; 16])),
+    };
+    header.reason = Some(refusal.reason);
+    Answer::reply(header, refusal.detail.as_bytes().to_vec())
+}

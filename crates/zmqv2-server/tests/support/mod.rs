@@ -1,0 +1,197 @@
+//! A broker that does what a test tells it: a ROUTER that takes registrations, and a DEALER to each worker.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::control::{Registered, Registration, Withdrawal, broker_socket, worker_socket};
+use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
+use zmqv2_proto::{Flags, Header, Kind, MessageId, Notification, Priority, Ttl};
+
+/// Whatever takes longer has failed.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+/// Something that does not happen within this time is taken not to happen.
+pub(crate) const SHORT: Duration = Duration::from_millis(150);
+
+#[expect(clippy::disallowed_methods, reason = "tests measure")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// One message that came.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) header: Header,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Got {
+    pub(crate) fn detail(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn requeue(&self) -> bool {
+        self.header.flags.contains(Flags::REQUEUE)
+    }
+
+    /// Kind, tag and count: what most tests look at.
+    pub(crate) fn gist(&self) -> (Kind, u64, u16) {
+        (self.header.kind, self.header.tag, self.header.count)
+    }
+}
+
+/// A broker with one server.
+pub(crate) struct Broker {
+    front: Socket,
+    links: Vec<Socket>,
+    peer: Vec<u8>,
+    /// The header of the registration.
+    pub(crate) header: Header,
+    pub(crate) registration: Registration,
+    dir: PathBuf,
+}
+
+impl Broker {
+    /// Starts, and takes the registration of the server that is there or comes.
+    pub(crate) fn start(dir: &Path) -> Self {
+        let mut broker = Self::deaf(dir);
+        broker.register();
+        broker
+    }
+
+    /// Starts, and has taken in a registration that it has not answered yet.
+    pub(crate) fn deaf(dir: &Path) -> Self {
+        let transport = Transport::new(TransportOptions::default());
+        let mut front = transport.socket(Role::Front).unwrap();
+        front.bind(&broker_socket(dir).unwrap()).unwrap();
+        let (peer, got) = receive(&front, LONG).expect("a registration");
+        assert_eq!(got.header.kind, Kind::Register);
+        let registration: Registration = serde_json::from_slice(&got.body).unwrap();
+        let connect = |worker| {
+            let mut link = transport.socket(Role::Link).unwrap();
+            link.connect(&worker_socket(dir, registration.instance, worker).unwrap()).unwrap();
+            wait_until(&link, |socket| socket.readiness().unwrap().writable);
+            link
+        };
+        let links = (0..registration.workers).map(connect).collect();
+        Self { front, links, peer, header: got.header, registration, dir: dir.to_owned() }
+    }
+
+    /// Answers the registration.
+    pub(crate) fn register(&mut self) {
+        let body = serde_json::to_vec(&Registered::new("n1".parse().unwrap())).unwrap();
+        self.send(&Header::new(Kind::Registered, self.header.id), body);
+    }
+
+    /// Dies, taking its sockets along.
+    pub(crate) fn die(self) -> PathBuf {
+        let dir = self.dir.clone();
+        drop(self);
+        let _ = std::fs::remove_file(dir.join(zmqv2_proto::control::BROKER_SOCKET));
+        dir
+    }
+
+    /// Says something over the registration's connection.
+    pub(crate) fn send(&self, header: &Header, body: Vec<u8>) {
+        let frames = [Frame::from(&self.peer[..]), Frame::new(), Frame::from(header.encode()), Frame::from(body)];
+        self.front.send(frames).unwrap();
+    }
+
+    /// Hands a request to a worker.
+    pub(crate) fn deliver(&self, worker: usize, header: &Header, body: &[u8]) {
+        self.links[worker].send([Frame::new(), Frame::from(header.encode()), Frame::from(body)]).unwrap();
+    }
+
+    /// A worker's next answer.
+    pub(crate) fn answer(&self, worker: usize) -> Got {
+        self.answer_within(worker, LONG).expect("an answer")
+    }
+
+    pub(crate) fn answer_within(&self, worker: usize, timeout: Duration) -> Option<Got> {
+        receive(&self.links[worker], timeout).map(|(_, got)| got)
+    }
+
+    /// The next message over the registration's connection that is no repeated registration.
+    pub(crate) fn told(&mut self) -> Got {
+        self.told_within(LONG).expect("a word of the server")
+    }
+
+    pub(crate) fn told_within(&mut self, timeout: Duration) -> Option<Got> {
+        let end = now() + timeout;
+        loop {
+            let (_, got) = receive(&self.front, end.saturating_duration_since(now()))?;
+            if got.header.kind != Kind::Register {
+                return Some(got);
+            }
+        }
+    }
+
+    /// Waits for the withdrawal and gives leave; what the server told before that.
+    pub(crate) fn release(&mut self) -> Vec<Got> {
+        let mut before = Vec::new();
+        loop {
+            let got = self.told();
+            if got.header.kind == Kind::Withdraw {
+                self.withdrawn();
+                return before;
+            }
+            before.push(got);
+        }
+    }
+
+    /// Says that nothing of the server is in flight any more.
+    pub(crate) fn withdrawn(&self) {
+        let body = serde_json::to_vec(&Withdrawal::new(self.registration.instance)).unwrap();
+        self.send(&Header::new(Kind::Withdrawn, MessageId::random()), body);
+    }
+}
+
+fn receive(socket: &Socket, timeout: Duration) -> Option<(Vec<u8>, Got)> {
+    let (end, mut frames) = (now() + timeout, Vec::new());
+    loop {
+        if socket.receive(&mut frames).unwrap() == Received::Message {
+            let [before @ .., header, body] = &frames[..] else { panic!("{} frames", frames.len()) };
+            let peer = before.first().map(|frame| frame.to_vec()).unwrap_or_default();
+            return Some((peer, Got { header: Header::decode(header).unwrap(), body: body.to_vec() }));
+        }
+        let left = end.saturating_duration_since(now());
+        if left.is_zero() {
+            return None;
+        }
+        if !socket.readiness().unwrap().readable {
+            socket.wait(Some(left), None).unwrap();
+        }
+    }
+}
+
+fn wait_until(socket: &Socket, mut done: impl FnMut(&Socket) -> bool) {
+    let end = now() + LONG;
+    while !done(socket) {
+        let left = end.saturating_duration_since(now());
+        assert!(!left.is_zero(), "not within {LONG:?}");
+        socket.wait(Some(left), None).unwrap();
+    }
+}
+
+/// A request of `kind` with this tag and a minute left.
+pub(crate) fn request(kind: Kind, tag: u64) -> Header {
+    let mut header = Header::new(kind, MessageId::random());
+    header.tag = tag;
+    header.ttl = Ttl::from_millis(60_000);
+    header
+}
+
+/// The delivery of a notification.
+pub(crate) fn delivery(tag: u64) -> Header {
+    let mut header = request(Kind::Notify, tag);
+    header.key = Some(zmqv2_proto::TopicKey::parse("openstack/t.info").unwrap());
+    header.server = Some("default".parse().unwrap());
+    header.count = 1;
+    header
+}
+
+/// A notification's body.
+pub(crate) fn body(priority: Priority, event: &str) -> Vec<u8> {
+    Notification::new("publisher", event, priority, &event).unwrap().encode().unwrap()
+}
