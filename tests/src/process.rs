@@ -15,12 +15,44 @@ struct Printed {
     changed: Condvar,
 }
 
+impl Printed {
+    /// What comes out of a pipe.
+    fn of(pipe: impl Read + Send + 'static) -> Arc<Self> {
+        let printed = Arc::new(Self::default());
+        let keep = Arc::clone(&printed);
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                keep.lines.lock().expect("no panic in here").0.push(line);
+                keep.changed.notify_all();
+            }
+            keep.lines.lock().expect("no panic in here").1 = true;
+            keep.changed.notify_all();
+        });
+        printed
+    }
+
+    /// Waits until `met` finds something in the lines, of which there may be no more.
+    fn wait<T>(&self, what: &str, mut met: impl FnMut(&[String], bool) -> Option<T>) -> T {
+        let end_at = now() + PATIENCE;
+        let mut lines = self.lines.lock().expect("no panic in here");
+        loop {
+            if let Some(found) = met(&lines.0, lines.1) {
+                return found;
+            }
+            let left = end_at.saturating_duration_since(now());
+            assert!(!left.is_zero() && !lines.1, "waited for {what}, which printed:\n{}", lines.0.join("\n"));
+            lines = self.changed.wait_timeout(lines, left).expect("no panic in here").0;
+        }
+    }
+}
+
 /// A running process.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     printed: Arc<Printed>,
+    output: Arc<Printed>,
 }
 
 /// A process that has ended.
@@ -43,26 +75,17 @@ impl Finished {
 }
 
 impl Process {
-    /// Starts `command`; what it prints on stderr is kept.
+    /// Starts `command`; what it prints is kept.
     ///
     /// # Panics
     /// When it cannot be started.
     #[must_use]
     pub fn start(name: &str, command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        let printed = Arc::new(Printed::default());
-        let keep = Arc::clone(&printed);
-        let stderr = child.stderr.take().expect("a pipe");
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                keep.lines.lock().expect("no panic in here").0.push(line);
-                keep.changed.notify_all();
-            }
-            keep.lines.lock().expect("no panic in here").1 = true;
-            keep.changed.notify_all();
-        });
-        Self { name: name.to_owned(), child, printed }
+        let printed = Printed::of(child.stderr.take().expect("a pipe"));
+        let output = Printed::of(child.stdout.take().expect("a pipe"));
+        Self { name: name.to_owned(), child, printed, output }
     }
 
     /// Runs `command` to its end and keeps what it prints.
@@ -93,16 +116,28 @@ impl Process {
     /// # Panics
     /// When none comes within [`PATIENCE`], or the process ends without it.
     pub fn wait_for_line(&self, start: &str) -> String {
-        let end_at = now() + PATIENCE;
-        let mut lines = self.printed.lines.lock().expect("no panic in here");
-        loop {
-            if let Some(line) = lines.0.iter().find(|line| line.starts_with(start)) {
-                return line.clone();
-            }
-            let left = end_at.saturating_duration_since(now());
-            assert!(!left.is_zero() && !lines.1, "{} did not print {start:?} but:\n{}", self.name, lines.0.join("\n"));
-            lines = self.printed.changed.wait_timeout(lines, left).expect("no panic in here").0;
-        }
+        self.printed.wait(&format!("{} with {start:?}", self.name), |lines, _| {
+            lines.iter().find(|line| line.starts_with(start)).cloned()
+        })
+    }
+
+    /// Waits until it has printed `count` lines on stdout, and returns all that are there.
+    ///
+    /// # Panics
+    /// When they do not come within [`PATIENCE`], or the process ends without them.
+    pub fn wait_for_output(&self, count: usize) -> Vec<String> {
+        let what = format!("{} with {count} lines", self.name);
+        self.output.wait(&what, |lines, _| (lines.len() >= count).then(|| lines.to_vec()))
+    }
+
+    /// What it has printed on stdout, to its end.
+    ///
+    /// # Panics
+    /// When it does not end within [`PATIENCE`].
+    #[must_use]
+    pub fn stdout_to_end(&self) -> String {
+        let what = format!("the end of {}", self.name);
+        self.output.wait(&what, |lines, ended| ended.then(|| lines.join("\n")))
     }
 
     /// Waits for its line that starts with `ready`.

@@ -195,13 +195,15 @@ fn ready_lines_name_what_is_ready_and_where() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [(&str, &[&str]); 8] = [
+    let commands: [(&str, &[&str]); 10] = [
         ("zmqv2-broker", &[]),
         ("zmqv2", &[]),
         ("zmqv2", &["demo"]),
         ("zmqv2", &["broker"]),
         ("zmqv2", &["serve"]),
         ("zmqv2", &["call"]),
+        ("zmqv2", &["cast"]),
+        ("zmqv2", &["bench"]),
         ("zmqv2", &["ping"]),
         ("zmqv2", &["status"]),
     ];

@@ -31,6 +31,12 @@ impl Failure {
         Self { exit, error: error.into() }
     }
 
+    /// How the program ends with it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// A usage or configuration error.
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Usage, error)

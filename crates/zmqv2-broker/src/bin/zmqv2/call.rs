@@ -5,24 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
-use zmqv2_client::{Answered, CallError, Outcome, Prepared, RpcClient};
-use zmqv2_proto::{Reason, RequestContext, Target, Version};
+use zmqv2_client::{Answered, CallError, Outcome};
+use zmqv2_proto::{Reason, RequestContext};
 
-/// Whom to call.
-#[derive(Debug, Args)]
-struct TargetFlags {
-    /// The topic: the service's name
-    topic: String,
-    /// Exactly this server of the topic
-    #[arg(long, value_name = "NAME")]
-    server: Option<String>,
-    /// The exchange that scopes the topic (default: option control_exchange)
-    #[arg(long, value_name = "NAME")]
-    exchange: Option<String>,
-    /// Seconds until the call is given up (default: option rpc_response_timeout)
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    timeout: Option<Duration>,
-}
+use crate::target::{InterfaceFlags, TargetFlags};
 
 #[derive(Debug, Args)]
 pub(crate) struct CallFlags {
@@ -40,12 +26,8 @@ struct MessageFlags {
     /// Its arguments, as JSON
     #[arg(default_value = "{}")]
     args: String,
-    /// The interface's namespace
-    #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
-    /// The interface's version
-    #[arg(long, value_name = "MAJOR.MINOR")]
-    version: Option<Version>,
+    #[command(flatten)]
+    interface: InterfaceFlags,
     /// Wait for a server to come, instead of being refused with NoRoute
     #[arg(long)]
     wait_for_ready: bool,
@@ -71,42 +53,6 @@ pub(crate) struct PingFlags {
     target: TargetFlags,
 }
 
-/// A positive number of seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a number of seconds above 0 and up to 4294967");
-    let seconds: f64 = text.parse().map_err(|_| wrong())?;
-    let span = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-    if span.is_zero() || seconds > 4_294_967.0 { Err(wrong()) } else { Ok(span) }
-}
-
-impl TargetFlags {
-    fn client(&self, common: &CommonFlags, message: Option<&MessageFlags>) -> Result<Prepared, Failure> {
-        let setup = common.setup(log::LevelFilter::Warn)?;
-        let target = || -> anyhow::Result<Target> {
-            let exchange = self.exchange.as_deref().unwrap_or(setup.config.control_exchange.as_str());
-            let target = Target::topic(&self.topic)?.with_exchange(exchange)?;
-            let mut target = match &self.server {
-                Some(server) => target.with_server(server)?,
-                None => target,
-            };
-            if let Some(message) = message {
-                if let Some(namespace) = &message.namespace {
-                    target = target.with_namespace(namespace)?;
-                }
-                target.version = message.version;
-            }
-            Ok(target)
-        };
-        let target = target().map_err(Failure::usage)?;
-        let client = RpcClient::builder(target).config(setup.config).build().map_err(Failure::usage)?.prepare();
-        let client = match self.timeout {
-            Some(timeout) => client.timeout(timeout),
-            None => client,
-        };
-        Ok(client.wait_for_ready(message.is_some_and(|message| message.wait_for_ready)))
-    }
-}
-
 impl MessageFlags {
     fn args(&self) -> Result<Box<RawValue>, Failure> {
         serde_json::from_str(&self.args)
@@ -117,7 +63,7 @@ impl MessageFlags {
 pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failure> {
     let CallFlags { target, message } = flags;
     let args = message.args()?;
-    let client = target.client(common, Some(message))?;
+    let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready);
     let answered: Answered<Box<RawValue>> =
         client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
     println!("{}", answered.value.get());
@@ -130,7 +76,7 @@ pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failur
 pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failure> {
     let CastFlags { target, message, retry } = flags;
     let args = message.args()?;
-    let client = target.client(common, Some(message))?.retry(*retry);
+    let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready).retry(*retry);
     let whom = client.target().clone();
     let handle = client.cast(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;
     // Every cast has its outcome, at its timeout at the latest; this only bounds the wait for the impossible.
@@ -152,7 +98,7 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
 }
 
 pub(crate) fn ping(common: &CommonFlags, flags: &PingFlags) -> Result<(), Failure> {
-    let client = flags.target.client(common, None)?;
+    let client = flags.target.client(common, &InterfaceFlags::default())?;
     let answered = client.ping().map_err(failure)?;
     println!("pong, {}", who(&answered));
     Ok(())
@@ -164,7 +110,7 @@ fn who<R>(answered: &Answered<R>) -> String {
 }
 
 /// The exit code of a call that failed. A refusal's reason comes first in the text, for whoever reads it by machine.
-fn failure(error: CallError) -> Failure {
+pub(crate) fn failure(error: CallError) -> Failure {
     match error {
         CallError::Refused { refusal, target, node, after, .. } => {
             let node = node.map_or_else(String::new, |node| format!(" by node {node}"));

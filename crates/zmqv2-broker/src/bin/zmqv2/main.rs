@@ -1,10 +1,12 @@
 //! The tool: serve, call and look, from a shell.
 
+mod bench;
 mod call;
 mod demo;
 mod exec;
 mod serve;
 mod status;
+mod target;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,8 @@ enum Command {
     Cast(call::CastFlags),
     /// Ask whether a service answers
     Ping(call::PingFlags),
+    /// Measure how many messages a second a service takes, and how long each takes
+    Bench(bench::BenchFlags),
     /// Show what the broker of this node holds
     Status(status::StatusFlags),
 }
@@ -55,6 +59,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Call(flags) => call::call(common, flags),
         Command::Cast(flags) => call::cast(common, flags),
         Command::Ping(flags) => call::ping(common, flags),
+        Command::Bench(flags) => bench::run(common, flags),
         Command::Status(flags) => status::run(common, flags),
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use zmqv2_broker::ask_status;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
 use zmqv2_proto::config::find_ipc_dir;
-use zmqv2_proto::control::StatusReport;
+use zmqv2_proto::control::{DeadLetter, StatusReport};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 
 /// A broker answers at once; one that does not within this is not there.
@@ -49,6 +49,10 @@ fn render(report: &StatusReport) -> String {
     }
     let StatusReport { in_flight, queued, held_bytes, .. } = report;
     line(format_args!("  {in_flight} requests in flight, {queued} waiting ({held_bytes} bytes)"));
+    // A broker of an earlier version says nothing about them.
+    if !report.store.is_empty() {
+        line(format_args!("  {} notifications kept in {}", report.notifications, report.store));
+    }
     if report.topics.is_empty() {
         line(format_args!("no server is registered"));
     }
@@ -62,6 +66,18 @@ fn render(report: &StatusReport) -> String {
             ));
         }
     }
+    if !report.dead_letters.is_empty() {
+        line(format_args!("dead letters, the latest last:"));
+    }
+    for letter in &report.dead_letters {
+        let DeadLetter { key, pool, id, deliveries, why, age_s, bytes, body, .. } = letter;
+        let pool = pool.as_ref().map_or_else(|| "no pool".to_owned(), |pool| format!("pool {pool}"));
+        line(format_args!(
+            "  {key}, {pool}, message {id}: {}; delivered {deliveries} times, given up {age_s:.1} s ago",
+            plain(why)
+        ));
+        line(format_args!("    {}", beginning(body, *bytes)));
+    }
     let counted: Vec<_> = report.counters.iter().filter(|(_, count)| **count > 0).collect();
     if !counted.is_empty() {
         line(format_args!("since its start:"));
@@ -70,4 +86,61 @@ fn render(report: &StatusReport) -> String {
         }
     }
     out
+}
+
+/// Characters of a dead letter's body; all that the broker shows is in `--json`.
+const SHOWN_CHARACTERS: usize = 200;
+
+/// The beginning of a body, on one line.
+fn beginning(body: &str, bytes: u64) -> String {
+    let shown: String = body.chars().take(SHOWN_CHARACTERS).collect();
+    let more = if (shown.len() as u64) < bytes { format!("... ({bytes} bytes)") } else { String::new() };
+    format!("{}{more}", plain(&shown))
+}
+
+/// A text without control characters: it came from the network, and goes to a terminal.
+fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        if c.is_control() {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+        plain
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use zmqv2_proto::{MessageId, TopicKey};
+
+    use super::*;
+
+    #[test]
+    fn what_became_of_notifications_is_told_and_cannot_harm_a_terminal() {
+        let mut report = StatusReport::default();
+        assert!(!render(&report).contains("notifications kept"), "a broker that knows of none");
+        report.notifications = 3;
+        report.store = "/var/lib/zmqv2/notifications".to_owned();
+        let key = TopicKey::parse("openstack/notifications.info").unwrap();
+        let mut letter = DeadLetter::new(key, Some("audit".parse().unwrap()), MessageId::random());
+        letter.deliveries = 5;
+        letter.why = "delivered 5 times, the limit is 5".to_owned();
+        letter.age_s = 2.25;
+        letter.body = format!("{{\"a\": \"\u{1b}[2J\"}}{}", "\u{e9}".repeat(300));
+        letter.bytes = letter.body.len() as u64;
+        report.dead_letters = vec![letter];
+        let text = render(&report);
+        for part in [
+            "3 notifications kept in /var/lib/zmqv2/notifications\n",
+            "dead letters, the latest last:\n",
+            "openstack/notifications.info, pool audit, message ",
+            "delivered 5 times, given up 2.2 s ago",
+            "\\u{1b}[2J",
+            &format!("... ({} bytes)\n", report.dead_letters[0].bytes),
+        ] {
+            assert!(text.contains(part), "no {part:?} in:\n{text}");
+        }
+        assert!(!text.contains('\u{1b}') && text.len() < 1_000, "{text}");
+    }
 }

@@ -1,0 +1,82 @@
+//! Flags of every command that sends: whom to, and which interface.
+
+use std::time::Duration;
+
+use clap::Args;
+use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_client::{Prepared, RpcClient, RpcClientBuilder};
+use zmqv2_proto::{Config, Target, Version};
+
+/// Whom to send to.
+#[derive(Debug, Args)]
+pub(crate) struct TargetFlags {
+    /// The topic: the service's name
+    pub(crate) topic: String,
+    /// Exactly this server of the topic
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The exchange that scopes the topic (default: option control_exchange)
+    #[arg(long, value_name = "NAME")]
+    exchange: Option<String>,
+    /// Seconds until a message is given up (default: option rpc_response_timeout for calls, rpc_cast_timeout for others)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
+
+/// Which interface of it.
+#[derive(Debug, Default, Args)]
+pub(crate) struct InterfaceFlags {
+    /// The interface's namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// The interface's version
+    #[arg(long, value_name = "MAJOR.MINOR")]
+    version: Option<Version>,
+}
+
+/// A positive number of seconds.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a number of seconds above 0 and up to 4294967");
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    let span = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+    if span.is_zero() || seconds > 4_294_967.0 { Err(wrong()) } else { Ok(span) }
+}
+
+impl TargetFlags {
+    /// A client with the configuration's settings.
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
+        self.client_with(common, interface, |_| {}, |builder| builder)
+    }
+
+    /// The same with changes to the configuration and to the client.
+    pub(crate) fn client_with(
+        &self,
+        common: &CommonFlags,
+        interface: &InterfaceFlags,
+        configure: impl FnOnce(&mut Config),
+        build: impl FnOnce(RpcClientBuilder) -> RpcClientBuilder,
+    ) -> Result<Prepared, Failure> {
+        let mut config = common.setup(log::LevelFilter::Warn)?.config;
+        configure(&mut config);
+        let target = self.target(&config, interface).map_err(Failure::usage)?;
+        let builder = build(RpcClient::builder(target).config(config));
+        let client = builder.build().map_err(Failure::usage)?.prepare();
+        Ok(match self.timeout {
+            Some(timeout) => client.timeout(timeout),
+            None => client,
+        })
+    }
+
+    fn target(&self, config: &Config, interface: &InterfaceFlags) -> anyhow::Result<Target> {
+        let exchange = self.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
+        let mut target = Target::topic(&self.topic)?.with_exchange(exchange)?;
+        if let Some(server) = &self.server {
+            target = target.with_server(server)?;
+        }
+        if let Some(namespace) = &interface.namespace {
+            target = target.with_namespace(namespace)?;
+        }
+        target.version = interface.version;
+        Ok(target)
+    }
+}
