@@ -4,7 +4,9 @@
 //! of them with one ring file. Every process is killed when its handle goes, and tells what it printed when a test fails.
 
 mod binaries;
+pub mod checker;
 mod cluster;
+pub mod journal;
 pub mod kernel;
 mod load;
 mod process;
