@@ -84,11 +84,17 @@ impl Case<'_> {
     }
 
     fn runs_once(&self, report: &mut Report) {
-        let runs: Vec<_> = self.executions().filter(|(_, run)| self.fate.verb != Verb::Notify || !run.requeued).collect();
+        let runs: Vec<_> =
+            self.executions().filter(|(_, run)| self.fate.verb != Verb::Notify || !run.requeued).collect();
         for (at, (tape, run)) in runs.iter().enumerate() {
             if let Some((_, first)) = runs[..at].iter().find(|(earlier, _)| std::ptr::eq(*earlier, *tape)) {
                 report.broken(Rule::RunsOnce, || {
-                    format!("{}: ran again at {tape}:{}, after line {}", self.title(self.fate.line), run.line, first.line)
+                    format!(
+                        "{}: ran again at {tape}:{}, after line {}",
+                        self.title(self.fate.line),
+                        run.line,
+                        first.line
+                    )
                 });
                 return;
             }
@@ -112,7 +118,8 @@ impl Case<'_> {
         if runs.peek().is_none() {
             self.broken(Rule::AckedRuns, told, "there is no such server at that node", report);
         } else if runs.all(|tape| tape.ended) {
-            let who = if self.fate.ran.is_empty() { "never run".to_owned() } else { format!("run by {}", self.who_ran()) };
+            let who =
+                if self.fate.ran.is_empty() { "never run".to_owned() } else { format!("run by {}", self.who_ran()) };
             self.broken(Rule::AckedRuns, told, &format!("that server has lived to its end, and it was {who}"), report);
         } else if self.fate.ran.is_empty() {
             report.counts.lost_with_server += 1;
@@ -146,8 +153,9 @@ impl Case<'_> {
         for part in parts {
             let Part::Refused(server, node, reason) = part else { continue };
             let anybody = self.text(*server) == NOBODY;
-            let concerned =
-                |tape: &ServerTape| tape.node == *node && (anybody || (tape.server == *server && !acks.contains_key(server)));
+            let concerned = |tape: &ServerTape| {
+                tape.node == *node && (anybody || (tape.server == *server && !acks.contains_key(server)))
+            };
             if never_runs(*reason, Verb::Fanout) && self.executions().any(|(tape, _)| concerned(tape)) {
                 let who = self.who_ran();
                 self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);

@@ -82,7 +82,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { sent, outcomes, executions, lost_with_server, ran_elsewhere, runs, killed, open_clients } = &self.counts;
+        let Counts { sent, outcomes, executions, lost_with_server, ran_elsewhere, runs, killed, open_clients } =
+            &self.counts;
         write!(f, "{sent} messages:")?;
         for (outcome, count) in outcomes {
             write!(f, " {count} {outcome},")?;

@@ -170,7 +170,9 @@ impl<S: fmt::Display> fmt::Display for Record<S> {
             Self::Server { server, node, run, workers } => write!(f, "server {server} {node} {run} {workers}"),
             Self::Sent(verb, number) => write!(f, "{verb} {number}"),
             Self::Ended(number, at, outcome) => write!(f, "ended {number} {at} {outcome}"),
-            Self::Observed([acked, refused, unacknowledged]) => write!(f, "observed {acked} {refused} {unacknowledged}"),
+            Self::Observed([acked, refused, unacknowledged]) => {
+                write!(f, "observed {acked} {refused} {unacknowledged}")
+            }
             Self::Ran(client, number, 0) => write!(f, "ran {client} {number}"),
             Self::Ran(client, number, delivery) => write!(f, "ran {client} {number} {delivery}"),
             Self::Requeued(client, number) => write!(f, "requeued {client} {number}"),
@@ -315,7 +317,8 @@ mod tests {
             ]),
             Outcome::Report(Vec::new()),
         ];
-        let mut records: Vec<Record<&str>> = outcomes.into_iter().map(|outcome| Record::Ended(3, 99, outcome)).collect();
+        let mut records: Vec<Record<&str>> =
+            outcomes.into_iter().map(|outcome| Record::Ended(3, 99, outcome)).collect();
         records.extend(Verb::ALL.map(|(verb, _)| Record::Sent(verb, 8)));
         records.extend([
             Record::Client { client: "c", retries: 3 },
@@ -333,7 +336,9 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_said_to_be_none() {
-        for line in ["", "cast", "cast x", "cast 1 2", "ended 1 2 acked s", "ended 1 2 refused Nothing", "endd", "ran c"] {
+        for line in
+            ["", "cast", "cast x", "cast 1 2", "ended 1 2 acked s", "ended 1 2 refused Nothing", "endd", "ran c"]
+        {
             assert_eq!(Record::parse(line), Err(Unreadable), "{line:?}");
         }
     }
