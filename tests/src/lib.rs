@@ -10,6 +10,7 @@ pub mod journal;
 pub mod kernel;
 mod load;
 mod process;
+pub mod runs;
 mod trial;
 pub mod zmtp;
 

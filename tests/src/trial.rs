@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::checker::{Expected, Report, check};
-use crate::journal::{Outcome, Tapes};
+use crate::journal::{ClientTape, Outcome, Tapes, Told};
 use crate::{Node, Process};
 
 /// The topic of every run.
@@ -129,12 +129,11 @@ pub fn stop_servers(servers: &mut [Process], timeout: Duration) {
     }
 }
 
-/// When something was acknowledged or replied to, sorted, in milliseconds of the machine's monotonic clock.
+/// When a client was told that something was accepted, sorted, in milliseconds of the machine's monotonic clock.
 #[must_use]
-pub fn answered_at(tapes: &Tapes) -> Vec<u64> {
-    let told = tapes.clients.iter().flat_map(|client| &client.told);
-    let answered = told.filter(|told| matches!(told.outcome, Outcome::Acked { .. } | Outcome::Replied { .. }));
-    let mut times: Vec<_> = answered.map(|told| told.at).collect();
+pub fn answered_at(client: &ClientTape) -> Vec<u64> {
+    let answered = |told: &&Told| matches!(told.outcome, Outcome::Acked { .. } | Outcome::Replied { .. });
+    let mut times: Vec<_> = client.told.iter().filter(answered).map(|told| told.at).collect();
     times.sort_unstable();
     times
 }

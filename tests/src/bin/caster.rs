@@ -31,6 +31,9 @@ struct Arguments {
     /// Directory of the journals
     #[arg(long, value_name = "DIR")]
     journal: PathBuf,
+    /// Exactly this server of the topic
+    #[arg(long)]
+    server: Option<String>,
     /// How many messages; without it, until SIGTERM
     #[arg(long)]
     count: Option<u64>,
@@ -83,7 +86,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let timeout = Duration::try_from_secs_f64(arguments.timeout)?;
     let observed: Arc<[AtomicU64; 3]> = Arc::default();
     let seen = Arc::clone(&observed);
-    let client = RpcClient::builder(Target::topic(&arguments.topic)?)
+    let mut target = Target::topic(&arguments.topic)?;
+    if let Some(server) = &arguments.server {
+        target = target.with_server(server)?;
+    }
+    let client = RpcClient::builder(target)
         .matchmaker(setup.directory()?)
         .ipc_dir(find_ipc_dir(&setup.config)?)
         .config(setup.config)
@@ -243,7 +250,12 @@ impl Pending {
 }
 
 fn call_word(error: &CallError) -> String {
-    error.reason().map_or_else(|| word(error), |reason| reason.to_string())
+    match error {
+        CallError::Timeout { .. } => "Timeout".to_owned(),
+        CallError::Unreachable { .. } => "Unreachable".to_owned(),
+        CallError::ConnectionLost { .. } => "ConnectionLost".to_owned(),
+        error => error.reason().map_or_else(|| word(error), |reason| reason.to_string()),
+    }
 }
 
 /// The name of an error's variant.

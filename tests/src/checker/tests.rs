@@ -104,6 +104,8 @@ fn one_worker_runs_the_casts_of_a_client_in_their_order() {
     breaks(Rule::Order, &[client, "server s n r 1; ran c 2; ran c 1; end"]);
     clean(&[client, "server s n r 2; ran c 2; ran c 1; end"]);
     clean(&[&client.replace("c 0", "c 1"), "server s n r 1; ran c 2; ran c 1; end"]);
+    let moved = Expected::nothing().may_move("c");
+    check_texts(&[client, "server s n r 1; ran c 2; ran c 1; end"], &moved).assert_clean();
     clean(&[&client.replace("cast", "call"), "server s n r 1; ran c 2; ran c 1; end"]);
 }
 
