@@ -164,7 +164,7 @@ impl Caster {
     fn send(&mut self, client: &RpcClient, number: u64, arguments: &Arguments) {
         let context = RequestContext::new();
         let payload = (&arguments.client, number, "x".repeat(arguments.padding));
-        let call = arguments.calls > 0 && number % arguments.calls == 0;
+        let call = arguments.calls > 0 && number.is_multiple_of(arguments.calls);
         self.journal.write(&Record::Sent(if call { Verb::Call } else { Verb::Cast }, number));
         let (at, started) = (Ttl::monotonic_millis(), now());
         let taken = if call {
