@@ -38,6 +38,7 @@ mod parcel;
 mod registrar;
 mod settings;
 mod stale;
+pub mod store;
 
 pub use ask::{AskError, ask_status};
 pub use driver::Broker;

@@ -31,6 +31,10 @@ pub struct Settings {
     pub renew_every: Duration,
     /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`).
     pub lease: Duration,
+    /// The file in which notifications are kept; `None` keeps them in memory (option `rpc_zmq_notification_store`).
+    pub notification_store: Option<PathBuf>,
+    /// How often a notification is delivered before it becomes a dead letter, at least 1 (option `rpc_zmq_max_deliveries`).
+    pub max_deliveries: u16,
     /// Options of every socket.
     pub transport: TransportOptions,
 }
@@ -52,6 +56,8 @@ impl Settings {
             drain_timeout: config.drain_timeout,
             renew_every: config.heartbeat_freq,
             lease: config.heartbeat_ttl,
+            notification_store: config.notification_store.clone(),
+            max_deliveries: config.max_deliveries,
             transport: TransportOptions::from(config),
         })
     }
