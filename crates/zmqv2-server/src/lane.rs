@@ -122,13 +122,17 @@ impl<A> Answer<A> {
 impl Lane {
     /// Serves requests until the stop signal, finishing what was accepted.
     pub(crate) fn run<W: Work>(&self, socket: &Socket, work: &W) {
-        if let Err(error) = self.serve(socket, work) {
+        let mut gathered = Vec::new();
+        if let Err(error) = self.serve(socket, work, &mut gathered) {
             log::error!("a worker of {} ends: {error}", self.server);
+        }
+        if !gathered.is_empty() {
+            work.run(gathered, self);
         }
     }
 
-    fn serve<W: Work>(&self, socket: &Socket, work: &W) -> Result<(), TransportError> {
-        let (mut frames, mut gathered) = (Vec::new(), Vec::new());
+    fn serve<W: Work>(&self, socket: &Socket, work: &W, gathered: &mut Vec<W::Accepted>) -> Result<(), TransportError> {
+        let mut frames = Vec::new();
         // Without an instant: when the batch is full.
         let mut run_at = None;
         loop {
@@ -139,7 +143,7 @@ impl Lane {
                 }
                 gathered.push(accepted);
                 if gathered.len() >= self.batch.size.into() {
-                    work.run(std::mem::take(&mut gathered), self);
+                    work.run(std::mem::take(gathered), self);
                 }
             } else if socket.readiness()?.readable {
                 // Asking has worked off what came meanwhile.
@@ -150,7 +154,7 @@ impl Lane {
             } else {
                 let left = run_at.map(|at| at.saturating_duration_since(now()));
                 if left == Some(Duration::ZERO) || wait(socket, left, &self.halt.drain)? {
-                    work.run(std::mem::take(&mut gathered), self);
+                    work.run(std::mem::take(gathered), self);
                 }
             }
         }

@@ -110,6 +110,23 @@ impl ListenerBuilder {
     /// Gathers notifications: handlers run when a worker has `size` of them, or `timeout` after the first
     /// ([`Duration::MAX`]: when the batch is full, or the listener stops). What is gathered is accepted already: an endpoint gets
     /// it although its time to live may end meanwhile. Every worker gathers a batch of its own, so the default is one worker.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zmqv2_server::{NotificationListener, Priority, Verdict};
+    ///
+    /// # fn main() -> Result<(), zmqv2_server::InvalidName> {
+    /// let builder = NotificationListener::builder()
+    ///     .topic("notifications")?
+    ///     .batch(100, Duration::from_secs(1))
+    ///     .on_batch(Priority::Sample, |batch| {
+    ///         println!("{} samples", batch.len());
+    ///         Verdict::Handled
+    ///     });
+    /// # let _ = builder;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn batch(mut self, size: usize, timeout: Duration) -> Self {
         self.batch = Some((size, timeout));

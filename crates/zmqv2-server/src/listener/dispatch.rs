@@ -1,5 +1,7 @@
 //! Which endpoints get a notification, and what becomes of it. Pure: no sockets, no threads.
 
+use std::fmt;
+
 use super::endpoint::{BatchEndpoint, BatchVerdict, NotificationEndpoint, Verdict};
 use super::notice::Notice;
 use super::priorities::Priorities;
@@ -40,39 +42,39 @@ impl Receiver {
 
     /// Runs those of a batch that it wants; what becomes of them, by their number.
     fn run(&self, notices: &[&Notice]) -> Vec<(usize, Verdict)> {
-        let name = |notice: &Notice| format!("a handler of {} from {}", notice.event_type(), notice.publisher_id());
         match &self.endpoint {
             Kind::One(endpoint) => {
-                let run = |notice: &Notice| match self.wants(notice) {
-                    true => endpoint.notify(notice).map(Some),
-                    false => Ok(None),
-                };
-                let guarded = |notice: &Notice| guarded(name(notice), || run(notice));
-                let verdicts = notices.iter().enumerate().map(|(at, notice)| match guarded(notice) {
-                    Ok(verdict) => verdict.map(|verdict| (at, verdict)),
-                    Err(error) => {
-                        complain(&name(notice), &error);
-                        None
-                    }
-                });
-                verdicts.flatten().collect()
+                let run = |notice| self.run_one(endpoint.as_ref(), notice);
+                notices.iter().enumerate().filter_map(|(at, notice)| Some((at, run(notice)?))).collect()
             }
-            Kind::Batch(endpoint) => {
-                let result = guarded("a handler of batches", || {
-                    let wanted: Vec<usize> = (0..notices.len()).filter(|at| self.wants(notices[*at])).collect();
-                    if wanted.is_empty() {
-                        return Ok(Vec::new());
-                    }
-                    let batch: Vec<&Notice> = wanted.iter().map(|at| notices[*at]).collect();
-                    let verdicts = each(endpoint.notify_batch(&batch)?, batch.len())?;
-                    Ok(wanted.into_iter().zip(verdicts).collect())
-                });
-                result.unwrap_or_else(|error| {
-                    complain(&format!("a handler of a batch of {}", notices.len()), &error);
-                    Vec::new()
-                })
-            }
+            Kind::Batch(endpoint) => self.run_batch(endpoint.as_ref(), notices),
         }
+    }
+
+    fn run_one(&self, endpoint: &dyn NotificationEndpoint, notice: &Notice) -> Option<Verdict> {
+        let what = format_args!("a handler of {} from {}", notice.event_type(), notice.publisher_id());
+        let run = || if self.wants(notice) { endpoint.notify(notice).map(Some) } else { Ok(None) };
+        guarded(what, run).unwrap_or_else(|error| {
+            complain(what, &error);
+            None
+        })
+    }
+
+    fn run_batch(&self, endpoint: &dyn BatchEndpoint, notices: &[&Notice]) -> Vec<(usize, Verdict)> {
+        let what = format_args!("a handler of a batch of {}", notices.len());
+        let run = || {
+            let wanted: Vec<usize> = (0..notices.len()).filter(|at| self.wants(notices[*at])).collect();
+            if wanted.is_empty() {
+                return Ok(Vec::new());
+            }
+            let batch: Vec<&Notice> = wanted.iter().map(|at| notices[*at]).collect();
+            let verdicts = each(endpoint.notify_batch(&batch)?, batch.len())?;
+            Ok(wanted.into_iter().zip(verdicts).collect())
+        };
+        guarded(what, run).unwrap_or_else(|error| {
+            complain(what, &error);
+            Vec::new()
+        })
     }
 }
 
@@ -89,7 +91,7 @@ fn each(verdict: BatchVerdict, count: usize) -> Result<Vec<Verdict>, HandlerErro
 }
 
 /// A handler's failure is told to nobody but the log.
-fn complain(what: &str, error: &HandlerError) {
+fn complain(what: fmt::Arguments<'_>, error: &HandlerError) {
     if error.is_expected() {
         log::debug!("{what} answered {error}");
     } else {
