@@ -15,6 +15,7 @@ use crate::error::CallError;
 use crate::fanout::FanoutHandle;
 use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
+use crate::notifier_builder::NotifierBuilder;
 use crate::prepared::Prepared;
 use crate::send_error::SendError;
 use crate::tally::Counters;
@@ -47,7 +48,7 @@ pub struct RpcClient(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    engine: Engine,
+    engine: Arc<Engine>,
     plan: Plan,
 }
 
@@ -60,7 +61,7 @@ impl RpcClient {
         RpcClientBuilder::new(target)
     }
 
-    pub(crate) fn new(engine: Engine, plan: Plan) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, plan: Plan) -> Self {
         Self(Arc::new(Shared { engine, plan }))
     }
 
@@ -206,6 +207,24 @@ impl RpcClient {
         self.0.engine.ping(&self.0.plan)
     }
 
+    /// Starts a notifier that sends through this client: it shares the client's directory, connections, thread, bounds,
+    /// observer and counters, and ends with it when the client is [closed](Self::close). What
+    /// [`Notifier::builder`](crate::Notifier::builder) would ask for to make its own is not asked for again.
+    ///
+    /// ```no_run
+    /// # use zmqv2_client::RpcClient;
+    /// # use zmqv2_proto::{RequestContext, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("compute")?).build()?;
+    /// let notifier = client.notifier("compute.node-7").build()?;
+    /// drop(notifier.info(&RequestContext::new(), "instance.created", &7)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn notifier(&self, publisher_id: impl Into<String>) -> NotifierBuilder {
+        NotifierBuilder::through(Arc::clone(&self.0.engine), publisher_id.into())
+    }
+
     /// A copy of this client with another server, version, timeout, ..., for one call or many.
     pub fn prepare(&self) -> Prepared {
         Prepared::new(self.clone(), self.0.plan.clone())
@@ -224,7 +243,7 @@ impl RpcClient {
         &self.0.plan.target
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.0.engine
     }
 }

@@ -103,6 +103,11 @@ impl Directory {
         self.turns.order(&target.key(), candidates)
     }
 
+    /// Takes the next turn of a topic.
+    pub(crate) fn turn(&self, key: &TopicKey) -> usize {
+        self.turns.turn(key)
+    }
+
     fn ask(&self, key: TopicKey) -> Result<Arc<Question>, LookupError> {
         let mut open = self.questions.lock();
         if let Some(question) = open.get(&key) {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext};
+use zmqv2_proto::{Address, Exchange, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext};
 
 use crate::answered::Answered;
 use crate::clock;
@@ -27,6 +27,8 @@ const PING: &str = "oslo_rpc_server_ping";
 /// What stays the same for all calls of a client.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    pub(crate) exchange: Exchange,
+    pub(crate) cast_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_message_bytes: usize,
     pub(crate) allowed_remote_modules: Arc<[String]>,

@@ -33,6 +33,7 @@ struct State {
 /// What one message of several came to: one node of a fanout, one pool of a notification.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// As its sender calls it.
     pub(crate) topic: Topic,
     /// Where it goes, if it can go to one node alone.
     node: Option<NodeName>,
@@ -86,6 +87,7 @@ impl Share {
         let elapsed = now.saturating_duration_since(self.started);
         let Word { server, node, what, attempt } = word;
         let outcome = match (what, &server) {
+            (What::Stored, _) => Outcome::Stored { node: node.clone(), elapsed },
             (What::Refused(refusal), _) => Outcome::Refused { refusal, node: Some(node.clone()), after: elapsed },
             (_, Some(server)) => Outcome::Acked { server: server.clone(), node: node.clone(), elapsed },
             // Nobody accepts without saying who.

@@ -11,7 +11,7 @@ use crate::exchange::Broken;
 use crate::outstanding::Terms;
 use crate::send_error::SendError;
 
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+pub(crate) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Whom to call, and how: what a prepared copy may change.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! RPC client of zmqv2: call a method of a service on any node, and learn what became of it.
 //!
 //! This crate owns the blocking call, the cast, the fanout and the call that does not block: [`RpcClient`], its modified copies
-//! ([`Prepared`]), the sockets it keeps open, the choice among the nodes that host a topic, the table of what has no answer
+//! ([`Prepared`]), the [`Notifier`], the sockets it keeps open, the choice among the nodes that host a topic, the table of what has no answer
 //! yet, and [`CallError`] and [`Outcome`], which say what happened and whether the method may have run. It leaves to others: who is where (`zmqv2-matchmaker`), what the frames look like (`zmqv2-proto`), how a
 //! request finds a worker (the broker) and how a method is run (`zmqv2-server`).
 //!
@@ -31,7 +31,12 @@
 //! # What a fanout promises
 //! - Every server of every node that the directory knows has an [`Outcome`] in its [`FanoutReport`], in the same time.
 //! - A node that is slow, dead or refuses changes nothing for the others. `Acked`: as many servers have accepted it as say so.
+//!
+//! # What a notification promises
+//! - Every pool that is known has an [`Outcome`] in the [`NotifyReport`], by the notifier's timeout + 50 ms.
+//! - `Acked`: a listener of the pool has accepted it. `Stored`: a broker keeps it until one does, within its time to live.
 
+mod announce;
 mod answered;
 mod builder;
 mod client;
@@ -49,6 +54,9 @@ mod gathering;
 mod handle;
 mod journey;
 mod links;
+mod notifier;
+mod notifier_builder;
+mod notify;
 mod outcome;
 mod outstanding;
 mod parcel;
@@ -60,11 +68,12 @@ mod remote;
 mod roll;
 mod routes;
 mod send_error;
+mod setup;
 mod suspects;
 mod tally;
 
 pub use answered::Answered;
-pub use builder::{ClientError, RpcClientBuilder};
+pub use builder::RpcClientBuilder;
 pub use client::RpcClient;
 pub use connections::IDLE_LIMIT;
 pub use courier::{Closed, DROP_TIMEOUT};
@@ -72,15 +81,19 @@ pub use error::CallError;
 pub use fanout::{FanoutHandle, FanoutReport, FanoutResult};
 pub use gate::WhenFull;
 pub use handle::{CallHandle, CastHandle};
+pub use notifier::Notifier;
+pub use notifier_builder::{DEFAULT_TIME_TO_LIVE, NotifierBuilder};
+pub use notify::{NotifyHandle, NotifyReport, NotifyResult};
 pub use outcome::Outcome;
 pub use prepared::Prepared;
 pub use remote::RemoteError;
 pub use send_error::SendError;
+pub use setup::ClientError;
 pub use suspects::SUSPECT_FOR;
 pub use tally::Counters;
 
 // What a caller needs besides, so that a program that only calls depends on this crate alone.
-pub use zmqv2_proto::{Config, InvalidName, Reason, RequestContext, Target, Version};
+pub use zmqv2_proto::{Config, InvalidName, Priority, Reason, RequestContext, Target, Version};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -8,11 +8,12 @@ use zmqv2_proto::{Address, NodeName, Refusal, ServerName};
 
 use crate::error::{AtNode, Span};
 
-/// What became of a cast.
+/// What became of a cast, of a fanout at one server, or of a notification for one pool.
 ///
 /// | outcome | the method |
 /// |---|---|
 /// | `Acked` | was accepted by a server; it runs if that server lives |
+/// | `Stored` | has not run; it will when a listener takes it (notifications only) |
 /// | `Refused` | did not run, and never will (`ServerLost`, `TooLarge`: it may have) |
 /// | `Unacknowledged`, `sent: false` | did not run, and never will |
 /// | `Unacknowledged`, `sent: true` | may have run, or may still run |
@@ -26,6 +27,15 @@ pub enum Outcome {
         /// The node of that server.
         node: NodeName,
         /// From the cast to the acknowledgement.
+        elapsed: Duration,
+    },
+    /// A notification is kept by the broker of a node, and no listener has taken it yet. The broker delivers it when one is
+    /// free or comes, within its time to live, and more than once if a listener dies; with a durable store, it outlives the
+    /// broker.
+    Stored {
+        /// The node of that broker.
+        node: NodeName,
+        /// From the sending to this answer.
         elapsed: Duration,
     },
     /// It was answered that it was not, or not completely, run; the reason says which.
@@ -52,6 +62,12 @@ impl Outcome {
     pub fn is_acked(&self) -> bool {
         matches!(self, Self::Acked { .. })
     }
+
+    /// Whether somebody else answers for it now: a server has accepted it, or a broker keeps it for a listener.
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        matches!(self, Self::Acked { .. } | Self::Stored { .. })
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -60,6 +76,7 @@ impl fmt::Display for Outcome {
             Self::Acked { server, node, elapsed } => {
                 write!(f, "accepted by {server} on node {node} after {}", Span(*elapsed))
             }
+            Self::Stored { node, elapsed } => write!(f, "stored on node {node} after {}", Span(*elapsed)),
             Self::Refused { refusal, node, after } => {
                 write!(f, "refused{} after {}: {refusal}", AtNode(node.as_ref()), Span(*after))
             }

@@ -73,6 +73,7 @@ pub(crate) struct Word {
 #[derive(Debug)]
 pub(crate) enum What {
     Accepted,
+    Stored,
     Reply(Frame),
     /// Of the copy that it was to have.
     Refused(Refusal),
@@ -103,9 +104,15 @@ impl Parcel {
             return Err(format!("it answers message {}", view.id()));
         }
         // Of one that has many receivers, each speaks for itself, under its name.
-        let many = kind == Kind::Fanout;
+        let many = kind == Kind::Fanout || kind == Kind::Notify && self.content.target.server.is_none();
         let what = match (kind, view.kind()) {
-            (Kind::Cast | Kind::Fanout, Kind::Ack) => What::Accepted,
+            (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => What::Accepted,
+            (Kind::Notify, Kind::Stored) if many && view.server().is_empty() => {
+                let node = self.node(view)?;
+                let word = Word { server: None, node, what: What::Stored, attempt };
+                return Ok(Answer::Word { word, more: view.count() > 0 });
+            }
+            (Kind::Notify, Kind::Stored) => What::Stored,
             (Kind::Call, Kind::Reply) => What::Reply(body),
             (_, Kind::Refusal) => {
                 let refusal = read_refusal(view, &body)?;
@@ -138,12 +145,16 @@ impl Parcel {
             "" => self.content.target.server.clone().ok_or("it does not name its server")?,
             name => ServerName::new(name).map_err(|error| error.to_string())?,
         };
-        let node = match view.node() {
-            "" => self.stops.first().map(|stop| stop.node.clone()).ok_or("it does not name its node")?,
-            name => NodeName::new(name).map_err(|error| error.to_string())?,
-        };
+        let node = self.node(view)?;
         *last = Some((server.clone(), node.clone()));
         Ok((server, node))
+    }
+
+    fn node(&self, view: &HeaderView<'_>) -> Result<NodeName, String> {
+        match view.node() {
+            "" => Ok(self.stops.first().map(|stop| stop.node.clone()).ok_or("it does not name its node")?),
+            name => NodeName::new(name).map_err(|error| error.to_string()),
+        }
     }
 
     /// How it ended, in the words of its sender.
@@ -153,7 +164,7 @@ impl Parcel {
         let refusal = |reason, detail: String| How::Refused { refusal: Refusal::new(reason, detail), node: None };
         let how = match ending {
             Ending::Answered(Word { server: Some(server), node, what, .. }) => match what {
-                What::Accepted => How::Answered { server, node, body: None },
+                What::Accepted | What::Stored => How::Answered { server, node, body: None },
                 What::Reply(body) => How::Answered { server, node, body: Some(body) },
                 What::Refused(refusal) => How::Refused { refusal, node: Some(node) },
             },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{Kind, RequestContext, Ttl};
+use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
 use crate::courier::NotTaken;
 use crate::engine::Engine;
@@ -93,7 +93,7 @@ impl Engine {
             Parcel::new(Arc::clone(&content), stops, terms, Receipt::Part(share))
         });
         let sent = self.courier.send_all(parcels.collect());
-        sent.map_err(|error| not_taken(error, &journey))?;
+        sent.map_err(|error| not_taken(error, journey.whom()))?;
         Ok(FanoutHandle::new(id, gathered))
     }
 
@@ -125,13 +125,12 @@ impl Engine {
         let bytes = content.header.len() + content.body.len();
         let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(journey) };
         let parcel = Parcel::new(content, stops, terms, Receipt::One(promise));
-        self.courier.send(parcel).map_err(|error| not_taken(error, journey))?;
+        self.courier.send(parcel).map_err(|error| not_taken(error, journey.whom()))?;
         Ok(expected)
     }
 }
 
-fn not_taken(error: NotTaken, journey: &Journey<'_>) -> SendError {
-    let target = journey.whom();
+pub(crate) fn not_taken(error: NotTaken, target: Box<Target>) -> SendError {
     match error {
         NotTaken::Shut(Shut::Full { open, bytes }) => SendError::Full { open, bytes, target },
         NotTaken::Shut(Shut::Closed) => SendError::Closed { target },

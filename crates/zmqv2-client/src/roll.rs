@@ -40,6 +40,8 @@ pub(crate) struct Entry {
 pub(crate) enum Listed {
     #[default]
     Nobody,
+    /// This pool.
+    Pool(ServerName),
     /// The servers of this node of a placement.
     At(Arc<Placement>, usize),
 }
@@ -48,6 +50,7 @@ impl Listed {
     fn servers(&self) -> &[ServerName] {
         match self {
             Self::Nobody => &[],
+            Self::Pool(pool) => std::slice::from_ref(pool),
             Self::At(placement, place) => placement.nodes().get(*place).map_or(&[], |placed| &placed.servers),
         }
     }
@@ -103,7 +106,8 @@ impl Roll {
 /// Of two things that the same receiver has said, the heavier one holds: who has accepted it once has it.
 fn weight(outcome: &Outcome) -> u8 {
     match outcome {
-        Outcome::Acked { .. } => 2,
+        Outcome::Acked { .. } => 3,
+        Outcome::Stored { .. } => 2,
         Outcome::Refused { .. } => 1,
         Outcome::Unacknowledged { .. } => 0,
     }

@@ -43,9 +43,23 @@ impl Routes {
         Stop { node: node.name.clone(), address: self.address(node) }
     }
 
+    /// The broker of this node.
+    pub(crate) fn local_stop(&self) -> Stop {
+        let (node, address) = self.local_broker.clone();
+        Stop { node, address }
+    }
+
     /// The stops of one message: whose turn it is first, those that could not be reached lately last.
     pub(crate) fn stops(&self, target: &Target, candidates: &Candidates) -> Vec<Stop> {
-        let order = self.directory.order(target, candidates);
+        self.in_order(self.directory.order(target, candidates))
+    }
+
+    /// The same with a turn that was taken before.
+    pub(crate) fn stops_from(&self, turn: usize, candidates: &Candidates) -> Vec<Stop> {
+        self.in_order(candidates.iter_from(turn))
+    }
+
+    fn in_order<'a>(&self, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
         let mut stops: Vec<Stop> = order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
         if stops.len() > 1 {
             let (suspects, now) = (self.suspects(), clock::now());

@@ -9,12 +9,12 @@ use zmqv2_proto::{BodyError, InvalidName, Target, Version};
 
 use crate::error::{CallError, Span};
 
-/// Why a cast, or a call that does not block, could not begin. Nothing was sent, and nothing counts.
+/// Why a cast, a notification, or a call that does not block, could not begin. Nothing was sent, and nothing counts.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The request is larger than `rpc_zmq_max_message_bytes`.
-    #[error("request of {size} bytes for {target} is too large, the limit is {limit} bytes")]
+    /// The message is larger than `rpc_zmq_max_message_bytes`.
+    #[error("message of {size} bytes for {target} is too large, the limit is {limit} bytes")]
     TooLarge {
         /// Its size in bytes.
         size: usize,
@@ -69,6 +69,16 @@ pub enum SendError {
         /// What is wrong with them.
         source: BodyError,
     },
+    /// The payload of a notification, or its context, cannot be written as JSON.
+    #[error("payload of {event_type} for {target} cannot be written")]
+    Payload {
+        /// The type of the event.
+        event_type: String,
+        /// Whom it was for.
+        target: Box<Target>,
+        /// What is wrong with it.
+        source: BodyError,
+    },
     /// The directory cannot say where the target is.
     #[error("cannot look up {target} after {}", Span(*after))]
     Directory {
@@ -109,6 +119,7 @@ impl From<SendError> for CallError {
             SendError::FanoutTarget { target } => Self::FanoutTarget { target },
             SendError::InvalidName(error) => Self::InvalidName(error),
             SendError::Arguments { method, target, source } => Self::Arguments { method, target, source },
+            SendError::Payload { event_type: method, target, source } => Self::Arguments { method, target, source },
             SendError::Directory { target, after, source } => Self::Directory { target, after, source },
             SendError::DirectorySilent { target, directory, after } => {
                 Self::DirectorySilent { target, directory, after }

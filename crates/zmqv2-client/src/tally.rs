@@ -6,23 +6,27 @@ use zmqv2_proto::Reason;
 
 use crate::outcome::{Finish, How, Outcome};
 
-/// How many casts, and calls that do not block, a client has sent, and what became of them.
+/// How many casts, notifications, and calls that do not block, a client has sent, and what became of them.
 ///
 /// Every message that was taken over is counted once at its end, and a message to several servers once for each:
-/// `accepted + copies = acked + replied + refused + unacknowledged + open`, once nothing is moving.
+/// `accepted + copies = acked + stored + replied + refused + unacknowledged + open`, once nothing is moving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Messages taken over: `cast` or `call_async` returned a handle. A fanout counts once for each node.
+    /// Messages taken over: `cast` or `call_async` returned a handle. A fanout counts once for each node,
+    /// a notification once for each pool that the directory knows.
     pub accepted: u64,
-    /// How many outcomes there were above one for each message: of the second, third, ... server of a node.
+    /// How many outcomes there were above one for each message: of the second, third, ... server or
+    /// pool of a node.
     pub copies: u64,
     /// Messages given to a connection for the first time.
     pub sent: u64,
     /// Messages given to a connection again: by a retry, or because another node had refused.
     pub resent: u64,
-    /// Casts that a server has accepted.
+    /// Casts that a server has accepted, and notifications that a listener has.
     pub acked: u64,
+    /// Notifications that a broker keeps until a listener takes them.
+    pub stored: u64,
     /// Calls that a server has replied to, with a result or an error.
     pub replied: u64,
     /// Messages refused, for any reason.
@@ -58,6 +62,7 @@ pub(crate) struct Tally {
     pub(crate) late: AtomicU64,
     pub(crate) ignored: AtomicU64,
     acked: AtomicU64,
+    stored: AtomicU64,
     replied: AtomicU64,
     refused: AtomicU64,
     unacknowledged: AtomicU64,
@@ -78,6 +83,7 @@ impl Tally {
     pub(crate) fn end_part(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Acked { .. } => count(&self.acked),
+            Outcome::Stored { .. } => count(&self.stored),
             Outcome::Refused { refusal, .. } => self.refuse(refusal.reason),
             Outcome::Unacknowledged { .. } => count(&self.unacknowledged),
         }
@@ -98,6 +104,7 @@ impl Tally {
             sent: get(&self.sent),
             resent: get(&self.resent),
             acked: get(&self.acked),
+            stored: get(&self.stored),
             replied: get(&self.replied),
             refused: get(&self.refused),
             unacknowledged: get(&self.unacknowledged),

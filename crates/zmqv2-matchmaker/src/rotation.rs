@@ -55,11 +55,13 @@ impl Rotation {
     ///
     /// A single candidate takes no turn: requests for one certain server do not skew those for any server.
     pub fn order<'a>(&self, key: &TopicKey, candidates: &'a Candidates) -> impl Iterator<Item = &'a Node> + use<'a> {
-        let turn = if candidates.len() > 1 { self.take(key) } else { 0 };
+        let turn = if candidates.len() > 1 { self.turn(key) } else { 0 };
         candidates.iter_from(turn)
     }
 
-    fn take(&self, key: &TopicKey) -> usize {
+    /// Takes the next turn of the topic `key`, for [`Candidates::iter_from`]: for whoever sends one message to several choices
+    /// of its nodes, each of which is to begin with the same turn.
+    pub fn turn(&self, key: &TopicKey) -> usize {
         if let Some(turn) = self.turns.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return turn.fetch_add(1, Ordering::Relaxed);
         }

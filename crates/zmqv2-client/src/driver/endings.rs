@@ -70,7 +70,7 @@ impl Driver {
             } else {
                 target.server.clone_from(&content.target.server);
             }
-            if !result.outcome.is_acked() && !share.is_expected() {
+            if !result.outcome.is_taken_over() && !share.is_expected() {
                 log::warn!("{kind:?} {id} to {target}: {}", result.outcome);
             }
             self.observe(&target, &result.outcome);

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use zmqv2_client::{RpcClient, RpcClientBuilder};
 use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
-use zmqv2_proto::{Address, Config, Failure, Flags, Header, Kind, Node, Reason, Reply, Request, Target, TopicKey};
+use zmqv2_proto::{
+    Address, Config, Failure, Flags, Header, Kind, Node, Notification, Reason, Reply, Request, Target, TopicKey,
+};
 
 #[expect(clippy::disallowed_methods, reason = "tests measure")]
 pub(crate) fn now() -> Instant {
@@ -22,7 +24,10 @@ pub(crate) fn now() -> Instant {
 /// A request as the broker got it.
 pub(crate) struct Seen {
     pub(crate) header: Header,
+    /// The request; of another message, one without arguments.
     pub(crate) request: Request,
+    /// The notification, if it is one.
+    pub(crate) notification: Option<Notification>,
 }
 
 /// What to do about it.
@@ -196,9 +201,17 @@ fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: im
         drop(counts);
         let delimiter = frames.iter().position(|frame| frame.is_empty()).unwrap();
         assert_eq!(frames.len(), delimiter + 3, "header and body");
+        let header = Header::decode(&frames[delimiter + 1]).unwrap();
+        let body = &frames[delimiter + 2];
+        let is_request = matches!(header.kind, Kind::Call | Kind::Cast | Kind::Fanout);
         let seen = Seen {
-            header: Header::decode(&frames[delimiter + 1]).unwrap(),
-            request: Request::decode(&frames[delimiter + 2]).unwrap(),
+            request: if is_request {
+                Request::decode(body).unwrap()
+            } else {
+                Request::new("none".parse().unwrap(), &()).unwrap()
+            },
+            notification: (header.kind == Kind::Notify).then(|| Notification::decode(body).unwrap()),
+            header,
         };
         let envelope: Vec<Vec<u8>> = frames.drain(..=delimiter).map(|frame| frame.to_vec()).collect();
         let send = |envelope: &[Vec<u8>], answer: Vec<Vec<u8>>| {

@@ -1,0 +1,210 @@
+//! Sending a notification: one message for each pool that the directory knows, or one for a broker that knows more.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use zmqv2_matchmaker::Placement;
+use zmqv2_proto::{
+    Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl,
+};
+
+use crate::clock;
+use crate::engine::Engine;
+use crate::gathering::{Gathering, Part};
+use crate::journey::{Journey, SHORTEST_TIMEOUT};
+use crate::notifier::Outlet;
+use crate::notify::NotifyHandle;
+use crate::outstanding::Terms;
+use crate::parcel::{Content, Parcel, Receipt};
+use crate::post::not_taken;
+use crate::roll::Listed;
+use crate::routes::Stop;
+use crate::send_error::SendError;
+
+/// A notification for one topic.
+struct Edition {
+    id: MessageId,
+    /// As the notifier calls it, without the priority.
+    topic: Topic,
+    target: Target,
+    body: Arc<Vec<u8>>,
+    ways: Vec<Way>,
+}
+
+/// One message of a topic.
+struct Way {
+    /// `None`: for all pools that the broker knows.
+    pool: Option<ServerName>,
+    stops: Vec<Stop>,
+}
+
+impl Engine {
+    pub(crate) fn announce(
+        &self,
+        outlet: &Outlet,
+        context: &RequestContext,
+        event_type: &str,
+        payload: &(impl Serialize + ?Sized),
+        priority: Priority,
+    ) -> Result<NotifyHandle, SendError> {
+        let started = clock::now();
+        let span = |span: Duration| span.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
+        let expires = started + span(outlet.time_to_live);
+        let deadline = expires.min(started + span(outlet.timeout));
+        let unwritable = |target: &Target, source| SendError::Payload {
+            event_type: event_type.to_owned(),
+            target: Box::new(target.clone()),
+            source,
+        };
+
+        let mut editions = Vec::with_capacity(outlet.topics.len());
+        let mut notification: Option<Notification> = None;
+        for topic in &outlet.topics {
+            let target = Target::new(outlet.exchange.clone(), priority.topic(topic)?);
+            let id = MessageId::random();
+            let notification = match &mut notification {
+                Some(written) => written,
+                none => {
+                    let new = Notification::new(&outlet.publisher_id, event_type, priority, payload);
+                    let mut new = new.map_err(|source| unwritable(&target, source))?;
+                    new.message_id = hyphenated(id);
+                    new.timestamp = clock::timestamp();
+                    new.context = context.clone();
+                    none.insert(new)
+                }
+            };
+            // A listener drops what it has seen by this id; a notification for another topic is another one.
+            notification.unique_id = Some(id);
+            let body = notification.encode().map_err(|source| unwritable(&target, source))?;
+            let (size, limit) = (body.len(), self.settings.max_message_bytes);
+            if size > limit {
+                return Err(SendError::TooLarge { size, limit, target: Box::new(target) });
+            }
+            let ways = self.ways(&target, event_type, started, deadline)?;
+            editions.push(Edition { id, topic: topic.clone(), target, body: Arc::new(body), ways });
+        }
+        let message_id = notification.map(|notification| notification.message_id).unwrap_or_default();
+
+        let all = editions.iter().flat_map(|edition| edition.ways.iter().map(|way| (&edition.topic, &way.pool)));
+        let parts = all.map(|(topic, pool)| {
+            let listed = pool.clone().map_or(Listed::Nobody, Listed::Pool);
+            Part::new(topic.clone(), None, listed)
+        });
+        let (gathered, shares) = Gathering::start(started, parts.collect());
+        let terms =
+            Terms { deadline, expires, retries: outlet.retries, wait_for_ready: false, candidates: 0, bytes: 0 };
+        let whom = editions.first().map(|edition| edition.target.clone());
+        let messages = editions.into_iter().flat_map(|edition| edition.messages(started, terms));
+        let parcels = messages
+            .zip(shares)
+            .map(|((content, stops, terms), share)| Parcel::new(Arc::new(content), stops, terms, Receipt::Part(share)));
+        if let (Err(error), Some(target)) = (self.courier.send_all(parcels.collect()), whom) {
+            return Err(not_taken(error, Box::new(target)));
+        }
+        Ok(NotifyHandle::new(message_id, gathered))
+    }
+
+    /// Where the message for each pool can go.
+    fn ways(
+        &self,
+        target: &Target,
+        event_type: &str,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Vec<Way>, SendError> {
+        let directory = &self.routes.directory;
+        let placement = directory.placement(target.key(), deadline).map_err(|error| {
+            Journey { target, method: event_type, started, deadline }.lookup_failed(error, directory.name())
+        })?;
+        if placement.is_empty() {
+            // Nobody listens yet: the broker of this node keeps it.
+            return Ok(vec![Way { pool: None, stops: vec![self.routes.local_stop()] }]);
+        }
+        let turn = directory.turn(&target.key());
+        let way = |pool: Option<&ServerName>| {
+            let stops = self.routes.stops_from(turn, &placement.candidates(pool));
+            Way { pool: pool.cloned(), stops }
+        };
+        Ok(match pools(&placement) {
+            Some(pools) => pools.into_iter().map(|pool| way(Some(pool))).collect(),
+            None => vec![way(None)],
+        })
+    }
+}
+
+impl Edition {
+    /// The messages of this topic; the body is shared, and counts once.
+    fn messages(self, started: Instant, terms: Terms) -> impl Iterator<Item = (Content, Vec<Stop>, Terms)> {
+        let flags = if terms.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+        let Self { id, target, body, ways, .. } = self;
+        let mut size = body.len();
+        ways.into_iter().map(move |Way { pool, stops }| {
+            let mut header = Header::new(Kind::Notify, id);
+            header.flags = flags;
+            header.key = Some(target.key());
+            header.server.clone_from(&pool);
+            let header = header.encode();
+            let bytes = std::mem::take(&mut size) + header.len();
+            let mut target = target.clone();
+            target.server = pool;
+            let content = Content { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
+            let candidates = stops.len();
+            (content, stops, Terms { candidates, bytes, ..terms })
+        })
+    }
+}
+
+/// All pools of a topic, each once; `None`: the directory does not know those of every node.
+fn pools(placement: &Placement) -> Option<Vec<&ServerName>> {
+    let mut seen = HashSet::new();
+    let mut pools = Vec::new();
+    for placed in placement.nodes() {
+        if placed.servers.is_empty() {
+            return None;
+        }
+        pools.extend(placed.servers.iter().filter(|pool| seen.insert(*pool)));
+    }
+    Some(pools)
+}
+
+/// The id as readers of notifications expect it.
+fn hyphenated(id: MessageId) -> String {
+    let digits = id.to_string();
+    let mut text = String::with_capacity(digits.len() + 4);
+    for (place, digit) in digits.chars().enumerate() {
+        if matches!(place, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use zmqv2_matchmaker::PlacedNode;
+    use zmqv2_proto::Node;
+
+    use super::*;
+
+    #[test]
+    fn an_id_gets_its_hyphens() {
+        let id: MessageId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        assert_eq!(hyphenated(id), "01234567-89ab-cdef-0123-456789abcdef");
+    }
+
+    #[test]
+    fn pools_are_known_when_every_node_lists_its_own() {
+        let placed = |name: &str, pools: &[&str]| PlacedNode {
+            node: Node::new(name.parse().unwrap(), name.parse().unwrap()),
+            servers: pools.iter().map(|pool| pool.parse().unwrap()).collect(),
+        };
+        let names = |nodes: Vec<PlacedNode>| {
+            pools(&Placement::new(nodes)).map(|pools| pools.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(names(vec![placed("n1", &["b", "a"]), placed("n2", &["a", "c"])]).unwrap(), ["b", "a", "c"]);
+        assert_eq!(names(vec![placed("n1", &["a"]), placed("n2", &[])]), None);
+    }
+}
