@@ -1,10 +1,9 @@
 //! Which endpoint runs a request. Pure: no sockets, no threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Version};
 
-use crate::endpoint::{Endpoint, HandlerError, Incoming, MODULE, reply};
+use crate::endpoint::{Endpoint, HandlerError, Incoming, reply};
+use crate::guard::guarded;
 
 /// The method that every server answers with `pong`, as in oslo.messaging.
 pub const PING_METHOD: &str = "oslo_rpc_server_ping";
@@ -21,7 +20,7 @@ impl Dispatcher {
 
     /// Runs a request; whatever happens becomes a reply.
     pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
-        match self.guarded(incoming) {
+        match guarded(incoming.method(), || self.run(incoming)) {
             Ok(reply) => reply,
             Err(error) => {
                 if error.is_expected() {
@@ -32,15 +31,6 @@ impl Dispatcher {
                 Reply::Failure(error.into_failure())
             }
         }
-    }
-
-    /// All that is the user's code runs in here; a panic in it is an error of this request alone.
-    fn guarded(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {
-        catch_unwind(AssertUnwindSafe(|| self.run(incoming))).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-            let detail = format!("{} panicked: {}", incoming.method(), text.unwrap_or("no message"));
-            Err(HandlerError::new(MODULE, "Panic", detail))
-        })
     }
 
     fn run(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {

@@ -77,7 +77,6 @@ pub(crate) struct Answer<A> {
     then: Then<A>,
 }
 
-#[expect(dead_code, reason = "a listener of notifications tells and waits")]
 enum Then<A> {
     /// The request is settled by the answer: the lane is free.
     Settled,
@@ -105,6 +104,16 @@ impl<A> Answer<A> {
         Self::acknowledge(request, Then::Run(accepted))
     }
 
+    /// An acknowledgement of what has run before, and of which the broker is still to be told.
+    pub(crate) fn ack_and_tell(request: &Header, word: Word) -> Self {
+        Self::acknowledge(request, Then::Tell(word))
+    }
+
+    /// An acknowledgement of what runs already; when it has run, the broker is told of this one, too.
+    pub(crate) fn ack_and_wait(request: &Header) -> Self {
+        Self::acknowledge(request, Then::Wait)
+    }
+
     fn acknowledge(request: &Header, then: Then<A>) -> Self {
         Self { header: answer_to(request, Kind::Ack), body: Vec::new(), then }
     }
@@ -113,13 +122,17 @@ impl<A> Answer<A> {
 impl Lane {
     /// Serves requests until the stop signal, finishing what was accepted.
     pub(crate) fn run<W: Work>(&self, socket: &Socket, work: &W) {
-        if let Err(error) = self.serve(socket, work) {
+        let mut gathered = Vec::new();
+        if let Err(error) = self.serve(socket, work, &mut gathered) {
             log::error!("a worker of {} ends: {error}", self.server);
+        }
+        if !gathered.is_empty() {
+            work.run(gathered, self);
         }
     }
 
-    fn serve<W: Work>(&self, socket: &Socket, work: &W) -> Result<(), TransportError> {
-        let (mut frames, mut gathered) = (Vec::new(), Vec::new());
+    fn serve<W: Work>(&self, socket: &Socket, work: &W, gathered: &mut Vec<W::Accepted>) -> Result<(), TransportError> {
+        let mut frames = Vec::new();
         // Without an instant: when the batch is full.
         let mut run_at = None;
         loop {
@@ -130,7 +143,7 @@ impl Lane {
                 }
                 gathered.push(accepted);
                 if gathered.len() >= self.batch.size.into() {
-                    work.run(std::mem::take(&mut gathered), self);
+                    work.run(std::mem::take(gathered), self);
                 }
             } else if socket.readiness()?.readable {
                 // Asking has worked off what came meanwhile.
@@ -141,7 +154,7 @@ impl Lane {
             } else {
                 let left = run_at.map(|at| at.saturating_duration_since(now()));
                 if left == Some(Duration::ZERO) || wait(socket, left, &self.halt.drain)? {
-                    work.run(std::mem::take(&mut gathered), self);
+                    work.run(std::mem::take(gathered), self);
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! RPC servers of zmqv2: endpoints, their dispatch, and a server that registers at its node's broker, runs requests on
-//! its workers, and drains when it stops.
+//! Servers of zmqv2: endpoints, their dispatch, and a server that registers at its node's broker, runs requests on
+//! its workers, and drains when it stops. [`RpcServer`] takes calls and casts, [`NotificationListener`] notifications.
 //!
 //! This crate owns what happens between a request's arrival in a process and its reply. It does not know how clients find
 //! a server, nor how a broker chooses one.
@@ -22,7 +22,9 @@
 mod dispatcher;
 mod endpoint;
 mod error;
+mod guard;
 mod lane;
+mod listener;
 mod recent;
 mod registration;
 mod repeats;
@@ -34,9 +36,16 @@ mod words;
 
 pub use dispatcher::PING_METHOD;
 pub use endpoint::{Endpoint, HandlerError, HandlerResult, Incoming, Methods, reply};
-pub use error::ServerError;
+pub use error::{MAX_BATCHED, ServerError};
+pub use listener::{
+    BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter,
+    ListenerBuilder, Notice, NotificationEndpoint, NotificationFilter, NotificationListener, NotificationResult,
+    Priorities, Verdict,
+};
 pub use server::{RpcServer, ServerBuilder};
-pub use zmqv2_proto::{Config, Failure, InvalidName, Reply, Request, RequestContext, Target, Version};
+pub use zmqv2_proto::{
+    Config, DEFAULT_POOL, Failure, InvalidName, Notification, Priority, Reply, Request, RequestContext, Target, Version,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

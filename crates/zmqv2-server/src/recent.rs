@@ -50,6 +50,11 @@ impl<A: Clone> Recent<A> {
         Self { bounds, answers: HashMap::new(), order: VecDeque::new(), bytes: 0 }
     }
 
+    /// Whether it is remembered.
+    pub(crate) fn knows(&self, id: MessageId) -> bool {
+        self.answers.contains_key(&id)
+    }
+
     /// Looks up a request that may be repeated until `deadline`, and remembers it.
     pub(crate) fn see(&mut self, id: MessageId, deadline: Instant, now: Instant) -> Seen<A> {
         match self.answers.get(&id) {

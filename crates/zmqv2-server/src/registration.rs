@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::control::{Registration, Withdrawal};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
-use zmqv2_proto::{Header, InstanceId, Kind, MessageId, ServerName, TopicKey};
+use zmqv2_proto::{Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
 
 use crate::wake::Bell;
-use crate::words::{Outbox, Word};
+use crate::words::{Done, Outbox, Word};
 
 /// A registration is repeated at this interval, in case the broker came and went unnoticed.
 const REPEAT: Duration = Duration::from_secs(5);
@@ -141,17 +141,10 @@ impl Keeper {
             self.outbox.hold();
             return false;
         }
-        let (socket, instance) = (&self.socket, self.registration.instance);
+        let (socket, server, instance) = (&self.socket, &self.server, self.registration.instance);
         self.outbox.flush(all, |word| {
-            let header = match &word {
-                Word::Free(worker) => {
-                    let mut header = Header::new(Kind::Credit, credit_id(instance));
-                    header.tag = (*worker).into();
-                    header.count = 1;
-                    header
-                }
-            };
-            send(socket, &header, Frame::new()).map_err(|()| word)
+            let (header, body) = write(word, server, instance);
+            send(socket, &header, body)
         })
     }
 
@@ -232,22 +225,39 @@ impl Keeper {
         header.server = Some(self.server.clone());
         match body {
             // Whether it was taken shows by the answer.
-            Ok(body) => drop(send(&self.socket, &header, body.into())),
+            Ok(body) => _ = send(&self.socket, &header, body.into()),
             Err(error) => log::error!("cannot write a {kind:?} message: {error}"),
         }
     }
 }
 
-/// The id of every message about credit: that of the run.
-fn credit_id(instance: InstanceId) -> MessageId {
-    MessageId::from_bytes(*instance.as_bytes())
+/// A word as the broker reads it. Its body is a copy: a socket that does not take a message has lost it.
+fn write(word: &Word, server: &ServerName, instance: InstanceId) -> (Header, Frame) {
+    match word {
+        Word::Free(worker) => {
+            // The id of every message about credit is that of the run.
+            let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
+            header.tag = (*worker).into();
+            header.count = 1;
+            (header, Frame::new())
+        }
+        Word::Done(Done { id, tag, key, deadline, requeue }) => {
+            let mut header = Header::new(Kind::Handled, *id);
+            header.flags = if requeue.is_some() { Flags::REQUEUE } else { Flags::NONE };
+            header.tag = *tag;
+            header.count = 1;
+            header.ttl = Ttl::until(*deadline, now());
+            header.key = Some(key.clone());
+            header.server = Some(server.clone());
+            (header, requeue.as_ref().map_or_else(Frame::new, |body| Frame::from(&body[..])))
+        }
+    }
 }
 
 /// Whether the socket has taken it.
-fn send(socket: &Socket, header: &Header, body: Frame) -> Result<(), ()> {
-    socket.send([Frame::new(), Frame::from(header.encode()), body]).map_err(|error| {
-        log::debug!("the broker did not take a {:?} message: {error}", header.kind);
-    })
+fn send(socket: &Socket, header: &Header, body: Frame) -> bool {
+    let sent = socket.send([Frame::new(), Frame::from(header.encode()), body]);
+    sent.inspect_err(|error| log::debug!("the broker did not take a {:?} message: {error}", header.kind)).is_ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the registration's thread is a driver: it owns the repeats' clock")]

@@ -6,8 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{MessageId, TopicKey};
 
 use crate::registration::Desk;
 
@@ -16,6 +19,20 @@ use crate::registration::Desk;
 pub(crate) enum Word {
     /// The worker of this number is free again after a cast.
     Free(u16),
+    /// A listener is done with a notification.
+    Done(Done),
+}
+
+/// How a notification ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) id: MessageId,
+    /// Of the delivery.
+    pub(crate) tag: u64,
+    pub(crate) key: TopicKey,
+    pub(crate) deadline: Instant,
+    /// The body, when it shall come again.
+    pub(crate) requeue: Option<Frame>,
 }
 
 impl Word {
@@ -23,6 +40,7 @@ impl Word {
     fn outlives_the_broker(&self) -> bool {
         match self {
             Self::Free(_) => false,
+            Self::Done(done) => done.requeue.is_some(),
         }
     }
 }
@@ -79,24 +97,20 @@ impl Outbox {
         }
     }
 
-    /// Sends what there is, in order, until `send` gives a word back. Without `all`, what can wait for the next broker stays.
-    /// Says whether anything was sent; then there may be more.
-    pub(crate) fn flush(&mut self, all: bool, mut send: impl FnMut(Word) -> Result<(), Word>) -> bool {
+    /// Sends what there is, in order, until `send` says that a word was not taken. Without `all`, what can wait for the next
+    /// broker stays. Says whether anything was sent; then there may be more.
+    pub(crate) fn flush(&mut self, all: bool, mut send: impl FnMut(&Word) -> bool) -> bool {
         self.take_in();
         let (mut any, mut stuck) = (false, false);
-        for word in std::mem::take(&mut self.held) {
+        self.held.retain(|word| {
             if stuck || (!all && word.outlives_the_broker()) {
-                self.held.push_back(word);
-                continue;
+                return true;
             }
-            match send(word) {
-                Ok(()) => any = true,
-                Err(word) => {
-                    stuck = true;
-                    self.held.push_back(word);
-                }
-            }
-        }
+            let taken = send(word);
+            any |= taken;
+            stuck = !taken;
+            stuck
+        });
         any
     }
 
@@ -115,5 +129,86 @@ impl Outbox {
             self.owed.fetch_sub(1, Ordering::AcqRel);
         }
         self.held.len() > before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wake::Bell;
+    use std::sync::atomic::AtomicBool;
+
+    fn ends(bound: usize) -> (Teller, Outbox) {
+        words(bound, &Arc::new(Desk { stop: AtomicBool::new(false), bell: Bell::new().unwrap() }))
+    }
+
+    /// A word about a notification, told as a lane does.
+    fn tell(teller: &Teller, tag: u64, requeue: bool) {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let deadline = Instant::now();
+        let key = TopicKey::parse("e/t").unwrap();
+        let requeue = requeue.then(|| Frame::from("body"));
+        teller.owe();
+        teller.tell(Word::Done(Done { id: MessageId::random(), tag, key, deadline, requeue }));
+    }
+
+    /// Tags of what is sent when the broker takes `room` words.
+    fn flush(outbox: &mut Outbox, all: bool, room: usize) -> Vec<u64> {
+        let mut sent = Vec::new();
+        let any = outbox.flush(all, |word| {
+            let Word::Done(done) = word else { panic!("{word:?}") };
+            if sent.len() < room {
+                sent.push(done.tag);
+                return true;
+            }
+            false
+        });
+        assert_eq!(any, !sent.is_empty());
+        sent
+    }
+
+    #[test]
+    fn without_a_broker_only_what_the_next_one_needs_is_kept() {
+        let (teller, mut outbox) = ends(8);
+        for tag in 0..6 {
+            tell(&teller, tag, tag % 3 == 0);
+        }
+        assert_eq!(outbox.missing(), 6);
+        outbox.hold();
+        assert_eq!(outbox.missing(), 2);
+        tell(&teller, 6, false);
+        assert_eq!(flush(&mut outbox, false, 8), [6]);
+        assert_eq!(flush(&mut outbox, true, 8), [0, 3]);
+        assert_eq!(outbox.missing(), 0);
+    }
+
+    #[test]
+    fn what_is_not_taken_is_sent_later_in_order() {
+        let (teller, mut outbox) = ends(8);
+        for tag in 0..4 {
+            tell(&teller, tag, tag == 1);
+        }
+        assert_eq!(flush(&mut outbox, true, 1), [0]);
+        assert!(flush(&mut outbox, true, 0).is_empty());
+        assert_eq!(flush(&mut outbox, true, 8), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_what_is_owed_is_missing() {
+        let (teller, mut outbox) = ends(2);
+        teller.owe();
+        for tag in [0, 1] {
+            tell(&teller, tag, true);
+        }
+        outbox.hold();
+        for tag in [2, 3] {
+            tell(&teller, tag, true);
+        }
+        outbox.hold();
+        // A lane that told a fifth would wait.
+        assert_eq!((outbox.held.len(), outbox.words.len(), outbox.missing()), (2, 2, 5));
+        assert_eq!(flush(&mut outbox, true, 8), [0, 1]);
+        assert_eq!(flush(&mut outbox, true, 8), [2, 3]);
+        assert_eq!(outbox.missing(), 1);
     }
 }

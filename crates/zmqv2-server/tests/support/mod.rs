@@ -62,9 +62,7 @@ impl Broker {
 
     /// Starts, and has taken in a registration that it has not answered yet.
     pub(crate) fn deaf(dir: &Path) -> Self {
-        let transport = Transport::new(TransportOptions::default());
-        let mut front = transport.socket(Role::Front).unwrap();
-        front.bind(&broker_socket(dir).unwrap()).unwrap();
+        let (front, transport) = bind(dir);
         let (peer, got) = receive(&front, LONG).expect("a registration");
         assert_eq!(got.header.kind, Kind::Register);
         let registration: Registration = serde_json::from_slice(&got.body).unwrap();
@@ -147,7 +145,16 @@ impl Broker {
     }
 }
 
-fn receive(socket: &Socket, timeout: Duration) -> Option<(Vec<u8>, Got)> {
+/// The local socket of a broker that has just started.
+pub(crate) fn bind(dir: &Path) -> (Socket, Transport) {
+    let transport = Transport::new(TransportOptions::default());
+    let mut front = transport.socket(Role::Front).unwrap();
+    front.bind(&broker_socket(dir).unwrap()).unwrap();
+    (front, transport)
+}
+
+/// The next message, with the frame before it.
+pub(crate) fn receive(socket: &Socket, timeout: Duration) -> Option<(Vec<u8>, Got)> {
     let (end, mut frames) = (now() + timeout, Vec::new());
     loop {
         if socket.receive(&mut frames).unwrap() == Received::Message {
@@ -180,6 +187,15 @@ pub(crate) fn request(kind: Kind, tag: u64) -> Header {
     header.tag = tag;
     header.ttl = Ttl::from_millis(60_000);
     header
+}
+
+/// Waits for what no event tells of.
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = now() + LONG;
+    while !done() {
+        assert!(now() < end, "not within {LONG:?}: {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// The delivery of a notification.

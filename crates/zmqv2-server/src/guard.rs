@@ -1,0 +1,18 @@
+//! Runs the user's code: whatever happens in it stays in it.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::endpoint::{HandlerError, MODULE};
+
+/// What `run` comes to; a panic in it is an error of `what` alone.
+pub(crate) fn guarded<T>(
+    what: impl fmt::Display,
+    run: impl FnOnce() -> Result<T, HandlerError>,
+) -> Result<T, HandlerError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        let detail = format!("{what} panicked: {}", text.unwrap_or("no message"));
+        Err(HandlerError::new(MODULE, "Panic", detail))
+    })
+}

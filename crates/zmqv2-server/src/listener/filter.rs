@@ -1,0 +1,237 @@
+//! Which notifications an endpoint wants, by regular expressions.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use regex::Regex;
+use serde_json::value::RawValue;
+use zmqv2_proto::Notification;
+
+/// Lets notifications through whose parts match regular expressions: all that are given.
+///
+/// As in oslo.messaging, an expression must match at the *start* of the text; `$` asks for its end. A value that is absent or is
+/// no text does not match. The syntax is that of the crate `regex`, which takes time in proportion to the text: no
+/// look-around, no back-references.
+///
+/// ```
+/// use zmqv2_server::{Notification, NotificationFilter, Priority};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let filter = NotificationFilter::new().publisher_id("compute")?.payload("state", "active$")?;
+/// let payload = serde_json::json!({"state": "active"});
+/// assert!(filter.matches(&Notification::new("compute.node-7", "e", Priority::Info, &payload)?));
+/// assert!(!filter.matches(&Notification::new("network.node-7", "e", Priority::Info, &payload)?));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct NotificationFilter {
+    publisher_id: Option<Regex>,
+    event_type: Option<Regex>,
+    context: Vec<(String, Regex)>,
+    metadata: Vec<(Metadata, Regex)>,
+    payload: Vec<(String, Regex)>,
+}
+
+/// A filter cannot be made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidFilter {
+    /// An expression cannot be read.
+    #[error("the filter's expression for {part}: {source}")]
+    Expression {
+        /// What it is for.
+        part: String,
+        /// What is wrong with it.
+        source: regex::Error,
+    },
+    /// Notifications have no metadata of this name.
+    #[error("no metadata {0:?} to filter by; there are message_id and timestamp")]
+    Metadata(String),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Metadata {
+    MessageId,
+    Timestamp,
+}
+
+impl NotificationFilter {
+    /// A filter that lets everything through.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The publisher's id must match.
+    ///
+    /// # Errors
+    /// [`InvalidFilter::Expression`].
+    pub fn publisher_id(mut self, expression: &str) -> Result<Self, InvalidFilter> {
+        self.publisher_id = Some(compile("publisher_id", expression)?);
+        Ok(self)
+    }
+
+    /// The type of the event must match.
+    ///
+    /// # Errors
+    /// [`InvalidFilter::Expression`].
+    pub fn event_type(mut self, expression: &str) -> Result<Self, InvalidFilter> {
+        self.event_type = Some(compile("event_type", expression)?);
+        Ok(self)
+    }
+
+    /// The context's value `key` must match.
+    ///
+    /// # Errors
+    /// [`InvalidFilter::Expression`].
+    pub fn context(mut self, key: impl Into<String>, expression: &str) -> Result<Self, InvalidFilter> {
+        let key = key.into();
+        let expression = compile(&format!("context {key:?}"), expression)?;
+        self.context.push((key, expression));
+        Ok(self)
+    }
+
+    /// The metadata `key`, which is `message_id` or `timestamp`, must match.
+    ///
+    /// # Errors
+    /// [`InvalidFilter`]: another key, or an expression that cannot be read.
+    pub fn metadata(mut self, key: &str, expression: &str) -> Result<Self, InvalidFilter> {
+        let known = match key {
+            "message_id" => Metadata::MessageId,
+            "timestamp" => Metadata::Timestamp,
+            other => return Err(InvalidFilter::Metadata(other.chars().take(40).collect())),
+        };
+        self.metadata.push((known, compile(key, expression)?));
+        Ok(self)
+    }
+
+    /// The payload's value `key` must match: the payload is an object, and this one of its own keys.
+    ///
+    /// # Errors
+    /// [`InvalidFilter::Expression`].
+    pub fn payload(mut self, key: impl Into<String>, expression: &str) -> Result<Self, InvalidFilter> {
+        let key = key.into();
+        let expression = compile(&format!("payload {key:?}"), expression)?;
+        self.payload.push((key, expression));
+        Ok(self)
+    }
+
+    /// Whether it lets `notification` through.
+    #[must_use]
+    pub fn matches(&self, notification: &Notification) -> bool {
+        let fits = |expression: &Option<Regex>, text| expression.as_ref().is_none_or(|e| starts(e, text));
+        fits(&self.publisher_id, &notification.publisher_id)
+            && fits(&self.event_type, &notification.event_type)
+            && self.metadata.iter().all(|(key, expression)| {
+                let text = match key {
+                    Metadata::MessageId => &notification.message_id,
+                    Metadata::Timestamp => &notification.timestamp,
+                };
+                starts(expression, text)
+            })
+            && self.context.iter().all(|(key, expression)| {
+                let value = notification.context.get(key).and_then(serde_json::Value::as_str);
+                value.is_some_and(|text| starts(expression, text))
+            })
+            && self.payload_matches(notification.payload.get())
+    }
+
+    fn payload_matches(&self, payload: &str) -> bool {
+        if self.payload.is_empty() {
+            return true;
+        }
+        // The values stay unread, but for those that are asked for.
+        let Ok(values) = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(payload) else { return false };
+        self.payload.iter().all(|(key, expression)| {
+            let value = values.get(key.as_str()).map(|value| serde_json::from_str::<Cow<'_, str>>(value.get()));
+            value.is_some_and(|text| text.is_ok_and(|text| starts(expression, &text)))
+        })
+    }
+}
+
+/// Whether it matches at the start of the text. A search finds the leftmost match, so it finds that one if there is one.
+fn starts(expression: &Regex, text: &str) -> bool {
+    expression.find(text).is_some_and(|found| found.start() == 0)
+}
+
+fn compile(part: &str, expression: &str) -> Result<Regex, InvalidFilter> {
+    Regex::new(expression).map_err(|source| InvalidFilter::Expression { part: part.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use zmqv2_proto::{Priority, RequestContext};
+
+    fn notification(payload: &Value) -> Notification {
+        let mut it = Notification::new("compute.node-7", "compute.instance.create", Priority::Info, payload).unwrap();
+        it.message_id = "m-17".to_owned();
+        it.timestamp = "2015-06-12 10:11:12.123456".to_owned();
+        it.context = RequestContext::new().with("tenant", "5f64").with("roles", json!(["private"]));
+        it
+    }
+
+    fn none() -> NotificationFilter {
+        NotificationFilter::new()
+    }
+
+    #[test]
+    fn an_expression_matches_at_the_start_of_the_text() {
+        let it = notification(&Value::Null);
+        assert!(none().matches(&it));
+        for (expression, fits) in [
+            ("compute", true),
+            ("^compute", true),
+            ("node", false),
+            (".*node", true),
+            ("compute$", false),
+            ("b|c", true),
+        ] {
+            assert_eq!(none().publisher_id(expression).unwrap().matches(&it), fits, "{expression}");
+        }
+        assert!(none().event_type(r"compute\.instance\..*").unwrap().matches(&it));
+        assert!(!none().event_type("instance").unwrap().matches(&it));
+    }
+
+    #[test]
+    fn all_that_are_given_must_match() {
+        let it = notification(&json!({"state": "active"}));
+        let filter = none().publisher_id("compute").unwrap().event_type("compute").unwrap();
+        assert!(filter.matches(&it));
+        assert!(!filter.clone().payload("state", "building").unwrap().matches(&it));
+        assert!(!filter.payload("state", "active").unwrap().payload("state", "b").unwrap().matches(&it));
+    }
+
+    #[test]
+    fn context_and_metadata_match_by_key() {
+        let it = notification(&Value::Null);
+        assert!(none().context("tenant", "5f64$").unwrap().matches(&it));
+        // Not a text, and not there.
+        assert!(!none().context("roles", ".*").unwrap().matches(&it));
+        assert!(!none().context("user", ".*").unwrap().matches(&it));
+        assert!(none().metadata("timestamp", "2015-").unwrap().metadata("message_id", "m-").unwrap().matches(&it));
+        assert!(!none().metadata("timestamp", "2016-").unwrap().matches(&it));
+    }
+
+    #[test]
+    fn a_payload_matches_by_its_own_keys() {
+        let it = notification(&json!({"state": "act\u{ef}ve\n", "size": 7, "in": {"state": "x"}}));
+        assert!(none().payload("state", "act\u{ef}ve").unwrap().matches(&it));
+        for (key, expression) in [("size", ".*"), ("in", ".*"), ("none", ".*"), ("state", "x")] {
+            assert!(!none().payload(key, expression).unwrap().matches(&it), "{key}");
+        }
+        for payload in [json!("state"), json!(["state"]), Value::Null] {
+            assert!(!none().payload("state", ".*").unwrap().matches(&notification(&payload)), "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_says_which_part_is_wrong() {
+        let error = none().payload("state", "(").unwrap_err().to_string();
+        assert!(error.contains("payload \"state\"") && error.contains("unclosed group"), "{error}");
+        let error = none().metadata("time", ".").unwrap_err().to_string();
+        assert!(error.contains("\"time\"") && error.contains("message_id and timestamp"), "{error}");
+    }
+}

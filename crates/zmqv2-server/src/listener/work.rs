@@ -1,0 +1,100 @@
+//! What the lanes of a listener do: acknowledge notifications, run them, and tell the broker what came of them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{Header, InvalidName, Kind, Notification, Priority, Reason, Refusal, Topic, TopicKey};
+
+use super::deliveries::{Deliveries, Known};
+use super::dispatch::{Receiver, dispatch};
+use super::endpoint::Verdict;
+use super::notice::Notice;
+use crate::lane::{Answer, Lane, Work, malformed_body};
+use crate::registration::now;
+use crate::words::{Done, Word};
+
+/// What all lanes of a listener share.
+pub(crate) struct Listening {
+    receivers: Vec<Receiver>,
+    deliveries: Mutex<Deliveries>,
+}
+
+/// A notification that was acknowledged.
+pub(crate) struct Delivery {
+    notice: Notice,
+    key: TopicKey,
+    tag: u64,
+    /// It goes back to the broker if it shall come again.
+    body: Frame,
+}
+
+impl Listening {
+    pub(crate) fn new(receivers: Vec<Receiver>) -> Self {
+        Self { receivers, deliveries: Mutex::default() }
+    }
+
+    fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Work for Listening {
+    type Accepted = Delivery;
+
+    fn answer(
+        &self,
+        header: &Header,
+        body: Frame,
+        deadline: Instant,
+        lane: &Lane,
+    ) -> Result<Answer<Delivery>, Refusal> {
+        let malformed = |detail: String| Refusal::new(Reason::Malformed, detail);
+        if header.kind != Kind::Notify {
+            return Err(malformed(format!(
+                "{} is a pool of listeners, which take notifications; a {:?} goes to an RPC server",
+                lane.server, header.kind
+            )));
+        }
+        let key = header.key.clone().ok_or_else(|| malformed("a notification without a topic".to_owned()))?;
+        let notification = Notification::decode(&body).map_err(|error| malformed_body(&error))?;
+        let topic = topic(&key, notification.priority).map_err(|error| malformed(error.to_string()))?;
+        let handled = |tag| {
+            log::debug!("notification {} came again", header.id);
+            Word::Done(Done { id: header.id, tag, key: key.clone(), deadline, requeue: None })
+        };
+        match self.deliveries().take(header.id, header.tag) {
+            Known::New => {}
+            Known::Handled => return Ok(Answer::ack_and_tell(header, handled(header.tag))),
+            Known::Running(None) => return Ok(Answer::ack_and_wait(header)),
+            Known::Running(Some(tag)) => return Ok(Answer::ack_and_tell(header, handled(tag))),
+        }
+        let notice = Notice { notification, topic, id: header.id, delivery: header.count.max(1), deadline };
+        Ok(Answer::ack_and_run(header, Delivery { notice, key, tag: header.tag, body }))
+    }
+
+    fn run(&self, accepted: Vec<Delivery>, lane: &Lane) {
+        let notices: Vec<&Notice> = accepted.iter().map(|delivery| &delivery.notice).collect();
+        let verdicts = dispatch(&self.receivers, &notices);
+        for (delivery, verdict) in accepted.into_iter().zip(verdicts) {
+            let Delivery { notice: Notice { id, deadline, .. }, key, tag, body } = delivery;
+            let again = self.deliveries().settle(id, verdict, deadline, now());
+            let done = |tag, requeue| Word::Done(Done { id, tag, key: key.clone(), deadline, requeue });
+            let requeue = (verdict == Verdict::Requeue).then_some(body);
+            match again {
+                None => lane.teller.tell(done(tag, requeue)),
+                // The broker has the later one to deliver again, and must not get a third.
+                Some(last) => {
+                    lane.teller.tell(done(tag, None));
+                    lane.teller.tell(done(last, requeue));
+                }
+            }
+        }
+    }
+}
+
+/// The topic as the publisher knows it.
+fn topic(key: &TopicKey, priority: Priority) -> Result<Topic, InvalidName> {
+    let plain = key.topic().strip_suffix(priority.as_str()).and_then(|text| text.strip_suffix('.'));
+    Topic::new(plain.unwrap_or(key.topic()))
+}

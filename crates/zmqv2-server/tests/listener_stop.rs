@@ -1,0 +1,137 @@
+//! A listener that stops loses nothing that it has accepted.
+
+mod support;
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use support::{Broker, LONG, SHORT, bind, body, delivery, receive, until};
+use tempfile::TempDir;
+use zmqv2_proto::Kind;
+use zmqv2_server::{Config, ListenerBuilder, Notice, NotificationListener, Priority, ServerError, Verdict};
+
+fn builder(dir: &TempDir) -> ListenerBuilder {
+    NotificationListener::builder().topic("t").unwrap().ipc_dir(dir.path()).workers(1)
+}
+
+/// A handler that says that it runs, and waits to be told what becomes of the notification.
+fn asking() -> (impl Fn(&Notice) -> Verdict + Send + Sync + 'static, Receiver<()>, Sender<Verdict>) {
+    let ((ran, runs), (verdict, verdicts)) = (unbounded(), unbounded());
+    let handler = move |_: &Notice| {
+        ran.send(()).unwrap();
+        verdicts.recv_timeout(LONG).unwrap()
+    };
+    (handler, runs, verdict)
+}
+
+/// Stops it in a thread; what it comes to.
+fn stop(listener: NotificationListener) -> JoinHandle<Result<(), ServerError>> {
+    std::thread::spawn(move || listener.stop())
+}
+
+fn deliver(broker: &Broker, tag: u64) {
+    broker.deliver(0, &delivery(tag), &body(Priority::Info, "e"));
+    assert_eq!(broker.answer(0).gist(), (Kind::Ack, tag, 0));
+}
+
+#[test]
+fn a_batch_that_is_not_full_runs_at_the_stop() {
+    let dir = TempDir::new().unwrap();
+    let (ran, runs) = unbounded();
+    let listener = builder(&dir).batch(10, Duration::MAX);
+    let listener = listener.on_batch(Priority::Info, move |batch| ran.send(batch.len()).unwrap()).start().unwrap();
+    let mut broker = Broker::start(dir.path());
+    for tag in [1, 2] {
+        deliver(&broker, tag);
+    }
+    let stopping = stop(listener);
+    assert_eq!(runs.recv_timeout(LONG), Ok(2));
+    let mut words: Vec<_> = (0..3).map(|_| broker.told().gist()).collect();
+    words.sort_by_key(|(_, tag, _)| *tag);
+    assert_eq!(words, [(Kind::Withdraw, 0, 0), (Kind::Handled, 1, 1), (Kind::Handled, 2, 1)]);
+    // The broker had sent one more before it knew.
+    deliver(&broker, 3);
+    assert_eq!((runs.recv_timeout(LONG), broker.told().gist()), (Ok(1), (Kind::Handled, 3, 1)));
+    assert!(!stopping.is_finished());
+    broker.withdrawn();
+    stopping.join().unwrap().unwrap();
+}
+
+#[test]
+fn what_runs_is_told_even_to_a_broker_that_has_given_leave() {
+    let dir = TempDir::new().unwrap();
+    let (handler, runs, verdict) = asking();
+    let listener = builder(&dir).on(Priority::Info, handler).start().unwrap();
+    let mut broker = Broker::start(dir.path());
+    deliver(&broker, 1);
+    runs.recv_timeout(LONG).unwrap();
+    let stopping = stop(listener);
+    assert!(broker.release().is_empty());
+    assert!(broker.told_within(SHORT).is_none() && !stopping.is_finished());
+    verdict.send(Verdict::Requeue).unwrap();
+    let back = broker.told();
+    assert_eq!((back.gist(), back.requeue()), ((Kind::Handled, 1, 1), true));
+    stopping.join().unwrap().unwrap();
+}
+
+#[test]
+fn what_was_requeued_waits_for_the_next_broker() {
+    let dir = TempDir::new().unwrap();
+    let (handler, runs, verdict) = asking();
+    let listener = builder(&dir).on(Priority::Info, handler).start().unwrap();
+    let broker = Broker::start(dir.path());
+    listener.wait_ready(LONG).unwrap();
+    deliver(&broker, 1);
+    runs.recv_timeout(LONG).unwrap();
+    broker.die();
+    until("the broker is gone", || !listener.is_ready());
+    let stopping = stop(listener);
+    verdict.send(Verdict::Requeue).unwrap();
+    // The listener may have begun to register when it was told to stop.
+    let (front, _transport) = bind(dir.path());
+    let back = loop {
+        let (_, got) = receive(&front, LONG).expect("what was requeued");
+        if got.header.kind == Kind::Handled {
+            break got;
+        }
+    };
+    assert!(back.requeue() && back.body == body(Priority::Info, "e"));
+    stopping.join().unwrap().unwrap();
+}
+
+#[test]
+fn without_a_broker_and_without_anything_to_requeue_it_stops_at_once() {
+    let dir = TempDir::new().unwrap();
+    let (handler, runs, verdict) = asking();
+    let listener = builder(&dir).on(Priority::Info, handler).start().unwrap();
+    let broker = Broker::start(dir.path());
+    listener.wait_ready(LONG).unwrap();
+    deliver(&broker, 1);
+    runs.recv_timeout(LONG).unwrap();
+    broker.die();
+    until("the broker is gone", || !listener.is_ready());
+    let stopping = stop(listener);
+    assert!(!stopping.is_finished());
+    verdict.send(Verdict::Handled).unwrap();
+    let start = support::now();
+    stopping.join().unwrap().unwrap();
+    assert!(start.elapsed() < LONG, "the time to drain is 30 s");
+}
+
+#[test]
+fn a_handler_that_does_not_end_is_left_behind() {
+    let dir = TempDir::new().unwrap();
+    let (handler, runs, verdict) = asking();
+    let mut config = Config::default();
+    config.drain_timeout = Duration::from_millis(200);
+    let listener = builder(&dir).config(config).on(Priority::Info, handler).start().unwrap();
+    let mut broker = Broker::start(dir.path());
+    deliver(&broker, 1);
+    runs.recv_timeout(LONG).unwrap();
+    let stopping = stop(listener);
+    assert!(broker.release().is_empty());
+    let error = stopping.join().unwrap().unwrap_err();
+    assert!(matches!(error, ServerError::Unfinished { workers: 1, .. }), "{error}");
+    verdict.send(Verdict::Handled).unwrap();
+}
