@@ -9,8 +9,21 @@ use std::path::Path;
 /// When the process is gone.
 #[must_use]
 pub fn memory_kib(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had so far, in KiB.
+///
+/// # Panics
+/// When the process is gone.
+#[must_use]
+pub fn peak_memory_kib(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process with memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a process with memory");
     line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
 }
 

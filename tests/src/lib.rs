@@ -4,16 +4,21 @@
 //! of them with one ring file. Every process is killed when its handle goes, and tells what it printed when a test fails.
 
 mod binaries;
+pub mod checker;
 mod cluster;
+pub mod journal;
 pub mod kernel;
 mod load;
 mod process;
+pub mod runs;
+mod trial;
 pub mod zmtp;
 
 pub use binaries::binary;
 pub use cluster::{Cluster, Node};
 pub use load::{Load, Record, echo, spread};
 pub use process::{Finished, Process};
+pub use trial::{Summary, TOPIC, Trial, answered_at, stop_servers};
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +43,12 @@ pub fn eventually(what: &str, mut met: impl FnMut() -> bool) {
         assert!(now() < end_at, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until it is `at`: for runs in which something has to happen every so often.
+#[expect(clippy::disallowed_methods, reason = "the timetable of a run in real time, which no event stands for")]
+pub fn wait_until(at: Instant) {
+    std::thread::sleep(at.saturating_duration_since(now()));
 }
 
 /// Says plainly that a test was skipped; with `ZMQV2_REQUIRE_ALL=1` a skip is a failure.

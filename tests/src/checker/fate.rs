@@ -1,0 +1,248 @@
+//! The rules about one message.
+
+use std::collections::HashMap;
+
+use zmqv2_proto::Reason;
+
+use super::{Expected, Report, Rule};
+use crate::journal::{ClientTape, Executed, Name, Outcome, Part, ServerTape, Tapes, Told, Verb};
+
+/// Stands for a name that there is none of.
+const NOBODY: &str = "-";
+
+/// All that is known of one message.
+#[derive(Debug)]
+pub(super) struct Fate {
+    pub(super) verb: Verb,
+    line: u32,
+    /// Its place among what its client was told.
+    pub(super) told: Option<usize>,
+    /// Which server ran it, and its place among what that server ran.
+    pub(super) ran: Vec<(u32, u32)>,
+}
+
+impl Fate {
+    pub(super) fn new(verb: Verb, line: u32) -> Self {
+        Self { verb, line, told: None, ran: Vec::new() }
+    }
+}
+
+/// One message in its surroundings.
+pub(super) struct Case<'a> {
+    pub(super) tapes: &'a Tapes,
+    /// The runs of each server name.
+    pub(super) runs: &'a HashMap<Name, Vec<usize>>,
+    pub(super) expected: &'a Expected,
+    pub(super) client: &'a ClientTape,
+    pub(super) number: u64,
+    pub(super) fate: &'a Fate,
+    /// Whether it has to be accepted.
+    pub(super) accepted: bool,
+}
+
+impl Case<'_> {
+    pub(super) fn judge(&self, report: &mut Report) {
+        self.runs_once(report);
+        let Some(told) = self.fate.told.map(|at| &self.client.told[at]) else {
+            report.count("without outcome".to_owned());
+            if self.client.ended {
+                report.broken(Rule::OneOutcome, || format!("{}: no outcome", self.title(self.fate.line)));
+            }
+            return;
+        };
+        report.count(name_of(&told.outcome, self.tapes));
+        let accepted = match &told.outcome {
+            Outcome::Acked { .. } | Outcome::Replied { .. } => true,
+            Outcome::Report(parts) => parts.iter().any(|part| !matches!(part, Part::Refused(..))),
+            _ => false,
+        };
+        if self.accepted && !accepted {
+            let outcome = name_of(&told.outcome, self.tapes);
+            report.broken(Rule::Accepted, || format!("{}: {outcome}", self.title(told.line)));
+        }
+        match &told.outcome {
+            Outcome::Acked { server, node } => self.acked(told, *server, *node, report),
+            Outcome::Replied { server, node, client, number } => {
+                if (*client, *number) != (self.client.client, self.number) {
+                    report.broken(Rule::OwnReply, || {
+                        format!("{}: the reply was to {}/{number}", self.title(told.line), self.text(*client))
+                    });
+                } else if !self.ran_at(*server).any(|(tape, _)| tape.node == *node) {
+                    // A handler writes its journal before it replies: also a server that was killed then.
+                    self.broken(Rule::AckedRuns, told, &format!("was not run there but by {}", self.who_ran()), report);
+                }
+            }
+            Outcome::Refused(reason) if never_runs(*reason, self.fate.verb) => self.must_not_run(told, report),
+            Outcome::Unacknowledged { sent: false } | Outcome::NotTaken(_) => self.must_not_run(told, report),
+            Outcome::Failed { may_have_run: false, .. } => self.must_not_run(told, report),
+            Outcome::Refused(_) | Outcome::Unacknowledged { sent: true } | Outcome::Failed { .. } => {}
+            Outcome::Report(parts) if self.fate.verb == Verb::Notify => {
+                parts.iter().for_each(|part| self.notified(told, part, report));
+            }
+            Outcome::Report(parts) => self.fanned_out(told, parts, report),
+        }
+    }
+
+    fn runs_once(&self, report: &mut Report) {
+        let runs: Vec<_> =
+            self.executions().filter(|(_, run)| self.fate.verb != Verb::Notify || !run.requeued).collect();
+        for (at, (tape, run)) in runs.iter().enumerate() {
+            if let Some((_, first)) = runs[..at].iter().find(|(earlier, _)| std::ptr::eq(*earlier, *tape)) {
+                report.broken(Rule::RunsOnce, || {
+                    format!(
+                        "{}: ran again at {tape}:{}, after line {}",
+                        self.title(self.fate.line),
+                        run.line,
+                        first.line
+                    )
+                });
+                return;
+            }
+        }
+        let to_one = matches!(self.fate.verb, Verb::Cast | Verb::Call);
+        if to_one && runs.len() > 1 {
+            report.counts.ran_elsewhere += 1;
+            if self.client.retries == 0 {
+                let who = self.who_ran();
+                report.broken(Rule::RunsOnce, || format!("{}: sent once, ran at {who}", self.title(self.fate.line)));
+            }
+        }
+    }
+
+    /// A server has it: it runs it, if it lives.
+    fn acked(&self, told: &Told, server: Name, node: Name, report: &mut Report) {
+        if self.ran_at(server).any(|(tape, _)| tape.node == node) {
+            return;
+        }
+        let mut runs = self.runs_of(server).filter(|tape| tape.node == node).peekable();
+        if runs.peek().is_none() {
+            self.broken(Rule::AckedRuns, told, "there is no such server at that node", report);
+        } else if runs.all(|tape| tape.ended) {
+            let who =
+                if self.fate.ran.is_empty() { "never run".to_owned() } else { format!("run by {}", self.who_ran()) };
+            self.broken(Rule::AckedRuns, told, &format!("that server has lived to its end, and it was {who}"), report);
+        } else if self.fate.ran.is_empty() {
+            report.counts.lost_with_server += 1;
+        }
+    }
+
+    fn must_not_run(&self, told: &Told, report: &mut Report) {
+        if !self.fate.ran.is_empty() {
+            let who = self.who_ran();
+            self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
+        }
+    }
+
+    /// Every server that is named as having accepted it runs it; one that refused does not.
+    fn fanned_out(&self, told: &Told, parts: &[Part<Name>], report: &mut Report) {
+        let mut acks: HashMap<Name, usize> = HashMap::new();
+        for part in parts {
+            if let Part::Acked(server, _) = part {
+                *acks.entry(*server).or_default() += 1;
+            }
+        }
+        // Two runs of one name give two answers.
+        for (server, count) in &acks {
+            let ran = self.ran_at(*server).count();
+            let killed = self.runs_of(*server).filter(|tape| !tape.ended).count();
+            if ran + killed < *count {
+                let text = format!("{} acknowledged it {count} times and ran it {ran} times", self.text(*server));
+                self.broken(Rule::AckedRuns, told, &text, report);
+            }
+        }
+        for part in parts {
+            let Part::Refused(server, node, reason) = part else { continue };
+            let anybody = self.text(*server) == NOBODY;
+            let concerned = |tape: &ServerTape| {
+                tape.node == *node && (anybody || (tape.server == *server && !acks.contains_key(server)))
+            };
+            if never_runs(*reason, Verb::Fanout) && self.executions().any(|(tape, _)| concerned(tape)) {
+                let who = self.who_ran();
+                self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
+            }
+        }
+    }
+
+    /// What a pool has, or a broker keeps for it, is handled; by whichever listener of the pool.
+    fn notified(&self, told: &Told, part: &Part<Name>, report: &mut Report) {
+        let (Part::Acked(pool, _) | Part::Stored(pool, _)) = part else { return };
+        let any = self.text(*pool) == NOBODY;
+        let listeners = || self.tapes.servers.iter().filter(|tape| any || tape.server == *pool);
+        let runs = || self.executions().filter(|(tape, _)| any || tape.server == *pool);
+        let handled = runs().any(|(_, run)| !run.requeued);
+        let most = runs().map(|(_, run)| run.delivery).max().unwrap_or(0);
+        let dead = self.expected.max_deliveries.is_some_and(|limit| most >= limit);
+        // A pool that lost its last listener may still have what it was given.
+        if !handled && !dead && listeners().any(|tape| tape.ended) {
+            let text = format!("pool {} was given it {most} times and did not handle it", self.text(*pool));
+            self.broken(Rule::Handled, told, &text, report);
+        }
+    }
+
+    fn executions(&self) -> impl Iterator<Item = (&ServerTape, &Executed)> {
+        let tape = |at: u32| &self.tapes.servers[at as usize];
+        self.fate.ran.iter().map(move |(server, at)| (tape(*server), &tape(*server).executed[*at as usize]))
+    }
+
+    fn ran_at(&self, server: Name) -> impl Iterator<Item = (&ServerTape, &Executed)> {
+        self.executions().filter(move |(tape, _)| tape.server == server)
+    }
+
+    fn runs_of(&self, server: Name) -> impl Iterator<Item = &ServerTape> {
+        self.runs.get(&server).into_iter().flatten().map(|at| &self.tapes.servers[*at])
+    }
+
+    fn who_ran(&self) -> String {
+        let who: Vec<_> = self.executions().map(|(tape, run)| format!("{tape}:{}", run.line)).collect();
+        if who.is_empty() { "nobody".to_owned() } else { who.join(" and ") }
+    }
+
+    fn text(&self, name: Name) -> &str {
+        self.tapes.names.text(name)
+    }
+
+    fn title(&self, line: u32) -> String {
+        let (client, number) = (self.text(self.client.client), self.number);
+        format!("{} {client}/{number} ({}:{line})", self.fate.verb, self.client)
+    }
+
+    fn broken(&self, rule: Rule, told: &Told, what: &str, report: &mut Report) {
+        report.broken(rule, || {
+            let outcome = match &told.outcome {
+                Outcome::Acked { server, node } | Outcome::Replied { server, node, .. } => {
+                    format!("answered by {} at {}", self.text(*server), self.text(*node))
+                }
+                other => name_of(other, self.tapes),
+            };
+            format!("{}: {outcome}, {what}", self.title(told.line))
+        });
+    }
+}
+
+/// Whether whoever says this has not run it and never will.
+fn never_runs(reason: Reason, verb: Verb) -> bool {
+    match reason {
+        // It may have begun before its worker was lost.
+        Reason::ServerLost => false,
+        // Of a call, it may be the reply that was too large.
+        Reason::TooLarge => verb != Verb::Call,
+        _ => true,
+    }
+}
+
+/// For the counts: outcomes that are the same but for names.
+fn name_of(outcome: &Outcome<Name>, tapes: &Tapes) -> String {
+    match outcome {
+        Outcome::Acked { .. } => "acked".to_owned(),
+        Outcome::Replied { .. } => "replied".to_owned(),
+        Outcome::Report(parts) => {
+            let refused = parts.iter().filter(|part| matches!(part, Part::Refused(..))).count();
+            format!("reported by {} ({refused} refusals)", parts.len())
+        }
+        Outcome::Refused(reason) => format!("refused {reason}"),
+        Outcome::Unacknowledged { sent: true } => "unacknowledged sent".to_owned(),
+        Outcome::Unacknowledged { sent: false } => "unacknowledged unsent".to_owned(),
+        Outcome::NotTaken(error) => format!("not taken {}", tapes.names.text(*error)),
+        Outcome::Failed { error, .. } => format!("failed {}", tapes.names.text(*error)),
+    }
+}

@@ -1,0 +1,107 @@
+//! What a check found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::Rule;
+
+/// How many violations of one rule are told in full.
+const TOLD: usize = 5;
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was counted on the way.
+    pub counts: Counts,
+    violations: BTreeMap<Rule, Violations>,
+}
+
+/// Messages, by what became of them, and executions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages of all kinds.
+    pub sent: u64,
+    /// By outcome, such as `acked` or `refused Busy`.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Executions of all kinds.
+    pub executions: u64,
+    /// Messages that were acknowledged by a server that was killed, and that nobody ran: allowed, as it died.
+    pub lost_with_server: u64,
+    /// Messages that two servers or more ran, because they were sent again: allowed, as one of them died or was silent.
+    pub ran_elsewhere: u64,
+    /// Runs of servers.
+    pub runs: usize,
+    /// Those that did not come to an end in order.
+    pub killed: usize,
+    /// Clients that did not come to an end in order: the outcomes of what they sent last are unknown.
+    pub open_clients: usize,
+}
+
+#[derive(Debug, Default)]
+struct Violations {
+    count: usize,
+    first: Vec<String>,
+}
+
+impl Counts {
+    /// How many messages had this outcome.
+    #[must_use]
+    pub fn outcome(&self, name: &str) -> u64 {
+        self.outcomes.get(name).copied().unwrap_or(0)
+    }
+}
+
+impl Report {
+    pub(super) fn broken(&mut self, rule: Rule, tell: impl FnOnce() -> String) {
+        let of_rule = self.violations.entry(rule).or_default();
+        of_rule.count += 1;
+        if of_rule.first.len() < TOLD {
+            of_rule.first.push(tell());
+        }
+    }
+
+    pub(super) fn count(&mut self, outcome: String) {
+        self.counts.sent += 1;
+        *self.counts.outcomes.entry(outcome).or_default() += 1;
+    }
+
+    /// The rules that were broken, and how often.
+    #[must_use]
+    pub fn rules(&self) -> BTreeMap<Rule, usize> {
+        self.violations.iter().map(|(rule, of_rule)| (*rule, of_rule.count)).collect()
+    }
+
+    /// Demands that no rule was broken.
+    ///
+    /// # Panics
+    /// With the report, when one was.
+    pub fn assert_clean(&self) {
+        assert!(self.violations.is_empty(), "promises were broken:\n{self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { sent, outcomes, executions, lost_with_server, ran_elsewhere, runs, killed, open_clients } =
+            &self.counts;
+        write!(f, "{sent} messages:")?;
+        for (outcome, count) in outcomes {
+            write!(f, " {count} {outcome},")?;
+        }
+        write!(f, " {executions} executions by {runs} runs of servers ({killed} killed)")?;
+        write!(f, ", {lost_with_server} lost with their server, {ran_elsewhere} ran at two servers")?;
+        if *open_clients > 0 {
+            write!(f, ", {open_clients} clients did not end")?;
+        }
+        for (rule, of_rule) in &self.violations {
+            write!(f, "\n{rule:?}: broken {} times", of_rule.count)?;
+            for text in &of_rule.first {
+                write!(f, "\n    {text}")?;
+            }
+            if of_rule.count > of_rule.first.len() {
+                write!(f, "\n    ...")?;
+            }
+        }
+        Ok(())
+    }
+}

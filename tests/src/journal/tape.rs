@@ -1,0 +1,226 @@
+//! The journals of a run, read into memory: names are numbers, and what belongs to one process stands together.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{Outcome, Record, Verb};
+
+/// A name, as its number among the [names](Names) of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(u32);
+
+/// All names of a run.
+#[derive(Debug, Default)]
+pub struct Names {
+    texts: Vec<String>,
+    numbers: HashMap<String, Name>,
+}
+
+impl Names {
+    /// The number of a name, a new one if need be.
+    pub fn number(&mut self, text: &str) -> Name {
+        if let Some(name) = self.numbers.get(text) {
+            return *name;
+        }
+        let name = Name(self.texts.len() as u32);
+        self.texts.push(text.to_owned());
+        self.numbers.insert(text.to_owned(), name);
+        name
+    }
+
+    /// The text of a name.
+    #[must_use]
+    pub fn text(&self, name: Name) -> &str {
+        self.texts.get(name.0 as usize).map_or("?", String::as_str)
+    }
+}
+
+/// What a client was told of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The number of the message.
+    pub number: u64,
+    /// When, in milliseconds of the machine's monotonic clock.
+    pub at: u64,
+    /// What.
+    pub outcome: Outcome<Name>,
+    /// The line of the journal.
+    pub line: u32,
+}
+
+/// That a server has begun to run a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Executed {
+    /// Of this client.
+    pub client: Name,
+    /// The number of the message.
+    pub number: u64,
+    /// Which delivery of a notification it was; 0 for anything else.
+    pub delivery: u16,
+    /// Whether it was asked for again.
+    pub requeued: bool,
+    /// The line of the journal.
+    pub line: u32,
+}
+
+/// The journal of a client process.
+#[derive(Debug)]
+pub struct ClientTape {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// Its name.
+    pub client: Name,
+    /// How often it sends again.
+    pub retries: u32,
+    /// What it sent, with the line.
+    pub sent: Vec<(Verb, u64, u32)>,
+    /// What it was told.
+    pub told: Vec<Told>,
+    /// What its observer was told in all.
+    pub observed: Option<[u64; 3]>,
+    /// Whether it came to its end in order.
+    pub ended: bool,
+}
+
+/// The journal of a server process.
+#[derive(Debug)]
+pub struct ServerTape {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// Its name; other runs may have the same.
+    pub server: Name,
+    /// Its node.
+    pub node: Name,
+    /// The id of this run.
+    pub run: Name,
+    /// How many requests it runs at a time.
+    pub workers: u16,
+    /// What it ran, in order.
+    pub executed: Vec<Executed>,
+    /// Whether it came to its end in order: otherwise it was killed.
+    pub ended: bool,
+}
+
+/// The journals of a run.
+#[derive(Debug, Default)]
+pub struct Tapes {
+    /// All names.
+    pub names: Names,
+    /// The clients.
+    pub clients: Vec<ClientTape>,
+    /// The servers, each run of them.
+    pub servers: Vec<ServerTape>,
+    /// Lines that cannot be read, or stand where they make no sense: `file:line: text`.
+    pub unreadable: Vec<String>,
+    /// Last lines that were cut off, by a kill in the middle of a write.
+    pub cut: usize,
+}
+
+impl Tapes {
+    /// Reads all journals of a directory.
+    ///
+    /// # Errors
+    /// The operating system's reason.
+    pub fn read(dir: &Path) -> std::io::Result<Self> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "journal") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut tapes = Self::default();
+        for path in paths {
+            let text = std::fs::read_to_string(&path)?;
+            tapes.add(&path, &text);
+        }
+        Ok(tapes)
+    }
+
+    /// Adds one journal.
+    pub fn add(&mut self, file: &Path, text: &str) {
+        let mut lines = text.split_inclusive('\n').enumerate().filter(|(_, line)| {
+            let whole = line.ends_with('\n');
+            self.cut += usize::from(!whole);
+            whole
+        });
+        let names = &mut self.names;
+        let unreadable = &mut self.unreadable;
+        let mut spoilt = |at: usize, line: &str| {
+            unreadable.push(format!("{}:{}: {}", file.display(), at + 1, line.trim_end()));
+        };
+        // A process that was killed before its first line was whole has done nothing.
+        let Some((at, first)) = lines.next() else { return };
+        match Record::parse(first).map(|record| record.map(|name| names.number(name))) {
+            Ok(Record::Client { client, retries }) => {
+                let (sent, told) = (Vec::new(), Vec::new());
+                let file = file.to_owned();
+                let mut tape = ClientTape { file, client, retries, sent, told, observed: None, ended: false };
+                for (at, line) in lines {
+                    let record = Record::parse(line).map(|record| record.map(|name| names.number(name)));
+                    if tape.ended || !record.is_ok_and(|record| tape.take(record, at as u32 + 1)) {
+                        spoilt(at, line);
+                    }
+                }
+                self.clients.push(tape);
+            }
+            Ok(Record::Server { server, node, run, workers }) => {
+                let (file, executed) = (file.to_owned(), Vec::new());
+                let mut tape = ServerTape { file, server, node, run, workers, executed, ended: false };
+                for (at, line) in lines {
+                    let record = Record::parse(line).map(|record| record.map(|name| names.number(name)));
+                    if tape.ended || !record.is_ok_and(|record| tape.take(&record, at as u32 + 1)) {
+                        spoilt(at, line);
+                    }
+                }
+                self.servers.push(tape);
+            }
+            _ => spoilt(at, first),
+        }
+    }
+}
+
+impl ClientTape {
+    fn take(&mut self, record: Record<Name>, line: u32) -> bool {
+        match record {
+            Record::Sent(verb, number) => self.sent.push((verb, number, line)),
+            Record::Ended(number, at, outcome) => self.told.push(Told { number, at, outcome, line }),
+            Record::Observed(totals) => self.observed = Some(totals),
+            Record::End => self.ended = true,
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl ServerTape {
+    fn take(&mut self, record: &Record<Name>, line: u32) -> bool {
+        match *record {
+            Record::Ran(client, number, delivery) => {
+                self.executed.push(Executed { client, number, delivery, requeued: false, line });
+            }
+            Record::Requeued(client, number) => {
+                let mut back = self.executed.iter_mut().rev();
+                let Some(run) = back.find(|run| (run.client, run.number) == (client, number)) else { return false };
+                run.requeued = true;
+            }
+            Record::End => self.ended = true,
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl fmt::Display for ClientTape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.file_name().unwrap_or_default().to_string_lossy())
+    }
+}
+
+impl fmt::Display for ServerTape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.file_name().unwrap_or_default().to_string_lossy())
+    }
+}

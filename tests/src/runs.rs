@@ -1,0 +1,228 @@
+//! The runs that prove the promises of casts: short ones in every build, full-size ones on demand.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::Ttl;
+
+use crate::checker::{Expected, Report};
+use crate::journal::Tapes;
+use crate::{
+    Cluster, Node, PATIENCE, Process, Summary, TOPIC, Trial, answered_at, now, spread, stop_servers, wait_until,
+};
+
+/// What a run comes to.
+#[derive(Debug)]
+pub struct Run {
+    /// What the checker found.
+    pub report: Report,
+    /// The casters' summaries, in the order of their start.
+    pub casters: Vec<(String, Summary)>,
+    /// How long it took.
+    pub took: Duration,
+    /// After each restart of a broker: until every client was answered again.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// How traffic came back after the death of a broker.
+#[derive(Debug, Clone, Copy)]
+pub struct Recovery {
+    /// From the kill of the old broker.
+    pub after_kill: Duration,
+    /// From the moment at which the new broker said that it is ready.
+    pub after_ready: Duration,
+}
+
+/// How often somebody is killed, and for how long that goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Timetable {
+    /// From kill to kill.
+    pub every: Duration,
+    /// How many kills.
+    pub kills: u32,
+}
+
+/// Longer than any message may take (30 s), with the ends of a few processes on a busy machine.
+const END: Duration = Duration::from_secs(120);
+
+/// Casts of four processes to three nodes with a server of one worker each. Every cast has to be accepted: together, the
+/// clients may have no more outstanding than one topic may have waiting at one broker.
+///
+/// # Panics
+/// When a process fails, or casters are not done within `limit`.
+#[must_use]
+pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> Run {
+    let cluster = Cluster::new(3, &[TOPIC]);
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let trial = Trial::new();
+    let servers = cluster.nodes().iter().enumerate();
+    let mut servers: Vec<_> = servers.map(|(n, node)| trial.executor(node, &format!("s{n}"), 1)).collect();
+    let (count, bound) = ((count / 4).to_string(), max_outstanding.to_string());
+    // Longer than the whole run may take: what waits its turn is not lost.
+    let timeout = limit.as_secs().to_string();
+    let flags = ["--count", &count, "--max-outstanding", &bound, "--timeout", &timeout];
+    let started = now();
+    let names = (0..4).map(|n| format!("c{n}"));
+    let casters = names.enumerate().map(|(n, name)| (trial.caster(cluster.node(n % 3), &name, &flags), name));
+    let mut casters: Vec<_> = casters.collect();
+    let summaries = casters.iter_mut().map(|(caster, name)| (name.clone(), Summary::of(caster, limit))).collect();
+    stop_servers(&mut servers, PATIENCE);
+    let took = started.elapsed();
+    let expected = casters.iter().fold(Expected::nothing(), |expected, (_, name)| expected.all_accepted(name));
+    let (_, report) = trial.check(&expected);
+    Run { report, casters: summaries, took, recoveries: Vec::new() }
+}
+
+/// Casts and calls to two nodes with a server that survives, while others come and are killed.
+///
+/// # Panics
+/// When a process fails.
+#[must_use]
+pub fn server_deaths(timetable: Timetable) -> Run {
+    let cluster = Cluster::new(2, &[TOPIC]);
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let trial = Trial::new();
+    let mut servers = vec![trial.executor(cluster.node(0), "survivor", 1)];
+    let victim = |n: u32| trial.executor(cluster.node(n as usize % 2), &format!("victim-{n}"), 1 + n as usize % 3);
+    let mut victims = std::collections::VecDeque::from([victim(0), victim(1)]);
+    // Of the survivor's node alone: what is for the survivor is never sent to the other one.
+    let ring = cluster.node(0).file("ring-of-one.json");
+    std::fs::write(&ring, serde_json::json!({ TOPIC: [cluster.node(0).host] }).to_string()).expect("a file");
+    let ring = format!("ringfile={}", ring.display());
+    let load = Casters::start(
+        &trial,
+        &cluster,
+        &[
+            ("plain", &["--calls", "4"]),
+            ("ordered", &["--server", "survivor", "--set", &ring]),
+            ("retrying", &["--retry", "10"]),
+            ("retrying-calls", &["--retry", "10", "--calls", "2"]),
+        ],
+    );
+    timetable.run(|n| {
+        let mut dead = victims.pop_front().expect("two victims");
+        dead.kill9();
+        victims.push_back(victim(n + 2));
+    });
+    let (casters, took) = load.stop();
+    servers.extend(victims);
+    stop_servers(&mut servers, PATIENCE);
+    let accepted = ["ordered", "retrying", "retrying-calls"].iter();
+    let expected = accepted.fold(Expected::nothing(), |expected, client| expected.all_accepted(*client));
+    let expected = expected.may_move("plain");
+    let (_, report) = trial.check(&expected);
+    Run { report, casters, took, recoveries: Vec::new() }
+}
+
+/// Casts and calls to a node whose broker is killed and started again.
+///
+/// # Panics
+/// When a process fails.
+#[must_use]
+pub fn broker_deaths(timetable: Timetable) -> Run {
+    let cluster = Cluster::new(1, &[TOPIC]);
+    let node = cluster.node(0);
+    let mut broker = node.broker();
+    let trial = Trial::new();
+    let mut servers = [trial.executor(node, "one", 1), trial.executor(node, "many", 4)];
+    let load = Casters::start(
+        &trial,
+        &cluster,
+        &[
+            ("plain", &["--calls", "4"]),
+            ("retrying", &["--retry", "10"]),
+            ("waiting", &["--retry", "10", "--wait-for-ready"]),
+        ],
+    );
+    let mut restarts = Vec::new();
+    timetable.run(|_| {
+        let killed = Ttl::monotonic_millis();
+        broker.kill9();
+        broker = node.broker();
+        restarts.push((killed, Ttl::monotonic_millis()));
+    });
+    let (casters, took) = load.stop();
+    stop_servers(&mut servers, PATIENCE);
+    let (tapes, report) = trial.check(&Expected::nothing().all_accepted("waiting"));
+    let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&tapes, killed, ready)).collect();
+    Run { report, casters, took, recoveries }
+}
+
+/// Until the last of the clients was answered again.
+fn recovery(tapes: &Tapes, killed: u64, ready: u64) -> Recovery {
+    let first_of = |client| answered_at(client).into_iter().find(|at| *at >= ready).unwrap_or(u64::MAX);
+    let back = tapes.clients.iter().map(first_of).max().unwrap_or(u64::MAX);
+    Recovery { after_kill: Duration::from_millis(back - killed), after_ready: Duration::from_millis(back - ready) }
+}
+
+impl Timetable {
+    /// `kill` is called with 0, 1, 2, ..., each a period after the one before; a period more at the end.
+    fn run(self, mut kill: impl FnMut(u32)) {
+        let started = now();
+        for n in 0..self.kills {
+            wait_until(started + self.every * (n + 1));
+            kill(n);
+        }
+        wait_until(started + self.every * (self.kills + 1));
+    }
+}
+
+/// Casters that go on until they are stopped.
+struct Casters {
+    started: Instant,
+    casters: Vec<(String, Process)>,
+}
+
+impl Casters {
+    /// Starts one for each name and flags, and waits until each has had an answer.
+    fn start(trial: &Trial, cluster: &Cluster, who: &[(&str, &[&str])]) -> Self {
+        let started = now();
+        let nodes = cluster.nodes().iter().cycle();
+        let start = |((name, flags), node): (&(&str, &[&str]), &Node)| {
+            let flags: Vec<_> = ["--max-outstanding", "500"].iter().chain(*flags).copied().collect();
+            ((*name).to_owned(), trial.caster(node, name, &flags))
+        };
+        let casters: Vec<_> = who.iter().zip(nodes).map(start).collect();
+        for (_, caster) in &casters {
+            caster.wait_for_line("answered");
+        }
+        Self { started, casters }
+    }
+
+    fn stop(mut self) -> (Vec<(String, Summary)>, Duration) {
+        let stop = |(name, caster): &mut (String, Process)| (name.clone(), Summary::stop(caster, END));
+        let summaries = self.casters.iter_mut().map(stop).collect();
+        (summaries, self.started.elapsed())
+    }
+}
+
+impl Run {
+    /// Smallest, middle and largest time from a broker's readiness until every client was answered again.
+    #[must_use]
+    pub fn recovery(&self) -> [Duration; 3] {
+        spread(self.recoveries.iter().map(|recovery| recovery.after_ready))
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "took {:?}; {}", self.took, self.report)?;
+        for (name, summary) in &self.casters {
+            let Summary { sent, seconds, idle_kib, peak_kib, slowed, full, resent, late, ignored, open } = summary;
+            let rate = *sent as f64 / seconds;
+            writeln!(
+                f,
+                "{name}: {sent} in {seconds:.1} s ({rate:.0}/s), memory {idle_kib} KiB idle, {peak_kib} KiB at most, \
+                 {slowed} waited for room, {full} refused for it, {resent} sent again, {late} late answers, \
+                 {ignored} ignored, {open} open at the close"
+            )?;
+        }
+        if !self.recoveries.is_empty() {
+            let [min, median, max] = self.recovery();
+            write!(f, "answered again after ready: min {min:?}, median {median:?}, max {max:?}; ")?;
+            let [min, median, max] = spread(self.recoveries.iter().map(|recovery| recovery.after_kill));
+            writeln!(f, "after the kill: min {min:?}, median {median:?}, max {max:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! A run of casters and executors whose journals are checked at its end.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::checker::{Expected, Report, check};
+use crate::journal::{ClientTape, Outcome, Tapes, Told};
+use crate::{Node, Process};
+
+/// The topic of every run.
+pub const TOPIC: &str = "t";
+
+/// A directory of journals, and how to start who writes them.
+#[derive(Debug)]
+pub struct Trial {
+    dir: TempDir,
+}
+
+/// What a caster says at its end.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Summary {
+    /// Messages that it wanted to send.
+    pub sent: u64,
+    /// From the first message to the last outcome.
+    pub seconds: f64,
+    /// The most memory before the first message, in KiB.
+    pub idle_kib: u64,
+    /// The most memory in all.
+    pub peak_kib: u64,
+    /// Messages that had to wait for room.
+    pub slowed: u64,
+    /// Messages that were refused for lack of room.
+    pub full: u64,
+    /// Messages without outcome when the client was closed.
+    pub open: u64,
+    /// Messages sent again.
+    pub resent: u64,
+    /// Answers that came too late.
+    pub late: u64,
+    /// Answers to nothing that was asked.
+    pub ignored: u64,
+}
+
+impl Trial {
+    /// A new one, without journals.
+    ///
+    /// # Panics
+    /// When there is no temporary directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { dir: tempfile::Builder::new().prefix("zj").tempdir().expect("a temporary directory") }
+    }
+
+    /// Starts a caster at `node` and waits until it is ready.
+    #[must_use]
+    pub fn caster(&self, node: &Node, client: &str, flags: &[&str]) -> Process {
+        let mut command = node.command("caster", &[TOPIC, "--client", client]);
+        self.start(client, command.args(flags))
+    }
+
+    /// Starts an executor at `node` and waits until it is registered.
+    #[must_use]
+    pub fn executor(&self, node: &Node, server: &str, workers: usize) -> Process {
+        let mut command = node.command("executor", &[TOPIC, "--server", server]);
+        self.start(server, command.arg("--workers").arg(workers.to_string()))
+    }
+
+    fn start(&self, name: &str, command: &mut Command) -> Process {
+        Process::start(name, command.arg("--journal").arg(self.dir.path())).ready()
+    }
+
+    /// Reads and checks the journals, of processes that have ended.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[must_use]
+    pub fn check(&self, expected: &Expected) -> (Tapes, Report) {
+        let tapes = Tapes::read(self.dir.path()).expect("journals");
+        let report = check(&tapes, expected);
+        (tapes, report)
+    }
+}
+
+impl Default for Trial {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Summary {
+    /// Waits for the end of a caster.
+    ///
+    /// # Panics
+    /// When it does not come within `timeout`, or the caster has failed.
+    #[must_use]
+    pub fn of(caster: &mut Process, timeout: Duration) -> Self {
+        let status = caster.wait_end(timeout);
+        assert!(status.success(), "{status}: {}", caster.stderr());
+        let line = caster.wait_for_line("summary");
+        serde_json::from_str(line.trim_start_matches("summary")).expect("a summary")
+    }
+
+    /// Tells a caster to send no more, and waits for its end.
+    ///
+    /// # Panics
+    /// As [`of`](Self::of).
+    #[must_use]
+    pub fn stop(caster: &mut Process, timeout: Duration) -> Self {
+        caster.signal(Signal::TERM);
+        Self::of(caster, timeout)
+    }
+}
+
+/// Ends servers in order: what they have acknowledged has run then.
+///
+/// # Panics
+/// When one does not end in time, or not well.
+pub fn stop_servers(servers: &mut [Process], timeout: Duration) {
+    for server in &*servers {
+        server.signal(Signal::TERM);
+    }
+    for server in servers {
+        let status = server.wait_end(timeout);
+        assert!(status.success(), "{status}: {}", server.stderr());
+    }
+}
+
+/// When a client was told that something was accepted, sorted, in milliseconds of the machine's monotonic clock.
+#[must_use]
+pub fn answered_at(client: &ClientTape) -> Vec<u64> {
+    let answered = |told: &&Told| matches!(told.outcome, Outcome::Acked { .. } | Outcome::Replied { .. });
+    let mut times: Vec<_> = client.told.iter().filter(answered).map(|told| told.at).collect();
+    times.sort_unstable();
+    times
+}

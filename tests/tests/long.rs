@@ -1,0 +1,43 @@
+//! The full-size runs: minutes each, so only on demand.
+//!
+//! `cargo test --release -p zmqv2-tests --test long -- --ignored --nocapture --test-threads 1`
+
+use std::time::Duration;
+
+use zmqv2_tests::runs::{self, Timetable};
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_million_casts_of_four_processes_to_three_nodes() {
+    const CASTS: u64 = 1_000_000;
+    // Together they stay below what one topic may have waiting at one broker (10,000).
+    let run = runs::casts(CASTS, 2_500, Duration::from_secs(1_200));
+    println!("{run}");
+    run.report.assert_clean();
+    let counts = &run.report.counts;
+    assert_eq!((counts.outcome("acked"), counts.executions, counts.killed), (CASTS, CASTS, 0));
+    for (name, summary) in &run.casters {
+        assert!(summary.slowed > 0, "{name} has never met its bound");
+        assert!(summary.peak_kib - summary.idle_kib < 32 << 10, "{name}: {summary:?}");
+    }
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn a_server_is_killed_every_two_seconds_for_a_minute() {
+    let run = runs::server_deaths(Timetable { every: Duration::from_secs(2), kills: 30 });
+    println!("{run}");
+    run.report.assert_clean();
+    assert_eq!(run.report.counts.killed, 30);
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn the_broker_is_killed_every_five_seconds_for_a_minute() {
+    let run = runs::broker_deaths(Timetable { every: Duration::from_secs(5), kills: 12 });
+    println!("{run}");
+    run.report.assert_clean();
+    assert_eq!(run.report.counts.killed, 0);
+    let [_, median, max] = run.recovery();
+    assert!(median < Duration::from_secs(1) && max < Duration::from_secs(2), "{:?}", run.recoveries);
+}
