@@ -195,7 +195,7 @@ fn ready_lines_name_what_is_ready_and_where() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [(&str, &[&str]); 10] = [
+    let commands: [(&str, &[&str]); 11] = [
         ("zmqv2-broker", &[]),
         ("zmqv2", &[]),
         ("zmqv2", &["demo"]),
@@ -203,6 +203,7 @@ fn every_command_explains_itself() {
         ("zmqv2", &["serve"]),
         ("zmqv2", &["call"]),
         ("zmqv2", &["cast"]),
+        ("zmqv2", &["fanout"]),
         ("zmqv2", &["bench"]),
         ("zmqv2", &["ping"]),
         ("zmqv2", &["status"]),

@@ -66,7 +66,7 @@ fn every_message_is_counted_once() {
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "4"]));
     // What is sent before the clock starts: one message of each thread.
-    for (pattern, concurrency, warm_up) in [("call", "3", 3), ("cast", "8", 1)] {
+    for (pattern, concurrency, warm_up) in [("call", "3", 3), ("cast", "8", 1), ("fanout", "8", 1)] {
         let before = counter(node, "delivered");
         let arguments = [pattern, "demo", "--duration", "0.5", "--concurrency", concurrency];
         let (result, told) = bench(node, &arguments, 0);
@@ -89,7 +89,7 @@ fn a_rate_is_held() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "4"]));
-    for pattern in ["call", "cast"] {
+    for pattern in ["call", "cast", "fanout"] {
         let (result, _) = bench(node, &[pattern, "demo", "--duration", "1", "--rate", "50"], 0);
         let ok = number(&result, "ok");
         assert!((40.0..=50.0).contains(&ok), "50 are due in a second: {result}");
@@ -126,8 +126,9 @@ fn what_goes_wrong_is_counted_by_its_kind_and_decides_the_exit_code() {
     };
     run(&["call", "demo", "--timeout", "0.2"], 5, "errors", "Unreachable: ");
     run(&["cast", "demo", "--timeout", "0.2"], 5, "unacknowledged", "Unacknowledged: ");
+    run(&["fanout", "demo", "--timeout", "0.2"], 5, "unacknowledged", "Unacknowledged: ");
     let broker = node.broker();
-    for pattern in ["call", "cast"] {
+    for pattern in ["call", "cast", "fanout"] {
         run(&[pattern, "demo"], 4, "refused", "NoRoute: ");
         // The directory knows no node for it.
         run(&[pattern, "elsewhere"], 4, "refused", "NoRoute: ");
@@ -269,7 +270,14 @@ fn mistakes_of_the_caller_exit_with_2_before_anything_is_sent() {
             assert!(finished.stdout.is_empty() && finished.stderr.contains(flag), "{finished:?}");
         }
     }
-    for arguments in [&["call", "a/b"][..], &["cast", "demo", "a b"], &["call"], &["shout", "demo"], &[]] {
+    for arguments in [
+        &["call", "a/b"][..],
+        &["cast", "demo", "a b"],
+        &["fanout", "demo", "--server", "s1"],
+        &["call"],
+        &["shout", "demo"],
+        &[],
+    ] {
         let finished = node.tool(&[&["bench"], arguments].concat());
         assert_eq!((finished.code(), finished.stdout.as_str()), (2, ""), "{arguments:?}: {finished:?}");
     }

@@ -8,7 +8,7 @@ use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
 use zmqv2_client::{Answered, CallError, Outcome};
 use zmqv2_proto::{Reason, RequestContext};
 
-use crate::target::{InterfaceFlags, TargetFlags};
+use crate::target::{InterfaceFlags, MessageFlags, TargetFlags};
 
 #[derive(Debug, Args)]
 pub(crate) struct CallFlags {
@@ -16,21 +16,6 @@ pub(crate) struct CallFlags {
     target: TargetFlags,
     #[command(flatten)]
     message: MessageFlags,
-}
-
-/// What to say to it.
-#[derive(Debug, Args)]
-struct MessageFlags {
-    /// The method
-    method: String,
-    /// Its arguments, as JSON
-    #[arg(default_value = "{}")]
-    args: String,
-    #[command(flatten)]
-    interface: InterfaceFlags,
-    /// Wait for a server to come, instead of being refused with NoRoute
-    #[arg(long)]
-    wait_for_ready: bool,
     /// Say on stderr who answered, and how long it took
     #[arg(long, short)]
     verbose: bool,
@@ -53,21 +38,14 @@ pub(crate) struct PingFlags {
     target: TargetFlags,
 }
 
-impl MessageFlags {
-    fn args(&self) -> Result<Box<RawValue>, Failure> {
-        serde_json::from_str(&self.args)
-            .map_err(|error| Failure::usage(anyhow::anyhow!("the arguments are not JSON: {error}: {}", self.args)))
-    }
-}
-
 pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failure> {
-    let CallFlags { target, message } = flags;
+    let CallFlags { target, message, verbose } = flags;
     let args = message.args()?;
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready);
     let answered: Answered<Box<RawValue>> =
         client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
     println!("{}", answered.value.get());
-    if message.verbose {
+    if *verbose {
         eprintln!("{}", who(&answered));
     }
     Ok(())

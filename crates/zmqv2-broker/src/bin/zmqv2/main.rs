@@ -4,6 +4,7 @@ mod bench;
 mod call;
 mod demo;
 mod exec;
+mod fanout;
 mod serve;
 mod status;
 mod target;
@@ -38,6 +39,8 @@ enum Command {
     Call(call::CallFlags),
     /// Tell a service something, and print who has accepted it
     Cast(call::CastFlags),
+    /// Tell every server of a service something, and print what each of them says
+    Fanout(fanout::FanoutFlags),
     /// Ask whether a service answers
     Ping(call::PingFlags),
     /// Measure how many messages a second a service takes, and how long each takes
@@ -58,6 +61,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Serve(flags) => serve::run(common, flags),
         Command::Call(flags) => call::call(common, flags),
         Command::Cast(flags) => call::cast(common, flags),
+        Command::Fanout(flags) => fanout::run(common, flags),
         Command::Ping(flags) => call::ping(common, flags),
         Command::Bench(flags) => bench::run(common, flags),
         Command::Status(flags) => status::run(common, flags),

@@ -3,24 +3,47 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Failure};
 use zmqv2_client::{Prepared, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, Target, Version};
 
-/// Whom to send to.
+/// Which service to send to.
 #[derive(Debug, Args)]
-pub(crate) struct TargetFlags {
+pub(crate) struct TopicFlags {
     /// The topic: the service's name
     pub(crate) topic: String,
-    /// Exactly this server of the topic
-    #[arg(long, value_name = "NAME")]
-    server: Option<String>,
     /// The exchange that scopes the topic (default: option control_exchange)
     #[arg(long, value_name = "NAME")]
     exchange: Option<String>,
     /// Seconds until a message is given up (default: option rpc_response_timeout for calls, rpc_cast_timeout for others)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+}
+
+/// A service, or one server of it.
+#[derive(Debug, Args)]
+pub(crate) struct TargetFlags {
+    #[command(flatten)]
+    pub(crate) topic: TopicFlags,
+    /// Exactly this server of the topic
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+}
+
+/// What to say to it.
+#[derive(Debug, Args)]
+pub(crate) struct MessageFlags {
+    /// The method
+    pub(crate) method: String,
+    /// Its arguments, as JSON
+    #[arg(default_value = "{}")]
+    args: String,
+    #[command(flatten)]
+    pub(crate) interface: InterfaceFlags,
+    /// Wait for a server to come, instead of being refused with NoRoute
+    #[arg(long)]
+    pub(crate) wait_for_ready: bool,
 }
 
 /// Which interface of it.
@@ -42,8 +65,20 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     if span.is_zero() || seconds > 4_294_967.0 { Err(wrong()) } else { Ok(span) }
 }
 
-impl TargetFlags {
-    /// A client with the configuration's settings.
+/// JSON text of a command line.
+pub(crate) fn json(text: &str) -> Result<Box<RawValue>, Failure> {
+    serde_json::from_str(text)
+        .map_err(|error| Failure::usage(anyhow::anyhow!("the arguments are not JSON: {error}: {text}")))
+}
+
+impl MessageFlags {
+    pub(crate) fn args(&self) -> Result<Box<RawValue>, Failure> {
+        json(&self.args)
+    }
+}
+
+impl TopicFlags {
+    /// A client of the whole service, with the configuration's settings.
     pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
         self.client_with(common, interface, |_| {}, |builder| builder)
     }
@@ -70,13 +105,24 @@ impl TargetFlags {
     fn target(&self, config: &Config, interface: &InterfaceFlags) -> anyhow::Result<Target> {
         let exchange = self.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
         let mut target = Target::topic(&self.topic)?.with_exchange(exchange)?;
-        if let Some(server) = &self.server {
-            target = target.with_server(server)?;
-        }
         if let Some(namespace) = &interface.namespace {
             target = target.with_namespace(namespace)?;
         }
         target.version = interface.version;
         Ok(target)
+    }
+}
+
+impl TargetFlags {
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
+        self.at_server(self.topic.client(common, interface)?)
+    }
+
+    /// The same client, of the server that was named.
+    pub(crate) fn at_server(&self, client: Prepared) -> Result<Prepared, Failure> {
+        match &self.server {
+            Some(server) => client.server(server).map_err(Failure::usage),
+            None => Ok(client),
+        }
     }
 }

@@ -30,8 +30,8 @@ const MOST_BYTES: u64 = 1 << 30;
 const MOST_CONCURRENCY: u64 = 10_000;
 /// Without `--concurrency`, at a rate: enough that a message rarely waits for its turn.
 const AT_A_RATE: usize = 64;
-/// A message around its argument text: method, names, envelope.
-const OVERHEAD_BYTES: usize = 4096;
+/// More messages than `--concurrency` can lead to: a fanout sends one to every node.
+const MOST_OUTSTANDING: usize = 1 << 20;
 
 #[derive(Debug, Args)]
 #[command(
@@ -84,12 +84,16 @@ impl BenchFlags {
         let (messages, size) = (self.concurrency(), self.size as usize);
         let args = to_raw_value(&serde_json::json!({ "text": "x".repeat(size) }))?;
         // The client's own bounds must not stand in for --concurrency, nor close sockets that are needed again at once.
-        let client = self.target.client_with(
+        let client = self.target.topic.client_with(
             common,
             &self.interface,
             |config| config.conn_pool_size = config.conn_pool_size.max(messages),
-            |builder| builder.max_outstanding(messages).max_outstanding_bytes(messages * (size + OVERHEAD_BYTES)),
+            |builder| builder.max_outstanding(MOST_OUTSTANDING).max_outstanding_bytes(usize::MAX),
         )?;
+        if self.pattern == Pattern::Fanout && self.target.server.is_some() {
+            return Err(Failure::usage(anyhow::anyhow!("--server: a fanout goes to every server")));
+        }
+        let client = self.target.at_server(client)?;
         Ok(self.pattern.sender(client, self.method.clone(), args))
     }
 }

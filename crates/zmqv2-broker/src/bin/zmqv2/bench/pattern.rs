@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{Exit, Failure};
-use zmqv2_client::{CallError, Outcome, Prepared};
+use zmqv2_client::{CallError, FanoutReport, Outcome, Prepared};
 use zmqv2_proto::RequestContext;
 
 use super::tally::{Ended, Kind};
@@ -25,6 +25,8 @@ pub(super) enum Pattern {
     Call,
     /// Requests that a server accepts; one thread has many on their way
     Cast,
+    /// Requests that every server accepts; as casts, each ended when the last server has answered
+    Fanout,
 }
 
 /// Sends messages, one a time. Each pattern is a closure of one of these two forms.
@@ -43,7 +45,7 @@ impl Pattern {
     pub(super) fn silence(self) -> Kind {
         match self {
             Self::Call => Kind::Timeout,
-            Self::Cast => Kind::Unacknowledged,
+            Self::Cast | Self::Fanout => Kind::Unacknowledged,
         }
     }
 
@@ -61,6 +63,10 @@ impl Pattern {
                 let handle = client.cast(&context, &method, &args).map_err(|error| not_sent(error.into()))?;
                 Ok(Box::pin(async move { settled(handle.await) }))
             })),
+            Self::Fanout => Sender::Later(Box::new(move || {
+                let handle = client.fanout(&context, &method, &args).map_err(|error| not_sent(error.into()))?;
+                Ok(Box::pin(async move { all_settled(handle.await) }))
+            })),
         }
     }
 }
@@ -70,6 +76,7 @@ impl fmt::Display for Pattern {
         f.write_str(match self {
             Self::Call => "call",
             Self::Cast => "cast",
+            Self::Fanout => "fanout",
         })
     }
 }
@@ -118,6 +125,24 @@ fn fault(error: CallError) -> (Kind, Failure) {
         _ => Kind::Error,
     };
     (kind, failure(error))
+}
+
+/// A fanout is as good as its worst outcome, and as slow as its slowest.
+fn all_settled(report: FanoutReport) -> Ended {
+    let rank = |outcome: &Outcome| match outcome {
+        Outcome::Acked { elapsed, .. } => (0, *elapsed),
+        Outcome::Unacknowledged { after, .. } => (1, *after),
+        Outcome::Refused { after, .. } => (2, *after),
+        _ => (3, Duration::ZERO),
+    };
+    let outcomes = report.results.into_iter().map(|result| result.outcome);
+    match outcomes.max_by_key(rank) {
+        Some(worst) => settled(worst),
+        None => {
+            let failure = Failure::new(Exit::Failed, anyhow::anyhow!("no server, and no reason"));
+            Ended { after: Duration::ZERO, how: Err((Kind::Error, failure)) }
+        }
+    }
 }
 
 fn settled(outcome: Outcome) -> Ended {
