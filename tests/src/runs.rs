@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::Ttl;
+use zmqv2_proto::config::DEFAULT_TOPIC_BACKLOG;
 
 use crate::checker::{Expected, Report};
 use crate::journal::Tapes;
@@ -45,8 +46,10 @@ pub struct Timetable {
 /// Longer than any message may take (30 s), with the ends of a few processes on a busy machine.
 const END: Duration = Duration::from_secs(120);
 
-/// Casts of four processes to three nodes with a server of one worker each. Every cast has to be accepted: together, the
-/// clients may have no more outstanding than one topic may have waiting at one broker.
+/// Casts of four processes to three nodes with a server of one worker each.
+///
+/// As long as the clients together may have no more outstanding than one topic may have waiting at one broker, every cast
+/// has to be accepted, in order. Above that, a broker may be busy: another one takes the cast later, or it is refused.
 ///
 /// # Panics
 /// When a process fails, or casters are not done within `limit`.
@@ -68,7 +71,9 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> Run {
     let summaries = casters.iter_mut().map(|(caster, name)| (name.clone(), Summary::of(caster, limit))).collect();
     stop_servers(&mut servers, PATIENCE);
     let took = started.elapsed();
-    let expected = casters.iter().fold(Expected::nothing(), |expected, (_, name)| expected.all_accepted(name));
+    let fits = 4 * max_outstanding <= DEFAULT_TOPIC_BACKLOG;
+    let expect = |expected: Expected, name| if fits { expected.all_accepted(name) } else { expected.may_move(name) };
+    let expected = casters.iter().map(|(_, name)| name.as_str()).fold(Expected::nothing(), expect);
     let (_, report) = trial.check(&expected);
     Run { report, casters: summaries, took, recoveries: Vec::new() }
 }

@@ -23,6 +23,18 @@ fn a_million_casts_of_four_processes_to_three_nodes() {
 }
 
 #[test]
+#[ignore = "takes a minute"]
+fn casts_above_what_brokers_keep_are_refused_or_taken_by_another_node() {
+    const CASTS: u64 = 200_000;
+    let run = runs::casts(CASTS, 10_000, Duration::from_secs(600));
+    println!("{run}");
+    run.report.assert_clean();
+    let counts = &run.report.counts;
+    assert_eq!(counts.outcome("acked") + counts.outcome("refused Busy"), CASTS);
+    assert_eq!(counts.outcome("acked"), counts.executions);
+}
+
+#[test]
 #[ignore = "takes more than a minute"]
 fn a_server_is_killed_every_two_seconds_for_a_minute() {
     let run = runs::server_deaths(Timetable { every: Duration::from_secs(2), kills: 30 });
@@ -38,6 +50,5 @@ fn the_broker_is_killed_every_five_seconds_for_a_minute() {
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
-    let [_, median, max] = run.recovery();
-    assert!(median < Duration::from_secs(1) && max < Duration::from_secs(2), "{:?}", run.recoveries);
+    assert!(run.recovery()[2] < Duration::from_secs(1), "{:?}", run.recoveries);
 }
