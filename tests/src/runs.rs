@@ -43,6 +43,15 @@ pub struct Timetable {
     pub kills: u32,
 }
 
+/// How a server goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Going {
+    /// `kill -9`.
+    Killed,
+    /// SIGTERM: it finishes what it has accepted.
+    InOrder,
+}
+
 /// Longer than any message may take (30 s), with the ends of a few processes on a busy machine.
 const END: Duration = Duration::from_secs(120);
 
@@ -78,12 +87,14 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> Run {
     Run { report, casters: summaries, took, recoveries: Vec::new() }
 }
 
-/// Casts and calls to two nodes with a server that survives, while others come and are killed.
+/// Casts and calls to two nodes with a server that survives, while others come and go.
+///
+/// What may be retried has to be accepted; when servers go in order, everything has.
 ///
 /// # Panics
 /// When a process fails.
 #[must_use]
-pub fn server_deaths(timetable: Timetable) -> Run {
+pub fn servers_go(going: Going, timetable: Timetable) -> Run {
     let cluster = Cluster::new(2, &[TOPIC]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
     let trial = Trial::new();
@@ -105,8 +116,11 @@ pub fn server_deaths(timetable: Timetable) -> Run {
         ],
     );
     timetable.run(|n| {
-        let mut dead = victims.pop_front().expect("two victims");
-        dead.kill9();
+        let mut leaving = victims.pop_front().expect("two victims");
+        match going {
+            Going::Killed => leaving.kill9(),
+            Going::InOrder => stop_servers(std::slice::from_mut(&mut leaving), PATIENCE),
+        }
         victims.push_back(victim(n + 2));
     });
     let (casters, took) = load.stop();
@@ -115,6 +129,7 @@ pub fn server_deaths(timetable: Timetable) -> Run {
     let accepted = ["ordered", "retrying", "retrying-calls"].iter();
     let expected = accepted.fold(Expected::nothing(), |expected, client| expected.all_accepted(*client));
     let expected = expected.may_move("plain");
+    let expected = if going == Going::InOrder { expected.all_accepted("plain") } else { expected };
     let (_, report) = trial.check(&expected);
     Run { report, casters, took, recoveries: Vec::new() }
 }
@@ -124,7 +139,7 @@ pub fn server_deaths(timetable: Timetable) -> Run {
 /// # Panics
 /// When a process fails.
 #[must_use]
-pub fn broker_deaths(timetable: Timetable) -> Run {
+pub fn broker_dies(timetable: Timetable) -> Run {
     let cluster = Cluster::new(1, &[TOPIC]);
     let node = cluster.node(0);
     let mut broker = node.broker();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use zmqv2_tests::checker::{Expected, Report, Rule};
-use zmqv2_tests::runs::{self, Timetable};
+use zmqv2_tests::runs::{self, Going, Timetable};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, Summary, Trial, binary, eventually, stop_servers};
 
 /// Longer than any message may take, and the ends of a few processes.
@@ -23,16 +23,24 @@ fn casts_of_four_processes_to_three_nodes_keep_every_promise() {
 /// The quick form of the second.
 #[test]
 fn servers_that_are_killed_under_load_break_no_promise() {
-    let run = runs::server_deaths(Timetable { every: Duration::from_millis(700), kills: 4 });
+    let run = runs::servers_go(Going::Killed, Timetable { every: Duration::from_millis(700), kills: 4 });
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 4);
 }
 
+#[test]
+fn servers_that_are_restarted_in_order_under_load_lose_nothing() {
+    let run = runs::servers_go(Going::InOrder, Timetable { every: Duration::from_millis(700), kills: 4 });
+    println!("{run}");
+    run.report.assert_clean();
+    assert_eq!((run.report.counts.runs, run.report.counts.killed), (7, 0));
+}
+
 /// The quick form of the third.
 #[test]
 fn a_broker_that_is_killed_under_load_breaks_no_promise() {
-    let run = runs::broker_deaths(Timetable { every: Duration::from_secs(2), kills: 2 });
+    let run = runs::broker_dies(Timetable { every: Duration::from_secs(2), kills: 2 });
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
