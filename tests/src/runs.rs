@@ -8,9 +8,7 @@ use zmqv2_proto::config::DEFAULT_TOPIC_BACKLOG;
 
 use crate::checker::{Expected, Report};
 use crate::journal::Tapes;
-use crate::{
-    Cluster, Node, PATIENCE, Process, Summary, TOPIC, Trial, answered_at, now, spread, stop_servers, wait_until,
-};
+use crate::{Cluster, Node, PATIENCE, Process, Summary, TOPIC, Trial, answered_at, now, spread, stop_all, wait_until};
 
 /// What a run comes to.
 #[derive(Debug)]
@@ -43,12 +41,12 @@ pub struct Timetable {
     pub kills: u32,
 }
 
-/// How a server goes.
+/// How a process goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Going {
     /// `kill -9`.
     Killed,
-    /// SIGTERM: it finishes what it has accepted.
+    /// SIGTERM: it finishes what it has begun.
     InOrder,
 }
 
@@ -78,7 +76,7 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> Run {
     let casters = names.enumerate().map(|(n, name)| (trial.caster(cluster.node(n % 3), &name, &flags), name));
     let mut casters: Vec<_> = casters.collect();
     let summaries = casters.iter_mut().map(|(caster, name)| (name.clone(), Summary::of(caster, limit))).collect();
-    stop_servers(&mut servers, PATIENCE);
+    stop_all(&mut servers, PATIENCE);
     let took = started.elapsed();
     let fits = 4 * max_outstanding <= DEFAULT_TOPIC_BACKLOG;
     let expect = |expected: Expected, name| if fits { expected.all_accepted(name) } else { expected.may_move(name) };
@@ -119,13 +117,13 @@ pub fn servers_go(going: Going, timetable: Timetable) -> Run {
         let mut leaving = victims.pop_front().expect("two victims");
         match going {
             Going::Killed => leaving.kill9(),
-            Going::InOrder => stop_servers(std::slice::from_mut(&mut leaving), PATIENCE),
+            Going::InOrder => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
         }
         victims.push_back(victim(n + 2));
     });
     let (casters, took) = load.stop();
     servers.extend(victims);
-    stop_servers(&mut servers, PATIENCE);
+    stop_all(&mut servers, PATIENCE);
     let accepted = ["ordered", "retrying", "retrying-calls"].iter();
     let expected = accepted.fold(Expected::nothing(), |expected, client| expected.all_accepted(*client));
     let expected = expected.may_move("plain");
@@ -134,12 +132,12 @@ pub fn servers_go(going: Going, timetable: Timetable) -> Run {
     Run { report, casters, took, recoveries: Vec::new() }
 }
 
-/// Casts and calls to a node whose broker is killed and started again.
+/// Casts and calls to a node whose broker goes and is started again.
 ///
 /// # Panics
 /// When a process fails.
 #[must_use]
-pub fn broker_dies(timetable: Timetable) -> Run {
+pub fn broker_goes(going: Going, timetable: Timetable) -> Run {
     let cluster = Cluster::new(1, &[TOPIC]);
     let node = cluster.node(0);
     let mut broker = node.broker();
@@ -157,12 +155,15 @@ pub fn broker_dies(timetable: Timetable) -> Run {
     let mut restarts = Vec::new();
     timetable.run(|_| {
         let killed = Ttl::monotonic_millis();
-        broker.kill9();
+        match going {
+            Going::Killed => broker.kill9(),
+            Going::InOrder => stop_all(std::slice::from_mut(&mut broker), PATIENCE),
+        }
         broker = node.broker();
         restarts.push((killed, Ttl::monotonic_millis()));
     });
     let (casters, took) = load.stop();
-    stop_servers(&mut servers, PATIENCE);
+    stop_all(&mut servers, PATIENCE);
     let (tapes, report) = trial.check(&Expected::nothing().all_accepted("waiting"));
     let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&tapes, killed, ready)).collect();
     Run { report, casters, took, recoveries }

@@ -55,7 +55,7 @@ fn a_server_is_restarted_in_order_every_two_seconds_for_a_minute() {
 #[test]
 #[ignore = "takes more than a minute"]
 fn the_broker_is_killed_every_five_seconds_for_a_minute() {
-    let run = runs::broker_dies(Timetable { every: Duration::from_secs(5), kills: 12 });
+    let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(5), kills: 12 });
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
