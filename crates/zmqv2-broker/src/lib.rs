@@ -21,6 +21,7 @@
 //! ```
 
 mod actions;
+mod archive;
 mod ask;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
