@@ -195,7 +195,7 @@ fn ready_lines_name_what_is_ready_and_where() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [(&str, &[&str]); 11] = [
+    let commands: [(&str, &[&str]); 13] = [
         ("zmqv2-broker", &[]),
         ("zmqv2", &[]),
         ("zmqv2", &["demo"]),
@@ -204,6 +204,8 @@ fn every_command_explains_itself() {
         ("zmqv2", &["call"]),
         ("zmqv2", &["cast"]),
         ("zmqv2", &["fanout"]),
+        ("zmqv2", &["notify"]),
+        ("zmqv2", &["listen"]),
         ("zmqv2", &["bench"]),
         ("zmqv2", &["ping"]),
         ("zmqv2", &["status"]),

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
-use zmqv2_client::{FanoutReport, FanoutResult, Outcome};
+use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_client::FanoutResult;
 use zmqv2_proto::{NodeName, RequestContext, ServerName};
 
 use crate::call::failure;
+use crate::outcome;
 use crate::target::{MessageFlags, TopicFlags};
 
 #[derive(Debug, Args)]
@@ -45,55 +46,26 @@ pub(crate) fn run(common: &CommonFlags, flags: &FanoutFlags) -> Result<(), Failu
     if !json {
         println!("{report}");
     }
-    verdict(&report).map_err(|(exit, told)| Failure::new(exit, anyhow::anyhow!("{told} ({whom}: {report})")))
-}
-
-/// Refused counts more than unacknowledged: it is certain.
-fn verdict(report: &FanoutReport) -> Result<(), (Exit, String)> {
     if report.all_acked() {
         return Ok(());
     }
-    let refusal = report.results.iter().find_map(|result| match &result.outcome {
-        Outcome::Refused { refusal, .. } => Some(refusal.to_string()),
-        _ => None,
-    });
-    Err(match refusal {
-        Some(refusal) => (Exit::Refused, refusal),
-        None => (Exit::Timeout, "Unacknowledged".to_owned()),
-    })
+    let outcomes = report.results.iter().map(|result| &result.outcome);
+    Err(outcome::failure(outcomes, format_args!("{whom}: {report}")))
 }
 
 fn line(FanoutResult { node, server, outcome, .. }: &FanoutResult) -> String {
     let node = node.as_ref().map_or("-", |node| node.as_str());
     let server = server.as_ref().map_or("-", |server| server.as_str());
-    let told = match outcome {
-        Outcome::Acked { elapsed, .. } => format!("acked in {:.3} ms", millis(*elapsed)),
-        Outcome::Refused { refusal, after, .. } => format!("refused after {:.3} ms: {refusal}", millis(*after)),
-        other => format!("unacknowledged: {other}"),
-    };
-    format!("{node}  {server}  {told}")
+    format!("{node}  {server}  {}", outcome::words(outcome))
 }
 
 fn object(FanoutResult { node, server, outcome, .. }: &FanoutResult) -> Value {
-    let node = node.as_ref().map(NodeName::as_str);
-    let server = server.as_ref().map(ServerName::as_str);
-    match outcome {
-        Outcome::Acked { elapsed, .. } => {
-            json!({ "node": node, "server": server, "outcome": "acked", "after_ms": millis(*elapsed) })
-        }
-        Outcome::Refused { refusal, after, .. } => json!({
-            "node": node, "server": server, "outcome": "refused", "after_ms": millis(*after),
-            "reason": refusal.reason.to_string(), "detail": refusal.detail,
-        }),
-        Outcome::Unacknowledged { after, sent, .. } => json!({
-            "node": node, "server": server, "outcome": "unacknowledged", "after_ms": millis(*after), "sent": sent,
-        }),
-        // An outcome that is not known here yet.
-        other => json!({ "node": node, "server": server, "outcome": other.to_string() }),
+    let mut object = json!({
+        "node": node.as_ref().map(NodeName::as_str),
+        "server": server.as_ref().map(ServerName::as_str),
+    });
+    if let Value::Object(object) = &mut object {
+        object.extend(outcome::fields(outcome));
     }
-}
-
-/// To a microsecond.
-fn millis(span: Duration) -> f64 {
-    span.as_micros() as f64 / 1e3
+    object
 }

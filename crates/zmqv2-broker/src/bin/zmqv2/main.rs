@@ -5,6 +5,9 @@ mod call;
 mod demo;
 mod exec;
 mod fanout;
+mod listen;
+mod notify;
+mod outcome;
 mod serve;
 mod status;
 mod target;
@@ -41,6 +44,10 @@ enum Command {
     Cast(call::CastFlags),
     /// Tell every server of a service something, and print what each of them says
     Fanout(fanout::FanoutFlags),
+    /// Tell whoever listens that something happened, and print who has taken that over
+    Notify(notify::NotifyFlags),
+    /// Print notifications, one JSON object a line
+    Listen(listen::ListenFlags),
     /// Ask whether a service answers
     Ping(call::PingFlags),
     /// Measure how many messages a second a service takes, and how long each takes
@@ -62,6 +69,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Call(flags) => call::call(common, flags),
         Command::Cast(flags) => call::cast(common, flags),
         Command::Fanout(flags) => fanout::run(common, flags),
+        Command::Notify(flags) => notify::run(common, flags),
+        Command::Listen(flags) => listen::run(common, flags),
         Command::Ping(flags) => call::ping(common, flags),
         Command::Bench(flags) => bench::run(common, flags),
         Command::Status(flags) => status::run(common, flags),

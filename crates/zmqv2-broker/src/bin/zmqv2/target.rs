@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Failure};
-use zmqv2_client::{Prepared, RpcClient, RpcClientBuilder};
+use zmqv2_client::{Notifier, NotifierBuilder, Prepared, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, Target, Version};
 
 /// Which service to send to.
@@ -100,6 +100,27 @@ impl TopicFlags {
             Some(timeout) => client.timeout(timeout),
             None => client,
         })
+    }
+
+    /// A notifier of the topic that speaks for `publisher`, or for this node's tool.
+    pub(crate) fn notifier(
+        &self,
+        common: &CommonFlags,
+        publisher: Option<&str>,
+        build: impl FnOnce(NotifierBuilder) -> NotifierBuilder,
+    ) -> Result<Notifier, Failure> {
+        let config = common.setup(log::LevelFilter::Warn)?.config;
+        let publisher = publisher.map_or_else(|| format!("zmqv2.{}", config.host), str::to_owned);
+        let target = self.target(&config, &InterfaceFlags::default()).map_err(Failure::usage)?;
+        let builder = || -> anyhow::Result<NotifierBuilder> {
+            Ok(Notifier::builder(publisher).topics([target.topic.as_str()])?.exchange(target.exchange).config(config))
+        };
+        let builder = build(builder().map_err(Failure::usage)?);
+        let builder = match self.timeout {
+            Some(timeout) => builder.timeout(timeout),
+            None => builder,
+        };
+        builder.build().map_err(Failure::usage)
     }
 
     fn target(&self, config: &Config, interface: &InterfaceFlags) -> anyhow::Result<Target> {

@@ -14,6 +14,7 @@ use clap::Args;
 use crossbeam_channel::{RecvTimeoutError, select};
 use serde_json::value::to_raw_value;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
+use zmqv2_client::NotifierBuilder;
 
 use crate::serve::now;
 use crate::target::{InterfaceFlags, TargetFlags, seconds};
@@ -30,6 +31,8 @@ const MOST_BYTES: u64 = 1 << 30;
 const MOST_CONCURRENCY: u64 = 10_000;
 /// Without `--concurrency`, at a rate: enough that a message rarely waits for its turn.
 const AT_A_RATE: usize = 64;
+/// How long brokers keep notifications of a run that nobody takes: what is left of it goes by itself.
+const KEPT: Duration = Duration::from_secs(60);
 /// More messages than `--concurrency` can lead to: a fanout sends one to every node.
 const MOST_OUTSTANDING: usize = 1 << 20;
 
@@ -45,9 +48,8 @@ pub(crate) struct BenchFlags {
     pattern: Pattern,
     #[command(flatten)]
     target: TargetFlags,
-    /// The method
-    #[arg(default_value = "echo")]
-    method: String,
+    /// The method (default: echo); of notifications, the event type (default: bench)
+    method: Option<String>,
     #[command(flatten)]
     interface: InterfaceFlags,
     /// Send so many messages a second, whether or not earlier ones have ended (default: each as soon as an earlier one has)
@@ -83,18 +85,32 @@ impl BenchFlags {
     fn sender(&self, common: &CommonFlags) -> Result<Sender, Failure> {
         let (messages, size) = (self.concurrency(), self.size as usize);
         let args = to_raw_value(&serde_json::json!({ "text": "x".repeat(size) }))?;
+        let everybody = matches!(self.pattern, Pattern::Fanout | Pattern::Notify);
+        if everybody && self.target.server.is_some() {
+            return Err(Failure::usage(anyhow::anyhow!("--server: a {} goes to everybody", self.pattern)));
+        }
         // The client's own bounds must not stand in for --concurrency, nor close sockets that are needed again at once.
+        if self.pattern == Pattern::Notify {
+            let build = |builder: NotifierBuilder| {
+                builder.max_outstanding(MOST_OUTSTANDING).max_outstanding_bytes(usize::MAX).time_to_live(KEPT)
+            };
+            let notifier = self.target.topic.notifier(common, None, build)?;
+            let event_type = self.method.clone().unwrap_or_else(|| "bench".to_owned());
+            return Ok(pattern::notify(notifier, event_type, args));
+        }
         let client = self.target.topic.client_with(
             common,
             &self.interface,
             |config| config.conn_pool_size = config.conn_pool_size.max(messages),
             |builder| builder.max_outstanding(MOST_OUTSTANDING).max_outstanding_bytes(usize::MAX),
         )?;
-        if self.pattern == Pattern::Fanout && self.target.server.is_some() {
-            return Err(Failure::usage(anyhow::anyhow!("--server: a fanout goes to every server")));
-        }
         let client = self.target.at_server(client)?;
-        Ok(self.pattern.sender(client, self.method.clone(), args))
+        let method = self.method.clone().unwrap_or_else(|| "echo".to_owned());
+        Ok(match self.pattern {
+            Pattern::Call => pattern::call(client, method, args),
+            Pattern::Cast => pattern::cast(client, method, args),
+            Pattern::Fanout | Pattern::Notify => pattern::fanout(client, method, args),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{Exit, Failure};
-use zmqv2_client::{CallError, FanoutReport, Outcome, Prepared};
+use zmqv2_client::{CallError, Notifier, Outcome, Prepared, SendError};
 use zmqv2_proto::RequestContext;
 
 use super::tally::{Ended, Kind};
@@ -27,6 +27,8 @@ pub(super) enum Pattern {
     Cast,
     /// Requests that every server accepts; as casts, each ended when the last server has answered
     Fanout,
+    /// Notifications of priority info, each accepted by a listener or stored by a broker, and kept for at most a minute
+    Notify,
 }
 
 /// Sends messages, one a time. Each pattern is a closure of one of these two forms.
@@ -45,30 +47,44 @@ impl Pattern {
     pub(super) fn silence(self) -> Kind {
         match self {
             Self::Call => Kind::Timeout,
-            Self::Cast | Self::Fanout => Kind::Unacknowledged,
+            Self::Cast | Self::Fanout | Self::Notify => Kind::Unacknowledged,
         }
     }
+}
 
-    pub(super) fn sender(self, client: Prepared, method: String, args: Box<RawValue>) -> Sender {
-        let context = RequestContext::new();
-        match self {
-            Self::Call => Sender::Blocking(Box::new(move || {
-                let began = now();
-                match client.call_detailed::<Box<RawValue>>(&context, &method, &args) {
-                    Ok(answered) => Ended { after: answered.elapsed, how: Ok(()) },
-                    Err(error) => Ended { after: now().saturating_duration_since(began), how: Err(fault(error)) },
-                }
-            })),
-            Self::Cast => Sender::Later(Box::new(move || {
-                let handle = client.cast(&context, &method, &args).map_err(|error| not_sent(error.into()))?;
-                Ok(Box::pin(async move { settled(handle.await) }))
-            })),
-            Self::Fanout => Sender::Later(Box::new(move || {
-                let handle = client.fanout(&context, &method, &args).map_err(|error| not_sent(error.into()))?;
-                Ok(Box::pin(async move { all_settled(handle.await) }))
-            })),
+pub(super) fn call(client: Prepared, method: String, args: Box<RawValue>) -> Sender {
+    let context = RequestContext::new();
+    Sender::Blocking(Box::new(move || {
+        let began = now();
+        match client.call_detailed::<Box<RawValue>>(&context, &method, &args) {
+            Ok(answered) => Ended { after: answered.elapsed, how: Ok(()) },
+            Err(error) => Ended { after: now().saturating_duration_since(began), how: Err(fault(error)) },
         }
-    }
+    }))
+}
+
+pub(super) fn cast(client: Prepared, method: String, args: Box<RawValue>) -> Sender {
+    let context = RequestContext::new();
+    Sender::Later(Box::new(move || {
+        let handle = client.cast(&context, &method, &args).map_err(not_sent)?;
+        Ok(Box::pin(async move { settled(handle.await) }))
+    }))
+}
+
+pub(super) fn fanout(client: Prepared, method: String, args: Box<RawValue>) -> Sender {
+    let context = RequestContext::new();
+    Sender::Later(Box::new(move || {
+        let handle = client.fanout(&context, &method, &args).map_err(not_sent)?;
+        Ok(Box::pin(async move { all_settled(handle.await.results.into_iter().map(|result| result.outcome)) }))
+    }))
+}
+
+pub(super) fn notify(notifier: Notifier, event_type: String, payload: Box<RawValue>) -> Sender {
+    let context = RequestContext::new();
+    Sender::Later(Box::new(move || {
+        let handle = notifier.info(&context, &event_type, &payload).map_err(not_sent)?;
+        Ok(Box::pin(async move { all_settled(handle.await.results.into_iter().map(|result| result.outcome)) }))
+    }))
 }
 
 impl fmt::Display for Pattern {
@@ -77,6 +93,7 @@ impl fmt::Display for Pattern {
             Self::Call => "call",
             Self::Cast => "cast",
             Self::Fanout => "fanout",
+            Self::Notify => "notify",
         })
     }
 }
@@ -114,8 +131,8 @@ impl Wake for Unpark {
 }
 
 /// The client did not take it over.
-fn not_sent(error: CallError) -> Ended {
-    Ended { after: Duration::ZERO, how: Err(fault(error)) }
+fn not_sent(error: SendError) -> Ended {
+    Ended { after: Duration::ZERO, how: Err(fault(error.into())) }
 }
 
 fn fault(error: CallError) -> (Kind, Failure) {
@@ -127,27 +144,28 @@ fn fault(error: CallError) -> (Kind, Failure) {
     (kind, failure(error))
 }
 
-/// A fanout is as good as its worst outcome, and as slow as its slowest.
-fn all_settled(report: FanoutReport) -> Ended {
+/// A message that has several outcomes is as good as its worst, and as slow as its slowest.
+fn all_settled(outcomes: impl Iterator<Item = Outcome>) -> Ended {
     let rank = |outcome: &Outcome| match outcome {
-        Outcome::Acked { elapsed, .. } => (0, *elapsed),
+        Outcome::Acked { elapsed, .. } | Outcome::Stored { elapsed, .. } => (0, *elapsed),
         Outcome::Unacknowledged { after, .. } => (1, *after),
         Outcome::Refused { after, .. } => (2, *after),
         _ => (3, Duration::ZERO),
     };
-    let outcomes = report.results.into_iter().map(|result| result.outcome);
-    match outcomes.max_by_key(rank) {
-        Some(worst) => settled(worst),
-        None => {
-            let failure = Failure::new(Exit::Failed, anyhow::anyhow!("no server, and no reason"));
+    outcomes.max_by_key(rank).map_or_else(
+        || {
+            let failure = Failure::new(Exit::Failed, anyhow::anyhow!("it went to nobody, and nobody said why"));
             Ended { after: Duration::ZERO, how: Err((Kind::Error, failure)) }
-        }
-    }
+        },
+        settled,
+    )
 }
 
 fn settled(outcome: Outcome) -> Ended {
     let (after, kind, exit, told) = match outcome {
-        Outcome::Acked { elapsed, .. } => return Ended { after: elapsed, how: Ok(()) },
+        Outcome::Acked { elapsed, .. } | Outcome::Stored { elapsed, .. } => {
+            return Ended { after: elapsed, how: Ok(()) };
+        }
         Outcome::Refused { refusal, after, .. } => (after, Kind::Refused, Exit::Refused, refusal.to_string()),
         Outcome::Unacknowledged { after, .. } => {
             (after, Kind::Unacknowledged, Exit::Timeout, format!("Unacknowledged: {outcome}"))

@@ -1,0 +1,161 @@
+//! `zmqv2 listen`.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+use crossbeam_channel::{Receiver, Sender};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
+use zmqv2_proto::config::resolve_ipc_dir;
+use zmqv2_proto::{Priority, Target, TopicKey};
+use zmqv2_server::{ListenerBuilder, Notice, NotificationListener, Priorities, Verdict};
+
+/// How long the handler that prints the last line waits for the listener to stop, which is asked for at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Prints event_type, publisher_id, priority, payload, message_id and timestamp of each. A notification is handled when \
+its line is written; one whose line cannot be written goes back, to come again.\n\n\
+Exit codes: 0 after --count notifications or SIGTERM or SIGINT, 1 failed, such as when stdout is closed, 2 usage or configuration."
+)]
+pub(crate) struct ListenFlags {
+    /// The topics, without the priority
+    #[arg(required = true)]
+    topics: Vec<String>,
+    /// The exchange that scopes them (default: option control_exchange)
+    #[arg(long, value_name = "NAME")]
+    exchange: Option<String>,
+    /// The pool: each pool gets every notification, and one listener of it takes it (default: default)
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// Only this priority, may be repeated: audit, debug, info, warn, error, critical or sample (default: all)
+    #[arg(long, value_name = "P")]
+    priority: Vec<Priority>,
+    /// End after N notifications
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+}
+
+/// Why it ends.
+enum End {
+    Asked,
+    Unwritable(std::io::Error),
+}
+
+pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failure> {
+    let (end, ended) = crossbeam_channel::bounded(1);
+    let (stopping, stops) = crossbeam_channel::bounded(0);
+    let printer = Printer { left: Mutex::new(flags.count), end: end.clone(), stops };
+    let listener = Arc::new(flags.start(common, printer).map_err(Failure::usage)?);
+    // The channel holds one end, and the first counts.
+    on_stop_signal(move || drop(end.try_send(End::Asked)))?;
+    let waiting = Arc::clone(&listener);
+    std::thread::Builder::new().name("ready".to_owned()).spawn(move || say_ready(&waiting))?;
+    // The sender lives as long as the signal thread, which is for ever.
+    let end = ended.recv();
+    drop(stopping);
+    listener.stop()?;
+    match end {
+        Ok(End::Unwritable(error)) => {
+            Err(Failure::new(Exit::Failed, anyhow::anyhow!("cannot write a notification, which comes again: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl ListenFlags {
+    fn start(&self, common: &CommonFlags, printer: Printer) -> anyhow::Result<NotificationListener> {
+        let config = common.setup(log::LevelFilter::Warn).map_err(|failure| anyhow::anyhow!("{failure}"))?.config;
+        let exchange = self.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
+        let mut builder = NotificationListener::builder().ipc_dir(resolve_ipc_dir(&config)?);
+        for topic in &self.topics {
+            builder = builder.target(Target::topic(topic)?.with_exchange(exchange)?);
+        }
+        if let Some(pool) = &self.pool {
+            builder = builder.pool(pool)?;
+        }
+        let priorities: Priorities = match &self.priority[..] {
+            [] => Priorities::ALL,
+            some => some.iter().copied().collect(),
+        };
+        // One worker: lines come in the order of the notifications, and nothing more once the last is written.
+        let builder: ListenerBuilder =
+            builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
+        Ok(builder.start()?)
+    }
+}
+
+fn say_ready(listener: &NotificationListener) {
+    while let Err(error) = listener.wait_ready(Duration::from_secs(5)) {
+        log::warn!("{error}");
+    }
+    let keys: Vec<_> = listener.keys().iter().map(TopicKey::as_str).collect();
+    eprintln!("ready: pool {} listens to {}", listener.pool(), keys.join(", "));
+}
+
+struct Printer {
+    /// How many are still to be printed; `None`: without end.
+    left: Mutex<Option<u64>>,
+    end: Sender<End>,
+    /// Ends when the listener is about to stop.
+    stops: Receiver<()>,
+}
+
+/// A line.
+#[derive(Serialize)]
+struct Line<'a> {
+    event_type: &'a str,
+    publisher_id: &'a str,
+    priority: &'a str,
+    payload: &'a RawValue,
+    message_id: &'a str,
+    timestamp: &'a str,
+}
+
+impl Printer {
+    fn print(&self, notice: &Notice) -> Verdict {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if *left == Some(0) {
+            return Verdict::Requeue;
+        }
+        if let Err(error) = write(notice) {
+            *left = Some(0);
+            self.last(End::Unwritable(error));
+            return Verdict::Requeue;
+        }
+        *left = left.map(|left| left - 1);
+        if *left == Some(0) {
+            self.last(End::Asked);
+        }
+        Verdict::Handled
+    }
+
+    /// Ends the program, and waits until the listener takes nothing more: whatever came behind this one would come back
+    /// again and again, until it has come too often.
+    fn last(&self, end: End) {
+        let _ = self.end.try_send(end);
+        let _ = self.stops.recv_timeout(PATIENCE);
+    }
+}
+
+/// Writes a line, all of it, before the notification counts as handled.
+fn write(notice: &Notice) -> std::io::Result<()> {
+    let line = Line {
+        event_type: notice.event_type(),
+        publisher_id: notice.publisher_id(),
+        priority: notice.priority().as_str(),
+        payload: &notice.notification.payload,
+        message_id: notice.message_id(),
+        timestamp: notice.timestamp(),
+    };
+    // The payload is as it was sent. A line break in JSON is no more than a space: inside of strings it is escaped.
+    let mut text = serde_json::to_string(&line)?.replace(['\n', '\r'], " ");
+    text.push('\n');
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}

@@ -1,0 +1,93 @@
+//! `zmqv2 notify`.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_client::{DEFAULT_TIME_TO_LIVE, NotifyReport, NotifyResult, Outcome};
+use zmqv2_proto::{Priority, RequestContext, ServerName};
+
+use crate::call::failure;
+use crate::outcome;
+use crate::target::{self, TopicFlags, seconds};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Prints a line for every pool of listeners: accepted by a listener of it, or stored by a broker until one has time or comes.\n\n\
+Exit codes: 0 accepted or stored for every pool, 4 refused for one (the reason comes first on stderr), 5 not acknowledged for one; \
+1 failed, 2 usage or configuration."
+)]
+pub(crate) struct NotifyFlags {
+    #[command(flatten)]
+    topic: TopicFlags,
+    /// What happened, such as instance.created
+    event: String,
+    /// What there is to say about it, as JSON
+    #[arg(default_value = "{}")]
+    payload: String,
+    /// How much it matters: audit, debug, info, warn, error, critical or sample
+    #[arg(long, value_name = "P", default_value = "info")]
+    priority: Priority,
+    /// Who says it, such as compute.node-7 (default: zmqv2 and the node's name)
+    #[arg(long, value_name = "ID")]
+    publisher: Option<String>,
+    /// How long a broker may keep it until a listener takes it (default: an hour)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    ttl: Option<Duration>,
+    /// Send it again up to N times when nobody has taken it over; a listener runs it once
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retry: u32,
+    /// One JSON object a line for every pool
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failure> {
+    let NotifyFlags { topic, event, payload, priority, publisher, ttl, retry, json } = flags;
+    let payload = target::json(payload)?;
+    let kept = ttl.unwrap_or(DEFAULT_TIME_TO_LIVE);
+    let notifier = topic.notifier(common, publisher.as_deref(), |builder| builder.time_to_live(kept).retry(*retry))?;
+    let handle =
+        notifier.notify(&RequestContext::new(), event, &payload, *priority).map_err(|error| failure(error.into()))?;
+    // Every pool has its outcome, at the timeout at the latest; this only bounds the wait for the impossible.
+    let report: NotifyReport = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
+    for result in &report.results {
+        println!("{}", if *json { object(result, handle.message_id()).to_string() } else { line(result) });
+    }
+    if report.all_taken_over() {
+        return Ok(());
+    }
+    let outcomes = report.results.iter().map(|result| &result.outcome);
+    Err(outcome::failure(outcomes, format_args!("{}.{priority}: {report}", topic.topic)))
+}
+
+fn line(NotifyResult { pool, outcome, .. }: &NotifyResult) -> String {
+    match (outcome, pool) {
+        (Outcome::Acked { server, node, elapsed }, _) => {
+            format!("accepted by pool {server} at node {node} in {:.3} ms", elapsed.as_secs_f64() * 1e3)
+        }
+        (Outcome::Stored { node, .. }, Some(pool)) => format!("stored at node {node} for pool {pool}"),
+        (Outcome::Stored { node, .. }, None) => format!("stored at node {node} for the first pool that comes"),
+        (other, Some(pool)) => format!("pool {pool}: {}", outcome::words(other)),
+        (other, None) => outcome::words(other),
+    }
+}
+
+fn object(NotifyResult { topic, pool, outcome, .. }: &NotifyResult, message_id: &str) -> Value {
+    let node = match outcome {
+        Outcome::Acked { node, .. } | Outcome::Stored { node, .. } => Some(node),
+        Outcome::Refused { node, .. } => node.as_ref(),
+        _ => None,
+    };
+    let mut object = json!({
+        "message_id": message_id,
+        "topic": topic.as_str(),
+        "pool": pool.as_ref().map(ServerName::as_str),
+        "node": node.map(zmqv2_proto::NodeName::as_str),
+    });
+    if let Value::Object(object) = &mut object {
+        object.extend(outcome::fields(outcome));
+    }
+    object
+}
