@@ -95,7 +95,7 @@ impl Broker {
         }
         for record in contents.live {
             let number = record.number;
-            if !self.restore_one(record, now, clock) {
+            if !self.restore_one(&record, now, clock) {
                 log::error!("record {number} of the store is no notification; it is dropped");
                 self.archive.as_ref().inspect(|archive| archive.erase(number));
             }
@@ -106,7 +106,7 @@ impl Broker {
     }
 
     /// Whether it is a notification.
-    fn restore_one(&mut self, record: Record, now: Instant, clock: u64) -> bool {
+    fn restore_one(&mut self, record: &Record, now: Instant, clock: u64) -> bool {
         let deadline = record.ttl_left(clock).deadline(now);
         let Ok(view) = HeaderView::new(&record.header) else { return false };
         if view.kind() != Kind::Notify || TopicKey::parse(view.key()).is_err() {
