@@ -14,7 +14,7 @@ use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
-use zmqv2_proto::{InstanceId, Priority, Target, TopicKey};
+use zmqv2_proto::{InstanceId, Priority, Target};
 use zmqv2_server::{ListenerBuilder, Notice, NotificationListener, Priorities, Verdict};
 
 use crate::serve::now;
@@ -60,9 +60,10 @@ pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failu
     // The channel holds one end, and the first counts.
     on_stop_signal(move || drop(end.try_send(End::Asked)))?;
     let waiting = Arc::clone(&listener);
+    let what = flags.what();
     let (said, ready) = crossbeam_channel::bounded(1);
     std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
-        say_ready(&waiting);
+        say_ready(&waiting, &what);
         drop(said);
     })?;
     // A sender lives as long as the signal thread, which is for ever.
@@ -83,6 +84,13 @@ pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failu
 }
 
 impl ListenFlags {
+    /// What it listens to, for people.
+    fn what(&self) -> String {
+        let priorities: Vec<_> = self.priority.iter().map(|priority| priority.as_str()).collect();
+        let priorities = if priorities.is_empty() { "any priority".to_owned() } else { priorities.join(", ") };
+        format!("{} ({priorities})", self.topics.join(", "))
+    }
+
     fn start(
         &self,
         common: &CommonFlags,
@@ -112,12 +120,11 @@ impl ListenFlags {
     }
 }
 
-fn say_ready(listener: &NotificationListener) {
+fn say_ready(listener: &NotificationListener, what: &str) {
     while let Err(error) = listener.wait_ready(Duration::from_secs(5)) {
         log::warn!("{error}");
     }
-    let keys: Vec<_> = listener.keys().iter().map(TopicKey::as_str).collect();
-    eprintln!("ready: pool {} listens to {}", listener.pool(), keys.join(", "));
+    eprintln!("ready: pool {} listens to {what}", listener.pool());
 }
 
 struct Printer {
