@@ -18,7 +18,7 @@ pub use binaries::binary;
 pub use cluster::{Cluster, Node};
 pub use load::{Load, Record, echo, spread};
 pub use process::{Finished, Process};
-pub use trial::{Summary, TOPIC, Trial, answered_at, stop_servers};
+pub use trial::{Summary, TOPIC, Trial, answered_at, stop_all};
 
 use std::time::{Duration, Instant};
 

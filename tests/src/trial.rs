@@ -115,17 +115,17 @@ impl Summary {
     }
 }
 
-/// Ends servers in order: what they have acknowledged has run then.
+/// Ends servers or brokers in order: what servers have acknowledged has run then.
 ///
 /// # Panics
 /// When one does not end in time, or not well.
-pub fn stop_servers(servers: &mut [Process], timeout: Duration) {
-    for server in &*servers {
-        server.signal(Signal::TERM);
+pub fn stop_all(processes: &mut [Process], timeout: Duration) {
+    for process in &*processes {
+        process.signal(Signal::TERM);
     }
-    for server in servers {
-        let status = server.wait_end(timeout);
-        assert!(status.success(), "{status}: {}", server.stderr());
+    for process in processes {
+        let status = process.wait_end(timeout);
+        assert!(status.success(), "{status}: {}", process.stderr());
     }
 }
 

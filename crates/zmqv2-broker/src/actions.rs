@@ -35,8 +35,16 @@ impl Broker {
                     let node = self.settings.node.clone();
                     self.send(to.door, to.keep(&node, pool, more));
                 }
-                Action::Store { .. } | Action::Erase { .. } => {}
-                Action::Bury { number: _, key, pool, id, deliveries, why, load } => {
+                Action::Store { tag, number, pool, ttl, load } => {
+                    if let Some(archive) = &mut self.archive {
+                        archive.put(tag, number, pool, ttl, &load);
+                    }
+                }
+                Action::Erase { number } => drop(self.archive.as_ref().inspect(|archive| archive.erase(number))),
+                Action::Bury { number, key, pool, id, deliveries, why, load } => {
+                    if let (Some(archive), Some(number)) = (&self.archive, number) {
+                        archive.bury(number, why.clone(), deliveries);
+                    }
                     log::warn!("notification {id} of {key} is a dead letter: {why}");
                     let letter = DeadLetter::new(key, pool, id);
                     self.letters.add(letter, deliveries, why, &load.body, now());

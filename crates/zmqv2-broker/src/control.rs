@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use zmqv2_proto::control::{MAX_TOPICS, MAX_WORKERS, Registration, StatusReport, Withdrawal};
 use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, ServerName, TopicKey};
 
+use crate::archive::Archive;
 use crate::driver::{Broker, now};
 use crate::engine::Offer;
 use crate::parcel::Malformed;
@@ -82,7 +83,7 @@ impl Broker {
             format!("tcp://{}", self.address),
             format!("ipc://{}", self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET).display()),
         ];
-        "memory".clone_into(&mut report.store);
+        self.archive.as_ref().map_or("memory", Archive::name).clone_into(&mut report.store);
         report.dead_letters = self.letters.report(now());
         report
     }

@@ -15,6 +15,7 @@ use zmqv2_proto::control::broker_socket;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport};
 use zmqv2_proto::{Address, TcpAddress};
 
+use crate::archive::Archive;
 use crate::complaints::Complaints;
 use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
@@ -25,6 +26,7 @@ use crate::parcel::{self, Door, Load, Malformed, Origin, WorkerAnswer};
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
 use crate::stale;
+use crate::store::Contents;
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
@@ -59,6 +61,7 @@ pub struct Broker {
     end_at: Option<Instant>,
     pub(crate) drained_at: Option<Instant>,
     spoke_at: Instant,
+    pub(crate) archive: Option<Archive>,
     // Last: unlocked when every socket is closed.
     _lock: Lock,
 }
@@ -79,6 +82,14 @@ impl Broker {
     /// [`BrokerError`], which says what is in the way and which option to change.
     pub fn open(settings: Settings, directory: Arc<dyn Matchmaker>) -> Result<Self, BrokerError> {
         let mut lock = Lock::take(&settings.ipc_dir)?;
+        let poll = Poll::new().map_err(BrokerError::Events)?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER).map_err(BrokerError::Events)?);
+        let (archive, contents) = match &settings.notification_store {
+            Some(path) => {
+                Archive::open(path, Arc::clone(&waker)).map(|(archive, contents)| (Some(archive), contents))?
+            }
+            None => (None, Contents::default()),
+        };
         stale::sweep(&settings.ipc_dir);
         let transport = Transport::new(settings.transport.clone());
         let mut local = transport.socket(Role::Front)?;
@@ -90,8 +101,6 @@ impl Broker {
             Address::Ipc(_) => settings.bind.clone(),
         };
         lock.describe(&format!("process {} at tcp://{address}", std::process::id()));
-        let poll = Poll::new().map_err(BrokerError::Events)?;
-        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(BrokerError::Events)?;
         let mut hot = Hot::default();
         for (socket, token) in [(&network, NETWORK), (&local, LOCAL)] {
             watch(&poll, socket, token)?;
@@ -100,7 +109,7 @@ impl Broker {
         let registrar =
             Registrar::start(directory, settings.renew_every, settings.lease).map_err(BrokerError::Events)?;
         let started = now();
-        Ok(Self {
+        let mut broker = Self {
             engine: Engine::new(settings.limits),
             links: Links::new(transport, settings.ipc_dir.clone()),
             settings,
@@ -117,8 +126,11 @@ impl Broker {
             end_at: None,
             drained_at: None,
             spoke_at: started,
+            archive,
             _lock: lock,
-        })
+        };
+        broker.restore(contents);
+        Ok(broker)
     }
 
     /// Where it listens; a port 0 in the settings has become the one that was picked.
@@ -161,6 +173,10 @@ impl Broker {
         }
         // libzmq leaves it behind. Nobody else can have bound it: the lock is still held.
         let _ = std::fs::remove_file(self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET));
+        let kept = self.engine.notifications();
+        if kept > 0 && self.archive.is_none() {
+            log::warn!("{kept} notifications were kept in memory, and are lost: rpc_zmq_notification_store is not set");
+        }
         log::info!("stopped");
         Ok(())
     }
@@ -182,7 +198,10 @@ impl Broker {
     /// Reads what a socket has; it stays hot while there may be more.
     fn visit(&mut self, token: Token, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
         match token {
-            WAKER => self.check_stop(),
+            WAKER => {
+                self.take_outcomes();
+                self.check_stop();
+            }
             NETWORK | LOCAL => {
                 let door = if token == NETWORK { Door::Network } else { Door::Local };
                 for _ in 0..MESSAGES_PER_VISIT {

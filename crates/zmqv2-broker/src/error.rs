@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use zmqv2_proto::InvalidAddress;
 use zmqv2_proto::transport::TransportError;
 
+use crate::store::StoreError;
+
 /// A broker cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +40,9 @@ pub enum BrokerError {
     /// A socket cannot be made.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The store of notifications cannot be opened or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The operating system's event queue failed.
     #[error("cannot wait for events: {0}")]
     Events(#[source] io::Error),

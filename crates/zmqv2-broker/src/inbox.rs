@@ -12,7 +12,7 @@ use crate::parcel::{self, Door, Load, Malformed, Origin};
 
 /// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
 /// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
-const REQUEST_OVERHEAD: usize = 512;
+pub(crate) const REQUEST_OVERHEAD: usize = 512;
 
 impl Broker {
     /// One message from a client or a local server.
@@ -119,8 +119,8 @@ impl Broker {
 
 /// The names in a header, on their own.
 pub(crate) struct Names {
-    key: String,
-    server: String,
+    pub(crate) key: String,
+    pub(crate) server: String,
 }
 
 impl Names {

@@ -21,6 +21,7 @@
 //! ```
 
 mod actions;
+mod archive;
 mod ask;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
@@ -38,6 +39,7 @@ mod parcel;
 mod registrar;
 mod settings;
 mod stale;
+pub mod store;
 
 pub use ask::{AskError, ask_status};
 pub use driver::Broker;

@@ -31,6 +31,8 @@ pub struct Settings {
     pub renew_every: Duration,
     /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`).
     pub lease: Duration,
+    /// The file in which notifications are kept; `None` keeps them in memory (option `rpc_zmq_notification_store`).
+    pub notification_store: Option<PathBuf>,
     /// Options of every socket.
     pub transport: TransportOptions,
 }
@@ -41,8 +43,12 @@ impl Settings {
     /// # Errors
     /// [`BrokerError::Address`] when `rpc_zmq_bind_address` is no address.
     pub fn new(config: &Config, ipc_dir: PathBuf) -> Result<Self, BrokerError> {
-        let limits =
-            Limits { topic_backlog: config.topic_backlog, backlog_bytes: config.backlog_bytes, ..Limits::default() };
+        let limits = Limits {
+            topic_backlog: config.topic_backlog,
+            backlog_bytes: config.backlog_bytes,
+            max_deliveries: config.max_deliveries,
+            durable: config.notification_store.is_some(),
+        };
         Ok(Self {
             node: config.host.clone(),
             bind: TcpAddress::new(&config.bind_address, config.port)?,
@@ -52,6 +58,7 @@ impl Settings {
             drain_timeout: config.drain_timeout,
             renew_every: config.heartbeat_freq,
             lease: config.heartbeat_ttl,
+            notification_store: config.notification_store.clone(),
             transport: TransportOptions::from(config),
         })
     }
@@ -65,8 +72,8 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    pub(crate) fn new(waker: mio::Waker) -> Self {
-        Self { asked: Arc::default(), waker: Arc::new(waker) }
+    pub(crate) fn new(waker: Arc<mio::Waker>) -> Self {
+        Self { asked: Arc::default(), waker }
     }
 
     /// The first time: take nothing new, finish what is in flight within

@@ -6,6 +6,7 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::transport::libzmq_version;
 
 use super::{CommonFlags, Failure, on_stop_signal};
+use crate::store::Durable;
 use crate::{Broker, Settings};
 
 /// Each worker takes up to this many descriptors in the broker, each client connection one.
@@ -34,7 +35,10 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     }
     let directory = setup.directory()?;
     if flags.check_config {
-        Settings::new(&setup.config, Default::default()).map_err(Failure::usage)?;
+        let settings = Settings::new(&setup.config, Default::default()).map_err(Failure::usage)?;
+        if let Some(path) = &settings.notification_store {
+            Durable::check(path).map_err(Failure::usage)?;
+        }
         println!("the configuration is valid ({} warnings)", setup.loaded.warnings.len());
         return Ok(());
     }

@@ -138,6 +138,11 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
     }
 
+    /// Notifications get this number in the store, and those above it: lower ones are taken.
+    pub fn number_from(&mut self, number: u64) {
+        self.next_number = self.next_number.max(number);
+    }
+
     /// Takes in one event. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn handle(&mut self, now: Instant, input: Input<'_, O, L>) {
         match input {

@@ -176,6 +176,29 @@ pub const OPTIONS: &[OptionSpec] = &[
         ..SHARED
     },
     OptionSpec {
+        name: "rpc_zmq_notification_store",
+        preset: Preset::Unset("in memory: what a broker keeps is lost when it ends"),
+        doc: "File on a local disk in which a broker keeps notifications until they are handled.",
+        allowed: "an absolute path in a directory that exists; each broker has its own",
+        reason: Some(
+            "a notification that was accepted must survive the broker where that is worth a write to the disk",
+        ),
+        parse: Parse::Text(|draft, text| {
+            draft.config.notification_store = Some(value::absolute_path(text)?);
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_max_deliveries",
+        preset: Preset::Text("5"),
+        doc: "How often a notification is delivered before it becomes a dead letter.",
+        allowed: "1 to 65535",
+        reason: Some("a notification that kills or defeats every listener would come back for ever"),
+        parse: Parse::Integer { min: 1, max: 65535, set: |draft, n| draft.config.max_deliveries = n as u16 },
+        ..SHARED
+    },
+    OptionSpec {
         groups: &[DEFAULT],
         name: "control_exchange",
         preset: Preset::Text("openstack"),

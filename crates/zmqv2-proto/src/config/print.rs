@@ -136,6 +136,7 @@ mod tests {
             .set("transport_url", "zmqv2+ring:///srv/ring = 1.json")
             .set("ringfile", " 'x' ")
             .set("rpc_zmq_drain_timeout", "0")
+            .set("rpc_zmq_notification_store", "/var/lib/zmqv2/kept = 1.db")
     }
 
     #[test]

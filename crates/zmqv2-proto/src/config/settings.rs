@@ -129,6 +129,12 @@ pub struct Config {
     /// How long a client waits for a connection to one node before it tries another or says
     /// Unreachable. Default 1 s, 1 ms to 4294967 s (`rpc_zmq_connect_timeout`).
     pub connect_timeout: Duration,
+    /// The file in which a broker keeps notifications, absolute; `None` keeps them in memory. Default `None`
+    /// (`rpc_zmq_notification_store`).
+    pub notification_store: Option<PathBuf>,
+    /// How often a notification is delivered before it becomes a dead letter. Default 5, 1 to 65535
+    /// (`rpc_zmq_max_deliveries`).
+    pub max_deliveries: u16,
 }
 
 impl Config {
@@ -193,6 +199,8 @@ impl Draft {
             backlog_bytes: 0,
             drain_timeout: Duration::ZERO,
             connect_timeout: Duration::ZERO,
+            notification_store: None,
+            max_deliveries: 1,
         };
         Self { config, url: None }
     }
@@ -241,6 +249,7 @@ mod tests {
         assert_eq!((config.max_message_bytes, config.backlog_bytes), (16 << 20, 256 << 20));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!(config.connect_timeout, Duration::from_secs(1));
+        assert_eq!((config.notification_store, config.max_deliveries), (None, 5));
     }
 
     #[test]

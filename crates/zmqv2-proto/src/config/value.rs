@@ -61,6 +61,12 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
+/// The path of a daemon's file: the same in whatever directory the daemon was started.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = path(text)?;
+    if path.is_absolute() { Ok(path) } else { Err("not an absolute path".to_owned()) }
+}
+
 /// A directory of sockets: the same in every process, and with room for the sockets' names.
 pub(super) fn socket_dir(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);

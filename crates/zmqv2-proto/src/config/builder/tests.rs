@@ -134,6 +134,7 @@ fn a_bad_value_names_line_option_value_and_what_is_allowed() {
     for bad in [
         "rpc_zmq_port =",
         "rpc_zmq_ipc_dir = relative",
+        "rpc_zmq_notification_store = relative",
         &format!("rpc_zmq_ipc_dir = /{}", "x".repeat(74)),
         "rpc_zmq_host = a/b",
         "control_exchange = a b",

@@ -1,0 +1,141 @@
+//! What a store holds, and how that changes.
+
+use std::time::Duration;
+
+use zmqv2_proto::{HeaderView, Ttl};
+
+/// A notification that is kept, or one pool's copy of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Chosen by the broker, ascending: the order in which notifications came. Never used twice while it is in the store.
+    pub number: u64,
+    /// The message's header frame: key, pool (as server), id, and the time to live that was left when it was put.
+    pub header: Vec<u8>,
+    /// The message's body frame.
+    pub body: Vec<u8>,
+    /// When it expires, in milliseconds since the epoch of the wall clock ([`wall_clock_ms`](super::wall_clock_ms)).
+    pub expires_ms: u64,
+}
+
+impl Record {
+    /// What is left of its time to live when the wall clock says `now_ms`; never more than when it was put, so that a clock
+    /// that was set back does not keep it for ever. Zero: it has expired.
+    #[must_use]
+    pub fn ttl_left(&self, now_ms: u64) -> Ttl {
+        let left = Ttl::from(Duration::from_millis(self.expires_ms.saturating_sub(now_ms)));
+        HeaderView::new(&self.header).map_or(left, |view| left.min(view.ttl()))
+    }
+
+    /// What it takes up, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.header.len() + self.body.len()
+    }
+}
+
+/// A dead letter: a notification that was given up, kept for whoever looks into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buried {
+    /// The notification.
+    pub record: Record,
+    /// Why it was given up.
+    pub why: String,
+    /// How often it had been delivered.
+    pub deliveries: u64,
+    /// When it was given up, in milliseconds since the epoch of the wall clock.
+    pub at_ms: u64,
+}
+
+/// A change of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Keep this record; its number is new.
+    ///
+    /// To change a record, put it under a new number and then erase the old one: a crash between the two leaves both.
+    Put(Record),
+    /// Forget the living record with this number. No such record: nothing to do.
+    Erase(u64),
+    /// Move the living record with this number to the dead letters. No such record: nothing to do. Above
+    /// [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) or [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES) the oldest letters go.
+    Bury {
+        /// The record's number.
+        number: u64,
+        /// Why it is given up.
+        why: String,
+        /// How often it was delivered.
+        deliveries: u64,
+        /// The wall clock's time, in milliseconds since the epoch.
+        at_ms: u64,
+    },
+}
+
+impl Change {
+    /// What it takes up while it waits to be written, about.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Put(record) => record.bytes(),
+            Self::Erase(_) => 0,
+            Self::Bury { why, .. } => why.len(),
+        }
+    }
+}
+
+/// Everything in a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Notifications to deliver, by ascending number; some may have expired.
+    pub live: Vec<Record>,
+    /// Dead letters, the oldest burial first.
+    pub dead: Vec<Buried>,
+}
+
+impl Contents {
+    /// The first number that nothing in the store has, nor anything after it.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        let numbers = self.live.iter().chain(self.dead.iter().map(|buried| &buried.record)).map(|record| record.number);
+        numbers.max().map_or(0, |last| last.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zmqv2_proto::{Header, Kind, MessageId};
+
+    use super::*;
+
+    fn record(ttl_ms: u32, expires_ms: u64) -> Record {
+        let mut header = Header::new(Kind::Notify, MessageId::from_bytes([7; 16]));
+        header.ttl = Ttl::from_millis(ttl_ms);
+        Record { number: 1, header: header.encode(), body: Vec::new(), expires_ms }
+    }
+
+    #[test]
+    fn the_time_to_live_goes_on_while_no_broker_runs() {
+        let record = record(60_000, 1_000_000);
+        assert_eq!(record.ttl_left(1_000_000 - 45_000).as_millis(), 45_000);
+        assert!(record.ttl_left(1_000_000).is_expired());
+        assert!(record.ttl_left(u64::MAX).is_expired());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_gives_no_more_than_there_was() {
+        assert_eq!(record(60_000, 1_000_000).ttl_left(0).as_millis(), 60_000);
+        let unreadable = Record { header: vec![0], ..record(60_000, u64::MAX) };
+        assert_eq!(unreadable.ttl_left(0), Ttl::MAX);
+    }
+
+    #[test]
+    fn numbers_go_on_behind_the_last_one_dead_or_alive() {
+        let buried = |number| Buried { record: numbered(number), why: String::new(), deliveries: 5, at_ms: 0 };
+        fn numbered(number: u64) -> Record {
+            Record { number, ..record(1, 1) }
+        }
+        let contents = |live: &[u64], dead: &[u64]| Contents {
+            live: live.iter().copied().map(numbered).collect(),
+            dead: dead.iter().copied().map(buried).collect(),
+        };
+        assert_eq!(contents(&[], &[]).next_number(), 0);
+        assert_eq!(contents(&[3, 7], &[5]).next_number(), 8);
+        assert_eq!(contents(&[3], &[9, 5]).next_number(), 10);
+    }
+}

@@ -1,0 +1,130 @@
+//! Fanouts through real processes: one message to each node, one copy to each server process, an outcome for each of them,
+//! and nobody waits for a node or a server that says nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Map, Value, json};
+use zmqv2_client::{FanoutReport, RequestContext};
+use zmqv2_proto::Target;
+use zmqv2_tests::{Cluster, PATIENCE, Process, now};
+
+const NODES: usize = 6;
+const SERVERS: usize = 10;
+const TOPIC: &str = "fleet";
+
+/// Nodes with a broker and servers each; the ring file lists the servers.
+struct Fleet {
+    cluster: Cluster,
+    brokers: Vec<Process>,
+    servers: Vec<Vec<Process>>,
+}
+
+impl Fleet {
+    fn start(nodes: usize, servers: usize) -> Self {
+        let cluster = Cluster::new(nodes.try_into().expect("a few nodes"), &[]);
+        let names = |n: usize| (0..servers).map(|s| format!("s{n}-{s}")).collect::<Vec<_>>();
+        let entry = |n: usize| {
+            let host = &cluster.node(n).host;
+            json!({"node": host, "address": format!("{host}:9501"), "servers": names(n)})
+        };
+        let entries: Vec<Value> = (0..nodes).map(entry).collect();
+        cluster.write_ring(Map::from_iter([(TOPIC.to_owned(), Value::from(entries))]));
+        let brokers: Vec<_> = cluster.nodes().iter().map(|node| node.broker()).collect();
+        let start = |n: usize, name: &String| {
+            let mut command = cluster.node(n).command("zmqv2", &["serve", TOPIC, "--workers", "1", "--server", name]);
+            Process::start(name, &mut command)
+        };
+        // All at once, then wait for each.
+        let started: Vec<Vec<_>> = (0..nodes).map(|n| names(n).iter().map(|name| start(n, name)).collect()).collect();
+        let servers = started.into_iter().map(|node| node.into_iter().map(Process::ready).collect()).collect();
+        Self { cluster, brokers, servers }
+    }
+
+    /// Stops all of a node, as a machine that hangs.
+    fn signal_node(&self, n: usize, signal: Signal) {
+        self.brokers[n].signal(signal);
+        self.servers[n].iter().for_each(|server| server.signal(signal));
+    }
+
+    fn counter(&self, n: usize, name: &str) -> u64 {
+        self.cluster.node(n).status().counters[name]
+    }
+}
+
+fn target() -> Target {
+    Target::topic(TOPIC).expect("a topic")
+}
+
+/// How many results each server has; every one must have exactly one.
+fn once_each(report: &FanoutReport) -> usize {
+    let mut by_server: BTreeMap<_, usize> = BTreeMap::new();
+    for result in &report.results {
+        *by_server.entry(result.server.clone().expect("a listed server")).or_default() += 1;
+    }
+    assert!(by_server.values().all(|count| *count == 1), "{by_server:?}");
+    by_server.len()
+}
+
+#[test]
+fn sixty_servers_on_six_nodes_and_a_node_that_hangs_rg03_rg04_rg05_rg23() {
+    let fleet = Fleet::start(NODES, SERVERS);
+    let timeout = Duration::from_secs(5);
+    let client = fleet.cluster.node(0).client_with(target(), |config| config.cast_timeout = timeout);
+
+    let context = RequestContext::new();
+    let report = client.fanout(&context, "echo", &"all").expect("it is sent").wait(PATIENCE).expect("a report");
+    assert!(report.all_acked(), "{report}");
+    assert_eq!((once_each(&report), report.acked()), (60, 60));
+    for n in 0..NODES {
+        let counts = ["requests", "fanout_copies", "delivered"].map(|name| fleet.counter(n, name));
+        assert_eq!(counts, [1, 10, 10], "messages that came to node {n}, copies of them, and copies delivered");
+    }
+
+    fleet.signal_node(3, Signal::STOP);
+    let started = now();
+    let handle = client.fanout(&context, "echo", &"all").expect("it is sent");
+    zmqv2_tests::eventually("the servers of the other nodes accept it", || handle.so_far().acked() == 50);
+    assert!(started.elapsed() < timeout / 2, "a node that hangs delays the others: {:?}", started.elapsed());
+    assert!(handle.report().is_none(), "the node that hangs has said nothing yet");
+    let report = handle.wait(PATIENCE).expect("a report");
+    assert!(started.elapsed() >= timeout && started.elapsed() < timeout + Duration::from_secs(1));
+    assert_eq!((once_each(&report), report.acked(), report.unacknowledged()), (60, 50, 10), "{report}");
+    let silent = report.results.iter().filter(|result| !result.outcome.is_acked());
+    let host = fleet.cluster.node(3).host.as_str();
+    assert!(silent.into_iter().all(|result| result.node.as_ref().is_some_and(|node| node.as_str() == host)));
+
+    fleet.signal_node(3, Signal::CONT);
+    let report = client.fanout(&context, "echo", &"all").expect("it is sent").wait(PATIENCE).expect("a report");
+    assert!(report.all_acked() && report.acked() == 60, "{report}");
+}
+
+#[test]
+fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_told_of() {
+    let mut fleet = Fleet::start(1, 3);
+    let timeout = Duration::from_secs(3);
+    let client = fleet.cluster.node(0).client_with(target(), |config| config.cast_timeout = timeout);
+    let context = RequestContext::new();
+
+    fleet.servers[0][0].signal(Signal::STOP);
+    let started = now();
+    let handle = client.fanout(&context, "echo", &1).expect("it is sent");
+    zmqv2_tests::eventually("the others accept it", || handle.so_far().acked() == 2);
+    assert!(started.elapsed() < timeout / 2, "{:?}", started.elapsed());
+    let report = handle.wait(PATIENCE).expect("a report");
+    assert_eq!((once_each(&report), report.acked(), report.unacknowledged()), (3, 2, 1), "{report}");
+
+    // It dies with a copy that it has not accepted: known at once.
+    let started = now();
+    let handle = client.fanout(&context, "echo", &2).expect("it is sent");
+    zmqv2_tests::eventually("the others accept it", || handle.so_far().acked() == 2);
+    fleet.servers[0][0].kill9();
+    let report = handle.wait(PATIENCE).expect("a report");
+    assert!(started.elapsed() < timeout, "{:?}", started.elapsed());
+    assert_eq!((once_each(&report), report.acked(), report.refused()), (3, 2, 1), "{report}");
+
+    // The ring file still lists it; its broker knows better, and says nothing of it.
+    let report = client.fanout(&context, "echo", &3).expect("it is sent").wait(PATIENCE).expect("a report");
+    assert_eq!(report.acked(), 2, "{report}");
+}
