@@ -31,7 +31,7 @@ impl Fleet {
         };
         let entries: Vec<Value> = (0..nodes).map(entry).collect();
         cluster.write_ring(Map::from_iter([(TOPIC.to_owned(), Value::from(entries))]));
-        let brokers: Vec<_> = cluster.nodes().iter().map(|node| node.broker()).collect();
+        let brokers: Vec<_> = cluster.nodes().iter().map(zmqv2_tests::Node::broker).collect();
         let start = |n: usize, name: &String| {
             let mut command = cluster.node(n).command("zmqv2", &["serve", TOPIC, "--workers", "1", "--server", name]);
             Process::start(name, &mut command)
