@@ -41,6 +41,14 @@ fn it_shows_who_answered_and_leaves_nothing_behind() {
         "remote error: ",
         "NoRoute: ",
         "Timeout: ",
+        "acked by ",
+        "  alpha  acked in ",
+        "  beta  acked in ",
+        "accepted by 2 of 2, 0 refused, 0 unacknowledged",
+        "stored at node demo-node for the first pool that comes",
+        "accepted by pool default at node demo-node in ",
+        "{\"event_type\":\"demo.early\"",
+        "{\"event_type\":\"demo.late\"",
         "done in ",
     ] {
         assert!(finished.stdout.contains(part), "no {part:?} in:\n{}", finished.stdout);

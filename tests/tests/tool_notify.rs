@@ -1,6 +1,6 @@
 //! `zmqv2 notify` and `zmqv2 listen`: what is said reaches every pool, and nothing is lost on its way to a pipe.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn a_listener_prints_what_was_said_in_its_order_and_ends_after_as_many_as_it_was
     let _broker = node.broker();
     let mut listener = listen(node, &["events", "alarms", "--count", "3"]);
     let ready = listener.wait_for_line("ready");
-    assert!(ready.contains("pool default listens to openstack/events.audit, "), "{ready}");
+    assert_eq!(ready, "ready: pool default listens to events, alarms (any priority)");
 
     let payload = "{\"id\":\n 123456789012345678901234567890,\r\n \"text\": \"a\\nb\"}";
     let told = notify(node, &["events", "instance.created", payload, "--publisher", "compute.node-7"], 0);
@@ -73,6 +73,7 @@ fn every_pool_gets_it_and_a_listener_only_the_priorities_it_wants() {
     let node = cluster.node(0);
     let _broker = node.broker();
     let bad = listen(node, &["events", "--pool", "bad", "--priority", "error", "--priority", "critical"]);
+    assert_eq!(bad.wait_for_line("ready"), "ready: pool bad listens to events (error, critical)");
     let all = listen(node, &["events", "--pool", "all"]);
     let info = notify(node, &["events", "one"], 0);
     assert!(info.stdout.starts_with("accepted by pool all ") && info.stdout.lines().count() == 1, "{info:?}");
@@ -120,7 +121,18 @@ fn what_nobody_takes_is_stored_and_comes_to_the_first_listener() {
     seen.sort_unstable();
     assert_eq!(seen, ["e1", "e2", "e3", "e4", "e5", "e6", "e7"]);
     eventually("nothing is left", || node.status().notifications == 0);
-    assert!(node.status().dead_letters.is_empty());
+    let counters = node.status().counters;
+    assert_eq!((counters["notifications_requeued"], counters["dead_letters"]), (0, 0), "{counters:?}");
+}
+
+/// A listener whose stdout nobody reads.
+fn deaf_listener(node: &Node) -> Child {
+    let mut command = node.command("zmqv2", &["listen", "events"]);
+    let mut deaf =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a listener");
+    drop(deaf.stdout.take());
+    eventually("it listens", || !node.status().topics.is_empty());
+    deaf
 }
 
 #[test]
@@ -128,11 +140,7 @@ fn what_could_not_be_written_comes_again() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let mut command = node.command("zmqv2", &["listen", "events"]);
-    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut deaf = command.spawn().unwrap();
-    drop(deaf.stdout.take());
-    eventually("it listens", || !node.status().topics.is_empty());
+    let deaf = deaf_listener(node);
     assert!(notify(node, &["events", "precious"], 0).stdout.starts_with("accepted by pool default "));
     let ended = deaf.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
@@ -140,6 +148,36 @@ fn what_could_not_be_written_comes_again() {
     assert!(told.contains("cannot write a notification, which comes again: "), "{told}");
     let other = listen(node, &["events"]);
     assert_eq!(parsed(&other.wait_for_output(1)[0])["event_type"], "precious");
+}
+
+#[test]
+fn status_shows_where_notifications_are_kept_and_which_were_given_up() {
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let store = node.file("store");
+    let stored = format!("rpc_zmq_notification_store={}", store.display());
+    let _broker = node.broker_with(&["--set", &stored, "--set", "rpc_zmq_max_deliveries=1"]);
+    notify(node, &["calm", "kept"], 0);
+    let deaf = deaf_listener(node);
+    notify(node, &["events", "never.read", r#""\u001b[2J""#], 0);
+    assert_eq!(deaf.wait_with_output().unwrap().status.code(), Some(1));
+    eventually("it is given up", || !node.status().dead_letters.is_empty());
+    let text = node.tool(&["status"]).stdout;
+    for part in [
+        &format!("1 notifications kept in {}\n", store.display())[..],
+        "dead letters, the latest last:\n",
+        "  openstack/events.info, pool default, message ",
+        "; delivered 1 times, given up ",
+        "never.read",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    let report: Value = parsed(&node.tool(&["status", "--json"]).stdout);
+    assert_eq!(
+        (&report["notifications"], &report["dead_letters"][0]["deliveries"]),
+        (&json!(1), &json!(1)),
+        "{report}"
+    );
 }
 
 #[test]

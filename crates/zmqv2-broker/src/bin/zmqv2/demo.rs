@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use crossbeam_channel::Receiver;
 use rustix::process::{Pid, Signal, kill_process};
 use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal};
 use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
@@ -50,19 +51,27 @@ fn demo(children: &Children) -> anyhow::Result<()> {
 
     println!("\ncalls to the topic reach its servers in turn:");
     for n in 1..=4 {
-        demo.call(&["demo", "echo", &format!("{{\"n\": {n}}}")], 0)?;
+        demo.run(&["call", "demo", "echo", &format!("{{\"n\": {n}}}"), "--verbose"], 0)?;
     }
     println!("\na call to exactly one server:");
-    demo.call(&["demo", "echo", "\"only for beta\"", "--server", "beta"], 0)?;
+    demo.run(&["call", "demo", "echo", "\"only for beta\"", "--server", "beta", "--verbose"], 0)?;
     println!(
         "\na remote error, a topic that nobody serves, a server that is too slow: each call learns what became of it:"
     );
-    demo.call(&["demo", "fail", "\"as asked\""], 3)?;
-    demo.call(&["nobody", "echo"], 4)?;
-    demo.call(&["demo", "sleep", "5", "--timeout", "0.3"], 5)?;
+    demo.run(&["call", "demo", "fail", "\"as asked\""], 3)?;
+    demo.run(&["call", "nobody", "echo"], 4)?;
+    demo.run(&["call", "demo", "sleep", "5", "--timeout", "0.3"], 5)?;
+    println!("\na cast has no result, but its sender learns who has accepted it; a fanout goes to every server:");
+    demo.run(&["cast", "demo", "echo", "\"for one of you\""], 0)?;
+    demo.run(&["fanout", "demo", "echo", "\"for all of you\""], 0)?;
+    println!("\na notification is kept until somebody listens, and then comes to one listener of each pool:");
+    demo.run(&["notify", "events", "demo.early", "{\"n\": 1}"], 0)?;
+    let mut listener = demo.start("listener", &["listen", "events"])?;
+    demo.run(&["notify", "events", "demo.late", "{\"n\": 2}"], 0)?;
+    listener.show_lines(2)?;
 
     println!("\nstopping: servers first, then the broker; each finishes what it has");
-    for process in [alpha, beta, broker] {
+    for process in [listener, alpha, beta, broker] {
         process.stop()?;
     }
     println!("done in {:.1} s", now().saturating_duration_since(started).as_secs_f64());
@@ -78,6 +87,8 @@ struct Demo {
 struct Process {
     name: String,
     child: Child,
+    /// What it prints on stdout.
+    output: Option<Receiver<String>>,
     children: Children,
 }
 
@@ -119,25 +130,30 @@ impl Demo {
     fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let began = now();
         let mut command = self.command(arguments);
-        let child = command.stderr(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
-        let mut process = Process { name: name.to_owned(), child, children: self.children.clone() };
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let mut process = Process { name: name.to_owned(), child, output: None, children: self.children.clone() };
         {
             let mut running = self.children.lock();
             ensure!(!running.interrupted, "stopped before {name} was started");
             running.processes.push(Pid::from_child(&process.child));
         }
         let stderr = process.child.stderr.take().context("no stderr")?;
+        process.output = process.child.stdout.take().map(lines);
         let line = ready_line(stderr).with_context(|| format!("{name} did not get ready"))?;
         println!("  {name} (process {}): {line} after {}", process.child.id(), millis(began));
         Ok(process)
     }
 
-    /// Runs `zmqv2 call`, prints what came of it, and checks the exit code.
-    fn call(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
-        let mut command = self.command(&["call", "--verbose"]);
-        let output = command.args(arguments).output().context("cannot start a client")?;
-        let shown: Vec<_> = arguments.iter().map(|word| shell_word(word)).collect();
-        println!("  zmqv2 call {}", shown.join(" "));
+    /// Runs a command, prints what came of it, and checks the exit code.
+    fn run(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
+        let output = self.command(arguments).output().context("cannot start a client")?;
+        let shown: Vec<_> =
+            arguments.iter().filter(|word| **word != "--verbose").map(|word| shell_word(word)).collect();
+        println!("  zmqv2 {}", shown.join(" "));
         for text in [&output.stdout, &output.stderr] {
             for line in String::from_utf8_lossy(text).lines() {
                 println!("    {line}");
@@ -153,6 +169,17 @@ impl Process {
     fn forget(&self) {
         let own = Pid::from_child(&self.child);
         self.children.lock().processes.retain(|pid| *pid != own);
+    }
+
+    /// Shows the next lines that it prints on stdout.
+    fn show_lines(&mut self, count: usize) -> anyhow::Result<()> {
+        let output = self.output.as_ref().context("no stdout")?;
+        println!("  {} prints", self.name);
+        for _ in 0..count {
+            let line = output.recv_timeout(PATIENCE);
+            println!("    {}", line.with_context(|| format!("{} printed nothing more", self.name))?);
+        }
+        Ok(())
     }
 
     fn stop(mut self) -> anyhow::Result<()> {
@@ -188,6 +215,15 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines of a stream, to its end.
+fn lines(stream: ChildStdout) -> Receiver<String> {
+    let (send, receive) = crossbeam_channel::bounded(16);
+    std::thread::spawn(move || {
+        BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| send.send(line))
+    });
+    receive
 }
 
 /// The first line that starts with `ready`; the rest of the stream is read away so that the writer never blocks.

@@ -1,20 +1,26 @@
 //! `zmqv2 listen`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use zmqv2_broker::ask_status;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
 use zmqv2_proto::config::resolve_ipc_dir;
-use zmqv2_proto::{Priority, Target, TopicKey};
+use zmqv2_proto::control::StatusReport;
+use zmqv2_proto::transport::{Transport, TransportOptions};
+use zmqv2_proto::{InstanceId, Priority, Target};
 use zmqv2_server::{ListenerBuilder, Notice, NotificationListener, Priorities, Verdict};
 
-/// How long the handler that prints the last line waits for the listener to stop, which is asked for at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::serve::now;
+
+/// How long the last line waits for the broker to know that it is the last.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(
@@ -43,21 +49,31 @@ pub(crate) struct ListenFlags {
 /// Why it ends.
 enum End {
     Asked,
+    Counted,
     Unwritable(std::io::Error),
 }
 
 pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failure> {
     let (end, ended) = crossbeam_channel::bounded(1);
-    let (stopping, stops) = crossbeam_channel::bounded(0);
-    let printer = Printer { left: Mutex::new(flags.count), end: end.clone(), stops };
-    let listener = Arc::new(flags.start(common, printer).map_err(Failure::usage)?);
+    let (stopping, stops) = crossbeam_channel::bounded(1);
+    let listener = Arc::new(flags.start(common, end.clone(), stops).map_err(Failure::usage)?);
     // The channel holds one end, and the first counts.
     on_stop_signal(move || drop(end.try_send(End::Asked)))?;
     let waiting = Arc::clone(&listener);
-    std::thread::Builder::new().name("ready".to_owned()).spawn(move || say_ready(&waiting))?;
-    // The sender lives as long as the signal thread, which is for ever.
+    let what = flags.what();
+    let (said, ready) = crossbeam_channel::bounded(1);
+    std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        say_ready(&waiting, &what);
+        drop(said);
+    })?;
+    // A sender lives as long as the signal thread, which is for ever.
     let end = ended.recv();
-    drop(stopping);
+    if !matches!(end, Ok(End::Asked)) {
+        // What has got notifications is ready, and says so before it ends.
+        let _: Result<(), RecvTimeoutError> = ready.recv_timeout(PATIENCE);
+    }
+    // The channel holds one, and this is the one.
+    let _ = stopping.try_send(listener.instance());
     listener.stop()?;
     match end {
         Ok(End::Unwritable(error)) => {
@@ -68,10 +84,25 @@ pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failu
 }
 
 impl ListenFlags {
-    fn start(&self, common: &CommonFlags, printer: Printer) -> anyhow::Result<NotificationListener> {
+    /// What it listens to, for people.
+    fn what(&self) -> String {
+        let priorities: Vec<_> = self.priority.iter().map(|priority| priority.as_str()).collect();
+        let priorities = if priorities.is_empty() { "any priority".to_owned() } else { priorities.join(", ") };
+        format!("{} ({priorities})", self.topics.join(", "))
+    }
+
+    fn start(
+        &self,
+        common: &CommonFlags,
+        end: Sender<End>,
+        stops: Receiver<InstanceId>,
+    ) -> anyhow::Result<NotificationListener> {
         let config = common.setup(log::LevelFilter::Warn).map_err(|failure| anyhow::anyhow!("{failure}"))?.config;
         let exchange = self.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
-        let mut builder = NotificationListener::builder().ipc_dir(resolve_ipc_dir(&config)?);
+        let dir = resolve_ipc_dir(&config)?;
+        let transport = Transport::new(TransportOptions::from(&config));
+        let mut builder = NotificationListener::builder().ipc_dir(&dir).transport(transport.clone());
+        let printer = Printer { left: Mutex::new(self.count), end, stops, transport, dir };
         for topic in &self.topics {
             builder = builder.target(Target::topic(topic)?.with_exchange(exchange)?);
         }
@@ -89,20 +120,21 @@ impl ListenFlags {
     }
 }
 
-fn say_ready(listener: &NotificationListener) {
+fn say_ready(listener: &NotificationListener, what: &str) {
     while let Err(error) = listener.wait_ready(Duration::from_secs(5)) {
         log::warn!("{error}");
     }
-    let keys: Vec<_> = listener.keys().iter().map(TopicKey::as_str).collect();
-    eprintln!("ready: pool {} listens to {}", listener.pool(), keys.join(", "));
+    eprintln!("ready: pool {} listens to {what}", listener.pool());
 }
 
 struct Printer {
     /// How many are still to be printed; `None`: without end.
     left: Mutex<Option<u64>>,
     end: Sender<End>,
-    /// Ends when the listener is about to stop.
-    stops: Receiver<()>,
+    /// Tells that the listener is about to stop, and which it is.
+    stops: Receiver<InstanceId>,
+    transport: Transport,
+    dir: PathBuf,
 }
 
 /// A line.
@@ -129,16 +161,22 @@ impl Printer {
         }
         *left = left.map(|left| left - 1);
         if *left == Some(0) {
-            self.last(End::Asked);
+            self.last(End::Counted);
         }
         Verdict::Handled
     }
 
-    /// Ends the program, and waits until the listener takes nothing more: whatever came behind this one would come back
-    /// again and again, until it has come too often.
+    /// Ends the program, and waits until the broker gives nothing more: whatever it gave behind this one would come back,
+    /// and be a delivery nearer to the most that it may have.
     fn last(&self, end: End) {
+        let by = now() + PATIENCE;
         let _ = self.end.try_send(end);
-        let _ = self.stops.recv_timeout(PATIENCE);
+        let Ok(instance) = self.stops.recv_timeout(PATIENCE) else { return };
+        let takes_work = |report: &StatusReport| {
+            let mut servers = report.topics.iter().flat_map(|topic| &topic.servers);
+            servers.any(|server| server.instance == instance && !server.withdrawing)
+        };
+        while now() < by && ask_status(&self.transport, &self.dir, PATIENCE).is_ok_and(|report| takes_work(&report)) {}
     }
 }
 
