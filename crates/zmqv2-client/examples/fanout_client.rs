@@ -1,0 +1,17 @@
+//! A fanout to the server in `add_server.rs`, and to any other of its topic: one result for each.
+
+use std::time::Duration;
+use zmqv2_client::{RequestContext, RpcClient, Target};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let client = RpcClient::builder(Target::topic("calculator")?).build()?;
+    let handle = client.fanout(&RequestContext::new(), "add", &(2, 3))?;
+    let report = handle.wait(Duration::from_secs(5)).unwrap_or_else(|| handle.so_far());
+    for result in &report.results {
+        let name = |name: Option<&str>| name.unwrap_or("?").to_owned();
+        let server = name(result.server.as_ref().map(|server| server.as_str()));
+        println!("{server}: {}", if result.outcome.is_acked() { "accepted" } else { "not accepted" });
+    }
+    println!("accepted by {} of {}", report.acked(), report.results.len());
+    Ok(())
+}

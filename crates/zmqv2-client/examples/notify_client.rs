@@ -1,0 +1,15 @@
+//! Notifications for the listener in `listener.rs`; a broker keeps them while it is not there.
+
+use std::time::Duration;
+use zmqv2_client::{Notifier, RequestContext};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let notifier = Notifier::builder("compute.node-7").topics(["notifications"])?.build()?;
+    let context = RequestContext::new().with("user", "ann");
+    for (event, cores) in [("instance.created", 2), ("instance.resized", 4)] {
+        let handle = notifier.info(&context, event, &cores)?;
+        let report = handle.wait(Duration::from_secs(5)).ok_or("no word within 5 s")?;
+        println!("{event}: {}", if report.all_taken_over() { "taken over" } else { "not taken over" });
+    }
+    Ok(())
+}
