@@ -34,6 +34,9 @@ use endings::Told;
 const MESSAGES_PER_VISIT: usize = 64;
 /// The most messages taken over before the links get their turn.
 const ORDERS_PER_TURN: usize = 256;
+/// While so many links have something to send, messages that came together are not taken over: their connections would only
+/// be slower than the time that each has.
+const MOST_WAITING_LINKS: usize = 256;
 const WAKER: Token = Token(0);
 const FIRST_LINK: usize = 1;
 
@@ -134,7 +137,9 @@ impl Driver {
     fn take_orders(&mut self) {
         for _ in 0..ORDERS_PER_TURN {
             let now = clock::now();
-            if let Some(parcel) = self.incoming.pop_front() {
+            if self.takes_incoming()
+                && let Some(parcel) = self.incoming.pop_front()
+            {
                 let terms = parcel.terms;
                 self.table.admit_beyond(now, Box::new(parcel), terms);
                 self.perform(now);
@@ -160,6 +165,10 @@ impl Driver {
                 Err(_) => break,
             }
         }
+    }
+
+    fn takes_incoming(&self) -> bool {
+        !self.incoming.is_empty() && self.table.waiting_links() < MOST_WAITING_LINKS
     }
 
     /// Does all that the table asks for.
@@ -283,7 +292,7 @@ impl Driver {
 
     /// Sleeps until something happens.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
-        let busy = !self.hot.is_empty() || !self.incoming.is_empty() || !self.line.fall_asleep(&self.orders);
+        let busy = !self.hot.is_empty() || self.takes_incoming() || !self.line.fall_asleep(&self.orders);
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {

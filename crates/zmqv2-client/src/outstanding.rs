@@ -49,6 +49,8 @@ pub(crate) struct Outstanding<M, A> {
     /// The next moment of every entry that has one, by slot.
     timers: BTreeSet<(Instant, u32)>,
     links: Vec<Link>,
+    /// How many of them have something to send.
+    waiting_links: usize,
     actions: VecDeque<Action<M, A>>,
 }
 
@@ -70,6 +72,7 @@ impl<M, A> Outstanding<M, A> {
             tickets: 0,
             timers: BTreeSet::new(),
             links: Vec::new(),
+            waiting_links: 0,
             actions: VecDeque::new(),
         }
     }
@@ -171,6 +174,11 @@ impl<M, A> Outstanding<M, A> {
 
     pub(crate) fn open(&self) -> usize {
         self.open
+    }
+
+    /// How many links have something to send: most often because they are not connected yet.
+    pub(crate) fn waiting_links(&self) -> usize {
+        self.waiting_links
     }
 
     #[cfg(test)]
@@ -347,7 +355,12 @@ impl<M, A> Outstanding<M, A> {
                 Stage::Sent { link } => &mut self.links[link].in_flight,
                 _ => continue,
             };
-            *count = if up { *count + 1 } else { *count - 1 };
+            let before = *count;
+            *count = if up { before + 1 } else { before - 1 };
+            if matches!(stage, Stage::Queued { .. }) {
+                self.waiting_links += usize::from(before == 0);
+                self.waiting_links -= usize::from(*count == 0);
+            }
         }
         if let Some(wake) = wake {
             self.arm(tag, wake);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use support::{Act, Broker, Fixed, Seen, builder, dead_node, now};
 use zmqv2_client::{FanoutReport, Outcome, SendError, WhenFull};
-use zmqv2_proto::{Config, Flags, Kind, Reason, RequestContext};
+use zmqv2_proto::{Address, Config, Flags, Kind, Node, Reason, RequestContext};
 
 const LONG: Duration = Duration::from_secs(20);
 /// What an outcome may take above the timeout.
@@ -259,6 +259,47 @@ fn thousands_of_nodes_go_at_once_also_above_the_bound() {
     let report = client.fanout(&context(), "m", &body).unwrap().wait(LONG).unwrap();
     assert_eq!((report.acked(), report.all_acked()), (NODES, true), "{report}");
     assert_eq!((client.counters().acked, client.counters().open), (NODES as u64, 0));
+}
+
+/// Nodes of one address each.
+fn scattered(count: usize, port: &str) -> Vec<Node> {
+    let address = |number: usize| format!("127.7.{}.{}:{port}", number / 250, number % 250 + 1);
+    let node = |number| Node::new(format!("n{number}").parse().unwrap(), address(number).parse().unwrap());
+    (0..count).map(node).collect()
+}
+
+fn port(address: &str) -> &str {
+    address.rsplit(':').next().unwrap()
+}
+
+#[test]
+fn hundreds_of_connections_are_opened_a_part_at_a_time() {
+    let broker = Broker::start_at(&Address::Tcp("0.0.0.0:0".parse().unwrap()), |seen| seen.acks("n", &["s"], 0));
+    let client = builder(scattered(600, port(&broker.address.to_string()))).build().unwrap();
+    let report = client.fanout(&context(), "m", &()).unwrap().wait(LONG).unwrap();
+    assert!(report.all_acked() && report.acked() == 600, "{report:#}");
+    assert_eq!(broker.connections(), 600);
+}
+
+#[test]
+fn hundreds_of_dead_nodes_delay_others_by_moments_and_casts_not_at_all() {
+    let good =
+        Broker::start(|seen| if seen.header.kind == Kind::Cast { seen.ack() } else { seen.acks("good", &["s"], 0) });
+    let mut nodes = scattered(600, port(&dead_node("x").address.to_string()));
+    nodes.push(good.node("good"));
+    let mut config = Config::default();
+    config.connect_timeout = millis(300);
+    let directory = Fixed::at(nodes);
+    let client = builder([]).matchmaker(directory.clone()).config(config).build().unwrap();
+    let started = now();
+    let handle = client.fanout(&context(), "m", &()).unwrap();
+    directory.set([good.node("good")]);
+    assert!(client.cast(&context(), "m", &()).unwrap().wait(LONG).unwrap().is_acked());
+    assert!(handle.report().is_none(), "the cast has waited for the dead nodes");
+    let report = handle.wait(LONG).unwrap();
+    assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
+    assert_eq!((report.acked(), report.unacknowledged()), (1, 600), "{report}");
+    assert!(report.results.iter().all(|result| !matches!(result.outcome, Outcome::Unacknowledged { sent: true, .. })));
 }
 
 #[test]

@@ -66,8 +66,14 @@ impl Driver {
         };
         match &parcel.receipt {
             Receipt::Part(share) if parcel.content.kind == Kind::Fanout => match parcel.stops.first() {
-                // It is for this node alone.
-                Some(stop) => usize::from(placement.nodes().iter().any(|placed| placed.node.name == stop.node)),
+                // It is for this node alone, which may have another address now.
+                Some(stop) => {
+                    let here = placement.nodes().iter().find(|placed| placed.node.name == stop.node);
+                    let found = here.map(|placed| self.routes.stop(&placed.node));
+                    let count = usize::from(found.is_some());
+                    parcel.stops.splice(..count, found);
+                    count
+                }
                 None => {
                     let others = spread(share, &placement);
                     self.multiply(tag, &placement, others)

@@ -203,6 +203,8 @@ impl World {
         }
         assert_eq!(self.table.open(), open.clone().count());
         assert!(self.table.open() <= LIMITS.messages);
+        let waiting = (0..LINKS).filter(|link| self.table.links.get(*link).is_some_and(|link| link.queued > 0));
+        assert_eq!(self.table.waiting_links(), waiting.count());
         assert!(self.table.bytes() <= LIMITS.bytes || self.table.open() == 1);
         if open.clone().count() > 0 {
             assert!(self.table.next_deadline().is_some(), "something waits for nothing");
