@@ -93,8 +93,15 @@ impl Engine {
             Part::new(topic.clone(), None, listed)
         });
         let (gathered, shares) = Gathering::start(started, parts.collect());
-        let terms =
-            Terms { deadline, expires, retries: outlet.retries, wait_for_ready: false, candidates: 0, bytes: 0 };
+        let terms = Terms {
+            deadline,
+            expires,
+            retries: outlet.retries,
+            wait_for_ready: false,
+            monitor: None,
+            candidates: 0,
+            bytes: 0,
+        };
         let whom = editions.first().map(|edition| edition.target.clone());
         let messages = editions.into_iter().flat_map(|edition| edition.messages(started, terms));
         let parcels = messages
@@ -116,7 +123,8 @@ impl Engine {
     ) -> Result<Vec<Way>, SendError> {
         let directory = &self.routes.directory;
         let placement = directory.placement(target.key(), deadline).map_err(|error| {
-            Journey { target, method: event_type, started, deadline }.lookup_failed(error, directory.name())
+            Journey { target, method: event_type, started, deadline, monitor: None }
+                .lookup_failed(error, directory.name())
         })?;
         if placement.is_empty() {
             // Nobody listens yet: the broker of this node keeps it.

@@ -26,6 +26,7 @@ pub struct RpcClientBuilder {
     cast_timeout: Option<Duration>,
     retries: u32,
     wait_for_ready: bool,
+    monitor: Option<Duration>,
 }
 
 impl fmt::Debug for RpcClientBuilder {
@@ -44,6 +45,7 @@ impl RpcClientBuilder {
             cast_timeout: None,
             retries: 0,
             wait_for_ready: false,
+            monitor: None,
         }
     }
 
@@ -91,6 +93,41 @@ impl RpcClientBuilder {
     /// Shares a libzmq context with others. Default: a context of its own, with the configuration's options.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.setup.transport = Some(transport);
+        self
+    }
+
+    /// Watches over calls, so that one may take hours and its caller still learns soon that it is lost: every half of
+    /// `timeout`, the broker that has the call is asked whether it is still waiting or running there. Default: calls are
+    /// not monitored.
+    ///
+    /// A broker that does not know the call (it was lost, or the broker has restarted) ends it with
+    /// [`Refused`](crate::CallError::Refused) and the reason `ServerLost`; one that does not answer within `timeout`, with
+    /// [`Timeout`](crate::CallError::Timeout), whose `after` is then less than the call's own timeout. With
+    /// [`retry`](Self::retry), the call is sent again in both cases. The call's [`timeout`](Self::timeout) holds as well.
+    ///
+    /// Less than 100 ms counts as 100 ms. Choose it well above the time that the largest request needs to cross the network: a
+    /// call that has not arrived is not known. It is for `call` and `call_async`; a call that blocks is not monitored after
+    /// [`close`](RpcClient::close).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use zmqv2_client::{CallError, Reason, RpcClient};
+    /// # use zmqv2_proto::{RequestContext, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("backup")?)
+    ///     .timeout(Duration::from_secs(6 * 3600))
+    ///     .call_monitor_timeout(Duration::from_secs(30))
+    ///     .build()?;
+    /// match client.call::<u64>(&RequestContext::new(), "run", &()) {
+    ///     Ok(bytes) => println!("{bytes} saved"),
+    ///     Err(error) if error.reason() == Some(Reason::ServerLost) => println!("it was lost: {error}"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call_monitor_timeout(mut self, timeout: Duration) -> Self {
+        self.monitor = Some(timeout);
         self
     }
 
@@ -170,6 +207,7 @@ impl RpcClientBuilder {
             version_cap: self.version_cap,
             retries: self.retries,
             wait_for_ready: self.wait_for_ready,
+            monitor: self.monitor,
         };
         Ok(RpcClient::new(Arc::new(self.setup.build()?), plan))
     }

@@ -69,6 +69,8 @@ pub(crate) struct Line {
 #[derive(Debug)]
 pub(crate) enum Order {
     Take(Box<Parcel>),
+    /// A question for a call that blocks; it takes no room.
+    Inquire(Box<Parcel>),
     /// Several that belong together.
     TakeAll(Vec<Parcel>),
     /// End when nothing is outstanding, at the latest at this time; say how much was.
@@ -118,6 +120,19 @@ impl Courier {
         let Some(Terms { deadline, .. }) = parcels.first().map(|parcel| parcel.terms) else { return Ok(()) };
         let (count, bytes) = (parcels.len(), parcels.iter().map(|parcel| parcel.terms.bytes).sum());
         self.order(Order::TakeAll(parcels), count, bytes, deadline)
+    }
+
+    /// Asks for a call that blocks, without waiting for room: there is one question at a time for each calling thread.
+    pub(crate) fn inquire(&self, parcel: Parcel) -> Result<(), NotTaken> {
+        let line = self.line()?;
+        let closed = NotTaken::Shut(Shut::Closed);
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(&*state, State::Running(current) if Arc::ptr_eq(current, &line)) {
+            return Err(closed);
+        }
+        line.orders.try_send(Order::Inquire(Box::new(parcel))).map_err(|_| closed)?;
+        line.doze.wake();
+        Ok(())
     }
 
     fn order(&self, order: Order, messages: usize, size: usize, deadline: Instant) -> Result<(), NotTaken> {

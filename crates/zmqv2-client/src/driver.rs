@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
-use zmqv2_proto::Ttl;
 use zmqv2_proto::transport::{Frame, Received, Transport};
+use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
 use crate::connections::IDLE_LIMIT;
 use crate::courier::{Line, Order, Rules};
 use crate::links::{Connection, Links};
-use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding};
+use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding, Tag};
 use crate::parcel::{Parcel, Word};
 use crate::routes::Routes;
 use crate::tally::{Tally, count};
@@ -49,6 +49,8 @@ pub(crate) struct Driver {
     incoming: VecDeque<Parcel>,
     links: Links,
     hot: Vec<LinkId>,
+    /// How many of the table's messages are questions for calls that block.
+    inquiries: usize,
     ended: Vec<Told>,
     ended_bytes: usize,
     closing: Option<(Instant, Sender<usize>)>,
@@ -91,6 +93,7 @@ impl Driver {
             tally,
             incoming: VecDeque::new(),
             hot: Vec::new(),
+            inquiries: 0,
             ended: Vec::new(),
             ended_bytes: 0,
             closing: None,
@@ -146,6 +149,12 @@ impl Driver {
                     }
                     self.perform(now);
                 }
+                Ok(Order::Inquire(parcel)) => {
+                    let terms = parcel.terms;
+                    self.inquiries += 1;
+                    self.table.admit_beyond(now, parcel, terms);
+                    self.perform(now);
+                }
                 Ok(Order::TakeAll(parcels)) => self.incoming.extend(parcels),
                 Ok(Order::Close(by, reply)) => self.closing = Some((by, reply)),
                 Err(_) => break,
@@ -166,6 +175,7 @@ impl Driver {
                     self.table.handle(now, Input::Looked { tag, candidates });
                 }
                 Action::Suspect { link } => self.suspect(link, now),
+                Action::Inquire { tag, link } => self.inquire(tag, link, now),
                 Action::Note { tag, answer } => self.note(tag, answer, now),
                 Action::End { message, ending } => self.end(*message, ending, now),
             }
@@ -225,7 +235,9 @@ impl Driver {
                 break;
             }
             let number = link.count_send(now);
-            count(if again { &self.tally.resent } else { &self.tally.sent });
+            if parcel.content.kind != Kind::Inquire {
+                count(if again { &self.tally.resent } else { &self.tally.sent });
+            }
             if let Some(parcel) = self.table.message_mut(tag) {
                 parcel.sent_as = Some((id, number));
             }
@@ -237,10 +249,23 @@ impl Driver {
         }
     }
 
+    /// Asks whether a call that this link has sent is still in flight.
+    fn inquire(&mut self, tag: Tag, id: LinkId, now: Instant) {
+        let Some(link) = self.links.get(id) else { return };
+        let Some(parcel) = self.table.message_mut(tag) else { return };
+        let frames = parcel.inquiry(tag, Ttl::until(parcel.terms.expires, now));
+        match link.socket.send(frames) {
+            // What answers it has left after it.
+            Ok(()) => parcel.sent_as = Some((id, link.count_send(now))),
+            Err(error) => log::debug!("{} took no question: {error}", link.address),
+        }
+        self.warm(id);
+    }
+
     /// Whether all is done that was to be done before the end.
     fn finish_closing(&mut self) -> bool {
         let Some((by, _)) = &self.closing else { return false };
-        let (now, open) = (clock::now(), self.table.open() + self.incoming.len());
+        let (now, open) = (clock::now(), self.table.open() - self.inquiries + self.incoming.len());
         if open > 0 && now < *by {
             return false;
         }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, Exchange, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext};
+use zmqv2_proto::{Address, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext};
 
 use crate::answered::Answered;
 use crate::clock;
@@ -16,9 +16,10 @@ use crate::courier::{Closed, Courier};
 use crate::error::CallError;
 use crate::exchange::{Broken, Outcome, Outgoing};
 use crate::journey::{Journey, Plan, may_be_repeated, may_go_elsewhere, worse};
+use crate::monitor::Monitor;
 use crate::outstanding::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
 use crate::remote::RemoteError;
-use crate::routes::Routes;
+use crate::routes::{Routes, Stop};
 use crate::send_error::SendError;
 use crate::tally::Counters;
 
@@ -67,7 +68,7 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
         let journey = Journey::begin(plan, plan.timeout, method);
-        let mut outgoing = self.pack(plan, &journey, context, args)?;
+        let mut outgoing = self.pack(Kind::Call, plan, &journey, context, args)?;
         let mut retries = plan.retries;
         let spacing = journey.deadline.saturating_duration_since(journey.started) / retries.saturating_add(1);
         let mut doubt = None;
@@ -162,6 +163,7 @@ impl Engine {
     /// The request as it will be sent, to whomever.
     pub(crate) fn pack(
         &self,
+        kind: Kind,
         plan: &Plan,
         journey: &Journey<'_>,
         context: &RequestContext,
@@ -187,7 +189,7 @@ impl Engine {
         if size > limit {
             return Err(SendError::TooLarge { size, limit, target: journey.whom() });
         }
-        Ok(Outgoing::new(id, target, plan.flags(), body, journey.deadline))
+        Ok(Outgoing::new(id, target, plan.flags(kind), body, journey.deadline))
     }
 
     /// Asks one node; `others` are left to be tried after it, and with `keep` there may be another round.
@@ -217,7 +219,11 @@ impl Engine {
                 return Err(journey.broken(Broken { sent: false, source }));
             }
         };
-        let outcome = outgoing.exchange(&socket, connect_by, others == 0 && !keep);
+        let mut monitor = journey.monitor.map(|timeout| {
+            let stop = Stop { node: node.name.clone(), address: address.clone() };
+            Monitor::new(&self.courier, outgoing.id, journey.target, stop, timeout)
+        });
+        let outcome = outgoing.exchange(&socket, connect_by, others == 0 && !keep, monitor.as_mut());
         let outcome = outcome.map_err(|broken| journey.broken(broken))?;
         match outcome {
             Outcome::Reply { body, server, node: named } => {
@@ -248,6 +254,10 @@ impl Engine {
             Outcome::NotConnected => {
                 self.routes.suspects().mark(&address, clock::now());
                 Err(journey.unreachable(node, address))
+            }
+            Outcome::Gone { refusal, node: named } => {
+                let node = Some(named.unwrap_or_else(|| node.name.clone()));
+                Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
             }
             Outcome::Lost => {
                 self.routes.suspects().mark(&address, clock::now());

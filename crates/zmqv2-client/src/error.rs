@@ -32,7 +32,8 @@ pub enum CallError {
         /// How long the call took.
         after: Duration,
     },
-    /// The request was sent, and no reply came in time.
+    /// The request was sent, and no reply came in time; or the broker that has it did not say in time that it is still in
+    /// flight ([`call_monitor_timeout`](crate::RpcClientBuilder::call_monitor_timeout)).
     #[error("no reply from {target} within {} (node {node}, {address})", Span(*after))]
     Timeout {
         /// Who was called.

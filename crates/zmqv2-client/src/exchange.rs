@@ -1,11 +1,13 @@
 //! One request and its answer over one socket.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::transport::{Frame, Received, SendError, Socket, TransportError};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, NodeName, Refusal, ServerName, Target, TopicKey, Ttl};
 
 use crate::clock;
+use crate::monitor::{Monitor, Sign};
 use crate::parcel::MAX_DETAIL_BYTES;
 
 /// A request, ready to be sent once or several times.
@@ -32,6 +34,8 @@ pub(crate) enum Outcome {
     NotConnected,
     /// The connection broke while the answer was awaited.
     Lost,
+    /// The broker does not know the request any more.
+    Gone { refusal: Refusal, node: Option<NodeName> },
     /// The time to answer has passed.
     Silent,
 }
@@ -51,7 +55,13 @@ impl Outgoing {
 
     /// Sends the request as soon as `socket` is connected, by `connect_by` at the latest, and waits for the answer.
     /// With `last`, nothing is sent after this: the body is moved rather than copied.
-    pub(crate) fn exchange(&mut self, socket: &Socket, connect_by: Instant, last: bool) -> Result<Outcome, Broken> {
+    pub(crate) fn exchange(
+        &mut self,
+        socket: &Socket,
+        connect_by: Instant,
+        last: bool,
+        monitor: Option<&mut Monitor<'_>>,
+    ) -> Result<Outcome, Broken> {
         let unsent = |source| Broken { sent: false, source };
         let connected = self.wait_connected(socket, connect_by).map_err(unsent)?;
         let ttl = Ttl::until(self.deadline, clock::now());
@@ -60,7 +70,7 @@ impl Outgoing {
         }
         let body = if last { Frame::from(std::mem::take(&mut self.body)) } else { Frame::from(&self.body[..]) };
         match socket.send([Frame::from(self.header(Kind::Call, ttl).encode()), body]) {
-            Ok(()) => self.wait_answer(socket).map_err(|source| Broken { sent: true, source }),
+            Ok(()) => self.wait_answer(socket, monitor).map_err(|source| Broken { sent: true, source }),
             // The connection broke between the question and the send.
             Err(SendError::Full | SendError::PeerGone) => Ok(Outcome::NotConnected),
             Err(error) => {
@@ -87,12 +97,15 @@ impl Outgoing {
             let Some(left) = left_until(connect_by.min(self.deadline)) else {
                 return Ok(false);
             };
-            wait(socket, left, "wait for a connection")?;
+            wait(socket, left, None, "wait for a connection")?;
         }
     }
 
-    fn wait_answer(&self, socket: &Socket) -> Result<Outcome, TransportError> {
+    fn wait_answer(&self, socket: &Socket, mut monitor: Option<&mut Monitor<'_>>) -> Result<Outcome, TransportError> {
         let mut frames = Vec::new();
+        if let Some(monitor) = &mut monitor {
+            monitor.begin(clock::now());
+        }
         loop {
             if socket.receive(&mut frames)? != Received::Nothing {
                 match self.read(&mut frames) {
@@ -104,11 +117,22 @@ impl Outgoing {
             if !readiness.readable && !readiness.writable {
                 return Ok(Outcome::Lost);
             }
-            let Some(left) = left_until(self.answer_by) else {
+            if left_until(self.answer_by).is_none() {
                 return Ok(Outcome::Silent);
-            };
-            if !readiness.readable {
-                wait(socket, left, "wait for a reply")?;
+            }
+            if readiness.readable {
+                continue;
+            }
+            let mut look_at = self.answer_by;
+            if let Some(monitor) = &mut monitor {
+                match monitor.look(clock::now()) {
+                    Sign::Fine(next) => look_at = next.map_or(look_at, |next| next.min(look_at)),
+                    Sign::Lost(refusal, node) => return Ok(Outcome::Gone { refusal, node }),
+                    Sign::Silent => return Ok(Outcome::Silent),
+                }
+            }
+            if let Some(left) = left_until(look_at) {
+                wait(socket, left, monitor.as_ref().and_then(|monitor| monitor.bell()), "wait for a reply")?;
             }
         }
     }
@@ -145,8 +169,13 @@ fn left_until(deadline: Instant) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
-fn wait(socket: &Socket, left: Duration, action: &'static str) -> Result<(), TransportError> {
-    socket.wait(Some(left), None).map(drop).map_err(|source| socket_error(action, source))
+fn wait(
+    socket: &Socket,
+    left: Duration,
+    bell: Option<BorrowedFd<'_>>,
+    action: &'static str,
+) -> Result<(), TransportError> {
+    socket.wait(Some(left), bell).map(drop).map_err(|source| socket_error(action, source))
 }
 
 fn socket_error(action: &'static str, source: std::io::Error) -> TransportError {

@@ -89,7 +89,9 @@ impl Share {
         let outcome = match (what, &server) {
             (What::Stored, _) => Outcome::Stored { node: node.clone(), elapsed },
             (What::Refused(refusal), _) => Outcome::Refused { refusal, node: Some(node.clone()), after: elapsed },
-            (_, Some(server)) => Outcome::Acked { server: server.clone(), node: node.clone(), elapsed },
+            (What::Accepted | What::Reply(_) | What::InFlight, Some(server)) => {
+                Outcome::Acked { server: server.clone(), node: node.clone(), elapsed }
+            }
             // Nobody accepts without saying who.
             (_, None) => return false,
         };

@@ -173,7 +173,7 @@ impl About {
                     }
                 }
             }
-            How::Answered { body: None, .. } => Err(self.closed(true)),
+            How::Answered { body: None, .. } | How::InFlight => Err(self.closed(true)),
             How::Refused { refusal, node } => Err(CallError::Refused { refusal, target, node, after }),
             How::Unreachable { node, address } => Err(CallError::Unreachable { target, node, address, after }),
             How::Lost { node, address } => Err(CallError::ConnectionLost { target, node, address, after }),

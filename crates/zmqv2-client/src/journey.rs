@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Address, BodyError, Flags, Node, Reason, Refusal, Target, Ttl, Version};
+use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target, Ttl, Version};
 
 use crate::clock;
 use crate::directory::LookupError;
@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) version_cap: Option<Version>,
     pub(crate) retries: u32,
     pub(crate) wait_for_ready: bool,
+    /// Within what time the broker of a call is to say that it is still in flight.
+    pub(crate) monitor: Option<Duration>,
 }
 
 /// One call on its way.
@@ -31,6 +33,7 @@ pub(crate) struct Journey<'a> {
     pub(crate) method: &'a str,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
+    pub(crate) monitor: Option<Duration>,
 }
 
 impl Plan {
@@ -52,21 +55,24 @@ impl Plan {
     }
 
     /// What is asked of the table of outstanding messages; the candidates and the size are still to be told.
-    pub(crate) fn terms(&self, journey: &Journey<'_>) -> Terms {
+    pub(crate) fn terms(&self, kind: Kind, journey: &Journey<'_>) -> Terms {
         Terms {
             deadline: journey.deadline,
             expires: journey.deadline,
             retries: self.retries,
             wait_for_ready: self.wait_for_ready,
+            monitor: self.monitor.filter(|_| kind == Kind::Call),
             candidates: 0,
             bytes: 0,
         }
     }
 
     /// What brokers and servers are told about the sender's intentions.
-    pub(crate) fn flags(&self) -> Flags {
+    pub(crate) fn flags(&self, kind: Kind) -> Flags {
         let set = |on, flag| if on { flag } else { Flags::NONE };
-        set(self.retries > 0, Flags::MAY_REPEAT).with(set(self.wait_for_ready, Flags::WAIT_FOR_READY))
+        set(self.retries > 0, Flags::MAY_REPEAT)
+            .with(set(self.wait_for_ready, Flags::WAIT_FOR_READY))
+            .with(set(self.monitor.is_some() && kind == Kind::Call, Flags::MONITORED))
     }
 }
 
@@ -74,7 +80,7 @@ impl<'a> Journey<'a> {
     pub(crate) fn begin(plan: &'a Plan, timeout: Duration, method: &'a str) -> Self {
         let started = clock::now();
         let timeout = timeout.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
-        Self { target: &plan.target, method, started, deadline: started + timeout }
+        Self { target: &plan.target, method, started, deadline: started + timeout, monitor: plan.monitor }
     }
 
     pub(crate) fn whom(&self) -> Box<Target> {

@@ -21,6 +21,7 @@
 //! - It ends by its timeout + 50 ms, whatever dies meanwhile, and the client can be used again at once.
 //! - It runs the method at most once. It tries another node only when it is certain that nothing ran.
 //! - A request above the size limit is refused here, before anything is sent.
+//! - Its loss is told early, however long it may take, when it is [monitored](RpcClientBuilder::call_monitor_timeout).
 //!
 //! # What a cast promises
 //! - It has exactly one [`Outcome`], by its timeout + 50 ms. `Acked`: a server has accepted it.
@@ -54,6 +55,7 @@ mod gathering;
 mod handle;
 mod journey;
 mod links;
+mod monitor;
 mod notifier;
 mod notifier_builder;
 mod notify;
@@ -71,6 +73,7 @@ mod send_error;
 mod setup;
 mod suspects;
 mod tally;
+mod watch;
 
 pub use answered::Answered;
 pub use builder::RpcClientBuilder;

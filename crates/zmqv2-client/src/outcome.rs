@@ -117,6 +117,8 @@ pub(crate) enum How {
         node: NodeName,
         address: Address,
     },
+    /// Of a question for a call: its broker knows it.
+    InFlight,
     /// The client was closed, or its I/O thread is gone.
     Closed {
         sent: bool,
@@ -133,7 +135,7 @@ impl Finish {
             }
             How::Refused { refusal, node } => Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after },
             How::Unreachable { .. } => unacknowledged(false),
-            How::Lost { .. } | How::Silent { .. } => unacknowledged(true),
+            How::Lost { .. } | How::Silent { .. } | How::InFlight => unacknowledged(true),
             How::Closed { sent } => unacknowledged(*sent),
         }
     }

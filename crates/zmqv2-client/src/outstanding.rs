@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Reason, Refusal};
 
 mod entry;
+mod links;
 #[cfg(test)]
 mod properties;
 mod tag;
@@ -19,7 +20,9 @@ mod tag;
 mod tests;
 mod words;
 
+use crate::watch::Due;
 use entry::{Doubt, Entry, Stage};
+use links::Link;
 pub(crate) use tag::Tag;
 pub(crate) use words::{Action, Ending, Input, Limits, Terms};
 
@@ -30,8 +33,6 @@ pub(crate) type LinkId = usize;
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How long a message that may have run, and that nobody takes now, rests before its next attempt.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How many tags of messages that have gone elsewhere a queue may hold, above twice its length.
-const MOST_STRAYS: usize = 64;
 /// An answer that says `Expired` leaves when the time to live ends; it is waited for a little longer than that.
 pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(25);
 
@@ -55,14 +56,6 @@ pub(crate) struct Outstanding<M, A> {
 struct Slot<M> {
     generation: u32,
     entry: Option<Entry<M>>,
-}
-
-#[derive(Debug, Default)]
-struct Link {
-    /// To be sent, in order. An entry that has gone elsewhere leaves its tag behind; it is skipped.
-    queue: VecDeque<(Tag, u64)>,
-    queued: usize,
-    in_flight: usize,
 }
 
 impl<M, A> Outstanding<M, A> {
@@ -118,7 +111,7 @@ impl<M, A> Outstanding<M, A> {
         match input {
             Input::Chosen { tag, link } => self.chosen(now, tag, link),
             Input::Looked { tag, candidates } => self.looked(now, tag, candidates),
-            Input::Sent { tag } => self.sent(tag),
+            Input::Sent { tag } => self.sent(now, tag),
             Input::Answered { tag, answer, more } => {
                 // Also the late answer to an attempt before this one: it is the same message.
                 if self.entry(tag).is_none_or(|entry| entry.sends == 0) {
@@ -131,6 +124,7 @@ impl<M, A> Outstanding<M, A> {
                 }
             }
             Input::Refused { tag, refusal, node } => self.refused(now, tag, refusal, node),
+            Input::InFlight { tag } => self.in_flight(now, tag),
             Input::Lost { link } => self.lost(now, link),
             Input::Gone { link } => {
                 self.lost(now, link);
@@ -166,19 +160,6 @@ impl<M, A> Outstanding<M, A> {
         }
     }
 
-    /// The next message that the link is to send, and when it expires; [`Input::Sent`] when it has.
-    pub(crate) fn next_to_send(&mut self, link: LinkId) -> Option<(Tag, Instant, &M)> {
-        let tag = loop {
-            let (tag, ticket) = *self.links.get(link)?.queue.front()?;
-            if self.is_queued(tag, ticket) {
-                break tag;
-            }
-            self.links[link].queue.pop_front();
-        };
-        let entry = self.entry(tag)?;
-        Some((tag.next_send(), entry.expires, &entry.message))
-    }
-
     /// The message of a tag that is still outstanding.
     pub(crate) fn message(&self, tag: Tag) -> Option<&M> {
         self.entry(tag).map(|entry| &entry.message)
@@ -186,11 +167,6 @@ impl<M, A> Outstanding<M, A> {
 
     pub(crate) fn message_mut(&mut self, tag: Tag) -> Option<&mut M> {
         self.entry_mut(tag).map(|entry| &mut entry.message)
-    }
-
-    /// Whether nothing waits for this link or for an answer over it.
-    pub(crate) fn is_idle(&self, link: LinkId) -> bool {
-        self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -219,9 +195,7 @@ impl<M, A> Outstanding<M, A> {
         }
         self.links[link].queue.push_back((tag, ticket));
         self.stage(tag, Stage::Queued { link }, Some(connect_by));
-        if self.links[link].queue.len() > 2 * self.links[link].queued + MOST_STRAYS {
-            self.drop_strays(link);
-        }
+        self.drop_strays(link);
     }
 
     fn looked(&mut self, now: Instant, tag: Tag, candidates: usize) {
@@ -236,13 +210,22 @@ impl<M, A> Outstanding<M, A> {
         self.choose(now, tag);
     }
 
-    fn sent(&mut self, tag: Tag) {
+    fn sent(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Stage::Queued { link } = entry.stage else { return };
         entry.sends = tag.sends();
-        let until = entry.answer_by();
+        let until = entry.begin_watch(now);
         self.links[link].queue.pop_front();
         self.stage(tag, Stage::Sent { link }, Some(until));
+    }
+
+    fn in_flight(&mut self, now: Instant, tag: Tag) {
+        let Some(entry) = self.entry_mut(tag).filter(|entry| entry.sends == tag.sends()) else { return };
+        if let (Stage::Sent { .. }, Some(watch)) = (entry.stage, &mut entry.watch) {
+            watch.heard(now);
+            let (stage, until) = (entry.stage, entry.look_at());
+            self.stage(tag, stage, Some(until));
+        }
     }
 
     fn refused(&mut self, now: Instant, tag: Tag, refusal: Refusal, node: Option<NodeName>) {
@@ -262,35 +245,6 @@ impl<M, A> Outstanding<M, A> {
         }
     }
 
-    fn lost(&mut self, now: Instant, link: LinkId) {
-        if self.links.get(link).is_none_or(|link| link.in_flight == 0) {
-            return;
-        }
-        // Resends keep the order of the messages.
-        for tag in self.in_order(|entry| entry.stage == Stage::Sent { link }) {
-            self.doubt(now, tag, Doubt::Lost);
-        }
-    }
-
-    /// What waits for a link that is no more waits for another one to the same candidate.
-    fn detach(&mut self, now: Instant, link: LinkId) {
-        for tag in self.in_order(|entry| entry.stage == Stage::Queued { link }) {
-            self.choose(now, tag);
-        }
-    }
-
-    /// The tags of these entries, in the order in which they came.
-    fn in_order(&self, mut which: impl FnMut(&Entry<M>) -> bool) -> Vec<Tag> {
-        let mut found: Vec<(u64, Tag)> = Vec::new();
-        for (slot, place) in self.slots.iter().enumerate() {
-            if let Some(entry) = place.entry.as_ref().filter(|entry| which(entry)) {
-                found.push((entry.arrival, Tag::new(slot as u32, place.generation, entry.sends)));
-            }
-        }
-        found.sort_unstable();
-        found.into_iter().map(|(_, tag)| tag).collect()
-    }
-
     fn close(&mut self) {
         for tag in self.in_order(|_| true) {
             let sent = self.entry(tag).is_some_and(Entry::may_have_run);
@@ -300,10 +254,23 @@ impl<M, A> Outstanding<M, A> {
 
     /// The time of an entry has come.
     fn due(&mut self, now: Instant, tag: Tag) {
-        let Some(entry) = self.entry(tag) else { return };
+        let Some(entry) = self.entry_mut(tag) else { return };
         let over = now >= entry.deadline;
         match entry.stage {
-            Stage::Sent { .. } => self.doubt(now, tag, Doubt::Silent),
+            Stage::Sent { link } => {
+                let due = if now >= entry.answer_by() {
+                    Due::GiveUp
+                } else {
+                    entry.watch.as_mut().map_or(Due::Nothing, |watch| watch.due(now))
+                };
+                let until = entry.look_at();
+                match due {
+                    Due::GiveUp => return self.doubt(now, tag, Doubt::Silent),
+                    Due::Ask => self.actions.push_back(Action::Inquire { tag, link }),
+                    Due::Nothing => {}
+                }
+                self.stage(tag, Stage::Sent { link }, Some(until));
+            }
             Stage::Queued { link } => {
                 self.actions.push_back(Action::Suspect { link });
                 if over { self.give_up(tag) } else { self.go_elsewhere(now, tag) }
@@ -398,18 +365,6 @@ impl<M, A> Outstanding<M, A> {
             self.timers.remove(&(late, tag.slot()));
         }
         self.timers.insert((wake, tag.slot()));
-    }
-
-    /// Forgets the tags of messages that have gone elsewhere.
-    fn drop_strays(&mut self, link: LinkId) {
-        let mut queue = std::mem::take(&mut self.links[link].queue);
-        queue.retain(|(tag, ticket)| self.is_queued(*tag, *ticket));
-        self.links[link].queue = queue;
-    }
-
-    fn is_queued(&self, tag: Tag, ticket: u64) -> bool {
-        let waits = |entry: &Entry<M>| entry.ticket == ticket && matches!(entry.stage, Stage::Queued { .. });
-        self.entry(tag).is_some_and(waits)
     }
 
     fn end(&mut self, tag: Tag, ending: Ending<A>) {

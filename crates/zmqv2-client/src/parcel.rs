@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Target, Ttl, rewrite_hop};
+use zmqv2_proto::{
+    Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Target, Ttl, rewrite_hop,
+};
 
 use crate::directory::Question;
 use crate::gathering::Share;
@@ -56,6 +58,8 @@ pub(crate) enum Receipt {
 pub(crate) enum Answer {
     /// One receiver speaks. With `more`, others will.
     Word { word: Word, more: bool },
+    /// The call itself is still waiting or running.
+    InFlight,
     /// Of the whole message.
     Refusal(Refusal, Option<NodeName>),
 }
@@ -75,6 +79,8 @@ pub(crate) enum What {
     Accepted,
     Stored,
     Reply(Frame),
+    /// A call, says its broker.
+    InFlight,
     /// Of the copy that it was to have.
     Refused(Refusal),
 }
@@ -89,6 +95,13 @@ impl Parcel {
         let mut header = Frame::from(&self.content.header[..]);
         rewrite_hop(&mut header, tag.to_wire(), ttl);
         [Frame::new(), header, Frame::from(&self.content.body[..])]
+    }
+
+    /// The frames that ask for it, as they go over the same DEALER.
+    pub(crate) fn inquiry(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
+        let mut header = Header::new(Kind::Inquire, self.content.id);
+        (header.tag, header.ttl) = (tag.to_wire(), ttl);
+        [Frame::new(), Frame::from(header.encode()), Frame::new()]
     }
 
     /// What this answer to its send `attempt` says of it; the error says why it is none.
@@ -114,6 +127,11 @@ impl Parcel {
             }
             (Kind::Notify, Kind::Stored) => What::Stored,
             (Kind::Call, Kind::Reply) => What::Reply(body),
+            (Kind::Call, Kind::InFlight) => return Ok(Answer::InFlight),
+            (Kind::Inquire, Kind::InFlight) => {
+                let word = Word { server: None, node: self.node(view)?, what: What::InFlight, attempt };
+                return Ok(Answer::Word { word, more: false });
+            }
             (_, Kind::Refusal) => {
                 let refusal = read_refusal(view, &body)?;
                 if !many || view.server().is_empty() {
@@ -163,8 +181,9 @@ impl Parcel {
         let stop = |candidate: usize| self.stops.get(candidate).or(self.stops.first()).cloned();
         let refusal = |reason, detail: String| How::Refused { refusal: Refusal::new(reason, detail), node: None };
         let how = match ending {
+            Ending::Answered(Word { what: What::InFlight, .. }) => How::InFlight,
             Ending::Answered(Word { server: Some(server), node, what, .. }) => match what {
-                What::Accepted | What::Stored => How::Answered { server, node, body: None },
+                What::Accepted | What::Stored | What::InFlight => How::Answered { server, node, body: None },
                 What::Reply(body) => How::Answered { server, node, body: Some(body) },
                 What::Refused(refusal) => How::Refused { refusal, node: Some(node) },
             },

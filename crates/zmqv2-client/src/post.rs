@@ -89,7 +89,7 @@ impl Engine {
         let parcels = shares.into_iter().map(|share| {
             let stops: Vec<_> = stops.next().into_iter().collect();
             let bytes = std::mem::replace(&mut bytes, content.header.len());
-            let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(&journey) };
+            let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(Kind::Fanout, &journey) };
             Parcel::new(Arc::clone(&content), stops, terms, Receipt::Part(share))
         });
         let sent = self.courier.send_all(parcels.collect());
@@ -106,7 +106,7 @@ impl Engine {
         context: &RequestContext,
         args: &impl Serialize,
     ) -> Result<Arc<Content>, SendError> {
-        let outgoing = self.pack(plan, journey, context, args)?;
+        let outgoing = self.pack(kind, plan, journey, context, args)?;
         Ok(Arc::new(Content {
             id: outgoing.id,
             kind,
@@ -123,7 +123,7 @@ impl Engine {
         let stops = self.routes.stops(journey.target, &candidates);
         let (promise, expected) = Promise::new(journey.started);
         let bytes = content.header.len() + content.body.len();
-        let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(journey) };
+        let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(content.kind, journey) };
         let parcel = Parcel::new(content, stops, terms, Receipt::One(promise));
         self.courier.send(parcel).map_err(|error| not_taken(error, journey.whom()))?;
         Ok(expected)

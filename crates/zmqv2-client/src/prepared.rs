@@ -106,6 +106,13 @@ impl Prepared {
         self
     }
 
+    /// Watches over calls
+    /// ([`RpcClientBuilder::call_monitor_timeout`](crate::RpcClientBuilder::call_monitor_timeout)).
+    pub fn call_monitor_timeout(mut self, timeout: Duration) -> Self {
+        self.plan.monitor = Some(timeout);
+        self
+    }
+
     /// Whether messages of `version` may be sent: always, or as far as the cap goes.
     #[must_use]
     pub fn can_send_version(&self, version: Version) -> bool {

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use zmqv2_proto::control::{Registered, Registration, StatusReport, Withdrawal};
 use zmqv2_proto::{
-    Flags, Header, HeaderView, Kind, MAX_HEADER_BYTES, MessageId, Reason, Reply, Request, Target, Ttl, rewrite_hop,
+    Flags, Header, HeaderView, Kind, MAX_HEADER_BYTES, MessageId, Notification, Reason, Reply, Request, Target, Ttl,
+    rewrite_hop,
 };
 
 /// One file: the header's bytes, and what its comments say of them.
@@ -57,6 +58,8 @@ fn fields_of(header: &Header) -> BTreeMap<String, String> {
         (Flags::FAILURE, 1, "FAILURE"),
         (Flags::MAY_REPEAT, 2, "MAY_REPEAT"),
         (Flags::WAIT_FOR_READY, 4, "WAIT_FOR_READY"),
+        (Flags::REQUEUE, 8, "REQUEUE"),
+        (Flags::MONITORED, 16, "MONITORED"),
     ];
     let set: Vec<_> = bits.into_iter().filter(|(flag, ..)| header.flags.contains(*flag)).collect();
     let names: Vec<_> = set.iter().map(|(_, _, name)| *name).collect();
@@ -111,7 +114,11 @@ fn every_vectors_body_is_read_as_its_kind_says() {
         let body = fields["body"].as_bytes();
         let header = Header::decode(&bytes).unwrap();
         match header.kind {
-            Kind::Call | Kind::Cast => assert_eq!(Request::decode(body).unwrap().method.as_str(), "add", "{name}"),
+            Kind::Call | Kind::Cast | Kind::Fanout => {
+                assert_eq!(Request::decode(body).unwrap().method.as_str(), "add", "{name}");
+            }
+            Kind::Notify => assert_eq!(Notification::decode(body).unwrap().event_type, "instance.created", "{name}"),
+            Kind::Handled if header.flags.contains(Flags::REQUEUE) => drop(Notification::decode(body).unwrap()),
             Kind::Reply => {
                 let failed = Reply::decode(body).unwrap().is_failure();
                 assert_eq!(failed, header.flags.contains(Flags::FAILURE), "{name}");
@@ -122,7 +129,9 @@ fn every_vectors_body_is_read_as_its_kind_says() {
             Kind::StatusReport => {
                 assert_eq!(serde_json::from_slice::<StatusReport>(body).unwrap().pid, 1);
             }
-            Kind::Status | Kind::Ack | Kind::Credit => assert!(body.is_empty()),
+            Kind::Status | Kind::Ack | Kind::Credit | Kind::Stored | Kind::InFlight | Kind::Inquire | Kind::Handled => {
+                assert!(body.is_empty(), "{name}");
+            }
             _ => assert!(header.reason.is_some() && !body.is_empty(), "{name}"),
         }
     }
@@ -178,8 +187,26 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn any_header() -> impl Strategy<Value = Header> {
-    let kinds =
-        [Kind::Call, Kind::Cast, Kind::Reply, Kind::Ack, Kind::Refusal, Kind::Register, Kind::Withdraw, Kind::Credit];
+    let kinds = [
+        Kind::Call,
+        Kind::Cast,
+        Kind::Fanout,
+        Kind::Notify,
+        Kind::Inquire,
+        Kind::Reply,
+        Kind::Ack,
+        Kind::Refusal,
+        Kind::Stored,
+        Kind::InFlight,
+        Kind::Register,
+        Kind::Registered,
+        Kind::Withdraw,
+        Kind::Withdrawn,
+        Kind::Credit,
+        Kind::Status,
+        Kind::StatusReport,
+        Kind::Handled,
+    ];
     let names = (proptest::option::of((name(), name())), proptest::option::of(name()), proptest::option::of(name()));
     let reason = proptest::option::of(select(&Reason::ALL[..]));
     let numbers = (any::<u16>(), any::<u64>(), any::<[u8; 16]>(), any::<u32>(), any::<u64>(), any::<bool>());

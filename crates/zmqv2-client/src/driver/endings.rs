@@ -22,6 +22,15 @@ pub(super) enum Told {
 impl Driver {
     /// The message has its outcome; it is told when its room has been given back.
     pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) {
+        if parcel.content.kind == Kind::Inquire {
+            // It took no room, and is no message of its own.
+            self.inquiries -= 1;
+            let finish = parcel.finish(ending, now);
+            if let Receipt::One(promise) = parcel.receipt {
+                promise.give(finish);
+            }
+            return;
+        }
         self.ended_bytes += parcel.terms.bytes;
         let told = if matches!(parcel.receipt, Receipt::One(_)) {
             self.end_one(parcel, ending, now)

@@ -22,6 +22,7 @@ impl Driver {
             now,
             match answer {
                 Answer::Word { word, more } => Input::Answered { tag, answer: word, more },
+                Answer::InFlight => Input::InFlight { tag },
                 Answer::Refusal(refusal, node) => Input::Refused { tag, refusal, node },
             },
         );

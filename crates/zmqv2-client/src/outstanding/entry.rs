@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Reason, Refusal};
 
 use super::{ANSWER_GRACE, Ending, LinkId, Terms};
+use crate::watch::Watch;
 
 #[derive(Debug)]
 pub(super) struct Entry<M> {
@@ -31,6 +32,9 @@ pub(super) struct Entry<M> {
     pub(super) retries: u32,
     persistent: bool,
     wait_for_ready: bool,
+    monitor: Option<Duration>,
+    /// Over the attempt that was sent.
+    pub(super) watch: Option<Watch>,
     /// The time that one attempt has.
     spacing: Duration,
     pub(super) attempt_until: Instant,
@@ -67,7 +71,7 @@ pub(super) enum Doubt {
 
 impl<M> Entry<M> {
     pub(super) fn new(message: M, terms: Terms, now: Instant, arrival: u64) -> Self {
-        let Terms { deadline, expires, retries, wait_for_ready, candidates, bytes } = terms;
+        let Terms { deadline, expires, retries, wait_for_ready, monitor, candidates, bytes } = terms;
         let spacing = deadline.saturating_duration_since(now) / retries.saturating_add(1);
         Self {
             message,
@@ -86,6 +90,8 @@ impl<M> Entry<M> {
             retries,
             persistent: retries > 0,
             wait_for_ready,
+            monitor,
+            watch: None,
             spacing,
             attempt_until: if retries > 0 { now + spacing } else { deadline },
             doubt: None,
@@ -108,6 +114,18 @@ impl<M> Entry<M> {
             (false, true) => left,
             (false, false) => connect_timeout.min(left),
         }
+    }
+
+    /// It was sent; when it is looked at again.
+    pub(super) fn begin_watch(&mut self, now: Instant) -> Instant {
+        self.watch = self.monitor.map(|timeout| Watch::new(timeout, now));
+        self.look_at()
+    }
+
+    /// When something is to be done about what was sent.
+    pub(super) fn look_at(&self) -> Instant {
+        let answer_by = self.answer_by();
+        self.watch.map_or(answer_by, |watch| watch.next().min(answer_by))
     }
 
     /// When an answer to what was just sent is given up.

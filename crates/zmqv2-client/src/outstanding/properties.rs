@@ -11,10 +11,11 @@ const LINKS: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Event {
-    Admit { millis: u64, retries: u32, wait: bool, candidates: usize, bytes: usize },
+    Admit { millis: u64, retries: u32, wait: bool, monitor: Option<u64>, candidates: usize, bytes: usize },
     Send { link: usize },
     Answer { which: usize, more: bool },
     Refuse { which: usize, reason: Reason },
+    InFlight { which: usize },
     Lose { link: usize },
     Close { link: usize },
     Pass { millis: u64 },
@@ -24,13 +25,16 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let link = 0..LINKS;
     prop_oneof![
-        4 => (1_u64..3_000, 0_u32..4, any::<bool>(), 0..=LINKS, 0_usize..40).prop_map(
-            |(millis, retries, wait, candidates, bytes)| Event::Admit { millis, retries, wait, candidates, bytes }
+        4 => (1_u64..3_000, 0_u32..4, any::<bool>(), prop::option::of(100_u64..1_000), 0..=LINKS, 0_usize..40).prop_map(
+            |(millis, retries, wait, monitor, candidates, bytes)| {
+                Event::Admit { millis, retries, wait, monitor, candidates, bytes }
+            }
         ),
         6 => link.clone().prop_map(|link| Event::Send { link }),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, more)| Event::Answer { which, more }),
         3 => (any::<usize>(), prop::sample::select(&Reason::ALL[..]))
             .prop_map(|(which, reason)| Event::Refuse { which, reason }),
+        2 => any::<usize>().prop_map(|which| Event::InFlight { which }),
         1 => link.clone().prop_map(|link| Event::Lose { link }),
         1 => link.prop_map(|link| Event::Close { link }),
         4 => (0_u64..700).prop_map(|millis| Event::Pass { millis }),
@@ -47,6 +51,9 @@ struct Known {
     in_doubt: bool,
     repeats: u32,
     ended: usize,
+    monitor: Option<Duration>,
+    /// When it was last asked for in vain.
+    asked: Option<Instant>,
 }
 
 struct World {
@@ -60,20 +67,33 @@ struct World {
     candidates: usize,
     /// Answers that were not the last one.
     noted: usize,
+    /// Whether the table was just told the time.
+    expired: bool,
 }
 
 impl World {
     fn step(&mut self, event: &Event) {
+        self.expired = matches!(event, Event::Pass { .. });
         match *event {
-            Event::Admit { millis, retries, wait, candidates, bytes } => {
+            Event::Admit { millis, retries, wait, monitor, candidates, bytes } => {
                 let deadline = self.now + Duration::from_millis(millis);
                 let number = self.messages.len();
-                let terms = Terms { deadline, expires: deadline, retries, wait_for_ready: wait, candidates, bytes };
+                let monitor = monitor.map(Duration::from_millis);
+                let terms =
+                    Terms { deadline, expires: deadline, retries, wait_for_ready: wait, monitor, candidates, bytes };
                 let room = self.table.open() < LIMITS.messages
                     && (self.table.open() == 0 || self.table.bytes() + bytes <= LIMITS.bytes);
                 assert_eq!(self.table.admit(self.now, number, terms).is_ok(), room);
                 if room {
-                    self.messages.push(Known { retries, deadline, in_doubt: false, repeats: 0, ended: 0 });
+                    self.messages.push(Known {
+                        retries,
+                        deadline,
+                        in_doubt: false,
+                        repeats: 0,
+                        ended: 0,
+                        monitor,
+                        asked: None,
+                    });
                 }
             }
             Event::Send { link } => {
@@ -103,6 +123,9 @@ impl World {
                 if let Some((tag, number)) = self.pick(which) {
                     // One that was sent once and is refused like this is sent elsewhere without a retry.
                     let known = &mut self.messages[number];
+                    if self.latest[&number] == tag {
+                        known.asked = None;
+                    }
                     if self.latest[&number] == tag && reason.another_node_may_take_it() && known.repeats == 0 {
                         known.in_doubt = false;
                     }
@@ -111,6 +134,14 @@ impl World {
                     if self.messages[number].repeats > 0 && reason.another_node_may_take_it() {
                         // The earlier attempt is still in doubt; that this one goes elsewhere is no repeat of it.
                         self.messages[number].repeats -= u32::from(self.latest[&number] == tag);
+                    }
+                }
+            }
+            Event::InFlight { which } => {
+                if let Some((tag, number)) = self.pick(which) {
+                    self.table.handle(self.now, Input::InFlight { tag });
+                    if self.latest[&number] == tag {
+                        self.messages[number].asked = None;
                     }
                 }
             }
@@ -134,12 +165,20 @@ impl World {
         while let Some(action) = self.table.poll_action() {
             match action {
                 Action::Choose { tag, candidate } => {
+                    let number = *self.table.message(tag).unwrap();
+                    self.messages[number].asked = None;
                     self.table.handle(self.now, Input::Chosen { tag, link: Some(candidate) });
                 }
                 Action::Look { tag } => {
                     self.table.handle(self.now, Input::Looked { tag, candidates: self.candidates });
                 }
                 Action::Suspect { .. } => {}
+                Action::Inquire { tag, link } => {
+                    let number = *self.table.message(tag).unwrap();
+                    assert!(self.messages[number].monitor.is_some() && self.latest[&number] == tag);
+                    assert!(!self.table.is_idle(link), "asked over a link that has nothing");
+                    assert_eq!(self.messages[number].asked.replace(self.now), None, "asked again without an answer");
+                }
                 Action::Note { tag, .. } => {
                     assert!(self.table.message(tag).is_some(), "noted after its end");
                     self.noted += 1;
@@ -154,6 +193,14 @@ impl World {
 
     fn check(&self) {
         let open = self.messages.iter().filter(|known| known.ended == 0);
+        for known in open.clone() {
+            if let (Some(monitor), Some(asked)) = (known.monitor, known.asked) {
+                assert!(
+                    !self.expired || self.now < asked + monitor,
+                    "asked for in vain, and still waited for: {known:?}"
+                );
+            }
+        }
         assert_eq!(self.table.open(), open.clone().count());
         assert!(self.table.open() <= LIMITS.messages);
         assert!(self.table.bytes() <= LIMITS.bytes || self.table.open() == 1);
@@ -178,6 +225,7 @@ proptest! {
             latest: HashMap::new(),
             candidates: 0,
             noted: 0,
+            expired: false,
         };
         for event in &events {
             world.step(event);

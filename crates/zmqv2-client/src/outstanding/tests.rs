@@ -19,6 +19,7 @@ fn terms(now: Instant, candidates: usize) -> Terms {
         expires: now + 20 * SECOND,
         retries: 0,
         wait_for_ready: false,
+        monitor: None,
         candidates,
         bytes: 10,
     }
@@ -39,6 +40,7 @@ impl Table {
                 }
                 Action::End { message, ending } => assert!(ended.replace((message, ending)).is_none()),
                 Action::Suspect { .. } => {}
+                Action::Inquire { .. } => panic!("a message that is not monitored"),
                 Action::Note { .. } => panic!("an answer that is not the last one"),
                 Action::Look { tag } => self.handle(now, Input::Looked { tag, candidates: 0 }),
             }
@@ -328,4 +330,63 @@ fn a_message_says_how_long_it_may_be_kept_rather_than_how_long_it_is_waited_for(
     table.route(now);
     let (_, expires, _) = table.next_to_send(0).unwrap();
     assert_eq!(expires, now + 20 * SECOND);
+}
+
+#[test]
+fn a_monitored_message_is_asked_for_and_lives_as_long_as_the_answers_come() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { monitor: Some(2 * SECOND), ..terms(now, 1) }).unwrap();
+    table.route(now);
+    // Before it is sent, nobody could know it.
+    table.expire(now + SECOND / 2);
+    assert!(table.poll_action().is_none());
+    let sent = now + SECOND / 2;
+    let tag = table.send(sent, 0).unwrap();
+    assert_eq!(table.pass(sent + SECOND - MILLI), None);
+    for second in 1..=3 {
+        let at = sent + second * SECOND;
+        table.expire(at);
+        assert!(matches!(table.poll_action(), Some(Action::Inquire { tag: of, link: 0 }) if of == tag));
+        assert!(table.poll_action().is_none());
+        assert!(!table.is_idle(0));
+        table.handle(at, Input::InFlight { tag });
+        assert_eq!(table.pass(at), None);
+    }
+    let asked = sent + 4 * SECOND;
+    table.expire(asked);
+    assert!(matches!(table.poll_action(), Some(Action::Inquire { .. })));
+    assert_eq!(table.pass(asked + SECOND - MILLI), None);
+    assert_eq!(table.pass(asked + SECOND), Some(("a", Ending::Silent { candidate: 0 })));
+    table.handle(asked + SECOND, Input::InFlight { tag });
+    assert_eq!((table.route(asked + SECOND), table.next_deadline()), (None, None));
+}
+
+#[test]
+fn who_does_not_know_a_monitored_message_has_lost_it_and_a_retry_is_watched_anew() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { monitor: Some(2 * SECOND), retries: 1, ..terms(now, 1) }).unwrap();
+    table.route(now);
+    let first = table.send(now, 0).unwrap();
+    table.expire(now + SECOND);
+    assert!(matches!(table.poll_action(), Some(Action::Inquire { .. })));
+    let at = now + SECOND;
+    table.handle(at, Input::Refused { tag: first, refusal: refusal(Reason::ServerLost), node: None });
+    assert_eq!(table.route(at), None);
+    let second = table.send(at, 0).unwrap();
+    assert_eq!(table.pass(at + SECOND - MILLI), None);
+    table.expire(at + SECOND);
+    assert!(matches!(table.poll_action(), Some(Action::Inquire { tag, .. }) if tag == second));
+    // A sign of life of the attempt before is none of this one.
+    table.handle(at + SECOND, Input::InFlight { tag: first });
+    assert_eq!(table.pass(at + 2 * SECOND), Some(("a", Ending::Silent { candidate: 0 })));
+}
+
+#[test]
+fn a_monitored_message_ends_at_its_deadline_whatever_is_in_flight() {
+    let (now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { monitor: Some(30 * SECOND), ..terms(now, 1) }).unwrap();
+    table.route(now);
+    let tag = table.send(now, 0).unwrap();
+    table.handle(now + 9 * SECOND, Input::InFlight { tag });
+    assert_eq!(table.pass(now + 10 * SECOND + ANSWER_GRACE), Some(("a", Ending::Silent { candidate: 0 })));
 }

@@ -24,6 +24,8 @@ pub(crate) struct Terms {
     pub(crate) expires: Instant,
     pub(crate) retries: u32,
     pub(crate) wait_for_ready: bool,
+    /// Within what time its holder is to say, when asked, that it is still in flight.
+    pub(crate) monitor: Option<Duration>,
     pub(crate) candidates: usize,
     pub(crate) bytes: usize,
 }
@@ -41,6 +43,8 @@ pub(crate) enum Input<A> {
     Answered { tag: Tag, answer: A, more: bool },
     /// A refusal of the whole message has come.
     Refused { tag: Tag, refusal: Refusal, node: Option<NodeName> },
+    /// Its holder says that it is still in flight.
+    InFlight { tag: Tag },
     /// The link was connected and is no longer: what it has sent may be lost.
     Lost { link: LinkId },
     /// The link is closed, with all that is on it.
@@ -58,6 +62,8 @@ pub(crate) enum Action<M, A> {
     Look { tag: Tag },
     /// A message has waited too long for this link to connect.
     Suspect { link: LinkId },
+    /// Ask over this link whether the message is still in flight: [`Input::InFlight`], or a refusal.
+    Inquire { tag: Tag, link: LinkId },
     /// One of several answers to this message has come.
     Note { tag: Tag, answer: A },
     /// The message has ended.
@@ -79,7 +85,7 @@ pub(crate) enum Ending<A> {
     Unreachable { candidate: usize },
     /// The connection broke after it was sent to this candidate.
     Lost { candidate: usize },
-    /// Its time has passed since it was sent to this candidate.
+    /// Its time has passed since it was sent to this candidate, or the candidate does not say that it is in flight.
     Silent { candidate: usize },
     /// The client was closed before.
     Closed { sent: bool },

@@ -44,6 +44,10 @@ pub(crate) enum Act {
     Hold,
     /// Answer this one, then all that are held, the latest first.
     Release,
+    /// Answer all that are held, and not this one.
+    ReleaseHeld,
+    /// One after the other.
+    Both(Box<Act>, Box<Act>),
     /// Stop at once: the connection breaks.
     Die,
 }
@@ -218,24 +222,33 @@ fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: im
             // A client that has gone is no concern of a broker.
             let _ = socket.send(envelope.iter().cloned().chain(answer).map(Frame::from));
         };
-        match act(&seen) {
-            Act::Answer(header, body) => send(&envelope, vec![header.encode(), body]),
-            Act::Several(headers) => {
-                for header in headers {
-                    send(&envelope, vec![header.encode(), Vec::new()]);
-                }
+        let release = |held: &mut Vec<(Vec<Vec<u8>>, Seen)>| {
+            while let Some((envelope, seen)) = held.pop() {
+                let Act::Answer(header, body) = seen.good() else { unreachable!() };
+                send(&envelope, vec![header.encode(), body]);
             }
-            Act::Frames(frames) => send(&envelope, frames),
-            Act::Ignore => {}
-            Act::Hold => held.push((envelope, seen)),
-            Act::Release => {
-                held.push((envelope, seen));
-                while let Some((envelope, seen)) = held.pop() {
-                    let Act::Answer(header, body) = seen.good() else { unreachable!() };
-                    send(&envelope, vec![header.encode(), body]);
+        };
+        let mut acts = vec![act(&seen)];
+        let mut seen = Some(seen);
+        while let Some(act) = acts.pop() {
+            match act {
+                Act::Answer(header, body) => send(&envelope, vec![header.encode(), body]),
+                Act::Several(headers) => {
+                    for header in headers {
+                        send(&envelope, vec![header.encode(), Vec::new()]);
+                    }
                 }
+                Act::Frames(frames) => send(&envelope, frames),
+                Act::Ignore => {}
+                Act::Hold => held.extend(seen.take().map(|seen| (envelope.clone(), seen))),
+                Act::Release => {
+                    held.extend(seen.take().map(|seen| (envelope.clone(), seen)));
+                    release(&mut held);
+                }
+                Act::ReleaseHeld => release(&mut held),
+                Act::Both(first, second) => acts.extend([*second, *first]),
+                Act::Die => return,
             }
-            Act::Die => return,
         }
     }
 }

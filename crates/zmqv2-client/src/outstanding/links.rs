@@ -1,0 +1,82 @@
+//! What the table knows of links: what waits for each, and what happens to that when a link is lost or closed.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::entry::{Doubt, Entry, Stage};
+use super::{LinkId, Outstanding, Tag};
+
+/// How many tags of messages that have gone elsewhere a queue may hold, above twice its length.
+const MOST_STRAYS: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// To be sent, in order. An entry that has gone elsewhere leaves its tag behind; it is skipped.
+    pub(super) queue: VecDeque<(Tag, u64)>,
+    pub(super) queued: usize,
+    pub(super) in_flight: usize,
+}
+
+impl<M, A> Outstanding<M, A> {
+    /// The next message that the link is to send, and when it expires; [`Input::Sent`] when it has.
+    pub(crate) fn next_to_send(&mut self, link: LinkId) -> Option<(Tag, Instant, &M)> {
+        let tag = loop {
+            let (tag, ticket) = *self.links.get(link)?.queue.front()?;
+            if self.is_queued(tag, ticket) {
+                break tag;
+            }
+            self.links[link].queue.pop_front();
+        };
+        let entry = self.entry(tag)?;
+        Some((tag.next_send(), entry.expires, &entry.message))
+    }
+
+    /// Whether nothing waits for this link or for an answer over it.
+    pub(crate) fn is_idle(&self, link: LinkId) -> bool {
+        self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
+    }
+
+    pub(super) fn lost(&mut self, now: Instant, link: LinkId) {
+        if self.links.get(link).is_none_or(|link| link.in_flight == 0) {
+            return;
+        }
+        // Resends keep the order of the messages.
+        for tag in self.in_order(|entry| entry.stage == Stage::Sent { link }) {
+            self.doubt(now, tag, Doubt::Lost);
+        }
+    }
+
+    /// What waits for a link that is no more waits for another one to the same candidate.
+    pub(super) fn detach(&mut self, now: Instant, link: LinkId) {
+        for tag in self.in_order(|entry| entry.stage == Stage::Queued { link }) {
+            self.choose(now, tag);
+        }
+    }
+
+    /// The tags of these entries, in the order in which they came.
+    pub(super) fn in_order(&self, mut which: impl FnMut(&Entry<M>) -> bool) -> Vec<Tag> {
+        let mut found: Vec<(u64, Tag)> = Vec::new();
+        for (slot, place) in self.slots.iter().enumerate() {
+            if let Some(entry) = place.entry.as_ref().filter(|entry| which(entry)) {
+                found.push((entry.arrival, Tag::new(slot as u32, place.generation, entry.sends)));
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, tag)| tag).collect()
+    }
+
+    /// Forgets the tags of messages that have gone elsewhere, when there are many.
+    pub(super) fn drop_strays(&mut self, link: LinkId) {
+        if self.links[link].queue.len() <= 2 * self.links[link].queued + MOST_STRAYS {
+            return;
+        }
+        let mut queue = std::mem::take(&mut self.links[link].queue);
+        queue.retain(|(tag, ticket)| self.is_queued(*tag, *ticket));
+        self.links[link].queue = queue;
+    }
+
+    fn is_queued(&self, tag: Tag, ticket: u64) -> bool {
+        let waits = |entry: &Entry<M>| entry.ticket == ticket && matches!(entry.stage, Stage::Queued { .. });
+        self.entry(tag).is_some_and(waits)
+    }
+}
