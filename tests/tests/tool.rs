@@ -231,6 +231,9 @@ fn every_command_explains_itself() {
         for flag in ["Usage: ", "--config-file", "--ipc-dir", "--log-level"] {
             assert!(help.stdout.contains(flag), "{program} {command:?} has no {flag}");
         }
+        if ["fanout", "notify", "listen", "bench"].iter().any(|new| command == &[*new]) {
+            assert!(help.stdout.contains("Exit codes: 0 "), "{command:?} does not say what its exit codes mean");
+        }
     }
     for program in ["zmqv2", "zmqv2-broker"] {
         let version = Process::run(std::process::Command::new(binary(program)).arg("--version"));
