@@ -231,7 +231,7 @@ fn every_command_explains_itself() {
         for flag in ["Usage: ", "--config-file", "--ipc-dir", "--log-level"] {
             assert!(help.stdout.contains(flag), "{program} {command:?} has no {flag}");
         }
-        if ["fanout", "notify", "listen", "bench"].iter().any(|new| command == &[*new]) {
+        if ["fanout", "notify", "listen", "bench"].iter().any(|new| command.first() == Some(new)) {
             assert!(help.stdout.contains("Exit codes: 0 "), "{command:?} does not say what its exit codes mean");
         }
     }
