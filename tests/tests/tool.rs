@@ -1,7 +1,8 @@
 //! The tool `zmqv2` as a user meets it: what it prints where, and its exit codes.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use zmqv2_tests::{Cluster, Finished, Node, Process, binary, eventually};
+use zmqv2_tests::{Cluster, Finished, Node, PATIENCE, Process, binary, eventually};
 
 fn json_of(finished: &Finished) -> Value {
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
@@ -126,6 +127,20 @@ fn what_becomes_of_a_call_decides_the_exit_code() {
 }
 
 #[test]
+fn a_monitored_call_ends_soon_when_its_broker_falls_silent() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let node = cluster.node(0);
+    let (broker, _server) = (node.broker(), node.serve("demo", "s1", &[]));
+    let arguments = ["call", "demo", "sleep", "100", "--timeout", "200", "--call-monitor-timeout", "0.5"];
+    let mut call = Process::start("call", &mut node.command("zmqv2", &arguments));
+    eventually("the call is in flight", || node.status().in_flight == 1);
+    broker.signal(Signal::STOP);
+    assert_eq!(call.wait_end(PATIENCE).code(), Some(5), "{}", call.stderr());
+    call.wait_for_line("Timeout: ");
+    fails(node, &["call", "demo", "echo", "--call-monitor-timeout", "0"], 2, "error: ");
+}
+
+#[test]
 fn ping_says_who_answered() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
@@ -215,6 +230,9 @@ fn every_command_explains_itself() {
         assert_eq!((help.code(), help.stderr.as_str()), (0, ""), "{program} {command:?}");
         for flag in ["Usage: ", "--config-file", "--ipc-dir", "--log-level"] {
             assert!(help.stdout.contains(flag), "{program} {command:?} has no {flag}");
+        }
+        if ["fanout", "notify", "listen", "bench"].iter().any(|new| command.first() == Some(new)) {
+            assert!(help.stdout.contains("Exit codes: 0 "), "{command:?} does not say what its exit codes mean");
         }
     }
     for program in ["zmqv2", "zmqv2-broker"] {

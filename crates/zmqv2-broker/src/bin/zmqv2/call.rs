@@ -8,7 +8,7 @@ use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
 use zmqv2_client::{Answered, CallError, Outcome};
 use zmqv2_proto::{Reason, RequestContext};
 
-use crate::target::{InterfaceFlags, MessageFlags, TargetFlags};
+use crate::target::{InterfaceFlags, MessageFlags, TargetFlags, seconds};
 
 #[derive(Debug, Args)]
 pub(crate) struct CallFlags {
@@ -16,6 +16,9 @@ pub(crate) struct CallFlags {
     target: TargetFlags,
     #[command(flatten)]
     message: MessageFlags,
+    /// Ask the broker again and again whether it still has the call, and give up when it does not say so for SECONDS
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    call_monitor_timeout: Option<Duration>,
     /// Say on stderr who answered, and how long it took
     #[arg(long, short)]
     verbose: bool,
@@ -39,9 +42,13 @@ pub(crate) struct PingFlags {
 }
 
 pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failure> {
-    let CallFlags { target, message, verbose } = flags;
+    let CallFlags { target, message, call_monitor_timeout, verbose } = flags;
     let args = message.args()?;
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready);
+    let client = match *call_monitor_timeout {
+        Some(timeout) => client.call_monitor_timeout(timeout),
+        None => client,
+    };
     let answered: Answered<Box<RawValue>> =
         client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
     println!("{}", answered.value.get());
