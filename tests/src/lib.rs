@@ -11,6 +11,7 @@ pub mod kernel;
 mod load;
 mod process;
 pub mod runs;
+pub mod told;
 mod trial;
 pub mod zmtp;
 
