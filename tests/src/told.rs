@@ -45,11 +45,7 @@ fn gather<'a>(parts: impl Iterator<Item = (Duration, Part<&'a str>)>) -> (Durati
     (last, Outcome::Report(parts))
 }
 
-fn part<'a>(
-    server: Option<&'a ServerName>,
-    at: Option<&'a NodeName>,
-    outcome: &'a Of,
-) -> (Duration, Part<&'a str>) {
+fn part<'a>(server: Option<&'a ServerName>, at: Option<&'a NodeName>, outcome: &'a Of) -> (Duration, Part<&'a str>) {
     let whose = server.map_or(NOBODY, ServerName::as_str);
     let place = at.map_or(NOBODY, NodeName::as_str);
     match outcome {

@@ -253,12 +253,15 @@ fn name_of(outcome: &Outcome<Name>, tapes: &Tapes) -> String {
         Outcome::Acked { .. } => "acked".to_owned(),
         Outcome::Replied { .. } => "replied".to_owned(),
         Outcome::Report(parts) => {
-            let mut words: Vec<String> = parts.iter().map(|part| match part {
-                Part::Acked(..) => "acked".to_owned(),
-                Part::Stored(..) => "stored".to_owned(),
-                Part::Refused(_, _, reason) => format!("refused {reason}"),
-                Part::Silent(..) => "silent".to_owned(),
-            }).collect();
+            let mut words: Vec<String> = parts
+                .iter()
+                .map(|part| match part {
+                    Part::Acked(..) => "acked".to_owned(),
+                    Part::Stored(..) => "stored".to_owned(),
+                    Part::Refused(_, _, reason) => format!("refused {reason}"),
+                    Part::Silent(..) => "silent".to_owned(),
+                })
+                .collect();
             words.sort_unstable();
             format!("reported {}", words.join("+"))
         }
