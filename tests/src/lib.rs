@@ -6,11 +6,13 @@
 mod binaries;
 pub mod checker;
 mod cluster;
+pub mod heard;
 pub mod journal;
 pub mod kernel;
 mod load;
 mod process;
 pub mod runs;
+pub mod told;
 mod trial;
 pub mod zmtp;
 

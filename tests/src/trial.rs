@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::checker::{Expected, Report, check};
-use crate::journal::{ClientTape, Outcome, Tapes, Told};
+use crate::journal::{ClientTape, Outcome, Part, Tapes, Told};
 use crate::{Node, Process};
 
 /// The topic of every run.
@@ -67,6 +67,13 @@ impl Trial {
     pub fn executor(&self, node: &Node, server: &str, workers: usize) -> Process {
         let mut command = node.command("executor", &[TOPIC, "--server", server]);
         self.start(server, command.arg("--workers").arg(workers.to_string()))
+    }
+
+    /// Starts a listener of this pool at `node`, which writes a journal, and waits until it is registered.
+    #[must_use]
+    pub fn listener(&self, node: &Node, pool: &str, flags: &[&str]) -> Process {
+        let mut command = node.command("listener", &[TOPIC, "--pool", pool]);
+        self.start(&format!("listener of {pool}"), command.args(flags))
     }
 
     fn start(&self, name: &str, command: &mut Command) -> Process {
@@ -132,7 +139,11 @@ pub fn stop_all(processes: &mut [Process], timeout: Duration) {
 /// When a client was told that something was accepted, sorted, in milliseconds of the machine's monotonic clock.
 #[must_use]
 pub fn answered_at(client: &ClientTape) -> Vec<u64> {
-    let answered = |told: &&Told| matches!(told.outcome, Outcome::Acked { .. } | Outcome::Replied { .. });
+    let answered = |told: &&Told| match &told.outcome {
+        Outcome::Acked { .. } | Outcome::Replied { .. } => true,
+        Outcome::Report(parts) => parts.iter().any(|part| matches!(part, Part::Acked(..) | Part::Stored(..))),
+        _ => false,
+    };
     let mut times: Vec<_> = client.told.iter().filter(answered).map(|told| told.at).collect();
     times.sort_unstable();
     times

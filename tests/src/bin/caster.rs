@@ -1,5 +1,5 @@
-//! A client process that casts (and, if asked to, calls) as fast as it may, and writes a journal of what it sent and what it
-//! was told.
+//! A client process that casts, fans out or notifies (and, if asked to, calls) as fast as it may, and writes a journal of what
+//! it sent and what it was told.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -8,19 +8,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde_json::json;
 use zmqv2_broker::cli::{CommonFlags, Failure, finish, on_stop_signal};
-use zmqv2_client::{CallError, CallHandle, CastHandle, RpcClient, SendError, WhenFull};
+use zmqv2_client::{CallHandle, CastHandle, FanoutHandle, Notifier, NotifyHandle, RpcClient, SendError, WhenFull};
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::{RequestContext, Target, Ttl};
-use zmqv2_tests::journal::{Journal, Outcome, Record, Verb};
-use zmqv2_tests::{PATIENCE, kernel, now};
+use zmqv2_tests::journal::{Journal, Outcome, Part, Record, Verb};
+use zmqv2_tests::told::{self, call_word, word};
+use zmqv2_tests::{PATIENCE, kernel, now, wait_until};
 
 /// A cast that took longer than this to be taken over has waited for room.
 const SLOWED: Duration = Duration::from_millis(1);
 
-/// Casts to a topic until it has cast so many, or gets SIGTERM, and then waits for every outcome.
+/// How messages are sent that are no calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum How {
+    /// To one server each
+    Cast,
+    /// To all servers each
+    Fanout,
+    /// To one listener of every pool each
+    Notify,
+}
+
+/// Sends to a topic until it has sent so many, or gets SIGTERM, and then waits for every outcome.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The topic
@@ -31,6 +43,12 @@ struct Arguments {
     /// Directory of the journals
     #[arg(long, value_name = "DIR")]
     journal: PathBuf,
+    /// How its messages are sent
+    #[arg(long, default_value = "cast")]
+    how: How,
+    /// How many messages a second at most
+    #[arg(long)]
+    rate: Option<u32>,
     /// Exactly this server of the topic
     #[arg(long)]
     server: Option<String>,
@@ -74,6 +92,8 @@ type Identity = (String, u64);
 /// A message that was taken over.
 enum Pending {
     Cast { number: u64, at: u64, handle: CastHandle },
+    Fanout { number: u64, at: u64, handle: FanoutHandle },
+    Notify { number: u64, at: u64, handle: NotifyHandle },
     Call { number: u64, handle: CallHandle<Identity> },
 }
 
@@ -103,13 +123,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .when_full(if arguments.refuse { WhenFull::Refuse } else { WhenFull::Wait })
         .observer(move |_, outcome| {
             let column = match outcome {
-                zmqv2_client::Outcome::Acked { .. } => 0,
+                outcome if outcome.is_taken_over() => 0,
                 zmqv2_client::Outcome::Refused { .. } => 1,
                 _ => 2,
             };
             seen[column].fetch_add(1, Ordering::Relaxed);
         })
         .build()?;
+    let notifier = client.notifier(&arguments.client).topics([&arguments.topic])?.timeout(timeout);
+    let notifier = notifier.retry(arguments.retry).build()?;
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     on_stop_signal(move || told.store(true, Ordering::Relaxed))?;
@@ -117,20 +139,24 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let journal = Journal::create(&arguments.journal, &format!("client-{}", arguments.client), &first)?;
     eprintln!("ready");
 
-    let mut caster = Caster { journal, pending: VecDeque::new(), answered: false, timeout, slowed: 0, full: 0 };
+    let pending = VecDeque::new();
+    let mut caster = Caster { journal, client, notifier, pending, answered: false, timeout, slowed: 0, full: 0 };
     let idle_kib = kernel::peak_memory_kib(std::process::id());
     let started = now();
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) && arguments.count.is_none_or(|count| number < count) {
-        caster.send(&client, number, arguments);
+        if let Some(rate) = arguments.rate {
+            wait_until(started + Duration::from_secs_f64(number as f64 / f64::from(rate)));
+        }
+        caster.send(number, arguments);
         number += 1;
     }
     while caster.settle_first() {}
     let seconds = started.elapsed().as_secs_f64();
-    let closed = client.close(PATIENCE);
+    let closed = caster.client.close(PATIENCE);
     caster.journal.write(&Record::Observed([0, 1, 2].map(|column| observed[column].load(Ordering::Relaxed))));
     caster.journal.write(&Record::End);
-    let counters = client.counters();
+    let counters = caster.client.counters();
     let summary = json!({
         "sent": number,
         "seconds": seconds,
@@ -150,6 +176,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// What is on its way.
 struct Caster {
     journal: Journal,
+    client: RpcClient,
+    notifier: Notifier,
     /// In the order of sending.
     pending: VecDeque<Pending>,
     /// Whether anything was acknowledged or replied to yet.
@@ -161,16 +189,28 @@ struct Caster {
 
 impl Caster {
     /// Sends one message, after it has read the outcomes that are there.
-    fn send(&mut self, client: &RpcClient, number: u64, arguments: &Arguments) {
+    fn send(&mut self, number: u64, arguments: &Arguments) {
         let context = RequestContext::new();
         let payload = (&arguments.client, number, "x".repeat(arguments.padding));
         let call = arguments.calls > 0 && number.is_multiple_of(arguments.calls);
-        self.journal.write(&Record::Sent(if call { Verb::Call } else { Verb::Cast }, number));
+        let verb = match arguments.how {
+            _ if call => Verb::Call,
+            How::Cast => Verb::Cast,
+            How::Fanout => Verb::Fanout,
+            How::Notify => Verb::Notify,
+        };
+        self.journal.write(&Record::Sent(verb, number));
+        let Self { client, notifier, .. } = &self;
         let (at, started) = (Ttl::monotonic_millis(), now());
-        let taken = if call {
-            client.call_async(&context, "run", &payload).map(|handle| Pending::Call { number, handle })
-        } else {
-            client.cast(&context, "run", &payload).map(|handle| Pending::Cast { number, at, handle })
+        let taken = match verb {
+            Verb::Call => client.call_async(&context, "run", &payload).map(|handle| Pending::Call { number, handle }),
+            Verb::Cast => client.cast(&context, "run", &payload).map(|handle| Pending::Cast { number, at, handle }),
+            Verb::Fanout => {
+                client.fanout(&context, "run", &payload).map(|handle| Pending::Fanout { number, at, handle })
+            }
+            Verb::Notify => {
+                notifier.info(&context, "run", &payload).map(|handle| Pending::Notify { number, at, handle })
+            }
         };
         self.slowed += u64::from(started.elapsed() > SLOWED);
         match taken {
@@ -196,7 +236,17 @@ impl Caster {
             Some(Pending::Cast { number, at, handle }) => {
                 // It is known by its timeout. If it is not, the journal lacks it, and the checker says so.
                 if let Some(outcome) = handle.wait(self.timeout + PATIENCE) {
-                    self.cast_ended(number, at, &outcome);
+                    self.ended_after(number, at, told::cast(&outcome));
+                }
+            }
+            Some(Pending::Fanout { number, at, handle }) => {
+                if let Some(report) = handle.wait(self.timeout + PATIENCE) {
+                    self.ended_after(number, at, told::fanout(&report));
+                }
+            }
+            Some(Pending::Notify { number, at, handle }) => {
+                if let Some(report) = handle.wait(self.timeout + PATIENCE) {
+                    self.ended_after(number, at, told::notify(&report));
                 }
             }
             Some(Pending::Call { number, handle }) => {
@@ -218,21 +268,17 @@ impl Caster {
         true
     }
 
-    fn cast_ended(&mut self, number: u64, sent_at: u64, outcome: &zmqv2_client::Outcome) {
-        use zmqv2_client::Outcome as Of;
-        let (after, outcome) = match outcome {
-            Of::Acked { server, node, elapsed } => {
-                (elapsed, Outcome::Acked { server: server.as_str(), node: node.as_str() })
-            }
-            Of::Refused { refusal, after, .. } => (after, Outcome::Refused(refusal.reason)),
-            Of::Unacknowledged { after, sent } => (after, Outcome::Unacknowledged { sent: *sent }),
-            other => panic!("an outcome that this program does not know: {other:?}"),
-        };
+    fn ended_after(&mut self, number: u64, sent_at: u64, (after, outcome): (Duration, Outcome<&str>)) {
         self.ended(number, sent_at + after.as_millis() as u64, outcome);
     }
 
     fn ended(&mut self, number: u64, at: u64, outcome: Outcome<&str>) {
-        if !self.answered && matches!(outcome, Outcome::Acked { .. } | Outcome::Replied { .. }) {
+        let accepted = match &outcome {
+            Outcome::Acked { .. } | Outcome::Replied { .. } => true,
+            Outcome::Report(parts) => parts.iter().any(|part| matches!(part, Part::Acked(..) | Part::Stored(..))),
+            _ => false,
+        };
+        if accepted && !self.answered {
             self.answered = true;
             eprintln!("answered");
         }
@@ -244,21 +290,9 @@ impl Pending {
     fn is_done(&self) -> bool {
         match self {
             Self::Cast { handle, .. } => handle.outcome().is_some(),
+            Self::Fanout { handle, .. } => handle.report().is_some(),
+            Self::Notify { handle, .. } => handle.report().is_some(),
             Self::Call { handle, .. } => handle.is_done(),
         }
     }
-}
-
-fn call_word(error: &CallError) -> String {
-    match error {
-        CallError::Timeout { .. } => "Timeout".to_owned(),
-        CallError::Unreachable { .. } => "Unreachable".to_owned(),
-        CallError::ConnectionLost { .. } => "ConnectionLost".to_owned(),
-        error => error.reason().map_or_else(|| word(error), |reason| reason.to_string()),
-    }
-}
-
-/// The name of an error's variant.
-fn word(error: &impl std::fmt::Debug) -> String {
-    format!("{error:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }

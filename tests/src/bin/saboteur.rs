@@ -23,8 +23,14 @@ enum Mode {
     None,
     /// Acknowledges casts by itself, and drops every tenth of them
     EarlyAck,
+    /// Says of notifications that they are stored, and drops every tenth of them
+    EarlyStored,
+    /// Delivers every tenth fanout to one server only, and acknowledges it for the other one
+    LoseCopy,
     /// Delivers every tenth request twice, without the flag by which a server would know the second one
     NoDedup,
+    /// Delivers every tenth request twice, each time as another message
+    Renumber,
     /// Exchanges the bodies of replies, pair by pair
     SwapReplies,
     /// Drops every tenth acknowledgement
@@ -48,9 +54,12 @@ struct Arguments {
     /// The socket directory of the real broker
     #[arg(long, value_name = "DIR")]
     broker: PathBuf,
-    /// The server in acknowledgements of its own
+    /// The server or pool in acknowledgements of its own
     #[arg(long)]
     server: ServerName,
+    /// The server that gets every fanout
+    #[arg(long, default_value = "other")]
+    other: ServerName,
     /// The node in acknowledgements of its own
     #[arg(long)]
     node: NodeName,
@@ -122,10 +131,29 @@ impl Saboteur<'_> {
         self.requests += 1;
         let chosen = self.requests.is_multiple_of(EVERY);
         match self.arguments.mode {
-            Mode::None | Mode::SwapReplies | Mode::DropAcks => (vec![frames], Vec::new()),
             Mode::EarlyAck if header.kind == Kind::Cast => {
                 let back = vec![self.answer_to(&frames, &header, Kind::Ack)];
                 (if chosen { Vec::new() } else { vec![frames] }, back)
+            }
+            Mode::EarlyStored if header.kind == Kind::Notify => {
+                let back = vec![self.answer_to(&frames, &header, Kind::Stored)];
+                (if chosen { Vec::new() } else { vec![frames] }, back)
+            }
+            Mode::LoseCopy if chosen && header.kind == Kind::Fanout => {
+                // The real one's comes after it, as the last.
+                let mut ack = self.answer_to(&frames, &header, Kind::Ack);
+                change(&mut ack, |header| header.count = 1);
+                let mut to_one = frames;
+                change(&mut to_one, |header| {
+                    (header.kind, header.server) = (Kind::Cast, Some(self.arguments.other.clone()));
+                });
+                (vec![to_one], vec![ack])
+            }
+            Mode::Renumber if chosen => {
+                let mut again = header.clone();
+                again.id = MessageId::random();
+                let again = with_header(&frames, &again);
+                (vec![frames, again], Vec::new())
             }
             Mode::NoDedup if chosen => {
                 let mut unflagged = header;
@@ -144,7 +172,7 @@ impl Saboteur<'_> {
                 let forged = forge(&frames, &header);
                 (std::iter::once(frames).chain(forged).collect(), Vec::new())
             }
-            Mode::EarlyAck | Mode::NoDedup | Mode::FalseRefusal | Mode::Forge => (vec![frames], Vec::new()),
+            _ => (vec![frames], Vec::new()),
         }
     }
 
@@ -153,6 +181,7 @@ impl Saboteur<'_> {
         let Some(header) = header(&frames) else { return vec![frames] };
         let of_interest = match self.arguments.mode {
             Mode::EarlyAck if header.kind == Kind::Ack => return Vec::new(),
+            Mode::EarlyStored if matches!(header.kind, Kind::Ack | Kind::Stored) => return Vec::new(),
             Mode::DropAcks => header.kind == Kind::Ack,
             Mode::SwapReplies => header.kind == Kind::Reply,
             _ => false,
@@ -179,7 +208,7 @@ impl Saboteur<'_> {
     fn answer_to(&self, frames: &Frames, request: &Header, kind: Kind) -> Frames {
         let mut header = Header::new(kind, request.id);
         header.tag = request.tag;
-        header.server = (kind == Kind::Ack).then(|| self.arguments.server.clone());
+        header.server = matches!(kind, Kind::Ack | Kind::Stored).then(|| self.arguments.server.clone());
         header.node = Some(self.arguments.node.clone());
         header.reason = (kind == Kind::Refusal).then_some(Reason::NoRoute);
         let mut answer = with_header(frames, &header);
@@ -192,6 +221,14 @@ impl Saboteur<'_> {
 fn header(frames: &[Frame]) -> Option<Header> {
     let at = frames.len().checked_sub(2)?;
     Header::decode(&frames[at]).ok()
+}
+
+/// Changes the header of a message that has one.
+fn change(frames: &mut Frames, how: impl FnOnce(&mut Header)) {
+    if let Some(mut changed) = header(frames) {
+        how(&mut changed);
+        *frames = with_header(frames, &changed);
+    }
 }
 
 /// A copy with another header.

@@ -1,6 +1,6 @@
 //! The rules about one message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use zmqv2_proto::Reason;
 
@@ -53,7 +53,9 @@ impl Case<'_> {
         report.count(name_of(&told.outcome, self.tapes));
         let accepted = match &told.outcome {
             Outcome::Acked { .. } | Outcome::Replied { .. } => true,
-            Outcome::Report(parts) => parts.iter().any(|part| !matches!(part, Part::Refused(..))),
+            Outcome::Report(parts) => {
+                !parts.is_empty() && parts.iter().all(|part| matches!(part, Part::Acked(..) | Part::Stored(..)))
+            }
             _ => false,
         };
         if self.accepted && !accepted {
@@ -84,6 +86,11 @@ impl Case<'_> {
     }
 
     fn runs_once(&self, report: &mut Report) {
+        if self.fate.verb == Verb::Notify {
+            let mut pools = HashSet::new();
+            let again = self.executions().filter(|(tape, run)| !run.requeued && !pools.insert(tape.server)).count();
+            report.counts.repeated += again as u64;
+        }
         let runs: Vec<_> =
             self.executions().filter(|(_, run)| self.fate.verb != Verb::Notify || !run.requeued).collect();
         for (at, (tape, run)) in runs.iter().enumerate() {
@@ -163,13 +170,23 @@ impl Case<'_> {
         }
     }
 
-    /// What a pool has, or a broker keeps for it, is handled; by whichever listener of the pool.
+    /// What a pool has, or a broker keeps for it, is handled; by whichever listener of the pool. What was refused is not run.
     fn notified(&self, told: &Told, part: &Part<Name>, report: &mut Report) {
-        let (Part::Acked(pool, _) | Part::Stored(pool, _)) = part else { return };
+        let (Part::Acked(pool, _) | Part::Stored(pool, _)) = part else {
+            if let Part::Refused(pool, node, reason) = part {
+                let concerned =
+                    |tape: &ServerTape| tape.node == *node && (self.text(*pool) == NOBODY || tape.server == *pool);
+                if never_runs(*reason, Verb::Notify) && self.executions().any(|(tape, _)| concerned(tape)) {
+                    let who = self.who_ran();
+                    self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
+                }
+            }
+            return;
+        };
         let any = self.text(*pool) == NOBODY;
         let listeners = || self.tapes.servers.iter().filter(|tape| any || tape.server == *pool);
         let runs = || self.executions().filter(|(tape, _)| any || tape.server == *pool);
-        let handled = runs().any(|(_, run)| !run.requeued);
+        let handled = runs().any(|(_, run)| run.handled);
         let most = runs().map(|(_, run)| run.delivery).max().unwrap_or(0);
         let dead = self.expected.max_deliveries.is_some_and(|limit| most >= limit);
         // A pool that lost its last listener may still have what it was given.
@@ -236,8 +253,17 @@ fn name_of(outcome: &Outcome<Name>, tapes: &Tapes) -> String {
         Outcome::Acked { .. } => "acked".to_owned(),
         Outcome::Replied { .. } => "replied".to_owned(),
         Outcome::Report(parts) => {
-            let refused = parts.iter().filter(|part| matches!(part, Part::Refused(..))).count();
-            format!("reported by {} ({refused} refusals)", parts.len())
+            let mut words: Vec<String> = parts
+                .iter()
+                .map(|part| match part {
+                    Part::Acked(..) => "acked".to_owned(),
+                    Part::Stored(..) => "stored".to_owned(),
+                    Part::Refused(_, _, reason) => format!("refused {reason}"),
+                    Part::Silent(..) => "silent".to_owned(),
+                })
+                .collect();
+            words.sort_unstable();
+            format!("reported {}", words.join("+"))
         }
         Outcome::Refused(reason) => format!("refused {reason}"),
         Outcome::Unacknowledged { sent: true } => "unacknowledged sent".to_owned(),

@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::journal::{Name, Outcome, Tapes, Verb};
+use crate::journal::{Name, Outcome, Part, Tapes, Verb};
 
 use fate::{Case, Fate};
 pub use report::{Counts, Report};
@@ -34,7 +34,7 @@ pub enum Rule {
     OwnReply,
     /// Nothing runs that was never sent.
     Sent,
-    /// A notification that was acknowledged or stored is handled.
+    /// A notification that was acknowledged or stored is handled by a listener of the pool.
     Handled,
     /// Everything was accepted, by clients of which that is [expected](Expected).
     Accepted,
@@ -55,7 +55,7 @@ impl Expected {
         Self::default()
     }
 
-    /// Everything that this client sends is acknowledged or replied to.
+    /// Everything that this client sends is acknowledged, stored or replied to; by every server or pool that answers.
     #[must_use]
     pub fn all_accepted(mut self, client: impl Into<String>) -> Self {
         self.accepted.insert(client.into());
@@ -141,19 +141,23 @@ fn gather(tapes: &Tapes, report: &mut Report) -> Fates {
                 continue;
             }
             fate.told = Some(at);
-            let column = match &told.outcome {
-                Outcome::Acked { .. } => 0,
-                Outcome::Refused(_) => 1,
-                Outcome::Unacknowledged { .. } => 2,
-                _ => continue,
-            };
-            totals[column] += u64::from(fate.verb == Verb::Cast);
+            match &told.outcome {
+                Outcome::Acked { .. } => totals[0] += 1,
+                Outcome::Refused(_) if fate.verb == Verb::Cast => totals[1] += 1,
+                Outcome::Unacknowledged { .. } => totals[2] += 1,
+                Outcome::Report(parts) => parts.iter().for_each(|part| match part {
+                    Part::Acked(..) | Part::Stored(..) => totals[0] += 1,
+                    Part::Refused(..) => totals[1] += 1,
+                    Part::Silent(..) => totals[2] += 1,
+                }),
+                _ => {}
+            }
         }
         if let Some(observed) = tape.observed
             && observed != totals
         {
             report.broken(Rule::OneOutcome, || {
-                format!("{tape}: handles had {totals:?} acked, refused, unacknowledged; the observer {observed:?}")
+                format!("{tape}: handles had {totals:?} accepted, refused, unacknowledged; the observer {observed:?}")
             });
         }
         report.counts.open_clients += usize::from(!tape.ended);
@@ -166,9 +170,16 @@ fn gather(tapes: &Tapes, report: &mut Report) -> Fates {
 fn attach(tapes: &Tapes, fates: &mut Fates, report: &mut Report) {
     for (server, tape) in tapes.servers.iter().enumerate() {
         for (at, run) in tape.executed.iter().enumerate() {
-            report.counts.executions += 1;
             match fates.get_mut(&run.client).and_then(|of_client| of_client.get_mut(&run.number)) {
-                Some(fate) => fate.ran.push((server as u32, at as u32)),
+                Some(fate) => {
+                    let counts = &mut report.counts;
+                    let of_verb = match fate.verb {
+                        Verb::Notify => &mut counts.deliveries,
+                        _ => &mut counts.executions,
+                    };
+                    *of_verb += 1;
+                    fate.ran.push((server as u32, at as u32));
+                }
                 None => report.broken(Rule::Sent, || {
                     let client = tapes.names.text(run.client);
                     format!("{tape}:{}: ran {client}/{}, which was never sent", run.line, run.number)

@@ -23,8 +23,13 @@ pub struct Counts {
     pub sent: u64,
     /// By outcome, such as `acked` or `refused Busy`.
     pub outcomes: BTreeMap<String, u64>,
-    /// Executions of all kinds.
+    /// Executions of all but notifications.
     pub executions: u64,
+    /// Notifications that listeners began to run.
+    pub deliveries: u64,
+    /// Those among them that the same pool had been given before, and that had not been asked for again: allowed, as
+    /// somebody died.
+    pub repeated: u64,
     /// Messages that were acknowledged by a server that was killed, and that nobody ran: allowed, as it died.
     pub lost_with_server: u64,
     /// Messages that two servers or more ran, because they were sent again: allowed, as one of them died or was silent.
@@ -82,14 +87,27 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { sent, outcomes, executions, lost_with_server, ran_elsewhere, runs, killed, open_clients } =
-            &self.counts;
+        let Counts {
+            sent,
+            outcomes,
+            executions,
+            deliveries,
+            repeated,
+            lost_with_server,
+            ran_elsewhere,
+            runs,
+            killed,
+            open_clients,
+        } = &self.counts;
         write!(f, "{sent} messages:")?;
         for (outcome, count) in outcomes {
             write!(f, " {count} {outcome},")?;
         }
         write!(f, " {executions} executions by {runs} runs of servers ({killed} killed)")?;
         write!(f, ", {lost_with_server} lost with their server, {ran_elsewhere} ran at two servers")?;
+        if *deliveries > 0 {
+            write!(f, ", {deliveries} deliveries of notifications, {repeated} of them repeated")?;
+        }
         if *open_clients > 0 {
             write!(f, ", {open_clients} clients did not end")?;
         }

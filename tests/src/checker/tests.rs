@@ -183,17 +183,46 @@ fn a_fanout_runs_at_every_server_that_acknowledged_it_and_at_none_that_refused()
 #[test]
 fn a_notification_that_a_pool_has_is_handled_if_need_be_after_several_deliveries() {
     let client = "client c 0; notify 1; ended 1 9 report acked p n stored q n; end";
-    let (p, q) = ("server p n r 1; ran c 1 1; end", "server q n r2 1; ran c 1 1; requeued c 1; ran c 1 2; end");
-    clean(&[client, p, q]);
+    let p = "server p n r 1; ran c 1 1; handled c 1; end";
+    let q = "server q n r2 1; ran c 1 1; requeued c 1; ran c 1 2; handled c 1; end";
+    let report = clean(&[client, p, q]);
+    assert_eq!((report.counts.deliveries, report.counts.repeated, report.counts.executions), (3, 0, 0));
     breaks(Rule::Handled, &[client, p, "server q n r2 1; ran c 1 1; requeued c 1; end"]);
     breaks(Rule::Handled, &[client, p, "server q n r2 1; end"]);
-    breaks(Rule::RunsOnce, &[client, "server p n r 1; ran c 1 1; ran c 1 2; end", q]);
+    let twice = "server p n r 1; ran c 1 1; handled c 1; ran c 1 2; handled c 1; end";
+    breaks(Rule::RunsOnce, &[client, twice, q]);
     // Its listener died, and another one of the pool had it again.
-    clean(&[client, "server p n r 1; ran c 1 1", "server p n r3 1; ran c 1 2; end", q]);
+    let dead = "server p n r 1; ran c 1 1";
+    let report = clean(&[client, dead, "server p n r3 1; ran c 1 2; handled c 1; end", q]);
+    assert_eq!(report.counts.repeated, 1);
+    breaks(Rule::Handled, &[client, dead, "server p n r3 1; end", q]);
     let expected = Expected::nothing().max_deliveries(2);
     let tired = "server q n r2 1; ran c 1 1; requeued c 1; ran c 1 2; requeued c 1; end";
     check_texts(&[client, p, tired], &expected).assert_clean();
     let kept = "client c 0; notify 1; ended 1 9 report stored - n; end";
     clean(&[kept, p]);
     breaks(Rule::Handled, &[kept, "server p n r 1; end"]);
+}
+
+#[test]
+fn a_notification_that_a_pool_refused_is_not_run_by_it() {
+    let client = "client c 0; notify 1; ended 1 9 report acked p n refused q n Busy; end";
+    let (p, q) = ("server p n r 1; ran c 1 1; handled c 1; end", "server q n r2 1; ran c 1 1; handled c 1; end");
+    clean(&[client, p, "server q n r2 1; end"]);
+    breaks(Rule::RefusedNeverRuns, &[client, p, q]);
+    clean(&[&client.replace("Busy", "ServerLost"), p, q]);
+    breaks(Rule::RefusedNeverRuns, &["client c 0; notify 1; ended 1 9 report refused - n Busy; end", p]);
+}
+
+#[test]
+fn every_part_of_a_report_counts() {
+    let p = "server p n r 1; ran c 1 1; handled c 1; end";
+    let expected = Expected::nothing().all_accepted("c");
+    let accepted = "client c 0; notify 1; ended 1 9 report acked p n stored p n; observed 2 0 0; end";
+    check_texts(&[accepted, p], &expected).assert_clean();
+    for parts in ["acked p n refused q n Busy", "acked p n silent q -", ""] {
+        let report = check_texts(&[&format!("client c 0; notify 1; ended 1 9 report {parts}; end"), p], &expected);
+        assert_eq!(report.rules().into_keys().collect::<Vec<_>>(), [Rule::Accepted], "{parts}: {report}");
+    }
+    breaks(Rule::OneOutcome, &[&accepted.replace("observed 2", "observed 1"), p]);
 }

@@ -49,6 +49,8 @@ pub enum Record<S> {
     Ran(S, u64, u16),
     /// A listener wants that notification again.
     Requeued(S, u64),
+    /// A listener is done with that notification.
+    Handled(S, u64),
     /// The process has finished all that it had begun.
     End,
 }
@@ -103,6 +105,8 @@ pub enum Part<S> {
     Stored(S, S),
     /// Refused by that server or pool (`-`: by the broker, as a whole) at that node.
     Refused(S, S, Reason),
+    /// That server or pool, or that node, has said nothing (`-`: unknown).
+    Silent(S, S),
 }
 
 /// Why a line is none of a journal.
@@ -127,6 +131,7 @@ impl<S> Record<S> {
             Self::Observed(totals) => Record::Observed(totals),
             Self::Ran(client, number, delivery) => Record::Ran(name(client), number, delivery),
             Self::Requeued(client, number) => Record::Requeued(name(client), number),
+            Self::Handled(client, number) => Record::Handled(name(client), number),
             Self::End => Record::End,
         }
     }
@@ -150,6 +155,7 @@ impl<S> Outcome<S> {
                         Part::Acked(server, node) => Part::Acked(name(server), name(node)),
                         Part::Stored(server, node) => Part::Stored(name(server), name(node)),
                         Part::Refused(server, node, reason) => Part::Refused(name(server), name(node), reason),
+                        Part::Silent(server, node) => Part::Silent(name(server), name(node)),
                     })
                     .collect(),
             ),
@@ -176,6 +182,7 @@ impl<S: fmt::Display> fmt::Display for Record<S> {
             Self::Ran(client, number, 0) => write!(f, "ran {client} {number}"),
             Self::Ran(client, number, delivery) => write!(f, "ran {client} {number} {delivery}"),
             Self::Requeued(client, number) => write!(f, "requeued {client} {number}"),
+            Self::Handled(client, number) => write!(f, "handled {client} {number}"),
             Self::End => f.write_str("end"),
         }
     }
@@ -199,6 +206,7 @@ impl<S: fmt::Display> fmt::Display for Outcome<S> {
                         Part::Acked(server, node) => write!(f, " acked {server} {node}")?,
                         Part::Stored(server, node) => write!(f, " stored {server} {node}")?,
                         Part::Refused(server, node, reason) => write!(f, " refused {server} {node} {reason}")?,
+                        Part::Silent(server, node) => write!(f, " silent {server} {node}")?,
                     }
                 }
                 Ok(())
@@ -252,6 +260,7 @@ impl<'a> Words<'a> {
                         "acked" => Part::Acked(self.word()?, self.word()?),
                         "stored" => Part::Stored(self.word()?, self.word()?),
                         "refused" => Part::Refused(self.word()?, self.word()?, self.reason()?),
+                        "silent" => Part::Silent(self.word()?, self.word()?),
                         _ => return Err(Unreadable),
                     });
                 }
@@ -285,6 +294,7 @@ impl<'a> Record<&'a str> {
                 Self::Ran(client, number, delivery.unwrap_or(0))
             }
             "requeued" => Self::Requeued(words.word()?, words.number()?),
+            "handled" => Self::Handled(words.word()?, words.number()?),
             "end" => Self::End,
             word => {
                 let verb = Verb::ALL.into_iter().find(|(_, name)| *name == word).ok_or(Unreadable)?;
@@ -314,6 +324,7 @@ mod tests {
                 Part::Acked("s", "n"),
                 Part::Stored("-", "n"),
                 Part::Refused("s", "n", Reason::Expired),
+                Part::Silent("s", "n"),
             ]),
             Outcome::Report(Vec::new()),
         ];
@@ -327,6 +338,7 @@ mod tests {
             Record::Ran("c", 5, 0),
             Record::Ran("c", 5, 2),
             Record::Requeued("c", 5),
+            Record::Handled("c", 5),
             Record::End,
         ]);
         for record in records {

@@ -58,8 +58,10 @@ pub struct Executed {
     pub number: u64,
     /// Which delivery of a notification it was; 0 for anything else.
     pub delivery: u16,
-    /// Whether it was asked for again.
+    /// Whether a notification was asked for again.
     pub requeued: bool,
+    /// Whether a notification was done with, as far as its listener is concerned.
+    pub handled: bool,
     /// The line of the journal.
     pub line: u32,
 }
@@ -199,12 +201,18 @@ impl ServerTape {
     fn take(&mut self, record: &Record<Name>, line: u32) -> bool {
         match *record {
             Record::Ran(client, number, delivery) => {
-                self.executed.push(Executed { client, number, delivery, requeued: false, line });
+                self.executed.push(Executed { client, number, delivery, requeued: false, handled: false, line });
             }
-            Record::Requeued(client, number) => {
+            Record::Requeued(client, number) | Record::Handled(client, number) => {
                 let mut back = self.executed.iter_mut().rev();
                 let Some(run) = back.find(|run| (run.client, run.number) == (client, number)) else { return false };
-                run.requeued = true;
+                if run.requeued || run.handled {
+                    return false;
+                }
+                match record {
+                    Record::Requeued(..) => run.requeued = true,
+                    _ => run.handled = true,
+                }
             }
             Record::End => self.ended = true,
             _ => return false,

@@ -1,0 +1,77 @@
+//! What a client is told, in the words of a journal.
+
+use std::time::Duration;
+
+use zmqv2_client::{CallError, FanoutReport, NotifyReport, Outcome as Of};
+use zmqv2_proto::{NodeName, ServerName};
+
+use crate::journal::{Outcome, Part};
+
+/// Stands for a server, a pool or a node that is not known.
+const NOBODY: &str = "-";
+
+/// Of a cast, with the time it took.
+///
+/// # Panics
+/// When a cast cannot have this outcome.
+#[must_use]
+pub fn cast(outcome: &Of) -> (Duration, Outcome<&str>) {
+    match outcome {
+        Of::Acked { server, node, elapsed } => {
+            (*elapsed, Outcome::Acked { server: server.as_str(), node: node.as_str() })
+        }
+        Of::Refused { refusal, after, .. } => (*after, Outcome::Refused(refusal.reason)),
+        Of::Unacknowledged { after, sent } => (*after, Outcome::Unacknowledged { sent: *sent }),
+        other => panic!("no outcome of a cast: {other:?}"),
+    }
+}
+
+/// Of a fanout.
+#[must_use]
+pub fn fanout(report: &FanoutReport) -> (Duration, Outcome<&str>) {
+    gather(report.results.iter().map(|result| part(result.server.as_ref(), result.node.as_ref(), &result.outcome)))
+}
+
+/// Of a notification.
+#[must_use]
+pub fn notify(report: &NotifyReport) -> (Duration, Outcome<&str>) {
+    gather(report.results.iter().map(|result| part(result.pool.as_ref(), None, &result.outcome)))
+}
+
+/// All parts, and the time until the last of them.
+fn gather<'a>(parts: impl Iterator<Item = (Duration, Part<&'a str>)>) -> (Duration, Outcome<&'a str>) {
+    let mut last = Duration::ZERO;
+    let parts = parts.inspect(|(after, _)| last = last.max(*after)).map(|(_, part)| part).collect();
+    (last, Outcome::Report(parts))
+}
+
+fn part<'a>(server: Option<&'a ServerName>, at: Option<&'a NodeName>, outcome: &'a Of) -> (Duration, Part<&'a str>) {
+    let whose = server.map_or(NOBODY, ServerName::as_str);
+    let place = at.map_or(NOBODY, NodeName::as_str);
+    match outcome {
+        Of::Acked { server, node, elapsed } => (*elapsed, Part::Acked(server.as_str(), node.as_str())),
+        Of::Stored { node, elapsed } => (*elapsed, Part::Stored(whose, node.as_str())),
+        Of::Refused { refusal, node, after } => {
+            (*after, Part::Refused(whose, node.as_ref().map_or(place, NodeName::as_str), refusal.reason))
+        }
+        Of::Unacknowledged { after, .. } => (*after, Part::Silent(whose, place)),
+        other => panic!("an outcome that this program does not know: {other:?}"),
+    }
+}
+
+/// The name of a call's error.
+#[must_use]
+pub fn call_word(error: &CallError) -> String {
+    match error {
+        CallError::Timeout { .. } => "Timeout".to_owned(),
+        CallError::Unreachable { .. } => "Unreachable".to_owned(),
+        CallError::ConnectionLost { .. } => "ConnectionLost".to_owned(),
+        error => error.reason().map_or_else(|| word(error), |reason| reason.to_string()),
+    }
+}
+
+/// The name of an error's variant.
+#[must_use]
+pub fn word(error: &impl std::fmt::Debug) -> String {
+    format!("{error:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}

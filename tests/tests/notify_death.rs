@@ -1,0 +1,266 @@
+//! Listeners and brokers that stop, or die, while they have notifications: none is lost, and none comes again without need.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use zmqv2_client::Notifier;
+use zmqv2_proto::Priority;
+use zmqv2_server::Verdict;
+use zmqv2_tests::checker::Expected;
+use zmqv2_tests::heard::{Heard, say, started, told};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Process, TOPIC, Trial, eventually, stop_all};
+
+const CLIENT: &str = "c";
+
+/// Says a number, as a listener process expects it.
+fn say_to_process(notifier: &Notifier, number: u64) -> zmqv2_client::NotifyReport {
+    let payload = (CLIENT, number, "");
+    told(&notifier.info(&zmqv2_proto::RequestContext::new(), "run", &payload).expect("it is sent"))
+}
+
+/// Number and delivery of each line that a listener process has printed.
+fn printed(lines: &[String]) -> Vec<(u64, u16)> {
+    let parse = |line: &String| {
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!((words.len(), words[0]), (3, CLIENT), "{line}");
+        (words[1].parse().expect("a number"), words[2].parse().expect("a delivery"))
+    };
+    lines.iter().map(parse).collect()
+}
+
+/// How often each number was heard.
+fn times(heard: &[(u64, u16)]) -> BTreeMap<u64, usize> {
+    let mut times = BTreeMap::new();
+    for (number, _) in heard {
+        *times.entry(*number).or_default() += 1;
+    }
+    times
+}
+
+fn each(count: u64, times: usize) -> BTreeMap<u64, usize> {
+    (0..count).map(|number| (number, times)).collect()
+}
+
+fn nothing_is_left(node: &Node) {
+    eventually("every notification is handled", || node.status().notifications == 0);
+    assert_eq!(node.status().dead_letters, []);
+}
+
+/// The flag that makes a broker keep notifications in a file.
+fn durable(node: &Node) -> [String; 2] {
+    let file: PathBuf = node.file("notifications.redb");
+    ["--set".to_owned(), format!("rpc_zmq_notification_store={}", file.display())]
+}
+
+fn durable_broker(node: &Node) -> Process {
+    let flags = durable(node);
+    node.broker_with(&flags.each_ref().map(String::as_str))
+}
+
+#[test]
+fn what_a_killed_listener_had_accepted_goes_to_another_one_of_its_pool() {
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let trial = Trial::new();
+    let notifier = node.notifier(&[TOPIC]);
+    let mut first = trial.listener(node, "p", &["--hold", "--workers", "3"]);
+    for number in 0..3 {
+        assert!(say_to_process(&notifier, number).all_acked());
+    }
+    first.wait_for_output(3);
+    // These wait for a worker.
+    for number in 3..5 {
+        assert_eq!(say_to_process(&notifier, number).stored(), 1);
+    }
+    first.kill9();
+    // The next one that is started gets them.
+    let mut second = trial.listener(node, "p", &["--hold", "--workers", "5"]);
+    let heard = printed(&second.wait_for_output(5));
+    let mut sorted = heard.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [(0, 2), (1, 2), (2, 2), (3, 1), (4, 1)]);
+    // One that is there already gets them at once.
+    let third = trial.listener(node, "p", &[]);
+    second.kill9();
+    let mut heard = printed(&third.wait_for_output(5));
+    heard.sort_unstable();
+    assert_eq!(heard, [(0, 3), (1, 3), (2, 3), (3, 2), (4, 2)]);
+    nothing_is_left(node);
+}
+
+#[test]
+fn a_notification_that_kills_its_listeners_becomes_a_dead_letter() {
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=2"]);
+    let trial = Trial::new();
+    let notifier = node.notifier(&[TOPIC]);
+    assert_eq!(say_to_process(&notifier, 0).stored(), 1);
+    for delivery in 1..=2 {
+        let mut victim = trial.listener(node, "p", &["--hold"]);
+        assert_eq!(printed(&victim.wait_for_output(1)), [(0, delivery)]);
+        victim.kill9();
+    }
+    eventually("it is given up", || node.status().dead_letters.len() == 1);
+    let survivor = trial.listener(node, "p", &[]);
+    assert!(say_to_process(&notifier, 1).all_taken_over());
+    assert_eq!(printed(&survivor.wait_for_output(1)), [(1, 1)]);
+    eventually("nothing is left", || node.status().notifications == 0);
+}
+
+#[test]
+fn listeners_that_stop_in_order_lose_nothing_and_leave_nothing_to_be_repeated() {
+    const COUNT: &str = "1500";
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let trial = Trial::new();
+    let start = || trial.listener(node, "p", &["--workers", "2", "--work", "2", "--requeue", "5"]);
+    let mut listeners = vec![start()];
+    let mut caster = trial.caster(node, CLIENT, &["--how", "notify", "--count", COUNT, "--rate", "500"]);
+    // Each hears some before the next one takes over.
+    for _ in 0..5 {
+        let next = start();
+        let mut last = listeners.pop().expect("a listener");
+        last.wait_for_output(20);
+        stop_all(std::slice::from_mut(&mut last), PATIENCE);
+        listeners.push(next);
+    }
+    let summary = zmqv2_tests::Summary::of(&mut caster, PATIENCE * 2);
+    nothing_is_left(node);
+    stop_all(&mut listeners, PATIENCE);
+    let (_, report) = trial.check(&Expected::nothing().all_accepted(CLIENT));
+    println!("{summary:?}\n{report}");
+    report.assert_clean();
+    let counts = &report.counts;
+    assert_eq!((counts.runs, counts.killed), (6, 0));
+    assert_eq!((counts.deliveries, counts.repeated), (1_500 + 300, 0), "{report}");
+}
+
+#[test]
+fn a_listener_that_stops_finishes_what_it_has_accepted() {
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let trial = Trial::new();
+    let notifier = node.notifier(&[TOPIC]);
+    let mut first = trial.listener(node, "p", &["--hold", "--workers", "2"]);
+    for number in 0..5 {
+        assert!(say_to_process(&notifier, number).all_taken_over());
+    }
+    first.wait_for_output(2);
+    let second = trial.listener(node, "p", &["--hold", "--workers", "3"]);
+    assert_eq!(times(&printed(&second.wait_for_output(3))).len(), 3);
+    first.signal(Signal::TERM);
+    assert!(first.wait_end(PATIENCE).success(), "{}", first.stderr());
+    assert_eq!(printed(&first.wait_for_output(2)).len(), 2);
+    eventually("what the first had is handled", || node.status().notifications == 3);
+    let mut both = [second];
+    stop_all(&mut both, PATIENCE);
+    nothing_is_left(node);
+    let heard = [first, both.into_iter().next().expect("one")].map(|process| printed(&process.wait_for_output(1)));
+    assert_eq!(times(&heard.concat()), each(5, 1));
+}
+
+/// Kept for a listener that is not there, and given to one that does not end: neither is lost, whichever way the broker goes.
+fn a_broker_goes(go: impl Fn(&mut Process)) {
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let mut broker = durable_broker(node);
+    let trial = Trial::new();
+    let notifier = node.notifier(&[TOPIC]);
+    for number in 0..20 {
+        let report = say_to_process(&notifier, number);
+        assert_eq!(report.stored(), 1, "{report:#}");
+    }
+    go(&mut broker);
+    broker = durable_broker(node);
+    assert_eq!(node.status().notifications, 20);
+    let text = node.tool(&["status"]).stdout;
+    assert!(text.contains("20 notifications kept in ") && text.contains("notifications.redb"), "{text}");
+    // Some are handled, one is held while the broker goes.
+    let mut holder = trial.listener(node, "p", &["--hold", "--workers", "20"]);
+    assert_eq!(times(&printed(&holder.wait_for_output(20))), each(20, 1));
+    holder.kill9();
+    go(&mut broker);
+    broker = durable_broker(node);
+    let mut listener = [trial.listener(node, "p", &[])];
+    assert_eq!(times(&printed(&listener[0].wait_for_output(20))), each(20, 1));
+    nothing_is_left(node);
+    stop_all(&mut listener, PATIENCE);
+    go(&mut broker);
+    let _broker = durable_broker(node);
+    nothing_is_left(node);
+}
+
+#[test]
+fn a_killed_broker_loses_nothing_that_it_has_called_stored() {
+    a_broker_goes(Process::kill9);
+}
+
+#[test]
+fn a_broker_that_is_stopped_loses_nothing_that_it_has_called_stored() {
+    a_broker_goes(|broker| stop_all(std::slice::from_mut(broker), PATIENCE));
+}
+
+#[test]
+fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker() {
+    const COUNT: u64 = 200;
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let mut broker = durable_broker(node);
+    let heard: Heard<(u64, u16)> = Heard::default();
+    let listen = || {
+        let note = heard.clone();
+        let listener = node.listening("t", "p").workers(2);
+        started(listener.on(Priority::Info, move |notice| note.note((notice.payload().unwrap(), notice.delivery))))
+    };
+    let listener = listen();
+    let notifier = node.notifier(&["t"]);
+    let handles: Vec<_> = (0..COUNT).map(|number| say(&notifier, number)).collect();
+    assert!(handles.iter().all(|handle| told(handle).all_taken_over()));
+    heard.wait(COUNT as usize);
+    // The handlers have run; the broker may not know it of the last of them when it is told to stop.
+    stop_all(std::slice::from_mut(&mut broker), PATIENCE);
+    listener.stop().unwrap();
+    let _broker = durable_broker(node);
+    // This one has not seen any of them.
+    let _listener = listen();
+    assert!(told(&say(&notifier, COUNT)).all_taken_over());
+    nothing_is_left(node);
+    assert_eq!(times(&heard.all()), each(COUNT + 1, 1));
+}
+
+#[test]
+fn what_is_requeued_while_the_broker_is_away_comes_again() {
+    for is_durable in [true, false] {
+        let cluster = Cluster::new(1, &[]);
+        let node = cluster.node(0);
+        let start = || if is_durable { durable_broker(node) } else { node.broker() };
+        let mut broker = start();
+        let heard: Heard<(u64, u16)> = Heard::default();
+        let (note, (release, blocked)) = (heard.clone(), std::sync::mpsc::channel::<()>());
+        let blocked = std::sync::Mutex::new(blocked);
+        let listener = started(node.listening("t", "p").workers(1).on(Priority::Info, move |notice| {
+            let number: u64 = notice.payload().unwrap();
+            note.note((number, notice.delivery));
+            if note.len() > 1 {
+                return Verdict::Handled;
+            }
+            let _ = blocked.lock().unwrap().recv_timeout(PATIENCE);
+            Verdict::Requeue
+        }));
+        let notifier = node.notifier(&["t"]);
+        assert!(told(&say(&notifier, 7)).all_taken_over());
+        heard.wait(1);
+        broker.kill9();
+        release.send(()).unwrap();
+        let _broker = start();
+        heard.wait(2);
+        nothing_is_left(node);
+        listener.stop().unwrap();
+        assert_eq!(times(&heard.all()), BTreeMap::from([(7, 2)]), "durable: {is_durable}, {:?}", heard.all());
+    }
+}

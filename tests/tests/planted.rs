@@ -1,0 +1,175 @@
+//! Loads through somebody who does one thing wrong: the checker has to see what it is.
+
+use zmqv2_tests::checker::{Expected, Report, Rule};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Process, Summary, Trial, binary, eventually, stop_all};
+
+use std::time::Duration;
+
+/// Longer than any message may take, and the ends of a few processes.
+const END: Duration = Duration::from_secs(90);
+
+/// A load through a saboteur in this mode, to one server.
+fn sabotaged(mode: &str, flags: &[&str], expected: &Expected) -> Report {
+    sabotaged_with(mode, flags, expected, |trial, node| vec![trial.executor(node, "s", 1)])
+}
+
+/// The same to those that `start` starts.
+fn sabotaged_with(
+    mode: &str,
+    flags: &[&str],
+    expected: &Expected,
+    start: impl FnOnce(&Trial, &Node) -> Vec<Process>,
+) -> Report {
+    let cluster = Cluster::new(2, &[]);
+    let (real, between) = (cluster.node(0), cluster.node(1));
+    cluster.write_ring(
+        [("t".to_owned(), serde_json::json!([between.host])), ("t.info".to_owned(), serde_json::json!([between.host]))]
+            .into_iter()
+            .collect(),
+    );
+    let _broker = real.broker();
+    let trial = Trial::new();
+    let mut servers = start(&trial, real);
+    let mut command = std::process::Command::new(binary("saboteur"));
+    command.args([
+        "--mode",
+        mode,
+        "--server",
+        "s",
+        "--node",
+        &real.host,
+        "--listen",
+        &format!("{}:9501", between.host),
+    ]);
+    let saboteur = Process::start("saboteur", command.arg("--broker").arg(&real.ipc_dir)).ready();
+    // Not a multiple of what it does something to: it may hold the last one for ever.
+    let mut all = vec!["--count", "1005", "--max-outstanding", "100"];
+    all.extend(flags);
+    // The client is at the broker's node, and asks the saboteur over TCP.
+    let mut caster = trial.caster(real, "c", &all);
+    let summary = Summary::of(&mut caster, END);
+    eventually("every notification is handled", || real.status().notifications == 0);
+    stop_all(&mut servers, PATIENCE);
+    drop(saboteur);
+    let (_, report) = trial.check(expected);
+    println!("{mode}: {summary:?}\n{report}");
+    report
+}
+
+/// Everything has to be accepted.
+fn all() -> Expected {
+    Expected::nothing().all_accepted("c")
+}
+
+#[track_caller]
+fn finds(report: &Report, rule: Rule) {
+    let rules = report.rules();
+    assert_eq!(rules.keys().collect::<Vec<_>>(), [&rule], "{report}");
+    assert!(rules[&rule] >= 50, "it is done to every tenth message: {report}");
+}
+
+#[test]
+fn a_saboteur_that_does_nothing_is_not_noticed() {
+    for flags in [&["--calls", "2"][..], &["--calls", "2", "--retry", "2"]] {
+        let report = sabotaged("none", flags, &all());
+        report.assert_clean();
+        let replied = report.counts.outcome("replied");
+        assert_eq!((report.counts.sent, replied, report.counts.outcome("acked")), (1_005, 503, 502));
+    }
+}
+
+#[test]
+fn an_acknowledgement_before_a_server_has_the_cast_is_found() {
+    finds(&sabotaged("early-ack", &[], &all()), Rule::AckedRuns);
+}
+
+#[test]
+fn a_repeat_that_is_run_again_is_found() {
+    finds(&sabotaged("no-dedup", &["--retry", "2"], &all()), Rule::RunsOnce);
+}
+
+#[test]
+fn replies_that_are_swapped_are_found() {
+    finds(&sabotaged("swap-replies", &["--calls", "1"], &all()), Rule::OwnReply);
+}
+
+#[test]
+fn acknowledgements_that_are_lost_are_found_and_made_up_for_by_retries() {
+    let report = sabotaged("drop-acks", &["--timeout", "3"], &all());
+    finds(&report, Rule::Accepted);
+    assert_eq!(report.counts.outcome("unacknowledged sent"), 100, "{report}");
+    // Sent again, it is acknowledged again, and not run again.
+    sabotaged("drop-acks", &["--retry", "5", "--timeout", "6"], &all()).assert_clean();
+}
+
+#[test]
+fn casts_that_overtake_each_other_are_found() {
+    finds(&sabotaged("reorder", &[], &all()), Rule::Order);
+}
+
+#[test]
+fn a_refusal_of_what_runs_is_found() {
+    finds(&sabotaged("false-refusal", &[], &Expected::nothing()), Rule::RefusedNeverRuns);
+}
+
+#[test]
+fn an_execution_of_what_nobody_sent_is_found() {
+    finds(&sabotaged("forge", &[], &all()), Rule::Sent);
+}
+
+/// A load of fanouts to two servers.
+fn fanouts(mode: &str, flags: &[&str], expected: &Expected) -> Report {
+    let flags = [&["--how", "fanout"], flags].concat();
+    sabotaged_with(mode, &flags, expected, |trial, node| {
+        vec![trial.executor(node, "s", 1), trial.executor(node, "other", 1)]
+    })
+}
+
+#[test]
+fn fanouts_are_checked() {
+    let report = fanouts("none", &[], &all());
+    report.assert_clean();
+    assert_eq!((report.counts.outcome("reported acked+acked"), report.counts.executions), (1_005, 2_010), "{report}");
+}
+
+#[test]
+fn a_fanout_whose_copy_was_lost_and_acknowledged_is_found() {
+    finds(&fanouts("lose-copy", &[], &all()), Rule::AckedRuns);
+}
+
+#[test]
+fn a_fanout_that_comes_twice_is_found() {
+    finds(&fanouts("renumber", &[], &all()), Rule::RunsOnce);
+}
+
+#[test]
+fn a_refusal_of_a_fanout_that_runs_is_found() {
+    finds(&fanouts("false-refusal", &[], &Expected::nothing()), Rule::RefusedNeverRuns);
+}
+
+/// A load of notifications to a pool of two listeners; every seventh has to come again.
+fn notifications(mode: &str, expected: &Expected) -> Report {
+    sabotaged_with(mode, &["--how", "notify"], expected, |trial, node| {
+        vec![trial.listener(node, "s", &["--requeue", "7"]), trial.listener(node, "s", &["--requeue", "7"])]
+    })
+}
+
+#[test]
+fn notifications_are_checked() {
+    let report = notifications("none", &all());
+    report.assert_clean();
+    let counts = &report.counts;
+    assert_eq!((counts.deliveries, counts.repeated), (1_005 + 144, 0), "{report}");
+    let taken_over = counts.outcome("reported acked") + counts.outcome("reported stored");
+    assert_eq!(taken_over, 1_005, "{report}");
+}
+
+#[test]
+fn a_notification_that_is_called_stored_and_lost_is_found() {
+    finds(&notifications("early-stored", &all()), Rule::Handled);
+}
+
+#[test]
+fn a_refusal_of_a_notification_that_is_delivered_is_found() {
+    finds(&notifications("false-refusal", &Expected::nothing()), Rule::RefusedNeverRuns);
+}
