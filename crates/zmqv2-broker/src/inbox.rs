@@ -45,8 +45,11 @@ impl Broker {
                 self.engine.handle(now, Input::Request { arrival, from: origin, load });
                 self.perform();
             }
-            Kind::Inquire if self.engine.is_held(view.id()) => self.reply(origin, Kind::InFlight, &[]),
             Kind::Inquire => {
+                self.engine.count(Counter::Inquiries);
+                if self.engine.is_held(view.id()) {
+                    return self.reply(origin, Kind::InFlight, &[]);
+                }
                 let detail = "the broker has no such call: it never came, was answered, or was lost";
                 self.refuse(origin, &Refusal::new(Reason::ServerLost, detail));
             }

@@ -45,6 +45,8 @@ counters! {
     Requeued = "notifications_requeued",
     /// Notifications that were given up.
     DeadLetters = "dead_letters",
+    /// Questions whether a call is still in flight.
+    Inquiries = "inquiries",
     /// Servers that registered.
     Registered = "servers_registered",
     /// Servers that withdrew.

@@ -1,0 +1,68 @@
+//! Monitored calls through real processes: they may take long, and their loss is told early.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use zmqv2_client::{CallError, Prepared};
+use zmqv2_proto::{Reason, RequestContext, Target};
+use zmqv2_tests::{Cluster, PATIENCE, now};
+
+const MONITOR: Duration = Duration::from_millis(400);
+
+fn client(cluster: &Cluster) -> Prepared {
+    let client = cluster.node(0).client(Target::topic("t").expect("a topic"));
+    // For ever, as far as a test goes.
+    client.prepare().timeout(Duration::from_secs(3600)).call_monitor_timeout(MONITOR)
+}
+
+#[test]
+fn a_long_call_is_asked_about_and_comes_to_its_end() {
+    let cluster = Cluster::new(1, &["t"]);
+    let _broker = cluster.node(0).broker();
+    let _server = cluster.node(0).serve("t", "s1", &[]);
+    let client = client(&cluster);
+    let context = RequestContext::new();
+    let handle = client.call_async::<Value>(&context, "sleep", &1.5).expect("it is sent");
+    client.call::<Value>(&context, "sleep", &1.5).expect("it has slept");
+    handle.wait().expect("it has slept");
+    // Each asks every 200 ms for 1.5 s; on a busy machine less often.
+    let asked = cluster.node(0).status().counters["inquiries"];
+    assert!((4..=16).contains(&asked), "asked {asked} times");
+}
+
+#[test]
+fn a_broker_that_hangs_is_noticed_long_before_the_timeout() {
+    let cluster = Cluster::new(1, &["t"]);
+    let broker = cluster.node(0).broker();
+    let _server = cluster.node(0).serve("t", "s1", &[]);
+    let client = client(&cluster);
+    let context = RequestContext::new();
+    let started = now();
+    let handle = client.call_async::<Value>(&context, "sleep", &60.0).expect("it is sent");
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| client.call::<Value>(&context, "sleep", &60.0));
+        zmqv2_tests::eventually("both are in flight", || cluster.node(0).status().in_flight == 2);
+        broker.signal(Signal::STOP);
+        for error in [call.join().expect("no panic").unwrap_err(), handle.wait().unwrap_err()] {
+            assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
+            assert!(error.may_have_run());
+        }
+    });
+    assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
+    broker.signal(Signal::CONT);
+}
+
+#[test]
+fn a_call_whose_server_dies_is_lost_at_once_monitored_or_not() {
+    let cluster = Cluster::new(1, &["t"]);
+    let _broker = cluster.node(0).broker();
+    let mut server = cluster.node(0).serve("t", "s1", &[]);
+    let client = client(&cluster);
+    let context = RequestContext::new();
+    let handle = client.call_async::<Value>(&context, "sleep", &60.0).expect("it is sent");
+    zmqv2_tests::eventually("it is in flight", || cluster.node(0).status().in_flight == 1);
+    server.kill9();
+    let error = handle.wait().unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::ServerLost), "{error}");
+}
