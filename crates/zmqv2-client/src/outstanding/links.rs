@@ -18,7 +18,7 @@ pub(super) struct Link {
 }
 
 impl<M, A> Outstanding<M, A> {
-    /// The next message that the link is to send, and when it expires; [`Input::Sent`] when it has.
+    /// The next message that the link is to send, and when it expires; `Input::Sent` when it has.
     pub(crate) fn next_to_send(&mut self, link: LinkId) -> Option<(Tag, Instant, &M)> {
         let tag = loop {
             let (tag, ticket) = *self.links.get(link)?.queue.front()?;
