@@ -234,6 +234,30 @@ fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker()
 }
 
 #[test]
+fn a_broker_that_is_stopped_while_listeners_are_at_work_has_nothing_done_twice() {
+    const COUNT: u64 = 300;
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let mut broker = durable_broker(node);
+    let notifier = node.notifier(&[TOPIC]);
+    for number in 0..COUNT {
+        assert_eq!(say_to_process(&notifier, number).stored(), 1);
+    }
+    let trial = Trial::new();
+    let mut first = trial.listener(node, "p", &["--work", "20", "--workers", "2"]);
+    first.wait_for_output(20);
+    stop_all(std::slice::from_mut(&mut broker), PATIENCE);
+    stop_all(std::slice::from_mut(&mut first), PATIENCE);
+    let done = printed(&first.wait_for_output(20));
+    let _broker = durable_broker(node);
+    assert_eq!(node.status().notifications, COUNT - done.len() as u64, "what was handled is not kept any more");
+    let second = trial.listener(node, "p", &["--workers", "2"]);
+    let rest = printed(&second.wait_for_output(COUNT as usize - done.len()));
+    nothing_is_left(node);
+    assert_eq!(times(&[done, rest].concat()), each(COUNT, 1));
+}
+
+#[test]
 fn what_is_requeued_while_the_broker_is_away_comes_again() {
     for is_durable in [true, false] {
         let cluster = Cluster::new(1, &[]);
