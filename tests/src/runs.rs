@@ -200,7 +200,7 @@ pub fn listeners_go(going: Going, timetable: Timetable) -> Run {
     // What is in front is given to every one of those that die.
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=1000"]);
     let trial = Trial::new();
-    let start = |pool| trial.listener(node, pool, &["--work", "1", "--workers", "4", "--requeue", "50"]);
+    let start = |pool| trial.listener(node, pool, &["--work", "5", "--workers", "8", "--requeue", "50"]);
     let mut listeners = vec![start("kept")];
     let mut victims = std::collections::VecDeque::from(["kept", "left"].map(|pool| (pool, start(pool))));
     let rate = ["--how", "notify", "--rate", "500"];
