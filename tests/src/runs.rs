@@ -1,4 +1,4 @@
-//! The runs that prove the promises of casts: short ones in every build, full-size ones on demand.
+//! The runs that prove the promises of casts and notifications: short ones in every build, full-size ones on demand.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,7 +8,9 @@ use zmqv2_proto::config::DEFAULT_TOPIC_BACKLOG;
 
 use crate::checker::{Expected, Report};
 use crate::journal::Tapes;
-use crate::{Cluster, Node, PATIENCE, Process, Summary, TOPIC, Trial, answered_at, now, spread, stop_all, wait_until};
+use crate::{
+    Cluster, Node, PATIENCE, Process, Summary, TOPIC, Trial, answered_at, eventually, now, spread, stop_all, wait_until,
+};
 
 /// What a run comes to.
 #[derive(Debug)]
@@ -132,17 +134,26 @@ pub fn servers_go(going: Going, timetable: Timetable) -> Run {
     Run { report, casters, took, recoveries: Vec::new() }
 }
 
-/// Casts and calls to a node whose broker goes and is started again.
+/// Casts, calls and notifications to a node whose broker goes and is started again, and keeps notifications in a file.
 ///
 /// # Panics
 /// When a process fails.
 #[must_use]
 pub fn broker_goes(going: Going, timetable: Timetable) -> Run {
-    let cluster = Cluster::new(1, &[TOPIC]);
+    let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
-    let mut broker = node.broker();
+    write_ring(&cluster, &["audit", "billing"]);
+    let store = format!("rpc_zmq_notification_store={}", node.file("notifications.redb").display());
+    let start = || node.broker_with(&["--set", &store]);
+    let mut broker = start();
     let trial = Trial::new();
-    let mut servers = [trial.executor(node, "one", 1), trial.executor(node, "many", 4)];
+    let mut servers = vec![trial.executor(node, "one", 1), trial.executor(node, "many", 4)];
+    // Some notifications have to come twice: what is to come again is not lost, either.
+    for (pool, flags) in
+        [("audit", ["--requeue", "50"]), ("audit", ["--requeue", "50"]), ("billing", ["--workers", "3"])]
+    {
+        servers.push(trial.listener(node, pool, &flags));
+    }
     let load = Casters::start(
         &trial,
         &cluster,
@@ -150,6 +161,8 @@ pub fn broker_goes(going: Going, timetable: Timetable) -> Run {
             ("plain", &["--calls", "4"]),
             ("retrying", &["--retry", "10"]),
             ("waiting", &["--retry", "10", "--wait-for-ready"]),
+            ("notify", &["--how", "notify", "--rate", "300"]),
+            ("notify-retrying", &["--how", "notify", "--rate", "300", "--retry", "10"]),
         ],
     );
     let mut restarts = Vec::new();
@@ -159,14 +172,68 @@ pub fn broker_goes(going: Going, timetable: Timetable) -> Run {
             Going::Killed => broker.kill9(),
             Going::InOrder => stop_all(std::slice::from_mut(&mut broker), PATIENCE),
         }
-        broker = node.broker();
+        broker = start();
         restarts.push((killed, Ttl::monotonic_millis()));
     });
     let (casters, took) = load.stop();
+    all_handled(node);
     stop_all(&mut servers, PATIENCE);
-    let (tapes, report) = trial.check(&Expected::nothing().all_accepted("waiting"));
+    let expected = Expected::nothing().all_accepted("waiting");
+    // A broker that stops in order says so.
+    let expected = if going == Going::Killed { expected.all_accepted("notify-retrying") } else { expected };
+    let (tapes, report) = trial.check(&expected);
     let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&tapes, killed, ready)).collect();
     Run { report, casters, took, recoveries }
+}
+
+/// Notifications to two pools of a node whose listeners come and go: of one pool, one stays.
+///
+/// Nothing is lost, and what is to come again does; when listeners go in order, nothing is repeated.
+///
+/// # Panics
+/// When a process fails.
+#[must_use]
+pub fn listeners_go(going: Going, timetable: Timetable) -> Run {
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    write_ring(&cluster, &["left", "kept"]);
+    // What is in front is given to every one of those that die.
+    let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=1000"]);
+    let trial = Trial::new();
+    let start = |pool| trial.listener(node, pool, &["--work", "5", "--workers", "8", "--requeue", "50"]);
+    let mut listeners = vec![start("kept")];
+    let mut victims = std::collections::VecDeque::from(["kept", "left"].map(|pool| (pool, start(pool))));
+    let rate = ["--how", "notify", "--rate", "500"];
+    let retrying = [&rate[..], &["--retry", "3"]].concat();
+    let load = Casters::start(&trial, &cluster, &[("plain", &rate), ("retrying", &retrying)]);
+    timetable.run(|_| {
+        let (pool, mut leaving) = victims.pop_front().expect("two victims");
+        match going {
+            Going::Killed => leaving.kill9(),
+            Going::InOrder => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
+        }
+        victims.push_back((pool, start(pool)));
+    });
+    let (casters, took) = load.stop();
+    all_handled(node);
+    listeners.extend(victims.into_iter().map(|(_, listener)| listener));
+    stop_all(&mut listeners, PATIENCE);
+    let expected = Expected::nothing().all_accepted("plain").all_accepted("retrying");
+    let (_, report) = trial.check(&expected);
+    Run { report, casters, took, recoveries: Vec::new() }
+}
+
+/// A ring of one node, with these pools of listeners.
+fn write_ring(cluster: &Cluster, pools: &[&str]) {
+    let host = &cluster.node(0).host;
+    let listed = serde_json::json!([{"node": host, "address": format!("{host}:9501"), "servers": pools}]);
+    cluster.write_ring_text(&serde_json::json!({TOPIC: [host], format!("{TOPIC}.info"): listed}).to_string());
+}
+
+/// Waits until listeners have handled what the broker keeps.
+fn all_handled(node: &Node) {
+    eventually("every notification is handled", || node.status().notifications == 0);
+    assert_eq!(node.status().dead_letters, []);
 }
 
 /// Until the last of the clients was answered again.

@@ -49,13 +49,33 @@ fn a_broker_that_is_killed_under_load_breaks_no_promise() {
 }
 
 #[test]
+fn listeners_that_are_killed_under_load_lose_no_notification() {
+    let run = runs::listeners_go(Going::Killed, Timetable { every: Duration::from_millis(700), kills: 4 });
+    println!("{run}");
+    run.report.assert_clean();
+    assert_eq!(run.report.counts.killed, 4);
+    // Somebody had something when it was killed.
+    assert!(run.report.counts.repeated > 0, "{run}");
+}
+
+#[test]
+fn listeners_that_are_restarted_in_order_under_load_repeat_no_notification() {
+    let run = runs::listeners_go(Going::InOrder, Timetable { every: Duration::from_millis(700), kills: 4 });
+    println!("{run}");
+    run.report.assert_clean();
+    assert_eq!((run.report.counts.killed, run.report.counts.repeated), (0, 0));
+}
+
+#[test]
 fn a_broker_that_is_restarted_in_order_under_load_answers_for_all_that_ran() {
     let run = runs::broker_goes(Going::InOrder, Timetable { every: Duration::from_secs(2), kills: 2 });
     println!("{run}");
     run.report.assert_clean();
     // What comes while it closes its sockets has no answer any more; but it does not run either.
     let counts = &run.report.counts;
-    assert_eq!(counts.outcome("acked") + counts.outcome("replied"), counts.executions, "{run}");
+    let answered = counts.outcome("acked") + counts.outcome("replied");
+    assert_eq!(answered + counts.ran_elsewhere, counts.executions, "{run}");
+    assert_eq!(counts.repeated, 0, "{run}");
 }
 
 /// The ring file does not say which node a server is at, so the client has to find out.

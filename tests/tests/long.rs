@@ -53,6 +53,24 @@ fn a_server_is_restarted_in_order_every_two_seconds_for_a_minute() {
 }
 
 #[test]
+#[ignore = "takes half a minute"]
+fn a_listener_is_killed_every_two_seconds_for_twenty() {
+    let run = runs::listeners_go(Going::Killed, Timetable { every: Duration::from_secs(2), kills: 10 });
+    println!("{run}");
+    run.report.assert_clean();
+    assert_eq!(run.report.counts.killed, 10);
+}
+
+#[test]
+#[ignore = "takes half a minute"]
+fn a_listener_is_restarted_in_order_every_two_seconds_for_twenty() {
+    let run = runs::listeners_go(Going::InOrder, Timetable { every: Duration::from_secs(2), kills: 10 });
+    println!("{run}");
+    run.report.assert_clean();
+    assert_eq!((run.report.counts.killed, run.report.counts.repeated), (0, 0));
+}
+
+#[test]
 #[ignore = "takes more than a minute"]
 fn the_broker_is_killed_every_five_seconds_for_a_minute() {
     let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(5), kills: 12 });

@@ -234,6 +234,30 @@ fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker()
 }
 
 #[test]
+fn a_broker_that_is_stopped_while_listeners_are_at_work_has_nothing_done_twice() {
+    const COUNT: u64 = 300;
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let mut broker = durable_broker(node);
+    let notifier = node.notifier(&[TOPIC]);
+    for number in 0..COUNT {
+        assert_eq!(say_to_process(&notifier, number).stored(), 1);
+    }
+    let trial = Trial::new();
+    let mut first = trial.listener(node, "p", &["--work", "20", "--workers", "2"]);
+    first.wait_for_output(20);
+    stop_all(std::slice::from_mut(&mut broker), PATIENCE);
+    stop_all(std::slice::from_mut(&mut first), PATIENCE);
+    let done = printed(&first.wait_for_output(20));
+    let _broker = durable_broker(node);
+    assert_eq!(node.status().notifications, COUNT - done.len() as u64, "what was handled is not kept any more");
+    let second = trial.listener(node, "p", &["--workers", "2"]);
+    let rest = printed(&second.wait_for_output(COUNT as usize - done.len()));
+    nothing_is_left(node);
+    assert_eq!(times(&[done, rest].concat()), each(COUNT, 1));
+}
+
+#[test]
 fn what_is_requeued_while_the_broker_is_away_comes_again() {
     for is_durable in [true, false] {
         let cluster = Cluster::new(1, &[]);
@@ -262,5 +286,35 @@ fn what_is_requeued_while_the_broker_is_away_comes_again() {
         nothing_is_left(node);
         listener.stop().unwrap();
         assert_eq!(times(&heard.all()), BTreeMap::from([(7, 2)]), "durable: {is_durable}, {:?}", heard.all());
+    }
+}
+
+#[test]
+fn what_a_listener_still_runs_when_the_broker_is_back_is_not_run_again() {
+    for is_killed in [true, false] {
+        let cluster = Cluster::new(1, &[]);
+        let node = cluster.node(0);
+        let mut broker = durable_broker(node);
+        let heard: Heard<(u64, u16)> = Heard::default();
+        let (note, (release, blocked)) = (heard.clone(), std::sync::mpsc::channel::<()>());
+        let blocked = std::sync::Mutex::new(blocked);
+        let listener = started(node.listening("t", "p").workers(2).on(Priority::Info, move |notice| {
+            note.note((notice.payload().unwrap(), notice.delivery));
+            let _ = blocked.lock().unwrap().recv_timeout(PATIENCE);
+        }));
+        assert!(told(&say(&node.notifier(&["t"]), 7)).all_taken_over());
+        heard.wait(1);
+        if is_killed {
+            broker.kill9();
+        } else {
+            stop_all(std::slice::from_mut(&mut broker), PATIENCE);
+        }
+        let _broker = durable_broker(node);
+        eventually("the new broker delivers it", || node.status().counters["delivered"] == 1);
+        assert_eq!(node.status().notifications, 1, "it is not handled before its handler has run");
+        release.send(()).unwrap();
+        nothing_is_left(node);
+        listener.stop().unwrap();
+        assert_eq!(heard.all(), [(7, 1)], "killed: {is_killed}");
     }
 }

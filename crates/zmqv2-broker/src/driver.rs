@@ -34,7 +34,7 @@ const MESSAGES_PER_VISIT: usize = 64;
 /// answer that it has not read when the connection ends (libzmq does with `ZMQ_IMMEDIATE`); and a request that is not read
 /// here any more looks to its sender as if it might have run.
 const QUIET: Duration = Duration::from_millis(100);
-/// Those who go on asking are refused for this long at the most.
+/// Those who go on asking are refused for this long at the most, and listeners may finish what they have accepted.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const NETWORK: Token = Token(0);
 const LOCAL: Token = Token(1);
@@ -186,7 +186,12 @@ impl Broker {
     }
 
     fn over_at(&self) -> Option<Instant> {
-        let silent = self.drained_at.map(|at| (self.spoke_at + QUIET).min(at + LAST_WORDS));
+        let silent = self.drained_at.map(|at| {
+            // A listener that is about to be done with a notification is heard: else it came again after the restart.
+            let listens = self.archive.is_some() && self.engine.has_notes_running();
+            let quiet_at = if listens { at + LAST_WORDS } else { self.spoke_at + QUIET };
+            quiet_at.min(at + LAST_WORDS)
+        });
         [silent, self.end_at].into_iter().flatten().min()
     }
 

@@ -89,7 +89,20 @@ impl Case<'_> {
         if self.fate.verb == Verb::Notify {
             let mut pools = HashSet::new();
             let again = self.executions().filter(|(tape, run)| !run.requeued && !pools.insert(tape.server)).count();
-            report.counts.repeated += again as u64;
+            if again > 0 {
+                let deliveries = self.executions().map(|(tape, run)| {
+                    let end = if run.requeued {
+                        "requeued"
+                    } else if run.handled {
+                        "handled"
+                    } else {
+                        "begun"
+                    };
+                    format!("{tape}:{} delivery {} {end}", run.line, run.delivery)
+                });
+                let deliveries: Vec<_> = deliveries.collect();
+                report.repeated(again, || format!("{}: {}", self.title(self.fate.line), deliveries.join(", ")));
+            }
         }
         let runs: Vec<_> =
             self.executions().filter(|(_, run)| self.fate.verb != Verb::Notify || !run.requeued).collect();

@@ -13,6 +13,7 @@ const TOLD: usize = 5;
 pub struct Report {
     /// What was counted on the way.
     pub counts: Counts,
+    repeats: Vec<String>,
     violations: BTreeMap<Rule, Violations>,
 }
 
@@ -65,6 +66,13 @@ impl Report {
         }
     }
 
+    pub(super) fn repeated(&mut self, again: usize, tell: impl FnOnce() -> String) {
+        self.counts.repeated += again as u64;
+        if self.repeats.len() < TOLD {
+            self.repeats.push(tell());
+        }
+    }
+
     pub(super) fn count(&mut self, outcome: String) {
         self.counts.sent += 1;
         *self.counts.outcomes.entry(outcome).or_default() += 1;
@@ -110,6 +118,9 @@ impl fmt::Display for Report {
         }
         if *open_clients > 0 {
             write!(f, ", {open_clients} clients did not end")?;
+        }
+        for text in &self.repeats {
+            write!(f, "\nrepeated: {text}")?;
         }
         for (rule, of_rule) in &self.violations {
             write!(f, "\n{rule:?}: broken {} times", of_rule.count)?;

@@ -44,6 +44,18 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         self.refuse_connecting(now);
     }
 
+    /// What still waits are notifications that the store has for the next run. What a listener took now, it might have
+    /// handled without being heard, and the next run would deliver it again.
+    pub(super) fn leaves_notes(&self) -> bool {
+        self.draining && self.limits.durable
+    }
+
+    /// Whether listeners have notifications that they have not handled yet.
+    #[must_use]
+    pub fn has_notes_running(&self) -> bool {
+        self.servers.iter().any(|(_, server)| server.notes > 0)
+    }
+
     pub(super) fn check_drained(&mut self) {
         if self.draining && !self.drained && self.requests.in_flight() == 0 {
             self.drained = true;

@@ -132,6 +132,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             None => return,
         };
         let worker = match named {
+            _ if self.leaves_notes() => None,
             Some(named) => self.take_worker_of(topic, named),
             None => self.take_worker(topic),
         };

@@ -287,7 +287,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
 
     /// Hands waiting requests to the ready workers of one server, oldest first.
     pub(super) fn serve(&mut self, now: Instant, number: usize) {
-        while self.servers[number].has_ready() {
+        while self.servers[number].has_ready() && !self.leaves_notes() {
             let Some((tag, queue)) = self.oldest_for(number) else { break };
             if self.requests.get(tag).is_some_and(|held| held.deadline <= now) {
                 // It expired, and `expire` was not called yet.
