@@ -45,7 +45,10 @@ impl Broker {
                     if let (Some(archive), Some(number)) = (&self.archive, number) {
                         archive.bury(number, why.clone(), deliveries);
                     }
-                    log::warn!("notification {id} of {key} is a dead letter: {why}");
+                    // One line for many: the status report has the last of them.
+                    if self.complaints.worth_a_line(key.as_str().as_bytes(), now()) {
+                        log::warn!("notification {id} of {key} is a dead letter: {why}");
+                    }
                     let letter = DeadLetter::new(key, pool, id);
                     self.letters.add(letter, deliveries, why, &load.body, now());
                 }

@@ -35,6 +35,10 @@ impl Broker {
         };
         match view.kind() {
             kind if kind.is_request() => {
+                // A worker reads headers more strictly than this: what it could not read, it could not answer.
+                if !view.node().is_empty() || !matches!(view.reason(), Ok(None)) {
+                    return self.reject(origin, &Malformed::Answered);
+                }
                 if let Err(refusal) = load.check_size(self.settings.max_message_bytes) {
                     return self.refuse(origin, &refusal);
                 }
@@ -90,7 +94,11 @@ impl Broker {
         let Ok(view) = HeaderView::new(&header) else { return };
         let names = Names::of(&view);
         let arrival = arrival(&view, &names, load.size(), now);
-        let Header { tag, id, count: credit, .. } = given;
+        let Header { tag, id, count: credit, key, server, .. } = given;
+        if key.is_none() || server.is_none() {
+            let detail = "a notification that is given back names its topic and its pool";
+            return self.reject(origin, &Malformed::Control(detail.to_owned()));
+        }
         self.engine.handle(now, Input::Handled { tag, id, credit, requeue: Some((arrival, load)) });
         self.perform();
     }

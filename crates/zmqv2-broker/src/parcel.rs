@@ -61,6 +61,8 @@ pub(crate) enum Malformed {
     Frames(usize),
     #[error("more than {} frames", zmqv2_proto::transport::MAX_FRAMES)]
     Overlong,
+    #[error("a request names no node and no reason; only an answer does")]
+    Answered,
     #[error(transparent)]
     Header(#[from] InvalidHeader),
     #[error("a {0:?} message cannot come from there")]
@@ -190,7 +192,7 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<WorkerAnswer, Malfor
     let refused = match view.kind() {
         Kind::Reply | Kind::Ack => None,
         // What is refused for a reason of a later protocol is refused.
-        Kind::Refusal => Some(view.reason()?.unwrap_or(Reason::Malformed)),
+        Kind::Refusal => Some(view.reason().ok().flatten().unwrap_or(Reason::Malformed)),
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use zmqv2_proto::transport::TransportOptions;
-use zmqv2_proto::{Config, NodeName, TcpAddress};
+use zmqv2_proto::{Config, InstanceId, NodeName, TcpAddress};
 
 use crate::engine::Limits;
 use crate::error::BrokerError;
@@ -48,6 +48,7 @@ impl Settings {
             backlog_bytes: config.backlog_bytes,
             max_deliveries: config.max_deliveries,
             durable: config.notification_store.is_some(),
+            first_generation: random(),
         };
         Ok(Self {
             node: config.host.clone(),
@@ -88,4 +89,10 @@ impl Stopper {
     pub(crate) fn asked(&self) -> u8 {
         self.asked.load(Ordering::Acquire)
     }
+}
+
+/// Any number, another one each time.
+fn random() -> u32 {
+    let [a, b, c, d, ..] = *InstanceId::random().as_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }

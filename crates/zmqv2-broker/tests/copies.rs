@@ -80,7 +80,6 @@ struct Copy {
     is_note: bool,
     /// The worker that has it, and whether it has acknowledged it.
     at: Option<(WorkerId, bool)>,
-    deliveries: u16,
     /// Its listener was done with it before the acknowledgement.
     early: bool,
 }
@@ -98,7 +97,9 @@ struct Account {
     runs: BTreeSet<u32>,
     started: u32,
     workers: BTreeMap<WorkerId, Worker>,
+    /// By the tag of their delivery, while a worker has them.
     copies: BTreeMap<u64, Copy>,
+    tags: BTreeSet<u64>,
     storing: BTreeMap<u64, (u64, usize)>,
     on_disk: BTreeMap<u64, usize>,
     told: Vec<Told>,
@@ -136,6 +137,7 @@ impl Account {
             started: 0,
             workers: BTreeMap::new(),
             copies: BTreeMap::new(),
+            tags: BTreeSet::new(),
             storing: BTreeMap::new(),
             on_disk: BTreeMap::new(),
             told: Vec::new(),
@@ -300,6 +302,7 @@ impl Account {
     }
 
     fn observe(&mut self) {
+        self.copies.retain(|_, copy| copy.at.is_some());
         while let Some(action) = self.engine.poll_action() {
             self.check(action);
         }
@@ -328,10 +331,8 @@ impl Account {
                 assert_eq!(delivery > 0, is_note);
                 assert!(delivery <= self.limits.max_deliveries);
                 assert!(!self.storing.contains_key(&tag), "delivered before it is stored");
-                let copy =
-                    self.copies.entry(tag).or_insert(Copy { message, is_note, at: None, deliveries: 0, early: false });
-                assert_eq!((copy.message, copy.at, copy.deliveries + u16::from(is_note)), (message, None, delivery));
-                (copy.at, copy.deliveries) = (Some((worker, false)), delivery);
+                assert!(self.tags.insert(tag), "tag {tag} again");
+                self.copies.insert(tag, Copy { message, is_note, at: Some((worker, false)), early: false });
             }
             Action::Answer { to, load, more } => {
                 assert_eq!(to, load);

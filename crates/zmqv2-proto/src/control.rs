@@ -18,6 +18,8 @@ pub const BROKER_LOCK: &str = "zmqv2-broker.lock";
 pub const WORKER_SOCKET_PREFIX: &str = "zmqv2-";
 /// The most workers that one server may offer.
 pub const MAX_WORKERS: u16 = 4096;
+/// The most requests that may be outstanding on one worker's socket: below the high-water mark of the broker's link.
+pub const MAX_CREDIT: u16 = 8192;
 /// The most topics that one server may serve.
 pub const MAX_TOPICS: usize = 256;
 /// The most bytes of a dead letter's body that a status report shows.
@@ -128,7 +130,7 @@ pub struct StatusReport {
     pub in_flight: u64,
     /// Requests waiting for a worker.
     pub queued: u64,
-    /// Bytes of the bodies of waiting requests.
+    /// Bytes of waiting requests, of copies of fanouts, and of notifications that are kept.
     pub held_bytes: u64,
     /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
     #[serde(default)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
-use zmqv2_proto::{BodyError, Header, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
+use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
 
 use crate::registration::now;
 use crate::wake::Signal;
@@ -193,7 +193,14 @@ impl Lane {
                 let body = std::mem::replace(body, Frame::new());
                 self.answer_request(work, &header, body).unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
             }
-            Err(error) => malformed(error.to_string()),
+            Err(error) => {
+                let mut answer = malformed(error.to_string());
+                // A broker that gave this to a worker waits for the tag: without it, the worker would count as busy for ever.
+                if let Ok(view) = HeaderView::new(header) {
+                    (answer.header.tag, answer.header.id) = (view.tag(), view.id());
+                }
+                answer
+            }
         }
     }
 

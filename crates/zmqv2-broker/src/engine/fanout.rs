@@ -16,7 +16,9 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let group = (runs.len() > 1).then(|| self.groups.insert(runs.len()));
         for run in runs {
             self.counters.add(Counter::Copies);
-            let worker = self.servers[run].take_ready(&mut self.workers);
+            // Copies in workers' hands count, too: one large message must not become many without a bound.
+            let room = self.has_no_room(arrival.bytes).is_none();
+            let worker = if room { self.servers[run].take_ready(&mut self.workers) } else { None };
             let queue = Queue { topic, at: At::Run(run) };
             self.place(now, arrival, from.clone(), load.clone(), worker, queue, group);
         }

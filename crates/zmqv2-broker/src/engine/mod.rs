@@ -78,11 +78,14 @@ pub struct Limits {
     pub max_deliveries: u16,
     /// Notifications go to the durable store before anywhere else (option `rpc_zmq_notification_store`).
     pub durable: bool,
+    /// Where tags begin. Another number for every run of a broker: what a listener says of a delivery of an earlier run then
+    /// means nothing to this one.
+    pub first_generation: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { topic_backlog: 10_000, backlog_bytes: 256 << 20, max_deliveries: 5, durable: false }
+        Self { topic_backlog: 10_000, backlog_bytes: 256 << 20, max_deliveries: 5, durable: false, first_generation: 0 }
     }
 }
 
@@ -100,15 +103,17 @@ pub struct Engine<O, L> {
     groups: Slab<usize>,
     /// The number of the next notification in the store.
     next_number: u64,
-    /// Notifications that are held.
-    notes: usize,
+    /// Notifications that are held, by the message's id: how many copies.
+    notes: HashMap<MessageId, usize>,
     deadlines: Deadlines,
     /// Servers whose workers are not all connected yet, with the instant at which they are given up.
     connecting: VecDeque<(Instant, InstanceId)>,
     actions: VecDeque<Action<O, L>>,
     counters: Counters,
-    /// Bytes of requests that wait, and of notifications that are kept.
+    /// Bytes of requests that wait, and of copies of fanouts.
     held_bytes: usize,
+    /// Bytes of notifications: a budget of its own, so that what nobody listens to takes no room from calls.
+    kept_bytes: usize,
     draining: bool,
     drained: bool,
 }
@@ -124,15 +129,16 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             servers: Slab::new(),
             by_instance: HashMap::new(),
             workers: Slab::new(),
-            requests: Requests::default(),
+            requests: Requests::starting_at(limits.first_generation),
             groups: Slab::new(),
             next_number: 1,
-            notes: 0,
+            notes: HashMap::new(),
             deadlines: Deadlines::default(),
             connecting: VecDeque::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
             held_bytes: 0,
+            kept_bytes: 0,
             draining: false,
             drained: false,
         }
@@ -176,7 +182,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     /// Drops what has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn expire(&mut self, now: Instant) {
         while let Some(tag) = self.deadlines.pop_due(now) {
-            self.expire_request(tag);
+            self.expire_request(now, tag);
         }
         while let Some((_, instance)) = self.connecting.front().copied().filter(|(at, _)| *at <= now) {
             self.connecting.pop_front();
@@ -206,13 +212,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
     #[must_use]
     pub fn notifications(&self) -> usize {
-        self.notes
+        self.notes.values().sum()
     }
 
-    fn expire_request(&mut self, tag: u64) {
+    fn expire_request(&mut self, now: Instant, tag: u64) {
         let Some(held) = self.requests.get(tag) else { return };
         match held.state {
             State::Queued(_) if held.note.is_some() => self.expire_note(tag),
+            State::Resting => self.rested(now, tag),
             State::Queued(queue) => {
                 let Some(held) = self.requests.remove(tag) else { return };
                 self.held_bytes -= held.bytes;

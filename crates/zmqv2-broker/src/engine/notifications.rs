@@ -3,12 +3,17 @@
 //! A notification leaves the engine when it is handled, given up or refused, and not before: a listener that dies, or gives
 //! it back, leaves it to the next one. With a durable store, it is written there first, and delivered only then.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
 
 use super::requests::{Held, Queue, State};
 use super::{Action, Arrival, Counter, Engine, WorkerId};
+
+/// How long a notification that was given back rests before its second delivery; then twice as long each time.
+const FIRST_REST: Duration = Duration::from_millis(200);
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// What is known of a notification that is kept.
 #[derive(Debug)]
@@ -38,7 +43,8 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 Err(error) => return self.refuse(from, Reason::Malformed, error.to_string()),
             },
         };
-        let group = (pools.len() > 1).then(|| self.groups.insert(pools.len()));
+        // Without a sender nobody counts answers.
+        let group = (pools.len() > 1 && from.is_some()).then(|| self.groups.insert(pools.len()));
         for pool in pools {
             let (id, key) = (arrival.id, key.clone());
             let note = Note { id, key, pool, deliveries: 0, number: None, early: None };
@@ -56,8 +62,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
 
     fn keep(&mut self, now: Instant, arrival: Arrival<'_>, note: Note, group: Option<usize>, from: Option<O>, load: L) {
         let Arrival { bytes, deadline, .. } = arrival;
-        let topic = self.by_key.get(&note.key).copied();
-        let full = topic.map_or_else(|| self.has_no_room(bytes), |topic| self.is_full(topic, bytes));
+        let full = self.cannot_keep(&note.key, bytes);
         let mut held = Held::new(from, Some(load), bytes, deadline, State::Storing);
         (held.group, held.wait_for_ready, held.note) = (group, true, Some(Box::new(note)));
         let tag = self.hold(held);
@@ -71,8 +76,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     fn hold(&mut self, held: Held<O, L>) -> u64 {
-        self.held_bytes += held.bytes;
-        self.notes += 1;
+        self.kept_bytes += held.bytes;
+        if let Some(note) = &held.note {
+            *self.notes.entry(note.id).or_default() += 1;
+        }
         let deadline = held.deadline;
         let tag = self.requests.insert(held);
         self.watch_deadline(deadline, tag);
@@ -126,11 +133,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if self.requests.get(tag).is_some_and(|held| held.deadline <= now) {
             return self.expire_note(tag);
         }
-        let (topic, named) = match self.place_of(tag) {
-            Some(Ok(place)) => place,
-            Some(Err(refusal)) => return self.refuse_note(tag, refusal),
-            None => return,
-        };
+        let Some((topic, named)) = self.place_of(tag) else { return };
         let worker = match named {
             _ if self.leaves_notes() => None,
             Some(named) => self.take_worker_of(topic, named),
@@ -143,10 +146,26 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         self.tell_kept(tag);
     }
 
-    fn place_of(&mut self, tag: u64) -> Option<Result<(usize, Option<usize>), Refusal>> {
+    fn place_of(&mut self, tag: u64) -> Option<(usize, Option<usize>)> {
         let note = self.requests.get(tag)?.note.as_ref()?;
         let (key, pool) = (note.key.clone(), note.pool.clone());
-        Some(self.make_place(key.as_str(), pool.as_ref().map_or("", ServerName::as_str)))
+        Some(self.open_place(&key, pool.as_ref()))
+    }
+
+    /// Why a notification cannot be kept. Asked before anybody is told that it is: later it is too late.
+    fn cannot_keep(&self, key: &TopicKey, bytes: usize) -> Option<String> {
+        let (waiting, limit) =
+            (self.by_key.get(key).map_or(0, |topic| self.topics[*topic].waiting), self.limits.topic_backlog);
+        if waiting >= limit {
+            return Some(format!("{limit} messages for {key} wait already (rpc_zmq_topic_backlog)"));
+        }
+        let (kept, limit) = (self.kept_bytes, self.limits.backlog_bytes);
+        if kept + bytes > limit {
+            return Some(format!(
+                "{kept} bytes of notifications are kept already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
+            ));
+        }
+        self.has_no_topic_left(key)
     }
 
     /// Tells the sender that it is kept; once, and not if a listener's acknowledgement was first.
@@ -185,7 +204,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 self.servers[server].notes -= 1;
                 let told = held.origin.is_some();
                 match reason {
-                    Reason::Busy | Reason::ShuttingDown => self.take_back(now, vec![tag]),
+                    Reason::Busy | Reason::ShuttingDown => self.rest(now, tag),
                     Reason::Expired => {
                         self.forward(tag, load);
                         self.expire_note(tag);
@@ -223,6 +242,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         credit: u16,
         requeue: Option<(Arrival<'_>, L)>,
     ) {
+        // A tag is of one delivery, by one run of a broker: another one says nothing, not even with the right id.
         let held = self.requests.get_mut(tag).filter(|held| held.note.as_ref().is_some_and(|note| note.id == id));
         let at = held.and_then(|held| Some((held.state, held.state.worker()?, held.note.as_mut()?)));
         let Some((state, worker, note)) = at else {
@@ -248,6 +268,9 @@ impl<O: Clone, L: Clone> Engine<O, L> {
 
     /// Whether a pool's copy of this notification is here.
     fn keeps(&self, id: MessageId, pool: &str) -> bool {
+        if !self.notes.contains_key(&id) {
+            return false;
+        }
         let is_it = |note: &Note| note.id == id && note.pool.as_ref().is_none_or(|name| name.as_str() == pool);
         !self.requests.tags_where(|held| held.note.as_ref().is_some_and(|note| is_it(note))).is_empty()
     }
@@ -258,14 +281,22 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             self.counters.add(Counter::Handled);
             return self.forget(tag);
         }
+        self.rest(now, tag);
+    }
+
+    /// Lets a notification that was given back rest before it is delivered again: what failed now may not fail later.
+    fn rest(&mut self, now: Instant, tag: u64) {
         if self.is_worn_out(tag) {
             return self.give_up(tag);
         }
         self.counters.add(Counter::Requeued);
-        self.requests.set_last(tag);
-        self.requests.set_state(tag, State::Storing);
-        self.watch_again(tag);
-        self.file(now, tag);
+        self.tell_kept(tag);
+        let tag = self.requests.rename(tag);
+        self.requests.set_state(tag, State::Resting);
+        let Some(held) = self.requests.get(tag) else { return };
+        let deliveries = held.note.as_ref().map_or(1, |note| u32::from(note.deliveries.max(1)));
+        let pause = FIRST_REST.saturating_mul(1 << (deliveries - 1).min(16)).min(LONGEST_REST);
+        self.watch_deadline(held.deadline.min(now + pause), tag);
     }
 
     /// A listener is gone with these.
@@ -294,19 +325,11 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             return self.expire_note(tag);
         }
         self.counters.add(Counter::Requeued);
-        match self.place_of(tag) {
-            Some(Ok((topic, named))) => {
-                self.watch_again(tag);
-                self.enqueue_first(tag, Queue { topic, at: named.into() });
-                self.tell_kept(tag);
-            }
-            Some(Err(refusal)) => self.refuse_note(tag, refusal),
-            None => {}
+        let tag = self.requests.rename(tag);
+        if let Some((topic, named)) = self.place_of(tag) {
+            self.enqueue_first(tag, Queue { topic, at: named.into() });
+            self.tell_kept(tag);
         }
-    }
-
-    /// Its deadline may have been passed over while a listener had it.
-    fn watch_again(&mut self, tag: u64) {
         if let Some(deadline) = self.requests.get(tag).map(|held| held.deadline) {
             self.watch_deadline(deadline, tag);
         }
@@ -321,6 +344,15 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let limit = self.limits.max_deliveries;
         let detail = format!("delivered {limit} times (rpc_zmq_max_deliveries), and not handled");
         self.refuse_note(tag, Refusal::new(Reason::ServerLost, detail));
+    }
+
+    /// It has rested: behind the others.
+    pub(super) fn rested(&mut self, now: Instant, tag: u64) {
+        self.requests.set_last(tag);
+        self.file(now, tag);
+        if let Some(deadline) = self.requests.get(tag).map(|held| held.deadline) {
+            self.watch_deadline(deadline, tag);
+        }
     }
 
     pub(super) fn expire_note(&mut self, tag: u64) {
@@ -366,8 +398,13 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     fn release(&mut self, tag: u64) -> Option<(Held<O, L>, Note)> {
         let mut held = self.requests.remove(tag)?;
         let note = held.note.take()?;
-        self.held_bytes -= held.bytes;
-        self.notes -= 1;
+        self.kept_bytes -= held.bytes;
+        if let Some(copies) = self.notes.get_mut(&note.id) {
+            *copies -= 1;
+            if *copies == 0 {
+                self.notes.remove(&note.id);
+            }
+        }
         if let State::Queued(queue) = held.state {
             self.left(queue);
         }

@@ -17,6 +17,8 @@ pub(super) enum State {
     Storing,
     /// Waits for a worker.
     Queued(Queue),
+    /// A notification that was given back, until it is to be delivered again.
+    Resting,
     /// A worker has it.
     InFlight { worker: WorkerId },
     /// A worker has acknowledged this notification, and has not handled it yet.
@@ -35,7 +37,7 @@ impl State {
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
             Self::InFlight { worker } | Self::Running { worker } | Self::Abandoned { worker } => Some(worker),
-            Self::Storing | Self::Queued(_) => None,
+            Self::Storing | Self::Queued(_) | Self::Resting => None,
         }
     }
 }
@@ -77,6 +79,8 @@ pub(super) struct Held<O, L> {
     pub(super) state: State,
     /// It waits while no server of its target is there.
     pub(super) wait_for_ready: bool,
+    /// A copy of a fanout: its bytes count also while a worker has it.
+    pub(super) is_copy: bool,
     /// Its sender asks about it by this id.
     pub(super) asked_about: Option<MessageId>,
     /// The copies that are answered together with this one.
@@ -88,7 +92,26 @@ pub(super) struct Held<O, L> {
 impl<O, L> Held<O, L> {
     pub(super) fn new(origin: Option<O>, load: Option<L>, bytes: usize, deadline: Instant, state: State) -> Self {
         let (asked_about, group, note) = (None, None, None);
-        Self { origin, load, bytes, deadline, order: 0, state, wait_for_ready: false, asked_about, group, note }
+        Self {
+            origin,
+            load,
+            bytes,
+            deadline,
+            order: 0,
+            state,
+            wait_for_ready: false,
+            is_copy: false,
+            asked_about,
+            group,
+            note,
+        }
+    }
+}
+
+impl<O, L> Held<O, L> {
+    /// What it counts for while a worker has it.
+    pub(super) fn copied_bytes(&self) -> usize {
+        if self.is_copy { self.bytes } else { 0 }
     }
 }
 
@@ -104,17 +127,42 @@ pub(super) struct Requests<O, L> {
     free: Vec<u32>,
     arrived: u64,
     in_flight: usize,
+    /// The generation of a new slot.
+    first_generation: u32,
     /// Those whose senders ask about them.
     asked_about: HashMap<MessageId, u64>,
 }
 
 impl<O, L> Default for Requests<O, L> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), arrived: 0, in_flight: 0, asked_about: HashMap::new() }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            arrived: 0,
+            in_flight: 0,
+            first_generation: 0,
+            asked_about: HashMap::new(),
+        }
     }
 }
 
 impl<O, L> Requests<O, L> {
+    /// A table whose tags are other ones than those of a table with another number.
+    pub(super) fn starting_at(first_generation: u32) -> Self {
+        Self { first_generation, ..Self::default() }
+    }
+
+    /// Gives a request another tag: whatever was said of it under the old one is said of nothing.
+    pub(super) fn rename(&mut self, tag: u64) -> u64 {
+        match self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.held.is_some()) {
+            Some(slot) => {
+                slot.generation = slot.generation.wrapping_add(1);
+                u64::from(slot.generation) << 32 | index(tag) as u64
+            }
+            None => tag,
+        }
+    }
+
     /// Keeps a request and gives it a tag.
     pub(super) fn insert(&mut self, mut held: Held<O, L>) -> u64 {
         self.arrived += 1;
@@ -123,7 +171,7 @@ impl<O, L> Requests<O, L> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
-                self.slots.push(Slot { generation: 0, held: None });
+                self.slots.push(Slot { generation: self.first_generation, held: None });
                 // More than 2^32 requests do not fit into memory.
                 (self.slots.len() - 1) as u32
             }

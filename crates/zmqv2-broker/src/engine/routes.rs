@@ -114,10 +114,11 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     ) {
         let Arrival { deadline, bytes, .. } = arrival;
         let mut held = Held::new(Some(from), None, bytes, deadline, State::Queued(queue));
-        held.group = group;
+        (held.group, held.is_copy) = (group, group.is_some());
         held.asked_about = arrival.monitored.then_some(arrival.id);
         let tag = if let Some(worker) = worker {
             held.state = State::InFlight { worker };
+            self.held_bytes += held.copied_bytes();
             let tag = self.requests.insert(held);
             self.deliver(now, worker, tag, deadline, 0, load);
             tag
@@ -155,18 +156,30 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// A place for a request that waits for its server to come.
-    pub(super) fn make_place(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
+    fn make_place(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
         let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
         let key = TopicKey::parse(key).map_err(malformed)?;
         let server = Some(server).filter(|server| !server.is_empty()).map(ServerName::new).transpose();
         let server = server.map_err(malformed)?;
-        let known = self.by_key.contains_key(&key);
-        if !known && self.topics.iter().filter(|(_, topic)| topic.runs == 0).count() >= MOST_TOPICS_WITHOUT_SERVER {
-            let detail = format!("requests wait for servers of {MOST_TOPICS_WITHOUT_SERVER} other topics already");
-            return Err(Refusal::new(Reason::Busy, detail));
+        match self.has_no_topic_left(&key) {
+            Some(detail) => Err(Refusal::new(Reason::Busy, detail)),
+            None => Ok(self.open_place(&key, server.as_ref())),
         }
-        let topic = self.topic(&key);
-        Ok((topic, server.map(|server| self.topics[topic].server(&server))))
+    }
+
+    /// Why nothing can wait for a server of this topic.
+    pub(super) fn has_no_topic_left(&self, key: &TopicKey) -> Option<String> {
+        let without_server = || self.topics.iter().filter(|(_, topic)| topic.runs == 0).count();
+        let full = !self.by_key.contains_key(key) && without_server() >= MOST_TOPICS_WITHOUT_SERVER;
+        full.then(|| {
+            format!("messages wait for {MOST_TOPICS_WITHOUT_SERVER} topics that nobody serves, which is the most")
+        })
+    }
+
+    /// The numbers of a topic, and of a server or pool in it.
+    pub(super) fn open_place(&mut self, key: &TopicKey, server: Option<&ServerName>) -> (usize, Option<usize>) {
+        let topic = self.topic(key);
+        (topic, server.map(|server| self.topics[topic].server(server)))
     }
 
     /// The number of a topic, made if it is new.
@@ -190,7 +203,9 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let limit = self.limits.backlog_bytes;
         if self.held_bytes + bytes > limit {
             let held = self.held_bytes;
-            return Some(format!("{held} bytes wait already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"));
+            return Some(format!(
+                "{held} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
+            ));
         }
         None
     }
@@ -245,7 +260,9 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 (held.load.clone(), note.deliveries)
             }
             None => {
-                self.held_bytes -= held.bytes;
+                if !held.is_copy {
+                    self.held_bytes -= held.bytes;
+                }
                 (held.load.take(), 0)
             }
         };
@@ -273,7 +290,8 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if held.note.is_some() {
             return self.note_answered(now, worker, tag, credit, refused, load);
         }
-        if let Some(held) = self.requests.remove(tag)
+        let held = self.requests.remove(tag).inspect(|held| self.held_bytes -= held.copied_bytes());
+        if let Some(held) = held
             && let Some(to) = held.origin
         {
             self.counters.add(Counter::Answered);
@@ -291,7 +309,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             let Some((tag, queue)) = self.oldest_for(number) else { break };
             if self.requests.get(tag).is_some_and(|held| held.deadline <= now) {
                 // It expired, and `expire` was not called yet.
-                self.expire_request(tag);
+                self.expire_request(now, tag);
                 continue;
             }
             self.backlog(queue).pop();

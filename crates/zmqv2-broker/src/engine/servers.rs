@@ -283,7 +283,8 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let detail = format!("server {name}{of} was lost while it had the request, which may have run");
         let name = name.clone();
         for tag in had {
-            if let Some(held) = self.requests.remove(tag).filter(|held| held.origin.is_some()) {
+            let held = self.requests.remove(tag).inspect(|held| self.held_bytes -= held.copied_bytes());
+            if let Some(held) = held.filter(|held| held.origin.is_some()) {
                 let server = held.group.is_some().then(|| name.clone());
                 self.refuse_held(held, server, Reason::ServerLost, detail.as_str());
             }

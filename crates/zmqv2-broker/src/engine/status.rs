@@ -48,7 +48,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         into.in_flight = self.in_flight() as u64;
         into.queued = self.topics.iter().map(|(_, topic)| topic.waiting as u64).sum();
-        into.held_bytes = self.held_bytes as u64;
+        into.held_bytes = (self.held_bytes + self.kept_bytes) as u64;
         into.notifications = self.notifications() as u64;
         into.draining = self.draining;
         into.counters = self.counters.iter().map(|(counter, count)| (counter.name().to_owned(), count)).collect();

@@ -74,9 +74,24 @@ impl Work for Listening {
     }
 
     fn run(&self, accepted: Vec<Delivery>, lane: &Lane) {
+        // While a batch gathered, the time of some may have ended. They go back: the broker has the dead letters.
+        let now = now();
+        let (accepted, expired): (Vec<_>, Vec<_>) =
+            accepted.into_iter().partition(|delivery| delivery.notice.deadline > now);
+        self.settle(expired.into_iter().map(|delivery| (delivery, Verdict::Requeue)), lane);
+        if accepted.is_empty() {
+            return;
+        }
         let notices: Vec<&Notice> = accepted.iter().map(|delivery| &delivery.notice).collect();
         let verdicts = dispatch(&self.receivers, &notices);
-        for (delivery, verdict) in accepted.into_iter().zip(verdicts) {
+        self.settle(accepted.into_iter().zip(verdicts), lane);
+    }
+}
+
+impl Listening {
+    /// Tells the broker what came of each.
+    fn settle(&self, verdicts: impl Iterator<Item = (Delivery, Verdict)>, lane: &Lane) {
+        for (delivery, verdict) in verdicts {
             let Delivery { notice: Notice { id, deadline, .. }, key, tag, body } = delivery;
             let again = self.deliveries().settle(id, verdict, deadline, now());
             let done = |tag, requeue| Word::Done(Done { id, tag, key: key.clone(), deadline, requeue });
