@@ -114,7 +114,6 @@ pub fn started(builder: ListenerBuilder) -> NotificationListener {
 ///
 /// # Panics
 /// When it is not sent.
-#[must_use]
 pub fn say(notifier: &Notifier, number: u64) -> NotifyHandle {
     notifier.info(&RequestContext::new(), "said", &number).expect("it is sent")
 }

@@ -231,9 +231,9 @@ impl Account {
                 let copy = self.copies.get_mut(&tag).unwrap();
                 let (message, acked) = (copy.message, copy.at.unwrap().1);
                 if acked {
-                    copy.at = None
+                    copy.at = None;
                 } else {
-                    copy.early = true
+                    copy.early = true;
                 }
                 // An early word is settled with the acknowledgement; for the account: it will not be told `again`.
                 let again = again && acked;
@@ -319,6 +319,7 @@ impl Account {
         (told.answers, told.more) = (told.answers + 1, Some(more));
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "an action is done once")]
     fn check(&mut self, action: Action<usize, usize>) {
         match action {
             Action::Deliver { worker, tag, delivery, load: message, .. } => {
