@@ -102,8 +102,18 @@ impl Outbox {
     pub(crate) fn flush(&mut self, all: bool, mut send: impl FnMut(&Word) -> bool) -> bool {
         self.take_in();
         let (mut any, mut stuck) = (false, false);
+        let mut waiting = Vec::new();
         self.held.retain(|word| {
-            if stuck || (!all && word.outlives_the_broker()) {
+            if let Word::Done(done) = word
+                && !all
+                && (done.requeue.is_some() || waiting.contains(&done.id))
+            {
+                // The broker had it from its store and delivered it: what came of that stays behind, else the broker took
+                // what is to come again for a new one.
+                waiting.push(done.id);
+                return true;
+            }
+            if stuck {
                 return true;
             }
             let taken = send(word);
@@ -180,6 +190,20 @@ mod tests {
         assert_eq!(flush(&mut outbox, false, 8), [6]);
         assert_eq!(flush(&mut outbox, true, 8), [0, 3]);
         assert_eq!(outbox.missing(), 0);
+    }
+
+    #[test]
+    fn what_came_of_a_later_delivery_does_not_overtake_what_is_to_come_again() {
+        let (teller, mut outbox) = ends(8);
+        tell(&teller, 0, true);
+        outbox.hold();
+        let Some(Word::Done(Done { id, key, deadline, .. })) = outbox.held.front() else { panic!("nothing is held") };
+        let again = Done { id: *id, tag: 1, key: key.clone(), deadline: *deadline, requeue: None };
+        teller.owe();
+        teller.tell(Word::Done(again));
+        tell(&teller, 2, false);
+        assert_eq!(flush(&mut outbox, false, 8), [2]);
+        assert_eq!(flush(&mut outbox, true, 8), [0, 1]);
     }
 
     #[test]
