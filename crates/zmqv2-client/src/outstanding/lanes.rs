@@ -144,8 +144,8 @@ impl<M, A> Outstanding<M, A> {
     pub(super) fn must_wait(&mut self, now: Instant, tag: Tag, link: LinkId) -> bool {
         let Some(place) = self.entry(tag).and_then(|entry| entry.place) else { return false };
         let Some(lane) = self.lanes.get_mut(&place.lane) else { return false };
-        let follows = place.sure && lane.via == Some(link);
-        if follows || lane.out == 0 || place.out.is_some() {
+        // Over the same link nobody overtakes, also one that goes alone.
+        if lane.via == Some(link) || lane.out == 0 || place.out.is_some() {
             return false;
         }
         lane.seeker = None;
