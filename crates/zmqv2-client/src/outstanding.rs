@@ -351,8 +351,9 @@ impl<M, A> Outstanding<M, A> {
 
     /// This candidate surely did not run it.
     fn go_elsewhere(&mut self, now: Instant, tag: Tag) {
+        let behind = self.is_behind(tag);
         let Some(entry) = self.entry_mut(tag) else { return };
-        if entry.comes_back() {
+        if behind || entry.comes_back() {
             return self.come_back(now, tag);
         }
         if entry.next_candidate() {

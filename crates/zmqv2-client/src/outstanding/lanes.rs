@@ -208,14 +208,25 @@ impl<M, A> Outstanding<M, A> {
             // The others come back because of the first one, and follow it again.
             (place.careful, place.sure, place.presumed_at) = (seeks || first, false, None);
         }
-        if seeks {
+        if seeks && !self.is_behind(tag) {
             return self.look(tag);
+        }
+        if seeks && let Some(lane) = self.lanes.get_mut(&place.lane) {
+            lane.seeker = None;
         }
         self.step_back(tag);
         if first {
             self.turn(now, place.lane, stage);
         }
         self.hold(tag);
+    }
+
+    /// Whether somebody who was before the entry has come back, and goes on first.
+    pub(super) fn is_behind(&self, tag: Tag) -> bool {
+        let Some(entry) = self.entry(tag) else { return false };
+        let lane = entry.place.and_then(|place| self.lanes.get(&place.lane));
+        let first = lane.and_then(|lane| lane.held.first_key_value());
+        first.is_some_and(|(arrival, _)| *arrival < entry.arrival)
     }
 
     /// The way was wrong: who is not gone yet does not go.
