@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{PATIENCE, now};
+use crate::{PATIENCE, eventually, now};
 
 #[derive(Debug, Default)]
 struct Printed {
@@ -163,13 +163,24 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal.
+    /// Sends a signal; `STOP` has taken hold of every thread when this returns.
     ///
     /// # Panics
     /// When it is not running any more.
     pub fn signal(&self, signal: Signal) {
         let sent = kill_process(Pid::from_child(&self.child), signal);
         assert!(sent.is_ok(), "{} is gone: {sent:?}; it printed:\n{}", self.name, self.stderr());
+        if signal == Signal::STOP {
+            // It takes hold of one thread after the other, and those that still run still answer.
+            eventually(&format!("{} has stopped", self.name), || self.threads_are_stopped());
+        }
+    }
+
+    fn threads_are_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else { return false };
+        let mut stats = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+        // The state follows the name, which is in parentheses and may contain anything.
+        stats.all(|stat| stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))))
     }
 
     /// `kill -9`, and waits until the process is gone.

@@ -80,7 +80,6 @@ fn a_broker_that_is_restarted_in_order_under_load_answers_for_all_that_ran() {
 
 /// The ring file does not say which node a server is at, so the client has to find out.
 #[test]
-#[ignore = "known to fail: casts that are asked of the wrong node first are overtaken"]
 fn casts_to_one_server_keep_their_order_while_its_node_is_not_known() {
     let cluster = Cluster::new(2, &["t"]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
@@ -96,7 +95,6 @@ fn casts_to_one_server_keep_their_order_while_its_node_is_not_known() {
 
 /// A cast tries eight nodes in a round. With more of them, that must not mean that a server is not there.
 #[test]
-#[ignore = "known to fail: NoRoute when the server is at none of the eight nodes that are tried"]
 fn a_cast_to_one_server_finds_it_among_ten_nodes() {
     let cluster = Cluster::new(10, &["t"]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();

@@ -101,6 +101,7 @@ impl Engine {
             monitor: None,
             candidates: 0,
             bytes: 0,
+            lane: None,
         };
         let whom = editions.first().map(|edition| edition.target.clone());
         let messages = editions.into_iter().flat_map(|edition| edition.messages(started, terms));

@@ -180,8 +180,14 @@ impl Driver {
                     self.table.handle(now, Input::Chosen { tag, link });
                 }
                 Action::Look { tag } => {
-                    let candidates = self.look_up(tag);
-                    self.table.handle(now, Input::Looked { tag, candidates });
+                    let prospect = self.look_up(tag, now);
+                    self.table.handle(now, Input::Looked { tag, prospect });
+                }
+                Action::Presume { tag } => {
+                    self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.found());
+                }
+                Action::Forget { tag } => {
+                    self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.missed());
                 }
                 Action::Suspect { link } => self.suspect(link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),

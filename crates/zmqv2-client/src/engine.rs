@@ -79,7 +79,7 @@ impl Engine {
                 (0, true) => journey.deadline + ANSWER_GRACE,
                 _ => journey.deadline.min(clock::now() + spacing),
             };
-            let error = match self.round(&journey, &mut outgoing, retries > 0 || plan.wait_for_ready) {
+            let error = match self.round(plan, &journey, &mut outgoing, retries > 0 || plan.wait_for_ready) {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
@@ -120,21 +120,65 @@ impl Engine {
     /// Asks one node after the other, until one has taken it. With `keep`, there may be another round.
     fn round<R: DeserializeOwned>(
         &self,
+        plan: &Plan,
         journey: &Journey<'_>,
         outgoing: &mut Outgoing,
         keep: bool,
     ) -> Result<Answered<R>, CallError> {
         let candidates = self.candidates(journey)?;
+        outgoing.flags = plan.flags(Kind::Call, candidates.len());
+        let mut search = match self.routes.search(journey.target, candidates) {
+            Ok(search) => search,
+            Err(candidates) => {
+                let order = self.routes.directory.order(journey.target, &candidates);
+                return self.ask(journey, outgoing, order, candidates.len(), keep, &mut None);
+            }
+        };
+        loop {
+            let prospect = self.routes.plan(&mut search, journey.target, clock::now());
+            let count = prospect.candidates + usize::from(prospect.more);
+            let order = (0..prospect.candidates).filter_map(|number| search.node(number));
+            let mut last = None;
+            let result = self.ask(journey, outgoing, order, count, keep || prospect.more, &mut last);
+            let Some(node) = last else { return result };
+            match &result {
+                Ok(_) | Err(CallError::Remote(_)) => search.found_at(node),
+                Err(error) if error.reason() == Some(Reason::Busy) => {}
+                Err(error) if may_go_elsewhere(error) => {
+                    search.missed_at(node);
+                    if prospect.more && clock::now() < journey.deadline {
+                        search.ask(0);
+                        continue;
+                    }
+                }
+                // Slow is not lost; but another attempt is not to insist on it.
+                Err(CallError::Timeout { .. }) if !keep => {}
+                Err(error) if error.may_have_run() => search.missed_at(node),
+                Err(_) => {}
+            }
+            return result;
+        }
+    }
+
+    /// Asks these nodes, of so many, one after the other; `last` is the one that was asked last.
+    fn ask<'a, R: DeserializeOwned>(
+        &self,
+        journey: &Journey<'_>,
+        outgoing: &mut Outgoing,
+        mut order: impl Iterator<Item = &'a Node>,
+        count: usize,
+        keep: bool,
+        last: &mut Option<&'a Node>,
+    ) -> Result<Answered<R>, CallError> {
         let mut failure = None;
         let mut tried = 0;
         let mut suspects = Vec::new();
-        let mut order = self.routes.directory.order(journey.target, &candidates);
         loop {
             // Those that could not be reached lately come last.
             let next = match order.next() {
                 Some(node) => {
                     let address = self.routes.address(node);
-                    if candidates.len() > 1 && self.routes.suspects().contains(&address, clock::now()) {
+                    if count > 1 && self.routes.suspects().contains(&address, clock::now()) {
                         suspects.push((node, address));
                         continue;
                     }
@@ -143,8 +187,9 @@ impl Engine {
                 None => suspects.pop(),
             };
             let Some((node, address)) = next else { break };
+            *last = Some(node);
             tried += 1;
-            let others = candidates.len() - tried;
+            let others = count.saturating_sub(tried);
             match self.attempt(journey, outgoing, node, address, others, keep) {
                 Ok(answered) => return Ok(answered),
                 Err(error) if may_go_elsewhere(&error) => {
@@ -189,7 +234,7 @@ impl Engine {
         if size > limit {
             return Err(SendError::TooLarge { size, limit, target: journey.whom() });
         }
-        Ok(Outgoing::new(id, target, plan.flags(kind), body, journey.deadline))
+        Ok(Outgoing::new(id, target, plan.flags(kind, 1), body, journey.deadline))
     }
 
     /// Asks one node; `others` are left to be tried after it, and with `keep` there may be another round.

@@ -64,14 +64,17 @@ impl Plan {
             monitor: self.monitor.filter(|_| kind == Kind::Call),
             candidates: 0,
             bytes: 0,
+            lane: None,
         }
     }
 
-    /// What brokers and servers are told about the sender's intentions.
-    pub(crate) fn flags(&self, kind: Kind) -> Flags {
+    /// What brokers and servers are told about the sender's intentions, by a message with so many candidates.
+    pub(crate) fn flags(&self, kind: Kind, candidates: usize) -> Flags {
         let set = |on, flag| if on { flag } else { Flags::NONE };
+        // At the wrong node, it would wait for a server that comes elsewhere.
+        let wait_there = self.wait_for_ready && (self.target.server.is_none() || candidates <= 1);
         set(self.retries > 0, Flags::MAY_REPEAT)
-            .with(set(self.wait_for_ready, Flags::WAIT_FOR_READY))
+            .with(set(wait_there, Flags::WAIT_FOR_READY))
             .with(set(self.monitor.is_some() && kind == Kind::Call, Flags::MONITORED))
     }
 }

@@ -69,11 +69,13 @@ mod promise;
 mod remote;
 mod roll;
 mod routes;
+mod search;
 mod send_error;
 mod setup;
 mod suspects;
 mod tally;
 mod watch;
+mod whereabouts;
 
 pub use answered::Answered;
 pub use builder::RpcClientBuilder;

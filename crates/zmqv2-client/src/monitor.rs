@@ -134,6 +134,7 @@ impl<'a> Monitor<'a> {
             monitor: None,
             candidates: 1,
             bytes: 0,
+            lane: None,
         };
         let parcel = Parcel::new(Arc::new(content), vec![self.stop.clone()], terms, Receipt::One(promise));
         // Told before it can end, so that the end rings the bell.

@@ -6,13 +6,18 @@
 //! it has several. Without retries it is never sent again once a link has taken it, unless its receiver said that it did
 //! not run it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Reason, Refusal};
 
 mod entry;
+#[cfg(test)]
+mod lane_tests;
+mod lanes;
 mod links;
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod properties;
 mod tag;
@@ -20,8 +25,11 @@ mod tag;
 mod tests;
 mod words;
 
+use crate::search::Prospect;
 use crate::watch::Due;
 use entry::{Doubt, Entry, Stage};
+use lanes::Lane;
+pub(crate) use lanes::LaneId;
 use links::Link;
 pub(crate) use tag::Tag;
 pub(crate) use words::{Action, Ending, Input, Limits, Terms};
@@ -31,6 +39,8 @@ pub(crate) type LinkId = usize;
 
 /// How long a message that waits for a place to go rests before the directory is asked again.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Where many candidates are asked in a round, the rounds are as far apart as this for each.
+const PACE: Duration = Duration::from_millis(1);
 /// How long a message that may have run, and that nobody takes now, rests before its next attempt.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// An answer that says `Expired` leaves when the time to live ends; it is waited for a little longer than that.
@@ -51,6 +61,9 @@ pub(crate) struct Outstanding<M, A> {
     links: Vec<Link>,
     /// How many of them have something to send.
     waiting_links: usize,
+    lanes: HashMap<LaneId, Lane>,
+    /// Lanes in which something has changed.
+    changed: Vec<LaneId>,
     actions: VecDeque<Action<M, A>>,
 }
 
@@ -73,6 +86,8 @@ impl<M, A> Outstanding<M, A> {
             timers: BTreeSet::new(),
             links: Vec::new(),
             waiting_links: 0,
+            lanes: HashMap::new(),
+            changed: Vec::new(),
             actions: VecDeque::new(),
         }
     }
@@ -101,31 +116,21 @@ impl<M, A> Outstanding<M, A> {
         let place = &mut self.slots[slot as usize];
         place.entry = Some(entry);
         let tag = Tag::new(slot, place.generation, 0);
-        if terms.candidates > 0 {
+        if terms.lane.is_some() {
+            self.enter(now, tag);
+        } else if terms.candidates > 0 {
             self.choose(now, tag);
-        } else if terms.wait_for_ready {
-            self.park(now, tag);
         } else {
-            self.end(tag, Ending::Nowhere);
+            self.find_nobody(now, tag);
         }
     }
 
     pub(crate) fn handle(&mut self, now: Instant, input: Input<A>) {
         match input {
             Input::Chosen { tag, link } => self.chosen(now, tag, link),
-            Input::Looked { tag, candidates } => self.looked(now, tag, candidates),
+            Input::Looked { tag, prospect } => self.looked(now, tag, prospect),
             Input::Sent { tag } => self.sent(now, tag),
-            Input::Answered { tag, answer, more } => {
-                // Also the late answer to an attempt before this one: it is the same message.
-                if self.entry(tag).is_none_or(|entry| entry.sends == 0) {
-                    return;
-                }
-                if more {
-                    self.actions.push_back(Action::Note { tag, answer });
-                } else {
-                    self.end(tag, Ending::Answered(answer));
-                }
-            }
+            Input::Answered { tag, answer, more } => self.answered(tag, answer, more),
             Input::Refused { tag, refusal, node } => self.refused(now, tag, refusal, node),
             Input::InFlight { tag } => self.in_flight(now, tag),
             Input::Lost { link } => self.lost(now, link),
@@ -135,6 +140,7 @@ impl<M, A> Outstanding<M, A> {
             }
             Input::Close => self.close(),
         }
+        self.go_on(now);
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action<M, A>> {
@@ -161,6 +167,7 @@ impl<M, A> Outstanding<M, A> {
                 None => {}
             }
         }
+        self.go_on(now);
     }
 
     /// The message of a tag that is still outstanding.
@@ -192,6 +199,10 @@ impl<M, A> Outstanding<M, A> {
             return;
         }
         let Some(link) = link else { return self.go_elsewhere(now, tag) };
+        if self.must_wait(now, tag, link) {
+            return;
+        }
+        let Some(entry) = self.entry(tag) else { return };
         let connect_by = entry.connect_by(now, self.limits.connect_timeout);
         if self.links.len() <= link {
             self.links.resize_with(link + 1, Link::default);
@@ -204,27 +215,56 @@ impl<M, A> Outstanding<M, A> {
         self.links[link].queue.push_back((tag, ticket));
         self.stage(tag, Stage::Queued { link }, Some(connect_by));
         self.drop_strays(link);
+        self.is_under_way(tag, link);
     }
 
-    fn looked(&mut self, now: Instant, tag: Tag, candidates: usize) {
+    fn looked(&mut self, now: Instant, tag: Tag, prospect: Prospect) {
         let Some(entry) = self.entry_mut(tag) else { return };
         if entry.stage != Stage::Looking {
             return;
         }
-        if candidates == 0 {
-            return self.park(now, tag);
+        if prospect.candidates == 0 {
+            return self.find_nobody(now, tag);
         }
-        entry.renew(candidates);
+        entry.renew(prospect.candidates);
+        if let Some(place) = &mut entry.place {
+            place.plan(prospect);
+        }
         self.choose(now, tag);
+    }
+
+    /// The directory knows no candidate.
+    fn find_nobody(&mut self, now: Instant, tag: Tag) {
+        let Some(entry) = self.entry(tag) else { return };
+        if entry.doubt.is_some() {
+            self.round_over(now, tag);
+        } else if entry.waits() {
+            self.park(now, tag);
+        } else {
+            self.end(tag, Ending::Nowhere);
+        }
     }
 
     fn sent(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Stage::Queued { link } = entry.stage else { return };
         entry.sends = tag.sends();
+        entry.await_verdict(now);
         let until = entry.begin_watch(now);
         self.links[link].queue.pop_front();
         self.stage(tag, Stage::Sent { link }, Some(until));
+    }
+
+    fn answered(&mut self, tag: Tag, answer: A, more: bool) {
+        // Also the late answer to an attempt before this one: it is the same message.
+        if self.entry(tag).is_none_or(|entry| entry.sends == 0) {
+            return;
+        }
+        if more {
+            self.actions.push_back(Action::Note { tag, answer });
+        } else {
+            self.end(tag, Ending::Answered(answer));
+        }
     }
 
     fn in_flight(&mut self, now: Instant, tag: Tag) {
@@ -233,6 +273,7 @@ impl<M, A> Outstanding<M, A> {
             watch.heard(now);
             let (stage, until) = (entry.stage, entry.look_at());
             self.stage(tag, stage, Some(until));
+            self.presume(tag);
         }
     }
 
@@ -266,6 +307,10 @@ impl<M, A> Outstanding<M, A> {
         let over = now >= entry.deadline;
         match entry.stage {
             Stage::Sent { link } => {
+                if entry.is_presumed(now) {
+                    self.presume(tag);
+                }
+                let Some(entry) = self.entry_mut(tag) else { return };
                 let due = if now >= entry.answer_by() {
                     Due::GiveUp
                 } else {
@@ -284,12 +329,9 @@ impl<M, A> Outstanding<M, A> {
                 if over { self.give_up(tag) } else { self.go_elsewhere(now, tag) }
             }
             _ if over => self.give_up(tag),
-            Stage::Resting => self.choose(now, tag),
-            Stage::Parked => {
-                let deadline = entry.deadline;
-                self.stage(tag, Stage::Looking, Some(deadline));
-                self.actions.push_back(Action::Look { tag });
-            }
+            Stage::Resting if entry.place.is_none() => self.choose(now, tag),
+            Stage::Resting | Stage::Parked => self.look(tag),
+            Stage::Held => self.look_after(tag),
             Stage::Looking | Stage::Choosing => {}
         }
     }
@@ -298,15 +340,32 @@ impl<M, A> Outstanding<M, A> {
     fn doubt(&mut self, now: Instant, tag: Tag, doubt: Doubt) {
         let Some(entry) = self.entry_mut(tag) else { return };
         entry.doubt = Some((doubt, entry.candidate));
-        if entry.next_attempt(now) { self.choose(now, tag) } else { self.give_up(tag) }
+        if !entry.next_attempt(now) {
+            self.give_up(tag);
+        } else if entry.place.is_some() {
+            self.come_back(now, tag);
+        } else {
+            self.choose(now, tag);
+        }
     }
 
     /// This candidate surely did not run it.
     fn go_elsewhere(&mut self, now: Instant, tag: Tag) {
+        let behind = self.is_behind(tag);
         let Some(entry) = self.entry_mut(tag) else { return };
+        if behind || entry.comes_back() {
+            return self.come_back(now, tag);
+        }
         if entry.next_candidate() {
             return self.choose(now, tag);
         }
+        self.round_over(now, tag);
+    }
+
+    /// No candidate of this round has taken it.
+    fn round_over(&mut self, now: Instant, tag: Tag) {
+        self.share_verdict(tag);
+        let Some(entry) = self.entry_mut(tag) else { return };
         let persist = entry.doubt.is_some() || entry.refused.is_none();
         let pause = entry.attempt_until.min(now + RETRY_PAUSE);
         if persist && entry.next_attempt(now) {
@@ -336,10 +395,18 @@ impl<M, A> Outstanding<M, A> {
         self.actions.push_back(Action::Choose { tag, candidate });
     }
 
+    fn look(&mut self, tag: Tag) {
+        if let Some(entry) = self.entry(tag) {
+            let deadline = entry.deadline;
+            self.stage(tag, Stage::Looking, Some(deadline));
+            self.actions.push_back(Action::Look { tag });
+        }
+    }
+
     /// Until the directory may know more.
     fn park(&mut self, now: Instant, tag: Tag) {
         if let Some(entry) = self.entry(tag) {
-            let until = entry.deadline.min(now + LOOK_AGAIN);
+            let until = entry.deadline.min(now + LOOK_AGAIN.max(PACE * entry.candidates()));
             self.stage(tag, Stage::Parked, Some(until));
         }
     }
@@ -381,6 +448,7 @@ impl<M, A> Outstanding<M, A> {
     }
 
     fn end(&mut self, tag: Tag, ending: Ending<A>) {
+        self.leave_lane(tag);
         self.stage(tag, Stage::Choosing, None);
         let place = &mut self.slots[tag.slot() as usize];
         let Some(entry) = place.entry.take_if(|_| tag.is_of(place.generation)) else { return };

@@ -13,7 +13,8 @@ use crate::gathering::Share;
 use crate::outcome::{Finish, How};
 use crate::outstanding::{Ending, LinkId, Tag, Terms};
 use crate::promise::Promise;
-use crate::routes::Stop;
+use crate::routes::{Routes, Stop};
+use crate::search::Search;
 
 /// The most bytes of a refusal's detail that are kept.
 pub(crate) const MAX_DETAIL_BYTES: usize = 4096;
@@ -35,11 +36,16 @@ pub(crate) struct Content {
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) content: Arc<Content>,
+    /// Where it can go, if it is for no certain server.
     pub(crate) stops: Vec<Stop>,
+    /// The way to the server that it is for.
+    pub(crate) search: Option<Search>,
     pub(crate) terms: Terms,
     pub(crate) receipt: Receipt,
     /// A question to the directory that has no answer yet.
     pub(crate) question: Option<Arc<Question>>,
+    /// When the directory was asked for the way to its server.
+    pub(crate) looked_up: Instant,
     /// The link that has sent it last, and the number of that send.
     pub(crate) sent_as: Option<(LinkId, u64)>,
 }
@@ -87,7 +93,21 @@ pub(crate) enum What {
 
 impl Parcel {
     pub(crate) fn new(content: Arc<Content>, stops: Vec<Stop>, terms: Terms, receipt: Receipt) -> Self {
-        Self { content, stops, terms, receipt, question: None, sent_as: None }
+        let looked_up = content.started;
+        Self { content, stops, search: None, terms, receipt, question: None, looked_up, sent_as: None }
+    }
+
+    /// A message to one server.
+    pub(crate) fn to_server(content: Arc<Content>, search: Search, terms: Terms, receipt: Receipt) -> Self {
+        Self { search: Some(search), ..Self::new(content, Vec::new(), terms, receipt) }
+    }
+
+    /// The candidate of this number.
+    pub(crate) fn stop(&self, candidate: usize, routes: &Routes) -> Option<Stop> {
+        match &self.search {
+            Some(search) => search.node(candidate).map(|node| routes.stop(node)),
+            None => self.stops.get(candidate).cloned(),
+        }
     }
 
     /// The frames as they go over a DEALER: the delimiter that a REQ would add, header, body.
@@ -170,15 +190,19 @@ impl Parcel {
 
     fn node(&self, view: &HeaderView<'_>) -> Result<NodeName, String> {
         match view.node() {
-            "" => Ok(self.stops.first().map(|stop| stop.node.clone()).ok_or("it does not name its node")?),
+            "" => {
+                let asked = self.search.as_ref().and_then(Search::asked).map(|node| &node.name);
+                let node = asked.or(self.stops.first().map(|stop| &stop.node));
+                Ok(node.cloned().ok_or("it does not name its node")?)
+            }
             name => NodeName::new(name).map_err(|error| error.to_string()),
         }
     }
 
     /// How it ended, in the words of its sender.
-    pub(crate) fn finish(&self, ending: Ending<Word>, now: Instant) -> Finish {
+    pub(crate) fn finish(&self, ending: Ending<Word>, routes: &Routes, now: Instant) -> Finish {
         let after = now.saturating_duration_since(self.content.started);
-        let stop = |candidate: usize| self.stops.get(candidate).or(self.stops.first()).cloned();
+        let stop = |candidate: usize| self.stop(candidate, routes).or_else(|| self.stop(0, routes));
         let refusal = |reason, detail: String| How::Refused { refusal: Refusal::new(reason, detail), node: None };
         let how = match ending {
             Ending::Answered(Word { what: What::InFlight, .. }) => How::InFlight,

@@ -8,6 +8,7 @@ use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
 use crate::courier::NotTaken;
 use crate::engine::Engine;
+use crate::exchange::Outgoing;
 use crate::fanout::FanoutHandle;
 use crate::gate::Shut;
 use crate::gathering::{Gathering, Part};
@@ -29,9 +30,9 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<CastHandle, SendError> {
         let journey = Journey::begin(plan, plan.cast_timeout, method);
-        let content = self.content(Kind::Cast, plan, &journey, context, args)?;
-        let id = content.id;
-        Ok(CastHandle::new(id, self.post(plan, &journey, content)?))
+        let outgoing = self.pack(Kind::Cast, plan, &journey, context, args)?;
+        let id = outgoing.id;
+        Ok(CastHandle::new(id, self.post(Kind::Cast, plan, &journey, outgoing)?))
     }
 
     /// Sends a call on its way.
@@ -43,9 +44,9 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<CallHandle<R>, SendError> {
         let journey = Journey::begin(plan, plan.timeout, method);
-        let content = self.content(Kind::Call, plan, &journey, context, args)?;
-        let id = content.id;
-        let expected = self.post(plan, &journey, content)?;
+        let outgoing = self.pack(Kind::Call, plan, &journey, context, args)?;
+        let id = outgoing.id;
+        let expected = self.post(Kind::Call, plan, &journey, outgoing)?;
         let about = About {
             method: method.to_owned(),
             target: plan.target.clone(),
@@ -65,7 +66,7 @@ impl Engine {
         let mut plan = plan.clone();
         (plan.target.server, plan.target.fanout) = (None, false);
         let journey = Journey::begin(&plan, plan.cast_timeout, method);
-        let content = self.content(Kind::Fanout, &plan, &journey, context, args)?;
+        let content = content(Kind::Fanout, &journey, self.pack(Kind::Fanout, &plan, &journey, context, args)?);
         let (id, topic) = (content.id, &plan.target.topic);
         let directory = &self.routes.directory;
         let placement = directory.placement(plan.target.key(), journey.deadline);
@@ -97,37 +98,47 @@ impl Engine {
         Ok(FanoutHandle::new(id, gathered))
     }
 
-    /// A request as it will be sent, to whomever.
-    fn content(
+    /// Makes a message with one receiver over to the I/O thread.
+    fn post(
         &self,
         kind: Kind,
         plan: &Plan,
         journey: &Journey<'_>,
-        context: &RequestContext,
-        args: &impl Serialize,
-    ) -> Result<Arc<Content>, SendError> {
-        let outgoing = self.pack(kind, plan, journey, context, args)?;
-        Ok(Arc::new(Content {
-            id: outgoing.id,
-            kind,
-            target: journey.target.clone(),
-            header: outgoing.header(kind, Ttl::ZERO).encode(),
-            body: Arc::new(outgoing.body),
-            started: journey.started,
-        }))
-    }
-
-    /// Makes a message with one receiver over to the I/O thread.
-    fn post(&self, plan: &Plan, journey: &Journey<'_>, content: Arc<Content>) -> Result<Expected, SendError> {
+        mut outgoing: Outgoing,
+    ) -> Result<Expected, SendError> {
         let candidates = self.candidates(journey)?;
-        let stops = self.routes.stops(journey.target, &candidates);
+        outgoing.flags = plan.flags(kind, candidates.len());
+        let content = content(kind, journey, outgoing);
         let (promise, expected) = Promise::new(journey.started);
+        let receipt = Receipt::One(promise);
         let bytes = content.header.len() + content.body.len();
-        let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(content.kind, journey) };
-        let parcel = Parcel::new(content, stops, terms, Receipt::One(promise));
+        let terms = Terms { bytes, ..plan.terms(kind, journey) };
+        let parcel = match self.routes.search(journey.target, candidates) {
+            Ok(search) => {
+                let lane = Some(search.number());
+                Parcel::to_server(content, search, Terms { lane, ..terms }, receipt)
+            }
+            Err(candidates) => {
+                let stops = self.routes.stops(journey.target, &candidates);
+                let candidates = stops.len();
+                Parcel::new(content, stops, Terms { candidates, ..terms }, receipt)
+            }
+        };
         self.courier.send(parcel).map_err(|error| not_taken(error, journey.whom()))?;
         Ok(expected)
     }
+}
+
+/// A request as it will be sent, to whomever.
+fn content(kind: Kind, journey: &Journey<'_>, outgoing: Outgoing) -> Arc<Content> {
+    Arc::new(Content {
+        id: outgoing.id,
+        kind,
+        target: journey.target.clone(),
+        header: outgoing.header(kind, Ttl::ZERO).encode(),
+        body: Arc::new(outgoing.body),
+        started: journey.started,
+    })
 }
 
 pub(crate) fn not_taken(error: NotTaken, target: Box<Target>) -> SendError {

@@ -1,15 +1,18 @@
 //! Where a message can go: the nodes of its target, in the order in which they are tried.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::{Address, Node, NodeName, Target};
 
 use crate::clock;
 use crate::directory::Directory;
+use crate::search::{Prospect, Search};
 use crate::suspects::Suspects;
+use crate::whereabouts::Whereabouts;
 
-/// How many nodes one message that nobody blocks for tries in a round.
+/// How many nodes a message that nobody blocks for, and that any server may take, tries in a round.
 const MAX_STOPS: usize = 8;
 
 /// The directory, and what this client has learned about addresses.
@@ -17,6 +20,7 @@ const MAX_STOPS: usize = 8;
 pub(crate) struct Routes {
     pub(crate) directory: Directory,
     suspects: Mutex<Suspects>,
+    whereabouts: Whereabouts,
     /// This node, and the local socket of its broker.
     local_broker: (NodeName, Address),
 }
@@ -30,7 +34,7 @@ pub(crate) struct Stop {
 
 impl Routes {
     pub(crate) fn new(directory: Directory, local_broker: (NodeName, Address)) -> Self {
-        Self { directory, suspects: Mutex::default(), local_broker }
+        Self { directory, suspects: Mutex::default(), whereabouts: Whereabouts::default(), local_broker }
     }
 
     /// The broker of this node is reached over its local socket, others over TCP.
@@ -57,6 +61,23 @@ impl Routes {
     /// The same with a turn that was taken before.
     pub(crate) fn stops_from(&self, turn: usize, candidates: &Candidates) -> Vec<Stop> {
         self.in_order(candidates.iter_from(turn))
+    }
+
+    /// The way of a message to the server of this target, or the candidates again if it is for any.
+    pub(crate) fn search(&self, target: &Target, candidates: Candidates) -> Result<Search, Candidates> {
+        match &target.server {
+            Some(server) => Ok(Search::new(self.whereabouts.of(target.key(), server), candidates)),
+            None => Err(candidates),
+        }
+    }
+
+    /// Chooses whom to ask for a server: where it was last, if it can be reached; else those that could not be reached
+    /// lately come last.
+    pub(crate) fn plan(&self, search: &mut Search, target: &Target, now: Instant) -> Prospect {
+        let suspects = self.suspects();
+        let avoid = |node: &Node| suspects.contains(&self.address(node), now);
+        let avoid = (!suspects.is_empty()).then_some(avoid);
+        search.plan(|| self.directory.turn(&target.key()), avoid)
     }
 
     fn in_order<'a>(&self, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {

@@ -113,16 +113,20 @@ impl Candidates {
         self.iter_from(0)
     }
 
+    /// The node at this position of [`iter`](Self::iter), found without going through the others.
+    #[must_use]
+    pub fn get(&self, position: usize) -> Option<&Node> {
+        let place = match &self.chosen {
+            Chosen::All => position,
+            Chosen::These(places) => *places.get(position)?,
+        };
+        self.placement.nodes.get(place).map(|placed| &placed.node)
+    }
+
     /// Every node once, starting with the `turn`-th modulo their number and going round.
     pub fn iter_from(&self, turn: usize) -> impl Iterator<Item = &Node> {
         let start = turn.checked_rem(self.len()).unwrap_or(0);
-        (start..self.len()).chain(0..start).map(|position| {
-            let place = match &self.chosen {
-                Chosen::All => position,
-                Chosen::These(places) => places[position],
-            };
-            &self.placement.nodes[place].node
-        })
+        (start..self.len()).chain(0..start).filter_map(|position| self.get(position))
     }
 }
 
@@ -212,6 +216,8 @@ mod tests {
         let all = placement.candidates(None);
         let from = |turn| all.iter_from(turn).map(|node| node.name.as_str()).collect::<String>();
         assert_eq!([from(0), from(1), from(5), from(usize::MAX)], ["abc", "bca", "cab", "abc"]);
+        assert_eq!(all.get(1).map(|node| node.name.as_str()), Some("b"));
+        assert!(all.get(3).is_none());
         assert_eq!(Arc::new(Placement::default()).candidates(None).iter_from(7).count(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use zmqv2_proto::{Kind, Target};
+use zmqv2_proto::{Kind, Reason, Target};
 
 use super::Driver;
 use crate::gathering::Share;
@@ -25,11 +25,19 @@ impl Driver {
         if parcel.content.kind == Kind::Inquire {
             // It took no room, and is no message of its own.
             self.inquiries -= 1;
-            let finish = parcel.finish(ending, now);
+            let finish = parcel.finish(ending, &self.routes, now);
             if let Receipt::One(promise) = parcel.receipt {
                 promise.give(finish);
             }
             return;
+        }
+        if let Some(search) = &parcel.search {
+            match &ending {
+                Ending::Answered(_) => search.found(),
+                Ending::Lost { .. } => search.missed(),
+                Ending::Refused(refusal, _) if refusal.reason == Reason::ServerLost => search.missed(),
+                _ => {}
+            }
         }
         self.ended_bytes += parcel.terms.bytes;
         let told = if matches!(parcel.receipt, Receipt::One(_)) {
@@ -41,7 +49,7 @@ impl Driver {
     }
 
     fn end_one(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) -> Option<Told> {
-        let finish = parcel.finish(ending, now);
+        let finish = parcel.finish(ending, &self.routes, now);
         let Receipt::One(promise) = parcel.receipt else { return None };
         self.tally.end(&finish);
         if parcel.content.kind == Kind::Cast {
@@ -58,7 +66,7 @@ impl Driver {
     fn end_part(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) -> Option<Told> {
         let rest = match ending {
             Ending::Answered(word) => Err(word),
-            other => Ok(parcel.finish(other, now)),
+            other => Ok(parcel.finish(other, &self.routes, now)),
         };
         let Parcel { content, receipt: Receipt::Part(mut share), .. } = parcel else { return None };
         let results = match rest {

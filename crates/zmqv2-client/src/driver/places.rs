@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -14,11 +14,19 @@ use crate::gathering::Share;
 use crate::outstanding::{LinkId, Tag, Terms};
 use crate::parcel::{Parcel, Receipt};
 use crate::roll::Listed;
+use crate::search::Prospect;
+
+/// For how long a message that is for one server trusts what the directory has said of it.
+const LOOK_UP_AFTER: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// The link to a candidate of a message.
     pub(super) fn link_to(&mut self, tag: Tag, candidate: usize, now: Instant) -> Option<LinkId> {
-        let stop = self.table.message(tag)?.stops.get(candidate)?;
+        let parcel = self.table.message_mut(tag)?;
+        if let Some(search) = &mut parcel.search {
+            search.ask(candidate);
+        }
+        let stop = parcel.stop(candidate, &self.routes)?;
         let link = match self.links.find(&stop.address) {
             Some(link) => link,
             None => {
@@ -52,8 +60,27 @@ impl Driver {
         }
     }
 
-    /// Asks the directory for the nodes of a message again, without waiting; how many candidates there are.
-    pub(super) fn look_up(&mut self, tag: Tag) -> usize {
+    /// Where a message can go now, found out without waiting for the directory.
+    pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> Prospect {
+        let Some(parcel) = self.table.message_mut(tag) else { return Prospect::among(0) };
+        let Some(search) = &mut parcel.search else { return Prospect::among(self.look_up_nodes(tag)) };
+        let target = &parcel.content.target;
+        // What its sender has just found in the directory is as good.
+        if now.saturating_duration_since(parcel.looked_up) >= LOOK_UP_AFTER {
+            match self.routes.directory.look(target.key(), &mut parcel.question) {
+                Some(Ok(placement)) => {
+                    search.renew(placement.candidates(target.server.as_ref()));
+                    parcel.looked_up = now;
+                }
+                Some(Err(error)) => log::debug!("cannot look up {target}: {error:?}"),
+                None => {}
+            }
+        }
+        self.routes.plan(search, target, now)
+    }
+
+    /// Asks the directory for the nodes of a message again; how many candidates there are.
+    fn look_up_nodes(&mut self, tag: Tag) -> usize {
         let Some(parcel) = self.table.message_mut(tag) else { return 0 };
         let target = &parcel.content.target;
         let placement = match self.routes.directory.look(target.key(), &mut parcel.question) {

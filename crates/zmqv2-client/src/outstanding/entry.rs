@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Reason, Refusal};
 
+use super::lanes::Place;
 use super::{ANSWER_GRACE, Ending, LinkId, Terms};
 use crate::watch::Watch;
 
@@ -38,6 +39,8 @@ pub(super) struct Entry<M> {
     /// The time that one attempt has.
     spacing: Duration,
     pub(super) attempt_until: Instant,
+    /// Of one that is in a lane.
+    pub(super) place: Option<Place>,
     /// Why, and at which candidate, it may have run.
     pub(super) doubt: Option<(Doubt, usize)>,
     /// The refusal of this round that says most.
@@ -49,6 +52,8 @@ pub(super) struct Entry<M> {
 pub(super) enum Stage {
     /// The driver is asked for the link of its candidate.
     Choosing,
+    /// In its lane, behind others.
+    Held,
     /// To be sent as soon as the link is connected.
     Queued { link: LinkId },
     /// On its way; an answer is awaited.
@@ -71,7 +76,7 @@ pub(super) enum Doubt {
 
 impl<M> Entry<M> {
     pub(super) fn new(message: M, terms: Terms, now: Instant, arrival: u64) -> Self {
-        let Terms { deadline, expires, retries, wait_for_ready, monitor, candidates, bytes } = terms;
+        let Terms { deadline, expires, retries, wait_for_ready, monitor, candidates, bytes, lane } = terms;
         let spacing = deadline.saturating_duration_since(now) / retries.saturating_add(1);
         Self {
             message,
@@ -94,9 +99,19 @@ impl<M> Entry<M> {
             watch: None,
             spacing,
             attempt_until: if retries > 0 { now + spacing } else { deadline },
+            place: lane.map(Place::new),
             doubt: None,
             refused: None,
         }
+    }
+
+    pub(super) fn candidates(&self) -> u32 {
+        u32::try_from(self.candidates).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it waits for candidates while there are none.
+    pub(super) fn waits(&self) -> bool {
+        self.wait_for_ready
     }
 
     /// Whether it is with somebody now, or may have been run before.
@@ -108,7 +123,7 @@ impl<M> Entry<M> {
     /// one of a message with retries is waited for as long as the attempt lasts.
     pub(super) fn connect_by(&self, now: Instant, connect_timeout: Duration) -> Instant {
         let left = self.attempt_until.saturating_duration_since(now);
-        let others = self.candidates > self.tried + 1;
+        let others = self.candidates > self.tried + 1 || self.place.is_some_and(|place| place.more);
         now + match (others, self.persistent) {
             (true, _) => connect_timeout.min(left / 2),
             (false, true) => left,
@@ -125,7 +140,9 @@ impl<M> Entry<M> {
     /// When something is to be done about what was sent.
     pub(super) fn look_at(&self) -> Instant {
         let answer_by = self.answer_by();
-        self.watch.map_or(answer_by, |watch| watch.next().min(answer_by))
+        let presumed = self.place.and_then(|place| place.presumed_at);
+        let watched = self.watch.map(|watch| watch.next());
+        [presumed, watched].into_iter().flatten().fold(answer_by, Instant::min)
     }
 
     /// When an answer to what was just sent is given up.
@@ -138,6 +155,26 @@ impl<M> Entry<M> {
     pub(super) fn renew(&mut self, candidates: usize) {
         self.candidates = candidates;
         (self.candidate, self.tried, self.refused) = (0, 0, None);
+    }
+
+    /// It goes on after it was held.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if self.retries > 0 {
+            self.attempt_until = self.attempt_until.max(self.deadline.min(now + self.spacing));
+        }
+    }
+
+    /// Whether the end of the round of the one that it was held behind, with `refused`, is its own as well.
+    pub(super) fn shares(&mut self, refused: Option<&(Refusal, Option<NodeName>)>) -> bool {
+        if self.retries > 0 && (self.doubt.is_some() || refused.is_none()) {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.refused, refused.cloned());
+        if self.may_become_ready() {
+            self.refused = before;
+            return false;
+        }
+        true
     }
 
     /// On to the next candidate of this round, if there is one.

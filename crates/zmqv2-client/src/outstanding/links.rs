@@ -75,7 +75,7 @@ impl<M, A> Outstanding<M, A> {
         self.links[link].queue = queue;
     }
 
-    fn is_queued(&self, tag: Tag, ticket: u64) -> bool {
+    pub(super) fn is_queued(&self, tag: Tag, ticket: u64) -> bool {
         let waits = |entry: &Entry<M>| entry.ticket == ticket && matches!(entry.stage, Stage::Queued { .. });
         self.entry(tag).is_some_and(waits)
     }

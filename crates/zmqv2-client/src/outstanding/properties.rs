@@ -11,25 +11,51 @@ const LINKS: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Event {
-    Admit { millis: u64, retries: u32, wait: bool, monitor: Option<u64>, candidates: usize, bytes: usize },
-    Send { link: usize },
-    Answer { which: usize, more: bool },
-    Refuse { which: usize, reason: Reason },
-    InFlight { which: usize },
-    Lose { link: usize },
-    Close { link: usize },
-    Pass { millis: u64 },
-    Directory { candidates: usize },
+    Admit {
+        millis: u64,
+        retries: u32,
+        wait: bool,
+        monitor: Option<u64>,
+        candidates: usize,
+        bytes: usize,
+        lane: Option<LaneId>,
+    },
+    Send {
+        link: usize,
+    },
+    Answer {
+        which: usize,
+        more: bool,
+    },
+    Refuse {
+        which: usize,
+        reason: Reason,
+    },
+    InFlight {
+        which: usize,
+    },
+    Lose {
+        link: usize,
+    },
+    Close {
+        link: usize,
+    },
+    Pass {
+        millis: u64,
+    },
+    Directory(Prospect),
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let link = 0..LINKS;
     prop_oneof![
-        4 => (1_u64..3_000, 0_u32..4, any::<bool>(), prop::option::of(100_u64..1_000), 0..=LINKS, 0_usize..40).prop_map(
-            |(millis, retries, wait, monitor, candidates, bytes)| {
-                Event::Admit { millis, retries, wait, monitor, candidates, bytes }
-            }
-        ),
+        4 => (
+            (1_u64..3_000, 0_u32..4, any::<bool>(), prop::option::of(100_u64..1_000)),
+            (0..=LINKS, 0_usize..40, prop::option::of(0_u64..2)),
+        )
+            .prop_map(|((millis, retries, wait, monitor), (candidates, bytes, lane))| {
+                Event::Admit { millis, retries, wait, monitor, candidates, bytes, lane }
+            }),
         6 => link.clone().prop_map(|link| Event::Send { link }),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, more)| Event::Answer { which, more }),
         3 => (any::<usize>(), prop::sample::select(&Reason::ALL[..]))
@@ -38,7 +64,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => link.clone().prop_map(|link| Event::Lose { link }),
         1 => link.prop_map(|link| Event::Close { link }),
         4 => (0_u64..700).prop_map(|millis| Event::Pass { millis }),
-        1 => (0..=LINKS).prop_map(|candidates| Event::Directory { candidates }),
+        1 => (0..=LINKS, any::<bool>(), any::<bool>())
+            .prop_map(|(candidates, known, more)| Event::Directory(Prospect { candidates, known, more })),
     ]
 }
 
@@ -64,7 +91,8 @@ struct World {
     tags: Vec<(Tag, usize)>,
     /// The tag of the last send of a message.
     latest: HashMap<usize, Tag>,
-    candidates: usize,
+    /// What the driver finds for a message.
+    prospect: Prospect,
     /// Answers that were not the last one.
     noted: usize,
     /// Whether the table was just told the time.
@@ -75,12 +103,12 @@ impl World {
     fn step(&mut self, event: &Event) {
         self.expired = matches!(event, Event::Pass { .. });
         match *event {
-            Event::Admit { millis, retries, wait, monitor, candidates, bytes } => {
+            Event::Admit { millis, retries, wait, monitor, candidates, bytes, lane } => {
                 let deadline = self.now + Duration::from_millis(millis);
                 let number = self.messages.len();
                 let monitor = monitor.map(Duration::from_millis);
-                let terms =
-                    Terms { deadline, expires: deadline, retries, wait_for_ready: wait, monitor, candidates, bytes };
+                let (expires, wait_for_ready) = (deadline, wait);
+                let terms = Terms { deadline, expires, retries, wait_for_ready, monitor, candidates, bytes, lane };
                 let room = self.table.open() < LIMITS.messages
                     && (self.table.open() == 0 || self.table.bytes() + bytes <= LIMITS.bytes);
                 assert_eq!(self.table.admit(self.now, number, terms).is_ok(), room);
@@ -151,7 +179,7 @@ impl World {
                 self.now += Duration::from_millis(millis);
                 self.table.expire(self.now);
             }
-            Event::Directory { candidates } => self.candidates = candidates,
+            Event::Directory(prospect) => self.prospect = prospect,
         }
         self.perform();
         self.check();
@@ -170,9 +198,16 @@ impl World {
                     self.table.handle(self.now, Input::Chosen { tag, link: Some(candidate) });
                 }
                 Action::Look { tag } => {
-                    self.table.handle(self.now, Input::Looked { tag, candidates: self.candidates });
+                    self.table.handle(self.now, Input::Looked { tag, prospect: self.prospect });
                 }
-                Action::Suspect { .. } => {}
+                // As a driver does: a way that was wrong is not known any more.
+                Action::Forget { tag } => {
+                    (self.prospect.known, self.prospect.more) = (false, false);
+                    if let Some(number) = self.table.message(tag) {
+                        self.messages[*number].asked = None;
+                    }
+                }
+                Action::Suspect { .. } | Action::Presume { .. } => {}
                 Action::Inquire { tag, link } => {
                     let number = *self.table.message(tag).unwrap();
                     assert!(self.messages[number].monitor.is_some() && self.latest[&number] == tag);
@@ -225,7 +260,7 @@ proptest! {
             messages: Vec::new(),
             tags: Vec::new(),
             latest: HashMap::new(),
-            candidates: 0,
+            prospect: Prospect::among(0),
             noted: 0,
             expired: false,
         };
@@ -242,5 +277,6 @@ proptest! {
         prop_assert!(world.messages.iter().all(|known| known.ended == 1));
         prop_assert_eq!((world.table.open(), world.table.bytes(), world.table.next_deadline()), (0, 0, None));
         prop_assert!((0..LINKS).all(|link| world.table.is_idle(link)));
+        prop_assert!(world.table.lanes.is_empty());
     }
 }

@@ -22,6 +22,7 @@ fn terms(now: Instant, candidates: usize) -> Terms {
         monitor: None,
         candidates,
         bytes: 10,
+        lane: None,
     }
 }
 
@@ -40,9 +41,10 @@ impl Table {
                 }
                 Action::End { message, ending } => assert!(ended.replace((message, ending)).is_none()),
                 Action::Suspect { .. } => {}
+                Action::Presume { .. } | Action::Forget { .. } => panic!("a message that is in no lane"),
                 Action::Inquire { .. } => panic!("a message that is not monitored"),
                 Action::Note { .. } => panic!("an answer that is not the last one"),
-                Action::Look { tag } => self.handle(now, Input::Looked { tag, candidates: 0 }),
+                Action::Look { tag } => self.handle(now, Input::Looked { tag, prospect: Prospect::among(0) }),
             }
         }
         ended
@@ -243,7 +245,7 @@ fn without_candidates_it_ends_or_waits_for_some() {
     assert_eq!(table.pass(now + LOOK_AGAIN), None);
     table.expire(now + 2 * LOOK_AGAIN);
     let Some(Action::Look { tag }) = table.poll_action() else { panic!() };
-    table.handle(now, Input::Looked { tag, candidates: 1 });
+    table.handle(now, Input::Looked { tag, prospect: Prospect::among(1) });
     table.route(now);
     assert!(table.next_to_send(0).is_some());
     // The link never connects: the directory is asked again, until the time is over.

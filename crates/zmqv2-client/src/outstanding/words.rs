@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Refusal};
 
-use super::{LinkId, Tag};
+use super::{LaneId, LinkId, Tag};
+use crate::search::Prospect;
 
 /// The bounds of a table.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +27,11 @@ pub(crate) struct Terms {
     pub(crate) wait_for_ready: bool,
     /// Within what time its holder is to say, when asked, that it is still in flight.
     pub(crate) monitor: Option<Duration>,
+    /// Of a message that is in no lane; those of one that is are [looked for](Action::Look) first.
     pub(crate) candidates: usize,
     pub(crate) bytes: usize,
+    /// The messages of a lane are for one server, and keep their order.
+    pub(crate) lane: Option<LaneId>,
 }
 
 /// What the driver reports.
@@ -35,8 +39,8 @@ pub(crate) struct Terms {
 pub(crate) enum Input<A> {
     /// The candidate that was [asked for](Action::Choose) is reached over this link; `None`: not at all.
     Chosen { tag: Tag, link: Option<LinkId> },
-    /// What the directory, [asked again](Action::Look), says.
-    Looked { tag: Tag, candidates: usize },
+    /// Where a message can go now that it was [looked for](Action::Look).
+    Looked { tag: Tag, prospect: Prospect },
     /// The link has taken the message.
     Sent { tag: Tag },
     /// An acknowledgement or a reply has come. With `more`, others are still to come for the same message.
@@ -58,8 +62,12 @@ pub(crate) enum Input<A> {
 pub(crate) enum Action<M, A> {
     /// Say which link leads to this candidate: [`Input::Chosen`].
     Choose { tag: Tag, candidate: usize },
-    /// Ask the directory for candidates, without waiting for it: [`Input::Looked`].
+    /// Say which candidates there are, without waiting for the directory: [`Input::Looked`].
     Look { tag: Tag },
+    /// The candidate that has this message must be the right one, or would have said that it is not.
+    Presume { tag: Tag },
+    /// The candidate that had this message is the wrong one, or is no more.
+    Forget { tag: Tag },
     /// A message has waited too long for this link to connect.
     Suspect { link: LinkId },
     /// Ask over this link whether the message is still in flight: [`Input::InFlight`], or a refusal.

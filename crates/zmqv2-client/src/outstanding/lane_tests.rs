@@ -1,0 +1,333 @@
+use super::lanes::VERDICT_WITHIN;
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+const S: LaneId = 7;
+
+type Ended = Vec<(&'static str, Ending<usize>)>;
+
+/// A table for one server, which is at one of the candidates; candidate k is reached over link k.
+struct World {
+    now: Instant,
+    table: Outstanding<&'static str, usize>,
+    candidates: usize,
+    /// What the driver remembers.
+    known: Option<usize>,
+    /// Whom each message was about to be sent to last.
+    asked: HashMap<&'static str, usize>,
+    ended: Ended,
+}
+
+fn world(candidates: usize) -> World {
+    let limits = Limits { messages: 100, bytes: 10_000, connect_timeout: SECOND };
+    World {
+        now: crate::clock::now(),
+        table: Outstanding::new(limits),
+        candidates,
+        known: None,
+        asked: HashMap::new(),
+        ended: Vec::new(),
+    }
+}
+
+impl World {
+    fn terms(&self) -> Terms {
+        Terms {
+            deadline: self.now + 10 * SECOND,
+            expires: self.now + 10 * SECOND,
+            retries: 0,
+            wait_for_ready: false,
+            monitor: None,
+            candidates: 0,
+            bytes: 1,
+            lane: Some(S),
+        }
+    }
+
+    fn admit(&mut self, names: &[&'static str]) {
+        for name in names {
+            self.admit_with(name, self.terms());
+        }
+    }
+
+    fn admit_with(&mut self, name: &'static str, terms: Terms) {
+        self.table.admit(self.now, name, terms).unwrap();
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.table.poll_action() {
+            match action {
+                Action::Choose { tag, candidate } => {
+                    let name = *self.table.message(tag).unwrap();
+                    // The way to the one that is known has one candidate.
+                    let link = if self.known.is_some() && candidate == 0 { self.known.unwrap() } else { candidate };
+                    self.asked.insert(name, link);
+                    self.table.handle(self.now, Input::Chosen { tag, link: Some(link) });
+                }
+                Action::Look { tag } => {
+                    let prospect = match self.known {
+                        Some(_) => Prospect { candidates: 1, known: true, more: self.candidates > 1 },
+                        None if self.candidates == 1 => Prospect { candidates: 1, known: true, more: false },
+                        None => Prospect::among(self.candidates),
+                    };
+                    self.table.handle(self.now, Input::Looked { tag, prospect });
+                }
+                Action::Presume { tag } => {
+                    self.known = self.table.message(tag).and_then(|name| self.asked.get(name).copied());
+                }
+                Action::Forget { tag } => {
+                    let at = self.table.message(tag).and_then(|name| self.asked.get(name).copied());
+                    self.known = self.known.filter(|known| Some(*known) != at);
+                }
+                Action::End { message, ending } => {
+                    if let Ending::Answered(link) = ending {
+                        self.known = Some(link);
+                    }
+                    self.ended.push((message, ending));
+                }
+                Action::Suspect { .. } => {}
+                Action::Inquire { .. } | Action::Note { .. } => panic!("{action:?}"),
+            }
+        }
+    }
+
+    /// Sends all that waits for a link: the names and their tags.
+    fn flush(&mut self, link: LinkId) -> Vec<(&'static str, Tag)> {
+        let mut sent = Vec::new();
+        while let Some((tag, _, name)) = self.table.next_to_send(link) {
+            sent.push((*name, tag));
+            self.table.handle(self.now, Input::Sent { tag });
+            self.perform();
+        }
+        sent
+    }
+
+    /// Sends what waits for a link, which is this.
+    fn sends(&mut self, link: LinkId, names: &[&str]) -> Vec<Tag> {
+        let sent = self.flush(link);
+        assert_eq!(sent.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names, "over link {link}");
+        sent.into_iter().map(|(_, tag)| tag).collect()
+    }
+
+    fn refuse(&mut self, tag: Tag, reason: Reason) {
+        self.table.handle(self.now, Input::Refused { tag, refusal: Refusal::new(reason, ""), node: None });
+        self.perform();
+    }
+
+    fn accept(&mut self, tag: Tag, link: LinkId) {
+        self.table.handle(self.now, Input::Answered { tag, answer: link, more: false });
+        self.perform();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.table.expire(self.now);
+        self.perform();
+    }
+
+    fn ends(&mut self, names: &[&str]) -> Vec<Ending<usize>> {
+        assert_eq!(self.ended.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
+        self.ended.drain(..).map(|(_, ending)| ending).collect()
+    }
+}
+
+fn no_route() -> Ending<usize> {
+    Ending::Refused(Refusal::new(Reason::NoRoute, ""), None)
+}
+
+#[test]
+fn one_searches_and_the_others_follow_in_their_order() {
+    let mut world = world(3);
+    world.admit(&["a", "b", "c"]);
+    for link in [0, 1] {
+        let tags = world.sends(link, &["a"]);
+        assert!((0..3).all(|other| world.table.next_to_send(other).is_none()), "the others wait");
+        world.refuse(tags[0], Reason::NoRoute);
+    }
+    let tags = world.sends(2, &["a"]);
+    world.accept(tags[0], 2);
+    world.admit(&["d"]);
+    let tags = world.sends(2, &["b", "c", "d"]);
+    for tag in tags {
+        world.accept(tag, 2);
+    }
+    world.ends(&["a", "b", "c", "d"]);
+    assert!(world.table.lanes.is_empty() && world.table.next_deadline().is_none());
+}
+
+#[test]
+fn another_lane_is_not_held_up() {
+    let mut world = world(2);
+    world.admit(&["a", "b"]);
+    world.admit_with("of another", Terms { lane: Some(S + 1), ..world.terms() });
+    world.admit_with("of none", Terms { lane: None, candidates: 1, ..world.terms() });
+    world.sends(0, &["a", "of another", "of none"]);
+}
+
+#[test]
+fn who_has_waited_behind_a_search_in_vain_shares_its_verdict() {
+    let mut world = world(2);
+    world.admit(&["a", "b"]);
+    world.admit_with("patient", Terms { wait_for_ready: true, ..world.terms() });
+    for link in [0, 1] {
+        let tags = world.sends(link, &["a"]);
+        world.refuse(tags[0], Reason::NoRoute);
+    }
+    assert_eq!(world.ends(&["b", "a"]), [no_route(), no_route()]);
+    // The patient one searches on; who comes now waits for the end of its round.
+    let tags = world.sends(0, &["patient"]);
+    world.refuse(tags[0], Reason::NoRoute);
+    let tags = world.sends(1, &["patient"]);
+    world.refuse(tags[0], Reason::NoRoute);
+    world.admit(&["c"]);
+    assert!(world.flush(0).is_empty() && world.ended.is_empty());
+    world.pass(LOOK_AGAIN);
+    let tags = world.sends(0, &["patient"]);
+    world.accept(tags[0], 0);
+    world.sends(0, &["c"]);
+}
+
+#[test]
+fn when_nobody_can_be_reached_nobody_waits_for_it_twice() {
+    let mut world = world(2);
+    world.admit(&["a", "b", "c"]);
+    world.pass(SECOND);
+    world.pass(SECOND);
+    let endings = world.ends(&["b", "c", "a"]);
+    assert!(endings.iter().all(|ending| *ending == Ending::Unreachable { candidate: 1 }), "{endings:?}");
+}
+
+#[test]
+fn a_search_that_ends_otherwise_is_taken_over_by_the_next() {
+    let mut world = world(2);
+    world.admit_with("short", Terms { deadline: world.now + 100 * MILLI, ..world.terms() });
+    world.admit(&["a", "b"]);
+    world.sends(0, &["short"]);
+    world.pass(100 * MILLI + ANSWER_GRACE);
+    assert_eq!(world.ends(&["short"]), [Ending::Silent { candidate: 0 }]);
+    let tags = world.sends(0, &["a"]);
+    world.refuse(tags[0], Reason::Expired);
+    world.ends(&["a"]);
+    world.sends(0, &["b"]);
+    world.table.handle(world.now, Input::Close);
+    world.perform();
+    assert_eq!(world.ends(&["b"]), [Ending::Closed { sent: true }]);
+}
+
+#[test]
+fn what_is_held_ends_at_its_deadline() {
+    let mut world = world(2);
+    world.admit(&["a"]);
+    world.admit_with("held", Terms { deadline: world.now + 100 * MILLI, ..world.terms() });
+    world.pass(100 * MILLI);
+    assert_eq!(world.ends(&["held"]), [Ending::Unreachable { candidate: 0 }]);
+    assert_eq!(world.table.open(), 1);
+}
+
+#[test]
+fn who_has_it_and_says_nothing_is_the_right_one() {
+    let mut world = world(2);
+    world.admit(&["long call", "b", "c"]);
+    let call = world.sends(0, &["long call"])[0];
+    world.pass(VERDICT_WITHIN - MILLI);
+    assert!(world.flush(0).is_empty());
+    world.pass(MILLI);
+    let tags = world.sends(0, &["b", "c"]);
+    // It was the wrong one after all: nothing is lost, nor the order.
+    for tag in [call, tags[0], tags[1]] {
+        world.refuse(tag, Reason::NoRoute);
+    }
+    let other = usize::from(world.table.next_to_send(0).is_none());
+    let tags = world.sends(other, &["long call"]);
+    world.accept(tags[0], other);
+    world.sends(other, &["b", "c"]);
+}
+
+#[test]
+fn when_the_server_has_moved_all_follow_in_their_order() {
+    let mut world = world(2);
+    world.known = Some(1);
+    world.admit(&["a", "b", "c"]);
+    let old = world.sends(1, &["a", "b", "c"]);
+    world.admit(&["queued"]);
+    world.refuse(old[0], Reason::NoRoute);
+    assert_eq!(world.known, None);
+    world.admit(&["new"]);
+    assert!(world.flush(0).is_empty() && world.flush(1).is_empty(), "until all that were sent are back");
+    world.refuse(old[1], Reason::NoRoute);
+    world.refuse(old[2], Reason::NoRoute);
+    let a = world.sends(0, &["a"]);
+    world.accept(a[0], 0);
+    world.sends(0, &["b", "c", "queued", "new"]);
+}
+
+#[test]
+fn those_that_do_not_come_back_are_not_waited_for_long() {
+    let mut world = world(2);
+    world.known = Some(1);
+    world.admit(&["long call", "a"]);
+    let old = world.sends(1, &["long call", "a"]);
+    world.refuse(old[1], Reason::NoRoute);
+    world.pass(VERDICT_WITHIN - MILLI);
+    assert!(world.flush(0).is_empty());
+    world.pass(MILLI);
+    let a = world.sends(0, &["a"]);
+    world.accept(a[0], 0);
+    world.accept(old[0], 1);
+    world.ends(&["a", "long call"]);
+}
+
+#[test]
+fn what_somebody_else_finds_makes_nobody_overtake() {
+    let mut world = world(2);
+    world.known = Some(0);
+    world.admit(&["a"]);
+    let a = world.sends(0, &["a"]);
+    world.admit(&["b"]);
+    // A call that blocks has found it elsewhere.
+    world.known = Some(1);
+    world.admit(&["c"]);
+    assert!(world.flush(0).is_empty() && world.flush(1).is_empty());
+    world.refuse(a[0], Reason::NoRoute);
+    world.sends(1, &["a", "b", "c"]);
+}
+
+#[test]
+fn a_busy_server_is_not_looked_for_elsewhere() {
+    let mut world = world(3);
+    world.known = Some(1);
+    world.admit(&["a"]);
+    let a = world.sends(1, &["a"]);
+    world.refuse(a[0], Reason::Busy);
+    assert!(matches!(&world.ends(&["a"])[..], [Ending::Refused(refusal, _)] if refusal.reason == Reason::Busy));
+    assert_eq!(world.known, Some(1));
+}
+
+#[test]
+fn the_only_node_is_asked_once_and_nobody_waits() {
+    let mut world = world(1);
+    world.admit(&["a", "b"]);
+    for tag in world.sends(0, &["a", "b"]) {
+        world.refuse(tag, Reason::NoRoute);
+    }
+    assert_eq!(world.ends(&["a", "b"]), [no_route(), no_route()]);
+}
+
+#[test]
+fn retries_of_what_was_lost_keep_their_order_and_go_before_the_others() {
+    let mut world = world(2);
+    world.known = Some(0);
+    for name in ["a", "b"] {
+        world.admit_with(name, Terms { retries: 1, ..world.terms() });
+    }
+    world.sends(0, &["a", "b"]);
+    world.admit(&["c"]);
+    world.table.handle(world.now, Input::Lost { link: 0 });
+    world.perform();
+    let link = usize::from(world.table.next_to_send(0).is_none());
+    let a = world.sends(link, &["a"]);
+    world.accept(a[0], link);
+    world.sends(link, &["b", "c"]);
+}
