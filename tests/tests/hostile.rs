@@ -165,6 +165,15 @@ fn header_with(at: usize, bytes: &[u8]) -> Vec<u8> {
     header
 }
 
+/// A request header that names a node, as only answers do; the name is none.
+fn with_node(kind: Kind) -> Vec<u8> {
+    let [mut header, _] = request(b"");
+    header[3] = kind as u8;
+    header[47] = 3;
+    header.extend_from_slice(b"a b");
+    header
+}
+
 /// A request header whose key is any bytes.
 fn keyed(key: &[u8]) -> Vec<u8> {
     let mut header = Header::new(Kind::Call, MessageId::random());
@@ -205,11 +214,18 @@ fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
         malformed("a server's length that lies", header_with(46, &[0xff, 0xff])),
         malformed("names that are no text", keyed(b"openstack/\xff\xfe")),
         malformed("noise", noise(7, 200)),
+        // What a worker could not read would keep the worker busy for ever.
+        malformed("a call with a node", with_node(Kind::Call)),
+        malformed("a cast with a node", with_node(Kind::Cast)),
+        malformed("a fanout with a node", with_node(Kind::Fanout)),
+        malformed("a notification with a node", with_node(Kind::Notify)),
+        malformed("a request with a reason", header_with(5, &[1])),
+        malformed("a request with an unknown reason", header_with(5, &[200])),
     ];
     for key in [&b"e/../x"[..], b"no-slash", b"", b"/", b"a\0b/c\0d", b"../../etc/passwd", &[b'k'; 10_000]] {
         wrong.push(("a hostile key", vec![keyed(key), body()], Reason::NoRoute));
     }
-    for kind in [Kind::Register, Kind::Withdraw, Kind::Status] {
+    for kind in [Kind::Register, Kind::Withdraw, Kind::Credit, Kind::Handled, Kind::Status] {
         wrong.push(("an order from the network", vec![control(kind), body()], Reason::Unauthorized));
     }
     wrong
