@@ -36,7 +36,7 @@ impl Model {
             // `reply` knows the one that may come.
             Action::Answer { to, load, more: 0 } => assert_eq!(*to, From::Request(*load)),
             Action::Refuse { to: From::Request(id), refusal, server: None, more: 0 } => {
-                self.check_refusal(*id, refusal)
+                self.check_refusal(*id, refusal);
             }
             Action::Refuse { to, refusal, server: None, more: 0 } => {
                 let possible = match refusal.reason {
