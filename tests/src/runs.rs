@@ -136,10 +136,13 @@ pub fn servers_go(going: Going, timetable: Timetable) -> Run {
 
 /// Casts, calls and notifications to a node whose broker goes and is started again, and keeps notifications in a file.
 ///
+/// Two clients send `rate` notifications a second each: listeners must be able to keep up with them.
+///
 /// # Panics
 /// When a process fails.
 #[must_use]
-pub fn broker_goes(going: Going, timetable: Timetable) -> Run {
+pub fn broker_goes(going: Going, timetable: Timetable, rate: u32) -> Run {
+    let rate = rate.to_string();
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     write_ring(&cluster, &["audit", "billing"]);
@@ -161,8 +164,8 @@ pub fn broker_goes(going: Going, timetable: Timetable) -> Run {
             ("plain", &["--calls", "4"]),
             ("retrying", &["--retry", "10"]),
             ("waiting", &["--retry", "10", "--wait-for-ready"]),
-            ("notify", &["--how", "notify", "--rate", "300"]),
-            ("notify-retrying", &["--how", "notify", "--rate", "300", "--retry", "10"]),
+            ("notify", &["--how", "notify", "--rate", &rate]),
+            ("notify-retrying", &["--how", "notify", "--rate", &rate, "--retry", "10"]),
         ],
     );
     let mut restarts = Vec::new();
@@ -176,6 +179,8 @@ pub fn broker_goes(going: Going, timetable: Timetable) -> Run {
         restarts.push((killed, Ttl::monotonic_millis()));
     });
     let (casters, took) = load.stop();
+    // Shown when the test fails.
+    println!("the last broker printed: {}", broker.stderr());
     all_handled(node);
     stop_all(&mut servers, PATIENCE);
     let expected = Expected::nothing().all_accepted("waiting");

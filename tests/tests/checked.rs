@@ -40,7 +40,7 @@ fn servers_that_are_restarted_in_order_under_load_lose_nothing() {
 /// The quick form of the third.
 #[test]
 fn a_broker_that_is_killed_under_load_breaks_no_promise() {
-    let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(2), kills: 2 });
+    let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(2), kills: 2 }, 100);
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
@@ -68,7 +68,7 @@ fn listeners_that_are_restarted_in_order_under_load_repeat_no_notification() {
 
 #[test]
 fn a_broker_that_is_restarted_in_order_under_load_answers_for_all_that_ran() {
-    let run = runs::broker_goes(Going::InOrder, Timetable { every: Duration::from_secs(2), kills: 2 });
+    let run = runs::broker_goes(Going::InOrder, Timetable { every: Duration::from_secs(2), kills: 2 }, 100);
     println!("{run}");
     run.report.assert_clean();
     // What comes while it closes its sockets has no answer any more; but it does not run either.

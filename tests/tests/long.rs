@@ -73,7 +73,7 @@ fn a_listener_is_restarted_in_order_every_two_seconds_for_twenty() {
 #[test]
 #[ignore = "takes more than a minute"]
 fn the_broker_is_killed_every_five_seconds_for_a_minute() {
-    let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(5), kills: 12 });
+    let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(5), kills: 12 }, 300);
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
