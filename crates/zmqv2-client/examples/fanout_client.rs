@@ -8,8 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let handle = client.fanout(&RequestContext::new(), "add", &(2, 3))?;
     let report = handle.wait(Duration::from_secs(5)).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
-        let name = |name: Option<&str>| name.unwrap_or("?").to_owned();
-        let server = name(result.server.as_ref().map(|server| server.as_str()));
+        let server = result.server.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
         println!("{server}: {}", if result.outcome.is_acked() { "accepted" } else { "not accepted" });
     }
     println!("accepted by {} of {}", report.acked(), report.results.len());

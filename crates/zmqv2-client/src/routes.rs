@@ -76,7 +76,7 @@ impl Routes {
     pub(crate) fn plan(&self, search: &mut Search, target: &Target, now: Instant) -> Prospect {
         let suspects = self.suspects();
         let avoid = |node: &Node| suspects.contains(&self.address(node), now);
-        let avoid = (!suspects.is_empty()).then_some(avoid);
+        let avoid: Option<&dyn Fn(&Node) -> bool> = if suspects.is_empty() { None } else { Some(&avoid) };
         search.plan(|| self.directory.turn(&target.key()), avoid)
     }
 

@@ -60,10 +60,9 @@ impl Search {
 
     /// Chooses whom to ask: the node where the server was last; else all, beginning after the one that was asked last, or
     /// with the one whose turn it is. Those to `avoid` come last.
-    pub(crate) fn plan(&mut self, turn: impl FnOnce() -> usize, avoid: Option<impl Fn(&Node) -> bool>) -> Prospect {
+    pub(crate) fn plan(&mut self, turn: impl FnOnce() -> usize, avoid: Option<&dyn Fn(&Node) -> bool>) -> Prospect {
         let count = self.candidates.len();
-        let avoided =
-            |position: usize| avoid.as_ref().is_some_and(|avoid| self.candidates.get(position).is_some_and(avoid));
+        let avoided = |position: usize| avoid.is_some_and(|avoid| self.candidates.get(position).is_some_and(avoid));
         if count <= 1 {
             self.order = Order::Only(0);
             return Prospect { candidates: count, known: true, more: false };
@@ -153,7 +152,7 @@ mod tests {
     }
 
     fn order(search: &mut Search, turn: usize, avoid: &[&str]) -> String {
-        let prospect = search.plan(|| turn, Some(|node: &Node| avoid.contains(&node.name.as_str())));
+        let prospect = search.plan(|| turn, Some(&|node: &Node| avoid.contains(&node.name.as_str())));
         assert!(search.node(prospect.candidates.max(1)).is_none() || prospect.known);
         (0..prospect.candidates).map(|number| search.node(number).unwrap().name.to_string()).collect()
     }
@@ -173,7 +172,7 @@ mod tests {
         assert_eq!(order(&mut search, 0, &[]), "abc");
         search.ask(1);
         search.found();
-        let again = search.plan(|| 0, None::<fn(&Node) -> bool>);
+        let again = search.plan(|| 0, None);
         assert_eq!(again, Prospect { candidates: 1, known: true, more: true });
         assert_eq!(search.node(0).unwrap().name.as_str(), "b");
         assert_eq!(order(&mut search, 0, &["b"]), "cab", "not while it cannot be reached");

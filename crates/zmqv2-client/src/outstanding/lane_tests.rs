@@ -62,7 +62,7 @@ impl World {
                 Action::Choose { tag, candidate } => {
                     let name = *self.table.message(tag).unwrap();
                     // The way to the one that is known has one candidate.
-                    let link = if self.known.is_some() && candidate == 0 { self.known.unwrap() } else { candidate };
+                    let link = self.known.filter(|_| candidate == 0).unwrap_or(candidate);
                     self.asked.insert(name, link);
                     self.table.handle(self.now, Input::Chosen { tag, link: Some(link) });
                 }

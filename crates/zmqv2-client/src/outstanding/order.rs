@@ -165,7 +165,7 @@ impl World {
         }
         // While nothing is known, one message is on its way, and no other.
         let lane = self.table.lanes.get(&1);
-        if lane.is_some_and(|lane| lane.searches()) {
+        if lane.is_some_and(Lane::searches) {
             let queued =
                 (0..NODES).filter_map(|link| self.table.links.get(link)).map(|link| link.queued).sum::<usize>();
             assert!(queued <= 1, "{queued} messages search");

@@ -190,7 +190,10 @@ impl World {
     }
 
     fn perform(&mut self) {
+        let mut actions = 0;
         while let Some(action) = self.table.poll_action() {
+            actions += 1;
+            assert!(actions < 10_000, "it never comes to rest");
             match action {
                 Action::Choose { tag, candidate } => {
                     let number = *self.table.message(tag).unwrap();
