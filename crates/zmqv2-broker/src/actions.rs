@@ -1,13 +1,12 @@
 //! Does what the engine asks for.
 
 use mio::Token;
-use mio::unix::SourceFd;
 use zmqv2_matchmaker::Registration;
 use zmqv2_proto::control::DeadLetter;
 use zmqv2_proto::{Kind, Node, TcpAddress};
 
 use crate::control;
-use crate::driver::{Broker, FIRST_LINK, now, watch};
+use crate::driver::{Broker, FIRST_LINK, now, unwatch, watch};
 use crate::engine::{Action, Input};
 
 impl Broker {
@@ -72,8 +71,7 @@ impl Broker {
                 }
                 Action::Disconnect { worker } => {
                     self.hot.remove(Token(worker + FIRST_LINK));
-                    self.links
-                        .close(worker, |socket| drop(self.poll.registry().deregister(&mut SourceFd(&socket.fd()))));
+                    self.links.close(worker, |socket| unwatch(&self.poll, socket));
                 }
                 Action::Registered { to } => {
                     let body = control::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));

@@ -30,9 +30,9 @@ use crate::store::Contents;
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
-/// A stopping broker with nothing left to do goes when it has said nothing for this long. A client's socket may drop an
-/// answer that it has not read when the connection ends (libzmq does with `ZMQ_IMMEDIATE`); and a request that is not read
-/// here any more looks to its sender as if it might have run.
+/// A stopping broker with nothing left to do goes when it has said nothing for this long: a request that is not read here
+/// any more looks to its sender as if it might have run, and makes the kernel reset the connection, with all that the
+/// sender has not read yet.
 const QUIET: Duration = Duration::from_millis(100);
 /// Those who go on asking are refused for this long at the most, and listeners may finish what they have accepted.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -291,8 +291,17 @@ impl Broker {
 }
 
 pub(crate) fn watch(poll: &Poll, socket: &Socket, token: Token) -> Result<(), BrokerError> {
-    let mut source = SourceFd(&socket.fd());
-    poll.registry().register(&mut source, token, Interest::READABLE).map_err(BrokerError::Events)
+    let watched = socket.fds().try_for_each(|fd| {
+        let mut source = SourceFd(&fd);
+        poll.registry().register(&mut source, token, Interest::READABLE)
+    });
+    watched.map_err(BrokerError::Events)
+}
+
+pub(crate) fn unwatch(poll: &Poll, socket: &Socket) {
+    for fd in socket.fds() {
+        drop(poll.registry().deregister(&mut SourceFd(&fd)));
+    }
 }
 
 /// Sockets to visit before the next sleep, each once.

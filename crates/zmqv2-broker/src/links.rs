@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use zmqv2_proto::Address;
 use zmqv2_proto::InstanceId;
 use zmqv2_proto::control::worker_socket;
-use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
-use zmqv2_proto::{Address, transport};
+use zmqv2_proto::transport::{Connection, Role, Socket, Transport, TransportError};
 
 use crate::engine::WorkerId;
 use crate::error::BrokerError;
@@ -71,18 +71,17 @@ impl Links {
 
     /// What a link that had nothing to read has to tell; asked for before the loop sleeps.
     ///
-    /// A link sends only while connected and never has more in its pipe than its worker's window, which is far below
-    /// the high-water mark. So "cannot send" means "not connected". The question takes in what came since the last
-    /// receive, and uses up its notice: an answer must be read now, or it stays until the next one comes.
+    /// The question takes in what came since the last receive, and uses up its notice: an answer must be read now, or it
+    /// stays until the next one comes.
     pub(crate) fn look(&mut self, worker: WorkerId) -> Result<Seen, TransportError> {
         let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(Seen::Nothing) };
-        let transport::Readiness { readable, writable } = link.socket.readiness()?;
-        // An answer that came before the connection broke counts.
-        if readable {
+        let state = link.socket.readiness()?;
+        if state.readable {
             return Ok(Seen::Message);
         }
-        let changed = std::mem::replace(&mut link.connected, writable) != writable;
-        Ok(if changed { Seen::Connection(writable) } else { Seen::Nothing })
+        let connected = state.connection == Connection::Up;
+        let changed = std::mem::replace(&mut link.connected, connected) != connected;
+        Ok(if changed { Seen::Connection(connected) } else { Seen::Nothing })
     }
 
     /// Closes a link, and removes the socket file that a killed server leaves behind.

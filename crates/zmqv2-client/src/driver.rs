@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
-use zmqv2_proto::transport::{Frame, Received, Transport};
+use zmqv2_proto::transport::{Connection, Frame, Received, Transport};
 use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
 use crate::connections::IDLE_LIMIT;
 use crate::courier::{Line, Order, Rules};
-use crate::links::{Connection, Links};
+use crate::links::Links;
 use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding, Tag};
 use crate::parcel::{Parcel, Word};
 use crate::routes::Routes;
@@ -37,6 +36,8 @@ const ORDERS_PER_TURN: usize = 256;
 /// While so many links have something to send, messages that came together are not taken over: their connections would only
 /// be slower than the time that each has.
 const MOST_WAITING_LINKS: usize = 256;
+/// How long after a connection was lost the next one is made.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 const WAKER: Token = Token(0);
 const FIRST_LINK: usize = 1;
 
@@ -52,6 +53,8 @@ pub(crate) struct Driver {
     incoming: VecDeque<Parcel>,
     links: Links,
     hot: Vec<LinkId>,
+    /// Links that have lost their connection, and when they make the next one.
+    resting: VecDeque<(Instant, LinkId)>,
     /// How many of the table's messages are questions for calls that block.
     inquiries: usize,
     ended: Vec<Told>,
@@ -96,6 +99,7 @@ impl Driver {
             tally,
             incoming: VecDeque::new(),
             hot: Vec::new(),
+            resting: VecDeque::new(),
             inquiries: 0,
             ended: Vec::new(),
             ended_bytes: 0,
@@ -114,6 +118,7 @@ impl Driver {
             let now = clock::now();
             self.table.expire(now);
             self.perform(now);
+            self.reconnect(now);
             for link in std::mem::take(&mut self.hot) {
                 self.visit(link, &mut frames);
             }
@@ -227,10 +232,8 @@ impl Driver {
             // An answer that came before the connection broke counts; and the question has used up its notice.
             return self.warm(id);
         }
-        if link.look(readiness.writable) == Connection::Lost {
-            self.suspect(id, now);
-            self.table.handle(now, Input::Lost { link: id });
-            self.perform(now);
+        if readiness.connection == Connection::Lost {
+            return self.lose(id, now);
         }
         if readiness.writable {
             self.flush(id, now);
@@ -243,18 +246,18 @@ impl Driver {
         while let Some((tag, expires, parcel)) = self.table.next_to_send(id)
             && let Some(link) = self.links.get(id)
         {
-            let again = parcel.sent_as.is_some();
+            let again = parcel.sent;
             if let Err(error) = link.socket.send(parcel.frames(tag, Ttl::until(expires, now))) {
                 log::debug!("{} took no message: {error}", link.address);
                 sent = true;
                 break;
             }
-            let number = link.count_send(now);
+            link.used = now;
             if parcel.content.kind != Kind::Inquire {
                 count(if again { &self.tally.resent } else { &self.tally.sent });
             }
             if let Some(parcel) = self.table.message_mut(tag) {
-                parcel.sent_as = Some((id, number));
+                parcel.sent = true;
             }
             self.table.handle(now, Input::Sent { tag });
             sent = true;
@@ -270,8 +273,7 @@ impl Driver {
         let Some(parcel) = self.table.message_mut(tag) else { return };
         let frames = parcel.inquiry(tag, Ttl::until(parcel.terms.expires, now));
         match link.socket.send(frames) {
-            // What answers it has left after it.
-            Ok(()) => parcel.sent_as = Some((id, link.count_send(now))),
+            Ok(()) => link.used = now,
             Err(error) => log::debug!("{} took no question: {error}", link.address),
         }
         self.warm(id);
@@ -303,7 +305,8 @@ impl Driver {
             Some(Duration::ZERO)
         } else {
             let closing = self.closing.as_ref().map(|(by, _)| *by);
-            let next = [self.table.next_deadline(), closing, self.sweep_at].into_iter().flatten().min();
+            let reconnect = self.resting.front().map(|(at, _)| *at);
+            let next = [self.table.next_deadline(), closing, self.sweep_at, reconnect].into_iter().flatten().min();
             next.map(|at| at.saturating_duration_since(clock::now()))
         };
         let polled = self.poll.poll(events, timeout);
@@ -337,7 +340,40 @@ impl Driver {
     fn close(&mut self, id: LinkId) {
         self.hot.retain(|other| *other != id);
         if let Some(link) = self.links.close(id) {
-            drop(self.poll.registry().deregister(&mut SourceFd(&link.socket.fd())));
+            self.unwatch(&link.socket);
+        }
+    }
+
+    /// The connection is lost. What was sent may have run; what waits is sent over the next connection, which is made after
+    /// a pause: a peer that hangs up at once is not to be called again without end.
+    fn lose(&mut self, id: LinkId, now: Instant) {
+        self.suspect(id, now);
+        match self.links.renew(id) {
+            Ok(lost) => drop(lost.inspect(|socket| self.unwatch(socket))),
+            Err(error) => return self.fail(id, now, &error),
+        }
+        self.resting.push_back((now + RECONNECT_PAUSE, id));
+        let input = match self.watch(id) {
+            Some(link) => Input::Lost { link },
+            None => Input::Gone { link: id },
+        };
+        self.table.handle(now, input);
+        self.perform(now);
+    }
+
+    /// Connects links whose pause is over.
+    fn reconnect(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.resting.front()
+            && at <= now
+        {
+            self.resting.pop_front();
+            // Another one may have its number by now.
+            if let Some(link) = self.links.get(id)
+                && std::mem::take(&mut link.rests)
+                && let Err(error) = link.socket.connect(&link.address)
+            {
+                self.fail(id, now, &error);
+            }
         }
     }
 

@@ -252,24 +252,29 @@ impl Engine {
         // A node that is down must leave time for the others, also when the whole call has little.
         let share = if others > 0 { left / 2 } else { left };
         let connect_by = now + self.settings.connect_timeout.min(share);
-        let socket = match self.connections.take(&address, now) {
-            Ok(socket) => socket,
-            // An address that cannot be connected to at all is as good as a node that is down.
-            Err(TransportError::Connect { address, source }) => {
-                log::debug!("cannot connect to {address}: {source}");
-                self.routes.suspects().mark(&address, now);
-                return Err(journey.unreachable(node, address));
-            }
-            Err(source) => {
-                return Err(journey.broken(Broken { sent: false, source }));
-            }
-        };
         let mut monitor = journey.monitor.map(|timeout| {
             let stop = Stop { node: node.name.clone(), address: address.clone() };
             Monitor::new(&self.courier, outgoing.id, journey.target, stop, timeout)
         });
-        let outcome = outgoing.exchange(&socket, connect_by, others == 0 && !keep, monitor.as_mut());
-        let outcome = outcome.map_err(|broken| journey.broken(broken))?;
+        let (socket, outcome) = loop {
+            let socket = match self.connections.take(&address, now) {
+                Ok(socket) => socket,
+                // An address that cannot be connected to at all is as good as a node that is down.
+                Err(TransportError::Connect { address, source }) => {
+                    log::debug!("cannot connect to {address}: {source}");
+                    self.routes.suspects().mark(&address, now);
+                    return Err(journey.unreachable(node, address));
+                }
+                Err(source) => {
+                    return Err(journey.broken(Broken { sent: false, source }));
+                }
+            };
+            let outcome = outgoing.exchange(&socket, connect_by, others == 0 && !keep, monitor.as_mut());
+            let outcome = outcome.map_err(|broken| journey.broken(broken))?;
+            if !matches!(outcome, Outcome::Stale) || clock::now() >= connect_by {
+                break (socket, outcome);
+            }
+        };
         match outcome {
             Outcome::Reply { body, server, node: named } => {
                 self.done(address, socket);
@@ -296,7 +301,7 @@ impl Engine {
                 Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
             }
             // In what follows, the socket is dropped: its reply, if any, must never reach another call.
-            Outcome::NotConnected => {
+            Outcome::NotConnected | Outcome::Stale => {
                 self.routes.suspects().mark(&address, clock::now());
                 Err(journey.unreachable(node, address))
             }

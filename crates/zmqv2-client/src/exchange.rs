@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::transport::{Frame, Received, SendError, Socket, TransportError};
+use zmqv2_proto::transport::{Connection, Frame, Received, SendError, Socket, TransportError};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, NodeName, Refusal, ServerName, Target, TopicKey, Ttl};
 
 use crate::clock;
@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
     Refusal { refusal: Refusal, node: Option<NodeName> },
     /// There was no connection in time, so nothing was sent.
     NotConnected,
+    /// The connection, which was an old one, broke before anything was sent.
+    Stale,
     /// The connection broke while the answer was awaited.
     Lost,
     /// The broker does not know the request any more.
@@ -63,15 +65,17 @@ impl Outgoing {
         monitor: Option<&mut Monitor<'_>>,
     ) -> Result<Outcome, Broken> {
         let unsent = |source| Broken { sent: false, source };
-        let connected = self.wait_connected(socket, connect_by).map_err(unsent)?;
+        let connection = self.wait_connected(socket, connect_by).map_err(unsent)?;
         let ttl = Ttl::until(self.deadline, clock::now());
-        if !connected || ttl.is_expired() {
-            return Ok(Outcome::NotConnected);
+        match connection {
+            Connection::Up if !ttl.is_expired() => {}
+            Connection::Lost => return Ok(Outcome::Stale),
+            _ => return Ok(Outcome::NotConnected),
         }
         let body = if last { Frame::from(std::mem::take(&mut self.body)) } else { Frame::from(&self.body[..]) };
         match socket.send([Frame::from(self.header(Kind::Call, ttl).encode()), body]) {
             Ok(()) => self.wait_answer(socket, monitor).map_err(|source| Broken { sent: true, source }),
-            // The connection broke between the question and the send.
+            // It was connected, and nothing was in its pipe.
             Err(SendError::Full | SendError::PeerGone) => Ok(Outcome::NotConnected),
             Err(error) => {
                 let source = std::io::Error::other(error);
@@ -89,13 +93,14 @@ impl Outgoing {
         header
     }
 
-    fn wait_connected(&self, socket: &Socket, connect_by: Instant) -> Result<bool, TransportError> {
+    fn wait_connected(&self, socket: &Socket, connect_by: Instant) -> Result<Connection, TransportError> {
         loop {
-            if socket.readiness()?.writable {
-                return Ok(true);
+            let connection = socket.readiness()?.connection;
+            if connection != Connection::Awaited {
+                return Ok(connection);
             }
             let Some(left) = left_until(connect_by.min(self.deadline)) else {
-                return Ok(false);
+                return Ok(connection);
             };
             wait(socket, left, None, "wait for a connection")?;
         }
@@ -114,7 +119,7 @@ impl Outgoing {
                 }
             }
             let readiness = socket.readiness()?;
-            if !readiness.readable && !readiness.writable {
+            if readiness.connection == Connection::Lost {
                 return Ok(Outcome::Lost);
             }
             if left_until(self.answer_by).is_none() {

@@ -9,60 +9,19 @@ use zmqv2_proto::{Address, NodeName, ServerName};
 use crate::connections::IDLE_LIMIT;
 use crate::outstanding::LinkId;
 
-/// A socket that does not send is not connected, or has reached its high-water mark of 10,000 messages. libzmq takes
-/// note of what has left in steps of half the mark, so with fewer messages than the other half it is not connected.
-const CERTAINLY_BELOW_MARK: u64 = 5_000;
-
 /// A destination.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) socket: Socket,
     pub(crate) address: Address,
-    connected: bool,
+    /// Whether the socket is new, and is to be connected after a pause.
+    pub(crate) rests: bool,
     pub(crate) suspected: bool,
     /// Whether it is to be visited before the next sleep.
     pub(crate) hot: bool,
     /// Server and node of the last answer.
     pub(crate) names: Option<(ServerName, NodeName)>,
-    used: Instant,
-    /// How many messages were sent, and the number of the latest that is known to have left: one that was answered. A
-    /// pipe keeps the order, so those before it have left as well.
-    sent: u64,
-    left: u64,
-}
-
-/// What [`Link::look`] saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Connection {
-    Same,
-    Lost,
-}
-
-impl Link {
-    /// Counts a message that the socket has taken; its number.
-    pub(crate) fn count_send(&mut self, now: Instant) -> u64 {
-        self.used = now;
-        self.sent += 1;
-        self.sent
-    }
-
-    /// An answer to send `number` has come.
-    pub(crate) fn count_answer(&mut self, number: u64) {
-        self.left = self.left.max(number);
-    }
-
-    /// Takes note of whether the socket would send, when there is nothing to read.
-    pub(crate) fn look(&mut self, writable: bool) -> Connection {
-        if writable {
-            self.connected = true;
-        } else if self.connected && self.sent - self.left <= CERTAINLY_BELOW_MARK {
-            self.connected = false;
-            // What was in the pipe is gone with it.
-            self.left = self.sent;
-            return Connection::Lost;
-        }
-        Connection::Same
-    }
+    pub(crate) used: Instant,
 }
 
 /// All of them, by number and by address.
@@ -98,13 +57,11 @@ impl Links {
         let link = Link {
             socket,
             address: address.clone(),
-            connected: false,
+            rests: false,
             suspected: false,
             hot: false,
             names: None,
             used: now,
-            sent: 0,
-            left: 0,
         };
         let id = self.links.iter().position(Option::is_none).unwrap_or_else(|| {
             self.links.push(None);
@@ -113,6 +70,13 @@ impl Links {
         self.links[id] = Some(link);
         self.by_address.insert(address.clone(), id);
         Ok(id)
+    }
+
+    /// Gives a link that has lost its connection a new socket, which is not connected yet. The old one.
+    pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
+        let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
+        link.rests = true;
+        Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Link)?)))
     }
 
     pub(crate) fn close(&mut self, id: LinkId) -> Option<Link> {

@@ -11,7 +11,7 @@ use zmqv2_proto::{
 use crate::directory::Question;
 use crate::gathering::Share;
 use crate::outcome::{Finish, How};
-use crate::outstanding::{Ending, LinkId, Tag, Terms};
+use crate::outstanding::{Ending, Tag, Terms};
 use crate::promise::Promise;
 use crate::routes::{Routes, Stop};
 use crate::search::Search;
@@ -46,8 +46,8 @@ pub(crate) struct Parcel {
     pub(crate) question: Option<Arc<Question>>,
     /// When the directory was asked for the way to its server.
     pub(crate) looked_up: Instant,
-    /// The link that has sent it last, and the number of that send.
-    pub(crate) sent_as: Option<(LinkId, u64)>,
+    /// Whether a link has taken it before.
+    pub(crate) sent: bool,
 }
 
 /// Who is told what becomes of it.
@@ -94,7 +94,7 @@ pub(crate) enum What {
 impl Parcel {
     pub(crate) fn new(content: Arc<Content>, stops: Vec<Stop>, terms: Terms, receipt: Receipt) -> Self {
         let looked_up = content.started;
-        Self { content, stops, search: None, terms, receipt, question: None, looked_up, sent_as: None }
+        Self { content, stops, search: None, terms, receipt, question: None, looked_up, sent: false }
     }
 
     /// A message to one server.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::control::{Registration, Withdrawal};
-use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
-use zmqv2_proto::{Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
+use zmqv2_proto::transport::{Connection, Frame, Received, Role, Socket, Transport, TransportError};
+use zmqv2_proto::{Address, Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
 
 use crate::wake::Bell;
 use crate::words::{Done, Outbox, Word};
@@ -16,6 +16,9 @@ use crate::words::{Done, Outbox, Word};
 const REPEAT: Duration = Duration::from_secs(5);
 /// One that is not answered is repeated after this.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long after the connection was lost the next one is made.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether the broker has taken the registration; seen by other threads.
 #[derive(Debug, Default)]
@@ -49,9 +52,39 @@ pub(crate) struct Desk {
     pub(crate) bell: Bell,
 }
 
+/// The way to the broker: one connection after the other.
+pub(crate) struct Link {
+    transport: Transport,
+    address: Address,
+    socket: Socket,
+    /// When it is to be connected, if it is new.
+    connect_at: Option<Instant>,
+}
+
+impl Link {
+    pub(crate) fn open(transport: Transport, address: Address) -> Result<Self, TransportError> {
+        let mut socket = transport.socket(Role::Link)?;
+        socket.connect(&address)?;
+        Ok(Self { transport, address, socket, connect_at: None })
+    }
+
+    /// Whether there is something to read, and whether it is connected. A lost connection is followed by another one.
+    fn look(&mut self) -> Result<(bool, bool), TransportError> {
+        let state = self.socket.readiness()?;
+        if state.connection == Connection::Lost {
+            self.socket = self.transport.socket(Role::Link)?;
+            self.connect_at = Some(now() + RECONNECT_PAUSE);
+        }
+        if self.connect_at.take_if(|at| *at <= now()).is_some() {
+            self.socket.connect(&self.address)?;
+        }
+        Ok((state.readable, state.connection == Connection::Up))
+    }
+}
+
 /// The thread's state.
 pub(crate) struct Keeper {
-    socket: Socket,
+    link: Link,
     key: TopicKey,
     server: ServerName,
     registration: Registration,
@@ -67,7 +100,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(
-        socket: Socket,
+        link: Link,
         key: TopicKey,
         server: ServerName,
         registration: Registration,
@@ -76,7 +109,7 @@ impl Keeper {
         outbox: Outbox,
     ) -> Self {
         let asked = MessageId::random();
-        Self { socket, key, server, registration, readiness, desk, outbox, connected: false, known: false, asked }
+        Self { link, key, server, registration, readiness, desk, outbox, connected: false, known: false, asked }
     }
 
     /// Keeps the registration until the stop signal, then withdraws and waits until nothing is in flight and all is told, or
@@ -96,13 +129,13 @@ impl Keeper {
             if self.desk.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
-            while self.socket.receive(&mut frames)? != Received::Nothing {
+            while self.link.socket.receive(&mut frames)? != Received::Nothing {
                 if self.take(&frames) == Some(Kind::Refusal) {
                     send_at = send_at.min(now() + RETRY);
                 }
             }
-            let state = self.socket.readiness()?;
-            if self.note_connection(state.writable) {
+            let (readable, connected) = self.link.look()?;
+            if self.note_connection(connected) {
                 send_at = now();
             }
             let told = self.tell(self.known);
@@ -112,7 +145,7 @@ impl Keeper {
                 // A send may have used up the notice of what came meanwhile.
                 continue;
             }
-            if !state.readable && !told {
+            if !readable && !told {
                 let timeout = self.connected.then(|| send_at.saturating_duration_since(now()));
                 self.wait(timeout);
             }
@@ -141,7 +174,7 @@ impl Keeper {
             self.outbox.hold();
             return false;
         }
-        let (socket, server, instance) = (&self.socket, &self.server, self.registration.instance);
+        let (socket, server, instance) = (&self.link.socket, &self.server, self.registration.instance);
         self.outbox.flush(all, |word| {
             let (header, body) = write(word, server, instance);
             send(socket, &header, body)
@@ -155,15 +188,15 @@ impl Keeper {
         let mut released = false;
         loop {
             self.desk.bell.hear();
-            while self.socket.receive(&mut frames)? != Received::Nothing {
+            while self.link.socket.receive(&mut frames)? != Received::Nothing {
                 released |= self.take(&frames) == Some(Kind::Withdrawn);
             }
-            let state = self.socket.readiness()?;
-            if !state.writable && !released {
+            let (readable, connected) = self.link.look()?;
+            if !connected && !released {
                 log::warn!("{} of {} stops without the broker's leave", self.server, self.key);
                 released = true;
             }
-            self.note_connection(state.writable);
+            self.note_connection(connected);
             let told = self.tell(true);
             let (left, missing) = (end_at.saturating_duration_since(now()), self.outbox.missing());
             if released && missing == 0 {
@@ -177,14 +210,16 @@ impl Keeper {
                 );
                 return Ok(());
             }
-            if !state.readable && !told {
+            if !readable && !told {
                 self.wait(Some(left));
             }
         }
     }
 
     fn wait(&self, timeout: Option<Duration>) {
-        if let Err(error) = self.socket.wait(timeout, Some(self.desk.bell.fd())) {
+        let connect = self.link.connect_at.map(|at| at.saturating_duration_since(now()));
+        let timeout = [timeout, connect].into_iter().flatten().min();
+        if let Err(error) = self.link.socket.wait(timeout, Some(self.desk.bell.fd())) {
             log::error!("cannot wait for the broker: {error}");
         }
     }
@@ -225,7 +260,7 @@ impl Keeper {
         header.server = Some(self.server.clone());
         match body {
             // Whether it was taken shows by the answer.
-            Ok(body) => _ = send(&self.socket, &header, body.into()),
+            Ok(body) => _ = send(&self.link.socket, &header, body.into()),
             Err(error) => log::error!("cannot write a {kind:?} message: {error}"),
         }
     }

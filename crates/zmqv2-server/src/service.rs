@@ -15,7 +15,7 @@ use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
 
 use crate::error::ServerError;
 use crate::lane::{Batch, Halt, Lane, Work};
-use crate::registration::{Desk, Keeper, Readiness, now};
+use crate::registration::{Desk, Keeper, Link, Readiness, now};
 use crate::wake::{Bell, Signal};
 use crate::words::{Teller, words};
 
@@ -76,12 +76,11 @@ impl Setup {
         });
         let mut undo = Undo(Some(Arc::clone(&halt)));
         let ended = lanes.start(workers, &halt, &Arc::new(work))?;
-        let mut socket = transport.socket(Role::Link)?;
-        socket.connect(&broker_socket(&dir)?)?;
+        let link = Link::open(transport.clone(), broker_socket(&dir)?)?;
         let readiness = Arc::new(Readiness::default());
         let name = format!("{server} of {key}");
         let registration = Registration::new(instance, workers, batch.size, std::process::id()).with_topics(also);
-        let keeper = Keeper::new(socket, key, server, registration, Arc::clone(&readiness), Arc::clone(&desk), outbox);
+        let keeper = Keeper::new(link, key, server, registration, Arc::clone(&readiness), Arc::clone(&desk), outbox);
         let drain_timeout = config.drain_timeout;
         let keeper = spawn("registration".to_owned(), move || keeper.run(drain_timeout))?;
         undo.0 = None;

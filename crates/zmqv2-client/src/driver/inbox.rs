@@ -60,11 +60,6 @@ impl Driver {
         };
         match parcel.read(&view, body, tag.sends(), &mut link.names) {
             Ok(answer) => {
-                if let Some((sent_over, number)) = parcel.sent_as
-                    && sent_over == id
-                {
-                    link.count_answer(number);
-                }
                 if std::mem::take(&mut link.suspected) {
                     self.routes.suspects().clear(&link.address);
                 }

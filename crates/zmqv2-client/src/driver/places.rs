@@ -8,6 +8,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use zmqv2_matchmaker::Placement;
 use zmqv2_proto::Kind;
+use zmqv2_proto::transport::Socket;
 
 use super::{Driver, FIRST_LINK};
 use crate::gathering::Share;
@@ -48,15 +49,23 @@ impl Driver {
         Some(link)
     }
 
-    fn watch(&mut self, id: LinkId) -> Option<LinkId> {
-        let mut source = SourceFd(&self.links.get(id)?.socket.fd());
-        match self.poll.registry().register(&mut source, Token(id + FIRST_LINK), Interest::READABLE) {
+    pub(super) fn watch(&mut self, id: LinkId) -> Option<LinkId> {
+        let watched = self.links.get(id)?.socket.fds().try_for_each(|fd| {
+            self.poll.registry().register(&mut SourceFd(&fd), Token(id + FIRST_LINK), Interest::READABLE)
+        });
+        match watched {
             Ok(()) => Some(id),
             Err(error) => {
                 log::error!("cannot wait for events of a socket: {error}");
                 self.links.close(id);
                 None
             }
+        }
+    }
+
+    pub(super) fn unwatch(&self, socket: &Socket) {
+        for fd in socket.fds() {
+            drop(self.poll.registry().deregister(&mut SourceFd(&fd)));
         }
     }
 

@@ -10,10 +10,12 @@
 // that it does not know (bind and connect).
 #![allow(unsafe_code)]
 
+mod connection;
 mod context;
 mod error;
 mod socket;
 
+pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SendError, TransportError};
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket};

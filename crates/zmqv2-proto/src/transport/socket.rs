@@ -2,13 +2,14 @@
 
 use std::ffi::{CString, c_int};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::address::{Address, TcpAddress};
+use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::error::{SendError, TransportError};
 
@@ -29,7 +30,7 @@ const LOCKSTEP_HWM: i32 = 16;
 /// Half-dead TCP connections are found after at most interval + timeout; libzmq's default is never.
 const HEARTBEAT_INTERVAL_MS: i32 = 15_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 30_000;
-/// First wait before a reconnect; doubled up to the maximum, plus jitter by libzmq.
+/// First wait before another attempt to connect; doubled up to the maximum, plus jitter by libzmq.
 const RECONNECT_MS: i32 = 50;
 const RECONNECT_MAX_MS: i32 = 400;
 /// A connect that gets no answer (host down) is given up and tried again after this.
@@ -46,11 +47,12 @@ const LINGER_MS: i32 = 1_000;
 #[non_exhaustive]
 pub enum Role {
     /// REQ: one blocking caller's lock-step. RELAXED and CORRELATE, so that a lost reply never wedges it; no linger,
-    /// because a request whose caller has given up is of no use to anybody.
+    /// because a request whose caller has given up is of no use to anybody. Serves one connection, as a link does.
     Caller,
     /// REP: one worker's lock-step.
     Worker,
-    /// DEALER: many messages in flight to exactly one peer. Sends only while connected.
+    /// DEALER: many messages in flight to exactly one peer. Serves *one connection*: sends only while that lasts, gives out
+    /// all that came over it before it says that it is lost, and is of no use after that.
     Link,
     /// ROUTER: many peers. Mandatory, so that an unroutable answer is an error and not a silent drop.
     Front,
@@ -72,9 +74,11 @@ impl Role {
 pub struct Readiness {
     /// A message can be received.
     pub readable: bool,
-    /// A message can be sent. For [`Role::Caller`] and [`Role::Link`] below their high-water mark this is the same as
-    /// *connected*, also while a reply is awaited.
+    /// A message can be sent: for [`Role::Caller`] and [`Role::Link`] only while they are connected.
     pub writable: bool,
+    /// Where the connection of a [`Role::Caller`] or [`Role::Link`] stands. It is lost only when nothing is left to
+    /// read. The other roles have many peers, and are always [`Connection::Up`].
+    pub connection: Connection,
 }
 
 /// What came of a receive.
@@ -90,8 +94,9 @@ pub enum Received {
 
 /// A socket. `Send`, not `Sync`: it belongs to one thread at a time.
 pub struct Socket {
-    // Before the context, so that it is closed first.
+    // Before the context, so that both are closed first.
     raw: zmq::Socket,
+    monitor: Option<Monitor>,
     _context: Arc<Context>,
     fd: c_int,
 }
@@ -108,7 +113,11 @@ impl Socket {
         // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
         let raw = unsafe { zmq::Socket::from_raw(raw) };
         let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
-        Ok(Self { raw, _context: context, fd })
+        let monitor = match role {
+            Role::Caller | Role::Link => Some(Monitor::of(&raw, &context)?),
+            Role::Worker | Role::Front => None,
+        };
+        Ok(Self { raw, monitor, _context: context, fd })
     }
 
     /// Binds, and says where: port 0 has become the one that was picked.
@@ -129,7 +138,8 @@ impl Socket {
         }
     }
 
-    /// Connects in the background, and again whenever the connection is lost.
+    /// Connects in the background, and tries again until it is connected. A connection that was lost is not made again:
+    /// open another socket for the next one.
     ///
     /// # Errors
     /// [`TransportError::Connect`] when the address cannot be used at all; a peer that is not there yet is no error.
@@ -164,6 +174,9 @@ impl Socket {
     /// # Errors
     /// [`SendError`]: the message was not taken, in whole, and is gone.
     pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SendError> {
+        if self.connection() != Connection::Up {
+            return Err(SendError::Full);
+        }
         let mut frames = frames.into_iter().peekable();
         while let Some(frame) = frames.next() {
             let more = if frames.peek().is_some() { zmq::SNDMORE } else { 0 };
@@ -210,25 +223,39 @@ impl Socket {
     /// # Errors
     /// [`TransportError::Socket`] when the context is gone.
     pub fn readiness(&self) -> Result<Readiness, TransportError> {
+        let mut events = self.events()?;
+        // Everything that came over a connection can be read before its end is told: look again after that.
+        if !events.contains(zmq::POLLIN) && self.monitor.as_ref().is_some_and(Monitor::look) {
+            events = self.events()?;
+        }
+        let readable = events.contains(zmq::POLLIN);
+        let connection = self.connection();
+        Ok(Readiness {
+            readable,
+            writable: events.contains(zmq::POLLOUT) && connection == Connection::Up,
+            connection: if readable { connection.unless_lost() } else { connection },
+        })
+    }
+
+    fn events(&self) -> Result<zmq::PollEvents, TransportError> {
         loop {
             match self.raw.get_events() {
-                Ok(events) => {
-                    return Ok(Readiness {
-                        readable: events.contains(zmq::POLLIN),
-                        writable: events.contains(zmq::POLLOUT),
-                    });
-                }
+                Ok(events) => return Ok(events),
                 Err(zmq::Error::EINTR) => {}
                 Err(error) => return Err(TransportError::socket("ask for events", error)),
             }
         }
     }
 
-    /// The file descriptor that becomes readable when [`readiness`](Self::readiness) may have changed (`ZMQ_FD`). It says
-    /// so once: ask for the readiness after every send and receive, and before waiting.
-    #[must_use]
-    pub fn fd(&self) -> std::os::fd::RawFd {
-        self.fd
+    fn connection(&self) -> Connection {
+        self.monitor.as_ref().map_or(Connection::Up, Monitor::connection)
+    }
+
+    /// The file descriptors of which one becomes readable when [`readiness`](Self::readiness) may have changed: that of the
+    /// socket (`ZMQ_FD`), and that of its connection if it has one peer. Each says so once: ask for the readiness after
+    /// every send and receive, and before waiting.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> + use<> {
+        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
     }
 
     /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed (`None`: no limit).
@@ -237,21 +264,29 @@ impl Socket {
     /// # Errors
     /// The operating system's reason.
     pub fn wait(&self, timeout: Option<Duration>, wake: Option<BorrowedFd<'_>>) -> io::Result<bool> {
-        // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` borrows.
-        let own = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        let mut polled = [PollFd::from_borrowed_fd(own, PollFlags::IN), PollFd::from_borrowed_fd(own, PollFlags::IN)];
-        let count = match wake {
-            Some(wake) => {
-                polled[1] = PollFd::from_borrowed_fd(wake, PollFlags::IN);
-                2
-            }
-            None => 1,
-        };
+        // SAFETY: libzmq keeps the descriptors open as long as the sockets, which `self` borrows.
+        let borrow = |fd| unsafe { BorrowedFd::borrow_raw(fd) };
+        // What is not there is the socket once more: to ask twice does no harm.
+        let own = borrow(self.fd);
+        let connection = self.monitor.as_ref().map_or(own, |monitor| borrow(monitor.fd()));
+        let mut polled = [own, connection, wake.unwrap_or(own)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
-        match poll(&mut polled[..count], timeout.as_ref()) {
-            Ok(_) => Ok(wake.is_some() && !polled[1].revents().is_empty()),
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(_) => Ok(wake.is_some() && !polled[2].revents().is_empty()),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.monitor.is_some() {
+            Monitor::end(&mut self.raw);
+        }
+        // libzmq connects again by itself, and would send the next peer what was meant for the one that is gone.
+        if self.connection() == Connection::Lost {
+            let _ = self.raw.set_linger(0);
         }
     }
 }
@@ -277,7 +312,6 @@ fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Resul
             raw.set_reconnect_ivl(RECONNECT_MS)?;
             raw.set_reconnect_ivl_max(RECONNECT_MAX_MS)?;
             raw.set_connect_timeout(CONNECT_TIMEOUT_MS)?;
-            raw.set_immediate(true)?;
         }
         Role::Worker | Role::Front => raw.set_backlog(LISTEN_BACKLOG)?,
     }

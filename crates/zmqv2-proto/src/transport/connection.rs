@@ -1,0 +1,249 @@
+//! Whether a socket with one peer is connected, as libzmq's monitor tells it.
+//!
+//! `ZMQ_IMMEDIATE` would make "cannot send" mean "not connected" without a monitor. But when its connection ends, such a
+//! socket throws away what it has received and not given out yet, and if that happens between two frames of a message,
+//! libzmq ends the process (`Assertion failed: !_more`, seen in 4.3.4). A socket without that option keeps all of it.
+
+use std::cell::Cell;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::transport::context::Context;
+use crate::transport::error::TransportError;
+
+const EVENTS: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED | zmq_sys::ZMQ_EVENT_DISCONNECTED;
+
+/// Where the connection of a socket with one peer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Connection {
+    /// Not made yet.
+    Awaited,
+    /// Made: the peer speaks ZeroMQ.
+    Up,
+    /// Made, and lost. What was not sent by then is dropped.
+    Lost,
+}
+
+impl Connection {
+    pub(super) fn unless_lost(self) -> Self {
+        if self == Self::Lost { Self::Up } else { self }
+    }
+}
+
+/// Hears what becomes of a socket's connection.
+pub(super) struct Monitor {
+    events: zmq::Socket,
+    fd: RawFd,
+    connection: Cell<Connection>,
+}
+
+impl Monitor {
+    /// Of a socket that is not connected yet.
+    pub(super) fn of(socket: &zmq::Socket, context: &Context) -> Result<Self, TransportError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let address = format!("inproc://zmqv2-connection-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let failed = |error| TransportError::socket("watch the connection of a socket", error);
+        socket.monitor(&address, EVENTS as i32).map_err(failed)?;
+        let raw = context.socket(zmq_sys::ZMQ_PAIR)?;
+        // SAFETY: a fresh socket, owned by nobody else; whoever owns the monitor keeps the context.
+        let events = unsafe { zmq::Socket::from_raw(raw) };
+        let open = || {
+            events.set_linger(0)?;
+            // libzmq's I/O thread would wait for room. There are two events for each attempt to connect, which are tenths
+            // of a second apart.
+            events.set_rcvhwm(0)?;
+            events.connect(&address)?;
+            events.get_fd()
+        };
+        let fd = open().map_err(failed)?;
+        Ok(Self { events, fd, connection: Cell::new(Connection::Awaited) })
+    }
+
+    /// To be called before the socket and its monitor are closed: libzmq's I/O thread would wait for ever to tell somebody
+    /// who is gone of the connection's end.
+    pub(super) fn end(socket: &mut zmq::Socket) {
+        // SAFETY: a live socket; without an address, its monitor is stopped.
+        unsafe { zmq_sys::zmq_socket_monitor(socket.as_mut_ptr(), std::ptr::null(), 0) };
+    }
+
+    pub(super) fn connection(&self) -> Connection {
+        self.connection.get()
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Takes in what has happened; whether that has changed anything.
+    pub(super) fn look(&self) -> bool {
+        let before = self.connection();
+        let mut frame = zmq::Message::new();
+        loop {
+            match self.events.recv(&mut frame, zmq::DONTWAIT) {
+                // The number of the event; the frame after it is the address.
+                Ok(()) if frame.get_more() => self.note(&frame),
+                Ok(()) | Err(zmq::Error::EINTR) => {}
+                Err(_) => return self.connection() != before,
+            }
+        }
+    }
+
+    fn note(&self, event: &[u8]) {
+        let Some(&number) = event.first_chunk::<2>() else { return };
+        let next = match (u32::from(u16::from_ne_bytes(number)), self.connection()) {
+            (zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED, Connection::Awaited) => Connection::Up,
+            // A handshake that failed ends with this event, too; and a connection after the lost one does not count.
+            (zmq_sys::ZMQ_EVENT_DISCONNECTED, Connection::Up) => Connection::Lost,
+            (_, same) => same,
+        };
+        self.connection.set(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::address::{Address, TcpAddress};
+    use crate::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
+
+    #[expect(clippy::disallowed_methods, reason = "a test is its own driver")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// Waits until the socket's connection stands like this.
+    fn wait_for(socket: &Socket, connection: Connection) {
+        let end = now() + Duration::from_secs(20);
+        while socket.readiness().unwrap().connection != connection {
+            assert!(now() < end, "never {connection:?}");
+            socket.wait(Some(Duration::from_millis(100)), None).unwrap();
+        }
+    }
+
+    fn receive(socket: &Socket, frames: &mut Vec<Frame>) -> bool {
+        match socket.receive(frames).unwrap() {
+            Received::Nothing => socket.readiness().unwrap().readable && receive(socket, frames),
+            Received::Message => true,
+            Received::Overlong => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn sockets_may_be_closed_while_their_connections_end() {
+        let transport = Transport::new(TransportOptions::default());
+        for _ in 0..50 {
+            let Pair { front, address, .. } = pair();
+            let links = [(); 8].map(|()| {
+                let mut link = transport.socket(Role::Link).unwrap();
+                link.connect(&address).unwrap();
+                // The I/O thread of `transport` still works.
+                wait_for(&link, Connection::Up);
+                link
+            });
+            drop(front);
+            wait_for(&links[0], Connection::Lost);
+        }
+    }
+
+    struct Pair {
+        there: Transport,
+        front: Socket,
+        address: Address,
+        link: Socket,
+        /// The frame that leads from the front to the link.
+        route: Vec<u8>,
+    }
+
+    fn pair() -> Pair {
+        let [here, there] = [(); 2].map(|()| Transport::new(TransportOptions::default()));
+        let mut front = there.socket(Role::Front).unwrap();
+        let address = front.bind(&Address::Tcp(TcpAddress::new("127.0.0.1", 0).unwrap())).unwrap();
+        let mut link = here.socket(Role::Link).unwrap();
+        assert_eq!(link.readiness().unwrap().connection, Connection::Awaited);
+        assert!(link.send([Frame::new()]).is_err(), "it sends before it is connected");
+        link.connect(&address).unwrap();
+        wait_for(&link, Connection::Up);
+        link.send([Frame::from("hello".as_bytes())]).unwrap();
+        let mut frames = Vec::new();
+        while !receive(&front, &mut frames) {
+            front.wait(Some(Duration::from_secs(20)), None).unwrap();
+        }
+        Pair { there, front, address, link, route: frames[0].to_vec() }
+    }
+
+    #[test]
+    fn what_came_before_a_connection_ended_is_given_out_before_the_end_is_told() {
+        // With `ZMQ_IMMEDIATE`, all of it is lost.
+        let Pair { there, front, link, route, .. } = pair();
+        for n in 0..5_000_u32 {
+            let frames = [&route[..], &[], &n.to_le_bytes(), b"body"].map(Frame::from);
+            front.send(frames).unwrap();
+        }
+        drop(front);
+        // Returns when all is sent and the connection closed.
+        drop(there);
+        let mut frames = Vec::new();
+        for n in 0..5_000_u32 {
+            while !receive(&link, &mut frames) {
+                assert_eq!(link.readiness().unwrap().connection, Connection::Up, "lost after {n}");
+                link.wait(Some(Duration::from_secs(20)), None).unwrap();
+            }
+            assert_eq!(&frames[1][..], n.to_le_bytes());
+        }
+        wait_for(&link, Connection::Lost);
+        assert!(!link.readiness().unwrap().writable);
+        assert!(link.send([Frame::new()]).is_err());
+    }
+
+    #[test]
+    fn a_connection_may_end_between_two_frames_of_a_message() {
+        // With `ZMQ_IMMEDIATE`, messages are lost here, or libzmq ends the process: it works off commands at each
+        // hundredth frame that is received, which need not be the first one of its message.
+        for parts in [3, 2, 4, 5] {
+            let Pair { there, front, link, route, .. } = pair();
+            let mut frames = Vec::new();
+            for _ in 0..1_000 {
+                front.send(std::iter::once(&route[..]).chain(vec![&b"part"[..]; parts]).map(Frame::from)).unwrap();
+            }
+            let mut count = 0;
+            let mut take = |until: u32| {
+                while count < until {
+                    if receive(&link, &mut frames) {
+                        assert_eq!(frames.len(), parts);
+                        count += 1;
+                    } else if link.readiness().unwrap().connection == Connection::Lost {
+                        break;
+                    } else {
+                        link.wait(Some(Duration::from_millis(100)), None).unwrap();
+                    }
+                }
+                count
+            };
+            // So that the next receives find something in the pipe, and no command is worked off before them.
+            take(481);
+            drop(front);
+            drop(there);
+            let count = take(u32::MAX);
+            assert_eq!(count, 1_000);
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_not_made_again_by_the_same_socket() {
+        let Pair { there, front, address, link, .. } = pair();
+        drop(front);
+        drop(there);
+        wait_for(&link, Connection::Lost);
+        let again = Transport::new(TransportOptions::default());
+        let mut front = again.socket(Role::Front).unwrap();
+        front.bind(&address).unwrap();
+        let mut next = again.socket(Role::Link).unwrap();
+        next.connect(&address).unwrap();
+        wait_for(&next, Connection::Up);
+        assert_eq!(link.readiness().unwrap().connection, Connection::Lost);
+        assert!(link.send([Frame::new()]).is_err());
+    }
+}
