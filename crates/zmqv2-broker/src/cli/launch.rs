@@ -10,7 +10,7 @@ use crate::store::Durable;
 use crate::{Broker, Settings};
 
 /// Each worker takes up to this many descriptors in the broker, each client connection one.
-const DESCRIPTORS_PER_WORKER: u64 = 3;
+const DESCRIPTORS_PER_WORKER: u64 = 7;
 
 /// Flags of the daemon alone.
 #[derive(Debug, Clone, Default, Args)]
