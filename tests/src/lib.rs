@@ -10,8 +10,10 @@ pub mod heard;
 pub mod journal;
 pub mod kernel;
 mod load;
+mod namespaces;
 mod process;
 pub mod runs;
+mod threads;
 pub mod told;
 mod trial;
 pub mod zmtp;
@@ -19,6 +21,7 @@ pub mod zmtp;
 pub use binaries::binary;
 pub use cluster::{Cluster, Node};
 pub use load::{Load, Record, echo, spread};
+pub use namespaces::in_namespaces;
 pub use process::{Finished, Process};
 pub use trial::{Summary, TOPIC, Trial, answered_at, stop_all};
 
