@@ -198,7 +198,7 @@ impl<M, A> Outstanding<M, A> {
         if entry.stage != Stage::Choosing {
             return;
         }
-        let Some(link) = link else { return self.go_elsewhere(now, tag) };
+        let Some(link) = link else { return self.miss(now, tag) };
         if self.must_wait(now, tag, link) {
             return;
         }
@@ -326,7 +326,7 @@ impl<M, A> Outstanding<M, A> {
             }
             Stage::Queued { link } => {
                 self.actions.push_back(Action::Suspect { link });
-                if over { self.give_up(tag) } else { self.go_elsewhere(now, tag) }
+                if over { self.give_up(tag) } else { self.miss(now, tag) }
             }
             _ if over => self.give_up(tag),
             Stage::Resting if entry.place.is_none() => self.choose(now, tag),
@@ -349,6 +349,14 @@ impl<M, A> Outstanding<M, A> {
         }
     }
 
+    /// This candidate could not be asked.
+    fn miss(&mut self, now: Instant, tag: Tag) {
+        if let Some(entry) = self.entry_mut(tag) {
+            entry.missed = true;
+        }
+        self.go_elsewhere(now, tag);
+    }
+
     /// This candidate surely did not run it.
     fn go_elsewhere(&mut self, now: Instant, tag: Tag) {
         let behind = self.is_behind(tag);
@@ -366,7 +374,8 @@ impl<M, A> Outstanding<M, A> {
     fn round_over(&mut self, now: Instant, tag: Tag) {
         self.share_verdict(tag);
         let Some(entry) = self.entry_mut(tag) else { return };
-        let persist = entry.doubt.is_some() || entry.refused.is_none();
+        // Those who could not be asked might take it at the next attempt.
+        let persist = entry.doubt.is_some() || entry.refused.is_none() || entry.missed;
         let pause = entry.attempt_until.min(now + RETRY_PAUSE);
         if persist && entry.next_attempt(now) {
             let until = pause.min(entry.deadline);

@@ -1,12 +1,16 @@
 //! Requests that were seen lately: a sender that repeats itself is not served twice. Pure: `now` comes from the caller.
 //!
-//! Only requests whose header says that they may come again are kept, until their time to live is over: nobody repeats
-//! one after that. Their number is bounded, too; above it the oldest are forgotten early.
+//! Only requests whose header says that they may come again are kept, until their time to live is over and [`GRACE`] has
+//! passed: nobody repeats one after that. Their number is bounded, too; above it the oldest are forgotten early.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zmqv2_proto::MessageId;
+
+/// The time that a message waits in a socket of a busy machine is not taken off its time to live, since nodes' clocks
+/// need not agree: a repetition may come with time left when the first one's is over.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// The bounds of the memory.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +86,7 @@ impl<A: Clone> Recent<A> {
         while let Some((deadline, id)) = self.order.front().copied() {
             // Deadlines are nearly in order; one that is late to go goes with those before it.
             let over = self.answers.len() > self.bounds.ids || self.bytes > self.bounds.bytes;
-            if deadline > now && !over {
+            if deadline + GRACE > now && !over {
                 return;
             }
             self.order.pop_front();
@@ -115,8 +119,10 @@ mod tests {
         assert_eq!(recent.see(id(1), end, now), Seen::Running);
         recent.answer(id(1), "done", 4, now);
         assert_eq!(recent.see(id(1), end, now), Seen::Answered("done"));
+        // It waited in a socket on its way, and still has time left.
+        assert_eq!(recent.see(id(1), end + GRACE, end), Seen::Answered("done"));
         // Its time is over: the next one that comes sweeps it out.
-        assert_eq!(recent.see(id(2), end, end), Seen::Never);
+        assert_eq!(recent.see(id(2), end, end + GRACE), Seen::Never);
         assert_eq!((recent.answers.len(), recent.bytes), (0, 0));
     }
 

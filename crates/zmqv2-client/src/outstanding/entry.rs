@@ -28,6 +28,8 @@ pub(super) struct Entry<M> {
     candidates: usize,
     /// How many candidates of this round have been tried before.
     tried: usize,
+    /// Whether one of them could not be asked.
+    pub(super) missed: bool,
     /// A mark of the last send, 0 before the first.
     pub(super) sends: u8,
     pub(super) retries: u32,
@@ -91,6 +93,7 @@ impl<M> Entry<M> {
             candidate: 0,
             candidates,
             tried: 0,
+            missed: false,
             sends: 0,
             retries,
             persistent: retries > 0,
@@ -154,7 +157,7 @@ impl<M> Entry<M> {
     /// New candidates, from the first one on.
     pub(super) fn renew(&mut self, candidates: usize) {
         self.candidates = candidates;
-        (self.candidate, self.tried, self.refused) = (0, 0, None);
+        (self.candidate, self.tried, self.missed, self.refused) = (0, 0, false, None);
     }
 
     /// It goes on after it was held.
@@ -194,7 +197,7 @@ impl<M> Entry<M> {
         }
         self.retries -= 1;
         self.attempt_until = if self.retries > 0 { self.deadline.min(now + self.spacing) } else { self.deadline };
-        (self.tried, self.refused) = (0, None);
+        (self.tried, self.missed, self.refused) = (0, false, None);
         self.turn();
         true
     }

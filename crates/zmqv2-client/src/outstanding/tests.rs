@@ -392,3 +392,22 @@ fn a_monitored_message_ends_at_its_deadline_whatever_is_in_flight() {
     table.handle(now + 9 * SECOND, Input::InFlight { tag });
     assert_eq!(table.pass(now + 10 * SECOND + ANSWER_GRACE), Some(("a", Ending::Silent { candidate: 0 })));
 }
+
+#[test]
+fn a_refusal_is_not_the_end_of_a_retried_message_while_another_candidate_could_not_be_asked() {
+    let (mut now, mut table) = (start(), table());
+    table.admit(now, "a", Terms { retries: 1, ..terms(now, 2) }).unwrap();
+    table.route(now);
+    // The first one is not connected in time, the second one has no such server.
+    now += SECOND;
+    assert_eq!(table.pass(now), None);
+    let tag = table.send(now, 1).unwrap();
+    table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
+    assert_eq!(table.route(now), None);
+    // The next attempt finds the first one connected.
+    now += RETRY_PAUSE;
+    assert_eq!(table.pass(now), None);
+    let tag = table.send(now, 0).unwrap();
+    table.handle(now, Input::Answered { tag, answer: "yes", more: false });
+    assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
+}
