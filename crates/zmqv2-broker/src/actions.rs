@@ -17,12 +17,12 @@ impl Broker {
             match action {
                 Action::Deliver { worker, tag, ttl, delivery, load } => {
                     self.hot.add(Token(worker + FIRST_LINK));
-                    // A worker that takes nothing has just died: its link says so at the next visit, and the engine
-                    // then settles what it had.
+                    // A worker that takes nothing has died, or is as good as dead: its credit says that it has room.
                     if let Some(Err(error)) =
                         self.links.get(worker).map(|link| link.send(load.deliver(tag, ttl, delivery)))
                     {
-                        log::debug!("worker {worker} took no request: {error}");
+                        log::warn!("worker {worker} took no request, its server is dropped: {error}");
+                        self.engine.handle(now(), Input::WorkerDown { worker });
                     }
                 }
                 Action::Answer { to, load, more } => self.send(to.door, to.answer(load, more)),

@@ -170,9 +170,9 @@ impl Lane {
         if !settled {
             self.teller.owe();
         }
-        // The broker is gone: nobody is left to tell, and REP is ready for the next.
+        // REP drops the answer to a broker that is gone without a word, so this is something else.
         if let Err(error) = socket.send([Frame::from(header.encode()), Frame::from(body)]) {
-            log::warn!("an answer was not taken: {error}");
+            log::error!("an answer of {} was not taken: {error}", self.server);
         }
         match then {
             Then::Run(accepted) => return Some(accepted),
