@@ -5,59 +5,82 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+/// What a piece of code is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// That the answer finds its way back: sockets, addresses, waiting.
+    Way,
+    /// What the answer looks like.
+    Body,
+    /// That it is an answer to this call, complete, and within the limits. The legacy driver has none of this.
+    Checks,
+}
+
 /// An item of a source file that is there only to get an answer back to its caller.
 struct Item {
+    purpose: Purpose,
     file: &'static str,
     /// How its first line begins, without indentation.
     begins: &'static str,
 }
 
-const fn item(file: &'static str, begins: &'static str) -> Item {
-    Item { file, begins }
+const fn way(file: &'static str, begins: &'static str) -> Item {
+    Item { purpose: Purpose::Way, file, begins }
+}
+
+const fn body(file: &'static str, begins: &'static str) -> Item {
+    Item { purpose: Purpose::Body, file, begins }
+}
+
+const fn checks(file: &'static str, begins: &'static str) -> Item {
+    Item { purpose: Purpose::Checks, file, begins }
 }
 
 /// Of the legacy driver: a reply is a message of its own, over sockets of its own.
 const LEGACY: &[Item] = &[
     // The caller: a SUB socket for each call, its subscription, the wait for it.
-    item("tests/src/legacy/client.rs", "struct Waiter {"),
-    item("tests/src/legacy/client.rs", "impl Waiter {"),
-    item("tests/src/legacy/client.rs", "fn wait(pause: Duration) {"),
-    item("tests/src/legacy/sockets.rs", "pub(super) fn subscriber("),
-    item("tests/src/legacy/sockets.rs", "pub(super) fn receive("),
+    way("tests/src/legacy/client.rs", "struct Waiter {"),
+    way("tests/src/legacy/client.rs", "impl Waiter {"),
+    way("tests/src/legacy/sockets.rs", "pub(super) fn subscriber("),
+    way("tests/src/legacy/sockets.rs", "pub(super) fn receive("),
     // The request is packed into one that says where its reply shall go.
-    item("tests/src/legacy/frames.rs", "struct Curried<'a> {"),
-    item("tests/src/legacy/frames.rs", "pub fn call("),
-    item("tests/src/legacy/options.rs", "pub(super) fn reply_topic("),
-    // The server: a client of the caller's daemon, with a pool of PUSH sockets.
-    item("tests/src/legacy/client.rs", "pub(super) fn reply("),
-    item("tests/src/legacy/frames.rs", "pub fn reply("),
-    item("tests/src/legacy/frames.rs", "struct Response<'a, R> {"),
-    item("tests/src/legacy/frames.rs", "struct Exception {"),
-    item("tests/src/legacy/frames.rs", "pub fn read_reply("),
-    // The daemon: PUB sockets beside those for requests.
-    item("tests/src/legacy/daemon.rs", "fn have_faith() {"),
+    way("tests/src/legacy/options.rs", "pub(super) fn reply_topic("),
+    way("tests/src/legacy/frames.rs", "struct Curried<'a> {"),
+    way("tests/src/legacy/frames.rs", "pub fn call("),
+    way("tests/src/legacy/frames.rs", "fn call_of("),
+    // The server: a client of the caller's daemon.
+    way("tests/src/legacy/client.rs", "pub(super) fn reply("),
+    // The daemon: a PUB socket beside those for requests.
+    way("tests/src/legacy/daemon.rs", "fn is_for_replies("),
+    way("tests/src/legacy/daemon.rs", "fn have_faith() {"),
+    body("tests/src/legacy/frames.rs", "struct Response<'a, R> {"),
+    body("tests/src/legacy/frames.rs", "struct Exception {"),
+    body("tests/src/legacy/frames.rs", "pub fn reply("),
+    body("tests/src/legacy/frames.rs", "pub fn read_reply("),
 ];
 
 /// Of zmqv2: the reply takes the way of the request back.
 const ZMQV2: &[Item] = &[
-    // The caller: its REQ socket gives it the reply. This also notices that the broker is gone, and watches long calls.
-    item("crates/zmqv2-client/src/exchange.rs", "fn wait_answer("),
-    item("crates/zmqv2-client/src/exchange.rs", "fn read("),
-    // The server: its REP socket takes the reply, or a refusal of one that is too large.
-    item("crates/zmqv2-server/src/lane.rs", "pub(crate) fn answer_to("),
-    item("crates/zmqv2-server/src/rpc.rs", "fn write("),
-    // The broker: the sender's tag and path are put back.
-    item("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn take_reply("),
-    item("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn answer("),
-    // The body: a result or a failure.
-    item("crates/zmqv2-proto/src/reply.rs", "struct Message {"),
-    item("crates/zmqv2-proto/src/reply.rs", "pub fn encode("),
-    item("crates/zmqv2-proto/src/reply.rs", "pub fn decode("),
+    // The server's REP socket takes the reply.
+    way("crates/zmqv2-server/src/lane.rs", "pub(crate) fn answer_to("),
+    // The broker puts the sender's tag and path back.
+    way("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn answer("),
+    // The caller's REQ socket gives it the reply. This also notices that the broker is gone, and watches long calls.
+    way("crates/zmqv2-client/src/exchange.rs", "fn wait_answer("),
+    body("crates/zmqv2-proto/src/reply.rs", "struct Message {"),
+    body("crates/zmqv2-proto/src/reply.rs", "pub fn encode("),
+    body("crates/zmqv2-proto/src/reply.rs", "pub fn decode("),
+    checks("crates/zmqv2-server/src/rpc.rs", "fn write("),
+    checks("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn take_reply("),
+    checks("crates/zmqv2-client/src/exchange.rs", "fn read("),
 ];
 
 /// An item and its lines of code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lines {
+    /// What it is for.
+    pub purpose: Purpose,
     /// File and beginning.
     pub item: String,
     /// How many lines it has that are neither empty nor comments.
@@ -73,6 +96,13 @@ pub struct Counted {
     pub zmqv2: Vec<Lines>,
 }
 
+/// All lines, or those with a purpose.
+#[must_use]
+pub(super) fn total(lines: &[Lines], purpose: Option<Purpose>) -> usize {
+    let counted = lines.iter().filter(|item| purpose.is_none_or(|purpose| purpose == item.purpose));
+    counted.map(|item| item.lines).sum()
+}
+
 /// Counts the code for replies.
 ///
 /// # Errors
@@ -84,7 +114,7 @@ pub fn count() -> Result<Counted> {
 fn lines_of(items: &[Item]) -> Result<Vec<Lines>> {
     let count = |item: &Item| {
         let name = item.begins.trim_end_matches(['(', ' ', '{']);
-        Ok(Lines { item: format!("{}: {name}", item.file), lines: lines(item)? })
+        Ok(Lines { purpose: item.purpose, item: format!("{}: {name}", item.file), lines: lines(item)? })
     };
     items.iter().map(count).collect()
 }

@@ -13,11 +13,8 @@ use crate::Process;
 use crate::measure::{Progress, Spread};
 use crate::{eventually, now, wait_until};
 
-/// Steps of a round: every fault with each of the ways.
-pub(super) const STEPS: usize = FAULTS.len() * WAYS.len();
-const WAYS: [Way; 3] = [Way::Legacy, Way::Zmqv2, Way::Zmqv2Patient];
 /// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_millis(1_500);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A fault, and what is sent meanwhile.
@@ -40,7 +37,7 @@ pub(super) const FAULTS: [Fault; 6] = [
     },
     Fault {
         name: "slow consumer",
-        what: "fanouts to three servers of a node, one of which takes 5 ms for each",
+        what: "fanouts to three servers of a node, one of which takes 2 ms for each",
         run: slow_consumer,
     },
     Fault {
@@ -98,9 +95,9 @@ impl Outcome {
 pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Outcome>> {
     let mut all = Vec::new();
     for Fault { name, what, run } in &FAULTS {
-        let mut ways: Vec<_> = WAYS.iter().map(|way| (way.to_string(), Vec::new())).collect();
+        let mut ways: Vec<_> = plan.fault_ways.iter().map(|way| (way.to_string(), Vec::new())).collect();
         for round in 0..plan.fault_rounds {
-            for (way, (_, fates)) in WAYS.iter().zip(&mut ways) {
+            for (way, (_, fates)) in plan.fault_ways.iter().zip(&mut ways) {
                 progress.step(&format!("{name}: {way}, round {} of {}", round + 1, plan.fault_rounds));
                 fates.push(run(*way, plan.fault_messages)?);
             }
@@ -182,7 +179,7 @@ fn daemon_killed(way: Way, count: u64) -> Result<Fate> {
 
 fn slow_consumer(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1"])?;
-    for (name, takes) in [("s0", 0), ("s1", 0), ("slow", 5)] {
+    for (name, takes) in [("s0", 0), ("s1", 0), ("slow", 2)] {
         stage.serve(1, name, 1, Duration::from_millis(takes));
     }
     warm_up(&stage)?;
@@ -228,7 +225,7 @@ fn calling(stage: &Stage, way: Way, count: u64) -> Process {
 }
 
 fn cold_start(way: Way, count: u64) -> Result<Fate> {
-    let mut stage = two_nodes(way, &["rpc_response_timeout=2", "rpc_thread_pool_size=8"])?;
+    let mut stage = two_nodes(way, &["rpc_response_timeout=1", "rpc_thread_pool_size=8"])?;
     let caller = calling(&stage, way, count / 400).ready();
     wait_until(now() + Duration::from_millis(500));
     server(&mut stage, 8, Duration::ZERO);

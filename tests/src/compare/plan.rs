@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Way;
+
 /// The sizes of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -23,6 +25,8 @@ pub struct Plan {
     pub nodes: Vec<u8>,
     /// Messages of a fault.
     pub fault_messages: u64,
+    /// Who meets the faults.
+    pub fault_ways: Vec<Way>,
 }
 
 impl Plan {
@@ -39,6 +43,7 @@ impl Plan {
             fanout_servers: vec![3, 30],
             nodes: vec![1, 10, 50],
             fault_messages: 3_000,
+            fault_ways: vec![Way::Legacy, Way::Zmqv2, Way::Zmqv2Patient],
         }
     }
 
@@ -55,12 +60,13 @@ impl Plan {
             fanout_servers: vec![2],
             nodes: vec![1, 2],
             fault_messages: 2_600,
+            fault_ways: vec![Way::Legacy, Way::Zmqv2],
         }
     }
 
     /// How many steps that are.
     pub(super) fn steps(&self) -> usize {
         let speed = self.rounds * (3 * self.callers.len() + 2 + 2 * self.fanout_servers.len());
-        speed + 2 * self.nodes.len() + self.fault_rounds * super::faults::STEPS
+        speed + 2 * self.nodes.len() + self.fault_rounds * super::faults::FAULTS.len() * self.fault_ways.len()
     }
 }

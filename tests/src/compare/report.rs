@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::code::Lines;
+use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, Fate, Outcome};
 use super::footprint::{CALLERS, Footprint};
-use super::speed::{CAST, CAST_LOST, call_name, fanout_name};
+use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, fanout_name};
 use super::{Counted, Plan, Way};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
-use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Spread, Table, figure};
+use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
 
 /// All that was measured.
 pub(super) struct Everything {
@@ -24,6 +24,7 @@ pub(super) struct Everything {
 
 const OURS: &str = "zmqv2";
 const LEGACY: &str = "legacy";
+const HELPED: &str = "legacy, helped";
 /// How many times the legacy driver's rate a call shall have.
 const GOAL: f64 = 2.0;
 
@@ -74,13 +75,23 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     let mut data = Vec::new();
     for &callers in &plan.callers {
         let name = call_name(callers, "rate");
-        let at = |way| shown(all.calls.series(way, &name).and_then(|series| series.spread()));
-        let ratio = all.calls.ratio(OURS, LEGACY, &name);
-        let median = ratio.as_ref().and_then(Ratio::spread).map(|spread| spread.median);
-        let holds = median.is_some_and(|median| median >= GOAL);
-        let verdict = format!("{}: {} (goal: {GOAL} x)", word(holds), times(ratio.as_ref()));
-        table.row([format!("it may increase performance: {name}, answers/s"), at(LEGACY), at(OURS), verdict]);
-        data.push(json!({"claim": "performance", "callers": callers, "ratio": median, "holds": holds}));
+        let at = |way| shown(all.calls.series(way, &name).and_then(Series::spread));
+        // The legacy driver as it is, and at its best: the goal is above both.
+        for reference in [LEGACY, HELPED] {
+            let ratio = all.calls.ratio(OURS, reference, &name);
+            let median = ratio.as_ref().and_then(Ratio::spread).map(|spread| spread.median);
+            let holds = median.is_some_and(|median| median >= GOAL);
+            let verdict = format!("{}: {} (goal: {GOAL} x)", word(holds), times(ratio.as_ref()));
+            let note = if reference == HELPED { ", legacy helped" } else { "" };
+            table.row([
+                format!("it may increase performance: {name}, answers/s{note}"),
+                at(reference),
+                at(OURS),
+                verdict,
+            ]);
+            let claim = json!({"claim": "performance", "callers": callers, "reference": reference, "ratio": median, "holds": holds});
+            data.push(claim);
+        }
     }
     let nodes = plan.nodes.last().copied().unwrap_or(1);
     let of = |driver: &str| all.footprint.iter().find(|print| print.driver == driver && print.nodes == nodes);
@@ -94,13 +105,18 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
             json!({"claim": "connections", "legacy": legacy.connections, "zmqv2": ours.connections, "holds": holds}),
         );
     }
-    let [before, after] = [&all.code.legacy, &all.code.zmqv2].map(|lines| total(lines));
-    let what = "less code for supporting replies: lines".to_owned();
-    table.row([what, before.to_string(), after.to_string(), word(after < before).to_owned()]);
-    data.push(json!({"claim": "code", "legacy": before, "zmqv2": after, "holds": after < before}));
-    let told = |way: &str| shown(all.casts.series(way, super::speed::CAST_ACKED).and_then(|series| series.spread()));
+    let lines = [&all.code.legacy, &all.code.zmqv2];
+    for (name, what) in [("code", "lines"), ("code without checks", "lines, checks apart")] {
+        let checked = |lines: &[Lines]| if name == "code" { 0 } else { total(lines, Some(Purpose::Checks)) };
+        let [before, after] = lines.map(|lines| total(lines, None) - checked(lines));
+        let holds = after < before;
+        let claim = format!("less code for supporting replies: {what}");
+        table.row([claim, before.to_string(), after.to_string(), word(holds).to_owned()]);
+        data.push(json!({"claim": name, "legacy": before, "zmqv2": after, "holds": holds}));
+    }
+    let told = |way: &str| shown(all.casts.series(way, CAST_ACKED).and_then(Series::spread));
     let what = "a cast is acknowledged: share of casts whose sender is told that a server has it, %".to_owned();
-    let acked = all.casts.series(OURS, super::speed::CAST_ACKED).and_then(|series| series.spread());
+    let acked = all.casts.series(OURS, CAST_ACKED).and_then(Series::spread);
     let holds = acked.is_some_and(|spread| spread.min >= 100.0);
     table.row([what, told(LEGACY), told(OURS), word(holds).to_owned()]);
     data.push(json!({"claim": "acknowledged", "holds": holds}));
@@ -139,7 +155,7 @@ fn comparison(measured: &Measured, names: &[String], with_ratios: bool) -> Table
         let of = |contender: &&str| measured.series(contender, name);
         let unit = contenders.iter().find_map(of).map_or("", |series| series.unit);
         let mut row = vec![format!("{name} [{unit}]")];
-        row.extend(contenders.iter().map(|contender| shown(of(contender).and_then(|series| series.spread()))));
+        row.extend(contenders.iter().map(|contender| shown(of(contender).and_then(Series::spread))));
         if with_ratios {
             row.extend(others.iter().map(|other| times(measured.ratio(OURS, other, name).as_ref())));
         }
@@ -262,8 +278,10 @@ fn processes(all: &[Footprint]) -> Section {
     }
 }
 
+type Column = fn(&Fate) -> f64;
+
 /// The columns of what became of messages.
-const COLUMNS: [(&str, fn(&Fate) -> f64); 7] = [
+const COLUMNS: [(&str, Column); 7] = [
     ("sent", |fate| fate.sent as f64),
     ("ran or answered", |fate| fate.done as f64),
     ("told", |fate| fate.told as f64),
@@ -310,25 +328,32 @@ fn losses(all: &[Outcome]) -> Section {
     }
 }
 
-fn total(lines: &[Lines]) -> usize {
-    lines.iter().map(|item| item.lines).sum()
-}
-
 fn code(counted: &Counted) -> Section {
-    let mut table = Table::new(["item", "driver", "lines"]);
-    for (driver, items) in [(Way::Legacy, &counted.legacy), (Way::Zmqv2, &counted.zmqv2)] {
-        for Lines { item, lines } in items {
-            table.row([item.clone(), driver.to_string(), lines.to_string()]);
+    let both = [(Way::Legacy, &counted.legacy), (Way::Zmqv2, &counted.zmqv2)];
+    let mut sums = Table::new(["lines of code", "legacy", "zmqv2"]);
+    let purposes = [
+        ("the way back: sockets, addresses, waiting", Some(Purpose::Way)),
+        ("the body: a result or an error", Some(Purpose::Body)),
+        ("checks: that it answers this call, is whole and within limits", Some(Purpose::Checks)),
+        ("all", None),
+    ];
+    for (name, purpose) in purposes {
+        let [legacy, ours] = both.map(|(_, lines)| total(lines, purpose).to_string());
+        sums.row([name.to_owned(), legacy, ours]);
+    }
+    let mut items = Table::new(["item", "driver", "lines"]);
+    for (driver, lines) in both {
+        for Lines { item, lines, .. } in lines {
+            items.row([item.clone(), driver.to_string(), lines.to_string()]);
         }
-        table.row(["all".to_owned(), driver.to_string(), total(items).to_string()]);
     }
     Section {
         title: "Code for replies".to_owned(),
-        text: "What is there only to get the answer of a call back to its caller: lines that are neither empty nor comments. Those of \
-               zmqv2 contain what the legacy driver does not do: to notice that the broker is gone, to check that an answer belongs to \
-               this call, to refuse what is too large."
+        text: "What is there only to get the answer of a call back to its caller: lines that are neither empty nor comments. The \
+               legacy driver has no checks: an answer that is none ends the call with whatever exception comes first, and one that \
+               does not come is never missed. The waiting of zmqv2 also notices that the broker is gone, and asks after long calls."
             .to_owned(),
-        tables: vec![table],
+        tables: vec![sums, items],
         data: serde_json::to_value(counted).unwrap_or_default(),
         ..Section::default()
     }

@@ -85,7 +85,7 @@ impl Forwarder {
         let topic = std::str::from_utf8(frames.get(1)?).ok()?;
         let (kind, topic) = if topic.starts_with("fanout~") {
             (SocketType::PUB, topic.split('.').next()?)
-        } else if topic.starts_with("zmq_replies") {
+        } else if is_for_replies(topic) {
             (SocketType::PUB, topic)
         } else {
             (SocketType::PUSH, topic)
@@ -119,6 +119,11 @@ impl Forwarder {
         }
         Ok(put)
     }
+}
+
+/// Replies to all callers of a node have one topic; each caller filters for its own.
+fn is_for_replies(topic: &str) -> bool {
+    topic.starts_with("zmq_replies")
 }
 
 /// A PUSH socket waits for room at a server, a PUB socket drops what has no room.

@@ -168,10 +168,14 @@ fn read_or_none(frames: &[Vec<u8>]) -> Option<Received> {
     if message.get("event_type").is_some() {
         return Some(Received::Notice(context, notice_of(&message)?));
     }
-    if message.get("method")? != REPLY {
-        return Some(Received::Cast(context, message_of(&message)?));
+    if message.get("method")? == REPLY {
+        return call_of(context, message.get("args")?);
     }
-    let args = message.get("args")?;
+    Some(Received::Cast(context, message_of(&message)?))
+}
+
+/// The request out of the one that asks for its reply.
+fn call_of(context: Context, args: &Value) -> Option<Received> {
     let field = |name: &str| Some(args.get(name)?.as_str()?.to_owned());
     let inner = message_of(args.get("msg")?.as_array()?.last()?)?;
     Some(Received::Call(context, inner, field("msg_id")?, field("topic")?))
