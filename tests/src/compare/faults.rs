@@ -11,7 +11,7 @@ use super::stage::{Stage, TOPIC, Way, said, start};
 use super::{Called, Cast, Plan};
 use crate::Process;
 use crate::measure::{Progress, Spread};
-use crate::{eventually, now, wait_until};
+use crate::{now, wait_until, within};
 
 /// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
 const QUIET: Duration = Duration::from_millis(1_500);
@@ -156,13 +156,20 @@ fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64) -> Result<F
     Ok(fate)
 }
 
-const CAST_SET: [&str; 2] = ["rpc_cast_timeout=5", "rpc_thread_pool_size=4"];
+/// The moment of the fault. On a machine that is too busy for that many, it comes all the same.
+fn a_fifth_has_run(stage: &Stage, count: u64) {
+    if !within(Duration::from_secs(20), || stage.ran().0 >= count / 5) {
+        log::warn!("{} of {count} have run", stage.ran().0);
+    }
+}
+
+const CAST_SET: [&str; 2] = ["rpc_cast_timeout=10", "rpc_thread_pool_size=4"];
 
 fn server_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
     server(&mut stage, 4, Duration::from_millis(1));
     let caster = casting(&stage, way, count, false);
-    eventually("a fifth has run", || stage.ran().0 >= count / 5);
+    a_fifth_has_run(&stage, count);
     stage.servers[0].process.kill9();
     server(&mut stage, 4, Duration::from_millis(1));
     fate(&stage, caster, count, 1)
@@ -172,7 +179,7 @@ fn daemon_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
     server(&mut stage, 4, Duration::from_millis(1));
     let caster = casting(&stage, way, count, false);
-    eventually("a fifth has run", || stage.ran().0 >= count / 5);
+    a_fifth_has_run(&stage, count);
     stage.world.restart_daemon(1);
     fate(&stage, caster, count, 1)
 }
@@ -240,7 +247,7 @@ fn calls_server_killed(way: Way, count: u64) -> Result<Fate> {
     // before their subscriber.
     let caller_way = if way == Way::Legacy { Way::LegacyHelped(5) } else { way };
     let caller = calling(&stage, caller_way, count / 50);
-    eventually("a fifth has run", || stage.ran().0 >= count / 50 * 8 / 5);
+    a_fifth_has_run(&stage, count / 50 * 8);
     stage.servers[0].process.kill9();
     fate_of_calls(&stage, caller)
 }

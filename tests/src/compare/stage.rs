@@ -9,10 +9,13 @@ use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
 use crate::messaging::{Driver, World};
-use crate::{PATIENCE, Process, binary, eventually, within};
+use crate::{PATIENCE, Process, binary, within};
 
 /// The topic of everything.
 pub(super) const TOPIC: &str = "t";
+
+/// Servers are given up that still run messages after this.
+const SETTLED_BY: Duration = Duration::from_secs(60);
 
 /// A driver, and how it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +155,7 @@ impl Stage {
     /// Waits until so many have run, or none has for a while; how many have, and when the last did.
     pub(super) fn settle(&self, expected: u64, quiet: Duration) -> (u64, u64) {
         let (mut seen, mut since) = (self.ran(), crate::now());
-        eventually("the servers have run what they have", || {
+        within(SETTLED_BY, || {
             let ran = self.ran();
             if ran.0 != seen.0 {
                 (seen, since) = (ran, crate::now());
