@@ -1,0 +1,100 @@
+//! The comparison runs, and its report has the shape that readers and programs expect.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use zmqv2_tests::kernel::{is_alive, names_in};
+use zmqv2_tests::{PATIENCE, Process, binary, within};
+
+/// A tiny run. It is longer than other programs in tests, so its end is not waited for with their patience.
+fn run(dir: &Path) -> String {
+    let page = "# Page\n<!-- written by compare -->\n<!-- end -->\n";
+    std::fs::write(dir.join("comparison.md"), page).unwrap();
+    let mut command = Command::new(binary("compare"));
+    let command = command.args(["--quick", "--out"]).arg(dir.join("out")).arg("--docs").arg(dir);
+    let mut process = Process::start("compare", command);
+    let ended = within(Duration::from_secs(400), || !is_alive(process.id()));
+    assert!(ended, "it does not end: {}", process.stderr());
+    let status = process.wait_end(PATIENCE);
+    assert!(status.success(), "{}", process.stderr());
+    assert!(process.stderr().contains("CALL, 1 callers: legacy, round 1 of 1"), "progress is shown");
+    process.stdout_to_end()
+}
+
+#[test]
+fn a_tiny_comparison_writes_a_whole_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let stdout = run(dir.path());
+    assert!(stdout.contains("What the request claims") && stdout.contains("report.html"), "{stdout}");
+    let out = dir.path().join("out");
+    assert_eq!(names_in(&out), ["report.html", "report.json", "report.md"]);
+
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(out.join("report.json")).unwrap()).unwrap();
+    let sections: Vec<_> =
+        report["sections"].as_array().unwrap().iter().map(|s| s["title"].as_str().unwrap()).collect();
+    let expected = [
+        "What the request claims",
+        "CALL",
+        "CAST and FANOUT",
+        "Sockets, connections, threads, memory",
+        "What is lost",
+        "Code for replies",
+    ];
+    assert_eq!(sections, expected);
+    for key in ["cpu", "cores", "kernel", "versions"] {
+        assert!(!report["machine"][key].is_null(), "{key}");
+    }
+    assert!(
+        report["noise"].as_str().unwrap().contains("median")
+            && report["commands"][0].as_str().unwrap().contains("compare")
+    );
+    let data = |n: usize| &report["sections"][n]["data"];
+
+    // Each claim has a verdict; what does not depend on the speed of a debug build must be right.
+    let holds = |claim: &str| -> Vec<bool> {
+        let all = data(0).as_array().unwrap().iter().filter(|entry| entry["claim"] == claim);
+        all.map(|entry| entry["holds"].as_bool().unwrap()).collect()
+    };
+    assert_eq!((holds("connections"), holds("acknowledged")), (vec![true], vec![true]));
+    assert_eq!(holds("reliability"), [true; 6], "zmqv2 loses nothing in silence: {}", data(0));
+    assert_eq!((holds("performance").len(), holds("code").len()), (4, 1));
+
+    // Both drivers were really measured.
+    for (section, contender, name) in [
+        (1, "legacy, helped", "CALL, 1 caller, rate"),
+        (1, "zmqv2", "CALL, 4 callers, p99"),
+        (2, "legacy", "CAST, until all have run, rate"),
+        (2, "zmqv2", "FANOUT to 2, rate"),
+    ] {
+        let contenders = data(section)["contenders"].as_array().unwrap();
+        let entry = contenders.iter().find(|entry| entry[0] == contender).expect(contender);
+        let series = entry[1].as_array().unwrap().iter().find(|series| series["name"] == name).expect(name);
+        assert!(series["values"][0].as_f64().unwrap() > 0.0, "{series}");
+    }
+    assert_eq!(data(3).as_array().unwrap().len(), 4, "two drivers with one node and with two");
+    for fault in data(4).as_array().unwrap() {
+        for way in fault["ways"].as_array().unwrap() {
+            let fate = &way[1][0];
+            let of = |name: &str| fate[name].as_u64().unwrap();
+            assert_eq!(of("done") + of("told") + of("lost"), of("sent"), "{} {}: {fate}", fault["name"], way[0]);
+            assert!(of("sent") > 0);
+        }
+    }
+    // The faults do something: the legacy driver loses messages under each.
+    let lost = data(4).as_array().unwrap().iter().map(|fault| fault["ways"][0][1][0]["lost"].as_u64().unwrap());
+    assert!(lost.clone().take(5).all(|lost| lost > 0), "{:?}", lost.collect::<Vec<_>>());
+
+    let html = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.matches("<svg ").count() >= 5 && html.ends_with("</html>\n"));
+    let without_names = html.replace("http://www.w3.org/2000/svg", "");
+    for loads in ["http:", "https:", "src=", "href=", "@import", "url(", "<script"] {
+        assert!(!without_names.contains(loads), "the page loads something: {loads}");
+    }
+    let markdown = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(expected.iter().all(|title| markdown.contains(&format!("## {title}"))), "{markdown}");
+    let page = std::fs::read_to_string(dir.path().join("comparison.md")).unwrap();
+    assert!(page.contains("### What is lost") && page.contains("](comparison/lost.svg)"), "{page}");
+    assert!(names_in(&dir.path().join("comparison")).contains(&"call-rate.svg".to_owned()));
+}
