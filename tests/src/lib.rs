@@ -12,6 +12,7 @@ pub mod kernel;
 mod load;
 mod namespaces;
 mod process;
+pub mod redis_server;
 pub mod runs;
 mod threads;
 pub mod told;

@@ -30,24 +30,34 @@
 //!
 //! With the feature `conformance`, the module of that name holds the suite that every implementation must pass.
 
+mod cached;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+mod jitter;
 mod local;
 mod matchmaker;
 #[cfg(test)]
 mod memory;
 mod open;
 mod placement;
+#[cfg(feature = "redis")]
+mod redis;
+mod remote;
 mod ring;
 mod ring_file;
 mod rotation;
 
+#[cfg(feature = "redis")]
+pub use crate::redis::{RedisAt, RedisDirectory, RedisSettings, RedisTls};
+pub use cached::{CacheSettings, CachedMatchmaker};
 pub use error::MatchmakerError;
+pub use jitter::random_span;
 pub use local::LocalMatchmaker;
-pub use matchmaker::{Health, Matchmaker, Refreshed, Registration};
+pub use matchmaker::{Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration};
 pub use open::open;
 pub use placement::{Candidates, PlacedNode, Placement};
+pub use remote::{Entry, Question, Reading, Remote, State, Version, Watcher};
 pub use ring::{CHECK_INTERVAL, RingMatchmaker};
 pub use ring_file::MAX_RING_BYTES;
 pub use rotation::Rotation;
