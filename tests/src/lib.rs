@@ -16,6 +16,7 @@ pub mod redis_server;
 pub mod runs;
 mod threads;
 pub mod told;
+mod traffic;
 mod trial;
 pub mod zmtp;
 
@@ -24,6 +25,7 @@ pub use cluster::{Cluster, Node};
 pub use load::{Load, Record, echo, spread};
 pub use namespaces::in_namespaces;
 pub use process::{Finished, Process};
+pub use traffic::{Traffic, Verdict};
 pub use trial::{Summary, TOPIC, Trial, answered_at, stop_all};
 
 use std::time::{Duration, Instant};
