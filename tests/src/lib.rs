@@ -13,6 +13,7 @@ mod load;
 mod namespaces;
 mod process;
 pub mod redis_server;
+pub mod redis_world;
 pub mod runs;
 mod threads;
 pub mod told;

@@ -1,8 +1,9 @@
 //! Who listens where: directories of services behind one trait.
 //!
 //! This crate owns the [`Matchmaker`] trait, what it answers ([`Placement`], [`Candidates`]), the turn-taking among
-//! several nodes ([`Rotation`]), and two directories: [`LocalMatchmaker`] (everything is on this node) and
-//! [`RingMatchmaker`] (a JSON file says who is where). It does not know how messages travel, and it never decides what
+//! several nodes ([`Rotation`]), and three directories: [`LocalMatchmaker`] (everything is on this node),
+//! [`RingMatchmaker`] (a JSON file says who is where), and, with the feature `redis`, one in Redis, asked through a memory of
+//! its answers ([`CachedMatchmaker`]), as any [`Remote`] directory can be. It does not know how messages travel, and it never decides what
 //! happens to a message: a broker that does not have the server answers so itself.
 //!
 //! ```

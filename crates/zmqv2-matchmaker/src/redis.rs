@@ -66,21 +66,8 @@ impl RedisDirectory {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn check(&self) -> Result<(), MatchmakerError> {
-        let checked = self.line().run(|session| read(session, &[]));
-        checked.map(drop).map_err(|error| match error {
-            MatchmakerError::Unavailable { directory, source } => MatchmakerError::Misconfigured {
-                directory,
-                problem: format!("it cannot be reached: {source}"),
-                remedy: format!(
-                    "start it, or {}",
-                    connection::remedy(match self.settings.at {
-                        RedisAt::Server(_) => "host and port",
-                        RedisAt::Sentinel { .. } => "sentinel_hosts",
-                    })
-                ),
-            },
-            other => other,
-        })
+        let checked = self.line().try_run(|session| read(session, &[]));
+        checked.map(drop).map_err(|trouble| self.settings.explain_start(trouble))
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {

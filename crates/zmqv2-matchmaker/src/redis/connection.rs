@@ -88,22 +88,25 @@ impl Line {
     /// end, or lead to a primary of yesterday: then over a new one.
     pub(super) fn run<T>(
         &mut self,
-        mut work: impl FnMut(&mut Session) -> Result<T, Trouble>,
+        work: impl FnMut(&mut Session) -> Result<T, Trouble>,
     ) -> Result<T, MatchmakerError> {
+        self.try_run(work).map_err(|trouble| self.settings.explain(trouble))
+    }
+
+    /// The same, with the trouble itself.
+    pub(super) fn try_run<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         self.used = true;
         let again = self.session.is_some();
-        let error = match self.attempt(&mut work) {
+        match self.attempt(&mut work) {
             Err(Trouble::Failed(error)) if again && !timed_out(&error) => {
                 log::debug!("opening a new connection to redis: {error}");
-                match self.attempt(&mut work) {
-                    Err(error) => error,
-                    Ok(done) => return Ok(done),
-                }
+                self.attempt(&mut work)
             }
-            Err(error) => error,
-            Ok(done) => return Ok(done),
-        };
-        Err(self.settings.explain(error))
+            done => done,
+        }
     }
 
     fn attempt<T>(&mut self, work: &mut impl FnMut(&mut Session) -> Result<T, Trouble>) -> Result<T, Trouble> {
@@ -276,6 +279,15 @@ fn timed_out(error: &RedisError) -> bool {
     error.is_timeout() || error.is_connection_refusal()
 }
 
+/// The error, for people.
+fn shown(error: &RedisError) -> String {
+    // "Resource temporarily unavailable", says the system.
+    if error.is_timeout() {
+        return format!("no answer within {PATIENCE:?}");
+    }
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 impl RedisSettings {
     /// What an operator has to do about it.
     pub(super) fn explain(&self, trouble: Trouble) -> MatchmakerError {
@@ -284,15 +296,44 @@ impl RedisSettings {
             Trouble::Useless { problem, remedy } => (problem, remedy),
             Trouble::Failed(error) => match self.diagnosis(&error) {
                 Some((problem, option)) => (problem, remedy(option)),
-                None => return MatchmakerError::Unavailable { directory, source: Box::new(error) },
+                None => return MatchmakerError::Unavailable { directory, source: shown(&error).into() },
             },
         };
         MatchmakerError::Misconfigured { directory, problem, remedy }
     }
 
+    /// The same for an error at the first attempt, when nothing has ever worked.
+    pub(super) fn explain_start(&self, trouble: Trouble) -> MatchmakerError {
+        let directory = format!("redis at {}", self.at);
+        let place = match (&self.at, &self.tls) {
+            (RedisAt::Server(_), None) => "host and port",
+            // Redis waits for the end of a line that never comes, when it is greeted in TLS and speaks none.
+            (RedisAt::Server(_), Some(_)) => "host, tls and port",
+            (RedisAt::Sentinel { .. }, None) => "sentinel_hosts",
+            (RedisAt::Sentinel { .. }, Some(_)) => "sentinel_hosts and tls",
+        };
+        let Trouble::Failed(error) = trouble else { return self.explain(trouble) };
+        let dropped = error.is_connection_dropped() && !error.is_connection_refusal();
+        let (problem, option) = match self.diagnosis(&error) {
+            Some(known) => known,
+            None if dropped && self.tls.is_none() => {
+                (format!("it ends the connection, as if it spoke TLS: {error}"), "tls and port")
+            }
+            None if dropped => (
+                format!("it ends the connection, as if it wanted a certificate or spoke no TLS: {error}"),
+                "tls, tls_cert_file and tls_key_file, or the port,",
+            ),
+            None => {
+                let (problem, remedy) = (format!("it cannot be reached: {}", shown(&error)), remedy(place));
+                return MatchmakerError::Misconfigured { directory, problem, remedy: format!("start it, or {remedy}") };
+            }
+        };
+        MatchmakerError::Misconfigured { directory, problem, remedy: remedy(option) }
+    }
+
     /// Problem and option, for an error that will not go away by itself.
     fn diagnosis(&self, error: &RedisError) -> Option<(String, &'static str)> {
-        let text = error.to_string();
+        let text = shown(error);
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if error.kind() == ErrorKind::AuthenticationFailed || has(&["WRONGPASS", "NOAUTH", "invalid password"]) {
             let problem = match &self.password {
@@ -301,13 +342,16 @@ impl RedisSettings {
             };
             return Some((problem.to_owned(), "user and password"));
         }
-        if has(&["NOPERM"]) {
+        if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || has(&["NOPERM"]) {
             return Some((format!("the user may not do what is needed: {text}"), "user"));
         }
         if has(&["switch database", "DB index"]) {
             return Some((format!("it has no database {}", self.database), "database"));
         }
         if self.tls.is_some() {
+            if has(&["CertificateRequired"]) {
+                return Some((format!("it wants a certificate: {text}"), "tls_cert_file and tls_key_file"));
+            }
             if has(&["certificate", "UnknownIssuer", "NotValidForName"]) {
                 return Some((format!("its certificate is not trusted: {text}"), "tls_ca_file"));
             }
