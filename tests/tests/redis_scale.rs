@@ -2,6 +2,7 @@
 //!
 //! `cargo test --release -p zmqv2-tests --test redis_scale -- --ignored --nocapture`
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -27,7 +28,6 @@ struct Scale {
 }
 
 /// What was measured.
-#[derive(Debug)]
 struct Measured {
     register: Duration,
     bytes_per_registration: f64,
@@ -47,6 +47,30 @@ fn settings(redis: &Redis) -> RedisSettings {
 
 fn topic(n: usize) -> TopicKey {
     TopicKey::parse(&format!("openstack/service-{n}")).unwrap()
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [min, median, p99, max] = self.reading;
+        writeln!(
+            f,
+            "registering a node: {:?}; {:.0} bytes a registration",
+            self.register, self.bytes_per_registration
+        )?;
+        writeln!(
+            f,
+            "reading a topic: min {min:?}, median {median:?}, p99 {p99:?}, max {max:?}; {:.0} bytes",
+            self.reading_bytes
+        )?;
+        write!(
+            f,
+            "a second: {:.1} renewals, {:.1} polls, {:.1} waits; {:.2} % of a processor",
+            self.renewals_per_second,
+            self.polls_per_second,
+            self.waits_per_second,
+            self.busy * 100.0
+        )
+    }
 }
 
 /// A node with one server of each topic, and its connection.
@@ -182,7 +206,7 @@ fn a_hundred_nodes_with_five_topics() {
     }
     let second = Duration::from_secs(1);
     let measured = measure(&Scale { nodes: 100, renew_every: second * 2, watch_for: second * 4, readings: 100 });
-    println!("{measured:#?}");
+    println!("{measured}");
     // Each node is one command per renewal, whatever it has; each client two per refresh.
     assert!(measured.renewals_per_second < 100.0 && measured.bytes_per_registration < 1_000.0);
     let refreshes = measured.polls_per_second.max(measured.waits_per_second) / CLIENTS as f64;
@@ -199,6 +223,6 @@ fn a_thousand_nodes_with_five_topics() {
     for round in 0..5 {
         let measured =
             measure(&Scale { nodes: 1_000, renew_every: second * 10, watch_for: second * 20, readings: 1_000 });
-        println!("round {round}: {measured:#?}");
+        println!("round {round}\n{measured}");
     }
 }

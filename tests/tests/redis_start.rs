@@ -128,7 +128,9 @@ fn certificates(dir: &Path) -> Option<[PathBuf; 3]> {
     let openssl = |arguments: &[&str], files: &[(&str, &Path)]| {
         let mut command = Command::new("openssl");
         command.args(arguments);
-        files.iter().for_each(|(flag, file)| drop(command.arg(flag).arg(file)));
+        for (flag, file) in files {
+            command.arg(flag).arg(file);
+        }
         command.output().is_ok_and(|output| output.status.success())
     };
     let new = ["req", "-newkey", "rsa:2048", "-nodes"];
