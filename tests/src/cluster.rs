@@ -1,4 +1,4 @@
-//! Nodes of one machine: a loopback address and a socket directory each, and one ring file for all.
+//! Nodes of one machine: a loopback address and a socket directory each, and one directory for all: a ring file, or Redis.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ pub struct Node {
     pub host: String,
     /// Its socket directory.
     pub ipc_dir: PathBuf,
-    ring_file: PathBuf,
+    /// Options that lead to the directory, as `option=value`.
+    directory: Vec<String>,
 }
 
 /// Three bytes of addresses that no other cluster of this machine has, as long as the listener lives.
@@ -54,6 +55,22 @@ impl Cluster {
     /// When there is no temporary directory.
     #[must_use]
     pub fn new(count: u8, topics: &[&str]) -> Self {
+        let cluster = Self::nodes_of(count, None);
+        let all: Vec<_> = cluster.nodes.iter().map(|node| Value::from(node.host.as_str())).collect();
+        cluster.write_ring(topics.iter().map(|topic| ((*topic).to_owned(), Value::from(all.clone()))).collect());
+        cluster
+    }
+
+    /// `count` nodes with these options, as `option=value`, which name the directory.
+    ///
+    /// # Panics
+    /// When there is no temporary directory.
+    #[must_use]
+    pub fn with_directory(count: u8, options: &[String]) -> Self {
+        Self::nodes_of(count, Some(options))
+    }
+
+    fn nodes_of(count: u8, directory: Option<&[String]>) -> Self {
         let dir = tempfile::Builder::new().prefix("zq").tempdir().expect("a temporary directory");
         let ring_file = dir.path().join("ring.json");
         let (subnet, claim) = claim_subnet();
@@ -61,13 +78,12 @@ impl Cluster {
             .map(|n| {
                 let ipc_dir = dir.path().join(format!("n{n}"));
                 std::fs::create_dir(&ipc_dir).expect("a directory");
-                Node { host: format!("{subnet}.{n}"), ipc_dir, ring_file: ring_file.clone() }
+                let ring = || vec!["rpc_zmq_matchmaker=ring".to_owned(), format!("ringfile={}", ring_file.display())];
+                let directory = directory.map_or_else(ring, <[_]>::to_vec);
+                Node { host: format!("{subnet}.{n}"), ipc_dir, directory }
             })
             .collect();
-        let cluster = Self { nodes, ring_file, _claim: claim, _dir: dir };
-        let all: Vec<_> = cluster.nodes.iter().map(|node| Value::from(node.host.as_str())).collect();
-        cluster.write_ring(topics.iter().map(|topic| ((*topic).to_owned(), Value::from(all.clone()))).collect());
-        cluster
+        Self { nodes, ring_file, _claim: claim, _dir: dir }
     }
 
     /// Replaces the ring file.
@@ -106,8 +122,10 @@ impl Node {
     #[must_use]
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary(name));
-        command.args(arguments).args(["--host", &self.host, "--bind", &self.host, "--matchmaker", "ring"]);
-        command.arg("--ipc-dir").arg(&self.ipc_dir).arg("--set").arg(format!("ringfile={}", self.ring_file.display()));
+        command.args(self.directory.iter().flat_map(|option| ["--set", option]));
+        command.args(["--host", &self.host, "--bind", &self.host]).arg("--ipc-dir").arg(&self.ipc_dir);
+        // Later settings win.
+        command.args(arguments);
         // What the environment of whoever runs the tests sets is not meant for the nodes.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OS_")) {
             command.env_remove(name);
@@ -147,14 +165,15 @@ impl Node {
     #[must_use]
     pub fn config(&self) -> Config {
         let ipc_dir = self.ipc_dir.to_str().expect("a plain path");
-        let loaded = Config::builder()
+        let mut builder = Config::builder()
             .set("rpc_zmq_host", &self.host)
             .set("rpc_zmq_bind_address", &self.host)
-            .set("rpc_zmq_ipc_dir", ipc_dir)
-            .set("rpc_zmq_matchmaker", "ring")
-            .set("ringfile", self.ring_file.display().to_string())
-            .build();
-        loaded.expect("a valid configuration").config
+            .set("rpc_zmq_ipc_dir", ipc_dir);
+        for option in &self.directory {
+            let (name, value) = option.split_once('=').expect("option=value");
+            builder = builder.set(name, value);
+        }
+        builder.build().expect("a valid configuration").config
     }
 
     /// A client inside the test's process, at this node.

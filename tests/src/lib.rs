@@ -16,9 +16,12 @@ pub mod measure;
 mod namespaces;
 pub mod messaging;
 mod process;
+pub mod redis_server;
+pub mod redis_world;
 pub mod runs;
 mod threads;
 pub mod told;
+mod traffic;
 mod trial;
 pub mod zmtp;
 
@@ -27,6 +30,7 @@ pub use cluster::{Cluster, Node};
 pub use load::{Load, Record, echo, spread};
 pub use namespaces::in_namespaces;
 pub use process::{Finished, Process};
+pub use traffic::{Traffic, Verdict};
 pub use trial::{Summary, TOPIC, Trial, answered_at, stop_all};
 
 use std::time::{Duration, Instant};

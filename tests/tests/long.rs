@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use zmqv2_tests::redis_server::installed;
+use zmqv2_tests::redis_world::redis_hangs;
 use zmqv2_tests::runs::{self, Going, Timetable};
 
 #[test]
@@ -78,4 +80,12 @@ fn the_broker_is_killed_every_five_seconds_for_a_minute() {
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
     assert!(run.recovery()[2] < Duration::from_secs(1), "{:?}", run.recoveries);
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn redis_hangs_for_a_minute() {
+    if installed("redis_hangs_for_a_minute") {
+        redis_hangs(Duration::from_secs(60));
+    }
 }

@@ -98,6 +98,7 @@ impl Broker {
     fn node(&self) -> Node {
         let name = &self.settings.node;
         let address = TcpAddress::new(name.as_str(), self.address.port());
-        Node::new(name.clone(), address.unwrap_or_else(|_| self.address.clone()))
+        let address = address.unwrap_or_else(|_| self.address.clone());
+        Node::new(name.clone(), address).in_zone(self.settings.zone.clone())
     }
 }

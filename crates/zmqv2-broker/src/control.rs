@@ -78,6 +78,7 @@ impl Broker {
         env!("CARGO_PKG_VERSION").clone_into(&mut report.version);
         report.node = self.settings.node.to_string();
         report.pid = std::process::id();
+        report.directory = Some(self.registrar.status());
         report.uptime_s = now().saturating_duration_since(self.started).as_secs_f64();
         report.listening = vec![
             format!("tcp://{}", self.address),

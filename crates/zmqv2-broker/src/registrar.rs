@@ -1,33 +1,46 @@
 //! Keeps the node's servers in the directory, from a thread of its own: a slow directory never stops the broker.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+mod book;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use zmqv2_matchmaker::{Matchmaker, Registration};
+use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, Registration, random_span};
+use zmqv2_proto::control::DirectoryStatus;
+
+use book::{Book, Counts, Task, Times};
 
 enum Order {
     Announce(Registration),
     Withdraw(Registration),
 }
 
-/// After the first failure to register, until the next try; then twice as long each time, up to the renewals' interval.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// A broker that ends waits for the directory for this long; a lease that is not withdrawn ends by itself.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
 
 /// Hands orders to the thread; dropping it withdraws everything and waits for that, but not for ever.
 pub(crate) struct Registrar {
+    directory: Arc<dyn Matchmaker>,
+    state: Arc<Mutex<State>>,
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     /// Disconnected when the thread has ended; nothing is ever sent.
     ended: Receiver<()>,
 }
 
+/// What the thread lets others know.
+#[derive(Debug, Default)]
+struct State {
+    counts: Counts,
+    /// When the directory took something last.
+    confirmed: Option<Instant>,
+    problem: Option<String>,
+}
+
 impl Registrar {
-    /// Starts the thread; it renews every `renew_every`, for `lease` each time.
+    /// Starts the thread; it renews every `renew_every` at the latest, for `lease` each time.
     pub(crate) fn start(
         directory: Arc<dyn Matchmaker>,
         renew_every: Duration,
@@ -36,13 +49,14 @@ impl Registrar {
         // Unbounded, but a server that comes or goes is one small order, and their number is bounded by file descriptors.
         let (orders, inbox) = crossbeam_channel::unbounded();
         let (running, ended) = crossbeam_channel::bounded(0);
-        let (kept, missing) = Default::default();
-        let keeper = Keeper { directory, lease, renew_every, kept, missing, retry: None };
+        let state = Arc::<Mutex<State>>::default();
+        let book = Book::new(Times { renew_every, lease, spread: random_span }, now());
+        let mut keeper = Keeper { directory: Arc::clone(&directory), lease, book, state: Arc::clone(&state) };
         let thread = std::thread::Builder::new().name("registrar".to_owned()).spawn(move || {
             let _running: Sender<()> = running;
             keeper.run(&inbox);
         })?;
-        Ok(Self { orders: Some(orders), thread: Some(thread), ended })
+        Ok(Self { directory, state, orders: Some(orders), thread: Some(thread), ended })
     }
 
     pub(crate) fn announce(&self, registration: Registration) {
@@ -51,6 +65,20 @@ impl Registrar {
 
     pub(crate) fn withdraw(&self, registration: Registration) {
         self.order(Order::Withdraw(registration));
+    }
+
+    /// How well the directory follows this broker.
+    pub(crate) fn status(&self) -> DirectoryStatus {
+        let state = lock(&self.state);
+        let mut status = DirectoryStatus::new(self.directory.name());
+        let Counts { kept, missing, leaving } = state.counts;
+        (status.registrations, status.missing, status.leaving) = (kept as u64, missing as u64, leaving as u64);
+        status.confirmed_s = state.confirmed.map(|at| now().saturating_duration_since(at).as_secs_f64());
+        status.problem = state.problem.clone().or_else(|| match self.directory.health() {
+            Health::Stale { reason } => Some(reason),
+            _ => None,
+        });
+        status
     }
 
     fn order(&self, order: Order) {
@@ -76,89 +104,78 @@ impl Drop for Registrar {
 struct Keeper {
     directory: Arc<dyn Matchmaker>,
     lease: Duration,
-    renew_every: Duration,
-    kept: HashSet<Registration>,
-    /// Those of them that the directory did not take when it was last told.
-    missing: HashSet<Registration>,
-    /// When to try those again, and the interval after that.
-    retry: Option<(Instant, Duration)>,
+    book: Book,
+    state: Arc<Mutex<State>>,
 }
 
 impl Keeper {
-    fn run(mut self, inbox: &Receiver<Order>) {
-        let mut renew_at = now() + self.renew_every;
+    fn run(&mut self, inbox: &Receiver<Order>) {
         loop {
-            let wake_at = self.retry.map_or(renew_at, |(at, _)| at.min(renew_at));
-            match inbox.recv_deadline(wake_at) {
-                Ok(Order::Announce(registration)) => {
-                    self.kept.insert(registration.clone());
-                    self.register(registration);
+            let order = inbox.recv_deadline(self.book.next());
+            let ended = matches!(order, Err(RecvTimeoutError::Disconnected));
+            // All that has come, so that it is told in one go.
+            for order in order.into_iter().chain(inbox.try_iter()) {
+                match order {
+                    Order::Announce(registration) => self.book.announce(registration),
+                    Order::Withdraw(registration) => self.book.withdraw(registration, now()),
                 }
-                Ok(Order::Withdraw(registration)) => {
-                    self.kept.remove(&registration);
-                    self.missing.remove(&registration);
-                    self.say("withdraw", &registration, &self.directory.withdraw(&registration));
+            }
+            if ended {
+                self.book.close(now());
+            }
+            while let Some(task) = self.book.due(now()) {
+                let taken = self.tell(&task);
+                self.book.done(task, taken, now());
+                if ended {
+                    return;
                 }
-                Err(RecvTimeoutError::Timeout) if now() >= renew_at => {
-                    for registration in self.kept.clone() {
-                        let result = self.directory.renew(&registration, self.lease);
-                        let taken = self.say("renew", &registration, &result);
-                        self.note(registration, taken);
-                    }
-                    renew_at = now() + self.renew_every;
-                }
-                Err(RecvTimeoutError::Timeout) => self.retry(),
-                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            lock(&self.state).counts = self.book.counts();
+            if ended {
+                return;
             }
         }
-        for registration in &self.kept {
-            self.say("withdraw", registration, &self.directory.withdraw(registration));
-        }
     }
 
-    /// Whether the directory took it.
-    fn register(&mut self, registration: Registration) -> bool {
-        let taken = self.say("register", &registration, &self.directory.register(&registration, self.lease));
-        self.note(registration, taken);
-        taken
-    }
-
-    fn note(&mut self, registration: Registration, taken: bool) {
-        if taken {
-            self.missing.remove(&registration);
-        } else {
-            self.missing.insert(registration);
-            let first = FIRST_RETRY.min(self.renew_every);
-            self.retry.get_or_insert_with(|| (now() + first, first * 2));
-        }
-    }
-
-    fn retry(&mut self) {
-        let missing: Vec<_> = self.missing.iter().cloned().collect();
-        for registration in missing {
-            // A directory that does not take one takes none: orders shall not wait for a timeout of each.
-            if !self.register(registration) {
-                break;
+    /// Tells the directory; whether it took it. A failure is not final: it is tried again, and a lease that is not withdrawn
+    /// ends by itself.
+    fn tell(&self, task: &Task) -> bool {
+        let (what, registrations, result) = match task {
+            Task::Register(new) => ("register", new, self.directory.register_all(new, self.lease)),
+            Task::Renew(all) => ("renew", all, self.directory.renew_all(all, self.lease)),
+            Task::Withdraw(gone) => ("withdraw", gone, self.directory.withdraw_all(gone)),
+        };
+        let name = self.directory.name();
+        let shown = match &registrations[..] {
+            [Registration { key, server, .. }] => format!("{server} of {key}"),
+            several => format!("{} servers", several.len()),
+        };
+        let mut state = lock(&self.state);
+        match &result {
+            Ok(()) => {
+                state.confirmed = Some(now());
+                if state.problem.take().is_some() {
+                    log::info!("the {name} directory follows this broker again");
+                }
+                log::debug!("{what} {shown} in the {name} directory");
             }
-        }
-        self.retry = self.retry.filter(|_| !self.missing.is_empty()).map(|(_, interval)| {
-            let interval = interval.min(self.renew_every);
-            (now() + interval, interval * 2)
-        });
-    }
-
-    /// Logs a result; whether it was a success. A failure is not final: registering is tried again, and a lease that is not
-    /// withdrawn ends by itself.
-    fn say<E: std::fmt::Display>(&self, what: &str, registration: &Registration, result: &Result<(), E>) -> bool {
-        let Registration { key, server, .. } = registration;
-        match result {
-            Ok(()) => log::debug!("{what} {server} of {key} in the {} directory", self.directory.name()),
-            Err(error) => {
-                log::warn!("cannot {what} {server} of {key} in the {} directory: {error}", self.directory.name());
-            }
+            Err(error) => self.complain(&mut state, &format!("cannot {what} {shown}"), error),
         }
         result.is_ok()
     }
+
+    /// Logs a problem once, until it is another one or has gone.
+    fn complain(&self, state: &mut State, what: &str, error: &MatchmakerError) {
+        let problem = error.to_string();
+        if state.problem.as_ref() != Some(&problem) {
+            log::warn!("{what} in the {} directory: {problem}; trying again", self.directory.name());
+        }
+        state.problem = Some(problem);
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the registrar's thread is a driver: it owns its renewals' clock")]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use zmqv2_proto::transport::TransportOptions;
-use zmqv2_proto::{Config, InstanceId, NodeName, TcpAddress};
+use zmqv2_proto::{Config, InstanceId, NodeName, TcpAddress, Zone};
 
 use crate::engine::Limits;
 use crate::error::BrokerError;
@@ -19,6 +19,8 @@ use crate::error::BrokerError;
 pub struct Settings {
     /// Its name in the directory (option `rpc_zmq_host`).
     pub node: NodeName,
+    /// The zone that the directory has for it (option `rpc_zmq_zone`).
+    pub zone: Option<Zone>,
     /// Where it listens (options `rpc_zmq_bind_address` and `rpc_zmq_port`).
     pub bind: TcpAddress,
     /// The directory of its local sockets; exists and can be written.
@@ -57,6 +59,7 @@ impl Settings {
         };
         Ok(Self {
             node: config.host.clone(),
+            zone: config.zone.clone(),
             bind: looked_up(TcpAddress::new(&config.bind_address, config.port)?)?,
             ipc_dir,
             limits,

@@ -131,9 +131,10 @@ impl Engine {
             // Nobody listens yet: the broker of this node keeps it.
             return Ok(vec![Way { pool: None, stops: vec![self.routes.local_stop()] }]);
         }
-        let turn = directory.turn(&target.key());
+        let key = target.key();
+        let turn = directory.turn(&key);
         let way = |pool: Option<&ServerName>| {
-            let stops = self.routes.stops_from(turn, &placement.candidates(pool));
+            let stops = self.routes.stops_from(&key, turn, &placement.candidates(pool));
             Way { pool: pool.cloned(), stops }
         };
         Ok(match pools(&placement) {

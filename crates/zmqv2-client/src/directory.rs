@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_matchmaker::{Candidates, Matchmaker, MatchmakerError, Placement, Rotation};
-use zmqv2_proto::{Node, Target, TopicKey};
+use zmqv2_proto::{Target, TopicKey};
 
 use crate::clock;
 
@@ -94,15 +94,6 @@ impl Directory {
         Some(self.matchmaker.resolve_all(key).map_err(|error| LookupError::Failed(Arc::new(error))))
     }
 
-    /// The candidates of `target`, whose turn it is first.
-    pub(crate) fn order<'a>(
-        &self,
-        target: &Target,
-        candidates: &'a Candidates,
-    ) -> impl Iterator<Item = &'a Node> + use<'a> {
-        self.turns.order(&target.key(), candidates)
-    }
-
     /// Takes the next turn of a topic.
     pub(crate) fn turn(&self, key: &TopicKey) -> usize {
         self.turns.turn(key)
@@ -187,6 +178,7 @@ mod tests {
     use std::time::Duration;
 
     use zmqv2_matchmaker::{Health, PlacedNode, Refreshed, Registration};
+    use zmqv2_proto::Node;
 
     use super::*;
 

@@ -130,7 +130,7 @@ impl Engine {
         let mut search = match self.routes.search(journey.target, candidates) {
             Ok(search) => search,
             Err(candidates) => {
-                let order = self.routes.directory.order(journey.target, &candidates);
+                let order = self.routes.order(journey.target, &candidates);
                 return self.ask(journey, outgoing, order, candidates.len(), keep, &mut None);
             }
         };
@@ -178,7 +178,7 @@ impl Engine {
             let next = match order.next() {
                 Some(node) => {
                     let address = self.routes.address(node);
-                    if count > 1 && self.routes.suspects().contains(&address, clock::now()) {
+                    if count > 1 && self.routes.avoid(&address, &outgoing.key, clock::now()) {
                         suspects.push((node, address));
                         continue;
                     }
@@ -291,12 +291,8 @@ impl Engine {
                 }
             }
             Outcome::Refusal { refusal, node: named } => {
-                let leaving = (refusal.reason == Reason::ShuttingDown).then(|| address.clone());
-                self.done(address, socket);
-                // Whoever goes on asking a broker that stops may meet its end instead of its answer.
-                if let Some(address) = leaving {
-                    self.routes.suspects().mark(&address, clock::now());
-                }
+                self.done(address.clone(), socket);
+                self.routes.refused(&address, outgoing.server.as_ref(), &outgoing.key, refusal.reason);
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
                 Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
             }
@@ -315,6 +311,9 @@ impl Engine {
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
             Outcome::Silent => {
+                if outgoing.server.is_none() {
+                    self.routes.suspects().refused(&address, &outgoing.key, clock::now());
+                }
                 let (target, after) = (journey.whom(), journey.elapsed());
                 Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }

@@ -65,6 +65,7 @@ mod parcel;
 mod pool;
 mod post;
 mod prepared;
+mod probe;
 mod promise;
 mod remote;
 mod roll;
@@ -94,7 +95,7 @@ pub use prepared::Prepared;
 pub use remote::RemoteError;
 pub use send_error::SendError;
 pub use setup::ClientError;
-pub use suspects::SUSPECT_FOR;
+pub use suspects::{LONGEST_SUSPICION, REFUSED_FOR, SUSPECT_FOR};
 pub use tally::Counters;
 
 // What a caller needs besides, so that a program that only calls depends on this crate alone.

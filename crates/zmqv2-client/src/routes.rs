@@ -1,26 +1,33 @@
 //! Where a message can go: the nodes of its target, in the order in which they are tried.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use zmqv2_matchmaker::Candidates;
-use zmqv2_proto::{Address, Node, NodeName, Target};
+use zmqv2_matchmaker::{Candidates, random_span};
+use zmqv2_proto::{Address, Node, NodeName, Reason, ServerName, Target, TopicKey, Zone};
 
 use crate::clock;
 use crate::directory::Directory;
+use crate::probe::is_there;
 use crate::search::{Prospect, Search};
 use crate::suspects::Suspects;
 use crate::whereabouts::Whereabouts;
 
 /// How many nodes a message that nobody blocks for, and that any server may take, tries in a round.
 const MAX_STOPS: usize = 8;
+/// How many addresses are probed at one time; each has a thread for that long.
+const MAX_PROBES: usize = 8;
 
 /// The directory, and what this client has learned about addresses.
 #[derive(Debug)]
 pub(crate) struct Routes {
     pub(crate) directory: Directory,
-    suspects: Mutex<Suspects>,
+    suspects: Arc<Mutex<Suspects>>,
+    probes: Arc<AtomicUsize>,
     whereabouts: Whereabouts,
+    /// The zone of this node.
+    zone: Option<Zone>,
     /// This node, and the local socket of its broker.
     local_broker: (NodeName, Address),
 }
@@ -33,8 +40,9 @@ pub(crate) struct Stop {
 }
 
 impl Routes {
-    pub(crate) fn new(directory: Directory, local_broker: (NodeName, Address)) -> Self {
-        Self { directory, suspects: Mutex::default(), whereabouts: Whereabouts::default(), local_broker }
+    pub(crate) fn new(directory: Directory, local_broker: (NodeName, Address), zone: Option<Zone>) -> Self {
+        let suspects = Arc::new(Mutex::new(Suspects::new(random_span)));
+        Self { directory, suspects, probes: Arc::default(), whereabouts: Whereabouts::default(), zone, local_broker }
     }
 
     /// The broker of this node is reached over its local socket, others over TCP.
@@ -53,14 +61,21 @@ impl Routes {
         Stop { node, address }
     }
 
-    /// The stops of one message: whose turn it is first, those that could not be reached lately last.
+    /// The nodes that may take a message for any server, in the order in which they are tried: those of this node's zone
+    /// first, among them the one whose turn it is.
+    pub(crate) fn order<'a>(&self, target: &Target, candidates: &'a Candidates) -> impl Iterator<Item = &'a Node> {
+        let turn = if candidates.len() > 1 { self.directory.turn(&target.key()) } else { 0 };
+        candidates.iter_near(turn, self.zone.as_ref())
+    }
+
+    /// The stops of one message, in this order, but those that did not take messages lately last.
     pub(crate) fn stops(&self, target: &Target, candidates: &Candidates) -> Vec<Stop> {
-        self.in_order(self.directory.order(target, candidates))
+        self.in_order(&target.key(), self.order(target, candidates))
     }
 
     /// The same with a turn that was taken before.
-    pub(crate) fn stops_from(&self, turn: usize, candidates: &Candidates) -> Vec<Stop> {
-        self.in_order(candidates.iter_from(turn))
+    pub(crate) fn stops_from(&self, key: &TopicKey, turn: usize, candidates: &Candidates) -> Vec<Stop> {
+        self.in_order(key, candidates.iter_near(turn, self.zone.as_ref()))
     }
 
     /// The way of a message to the server of this target, or the candidates again if it is for any.
@@ -74,23 +89,84 @@ impl Routes {
     /// Chooses whom to ask for a server: where it was last, if it can be reached; else those that could not be reached
     /// lately come last.
     pub(crate) fn plan(&self, search: &mut Search, target: &Target, now: Instant) -> Prospect {
-        let suspects = self.suspects();
-        let avoid = |node: &Node| suspects.contains(&self.address(node), now);
-        let avoid: Option<&dyn Fn(&Node) -> bool> = if suspects.is_empty() { None } else { Some(&avoid) };
-        search.plan(|| self.directory.turn(&target.key()), avoid)
+        let mut suspects = self.suspects();
+        if suspects.is_empty() {
+            return search.plan(|| self.directory.turn(&target.key()), None);
+        }
+        let key = target.key();
+        let avoid = |node: &Node| suspects.avoid(&self.address(node), &key, now);
+        let prospect = search.plan(|| self.directory.turn(&key), Some(&avoid));
+        self.probe(&mut suspects, now);
+        prospect
     }
 
-    fn in_order<'a>(&self, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
-        let mut stops: Vec<Stop> = order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
-        if stops.len() > 1 {
-            let (suspects, now) = (self.suspects(), clock::now());
-            if !suspects.is_empty() {
-                stops.sort_by_key(|stop| suspects.contains(&stop.address, now));
+    /// Whether a message of this topic should rather go to another node.
+    pub(crate) fn avoid(&self, address: &Address, key: &TopicKey, now: Instant) -> bool {
+        let mut suspects = self.suspects();
+        let avoid = suspects.avoid(address, key, now);
+        if avoid {
+            self.probe(&mut suspects, now);
+        }
+        avoid
+    }
+
+    /// A node has refused a message. Whoever goes on asking a broker that stops may meet its end instead of its answer; one
+    /// without a server, or with too much to do, is asked after the others for a while. That a certain server is not there
+    /// says nothing about others.
+    pub(crate) fn refused(&self, address: &Address, server: Option<&ServerName>, key: &TopicKey, reason: Reason) {
+        match reason {
+            Reason::ShuttingDown => self.suspects().mark(address, clock::now()),
+            Reason::NoRoute | Reason::Busy if server.is_none() => self.suspects().refused(address, key, clock::now()),
+            _ => {}
+        }
+    }
+
+    fn in_order<'a>(&self, key: &TopicKey, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
+        let mut suspects = self.suspects();
+        if suspects.is_empty() {
+            drop(suspects);
+            return order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
+        }
+        // With some to avoid, there may be others behind them.
+        let now = clock::now();
+        let (mut stops, mut last) = (Vec::new(), Vec::new());
+        for node in order {
+            let stop = self.stop(node);
+            if !suspects.avoid(&stop.address, key, now) {
+                stops.push(stop);
+            } else if last.len() < MAX_STOPS {
+                last.push(stop);
+            }
+            if stops.len() >= MAX_STOPS {
+                break;
             }
         }
+        last.truncate(MAX_STOPS - stops.len());
+        stops.append(&mut last);
+        self.probe(&mut suspects, now);
         stops
     }
 
+    /// Looks at suspects whose time has come, each from a thread of its own, so that no message has to find out.
+    fn probe(&self, suspects: &mut Suspects, now: Instant) {
+        let room = MAX_PROBES.saturating_sub(self.probes.load(Ordering::Relaxed));
+        for address in suspects.due(room, now) {
+            self.probes.fetch_add(1, Ordering::Relaxed);
+            let (looked_at, known, probes) = (address.clone(), Arc::clone(&self.suspects), Arc::clone(&self.probes));
+            let look = move || {
+                let there = is_there(&looked_at);
+                probes.fetch_sub(1, Ordering::Relaxed);
+                known.lock().unwrap_or_else(PoisonError::into_inner).probed(&looked_at, there, clock::now());
+            };
+            if let Err(error) = std::thread::Builder::new().name("zmqv2-probe".to_owned()).spawn(look) {
+                log::debug!("no thread to look at {address}: {error}");
+                self.probes.fetch_sub(1, Ordering::Relaxed);
+                suspects.probed(&address, false, now);
+            }
+        }
+    }
+
+    /// What this client has learned about addresses; not to be held while anything else is asked of the routes.
     pub(crate) fn suspects(&self) -> MutexGuard<'_, Suspects> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -93,7 +93,7 @@ impl Setup {
             observer: self.observer,
             max_links: config.conn_pool_size,
         };
-        let routes = Arc::new(Routes::new(Directory::new(matchmaker), (config.host, local_broker)));
+        let routes = Arc::new(Routes::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
         let courier = Courier::new(rules, transport.clone(), Arc::clone(&routes));
         let connections = Connections::new(transport, config.conn_pool_size);
         Ok(Engine::new(settings, routes, connections, courier))

@@ -1,35 +1,119 @@
-//! Addresses that could not be reached lately.
+//! Nodes that did not take a message lately.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::Address;
+use zmqv2_proto::{Address, TopicKey};
 
-/// For how long an address that could not be reached is tried after all others.
+/// For how long, at most, an address that could not be reached is tried after all others before it is looked at again.
 ///
-/// Without this, every second call to a topic of two nodes, one of them dead, would first wait for a connection.
-pub const SUSPECT_FOR: Duration = Duration::from_secs(5);
+/// Without this, every second call to a topic of two nodes, one of them dead, would first wait for a connection. When the
+/// time is over, no message is risked: a probe connects to it in the background. Only if it is there do messages go there
+/// again; if not, it is looked at after twice the time, up to [`LONGEST_SUSPICION`].
+pub const SUSPECT_FOR: Duration = Duration::from_secs(2);
+/// The longest time between two looks at an address that cannot be reached.
+pub const LONGEST_SUSPICION: Duration = Duration::from_secs(30);
+/// For how long, at most, a node that refused a message of a topic, or did not answer it, is tried after all others with
+/// messages of that topic.
+pub const REFUSED_FOR: Duration = Duration::from_secs(2);
 
-/// The addresses, each with the end of its time. Pure: `now` comes from the caller.
-#[derive(Debug, Default)]
-pub(crate) struct Suspects(HashMap<Address, Instant>);
+/// How many nodes are remembered for what they refused; above it, the oldest refusals do not count.
+const MOST_REFUSALS: usize = 10_000;
+/// An address that no message could go to for so long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// The addresses that could not be reached, and the nodes that refused something. Pure: `now` comes from the caller, and so does
+/// randomness.
+#[derive(Debug)]
+pub(crate) struct Suspects {
+    silent: HashMap<Address, Suspect>,
+    refusals: HashMap<(Address, TopicKey), Instant>,
+    /// A random span between two others: clients that lost a node together do not come back together.
+    spread: fn(Duration, Duration) -> Duration,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    look_at: Instant,
+    interval: Duration,
+    /// A probe is on its way.
+    probing: bool,
+    /// Some message could go there.
+    wanted: AtomicBool,
+}
 
 impl Suspects {
-    pub(crate) fn mark(&mut self, address: &Address, now: Instant) {
-        self.0.retain(|_, until| *until > now);
-        self.0.insert(address.clone(), now + SUSPECT_FOR);
+    pub(crate) fn new(spread: fn(Duration, Duration) -> Duration) -> Self {
+        Self { silent: HashMap::new(), refusals: HashMap::new(), spread }
     }
 
+    /// An address cannot be reached.
+    pub(crate) fn mark(&mut self, address: &Address, now: Instant) {
+        self.silent.retain(|_, suspect| suspect.probing || now < suspect.look_at + FORGET_AFTER);
+        let look_at = now + (self.spread)(SUSPECT_FOR / 2, SUSPECT_FOR);
+        // One more message that fails tells nothing new.
+        self.silent.entry(address.clone()).or_insert_with(|| Suspect {
+            look_at,
+            interval: SUSPECT_FOR,
+            probing: false,
+            wanted: AtomicBool::new(false),
+        });
+    }
+
+    /// The node at this address does not want messages of this topic now.
+    pub(crate) fn refused(&mut self, address: &Address, key: &TopicKey, now: Instant) {
+        if self.refusals.len() >= MOST_REFUSALS {
+            self.refusals.retain(|_, until| *until > now);
+        }
+        if self.refusals.len() < MOST_REFUSALS {
+            let until = now + (self.spread)(REFUSED_FOR / 2, REFUSED_FOR);
+            self.refusals.insert((address.clone(), key.clone()), until);
+        }
+    }
+
+    /// The node at this address has answered.
     pub(crate) fn clear(&mut self, address: &Address) {
-        self.0.remove(address);
+        self.silent.remove(address);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.silent.is_empty() && self.refusals.is_empty()
     }
 
-    pub(crate) fn contains(&self, address: &Address, now: Instant) -> bool {
-        self.0.get(address).is_some_and(|until| *until > now)
+    /// Whether a message of this topic should rather go elsewhere.
+    pub(crate) fn avoid(&self, address: &Address, key: &TopicKey, now: Instant) -> bool {
+        if let Some(suspect) = self.silent.get(address) {
+            suspect.wanted.store(true, Ordering::Relaxed);
+            return true;
+        }
+        let refused = || self.refusals.get(&(address.clone(), key.clone())).is_some_and(|until| *until > now);
+        !self.refusals.is_empty() && refused()
+    }
+
+    /// Up to `most` addresses to be probed now; the result of each is to be reported.
+    pub(crate) fn due(&mut self, most: usize, now: Instant) -> Vec<Address> {
+        let due = |suspect: &&mut Suspect| {
+            !suspect.probing && suspect.look_at <= now && suspect.wanted.load(Ordering::Relaxed)
+        };
+        let due = self.silent.iter_mut().filter(|(_, suspect)| due(suspect)).take(most);
+        due.map(|(address, suspect)| {
+            suspect.probing = true;
+            address.clone()
+        })
+        .collect()
+    }
+
+    /// A probe has found somebody there, or nobody.
+    pub(crate) fn probed(&mut self, address: &Address, there: bool, now: Instant) {
+        if there {
+            return self.clear(address);
+        }
+        if let Some(suspect) = self.silent.get_mut(address) {
+            suspect.interval = (suspect.interval * 2).min(LONGEST_SUSPICION);
+            suspect.look_at = now + (self.spread)(suspect.interval / 2, suspect.interval);
+            (suspect.probing, suspect.wanted) = (false, AtomicBool::new(false));
+        }
     }
 }
 
@@ -37,16 +121,69 @@ impl Suspects {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn suspects() -> (Suspects, Instant) {
+        (Suspects::new(|_, most| most), crate::clock::now())
+    }
+
+    fn address(host: &str) -> Address {
+        Address::Tcp(host.parse().unwrap())
+    }
+
+    fn key(topic: &str) -> TopicKey {
+        TopicKey::parse(&format!("x/{topic}")).unwrap()
+    }
+
     #[test]
-    fn suspicion_ends_by_time_or_by_success() {
-        let (a, b) = (Address::Tcp("a".parse().unwrap()), Address::Tcp("b".parse().unwrap()));
-        let (start, mut suspects) = (crate::clock::now(), Suspects::default());
+    fn only_success_ends_suspicion() {
+        let (mut suspects, start) = suspects();
+        let (a, b, t) = (address("a"), address("b"), key("t"));
         suspects.mark(&a, start);
-        assert!(suspects.contains(&a, start) && !suspects.contains(&b, start));
-        assert!(!suspects.contains(&a, start + SUSPECT_FOR));
-        suspects.mark(&b, start + SUSPECT_FOR);
-        assert_eq!(suspects.0.len(), 1, "what has ended is forgotten");
-        suspects.clear(&b);
-        assert!(suspects.0.is_empty());
+        assert!(suspects.avoid(&a, &t, start) && !suspects.avoid(&b, &t, start));
+        assert!(suspects.due(9, start + SUSPECT_FOR - SECOND).is_empty());
+        let mut now = start + SUSPECT_FOR;
+        for wait in [4, 8, 16, 30, 30] {
+            assert!(suspects.avoid(&a, &t, now), "no message is risked");
+            suspects.mark(&a, now);
+            assert_eq!(suspects.due(9, now), std::slice::from_ref(&a));
+            assert!(suspects.due(9, now).is_empty(), "one probe at a time");
+            suspects.probed(&a, false, now);
+            assert!(suspects.avoid(&a, &t, now) && suspects.due(9, now + SECOND * (wait - 1)).is_empty());
+            now += SECOND * wait;
+        }
+        assert_eq!(suspects.due(9, now), std::slice::from_ref(&a));
+        suspects.probed(&a, true, now);
+        assert!(!suspects.avoid(&a, &t, now) && suspects.is_empty());
+        suspects.mark(&a, now);
+        suspects.clear(&a);
+        assert!(suspects.is_empty(), "an answer is success as well");
+    }
+
+    #[test]
+    fn who_is_not_wanted_is_not_probed_but_forgotten() {
+        let (mut suspects, start) = suspects();
+        ["a", "b", "c"].iter().for_each(|host| suspects.mark(&address(host), start));
+        assert!(suspects.due(9, start + SUSPECT_FOR).is_empty());
+        let _ = ["a", "b"].map(|host| suspects.avoid(&address(host), &key("t"), start));
+        assert_eq!(suspects.due(1, start + SUSPECT_FOR).len(), 1, "as many as were asked for");
+        let late = start + SUSPECT_FOR + FORGET_AFTER;
+        suspects.mark(&address("d"), late);
+        assert_eq!(suspects.silent.len(), 2, "the one with a probe on its way, and the new one");
+    }
+
+    #[test]
+    fn a_refusal_is_of_one_topic_and_ends_by_itself() {
+        let (mut suspects, start) = suspects();
+        let a = address("a");
+        suspects.refused(&a, &key("t"), start);
+        assert!(suspects.avoid(&a, &key("t"), start) && !suspects.avoid(&a, &key("u"), start));
+        assert!(!suspects.avoid(&a, &key("t"), start + REFUSED_FOR));
+        for n in 0..MOST_REFUSALS * 2 {
+            suspects.refused(&a, &key(&format!("t{n}")), start);
+        }
+        assert_eq!(suspects.refusals.len(), MOST_REFUSALS);
+        suspects.refused(&a, &key("late"), start + REFUSED_FOR);
+        assert_eq!(suspects.refusals.len(), 1);
     }
 }

@@ -181,7 +181,7 @@ fn a_node_that_refuses_is_passed_over_when_nothing_ran_rg33() {
         for number in 0..6 {
             assert!(client.cast(&context(), "m", &number).unwrap().wait(LONG).unwrap().is_acked());
         }
-        assert_eq!((refusing.requests(), other.requests()), (3, 6), "{reason}");
+        assert_eq!((refusing.requests(), other.requests()), (1, 6), "{reason}: who has just refused is set aside");
     }
     let busy = Broker::start(|seen| seen.refusal(Reason::Busy, "full"));
     let without = Broker::start(|seen| seen.refusal(Reason::NoRoute, "none"));

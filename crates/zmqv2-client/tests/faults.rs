@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use support::{Act, Broker, Seen, builder, dead_node, now, punctual};
-use zmqv2_client::CallError;
-use zmqv2_proto::{Config, Reason, RequestContext};
+use zmqv2_client::{CallError, SUSPECT_FOR};
+use zmqv2_proto::{Address, Config, Reason, RequestContext};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -145,9 +145,31 @@ fn a_node_that_refuses_is_passed_over_when_nothing_ran_rg33() {
         for number in 0..6 {
             assert_eq!(client.call::<i32>(&context(), "m", &number).unwrap(), number);
         }
-        // One that is stopping is not asked again for a while.
-        let asked = if reason == Reason::ShuttingDown { 1 } else { 3 };
-        assert_eq!((refusing.requests(), other.requests()), (asked, 6), "{reason}");
+        assert_eq!((refusing.requests(), other.requests()), (1, 6), "{reason}: who has just refused is set aside");
+    }
+}
+
+#[test]
+fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_rg22() {
+    let mut config = Config::default();
+    config.connect_timeout = millis(300);
+    let alive = Broker::start(Seen::echo);
+    let dead = dead_node("n0");
+    let client = builder([dead.clone(), alive.node("n1")]).config(config).timeout(LONG).build().unwrap();
+    let (mut attempts, started) = (0, now());
+    // Long enough for several looks at it.
+    while started.elapsed() < SUSPECT_FOR * 4 {
+        let asked = now();
+        client.call::<()>(&context(), "m", &()).unwrap();
+        attempts += usize::from(asked.elapsed() >= millis(250));
+        std::thread::park_timeout(millis(5));
+    }
+    assert_eq!(attempts, 1, "calls that waited for the dead node");
+    let back = Broker::start_at(&Address::Tcp(dead.address), Seen::echo);
+    let waiting = now();
+    while back.requests() < 10 {
+        assert!(waiting.elapsed() < SUSPECT_FOR * 8 + LONG, "it gets no calls");
+        client.call::<()>(&context(), "m", &()).unwrap();
     }
 }
 

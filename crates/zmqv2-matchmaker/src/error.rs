@@ -17,6 +17,31 @@ pub enum MatchmakerError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The directory is there, but not to be used in this way. Correct the option, or the directory.
+    #[error("cannot use the {directory} directory: {problem}; {remedy}")]
+    Misconfigured {
+        /// Which directory and where it is.
+        directory: String,
+        /// What is wrong.
+        problem: String,
+        /// The option to change, or what to do instead.
+        remedy: String,
+    },
+    /// The directory has come back without its data. What it says of topics that were not asked before is not to be
+    /// believed until brokers have registered anew.
+    #[error("the {directory} directory has lost its data; brokers register anew within {within:?}")]
+    Refilling {
+        /// Which directory and where it is.
+        directory: String,
+        /// For how much longer it is not believed.
+        within: std::time::Duration,
+    },
+    /// This directory keeps no list of topics. Ask each node's broker instead (`zmqv2 status`).
+    #[error("the {directory} directory keeps no list of topics; each node's broker has its own: zmqv2 status")]
+    NoList {
+        /// Which directory.
+        directory: String,
+    },
     /// The ring file cannot be read. Correct the option `ringfile`, or the file's place and permissions.
     #[error("cannot read ring file {}: {source}", file.display())]
     UnreadableRing {

@@ -81,6 +81,38 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// [`MatchmakerError::Unavailable`] when the directory cannot be reached; the end of the lease then does the work.
     fn withdraw(&self, registration: &Registration) -> Result<(), MatchmakerError>;
 
+    /// [`register`](Self::register) for many at once: one message to the directory where it has a way to take several.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register); some may have been noted.
+    fn register_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
+        registrations.iter().try_for_each(|registration| self.register(registration, lease))
+    }
+
+    /// [`renew`](Self::renew) for many at once.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew); some may have been renewed.
+    fn renew_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
+        registrations.iter().try_for_each(|registration| self.renew(registration, lease))
+    }
+
+    /// [`withdraw`](Self::withdraw) for many at once.
+    ///
+    /// # Errors
+    /// As [`withdraw`](Self::withdraw); some may have been withdrawn.
+    fn withdraw_all(&self, registrations: &[Registration]) -> Result<(), MatchmakerError> {
+        registrations.iter().try_for_each(|registration| self.withdraw(registration))
+    }
+
+    /// All that the directory knows, for people to read: asks the directory itself, never the memory of earlier answers.
+    ///
+    /// # Errors
+    /// [`MatchmakerError::NoList`] from a directory that keeps none (the default); otherwise why it could not be read.
+    fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
+        Err(MatchmakerError::NoList { directory: self.name().to_owned() })
+    }
+
     /// Looks for changes now, whatever the usual interval, and returns when answers are up to date.
     ///
     /// Nobody needs to call this: implementations notice changes by themselves, in the background or while they answer
@@ -134,6 +166,53 @@ impl fmt::Display for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} at {}", self.server, self.key, self.node)
     }
+}
+
+/// A topic, as the directory [lists](Matchmaker::list) it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedTopic {
+    /// Exchange and topic; a directory that does not tell exchanges apart lists the topic alone.
+    pub topic: String,
+    /// Who is there, ordered by node and server.
+    pub servers: Vec<ListedServer>,
+}
+
+impl ListedTopic {
+    /// A topic with these servers.
+    #[must_use]
+    pub fn new(topic: impl Into<String>, servers: Vec<ListedServer>) -> Self {
+        Self { topic: topic.into(), servers }
+    }
+}
+
+/// A server of a [`ListedTopic`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedServer {
+    /// Where it is.
+    pub node: Node,
+    /// Its name; `None`: the directory does not say which servers the node has.
+    pub server: Option<ServerName>,
+    /// Its lease, if the directory has leases.
+    pub lease: Option<Lease>,
+}
+
+impl ListedServer {
+    /// A server without a lease.
+    #[must_use]
+    pub fn new(node: Node, server: Option<ServerName>) -> Self {
+        Self { node, server, lease: None }
+    }
+}
+
+/// The lease of a registration, by the directory's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Since it was renewed last.
+    pub age: Duration,
+    /// Until it ends.
+    pub left: Duration,
 }
 
 /// What a [refresh](Matchmaker::refresh) found.

@@ -10,10 +10,21 @@ use crate::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker};
 /// Opens the directory that `config` names (option `rpc_zmq_matchmaker`).
 ///
 /// # Errors
-/// [`MatchmakerError`] when the directory cannot be used, such as a ring file with a mistake in it.
+/// [`MatchmakerError`] when the directory cannot be used, such as a ring file with a mistake in it, or a Redis that cannot be
+/// reached. For Redis, it says so within a few seconds.
 pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
     Ok(match config.matchmaker {
         MatchmakerKind::Ring => Arc::new(RingMatchmaker::open(&config.ring_file, config.port)?),
+        #[cfg(feature = "redis")]
+        MatchmakerKind::Redis => Arc::new(crate::RedisDirectory::open(config)?),
+        #[cfg(not(feature = "redis"))]
+        MatchmakerKind::Redis => {
+            return Err(MatchmakerError::Misconfigured {
+                directory: "redis".to_owned(),
+                problem: "this program was built without it".to_owned(),
+                remedy: "build zmqv2-matchmaker with its feature redis, or correct rpc_zmq_matchmaker".to_owned(),
+            });
+        }
         // `local`, and whatever kind this build does not know: the configuration has refused that already.
         _ => {
             let name = config.host.clone();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use zmqv2_proto::{Node, NodeName, ServerName};
+use zmqv2_proto::{Node, NodeName, ServerName, Zone};
 
 /// A node that hosts a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,23 @@ pub struct Placement {
     nodes: Vec<PlacedNode>,
     // Made at the first question for a server: most topics are never asked for one.
     index: OnceLock<Index>,
+    // Made at the first question from a zone; a process is in one zone.
+    near: OnceLock<(Zone, Nearness)>,
+}
+
+/// Positions in `Placement::nodes`, those of one zone apart from all others.
+#[derive(Debug, Clone)]
+struct Nearness {
+    near: Arc<[usize]>,
+    far: Arc<[usize]>,
+}
+
+impl Nearness {
+    fn new(nodes: &[PlacedNode], zone: &Zone) -> Self {
+        let (near, far): (Vec<_>, Vec<_>) =
+            (0..nodes.len()).partition(|place| nodes[*place].node.zone.as_ref() == Some(zone));
+        Self { near: near.into(), far: far.into() }
+    }
 }
 
 impl Placement {
@@ -37,7 +54,7 @@ impl Placement {
     pub fn new(mut nodes: Vec<PlacedNode>) -> Self {
         let mut seen = HashSet::with_capacity(nodes.len());
         nodes.retain(|placed| seen.insert(placed.node.name.clone()));
-        Self { nodes, index: OnceLock::new() }
+        Self { nodes, index: OnceLock::new(), near: OnceLock::new() }
     }
 
     /// The nodes, in the directory's order.
@@ -68,6 +85,11 @@ impl Placement {
             Some(server) => Chosen::These(self.index.get_or_init(|| Index::new(&self.nodes)).places_of(server)),
         };
         Candidates { placement: Arc::clone(self), chosen }
+    }
+
+    fn nearness(&self, zone: &Zone) -> Nearness {
+        let (known, nearness) = self.near.get_or_init(|| (zone.clone(), Nearness::new(&self.nodes, zone)));
+        if known == zone { nearness.clone() } else { Nearness::new(&self.nodes, zone) }
     }
 }
 
@@ -121,6 +143,23 @@ impl Candidates {
             Chosen::These(places) => *places.get(position)?,
         };
         self.placement.nodes.get(place).map(|placed| &placed.node)
+    }
+
+    /// As [`iter_from`](Self::iter_from), but the nodes of `zone` come before all others; each of the two groups starts with
+    /// its own `turn`-th. Candidates for one server are not reordered.
+    pub fn iter_near<'a>(&'a self, turn: usize, zone: Option<&Zone>) -> impl Iterator<Item = &'a Node> + use<'a> {
+        let nearness = zone.filter(|_| matches!(self.chosen, Chosen::All)).map(|zone| self.placement.nearness(zone));
+        let pick =
+            move |list: &[usize], nth: usize| list.get((turn % list.len().max(1) + nth) % list.len().max(1)).copied();
+        let count = self.len();
+        (0..count).filter_map(move |nth| {
+            let position = match &nearness {
+                None => (turn % count + nth) % count,
+                Some(Nearness { near, .. }) if nth < near.len() => pick(near, nth)?,
+                Some(Nearness { near, far }) => pick(far, nth - near.len())?,
+            };
+            self.get(position)
+        })
     }
 
     /// Every node once, starting with the `turn`-th modulo their number and going round.
@@ -219,5 +258,30 @@ mod tests {
         assert_eq!(all.get(1).map(|node| node.name.as_str()), Some("b"));
         assert!(all.get(3).is_none());
         assert_eq!(Arc::new(Placement::default()).candidates(None).iter_from(7).count(), 0);
+    }
+
+    #[test]
+    fn the_own_zone_comes_first_and_both_groups_take_turns() {
+        let in_zone = |(name, zone): (&str, &str)| {
+            let mut placed = placed(name, &["s"]);
+            placed.node.zone = (!zone.is_empty()).then(|| zone.parse().unwrap());
+            placed
+        };
+        let nodes = [("a", "x"), ("b", "y"), ("c", "x"), ("d", ""), ("e", "y")].map(in_zone);
+        let placement = Arc::new(Placement::new(nodes.to_vec()));
+        let all = placement.candidates(None);
+        let order = |turn, zone: &str| {
+            let zone = zone.parse().ok();
+            all.iter_near(turn, zone.as_ref()).map(|node| node.name.as_str()).collect::<String>()
+        };
+        assert_eq!([order(0, "x"), order(1, "x"), order(2, "x")], ["acbde", "cadeb", "acebd"]);
+        assert_eq!([order(0, "y"), order(usize::MAX, "y")], ["beacd", "ebacd"], "another zone than the first one");
+        assert_eq!([order(3, ""), order(3, "z")], ["deabc", "deabc"], "without a zone, or alone in it");
+        let one = placement.candidates(Some(&"s".parse().unwrap()));
+        assert_eq!(
+            one.iter_near(1, Some(&"x".parse().unwrap())).map(|node| node.name.as_str()).collect::<String>(),
+            "bcdea"
+        );
+        assert_eq!(Arc::new(Placement::default()).candidates(None).iter_near(7, None).count(), 0);
     }
 }

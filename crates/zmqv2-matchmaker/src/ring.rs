@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::TopicKey;
 
 use crate::error::MatchmakerError;
-use crate::matchmaker::{Health, Matchmaker, Refreshed, Registration};
+use crate::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
 use crate::placement::Placement;
 use crate::ring_file::{Ring, Stamp};
 
@@ -237,6 +237,11 @@ impl Matchmaker for RingMatchmaker {
     fn withdraw(&self, registration: &Registration) -> Result<(), MatchmakerError> {
         self.warned.lock().unwrap_or_else(PoisonError::into_inner).remove(registration);
         Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
+        self.check_if_due();
+        Ok(self.read().ring.list())
     }
 
     fn refresh(&self) -> Result<Refreshed, MatchmakerError> {

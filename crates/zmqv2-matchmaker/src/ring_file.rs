@@ -12,9 +12,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, Topic, TopicKey};
+use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, Topic, TopicKey, Zone};
 
 use crate::error::MatchmakerError;
+use crate::matchmaker::{ListedServer, ListedTopic};
 use crate::placement::{PlacedNode, Placement};
 
 /// The largest ring file that is read, in bytes; 10,000 nodes in 100 topics need about half of it.
@@ -66,6 +67,25 @@ impl Ring {
     pub(crate) fn placement(&self, key: &TopicKey) -> &Arc<Placement> {
         let exact = self.of_exchange.get(key);
         exact.or_else(|| self.of_every_exchange.get(key.topic())).unwrap_or(&self.nobody)
+    }
+
+    /// All topics, by name, with the servers that the file lists.
+    pub(crate) fn list(&self) -> Vec<ListedTopic> {
+        let of_one = self.of_exchange.iter().map(|(key, placement)| (key.as_str(), placement));
+        let of_every = self.of_every_exchange.iter().map(|(topic, placement)| (topic.as_str(), placement));
+        let mut topics: Vec<_> = of_one
+            .chain(of_every)
+            .map(|(topic, placement)| {
+                let servers = placement.nodes().iter().flat_map(|placed| {
+                    let unlisted = placed.servers.is_empty().then_some(None);
+                    let names = unlisted.into_iter().chain(placed.servers.iter().cloned().map(Some));
+                    names.map(|name| ListedServer::new(placed.node.clone(), name))
+                });
+                ListedTopic::new(topic, servers.collect())
+            })
+            .collect();
+        topics.sort_by(|one, other| one.topic.cmp(&other.topic));
+        topics
     }
 
     /// Shares with `old` whatever did not change; returns whether anything did.
@@ -163,7 +183,7 @@ impl<'de> Visitor<'de> for NodesSeed {
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         let mut nodes = Vec::new();
         while let Some(placed) = list.next_element_seed(NodeSeed { default_port: self.default_port })? {
-            let Node { name, address } = &placed.node;
+            let Node { name, address, .. } = &placed.node;
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format!(
                     "node {name} stands twice in this list; to run two brokers on a host, name them: \
@@ -189,6 +209,7 @@ impl NodeSeed {
         name: Option<NodeName>,
         address: &str,
         servers: Vec<ServerName>,
+        zone: Option<Zone>,
     ) -> Result<PlacedNode, E> {
         let address = TcpAddress::parse(address, self.default_port).map_err(E::custom)?;
         if address.host() == "*" || address.port() == 0 {
@@ -199,7 +220,7 @@ impl NodeSeed {
         if let Some(twice) = servers.iter().find(|&server| !seen.insert(server)) {
             return Err(E::custom(format!("server {twice} stands twice at node {name}")));
         }
-        Ok(PlacedNode { node: Node::new(name, address), servers })
+        Ok(PlacedNode { node: Node::new(name, address).in_zone(zone), servers })
     }
 }
 
@@ -218,7 +239,7 @@ impl<'de> Visitor<'de> for NodeSeed {
     }
 
     fn visit_str<E: Error>(self, address: &str) -> Result<PlacedNode, E> {
-        self.place(None, address, Vec::new())
+        self.place(None, address, Vec::new(), None)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PlacedNode, A::Error> {
@@ -229,9 +250,10 @@ impl<'de> Visitor<'de> for NodeSeed {
             address: String,
             #[serde(default)]
             servers: Vec<ServerName>,
+            zone: Option<Zone>,
         }
-        let Fields { node, address, servers } = Fields::deserialize(MapAccessDeserializer::new(map))?;
-        self.place(node, &address, servers)
+        let Fields { node, address, servers, zone } = Fields::deserialize(MapAccessDeserializer::new(map))?;
+        self.place(node, &address, servers, zone)
     }
 }
 
@@ -247,12 +269,19 @@ mod tests {
     #[test]
     fn the_legacy_form_and_the_long_form_are_read() {
         let text = br#"{"t": ["h1", "h2:9502", "[::1]:7", "10.0.0.1", "::2"],
-            "nova/t": [{"node": "n1", "address": "127.0.0.2:9", "servers": ["s@b"]}, {"address": "h3"}], "none": []}"#;
+            "nova/t": [{"node": "n1", "address": "127.0.0.2:9", "servers": ["s@b"]}, {"address": "h3", "zone": "z"}], "none": []}"#;
         let ring = Ring::parse(text, 9501).unwrap();
         let plain =
             ["h1=h1:9501 []", "h2=h2:9502 []", "::1=[::1]:7 []", "10.0.0.1=10.0.0.1:9501 []", "::2=[::2]:9501 []"];
         assert_eq!(shown(&ring, "openstack/t"), plain);
         assert_eq!(shown(&ring, "nova/t"), ["n1=127.0.0.2:9 [\"s@b\"]", "h3=h3:9501 []"]);
+        let listed = ring.list();
+        let topics: Vec<_> = listed.iter().map(|topic| (topic.topic.as_str(), topic.servers.len())).collect();
+        assert_eq!(topics, [("none", 0), ("nova/t", 2), ("t", 5)]);
+        assert_eq!(listed[1].servers[0].server, Some("s@b".parse().unwrap()));
+        assert_eq!(listed[1].servers[1].server, None);
+        let zones = ring.placement(&TopicKey::parse("nova/t").unwrap()).nodes().iter().map(|p| p.node.zone.clone());
+        assert_eq!(zones.collect::<Vec<_>>(), [None, Some("z".parse().unwrap())]);
         assert!(shown(&ring, "nova/none").is_empty() && shown(&ring, "nova/unknown").is_empty());
     }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::NodeName;
+use crate::names::{NodeName, Zone};
 
 /// The longest path of a Unix socket, in bytes (`sun_path` less its final NUL on Linux).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -174,13 +174,22 @@ pub struct Node {
     pub name: NodeName,
     /// Where its broker listens.
     pub address: TcpAddress,
+    /// Which nodes it is near to (option `rpc_zmq_zone` of its broker); `None`: it does not say.
+    pub zone: Option<Zone>,
 }
 
 impl Node {
-    /// A node from its parts.
+    /// A node from its parts, without a zone.
     #[must_use]
     pub fn new(name: NodeName, address: TcpAddress) -> Self {
-        Self { name, address }
+        Self { name, address, zone: None }
+    }
+
+    /// The same node in this zone, or in none.
+    #[must_use]
+    pub fn in_zone(mut self, zone: Option<Zone>) -> Self {
+        self.zone = zone;
+        self
     }
 }
 

@@ -138,11 +138,40 @@ pub struct StatusReport {
     /// Where notifications are kept: `memory`, or the durable store's file.
     #[serde(default)]
     pub store: String,
+    /// How well the directory follows the broker; a broker of an earlier version does not say.
+    #[serde(default)]
+    pub directory: Option<DirectoryStatus>,
     /// The last notifications that were given up, oldest first.
     #[serde(default)]
     pub dead_letters: Vec<DeadLetter>,
     /// What happened since the start, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// How well the directory follows a broker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DirectoryStatus {
+    /// The kind of directory.
+    pub kind: String,
+    /// What is wrong with it; `None`: nothing that the broker knows of.
+    pub problem: Option<String>,
+    /// Registrations that the broker keeps there: one for each server of each topic.
+    pub registrations: u64,
+    /// Those of them that the directory has not taken yet.
+    pub missing: u64,
+    /// Servers that are gone, and that the directory could not be told of yet.
+    pub leaving: u64,
+    /// Seconds since the directory took something last.
+    pub confirmed_s: Option<f64>,
+}
+
+impl DirectoryStatus {
+    /// A directory of this kind, of which nothing is known.
+    #[must_use]
+    pub fn new(kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), ..Self::default() }
+    }
 }
 
 /// A notification that was given up.

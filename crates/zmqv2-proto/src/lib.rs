@@ -43,7 +43,7 @@ pub use header::{
     FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
 };
 pub use id::{InstanceId, InvalidId, MessageId};
-pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic};
+pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use reply::{DISPATCHER_MODULE, Failure, Reply};
 pub use request::{BodyError, Request, RequestContext};

@@ -161,6 +161,11 @@ name!(
     "node"
 );
 name!(
+    /// Nodes that are near to each other, such as a rack or a data centre (option `rpc_zmq_zone`).
+    Zone,
+    "zone"
+);
+name!(
     /// The namespace of an endpoint's interface.
     Namespace,
     "namespace"

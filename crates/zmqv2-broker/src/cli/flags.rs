@@ -29,7 +29,7 @@ pub struct CommonFlags {
     /// Address that a broker listens on; * is every interface (option rpc_zmq_bind_address)
     #[arg(long, value_name = "ADDRESS", global = true)]
     pub bind: Option<String>,
-    /// Directory of services: local or ring (option rpc_zmq_matchmaker)
+    /// Directory of services: local, ring or redis (option rpc_zmq_matchmaker)
     #[arg(long, value_name = "KIND", global = true)]
     pub matchmaker: Option<String>,
     /// Any other option, such as ringfile=/etc/ring.json; may be repeated

@@ -63,6 +63,10 @@ impl Driver {
                 if std::mem::take(&mut link.suspected) {
                     self.routes.suspects().clear(&link.address);
                 }
+                if let Answer::Refusal(refusal, _) = &answer {
+                    let target = &parcel.content.target;
+                    self.routes.refused(&link.address, target.server.as_ref(), &target.key(), refusal.reason);
+                }
                 Some((tag, answer))
             }
             Err(problem) => {

@@ -41,6 +41,8 @@ pub struct EffectiveOption {
     pub name: &'static str,
     /// Its value as text, a secret as `***`; `None` when it is unset.
     pub value: Option<String>,
+    /// A password is left out of the value.
+    pub hidden: bool,
     /// Who decided.
     pub source: Source,
     /// It has no effect, because `transport_url` says otherwise.

@@ -85,7 +85,12 @@ impl Layers {
                 Some(text) => self.apply(spec, &mut draft, &source, text)?,
                 None => None,
             };
-            effective.push(EffectiveOption { group: spec.group, name: spec.name, value, source, overridden: false });
+            let (value, hidden) = match value {
+                Some((value, hidden)) => (Some(value), hidden),
+                None => (None, false),
+            };
+            let (group, name) = (spec.group, spec.name);
+            effective.push(EffectiveOption { group, name, value, hidden, source, overridden: false });
         }
         self.note_overrides(&draft, &mut effective);
         let config = draft.finish();
@@ -93,17 +98,17 @@ impl Layers {
         Ok(Loaded { config, warnings: self.warnings, effective })
     }
 
-    /// Applies one text and gives back how it is shown.
+    /// Applies one text and gives back how it is shown, and whether something of it is hidden.
     fn apply(
         &mut self,
         spec: &'static OptionSpec,
         draft: &mut Draft,
         source: &Source,
         text: String,
-    ) -> Result<Option<String>, ConfigError> {
+    ) -> Result<Option<(String, bool)>, ConfigError> {
         let accepted = spec.apply(draft, &text).map_err(|problem| value_error(spec, source.clone(), &text, problem))?;
         // A secret may well contain a `$`, and must not be shown because of it.
-        if text.contains('$') && !spec.secret && matches!(source, Source::File { .. }) {
+        if text.contains('$') && !spec.secret && accepted != Accepted::Hidden && matches!(source, Source::File { .. }) {
             self.warnings.push(ConfigWarning::NotSubstituted {
                 origin: source.clone(),
                 option: spec,
@@ -112,14 +117,15 @@ impl Layers {
         }
         Ok(match accepted {
             // An empty host name option falls back to the default text.
-            Accepted::Unset => spec.preset.text().map(Into::into),
-            Accepted::AsWritten if spec.secret => Some(HIDDEN.to_owned()),
-            Accepted::AsWritten => Some(text),
+            Accepted::Unset => spec.preset.text().map(|text| (text.into(), false)),
+            Accepted::AsWritten if spec.secret => Some((HIDDEN.to_owned(), true)),
+            Accepted::AsWritten => Some((text, false)),
+            Accepted::Hidden => Some((shown(&text), true)),
             Accepted::Deprecated(instead) => {
                 let origin = source.clone();
                 let warning = ConfigWarning::Deprecated { origin, option: spec, value: text, instead };
                 self.warnings.push(warning);
-                Some(instead.to_owned())
+                Some((instead.to_owned(), false))
             }
         })
     }
@@ -134,6 +140,9 @@ impl Layers {
             one.overridden = match option.name {
                 "rpc_zmq_matchmaker" => kind,
                 "ringfile" => file,
+                name if option.group == REDIS => {
+                    url.redis.as_ref().is_some_and(|redis| redis.overrides(&draft.config, name))
+                }
                 _ => false,
             };
             if one.overridden && one.source != Source::Default {

@@ -30,6 +30,7 @@ mod retired;
 mod rundir;
 mod settings;
 mod spec;
+mod url;
 mod value;
 
 pub use builder::{ConfigBuilder, EffectiveOption, Loaded};

@@ -1,10 +1,10 @@
 //! The table of options.
 
-use crate::names::{Exchange, NodeName};
+use crate::names::{Exchange, NodeName, Zone};
 
 use super::settings::Secret;
 use super::spec::{Accepted, DEFAULT, OptionSpec, Parse, Preset, REDIS, RING, ZMQ};
-use super::value;
+use super::{url, value};
 
 /// What most entries share; an entry says only what is its own.
 const SHARED: OptionSpec = OptionSpec {
@@ -21,6 +21,7 @@ const SHARED: OptionSpec = OptionSpec {
 
 const SPAN: &str = "0.001 to 4294967 seconds";
 const SPAN_OR_ZERO: &str = "0 to 4294967 seconds (0 does not wait)";
+const SENTINELS: &str = "host[:port], separated by commas; the port is 26379 by default";
 const NAME: &str = "1 to 255 printable ASCII characters without spaces, '/' or '\\'";
 
 /// Every option this version knows, in the order in which it is printed.
@@ -39,8 +40,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_matchmaker",
         preset: Preset::Text("local"),
-        doc: "Where nodes find each other: local (one node) or ring (a file lists the nodes).",
-        allowed: "local, ring",
+        doc: "Where nodes find each other: local (one node), ring (a file lists the nodes) or redis (brokers register there).",
+        allowed: "local, ring, redis",
         parse: Parse::Text(|draft, text| {
             let (kind, accepted) = value::matchmaker(text)?;
             draft.config.matchmaker = kind;
@@ -93,6 +94,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         allowed: NAME,
         parse: Parse::Text(|draft, text| {
             draft.config.host = NodeName::new(text).map_err(|_| "not a name")?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_zone",
+        preset: Preset::Unset("all nodes are equally near"),
+        doc: "Zone of this node, such as its rack: messages for any server of a topic go to nodes of the same zone first.",
+        allowed: NAME,
+        reason: Some(
+            "a call between data centres costs more than one next door, and only an operator knows which is which",
+        ),
+        parse: Parse::Text(|draft, text| {
+            draft.config.zone = Some(Zone::new(text).map_err(|_| "not a name")?);
             Ok(Accepted::AsWritten)
         }),
         ..SHARED
@@ -216,10 +231,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Unset("the matchmaker is the one of rpc_zmq_matchmaker"),
         doc: "Transport and matchmaker in one; a matchmaker named here overrides rpc_zmq_matchmaker.",
         allowed: "zmqv2:// or zmq:// (matchmaker from rpc_zmq_matchmaker), zmqv2+local://, \
-                  zmqv2+ring:// or zmqv2+ring:///path/to/ring.json",
+                  zmqv2+ring:// or zmqv2+ring:///path/to/ring.json, zmqv2+redis://[user:password@]host[:port][/database] \
+                  (zmqv2+rediss:// with TLS), zmqv2+sentinel://[user:password@]host[:port],.../group \
+                  (zmqv2+sentinels:// with TLS)",
         parse: Parse::Text(|draft, text| {
-            draft.url = value::transport_url(text)?;
-            Ok(Accepted::AsWritten)
+            draft.url = url::transport_url(text)?;
+            Ok(if url::has_password(text) { Accepted::Hidden } else { Accepted::AsWritten })
         }),
         ..SHARED
     },
@@ -246,7 +263,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         groups: &[REDIS],
         name: "host",
         preset: Preset::Text("127.0.0.1"),
-        doc: "Host of Redis; accepted for old files, this version does not connect to it.",
+        doc: "Host of Redis.",
         allowed: "a host name or an IP address",
         parse: Parse::Text(|draft, text| {
             draft.config.redis_host = value::host(text)?;
@@ -259,7 +276,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         groups: &[REDIS],
         name: "port",
         preset: Preset::Text("6379"),
-        doc: "TCP port of Redis; accepted for old files, this version does not connect to it.",
+        doc: "TCP port of Redis.",
         allowed: "1 to 65535",
         parse: Parse::Integer { min: 1, max: 65535, set: |draft, n| draft.config.redis_port = n as u16 },
         ..SHARED
@@ -269,13 +286,159 @@ pub const OPTIONS: &[OptionSpec] = &[
         groups: &[REDIS],
         name: "password",
         preset: Preset::Unset("no password"),
-        doc: "Password of Redis; accepted for old files, this version does not connect to it.",
+        doc: "Password of Redis.",
         allowed: "any text on one line",
         secret: true,
         parse: Parse::Text(|draft, text| {
             draft.config.redis_password = Some(Secret::new(text));
             Ok(Accepted::AsWritten)
         }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "user",
+        preset: Preset::Unset("the default user"),
+        doc: "User of Redis 6 or later.",
+        allowed: "a name without spaces",
+        reason: Some("Redis 6 and later tell users apart, and what each of them may do"),
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_user = Some(value::word(text)?);
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "database",
+        preset: Preset::Text("0"),
+        doc: "Number of the database in Redis.",
+        allowed: "0 to 65535",
+        reason: Some("a Redis that other programs use, too, keeps theirs apart by it"),
+        parse: Parse::Integer { min: 0, max: 65535, set: |draft, n| draft.config.redis_database = n as u16 },
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "tls",
+        preset: Preset::Text("false"),
+        doc: "Whether connections to Redis and to Sentinels are encrypted.",
+        allowed: "true or false",
+        reason: Some("who can read or change the directory can read or change where messages go"),
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_tls = value::boolean(text)?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "tls_ca_file",
+        preset: Preset::Unset("the authorities that the system trusts"),
+        doc: "PEM file of the authorities that may sign the certificate of Redis.",
+        allowed: "an absolute path",
+        reason: Some("most have an authority of their own for such servers"),
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_tls_ca_file = Some(value::absolute_path(text)?);
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "tls_cert_file",
+        preset: Preset::Unset("no certificate"),
+        doc: "PEM file of the certificate that Redis asks clients for; tls_key_file has its key.",
+        allowed: "an absolute path",
+        reason: Some("Redis asks clients for one unless told otherwise"),
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_tls_cert_file = Some(value::absolute_path(text)?);
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "tls_key_file",
+        preset: Preset::Unset("no key"),
+        doc: "PEM file of the key of tls_cert_file.",
+        allowed: "an absolute path",
+        reason: Some("it belongs to tls_cert_file"),
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_tls_key_file = Some(value::absolute_path(text)?);
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "sentinel_hosts",
+        preset: Preset::Unset("Redis is at host and port"),
+        doc: "Sentinels, which know where Redis is; host and port are not used then.",
+        allowed: SENTINELS,
+        reason: Some("without it the directory ends with the machine it is on; the last ZeroMQ driver had it, too"),
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_sentinel_hosts = value::sentinels(text)?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "sentinel_group_name",
+        preset: Preset::Text("oslo-messaging-zeromq"),
+        doc: "Name that the Sentinels have for the group of servers.",
+        allowed: "a name without spaces",
+        reason: Some("Sentinels may watch several groups; the last ZeroMQ driver had it, too"),
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_sentinel_group = value::word(text)?;
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "sentinel_password",
+        preset: Preset::Unset("no password"),
+        doc: "Password of the Sentinels.",
+        allowed: "any text on one line",
+        reason: Some("it is not always that of Redis"),
+        secret: true,
+        parse: Parse::Text(|draft, text| {
+            draft.config.redis_sentinel_password = Some(Secret::new(text));
+            Ok(Accepted::AsWritten)
+        }),
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "refresh_interval",
+        preset: Preset::Text("10"),
+        doc: "Seconds between two looks at what is remembered of Redis; changes are mostly noticed at once.",
+        allowed: SPAN,
+        reason: Some("it weighs the load on Redis against how late a change is seen whose notice was missed"),
+        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_refresh = span },
+        ..SHARED
+    },
+    OptionSpec {
+        group: REDIS,
+        groups: &[REDIS],
+        name: "max_stale",
+        preset: Preset::Text("86400"),
+        doc: "Seconds for which remembered answers are used while Redis cannot be read.",
+        allowed: SPAN,
+        reason: Some("traffic is to survive an outage, but not to rely for ever on what nobody confirms"),
+        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_max_stale = span },
         ..SHARED
     },
     OptionSpec {

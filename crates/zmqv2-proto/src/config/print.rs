@@ -22,7 +22,7 @@ impl Loaded {
             let source = one.source.to_string().replace(char::is_control, "?");
             line(&mut text, format_args!("# {source}{}", remark(spec, one)));
             let value = one.value.as_deref().map(quoted).unwrap_or_default();
-            let active = one.value.is_some() && !one.overridden && !spec.secret;
+            let active = one.value.is_some() && !one.overridden && !one.hidden;
             let comment = if active { "" } else { "# " };
             let assignment = format!("{comment}{} = {value}", spec.name);
             line(&mut text, format_args!("{}", assignment.trim_end()));
@@ -162,6 +162,11 @@ mod tests {
         assert!(text.contains("\n\n[matchmaker_redis]\n"), "{text}");
         assert!(text.contains("\n# code\n# password = ***\n"), "{text}");
         assert!(!text.contains("hunter2"));
+        let url = Config::builder().set("transport_url", "zmqv2+redis://me:hunter2@h/1").build().unwrap();
+        assert_eq!(url.config.redis_password.as_ref().map(super::super::Secret::expose), Some("hunter2"));
+        let shown = url.print();
+        assert!(shown.contains("\n# transport_url = zmqv2+redis://***@h/1\n"), "{shown}");
+        assert!(!shown.contains("hunter2") && !format!("{url:?}").contains("hunter2"));
         assert!(OPTIONS.iter().all(|spec| text.contains(&format!("{} =", spec.name))));
     }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::names::{Exchange, NodeName};
+use crate::address::TcpAddress;
+use crate::names::{Exchange, NodeName, Zone};
 
 use super::builder::ConfigBuilder;
 use super::options::OPTIONS;
@@ -22,6 +23,8 @@ pub enum MatchmakerKind {
     Local,
     /// A file lists the nodes of each topic.
     Ring,
+    /// Brokers register their servers in Redis.
+    Redis,
 }
 
 impl MatchmakerKind {
@@ -31,6 +34,7 @@ impl MatchmakerKind {
         match self {
             Self::Local => "local",
             Self::Ring => "ring",
+            Self::Redis => "redis",
         }
     }
 }
@@ -117,6 +121,34 @@ pub struct Config {
     pub redis_port: u16,
     /// Password of Redis. Default none (`[matchmaker_redis] password`).
     pub redis_password: Option<Secret>,
+    /// User of Redis. Default none, which is Redis's own default user (`[matchmaker_redis] user`).
+    pub redis_user: Option<String>,
+    /// Number of the database in Redis. Default 0 (`[matchmaker_redis] database`).
+    pub redis_database: u16,
+    /// Whether connections to Redis and to Sentinels are encrypted. Default no (`[matchmaker_redis] tls`).
+    pub redis_tls: bool,
+    /// PEM file of the authorities that may sign the certificate of Redis; `None`: those that the system trusts. Default
+    /// `None` (`[matchmaker_redis] tls_ca_file`).
+    pub redis_tls_ca_file: Option<PathBuf>,
+    /// PEM file of this side's certificate. Default `None` (`[matchmaker_redis] tls_cert_file`).
+    pub redis_tls_cert_file: Option<PathBuf>,
+    /// PEM file of the key of that certificate. Default `None` (`[matchmaker_redis] tls_key_file`).
+    pub redis_tls_key_file: Option<PathBuf>,
+    /// Sentinels, which know the primary; none: Redis is at [`redis_host`](Self::redis_host). Default none
+    /// (`[matchmaker_redis] sentinel_hosts`, `transport_url`).
+    pub redis_sentinel_hosts: Vec<TcpAddress>,
+    /// The name that Sentinels have for the group of servers. Default `oslo-messaging-zeromq`
+    /// (`[matchmaker_redis] sentinel_group_name`, `transport_url`).
+    pub redis_sentinel_group: String,
+    /// Password of the Sentinels. Default none (`[matchmaker_redis] sentinel_password`).
+    pub redis_sentinel_password: Option<Secret>,
+    /// Time between two looks at what is remembered of Redis, when no change is noticed before. Default 10 s
+    /// (`[matchmaker_redis] refresh_interval`).
+    pub redis_refresh: Duration,
+    /// How long answers are used while Redis cannot be read. Default 86400 s (`[matchmaker_redis] max_stale`).
+    pub redis_max_stale: Duration,
+    /// The nodes that this one is near to; bare topics prefer them. Default none (`rpc_zmq_zone`).
+    pub zone: Option<Zone>,
     /// Largest message, in bytes; a larger one is refused at its sender. Default 16777216,
     /// 1024 to 1073741824 (`rpc_zmq_max_message_bytes`).
     pub max_message_bytes: usize,
@@ -171,6 +203,51 @@ pub(super) struct Draft {
 pub(super) struct UrlChoice {
     pub(super) kind: MatchmakerKind,
     pub(super) ring_file: Option<PathBuf>,
+    pub(super) redis: Option<RedisChoice>,
+}
+
+/// Where Redis is, by a `transport_url`; what it leaves out is as the options say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct RedisChoice {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) database: Option<u16>,
+    pub(super) tls: bool,
+    /// Not empty for Sentinel.
+    pub(super) sentinels: Vec<TcpAddress>,
+    pub(super) group: Option<String>,
+}
+
+impl RedisChoice {
+    /// What it says of options by their names: whether each now has another value than in `config`.
+    pub(super) fn overrides(&self, config: &Config, option: &str) -> bool {
+        let sentinel = !self.sentinels.is_empty();
+        match option {
+            "host" => sentinel || self.host.as_ref().is_some_and(|host| *host != config.redis_host),
+            "port" => sentinel || self.port.is_some_and(|port| port != config.redis_port),
+            "user" => self.user.is_some() && self.user != config.redis_user,
+            "password" => self.password.is_some() && self.password != config.redis_password,
+            "database" => self.database.is_some_and(|database| database != config.redis_database),
+            "tls" => self.tls && !config.redis_tls,
+            "sentinel_hosts" => self.sentinels != config.redis_sentinel_hosts,
+            "sentinel_group_name" => self.group.as_ref().is_some_and(|group| *group != config.redis_sentinel_group),
+            _ => false,
+        }
+    }
+
+    fn apply(self, config: &mut Config) {
+        let Self { user, password, host, port, database, tls, sentinels, group } = self;
+        config.redis_user = user.or(config.redis_user.take());
+        config.redis_password = password.or(config.redis_password.take());
+        config.redis_host = host.unwrap_or_else(|| std::mem::take(&mut config.redis_host));
+        config.redis_port = port.unwrap_or(config.redis_port);
+        config.redis_database = database.unwrap_or(config.redis_database);
+        config.redis_tls |= tls;
+        config.redis_sentinel_hosts = sentinels;
+        config.redis_sentinel_group = group.unwrap_or_else(|| std::mem::take(&mut config.redis_sentinel_group));
+    }
 }
 
 impl Draft {
@@ -195,6 +272,18 @@ impl Draft {
             redis_host: String::new(),
             redis_port: 0,
             redis_password: None,
+            redis_user: None,
+            redis_database: 0,
+            redis_tls: false,
+            redis_tls_ca_file: None,
+            redis_tls_cert_file: None,
+            redis_tls_key_file: None,
+            redis_sentinel_hosts: Vec::new(),
+            redis_sentinel_group: String::new(),
+            redis_sentinel_password: None,
+            redis_refresh: Duration::ZERO,
+            redis_max_stale: Duration::ZERO,
+            zone: None,
             max_message_bytes: 0,
             backlog_bytes: 0,
             drain_timeout: Duration::ZERO,
@@ -212,6 +301,9 @@ impl Draft {
             config.matchmaker = url.kind;
             if let Some(ring_file) = url.ring_file {
                 config.ring_file = ring_file;
+            }
+            if let Some(redis) = url.redis {
+                redis.apply(&mut config);
             }
         }
         config
@@ -246,6 +338,8 @@ mod tests {
         assert_eq!(config.control_exchange.as_str(), "openstack");
         assert_eq!((config.ipc_dir, config.redis_password), (None, None));
         assert_eq!(config.redis_host, "127.0.0.1");
+        assert_eq!((config.redis_user, config.redis_database, config.redis_tls), (None, 0, false));
+        assert_eq!(config.redis_sentinel_group, "oslo-messaging-zeromq");
         assert_eq!((config.max_message_bytes, config.backlog_bytes), (16 << 20, 256 << 20));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!(config.connect_timeout, Duration::from_secs(1));

@@ -80,6 +80,8 @@ pub(super) enum Parse {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accepted {
     AsWritten,
+    /// As written, but with a password in it.
+    Hidden,
     /// An empty text for an option that can be unset.
     Unset,
     /// An old spelling of this one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::address::TcpAddress;
 
 use super::rundir::LONGEST_DIR_BYTES;
-use super::settings::{MatchmakerKind, UrlChoice};
+use super::settings::MatchmakerKind;
 use super::spec::Accepted;
 
 /// 2^32 milliseconds, the longest span on the wire, rounded down to seconds.
@@ -81,7 +81,7 @@ pub(super) fn socket_dir(text: &str) -> Result<PathBuf, String> {
 
 /// A matchmaker by its word, or by the class of the Python driver that had its place.
 pub(super) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), String> {
-    for kind in [MatchmakerKind::Local, MatchmakerKind::Ring] {
+    for kind in [MatchmakerKind::Local, MatchmakerKind::Ring, MatchmakerKind::Redis] {
         if text == kind.as_str() {
             return Ok((kind, Accepted::AsWritten));
         }
@@ -90,35 +90,39 @@ pub(super) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), Strin
     let kind = match class {
         Some("MatchMakerLocalhost") => MatchmakerKind::Local,
         Some("MatchMakerRing") => MatchmakerKind::Ring,
-        Some("MatchMakerRedis") => return Err(no_redis()),
-        _ if text == "redis" => return Err(no_redis()),
+        Some("MatchMakerRedis" | "RedisMatchMaker") => MatchmakerKind::Redis,
         _ => return Err("not a matchmaker of this version".to_owned()),
     };
     Ok((kind, Accepted::Deprecated(kind.as_str())))
 }
 
-fn no_redis() -> String {
-    "this version has no Redis matchmaker, it allows local and ring".to_owned()
+/// The port of a Sentinel unless told otherwise.
+const SENTINEL_PORT: u16 = 26379;
+
+/// Addresses of Sentinels, separated by commas.
+pub(super) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
+    let address = |text: &str| {
+        let address = TcpAddress::parse(text.trim(), SENTINEL_PORT).map_err(|error| error.to_string())?;
+        if address.host() == "*" || address.port() == 0 { Err(format!("{address} is no address")) } else { Ok(address) }
+    };
+    text.split(',').map(address).collect()
 }
 
-/// The matchmaker a `transport_url` chooses; `None` leaves it to `rpc_zmq_matchmaker`.
-pub(super) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
-    let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
-    let bare = rest.is_empty() || rest == "/";
-    let chosen = |kind| Some(UrlChoice { kind, ring_file: None });
-    match scheme {
-        "zmqv2" | "zmq" if bare => Ok(None),
-        "zmqv2+local" if bare => Ok(chosen(MatchmakerKind::Local)),
-        "zmqv2+ring" if bare => Ok(chosen(MatchmakerKind::Ring)),
-        "zmqv2+ring" if rest.starts_with('/') => {
-            let ring_file = Some(PathBuf::from(rest));
-            Ok(Some(UrlChoice { kind: MatchmakerKind::Ring, ring_file }))
-        }
-        "zmqv2+ring" => Err("the path of the ring file must be absolute".to_owned()),
-        "zmqv2" | "zmq" | "zmqv2+local" => {
-            Err("a host or path has no meaning here, the matchmaker names the nodes".to_owned())
-        }
-        _ => Err("not a transport of this version".to_owned()),
+/// Yes or no, in the words of oslo.config.
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
+/// A text without white space.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(char::is_whitespace) {
+        Err("not a name".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
 }
 
@@ -177,27 +181,24 @@ mod tests {
         for (text, word) in [
             ("oslo_messaging._drivers.matchmaker_ring.MatchMakerRing", "ring"),
             ("oslo.messaging._drivers.matchmaker.MatchMakerLocalhost", "local"),
+            ("oslo_messaging._drivers.matchmaker_redis.MatchMakerRedis", "redis"),
         ] {
             let (kind, accepted) = matchmaker(text).unwrap();
             assert_eq!((kind.as_str(), accepted), (word, Accepted::Deprecated(word)));
         }
-        for text in ["redis", "oslo_messaging._drivers.matchmaker_redis.MatchMakerRedis"] {
-            assert!(matchmaker(text).unwrap_err().contains("allows local and ring"));
-        }
+        assert_eq!(matchmaker("redis"), Ok((MatchmakerKind::Redis, Accepted::AsWritten)));
         assert!(matchmaker("MatchMakerRing").is_err());
     }
 
     #[test]
-    fn a_transport_url_chooses_a_matchmaker() {
-        for text in ["zmqv2://", "zmq://", "zmq:///"] {
-            assert_eq!(transport_url(text), Ok(None));
+    fn sentinels_have_a_port_of_their_own_and_words_no_spaces() {
+        let shown = |text| sentinels(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        assert_eq!(shown("a, b:1,[::1]"), Ok("a:26379 b:1 [::1]:26379".to_owned()));
+        for text in ["", "a,", "a b", "*:1", "a:0"] {
+            assert!(sentinels(text).is_err(), "{text:?}");
         }
-        let url = transport_url("zmqv2+ring:///srv/ring.json").unwrap().unwrap();
-        assert_eq!(url.ring_file, Some(PathBuf::from("/srv/ring.json")));
-        assert_eq!(transport_url("zmqv2+local://").unwrap().unwrap().kind, MatchmakerKind::Local);
-        for text in ["", "zmq", "rabbit://h", "zmq+redis://h", "zmq://h", "zmqv2+ring://x.json"] {
-            assert!(transport_url(text).is_err(), "{text}");
-        }
+        assert_eq!((boolean("True"), boolean("off")), (Ok(true), Ok(false)));
+        assert!(boolean("maybe").is_err() && word("a b").is_err() && word("").is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod outcome;
 mod serve;
 mod status;
 mod target;
+mod topics;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,8 @@ enum Command {
     Bench(bench::BenchFlags),
     /// Show what the broker of this node holds
     Status(status::StatusFlags),
+    /// List the topics of the directory, and who serves them where
+    Topics(topics::TopicsFlags),
 }
 
 fn main() -> ExitCode {
@@ -77,5 +80,6 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Ping(flags) => call::ping(common, flags),
         Command::Bench(flags) => bench::run(common, flags),
         Command::Status(flags) => status::run(common, flags),
+        Command::Topics(flags) => topics::run(common, flags),
     }
 }

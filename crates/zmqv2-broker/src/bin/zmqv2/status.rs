@@ -7,7 +7,7 @@ use clap::Args;
 use zmqv2_broker::ask_status;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
 use zmqv2_proto::config::find_ipc_dir;
-use zmqv2_proto::control::{DeadLetter, StatusReport};
+use zmqv2_proto::control::{DeadLetter, DirectoryStatus, StatusReport};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 
 /// A broker answers at once; one that does not within this is not there.
@@ -48,6 +48,9 @@ fn render(report: &StatusReport) -> String {
     if !report.store.is_empty() {
         line(format_args!("  {} notifications kept in {}", report.notifications, report.store));
     }
+    if let Some(directory) = &report.directory {
+        line(format_args!("  {}", follows(directory)));
+    }
     if report.topics.is_empty() {
         line(format_args!("no server is registered"));
     }
@@ -83,6 +86,26 @@ fn render(report: &StatusReport) -> String {
     out
 }
 
+/// How well the directory follows the broker, on one line.
+fn follows(directory: &DirectoryStatus) -> String {
+    let DirectoryStatus { kind, registrations, missing, leaving, confirmed_s, problem, .. } = directory;
+    let mut text = format!("directory {kind}: {registrations} registrations");
+    // Writing into a `String` cannot fail.
+    if *missing > 0 {
+        let _ = write!(text, ", {missing} not taken yet");
+    }
+    if *leaving > 0 {
+        let _ = write!(text, ", {leaving} not withdrawn yet");
+    }
+    if let Some(seconds) = confirmed_s {
+        let _ = write!(text, ", confirmed {seconds:.1} s ago");
+    }
+    match problem {
+        Some(problem) => text + "; " + &plain(problem),
+        None => text,
+    }
+}
+
 /// Characters of a dead letter's body; all that the broker shows is in `--json`.
 const SHOWN_CHARACTERS: usize = 200;
 
@@ -110,6 +133,22 @@ mod tests {
     use zmqv2_proto::{MessageId, TopicKey};
 
     use super::*;
+
+    #[test]
+    fn the_health_of_the_directory_is_told() {
+        let mut report = StatusReport::default();
+        assert!(!render(&report).contains("directory"), "a broker that does not say");
+        let mut directory = DirectoryStatus::new("redis");
+        directory.registrations = 3;
+        directory.confirmed_s = Some(2.0);
+        report.directory = Some(directory.clone());
+        assert!(render(&report).contains("  directory redis: 3 registrations, confirmed 2.0 s ago\n"));
+        (directory.missing, directory.leaving, directory.problem) = (2, 1, Some("gone\u{1b}[2J".to_owned()));
+        report.directory = Some(directory);
+        let text = render(&report);
+        let expected = "3 registrations, 2 not taken yet, 1 not withdrawn yet, confirmed 2.0 s ago; gone\\u{1b}[2J\n";
+        assert!(text.contains(expected), "{text}");
+    }
 
     #[test]
     fn what_became_of_notifications_is_told_and_cannot_harm_a_terminal() {

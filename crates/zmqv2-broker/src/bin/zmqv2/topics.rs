@@ -1,0 +1,82 @@
+//! `zmqv2 topics`.
+
+use std::fmt::Write;
+
+use clap::Args;
+use serde_json::{Value, json};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
+use zmqv2_matchmaker::{ListedServer, ListedTopic};
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicsFlags {
+    /// Only topics whose name contains this
+    filter: Option<String>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(common: &CommonFlags, flags: &TopicsFlags) -> Result<(), Failure> {
+    let directory = common.setup(log::LevelFilter::Warn)?.directory()?;
+    let mut topics = directory.list().map_err(|error| Failure::new(Exit::Failed, error))?;
+    if let Some(filter) = &flags.filter {
+        topics.retain(|topic| topic.topic.contains(filter.as_str()));
+    }
+    Ok(if flags.json { say(serde_json::to_string_pretty(&as_json(&topics))?) } else { say(render(&topics).trim_end()) }?)
+}
+
+/// The servers of each node, which stand together.
+fn by_node(topic: &ListedTopic) -> impl Iterator<Item = &[ListedServer]> {
+    topic.servers.chunk_by(|one, other| one.node == other.node)
+}
+
+fn render(topics: &[ListedTopic]) -> String {
+    let mut out = String::new();
+    // Writing into a `String` cannot fail.
+    if topics.is_empty() {
+        let _ = writeln!(out, "no topic is registered");
+    }
+    for topic in topics {
+        let _ = writeln!(out, "{}", topic.topic);
+        for servers in by_node(topic) {
+            let node = &servers[0].node;
+            let zone = node.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
+            let _ = writeln!(out, "  {node}{zone}");
+            for server in servers {
+                let _ = match (&server.server, &server.lease) {
+                    (None, _) => writeln!(out, "    any server"),
+                    (Some(name), None) => writeln!(out, "    {name}"),
+                    (Some(name), Some(lease)) => writeln!(
+                        out,
+                        "    {name}: renewed {:.1} s ago, ends in {:.1} s",
+                        lease.age.as_secs_f64(),
+                        lease.left.as_secs_f64()
+                    ),
+                };
+            }
+        }
+    }
+    out
+}
+
+fn as_json(topics: &[ListedTopic]) -> Value {
+    let server = |server: &ListedServer| {
+        json!({
+            "server": server.server,
+            "renewed_s": server.lease.map(|lease| lease.age.as_secs_f64()),
+            "ends_s": server.lease.map(|lease| lease.left.as_secs_f64()),
+        })
+    };
+    let node = |servers: &[ListedServer]| {
+        let node = &servers[0].node;
+        json!({
+            "node": node.name,
+            "address": node.address,
+            "zone": node.zone,
+            "servers": servers.iter().map(server).collect::<Vec<_>>(),
+        })
+    };
+    let topic =
+        |topic: &ListedTopic| json!({"topic": topic.topic, "nodes": by_node(topic).map(node).collect::<Vec<_>>()});
+    json!({"topics": topics.iter().map(topic).collect::<Vec<_>>()})
+}

@@ -1,0 +1,241 @@
+//! What of a node shall stand in the directory, and what the directory still has to be told. Pure.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use zmqv2_matchmaker::Registration;
+
+/// After the first failure, until the next try; then twice as long each time, up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// A directory that is back is told within this.
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// How often what is renewed, and a source of random spans between two others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) renew_every: Duration,
+    pub(super) lease: Duration,
+    pub(super) spread: fn(Duration, Duration) -> Duration,
+}
+
+/// The registrations of a node.
+#[derive(Debug)]
+pub(super) struct Book {
+    times: Times,
+    kept: HashSet<Registration>,
+    /// Those of them that the directory has not taken yet.
+    missing: HashSet<Registration>,
+    /// Those that are still to be withdrawn, and when their leases have ended anyway.
+    leaving: HashMap<Registration, Instant>,
+    renew_at: Instant,
+    /// When to try again after a failure, and the interval after that.
+    retry: Option<(Instant, Duration)>,
+}
+
+/// What the directory is to be told next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Task {
+    /// These are new.
+    Register(Vec<Registration>),
+    /// All that is kept: new leases, also for what a directory has lost.
+    Renew(Vec<Registration>),
+    /// These are gone.
+    Withdraw(Vec<Registration>),
+}
+
+/// How many of what there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counts {
+    pub(super) kept: usize,
+    pub(super) missing: usize,
+    pub(super) leaving: usize,
+}
+
+impl Book {
+    pub(super) fn new(times: Times, now: Instant) -> Self {
+        let renew_at = now + times.next_renewal();
+        let (kept, missing, leaving) = Default::default();
+        Self { times, kept, missing, leaving, renew_at, retry: None }
+    }
+
+    pub(super) fn announce(&mut self, registration: Registration) {
+        self.leaving.remove(&registration);
+        self.missing.insert(registration.clone());
+        self.kept.insert(registration);
+    }
+
+    pub(super) fn withdraw(&mut self, registration: Registration, now: Instant) {
+        self.kept.remove(&registration);
+        self.missing.remove(&registration);
+        self.leaving.insert(registration, now + self.times.lease);
+    }
+
+    /// All is to be withdrawn: the broker ends.
+    pub(super) fn close(&mut self, now: Instant) {
+        for registration in self.kept.clone() {
+            self.withdraw(registration, now);
+        }
+        self.retry = None;
+    }
+
+    /// What is to be done now. After a failure nothing, until it is time to try again: then everything.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Task> {
+        self.leaving.retain(|_, ends| *ends > now);
+        if self.retry.is_some_and(|(at, _)| at > now) {
+            return None;
+        }
+        if !self.leaving.is_empty() {
+            return Some(Task::Withdraw(self.leaving.keys().cloned().collect()));
+        }
+        let again = self.retry.is_some() || self.renew_at <= now;
+        if again && !self.kept.is_empty() {
+            return Some(Task::Renew(self.kept.iter().cloned().collect()));
+        }
+        if again {
+            (self.retry, self.renew_at) = (None, now + self.times.next_renewal());
+        }
+        (!self.missing.is_empty()).then(|| Task::Register(self.missing.iter().cloned().collect()))
+    }
+
+    /// The directory has taken a task, or not.
+    pub(super) fn done(&mut self, task: Task, taken: bool, now: Instant) {
+        if !taken {
+            let interval = self.retry.map_or(FIRST_RETRY.min(self.times.renew_every), |(_, interval)| interval);
+            let next = (interval * 2).min(LONGEST_RETRY).min(self.times.renew_every).max(interval);
+            self.retry = Some((now + (self.times.spread)(interval / 2, interval), next));
+            if let Task::Renew(registrations) = task {
+                self.missing.extend(registrations.into_iter().filter(|registration| self.kept.contains(registration)));
+            }
+            return;
+        }
+        match task {
+            Task::Register(registrations) => self.missing.retain(|missing| !registrations.contains(missing)),
+            Task::Renew(_) => {
+                self.missing.clear();
+                (self.retry, self.renew_at) = (None, now + self.times.next_renewal());
+            }
+            Task::Withdraw(registrations) => {
+                for registration in registrations {
+                    self.leaving.remove(&registration);
+                }
+            }
+        }
+    }
+
+    /// When something is due, if nothing else happens.
+    pub(super) fn next(&self) -> Instant {
+        self.retry.map_or(self.renew_at, |(at, _)| at)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts { kept: self.kept.len(), missing: self.missing.len(), leaving: self.leaving.len() }
+    }
+}
+
+impl Times {
+    /// Nodes that started together do not renew together.
+    fn next_renewal(&self) -> Duration {
+        (self.spread)(self.renew_every * 4 / 5, self.renew_every)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zmqv2_proto::{Node, TopicKey};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TIMES: Times =
+        Times { renew_every: Duration::from_secs(10), lease: Duration::from_secs(25), spread: |_, most| most };
+
+    fn server(name: &str) -> Registration {
+        let node = Node::new("n".parse().unwrap(), "n".parse().unwrap());
+        Registration { key: TopicKey::parse("x/t").unwrap(), server: name.parse().unwrap(), node }
+    }
+
+    fn book() -> (Book, Instant) {
+        let now = crate::driver::now();
+        (Book::new(TIMES, now), now)
+    }
+
+    /// Does all that is due, and says what.
+    fn work(book: &mut Book, now: Instant, taken: bool) -> Vec<&'static str> {
+        let mut done = Vec::new();
+        while let Some(task) = book.due(now) {
+            done.push(match &task {
+                Task::Register(_) => "register",
+                Task::Renew(_) => "renew",
+                Task::Withdraw(_) => "withdraw",
+            });
+            book.done(task, taken, now);
+        }
+        done
+    }
+
+    #[test]
+    fn what_comes_together_is_told_together() {
+        let (mut book, now) = book();
+        ["a", "b", "c"].iter().for_each(|name| book.announce(server(name)));
+        book.withdraw(server("c"), now);
+        let Some(Task::Withdraw(gone)) = book.due(now) else { panic!("{book:?}") };
+        assert_eq!(gone, [server("c")]);
+        book.done(Task::Withdraw(gone), true, now);
+        let Some(Task::Register(new)) = book.due(now) else { panic!("{book:?}") };
+        assert_eq!(new.len(), 2);
+        book.done(Task::Register(new), true, now);
+        assert_eq!((book.due(now), book.counts().kept), (None, 2));
+        assert_eq!(book.next(), now + TIMES.renew_every);
+        assert_eq!(work(&mut book, now + TIMES.renew_every, true), ["renew"]);
+        assert_eq!(book.next(), now + TIMES.renew_every * 2);
+    }
+
+    #[test]
+    fn after_a_failure_everything_is_told_again_and_no_server_is_tried_alone() {
+        let (mut book, now) = book();
+        book.announce(server("a"));
+        assert_eq!(work(&mut book, now, true), ["register"]);
+        book.announce(server("b"));
+        assert_eq!(work(&mut book, now, false), ["register"]);
+        book.announce(server("c"));
+        assert_eq!((work(&mut book, now, false), book.counts().missing), (vec![], 2));
+        let mut at = now;
+        for wait in [1, 2, 4, 5, 5] {
+            assert_eq!(book.next(), at + SECOND * wait);
+            at = book.next();
+            assert_eq!(work(&mut book, at, false), ["renew"]);
+        }
+        assert_eq!(book.counts().missing, 3, "who cannot renew may have lost all");
+        at = book.next();
+        assert_eq!(work(&mut book, at, true), ["renew"]);
+        assert_eq!(book.counts(), Counts { kept: 3, missing: 0, leaving: 0 });
+        assert_eq!(book.next(), at + TIMES.renew_every);
+    }
+
+    #[test]
+    fn a_withdrawal_that_failed_is_tried_until_the_lease_has_ended() {
+        let (mut book, now) = book();
+        ["a", "b"].iter().for_each(|name| book.announce(server(name)));
+        assert_eq!(work(&mut book, now, true), ["register"]);
+        ["a", "b"].iter().for_each(|name| book.withdraw(server(name), now));
+        assert_eq!(work(&mut book, now, false), ["withdraw"]);
+        book.announce(server("b"));
+        assert_eq!(book.counts().leaving, 1, "who is back is not withdrawn");
+        let again = book.next();
+        assert_eq!(work(&mut book, again, true), ["withdraw", "renew"]);
+        book.withdraw(server("b"), now);
+        assert_eq!(work(&mut book, now + SECOND, false), ["withdraw"]);
+        assert_eq!(work(&mut book, now + TIMES.lease, true), Vec::<&str>::new());
+        assert_eq!(book.counts(), Counts::default());
+    }
+
+    #[test]
+    fn at_the_end_all_is_withdrawn_also_after_a_failure() {
+        let (mut book, now) = book();
+        ["a", "b"].iter().for_each(|name| book.announce(server(name)));
+        assert_eq!(work(&mut book, now, false), ["register"]);
+        book.close(now);
+        let Some(Task::Withdraw(gone)) = book.due(now) else { panic!("{book:?}") };
+        assert_eq!(gone.len(), 2);
+    }
+}

@@ -1,0 +1,329 @@
+//! A memory in front of a directory that is asked over a network.
+
+mod remembered;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::TopicKey;
+
+use crate::error::MatchmakerError;
+use crate::jitter::random_span;
+use crate::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
+use crate::placement::Placement;
+use crate::remote::{Question, Reading, Remote, Watcher};
+use remembered::{First, NOBODY_FOR, Remembered};
+
+/// After a failure, questions about unknown topics fail at once for this long instead of trying again.
+const FAIL_FAST: Duration = Duration::from_millis(500);
+/// The first pause of the background thread after a failure; then twice as long each time, up to the refresh interval.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// After a notice of a change, the thread waits for up to this long before it reads: others get the same notice, and
+/// changes come in groups.
+const MOST_SPREAD: Duration = Duration::from_millis(200);
+/// Below this, waiting costs more than it tells.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// How a [`CachedMatchmaker`] remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// How often everything is asked for again, whether or not there was a notice of a change.
+    pub refresh: Duration,
+    /// For how long answers are used while the directory cannot be read.
+    pub max_stale: Duration,
+    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`): for this long after an outage,
+    /// what was known before stays in use.
+    pub lease: Duration,
+    /// How often registrations are renewed (option `matchmaker_heartbeat_freq`).
+    pub renew_every: Duration,
+}
+
+impl CacheSettings {
+    /// For how long the thread waits for a notice. Short enough that no pause of the directory in which leases can end
+    /// goes unnoticed: an answer that comes later than this, and [`allowance`](Self::allowance), tells of one.
+    fn wait(&self) -> Duration {
+        self.refresh.min(self.slack() / 4).max(SHORTEST)
+    }
+
+    fn allowance(&self) -> Duration {
+        (self.slack() / 2).max(SHORTEST)
+    }
+
+    /// A directory that pauses for less than this ends no lease of a broker that lives.
+    fn slack(&self) -> Duration {
+        self.lease.saturating_sub(self.renew_every)
+    }
+}
+
+/// Answers from memory what a remote directory said, and follows its changes in the background.
+///
+/// - The **first question** about a topic goes to the directory; all later ones are answered from memory. A thread renews
+///   what is remembered: on a notice of a change, and once per [`refresh`](CacheSettings::refresh) in any case. So however
+///   many messages are sent, the directory gets a few commands per minute and process. The thread, and its one connection,
+///   exist from the first question on, and end within one refresh after the matchmaker.
+/// - **That nobody** offers a topic is believed for a second.
+/// - While the directory **cannot be read**, what is known stays in use, for up to [`max_stale`](CacheSettings::max_stale),
+///   and [`health`](Matchmaker::health) says so.
+/// - **After an outage**, or when the directory comes back without its data, nodes that are missing stay in use for one
+///   more [`lease`](CacheSettings::lease), unless they were withdrawn: their brokers could not renew. New ones count at once.
+///   A topic that was not known before and has nobody in a directory that lost its data is
+///   [`Refilling`](MatchmakerError::Refilling), not empty.
+/// - At most 4,096 topics are remembered; one that nobody asked for in an hour is forgotten.
+pub struct CachedMatchmaker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    remote: Box<dyn Remote>,
+    settings: CacheSettings,
+    remembered: RwLock<Remembered>,
+    /// Held while the directory is read and the answer is taken: answers are taken in the order in which they were given.
+    reading: Mutex<()>,
+    thread: Mutex<bool>,
+    stopped: AtomicBool,
+    pause: Mutex<()>,
+    bell: Condvar,
+}
+
+impl CachedMatchmaker {
+    /// A memory in front of `remote`. Asks nothing yet.
+    #[must_use]
+    pub fn new(remote: Box<dyn Remote>, settings: CacheSettings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                remote,
+                settings,
+                remembered: RwLock::new(Remembered::new(settings, now())),
+                reading: Mutex::default(),
+                thread: Mutex::default(),
+                stopped: AtomicBool::new(false),
+                pause: Mutex::default(),
+                bell: Condvar::new(),
+            }),
+        }
+    }
+}
+
+impl Drop for CachedMatchmaker {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        // Taken once, so that a thread between its look at the flag and its sleep is not missed.
+        drop(self.shared.pause.lock());
+        self.shared.bell.notify_all();
+    }
+}
+
+impl fmt::Debug for CachedMatchmaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Thousands of nodes have no place in a log line.
+        f.debug_struct("CachedMatchmaker")
+            .field("remote", &self.shared.remote)
+            .field("topics", &self.shared.read().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Remembered> {
+        self.remembered.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Remembered> {
+        self.remembered.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading(&self) -> MutexGuard<'_, ()> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the directory could not be reached.
+    fn failed(&self, error: &MatchmakerError) {
+        if self.write().failed(error.to_string(), now()) {
+            log::warn!("{error}; what is known stays in use");
+        }
+    }
+
+    /// The first question about a topic.
+    fn ask(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
+        let _reading = self.reading();
+        // Somebody else may have asked meanwhile, or found out that asking is in vain.
+        if let Some(placement) = self.read().look(key, NOBODY_FOR, now()) {
+            return Ok(placement);
+        }
+        if let Some(failure) = self.read().failure().filter(|failure| failure.at + FAIL_FAST > now()) {
+            let (directory, source) = (self.remote.place(), failure.reason.clone().into());
+            return Err(MatchmakerError::Unavailable { directory, source });
+        }
+        let started = now();
+        let reading = self.remote.read(&[Question { key: key.clone(), known: None }]);
+        let reading = reading.inspect_err(|error| self.failed(error))?;
+        let late = now().saturating_duration_since(started) > self.settings.allowance();
+        match self.write().first(key, reading, late, now()) {
+            First::Known(placement) => Ok(placement),
+            First::Unknown(within) => Err(MatchmakerError::Refilling { directory: self.remote.place(), within }),
+        }
+    }
+
+    /// Asks about what is remembered.
+    fn renew(
+        &self,
+        questions: &[Question],
+        started: Instant,
+        usual: Duration,
+        read: impl FnOnce(&[Question]) -> Result<Reading, MatchmakerError>,
+    ) -> Result<Refreshed, MatchmakerError> {
+        let reading = read(questions).inspect_err(|error| self.failed(error))?;
+        let late = now().saturating_duration_since(started) > usual + self.settings.allowance();
+        let mut remembered = self.write();
+        if remembered.failure().is_some() {
+            log::info!("{} can be read again", self.remote.place());
+        }
+        let taken = remembered.reading(questions, reading, late, now());
+        let settled = remembered.settle(now());
+        Ok(if [taken, settled].contains(&Refreshed::Changed) { Refreshed::Changed } else { Refreshed::Unchanged })
+    }
+
+    /// What was just written shall be seen by who has written it.
+    fn see<'a>(&self, registrations: impl Iterator<Item = &'a Registration>) -> Result<(), MatchmakerError> {
+        let _reading = self.reading();
+        let questions = self.read().questions_about(registrations.map(|registration| &registration.key));
+        if questions.is_empty() {
+            self.write().reached(now());
+            return Ok(());
+        }
+        self.renew(&questions, now(), Duration::ZERO, |questions| self.remote.read(questions)).map(drop)
+    }
+
+    fn start_thread(self: &Arc<Self>) {
+        let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if *running {
+            return;
+        }
+        let shared = Arc::clone(self);
+        match std::thread::Builder::new().name("zmqv2-directory".to_owned()).spawn(move || shared.follow()) {
+            Ok(_) => *running = true,
+            Err(error) => log::error!("no thread to follow the directory: {error}; trying again at the next question"),
+        }
+    }
+
+    /// The background thread.
+    fn follow(&self) {
+        let mut watcher = self.remote.watcher();
+        let mut retry = FIRST_RETRY;
+        while !self.stopped.load(Ordering::Acquire) {
+            let pause = match self.round(&mut *watcher, retry > FIRST_RETRY) {
+                Ok(pause) => {
+                    retry = FIRST_RETRY;
+                    pause
+                }
+                Err(_) => {
+                    let most = retry;
+                    retry = (retry * 2).min(self.settings.refresh);
+                    random_span(most / 2, most)
+                }
+            };
+            self.sleep(pause);
+        }
+    }
+
+    /// Waits for a change and reads it; how long to pause after that. After a failure, there is nothing to wait for.
+    fn round(&self, watcher: &mut dyn Watcher, failed: bool) -> Result<Duration, MatchmakerError> {
+        let questions = self.read().questions();
+        let wait = self.settings.wait();
+        if questions.is_empty() {
+            return Ok(wait);
+        }
+        let (started, wait) = (now(), if failed { Duration::ZERO } else { random_span(wait * 4 / 5, wait) });
+        let mut spread = Duration::ZERO;
+        if !wait.is_zero() && watcher.wait(&questions, wait).inspect_err(|error| self.failed(error))? {
+            spread = random_span(Duration::ZERO, MOST_SPREAD.min(self.settings.refresh / 4));
+            self.sleep(spread);
+        }
+        let _reading = self.reading();
+        // What was asked for the first time meanwhile is read as well.
+        let questions = self.read().questions();
+        let _ = self.renew(&questions, started, wait + spread, |questions| watcher.read(questions))?;
+        self.remote.rest();
+        Ok(Duration::ZERO)
+    }
+
+    /// Pauses, but not beyond the end.
+    fn sleep(&self, pause: Duration) {
+        if pause.is_zero() {
+            return;
+        }
+        let guard = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = |(): &mut ()| !self.stopped.load(Ordering::Acquire);
+        drop(self.bell.wait_timeout_while(guard, pause, running));
+    }
+}
+
+impl Matchmaker for CachedMatchmaker {
+    fn name(&self) -> &'static str {
+        self.shared.remote.name()
+    }
+
+    fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
+        // Who has just found it `known` is not to wait for the directory after all.
+        if let Some(placement) = self.shared.read().look(key, NOBODY_FOR * 2, now()) {
+            return Ok(placement);
+        }
+        let placement = self.shared.ask(key)?;
+        self.shared.start_thread();
+        Ok(placement)
+    }
+
+    fn known(&self, key: &TopicKey) -> Option<Arc<Placement>> {
+        self.shared.read().look(key, NOBODY_FOR, now())
+    }
+
+    fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError> {
+        self.register_all(std::slice::from_ref(registration), lease)
+    }
+
+    fn withdraw(&self, registration: &Registration) -> Result<(), MatchmakerError> {
+        self.withdraw_all(std::slice::from_ref(registration))
+    }
+
+    fn register_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
+        self.shared.remote.register(registrations, lease).inspect_err(|error| self.shared.failed(error))?;
+        self.shared.see(registrations.iter())
+    }
+
+    fn renew_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
+        self.register_all(registrations, lease)
+    }
+
+    fn withdraw_all(&self, registrations: &[Registration]) -> Result<(), MatchmakerError> {
+        self.shared.remote.withdraw(registrations).inspect_err(|error| self.shared.failed(error))?;
+        self.shared.see(registrations.iter())
+    }
+
+    fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
+        self.shared.remote.list()
+    }
+
+    fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
+        let _reading = self.shared.reading();
+        let questions = self.shared.read().questions();
+        self.shared.renew(&questions, now(), Duration::ZERO, |questions| self.shared.remote.read(questions))
+    }
+
+    fn generation(&self) -> u64 {
+        self.shared.read().generation()
+    }
+
+    fn health(&self) -> Health {
+        match self.shared.read().failure() {
+            None => Health::Ok,
+            Some(failure) => Health::Stale { reason: failure.reason.clone() },
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the cache's driver: it owns the clock that what is remembered is told")]
+fn now() -> Instant {
+    Instant::now()
+}

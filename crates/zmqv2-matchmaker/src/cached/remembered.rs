@@ -1,0 +1,288 @@
+//! What is remembered of a remote directory, and what of its answers is believed. Pure: `now` comes from the caller.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
+
+use super::CacheSettings;
+use crate::matchmaker::Refreshed;
+use crate::placement::{PlacedNode, Placement};
+use crate::remote::{Entry, Question, Reading, State, Version};
+
+/// The most topics that are remembered; above it, those that nobody has asked for the longest time are forgotten.
+pub(crate) const MAX_TOPICS: usize = 4_096;
+/// A topic that nobody has asked for so long is forgotten, unless the directory cannot be read.
+pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
+/// For how long it is believed that nobody offers a topic.
+pub(crate) const NOBODY_FOR: Duration = Duration::from_secs(1);
+
+/// Topics as they were read last.
+///
+/// After an **outage** the directory is in *doubt* for one lease: brokers could not renew, so leases may have ended although
+/// their servers live. What was known before stays then, unless it was withdrawn; what is new counts. The same after a
+/// **loss** of data, when topics that were not known before cannot be told from topics that nobody offers.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    settings: CacheSettings,
+    started: Instant,
+    topics: HashMap<TopicKey, Topic>,
+    epoch: Option<String>,
+    /// When the directory answered last.
+    fresh_at: Instant,
+    failure: Option<Failure>,
+    doubt_until: Option<Instant>,
+    lost_until: Option<Instant>,
+    generation: u64,
+}
+
+#[derive(Debug)]
+struct Topic {
+    version: Version,
+    /// What is answered.
+    shown: Arc<Placement>,
+    /// What the directory says; the same, but while it is in doubt.
+    fresh: Arc<Placement>,
+    checked: Instant,
+    /// Seconds after `started`.
+    asked: AtomicU64,
+}
+
+/// Why the directory cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) at: Instant,
+    pub(crate) reason: String,
+}
+
+/// What becomes of the first answer about a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum First {
+    Known(Arc<Placement>),
+    /// The directory has lost its data: that nobody is there says nothing, for this long.
+    Unknown(Duration),
+}
+
+impl Remembered {
+    pub(crate) fn new(settings: CacheSettings, now: Instant) -> Self {
+        Self {
+            settings,
+            started: now,
+            topics: HashMap::new(),
+            epoch: None,
+            fresh_at: now,
+            failure: None,
+            doubt_until: None,
+            lost_until: None,
+            generation: 0,
+        }
+    }
+
+    /// What is known of a topic; `None`: ask the directory. That nobody offers it is believed for `nobody_for`.
+    pub(crate) fn look(&self, key: &TopicKey, nobody_for: Duration, now: Instant) -> Option<Arc<Placement>> {
+        let topic = self.topics.get(key)?;
+        let asked = now.saturating_duration_since(self.started).as_secs();
+        if topic.asked.load(Ordering::Relaxed) != asked {
+            topic.asked.store(asked, Ordering::Relaxed);
+        }
+        let too_old = if topic.shown.is_empty() {
+            now.saturating_duration_since(topic.checked) > nobody_for
+        } else {
+            self.failure.is_some() && now.saturating_duration_since(self.fresh_at) > self.settings.max_stale
+        };
+        (!too_old).then(|| Arc::clone(&topic.shown))
+    }
+
+    /// What to ask about all that is remembered.
+    pub(crate) fn questions(&self) -> Vec<Question> {
+        let question = |(key, topic): (&TopicKey, &Topic)| Question { key: key.clone(), known: Some(topic.version) };
+        self.topics.iter().map(question).collect()
+    }
+
+    /// What to ask about these topics, if they are remembered.
+    pub(crate) fn questions_about<'a>(&self, keys: impl IntoIterator<Item = &'a TopicKey>) -> Vec<Question> {
+        let keys: BTreeSet<_> = keys.into_iter().collect();
+        let known = |key: &TopicKey| Some(Question { key: key.clone(), known: Some(self.topics.get(key)?.version) });
+        keys.into_iter().filter_map(known).collect()
+    }
+
+    /// The answer to a question about a topic that is not known.
+    pub(crate) fn first(&mut self, key: &TopicKey, reading: Reading, late: bool, now: Instant) -> First {
+        let known = self.topics.contains_key(key);
+        let questions = [Question { key: key.clone(), known: None }];
+        let empty =
+            matches!(&reading.states[..], [Some(state)] if state.entries.iter().all(|entry| entry.at.is_none()));
+        self.notice(&questions, &reading, late, now);
+        if let Some(until) = self.lost_until.filter(|_| empty && !known) {
+            return First::Unknown(until.saturating_duration_since(now));
+        }
+        if !known && self.topics.len() >= MAX_TOPICS {
+            self.forget_one();
+        }
+        let _ = self.take(&questions, reading, now);
+        First::Known(self.topics.get(key).map(|topic| Arc::clone(&topic.shown)).unwrap_or_default())
+    }
+
+    /// Takes what was read about remembered topics. `late`: it took so long that brokers cannot have renewed meanwhile.
+    pub(crate) fn reading(&mut self, questions: &[Question], reading: Reading, late: bool, now: Instant) -> Refreshed {
+        self.notice(questions, &reading, late, now);
+        let remembered = |(question, state): (&Question, Option<State>)| {
+            self.topics.contains_key(&question.key).then(|| (question.clone(), state))
+        };
+        let Reading { epoch, states } = reading;
+        let (questions, states): (Vec<_>, Vec<_>) = questions.iter().zip(states).filter_map(remembered).unzip();
+        self.take(&questions, Reading { epoch, states }, now)
+    }
+
+    /// The directory answered, but was not asked for anything.
+    pub(crate) fn reached(&mut self, now: Instant) {
+        if self.topics.is_empty() {
+            self.failure = None;
+            self.fresh_at = now;
+        }
+    }
+
+    /// The directory could not be read; whether that is new.
+    pub(crate) fn failed(&mut self, reason: String, now: Instant) -> bool {
+        self.failure.replace(Failure { at: now, reason }).is_none()
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Ends doubts whose time is over, and forgets what nobody asks for.
+    pub(crate) fn settle(&mut self, now: Instant) -> Refreshed {
+        if self.failure.is_some() {
+            return Refreshed::Unchanged;
+        }
+        let over = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
+        if over(&self.lost_until) {
+            self.lost_until = None;
+        }
+        let mut refreshed = Refreshed::Unchanged;
+        if over(&self.doubt_until) {
+            self.doubt_until = None;
+            for topic in self.topics.values_mut().filter(|topic| topic.shown != topic.fresh) {
+                topic.shown = Arc::clone(&topic.fresh);
+                refreshed = Refreshed::Changed;
+            }
+            self.generation += u64::from(refreshed == Refreshed::Changed);
+        }
+        let started = self.started;
+        let long_ago = |topic: &Topic| {
+            let asked = started + Duration::from_secs(topic.asked.load(Ordering::Relaxed));
+            now.saturating_duration_since(asked) > FORGET_AFTER
+        };
+        self.topics.retain(|_, topic| !long_ago(topic));
+        refreshed
+    }
+
+    /// Looks for signs of an outage or a loss, before anything is believed.
+    fn notice(&mut self, questions: &[Question], reading: &Reading, late: bool, now: Instant) {
+        let until = now + self.settings.lease;
+        if self.epoch.as_ref().is_some_and(|epoch| *epoch != reading.epoch) {
+            log::warn!("the directory has lost its data; what was known stays in use until brokers have renewed");
+            (self.lost_until, self.doubt_until) = (Some(until), Some(until));
+        }
+        self.epoch = Some(reading.epoch.clone());
+        if self.failure.take().is_some() || late {
+            self.doubt_until = Some(until);
+        }
+        let back = |(question, state): (&Question, &Option<State>)| {
+            let known = self.topics.get(&question.key).map(|topic| topic.version);
+            state.as_ref().is_some_and(|state| state.version != Version::NONE && Some(state.version) < known)
+        };
+        if questions.iter().zip(&reading.states).any(back) {
+            // Such as a replica that had not got everything when it became the primary.
+            self.doubt_until = Some(until);
+        }
+        self.fresh_at = now;
+    }
+
+    fn take(&mut self, questions: &[Question], reading: Reading, now: Instant) -> Refreshed {
+        let doubt = self.doubt_until.is_some();
+        let asked = now.saturating_duration_since(self.started).as_secs();
+        let mut refreshed = Refreshed::Unchanged;
+        for (question, state) in questions.iter().zip(reading.states) {
+            let topic = self.topics.entry(question.key.clone()).or_insert_with(|| Topic {
+                version: Version::NONE,
+                shown: Arc::default(),
+                fresh: Arc::default(),
+                checked: now,
+                asked: AtomicU64::new(asked),
+            });
+            topic.checked = now;
+            let Some(state) = state else { continue };
+            topic.version = state.version;
+            let fresh = placement(&state.entries);
+            let shown = if doubt { merged(&topic.shown, &fresh, &state.entries) } else { fresh.clone() };
+            topic.fresh = Arc::new(Placement::new(fresh));
+            let shown = Placement::new(shown);
+            if shown != *topic.shown {
+                // One allocation for both, when they are the same.
+                topic.shown = if shown == *topic.fresh { Arc::clone(&topic.fresh) } else { Arc::new(shown) };
+                refreshed = Refreshed::Changed;
+            }
+        }
+        self.generation += u64::from(refreshed == Refreshed::Changed);
+        refreshed
+    }
+
+    fn forget_one(&mut self) {
+        let oldest = self.topics.iter().min_by_key(|(_, topic)| topic.asked.load(Ordering::Relaxed));
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.topics.remove(&key);
+        }
+    }
+}
+
+/// The nodes that the entries tell of, by name. Entries come in the order of their leases: of two addresses of a node, the
+/// later one is the newer one.
+fn placement(entries: &[Entry]) -> Vec<PlacedNode> {
+    let mut nodes: BTreeMap<&NodeName, (&Node, BTreeSet<&ServerName>)> = BTreeMap::new();
+    for Entry { node, server, at } in entries {
+        if let Some(at) = at {
+            let (newest, servers) = nodes.entry(node).or_insert_with(|| (at, BTreeSet::new()));
+            *newest = at;
+            servers.insert(server);
+        }
+    }
+    let placed = |(node, servers): (&Node, BTreeSet<&ServerName>)| PlacedNode {
+        node: node.clone(),
+        servers: servers.into_iter().cloned().collect(),
+    };
+    nodes.into_values().map(placed).collect()
+}
+
+/// What is fresh, and what was shown before unless it was withdrawn.
+fn merged(shown: &Placement, fresh: &[PlacedNode], entries: &[Entry]) -> Vec<PlacedNode> {
+    let withdrawn: BTreeSet<_> =
+        entries.iter().filter(|entry| entry.at.is_none()).map(|entry| (&entry.node, &entry.server)).collect();
+    let mut nodes: BTreeMap<NodeName, PlacedNode> =
+        fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();
+    for old in shown.nodes() {
+        let name = &old.node.name;
+        for server in old.servers.iter().filter(|server| !withdrawn.contains(&(name, *server))) {
+            let placed = nodes.entry(name.clone()).or_insert_with(|| PlacedNode::unlisted(old.node.clone()));
+            if let Err(place) = placed.servers.binary_search(server) {
+                placed.servers.insert(place, server.clone());
+            }
+        }
+    }
+    nodes.into_values().collect()
+}
+
+#[cfg(test)]
+#[path = "remembered_tests.rs"]
+mod tests;

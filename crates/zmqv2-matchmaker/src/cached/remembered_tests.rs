@@ -1,0 +1,247 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SETTINGS: CacheSettings = CacheSettings {
+    refresh: Duration::from_secs(5),
+    max_stale: Duration::from_secs(100),
+    lease: Duration::from_secs(10),
+    renew_every: Duration::from_secs(4),
+};
+
+/// A memory, and the time of the world.
+struct World {
+    remembered: Remembered,
+    now: Instant,
+    epoch: &'static str,
+    version: u64,
+}
+
+fn key(name: &str) -> TopicKey {
+    TopicKey::parse(&format!("x/{name}")).unwrap()
+}
+
+/// `n/s` is a server, `-n/s` one that was withdrawn, `n:port/s` one at another port.
+fn state(version: u64, text: &str) -> State {
+    let entry = |word: &str| {
+        let (gone, word) = word.strip_prefix('-').map_or((false, word), |word| (true, word));
+        let (address, server) = word.split_once('/').unwrap();
+        let name = address.split(':').next().unwrap();
+        let node = Node::new(name.parse().unwrap(), address.parse().unwrap());
+        Entry { node: node.name.clone(), server: server.parse().unwrap(), at: (!gone).then_some(node) }
+    };
+    State { version: Version(version, 0), entries: text.split_whitespace().map(entry).collect() }
+}
+
+impl World {
+    fn new() -> Self {
+        let now = super::super::now();
+        Self { remembered: Remembered::new(SETTINGS, now), now, epoch: "e1", version: 1_000 }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// The first question about `t`.
+    fn ask(&mut self, text: &str) -> First {
+        self.version += 1;
+        let reading = Reading { epoch: self.epoch.into(), states: vec![Some(state(self.version, text))] };
+        self.remembered.first(&key("t"), reading, false, self.now)
+    }
+
+    fn read(&mut self, state: Option<State>, late: bool) -> bool {
+        let questions = self.remembered.questions();
+        let reading = Reading { epoch: self.epoch.into(), states: vec![state] };
+        let taken = self.remembered.reading(&questions, reading, late, self.now);
+        let settled = self.remembered.settle(self.now);
+        [taken, settled].contains(&Refreshed::Changed)
+    }
+
+    /// What was read about `t` again.
+    fn learn(&mut self, text: &str) -> bool {
+        self.version += 1;
+        self.read(Some(state(self.version, text)), false)
+    }
+
+    fn fail(&mut self) {
+        self.remembered.failed("gone".into(), self.now);
+    }
+
+    /// What is answered; `?` for a question that goes to the directory.
+    fn shown(&self) -> String {
+        let Some(placement) = self.remembered.look(&key("t"), NOBODY_FOR, self.now) else { return "?".into() };
+        let servers = |placed: &PlacedNode| {
+            let port = placed.node.address.port();
+            let name = if port == 9501 { placed.node.name.to_string() } else { format!("{}:{port}", placed.node.name) };
+            placed.servers.iter().map(|server| format!("{name}/{server}")).collect::<Vec<_>>().join(" ")
+        };
+        placement.nodes().iter().map(servers).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[test]
+fn a_change_is_shown_and_an_unchanged_answer_is_the_same_allocation() {
+    let mut world = World::new();
+    assert!(matches!(world.ask("b/s a/s2 a/s1"), First::Known(_)));
+    assert_eq!(world.shown(), "a/s1 a/s2 b/s");
+    let (before, generation) = (world.remembered.look(&key("t"), NOBODY_FOR, world.now), world.remembered.generation());
+    assert!(!world.read(None, false));
+    assert!(!world.learn("a/s1 a/s2 b/s"), "renewed in another order");
+    let after = world.remembered.look(&key("t"), NOBODY_FOR, world.now);
+    assert!(Arc::ptr_eq(&before.unwrap(), &after.unwrap()) && world.remembered.generation() == generation);
+    assert!(world.learn("a/s1"));
+    assert_eq!(world.shown(), "a/s1", "without an outage, what has ended is gone");
+    assert!(world.remembered.generation() > generation);
+}
+
+#[test]
+fn of_two_addresses_of_a_node_the_newer_one_counts_rg31() {
+    let mut world = World::new();
+    world.ask("a:1/old a:2/new");
+    assert_eq!(world.shown(), "a:2/new a:2/old");
+}
+
+#[test]
+fn that_nobody_is_there_is_believed_for_a_moment() {
+    let mut world = World::new();
+    assert_eq!(world.ask(""), First::Known(Arc::default()));
+    world.pass(NOBODY_FOR);
+    assert_eq!(world.shown(), "");
+    world.pass(SECOND);
+    assert_eq!(world.shown(), "?");
+    world.learn("a/s");
+    assert_eq!(world.shown(), "a/s");
+}
+
+#[test]
+fn what_is_known_outlives_an_outage_up_to_a_bound_rg12() {
+    let mut world = World::new();
+    world.ask("a/s");
+    world.pass(SETTINGS.max_stale * 2);
+    assert_eq!(world.shown(), "a/s", "nothing says that it is stale");
+    world.read(None, false);
+    world.fail();
+    world.pass(SETTINGS.max_stale);
+    assert_eq!(world.shown(), "a/s");
+    world.pass(SECOND);
+    assert_eq!(world.shown(), "?");
+    world.read(None, false);
+    assert_eq!(world.shown(), "a/s", "it was right after all");
+}
+
+#[test]
+fn after_an_outage_what_is_missing_stays_for_a_lease_and_what_is_new_counts() {
+    let mut world = World::new();
+    world.ask("a/s b/s");
+    world.fail();
+    world.pass(SETTINGS.lease * 2);
+    assert!(!world.learn(""));
+    assert_eq!(world.shown(), "a/s b/s", "an empty answer after an outage is not believed");
+    world.pass(SECOND);
+    assert!(world.learn("c/s b:7/s"));
+    assert_eq!(world.shown(), "a/s b:7/s c/s");
+    world.pass(SETTINGS.lease - SECOND - SECOND);
+    world.read(None, false);
+    assert_eq!(world.shown(), "a/s b:7/s c/s", "the lease is not over");
+    world.pass(SECOND);
+    assert!(world.read(None, false));
+    assert_eq!(world.shown(), "b:7/s c/s", "now it is");
+}
+
+#[test]
+fn what_was_withdrawn_is_gone_also_after_an_outage() {
+    let mut world = World::new();
+    world.ask("a/s a/s2 b/s");
+    world.fail();
+    world.pass(SECOND);
+    world.learn("-a/s -b/s");
+    assert_eq!(world.shown(), "a/s2");
+}
+
+#[test]
+fn a_pause_that_only_its_length_tells_of_counts_as_an_outage() {
+    let mut world = World::new();
+    world.ask("a/s b/s");
+    world.pass(SECOND);
+    world.version += 1;
+    world.read(Some(state(world.version, "a/s")), true);
+    assert_eq!(world.shown(), "a/s b/s");
+}
+
+#[test]
+fn data_that_was_lost_is_noticed_without_an_outage_rg13() {
+    let mut world = World::new();
+    world.ask("a/s b/s");
+    world.epoch = "e2";
+    world.version = 0;
+    world.read(Some(state(0, "")), false);
+    assert_eq!(world.shown(), "a/s b/s");
+    world.version = 2_000;
+    world.learn("b/s");
+    assert_eq!(world.shown(), "a/s b/s");
+    // What was not known before cannot be told from what nobody offers.
+    let reading = Reading { epoch: "e2".into(), states: vec![Some(state(0, "-n/s"))] };
+    let other = world.remembered.first(&key("other"), reading.clone(), false, world.now);
+    assert_eq!(other, First::Unknown(SETTINGS.lease));
+    let there = Reading { epoch: "e2".into(), states: vec![Some(state(3_000, "n/s"))] };
+    assert!(matches!(world.remembered.first(&key("there"), there, false, world.now), First::Known(_)));
+    world.pass(SETTINGS.lease);
+    let _ = world.remembered.settle(world.now);
+    assert_eq!(world.shown(), "b/s");
+    let later = world.remembered.first(&key("other"), reading, false, world.now);
+    assert_eq!(later, First::Known(Arc::default()));
+}
+
+#[test]
+fn a_state_from_before_the_known_one_is_a_loss() {
+    let mut world = World::new();
+    world.ask("a/s b/s");
+    // The replica that became the primary had not got b.
+    world.read(Some(state(900, "a/s")), false);
+    assert_eq!(world.shown(), "a/s b/s");
+    // But a topic whose last lease has ended has no state at all, and that is no loss.
+    let mut world = World::new();
+    world.ask("a/s");
+    world.read(Some(state(0, "")), false);
+    assert_eq!(world.shown(), "");
+}
+
+#[test]
+fn every_outage_begins_the_wait_anew() {
+    let mut world = World::new();
+    world.ask("a/s b/s");
+    world.fail();
+    world.learn("a/s");
+    world.pass(SETTINGS.lease - SECOND);
+    world.fail();
+    world.pass(SECOND * 2);
+    let _ = world.remembered.settle(world.now);
+    assert_eq!(world.shown(), "a/s b/s", "nothing ends while the directory cannot be read");
+    world.read(None, false);
+    world.pass(SETTINGS.lease - SECOND);
+    world.read(None, false);
+    assert_eq!(world.shown(), "a/s b/s");
+    world.pass(SECOND);
+    world.read(None, false);
+    assert_eq!(world.shown(), "a/s");
+}
+
+#[test]
+fn what_is_remembered_is_bounded_by_number_and_by_time() {
+    let mut world = World::new();
+    let reading = || Reading { epoch: "e1".into(), states: vec![Some(state(1, "a/s"))] };
+    for n in 0..MAX_TOPICS + 10 {
+        if n % 100 == 0 {
+            world.pass(SECOND);
+            let _ = world.remembered.look(&key("n0"), NOBODY_FOR, world.now);
+        }
+        world.remembered.first(&key(&format!("n{n}")), reading(), false, world.now);
+    }
+    assert_eq!(world.remembered.len(), MAX_TOPICS);
+    assert!(world.remembered.look(&key("n0"), NOBODY_FOR, world.now).is_some(), "somebody asks for it");
+    world.pass(FORGET_AFTER / 2);
+    let _ = world.remembered.look(&key("n0"), NOBODY_FOR, world.now);
+    world.pass(FORGET_AFTER / 2 + SECOND);
+    let _ = world.remembered.settle(world.now);
+    assert_eq!(world.remembered.len(), 1);
+}

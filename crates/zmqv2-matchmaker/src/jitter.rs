@@ -1,0 +1,36 @@
+//! Random spans, so that thousands of processes that start together do not go on together.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+/// A random span from `least` to `most`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let (least, most) = (Duration::from_secs(8), Duration::from_secs(10));
+/// let span = zmqv2_matchmaker::random_span(least, most);
+/// assert!(span >= least && span <= most);
+/// ```
+#[must_use]
+pub fn random_span(least: Duration, most: Duration) -> Duration {
+    // Each `RandomState` has keys of its own; the hash of nothing is then a number that nobody foresees.
+    let random = RandomState::new().build_hasher().finish();
+    let fraction = random as f64 / u64::MAX as f64;
+    least + most.saturating_sub(least).mul_f64(fraction.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_differ_and_stay_within_their_bounds() {
+        let (least, most) = (Duration::from_millis(10), Duration::from_millis(20));
+        let spans: Vec<_> = (0..100).map(|_| random_span(least, most)).collect();
+        assert!(spans.iter().all(|span| (least..=most).contains(span)));
+        assert!(spans.iter().any(|span| *span != spans[0]));
+        assert_eq!(random_span(most, least), most, "bounds the wrong way round are no reason to panic");
+    }
+}

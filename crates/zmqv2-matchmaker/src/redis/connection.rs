@@ -1,0 +1,366 @@
+//! One connection to the primary: opened when needed, checked once, opened again when it broke.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{
+    Client, ClientTlsConfig, Cmd, Connection, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, cmd,
+};
+use zmqv2_proto::TcpAddress;
+use zmqv2_proto::config::Secret;
+
+use super::sentinel;
+use super::settings::{RedisAt, RedisSettings, RedisTls};
+use crate::error::MatchmakerError;
+
+/// Within this a connection stands, and within this again every command is answered.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Streams, and scripts that replicate what they did rather than themselves, came with it.
+const OLDEST: (u64, u64) = (5, 0);
+
+const PRELUDE: &str = include_str!("prelude.lua");
+const SCRIPTS: [&str; 3] = [include_str!("register.lua"), include_str!("withdraw.lua"), include_str!("read.lua")];
+
+/// The scripts, in the order of [`SCRIPTS`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Script {
+    Register,
+    Withdraw,
+    Read,
+}
+
+/// A way to the primary.
+pub(super) struct Line {
+    settings: Arc<RedisSettings>,
+    session: Option<Session>,
+    used: bool,
+}
+
+/// An open connection, whose other end is known to be of use.
+pub(super) struct Session {
+    connection: Connection,
+    scripts: [String; 3],
+    /// The other end has to say with every answer that it is still the primary.
+    by_sentinel: bool,
+}
+
+/// Why something did not work.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The connection or a command failed.
+    Failed(RedisError),
+    /// The other end is not what is needed.
+    Useless { problem: String, remedy: String },
+}
+
+impl From<RedisError> for Trouble {
+    fn from(error: RedisError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<redis::ParsingError> for Trouble {
+    fn from(error: redis::ParsingError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What to change when an option of `[matchmaker_redis]` is wrong.
+pub(super) fn remedy(option: &str) -> String {
+    format!("correct {option} in [matchmaker_redis], or transport_url")
+}
+
+impl Line {
+    pub(super) fn new(settings: Arc<RedisSettings>) -> Self {
+        Self { settings, session: None, used: false }
+    }
+
+    /// Closes the connection if it was not used since the last time.
+    pub(super) fn rest(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            self.session = None;
+        }
+    }
+
+    /// Does `work`, which may be repeated, over the connection. One that was open before may have been closed by the other
+    /// end, or lead to a primary of yesterday: then over a new one.
+    pub(super) fn run<T>(
+        &mut self,
+        work: impl FnMut(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<T, MatchmakerError> {
+        self.try_run(work).map_err(|trouble| self.settings.explain(trouble))
+    }
+
+    /// The same, with the trouble itself.
+    pub(super) fn try_run<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        self.used = true;
+        let again = self.session.is_some();
+        match self.attempt(&mut work) {
+            Err(Trouble::Failed(error)) if again && !timed_out(&error) => {
+                log::debug!("opening a new connection to redis: {error}");
+                self.attempt(&mut work)
+            }
+            done => done,
+        }
+    }
+
+    fn attempt<T>(&mut self, work: &mut impl FnMut(&mut Session) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => Session::open(&self.settings)?,
+        };
+        let done = work(&mut session)?;
+        self.session = Some(session);
+        Ok(done)
+    }
+}
+
+impl Session {
+    fn open(settings: &RedisSettings) -> Result<Self, Trouble> {
+        let (address, by_sentinel) = match &settings.at {
+            RedisAt::Server(address) => (address.clone(), false),
+            RedisAt::Sentinel { sentinels, group, password } => {
+                (sentinel::primary(settings, sentinels, group, password.as_ref())?, true)
+            }
+        };
+        let login = Login { user: settings.user.as_deref(), password: settings.password.as_ref() };
+        let mut connection = connect(&address, &login, settings.database, settings.tls.as_ref())?;
+        check_version(&mut connection)?;
+        check_role(cmd("ROLE").query(&mut connection)?, by_sentinel)?;
+        let mut scripts = [const { String::new() }; 3];
+        for (hash, text) in scripts.iter_mut().zip(SCRIPTS) {
+            *hash = cmd("SCRIPT").arg("LOAD").arg(format!("{PRELUDE}{text}")).query(&mut connection)?;
+        }
+        Ok(Self { connection, scripts, by_sentinel })
+    }
+
+    /// Runs a script.
+    pub(super) fn run<T: FromRedisValue>(
+        &mut self,
+        script: Script,
+        keys: &[String],
+        arguments: &[String],
+    ) -> Result<T, Trouble> {
+        let mut call = cmd("EVALSHA");
+        call.arg(&self.scripts[script as usize]).arg(keys.len()).arg(keys).arg(arguments);
+        self.ask(call)
+    }
+
+    /// Sends a command, and returns its answer.
+    pub(super) fn ask<T: FromRedisValue>(&mut self, command: Cmd) -> Result<T, Trouble> {
+        if !self.by_sentinel {
+            return Ok(command.query(&mut self.connection)?);
+        }
+        let mut both = redis::pipe();
+        both.cmd("ROLE").add_command(command);
+        let (role, answer): (redis::Value, redis::Value) = both.query(&mut self.connection)?;
+        check_role(role, true)?;
+        Ok(T::from_redis_value(answer)?)
+    }
+
+    /// Sends a command that is answered within `wait`, and some.
+    pub(super) fn wait<T: FromRedisValue>(&mut self, command: &Cmd, wait: Duration) -> Result<T, Trouble> {
+        self.connection.set_read_timeout(Some(wait + PATIENCE))?;
+        let answer = command.query(&mut self.connection)?;
+        self.connection.set_read_timeout(Some(PATIENCE))?;
+        Ok(answer)
+    }
+}
+
+/// How this side says who it is.
+pub(super) struct Login<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) password: Option<&'a Secret>,
+}
+
+/// A connection whose every wait is bounded.
+pub(super) fn connect(
+    address: &TcpAddress,
+    login: &Login<'_>,
+    database: u16,
+    tls: Option<&RedisTls>,
+) -> Result<Connection, Trouble> {
+    let mut redis = RedisConnectionInfo::default().set_db(i64::from(database)).set_skip_set_lib_name();
+    if let Some(user) = login.user {
+        redis = redis.set_username(user);
+    }
+    if let Some(password) = login.password {
+        redis = redis.set_password(password.expose());
+    }
+    let (host, port) = (address.host().to_owned(), address.port());
+    let client = match tls {
+        None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
+        Some(tls) => {
+            // Fails when the process has one already, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+            Client::build_with_tls(
+                secure.into_connection_info()?.set_redis_settings(redis),
+                TlsCertificates {
+                    client_tls: client_certificate(tls)?,
+                    root_cert: tls.ca_file.as_deref().map(|file| pem(file, "tls_ca_file")).transpose()?,
+                },
+            )
+            .map_err(|error| Trouble::Useless {
+                problem: format!("the certificates cannot be used: {error}"),
+                remedy: remedy("tls_ca_file, tls_cert_file or tls_key_file"),
+            })?
+        }
+    };
+    let connection = client.get_connection_with_timeout(PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    Ok(connection)
+}
+
+fn client_certificate(tls: &RedisTls) -> Result<Option<ClientTlsConfig>, Trouble> {
+    match (&tls.cert_file, &tls.key_file) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(ClientTlsConfig {
+            client_cert: pem(cert, "tls_cert_file")?,
+            client_key: pem(key, "tls_key_file")?,
+        })),
+        _ => Err(Trouble::Useless {
+            problem: "a certificate needs its key, and a key its certificate".to_owned(),
+            remedy: remedy("tls_cert_file and tls_key_file"),
+        }),
+    }
+}
+
+fn pem(file: &std::path::Path, option: &str) -> Result<Vec<u8>, Trouble> {
+    std::fs::read(file).map_err(|error| Trouble::Useless {
+        problem: format!("cannot read {}: {error}", file.display()),
+        remedy: remedy(option),
+    })
+}
+
+fn check_version(connection: &mut Connection) -> Result<(), Trouble> {
+    let info: String = cmd("INFO").arg("server").query(connection)?;
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
+    let mut numbers = version.split('.').map(|number| number.parse::<u64>().unwrap_or(0));
+    let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if number >= OLDEST {
+        return Ok(());
+    }
+    let (major, minor) = OLDEST;
+    Err(Trouble::Useless {
+        problem: format!("its version is {version}, {major}.{minor} or later is needed"),
+        remedy: format!("update it, or name another one: {}", remedy("host")),
+    })
+}
+
+/// The answer to `ROLE`. What a replica says may be old, and it takes nothing.
+fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), Trouble> {
+    let role = match role {
+        redis::Value::Array(parts) => parts.into_iter().next().map(String::from_redis_value).transpose()?,
+        _ => None,
+    };
+    match role.as_deref() {
+        Some("master") => Ok(()),
+        // Sentinel has not told all of them yet, or this one is alone; the next attempt asks again.
+        _ if by_sentinel => Err(Trouble::Failed(RedisError::from((
+            ErrorKind::Server(ServerErrorKind::ReadOnly),
+            "it is not the primary any more",
+        )))),
+        role => Err(Trouble::Useless {
+            problem: format!("it is no primary but a {}", role.unwrap_or("stranger")),
+            remedy: format!("name the primary, or sentinel_hosts: {}", remedy("host and port")),
+        }),
+    }
+}
+
+/// Whether the other end is silent, so that another attempt would take as long.
+fn timed_out(error: &RedisError) -> bool {
+    error.is_timeout() || error.is_connection_refusal()
+}
+
+/// The error, for people.
+fn shown(error: &RedisError) -> String {
+    // "Resource temporarily unavailable", says the system.
+    if error.is_timeout() {
+        return format!("no answer within {PATIENCE:?}");
+    }
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl RedisSettings {
+    /// What an operator has to do about it.
+    pub(super) fn explain(&self, trouble: Trouble) -> MatchmakerError {
+        let directory = format!("redis at {}", self.at);
+        let (problem, remedy) = match trouble {
+            Trouble::Useless { problem, remedy } => (problem, remedy),
+            Trouble::Failed(error) => match self.diagnosis(&error) {
+                Some((problem, option)) => (problem, remedy(option)),
+                None => return MatchmakerError::Unavailable { directory, source: shown(&error).into() },
+            },
+        };
+        MatchmakerError::Misconfigured { directory, problem, remedy }
+    }
+
+    /// The same for an error at the first attempt, when nothing has ever worked.
+    pub(super) fn explain_start(&self, trouble: Trouble) -> MatchmakerError {
+        let directory = format!("redis at {}", self.at);
+        let place = match (&self.at, &self.tls) {
+            (RedisAt::Server(_), None) => "host and port",
+            // Redis waits for the end of a line that never comes, when it is greeted in TLS and speaks none.
+            (RedisAt::Server(_), Some(_)) => "host, tls and port",
+            (RedisAt::Sentinel { .. }, None) => "sentinel_hosts",
+            (RedisAt::Sentinel { .. }, Some(_)) => "sentinel_hosts and tls",
+        };
+        let Trouble::Failed(error) = trouble else { return self.explain(trouble) };
+        let dropped = error.is_connection_dropped() && !error.is_connection_refusal();
+        let (problem, option) = match self.diagnosis(&error) {
+            Some(known) => known,
+            None if dropped && self.tls.is_none() => {
+                (format!("it ends the connection, as if it spoke TLS: {error}"), "tls and port")
+            }
+            None if dropped => (
+                format!("it ends the connection, as if it wanted a certificate or spoke no TLS: {error}"),
+                "tls, tls_cert_file and tls_key_file, or the port,",
+            ),
+            None => {
+                let (problem, remedy) = (format!("it cannot be reached: {}", shown(&error)), remedy(place));
+                return MatchmakerError::Misconfigured { directory, problem, remedy: format!("start it, or {remedy}") };
+            }
+        };
+        MatchmakerError::Misconfigured { directory, problem, remedy: remedy(option) }
+    }
+
+    /// Problem and option, for an error that will not go away by itself.
+    fn diagnosis(&self, error: &RedisError) -> Option<(String, &'static str)> {
+        let text = shown(error);
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if error.kind() == ErrorKind::AuthenticationFailed || has(&["WRONGPASS", "NOAUTH", "invalid password"]) {
+            let problem = match &self.password {
+                None => "it wants a password",
+                Some(_) => "it does not take this user or password",
+            };
+            return Some((problem.to_owned(), "user and password"));
+        }
+        if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || has(&["NOPERM"]) {
+            return Some((format!("the user may not do what is needed: {text}"), "user"));
+        }
+        if has(&["switch database", "DB index"]) {
+            return Some((format!("it has no database {}", self.database), "database"));
+        }
+        if self.tls.is_some() {
+            if has(&["CertificateRequired"]) {
+                return Some((format!("it wants a certificate: {text}"), "tls_cert_file and tls_key_file"));
+            }
+            if has(&["certificate", "UnknownIssuer", "NotValidForName"]) {
+                return Some((format!("its certificate is not trusted: {text}"), "tls_ca_file"));
+            }
+            if has(&["corrupt message", "InvalidMessage", "InvalidContentType", "peer is incompatible"]) {
+                return Some((format!("it does not speak TLS: {text}"), "tls and port"));
+            }
+        } else if error.kind() == ErrorKind::Parse {
+            return Some((format!("its answer is none of Redis, as if it spoke TLS: {text}"), "tls and port"));
+        }
+        None
+    }
+}

@@ -1,0 +1,104 @@
+//! Names and texts in Redis; `docs/matchmaker.md` has them, too.
+
+use std::time::Duration;
+
+use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
+
+use crate::matchmaker::Registration;
+use crate::remote::{Entry, Version};
+
+/// Names the set of data.
+pub(super) const EPOCH: &str = "zmqv2:epoch";
+/// A sorted set of all topics, each with the end of its last lease.
+pub(super) const TOPICS: &str = "zmqv2:topics";
+
+/// A sorted set of members, each with the end of its lease.
+pub(super) fn leases(key: &TopicKey) -> String {
+    format!("zmqv2:{{{key}}}:leases")
+}
+
+/// A hash from members to places.
+pub(super) fn places(key: &TopicKey) -> String {
+    format!("zmqv2:{{{key}}}:places")
+}
+
+/// A stream whose last entry is the topic's version.
+pub(super) fn changes(key: &TopicKey) -> String {
+    format!("zmqv2:{{{key}}}:changes")
+}
+
+/// `node/server`; neither has a `/`.
+pub(super) fn member(registration: &Registration) -> String {
+    format!("{}/{}", registration.node.name, registration.server)
+}
+
+/// `address lease [zone]`, the lease in milliseconds; an empty text says that it was withdrawn.
+pub(super) fn place(node: &Node, lease: Duration) -> String {
+    let zone = node.zone.as_ref().map(|zone| format!(" {zone}")).unwrap_or_default();
+    format!("{} {}{zone}", node.address, millis(lease))
+}
+
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// A member and its place, and the lease it was given; `None`: it is not ours.
+pub(super) fn entry(member: &str, place: &str) -> Option<(Entry, Duration)> {
+    let (node, server) = member.split_once('/')?;
+    let (node, server) = (NodeName::new(node).ok()?, ServerName::new(server).ok()?);
+    if place.is_empty() {
+        return Some((Entry { node, server, at: None }, Duration::ZERO));
+    }
+    let mut words = place.split(' ');
+    let address: TcpAddress = words.next()?.parse().ok()?;
+    let lease = Duration::from_millis(words.next()?.parse().ok()?);
+    let zone = words.next().map(Zone::new).transpose().ok()?;
+    let at = Some(Node::new(node.clone(), address).in_zone(zone));
+    Some((Entry { node, server, at }, lease))
+}
+
+/// The id of a stream's entry.
+pub(super) fn version(text: &str) -> Option<Version> {
+    let (millis, number) = text.split_once('-')?;
+    Some(Version(millis.parse().ok()?, number.parse().ok()?))
+}
+
+pub(super) fn shown(version: Version) -> String {
+    format!("{}-{}", version.0, version.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let plain = Node::new("n1".parse().unwrap(), "10.0.0.1:9501".parse().unwrap());
+        for node in [plain.clone(), plain.in_zone(Some("rack-7".parse().unwrap()))] {
+            let key = TopicKey::parse("nova/compute").unwrap();
+            let registration = Registration { key, server: "host@backend".parse().unwrap(), node: node.clone() };
+            let (text, lease) = (member(&registration), Duration::from_millis(1_500));
+            let (entry, read) = entry(&text, &place(&node, lease)).unwrap();
+            assert_eq!((entry.at, entry.server, read), (Some(node), registration.server, lease));
+            assert_eq!(super::entry(&text, "").unwrap().0.at, None);
+        }
+        assert_eq!(version(&shown(Version(1_700_000_000_000, 3))), Some(Version(1_700_000_000_000, 3)));
+    }
+
+    #[test]
+    fn what_others_have_written_there_is_left_out() {
+        for (member, place) in [
+            ("n1", "a:1 5"),
+            ("/s", "a:1 5"),
+            ("n1/a b", "a:1 5"),
+            ("n/s", "a:99999 5"),
+            ("n/s", "a:1"),
+            ("n/s", "a:1 x"),
+            ("n/s", "a:1 5 a/b"),
+            ("n/s", "../x 5"),
+        ] {
+            assert_eq!(entry(member, place), None, "{member} {place}");
+        }
+        assert_eq!((version(""), version("5"), version("-1-2")), (None, None, None));
+    }
+}

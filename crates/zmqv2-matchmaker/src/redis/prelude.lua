@@ -1,0 +1,55 @@
+-- Time in milliseconds, by this Redis alone: no two clocks are ever compared.
+local function clock()
+    local t = redis.call('TIME')
+    return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- A number as a whole number: Lua would write a large one as 1.7e+12.
+local function whole(number)
+    return string.format('%.0f', number)
+end
+
+-- Names this set of data; lost with it.
+local function epoch(key)
+    local name = redis.call('GET', key)
+    if not name then
+        local t = redis.call('TIME')
+        name = t[1] .. '.' .. t[2]
+        redis.call('SET', key, name)
+    end
+    return name
+end
+
+local function changed(changes)
+    redis.call('XADD', changes, 'MAXLEN', 1, '*', 'c', '1')
+end
+
+-- Takes out what has expired.
+local function sweep(leases, places, changes, now)
+    local swept = false
+    while true do
+        local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(now), 'LIMIT', 0, 1000)
+        if #ended == 0 then
+            break
+        end
+        redis.call('ZREM', leases, unpack(ended))
+        redis.call('HDEL', places, unpack(ended))
+        swept = true
+    end
+    if swept then
+        changed(changes)
+    end
+end
+
+-- Lets all of a topic end with its last lease.
+local function bound(topics, leases, places, changes, topic, now)
+    local last = tonumber(redis.call('ZRANGE', leases, -1, -1, 'WITHSCORES')[2])
+    for _, key in ipairs({leases, places, changes}) do
+        redis.call('PEXPIREAT', key, whole(last))
+    end
+    redis.call('ZREMRANGEBYSCORE', topics, '-inf', whole(now))
+    redis.call('ZADD', topics, whole(last), topic)
+    if redis.call('PTTL', topics) < last - now then
+        redis.call('PEXPIREAT', topics, whole(last))
+    end
+end

@@ -1,0 +1,101 @@
+//! Where Redis is, and how it is spoken to.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use zmqv2_proto::config::Secret;
+use zmqv2_proto::{Config, TcpAddress};
+
+use super::connection::remedy;
+use crate::error::MatchmakerError;
+
+/// Where Redis is, and how it is spoken to: the options of `[matchmaker_redis]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisSettings {
+    /// Where to ask.
+    pub at: RedisAt,
+    /// The number of the database.
+    pub database: u16,
+    /// Name and password; Redis before 6 knows a password alone.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// Whether connections are encrypted, and how both sides are known.
+    pub tls: Option<RedisTls>,
+}
+
+/// Where the primary is, or who knows that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedisAt {
+    /// At this address.
+    Server(TcpAddress),
+    /// Any of these Sentinels knows.
+    Sentinel {
+        /// Their addresses, in the order in which they are asked.
+        sentinels: Vec<TcpAddress>,
+        /// The name of the group of servers.
+        group: String,
+        /// The Sentinels' own password.
+        password: Option<Secret>,
+    },
+}
+
+/// PEM files of TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RedisTls {
+    /// Who has signed the server's certificate; `None`: the authorities that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// This side's certificate.
+    pub cert_file: Option<PathBuf>,
+    /// The key of that certificate.
+    pub key_file: Option<PathBuf>,
+}
+
+impl RedisSettings {
+    /// The settings of `config`.
+    ///
+    /// # Errors
+    /// [`MatchmakerError::Misconfigured`] when the host is no address.
+    pub fn new(config: &Config) -> Result<Self, MatchmakerError> {
+        let at = if config.redis_sentinel_hosts.is_empty() {
+            let host = &config.redis_host;
+            let address = TcpAddress::new(host, config.redis_port).map_err(|error| MatchmakerError::Misconfigured {
+                directory: "redis".to_owned(),
+                problem: error.to_string(),
+                remedy: remedy("host"),
+            })?;
+            RedisAt::Server(address)
+        } else {
+            RedisAt::Sentinel {
+                sentinels: config.redis_sentinel_hosts.clone(),
+                group: config.redis_sentinel_group.clone(),
+                password: config.redis_sentinel_password.clone(),
+            }
+        };
+        let tls = config.redis_tls.then(|| RedisTls {
+            ca_file: config.redis_tls_ca_file.clone(),
+            cert_file: config.redis_tls_cert_file.clone(),
+            key_file: config.redis_tls_key_file.clone(),
+        });
+        let (user, password) = (config.redis_user.clone(), config.redis_password.clone());
+        Ok(Self { at, database: config.redis_database, user, password, tls })
+    }
+}
+
+impl fmt::Display for RedisAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(address) => write!(f, "{address}"),
+            Self::Sentinel { sentinels, group, .. } => {
+                write!(f, "{group:?} of Sentinel ")?;
+                for (n, sentinel) in sentinels.iter().enumerate() {
+                    write!(f, "{}{sentinel}", if n == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

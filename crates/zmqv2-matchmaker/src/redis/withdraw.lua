@@ -1,0 +1,21 @@
+-- KEYS: epoch, topics, then leases, places and changes of each registration.
+-- ARGV: lease in ms, then topic and member of each registration. How many were there before.
+-- An empty place says for a lease that it was withdrawn, to those who do not believe that what is missing is gone.
+local now = clock()
+local ends = whole(now + tonumber(ARGV[1]))
+local gone = 0
+epoch(KEYS[1])
+for nth = 1, (#ARGV - 1) / 2 do
+    local leases, places, changes = KEYS[nth * 3], KEYS[nth * 3 + 1], KEYS[nth * 3 + 2]
+    local topic, member = ARGV[nth * 2], ARGV[nth * 2 + 1]
+    sweep(leases, places, changes, now)
+    local before = redis.call('HGET', places, member)
+    if before ~= '' then
+        redis.call('ZADD', leases, ends, member)
+        redis.call('HSET', places, member, '')
+        changed(changes)
+        bound(KEYS[2], leases, places, changes, topic, now)
+        gone = gone + (before and 1 or 0)
+    end
+end
+return gone

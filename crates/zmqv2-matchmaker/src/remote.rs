@@ -1,0 +1,111 @@
+//! What a directory that is asked over a network has to be able to do, for the [cache](crate::CachedMatchmaker) in front.
+
+use std::fmt;
+use std::time::Duration;
+
+use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
+
+use crate::error::MatchmakerError;
+use crate::matchmaker::{ListedTopic, Registration};
+
+/// A directory that is asked over a network. Every method may do I/O, and bounds its waits by a timeout of its own.
+pub trait Remote: Send + Sync + fmt::Debug {
+    /// The kind of directory, as the option `rpc_zmq_matchmaker` calls it.
+    fn name(&self) -> &'static str;
+
+    /// Kind and place, for errors.
+    fn place(&self) -> String;
+
+    /// Reads topics, all in one round trip.
+    ///
+    /// # Errors
+    /// Why the directory could not be read.
+    fn read(&self, questions: &[Question]) -> Result<Reading, MatchmakerError>;
+
+    /// Notes registrations, each whole or not at all, all in one round trip.
+    ///
+    /// # Errors
+    /// Why the directory could not be written; some may have been noted.
+    fn register(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError>;
+
+    /// Ends registrations, all in one round trip, and remembers for a lease that they were *withdrawn*: who does not believe
+    /// the directory after an outage believes this.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    fn withdraw(&self, registrations: &[Registration]) -> Result<(), MatchmakerError>;
+
+    /// All topics with their servers, for people to read.
+    ///
+    /// # Errors
+    /// Why the directory could not be read.
+    fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError>;
+
+    /// Nobody has asked for a while: connections of [`read`](Self::read) may be closed until somebody does. Never waits.
+    fn rest(&self) {}
+
+    /// Somebody who follows changes, over a connection of its own, opened when first needed.
+    fn watcher(&self) -> Box<dyn Watcher>;
+}
+
+/// Follows the changes of topics.
+pub trait Watcher: Send {
+    /// Waits until one of these topics may have changed since, at most for `timeout`; whether one has.
+    ///
+    /// # Errors
+    /// Why the directory could not be asked.
+    fn wait(&mut self, known: &[Question], timeout: Duration) -> Result<bool, MatchmakerError>;
+
+    /// As [`Remote::read`].
+    ///
+    /// # Errors
+    /// As [`Remote::read`].
+    fn read(&mut self, questions: &[Question]) -> Result<Reading, MatchmakerError>;
+}
+
+/// Which state of a topic is known. Later states compare greater, unless the directory lost its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Version(pub u64, pub u64);
+
+impl Version {
+    /// The state of a topic that nobody has registered.
+    pub const NONE: Self = Self(0, 0);
+}
+
+/// What is there of this topic that is not known yet?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The topic.
+    pub key: TopicKey,
+    /// The state that is known; `None`: none.
+    pub known: Option<Version>,
+}
+
+/// The answers to some questions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Stays the same as long as the directory keeps its data.
+    pub epoch: String,
+    /// In the order of the questions; `None`: nothing has changed.
+    pub states: Vec<Option<State>>,
+}
+
+/// A topic as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// Which state this is.
+    pub version: Version,
+    /// Who is there, or was withdrawn lately.
+    pub entries: Vec<Entry>,
+}
+
+/// A server of a topic at a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The node's name.
+    pub node: NodeName,
+    /// The server.
+    pub server: ServerName,
+    /// How the node is reached; `None`: the server was withdrawn from it.
+    pub at: Option<Node>,
+}

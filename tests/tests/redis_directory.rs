@@ -1,0 +1,195 @@
+//! Redis as the directory of a few nodes: who is asked how often, in which order, and what operators see.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use zmqv2_client::{RequestContext, RpcClient};
+use zmqv2_proto::Target;
+use zmqv2_tests::redis_server::{Redis, installed, keys};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
+
+fn with(redis: &Redis, options: &[&str]) -> Vec<String> {
+    redis.settings().into_iter().chain(options.iter().map(|option| (*option).to_owned())).collect()
+}
+
+fn client(node: &Node) -> RpcClient {
+    node.client(Target::topic("t").unwrap())
+}
+
+/// Who answers so many calls to any server.
+fn who(client: &RpcClient, calls: usize) -> BTreeMap<String, usize> {
+    let mut who = BTreeMap::new();
+    for _ in 0..calls {
+        *who.entry(echo(client, "who").unwrap()).or_default() += 1;
+    }
+    who
+}
+
+#[test]
+fn a_hundred_thousand_casts_cost_redis_a_handful_of_commands_rg10() {
+    const CASTS: usize = 100_000;
+    if !installed("a_hundred_thousand_casts_cost_redis_a_handful_of_commands_rg10") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(2, &redis.settings());
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let _servers = [0, 1].map(|n| cluster.node(n).serve("t", &format!("s{n}"), &["--workers", "2"]));
+    let client = client(cluster.node(0));
+    eventually("both servers are known", || {
+        let report = client.fanout(&RequestContext::new(), "echo", &0).unwrap().wait(PATIENCE).unwrap();
+        report.results.len() == 2
+    });
+    let before = redis.info("total_commands_processed");
+    let started = now();
+    let mut open = std::collections::VecDeque::new();
+    for number in 0..CASTS {
+        open.push_back(client.cast(&RequestContext::new(), "echo", &number).unwrap());
+        if open.len() > 2_000 {
+            assert!(open.pop_front().unwrap().wait(PATIENCE).unwrap().is_acked());
+        }
+    }
+    assert!(open.into_iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
+    // One command is the question itself.
+    let commands = redis.info("total_commands_processed") - before - 1;
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{CASTS} casts in {seconds:.1} s cost Redis {commands} commands");
+    // Two for each refresh, and a connection's beginning.
+    assert!(commands as f64 <= 20.0 + seconds / 2.0, "{commands} commands in {seconds:.1} s");
+}
+
+#[test]
+fn any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first() {
+    if !installed("any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(3, &with(&redis, &["refresh_interval=1"]));
+    let zones = ["rpc_zmq_zone=east", "rpc_zmq_zone=east", "rpc_zmq_zone=west"];
+    let _brokers: Vec<_> =
+        cluster.nodes().iter().zip(zones).map(|(node, zone)| node.broker_with(&["--set", zone])).collect();
+    let mut servers: Vec<Process> =
+        cluster.nodes().iter().zip(["a", "b", "c"]).map(|(node, name)| node.serve("t", name, &[])).collect();
+    let in_zone = |zone: Option<&str>| {
+        let zone = zone.map(|zone| zone.parse().unwrap());
+        cluster.node(0).client_with(Target::topic("t").unwrap(), |config| config.zone = zone)
+    };
+    let [anywhere, east, west] = [None, Some("east"), Some("west")].map(in_zone);
+    eventually("all are known", || who(&anywhere, 3).len() == 3);
+    let shares = |client: &RpcClient| json!(who(client, 300));
+    assert_eq!(shares(&anywhere), json!({"a": 100, "b": 100, "c": 100}));
+    assert_eq!(shares(&east), json!({"a": 150, "b": 150}));
+    assert_eq!(shares(&west), json!({"c": 300}));
+    servers[2].kill9();
+    eventually("without anybody in its zone, a client calls others", || {
+        who(&west, 4) == BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)])
+    });
+}
+
+#[test]
+fn operators_see_topics_leases_and_health() {
+    if !installed("operators_see_topics_leases_and_health") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(2, &with(&redis, &["rpc_zmq_zone=rack-7"]));
+    let node = cluster.node(0);
+    assert_eq!(node.tool(&["topics"]).stdout, "no topic is registered\n");
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let _servers = [
+        node.serve("beta", "s1", &[]),
+        node.serve("beta", "s2", &[]),
+        cluster.node(1).serve("beta", "s1", &[]),
+        node.serve("alpha", "host@backend", &[]),
+    ];
+    let listed = || -> Value { serde_json::from_str(&node.tool(&["topics", "--json"]).stdout).unwrap() };
+    let servers = |topics: &Value| -> usize {
+        let topics = topics["topics"].as_array().unwrap().iter();
+        let nodes = topics.flat_map(|topic| topic["nodes"].as_array().unwrap());
+        nodes.map(|node| node["servers"].as_array().unwrap().len()).sum()
+    };
+    eventually("all are registered", || servers(&listed()) == 4);
+    let topics = listed();
+    assert_eq!(topics["topics"][0]["topic"], "openstack/alpha");
+    let beta = &topics["topics"][1];
+    assert_eq!(beta["nodes"][0]["node"], *node.host);
+    assert_eq!(beta["nodes"][0]["zone"], "rack-7");
+    assert_eq!(beta["nodes"][0]["address"], format!("{}:9501", node.host));
+    let server = &beta["nodes"][0]["servers"][1];
+    assert_eq!(server["server"], "s2");
+    let (age, left) = (server["renewed_s"].as_f64().unwrap(), server["ends_s"].as_f64().unwrap());
+    assert!((0.0..60.0).contains(&age) && (age + left - 600.0).abs() < 0.1, "{server}");
+    let text = node.tool(&["topics", "bet"]).stdout;
+    assert!(!text.contains("alpha"), "{text}");
+    for part in [
+        "openstack/beta\n",
+        &format!("  {0} ({0}:9501), zone rack-7\n", node.host),
+        "    s1: renewed ",
+        " s ago, ends in ",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    let status = node.tool(&["status"]).stdout;
+    assert!(status.contains("  directory redis: 3 registrations, confirmed "), "{status}");
+    let told = cluster.node(1).tool(&["status", "--json"]).stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["directory"]["registrations"], &told["directory"]["problem"]), (&json!(1), &Value::Null));
+}
+
+#[test]
+fn keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16() {
+    if !installed("keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16") {
+        return;
+    }
+    let redis = Redis::start();
+    // As short as it is allowed to be.
+    let options = ["matchmaker_heartbeat_ttl=2", "matchmaker_heartbeat_freq=1", "refresh_interval=1"];
+    let cluster = Cluster::with_directory(1, &with(&redis, &options));
+    let node = cluster.node(0);
+    let mut broker = node.broker();
+    let _servers = [node.serve("t", "s", &[]), node.serve("t", "s", &["--exchange", "nova"])];
+    eventually("both are there", || keys(&redis).len() == 8);
+    let expected = [
+        "zmqv2:epoch",
+        "zmqv2:topics",
+        "zmqv2:{nova/t}:changes",
+        "zmqv2:{nova/t}:leases",
+        "zmqv2:{nova/t}:places",
+        "zmqv2:{openstack/t}:changes",
+        "zmqv2:{openstack/t}:leases",
+        "zmqv2:{openstack/t}:places",
+    ];
+    assert_eq!(keys(&redis), expected);
+    // Renewed every second, for two seconds each time: it never goes.
+    let client = client(node);
+    let until = now() + Duration::from_secs(6);
+    while now() < until {
+        assert_eq!(keys(&redis), expected);
+        assert_eq!(echo(&client, "there").unwrap(), "s");
+        wait_until(now() + Duration::from_millis(50));
+    }
+    for key in &expected[1..] {
+        let left: i64 = redis.run(&["PTTL", key]);
+        assert!(left > 0, "{key} would never end: {left}");
+    }
+    broker.kill9();
+    eventually("all has ended", || keys(&redis) == ["zmqv2:epoch"]);
+}
+
+#[test]
+fn a_broker_that_comes_back_on_another_port_is_found_by_redis_rg31() {
+    if !installed("a_broker_that_comes_back_on_another_port_is_found_by_redis_rg31") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(2, &with(&redis, &["refresh_interval=1"]));
+    let (near, far) = (cluster.node(0), cluster.node(1));
+    let mut broker = far.broker();
+    let _server = far.serve("t", "s", &[]);
+    let client = client(near);
+    eventually("it is there", || echo(&client, "first").is_ok());
+    broker.kill9();
+    let _again = far.broker_with(&["--port", "0"]);
+    eventually("it is found at its other port", || echo(&client, "second").is_ok());
+}

@@ -1,0 +1,175 @@
+//! Redis goes, hangs, comes back empty or elsewhere, and a broker dies: what is known goes on.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use zmqv2_proto::Target;
+use zmqv2_tests::redis_server::{Redis, Sentinels, installed};
+use zmqv2_tests::redis_world::{LEASE, RENEW_EVERY, SLACK, World, directory_of, redis_hangs, registered};
+use zmqv2_tests::{Cluster, Node, PATIENCE, echo, eventually, now, wait_until};
+
+/// What a broker says of the directory, by `zmqv2 status`.
+fn health(node: &Node) -> String {
+    let status = node.tool(&["status"]).stdout;
+    status.lines().find(|line| line.contains("directory redis")).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn redis_is_killed_and_comes_back_empty_rg12_rg13() {
+    if !installed("redis_is_killed_and_comes_back_empty_rg12_rg13") {
+        return;
+    }
+    let mut redis = Redis::start();
+    let world = World::start(&redis.settings());
+    let traffic = world.traffic();
+    redis.kill9();
+    // Longer than a lease: everything would have expired.
+    wait_until(now() + LEASE + RENEW_EVERY);
+    eventually("the status tells", || health(world.cluster.node(0)).contains("; "));
+    traffic.wait(200);
+    redis.restart();
+    let took = world.wait_registered(now());
+    println!("all were registered again {took:?} after the return");
+    assert!(took < RENEW_EVERY + SLACK, "{took:?}");
+    traffic.wait(200);
+    let _late = world.a_new_server_is_visible_soon();
+    // What was not believed is forgotten after a lease, and nobody is missing then.
+    wait_until(now() + LEASE + RENEW_EVERY);
+    traffic.wait(200);
+    eventually("the status tells that all is well", || {
+        let health = health(world.cluster.node(0));
+        health.contains("1 registrations, confirmed") && !health.contains("; ")
+    });
+    traffic.stop().assert_clean();
+}
+
+#[test]
+fn redis_hangs_for_longer_than_a_lease() {
+    if installed("redis_hangs_for_longer_than_a_lease") {
+        redis_hangs(LEASE * 2);
+    }
+}
+
+#[test]
+fn redis_loses_its_data_without_an_outage_rg13() {
+    if !installed("redis_loses_its_data_without_an_outage_rg13") {
+        return;
+    }
+    let redis = Redis::start();
+    let world = World::start(&redis.settings());
+    let traffic = world.traffic();
+    for _ in 0..3 {
+        let flushed = now();
+        let () = redis.run(&["FLUSHALL"]);
+        let took = world.wait_registered(flushed);
+        println!("all were registered again {took:?} after FLUSHALL");
+        assert!(took < RENEW_EVERY + SLACK, "{took:?}");
+        traffic.wait(200);
+    }
+    let _late = world.a_new_server_is_visible_soon();
+    traffic.stop().assert_clean();
+}
+
+#[test]
+fn sentinels_make_a_replica_the_primary_rg14() {
+    if !installed("sentinels_make_a_replica_the_primary_rg14") {
+        return;
+    }
+    let mut sentinels = Sentinels::start();
+    let world = World::start(&sentinels.settings());
+    let traffic = world.traffic();
+    let killed = now();
+    sentinels.servers[0].kill9();
+    sentinels.wait_primary(1);
+    println!("the replica was the primary after {:?}", killed.elapsed());
+    let took = world.wait_registered(now());
+    println!("all were registered there {took:?} later");
+    traffic.wait(200);
+    let _late = world.a_new_server_is_visible_soon();
+    // The old primary comes back as a replica; nobody is to listen to it.
+    sentinels.servers[0].restart();
+    wait_until(now() + LEASE + RENEW_EVERY);
+    traffic.wait(200);
+    traffic.stop().assert_clean();
+}
+
+#[test]
+fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_attempt_rg15_rg33() {
+    if !installed("a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_attempt_rg15_rg33") {
+        return;
+    }
+    let redis = Redis::start();
+    let mut world = World::start(&redis.settings());
+    let connect = Duration::from_millis(800);
+    let clients: Vec<_> = (0..3)
+        .map(|n| {
+            let topic = Target::topic("t").unwrap();
+            world.cluster.node(n % 2).client_with(topic, |config| config.connect_timeout = connect)
+        })
+        .collect();
+    let directory = world.directory();
+    eventually("all are registered", || registered(&directory).unwrap().len() == 3);
+    for client in &clients {
+        // All three nodes are known and connected.
+        (0..9).for_each(|_| drop(echo(client, "before").unwrap()));
+    }
+    world.brokers[2].kill9();
+    let killed = now();
+    let gone = || registered(&directory).unwrap() == ["s0", "s1"];
+    let costs: Vec<_> = std::thread::scope(|scope| {
+        let call = |client| {
+            let (mut failed, mut slow, mut count) = (0, 0, 0);
+            // The first part of this is before the lease has ended, the rest after it.
+            while killed.elapsed() < LEASE * 3 {
+                let started = now();
+                failed += usize::from(echo(client, "after").is_err());
+                slow += usize::from(started.elapsed() > connect / 2);
+                count += 1;
+                wait_until(now() + Duration::from_millis(5));
+            }
+            (failed, slow, count)
+        };
+        let callers: Vec<_> = clients.iter().map(|client| scope.spawn(move || call(client))).collect();
+        eventually("it is gone from the directory", gone);
+        let took = killed.elapsed();
+        println!("it was gone from the directory after {took:?}");
+        assert!(took < LEASE + SLACK, "{took:?}");
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    });
+    println!("failed, slow and all calls of each client: {costs:?}");
+    for (failed, slow, count) in costs {
+        assert!(failed + slow <= 1 && count > 100, "{failed} failed and {slow} waited, of {count} calls");
+    }
+    // It comes back, and so does its server.
+    world.brokers[2] = world.cluster.node(2).broker();
+    eventually("it is back", || registered(&directory).unwrap().len() == 3);
+    for client in &clients {
+        eventually("it gets calls again", || echo(client, "again").is_ok_and(|server| server == "s2"));
+    }
+}
+
+#[test]
+fn what_leaves_in_order_is_gone_at_once_rg17() {
+    if !installed("what_leaves_in_order_is_gone_at_once_rg17") {
+        return;
+    }
+    let redis = Redis::start();
+    // A lease that no test could wait for.
+    let options = [redis.settings(), vec!["matchmaker_heartbeat_ttl=600".into()]].concat();
+    let cluster = Cluster::with_directory(2, &options);
+    let mut brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let mut servers = ["a", "b", "c"].map(|name| cluster.node(0).serve("t", name, &[]));
+    let _other = cluster.node(1).serve("t", "d", &[]);
+    let directory = directory_of(&cluster);
+    let has = |names: &[&str]| eventually("the directory follows", || registered(&directory).unwrap() == names);
+    has(&["a", "b", "c", "d"]);
+    servers[0].signal(Signal::TERM);
+    assert_eq!(servers[0].wait_end(PATIENCE).code(), Some(0));
+    has(&["b", "c", "d"]);
+    servers[1].kill9();
+    has(&["c", "d"]);
+    brokers[0].signal(Signal::TERM);
+    assert_eq!(brokers[0].wait_end(PATIENCE).code(), Some(0));
+    has(&["d"]);
+    assert!(servers[2].stderr().contains("ready"));
+}
