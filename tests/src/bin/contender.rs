@@ -1,5 +1,6 @@
 //! A process of the comparison: a server, callers or a caster, of either driver. What it has done, it says on stdout.
 
+use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,12 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 use zmqv2_broker::cli::{Failure, finish, on_stop_signal};
+use zmqv2_client::CallHandle;
 use zmqv2_proto::Config;
 use zmqv2_tests::compare::{Called, Cast, monotonic};
 use zmqv2_tests::legacy::{Help, Options};
 use zmqv2_tests::measure::percentile;
-use zmqv2_tests::messaging::{Failed, Handler, Messaging, OverLegacy, OverZmqv2, Setup, To, Told};
+use zmqv2_tests::messaging::{Failed, Handler, Messaging, OverLegacy, OverZmqv2, Pending, Setup, To, Told};
 use zmqv2_tests::{now, wait_until, within};
 
 /// Uses one of the two drivers.
@@ -75,6 +77,9 @@ struct Call {
     server: Vec<String>,
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// zmqv2: each thread has so many calls on their way, instead of one that it waits for
+    #[arg(long)]
+    window: Option<usize>,
     /// How many calls each thread makes, at most
     #[arg(long, default_value_t = u64::MAX)]
     count: u64,
@@ -97,9 +102,9 @@ struct Send {
     /// Bytes of padding
     #[arg(long, default_value_t = 128)]
     size: usize,
-    /// How many are sent a second, at most
-    #[arg(long)]
-    rate: Option<u64>,
+    /// How many may be on their way
+    #[arg(long, default_value_t = usize::MAX)]
+    window: usize,
     /// File with what was told of each message
     #[arg(long)]
     told: Option<PathBuf>,
@@ -191,6 +196,20 @@ struct Tally {
     micros: Vec<f64>,
     unanswered: Vec<(u64, String)>,
     waited: f64,
+    on_their_way: VecDeque<(Instant, CallHandle<Value>)>,
+}
+
+impl Tally {
+    /// Waits for the oldest call if there are too many, and adds one.
+    fn start(&mut self, window: usize, call: Option<CallHandle<Value>>) {
+        if self.on_their_way.len() >= window
+            && let Some((begun, oldest)) = self.on_their_way.pop_front()
+            && oldest.wait().is_ok()
+        {
+            self.micros.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        self.on_their_way.extend(call.map(|call| (now(), call)));
+    }
 }
 
 /// What all threads of a caller share.
@@ -213,7 +232,12 @@ impl Run<'_> {
             }
             let number = round * self.role.threads as u64 + thread as u64;
             let args = json!({"number": number, "text": self.padding});
-            let result = self.driver.call(&self.targets[number as usize % self.targets.len()], "echo", &args, None);
+            let to = &self.targets[number as usize % self.targets.len()];
+            if let Some(window) = self.role.window {
+                tally.start(window, self.driver.start_call(to, "echo", &args));
+                continue;
+            }
+            let result = self.driver.call(to, "echo", &args, None);
             let micros = begun.elapsed().as_secs_f64() * 1e6;
             match result {
                 Ok(answer) => {
@@ -270,22 +294,25 @@ fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
 
 fn cast(driver: &dyn Messaging, role: &Send) -> anyhow::Result<()> {
     let (to, padding) = (To::topic(&role.topic), "x".repeat(role.size));
-    let (begun, started) = (monotonic(), now());
-    let mut pending = Vec::new();
+    let mut cast = Cast { begun: monotonic(), ..Cast::default() };
+    let (mut pending, mut words) = (VecDeque::new(), Vec::new());
+    let all_told = |pending: Pending| pending.told(Duration::from_secs(120));
     for number in 0..role.count {
-        if let Some(rate) = role.rate {
-            let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
-            if due > now() {
-                wait_until(due);
-            }
+        if pending.len() >= role.window {
+            words.extend(pending.pop_front().map(all_told));
         }
         let args = json!({"number": number, "text": padding});
-        pending.push(if role.all { driver.post_to_all(&to, "note", &args) } else { driver.post(&to, "note", &args) });
+        pending.push_back(if role.all {
+            driver.post_to_all(&to, "note", &args)
+        } else {
+            driver.post(&to, "note", &args)
+        });
     }
-    let mut cast = Cast { begun, sent: monotonic(), ..Cast::default() };
+    cast.sent = monotonic();
+    words.extend(pending.into_iter().map(all_told));
     let mut told = role.told.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
-    for (number, pending) in pending.into_iter().enumerate() {
-        for word in pending.told(Duration::from_secs(120)) {
+    for (number, words) in words.into_iter().enumerate() {
+        for word in words {
             let text = match &word {
                 Told::Failed(reason) => reason.as_str(),
                 Told::Accepted | Told::Kept => "ok",

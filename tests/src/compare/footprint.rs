@@ -13,14 +13,33 @@ use crate::measure::{Progress, Spread};
 use crate::messaging::Driver;
 use crate::now;
 
-/// Threads that call at the same time.
-pub(super) const CALLERS: usize = 8;
+/// How calls are made while it is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// By so many threads, each of which waits for its answer.
+    Blocking(usize),
+    /// By one thread with so many calls on their way, which the legacy driver cannot.
+    Async(usize),
+}
+
+pub(super) const MANNERS: [Manner; 3] = [Manner::Blocking(1), Manner::Blocking(8), Manner::Async(8)];
+
+impl std::fmt::Display for Manner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blocking(1) => f.write_str("1 caller"),
+            Self::Blocking(callers) => write!(f, "{callers} callers"),
+            Self::Async(calls) => write!(f, "call_async, {calls}"),
+        }
+    }
+}
 
 /// What the processes of a driver need.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Footprint {
     pub(super) driver: String,
     pub(super) nodes: u8,
+    pub(super) manner: String,
     /// Client, daemons, servers.
     pub(super) processes: Vec<Process>,
     /// TCP connections among all of them.
@@ -37,26 +56,36 @@ pub(super) struct Process {
     pub(super) memory_kib: Spread,
 }
 
+/// A server at every node; a client at one of them calls all of these in turn.
 pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Footprint>> {
     let mut all = Vec::new();
     for &nodes in &plan.nodes {
         for way in [Way::Legacy, Way::Zmqv2] {
             progress.step(&format!("processes of {nodes} nodes: {way}"));
-            all.push(footprint(way, nodes, plan)?);
+            // zmqv2 counts the connections of a client, the legacy driver those of each address.
+            let set = ["rpc_response_timeout=1", "rpc_thread_pool_size=8", "rpc_conn_pool_size=500"];
+            let mut stage = Stage::start(way.driver(), nodes, &set)?;
+            stage.serve_everywhere(8);
+            for manner in MANNERS {
+                if way == Way::Zmqv2 || matches!(manner, Manner::Blocking(_)) {
+                    all.push(footprint(&stage, way, nodes, manner, plan)?);
+                }
+            }
         }
     }
     Ok(all)
 }
 
-/// A server at every node; callers at one of them call all of these in turn.
-fn footprint(way: Way, nodes: u8, plan: &Plan) -> Result<Footprint> {
-    let mut stage = Stage::start(way.driver(), nodes, &["rpc_response_timeout=1", "rpc_thread_pool_size=8"])?;
-    stage.serve_everywhere(8);
+fn footprint(stage: &Stage, way: Way, nodes: u8, manner: Manner, plan: &Plan) -> Result<Footprint> {
     let hosts: Vec<String> = (0..usize::from(nodes)).map(|n| stage.world.host(n).to_owned()).collect();
     // A pause: what loses its reply would hold its sockets for a second.
-    let caller = if way.driver() == Driver::Legacy { Way::LegacyHelped(5) } else { way };
+    let caller = if way.driver() == Driver::Legacy { Way::LegacyHelped(3) } else { way };
     let mut command = stage.contender(caller, 0);
-    command.args(["call", TOPIC, "--threads", &CALLERS.to_string()]);
+    command.args(["call", TOPIC]);
+    match manner {
+        Manner::Blocking(callers) => command.args(["--threads", &callers.to_string()]),
+        Manner::Async(calls) => command.args(["--window", &calls.to_string()]),
+    };
     for host in &hosts {
         command.args(["--server", host]);
     }
@@ -83,7 +112,7 @@ fn footprint(way: Way, nodes: u8, plan: &Plan) -> Result<Footprint> {
     }
     let _: Called = super::stage::said(&mut client, Duration::from_secs(60))?;
     let processes = kinds.iter().zip(&most).map(|((kind, _), most)| summary(kind, most)).collect();
-    Ok(Footprint { driver: way.to_string(), nodes, processes, connections })
+    Ok(Footprint { driver: way.to_string(), nodes, manner: manner.to_string(), processes, connections })
 }
 
 fn summary(kind: &'static str, most: &[[u64; 4]]) -> Process {

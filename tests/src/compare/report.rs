@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, Fate, Outcome};
-use super::footprint::{CALLERS, Footprint};
+use super::footprint::{Footprint, MANNERS, Manner};
 use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, fanout_name};
 use super::{Counted, Plan, Way};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
-use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
+use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table};
 
 /// All that was measured.
 pub(super) struct Everything {
@@ -94,16 +94,20 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         }
     }
     let nodes = plan.nodes.last().copied().unwrap_or(1);
-    let of = |driver: &str| all.footprint.iter().find(|print| print.driver == driver && print.nodes == nodes);
-    if let (Some(legacy), Some(ours)) = (of(LEGACY), of(OURS)) {
-        let holds = ours.connections < legacy.connections;
-        let counts = [legacy.connections, ours.connections].map(|count| count.to_string());
-        let [before, after] = counts;
-        let what = format!("the number of connections is reduced: TCP connections of {nodes} nodes, {CALLERS} callers");
-        table.row([what, before, after, word(holds).to_owned()]);
-        data.push(
-            json!({"claim": "connections", "legacy": legacy.connections, "zmqv2": ours.connections, "holds": holds}),
-        );
+    for manner in MANNERS {
+        let of = |driver: &str, manner: Manner| {
+            let here = |print: &&Footprint| print.driver == driver && print.nodes == nodes;
+            all.footprint.iter().filter(here).find(|print| print.manner == manner.to_string())
+        };
+        // What the legacy driver cannot do is held against as many callers.
+        let theirs = if let Manner::Async(calls) = manner { Manner::Blocking(calls) } else { manner };
+        if let (Some(legacy), Some(ours)) = (of(LEGACY, theirs), of(OURS, manner)) {
+            let (legacy, ours) = (legacy.connections, ours.connections);
+            let what = format!("the number of connections is reduced: TCP connections of {nodes} nodes, {manner}");
+            table.row([what, legacy.to_string(), ours.to_string(), word(ours < legacy).to_owned()]);
+            let manner = manner.to_string();
+            data.push(json!({"claim": "connections", "manner": manner, "legacy": legacy, "zmqv2": ours, "holds": ours < legacy}));
+        }
     }
     let lines = [&all.code.legacy, &all.code.zmqv2];
     for (name, what) in [("code", "lines"), ("code without checks", "lines, checks apart")] {
@@ -229,51 +233,43 @@ fn casts_and_fanouts(all: &Everything, plan: &Plan) -> Section {
 }
 
 fn processes(all: &[Footprint]) -> Section {
-    let head = ["nodes", "process", "driver", "sockets", "TCP connections", "threads", "resident KiB"];
+    let head = ["nodes", "process", "driver", "calls", "sockets", "TCP connections", "threads", "resident KiB"];
     let mut table = Table::new(head);
-    let mut connections =
-        Table::new(["nodes", "legacy: TCP connections of all", "zmqv2: TCP connections of all", "ratio"]);
+    let mut connections = Table::new(["nodes", "driver", "calls", "TCP connections of all processes"]);
     for print in all {
+        let (nodes, driver, manner) = (print.nodes.to_string(), print.driver.clone(), print.manner.clone());
         for process in &print.processes {
-            table.row([
-                print.nodes.to_string(),
-                process.kind.to_owned(),
-                print.driver.clone(),
-                process.sockets.to_string(),
-                process.tcp.to_string(),
-                process.threads.to_string(),
-                process.memory_kib.to_string(),
-            ]);
+            let figures = [process.sockets, process.tcp, process.threads, process.memory_kib];
+            let mut row = vec![nodes.clone(), process.kind.to_owned(), driver.clone(), manner.clone()];
+            row.extend(figures.map(|figure| figure.to_string()));
+            table.row(row);
         }
-    }
-    for pair in all.chunks_exact(2) {
-        let (legacy, ours) = (pair[0].connections, pair[1].connections);
-        let ratio = figure(ours as f64 / legacy as f64);
-        connections.row([pair[0].nodes.to_string(), legacy.to_string(), ours.to_string(), format!("{ratio} x")]);
+        connections.row([nodes, driver, manner, print.connections.to_string()]);
     }
     let exactly = |value: f64| Spread { min: value, median: value, max: value };
-    let line = |driver: &str| Line {
-        series: driver.to_owned(),
-        points: all
-            .iter()
-            .filter(|print| print.driver == driver)
-            .map(|print| (f64::from(print.nodes), exactly(print.connections as f64)))
-            .collect(),
-    };
-    let plot = |name: &str, title: &str, lines_of: &[Line]| Plot {
-        name: name.to_owned(),
-        alt: format!("{title} by number of nodes, for both drivers"),
-        svg: lines(title, "number", "nodes", lines_of, Scale::Log),
-    };
+    let series = |print: &Footprint| format!("{}, {}", print.driver, print.manner);
+    let mut lines_of: Vec<Line> = Vec::new();
+    for print in all {
+        let (series, point) = (series(print), (f64::from(print.nodes), exactly(print.connections as f64)));
+        match lines_of.iter_mut().find(|line| line.series == series) {
+            Some(line) => line.points.push(point),
+            None => lines_of.push(Line { series, points: vec![point] }),
+        }
+    }
+    let title = "TCP connections of all processes";
     Section {
         title: "Sockets, connections, threads, memory".to_owned(),
-        text: format!(
-            "A daemon and a server of 8 workers at every node; {CALLERS} threads of one client call all servers in turn. The most that \
-             was seen while they did, by process: median (smallest .. largest) over the processes of a kind. A socket is a file \
-             descriptor of the kernel; libzmq needs some for itself."
-        ),
+        text: "A daemon and a server of 8 workers at every node; a client at one of them calls all servers in turn: one thread or eight, \
+               each waiting for its answers, or one thread with eight calls on their way (`call_async`). The most that was seen \
+               meanwhile, by process: median (smallest .. largest) over the processes of a kind. A socket is a file descriptor of the \
+               kernel; libzmq needs some for itself. `rpc_conn_pool_size` is 500, so that no connection is closed to save one."
+            .to_owned(),
         tables: vec![connections, table],
-        plots: vec![plot("connections", "TCP connections of all processes", &[line(LEGACY), line(OURS)])],
+        plots: vec![Plot {
+            name: "connections".to_owned(),
+            alt: format!("{title} by number of nodes, for both drivers"),
+            svg: lines(title, "connections", "nodes", &lines_of, Scale::Log),
+        }],
         data: serde_json::to_value(all).unwrap_or_default(),
     }
 }

@@ -6,7 +6,8 @@ use super::{Spread, figure};
 
 const WIDTH: f64 = 760.0;
 const MARGIN: f64 = 14.0;
-const TITLE: f64 = 44.0;
+/// Room for the title, and the line of what each colour stands for.
+const TITLE: f64 = 50.0;
 const ROW: f64 = 19.0;
 const GAP: f64 = 10.0;
 /// Room for what stands right of a bar or a line.
@@ -226,17 +227,16 @@ fn frame(title: &str, unit: &str, series: &[&str], height: f64, body: &str) -> S
         escape(title),
         escape(unit)
     );
-    let mut x = WIDTH - MARGIN;
-    for (n, name) in series.iter().enumerate().rev() {
-        x -= name.chars().count() as f64 * 6.6 + 8.0;
+    let mut x = MARGIN;
+    for (n, name) in series.iter().enumerate() {
         let colour = COLOURS[n % COLOURS.len()];
         let _ = write!(
             text,
-            "<rect x='{:.1}' y='8' width='10' height='10' fill='{colour}'/><text x='{x:.1}' y='17'>{}</text>",
-            x - 14.0,
+            "<rect x='{x:.1}' y='27' width='10' height='10' fill='{colour}'/><text x='{:.1}' y='36'>{}</text>",
+            x + 14.0,
             escape(name)
         );
-        x -= 22.0;
+        x += name.chars().count() as f64 * 6.6 + 30.0;
     }
     text + body + "</svg>\n"
 }

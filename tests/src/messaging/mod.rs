@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use zmqv2_client::{CastHandle, FanoutHandle, Outcome};
+use zmqv2_client::{CallHandle, CastHandle, FanoutHandle, Outcome};
 use zmqv2_proto::{Failure, Priority};
 
 use crate::told::word;
@@ -167,6 +167,11 @@ pub trait Messaging: Send + Sync {
     /// # Errors
     /// [`Failed`].
     fn call(&self, to: &To, method: &str, args: &Value, timeout: Option<Duration>) -> Result<Value, Failed>;
+
+    /// Calls a method and goes on; `None`: this driver's calls block.
+    fn start_call(&self, _to: &To, _method: &str, _args: &Value) -> Option<CallHandle<Value>> {
+        None
+    }
 
     /// Sends to one server and goes on.
     fn post(&self, to: &To, method: &str, args: &Value) -> Pending;

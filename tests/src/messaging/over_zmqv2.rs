@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use zmqv2_client::{CallError, Notifier, RpcClient};
+use zmqv2_client::{CallError, CallHandle, Notifier, Prepared, RpcClient};
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, Namespace, Priority, RequestContext, Target, Version};
@@ -60,19 +60,22 @@ impl OverZmqv2 {
         }
     }
 
-    /// The client for a target, made when it is asked for first.
-    ///
-    /// # Panics
-    /// When these are no names.
-    pub fn client(&self, to: &To) -> RpcClient {
+    /// A copy of the topic's client for a target. There is one client for each topic, made when it is asked for first.
+    fn client(&self, to: &To) -> Prepared {
+        let topic = To { server: None, ..to.clone() };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let builder = RpcClient::builder(target(to)).matchmaker(Arc::clone(&self.directory)).ipc_dir(&self.ipc_dir);
+            let builder =
+                RpcClient::builder(target(&topic)).matchmaker(Arc::clone(&self.directory)).ipc_dir(&self.ipc_dir);
             let builder = builder.allowed_remote_modules(self.allowed_modules.clone());
             let builder = builder.retry(if self.patient { 3 } else { 0 }).wait_for_ready(self.patient);
             builder.transport(self.transport.clone()).config(self.config.clone()).build().expect("a client")
         };
-        clients.entry(to.clone()).or_insert_with(make).clone()
+        let client = clients.entry(topic.clone()).or_insert_with(make).prepare();
+        match &to.server {
+            Some(server) => client.server(server).expect("a server"),
+            None => client,
+        }
     }
 
     fn notifier(&self, topic: &str) -> Notifier {
@@ -117,11 +120,11 @@ impl Endpoint for Methods {
 
 impl Messaging for OverZmqv2 {
     fn call(&self, to: &To, method: &str, args: &Value, timeout: Option<Duration>) -> Result<Value, Failed> {
-        let (client, context) = (self.client(to), RequestContext::new());
-        let result = match timeout {
-            Some(timeout) => client.prepare().timeout(timeout).call(&context, method, args),
-            None => client.call(&context, method, args),
-        };
+        let mut client = self.client(to);
+        if let Some(timeout) = timeout {
+            client = client.timeout(timeout);
+        }
+        let result = client.call(&RequestContext::new(), method, args);
         result.map_err(|error| match error {
             CallError::Remote(remote) => {
                 Failed::Remote { class: remote.class().to_owned(), failure: Box::new(remote.failure().clone()) }
@@ -129,6 +132,10 @@ impl Messaging for OverZmqv2 {
             CallError::Timeout { .. } => Failed::Timeout,
             other => Failed::Told(call_word(&other)),
         })
+    }
+
+    fn start_call(&self, to: &To, method: &str, args: &Value) -> Option<CallHandle<Value>> {
+        self.client(to).call_async(&RequestContext::new(), method, args).ok()
     }
 
     fn post(&self, to: &To, method: &str, args: &Value) -> Pending {
