@@ -10,6 +10,7 @@ pub mod heard;
 pub mod journal;
 pub mod kernel;
 mod load;
+pub mod measure;
 mod process;
 pub mod runs;
 pub mod told;

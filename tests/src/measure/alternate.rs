@@ -1,0 +1,143 @@
+//! Running contenders in alternation.
+
+use super::{Progress, Ratio, Sample, Series};
+
+/// Somebody who is measured: a name, and what to do in each round.
+pub struct Contender<'a, E> {
+    /// The name in tables and plots.
+    pub name: &'a str,
+    /// Measures once. An error ends the alternation.
+    pub run: Box<dyn FnMut() -> Result<Vec<Sample>, E> + 'a>,
+}
+
+impl<'a, E> Contender<'a, E> {
+    /// Measured by `run` in each round, under this name.
+    pub fn new(name: &'a str, run: impl FnMut() -> Result<Vec<Sample>, E> + 'a) -> Self {
+        Self { name, run: Box::new(run) }
+    }
+}
+
+/// What was measured, by contender: for each, a [`Series`] of each name, in the order in which they first came.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Measured {
+    contenders: Vec<(String, Vec<Series>)>,
+}
+
+impl Measured {
+    /// Adds a round of a contender.
+    pub fn add(&mut self, contender: &str, samples: Vec<Sample>) {
+        let known = self.contenders.iter().position(|(name, _)| name == contender);
+        let index = known.unwrap_or_else(|| {
+            self.contenders.push((contender.to_owned(), Vec::new()));
+            self.contenders.len() - 1
+        });
+        let all = &mut self.contenders[index].1;
+        for Sample { name, unit, value } in samples {
+            match all.iter_mut().find(|series| series.name == name) {
+                Some(series) => series.values.push(value),
+                None => all.push(Series { name, unit, values: vec![value] }),
+            }
+        }
+    }
+
+    /// All series of a contender.
+    #[must_use]
+    pub fn of(&self, contender: &str) -> &[Series] {
+        self.contenders.iter().find(|(name, _)| name == contender).map_or(&[], |(_, all)| all)
+    }
+
+    /// One series of a contender.
+    #[must_use]
+    pub fn series(&self, contender: &str, name: &str) -> Option<&Series> {
+        self.of(contender).iter().find(|series| series.name == name)
+    }
+
+    /// One series of two contenders, against each other.
+    #[must_use]
+    pub fn ratio(&self, ours: &str, reference: &str, name: &str) -> Option<Ratio> {
+        Some(Ratio::new(self.series(ours, name)?, self.series(reference, name)?))
+    }
+
+    /// The contenders, in the order in which they first came.
+    pub fn contenders(&self) -> impl Iterator<Item = &str> {
+        self.contenders.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The names of everything that was measured, in the order in which they first came.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for series in self.contenders.iter().flat_map(|(_, all)| all) {
+            if !names.contains(&series.name.as_str()) {
+                names.push(series.name.as_str());
+            }
+        }
+        names
+    }
+}
+
+/// Measures all contenders once in each round, every other round in reverse order, so that a drift of the machine meets
+/// all alike.
+///
+/// # Errors
+/// The first error of a contender.
+pub fn alternate<E>(
+    rounds: usize,
+    what: &str,
+    contenders: &mut [Contender<'_, E>],
+    progress: &mut Progress,
+) -> Result<Measured, E> {
+    let mut measured = Measured::default();
+    for round in 0..rounds {
+        let mut order: Vec<usize> = (0..contenders.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            let contender = &mut contenders[index];
+            progress.step(&format!("{what}: {}, round {} of {rounds}", contender.name, round + 1));
+            measured.add(contender.name, (contender.run)()?);
+        }
+    }
+    Ok(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn contenders_take_turns_and_ratios_are_of_the_same_round() {
+        let order = RefCell::new(Vec::new());
+        let run = |name: &'static str, factor: f64| {
+            let (order, mut round) = (&order, 0.0);
+            Contender::new(name, move || {
+                order.borrow_mut().push(name);
+                round += 1.0;
+                Ok::<_, ()>(vec![Sample::new("rate", "1/s", factor * round)])
+            })
+        };
+        let measured = alternate(3, "test", &mut [run("a", 2.0), run("b", 1.0)], &mut Progress::silent(6)).unwrap();
+        assert_eq!(*order.borrow(), ["a", "b", "b", "a", "a", "b"]);
+        assert_eq!(measured.series("a", "rate").unwrap().values, [2.0, 4.0, 6.0]);
+        assert_eq!(measured.ratio("a", "b", "rate").unwrap().ratios, [2.0, 2.0, 2.0]);
+        assert_eq!((measured.names(), measured.series("c", "rate")), (vec!["rate"], None));
+    }
+
+    #[test]
+    fn an_error_ends_it() {
+        let mut never = 0;
+        let mut contenders = [
+            Contender::new("a", || Err("broken")),
+            Contender::new("b", || {
+                never += 1;
+                Ok(Vec::new())
+            }),
+        ];
+        assert_eq!(alternate(3, "test", &mut contenders, &mut Progress::silent(6)), Err("broken"));
+        drop(contenders);
+        assert_eq!(never, 0);
+    }
+}

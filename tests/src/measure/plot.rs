@@ -1,0 +1,284 @@
+//! Plots as SVG texts, which stand alone or inside a page.
+
+use std::fmt::Write;
+
+use super::{Spread, figure};
+
+const WIDTH: f64 = 760.0;
+const MARGIN: f64 = 14.0;
+const TITLE: f64 = 44.0;
+const ROW: f64 = 19.0;
+const GAP: f64 = 10.0;
+/// Room for what stands right of a bar or a line.
+const RIGHT: f64 = 130.0;
+/// One for each series, told apart also by those who see no colours: they differ in brightness.
+const COLOURS: [&str; 6] = ["#1d4ed8", "#f59e0b", "#15803d", "#be185d", "#64748b", "#7dd3fc"];
+
+/// How values become lengths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// From 0.
+    Linear,
+    /// Powers of ten, for values that differ by orders of magnitude. What is not above 0 stands at the edge.
+    Log,
+}
+
+/// A bar: one series in one group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bar {
+    /// What was measured; bars of the same group stand together.
+    pub group: String,
+    /// Whose value it is; gives the colour.
+    pub series: String,
+    /// The value, with its noise.
+    pub spread: Spread,
+}
+
+/// A line: the values of one series along an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Whose values they are; gives the colour.
+    pub series: String,
+    /// Positions and values.
+    pub points: Vec<(f64, Spread)>,
+}
+
+/// Horizontal bars in groups. A bar is as long as the median; a thin line shows smallest and largest value.
+#[must_use]
+pub fn bars(title: &str, unit: &str, bars: &[Bar], scale: Scale) -> String {
+    let mut groups: Vec<&str> = Vec::new();
+    let mut series: Vec<&str> = Vec::new();
+    for bar in bars {
+        if !groups.contains(&bar.group.as_str()) {
+            groups.push(&bar.group);
+        }
+        if !series.contains(&bar.series.as_str()) {
+            series.push(&bar.series);
+        }
+    }
+    let longest = groups.iter().map(|group| group.chars().count()).max().unwrap_or(0);
+    // A letter of the font is about this wide.
+    let left = MARGIN + (longest as f64 * 6.6).clamp(60.0, 330.0);
+    let along = Along::of(bars.iter().map(|bar| bar.spread), scale, left, WIDTH - RIGHT);
+    let mut body = String::new();
+    let mut y = TITLE + 18.0;
+    for group in groups {
+        let rows: Vec<&Bar> = bars.iter().filter(|bar| bar.group == group).collect();
+        let middle = y + rows.len() as f64 * ROW / 2.0 + 1.0;
+        let _ = write!(body, "<text x='{}' y='{middle:.1}' text-anchor='end'>{}</text>", left - 8.0, escape(group));
+        for bar in rows {
+            let colour = colour(&series, &bar.series);
+            let Spread { min, median, max } = bar.spread;
+            let (from, to, low, high) = (along.start(), along.at(median), along.at(min), along.at(max));
+            let (top, centre) = (y + 2.0, y + ROW / 2.0);
+            let _ = write!(
+                body,
+                "<rect x='{from:.1}' y='{top:.1}' width='{:.1}' height='{}' fill='{colour}'/>\
+                 <path d='M{low:.1} {centre:.1}H{high:.1}' stroke='#111' fill='none'/>\
+                 <text x='{:.1}' y='{:.1}'>{}</text>",
+                (to - from).max(1.0),
+                ROW - 4.0,
+                to.max(high) + 6.0,
+                centre + 4.0,
+                escape(&figure(median)),
+            );
+            y += ROW;
+        }
+        y += GAP;
+    }
+    frame(title, unit, &series, y + MARGIN, &(along.ticks(TITLE + 12.0, y) + &body))
+}
+
+/// Lines over an axis of numbers, which is logarithmic as well if `scale` is. A mark stands at each median; a thin line
+/// shows smallest and largest value.
+#[must_use]
+pub fn lines(title: &str, unit: &str, axis: &str, lines: &[Line], scale: Scale) -> String {
+    const HEIGHT: f64 = 300.0;
+    let series: Vec<&str> = lines.iter().map(|line| line.series.as_str()).collect();
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let (top, bottom, left) = (TITLE + 18.0, HEIGHT - 44.0, 84.0);
+    let up = Along::of(points().map(|(_, spread)| *spread), scale, bottom, top);
+    let exactly = |x: f64| Spread { min: x, median: x, max: x };
+    let across = Along::of(points().map(|(x, _)| exactly(*x)), scale, left, WIDTH - RIGHT);
+    let mut body = String::new();
+    for value in up.round_values() {
+        let y = up.at(value);
+        let _ = write!(
+            body,
+            "<path d='M{left} {y:.1}H{:.1}' stroke='#ddd'/><text x='{}' y='{:.1}' text-anchor='end'>{}</text>",
+            WIDTH - RIGHT,
+            left - 6.0,
+            y + 4.0,
+            escape(&figure(value))
+        );
+    }
+    let mut positions: Vec<f64> = points().map(|(x, _)| *x).collect();
+    positions.sort_by(f64::total_cmp);
+    positions.dedup();
+    for x in positions {
+        let (at, y) = (across.at(x), bottom + 16.0);
+        let _ = write!(body, "<text x='{at:.1}' y='{y}' text-anchor='middle'>{}</text>", escape(&figure(x)));
+    }
+    let middle = f64::midpoint(left, WIDTH - RIGHT);
+    let _ = write!(body, "<text x='{middle}' y='{}' text-anchor='middle'>{}</text>", bottom + 34.0, escape(axis));
+    for line in lines {
+        let colour = colour(&series, &line.series);
+        let at = |(x, spread): &(f64, Spread)| format!("{:.1},{:.1}", across.at(*x), up.at(spread.median));
+        let path: Vec<String> = line.points.iter().map(at).collect();
+        let _ = write!(body, "<polyline points='{}' fill='none' stroke='{colour}' stroke-width='2'/>", path.join(" "));
+        for (x, spread) in &line.points {
+            let (x, y) = (across.at(*x), up.at(spread.median));
+            let (low, high) = (up.at(spread.min), up.at(spread.max));
+            let _ = write!(
+                body,
+                "<path d='M{x:.1} {low:.1}V{high:.1}' stroke='{colour}'/><circle cx='{x:.1}' cy='{y:.1}' r='3.5' fill='{colour}'/>"
+            );
+        }
+        if let Some((x, spread)) = line.points.last() {
+            let (x, y) = (across.at(*x) + 8.0, up.at(spread.median) + 4.0);
+            let _ = write!(body, "<text x='{x:.1}' y='{y:.1}'>{}</text>", escape(&figure(spread.median)));
+        }
+    }
+    frame(title, unit, &series, HEIGHT, &body)
+}
+
+/// An axis: values to positions.
+struct Along {
+    scale: Scale,
+    low: f64,
+    high: f64,
+    from: f64,
+    to: f64,
+}
+
+impl Along {
+    fn of(spreads: impl Iterator<Item = Spread>, scale: Scale, from: f64, to: f64) -> Self {
+        let (mut low, mut high) = (f64::MAX, 0.0_f64);
+        for spread in spreads {
+            high = high.max(spread.max);
+            if spread.min > 0.0 {
+                low = low.min(spread.min);
+            }
+        }
+        let (low, high) = match scale {
+            Scale::Linear => (0.0, if high > 0.0 { high } else { 1.0 }),
+            // Whole powers of ten, at least one of them.
+            Scale::Log if high > 0.0 => {
+                let (low, high) = (low.log10().floor(), high.log10().ceil());
+                (low, high.max(low + 1.0))
+            }
+            Scale::Log => (0.0, 1.0),
+        };
+        Self { scale, low, high, from, to }
+    }
+
+    fn start(&self) -> f64 {
+        self.from
+    }
+
+    fn at(&self, value: f64) -> f64 {
+        let value = match self.scale {
+            Scale::Linear => value,
+            Scale::Log if value > 0.0 => value.log10(),
+            Scale::Log => self.low,
+        };
+        let share = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+        self.from + share * (self.to - self.from)
+    }
+
+    fn round_values(&self) -> Vec<f64> {
+        match self.scale {
+            Scale::Log => (self.low as i32..=self.high as i32).map(|power| 10_f64.powi(power)).collect(),
+            Scale::Linear => {
+                let rough = self.high / 4.0;
+                let power = 10_f64.powf(rough.log10().floor());
+                let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough);
+                let step = step.unwrap_or(self.high);
+                (0..).map(|n| f64::from(n) * step).take_while(|value| *value <= self.high * 1.0001).collect()
+            }
+        }
+    }
+
+    /// Vertical lines with their values above.
+    fn ticks(&self, top: f64, bottom: f64) -> String {
+        let mut text = String::new();
+        for value in self.round_values() {
+            let x = self.at(value);
+            let _ = write!(
+                text,
+                "<path d='M{x:.1} {top}V{bottom:.1}' stroke='#ddd'/>\
+                 <text x='{x:.1}' y='{}' text-anchor='middle' fill='#666'>{}</text>",
+                top - 3.0,
+                escape(&figure(value))
+            );
+        }
+        text
+    }
+}
+
+/// The picture around: background, title with the unit, and what each colour stands for.
+fn frame(title: &str, unit: &str, series: &[&str], height: f64, body: &str) -> String {
+    let mut text = format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' width='{WIDTH}' height='{height:.0}' \
+         font-family='system-ui,sans-serif' font-size='12' role='img' aria-label='{0}'>\
+         <rect width='{WIDTH}' height='{height:.0}' fill='#fff'/>\
+         <text x='{MARGIN}' y='18' font-size='14' font-weight='600'>{0} [{1}]</text>",
+        escape(title),
+        escape(unit)
+    );
+    let mut x = WIDTH - MARGIN;
+    for (n, name) in series.iter().enumerate().rev() {
+        x -= name.chars().count() as f64 * 6.6 + 8.0;
+        let colour = COLOURS[n % COLOURS.len()];
+        let _ = write!(
+            text,
+            "<rect x='{:.1}' y='8' width='10' height='10' fill='{colour}'/><text x='{x:.1}' y='17'>{}</text>",
+            x - 14.0,
+            escape(name)
+        );
+        x -= 22.0;
+    }
+    text + body + "</svg>\n"
+}
+
+fn colour(series: &[&str], name: &str) -> &'static str {
+    COLOURS[series.iter().position(|known| *known == name).unwrap_or(0) % COLOURS.len()]
+}
+
+/// Text inside of HTML and SVG.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exactly(value: f64) -> Spread {
+        Spread { min: value, median: value, max: value }
+    }
+
+    #[test]
+    fn lengths_follow_the_scale() {
+        let along = |scale| Along::of([exactly(10.0), exactly(1000.0)].into_iter(), scale, 0.0, 100.0);
+        assert_eq!((along(Scale::Linear).at(500.0), along(Scale::Linear).at(0.0)), (50.0, 0.0));
+        assert_eq!((along(Scale::Log).at(100.0), along(Scale::Log).at(0.0)), (50.0, 0.0));
+        assert_eq!(along(Scale::Linear).round_values(), [0.0, 500.0, 1000.0]);
+        assert_eq!(along(Scale::Log).round_values(), [10.0, 100.0, 1000.0]);
+        // Nothing at all, and zeros only, are no reason to fail.
+        for scale in [Scale::Linear, Scale::Log] {
+            assert!(Along::of([].into_iter(), scale, 0.0, 1.0).at(1.0).is_finite());
+            assert!(!bars("t", "u", &[], scale).contains("NaN") && !lines("t", "u", "x", &[], scale).contains("NaN"));
+        }
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_a_plot() {
+        let bar = Bar { group: "<a & 'b'>".to_owned(), series: "\"s\"".to_owned(), spread: exactly(1.0) };
+        let svg = bars("<t>", "1/s", &[bar], Scale::Linear);
+        assert!(
+            svg.contains("&lt;a &amp; &#39;b&#39;&gt;") && svg.contains("&quot;s&quot;") && svg.contains("&lt;t&gt;")
+        );
+    }
+}

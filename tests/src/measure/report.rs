@@ -1,0 +1,256 @@
+//! A report: one content in HTML, Markdown and JSON.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Machine;
+use super::plot::escape;
+
+/// A report of measurements. Made in full before it is written, so that a run that fails leaves no half of one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The title.
+    pub title: String,
+    /// What it is about, in a few sentences.
+    pub summary: String,
+    /// What it was measured on.
+    pub machine: Machine,
+    /// How to repeat it.
+    pub commands: Vec<String>,
+    /// How much the numbers vary, and why.
+    pub noise: String,
+    /// The parts.
+    pub sections: Vec<Section>,
+}
+
+/// A part of a report.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Section {
+    /// The heading.
+    pub title: String,
+    /// What stands below it.
+    pub text: String,
+    /// Tables.
+    pub tables: Vec<Table>,
+    /// Plots. JSON has the numbers instead.
+    #[serde(skip)]
+    pub plots: Vec<Plot>,
+    /// The same numbers for programs.
+    pub data: Value,
+}
+
+/// A table of texts; the first column names the row.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Table {
+    /// The heads of the columns.
+    pub head: Vec<String>,
+    /// The rows, as wide as the head.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// A plot with the name that its file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plot {
+    /// The name of the file, without its ending.
+    pub name: String,
+    /// What it shows, for those who cannot see it.
+    pub alt: String,
+    /// The picture.
+    pub svg: String,
+}
+
+impl Table {
+    /// A table with these columns and no rows yet.
+    pub fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
+        Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// As Markdown, with an end of line.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let rule = format!("|{}\n", " --- |".repeat(self.head.len()));
+        self.rows.iter().fold(line(&self.head) + &rule, |text, row| text + &line(row))
+    }
+
+    fn html(&self) -> String {
+        let line = |cells: &[String], tag: &str| {
+            let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            format!("<tr>{cells}</tr>\n")
+        };
+        let rows: String = self.rows.iter().map(|row| line(row, "td")).collect();
+        format!("<table>\n<thead>{}</thead>\n<tbody>{rows}</tbody>\n</table>\n", line(&self.head, "th"))
+    }
+}
+
+impl Report {
+    /// One page, that loads nothing from anywhere: plots are part of it.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let mut body = format!("<h1>{}</h1>\n{}", escape(&self.title), paragraphs(&self.summary));
+        for section in &self.sections {
+            let _ = write!(body, "<h2>{}</h2>\n{}", escape(&section.title), paragraphs(&section.text));
+            for plot in &section.plots {
+                let _ = writeln!(body, "<figure>{}</figure>", plot.svg.trim_end());
+            }
+            for table in &section.tables {
+                body.push_str(&table.html());
+            }
+        }
+        let _ = write!(body, "<h2>How this was measured</h2>\n{}", paragraphs(&self.noise));
+        body.push_str(&self.machine_table().html());
+        for command in &self.commands {
+            let _ = writeln!(body, "<pre>{}</pre>", escape(command));
+        }
+        format!(
+            "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n\
+             <meta name='viewport' content='width=device-width'>\n<title>{}</title>\n<style>{STYLE}</style>\n\
+             </head>\n<body>\n{body}</body>\n</html>\n",
+            escape(&self.title)
+        )
+    }
+
+    /// The same as Markdown; plots are files named `<plots><name>.svg`, or left out.
+    #[must_use]
+    pub fn markdown(&self, plots: Option<&str>) -> String {
+        let mut text = format!("# {}\n\n{}\n", self.title, self.summary);
+        for section in &self.sections {
+            text.push_str(&section.markdown(plots));
+        }
+        let _ = write!(text, "\n## How this was measured\n\n{}\n\n{}", self.noise, self.machine_table().markdown());
+        for command in &self.commands {
+            let _ = write!(text, "\n    {command}\n");
+        }
+        text
+    }
+
+    /// The same for programs.
+    #[must_use]
+    pub fn json(&self) -> String {
+        // A tree of texts and numbers: there is nothing in it that could not be written.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// Writes `report.html`, `report.md` and `report.json` into a directory, which is made if it is not there.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, dir: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(dir.join("report.html"), self.html())?;
+        std::fs::write(dir.join("report.md"), self.markdown(None))?;
+        std::fs::write(dir.join("report.json"), self.json())
+    }
+
+    fn machine_table(&self) -> Table {
+        let mut table = Table::new(["machine", ""]);
+        for (name, value) in self.machine.facts() {
+            table.row([name, value]);
+        }
+        table
+    }
+}
+
+impl Section {
+    /// As Markdown, from its heading on.
+    #[must_use]
+    pub fn markdown(&self, plots: Option<&str>) -> String {
+        let mut text = format!("\n## {}\n", self.title);
+        if !self.text.is_empty() {
+            let _ = write!(text, "\n{}\n", self.text);
+        }
+        for plot in self.plots.iter().filter(|_| plots.is_some()) {
+            let _ = write!(text, "\n![{}]({}{}.svg)\n", plot.alt, plots.unwrap_or_default(), plot.name);
+        }
+        for table in &self.tables {
+            let _ = write!(text, "\n{}", table.markdown());
+        }
+        text
+    }
+}
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}\
+table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;\
+text-align:right;vertical-align:top}th:first-child,td:first-child{text-align:left}figure{margin:1rem 0}svg{max-width:100%;height:auto}\
+pre{background:#f4f4f5;padding:.6rem;overflow-x:auto}";
+
+/// Paragraphs are parted by empty lines.
+fn paragraphs(text: &str) -> String {
+    text.split("\n\n").filter(|part| !part.trim().is_empty()).map(|part| format!("<p>{}</p>\n", escape(part))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::measure::Spread;
+    use crate::measure::plot::{Bar, Scale, bars};
+
+    fn report() -> Report {
+        let mut table = Table::new(["what", "ours"]);
+        table.row(["a | b", "<1>"]);
+        let bar = Bar { group: "g".into(), series: "s".into(), spread: Spread { min: 1.0, median: 2.0, max: 3.0 } };
+        let svg = bars("plot", "1/s", &[bar], Scale::Linear);
+        let section = Section {
+            title: "Speed".to_owned(),
+            text: "First.\n\nSecond.".to_owned(),
+            tables: vec![table],
+            plots: vec![Plot { name: "speed".to_owned(), alt: "rates".to_owned(), svg }],
+            data: json!({"ratio": 2.0}),
+        };
+        Report {
+            title: "A & B".to_owned(),
+            summary: "Who is faster.".to_owned(),
+            machine: Machine::here(),
+            commands: vec!["run it".to_owned()],
+            noise: "Little.".to_owned(),
+            sections: vec![section],
+        }
+    }
+
+    #[test]
+    fn a_page_has_everything_and_loads_nothing() {
+        let html = report().html();
+        for part in ["A &amp; B", "<td>a | b</td><td>&lt;1&gt;</td>", "<svg ", "<p>First.</p>", "run it", "libzmq"] {
+            assert!(html.contains(part), "{part} is missing in {html}");
+        }
+        let without_names = html.replace("http://www.w3.org/2000/svg", "");
+        for loads in ["http", "src=", "href=", "@import", "url("] {
+            assert!(!without_names.contains(loads), "{loads}");
+        }
+    }
+
+    #[test]
+    fn markdown_names_the_files_of_plots_or_leaves_them_out() {
+        let text = report().markdown(Some("img/"));
+        assert!(text.contains("![rates](img/speed.svg)") && text.contains("| a \\| b | <1> |\n"), "{text}");
+        assert!(!report().markdown(None).contains("svg"));
+    }
+
+    #[test]
+    fn json_has_the_numbers_and_not_the_pictures() {
+        let value: Value = serde_json::from_str(&report().json()).unwrap();
+        assert_eq!(value["sections"][0]["data"]["ratio"], 2.0);
+        assert_eq!(value["machine"]["cores"], Machine::here().cores);
+        assert!(value["sections"][0].get("plots").is_none());
+    }
+
+    #[test]
+    fn all_three_files_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        report().write(&dir.path().join("deep/er")).unwrap();
+        assert_eq!(crate::kernel::names_in(&dir.path().join("deep/er")), ["report.html", "report.json", "report.md"]);
+    }
+}

@@ -1,0 +1,145 @@
+//! Samples, series of them, and ratios of series.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::figure;
+
+/// One measured value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sample {
+    /// What was measured, such as `CALL, 8 callers, rate`.
+    pub name: String,
+    /// Its unit, such as `1/s`.
+    pub unit: &'static str,
+    /// The value.
+    pub value: f64,
+}
+
+impl Sample {
+    /// A value of this name and unit.
+    pub fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+        Self { name: name.into(), unit, value }
+    }
+}
+
+/// The values of one thing at one contender, one of each round, in the order of the rounds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Series {
+    /// What was measured.
+    pub name: String,
+    /// The unit.
+    pub unit: &'static str,
+    /// A value of each round; a round in which there was nothing to measure is missing.
+    pub values: Vec<f64>,
+}
+
+impl Series {
+    /// Its smallest, middle and largest value; `None` when it is empty.
+    #[must_use]
+    pub fn spread(&self) -> Option<Spread> {
+        Spread::of(&self.values)
+    }
+}
+
+/// Smallest, middle and largest of some values: what is told of them, and how much noise there is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// The smallest.
+    pub min: f64,
+    /// The middle one; of an even number of values, the mean of the two in the middle.
+    pub median: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of these values; `None` when there are none. Values that are no numbers do not count.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let half = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) };
+        Some(Self { min, median, max })
+    }
+}
+
+impl fmt::Display for Spread {
+    /// `median (min .. max)`, or only the median if all are the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&figure(self.median))?;
+        if self.min < self.max { write!(f, " ({} .. {})", figure(self.min), figure(self.max)) } else { Ok(()) }
+    }
+}
+
+/// A series of ours against that of a reference, round by round.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ratio {
+    /// Ours.
+    pub ours: Series,
+    /// What it is compared with.
+    pub reference: Series,
+    /// Ours divided by the reference, of each round that has both.
+    pub ratios: Vec<f64>,
+}
+
+impl Ratio {
+    /// Of two series from the same alternation.
+    #[must_use]
+    pub fn new(ours: &Series, reference: &Series) -> Self {
+        let ratios = ours.values.iter().zip(&reference.values).map(|(a, b)| a / b).collect();
+        Self { ours: ours.clone(), reference: reference.clone(), ratios }
+    }
+
+    /// Smallest, middle and largest ratio; `None` when no round has both values, or the reference is always 0.
+    #[must_use]
+    pub fn spread(&self) -> Option<Spread> {
+        Spread::of(&self.ratios)
+    }
+}
+
+/// The value below which a `share` (0 to 1) of the values lies; `None` when there are none.
+pub fn percentile(values: &mut [f64], share: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let index = (values.len() as f64 * share) as usize;
+    values.get(index.min(values.len().saturating_sub(1))).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(values: &[f64]) -> Series {
+        Series { name: "x".to_owned(), unit: "s", values: values.to_vec() }
+    }
+
+    #[test]
+    fn a_spread_is_of_numbers_only() {
+        assert_eq!(Spread::of(&[]), None);
+        assert_eq!(Spread::of(&[f64::NAN]), None);
+        assert_eq!(Spread::of(&[3.0, 1.0, f64::INFINITY, 2.0]), Some(Spread { min: 1.0, median: 2.0, max: 3.0 }));
+        assert_eq!(Spread::of(&[4.0, 1.0]).unwrap().median, 2.5);
+        assert_eq!(Spread::of(&[4.0, 4.0]).unwrap().to_string(), "4");
+        assert_eq!(Spread::of(&[4.0, 1.0]).unwrap().to_string(), "2.5 (1 .. 4)");
+    }
+
+    #[test]
+    fn a_ratio_is_taken_round_by_round() {
+        // Twice as fast in every round, on a machine that halves its speed meanwhile.
+        let ratio = Ratio::new(&series(&[200.0, 100.0]), &series(&[100.0, 50.0]));
+        assert_eq!(ratio.spread(), Some(Spread { min: 2.0, median: 2.0, max: 2.0 }));
+        assert_eq!(Ratio::new(&series(&[1.0]), &series(&[0.0])).spread(), None);
+    }
+
+    #[test]
+    fn percentiles_of_few_and_of_none() {
+        assert_eq!(percentile(&mut [], 0.5), None);
+        assert_eq!(percentile(&mut [7.0], 0.99), Some(7.0));
+        let mut hundred: Vec<f64> = (0..100).rev().map(f64::from).collect();
+        assert_eq!(percentile(&mut hundred, 0.5), Some(50.0));
+        assert_eq!(percentile(&mut hundred, 1.0), Some(99.0));
+    }
+}
