@@ -9,6 +9,7 @@ mod cluster;
 pub mod heard;
 pub mod journal;
 pub mod kernel;
+pub mod legacy;
 mod load;
 pub mod measure;
 mod process;
