@@ -189,6 +189,12 @@ impl Node {
         zmqv2_broker::ask_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
     }
 
+    /// The ring file that it shares with the other nodes.
+    #[must_use]
+    pub fn ring_file(&self) -> &Path {
+        &self.ring_file
+    }
+
     /// The path of a file in the node's socket directory.
     #[must_use]
     pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {

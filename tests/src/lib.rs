@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod legacy;
 mod load;
 pub mod measure;
+pub mod messaging;
 mod process;
 pub mod runs;
 pub mod told;
@@ -40,13 +41,21 @@ pub fn now() -> Instant {
 ///
 /// # Panics
 /// When it does not come true.
+pub fn eventually(what: &str, met: impl FnMut() -> bool) {
+    assert!(within(PATIENCE, met), "not within {PATIENCE:?}: {what}");
+}
+
+/// Waits until `met` is true, at most for `patience`; whether it is.
 #[expect(clippy::disallowed_methods, reason = "a bounded poll of another process's state, which sends no event")]
-pub fn eventually(what: &str, mut met: impl FnMut() -> bool) {
-    let end_at = now() + PATIENCE;
+pub fn within(patience: Duration, mut met: impl FnMut() -> bool) -> bool {
+    let end_at = now() + patience;
     while !met() {
-        assert!(now() < end_at, "not within {PATIENCE:?}: {what}");
+        if now() >= end_at {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
+    true
 }
 
 /// Waits until it is `at`: for runs in which something has to happen every so often.

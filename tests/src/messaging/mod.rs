@@ -1,0 +1,136 @@
+//! One messaging interface over two drivers: zmqv2 and the legacy one. What is written against it runs on both.
+//!
+//! A [`World`] is a few nodes with their daemons; each [`Messaging`] is a driver as one process at one node sees it.
+
+mod over_legacy;
+mod over_zmqv2;
+mod verdict;
+mod world;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use zmqv2_proto::{Failure, Priority};
+
+pub use over_legacy::OverLegacy;
+pub use over_zmqv2::OverZmqv2;
+pub use verdict::{Expected, judge};
+pub use world::{Driver, Setup, World};
+
+/// Whom a message is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct To {
+    /// The exchange; `None`: the configured one.
+    pub exchange: Option<String>,
+    /// The topic.
+    pub topic: String,
+    /// The server, if one is meant.
+    pub server: Option<String>,
+}
+
+impl To {
+    /// Any server of a topic.
+    #[must_use]
+    pub fn topic(topic: &str) -> Self {
+        Self { exchange: None, topic: topic.to_owned(), server: None }
+    }
+
+    /// One server of it.
+    #[must_use]
+    pub fn at(&self, server: &str) -> Self {
+        Self { server: Some(server.to_owned()), ..self.clone() }
+    }
+
+    /// The same topic in an exchange.
+    #[must_use]
+    pub fn within(&self, exchange: &str) -> Self {
+        Self { exchange: Some(exchange.to_owned()), ..self.clone() }
+    }
+}
+
+/// How a call ends without a result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Failed {
+    /// The method failed.
+    Remote {
+        /// The class to act upon: the original one, or `RemoteError` if its module is not allowed.
+        class: String,
+        /// What travelled.
+        failure: Box<Failure>,
+    },
+    /// No answer in time.
+    Timeout,
+    /// The caller is told that it did not run, or that the answer is lost; the reason comes first.
+    Told(String),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remote { class, failure } => write!(f, "{class}: {failure}"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Told(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// What the sender of a message is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A server or a listener has accepted it.
+    Accepted,
+    /// It is kept for whoever comes.
+    Kept,
+    /// It did not run, or it is not known whether it did; the reason comes first.
+    Failed(String),
+    /// Nothing, ever.
+    Nothing,
+}
+
+/// Runs a method with its arguments; `None`: there is no such method.
+pub type Handler = Arc<dyn Fn(&str, &Value) -> Option<Result<Value, Box<Failure>>> + Send + Sync>;
+
+/// A notification as its listener sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// How much it matters.
+    pub priority: Priority,
+    /// What happened.
+    pub event_type: String,
+    /// What there is to say.
+    pub payload: Value,
+}
+
+/// Takes a notification; `false`: it shall come again.
+pub type Hearer = Arc<dyn Fn(&Said) -> bool + Send + Sync>;
+
+/// A server or a listener, until it is dropped.
+pub trait Running: Send {}
+
+impl<T: Send> Running for T {}
+
+/// A driver, as one process at one node uses it.
+pub trait Messaging: Send + Sync {
+    /// Calls a method and waits for its result; `timeout` instead of the configured one.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    fn call(&self, to: &To, method: &str, args: &Value, timeout: Option<Duration>) -> Result<Value, Failed>;
+
+    /// Sends to one server, and waits until it is known what became of it, if that is ever known.
+    fn cast(&self, to: &To, method: &str, args: &Value) -> Told;
+
+    /// Sends to every server; one word for each that has one.
+    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<Told>;
+
+    /// Tells listeners; one word for each pool that has one.
+    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told>;
+
+    /// Serves a topic under a name; requests can come when this returns. `workers`: how many run at a time.
+    fn serve(&self, at: &To, workers: usize, handler: Handler) -> Box<dyn Running>;
+
+    /// Listens to notifications of these topics and priorities in a pool, one at a time.
+    fn listen(&self, topics: &[&str], priorities: &[Priority], pool: &str, hearer: Hearer) -> Box<dyn Running>;
+}

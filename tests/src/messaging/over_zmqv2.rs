@@ -1,0 +1,190 @@
+//! The interface over zmqv2.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use zmqv2_client::{CallError, Notifier, Outcome, RpcClient};
+use zmqv2_matchmaker::Matchmaker;
+use zmqv2_proto::transport::{Transport, TransportOptions};
+use zmqv2_proto::{Config, Namespace, Priority, RequestContext, Target, Version};
+use zmqv2_server::{
+    Endpoint, HandlerError, HandlerResult, Incoming, Notice, NotificationListener, RpcServer, Verdict, reply,
+};
+
+use super::{Failed, Handler, Hearer, Messaging, Running, Said, Setup, To, Told};
+use crate::{Node, PATIENCE};
+
+/// A process of zmqv2.
+pub struct OverZmqv2 {
+    config: Config,
+    ipc_dir: PathBuf,
+    directory: Arc<dyn Matchmaker>,
+    transport: Transport,
+    allowed_modules: Vec<String>,
+    clients: Mutex<HashMap<To, RpcClient>>,
+    notifiers: Mutex<HashMap<String, Notifier>>,
+}
+
+impl OverZmqv2 {
+    /// At this node.
+    ///
+    /// # Panics
+    /// When its configuration is of no use.
+    #[must_use]
+    pub fn new(node: &Node, setup: Setup) -> Self {
+        let mut config = node.config();
+        config.response_timeout = setup.response_timeout;
+        Self::with(config, node.ipc_dir.clone(), setup.allowed_modules)
+    }
+
+    /// With this configuration.
+    ///
+    /// # Panics
+    /// When it is of no use.
+    #[must_use]
+    pub fn with(config: Config, ipc_dir: PathBuf, allowed_modules: Vec<String>) -> Self {
+        Self {
+            directory: zmqv2_matchmaker::open(&config).expect("a directory"),
+            transport: Transport::new(TransportOptions::default()),
+            config,
+            ipc_dir,
+            allowed_modules,
+            clients: Mutex::default(),
+            notifiers: Mutex::default(),
+        }
+    }
+
+    /// The client for a target, made when it is asked for first.
+    ///
+    /// # Panics
+    /// When these are no names.
+    pub fn client(&self, to: &To) -> RpcClient {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let builder = RpcClient::builder(target(to)).matchmaker(Arc::clone(&self.directory)).ipc_dir(&self.ipc_dir);
+            let builder = builder.allowed_remote_modules(self.allowed_modules.clone());
+            builder.transport(self.transport.clone()).config(self.config.clone()).build().expect("a client")
+        };
+        clients.entry(to.clone()).or_insert_with(make).clone()
+    }
+
+    fn notifier(&self, topic: &str) -> Notifier {
+        let mut notifiers = self.notifiers.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let builder = Notifier::builder("tests").topics([topic]).expect("a topic");
+            let builder = builder.matchmaker(Arc::clone(&self.directory)).ipc_dir(&self.ipc_dir);
+            builder.transport(self.transport.clone()).config(self.config.clone()).build().expect("a notifier")
+        };
+        notifiers.entry(topic.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+fn target(to: &To) -> Target {
+    let mut target = Target::topic(&to.topic).expect("a topic");
+    if let Some(exchange) = &to.exchange {
+        target = target.with_exchange(exchange).expect("an exchange");
+    }
+    if let Some(server) = &to.server {
+        target = target.with_server(server).expect("a server");
+    }
+    target
+}
+
+fn told(outcome: &Outcome) -> Told {
+    match outcome {
+        Outcome::Acked { .. } => Told::Accepted,
+        Outcome::Stored { .. } => Told::Kept,
+        Outcome::Refused { refusal, .. } => Told::Failed(refusal.reason.to_string()),
+        other => Told::Failed(other.to_string()),
+    }
+}
+
+/// All methods of a handler, of every interface.
+struct Methods(Handler);
+
+impl Endpoint for Methods {
+    fn serves(&self, _namespace: Option<&Namespace>, _version: Version) -> bool {
+        true
+    }
+
+    fn call(&self, incoming: &Incoming) -> Option<HandlerResult> {
+        let args = match incoming.args::<Value>() {
+            Ok(args) => args,
+            Err(error) => return Some(Err(error)),
+        };
+        let result = (self.0)(incoming.method().as_str(), &args)?;
+        Some(result.map_err(|failure| HandlerError::expected(*failure)).and_then(|value| reply(&value)))
+    }
+}
+
+impl Messaging for OverZmqv2 {
+    fn call(&self, to: &To, method: &str, args: &Value, timeout: Option<Duration>) -> Result<Value, Failed> {
+        let (client, context) = (self.client(to), RequestContext::new());
+        let result = match timeout {
+            Some(timeout) => client.prepare().timeout(timeout).call(&context, method, args),
+            None => client.call(&context, method, args),
+        };
+        result.map_err(|error| match error {
+            CallError::Remote(remote) => {
+                Failed::Remote { class: remote.class().to_owned(), failure: Box::new(remote.failure().clone()) }
+            }
+            CallError::Timeout { .. } => Failed::Timeout,
+            other => Failed::Told(other.reason().map_or_else(|| other.to_string(), |reason| reason.to_string())),
+        })
+    }
+
+    fn cast(&self, to: &To, method: &str, args: &Value) -> Told {
+        match self.client(to).cast(&RequestContext::new(), method, args) {
+            Ok(handle) => told(&handle.wait(PATIENCE + self.config.cast_timeout).expect("an outcome in time")),
+            Err(error) => Told::Failed(error.to_string()),
+        }
+    }
+
+    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<Told> {
+        match self.client(to).fanout(&RequestContext::new(), method, args) {
+            Ok(handle) => {
+                let report = handle.wait(PATIENCE + self.config.cast_timeout).expect("a report in time");
+                report.results.iter().map(|result| told(&result.outcome)).collect()
+            }
+            Err(error) => vec![Told::Failed(error.to_string())],
+        }
+    }
+
+    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told> {
+        match self.notifier(topic).notify(&RequestContext::new(), event_type, payload, priority) {
+            Ok(handle) => {
+                let report = handle.wait(PATIENCE + self.config.cast_timeout).expect("a report in time");
+                report.results.iter().map(|result| told(&result.outcome)).collect()
+            }
+            Err(error) => vec![Told::Failed(error.to_string())],
+        }
+    }
+
+    fn serve(&self, at: &To, workers: usize, handler: Handler) -> Box<dyn Running> {
+        let builder = RpcServer::builder(target(at)).endpoint(Methods(handler)).workers(workers);
+        let builder = builder.config(self.config.clone()).ipc_dir(&self.ipc_dir);
+        let server = builder.transport(self.transport.clone()).start().expect("a server");
+        server.wait_ready(PATIENCE).expect("a registered server");
+        Box::new(server)
+    }
+
+    fn listen(&self, topics: &[&str], priorities: &[Priority], pool: &str, hearer: Hearer) -> Box<dyn Running> {
+        let mut builder = NotificationListener::builder().pool(pool).expect("a pool").workers(1);
+        for topic in topics {
+            builder = builder.topic(topic).expect("a topic");
+        }
+        let hear = move |notice: &Notice| {
+            let (priority, event_type) = (notice.priority(), notice.event_type().to_owned());
+            let handled = hearer(&Said { priority, event_type, payload: notice.payload()? });
+            Ok::<_, HandlerError>(if handled { Verdict::Handled } else { Verdict::Requeue })
+        };
+        let priorities: zmqv2_server::Priorities = priorities.iter().copied().collect();
+        let builder = builder.on(priorities, hear).config(self.config.clone()).ipc_dir(&self.ipc_dir);
+        let listener = builder.transport(self.transport.clone()).start().expect("a listener");
+        listener.wait_ready(PATIENCE).expect("a registered listener");
+        Box::new(listener)
+    }
+}

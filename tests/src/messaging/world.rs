@@ -1,0 +1,157 @@
+//! Nodes with the daemons of one of the drivers.
+
+use std::fmt;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use zmqv2_proto::Priority;
+
+use super::{Messaging, OverLegacy, OverZmqv2};
+use crate::legacy::{Help, Options};
+use crate::{Cluster, Process, binary};
+
+/// A driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// The one of the Python original, in Rust.
+    Legacy,
+    /// The one of this project.
+    Zmqv2,
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Legacy => "legacy",
+            Self::Zmqv2 => "zmqv2",
+        })
+    }
+}
+
+/// How a process at a node uses its driver.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Modules whose errors come back as themselves.
+    pub allowed_modules: Vec<String>,
+    /// `rpc_response_timeout`.
+    pub response_timeout: Duration,
+    /// What makes the legacy driver look better than it is.
+    pub help: Help,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            allowed_modules: Vec::new(),
+            response_timeout: Duration::from_secs(10),
+            // Most tests are not about replies that come before their subscriber has joined.
+            help: Help { shared_context: false, pause: Duration::from_millis(50) },
+        }
+    }
+}
+
+/// A few nodes, each with a daemon.
+#[derive(Debug)]
+pub struct World {
+    driver: Driver,
+    cluster: Cluster,
+    daemons: Vec<Process>,
+}
+
+impl World {
+    /// So many nodes; each topic, and its notifications, are on all of them. `set`: options for the daemons, `NAME=VALUE`.
+    #[must_use]
+    pub fn start(driver: Driver, nodes: u8, topics: &[&str], set: &[&str]) -> Self {
+        let cluster = Cluster::new(nodes, &[]);
+        let hosts: Vec<Value> = cluster.nodes().iter().map(|node| node.host.as_str().into()).collect();
+        let notified = topics.iter().flat_map(|topic| {
+            // The legacy driver takes a dot for the one before a host.
+            Priority::ALL.into_iter().flat_map(move |p| [format!("{topic}.{p}"), format!("{topic}-{p}")])
+        });
+        let names = topics.iter().map(|topic| (*topic).to_owned()).chain(notified);
+        cluster.write_ring(names.map(|name| (name, hosts.clone().into())).collect::<Map<_, _>>());
+        let mut world = Self { driver, cluster, daemons: Vec::new() };
+        for n in 0..usize::from(nodes) {
+            world.daemons.push(world.daemon(n, set));
+        }
+        world
+    }
+
+    fn daemon(&self, n: usize, set: &[&str]) -> Process {
+        let node = self.cluster.node(n);
+        let mut command = match self.driver {
+            Driver::Zmqv2 => node.command("zmqv2-broker", &[]),
+            Driver::Legacy => {
+                let mut command = Command::new(binary("legacy-receiver"));
+                for (name, value) in legacy_options(&self.cluster, n) {
+                    command.arg("--set").arg(format!("{name}={value}"));
+                }
+                command
+            }
+        };
+        for pair in set {
+            command.args(["--set", pair]);
+        }
+        Process::start(&format!("daemon of {}", node.host), &mut command).ready()
+    }
+
+    /// Which driver it is.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The name of node `n`.
+    #[must_use]
+    pub fn host(&self, n: usize) -> &str {
+        &self.cluster.node(n).host
+    }
+
+    /// The daemon of node `n`.
+    pub fn daemon_mut(&mut self, n: usize) -> &mut Process {
+        &mut self.daemons[n]
+    }
+
+    /// A process at node `n`.
+    #[must_use]
+    pub fn at(&self, n: usize) -> Box<dyn Messaging> {
+        self.at_with(n, Setup::default())
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Panics
+    /// When the node's configuration is of no use.
+    #[must_use]
+    pub fn at_with(&self, n: usize, setup: Setup) -> Box<dyn Messaging> {
+        match self.driver {
+            Driver::Zmqv2 => Box::new(OverZmqv2::new(self.cluster.node(n), setup)),
+            Driver::Legacy => {
+                let mut options = Options::default();
+                for (name, value) in legacy_options(&self.cluster, n) {
+                    options.set(name, &value).expect("an option");
+                }
+                Box::new(OverLegacy::new(options, setup))
+            }
+        }
+    }
+}
+
+/// The legacy options of a node.
+fn legacy_options(cluster: &Cluster, n: usize) -> [(&'static str, String); 5] {
+    let node = cluster.node(n);
+    [
+        ("rpc_zmq_host", node.host.clone()),
+        ("rpc_zmq_bind_address", node.host.clone()),
+        ("rpc_zmq_ipc_dir", node.ipc_dir.display().to_string()),
+        ("rpc_zmq_matchmaker", "ring".to_owned()),
+        ("ringfile", node.ring_file().display().to_string()),
+    ]
+}

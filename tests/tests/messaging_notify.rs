@@ -1,0 +1,189 @@
+//! Notifications over both drivers: one suite, in the spirit of the original project's functional tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use zmqv2_proto::Priority;
+use zmqv2_tests::heard::Heard;
+use zmqv2_tests::messaging::Expected::{Differs, Pass};
+use zmqv2_tests::messaging::{Driver, Hearer, Messaging, Running, Said, Told, World};
+use zmqv2_tests::{eventually, suite, within};
+
+suite! {
+    listeners_hear_their_priorities: legacy Pass, zmqv2 Pass;
+    a_listener_hears_several_topics: legacy Pass, zmqv2 Pass;
+    two_listeners_share_what_there_is: legacy Pass, zmqv2 Pass;
+    many_notifiers_at_several_nodes: legacy Pass, zmqv2 Pass;
+    what_nobody_hears_yet_is_kept: legacy Pass, zmqv2 Pass;
+    every_pool_gets_a_copy: legacy Differs {
+        because: "there are no pools: all listeners of a node share what comes",
+        with: "have a copy each",
+    }, zmqv2 Pass;
+    what_is_given_back_comes_again: legacy Differs {
+        because: "requeueing is not supported",
+        with: "comes again",
+    }, zmqv2 Pass;
+    the_notifier_is_told: legacy Differs {
+        because: "PUSH has no way back",
+        with: "the notifier is told",
+    }, zmqv2 Pass;
+}
+
+/// A listener that notes what it hears.
+fn listen(at: &dyn Messaging, topics: &[&str], priorities: &[Priority], pool: &str) -> (Heard<Said>, Box<dyn Running>) {
+    let heard: Heard<Said> = Heard::default();
+    let note = heard.clone();
+    let hearer: Hearer = Arc::new(move |said| {
+        note.note(said.clone());
+        true
+    });
+    let running = at.listen(topics, priorities, pool, hearer);
+    (heard, running)
+}
+
+fn events(heard: &Heard<Said>) -> Vec<String> {
+    heard.all().into_iter().map(|said| said.event_type).collect()
+}
+
+/// Whether `heard` has `count` within a few seconds, for what may never come.
+fn has(heard: &Heard<Said>, count: usize) -> bool {
+    within(Duration::from_secs(3), || heard.len() >= count)
+}
+
+fn listeners_hear_their_priorities(driver: Driver) {
+    let world = World::start(driver, 1, &["t"], &[]);
+    let node = world.at(0);
+    let (info, _info) = listen(&*node, &["t"], &[Priority::Info], "p");
+    let (bad, _bad) = listen(&*node, &["t"], &[Priority::Error, Priority::Critical], "p");
+    for (priority, event) in [
+        (Priority::Info, "info.1"),
+        (Priority::Error, "error.1"),
+        (Priority::Debug, "debug.1"),
+        (Priority::Critical, "critical.1"),
+        (Priority::Info, "info.2"),
+    ] {
+        node.notify("t", priority, event, &json!({"k": event}));
+    }
+    assert_eq!((info.wait(2).len(), bad.wait(2).len()), (2, 2));
+    assert_eq!(events(&info), ["info.1", "info.2"]);
+    let mut both = events(&bad);
+    both.sort();
+    assert_eq!(both, ["critical.1", "error.1"]);
+    let said = info.all()[0].clone();
+    assert_eq!((said.priority, said.payload), (Priority::Info, json!({"k": "info.1"})));
+}
+
+fn a_listener_hears_several_topics(driver: Driver) {
+    let world = World::start(driver, 1, &["a", "b", "c"], &[]);
+    let node = world.at(0);
+    let (both, _both) = listen(&*node, &["a", "b"], &[Priority::Info], "p");
+    let (one, _one) = listen(&*node, &["c"], &[Priority::Info], "p");
+    for topic in ["a", "b", "c", "a"] {
+        node.notify(topic, Priority::Info, topic, &json!(null));
+    }
+    both.wait(3);
+    one.wait(1);
+    let mut heard = events(&both);
+    heard.sort();
+    assert_eq!((heard, events(&one)), (vec!["a".to_owned(), "a".to_owned(), "b".to_owned()], vec!["c".to_owned()]));
+}
+
+fn two_listeners_share_what_there_is(driver: Driver) {
+    let world = World::start(driver, 1, &["t"], &[]);
+    let node = world.at(0);
+    let (one, _one) = listen(&*node, &["t"], &[Priority::Info], "p");
+    // One that has just started may not have joined yet: the first is for whoever is there.
+    let (two, _two) = listen(&*node, &["t"], &[Priority::Info], "p");
+    eventually("both are there", || {
+        node.notify("t", Priority::Info, "hello", &json!(null));
+        !one.is_empty() && !two.is_empty()
+    });
+    for number in 0..8 {
+        node.notify("t", Priority::Info, "number", &json!(number));
+    }
+    let numbers = |heard: &Heard<Said>| {
+        let said = heard.all().into_iter().filter(|said| said.event_type == "number");
+        said.map(|said| said.payload.as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    eventually("all are heard", || numbers(&one).len() + numbers(&two).len() >= 8);
+    let mut both = [numbers(&one), numbers(&two)].concat();
+    both.sort_unstable();
+    assert_eq!(both, (0..8).collect::<Vec<_>>(), "each once");
+    assert!(!numbers(&one).is_empty() && !numbers(&two).is_empty(), "one hears nothing");
+}
+
+fn many_notifiers_at_several_nodes(driver: Driver) {
+    let world = World::start(driver, 2, &["t"], &[]);
+    let listeners = [0, 1].map(|n| listen(&*world.at(n), &["t"], &[Priority::Warn], "p"));
+    std::thread::scope(|scope| {
+        for notifier in 0..6 {
+            let node = world.at(notifier % 2);
+            scope.spawn(move || {
+                for number in 0..5 {
+                    node.notify("t", Priority::Warn, "said", &json!(notifier * 5 + number));
+                }
+            });
+        }
+    });
+    let numbers = || {
+        let all = listeners.iter().flat_map(|(heard, _)| heard.all());
+        let mut numbers: Vec<_> = all.map(|said| said.payload.as_u64().expect("a number")).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    eventually("all are heard", || numbers().len() >= 30);
+    assert_eq!(numbers(), (0..30).collect::<Vec<_>>());
+}
+
+fn what_nobody_hears_yet_is_kept(driver: Driver) {
+    let world = World::start(driver, 1, &["t"], &[]);
+    let node = world.at(0);
+    for number in 0..3 {
+        node.notify("t", Priority::Info, "early", &json!(number));
+    }
+    let (heard, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
+    let numbers: Vec<_> = heard.wait(3).into_iter().map(|said| said.payload).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+fn every_pool_gets_a_copy(driver: Driver) {
+    let world = World::start(driver, 1, &["t"], &[]);
+    let node = world.at(0);
+    let (audit, _audit) = listen(&*node, &["t"], &[Priority::Info], "audit");
+    let (billing, _billing) = listen(&*node, &["t"], &[Priority::Info], "billing");
+    for number in 0..4 {
+        node.notify("t", Priority::Info, "said", &json!(number));
+    }
+    for (pool, heard) in [("audit", &audit), ("billing", &billing)] {
+        assert!(has(heard, 4), "the pools have a copy each, {pool} has {}", heard.len());
+        assert_eq!(heard.len(), 4);
+    }
+}
+
+fn what_is_given_back_comes_again(driver: Driver) {
+    let world = World::start(driver, 1, &["t"], &[]);
+    let node = world.at(0);
+    let heard: Heard<Said> = Heard::default();
+    let note = heard.clone();
+    let hearer: Hearer = Arc::new(move |said| {
+        note.note(said.clone());
+        note.len() > 1
+    });
+    let _running = node.listen(&["t"], &[Priority::Info], "p", hearer);
+    node.notify("t", Priority::Info, "said", &json!(7));
+    heard.wait(1);
+    assert!(has(&heard, 2), "what is given back comes again");
+    assert_eq!(heard.all()[0], heard.all()[1]);
+}
+
+fn the_notifier_is_told(driver: Driver) {
+    let world = World::start(driver, 1, &["t"], &[]);
+    let node = world.at(0);
+    let kept = node.notify("t", Priority::Info, "early", &json!(1));
+    assert_eq!(kept, [Told::Kept], "the notifier is told that it is kept");
+    let (heard, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
+    heard.wait(1);
+    let taken = node.notify("t", Priority::Info, "said", &json!(2));
+    assert!(matches!(taken[..], [Told::Accepted | Told::Kept]), "{taken:?}");
+}
