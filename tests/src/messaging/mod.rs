@@ -12,7 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use zmqv2_client::{CastHandle, FanoutHandle, Outcome};
 use zmqv2_proto::{Failure, Priority};
+
+use crate::told::word;
 
 pub use over_legacy::OverLegacy;
 pub use over_zmqv2::OverZmqv2;
@@ -89,6 +92,52 @@ pub enum Told {
     Nothing,
 }
 
+/// What becomes of a message that was sent.
+#[derive(Debug)]
+pub enum Pending {
+    /// Nobody will ever say.
+    Silent,
+    /// It was not even sent, for this reason.
+    Unsent(String),
+    /// One server will say.
+    Cast(CastHandle),
+    /// Several servers will say.
+    Fanout(FanoutHandle),
+}
+
+impl Pending {
+    /// Waits for all that is said of it.
+    ///
+    /// # Panics
+    /// When that does not come in time.
+    #[must_use]
+    pub fn told(self, timeout: Duration) -> Vec<Told> {
+        match self {
+            Self::Silent => Vec::new(),
+            Self::Unsent(reason) => vec![Told::Failed(reason)],
+            Self::Cast(handle) => vec![Told::of(&handle.wait(timeout).expect("an outcome in time"))],
+            Self::Fanout(handle) => {
+                let report = handle.wait(timeout).expect("a report in time");
+                report.results.iter().map(|result| Told::of(&result.outcome)).collect()
+            }
+        }
+    }
+}
+
+impl Told {
+    fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Acked { .. } => Self::Accepted,
+            Outcome::Stored { .. } => Self::Kept,
+            Outcome::Refused { refusal, .. } => Self::Failed(refusal.reason.to_string()),
+            other => Self::Failed(word(other)),
+        }
+    }
+}
+
+/// How long is waited for what becomes of a message, longer than any timeout in use.
+const TOLD_BY: Duration = Duration::from_secs(90);
+
 /// Runs a method with its arguments; `None`: there is no such method.
 pub type Handler = Arc<dyn Fn(&str, &Value) -> Option<Result<Value, Box<Failure>>> + Send + Sync>;
 
@@ -119,11 +168,21 @@ pub trait Messaging: Send + Sync {
     /// [`Failed`].
     fn call(&self, to: &To, method: &str, args: &Value, timeout: Option<Duration>) -> Result<Value, Failed>;
 
+    /// Sends to one server and goes on.
+    fn post(&self, to: &To, method: &str, args: &Value) -> Pending;
+
+    /// Sends to every server and goes on.
+    fn post_to_all(&self, to: &To, method: &str, args: &Value) -> Pending;
+
     /// Sends to one server, and waits until it is known what became of it, if that is ever known.
-    fn cast(&self, to: &To, method: &str, args: &Value) -> Told;
+    fn cast(&self, to: &To, method: &str, args: &Value) -> Told {
+        self.post(to, method, args).told(TOLD_BY).pop().unwrap_or(Told::Nothing)
+    }
 
     /// Sends to every server; one word for each that has one.
-    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<Told>;
+    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<Told> {
+        self.post_to_all(to, method, args).told(TOLD_BY)
+    }
 
     /// Tells listeners; one word for each pool that has one.
     fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told>;

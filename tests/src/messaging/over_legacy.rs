@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 use zmqv2_proto::{Failure, Priority};
 
-use super::{Failed, Handler, Hearer, Messaging, Running, Said, Setup, To, Told};
+use super::{Failed, Handler, Hearer, Messaging, Pending, Running, Said, Setup, To, Told};
 use crate::legacy::frames::{Message, Notice};
 use crate::legacy::{Client, Failed as Legacy, Options, Server, Target};
 
@@ -63,14 +63,14 @@ impl Messaging for OverLegacy {
         })
     }
 
-    fn cast(&self, to: &To, method: &str, args: &Value) -> Told {
+    fn post(&self, to: &To, method: &str, args: &Value) -> Pending {
         self.client.cast(&target(to), &Map::new(), &message(method, args));
-        Told::Nothing
+        Pending::Silent
     }
 
-    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<Told> {
+    fn post_to_all(&self, to: &To, method: &str, args: &Value) -> Pending {
         self.client.fanout(&to.topic, &Map::new(), &message(method, args));
-        Vec::new()
+        Pending::Silent
     }
 
     fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use zmqv2_client::{CallError, Notifier, Outcome, RpcClient};
+use zmqv2_client::{CallError, Notifier, RpcClient};
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, Namespace, Priority, RequestContext, Target, Version};
@@ -14,7 +14,8 @@ use zmqv2_server::{
     Endpoint, HandlerError, HandlerResult, Incoming, Notice, NotificationListener, RpcServer, Verdict, reply,
 };
 
-use super::{Failed, Handler, Hearer, Messaging, Running, Said, Setup, To, Told};
+use super::{Failed, Handler, Hearer, Messaging, Pending, Running, Said, Setup, TOLD_BY, To, Told};
+use crate::told::{call_word, word};
 use crate::{Node, PATIENCE};
 
 /// A process of zmqv2.
@@ -24,6 +25,7 @@ pub struct OverZmqv2 {
     directory: Arc<dyn Matchmaker>,
     transport: Transport,
     allowed_modules: Vec<String>,
+    patient: bool,
     clients: Mutex<HashMap<To, RpcClient>>,
     notifiers: Mutex<HashMap<String, Notifier>>,
 }
@@ -37,21 +39,22 @@ impl OverZmqv2 {
     pub fn new(node: &Node, setup: Setup) -> Self {
         let mut config = node.config();
         config.response_timeout = setup.response_timeout;
-        Self::with(config, node.ipc_dir.clone(), setup.allowed_modules)
+        Self { allowed_modules: setup.allowed_modules, ..Self::with(config, node.ipc_dir.clone(), false) }
     }
 
-    /// With this configuration.
+    /// With this configuration. `patient`: messages wait for a server, and those that may be lost are sent again.
     ///
     /// # Panics
     /// When it is of no use.
     #[must_use]
-    pub fn with(config: Config, ipc_dir: PathBuf, allowed_modules: Vec<String>) -> Self {
+    pub fn with(config: Config, ipc_dir: PathBuf, patient: bool) -> Self {
         Self {
             directory: zmqv2_matchmaker::open(&config).expect("a directory"),
             transport: Transport::new(TransportOptions::default()),
             config,
             ipc_dir,
-            allowed_modules,
+            allowed_modules: Vec::new(),
+            patient,
             clients: Mutex::default(),
             notifiers: Mutex::default(),
         }
@@ -66,6 +69,7 @@ impl OverZmqv2 {
         let make = || {
             let builder = RpcClient::builder(target(to)).matchmaker(Arc::clone(&self.directory)).ipc_dir(&self.ipc_dir);
             let builder = builder.allowed_remote_modules(self.allowed_modules.clone());
+            let builder = builder.retry(if self.patient { 3 } else { 0 }).wait_for_ready(self.patient);
             builder.transport(self.transport.clone()).config(self.config.clone()).build().expect("a client")
         };
         clients.entry(to.clone()).or_insert_with(make).clone()
@@ -91,15 +95,6 @@ fn target(to: &To) -> Target {
         target = target.with_server(server).expect("a server");
     }
     target
-}
-
-fn told(outcome: &Outcome) -> Told {
-    match outcome {
-        Outcome::Acked { .. } => Told::Accepted,
-        Outcome::Stored { .. } => Told::Kept,
-        Outcome::Refused { refusal, .. } => Told::Failed(refusal.reason.to_string()),
-        other => Told::Failed(other.to_string()),
-    }
 }
 
 /// All methods of a handler, of every interface.
@@ -132,34 +127,27 @@ impl Messaging for OverZmqv2 {
                 Failed::Remote { class: remote.class().to_owned(), failure: Box::new(remote.failure().clone()) }
             }
             CallError::Timeout { .. } => Failed::Timeout,
-            other => Failed::Told(other.reason().map_or_else(|| other.to_string(), |reason| reason.to_string())),
+            other => Failed::Told(call_word(&other)),
         })
     }
 
-    fn cast(&self, to: &To, method: &str, args: &Value) -> Told {
-        match self.client(to).cast(&RequestContext::new(), method, args) {
-            Ok(handle) => told(&handle.wait(PATIENCE + self.config.cast_timeout).expect("an outcome in time")),
-            Err(error) => Told::Failed(error.to_string()),
-        }
+    fn post(&self, to: &To, method: &str, args: &Value) -> Pending {
+        let sent = self.client(to).cast(&RequestContext::new(), method, args);
+        sent.map_or_else(|error| Pending::Unsent(word(&error)), Pending::Cast)
     }
 
-    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<Told> {
-        match self.client(to).fanout(&RequestContext::new(), method, args) {
-            Ok(handle) => {
-                let report = handle.wait(PATIENCE + self.config.cast_timeout).expect("a report in time");
-                report.results.iter().map(|result| told(&result.outcome)).collect()
-            }
-            Err(error) => vec![Told::Failed(error.to_string())],
-        }
+    fn post_to_all(&self, to: &To, method: &str, args: &Value) -> Pending {
+        let sent = self.client(to).fanout(&RequestContext::new(), method, args);
+        sent.map_or_else(|error| Pending::Unsent(word(&error)), Pending::Fanout)
     }
 
     fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told> {
         match self.notifier(topic).notify(&RequestContext::new(), event_type, payload, priority) {
             Ok(handle) => {
-                let report = handle.wait(PATIENCE + self.config.cast_timeout).expect("a report in time");
-                report.results.iter().map(|result| told(&result.outcome)).collect()
+                let report = handle.wait(TOLD_BY).expect("a report in time");
+                report.results.iter().map(|result| Told::of(&result.outcome)).collect()
             }
-            Err(error) => vec![Told::Failed(error.to_string())],
+            Err(error) => vec![Told::Failed(word(&error))],
         }
     }
 

@@ -1,0 +1,294 @@
+//! A process of the comparison: a server, callers or a caster, of either driver. What it has done, it says on stdout.
+
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+use zmqv2_broker::cli::{Failure, finish, on_stop_signal};
+use zmqv2_proto::Config;
+use zmqv2_tests::compare::{Called, Cast, monotonic};
+use zmqv2_tests::legacy::{Help, Options};
+use zmqv2_tests::measure::percentile;
+use zmqv2_tests::messaging::{Failed, Handler, Messaging, OverLegacy, OverZmqv2, Setup, To, Told};
+use zmqv2_tests::{now, wait_until, within};
+
+/// Uses one of the two drivers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Use the legacy driver instead of zmqv2
+    #[arg(long)]
+    legacy: bool,
+    /// An option of the driver; both know the same names
+    #[arg(long = "set", value_name = "OPTION=VALUE")]
+    set: Vec<String>,
+    /// zmqv2: messages wait for a server, and those that may be lost are sent again
+    #[arg(long)]
+    patient: bool,
+    /// legacy: pause before each call, in milliseconds, in the driver's own context
+    #[arg(long, value_name = "MS")]
+    help_with: Option<u64>,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Serves a topic until it is killed
+    Serve(Serve),
+    /// Calls `echo` again and again
+    Call(Call),
+    /// Casts `note`, or sends it to all
+    Cast(Send),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    topic: String,
+    /// Name of the server
+    #[arg(long)]
+    server: String,
+    #[arg(long, default_value_t = 4)]
+    workers: usize,
+    /// How long a handler takes, in microseconds
+    #[arg(long, default_value_t = 0)]
+    takes: u64,
+    /// File that holds how many messages have run, and when the last did
+    #[arg(long)]
+    state: PathBuf,
+    /// File with the number of each message that has run
+    #[arg(long)]
+    journal: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Call {
+    topic: String,
+    /// Servers to call in turn instead of the topic
+    #[arg(long)]
+    server: Vec<String>,
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// How many calls each thread makes, at most
+    #[arg(long, default_value_t = u64::MAX)]
+    count: u64,
+    /// For how many seconds calls are made, at most
+    #[arg(long, default_value_t = 3600.0)]
+    seconds: f64,
+    /// Bytes of padding
+    #[arg(long, default_value_t = 128)]
+    size: usize,
+}
+
+#[derive(Debug, Args)]
+struct Send {
+    topic: String,
+    /// To every server
+    #[arg(long)]
+    all: bool,
+    #[arg(long)]
+    count: u64,
+    /// Bytes of padding
+    #[arg(long, default_value_t = 128)]
+    size: usize,
+    /// How many are sent a second, at most
+    #[arg(long)]
+    rate: Option<u64>,
+    /// File with what was told of each message
+    #[arg(long)]
+    told: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    finish(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let _ = zmqv2_broker::cli::CommonFlags { log_level: Some(log::LevelFilter::Off), ..Default::default() }.setup(log::LevelFilter::Off);
+    let driver = driver(arguments)?;
+    match &arguments.role {
+        Role::Serve(role) => serve(&*driver, role)?,
+        Role::Call(role) => call(&*driver, role)?,
+        Role::Cast(role) => cast(&*driver, role)?,
+    }
+    // Nothing that still lingers is of use to anybody.
+    std::process::exit(0)
+}
+
+fn driver(arguments: &Arguments) -> anyhow::Result<Box<dyn Messaging>> {
+    let pairs = arguments.set.iter().map(|pair| pair.split_once('=').with_context(|| format!("{pair}: no =")));
+    let pairs = pairs.collect::<anyhow::Result<Vec<_>>>()?;
+    if arguments.legacy {
+        let mut options = Options::default();
+        for (name, value) in pairs {
+            options.set(name, value)?;
+        }
+        let pause = arguments.help_with.map(Duration::from_millis);
+        let help = Help { shared_context: pause.is_some(), pause: pause.unwrap_or_default() };
+        let response_timeout = options.response_timeout;
+        return Ok(Box::new(OverLegacy::new(options, Setup { help, response_timeout, ..Setup::default() })));
+    }
+    let mut builder = Config::builder();
+    for (name, value) in pairs {
+        builder = builder.set(name, value);
+    }
+    let config = builder.build()?.config;
+    let ipc_dir = config.ipc_dir.clone().context("rpc_zmq_ipc_dir is not set")?;
+    Ok(Box::new(OverZmqv2::with(config, ipc_dir, arguments.patient)))
+}
+
+fn serve(driver: &dyn Messaging, role: &Serve) -> anyhow::Result<()> {
+    let ran = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+    let journal = role.journal.as_ref().map(|path| append(path)).transpose()?;
+    let (count, takes) = (Arc::clone(&ran), Duration::from_micros(role.takes));
+    let handler: Handler = Arc::new(move |method, args| {
+        let result = match method {
+            "echo" => args.clone(),
+            "note" => Value::Null,
+            _ => return None,
+        };
+        if let Some(mut journal) = journal.as_ref() {
+            // One write, so that it is there whatever happens next.
+            let _ = journal.write_all(format!("{}\n", args["number"]).as_bytes());
+        }
+        count.1.fetch_max(monotonic(), Ordering::Relaxed);
+        count.0.fetch_add(1, Ordering::Relaxed);
+        if !takes.is_zero() {
+            wait_until(now() + takes);
+        }
+        Some(Ok(result))
+    });
+    let state = std::fs::File::create(&role.state)?;
+    let _server = driver.serve(&To::topic(&role.topic).at(&role.server), role.workers, handler);
+    on_stop_signal(|| std::process::exit(0))?;
+    eprintln!("ready");
+    let mut written = None;
+    loop {
+        let seen = (ran.0.load(Ordering::Relaxed), ran.1.load(Ordering::Relaxed));
+        if written != Some(seen) {
+            // Of a fixed length, so that a reader never sees half of an older one.
+            state.write_all_at(format!("{:020} {:020}", seen.0, seen.1).as_bytes(), 0)?;
+            written = Some(seen);
+        }
+        wait_until(now() + Duration::from_millis(10));
+    }
+}
+
+fn append(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// What became of the calls of one thread.
+#[derive(Debug, Default)]
+struct Tally {
+    micros: Vec<f64>,
+    unanswered: Vec<(u64, String)>,
+    waited: f64,
+}
+
+fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
+    let targets: Vec<To> = match &role.server[..] {
+        [] => vec![To::topic(&role.topic)],
+        servers => servers.iter().map(|server| To::topic(&role.topic).at(server)).collect(),
+    };
+    if role.count == u64::MAX {
+        // Connecting is not part of the result.
+        for to in &targets {
+            within(Duration::from_secs(10), || driver.call(to, "echo", &json!({}), None).is_ok());
+        }
+    }
+    let (barrier, padding) = (Barrier::new(role.threads), "x".repeat(role.size));
+    eprintln!("ready");
+    let started = now();
+    let end_at = started + Duration::from_secs_f64(role.seconds);
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let run = |thread: usize| {
+            let mut tally = Tally::default();
+            barrier.wait();
+            for round in 0..role.count {
+                let begun = now();
+                if begun >= end_at {
+                    break;
+                }
+                let number = round * role.threads as u64 + thread as u64;
+                let args = json!({"number": number, "text": padding});
+                let result = driver.call(&targets[number as usize % targets.len()], "echo", &args, None);
+                let micros = begun.elapsed().as_secs_f64() * 1e6;
+                match result {
+                    Ok(answer) => {
+                        assert_eq!(answer["number"], number, "the reply to another call");
+                        tally.micros.push(micros);
+                    }
+                    Err(error) => {
+                        let word = match error {
+                            Failed::Timeout => "Timeout".to_owned(),
+                            other => other.to_string(),
+                        };
+                        tally.waited = tally.waited.max(micros / 1e3);
+                        tally.unanswered.push((number, word));
+                    }
+                }
+            }
+            tally
+        };
+        let run = &run;
+        let threads: Vec<_> = (0..role.threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no reply to another call")).collect()
+    });
+    let seconds = started.elapsed().as_secs_f64();
+    let mut micros: Vec<f64> = tallies.iter().flat_map(|tally| tally.micros.iter().copied()).collect();
+    let called = Called {
+        answered: micros.len(),
+        seconds,
+        p50_us: percentile(&mut micros, 0.5),
+        p99_us: percentile(&mut micros, 0.99),
+        worst_wait_ms: tallies.iter().map(|tally| tally.waited).fold(0.0, f64::max),
+        unanswered: tallies.into_iter().flat_map(|tally| tally.unanswered).collect(),
+    };
+    println!("{}", serde_json::to_string(&called)?);
+    Ok(())
+}
+
+fn cast(driver: &dyn Messaging, role: &Send) -> anyhow::Result<()> {
+    let (to, padding) = (To::topic(&role.topic), "x".repeat(role.size));
+    let (begun, started) = (monotonic(), now());
+    let mut pending = Vec::new();
+    for number in 0..role.count {
+        if let Some(rate) = role.rate {
+            let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
+            if due > now() {
+                wait_until(due);
+            }
+        }
+        let args = json!({"number": number, "text": padding});
+        pending.push(if role.all { driver.post_to_all(&to, "note", &args) } else { driver.post(&to, "note", &args) });
+    }
+    let mut cast = Cast { begun, sent: monotonic(), ..Cast::default() };
+    let mut told = role.told.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
+    for (number, pending) in pending.into_iter().enumerate() {
+        for word in pending.told(Duration::from_secs(120)) {
+            let text = match &word {
+                Told::Failed(reason) => reason.as_str(),
+                Told::Accepted | Told::Kept => "ok",
+                Told::Nothing => continue,
+            };
+            *cast.told.entry(text.to_owned()).or_default() += 1;
+            if let Some(told) = &mut told {
+                writeln!(told, "{number} {text}")?;
+            }
+        }
+    }
+    if let Some(mut told) = told {
+        told.flush()?;
+    }
+    // What has been given to libzmq goes out in the meantime: as long as the legacy driver's sockets linger.
+    println!("{}", serde_json::to_string(&cast)?);
+    wait_until(now() + Duration::from_secs(1));
+    Ok(())
+}

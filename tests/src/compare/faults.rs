@@ -1,0 +1,249 @@
+//! What is lost under the same faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::speed::warm_up;
+use super::stage::{Stage, TOPIC, Way, said, start};
+use super::{Called, Cast, Plan};
+use crate::Process;
+use crate::measure::{Progress, Spread};
+use crate::{eventually, now, wait_until};
+
+/// Steps of a round: every fault with each of the ways.
+pub(super) const STEPS: usize = FAULTS.len() * WAYS.len();
+const WAYS: [Way; 3] = [Way::Legacy, Way::Zmqv2, Way::Zmqv2Patient];
+/// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
+const QUIET: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A fault, and what is sent meanwhile.
+pub(super) struct Fault {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    run: fn(Way, u64) -> Result<Fate>,
+}
+
+pub(super) const FAULTS: [Fault; 6] = [
+    Fault {
+        name: "server killed",
+        what: "casts to one server, which is killed (`kill -9`) when a fifth has run, and started again",
+        run: server_killed,
+    },
+    Fault {
+        name: "daemon killed",
+        what: "casts to one server; the daemon of its node is killed (`kill -9`) when a fifth has run, and started again",
+        run: daemon_killed,
+    },
+    Fault {
+        name: "slow consumer",
+        what: "fanouts to three servers of a node, one of which takes 5 ms for each",
+        run: slow_consumer,
+    },
+    Fault {
+        name: "cold start",
+        what: "calls of 8 threads, which begin half a second before their server starts",
+        run: cold_start,
+    },
+    Fault {
+        name: "full backlog",
+        what: "casts faster than their server runs them, with rpc_zmq_topic_backlog=100",
+        run: full_backlog,
+    },
+    Fault {
+        name: "calls, server killed",
+        what: "calls of 8 threads to one of two servers, one of which is killed",
+        run: calls_server_killed,
+    },
+];
+
+/// What became of the messages of one run.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct Fate {
+    /// Sent; a fanout counts once for each server.
+    pub(super) sent: u64,
+    /// Ran, at least once; of calls: were answered.
+    pub(super) done: u64,
+    /// Did not, and the sender was told in time that they did not, or perhaps not.
+    pub(super) told: u64,
+    /// Did not, and the sender believes otherwise, or was never told, or (a call) had to find out by its timeout.
+    pub(super) lost: u64,
+    /// Ran more than once.
+    pub(super) twice: u64,
+    /// Calls that ran although their caller had nothing of it.
+    pub(super) for_nobody: u64,
+    /// The longest that a caller waited without an answer.
+    pub(super) worst_wait_ms: f64,
+}
+
+/// All runs of a fault, by way.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Outcome {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) ways: Vec<(String, Vec<Fate>)>,
+}
+
+impl Outcome {
+    /// Smallest, middle and largest value of a column at a way.
+    pub(super) fn spread(&self, way: usize, column: fn(&Fate) -> f64) -> Option<Spread> {
+        let values: Vec<f64> = self.ways.get(way)?.1.iter().map(column).collect();
+        Spread::of(&values)
+    }
+}
+
+pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Outcome>> {
+    let mut all = Vec::new();
+    for Fault { name, what, run } in &FAULTS {
+        let mut ways: Vec<_> = WAYS.iter().map(|way| (way.to_string(), Vec::new())).collect();
+        for round in 0..plan.fault_rounds {
+            for (way, (_, fates)) in WAYS.iter().zip(&mut ways) {
+                progress.step(&format!("{name}: {way}, round {} of {}", round + 1, plan.fault_rounds));
+                fates.push(run(*way, plan.fault_messages)?);
+            }
+        }
+        all.push(Outcome { name, what, ways });
+    }
+    Ok(all)
+}
+
+/// A client's node and a server's node.
+fn two_nodes(way: Way, set: &[&str]) -> Result<Stage> {
+    let mut stage = Stage::start(way.driver(), 2, set)?;
+    stage.world.place(TOPIC, &[1]);
+    Ok(stage)
+}
+
+fn server(stage: &mut Stage, workers: usize, takes: Duration) {
+    let host = stage.world.host(1).to_owned();
+    stage.serve(1, &host, workers, takes);
+}
+
+/// Starts to cast; the numbers of those that were told of go to a file.
+fn casting(stage: &Stage, way: Way, count: u64, all: bool) -> Process {
+    let mut command = stage.contender(way, 0);
+    command.args(["cast", TOPIC, "--count", &count.to_string()]).arg("--told").arg(stage.file("told"));
+    if all {
+        command.arg("--all");
+    }
+    start(command)
+}
+
+/// Compares what ran with what the sender was told, message by message.
+fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64) -> Result<Fate> {
+    let _: Cast = said(&mut caster, PATIENCE)?;
+    stage.settle(u64::MAX, QUIET);
+    let mut ran: BTreeMap<u64, u64> = BTreeMap::new();
+    for number in stage.journal()? {
+        *ran.entry(number).or_default() += 1;
+    }
+    let mut refused: BTreeMap<u64, u64> = BTreeMap::new();
+    for line in std::fs::read_to_string(stage.file("told"))?.lines() {
+        if let Some((number, word)) = line.split_once(' ').filter(|(_, word)| *word != "ok") {
+            log::debug!("{number}: {word}");
+            *refused.entry(number.parse()?).or_default() += 1;
+        }
+    }
+    let mut fate = Fate { sent: count * copies, ..Fate::default() };
+    for number in 0..count {
+        let (ran, told) = (ran.get(&number).copied().unwrap_or(0), refused.get(&number).copied().unwrap_or(0));
+        let missing = copies.saturating_sub(ran);
+        fate.done += ran.min(copies);
+        fate.twice += ran.saturating_sub(copies);
+        fate.told += missing.min(told);
+        fate.lost += missing.saturating_sub(told);
+    }
+    Ok(fate)
+}
+
+const CAST_SET: [&str; 2] = ["rpc_cast_timeout=5", "rpc_thread_pool_size=4"];
+
+fn server_killed(way: Way, count: u64) -> Result<Fate> {
+    let mut stage = two_nodes(way, &CAST_SET)?;
+    server(&mut stage, 4, Duration::from_millis(1));
+    let caster = casting(&stage, way, count, false);
+    eventually("a fifth has run", || stage.ran().0 >= count / 5);
+    stage.servers[0].process.kill9();
+    server(&mut stage, 4, Duration::from_millis(1));
+    fate(&stage, caster, count, 1)
+}
+
+fn daemon_killed(way: Way, count: u64) -> Result<Fate> {
+    let mut stage = two_nodes(way, &CAST_SET)?;
+    server(&mut stage, 4, Duration::from_millis(1));
+    let caster = casting(&stage, way, count, false);
+    eventually("a fifth has run", || stage.ran().0 >= count / 5);
+    stage.world.restart_daemon(1);
+    fate(&stage, caster, count, 1)
+}
+
+fn slow_consumer(way: Way, count: u64) -> Result<Fate> {
+    let mut stage = two_nodes(way, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1"])?;
+    for (name, takes) in [("s0", 0), ("s1", 0), ("slow", 5)] {
+        stage.serve(1, name, 1, Duration::from_millis(takes));
+    }
+    warm_up(&stage)?;
+    // What warmed it up counts for nothing.
+    for server in &stage.servers {
+        std::fs::write(&server.journal, "")?;
+    }
+    let caster = casting(&stage, way, count, true);
+    fate(&stage, caster, count, 3)
+}
+
+fn full_backlog(way: Way, count: u64) -> Result<Fate> {
+    let set = ["rpc_cast_timeout=5", "rpc_thread_pool_size=1", "rpc_zmq_topic_backlog=100"];
+    let mut stage = two_nodes(way, &set)?;
+    server(&mut stage, 1, Duration::from_millis(1));
+    let caster = casting(&stage, way, count, false);
+    fate(&stage, caster, count, 1)
+}
+
+/// Compares the answers of callers with what ran.
+fn fate_of_calls(stage: &Stage, mut caller: Process) -> Result<Fate> {
+    let called: Called = said(&mut caller, PATIENCE)?;
+    stage.settle(u64::MAX, QUIET);
+    let ran = stage.journal()?;
+    let distinct: BTreeSet<u64> = ran.iter().copied().collect();
+    let silent = called.unanswered.iter().filter(|(_, word)| word == "Timeout").count() as u64;
+    let unanswered = called.unanswered.len() as u64;
+    Ok(Fate {
+        sent: called.answered as u64 + unanswered,
+        done: called.answered as u64,
+        told: unanswered - silent,
+        lost: silent,
+        twice: (ran.len() - distinct.len()) as u64,
+        for_nobody: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
+        worst_wait_ms: called.worst_wait_ms,
+    })
+}
+
+fn calling(stage: &Stage, way: Way, count: u64) -> Process {
+    let mut command = stage.contender(way, 0);
+    command.args(["call", TOPIC, "--threads", "8", "--count", &count.to_string()]);
+    start(command)
+}
+
+fn cold_start(way: Way, count: u64) -> Result<Fate> {
+    let mut stage = two_nodes(way, &["rpc_response_timeout=2", "rpc_thread_pool_size=8"])?;
+    let caller = calling(&stage, way, count / 400).ready();
+    wait_until(now() + Duration::from_millis(500));
+    server(&mut stage, 8, Duration::ZERO);
+    fate_of_calls(&stage, caller)
+}
+
+fn calls_server_killed(way: Way, count: u64) -> Result<Fate> {
+    let mut stage = two_nodes(way, &["rpc_response_timeout=2", "rpc_thread_pool_size=4"])?;
+    server(&mut stage, 4, Duration::from_millis(10));
+    stage.serve(1, "other", 4, Duration::from_millis(10));
+    // Enough that some are on their way when it happens. The legacy driver is helped: this is not about replies that come
+    // before their subscriber.
+    let caller_way = if way == Way::Legacy { Way::LegacyHelped(5) } else { way };
+    let caller = calling(&stage, caller_way, count / 50);
+    eventually("a fifth has run", || stage.ran().0 >= count / 50 * 8 / 5);
+    stage.servers[0].process.kill9();
+    fate_of_calls(&stage, caller)
+}

@@ -1,0 +1,46 @@
+//! The comparison of both drivers: what the program `compare` measures, and its report.
+//!
+//! Every driver runs in processes of its own: a daemon for each node, and [`contender`](Stage)s as servers, callers and
+//! casters. Both drivers are measured in alternation in one run.
+
+mod code;
+mod documents;
+mod faults;
+mod footprint;
+mod plan;
+mod report;
+mod speed;
+mod stage;
+mod words;
+
+use anyhow::Result;
+
+pub use code::{Counted, count};
+pub use documents::write_documents;
+pub use plan::Plan;
+pub use stage::{Stage, Way};
+pub use words::{Called, Cast, monotonic};
+
+use crate::measure::{Machine, Progress, Report};
+
+/// Measures everything that the plan says.
+///
+/// # Errors
+/// What cannot be started or read.
+///
+/// # Panics
+/// When a process that is needed does not start.
+pub fn compare(plan: &Plan, command: &str) -> Result<Report> {
+    let started = crate::now();
+    let mut progress = Progress::new(plan.steps());
+    let machine = Machine::here();
+    let calls = speed::calls(plan, &mut progress)?;
+    let casts = speed::casts(plan, &mut progress)?;
+    let fanouts = speed::fanouts(plan, &mut progress)?;
+    let footprint = footprint::measure(plan, &mut progress)?;
+    let faults = faults::measure(plan, &mut progress)?;
+    let code = count()?;
+    progress.end();
+    let measured = report::Everything { calls, casts, fanouts, footprint, faults, code };
+    Ok(report::compose(&measured, plan, machine, command, started.elapsed()))
+}

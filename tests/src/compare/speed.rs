@@ -1,0 +1,158 @@
+//! How fast: calls, casts, fanouts.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::stage::{Stage, TOPIC, Way, said, start};
+use super::{Called, Cast, Plan};
+use crate::measure::{Contender, Measured, Progress, Sample, alternate};
+use crate::messaging::Driver;
+
+/// Workers of the server that is called.
+const WORKERS: usize = 8;
+/// How long a contender may take beyond what it is told to.
+const GRACE: Duration = Duration::from_secs(60);
+/// When nothing has run for so long, nothing will any more.
+const QUIET: Duration = Duration::from_millis(1_500);
+
+/// Milliseconds that a SUB socket has to join, at so many callers: as few as lose next to nothing.
+fn pause(callers: usize) -> u64 {
+    if callers <= 1 { 2 } else if callers <= 8 { 5 } else { 25 }
+}
+
+/// The name of a sample of calls.
+pub(super) fn call_name(callers: usize, what: &str) -> String {
+    format!("CALL, {callers} {}, {what}", if callers == 1 { "caller" } else { "callers" })
+}
+
+/// Calls over TCP between two nodes, by threads that block, at a server with several workers.
+pub(super) fn calls(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
+    // What is lost costs the legacy driver its timeout: a short one is kind to it.
+    let stage = |driver| -> Result<Stage> {
+        let mut stage = Stage::start(driver, 2, &["rpc_response_timeout=1", "rpc_thread_pool_size=8"])?;
+        let host = stage.world.host(1).to_owned();
+        stage.serve(1, &host, WORKERS, Duration::ZERO);
+        Ok(stage)
+    };
+    let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
+    let mut all = Measured::default();
+    for &callers in &plan.callers {
+        let contender = |way: Way| {
+            let stage = if way.driver() == Driver::Legacy { &legacy } else { &zmqv2 };
+            Contender::new(way.name(), move || calls_of(stage, way, callers, plan))
+        };
+        let ways = [Way::Legacy, Way::LegacyHelped(pause(callers)), Way::Zmqv2];
+        let what = format!("CALL, {callers} callers");
+        let measured = alternate(plan.rounds, &what, &mut ways.map(contender), progress)?;
+        all.merge(measured);
+    }
+    Ok(all)
+}
+
+fn calls_of(stage: &Stage, way: Way, callers: usize, plan: &Plan) -> Result<Vec<Sample>> {
+    let mut command = stage.contender(way, 0);
+    command.args(["call", TOPIC, "--server", stage.world.host(1), "--threads", &callers.to_string()]);
+    command.args(["--seconds", &plan.calling.as_secs_f64().to_string()]);
+    let called: Called = said(&mut start(command), plan.calling + GRACE)?;
+    let made = called.answered + called.unanswered.len();
+    ensure!(made > 0, "no call was made");
+    let lost = called.unanswered.len() as f64 / made as f64 * 100.0;
+    let name = |what: &str| call_name(callers, what);
+    let mut samples = vec![
+        Sample::new(name("rate"), "answers/s", called.answered as f64 / called.seconds),
+        Sample::new(name("without answer"), "%", lost),
+    ];
+    for (what, value) in [("p50", called.p50_us), ("p99", called.p99_us)] {
+        samples.push(Sample::new(name(what), "us", value.unwrap_or(f64::NAN)));
+    }
+    Ok(samples)
+}
+
+/// The name of the samples of casts.
+pub(super) const CAST: &str = "CAST, until all have run, rate";
+/// The name of casts that nobody ran.
+pub(super) const CAST_LOST: &str = "CAST, never ran";
+
+/// Casts by one thread, until all have run.
+pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
+    let stage = |driver| -> Result<Stage> {
+        let mut stage = Stage::start(driver, 2, &["rpc_thread_pool_size=8"])?;
+        let host = stage.world.host(1).to_owned();
+        stage.world.place(TOPIC, &[1]);
+        stage.serve(1, &host, WORKERS, Duration::ZERO);
+        Ok(stage)
+    };
+    let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
+    let run = |stage: &Stage, way: Way| -> Result<Vec<Sample>> {
+        let (rate, lost) = send(stage, way, plan.casts, plan.casts, false)?;
+        Ok(vec![Sample::new(CAST, "casts/s", rate), Sample::new(CAST_LOST, "%", lost)])
+    };
+    let mut contenders = [
+        Contender::new(Way::Legacy.name(), || run(&legacy, Way::Legacy)),
+        Contender::new(Way::Zmqv2.name(), || run(&zmqv2, Way::Zmqv2)),
+    ];
+    alternate(plan.rounds, "CAST", &mut contenders, progress)
+}
+
+/// The name of a sample of fanouts.
+pub(super) fn fanout_name(servers: usize, what: &str) -> String {
+    format!("FANOUT to {servers}, {what}")
+}
+
+/// Fanouts by one thread to servers of one node, until all copies have run.
+pub(super) fn fanouts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
+    let mut all = Measured::default();
+    for &servers in &plan.fanout_servers {
+        let stage = |driver| -> Result<Stage> {
+            let mut stage = Stage::start(driver, 2, &["rpc_thread_pool_size=1"])?;
+            stage.world.place(TOPIC, &[1]);
+            for n in 0..servers {
+                stage.serve(1, &format!("s{n}"), 1, Duration::ZERO);
+            }
+            warm_up(&stage)?;
+            Ok(stage)
+        };
+        let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
+        let run = |stage: &Stage, way: Way| -> Result<Vec<Sample>> {
+            let (rate, lost) = send(stage, way, plan.fanouts, plan.fanouts * servers as u64, true)?;
+            let name = |what: &str| fanout_name(servers, what);
+            Ok(vec![Sample::new(name("rate"), "copies/s", rate), Sample::new(name("never ran"), "%", lost)])
+        };
+        let mut contenders = [
+            Contender::new(Way::Legacy.name(), || run(&legacy, Way::Legacy)),
+            Contender::new(Way::Zmqv2.name(), || run(&zmqv2, Way::Zmqv2)),
+        ];
+        all.merge(alternate(plan.rounds, &format!("FANOUT to {servers}"), &mut contenders, progress)?);
+    }
+    Ok(all)
+}
+
+/// One fanout after the other until all servers have had one: PUB drops what it is given before its subscribers have joined.
+pub(super) fn warm_up(stage: &Stage) -> Result<()> {
+    let way = if stage.world.driver() == Driver::Legacy { Way::Legacy } else { Way::Zmqv2 };
+    for _ in 0..20 {
+        let mut command = stage.contender(way, 0);
+        command.args(["cast", TOPIC, "--all", "--count", "1"]);
+        let _: Cast = said(&mut start(command), GRACE)?;
+        if stage.servers.iter().all(|server| server.ran().0 > 0) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("a server never had a fanout")
+}
+
+/// Sends and waits until what comes of it has run: messages a second, and the share that never ran.
+fn send(stage: &Stage, way: Way, count: u64, expected: u64, to_all: bool) -> Result<(f64, f64)> {
+    let (before, _) = stage.ran();
+    let mut command = stage.contender(way, 0);
+    command.args(["cast", TOPIC, "--count", &count.to_string()]);
+    if to_all {
+        command.arg("--all");
+    }
+    let cast: Cast = said(&mut start(command), GRACE)?;
+    let (ran, last) = stage.settle(before + expected, QUIET);
+    let ran = ran - before;
+    let seconds = last.saturating_sub(cast.begun) as f64 / 1e9;
+    Ok((ran as f64 / seconds, (expected.saturating_sub(ran)) as f64 / expected as f64 * 100.0))
+}
