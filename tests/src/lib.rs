@@ -6,6 +6,7 @@
 mod binaries;
 pub mod checker;
 mod cluster;
+pub mod compare;
 pub mod heard;
 pub mod journal;
 pub mod kernel;

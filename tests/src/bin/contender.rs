@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -110,7 +110,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let _ = zmqv2_broker::cli::CommonFlags { log_level: Some(log::LevelFilter::Off), ..Default::default() }.setup(log::LevelFilter::Off);
+    let _ = zmqv2_broker::cli::CommonFlags { log_level: Some(log::LevelFilter::Off), ..Default::default() }
+        .setup(log::LevelFilter::Off);
     let driver = driver(arguments)?;
     match &arguments.role {
         Role::Serve(role) => serve(&*driver, role)?,
@@ -192,6 +193,47 @@ struct Tally {
     waited: f64,
 }
 
+/// What all threads of a caller share.
+struct Run<'a> {
+    driver: &'a dyn Messaging,
+    targets: Vec<To>,
+    role: &'a Call,
+    padding: String,
+    barrier: Barrier,
+}
+
+impl Run<'_> {
+    fn thread(&self, thread: usize, end_at: Instant) -> Tally {
+        let mut tally = Tally::default();
+        self.barrier.wait();
+        for round in 0..self.role.count {
+            let begun = now();
+            if begun >= end_at {
+                break;
+            }
+            let number = round * self.role.threads as u64 + thread as u64;
+            let args = json!({"number": number, "text": self.padding});
+            let result = self.driver.call(&self.targets[number as usize % self.targets.len()], "echo", &args, None);
+            let micros = begun.elapsed().as_secs_f64() * 1e6;
+            match result {
+                Ok(answer) => {
+                    assert_eq!(answer["number"], number, "the reply to another call");
+                    tally.micros.push(micros);
+                }
+                Err(error) => {
+                    let word = match error {
+                        Failed::Timeout => "Timeout".to_owned(),
+                        other => other.to_string(),
+                    };
+                    tally.waited = tally.waited.max(micros / 1e3);
+                    tally.unanswered.push((number, word));
+                }
+            }
+        }
+        tally
+    }
+}
+
 fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
     let targets: Vec<To> = match &role.server[..] {
         [] => vec![To::topic(&role.topic)],
@@ -203,42 +245,13 @@ fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
             within(Duration::from_secs(10), || driver.call(to, "echo", &json!({}), None).is_ok());
         }
     }
-    let (barrier, padding) = (Barrier::new(role.threads), "x".repeat(role.size));
+    let run = Run { driver, targets, role, padding: "x".repeat(role.size), barrier: Barrier::new(role.threads) };
     eprintln!("ready");
     let started = now();
     let end_at = started + Duration::from_secs_f64(role.seconds);
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
-        let run = |thread: usize| {
-            let mut tally = Tally::default();
-            barrier.wait();
-            for round in 0..role.count {
-                let begun = now();
-                if begun >= end_at {
-                    break;
-                }
-                let number = round * role.threads as u64 + thread as u64;
-                let args = json!({"number": number, "text": padding});
-                let result = driver.call(&targets[number as usize % targets.len()], "echo", &args, None);
-                let micros = begun.elapsed().as_secs_f64() * 1e6;
-                match result {
-                    Ok(answer) => {
-                        assert_eq!(answer["number"], number, "the reply to another call");
-                        tally.micros.push(micros);
-                    }
-                    Err(error) => {
-                        let word = match error {
-                            Failed::Timeout => "Timeout".to_owned(),
-                            other => other.to_string(),
-                        };
-                        tally.waited = tally.waited.max(micros / 1e3);
-                        tally.unanswered.push((number, word));
-                    }
-                }
-            }
-            tally
-        };
         let run = &run;
-        let threads: Vec<_> = (0..role.threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let threads: Vec<_> = (0..role.threads).map(|thread| scope.spawn(move || run.thread(thread, end_at))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no reply to another call")).collect()
     });
     let seconds = started.elapsed().as_secs_f64();

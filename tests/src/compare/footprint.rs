@@ -64,7 +64,7 @@ fn footprint(way: Way, nodes: u8, plan: &Plan) -> Result<Footprint> {
     let calling = plan.calling + Duration::from_millis(20) * u32::from(nodes);
     command.args(["--seconds", &calling.as_secs_f64().to_string()]);
     let mut client = start(command).ready();
-    let daemons: Vec<u32> = (0..hosts.len()).map(|n| stage.world.daemon_mut(n).id()).collect();
+    let daemons: Vec<u32> = (0..hosts.len()).map(|n| stage.world.process(n).id()).collect();
     let servers: Vec<u32> = stage.servers.iter().map(|server| server.process.id()).collect();
     let kinds = [("client", vec![client.id()]), ("daemon", daemons), ("server", servers)];
     let mut most: Vec<Vec<[u64; 4]>> = kinds.iter().map(|(_, ids)| vec![[0; 4]; ids.len()]).collect();
@@ -99,9 +99,8 @@ fn look(id: u32, table: &TcpTable) -> [u64; 4] {
     let Ok(files) = std::fs::read_dir(format!("/proc/{id}/fd")) else { return [0; 4] };
     let links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
     let names = links.map(|link| link.to_string_lossy().into_owned());
-    let inodes: Vec<u64> = names
-        .filter_map(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
-        .collect();
+    let inodes: Vec<u64> =
+        names.filter_map(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect();
     let tcp = inodes.iter().filter(|inode| table.established.contains(inode)).count();
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
     let memory = if threads > 0 && crate::kernel::is_alive(id) { memory_kib(id) } else { 0 };

@@ -18,7 +18,13 @@ const QUIET: Duration = Duration::from_millis(1_500);
 
 /// Milliseconds that a SUB socket has to join, at so many callers: as few as lose next to nothing.
 fn pause(callers: usize) -> u64 {
-    if callers <= 1 { 2 } else if callers <= 8 { 5 } else { 25 }
+    if callers <= 1 {
+        2
+    } else if callers <= 8 {
+        5
+    } else {
+        25
+    }
 }
 
 /// The name of a sample of calls.
@@ -73,6 +79,8 @@ fn calls_of(stage: &Stage, way: Way, callers: usize, plan: &Plan) -> Result<Vec<
 pub(super) const CAST: &str = "CAST, until all have run, rate";
 /// The name of casts that nobody ran.
 pub(super) const CAST_LOST: &str = "CAST, never ran";
+/// The name of casts whose sender was told that a server has them.
+pub(super) const CAST_ACKED: &str = "CAST, acknowledged";
 
 /// Casts by one thread, until all have run.
 pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
@@ -85,8 +93,9 @@ pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
     };
     let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
     let run = |stage: &Stage, way: Way| -> Result<Vec<Sample>> {
-        let (rate, lost) = send(stage, way, plan.casts, plan.casts, false)?;
-        Ok(vec![Sample::new(CAST, "casts/s", rate), Sample::new(CAST_LOST, "%", lost)])
+        let Sent { rate, lost, acked } = send(stage, way, plan.casts, plan.casts, false)?;
+        let share = [Sample::new(CAST_LOST, "%", lost), Sample::new(CAST_ACKED, "%", acked)];
+        Ok([vec![Sample::new(CAST, "casts/s", rate)], share.to_vec()].concat())
     };
     let mut contenders = [
         Contender::new(Way::Legacy.name(), || run(&legacy, Way::Legacy)),
@@ -115,7 +124,7 @@ pub(super) fn fanouts(plan: &Plan, progress: &mut Progress) -> Result<Measured> 
         };
         let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
         let run = |stage: &Stage, way: Way| -> Result<Vec<Sample>> {
-            let (rate, lost) = send(stage, way, plan.fanouts, plan.fanouts * servers as u64, true)?;
+            let Sent { rate, lost, .. } = send(stage, way, plan.fanouts, plan.fanouts * servers as u64, true)?;
             let name = |what: &str| fanout_name(servers, what);
             Ok(vec![Sample::new(name("rate"), "copies/s", rate), Sample::new(name("never ran"), "%", lost)])
         };
@@ -142,8 +151,15 @@ pub(super) fn warm_up(stage: &Stage) -> Result<()> {
     anyhow::bail!("a server never had a fanout")
 }
 
-/// Sends and waits until what comes of it has run: messages a second, and the share that never ran.
-fn send(stage: &Stage, way: Way, count: u64, expected: u64, to_all: bool) -> Result<(f64, f64)> {
+/// What came of messages: so many ran a second; so many of a hundred never ran, or were said to be accepted.
+struct Sent {
+    rate: f64,
+    lost: f64,
+    acked: f64,
+}
+
+/// Sends and waits until what comes of it has run.
+fn send(stage: &Stage, way: Way, count: u64, expected: u64, to_all: bool) -> Result<Sent> {
     let (before, _) = stage.ran();
     let mut command = stage.contender(way, 0);
     command.args(["cast", TOPIC, "--count", &count.to_string()]);
@@ -154,5 +170,7 @@ fn send(stage: &Stage, way: Way, count: u64, expected: u64, to_all: bool) -> Res
     let (ran, last) = stage.settle(before + expected, QUIET);
     let ran = ran - before;
     let seconds = last.saturating_sub(cast.begun) as f64 / 1e9;
-    Ok((ran as f64 / seconds, (expected.saturating_sub(ran)) as f64 / expected as f64 * 100.0))
+    let percent = |part: u64| part as f64 / expected as f64 * 100.0;
+    let acked = cast.told.get("ok").copied().unwrap_or(0);
+    Ok(Sent { rate: ran as f64 / seconds, lost: percent(expected.saturating_sub(ran)), acked: percent(acked) })
 }

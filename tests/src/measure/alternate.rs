@@ -40,6 +40,17 @@ impl Measured {
         }
     }
 
+    /// Adds all of another measurement, such as one of another size.
+    pub fn merge(&mut self, other: Self) {
+        for (contender, all) in other.contenders {
+            for Series { name, unit, values } in all {
+                for value in values {
+                    self.add(&contender, vec![Sample::new(name.as_str(), unit, value)]);
+                }
+            }
+        }
+    }
+
     /// All series of a contender.
     #[must_use]
     pub fn of(&self, contender: &str) -> &[Series] {

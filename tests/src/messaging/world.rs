@@ -57,6 +57,8 @@ pub struct World {
     driver: Driver,
     cluster: Cluster,
     daemons: Vec<Process>,
+    ring: Map<String, Value>,
+    set: Vec<String>,
 }
 
 impl World {
@@ -64,21 +66,36 @@ impl World {
     #[must_use]
     pub fn start(driver: Driver, nodes: u8, topics: &[&str], set: &[&str]) -> Self {
         let cluster = Cluster::new(nodes, &[]);
-        let hosts: Vec<Value> = cluster.nodes().iter().map(|node| node.host.as_str().into()).collect();
-        let notified = topics.iter().flat_map(|topic| {
-            // The legacy driver takes a dot for the one before a host.
-            Priority::ALL.into_iter().flat_map(move |p| [format!("{topic}.{p}"), format!("{topic}-{p}")])
-        });
-        let names = topics.iter().map(|topic| (*topic).to_owned()).chain(notified);
-        cluster.write_ring(names.map(|name| (name, hosts.clone().into())).collect::<Map<_, _>>());
-        let mut world = Self { driver, cluster, daemons: Vec::new() };
-        for n in 0..usize::from(nodes) {
-            world.daemons.push(world.daemon(n, set));
+        let set = set.iter().map(|pair| (*pair).to_owned()).collect();
+        let mut world = Self { driver, cluster, daemons: Vec::new(), ring: Map::new(), set };
+        let all: Vec<usize> = (0..usize::from(nodes)).collect();
+        for topic in topics {
+            world.place(topic, &all);
+        }
+        for n in all {
+            world.daemons.push(world.daemon(n));
         }
         world
     }
 
-    fn daemon(&self, n: usize, set: &[&str]) -> Process {
+    /// Says that a topic, and its notifications, are on these nodes.
+    pub fn place(&mut self, topic: &str, nodes: &[usize]) {
+        let hosts: Vec<Value> = nodes.iter().map(|n| self.host(*n).into()).collect();
+        // The legacy driver takes a dot for the one before a host.
+        let notified = Priority::ALL.into_iter().flat_map(|p| [format!("{topic}.{p}"), format!("{topic}-{p}")]);
+        for name in std::iter::once(topic.to_owned()).chain(notified) {
+            self.ring.insert(name, hosts.clone().into());
+        }
+        self.cluster.write_ring(self.ring.clone());
+    }
+
+    /// Kills the daemon of node `n` and starts it again.
+    pub fn restart_daemon(&mut self, n: usize) {
+        self.daemons[n].kill9();
+        self.daemons[n] = self.daemon(n);
+    }
+
+    fn daemon(&self, n: usize) -> Process {
         let node = self.cluster.node(n);
         let mut command = match self.driver {
             Driver::Zmqv2 => node.command("zmqv2-broker", &[]),
@@ -90,7 +107,7 @@ impl World {
                 command
             }
         };
-        for pair in set {
+        for pair in &self.set {
             command.args(["--set", pair]);
         }
         Process::start(&format!("daemon of {}", node.host), &mut command).ready()
@@ -115,8 +132,9 @@ impl World {
     }
 
     /// The daemon of node `n`.
-    pub fn daemon_mut(&mut self, n: usize) -> &mut Process {
-        &mut self.daemons[n]
+    #[must_use]
+    pub fn process(&self, n: usize) -> &Process {
+        &self.daemons[n]
     }
 
     /// A process at node `n`.

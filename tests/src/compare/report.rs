@@ -1,0 +1,335 @@
+//! Makes the report of what was measured.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::code::Lines;
+use super::faults::{FAULTS, Fate, Outcome};
+use super::footprint::{CALLERS, Footprint};
+use super::speed::{CAST, CAST_LOST, call_name, fanout_name};
+use super::{Counted, Plan, Way};
+use crate::measure::plot::{Bar, Line, Scale, bars, lines};
+use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Spread, Table, figure};
+
+/// All that was measured.
+pub(super) struct Everything {
+    pub(super) calls: Measured,
+    pub(super) casts: Measured,
+    pub(super) fanouts: Measured,
+    pub(super) footprint: Vec<Footprint>,
+    pub(super) faults: Vec<Outcome>,
+    pub(super) code: Counted,
+}
+
+const OURS: &str = "zmqv2";
+const LEGACY: &str = "legacy";
+/// How many times the legacy driver's rate a call shall have.
+const GOAL: f64 = 2.0;
+
+pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: &str, took: Duration) -> Report {
+    let sections = vec![
+        claims(all, plan),
+        calls(all, plan),
+        casts_and_fanouts(all, plan),
+        processes(&all.footprint),
+        losses(&all.faults),
+        code(&all.code),
+    ];
+    Report {
+        title: "zmqv2 and the legacy ZeroMQ driver".to_owned(),
+        summary: "The legacy driver forwards over PUSH and PULL and answers over PUB and SUB; zmqv2 uses REQ, ROUTER, DEALER and \
+                  REP. Both are written in Rust over the same libzmq and run on the same machine, so that a difference is one of \
+                  pattern.\n\n\"legacy\" is as the original. \"legacy, helped\" is not: its SUB socket for a reply needs no context \
+                  of its own, and has a pause to join before the request is sent, just long enough that next to no reply is lost. \
+                  \"zmqv2, patient\" uses two options of zmqv2: messages wait for a server (`wait_for_ready`), and come again when \
+                  they may be lost (`retry(3)`)."
+            .to_owned(),
+        machine,
+        commands: vec![command.to_owned()],
+        noise: format!(
+            "All processes run at the same time on one machine: a daemon for each node, servers, callers. Drivers are measured in \
+             alternation, {} rounds of what is fast or slow and {} of each fault, in turning order; a ratio is of values of the same \
+             round. Every figure is the median, with the smallest and the largest in parentheses: that is the noise. The run took \
+             {} s.",
+            plan.rounds,
+            plan.fault_rounds,
+            took.as_secs()
+        ),
+        sections,
+    }
+}
+
+fn shown(spread: Option<Spread>) -> String {
+    spread.map_or_else(|| "-".to_owned(), |spread| spread.to_string())
+}
+
+fn times(ratio: Option<&Ratio>) -> String {
+    ratio.and_then(Ratio::spread).map_or_else(|| "-".to_owned(), |spread| format!("{spread} x"))
+}
+
+/// What the request says, with a number for each.
+fn claims(all: &Everything, plan: &Plan) -> Section {
+    let mut table = Table::new(["what the request says", "legacy", "zmqv2", "verdict"]);
+    let mut data = Vec::new();
+    for &callers in &plan.callers {
+        let name = call_name(callers, "rate");
+        let at = |way| shown(all.calls.series(way, &name).and_then(|series| series.spread()));
+        let ratio = all.calls.ratio(OURS, LEGACY, &name);
+        let median = ratio.as_ref().and_then(Ratio::spread).map(|spread| spread.median);
+        let holds = median.is_some_and(|median| median >= GOAL);
+        let verdict = format!("{}: {} (goal: {GOAL} x)", word(holds), times(ratio.as_ref()));
+        table.row([format!("it may increase performance: {name}, answers/s"), at(LEGACY), at(OURS), verdict]);
+        data.push(json!({"claim": "performance", "callers": callers, "ratio": median, "holds": holds}));
+    }
+    let nodes = plan.nodes.last().copied().unwrap_or(1);
+    let of = |driver: &str| all.footprint.iter().find(|print| print.driver == driver && print.nodes == nodes);
+    if let (Some(legacy), Some(ours)) = (of(LEGACY), of(OURS)) {
+        let holds = ours.connections < legacy.connections;
+        let counts = [legacy.connections, ours.connections].map(|count| count.to_string());
+        let [before, after] = counts;
+        let what = format!("the number of connections is reduced: TCP connections of {nodes} nodes, {CALLERS} callers");
+        table.row([what, before, after, word(holds).to_owned()]);
+        data.push(
+            json!({"claim": "connections", "legacy": legacy.connections, "zmqv2": ours.connections, "holds": holds}),
+        );
+    }
+    let [before, after] = [&all.code.legacy, &all.code.zmqv2].map(|lines| total(lines));
+    let what = "less code for supporting replies: lines".to_owned();
+    table.row([what, before.to_string(), after.to_string(), word(after < before).to_owned()]);
+    data.push(json!({"claim": "code", "legacy": before, "zmqv2": after, "holds": after < before}));
+    let told = |way: &str| shown(all.casts.series(way, super::speed::CAST_ACKED).and_then(|series| series.spread()));
+    let what = "a cast is acknowledged: share of casts whose sender is told that a server has it, %".to_owned();
+    let acked = all.casts.series(OURS, super::speed::CAST_ACKED).and_then(|series| series.spread());
+    let holds = acked.is_some_and(|spread| spread.min >= 100.0);
+    table.row([what, told(LEGACY), told(OURS), word(holds).to_owned()]);
+    data.push(json!({"claim": "acknowledged", "holds": holds}));
+    for fault in &all.faults {
+        let lost = |way: usize| fault.spread(way, |fate| fate.lost as f64);
+        let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
+        let holds = none(lost(1));
+        let what = format!("its reliability is higher: {}, lost in silence", fault.name);
+        table.row([what, shown(lost(0)), shown(lost(1)), word(holds).to_owned()]);
+        data.push(json!({"claim": "reliability", "fault": fault.name, "holds": holds}));
+    }
+    Section {
+        title: "What the request claims".to_owned(),
+        text: "Each claim of the request with the numbers that hold or refute it; details follow below.".to_owned(),
+        tables: vec![table],
+        data: data.into(),
+        ..Section::default()
+    }
+}
+
+fn word(holds: bool) -> &'static str {
+    if holds { "holds" } else { "does not hold" }
+}
+
+/// A row for each name, a column for each contender, and ratios of ours to the others.
+fn comparison(measured: &Measured, names: &[String], with_ratios: bool) -> Table {
+    let contenders: Vec<&str> = measured.contenders().collect();
+    let others: Vec<&str> = contenders.iter().copied().filter(|name| *name != OURS).collect();
+    let mut head = vec!["what".to_owned()];
+    head.extend(contenders.iter().map(|name| (*name).to_owned()));
+    if with_ratios {
+        head.extend(others.iter().map(|other| format!("{OURS} / {other}")));
+    }
+    let mut table = Table::new(head);
+    for name in names {
+        let of = |contender: &&str| measured.series(contender, name);
+        let unit = contenders.iter().find_map(of).map_or("", |series| series.unit);
+        let mut row = vec![format!("{name} [{unit}]")];
+        row.extend(contenders.iter().map(|contender| shown(of(contender).and_then(|series| series.spread()))));
+        if with_ratios {
+            row.extend(others.iter().map(|other| times(measured.ratio(OURS, other, name).as_ref())));
+        }
+        table.row(row);
+    }
+    table
+}
+
+/// A bar for each contender of each name.
+fn bars_of(measured: &Measured, names: &[(String, String)]) -> Vec<Bar> {
+    let contenders: Vec<&str> = measured.contenders().collect();
+    let bar = |(group, name): &(String, String), contender: &str| {
+        let spread = measured.series(contender, name)?.spread()?;
+        Some(Bar { group: group.clone(), series: contender.to_owned(), spread })
+    };
+    names.iter().flat_map(|name| contenders.iter().filter_map(move |contender| bar(name, contender))).collect()
+}
+
+fn calls(all: &Everything, plan: &Plan) -> Section {
+    let names = |what: &str| -> Vec<String> { plan.callers.iter().map(|callers| call_name(*callers, what)).collect() };
+    let labelled = |what: &str| -> Vec<(String, String)> {
+        plan.callers.iter().map(|n| (format!("{n} callers"), call_name(*n, what))).collect()
+    };
+    let plot = |name: &str, title: &str, unit: &str, what: &str| Plot {
+        name: name.to_owned(),
+        alt: format!("{title} by number of callers, for both drivers"),
+        svg: bars(title, unit, &bars_of(&all.calls, &labelled(what)), Scale::Log),
+    };
+    Section {
+        title: "CALL".to_owned(),
+        text: "Threads of one process that call a server at another node, over TCP, with 128 bytes, and wait for the answer. The rate \
+               is of answers. A reply that is lost costs the legacy driver its timeout, which is 1 s here and 60 s by default."
+            .to_owned(),
+        tables: vec![
+            comparison(&all.calls, &names("rate"), true),
+            comparison(&all.calls, &[names("p50"), names("p99")].concat(), true),
+            comparison(&all.calls, &names("without answer"), false),
+        ],
+        plots: vec![
+            plot("call-rate", "CALL: rate", "answers/s", "rate"),
+            plot("call-p50", "CALL: median latency", "us", "p50"),
+            plot("call-p99", "CALL: 99th percentile", "us", "p99"),
+        ],
+        data: serde_json::to_value(&all.calls).unwrap_or_default(),
+    }
+}
+
+fn casts_and_fanouts(all: &Everything, plan: &Plan) -> Section {
+    let names: Vec<String> = plan.fanout_servers.iter().map(|servers| fanout_name(*servers, "rate")).collect();
+    let lost: Vec<String> = plan.fanout_servers.iter().map(|servers| fanout_name(*servers, "never ran")).collect();
+    let mut labelled = vec![("CAST".to_owned(), CAST.to_owned())];
+    labelled.extend(plan.fanout_servers.iter().zip(&names).map(|(n, name)| (format!("FANOUT to {n}"), name.clone())));
+    let mut together = all.casts.clone();
+    together.merge(all.fanouts.clone());
+    Section {
+        title: "CAST and FANOUT".to_owned(),
+        text: "One thread sends as fast as it can, over TCP to another node; the clock stops when the last message has run. The legacy \
+               driver throws each message over the wall; zmqv2 answers each with an acknowledgement, one for every server of a fanout."
+            .to_owned(),
+        tables: vec![
+            comparison(&together, &[vec![CAST.to_owned()], names].concat(), true),
+            comparison(&together, &[vec![CAST_LOST.to_owned()], lost].concat(), false),
+        ],
+        plots: vec![Plot {
+            name: "cast-fanout-rate".to_owned(),
+            alt: "messages a second of casts and fanouts, for both drivers".to_owned(),
+            svg: bars("CAST and FANOUT: rate", "messages/s", &bars_of(&together, &labelled), Scale::Log),
+        }],
+        data: serde_json::to_value(&together).unwrap_or_default(),
+    }
+}
+
+fn processes(all: &[Footprint]) -> Section {
+    let head = ["nodes", "process", "driver", "sockets", "TCP connections", "threads", "resident KiB"];
+    let mut table = Table::new(head);
+    let mut connections =
+        Table::new(["nodes", "legacy: TCP connections of all", "zmqv2: TCP connections of all", "ratio"]);
+    for print in all {
+        for process in &print.processes {
+            table.row([
+                print.nodes.to_string(),
+                process.kind.to_owned(),
+                print.driver.clone(),
+                process.sockets.to_string(),
+                process.tcp.to_string(),
+                process.threads.to_string(),
+                process.memory_kib.to_string(),
+            ]);
+        }
+    }
+    for pair in all.chunks_exact(2) {
+        let (legacy, ours) = (pair[0].connections, pair[1].connections);
+        let ratio = figure(ours as f64 / legacy as f64);
+        connections.row([pair[0].nodes.to_string(), legacy.to_string(), ours.to_string(), format!("{ratio} x")]);
+    }
+    let exactly = |value: f64| Spread { min: value, median: value, max: value };
+    let line = |driver: &str| Line {
+        series: driver.to_owned(),
+        points: all
+            .iter()
+            .filter(|print| print.driver == driver)
+            .map(|print| (f64::from(print.nodes), exactly(print.connections as f64)))
+            .collect(),
+    };
+    let plot = |name: &str, title: &str, lines_of: &[Line]| Plot {
+        name: name.to_owned(),
+        alt: format!("{title} by number of nodes, for both drivers"),
+        svg: lines(title, "number", "nodes", lines_of, Scale::Log),
+    };
+    Section {
+        title: "Sockets, connections, threads, memory".to_owned(),
+        text: format!(
+            "A daemon and a server of 8 workers at every node; {CALLERS} threads of one client call all servers in turn. The most that \
+             was seen while they did, by process: median (smallest .. largest) over the processes of a kind. A socket is a file \
+             descriptor of the kernel; libzmq needs some for itself."
+        ),
+        tables: vec![connections, table],
+        plots: vec![plot("connections", "TCP connections of all processes", &[line(LEGACY), line(OURS)])],
+        data: serde_json::to_value(all).unwrap_or_default(),
+    }
+}
+
+/// The columns of what became of messages.
+const COLUMNS: [(&str, fn(&Fate) -> f64); 7] = [
+    ("sent", |fate| fate.sent as f64),
+    ("ran or answered", |fate| fate.done as f64),
+    ("told", |fate| fate.told as f64),
+    ("lost in silence", |fate| fate.lost as f64),
+    ("ran twice", |fate| fate.twice as f64),
+    ("ran for nobody", |fate| fate.for_nobody as f64),
+    ("longest wait for nothing, ms", |fate| fate.worst_wait_ms),
+];
+
+fn losses(all: &[Outcome]) -> Section {
+    let mut head = vec!["fault", "driver"];
+    head.extend(COLUMNS.iter().map(|(name, _)| *name));
+    let mut table = Table::new(head);
+    let mut bars_of = Vec::new();
+    for fault in all {
+        for (index, (way, fates)) in fault.ways.iter().enumerate() {
+            let mut row = vec![fault.name.to_owned(), way.clone()];
+            row.extend(COLUMNS.iter().map(|(_, column)| shown(fault.spread(index, *column))));
+            table.row(row);
+            let share: Vec<f64> =
+                fates.iter().map(|fate| fate.lost as f64 / (fate.sent as f64).max(1.0) * 100.0).collect();
+            if let Some(spread) = Spread::of(&share) {
+                bars_of.push(Bar { group: fault.name.to_owned(), series: way.clone(), spread });
+            }
+        }
+    }
+    let list: Vec<String> = FAULTS.iter().map(|fault| format!("{}: {}", fault.name, fault.what)).collect();
+    Section {
+        title: "What is lost".to_owned(),
+        text: format!(
+            "Every message has one fate. It ran (a call: was answered); or it did not, and its sender was told so, or that nobody \
+             knows; or it is lost in silence: its sender was told nothing, or the opposite. A call that had to find out by its timeout \
+             counts as lost in silence. \"Ran for nobody\" are calls that ran after their caller had given up, or whose answer was \
+             lost.\n\n{}.",
+            list.join(". ")
+        ),
+        tables: vec![table],
+        plots: vec![Plot {
+            name: "lost".to_owned(),
+            alt: "share of messages lost in silence under each fault, for both drivers".to_owned(),
+            svg: bars("Lost in silence", "% of messages", &bars_of, Scale::Linear),
+        }],
+        data: serde_json::to_value(all).unwrap_or_default(),
+    }
+}
+
+fn total(lines: &[Lines]) -> usize {
+    lines.iter().map(|item| item.lines).sum()
+}
+
+fn code(counted: &Counted) -> Section {
+    let mut table = Table::new(["item", "driver", "lines"]);
+    for (driver, items) in [(Way::Legacy, &counted.legacy), (Way::Zmqv2, &counted.zmqv2)] {
+        for Lines { item, lines } in items {
+            table.row([item.clone(), driver.to_string(), lines.to_string()]);
+        }
+        table.row(["all".to_owned(), driver.to_string(), total(items).to_string()]);
+    }
+    Section {
+        title: "Code for replies".to_owned(),
+        text: "What is there only to get the answer of a call back to its caller: lines that are neither empty nor comments. Those of \
+               zmqv2 contain what the legacy driver does not do: to notice that the broker is gone, to check that an answer belongs to \
+               this call, to refuse what is too large."
+            .to_owned(),
+        tables: vec![table],
+        data: serde_json::to_value(counted).unwrap_or_default(),
+        ..Section::default()
+    }
+}
