@@ -16,6 +16,7 @@ pub mod measure;
 pub mod messaging;
 mod process;
 pub mod runs;
+pub mod stopwatch;
 pub mod told;
 mod trial;
 pub mod zmtp;
