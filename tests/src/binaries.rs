@@ -24,6 +24,10 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
+    // Otherwise a program that was built with it would be replaced by one without.
+    if cfg!(feature = "peers") {
+        cargo.args(["--features", "zmqv2-tests/peers"]);
+    }
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io::{BufRead, Write};
 use std::sync::Barrier;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// Why something could not be measured.
@@ -80,7 +81,7 @@ fn tell(line: &str) -> Result<(), Error> {
 /// The first error of a sender.
 pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(senders: &mut [S], span: Duration) -> Result<Tally, Error> {
     let start = Barrier::new(senders.len());
-    let parts: Vec<Result<(Instant, Instant, Vec<u32>), Error>> = std::thread::scope(|scope| {
+    let parts = std::thread::scope(|scope| {
         let one = |sender: &mut S| {
             start.wait();
             let (began, mut nanos) = (now(), Vec::new());
@@ -94,9 +95,9 @@ pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(senders: &mut [S], spa
             Ok((began, at, nanos))
         };
         let threads: Vec<_> = senders.iter_mut().map(|sender| scope.spawn(move || one(sender))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a sender panicked".into()))).collect()
-    });
-    let parts = parts.into_iter().collect::<Result<Vec<_>, Error>>()?;
+        let join = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|_| Err("a sender panicked".into()));
+        threads.into_iter().map(join).collect::<Result<Vec<(Instant, Instant, Vec<u32>)>, Error>>()
+    })?;
     let began = parts.iter().map(|part| part.0).min();
     let ended = parts.iter().map(|part| part.1).max();
     let seconds = began.zip(ended).map_or(0.0, |(began, ended)| (ended - began).as_secs_f64());

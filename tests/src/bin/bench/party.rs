@@ -109,3 +109,71 @@ pub(crate) fn memory_kib(pid: u32) -> anyhow::Result<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process without memory")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }
+
+/// The server of another system, which says nothing but listens when it is ready; killed with all it has started.
+#[cfg(feature = "peers")]
+pub(crate) struct Daemon {
+    child: Child,
+    /// What was started for it may be its child only: the process that works.
+    listener: u32,
+}
+
+#[cfg(feature = "peers")]
+impl Daemon {
+    /// Starts it and waits until something listens at `address`.
+    pub(crate) fn start(name: &str, command: &mut Command, address: &str) -> anyhow::Result<Self> {
+        use std::os::unix::process::CommandExt;
+        // A group of its own, by which its children are found in the end.
+        let spawned = command.process_group(0).stdin(Stdio::null()).spawn();
+        let child = spawned.with_context(|| format!("cannot start {name}"))?;
+        let mut daemon = Self { listener: child.id(), child };
+        let end_at = zmqv2_tests::now() + 4 * PATIENCE;
+        while std::net::TcpStream::connect(address).is_err() {
+            if let Some(status) = daemon.child.try_wait()? {
+                bail!("{name} has ended: {status}");
+            }
+            if zmqv2_tests::now() > end_at {
+                bail!("{name} does not listen at {address}");
+            }
+            zmqv2_tests::wait_until(zmqv2_tests::now() + Duration::from_millis(50));
+        }
+        daemon.listener = busiest(daemon.child.id())?;
+        Ok(daemon)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.listener
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(feature = "peers")]
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The process of a group that has used most of the processor.
+#[cfg(feature = "peers")]
+fn busiest(group: u32) -> anyhow::Result<u32> {
+    let mut found = (group, cpu_seconds(group)?);
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        // State, parent, group.
+        if fields.get(2).and_then(|field| field.parse().ok()) == Some(group) {
+            let used = cpu_seconds(pid).unwrap_or(0.0);
+            if used > found.1 {
+                found = (pid, used);
+            }
+        }
+    }
+    Ok(found.0)
+}

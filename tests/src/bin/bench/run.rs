@@ -53,6 +53,7 @@ pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progre
     let measured: Measured = alternate(pace.rounds, &row.id, &mut contenders, progress)
         .with_context(|| format!("row {} cannot be measured", row.id))?;
     drop(contenders);
+    peers.rest();
     Ok(Outcome { row, measured })
 }
 
