@@ -30,7 +30,10 @@ fn assert_nothing_left(dir: &Path) {
 fn it_shows_who_answered_and_leaves_nothing_behind() {
     let (dir, elsewhere) = (temporary(), temporary());
     // No HOME, no PATH, nothing but a temporary directory; and a directory of somebody else's to stand in.
-    let finished = Process::run(demo(dir.path()).current_dir(elsewhere.path()));
+    // What the environment says of the real nodes concerns no demo.
+    let mut demo = demo(dir.path());
+    demo.env("OS_DEFAULT__TRANSPORT_URL", "zmqv2+ring:///no/such/ring.json").env("OS_DEFAULT__RPC_ZMQ_PORT", "1");
+    let finished = Process::run(demo.current_dir(elsewhere.path()));
     assert_eq!((finished.code(), finished.stderr.as_str()), (0, ""), "{finished:?}");
     for part in [
         "answered by alpha at node ",

@@ -45,33 +45,57 @@ fn the_readmes_programs_are_the_examples() {
     }
 }
 
+/// Every page of the repository, with the links in it that lead to files of it.
+fn links() -> Vec<(PathBuf, Vec<String>)> {
+    let mut pages = Vec::new();
+    let mut dirs = vec![root(), root().join("docs"), root().join("docs/decisions")];
+    dirs.extend(entries(&root().join("crates")));
+    for page in dirs.iter().flat_map(|dir| entries(dir)).filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        pages.push((page, targets.filter(|link| !link.starts_with("http")).map(str::to_owned).collect()));
+    }
+    pages
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    found.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+/// How a page calls a heading in a link.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
 #[test]
 fn every_link_between_documents_leads_somewhere() {
-    let mut checked = 0;
-    for page in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "docs/README.md",
-        "docs/calls.md",
-        "docs/serving.md",
-        "docs/configuration.md",
-        "docs/matchmaker.md",
-        "docs/operations.md",
-        "docs/tool.md",
-        "docs/wire-protocol.md",
-    ] {
-        let dir = root().join(page).parent().expect("a directory").to_owned();
-        for link in read(page).split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-            if !link.starts_with("http") {
-                assert!(
-                    dir.join(link.split('#').next().expect("a path")).exists(),
-                    "{page} links to {link}, which is not there"
-                );
-                checked += 1;
-            }
+    let pages = links();
+    assert!(pages.len() > 20 && pages.iter().map(|(_, links)| links.len()).sum::<usize>() > 30, "{pages:?}");
+    for (page, link) in pages.iter().flat_map(|(page, links)| links.iter().map(move |link| (page, link))) {
+        let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+        let dir = page.parent().expect("a directory");
+        let target = if path.is_empty() { page.clone() } else { dir.join(path) };
+        assert!(target.exists(), "{} links to {link}, which is not there", page.display());
+        if !heading.is_empty() {
+            let text = std::fs::read_to_string(&target).expect("a page");
+            let found = text.lines().filter(|line| line.starts_with('#')).any(|line| {
+                let title = line.trim_start_matches('#').trim();
+                anchor(title) == heading
+            });
+            assert!(found, "{} links to {link}: no such heading", page.display());
         }
     }
-    assert!(checked > 10, "only {checked} links were found");
+}
+
+#[test]
+fn the_book_has_every_page() {
+    let contents = read("docs/README.md");
+    for page in entries(&root().join("docs")) {
+        let name = page.file_name().expect("a name").to_string_lossy().into_owned();
+        if name.ends_with(".md") && name != "README.md" {
+            assert!(contents.contains(&format!("({name})")), "docs/README.md does not list {name}");
+        }
+    }
 }

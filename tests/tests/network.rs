@@ -84,6 +84,14 @@ fn a_star_binds_every_interface() {
 }
 
 #[test]
+fn a_host_name_is_an_address_to_bind() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let (_broker, port) = broker_anywhere(&cluster, cluster.node(0), "localhost");
+    TcpStream::connect(("localhost", port)).expect("it listens there");
+    assert!(TcpStream::connect((cluster.node(0).host.as_str(), port)).is_err(), "and nowhere else");
+}
+
+#[test]
 fn a_new_node_is_found_without_a_restart_rg18() {
     let cluster = Cluster::new(3, &["demo"]);
     let [near, one, two] = [0, 1, 2].map(|n| cluster.node(n));

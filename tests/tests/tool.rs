@@ -79,6 +79,7 @@ fn mistakes_of_the_caller_exit_with_2_before_anything_is_sent() {
                 .contains(&format!("\n{workers} workers asked for; allowed are 1 to 4096"))
         );
     }
+    assert!(fails(node, &["status", "--log-level", "loud"], 2, "error: ").contains("allowed are off, error, warn"));
     fails(node, &["call", "demo"], 2, "error: ");
     fails(node, &["call", "demo", "echo", "--set", "no_such_option=1"], 2, "flag --set: there is no option");
     fails(node, &["nothing"], 2, "error: ");

@@ -31,6 +31,16 @@ pub enum BrokerError {
     /// An address of the configuration is no address.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
+    /// The address of the configuration is a name, which leads to none.
+    #[error(
+        "cannot find an address of {host}: {source}; set rpc_zmq_bind_address to an IP address of this machine, or to *"
+    )]
+    HostName {
+        /// The name.
+        host: String,
+        /// The resolver's reason.
+        source: io::Error,
+    },
     /// The address of the configuration cannot be listened at.
     #[error("{source}; {}", remedy(source))]
     Bind {

@@ -20,6 +20,8 @@
 //! # }
 //! ```
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod actions;
 mod archive;
 mod ask;

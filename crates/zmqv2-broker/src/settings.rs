@@ -1,5 +1,7 @@
 //! What a broker needs to know, and the handle that stops it.
 
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -40,8 +42,11 @@ pub struct Settings {
 impl Settings {
     /// The settings of `config`, with the socket directory that was found for it.
     ///
+    /// A host name to listen at is looked up here: libzmq itself binds only to IP addresses.
+    ///
     /// # Errors
-    /// [`BrokerError::Address`] when `rpc_zmq_bind_address` is no address.
+    /// [`BrokerError::Address`] when `rpc_zmq_bind_address` is no address, [`BrokerError::HostName`] when it is a name
+    /// without one.
     pub fn new(config: &Config, ipc_dir: PathBuf) -> Result<Self, BrokerError> {
         let limits = Limits {
             topic_backlog: config.topic_backlog,
@@ -52,7 +57,7 @@ impl Settings {
         };
         Ok(Self {
             node: config.host.clone(),
-            bind: TcpAddress::new(&config.bind_address, config.port)?,
+            bind: looked_up(TcpAddress::new(&config.bind_address, config.port)?)?,
             ipc_dir,
             limits,
             max_message_bytes: config.max_message_bytes,
@@ -63,6 +68,19 @@ impl Settings {
             transport: TransportOptions::from(config),
         })
     }
+}
+
+/// The same address without a host name.
+fn looked_up(address: TcpAddress) -> Result<TcpAddress, BrokerError> {
+    let host = address.host();
+    // What has a colon is an IPv6 address, maybe with a scope that only libzmq reads.
+    if host.contains(['*', ':']) || host.parse::<IpAddr>().is_ok() {
+        return Ok(address);
+    }
+    let failed = |source| BrokerError::HostName { host: host.to_owned(), source };
+    let found = (host, address.port()).to_socket_addrs().map_err(failed)?.next();
+    let found = found.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    Ok(TcpAddress::new(found.ip().to_string(), found.port())?)
 }
 
 /// Stops a running broker from another thread. `Send + Sync`, cheap to clone.

@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 
 /// A fanout on its way, made by [`RpcClient::fanout`](crate::RpcClient::fanout).
 ///
-/// It can be polled, waited on, awaited on any executor, or dropped. Every server still has its outcome when the handle
+/// `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. Every server still has its outcome when the handle
 /// was dropped: it counts, the [observer](crate::RpcClientBuilder::observer) sees it, and unless it is `Acked` a warning is
 /// logged.
 ///

@@ -19,7 +19,7 @@ use crate::remote::RemoteError;
 
 /// A cast on its way, made by [`RpcClient::cast`](crate::RpcClient::cast).
 ///
-/// It can be polled, waited on, awaited on any executor, or dropped. A cast whose handle was dropped still has an outcome:
+/// `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. A cast whose handle was dropped still has an outcome:
 /// it counts, the [observer](crate::RpcClientBuilder::observer) sees it, and unless it is `Acked` a warning is logged.
 ///
 /// ```no_run
@@ -82,7 +82,7 @@ impl Future for CastHandle {
 
 /// A call on its way, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
 ///
-/// It can be waited on or awaited on any executor. Dropped, it is forgotten: the method may run all the same.
+/// `Send` and `Sync`. It can be waited on or awaited on any executor. Dropped, it is forgotten: the method may run all the same.
 #[must_use = "dropped, the result is lost"]
 pub struct CallHandle<R> {
     id: MessageId,

@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 
 /// A notification on its way, made by the verbs of a [`Notifier`](crate::Notifier).
 ///
-/// It can be polled, waited on, awaited on any executor, or dropped. Every pool still has its outcome when the handle was
+/// `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. Every pool still has its outcome when the handle was
 /// dropped: it counts, the [observer](crate::NotifierBuilder::observer) sees it, and unless somebody has taken it over a
 /// warning is logged.
 ///

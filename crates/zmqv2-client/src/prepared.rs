@@ -14,7 +14,8 @@ use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
 use crate::send_error::SendError;
 
-/// A modified copy of a client, made by [`RpcClient::prepare`]. It shares the client's sockets.
+/// A modified copy of a client, made by [`RpcClient::prepare`]. `Send`, `Sync` and cheap to clone; it shares the client's
+/// sockets.
 ///
 /// ```no_run
 /// # use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The daemon, one per node.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -36,8 +36,12 @@ pub struct CommonFlags {
     #[arg(long = "set", value_name = "OPTION=VALUE", global = true)]
     pub set: Vec<String>,
     /// What is logged on stderr: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", global = true)]
+    #[arg(long, value_name = "LEVEL", value_parser = level, global = true)]
     pub log_level: Option<log::LevelFilter>,
+}
+
+fn level(text: &str) -> Result<log::LevelFilter, &'static str> {
+    text.parse().map_err(|_| "allowed are off, error, warn, info, debug and trace")
 }
 
 /// A loaded configuration.

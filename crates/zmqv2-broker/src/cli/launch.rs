@@ -5,12 +5,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::transport::libzmq_version;
 
-use super::{CommonFlags, Failure, on_stop_signal};
+use super::{CommonFlags, Failure, on_stop_signal, say, tell};
 use crate::store::Durable;
 use crate::{Broker, Settings};
 
 /// Each worker takes up to this many descriptors in the broker, each client connection one.
-const DESCRIPTORS_PER_WORKER: u64 = 3;
+const DESCRIPTORS_PER_WORKER: u64 = 7;
 
 /// Flags of the daemon alone.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,8 +30,7 @@ pub struct LaunchFlags {
 pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> {
     let setup = common.setup(log::LevelFilter::Info)?;
     if flags.print_config {
-        print!("{}", setup.loaded.print());
-        return Ok(());
+        return Ok(say(setup.loaded.print().trim_end())?);
     }
     let directory = setup.directory()?;
     if flags.check_config {
@@ -39,8 +38,7 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
         if let Some(path) = &settings.notification_store {
             Durable::check(path).map_err(Failure::usage)?;
         }
-        println!("the configuration is valid ({} warnings)", setup.loaded.warnings.len());
-        return Ok(());
+        return Ok(say(format_args!("the configuration is valid ({} warnings)", setup.loaded.warnings.len()))?);
     }
     let dir = resolve_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
@@ -51,7 +49,7 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     let broker = Broker::open(settings, directory)?;
     let stopper = broker.stopper();
     on_stop_signal(move || stopper.stop())?;
-    eprintln!("ready: node {node} listens at tcp://{}, directory {directory_name}", broker.address());
+    tell(format_args!("ready: node {node} listens at tcp://{}, directory {directory_name}", broker.address()));
     Ok(broker.run()?)
 }
 

@@ -4,9 +4,11 @@
 mod exit;
 mod flags;
 mod launch;
+mod output;
 mod signals;
 
 pub use exit::{Exit, Failure, finish};
 pub use flags::{CommonFlags, Setup};
 pub use launch::{LaunchFlags, launch};
+pub use output::{Unwritable, say, tell};
 pub use signals::on_stop_signal;

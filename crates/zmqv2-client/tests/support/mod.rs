@@ -21,6 +21,26 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// What a message may take above its timeout (P1).
+const SLACK: Duration = Duration::from_millis(50);
+
+/// Makes attempts until one ends in time: never before `timeout`, and at most [`SLACK`] after it. The last result, and how
+/// many attempts there were. One alone says little, because other tests use the machine, too; five late ones are no accident.
+pub(crate) fn punctual<T>(timeout: Duration, mut attempt: impl FnMut() -> T) -> (T, usize) {
+    let mut late = Vec::new();
+    loop {
+        let started = now();
+        let result = attempt();
+        let took = started.elapsed();
+        assert!(took >= timeout, "ended after {took:?}, before its timeout of {timeout:?}");
+        if took <= timeout + SLACK {
+            return (result, late.len() + 1);
+        }
+        late.push(took);
+        assert!(late.len() < 5, "always late for {timeout:?}: {late:?}");
+    }
+}
+
 /// A request as the broker got it.
 pub(crate) struct Seen {
     pub(crate) header: Header,

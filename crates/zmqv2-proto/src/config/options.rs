@@ -29,7 +29,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         name: "rpc_zmq_bind_address",
         preset: Preset::Text("*"),
         doc: "Interface on which the broker of this node listens.",
-        allowed: "* (all interfaces), a host name, or an IP address",
+        allowed: "* (all interfaces), an IP address of this machine, or a host name that has one",
         parse: Parse::Text(|draft, text| {
             draft.config.bind_address = value::host(text)?;
             Ok(Accepted::AsWritten)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
 use zmqv2_client::{Answered, CallError, Outcome};
 use zmqv2_proto::{Reason, RequestContext};
 
@@ -51,9 +51,9 @@ pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failur
     };
     let answered: Answered<Box<RawValue>> =
         client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
-    println!("{}", answered.value.get());
+    say(answered.value.get())?;
     if *verbose {
-        eprintln!("{}", who(&answered));
+        tell(who(&answered));
     }
     Ok(())
 }
@@ -69,8 +69,7 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
     match outcome {
         Some(Outcome::Acked { server, node, elapsed, .. }) => {
             let millis = elapsed.as_secs_f64() * 1e3;
-            println!("acked by {server} at node {node} in {millis:.3} ms");
-            Ok(())
+            Ok(say(format_args!("acked by {server} at node {node} in {millis:.3} ms"))?)
         }
         Some(Outcome::Refused { refusal, node, after, .. }) => {
             Err(failure(CallError::Refused { refusal, target: Box::new(whom), node, after }))
@@ -85,8 +84,7 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
 pub(crate) fn ping(common: &CommonFlags, flags: &PingFlags) -> Result<(), Failure> {
     let client = flags.target.client(common, &InterfaceFlags::default())?;
     let answered = client.ping().map_err(failure)?;
-    println!("pong, {}", who(&answered));
-    Ok(())
+    Ok(say(format_args!("pong, {}", who(&answered)))?)
 }
 
 fn who<R>(answered: &Answered<R>) -> String {
@@ -115,5 +113,58 @@ pub(crate) fn failure(error: CallError) -> Failure {
         CallError::DirectorySilent { .. } => Failure::new(Exit::Timeout, error),
         CallError::InvalidName(_) | CallError::VersionCap { .. } | CallError::Directory { .. } => Failure::usage(error),
         _ => Failure::new(Exit::Failed, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zmqv2_proto::{Address, InvalidName, NodeName, Refusal, Target, Topic};
+
+    use super::*;
+
+    fn target() -> Box<Target> {
+        Box::new(Target::topic("demo").unwrap())
+    }
+
+    #[track_caller]
+    fn leads_to(error: CallError, exit: Exit, start: &str) {
+        let failure = failure(error);
+        assert_eq!(failure.exit(), exit, "{failure}");
+        assert!(failure.to_string().starts_with(start), "{failure}");
+    }
+
+    #[test]
+    fn every_refusal_exits_with_4_and_its_reason_first() {
+        for reason in Reason::ALL {
+            for node in [Some(NodeName::new("n1").unwrap()), None] {
+                let refusal = Refusal::new(reason, "why");
+                let error = CallError::Refused { refusal, target: target(), node, after: Duration::from_millis(1) };
+                leads_to(error, Exit::Refused, &format!("{reason}: why"));
+            }
+        }
+        let error = CallError::TooLarge { size: 9, limit: 8, target: target() };
+        leads_to(error, Exit::Refused, "TooLarge: request of 9 bytes");
+    }
+
+    #[test]
+    fn every_silence_exits_with_5_and_its_name_first() {
+        let (node, address) = (NodeName::new("n1").unwrap(), Address::Tcp("n1:9501".parse().unwrap()));
+        let after = Duration::from_secs(1);
+        let (n, a) = (node.clone(), address.clone());
+        leads_to(CallError::Timeout { target: target(), node: n, address: a, after }, Exit::Timeout, "Timeout: ");
+        let (n, a) = (node.clone(), address.clone());
+        leads_to(
+            CallError::Unreachable { target: target(), node: n, address: a, after },
+            Exit::Timeout,
+            "Unreachable: ",
+        );
+        let lost = CallError::ConnectionLost { target: target(), node, address, after };
+        leads_to(lost, Exit::Timeout, "ConnectionLost: ");
+    }
+
+    #[test]
+    fn what_the_caller_can_mend_exits_with_2() {
+        let bad: InvalidName = Topic::new("../x").unwrap_err();
+        leads_to(bad.into(), Exit::Usage, "invalid topic");
     }
 }

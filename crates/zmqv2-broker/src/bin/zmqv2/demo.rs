@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use crossbeam_channel::Receiver;
 use rustix::process::{Pid, Signal, kill_process};
-use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal};
+use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, say};
 use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
 
 use crate::serve::now;
@@ -42,39 +42,39 @@ fn demo(children: &Children) -> anyhow::Result<()> {
     );
     let demo = Demo { program: std::env::current_exe()?, dir: dir.path().to_owned(), children: children.clone() };
 
-    println!("one broker, two servers of the topic \"demo\", and a client: each a process of its own");
+    say("one broker, two servers of the topic \"demo\", and a client: each a process of its own")?;
     let broker = demo.start("broker", &["broker", "--port", "0", "--bind", "127.0.0.1"])?;
     let servers =
         ["alpha", "beta"].map(|name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]));
     let [alpha, beta] = servers;
     let (alpha, beta) = (alpha?, beta?);
 
-    println!("\ncalls to the topic reach its servers in turn:");
+    say("\ncalls to the topic reach its servers in turn:")?;
     for n in 1..=4 {
         demo.run(&["call", "demo", "echo", &format!("{{\"n\": {n}}}"), "--verbose"], 0)?;
     }
-    println!("\na call to exactly one server:");
+    say("\na call to exactly one server:")?;
     demo.run(&["call", "demo", "echo", "\"only for beta\"", "--server", "beta", "--verbose"], 0)?;
-    println!(
-        "\na remote error, a topic that nobody serves, a server that is too slow: each call learns what became of it:"
-    );
+    say(
+        "\na remote error, a topic that nobody serves, a server that is too slow: each call learns what became of it:",
+    )?;
     demo.run(&["call", "demo", "fail", "\"as asked\""], 3)?;
     demo.run(&["call", "nobody", "echo"], 4)?;
     demo.run(&["call", "demo", "sleep", "5", "--timeout", "0.3"], 5)?;
-    println!("\na cast has no result, but its sender learns who has accepted it; a fanout goes to every server:");
+    say("\na cast has no result, but its sender learns who has accepted it; a fanout goes to every server:")?;
     demo.run(&["cast", "demo", "echo", "\"for one of you\""], 0)?;
     demo.run(&["fanout", "demo", "echo", "\"for all of you\""], 0)?;
-    println!("\na notification is kept until somebody listens, and then comes to one listener of each pool:");
+    say("\na notification is kept until somebody listens, and then comes to one listener of each pool:")?;
     demo.run(&["notify", "events", "demo.early", "{\"n\": 1}"], 0)?;
     let mut listener = demo.start("listener", &["listen", "events"])?;
     demo.run(&["notify", "events", "demo.late", "{\"n\": 2}"], 0)?;
     listener.show_lines(2)?;
 
-    println!("\nstopping: servers first, then the broker; each finishes what it has");
+    say("\nstopping: servers first, then the broker; each finishes what it has")?;
     for process in [listener, alpha, beta, broker] {
         process.stop()?;
     }
-    println!("done in {:.1} s", now().saturating_duration_since(started).as_secs_f64());
+    say(format_args!("done in {:.1} s", now().saturating_duration_since(started).as_secs_f64()))?;
     Ok(())
 }
 
@@ -122,6 +122,10 @@ impl Demo {
         let mut command = Command::new(&self.program);
         let dir: &OsStr = self.dir.as_os_str();
         command.args(arguments).arg("--ipc-dir").arg(dir).args(["--host", "demo-node", "--matchmaker", "local"]);
+        // What the environment says of real nodes is not meant for these.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OS_")) {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null());
         command
     }
@@ -144,7 +148,7 @@ impl Demo {
         let stderr = process.child.stderr.take().context("no stderr")?;
         process.output = process.child.stdout.take().map(lines);
         let line = ready_line(stderr).with_context(|| format!("{name} did not get ready"))?;
-        println!("  {name} (process {}): {line} after {}", process.child.id(), millis(began));
+        say(format_args!("  {name} (process {}): {line} after {}", process.child.id(), millis(began)))?;
         Ok(process)
     }
 
@@ -153,10 +157,10 @@ impl Demo {
         let output = self.command(arguments).output().context("cannot start a client")?;
         let shown: Vec<_> =
             arguments.iter().filter(|word| **word != "--verbose").map(|word| shell_word(word)).collect();
-        println!("  zmqv2 {}", shown.join(" "));
+        say(format_args!("  zmqv2 {}", shown.join(" ")))?;
         for text in [&output.stdout, &output.stderr] {
             for line in String::from_utf8_lossy(text).lines() {
-                println!("    {line}");
+                say(format_args!("    {line}"))?;
             }
         }
         ensure!(output.status.code() == Some(expected), "expected exit code {expected}, got {}", output.status);
@@ -174,10 +178,10 @@ impl Process {
     /// Shows the next lines that it prints on stdout.
     fn show_lines(&mut self, count: usize) -> anyhow::Result<()> {
         let output = self.output.as_ref().context("no stdout")?;
-        println!("  {} prints", self.name);
+        say(format_args!("  {} prints", self.name))?;
         for _ in 0..count {
             let line = output.recv_timeout(PATIENCE);
-            println!("    {}", line.with_context(|| format!("{} printed nothing more", self.name))?);
+            say(format_args!("    {}", line.with_context(|| format!("{} printed nothing more", self.name))?))?;
         }
         Ok(())
     }
@@ -195,7 +199,7 @@ impl Process {
                 Ok(status) => {
                     let status = status?;
                     ensure!(status.success(), "{name} ended with {status}");
-                    println!("  {name} (process {id}) ended, {status}");
+                    say(format_args!("  {name} (process {id}) ended, {status}"))?;
                     Ok(())
                 }
                 Err(_) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_broker::cli::{CommonFlags, Failure, say};
 use zmqv2_client::FanoutResult;
 use zmqv2_proto::{NodeName, RequestContext, ServerName};
 
@@ -41,10 +41,10 @@ pub(crate) fn run(common: &CommonFlags, flags: &FanoutFlags) -> Result<(), Failu
     // Every server has its outcome, at the timeout at the latest; this only bounds the wait for the impossible.
     let report = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
-        println!("{}", if *json { object(result).to_string() } else { line(result) });
+        say(if *json { object(result).to_string() } else { line(result) })?;
     }
     if !json {
-        println!("{report}");
+        say(&report)?;
     }
     if report.all_acked() {
         return Ok(());

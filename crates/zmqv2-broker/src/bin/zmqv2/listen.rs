@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use zmqv2_broker::ask_status;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, tell};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
@@ -124,7 +124,7 @@ fn say_ready(listener: &NotificationListener, what: &str) {
     while let Err(error) = listener.wait_ready(Duration::from_secs(5)) {
         log::warn!("{error}");
     }
-    eprintln!("ready: pool {} listens to {what}", listener.pool());
+    tell(format_args!("ready: pool {} listens to {what}", listener.pool()));
 }
 
 struct Printer {

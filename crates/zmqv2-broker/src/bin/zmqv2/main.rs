@@ -1,5 +1,8 @@
 //! The tool: serve, call and look, from a shell.
 
+// They panic when the reader is gone: `say` and `tell` do not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod call;
 mod demo;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_broker::cli::{CommonFlags, Failure, say};
 use zmqv2_client::{DEFAULT_TIME_TO_LIVE, NotifyReport, NotifyResult, Outcome};
 use zmqv2_proto::{Priority, RequestContext, ServerName};
 
@@ -53,7 +53,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failu
     // Every pool has its outcome, at the timeout at the latest; this only bounds the wait for the impossible.
     let report: NotifyReport = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
-        println!("{}", if *json { object(result, handle.message_id()).to_string() } else { line(result) });
+        say(if *json { object(result, handle.message_id()).to_string() } else { line(result) })?;
     }
     if report.all_taken_over() {
         return Ok(());

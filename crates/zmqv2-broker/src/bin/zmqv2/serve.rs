@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::Value;
-use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal};
+use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, tell};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Target, Version};
 use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, ServerBuilder, reply};
@@ -73,7 +73,7 @@ fn say_ready(server: &RpcServer) {
     while let Err(error) = server.wait_ready(Duration::from_secs(5)) {
         log::warn!("{error}");
     }
-    eprintln!("ready: {} takes requests", server.target());
+    tell(format_args!("ready: {} takes requests", server.target()));
 }
 
 fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use zmqv2_broker::ask_status;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::control::{DeadLetter, StatusReport};
 use zmqv2_proto::transport::{Transport, TransportOptions};
@@ -25,12 +25,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &StatusFlags) -> Result<(), Failu
     let dir = find_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let transport = Transport::new(TransportOptions::from(&setup.config));
     let report = ask_status(&transport, &dir, WITHIN).map_err(|error| Failure::new(Exit::Timeout, error))?;
-    if flags.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", render(&report));
-    }
-    Ok(())
+    Ok(if flags.json { say(serde_json::to_string_pretty(&report)?) } else { say(render(&report).trim_end()) }?)
 }
 
 fn render(report: &StatusReport) -> String {

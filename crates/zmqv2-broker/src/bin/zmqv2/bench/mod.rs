@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam_channel::{RecvTimeoutError, select};
 use serde_json::value::to_raw_value;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, say};
 use zmqv2_client::NotifierBuilder;
 
 use crate::serve::now;
@@ -134,11 +134,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &BenchFlags) -> Result<(), Failur
     tally.give_up(flags.pattern.silence(), open);
 
     let report = Report::new(flags.pattern, span, ok, &tally);
-    if flags.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{report}");
-    }
+    if flags.json { say(serde_json::to_string(&report)?) } else { say(report.to_string().trim_end()) }?;
     match tally.worst() {
         _ if tally.ok > 0 => Ok(()),
         Some((kind, exit)) => {

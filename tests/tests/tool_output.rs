@@ -1,0 +1,115 @@
+//! The reader of a pipe is gone: a result that went nowhere is a failure that says so, a log that nobody reads is none, and
+//! neither is a panic.
+
+use std::fs::File;
+use std::io::PipeWriter;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use zmqv2_tests::kernel::names_in;
+use zmqv2_tests::{Cluster, Node, binary, eventually};
+
+/// A pipe that nobody reads.
+fn unread() -> PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().expect("it starts")
+}
+
+/// Exit code 1, and one line on stderr that says why.
+#[track_caller]
+fn fails(what: &str, command: &mut Command, why: &str) {
+    let output = run(command);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{what}: {told}");
+    assert_eq!(told.lines().count(), 1, "{what}: {told}");
+    assert!(told.starts_with("cannot write to stdout: ") && told.contains(why), "{what}: {told}");
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let node = cluster.node(0);
+    let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "2"]));
+    let tool: [&[&str]; 9] = [
+        &["call", "demo", "echo"],
+        &["cast", "demo", "echo"],
+        &["fanout", "demo", "echo"],
+        &["fanout", "demo", "echo", "--json"],
+        &["notify", "demo", "event"],
+        &["ping", "demo"],
+        &["status"],
+        &["status", "--json"],
+        &["bench", "call", "demo", "--duration", "0.1"],
+    ];
+    for arguments in tool {
+        let shown = arguments.join(" ");
+        fails(&shown, node.command("zmqv2", arguments).stdout(unread()), "Broken pipe");
+    }
+    for flag in ["--print-config", "--check-config"] {
+        fails(flag, node.command("zmqv2-broker", &[flag]).stdout(unread()), "Broken pipe");
+    }
+    // A full disk is as bad.
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+    fails("call > /dev/full", node.command("zmqv2", &["call", "demo", "echo"]).stdout(full), "No space left");
+}
+
+#[test]
+fn a_demo_that_nobody_watches_cleans_up() {
+    let dir = tempfile::Builder::new().prefix("zq").tempdir().expect("a temporary directory");
+    let mut demo = Command::new(binary("zmqv2"));
+    fails("demo", demo.arg("demo").env_clear().env("TMPDIR", dir.path()).stdout(unread()), "Broken pipe");
+    assert_eq!(names_in(dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn nobody_reads_stderr_and_all_goes_on() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let node = cluster.node(0);
+    let mut broker = Quiet::start(node.command("zmqv2-broker", &["--log-level", "debug"]));
+    let mut server = Quiet::start(node.command("zmqv2", &["serve", "demo", "--server", "s1"]));
+    let answered = |arguments: &[&str]| run(node.command("zmqv2", arguments).stderr(unread()));
+    eventually("both work", || answered(&["call", "demo", "echo", "7", "--verbose"]).stdout == b"7\n");
+    // The exit code still tells what nobody has read.
+    assert_eq!(answered(&["call", "demo", "fail"]).status.code(), Some(3));
+    assert_eq!(answered(&["call", "demo", "echo", "--server", "s2"]).status.code(), Some(4));
+    assert_eq!(answered(&["call", "demo", "echo", "{bad"]).status.code(), Some(2));
+    assert_eq!(status(node).status.code(), Some(0));
+    for process in [&mut server, &mut broker] {
+        assert_eq!(process.stop().code(), Some(0));
+    }
+}
+
+fn status(node: &Node) -> Output {
+    run(&mut node.command("zmqv2", &["status"]))
+}
+
+/// A process whose stderr nobody reads.
+struct Quiet(Child);
+
+impl Quiet {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(unread()).spawn().expect("it starts"))
+    }
+
+    fn stop(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).expect("it runs");
+        let mut ended = None;
+        eventually("it ends", || {
+            ended = self.0.try_wait().expect("a child can be waited for");
+            ended.is_some()
+        });
+        ended.expect("it has ended")
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
