@@ -24,6 +24,10 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
+    // What a surrounding `cargo run` says of its own package would make build scripts run again, here and there in turn.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_a_package(&name.to_string_lossy())) {
+        cargo.env_remove(name);
+    }
     // Otherwise a program that was built with it would be replaced by one without.
     if cfg!(feature = "peers") {
         cargo.args(["--features", "zmqv2-tests/peers"]);
@@ -34,4 +38,8 @@ fn build() -> PathBuf {
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the binaries cannot be built: {status}");
     profile
+}
+
+fn of_a_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| variable.starts_with(start))
 }

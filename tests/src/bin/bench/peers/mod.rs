@@ -2,6 +2,7 @@
 
 #[cfg(feature = "peers")]
 mod grpc;
+mod legacy;
 #[cfg(feature = "peers")]
 mod nats;
 #[cfg(feature = "peers")]
@@ -26,6 +27,8 @@ pub(crate) struct Peers {
 /// Their processes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Part {
+    #[command(flatten)]
+    Legacy(legacy::Part),
     #[cfg(feature = "peers")]
     #[command(flatten)]
     Nats(nats::Part),
@@ -38,29 +41,29 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    #[cfg(feature = "peers")]
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let done = match self {
+            Self::Legacy(part) => part.run(),
+            #[cfg(feature = "peers")]
             Self::Nats(part) => part.run(),
+            #[cfg(feature = "peers")]
             Self::Rabbit(part) => part.run(),
+            #[cfg(feature = "peers")]
             Self::Grpc(part) => part.run(),
         };
         done.map_err(crate::ours::failed)
     }
-
-    #[cfg(not(feature = "peers"))]
-    pub(crate) fn run(&self) -> Result<(), Failure> {
-        match *self {}
-    }
 }
 
 impl Peers {
-    /// Looks who is there; a quick run asks nobody.
+    /// Looks who is there; a quick run asks nobody that is not part of this workspace.
     pub(crate) fn find(quick: bool) -> Self {
-        let mut missing = vec![(System::Legacy, "it is not part of this workspace yet".to_owned())];
+        let mut missing = Vec::new();
         if quick {
             let skipped = [System::Nats, System::Rabbit, System::Grpc];
-            missing.extend(skipped.map(|system| (system, "a quick run asks only raw libzmq".to_owned())));
+            missing.extend(
+                skipped.map(|system| (system, "a quick run asks only raw libzmq and the legacy driver".to_owned())),
+            );
         } else {
             missing.extend(Self::not_found());
         }
@@ -100,6 +103,7 @@ impl Peers {
 
     pub(crate) fn start(&self, system: System, load: &Workload) -> anyhow::Result<Chain> {
         match system {
+            System::Legacy => legacy::start(load),
             #[cfg(feature = "peers")]
             System::Nats => nats::start(load),
             #[cfg(feature = "peers")]
