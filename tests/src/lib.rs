@@ -23,7 +23,7 @@ pub mod told;
 mod trial;
 pub mod zmtp;
 
-pub use binaries::binary;
+pub use binaries::{binary, build_only};
 pub use cluster::{Cluster, Node};
 pub use load::{Load, Record, echo, spread};
 pub use namespaces::in_namespaces;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use zmqv2_broker::cli::{Failure, finish};
-use zmqv2_tests::binary;
+use zmqv2_tests::{binary, build_only};
 use zmqv2_tests::measure::Progress;
 
 use crate::peers::Peers;
@@ -100,6 +100,7 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         workers: arguments.workers,
     };
     // Built before anything is measured.
+    build_only(&["bench", "zmqv2-broker"]);
     let program = binary("bench");
     let out = match &arguments.out {
         Some(out) => out.clone(),
