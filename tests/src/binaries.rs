@@ -10,24 +10,49 @@ use std::sync::OnceLock;
 /// When it cannot be built.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build).join(name)
+    BUILT.get_or_init(|| build(&[])).join(name)
+}
+
+static BUILT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Builds no more than these binaries: for a program that is asked for first, and needs no others.
+///
+/// # Panics
+/// When they cannot be built.
+pub fn build_only(names: &[&str]) {
+    BUILT.get_or_init(|| build(names));
 }
 
 /// A test of this package alone would not build another package's binaries; after a build of the workspace this
 /// takes a moment and changes nothing.
-fn build() -> PathBuf {
+fn build(names: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     // target/PROFILE/deps/TEST, or target/PROFILE/BINARY
     let profile = own.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).map(Path::to_owned);
     let profile = profile.expect("a profile directory");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet", "--workspace"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if names.is_empty() {
+        cargo.arg("--bins");
+    }
+    cargo.args(names.iter().flat_map(|name| ["--bin", name]));
     cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
+    // What a surrounding `cargo run` says of its own package would make build scripts run again, here and there in turn.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_a_package(&name.to_string_lossy())) {
+        cargo.env_remove(name);
+    }
+    // Otherwise a program that was built with it would be replaced by one without.
+    if cfg!(feature = "peers") {
+        cargo.args(["--features", "zmqv2-tests/peers"]);
+    }
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the binaries cannot be built: {status}");
     profile
+}
+
+fn of_a_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| variable.starts_with(start))
 }

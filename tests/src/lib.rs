@@ -19,13 +19,14 @@ mod process;
 pub mod redis_server;
 pub mod redis_world;
 pub mod runs;
+pub mod stopwatch;
 mod threads;
 pub mod told;
 mod traffic;
 mod trial;
 pub mod zmtp;
 
-pub use binaries::binary;
+pub use binaries::{binary, build_only};
 pub use cluster::{Cluster, Node};
 pub use load::{Load, Record, echo, spread};
 pub use namespaces::in_namespaces;

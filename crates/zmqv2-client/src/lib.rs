@@ -55,6 +55,8 @@ mod gathering;
 mod handle;
 mod journey;
 mod links;
+#[doc(hidden)]
+pub mod measured;
 mod monitor;
 mod notifier;
 mod notifier_builder;

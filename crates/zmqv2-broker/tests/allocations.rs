@@ -1,0 +1,102 @@
+//! How often the broker allocates for a message once it has seen some: counted, and held to a bound.
+//!
+//! This process is the broker, and nothing else: client and server are processes of the tool, so that what the allocator
+//! counts here is the broker's. What libzmq allocates by itself, in C++, is not counted; a frame's own descriptor is.
+
+#![cfg(feature = "tool")]
+
+mod town;
+
+use std::alloc::System;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use town::{Size, Town};
+use zmqv2_broker::{Broker, Settings, ask_status};
+use zmqv2_matchmaker::LocalMatchmaker;
+use zmqv2_proto::transport::{Transport, TransportOptions};
+use zmqv2_proto::{Config, Node, TcpAddress};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Allocations of a whole broker for one call: the request in, the request out, the answer in, the answer out.
+const PER_CALL: f64 = 25.0;
+/// Allocations of the routing rules for one call.
+const PER_ROUND_TRIP: f64 = 1.0;
+
+fn allocations() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.allocations + stats.reallocations
+}
+
+struct Tool(Child);
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn tool(dir: &Path, port: u16, words: &[&str]) -> Tool {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zmqv2"));
+    command.args(words).args(["--host", "127.0.0.1", "--port", &port.to_string(), "--matchmaker", "local"]);
+    command.arg("--ipc-dir").arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Tool(command.spawn().expect("the tool"))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a bounded poll of another process's state, which sends no event")]
+fn eventually(what: &str, mut met: impl FnMut() -> bool) {
+    let end_at = Instant::now() + Duration::from_secs(30);
+    while !met() {
+        assert!(Instant::now() < end_at, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+// One test, because the counter is the process's.
+#[test]
+fn a_broker_in_its_steady_state_allocates_little() {
+    let mut town = Town::new(Size { topics: 10, ..Size::SMALL });
+    (0..10_000).for_each(|_| town.round_trip());
+    let before = allocations();
+    (0..10_000).for_each(|_| town.round_trip());
+    let each = (allocations() - before) as f64 / 10_000.0;
+    println!("routing rules: {each:.3} allocations for a call");
+    assert!(each <= PER_ROUND_TRIP, "{each} allocations for a call");
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let mut config = Config::default();
+    (config.host, config.port) = ("127.0.0.1".parse().expect("a name"), port);
+    config.bind_address = "127.0.0.1".to_owned();
+    let settings = Settings::new(&config, dir.path().to_owned()).expect("settings");
+    let address = TcpAddress::new("127.0.0.1", port).expect("an address");
+    let node = Node::new(config.host.clone(), address);
+    let broker = Broker::open(settings, Arc::new(LocalMatchmaker::new(node))).expect("a broker");
+    let stopper = broker.stopper();
+    let loop_thread = std::thread::spawn(move || broker.run().expect("a broker that runs"));
+    let _server = tool(dir.path(), port, &["serve", "demo", "--server", "s", "--workers", "4"]);
+    let transport = Transport::new(TransportOptions::default());
+    let status = || ask_status(&transport, dir.path(), Duration::from_secs(10)).expect("a report");
+    eventually("a server is there", || status().topics.iter().any(|topic| !topic.servers.is_empty()));
+    let _callers = tool(dir.path(), port, &["bench", "call", "demo", "--concurrency", "4", "--duration", "60"]);
+    let answered = || status().counters["answered"];
+    let after = |calls: u64| eventually("calls are answered", || answered() >= calls);
+    after(2_000);
+    // Reports cost something, too, which so many calls outweigh: the counter is read between two of them.
+    let (before, from) = (allocations(), answered());
+    after(from + 20_000);
+    let (counted, to) = (allocations() - before, answered());
+    let each = counted as f64 / (to - from) as f64;
+    println!("broker: {each:.2} allocations for a call, of {} calls", to - from);
+    assert!(each <= PER_CALL, "{each} allocations for a call");
+    stopper.stop();
+    stopper.stop();
+    loop_thread.join().expect("a broker that ends");
+}

@@ -1,0 +1,58 @@
+//! The codec: headers as a broker sees them, and bodies as clients and servers do.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use zmqv2_proto::{Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, Target, Ttl, rewrite_hop};
+
+fn header() -> Header {
+    let target = Target::topic("nova.compute").and_then(|target| target.with_server("node-7")).expect("a target");
+    let mut header = Header::new(Kind::Call, MessageId::random());
+    (header.key, header.server, header.ttl) = (Some(target.key()), target.server, Ttl::from(Duration::from_secs(60)));
+    header
+}
+
+fn headers(criterion: &mut Criterion) {
+    let (header, mut bytes) = (header(), header().encode());
+    let mut group = criterion.benchmark_group("header");
+    group.bench_function("encode", |bencher| bencher.iter(|| black_box(&header).encode()));
+    group.bench_function("decode", |bencher| bencher.iter(|| Header::decode(black_box(&bytes))));
+    group.bench_function("view", |bencher| {
+        bencher.iter(|| HeaderView::new(black_box(&bytes)).map(|view| (view.kind(), view.id(), view.ttl())));
+    });
+    group.bench_function("rewrite a hop", |bencher| {
+        bencher.iter(|| rewrite_hop(black_box(&mut bytes), 42, Ttl::from(Duration::from_secs(59))));
+    });
+}
+
+fn bodies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("body");
+    for size in [128, 1_024, 65_536] {
+        group.throughput(Throughput::Bytes(size as u64));
+        let payload = "x".repeat(size);
+        let request = || {
+            let request = Request::new("echo".parse().expect("a name"), &payload).expect("JSON");
+            request.with_context(RequestContext::new().with("user", "ann"))
+        };
+        let body = request().encode().expect("JSON");
+        let reply = Reply::result(&payload).and_then(Reply::encode).expect("JSON");
+        let mut bench = |name: &str, run: &dyn Fn()| {
+            group.bench_function(BenchmarkId::new(name, size), |bencher| bencher.iter(run));
+        };
+        bench("write a request", &|| drop(black_box(request().encode())));
+        bench("read a request", &|| {
+            let read = Request::decode(black_box(&body)).expect("a request");
+            drop(black_box(read.args::<String>()));
+        });
+        bench("write a reply", &|| drop(black_box(Reply::result(&payload).and_then(Reply::encode))));
+        bench("read a reply", &|| {
+            if let Reply::Result(text) = Reply::decode(black_box(&reply)).expect("a reply") {
+                drop(black_box(Reply::typed::<String>(&text)));
+            }
+        });
+    }
+}
+
+criterion_group!(benches, headers, bodies);
+criterion_main!(benches);

@@ -1,0 +1,79 @@
+//! A chain of processes from client to server, and one measurement of it.
+
+use std::any::Any;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Deserialize;
+use zmqv2_tests::PATIENCE;
+use zmqv2_tests::measure::Sample;
+
+use crate::party::{Party, Stage, cpu_seconds, memory_kib};
+
+/// Processes that are connected and ready.
+pub(crate) struct Chain {
+    pub(crate) client: Party,
+    /// The others by stage, with the clients that are merely connected left out.
+    pub(crate) others: Vec<(Stage, u32)>,
+    /// Whatever has to live as long; dropped last to first.
+    pub(crate) kept: Vec<Box<dyn Any>>,
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        self.client.kill();
+        while self.kept.pop().is_some() {}
+    }
+}
+
+/// What a client says in the end.
+#[derive(Debug, Deserialize)]
+struct Told {
+    messages: u64,
+    seconds: f64,
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+}
+
+/// Names of what is measured.
+pub(crate) const RATE: &str = "rate";
+pub(crate) const P50: &str = "p50";
+pub(crate) const P99: &str = "p99";
+
+/// The name of a stage's processor time per message.
+pub(crate) fn cpu_of(stage: Stage) -> String {
+    format!("{} CPU", stage.name())
+}
+
+/// The name of a stage's resident memory.
+pub(crate) fn memory_of(stage: Stage) -> String {
+    format!("{} memory", stage.name())
+}
+
+impl Chain {
+    /// Measures for a span: rate, latencies, processor time per message and memory of each stage.
+    pub(crate) fn measure(mut self, span: Duration) -> anyhow::Result<Vec<Sample>> {
+        let client = [(Stage::Client, self.client.id())];
+        let all: Vec<(Stage, u32)> = client.into_iter().chain(self.others.iter().copied()).collect();
+        let cpu = |stage: Stage| all.iter().filter(|(s, _)| *s == stage).map(|(_, pid)| cpu_seconds(*pid)).sum();
+        let before = Stage::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
+        self.client.tell(&span.as_secs_f64().to_string())?;
+        let line = self.client.hear(span + PATIENCE)?;
+        let after = Stage::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
+        let told: Told = serde_json::from_str(&line).with_context(|| format!("a client said {line:?}"))?;
+        let mut samples = vec![Sample::new(RATE, "1/s", told.messages as f64 / told.seconds)];
+        samples.extend(told.p50_us.map(|value| Sample::new(P50, "us", value)));
+        samples.extend(told.p99_us.map(|value| Sample::new(P99, "us", value)));
+        for (index, stage) in Stage::ALL.into_iter().enumerate() {
+            let pids: Vec<u32> = all.iter().filter(|(s, _)| *s == stage).map(|(_, pid)| *pid).collect();
+            if pids.is_empty() {
+                continue;
+            }
+            let micros = (after[index] - before[index]) * 1e6 / told.messages.max(1) as f64;
+            samples.push(Sample::new(cpu_of(stage), "us", micros));
+            let memory = pids.iter().map(|pid| memory_kib(*pid)).sum::<anyhow::Result<f64>>()?;
+            samples.push(Sample::new(memory_of(stage), "MiB", memory / 1024.0));
+        }
+        Ok(samples)
+    }
+}

@@ -1,0 +1,120 @@
+//! The legacy driver: a receiver daemon on each of two nodes, as replies go back over a second path.
+
+use std::any::Any;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use zmqv2_tests::legacy::frames::Message;
+use zmqv2_tests::legacy::{Client, Daemon, Failed, Help, Options, Server, Target};
+use zmqv2_tests::stopwatch::{Error, measure, one_by_one, serve_until_told};
+use zmqv2_tests::{Cluster, binary};
+
+use crate::chain::Chain;
+use crate::party::{Party, Stage};
+use crate::workload::{Pattern, Workload};
+
+/// Connections are made, and the daemon's pauses before a new PUB socket are over by then.
+const WARM_UP: Duration = Duration::from_millis(1_500);
+/// What makes this driver look its best: without a pause most replies are lost, and a loss costs the whole timeout.
+const HELP: Help = Help { shared_context: true, pause: Duration::from_millis(1) };
+/// So that a reply that is lost all the same costs little.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+const TOPIC: &str = "t";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Part {
+    LegacyDaemon(Common),
+    LegacyServe(Common),
+    LegacyClient {
+        callers: usize,
+        payload: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    #[arg(long = "set", value_name = "OPTION=VALUE")]
+    set: Vec<String>,
+}
+
+pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
+    ensure!(load.pattern == Pattern::Call, "the legacy driver acknowledges nothing but calls");
+    let cluster = Cluster::new(2, &[]);
+    let place = [(TOPIC.to_owned(), Value::from(vec![cluster.node(1).host.as_str()]))];
+    cluster.write_ring(place.into_iter().collect());
+    let command = |words: &[&str], n: usize| {
+        let node = cluster.node(n);
+        let mut command = Command::new(binary("bench"));
+        command.args(words);
+        for (name, value) in [
+            ("rpc_zmq_host", node.host.clone()),
+            ("rpc_zmq_bind_address", node.host.clone()),
+            ("rpc_zmq_ipc_dir", node.ipc_dir.display().to_string()),
+            ("rpc_zmq_matchmaker", "ring".to_owned()),
+            ("ringfile", node.ring_file().display().to_string()),
+        ] {
+            command.arg("--set").arg(format!("{name}={value}"));
+        }
+        command
+    };
+    let daemons = [0, 1].map(|n| Party::start("a legacy daemon", &mut command(&["legacy-daemon"], n)));
+    let [near, far] = daemons;
+    let (near, far) = (near?, far?);
+    let server = Party::start("a legacy server", &mut command(&["legacy-serve"], 1))?;
+    let words = ["legacy-client", &load.senders.to_string(), &load.payload.to_string()];
+    let client = Party::start("a legacy client", &mut command(&words, 0))?;
+    let others = vec![(Stage::Broker, near.id()), (Stage::Broker, far.id()), (Stage::Server, server.id())];
+    let kept: Vec<Box<dyn Any>> = vec![Box::new(cluster), Box::new(near), Box::new(far), Box::new(server)];
+    Ok(Chain { client, others, kept })
+}
+
+impl Common {
+    fn options(&self) -> Result<Options, Error> {
+        let mut options = Options { response_timeout: RESPONSE_TIMEOUT, ..Options::default() };
+        for pair in &self.set {
+            let (name, value) = pair.split_once('=').ok_or("an option without a value")?;
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+}
+
+impl Part {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        match self {
+            Self::LegacyDaemon(common) => {
+                let _daemon = Daemon::start(common.options()?)?;
+                serve_until_told()
+            }
+            Self::LegacyServe(common) => {
+                let echo = |message: &Message| Some(Ok(message.args["text"].clone()));
+                let _server = Server::serve(common.options()?, TOPIC, Arc::new(echo))?;
+                serve_until_told()
+            }
+            Self::LegacyClient { callers, payload, common } => {
+                let client = Client::new(common.options()?, HELP)?;
+                let to = Target { topic: TOPIC.to_owned(), server: None };
+                let message = Message::new("echo", json!({ "text": "x".repeat(*payload) }));
+                let one = |_| {
+                    // A lost reply is asked for again, as a caller would; the time counts.
+                    || loop {
+                        match client.call(&to, &Map::new(), &message) {
+                            Ok(answer) if answer == message.args["text"] => return Ok(()),
+                            Ok(_) => return Err(Error::from("another payload came back")),
+                            Err(Failed::Timeout(_)) => {}
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                };
+                let mut senders: Vec<_> = (0..*callers).map(one).collect();
+                measure(WARM_UP, |span| one_by_one(&mut senders, span))
+            }
+        }
+    }
+}

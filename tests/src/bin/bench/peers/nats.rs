@@ -1,0 +1,71 @@
+//! NATS: a client and a server of its request-reply, and its own server between them.
+
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use clap::Subcommand;
+use futures_lite::StreamExt;
+use tokio::runtime::Runtime;
+use zmqv2_tests::stopwatch::Error;
+use zmqv2_tests::{Cluster, binary};
+
+use super::tasks;
+use crate::chain::Chain;
+use crate::party::{Daemon, Party, Stage};
+use crate::workload::Workload;
+
+pub(super) const SERVER: &str = "nats-server";
+const SUBJECT: &str = "echo";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Part {
+    NatsServe { url: String },
+    NatsClient { url: String, callers: usize, payload: usize },
+}
+
+pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
+    let cluster = Cluster::new(1, &[]);
+    let address = format!("{}:4222", cluster.node(0).host);
+    let mut command = Command::new(SERVER);
+    command.args(["-a", &cluster.node(0).host, "-p", "4222"]).stderr(Stdio::null());
+    let broker = Daemon::start(SERVER, &mut command, &address)?;
+    let url = format!("nats://{address}");
+    let server = Party::start("a NATS server", Command::new(binary("bench")).args(["nats-serve", &url]))?;
+    let (callers, payload) = (load.senders.to_string(), load.payload.to_string());
+    let words = ["nats-client", &url, &callers, &payload];
+    let client = Party::start("a NATS client", Command::new(binary("bench")).args(words))?;
+    let others = vec![(Stage::Broker, broker.id()), (Stage::Server, server.id())];
+    Ok(Chain { client, others, kept: vec![Box::new(cluster), Box::new(broker), Box::new(server)] })
+}
+
+impl Part {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let runtime = Runtime::new()?;
+        match self {
+            Self::NatsServe { url } => {
+                let client = runtime.block_on(async_nats::connect(url))?;
+                let mut requests = runtime.block_on(client.subscribe(SUBJECT))?;
+                runtime.block_on(client.flush())?;
+                tasks::serve(&runtime, async move {
+                    while let Some(request) = requests.next().await {
+                        if let Some(reply) = request.reply {
+                            client.publish(reply, request.payload).await?;
+                        }
+                    }
+                    Ok(())
+                })
+            }
+            Self::NatsClient { url, callers, payload } => {
+                let client = runtime.block_on(async_nats::connect(url))?;
+                let payload = Bytes::from(vec![b'x'; *payload]);
+                tasks::callers(&runtime, *callers, move || {
+                    let (client, payload) = (client.clone(), payload.clone());
+                    async move {
+                        client.request(SUBJECT, payload).await?;
+                        Ok(())
+                    }
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Measuring a row: its contestants in alternation, or what it asks for instead.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use zmqv2_tests::measure::{Contender, Measured, Progress, Sample, alternate};
+use zmqv2_tests::{now, wait_until};
+
+use crate::chain::Chain;
+use crate::outcome::Outcome;
+use crate::party::{cpu_seconds, memory_kib};
+use crate::peers::Peers;
+use crate::rows::{ANSWERED, BEYOND, Contestant, IDLE_CPU, Kind, LOST, OTHER, PER_CONNECTION, Row, System};
+use crate::workload::Workload;
+use crate::{ours, raw};
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) rounds: usize,
+    pub(crate) span: Duration,
+    /// For what is idle.
+    pub(crate) idle: Duration,
+    /// Workers of our servers; `None`: the default of the option.
+    pub(crate) workers: Option<usize>,
+}
+
+/// How many steps a row has.
+pub(crate) fn steps(row: &Row, pace: Pace, peers: &Peers) -> usize {
+    match &row.kind {
+        Kind::Load(contestants) => {
+            contestants.iter().filter(|contestant| peers.missing(contestant.system).is_none()).count() * pace.rounds
+        }
+        Kind::Idle(_) => 2 * pace.rounds,
+        Kind::Death(_) => pace.rounds,
+    }
+}
+
+/// Measures a row. Contestants that are not there are left out.
+pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progress) -> anyhow::Result<Outcome> {
+    let mut contenders: Vec<Contender<'_, anyhow::Error>> = match &row.kind {
+        Kind::Load(contestants) => contestants
+            .iter()
+            .filter(|contestant| peers.missing(contestant.system).is_none())
+            .map(|contestant| Contender::new(&contestant.name, move || load(contestant, pace, peers)))
+            .collect(),
+        Kind::Idle(count) => vec![
+            Contender::new(System::Ours.name(), move || idle(*count, pace)),
+            Contender::new(System::Raw.name(), move || idle_raw(*count, pace)),
+        ],
+        Kind::Death(count) => vec![Contender::new(System::Ours.name(), move || death(*count, pace))],
+    };
+    let measured: Measured = alternate(pace.rounds, &row.id, &mut contenders, progress)
+        .with_context(|| format!("row {} cannot be measured", row.id))?;
+    drop(contenders);
+    peers.rest();
+    Ok(Outcome { row, measured })
+}
+
+fn load(contestant: &Contestant, pace: Pace, peers: &Peers) -> anyhow::Result<Vec<Sample>> {
+    let chain = start(contestant.system, &contestant.load, pace, peers);
+    chain.and_then(|chain| chain.measure(pace.span)).with_context(|| format!("{} fails", contestant.name))
+}
+
+fn start(system: System, load: &Workload, pace: Pace, peers: &Peers) -> anyhow::Result<Chain> {
+    match system {
+        System::Ours => ours::start(load, pace.workers),
+        System::Raw => raw::start(load),
+        System::Legacy | System::Nats | System::Rabbit | System::Grpc => peers.start(system, load),
+    }
+}
+
+/// What a broker costs that does nothing.
+fn idle_cost(
+    broker: u32,
+    pace: Pace,
+    count: usize,
+    hold: impl FnOnce() -> anyhow::Result<crate::party::Party>,
+) -> anyhow::Result<Vec<Sample>> {
+    let empty = memory_kib(broker)?;
+    let holder = hold()?;
+    let held = memory_kib(broker)?;
+    let (before, began) = (cpu_seconds(broker)?, now());
+    wait_until(began + pace.idle);
+    let share = (cpu_seconds(broker)? - before) / began.elapsed().as_secs_f64();
+    drop(holder);
+    Ok(vec![
+        Sample::new(IDLE_CPU, "%", share * 100.0),
+        Sample::new(PER_CONNECTION, "KiB", (held - empty) / count as f64),
+    ])
+}
+
+fn idle(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
+    // A chain without load, whose broker has seen a client.
+    let site = ours::Site::new(1);
+    let broker = site.service().broker();
+    let _server = crate::party::Party::start("a server", &mut site.server(0, 1, pace.workers))?;
+    drop(ours::hold(&site, 1)?);
+    idle_cost(broker.id(), pace, count, || ours::hold(&site, count))
+}
+
+/// `zmq_proxy` has a server, too: without one it burns a core.
+fn idle_raw(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
+    let site = raw::Site::start(1, "echo")?;
+    drop(site.hold(1)?);
+    idle_cost(site.proxy.id(), pace, count, || site.hold(count))
+}
+
+fn death(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
+    let [answered, lost, other, in_flight] = ours::kill_one(count, pace.workers)?;
+    Ok(vec![
+        Sample::new(ANSWERED, "calls", answered),
+        Sample::new(LOST, "calls", lost),
+        Sample::new(OTHER, "calls", other),
+        Sample::new(BEYOND, "calls", (lost - in_flight).max(0.0)),
+    ])
+}

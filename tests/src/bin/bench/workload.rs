@@ -1,0 +1,52 @@
+//! What is sent.
+
+use clap::ValueEnum;
+
+/// How messages are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pattern {
+    /// Calls that block: each sender is a thread.
+    Call,
+    /// Calls that do not: one thread has this many on their way.
+    Later,
+    /// Casts with acknowledgements: one thread has this many on their way.
+    Cast,
+    /// A cast to every server: one thread has this many on their way.
+    Fanout,
+}
+
+/// One kind of load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Workload {
+    pub(crate) pattern: Pattern,
+    /// Threads, or messages on their way.
+    pub(crate) senders: usize,
+    /// Bytes of the payload, as the caller sees it.
+    pub(crate) payload: usize,
+    /// Server processes.
+    pub(crate) servers: usize,
+    /// Topics that are served.
+    pub(crate) topics: usize,
+    /// How many of them are called, in turn.
+    pub(crate) called: usize,
+    /// Clients that are connected besides, and silent.
+    pub(crate) connected: usize,
+}
+
+impl Workload {
+    pub(crate) const fn new(pattern: Pattern, senders: usize, payload: usize) -> Self {
+        Self { pattern, senders, payload, servers: 1, topics: 1, called: 1, connected: 0 }
+    }
+
+    pub(crate) const fn with_servers(self, servers: usize) -> Self {
+        Self { servers, ..self }
+    }
+
+    pub(crate) const fn with_topics(self, topics: usize, called: usize) -> Self {
+        Self { topics, called, ..self }
+    }
+
+    pub(crate) const fn with_connected(self, connected: usize) -> Self {
+        Self { connected, ..self }
+    }
+}
