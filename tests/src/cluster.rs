@@ -33,6 +33,7 @@ pub struct Node {
     pub ipc_dir: PathBuf,
     /// Options that lead to the directory, as `option=value`.
     directory: Vec<String>,
+    ring_file: PathBuf,
 }
 
 /// Three bytes of addresses that no other cluster of this machine has, as long as the listener lives.
@@ -80,7 +81,7 @@ impl Cluster {
                 std::fs::create_dir(&ipc_dir).expect("a directory");
                 let ring = || vec!["rpc_zmq_matchmaker=ring".to_owned(), format!("ringfile={}", ring_file.display())];
                 let directory = directory.map_or_else(ring, <[_]>::to_vec);
-                Node { host: format!("{subnet}.{n}"), ipc_dir, directory }
+                Node { host: format!("{subnet}.{n}"), ipc_dir, directory, ring_file: ring_file.clone() }
             })
             .collect();
         Self { nodes, ring_file, _claim: claim, _dir: dir }

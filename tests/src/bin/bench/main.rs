@@ -21,8 +21,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use zmqv2_broker::cli::{Failure, finish};
-use zmqv2_tests::{binary, build_only};
 use zmqv2_tests::measure::Progress;
+use zmqv2_tests::{binary, build_only};
 
 use crate::peers::Peers;
 use crate::run::Pace;

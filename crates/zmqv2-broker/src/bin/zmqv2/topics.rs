@@ -22,7 +22,11 @@ pub(crate) fn run(common: &CommonFlags, flags: &TopicsFlags) -> Result<(), Failu
     if let Some(filter) = &flags.filter {
         topics.retain(|topic| topic.topic.contains(filter.as_str()));
     }
-    Ok(if flags.json { say(serde_json::to_string_pretty(&as_json(&topics))?) } else { say(render(&topics).trim_end()) }?)
+    Ok(if flags.json {
+        say(serde_json::to_string_pretty(&as_json(&topics))?)
+    } else {
+        say(render(&topics).trim_end())
+    }?)
 }
 
 /// The servers of each node, which stand together.
