@@ -25,9 +25,9 @@ use zmqv2_proto::{Config, Node, TcpAddress};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Allocations of a whole broker for one call: the request in, the request out, the answer in, the answer out.
-const PER_CALL: f64 = 25.0;
+const PER_CALL: f64 = 6.5;
 /// Allocations of the routing rules for one call.
-const PER_ROUND_TRIP: f64 = 1.0;
+const PER_ROUND_TRIP: f64 = 0.01;
 
 fn allocations() -> usize {
     let stats = ALLOCATOR.stats();

@@ -8,25 +8,25 @@ use zmqv2_proto::{InstanceId, MessageId, Target};
 
 /// How much there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub(crate) struct Size {
     /// Topics, each with one server.
-    pub topics: usize,
+    pub(crate) topics: usize,
     /// Workers of each server.
-    pub workers: u16,
+    pub(crate) workers: u16,
     /// Requests that workers of the first topic have, and keep.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Requests that wait for a server of a topic of their own that never comes.
-    pub waiting: usize,
+    pub(crate) waiting: usize,
 }
 
 impl Size {
     /// One topic with two workers and nothing to do.
-    pub const SMALL: Self = Self { topics: 1, workers: 2, in_flight: 0, waiting: 0 };
+    pub(crate) const SMALL: Self = Self { topics: 1, workers: 2, in_flight: 0, waiting: 0 };
 }
 
 /// The engine, and who asks it.
 #[derive(Debug)]
-pub struct Town {
+pub(crate) struct Town {
     engine: Engine<u32, u32>,
     keys: Vec<String>,
     now: Instant,
@@ -36,7 +36,7 @@ pub struct Town {
 
 impl Town {
     /// Registers everybody and sends what is to be there.
-    pub fn new(size: Size) -> Self {
+    pub(crate) fn new(size: Size) -> Self {
         #[allow(clippy::disallowed_methods, reason = "one arbitrary instant to count from; nothing waits")]
         let now = Instant::now();
         let mut limits = Limits::default();
@@ -83,7 +83,7 @@ impl Town {
     }
 
     /// One request of the next topic from its arrival to its answer: three events of a driver.
-    pub fn round_trip(&mut self) {
+    pub(crate) fn round_trip(&mut self) {
         let key = std::mem::take(&mut self.keys[self.next]);
         let (worker, tag) = self.ask(&key, false).expect("a free worker");
         self.keys[self.next] = key;
