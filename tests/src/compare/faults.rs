@@ -66,6 +66,9 @@ pub(super) struct Fate {
     pub(super) done: u64,
     /// Did not, and the sender was told in time that they did not, or perhaps not.
     pub(super) told: u64,
+    /// Did not, although a server had accepted it and said so: that server was killed before its worker began. At most as many
+    /// as the killed server had workers.
+    pub(super) died: u64,
     /// Did not, and the sender believes otherwise, or was never told, or (a call) had to find out by its timeout.
     pub(super) lost: u64,
     /// Ran more than once.
@@ -129,29 +132,34 @@ fn casting(stage: &Stage, way: Way, count: u64, all: bool) -> Process {
     start(command)
 }
 
-/// Compares what ran with what the sender was told, message by message.
-fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64) -> Result<Fate> {
+/// Compares what ran with what the sender was told, message by message. `killed_workers`: of the server that was killed; each
+/// can have acknowledged one message that it had not begun yet.
+fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64, killed_workers: u64) -> Result<Fate> {
     let _: Cast = said(&mut caster, PATIENCE)?;
     stage.settle(u64::MAX, QUIET);
     let mut ran: BTreeMap<u64, u64> = BTreeMap::new();
     for number in stage.journal()? {
         *ran.entry(number).or_default() += 1;
     }
-    let mut refused: BTreeMap<u64, u64> = BTreeMap::new();
+    let (mut refused, mut acked) = (BTreeMap::<u64, u64>::new(), BTreeMap::<u64, u64>::new());
     for line in std::fs::read_to_string(stage.file("told"))?.lines() {
-        if let Some((number, word)) = line.split_once(' ').filter(|(_, word)| *word != "ok") {
-            log::debug!("{number}: {word}");
-            *refused.entry(number.parse()?).or_default() += 1;
+        if let Some((number, word)) = line.split_once(' ') {
+            let of = if word == "ok" { &mut acked } else { &mut refused };
+            *of.entry(number.parse()?).or_default() += 1;
         }
     }
     let mut fate = Fate { sent: count * copies, ..Fate::default() };
     for number in 0..count {
-        let (ran, told) = (ran.get(&number).copied().unwrap_or(0), refused.get(&number).copied().unwrap_or(0));
+        let of = |all: &BTreeMap<u64, u64>| all.get(&number).copied().unwrap_or(0);
+        let (ran, told) = (of(&ran), of(&refused));
         let missing = copies.saturating_sub(ran);
+        let untold = missing.saturating_sub(told);
+        let died = untold.min(of(&acked).saturating_sub(ran)).min(killed_workers - fate.died);
         fate.done += ran.min(copies);
         fate.twice += ran.saturating_sub(copies);
         fate.told += missing.min(told);
-        fate.lost += missing.saturating_sub(told);
+        fate.died += died;
+        fate.lost += untold - died;
     }
     Ok(fate)
 }
@@ -163,25 +171,27 @@ fn a_fifth_has_run(stage: &Stage, count: u64) {
     }
 }
 
+/// Workers of the server of casts, which a kill meets.
+const CAST_WORKERS: usize = 4;
 const CAST_SET: [&str; 2] = ["rpc_cast_timeout=10", "rpc_thread_pool_size=4"];
 
 fn server_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
-    server(&mut stage, 4, Duration::from_millis(1));
+    server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
     let caster = casting(&stage, way, count, false);
     a_fifth_has_run(&stage, count);
     stage.servers[0].process.kill9();
-    server(&mut stage, 4, Duration::from_millis(1));
-    fate(&stage, caster, count, 1)
+    server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
+    fate(&stage, caster, count, 1, CAST_WORKERS as u64)
 }
 
 fn daemon_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
-    server(&mut stage, 4, Duration::from_millis(1));
+    server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
     let caster = casting(&stage, way, count, false);
     a_fifth_has_run(&stage, count);
     stage.world.restart_daemon(1);
-    fate(&stage, caster, count, 1)
+    fate(&stage, caster, count, 1, 0)
 }
 
 fn slow_consumer(way: Way, count: u64) -> Result<Fate> {
@@ -195,7 +205,7 @@ fn slow_consumer(way: Way, count: u64) -> Result<Fate> {
         std::fs::write(&server.journal, "")?;
     }
     let caster = casting(&stage, way, count, true);
-    fate(&stage, caster, count, 3)
+    fate(&stage, caster, count, 3, 0)
 }
 
 fn full_backlog(way: Way, count: u64) -> Result<Fate> {
@@ -203,7 +213,7 @@ fn full_backlog(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &set)?;
     server(&mut stage, 1, Duration::from_millis(1));
     let caster = casting(&stage, way, count, false);
-    fate(&stage, caster, count, 1)
+    fate(&stage, caster, count, 1, 0)
 }
 
 /// Compares the answers of callers with what ran.

@@ -1,5 +1,6 @@
 //! Makes the report of what was measured.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::json;
@@ -125,7 +126,11 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
         let holds = none(lost(1));
         let what = format!("its reliability is higher: {}, lost in silence", fault.name);
-        table.row([what, shown(lost(0)), shown(lost(1)), word(holds).to_owned()]);
+        let mut ours = shown(lost(1));
+        if let Some(died) = fault.spread(1, |fate| fate.died as f64).filter(|spread| spread.max > 0.0) {
+            let _ = write!(ours, ", and {died} acked, then the server died");
+        }
+        table.row([what, shown(lost(0)), ours, word(holds).to_owned()]);
         data.push(json!({"claim": "reliability", "fault": fault.name, "holds": holds}));
     }
     Section {
@@ -281,10 +286,11 @@ fn processes(all: &[Footprint]) -> Section {
 type Column = fn(&Fate) -> f64;
 
 /// The columns of what became of messages.
-const COLUMNS: [(&str, Column); 7] = [
+const COLUMNS: [(&str, Column); 8] = [
     ("sent", |fate| fate.sent as f64),
     ("ran or answered", |fate| fate.done as f64),
     ("told", |fate| fate.told as f64),
+    ("acked, then its server died", |fate| fate.died as f64),
     ("lost in silence", |fate| fate.lost as f64),
     ("ran twice", |fate| fate.twice as f64),
     ("ran for nobody", |fate| fate.for_nobody as f64),
@@ -313,8 +319,9 @@ fn losses(all: &[Outcome]) -> Section {
         title: "What is lost".to_owned(),
         text: format!(
             "Every message has one fate. It ran (a call: was answered); or it did not, and its sender was told so, or that nobody \
-             knows; or it is lost in silence: its sender was told nothing, or the opposite. A call that had to find out by its timeout \
-             counts as lost in silence. \"Ran for nobody\" are calls that ran after their caller had given up, or whose answer was \
+             knows; or it was acked, and its server died before it began: an ack leaves when a worker takes the message, before the \
+             handler runs, so a server that is killed takes at most one for each of its workers with it; or it is lost in silence: \
+             its sender was told nothing, or the opposite. A call that had to find out by its timeout counts as lost in silence. \"Ran for nobody\" are calls that ran after their caller had given up, or whose answer was \
              lost.\n\n{}.",
             list.join(". ")
         ),
