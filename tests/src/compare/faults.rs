@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::speed::warm_up;
@@ -16,6 +16,8 @@ use crate::{now, wait_until, within};
 /// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
 const QUIET: Duration = Duration::from_millis(1_500);
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A fault that has not come after this never does: longer than any timeout of a message.
+const FIFTH_BY: Duration = Duration::from_secs(60);
 
 /// A fault, and what is sent meanwhile.
 pub(super) struct Fault {
@@ -135,8 +137,9 @@ fn casting(stage: &Stage, way: Way, count: u64, all: bool) -> Process {
 /// Compares what ran with what the sender was told, message by message. `killed_workers`: of the server that was killed; each
 /// can have acknowledged one message that it had not begun yet.
 fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64, killed_workers: u64) -> Result<Fate> {
-    let _: Cast = said(&mut caster, PATIENCE)?;
-    stage.settle(u64::MAX, QUIET);
+    let cast: Cast = said(&mut caster, PATIENCE)?;
+    // One that is retried can run twice: all of them are waited for, not only as many as were sent.
+    settle(stage, count * copies, || format!("{:?}", cast.told))?;
     let mut ran: BTreeMap<u64, u64> = BTreeMap::new();
     for number in stage.journal()? {
         *ran.entry(number).or_default() += 1;
@@ -164,11 +167,43 @@ fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64, killed_work
     Ok(fate)
 }
 
-/// The moment of the fault. On a machine that is too busy for that many, it comes all the same.
-fn a_fifth_has_run(stage: &Stage, count: u64) {
-    if !within(Duration::from_secs(20), || stage.ran().0 >= count / 5) {
-        log::warn!("{} of {count} have run", stage.ran().0);
+/// Waits until nothing runs any more; an error says what had been sent, and what was said of it.
+fn settle(stage: &Stage, sent: u64, outcomes: impl Fn() -> String) -> Result<()> {
+    let settled = stage.settle(u64::MAX, QUIET);
+    settled.map(drop).with_context(|| format!("{sent} were sent, of which was told: {}", outcomes()))
+}
+
+/// How many calls had which outcome.
+fn words_of(called: &Called) -> String {
+    let mut words = BTreeMap::from([("answered", called.answered)]);
+    for (_, word) in &called.unanswered {
+        *words.entry(word.as_str()).or_default() += 1;
     }
+    format!("{words:?}")
+}
+
+/// Waits for the moment of the fault. Without it there would be nothing to measure: an error says how far it came, and, from
+/// the sender's end, why.
+fn a_fifth_has_run(
+    stage: &Stage,
+    count: u64,
+    sender: &mut Process,
+    outcomes: fn(&mut Process) -> Result<String>,
+) -> Result<()> {
+    if within(FIFTH_BY, || stage.ran().0 >= count / 5) {
+        return Ok(());
+    }
+    let ran = stage.ran().0;
+    let words = outcomes(sender).unwrap_or_else(|error| format!("{error:#}"));
+    bail!("{ran} of {count} have run within {FIFTH_BY:?}, too few for the fault to come; their outcomes: {words}")
+}
+
+fn outcomes_of_casts(caster: &mut Process) -> Result<String> {
+    Ok(format!("{:?}", said::<Cast>(caster, PATIENCE)?.told))
+}
+
+fn outcomes_of_calls(caller: &mut Process) -> Result<String> {
+    Ok(words_of(&said::<Called>(caller, PATIENCE)?))
 }
 
 /// Workers of the server of casts, which a kill meets.
@@ -178,8 +213,8 @@ const CAST_SET: [&str; 2] = ["rpc_cast_timeout=10", "rpc_thread_pool_size=4"];
 fn server_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
     server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
-    let caster = casting(&stage, way, count, false);
-    a_fifth_has_run(&stage, count);
+    let mut caster = casting(&stage, way, count, false);
+    a_fifth_has_run(&stage, count, &mut caster, outcomes_of_casts)?;
     stage.servers[0].process.kill9();
     server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
     fate(&stage, caster, count, 1, CAST_WORKERS as u64)
@@ -188,8 +223,8 @@ fn server_killed(way: Way, count: u64) -> Result<Fate> {
 fn daemon_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
     server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
-    let caster = casting(&stage, way, count, false);
-    a_fifth_has_run(&stage, count);
+    let mut caster = casting(&stage, way, count, false);
+    a_fifth_has_run(&stage, count, &mut caster, outcomes_of_casts)?;
     stage.world.restart_daemon(1);
     fate(&stage, caster, count, 1, 0)
 }
@@ -219,7 +254,8 @@ fn full_backlog(way: Way, count: u64) -> Result<Fate> {
 /// Compares the answers of callers with what ran.
 fn fate_of_calls(stage: &Stage, mut caller: Process) -> Result<Fate> {
     let called: Called = said(&mut caller, PATIENCE)?;
-    stage.settle(u64::MAX, QUIET);
+    let made = called.answered as u64 + called.unanswered.len() as u64;
+    settle(stage, made, || words_of(&called))?;
     let ran = stage.journal()?;
     let distinct: BTreeSet<u64> = ran.iter().copied().collect();
     let silent = called.unanswered.iter().filter(|(_, word)| word == "Timeout").count() as u64;
@@ -256,8 +292,8 @@ fn calls_server_killed(way: Way, count: u64) -> Result<Fate> {
     // Enough that some are on their way when it happens. The legacy driver is helped: this is not about replies that come
     // before their subscriber.
     let caller_way = if way == Way::Legacy { Way::LegacyHelped(5) } else { way };
-    let caller = calling(&stage, caller_way, count / 50);
-    a_fifth_has_run(&stage, count / 50 * 8);
+    let mut caller = calling(&stage, caller_way, count / 50);
+    a_fifth_has_run(&stage, count / 50 * 8, &mut caller, outcomes_of_calls)?;
     stage.servers[0].process.kill9();
     fate_of_calls(&stage, caller)
 }

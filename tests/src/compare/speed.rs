@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::stage::{Stage, TOPIC, Way, said, start};
 use super::{Called, Cast, Plan};
@@ -167,7 +167,7 @@ fn send(stage: &Stage, way: Way, count: u64, expected: u64, to_all: bool) -> Res
         command.arg("--all");
     }
     let cast: Cast = said(&mut start(command), GRACE)?;
-    let (ran, last) = stage.settle(before + expected, QUIET);
+    let (ran, last) = stage.settle(before + expected, QUIET).with_context(|| format!("told: {:?}", cast.told))?;
     let ran = ran - before;
     let seconds = last.saturating_sub(cast.begun) as f64 / 1e9;
     let percent = |part: u64| part as f64 / expected as f64 * 100.0;
