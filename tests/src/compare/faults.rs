@@ -175,7 +175,7 @@ fn settle(stage: &Stage, sent: u64, outcomes: impl Fn() -> String) -> Result<()>
 
 /// How many calls had which outcome.
 fn words_of(called: &Called) -> String {
-    let mut words = BTreeMap::from([("answered", called.answered)]);
+    let mut words = BTreeMap::<&str, usize>::from([("answered", called.answered)]);
     for (_, word) in &called.unanswered {
         *words.entry(word.as_str()).or_default() += 1;
     }
@@ -264,6 +264,7 @@ fn fate_of_calls(stage: &Stage, mut caller: Process) -> Result<Fate> {
         sent: called.answered as u64 + unanswered,
         done: called.answered as u64,
         told: unanswered - silent,
+        died: 0,
         lost: silent,
         twice: (ran.len() - distinct.len()) as u64,
         for_nobody: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
