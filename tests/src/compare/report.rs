@@ -81,6 +81,7 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         for reference in [LEGACY, HELPED] {
             let ratio = all.calls.ratio(OURS, reference, &name);
             let median = ratio.as_ref().and_then(Ratio::spread).map(|spread| spread.median);
+            // Against a rate of 0 the ratio is infinite, which holds; JSON has no such number, and says null.
             let holds = median.is_some_and(|median| median >= GOAL);
             let verdict = format!("{}: {} (goal: {GOAL} x)", word(holds), times(ratio.as_ref()));
             let note = if reference == HELPED { ", legacy helped" } else { "" };
@@ -124,7 +125,8 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     for fault in &all.faults {
         let lost = |way: usize| fault.spread(way, |fate| fate.lost as f64);
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
-        let holds = none(lost(1));
+        // Where the legacy driver loses nothing either, nothing is higher.
+        let holds = none(lost(1)) && lost(0).is_some_and(|spread| spread.median > 0.0);
         let what = format!("its reliability is higher: {}, lost in silence", fault.name);
         let mut ours = shown(lost(1));
         if let Some(died) = fault.spread(1, |fate| fate.died as f64).filter(|spread| spread.max > 0.0) {
