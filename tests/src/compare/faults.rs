@@ -49,7 +49,7 @@ pub(super) const FAULTS: [Fault; 6] = [
     },
     Fault {
         name: "full backlog",
-        what: "casts faster than their server runs them, with rpc_zmq_topic_backlog=100",
+        what: "at least 6,000 casts, faster than their server runs them, with rpc_zmq_topic_backlog=100",
         run: full_backlog,
     },
     Fault {
@@ -229,24 +229,41 @@ fn daemon_killed(way: Way, count: u64) -> Result<Fate> {
     fate(&stage, caster, count, 1, 0)
 }
 
+/// Warms up; what that took counts for nothing.
+fn warmed_up(stage: &Stage, to_all: bool) -> Result<()> {
+    warm_up(stage, to_all)?;
+    for server in &stage.servers {
+        std::fs::write(&server.journal, "")?;
+    }
+    Ok(())
+}
+
 fn slow_consumer(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1"])?;
     for (name, takes) in [("s0", 0), ("s1", 0), ("slow", 2)] {
         stage.serve(1, name, 1, Duration::from_millis(takes));
     }
-    warm_up(&stage)?;
-    // What warmed it up counts for nothing.
-    for server in &stage.servers {
-        std::fs::write(&server.journal, "")?;
-    }
+    warmed_up(&stage, true)?;
     let caster = casting(&stage, way, count, true);
     fate(&stage, caster, count, 3, 0)
 }
 
+/// The backlog that shall be full.
+const BACKLOG: u64 = 100;
+/// libzmq's default for a socket's queue, of which a local connection has one at each end.
+const HIGH_WATER: u64 = 1_000;
+/// More messages than the kernel's buffers of a local connection hold: 2 of 208 KiB, and each message has 300 bytes.
+const IN_THE_KERNEL: u64 = 1_500;
+/// More than run while these are sent.
+const MEANWHILE: u64 = 2_400;
+
 fn full_backlog(way: Way, count: u64) -> Result<Fate> {
-    let set = ["rpc_cast_timeout=5", "rpc_thread_pool_size=1", "rpc_zmq_topic_backlog=100"];
-    let mut stage = two_nodes(way, &set)?;
+    // So many that all queues between the sender and the handler are full, of which the backlog is only one.
+    let count = count.max(BACKLOG + 2 * HIGH_WATER + IN_THE_KERNEL + MEANWHILE);
+    let backlog = format!("rpc_zmq_topic_backlog={BACKLOG}");
+    let mut stage = two_nodes(way, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1", &backlog])?;
     server(&mut stage, 1, Duration::from_millis(1));
+    warmed_up(&stage, false)?;
     let caster = casting(&stage, way, count, false);
     fate(&stage, caster, count, 1, 0)
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, Fate, Outcome};
 use super::footprint::{CALLERS, Footprint};
-use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, fanout_name};
+use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, fanout_name, pause};
 use super::{Counted, Plan, Way};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
@@ -191,11 +191,24 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
         alt: format!("{title} by number of callers, for both drivers"),
         svg: bars(title, unit, &bars_of(&all.calls, &labelled(what)), Scale::Log),
     };
+    // Each caller waits for the pause in each call, so that it bounds the rate whatever the machine can do.
+    let caps: Vec<String> = plan
+        .callers
+        .iter()
+        .map(|&callers| {
+            let (pause, unit) = (pause(callers), if callers == 1 { "caller" } else { "callers" });
+            let most = figure(callers as f64 * 1e3 / pause as f64);
+            format!("{pause} ms with {callers} {unit}, so at most {most} answers/s")
+        })
+        .collect();
     Section {
         title: "CALL".to_owned(),
-        text: "Threads of one process that call a server at another node, over TCP, with 128 bytes, and wait for the answer. The rate \
-               is of answers. A reply that is lost costs the legacy driver its timeout, which is 1 s here and 60 s by default."
-            .to_owned(),
+        text: format!(
+            "Threads of one process that call a server at another node, over TCP, with 128 bytes, and wait for the answer. The rate \
+             is of answers. A reply that is lost costs the legacy driver its timeout, which is 1 s here and 60 s by default.\n\nThe \
+             pause before each call of \"legacy, helped\" caps its rate, and is part of its latency: {}.",
+            caps.join("; ")
+        ),
         tables: vec![
             comparison(&all.calls, &names("rate"), true),
             comparison(&all.calls, &[names("p50"), names("p99")].concat(), true),
