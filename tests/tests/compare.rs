@@ -59,7 +59,8 @@ fn a_tiny_comparison_writes_a_whole_report() {
     };
     assert_eq!((holds("connections").len(), holds("acknowledged")), (3, vec![true]));
     assert!(holds("connections")[2], "a connection for each node: {}", data(0));
-    assert_eq!(holds("reliability"), [true; 6], "zmqv2 loses nothing in silence: {}", data(0));
+    // The last fault meets the legacy driver only if it catches an answer on its way.
+    assert_eq!(holds("reliability")[..5], [true; 5], "zmqv2 loses nothing in silence: {}", data(0));
     assert_eq!((holds("performance").len(), holds("code").len()), (4, 1));
 
     // Both drivers were really measured.
@@ -79,8 +80,13 @@ fn a_tiny_comparison_writes_a_whole_report() {
         for way in fault["ways"].as_array().unwrap() {
             let fate = &way[1][0];
             let of = |name: &str| fate[name].as_u64().unwrap();
-            assert_eq!(of("done") + of("told") + of("lost"), of("sent"), "{} {}: {fate}", fault["name"], way[0]);
+            let what = format!("{} {}: {fate}", fault["name"], way[0]);
+            assert_eq!(of("done") + of("told") + of("died") + of("lost"), of("sent"), "{what}");
             assert!(of("sent") > 0);
+            assert!(way[0] != "zmqv2" || of("lost") == 0, "zmqv2 loses nothing in silence: {what}");
+            // What a worker had acknowledged and not begun when its server was killed: one for each of its four.
+            let most = if fault["name"] == "server killed" && way[0] == "zmqv2" { 4 } else { 0 };
+            assert!(of("died") <= most, "{what}");
         }
     }
     // The faults do something: the legacy driver loses messages under each.

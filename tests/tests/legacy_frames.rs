@@ -256,12 +256,12 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
     for (message, expected) in [("call", echo("echo")), ("call that fails", echo("nosuch"))] {
         requests.send_multipart(hop(message, "server recv PULL"), 0).unwrap();
         assert_eq!(text(&receive(&pull)), text(&hop(message, "server send PUSH")));
-        assert_eq!(taken.recv().unwrap(), expected);
+        assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), expected);
     }
     requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
-    assert_eq!(taken.recv().unwrap(), count());
+    assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), count());
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
-    assert_eq!(taken.recv().unwrap(), count());
+    assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), count());
     drop(server);
 }
 
@@ -306,7 +306,7 @@ fn a_topic_that_is_a_path_is_refused_and_a_message_of_one_frame_ends_the_daemon(
     assert_eq!(text(&receive(&pull)), ["0", "t.localhost", "cast", "x"]);
     assert_eq!(names(stage.dir.path()), ["zmq_topic_t.localhost"]);
     push.send("x", 0).unwrap();
-    daemon.wait();
+    eventually("the daemon ends", || daemon.has_ended());
     eventually("it is gone", || std::net::TcpStream::connect((bind_address.as_str(), 9501)).is_err());
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use zmqv2_broker::cli::{Failure, finish, on_stop_signal};
+use zmqv2_broker::cli::{CommonFlags, Failure, finish, on_stop_signal};
 use zmqv2_tests::legacy::{Daemon, Options};
 
 /// Forwards what comes over TCP to the sockets of topics, until SIGTERM.
@@ -19,6 +19,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    // What the daemon drops it says in its log, and nowhere else.
+    let _ = CommonFlags::default().setup(log::LevelFilter::Error);
     let mut options = Options::default();
     for pair in &arguments.set {
         let (name, value) = pair.split_once('=').ok_or_else(|| Failure::usage(anyhow::anyhow!("{pair}: no =")))?;

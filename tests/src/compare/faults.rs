@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::speed::warm_up;
@@ -16,6 +16,8 @@ use crate::{now, wait_until, within};
 /// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
 const QUIET: Duration = Duration::from_millis(1_500);
 const PATIENCE: Duration = Duration::from_secs(90);
+/// A fault that has not come after this never does: longer than any timeout of a message.
+const FIFTH_BY: Duration = Duration::from_secs(60);
 
 /// A fault, and what is sent meanwhile.
 pub(super) struct Fault {
@@ -47,7 +49,7 @@ pub(super) const FAULTS: [Fault; 6] = [
     },
     Fault {
         name: "full backlog",
-        what: "casts faster than their server runs them, with rpc_zmq_topic_backlog=100",
+        what: "at least 6,000 casts, faster than their server runs them, with rpc_zmq_topic_backlog=100",
         run: full_backlog,
     },
     Fault {
@@ -66,6 +68,9 @@ pub(super) struct Fate {
     pub(super) done: u64,
     /// Did not, and the sender was told in time that they did not, or perhaps not.
     pub(super) told: u64,
+    /// Did not, although a server had accepted it and said so: that server was killed before its worker began. At most as many
+    /// as the killed server had workers.
+    pub(super) died: u64,
     /// Did not, and the sender believes otherwise, or was never told, or (a call) had to find out by its timeout.
     pub(super) lost: u64,
     /// Ran more than once.
@@ -129,59 +134,108 @@ fn casting(stage: &Stage, way: Way, count: u64, all: bool) -> Process {
     start(command)
 }
 
-/// Compares what ran with what the sender was told, message by message.
-fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64) -> Result<Fate> {
-    let _: Cast = said(&mut caster, PATIENCE)?;
-    stage.settle(u64::MAX, QUIET);
+/// Compares what ran with what the sender was told, message by message. `killed_workers`: of the server that was killed; each
+/// can have acknowledged one message that it had not begun yet.
+fn fate(stage: &Stage, mut caster: Process, count: u64, copies: u64, killed_workers: u64) -> Result<Fate> {
+    let cast: Cast = said(&mut caster, PATIENCE)?;
+    // One that is retried can run twice: all of them are waited for, not only as many as were sent.
+    settle(stage, count * copies, || format!("{:?}", cast.told))?;
     let mut ran: BTreeMap<u64, u64> = BTreeMap::new();
     for number in stage.journal()? {
         *ran.entry(number).or_default() += 1;
     }
-    let mut refused: BTreeMap<u64, u64> = BTreeMap::new();
+    let (mut refused, mut acked) = (BTreeMap::<u64, u64>::new(), BTreeMap::<u64, u64>::new());
     for line in std::fs::read_to_string(stage.file("told"))?.lines() {
-        if let Some((number, word)) = line.split_once(' ').filter(|(_, word)| *word != "ok") {
-            log::debug!("{number}: {word}");
-            *refused.entry(number.parse()?).or_default() += 1;
+        if let Some((number, word)) = line.split_once(' ') {
+            let of = if word == "ok" { &mut acked } else { &mut refused };
+            *of.entry(number.parse()?).or_default() += 1;
         }
     }
     let mut fate = Fate { sent: count * copies, ..Fate::default() };
     for number in 0..count {
-        let (ran, told) = (ran.get(&number).copied().unwrap_or(0), refused.get(&number).copied().unwrap_or(0));
+        let of = |all: &BTreeMap<u64, u64>| all.get(&number).copied().unwrap_or(0);
+        let (ran, told) = (of(&ran), of(&refused));
         let missing = copies.saturating_sub(ran);
+        let untold = missing.saturating_sub(told);
+        let died = untold.min(of(&acked).saturating_sub(ran)).min(killed_workers - fate.died);
         fate.done += ran.min(copies);
         fate.twice += ran.saturating_sub(copies);
         fate.told += missing.min(told);
-        fate.lost += missing.saturating_sub(told);
+        fate.died += died;
+        fate.lost += untold - died;
     }
     Ok(fate)
 }
 
-/// The moment of the fault. On a machine that is too busy for that many, it comes all the same.
-fn a_fifth_has_run(stage: &Stage, count: u64) {
-    if !within(Duration::from_secs(20), || stage.ran().0 >= count / 5) {
-        log::warn!("{} of {count} have run", stage.ran().0);
-    }
+/// Waits until nothing runs any more; an error says what had been sent, and what was said of it.
+fn settle(stage: &Stage, sent: u64, outcomes: impl Fn() -> String) -> Result<()> {
+    let settled = stage.settle(u64::MAX, QUIET);
+    settled.map(drop).with_context(|| format!("{sent} were sent, of which was told: {}", outcomes()))
 }
 
+/// How many calls had which outcome.
+fn words_of(called: &Called) -> String {
+    let mut words = BTreeMap::<&str, usize>::from([("answered", called.answered)]);
+    for (_, word) in &called.unanswered {
+        *words.entry(word.as_str()).or_default() += 1;
+    }
+    format!("{words:?}")
+}
+
+/// Waits for the moment of the fault. Without it there would be nothing to measure: an error says how far it came, and, from
+/// the sender's end, why.
+fn a_fifth_has_run(
+    stage: &Stage,
+    count: u64,
+    sender: &mut Process,
+    outcomes: fn(&mut Process) -> Result<String>,
+) -> Result<()> {
+    if within(FIFTH_BY, || stage.ran().0 >= count / 5) {
+        return Ok(());
+    }
+    let ran = stage.ran().0;
+    let words = outcomes(sender).unwrap_or_else(|error| format!("{error:#}"));
+    bail!("{ran} of {count} have run within {FIFTH_BY:?}, too few for the fault to come; their outcomes: {words}")
+}
+
+fn outcomes_of_casts(caster: &mut Process) -> Result<String> {
+    Ok(format!("{:?}", said::<Cast>(caster, PATIENCE)?.told))
+}
+
+fn outcomes_of_calls(caller: &mut Process) -> Result<String> {
+    Ok(words_of(&said::<Called>(caller, PATIENCE)?))
+}
+
+/// Workers of the server of casts, which a kill meets.
+const CAST_WORKERS: usize = 4;
 const CAST_SET: [&str; 2] = ["rpc_cast_timeout=10", "rpc_thread_pool_size=4"];
 
 fn server_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
-    server(&mut stage, 4, Duration::from_millis(1));
-    let caster = casting(&stage, way, count, false);
-    a_fifth_has_run(&stage, count);
+    server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
+    let mut caster = casting(&stage, way, count, false);
+    a_fifth_has_run(&stage, count, &mut caster, outcomes_of_casts)?;
     stage.servers[0].process.kill9();
-    server(&mut stage, 4, Duration::from_millis(1));
-    fate(&stage, caster, count, 1)
+    server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
+    fate(&stage, caster, count, 1, CAST_WORKERS as u64)
 }
 
 fn daemon_killed(way: Way, count: u64) -> Result<Fate> {
     let mut stage = two_nodes(way, &CAST_SET)?;
-    server(&mut stage, 4, Duration::from_millis(1));
-    let caster = casting(&stage, way, count, false);
-    a_fifth_has_run(&stage, count);
+    server(&mut stage, CAST_WORKERS, Duration::from_millis(1));
+    let mut caster = casting(&stage, way, count, false);
+    a_fifth_has_run(&stage, count, &mut caster, outcomes_of_casts)?;
     stage.world.restart_daemon(1);
-    fate(&stage, caster, count, 1)
+    fate(&stage, caster, count, 1, 0)
+}
+
+/// Warms up; what that took counts for nothing.
+fn warmed_up(stage: &Stage, to_all: bool) -> Result<()> {
+    warm_up(stage, to_all)?;
+    for server in &stage.servers {
+        std::fs::write(&server.journal, "")?;
+    }
+    Ok(())
 }
 
 fn slow_consumer(way: Way, count: u64) -> Result<Fate> {
@@ -189,27 +243,36 @@ fn slow_consumer(way: Way, count: u64) -> Result<Fate> {
     for (name, takes) in [("s0", 0), ("s1", 0), ("slow", 2)] {
         stage.serve(1, name, 1, Duration::from_millis(takes));
     }
-    warm_up(&stage)?;
-    // What warmed it up counts for nothing.
-    for server in &stage.servers {
-        std::fs::write(&server.journal, "")?;
-    }
+    warmed_up(&stage, true)?;
     let caster = casting(&stage, way, count, true);
-    fate(&stage, caster, count, 3)
+    fate(&stage, caster, count, 3, 0)
 }
 
+/// The backlog that shall be full.
+const BACKLOG: u64 = 100;
+/// libzmq's default for a socket's queue, of which a local connection has one at each end.
+const HIGH_WATER: u64 = 1_000;
+/// More messages than the kernel's buffers of a local connection hold: 2 of 208 KiB, and each message has 300 bytes.
+const IN_THE_KERNEL: u64 = 1_500;
+/// More than run while these are sent.
+const MEANWHILE: u64 = 2_400;
+
 fn full_backlog(way: Way, count: u64) -> Result<Fate> {
-    let set = ["rpc_cast_timeout=5", "rpc_thread_pool_size=1", "rpc_zmq_topic_backlog=100"];
-    let mut stage = two_nodes(way, &set)?;
+    // So many that all queues between the sender and the handler are full, of which the backlog is only one.
+    let count = count.max(BACKLOG + 2 * HIGH_WATER + IN_THE_KERNEL + MEANWHILE);
+    let backlog = format!("rpc_zmq_topic_backlog={BACKLOG}");
+    let mut stage = two_nodes(way, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1", &backlog])?;
     server(&mut stage, 1, Duration::from_millis(1));
+    warmed_up(&stage, false)?;
     let caster = casting(&stage, way, count, false);
-    fate(&stage, caster, count, 1)
+    fate(&stage, caster, count, 1, 0)
 }
 
 /// Compares the answers of callers with what ran.
 fn fate_of_calls(stage: &Stage, mut caller: Process) -> Result<Fate> {
     let called: Called = said(&mut caller, PATIENCE)?;
-    stage.settle(u64::MAX, QUIET);
+    let made = called.answered as u64 + called.unanswered.len() as u64;
+    settle(stage, made, || words_of(&called))?;
     let ran = stage.journal()?;
     let distinct: BTreeSet<u64> = ran.iter().copied().collect();
     let silent = called.unanswered.iter().filter(|(_, word)| word == "Timeout").count() as u64;
@@ -218,6 +281,7 @@ fn fate_of_calls(stage: &Stage, mut caller: Process) -> Result<Fate> {
         sent: called.answered as u64 + unanswered,
         done: called.answered as u64,
         told: unanswered - silent,
+        died: 0,
         lost: silent,
         twice: (ran.len() - distinct.len()) as u64,
         for_nobody: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
@@ -246,8 +310,8 @@ fn calls_server_killed(way: Way, count: u64) -> Result<Fate> {
     // Enough that some are on their way when it happens. The legacy driver is helped: this is not about replies that come
     // before their subscriber.
     let caller_way = if way == Way::Legacy { Way::LegacyHelped(5) } else { way };
-    let caller = calling(&stage, caller_way, count / 50);
-    a_fifth_has_run(&stage, count / 50 * 8);
+    let mut caller = calling(&stage, caller_way, count / 50);
+    a_fifth_has_run(&stage, count / 50 * 8, &mut caller, outcomes_of_calls)?;
     stage.servers[0].process.kill9();
     fate_of_calls(&stage, caller)
 }

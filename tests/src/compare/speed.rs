@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::stage::{Stage, TOPIC, Way, said, start};
 use super::{Called, Cast, Plan};
 use crate::measure::{Contender, Measured, Progress, Sample, alternate};
 use crate::messaging::Driver;
+use crate::within;
 
 /// Workers of the server that is called.
 const WORKERS: usize = 8;
@@ -17,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_millis(1_500);
 
 /// Milliseconds that a SUB socket has to join, at so many callers: as few as lose next to nothing.
-fn pause(callers: usize) -> u64 {
+pub(super) fn pause(callers: usize) -> u64 {
     if callers <= 1 {
         2
     } else if callers <= 8 {
@@ -89,6 +90,7 @@ pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
         let host = stage.world.host(1).to_owned();
         stage.world.place(TOPIC, &[1]);
         stage.serve(1, &host, WORKERS, Duration::ZERO);
+        warm_up(&stage, false)?;
         Ok(stage)
     };
     let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
@@ -103,6 +105,9 @@ pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
     ];
     alternate(plan.rounds, "CAST", &mut contenders, progress)
 }
+
+/// What warms a server up has come by then, or is lost.
+const WARM_BY: Duration = Duration::from_secs(2);
 
 /// The name of a sample of fanouts.
 pub(super) fn fanout_name(servers: usize, what: &str) -> String {
@@ -119,7 +124,7 @@ pub(super) fn fanouts(plan: &Plan, progress: &mut Progress) -> Result<Measured> 
             for n in 0..servers {
                 stage.serve(1, &format!("s{n}"), 1, Duration::ZERO);
             }
-            warm_up(&stage)?;
+            warm_up(&stage, true)?;
             Ok(stage)
         };
         let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
@@ -137,18 +142,22 @@ pub(super) fn fanouts(plan: &Plan, progress: &mut Progress) -> Result<Measured> 
     Ok(all)
 }
 
-/// One fanout after the other until all servers have had one: PUB drops what it is given before its subscribers have joined.
-pub(super) fn warm_up(stage: &Stage) -> Result<()> {
+/// One fanout, or cast, after the other until all servers have had one: PUB drops what it is given before its subscribers have
+/// joined, and what PUSH is given before it has a connection is queued elsewhere than later.
+pub(super) fn warm_up(stage: &Stage, to_all: bool) -> Result<()> {
     let way = if stage.world.driver() == Driver::Legacy { Way::Legacy } else { Way::Zmqv2 };
     for _ in 0..20 {
         let mut command = stage.contender(way, 0);
-        command.args(["cast", TOPIC, "--all", "--count", "1"]);
+        command.args(["cast", TOPIC, "--count", "1"]);
+        if to_all {
+            command.arg("--all");
+        }
         let _: Cast = said(&mut start(command), GRACE)?;
-        if stage.servers.iter().all(|server| server.ran().0 > 0) {
+        if within(WARM_BY, || stage.servers.iter().all(|server| server.ran().0 > 0)) {
             return Ok(());
         }
     }
-    anyhow::bail!("a server never had a fanout")
+    anyhow::bail!("a server never had what it was to be warmed up with")
 }
 
 /// What came of messages: so many ran a second; so many of a hundred never ran, or were said to be accepted.
@@ -168,7 +177,7 @@ fn send(stage: &Stage, way: Way, count: u64, expected: u64, to_all: bool) -> Res
         command.args(["--all", "--window", "200"]);
     }
     let cast: Cast = said(&mut start(command), GRACE)?;
-    let (ran, last) = stage.settle(before + expected, QUIET);
+    let (ran, last) = stage.settle(before + expected, QUIET).with_context(|| format!("told: {:?}", cast.told))?;
     let ran = ran - before;
     let seconds = last.saturating_sub(cast.begun) as f64 / 1e9;
     let percent = |part: u64| part as f64 / expected as f64 * 100.0;

@@ -152,17 +152,24 @@ impl Stage {
         states.fold((0, 0), |(count, last), (more, at)| (count + more, last.max(at)))
     }
 
-    /// Waits until so many have run, or none has for a while; how many have, and when the last did.
-    pub(super) fn settle(&self, expected: u64, quiet: Duration) -> (u64, u64) {
+    /// Waits until so many have run, or none has for a while; how many have, and when the last did. What is still queued when
+    /// that does not happen would be taken for lost, so it is an error.
+    pub(super) fn settle(&self, expected: u64, quiet: Duration) -> Result<(u64, u64)> {
         let (mut seen, mut since) = (self.ran(), crate::now());
-        within(SETTLED_BY, || {
+        let settled = within(SETTLED_BY, || {
             let ran = self.ran();
             if ran.0 != seen.0 {
                 (seen, since) = (ran, crate::now());
             }
             seen.0 >= expected || since.elapsed() > quiet
         });
-        self.ran()
+        let by_server: Vec<u64> = self.servers.iter().map(|server| server.ran().0).collect();
+        ensure!(
+            settled,
+            "servers still run messages after {SETTLED_BY:?}: {} have run, by server {by_server:?}",
+            seen.0
+        );
+        Ok(self.ran())
     }
 
     /// The numbers of all messages that have run, as often as they have.

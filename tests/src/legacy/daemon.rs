@@ -40,6 +40,12 @@ impl Daemon {
         Ok(Self { stop, reader })
     }
 
+    /// Whether it has ended by itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.reader.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Waits until it ends by itself: on a message that it cannot read.
     pub fn wait(mut self) {
         if let Some(reader) = self.reader.take() {

@@ -10,11 +10,15 @@
 /// assert_eq!(figure(48.26), "48.3");
 /// assert_eq!(figure(1_234_567.8), "1,234,568");
 /// assert_eq!(figure(-1500.0), "-1,500");
+/// assert_eq!(figure(1.0 / 0.0), "infinite");
 /// ```
 #[must_use]
 pub fn figure(value: f64) -> String {
-    if !value.is_finite() {
+    if value.is_nan() {
         return "-".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "infinite" } else { "-infinite" }.to_owned();
     }
     let size = value.abs();
     let decimals = match size {

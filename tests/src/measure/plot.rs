@@ -165,7 +165,8 @@ impl Along {
             Scale::Linear => (0.0, if high > 0.0 { high } else { 1.0 }),
             // Whole powers of ten, at least one of them.
             Scale::Log if high > 0.0 => {
-                let (low, high) = (low.log10().floor(), high.log10().ceil());
+                // Every smallest value can be 0 where the largest is not.
+                let (low, high) = (low.min(high).log10().floor(), high.log10().ceil());
                 (low, high.max(low + 1.0))
             }
             Scale::Log => (0.0, 1.0),
@@ -266,6 +267,9 @@ mod tests {
         assert_eq!((along(Scale::Log).at(100.0), along(Scale::Log).at(0.0)), (50.0, 0.0));
         assert_eq!(along(Scale::Linear).round_values(), [0.0, 500.0, 1000.0]);
         assert_eq!(along(Scale::Log).round_values(), [10.0, 100.0, 1000.0]);
+        // Smallest values that are all 0 leave an axis up to the largest.
+        let from_0 = Along::of([Spread { min: 0.0, median: 0.0, max: 1000.0 }].into_iter(), Scale::Log, 0.0, 100.0);
+        assert_eq!((from_0.at(0.0), from_0.round_values()), (0.0, vec![1000.0, 10000.0]));
         // Nothing at all, and zeros only, are no reason to fail.
         for scale in [Scale::Linear, Scale::Log] {
             assert!(Along::of([].into_iter(), scale, 0.0, 1.0).at(1.0).is_finite());

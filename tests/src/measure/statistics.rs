@@ -58,7 +58,11 @@ impl Spread {
     /// Of these values; `None` when there are none. Values that are no numbers do not count.
     #[must_use]
     pub fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+        Self::among(values.iter().copied().filter(|value| value.is_finite()))
+    }
+
+    fn among(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let half = sorted.len() / 2;
@@ -94,10 +98,11 @@ impl Ratio {
         Self { ours: ours.clone(), reference: reference.clone(), ratios }
     }
 
-    /// Smallest, middle and largest ratio; `None` when no round has both values, or the reference is always 0.
+    /// Smallest, middle and largest ratio; `None` when no round has both values. A round in which the reference is 0 and ours is
+    /// not counts as an infinite ratio: without it, the rounds in which the reference did worst would be left out.
     #[must_use]
     pub fn spread(&self) -> Option<Spread> {
-        Spread::of(&self.ratios)
+        Spread::among(self.ratios.iter().copied().filter(|ratio| !ratio.is_nan()))
     }
 }
 
@@ -131,7 +136,11 @@ mod tests {
         // Twice as fast in every round, on a machine that halves its speed meanwhile.
         let ratio = Ratio::new(&series(&[200.0, 100.0]), &series(&[100.0, 50.0]));
         assert_eq!(ratio.spread(), Some(Spread { min: 2.0, median: 2.0, max: 2.0 }));
-        assert_eq!(Ratio::new(&series(&[1.0]), &series(&[0.0])).spread(), None);
+        // A reference that did nothing at all is not left out, and one that is as bad as ours says nothing.
+        let ratio = Ratio::new(&series(&[6.0, 1.0, 4.0, 0.0]), &series(&[2.0, 0.0, 2.0, 0.0])).spread().unwrap();
+        assert_eq!(ratio, Spread { min: 2.0, median: 3.0, max: f64::INFINITY });
+        assert_eq!(ratio.to_string(), "3 (2 .. infinite)");
+        assert_eq!(Ratio::new(&series(&[0.0]), &series(&[0.0])).spread(), None);
     }
 
     #[test]

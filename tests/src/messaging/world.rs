@@ -45,8 +45,9 @@ impl Default for Setup {
         Self {
             allowed_modules: Vec::new(),
             response_timeout: Duration::from_secs(10),
-            // Most tests are not about replies that come before their subscriber has joined.
-            help: Help { shared_context: false, pause: Duration::from_millis(50) },
+            // Most tests are not about replies that come before their subscriber has joined, which takes long on a busy machine
+            // and which no event tells.
+            help: Help { shared_context: false, pause: Duration::from_millis(250) },
         }
     }
 }

@@ -127,8 +127,14 @@ impl Serve {
         for n in 0..self.topics {
             let methods = Methods::new()
                 .method("echo", |payload: String| Ok(payload))?
-                .method("note", |payload: String| Ok(drop(payload)))?
-                .method("pause", |millis: u64| Ok(pause(Duration::from_millis(millis))))?;
+                .method("note", |payload: String| {
+                    drop(payload);
+                    Ok(())
+                })?
+                .method("pause", |millis: u64| {
+                    pause(Duration::from_millis(millis));
+                    Ok(())
+                })?;
             let target = Target::topic(topic(n))?.with_server(&self.server)?;
             let builder = RpcServer::builder(target).endpoint(methods).transport(transport.clone());
             let builder = builder.ipc_dir(find_ipc_dir(&config)?).config(config.clone());

@@ -132,7 +132,9 @@ fn costs(outcomes: &[Outcome]) -> Section {
         for contender in outcome.measured.contenders() {
             let value = |name: &String| {
                 let series = outcome.measured.series(contender, name);
-                series.and_then(|series| series.spread()).map_or_else(String::new, |spread| figure(spread.median))
+                series
+                    .and_then(zmqv2_tests::measure::Series::spread)
+                    .map_or_else(String::new, |spread| figure(spread.median))
             };
             let cells: Vec<String> = head[2..].iter().map(value).collect();
             if cells.iter().any(|cell| !cell.is_empty()) {

@@ -25,6 +25,7 @@ const HELP: Help = Help { shared_context: true, pause: Duration::from_millis(1) 
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 const TOPIC: &str = "t";
 
+#[expect(clippy::enum_variant_names, reason = "subcommands that stand beside those of other drivers")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum Part {
     LegacyDaemon(Common),
