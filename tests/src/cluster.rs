@@ -123,6 +123,12 @@ impl Node {
     #[must_use]
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary(name));
+        // A subcommand comes before its flags.
+        let (verb, arguments) = match arguments.split_first() {
+            Some((first, rest)) if !first.starts_with('-') => (Some(first), rest),
+            _ => (None, arguments),
+        };
+        command.args(verb);
         command.args(self.directory.iter().flat_map(|option| ["--set", option]));
         command.args(["--host", &self.host, "--bind", &self.host]).arg("--ipc-dir").arg(&self.ipc_dir);
         // Later settings win.

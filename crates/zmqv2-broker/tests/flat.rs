@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use town::{Size, Town};
 
 /// Enough that a cost that grows with the number would be hundreds of times as high.
-const MANY: usize = 4_000;
+const MANY: usize = 40_000;
 /// Cold caches make a large table slower than a small one, by less than this.
 const AT_MOST: f64 = 8.0;
 const ROUND_TRIPS: u32 = 500;

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(deliveries.take(ID, 2), Known::Handled);
         let other = MessageId::from_bytes([8; 16]);
         deliveries.take(other, 3);
-        deliveries.settle(other, Verdict::Handled, end, end);
+        deliveries.settle(other, Verdict::Handled, end, end + Duration::from_secs(60));
         assert_eq!(deliveries.take(ID, 4), Known::New);
     }
 
