@@ -1,6 +1,6 @@
 //! Measuring several contenders in alternation, and reports of it: for the programs `compare` and `bench`.
 //!
-//! Machines drift by a quarter within minutes, so that a number alone says little. [`alternate`] runs all contenders in every
+//! Machines drift by a quarter within minutes, so that a number alone says little. [`alternate()`] runs all contenders in every
 //! round, in turning order; what counts is the [`Ratio`] of values of the same round. A [`Report`] says on which
 //! [`Machine`], with which commands and with how much noise its numbers came about, as HTML (one file, nothing loaded from
 //! anywhere), Markdown and JSON. [`plot`] draws.
