@@ -32,6 +32,9 @@ struct Measured {
     register: Duration,
     bytes_per_registration: f64,
     reading: [Duration; 4],
+    /// Reading a topic of which one registration has changed.
+    change: [Duration; 4],
+    change_bytes: f64,
     /// The same for a command that does nothing.
     ping: [Duration; 4],
     reading_bytes: f64,
@@ -65,6 +68,12 @@ impl fmt::Display for Measured {
             f,
             "reading a topic: min {min:?}, median {median:?}, p99 {p99:?}, max {max:?}; {:.0} bytes",
             self.reading_bytes
+        )?;
+        let [min, median, p99, max] = self.change;
+        writeln!(
+            f,
+            "reading a change: min {min:?}, median {median:?}, p99 {p99:?}, max {max:?}; {:.0} bytes with the answers to two changes",
+            self.change_bytes
         )?;
         writeln!(f, "comparing all topics: {:?} of the processor", self.comparing)?;
         let [min, median, p99, max] = self.ping;
@@ -144,16 +153,36 @@ fn measure(scale: &Scale) -> Measured {
     took.sort_unstable();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
     let reading = [at(0.0), at(0.5), at(0.99), at(1.0)];
+    let reading_bytes = (redis.info("total_net_output_bytes") - sent) as f64 / scale.readings as f64;
     // What a client does at a refresh, when nothing has changed.
     let first: Vec<_> = (0..TOPICS).map(|n| Question { key: topic(n), known: None }).collect();
     let states = reader.read(&first).unwrap().states;
     let known = states.iter().map(|state| Some(state.as_ref().unwrap().version));
-    let again: Vec<_> = first.into_iter().zip(known).map(|(first, known)| Question { known, ..first }).collect();
+    let mut again: Vec<_> = first.into_iter().zip(known).map(|(first, known)| Question { known, ..first }).collect();
     let used = processor(&redis);
     for _ in 0..scale.readings {
         assert!(reader.read(&again).unwrap().states.iter().all(Option::is_none), "nothing has changed");
     }
     let comparing = Duration::from_secs_f64((processor(&redis) - used) / scale.readings as f64);
+    // What one change costs a client that knows the rest.
+    let sent = redis.info("total_net_output_bytes");
+    let mut took: Vec<_> = (0..scale.readings)
+        .map(|n| {
+            let one = &nodes[n % scale.nodes];
+            let known = again[0].clone();
+            one.directory.withdraw(&one.registrations[..1]).unwrap();
+            one.directory.register(&one.registrations[..1], lease).unwrap();
+            let written = now();
+            let reading = reader.read(std::slice::from_ref(&known)).unwrap();
+            let state = reading.states[0].as_ref().unwrap();
+            again[0].known = Some(state.version);
+            assert!(state.changes_only && state.entries.len() == 1, "{state:?}");
+            written.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    let change = [took[0], took[took.len() / 2], took[took.len() * 99 / 100], took[took.len() - 1]];
+    let change_bytes = (redis.info("total_net_output_bytes") - sent) as f64 / scale.readings as f64;
     let mut connection = redis.connection();
     let mut took: Vec<_> = (0..scale.readings)
         .map(|_| {
@@ -164,7 +193,6 @@ fn measure(scale: &Scale) -> Measured {
         .collect();
     took.sort_unstable();
     let ping = [took[0], took[took.len() / 2], took[took.len() * 99 / 100], took[took.len() - 1]];
-    let reading_bytes = (redis.info("total_net_output_bytes") - sent) as f64 / scale.readings as f64;
 
     let settings_of_caches = CacheSettings {
         refresh: Duration::from_secs(10),
@@ -220,6 +248,8 @@ fn measure(scale: &Scale) -> Measured {
         register,
         bytes_per_registration,
         reading,
+        change,
+        change_bytes,
         ping,
         reading_bytes,
         comparing,
