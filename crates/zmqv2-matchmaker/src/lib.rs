@@ -58,7 +58,7 @@ pub use local::LocalMatchmaker;
 pub use matchmaker::{Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration};
 pub use open::open;
 pub use placement::{Candidates, PlacedNode, Placement};
-pub use remote::{Entry, Question, Reading, Remote, State, Version, Watcher};
+pub use remote::{Entry, Presence, Question, Reading, Remote, State, Version, Watcher};
 pub use ring::{CHECK_INTERVAL, RingMatchmaker};
 pub use ring_file::MAX_RING_BYTES;
 pub use rotation::Rotation;

@@ -15,7 +15,7 @@ use zmqv2_proto::{Config, TopicKey};
 use crate::cached::{CacheSettings, CachedMatchmaker};
 use crate::error::MatchmakerError;
 use crate::matchmaker::{Lease, ListedServer, ListedTopic, Registration};
-use crate::remote::{Entry, Question, Reading, Remote, State, Watcher};
+use crate::remote::{Entry, Presence, Question, Reading, Remote, State, Watcher};
 use connection::{Line, Script, Session, Trouble};
 pub use settings::{RedisAt, RedisSettings, RedisTls};
 
@@ -198,17 +198,17 @@ fn read(session: &mut Session, questions: &[Question]) -> Result<Reading, Troubl
     }
 }
 
-/// The version, then members and places by turns; nothing, when nothing has changed.
+/// The version, whether only changes follow, then members and places by turns; nothing, when nothing has changed.
 fn state_of(value: Value) -> Result<Option<State>, Trouble> {
     let Value::Array(parts) = value else { return Ok(None) };
     let mut parts = parts.into_iter();
-    let version = parts.next().map(text).transpose()?;
+    let (version, what) = (parts.next().map(text).transpose()?, parts.next().map(text).transpose()?);
     let version = version.as_deref().and_then(keys::version).ok_or_else(|| strange("a version is missing"))?;
     let mut entries = Vec::with_capacity(parts.len() / 2);
     while let (Some(member), Some(place)) = (parts.next(), parts.next()) {
         entries.extend(entry_of(&text(member)?, &text(place)?).map(|(entry, _)| entry));
     }
-    Ok(Some(State { version, entries }))
+    Ok(Some(State { version, changes_only: what.as_deref() == Some("changed"), entries }))
 }
 
 fn entry_of(member: &str, place: &str) -> Option<(Entry, Duration)> {
@@ -242,7 +242,8 @@ fn list(session: &mut Session) -> Result<Vec<ListedTopic>, Trouble> {
             .filter_map(|(member, ends)| {
                 let (entry, lease) = entry_of(&member, places.get(&member)?)?;
                 let left = Duration::try_from_secs_f64(ends / 1_000.0).ok()?.checked_sub(now)?;
-                let mut server = ListedServer::new(entry.at?, Some(entry.server));
+                let Presence::At(node) = entry.presence else { return None };
+                let mut server = ListedServer::new(node, Some(entry.server));
                 server.lease = Some(Lease { age: lease.saturating_sub(left), left });
                 Some(server)
             })

@@ -95,7 +95,9 @@ pub struct Reading {
 pub struct State {
     /// Which state this is.
     pub version: Version,
-    /// Who is there, or was withdrawn lately.
+    /// Only what has changed since the version that is [known](Question::known) is told; else everything is.
+    pub changes_only: bool,
+    /// Who is there, or is there no more. Of two addresses of a node, the later one is the newer one.
     pub entries: Vec<Entry>,
 }
 
@@ -106,6 +108,17 @@ pub struct Entry {
     pub node: NodeName,
     /// The server.
     pub server: ServerName,
-    /// How the node is reached; `None`: the server was withdrawn from it.
-    pub at: Option<Node>,
+    /// What is known of it.
+    pub presence: Presence,
+}
+
+/// Whether a server is somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It is registered, and its node is reached like this.
+    At(Node),
+    /// It was withdrawn lately.
+    Withdrawn,
+    /// Its lease has ended, or it was withdrawn long ago.
+    Ended,
 }

@@ -10,7 +10,7 @@ use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 use super::CacheSettings;
 use crate::matchmaker::Refreshed;
 use crate::placement::{PlacedNode, Placement};
-use crate::remote::{Entry, Question, Reading, State, Version};
+use crate::remote::{Entry, Presence, Question, Reading, State, Version};
 
 /// The most topics that are remembered; above it, those that nobody has asked for the longest time are forgotten.
 pub(crate) const MAX_TOPICS: usize = 4_096;
@@ -45,9 +45,18 @@ struct Topic {
     shown: Arc<Placement>,
     /// What the directory says; the same, but while it is in doubt.
     fresh: Arc<Placement>,
+    told: Told,
     checked: Instant,
     /// Seconds after `started`.
     asked: AtomicU64,
+}
+
+/// All that the directory has said of a topic.
+#[derive(Debug, Default)]
+struct Told {
+    /// Whether each server is there (else it was withdrawn).
+    servers: BTreeMap<NodeName, BTreeMap<ServerName, bool>>,
+    nodes: HashMap<NodeName, Node>,
 }
 
 /// Why the directory cannot be read.
@@ -112,8 +121,7 @@ impl Remembered {
     pub(crate) fn first(&mut self, key: &TopicKey, reading: Reading, late: bool, now: Instant) -> First {
         let known = self.topics.contains_key(key);
         let questions = [Question { key: key.clone(), known: None }];
-        let empty =
-            matches!(&reading.states[..], [Some(state)] if state.entries.iter().all(|entry| entry.at.is_none()));
+        let empty = matches!(&reading.states[..], [Some(state)] if !state.entries.iter().any(|entry| matches!(entry.presence, Presence::At(_))));
         self.notice(&questions, &reading, late, now);
         if let Some(until) = self.lost_until.filter(|_| empty && !known) {
             return First::Unknown(until.saturating_duration_since(now));
@@ -219,14 +227,21 @@ impl Remembered {
                 version: Version::NONE,
                 shown: Arc::default(),
                 fresh: Arc::default(),
+                told: Told::default(),
                 checked: now,
                 asked: AtomicU64::new(asked),
             });
             topic.checked = now;
             let Some(state) = state else { continue };
+            // Changes of another state than the one at hand say nothing; the next look begins anew.
+            if state.changes_only && question.known != Some(topic.version) {
+                topic.version = Version::NONE;
+                continue;
+            }
             topic.version = state.version;
-            let fresh = placement(&state.entries);
-            let shown = if doubt { merged(&topic.shown, &fresh, &state.entries) } else { fresh.clone() };
+            topic.told.hear(state);
+            let fresh = topic.told.nodes();
+            let shown = if doubt { topic.told.merged(&topic.shown, &fresh) } else { fresh.clone() };
             topic.fresh = Arc::new(Placement::new(fresh));
             let shown = Placement::new(shown);
             if shown != *topic.shown {
@@ -247,40 +262,60 @@ impl Remembered {
     }
 }
 
-/// The nodes that the entries tell of, by name. Entries come in the order of their leases: of two addresses of a node, the
-/// later one is the newer one.
-fn placement(entries: &[Entry]) -> Vec<PlacedNode> {
-    let mut nodes: BTreeMap<&NodeName, (&Node, BTreeSet<&ServerName>)> = BTreeMap::new();
-    for Entry { node, server, at } in entries {
-        if let Some(at) = at {
-            let (newest, servers) = nodes.entry(node).or_insert_with(|| (at, BTreeSet::new()));
-            *newest = at;
-            servers.insert(server);
+impl Told {
+    fn hear(&mut self, state: State) {
+        if !state.changes_only {
+            *self = Self::default();
         }
-    }
-    let placed = |(node, servers): (&Node, BTreeSet<&ServerName>)| PlacedNode {
-        node: node.clone(),
-        servers: servers.into_iter().cloned().collect(),
-    };
-    nodes.into_values().map(placed).collect()
-}
-
-/// What is fresh, and what was shown before unless it was withdrawn.
-fn merged(shown: &Placement, fresh: &[PlacedNode], entries: &[Entry]) -> Vec<PlacedNode> {
-    let withdrawn: BTreeSet<_> =
-        entries.iter().filter(|entry| entry.at.is_none()).map(|entry| (&entry.node, &entry.server)).collect();
-    let mut nodes: BTreeMap<NodeName, PlacedNode> =
-        fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();
-    for old in shown.nodes() {
-        let name = &old.node.name;
-        for server in old.servers.iter().filter(|server| !withdrawn.contains(&(name, *server))) {
-            let placed = nodes.entry(name.clone()).or_insert_with(|| PlacedNode::unlisted(old.node.clone()));
-            if let Err(place) = placed.servers.binary_search(server) {
-                placed.servers.insert(place, server.clone());
+        for Entry { node, server, presence } in state.entries {
+            match presence {
+                Presence::Ended => {
+                    let servers = self.servers.entry(node.clone()).or_default();
+                    servers.remove(&server);
+                    if servers.is_empty() {
+                        self.servers.remove(&node);
+                        self.nodes.remove(&node);
+                    }
+                }
+                Presence::Withdrawn => drop(self.servers.entry(node).or_default().insert(server, false)),
+                Presence::At(at) => {
+                    self.servers.entry(node.clone()).or_default().insert(server, true);
+                    // The later one is the newer one.
+                    self.nodes.insert(node, at);
+                }
             }
         }
     }
-    nodes.into_values().collect()
+
+    /// The nodes that have servers, by name.
+    fn nodes(&self) -> Vec<PlacedNode> {
+        let placed = |(name, servers): (&NodeName, &BTreeMap<ServerName, bool>)| {
+            let there: Vec<_> = servers.iter().filter(|(_, there)| **there).map(|(server, _)| server.clone()).collect();
+            let node = self.nodes.get(name).filter(|_| !there.is_empty())?;
+            Some(PlacedNode { node: node.clone(), servers: there })
+        };
+        self.servers.iter().filter_map(placed).collect()
+    }
+
+    fn is_withdrawn(&self, node: &NodeName, server: &ServerName) -> bool {
+        self.servers.get(node).and_then(|servers| servers.get(server)) == Some(&false)
+    }
+
+    /// What is fresh, and what was shown before unless it was withdrawn.
+    fn merged(&self, shown: &Placement, fresh: &[PlacedNode]) -> Vec<PlacedNode> {
+        let mut nodes: BTreeMap<NodeName, PlacedNode> =
+            fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();
+        for old in shown.nodes() {
+            let name = &old.node.name;
+            for server in old.servers.iter().filter(|server| !self.is_withdrawn(name, server)) {
+                let placed = nodes.entry(name.clone()).or_insert_with(|| PlacedNode::unlisted(old.node.clone()));
+                if let Err(place) = placed.servers.binary_search(server) {
+                    placed.servers.insert(place, server.clone());
+                }
+            }
+        }
+        nodes.into_values().collect()
+    }
 }
 
 #[cfg(test)]

@@ -20,16 +20,21 @@ fn key(name: &str) -> TopicKey {
     TopicKey::parse(&format!("x/{name}")).unwrap()
 }
 
-/// `n/s` is a server, `-n/s` one that was withdrawn, `n:port/s` one at another port.
+/// `n/s` is a server, `-n/s` one that was withdrawn, `!n/s` one that has ended, `n:port/s` one at another port.
 fn state(version: u64, text: &str) -> State {
     let entry = |word: &str| {
-        let (gone, word) = word.strip_prefix('-').map_or((false, word), |word| (true, word));
-        let (address, server) = word.split_once('/').unwrap();
+        let (address, server) = word.trim_start_matches(['-', '!']).split_once('/').unwrap();
         let name = address.split(':').next().unwrap();
         let node = Node::new(name.parse().unwrap(), address.parse().unwrap());
-        Entry { node: node.name.clone(), server: server.parse().unwrap(), at: (!gone).then_some(node) }
+        let presence = match word.chars().next() {
+            Some('-') => Presence::Withdrawn,
+            Some('!') => Presence::Ended,
+            _ => Presence::At(node.clone()),
+        };
+        Entry { node: node.name, server: server.parse().unwrap(), presence }
     };
-    State { version: Version(version, 0), entries: text.split_whitespace().map(entry).collect() }
+    let entries = text.split_whitespace().map(entry).collect();
+    State { version: Version(version, 0), changes_only: false, entries }
 }
 
 impl World {
@@ -99,6 +104,38 @@ fn of_two_addresses_of_a_node_the_newer_one_counts_rg31() {
     let mut world = World::new();
     world.ask("a:1/old a:2/new");
     assert_eq!(world.shown(), "a:2/new a:2/old");
+}
+
+#[test]
+fn changes_alone_are_as_good_as_all_that_is_there() {
+    let mut world = World::new();
+    world.ask("a/s1 a/s2 b/s");
+    let change = |world: &mut World, text: &str| {
+        world.version += 1;
+        world.read(Some(State { changes_only: true, ..state(world.version, text) }), false)
+    };
+    assert!(change(&mut world, "c/s -a/s1"));
+    assert_eq!(world.shown(), "a/s2 b/s c/s");
+    assert!(change(&mut world, "!b/s a:7/s1"));
+    assert_eq!(world.shown(), "a:7/s1 a:7/s2 c/s", "b has ended, and a has moved");
+    assert!(change(&mut world, "-a/s1 !a/s2"));
+    assert_eq!(world.shown(), "c/s");
+    assert!(!change(&mut world, "!a/s1"), "it was gone already");
+    // In doubt, what has ended stays, and what was withdrawn goes.
+    assert!(change(&mut world, "d/s e/s"));
+    world.fail();
+    assert!(change(&mut world, "!c/s -d/s"));
+    assert_eq!(world.shown(), "c/s e/s");
+    world.pass(SETTINGS.lease);
+    assert!(world.read(None, false));
+    assert_eq!(world.shown(), "e/s");
+    // Of another state than the one at hand, they say nothing.
+    let questions = vec![Question { key: key("t"), known: Some(Version(1, 0)) }];
+    let reading =
+        Reading { epoch: "e1".into(), states: vec![Some(State { changes_only: true, ..state(9_000, "z/s") })] };
+    let _ = world.remembered.reading(&questions, reading, false, world.now);
+    assert_eq!(world.shown(), "e/s");
+    assert_eq!(world.remembered.questions()[0].known, Some(Version::NONE), "everything is asked for");
 }
 
 #[test]

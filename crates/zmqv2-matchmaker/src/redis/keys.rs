@@ -5,7 +5,7 @@ use std::time::Duration;
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 
 use crate::matchmaker::Registration;
-use crate::remote::{Entry, Version};
+use crate::remote::{Entry, Presence, Version};
 
 /// Names the set of data.
 pub(super) const EPOCH: &str = "zmqv2:epoch";
@@ -42,19 +42,25 @@ pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
+/// The place of what has ended, in an answer.
+const ENDED: &str = "-";
+
 /// A member and its place, and the lease it was given; `None`: it is not ours.
 pub(super) fn entry(member: &str, place: &str) -> Option<(Entry, Duration)> {
     let (node, server) = member.split_once('/')?;
     let (node, server) = (NodeName::new(node).ok()?, ServerName::new(server).ok()?);
-    if place.is_empty() {
-        return Some((Entry { node, server, at: None }, Duration::ZERO));
-    }
-    let mut words = place.split(' ');
-    let address: TcpAddress = words.next()?.parse().ok()?;
-    let lease = Duration::from_millis(words.next()?.parse().ok()?);
-    let zone = words.next().map(Zone::new).transpose().ok()?;
-    let at = Some(Node::new(node.clone(), address).in_zone(zone));
-    Some((Entry { node, server, at }, lease))
+    let (presence, lease) = match place {
+        "" => (Presence::Withdrawn, Duration::ZERO),
+        ENDED => (Presence::Ended, Duration::ZERO),
+        place => {
+            let mut words = place.split(' ');
+            let address: TcpAddress = words.next()?.parse().ok()?;
+            let lease = Duration::from_millis(words.next()?.parse().ok()?);
+            let zone = words.next().map(Zone::new).transpose().ok()?;
+            (Presence::At(Node::new(node.clone(), address).in_zone(zone)), lease)
+        }
+    };
+    Some((Entry { node, server, presence }, lease))
 }
 
 /// The id of a stream's entry.
@@ -79,8 +85,9 @@ mod tests {
             let registration = Registration { key, server: "host@backend".parse().unwrap(), node: node.clone() };
             let (text, lease) = (member(&registration), Duration::from_millis(1_500));
             let (entry, read) = entry(&text, &place(&node, lease)).unwrap();
-            assert_eq!((entry.at, entry.server, read), (Some(node), registration.server, lease));
-            assert_eq!(super::entry(&text, "").unwrap().0.at, None);
+            assert_eq!((entry.presence, entry.server, read), (Presence::At(node), registration.server, lease));
+            assert_eq!(super::entry(&text, "").unwrap().0.presence, Presence::Withdrawn);
+            assert_eq!(super::entry(&text, ENDED).unwrap().0.presence, Presence::Ended);
         }
         assert_eq!(version(&shown(Version(1_700_000_000_000, 3))), Some(Version(1_700_000_000_000, 3)));
     }

@@ -20,24 +20,26 @@ local function epoch(key)
     return name
 end
 
-local function changed(changes)
-    redis.call('XADD', changes, 'MAXLEN', 1, '*', 'c', '1')
+-- How many changes of a topic are kept: whoever knows a version from before them reads the whole topic.
+local HISTORY = 1000
+
+-- Notes that a member has changed: the topic has a new version then.
+local function changed(changes, member)
+    redis.call('XADD', changes, 'MAXLEN', '~', HISTORY, '*', 'm', member)
 end
 
 -- Takes out what has expired.
 local function sweep(leases, places, changes, now)
-    local swept = false
     while true do
-        local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(now), 'LIMIT', 0, 1000)
+        local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(now), 'LIMIT', 0, HISTORY)
         if #ended == 0 then
-            break
+            return
         end
         redis.call('ZREM', leases, unpack(ended))
         redis.call('HDEL', places, unpack(ended))
-        swept = true
-    end
-    if swept then
-        changed(changes)
+        for _, member in ipairs(ended) do
+            changed(changes, member)
+        end
     end
 end
 

@@ -1,6 +1,40 @@
 -- KEYS: epoch, then leases, places and changes of each topic. ARGV: the version that is known of each, or nothing.
--- The epoch, then for each topic its version and its members and places in the order of their leases; or nothing, if it is known.
+-- The epoch, then for each topic nothing, if it is known; or its version, what follows, and members and places by turns:
+-- 'all' of them in the order of their leases, or those that have 'changed' since, with the place '-' for what has ended.
 local now = clock()
+
+-- The members that have changed since a version; nothing, if that version is not of this history.
+local function since(changes, known)
+    if known == '' or #redis.call('XRANGE', changes, known, known) == 0 then
+        return nil
+    end
+    local members, seen = {}, {}
+    local entries = redis.call('XRANGE', changes, known, '+')
+    -- Later changes come last.
+    for nth = #entries, 2, -1 do
+        local member = entries[nth][2][2]
+        if not seen[member] then
+            seen[member] = true
+            table.insert(members, 1, member)
+        end
+    end
+    return members
+end
+
+local function add(state, places, members, ended)
+    for first = 1, #members, 1000 do
+        local last = math.min(first + 999, #members)
+        local values = redis.call('HMGET', places, unpack(members, first, last))
+        for nth = first, last do
+            local place = values[nth - first + 1] or ended
+            if place then
+                state[#state + 1] = members[nth]
+                state[#state + 1] = place
+            end
+        end
+    end
+end
+
 local reply = {epoch(KEYS[1])}
 for topic = 1, #ARGV do
     local leases, places, changes = KEYS[topic * 3 - 1], KEYS[topic * 3], KEYS[topic * 3 + 1]
@@ -10,21 +44,13 @@ for topic = 1, #ARGV do
     if version == ARGV[topic] then
         reply[topic + 1] = false
     else
-        local state = {version}
-        local first = 0
-        repeat
-            local members = redis.call('ZRANGE', leases, first, first + 999)
-            if #members > 0 then
-                local values = redis.call('HMGET', places, unpack(members))
-                for place = 1, #members do
-                    if values[place] then
-                        state[#state + 1] = members[place]
-                        state[#state + 1] = values[place]
-                    end
-                end
-            end
-            first = first + #members
-        until #members < 1000
+        local members = since(changes, ARGV[topic])
+        local state = {version, members and 'changed' or 'all'}
+        if members then
+            add(state, places, members, '-')
+        else
+            add(state, places, redis.call('ZRANGE', leases, 0, -1), nil)
+        end
         reply[topic + 1] = state
     end
 end

@@ -12,7 +12,7 @@ for nth = 1, (#ARGV - 1) / 3 do
     redis.call('ZADD', leases, ends, member)
     if before ~= place then
         redis.call('HSET', places, member, place)
-        changed(changes)
+        changed(changes, member)
     end
     if not before or before == '' then
         new = new + 1

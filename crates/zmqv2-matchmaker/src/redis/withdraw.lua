@@ -13,7 +13,7 @@ for nth = 1, (#ARGV - 1) / 2 do
     if before ~= '' then
         redis.call('ZADD', leases, ends, member)
         redis.call('HSET', places, member, '')
-        changed(changes)
+        changed(changes, member)
         bound(KEYS[2], leases, places, changes, topic, now)
         gone = gone + (before and 1 or 0)
     end
