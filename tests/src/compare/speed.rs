@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_millis(1_500);
 /// Milliseconds that a SUB socket has to join, at so many callers: as few as lose next to nothing.
 pub(super) fn pause(callers: usize) -> u64 {
     match callers {
-        0..=1 => 1,
+        0..=1 => 2,
         2..=8 => 3,
         _ => 15,
     }
