@@ -266,7 +266,13 @@ fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
     if role.count == u64::MAX {
         // Connecting is not part of the result.
         for to in &targets {
-            within(Duration::from_secs(10), || driver.call(to, "echo", &json!({}), None).is_ok());
+            // By the same connection as what is measured.
+            within(Duration::from_secs(10), || {
+                match role.window.and_then(|_| driver.start_call(to, "echo", &json!({}))) {
+                    Some(call) => call.wait().is_ok(),
+                    None => driver.call(to, "echo", &json!({}), None).is_ok(),
+                }
+            });
         }
     }
     let run = Run { driver, targets, role, padding: "x".repeat(role.size), barrier: Barrier::new(role.threads) };

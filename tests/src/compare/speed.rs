@@ -19,12 +19,10 @@ const QUIET: Duration = Duration::from_millis(1_500);
 
 /// Milliseconds that a SUB socket has to join, at so many callers: as few as lose next to nothing.
 pub(super) fn pause(callers: usize) -> u64 {
-    if callers <= 1 {
-        2
-    } else if callers <= 8 {
-        5
-    } else {
-        25
+    match callers {
+        0..=1 => 2,
+        2..=8 => 3,
+        _ => 15,
     }
 }
 
