@@ -15,6 +15,8 @@ use crate::{
 /// What a run comes to.
 #[derive(Debug)]
 pub struct Run {
+    /// Removed with it, if the test has not failed.
+    pub trial: Trial,
     /// What the checker found.
     pub report: Report,
     /// The casters' summaries, in the order of their start.
@@ -84,7 +86,7 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> Run {
     let expect = |expected: Expected, name| if fits { expected.all_accepted(name) } else { expected.may_move(name) };
     let expected = casters.iter().map(|(_, name)| name.as_str()).fold(Expected::nothing(), expect);
     let (_, report) = trial.check(&expected);
-    Run { report, casters: summaries, took, recoveries: Vec::new() }
+    Run { trial, report, casters: summaries, took, recoveries: Vec::new() }
 }
 
 /// Casts and calls to two nodes with a server that survives, while others come and go.
@@ -131,7 +133,7 @@ pub fn servers_go(going: Going, timetable: Timetable) -> Run {
     let expected = expected.may_move("plain");
     let expected = if going == Going::InOrder { expected.all_accepted("plain") } else { expected };
     let (_, report) = trial.check(&expected);
-    Run { report, casters, took, recoveries: Vec::new() }
+    Run { trial, report, casters, took, recoveries: Vec::new() }
 }
 
 /// Casts, calls and notifications to a node whose broker goes and is started again, and keeps notifications in a file.
@@ -188,7 +190,7 @@ pub fn broker_goes(going: Going, timetable: Timetable, rate: u32) -> Run {
     let expected = if going == Going::Killed { expected.all_accepted("notify-retrying") } else { expected };
     let (tapes, report) = trial.check(&expected);
     let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&tapes, killed, ready)).collect();
-    Run { report, casters, took, recoveries }
+    Run { trial, report, casters, took, recoveries }
 }
 
 /// Notifications to two pools of a node whose listeners come and go: of one pool, one stays.
@@ -225,7 +227,7 @@ pub fn listeners_go(going: Going, timetable: Timetable) -> Run {
     stop_all(&mut listeners, PATIENCE);
     let expected = Expected::nothing().all_accepted("plain").all_accepted("retrying");
     let (_, report) = trial.check(&expected);
-    Run { report, casters, took, recoveries: Vec::new() }
+    Run { trial, report, casters, took, recoveries: Vec::new() }
 }
 
 /// A ring of one node, with these pools of listeners.

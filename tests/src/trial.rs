@@ -45,6 +45,16 @@ pub struct Summary {
     pub ignored: u64,
 }
 
+impl Drop for Trial {
+    /// What a failed run has written is all that tells how it came to that.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("the journals are kept in {}", self.dir.path().display());
+        }
+    }
+}
+
 impl Trial {
     /// A new one, without journals.
     ///

@@ -13,6 +13,8 @@
 mod connection;
 mod context;
 mod error;
+#[cfg(test)]
+mod lockstep;
 mod socket;
 
 pub use connection::Connection;

@@ -23,10 +23,14 @@ pub const MAX_FRAMES: usize = 12;
 /// Room above the largest body: a header, and enough for a peer with a slightly larger limit to be told `TooLarge`
 /// rather than be cut off.
 const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
-/// High-water mark of sockets that multiplex, in messages per peer.
-const MULTIPLEX_HWM: i32 = 10_000;
-/// High-water mark of lock-step sockets, in messages.
-const LOCKSTEP_HWM: i32 = 16;
+/// High-water mark, in messages per peer.
+///
+/// Also for workers, which have one message at a time. A REP drops an answer without a word when its pipe *looks* full,
+/// and it learns that its answers were read only when it works off commands: not while it finds the next request in
+/// the socket at each look, and in sends about once a millisecond. With a mark of 16, answers were lost on busy machines.
+const HWM: i32 = 10_000;
+/// High-water mark of callers, in messages. Theirs is an error when it is reached.
+const CALLER_HWM: i32 = 16;
 /// Half-dead TCP connections are found after at most interval + timeout; libzmq's default is never.
 const HEARTBEAT_INTERVAL_MS: i32 = 15_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 30_000;
@@ -294,9 +298,8 @@ impl Drop for Socket {
 /// Sets every option of a fresh socket and returns its notification descriptor.
 fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Result<c_int, zmq::Error> {
     let (hwm, linger) = match role {
-        Role::Caller => (LOCKSTEP_HWM, 0),
-        Role::Worker => (LOCKSTEP_HWM, LINGER_MS),
-        Role::Link | Role::Front => (MULTIPLEX_HWM, LINGER_MS),
+        Role::Caller => (CALLER_HWM, 0),
+        Role::Worker | Role::Link | Role::Front => (HWM, LINGER_MS),
     };
     raw.set_linger(linger)?;
     raw.set_sndhwm(hwm)?;
