@@ -22,7 +22,7 @@ use crate::error::BrokerError;
 use crate::letters::Letters;
 use crate::links::{Links, Seen};
 use crate::lock::Lock;
-use crate::parcel::{self, Door, Load, Malformed, Origin, WorkerAnswer};
+use crate::parcel::{self, Door, Load, Malformed, Origin, Said, WorkerAnswer};
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
 use crate::stale;
@@ -237,9 +237,10 @@ impl Broker {
                     }
                 },
                 Received::Message => match parcel::take_reply(frames) {
-                    Ok(WorkerAnswer { tag, credit, refused, load }) => {
+                    Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
                         self.feed(Input::Reply { worker, tag, credit, refused, load });
                     }
+                    Ok(Said::Free(credit)) => self.feed(Input::Freed { worker, credit }),
                     Err(error) => self.disown(worker, &error),
                 },
                 Received::Overlong => self.disown(worker, &Malformed::Overlong),

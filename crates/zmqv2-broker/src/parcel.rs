@@ -169,6 +169,14 @@ impl Load {
     }
 }
 
+/// What comes from a worker.
+pub(crate) enum Said {
+    /// An answer to a request.
+    Answer(WorkerAnswer),
+    /// It has ended so many requests that it had acknowledged.
+    Free(u16),
+}
+
 /// A worker's answer.
 pub(crate) struct WorkerAnswer {
     pub(crate) tag: u64,
@@ -178,7 +186,7 @@ pub(crate) struct WorkerAnswer {
 }
 
 /// What a worker's link received.
-pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<WorkerAnswer, Malformed> {
+pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<Said, Malformed> {
     let count = frames.len();
     let mut taken = frames.drain(..);
     let (Some(delimiter), Some(header), Some(body), None) = (taken.next(), taken.next(), taken.next(), taken.next())
@@ -193,10 +201,11 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<WorkerAnswer, Malfor
         Kind::Reply | Kind::Ack => None,
         // What is refused for a reason of a later protocol is refused.
         Kind::Refusal => Some(view.reason().ok().flatten().unwrap_or(Reason::Malformed)),
+        Kind::Credit => return Ok(Said::Free(view.count())),
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());
-    Ok(WorkerAnswer { tag, credit, refused, load: Load { header, body } })
+    Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load: Load { header, body } }))
 }
 
 /// What a listener gives back: what it says of it, and the notification as it came.

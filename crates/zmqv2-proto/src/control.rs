@@ -49,10 +49,13 @@ pub fn worker_socket(dir: &std::path::Path, instance: InstanceId, worker: u16) -
 pub struct Registration {
     /// This run of the server.
     pub instance: InstanceId,
-    /// How many workers it has, each behind a socket of its own; 1 to [`MAX_WORKERS`].
+    /// How many workers it has, each behind a socket of its own unless it is [`shared`](Self::shared); 1 to [`MAX_WORKERS`].
     pub workers: u16,
-    /// How many requests may be outstanding on each of these sockets; 1 for a REP socket.
+    /// How many requests each of them may have; 1 behind a REP socket.
     pub credit: u16,
+    /// All workers are behind one socket, a ROUTER, which takes as many requests as they may have together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// The process, for people who read `status`.
     pub pid: u32,
     /// Topics that its workers serve besides the header's, all under the same server name; at most [`MAX_TOPICS`] in all.
@@ -64,7 +67,14 @@ impl Registration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        Self { instance, workers, credit, pid, also: Vec::new() }
+        Self { instance, workers, credit, shared: false, pid, also: Vec::new() }
+    }
+
+    /// The same registration, with all workers behind one socket, or each behind its own.
+    #[must_use]
+    pub fn sharing_a_socket(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
     }
 
     /// The same registration, for more topics.

@@ -68,16 +68,19 @@ pub(crate) struct Lane {
     pub(crate) batch: Batch,
     pub(crate) teller: Teller,
     pub(crate) halt: Arc<Halt>,
+    /// Its socket serves others, too, and whoever owns that gives the broker credit.
+    pub(crate) shares: bool,
 }
 
 /// What to answer, and what is left to do after that.
 pub(crate) struct Answer<A> {
-    header: Header,
-    body: Vec<u8>,
-    then: Then<A>,
+    pub(crate) header: Header,
+    pub(crate) body: Vec<u8>,
+    pub(crate) then: Then<A>,
 }
 
-enum Then<A> {
+/// What follows an answer.
+pub(crate) enum Then<A> {
     /// The request is settled by the answer: the lane is free.
     Settled,
     /// Run it, and tell the broker.
@@ -162,14 +165,7 @@ impl Lane {
 
     /// Answers a message; what of it is left to run.
     fn take<W: Work>(&self, socket: &Socket, work: &W, frames: &mut [Frame]) -> Option<W::Accepted> {
-        let Answer { mut header, body, then } = self.answer(work, frames);
-        let settled = matches!(then, Then::Settled);
-        header.count = settled.into();
-        header.server = Some(self.server.clone());
-        header.node = Some(self.node.clone());
-        if !settled {
-            self.teller.owe();
-        }
+        let Answer { header, body, then } = self.answer(work, frames);
         // REP drops the answer to a broker that is gone without a word, so this is something else.
         if let Err(error) = socket.send([Frame::from(header.encode()), Frame::from(body)]) {
             log::error!("an answer of {} was not taken: {error}", self.server);
@@ -182,8 +178,29 @@ impl Lane {
         None
     }
 
-    /// The answer to any frames at all.
-    fn answer<W: Work>(&self, work: &W, frames: &mut [Frame]) -> Answer<W::Accepted> {
+    /// What was acknowledged has run: its place is free again.
+    pub(crate) fn free(&self) {
+        if self.shares {
+            self.teller.settle();
+        } else {
+            self.teller.tell(Word::Free(self.index));
+        }
+    }
+
+    /// The answer to any frames at all, to be sent at once.
+    pub(crate) fn answer<W: Work>(&self, work: &W, frames: &mut [Frame]) -> Answer<W::Accepted> {
+        let mut answer = self.answer_frames(work, frames);
+        let settled = matches!(answer.then, Then::Settled);
+        answer.header.count = settled.into();
+        answer.header.server = Some(self.server.clone());
+        answer.header.node = Some(self.node.clone());
+        if !settled {
+            self.teller.owe();
+        }
+        answer
+    }
+
+    fn answer_frames<W: Work>(&self, work: &W, frames: &mut [Frame]) -> Answer<W::Accepted> {
         let malformed = |detail: String| refuse(None, &Refusal::new(Reason::Malformed, detail));
         let [header, body] = frames else {
             return malformed(format!("{} frames instead of header and body", frames.len()));

@@ -25,6 +25,7 @@ mod error;
 mod guard;
 mod lane;
 mod listener;
+mod pool;
 mod recent;
 mod registration;
 mod repeats;

@@ -11,7 +11,6 @@ use crate::endpoint::Incoming;
 use crate::lane::{Answer, Lane, Work, answer_to, malformed_body};
 use crate::recent::Seen;
 use crate::repeats::{Kept, Repeats};
-use crate::words::Word;
 
 /// What all lanes of a server share.
 pub(crate) struct Rpc {
@@ -60,7 +59,7 @@ impl Work for Rpc {
             if may_repeat {
                 self.repeats.keep(incoming.id, None);
             }
-            lane.teller.tell(Word::Free(lane.index));
+            lane.free();
         }
     }
 }

@@ -90,7 +90,7 @@ impl ServerBuilder {
             max_message_bytes: setup.config.max_message_bytes,
             repeats: Repeats::default(),
         };
-        let offer = Offer { key: target.key(), also: Vec::new(), server, batch: Batch::ONE };
+        let offer = Offer { key: target.key(), also: Vec::new(), server, batch: Batch::ONE, shared: workers > 1 };
         let service = setup.start(workers, offer, work)?;
         Ok(RpcServer { target, service })
     }

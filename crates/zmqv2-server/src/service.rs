@@ -15,6 +15,7 @@ use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
 
 use crate::error::ServerError;
 use crate::lane::{Batch, Halt, Lane, Work};
+use crate::pool::Pool;
 use crate::registration::{Desk, Keeper, Link, Readiness, now};
 use crate::wake::{Bell, Signal};
 use crate::words::{Teller, words};
@@ -35,6 +36,8 @@ pub(crate) struct Offer {
     pub(crate) also: Vec<TopicKey>,
     pub(crate) server: ServerName,
     pub(crate) batch: Batch,
+    /// All workers share one socket.
+    pub(crate) shared: bool,
 }
 
 /// A running server, whatever its lanes do.
@@ -62,14 +65,22 @@ impl Setup {
     /// Binds `workers` lanes that do `work`, and registers them as soon as there is a broker.
     pub(crate) fn start<W: Work>(self, workers: u16, offer: Offer, work: W) -> Result<Service, ServerError> {
         let Self { config, ipc_dir, transport, .. } = self;
-        let Offer { key, also, server, batch } = offer;
+        let Offer { key, also, server, batch, shared } = offer;
         let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
         let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
         let instance = InstanceId::random();
         let desk = Arc::new(Desk { stop: AtomicBool::new(false), bell: Bell::new().map_err(ServerError::Thread)? });
         let (teller, outbox) = words(usize::from(workers) * usize::from(batch.size), &desk);
-        let lanes =
-            Lanes { transport: &transport, dir: &dir, instance, server: &server, config: &config, batch, teller };
+        let lanes = Lanes {
+            transport: &transport,
+            dir: &dir,
+            instance,
+            server: &server,
+            config: &config,
+            batch,
+            teller,
+            shared,
+        };
         let halt = Arc::new(Halt {
             drain: Signal::new().map_err(ServerError::Thread)?,
             stop: Signal::new().map_err(ServerError::Thread)?,
@@ -79,7 +90,8 @@ impl Setup {
         let link = Link::open(transport.clone(), broker_socket(&dir)?)?;
         let readiness = Arc::new(Readiness::default());
         let name = format!("{server} of {key}");
-        let registration = Registration::new(instance, workers, batch.size, std::process::id()).with_topics(also);
+        let registration = Registration::new(instance, workers, batch.size, std::process::id());
+        let registration = registration.sharing_a_socket(shared).with_topics(also);
         let keeper = Keeper::new(link, key, server, registration, Arc::clone(&readiness), Arc::clone(&desk), outbox);
         let drain_timeout = config.drain_timeout;
         let keeper = spawn("registration".to_owned(), move || keeper.run(drain_timeout))?;
@@ -110,7 +122,7 @@ impl Service {
         let Some(keeper) = keeper else { return Ok(()) };
         let end_at = now() + self.drain_timeout;
         self.halt.drain.give();
-        self.desk.stop.store(true, Ordering::Release);
+        self.desk.stop.store(true, Ordering::SeqCst);
         self.desk.bell.ring();
         // Ends by itself within the time to drain; a panic in there has been printed already.
         let _ = keeper.join();
@@ -153,35 +165,76 @@ struct Lanes<'a> {
     config: &'a Config,
     batch: Batch,
     teller: Teller,
+    shared: bool,
 }
 
 impl Lanes<'_> {
     /// Starts `count` of them. What comes back is disconnected when the last one has ended.
     fn start<W: Work>(self, count: u16, halt: &Arc<Halt>, work: &Arc<W>) -> Result<Receiver<()>, ServerError> {
         let (running, ended) = crossbeam_channel::bounded(0);
-        for index in 0..count {
-            let mut socket = self.transport.socket(Role::Worker)?;
-            let address = worker_socket(self.dir, self.instance, index)?;
-            socket.bind(&address)?;
-            let bound = Bound { socket, _file: SocketFile(address) };
-            let lane = Lane {
-                index,
-                server: self.server.clone(),
-                node: self.config.host.clone(),
-                batch: self.batch,
-                teller: self.teller.clone(),
-                halt: Arc::clone(halt),
-            };
-            let (running, work) = (running.clone(), Arc::clone(work));
-            spawn(format!("worker-{index}"), move || {
-                let _running: Sender<()> = running;
-                // As a whole: its parts go in their order.
-                let bound = bound;
-                lane.run(&bound.socket, &*work);
-            })?;
+        if self.shared {
+            self.start_pool(count, halt, work, &running)?;
+        } else {
+            for index in 0..count {
+                let (socket, file) = self.bind(Role::Worker, index)?;
+                let bound = Bound { socket, _file: file };
+                let (lane, work) = (self.lane(index, halt), Arc::clone(work));
+                spawn_worker(index, &running, move || {
+                    // As a whole: its parts go in their order.
+                    let bound = bound;
+                    lane.run(&bound.socket, &*work);
+                })?;
+            }
         }
         Ok(ended)
     }
+
+    /// Starts workers that take turns with one socket.
+    fn start_pool<W: Work>(
+        &self,
+        count: u16,
+        halt: &Arc<Halt>,
+        work: &Arc<W>,
+        running: &Sender<()>,
+    ) -> Result<(), ServerError> {
+        let (socket, file) = self.bind(Role::Front, 0)?;
+        let pool = Pool::new(socket, Arc::clone(work), self.instance, count, Arc::clone(halt))?;
+        let shared = Arc::new((pool, file));
+        for index in 0..count {
+            let (lane, shared) = (self.lane(index, halt), Arc::clone(&shared));
+            spawn_worker(index, running, move || shared.0.run(&lane))?;
+        }
+        Ok(())
+    }
+
+    fn bind(&self, role: Role, index: u16) -> Result<(Socket, SocketFile), ServerError> {
+        let mut socket = self.transport.socket(role)?;
+        let address = worker_socket(self.dir, self.instance, index)?;
+        socket.bind(&address)?;
+        Ok((socket, SocketFile(address)))
+    }
+
+    fn lane(&self, index: u16, halt: &Arc<Halt>) -> Lane {
+        Lane {
+            index,
+            server: self.server.clone(),
+            node: self.config.host.clone(),
+            batch: self.batch,
+            teller: self.teller.clone(),
+            halt: Arc::clone(halt),
+            shares: self.shared,
+        }
+    }
+}
+
+/// Starts the thread of a worker; it keeps `running` until it ends.
+fn spawn_worker(index: u16, running: &Sender<()>, run: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
+    let running = running.clone();
+    spawn(format!("worker-{index}"), move || {
+        run();
+        drop(running);
+    })?;
+    Ok(())
 }
 
 /// Ends the lanes of a server that does not come to start.

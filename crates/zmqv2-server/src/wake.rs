@@ -23,6 +23,10 @@ impl Signal {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
+    pub(crate) fn is_given(&self) -> bool {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }

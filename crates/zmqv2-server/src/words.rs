@@ -67,6 +67,16 @@ impl Teller {
         self.owed.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Nothing is left to be told: what was owed is done, and the broker learns of it in another way.
+    pub(crate) fn settle(&self) {
+        // In one order with the stop flag and what is still owed: one of both sides sees the other.
+        self.owed.fetch_sub(1, Ordering::SeqCst);
+        // Only a server that stops waits for it.
+        if self.desk.stop.load(Ordering::SeqCst) {
+            self.desk.bell.ring();
+        }
+    }
+
     /// Tells the broker. Waits while there is no room, which only a broker that exceeds its credit can bring about; it ends
     /// with the registration's thread.
     pub(crate) fn tell(&self, word: Word) {
@@ -126,7 +136,7 @@ impl Outbox {
 
     /// How many words are still to be told.
     pub(crate) fn missing(&self) -> usize {
-        self.owed.load(Ordering::Acquire) + self.held.len()
+        self.owed.load(Ordering::SeqCst) + self.held.len()
     }
 
     /// Takes in as many words as there is room for; whether there were any.

@@ -133,6 +133,13 @@ pub enum Input<'a, O, L> {
         /// How many more requests it will take than before.
         credit: u16,
     },
+    /// The same, said over the worker's own link.
+    Freed {
+        /// Which worker.
+        worker: WorkerId,
+        /// How many more requests it will take than before.
+        credit: u16,
+    },
     /// A server offers itself, or says again that it is there.
     Register {
         /// What it offers.

@@ -158,6 +158,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             Input::Stored { tag, result } => self.stored(now, tag, result),
             Input::Restore { number, arrival, load } => self.restore(now, number, arrival, load),
             Input::Credit { instance, worker, credit } => self.credit(now, instance, worker, credit),
+            Input::Freed { worker, credit } => self.freed(now, worker, credit),
             Input::Register { offer, from } => self.register(now, offer, from),
             Input::WorkerUp { worker } => self.worker_up(now, worker),
             Input::WorkerDown { worker } => self.worker_down(now, worker),

@@ -19,6 +19,8 @@ pub(super) struct Server<O> {
     /// Where it takes work; nowhere once it withdraws.
     pub(super) places: Vec<Place>,
     pub(super) workers: Vec<WorkerId>,
+    /// How many workers it says it has, and whether they share a socket and so count as one here.
+    offered: (u16, bool),
     connected: usize,
     /// Workers with credit, each once.
     ready: VecDeque<WorkerId>,
@@ -63,11 +65,12 @@ impl Worker {
 
     /// How many more requests it will take.
     fn credit(&self) -> usize {
-        usize::from(self.window).saturating_sub(self.outstanding + self.running.max(0).cast_unsigned())
+        usize::from(self.window).saturating_sub(self.has())
     }
 
-    pub(super) fn is_busy(&self) -> bool {
-        self.outstanding > 0 || self.running > 0
+    /// The requests that it has, or runs.
+    fn has(&self) -> usize {
+        self.outstanding + self.running.max(0).cast_unsigned()
     }
 
     /// It gives places back; never more than it was given requests, whatever it says.
@@ -103,8 +106,14 @@ impl<O> Server<O> {
         }
     }
 
-    pub(super) fn workers_ready(&self) -> usize {
-        self.ready.len()
+    /// How many of its workers wait for requests, and how many have some.
+    pub(super) fn count_workers(&self, workers: &Slab<Worker>) -> (usize, usize) {
+        let (count, shared) = self.offered;
+        let has = |number: &WorkerId| workers.get(*number).map_or(0, Worker::has);
+        let busy =
+            |number: &WorkerId| if shared { has(number).min(count.into()) } else { usize::from(has(number) > 0) };
+        let ready = |number: &WorkerId| if shared { usize::from(count).saturating_sub(has(number)) } else { 1 };
+        (self.ready.iter().map(ready).sum(), self.workers.iter().map(busy).sum())
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -127,7 +136,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         if let Some(number) = self.by_instance.get(&registration.instance) {
             let server = &mut self.servers[*number];
-            if server.keys != keys || server.name != name || server.workers.len() != usize::from(registration.workers) {
+            if server.keys != keys
+                || server.name != name
+                || server.offered != (registration.workers, registration.shared)
+            {
                 let detail = format!(
                     "this run is registered as {} of {}; a new offer needs a new id",
                     server.name, server.keys[0]
@@ -155,6 +167,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             pid: registration.pid,
             places: places.clone(),
             workers: Vec::new(),
+            offered: (registration.workers, registration.shared),
             connected: 0,
             ready: VecDeque::new(),
             backlog: Backlog::default(),
@@ -168,8 +181,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         self.by_instance.insert(registration.instance, number);
         self.connecting.push_back((now + CONNECT_WITHIN, registration.instance));
-        for index in 0..registration.workers.max(1) {
-            let window = registration.credit.max(1);
+        let (workers, credit) = (registration.workers.max(1), registration.credit.max(1));
+        let (sockets, window) =
+            if registration.shared { (1, workers.saturating_mul(credit)) } else { (workers, credit) };
+        for index in 0..sockets {
             let worker = self.workers.insert(Worker::new(number, window));
             self.servers[number].workers.push(worker);
             self.actions.push_back(Action::Connect { worker, instance: registration.instance, index });
@@ -221,8 +236,15 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let server = self.by_instance.get(&instance).map(|number| &self.servers[*number]);
         // From a run that is gone: nothing to give back to.
         let Some(number) = server.and_then(|server| server.workers.get(index)).copied() else { return };
-        let before = self.give_back(number, credit);
-        self.offer(now, number, before);
+        self.freed(now, number, credit);
+    }
+
+    /// The same, for a worker by its number.
+    pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16) {
+        if self.workers.contains(number) {
+            let before = self.give_back(number, credit);
+            self.offer(now, number, before);
+        }
     }
 
     /// Takes credit back from a worker; what it had before, for [`offer`](Self::offer).

@@ -21,9 +21,8 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         for (_, server) in &self.servers {
             let mut line = ServerStatus::new(server.name.clone(), server.instance, server.pid);
-            line.workers_ready = server.workers_ready() as u64;
-            let busy = |worker: &&usize| self.workers.get(**worker).is_some_and(super::servers::Worker::is_busy);
-            line.workers_busy = server.workers.iter().filter(busy).count() as u64;
+            let (ready, busy) = server.count_workers(&self.workers);
+            (line.workers_ready, line.workers_busy) = (ready as u64, busy as u64);
             line.withdrawing = !server.takes_work();
             // Under every topic that it serves; its copies of fanouts under the first.
             for (index, key) in server.keys.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_int};
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -262,6 +262,17 @@ impl Socket {
         [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
     }
 
+    /// A descriptor of its own that becomes readable when [`readiness`](Self::readiness) may have changed, for
+    /// [`wait_any`]: threads that take turns with a socket can wait while another one has it. Of no use for
+    /// [`Role::Caller`] and [`Role::Link`], which have two.
+    ///
+    /// # Errors
+    /// The operating system's reason.
+    pub fn notice(&self) -> io::Result<OwnedFd> {
+        // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` is.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()
+    }
+
     /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed (`None`: no limit).
     /// Returns whether `wake` is readable. May return early: look again.
     ///
@@ -280,6 +291,18 @@ impl Socket {
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Blocks until one of the descriptors is readable, or returns early.
+///
+/// # Errors
+/// The operating system's reason.
+pub fn wait_any<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<()> {
+    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    match poll(&mut polled, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -179,7 +179,7 @@ impl ListenerBuilder {
         })?;
         let server = pool.map_or_else(|| ServerName::new(DEFAULT_POOL), Ok)?;
         let (key, also) = keys.split_first().ok_or(ServerError::NoEndpoint)?;
-        let offer = Offer { key: key.clone(), also: also.to_vec(), server: server.clone(), batch };
+        let offer = Offer { key: key.clone(), also: also.to_vec(), server: server.clone(), batch, shared: false };
         let service = setup.start(workers, offer, Listening::new(receivers))?;
         Ok(NotificationListener { keys, pool: server, service })
     }
