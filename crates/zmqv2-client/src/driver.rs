@@ -20,6 +20,7 @@ use crate::courier::{Line, Order, Rules};
 use crate::links::Links;
 use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding, Tag};
 use crate::parcel::{Parcel, Word};
+use crate::promise::Given;
 use crate::routes::Routes;
 use crate::tally::{Tally, count};
 
@@ -59,6 +60,8 @@ pub(crate) struct Driver {
     inquiries: usize,
     ended: Vec<Told>,
     ended_bytes: usize,
+    /// Outcomes that somebody waits for; empty between turns.
+    given: Vec<Given>,
     closing: Option<(Instant, Sender<usize>)>,
     sweep_at: Option<Instant>,
     complained: Option<Instant>,
@@ -103,6 +106,7 @@ impl Driver {
             inquiries: 0,
             ended: Vec::new(),
             ended_bytes: 0,
+            given: Vec::new(),
             closing: None,
             sweep_at: None,
             complained: None,

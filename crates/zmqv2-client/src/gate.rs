@@ -75,12 +75,22 @@ impl Gate {
 
     /// Gives back the room of `messages` with `bytes` in all.
     pub(crate) fn leave(&self, messages: usize, bytes: usize) {
+        if self.make_room(messages, bytes) {
+            self.announce();
+        }
+    }
+
+    /// The same, without a word; whether somebody waits for [`announce`](Self::announce).
+    pub(crate) fn make_room(&self, messages: usize, bytes: usize) -> bool {
         let mut taken = self.lock();
         taken.messages -= messages;
         taken.bytes -= bytes;
-        if taken.waiting > 0 {
-            self.left.notify_all();
-        }
+        taken.waiting > 0
+    }
+
+    /// Wakes those who wait for room.
+    pub(crate) fn announce(&self) {
+        self.left.notify_all();
     }
 
     /// Nobody else comes in; who waits is turned away.

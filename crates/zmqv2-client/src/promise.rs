@@ -45,7 +45,37 @@ impl Promise {
     }
 
     pub(crate) fn give(self, finish: Finish) {
-        self.cell.give(finish);
+        self.cell.put(finish).announce();
+    }
+
+    /// Gives the value; whoever waits for it learns of it with [`Given::announce`].
+    pub(crate) fn put(self, finish: Finish) -> Given {
+        self.cell.put(finish)
+    }
+}
+
+/// A value that was given, and perhaps somebody who waits for it.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Given {
+    waiting: Option<Arc<Cell>>,
+    waker: Option<Waker>,
+}
+
+impl Given {
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.is_some() || self.waker.is_some()
+    }
+
+    /// Wakes whoever waits.
+    pub(crate) fn announce(self) {
+        if let Some(cell) = self.waiting {
+            cell.given.notify_all();
+        }
+        // Outside of the lock: an executor may poll at once, on this very thread.
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
     }
 }
 
@@ -53,7 +83,7 @@ impl Drop for Promise {
     fn drop(&mut self) {
         if !self.cell.lock().given {
             let after = clock::now().saturating_duration_since(self.started);
-            self.cell.give(Finish { how: How::Closed { sent: true }, after });
+            self.cell.put(Finish { how: How::Closed { sent: true }, after }).announce();
         }
     }
 }
@@ -106,19 +136,11 @@ impl Expected {
 }
 
 impl Cell {
-    fn give(&self, finish: Finish) {
+    fn put(self: &Arc<Self>, finish: Finish) -> Given {
         let mut state = self.lock();
         state.finish = Some(finish);
         state.given = true;
-        let (waker, waiting) = (state.waker.take(), state.waiting > 0);
-        drop(state);
-        if waiting {
-            self.given.notify_all();
-        }
-        // Outside of the lock: an executor may poll at once, on this very thread.
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        Given { waiting: (state.waiting > 0).then(|| Arc::clone(self)), waker: state.waker.take() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -28,8 +28,9 @@ const TICK: Duration = Duration::from_millis(1);
 const QUIET_TICKS: u32 = 100;
 /// A handler that took longer than this is slow.
 const SLOW: Duration = Duration::from_micros(500);
-/// So many requests are shared out after a slow one.
-const SHARED_AFTER_SLOW: u32 = 64;
+/// So many requests are shared out after a slow one. Few: on a busy machine, a handler that had to wait for a processor looks
+/// slow, too.
+const SHARED_AFTER_SLOW: u32 = 4;
 /// The most requests that are read before they run.
 const READ_AT_ONCE: usize = 64;
 /// Path and delimiter, header and body.
@@ -253,7 +254,11 @@ impl<W: Work> Pool<W> {
                 desk = self.watcher.wait(desk).unwrap_or_else(PoisonError::into_inner);
                 desk.dozes = false;
             }
-            if desk.ended || (!desk.reading && desk.begun == begun) {
+            if desk.ended {
+                break;
+            }
+            if !desk.reading && desk.begun == begun {
+                desk.share = SHARED_AFTER_SLOW;
                 break;
             }
             quiet = if desk.begun == begun { quiet + 1 } else { 0 };

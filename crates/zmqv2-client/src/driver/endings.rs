@@ -11,7 +11,7 @@ use crate::gathering::Share;
 use crate::outcome::{Finish, Outcome};
 use crate::outstanding::Ending;
 use crate::parcel::{Content, Parcel, Receipt, Word};
-use crate::promise::Promise;
+use crate::promise::{Given, Promise};
 
 /// What is told when room has been given back.
 pub(super) enum Told {
@@ -103,17 +103,24 @@ impl Driver {
         }
     }
 
-    /// Gives back the room of what has ended, and then tells it.
+    /// Gives back the room of what has ended, and then tells it. Nobody is woken before all is told: whoever was would run
+    /// at once, find one outcome, and sleep again until the next.
     pub(super) fn settle(&mut self) {
         if self.ended.is_empty() {
             return;
         }
-        self.line.gate.leave(self.ended.len(), std::mem::take(&mut self.ended_bytes));
+        let full = self.line.gate.make_room(self.ended.len(), std::mem::take(&mut self.ended_bytes));
         for told in self.ended.drain(..) {
             match told {
-                Told::One(promise, finish) => promise.give(finish),
+                Told::One(promise, finish) => {
+                    self.given.extend(Some(promise.put(finish)).filter(Given::is_awaited));
+                }
                 Told::Part(share) => drop(share),
             }
         }
+        if full {
+            self.line.gate.announce();
+        }
+        self.given.drain(..).for_each(Given::announce);
     }
 }
