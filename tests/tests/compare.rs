@@ -57,8 +57,8 @@ fn a_tiny_comparison_writes_a_whole_report() {
         let all = data(0).as_array().unwrap().iter().filter(|entry| entry["claim"] == claim);
         all.map(|entry| entry["holds"].as_bool().unwrap()).collect()
     };
-    assert_eq!((holds("connections").len(), holds("acknowledged")), (3, vec![true]));
-    assert!(holds("connections")[2], "a connection for each node: {}", data(0));
+    assert_eq!((holds("connections").len(), holds("acknowledged")), (4, vec![true]));
+    assert!(holds("connections")[3], "a connection for each node: {}", data(0));
     // The last fault meets the legacy driver only if it catches an answer on its way.
     assert_eq!(holds("reliability")[..5], [true; 5], "zmqv2 loses nothing in silence: {}", data(0));
     assert_eq!((holds("performance").len(), holds("code").len()), (4, 1));
@@ -75,7 +75,7 @@ fn a_tiny_comparison_writes_a_whole_report() {
         let series = entry[1].as_array().unwrap().iter().find(|series| series["name"] == name).expect(name);
         assert!(series["values"][0].as_f64().unwrap() > 0.0, "{series}");
     }
-    assert_eq!(data(3).as_array().unwrap().len(), 10, "two and three manners of calling with one node and with two");
+    assert_eq!(data(3).as_array().unwrap().len(), 12, "two and four manners of calling with one node and with two");
     for fault in data(4).as_array().unwrap() {
         for way in fault["ways"].as_array().unwrap() {
             let fate = &way[1][0];

@@ -13,6 +13,7 @@ use zmqv2_proto::Failure;
 use zmqv2_tests::heard::Heard;
 use zmqv2_tests::legacy::frames::{self, Frames, Message, Notice, Received, Unreadable};
 use zmqv2_tests::legacy::{Client, Daemon, Failed, Help, Options, Server, Target};
+use zmqv2_tests::messaging::{Driver, To, World};
 use zmqv2_tests::{Cluster, PATIENCE, eventually, now};
 
 const RECORDED: &str = include_str!("../fixtures/legacy/frames.txt");
@@ -270,6 +271,19 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
     assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), count());
     drop(server);
+}
+
+#[test]
+fn each_socket_of_the_daemon_has_a_context_of_its_own() {
+    let world = World::start(Driver::Legacy, 1, &["t"], &[]);
+    let (tasks, client) = (format!("/proc/{}/task", world.process(0).id()), world.at(0));
+    let threads = || std::fs::read_dir(&tasks).map_or(0, Iterator::count);
+    let at_first = threads();
+    // One that sends, and two of the context.
+    drop(client.post(&To::topic("t"), "note", &Value::Null));
+    eventually("PUSH for the topic", || threads() == at_first + 3);
+    drop(client.post_to_all(&To::topic("t"), "note", &Value::Null));
+    eventually("PUB for its fanouts", || threads() == at_first + 6);
 }
 
 #[test]

@@ -12,17 +12,9 @@ use zmqv2_tests::legacy::{Client, Daemon, Help, Matchmaker, Options, Server, Tar
 use zmqv2_tests::redis_server::{Redis, installed, keys};
 use zmqv2_tests::{Cluster, eventually};
 
-/// Options of a node with this directory.
-fn options(cluster: &Cluster, n: usize, redis: &Redis) -> Options {
-    let node = cluster.node(n);
-    let mut options = Options { host: node.host.clone(), bind_address: node.host.clone(), ..Options::default() };
-    options.ipc_dir.clone_from(&node.ipc_dir);
-    options.response_timeout = Duration::from_secs(10);
-    for pair in redis.settings() {
-        let (name, value) = pair.split_once('=').expect("a pair");
-        options.set(name, value).expect("an option");
-    }
-    options
+/// Options of a node.
+fn options(cluster: &Cluster, n: usize) -> Options {
+    Options::from_pairs(&cluster.node(n).options()).expect("options")
 }
 
 fn serve(options: &Options, ran: &Heard<Value>) -> Server {
@@ -41,7 +33,7 @@ fn by_redis_a_fanout_of_the_legacy_driver_reaches_one_server_of_each_host_and_th
     }
     let redis = Redis::start();
     let cluster = Cluster::with_directory(2, &redis.settings());
-    let all: Vec<Options> = (0..2).map(|n| options(&cluster, n, &redis)).collect();
+    let all: Vec<Options> = (0..2).map(|n| options(&cluster, n)).collect();
     let _daemons: Vec<Daemon> = all.iter().map(|options| Daemon::start(options.clone()).expect("a daemon")).collect();
     let ran: Vec<Heard<Value>> = all.iter().map(|_| Heard::default()).collect();
     // Three servers at each host.
@@ -84,7 +76,7 @@ fn by_redis_a_legacy_server_that_has_stopped_stays_visible_until_it_expires() {
     }
     let redis = Redis::start();
     let cluster = Cluster::with_directory(1, &redis.settings());
-    let mut options = options(&cluster, 0, &redis);
+    let mut options = options(&cluster, 0);
     (options.heartbeat_ttl, options.heartbeat_freq) = (Duration::from_secs(2), Duration::from_millis(500));
     let server = serve(&options, &Heard::default());
     let matchmaker = Matchmaker::open(&options).expect("a directory");

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, Fate, Outcome};
-use super::footprint::{Footprint, MANNERS, Manner};
+use super::footprint::{Footprint, MANNERS, Manner, SPARE};
 use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, fanout_name, pause};
 use super::{Counted, Plan, Way};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
@@ -51,10 +51,11 @@ pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: 
         commands: vec![command.to_owned()],
         noise: format!(
             "All processes run at the same time on one machine: a daemon for each node, servers, callers. Drivers are measured in \
-             alternation, {} rounds of what is fast or slow and {} of each fault, in turning order; a ratio is of values of the same \
-             round. Every figure is the median, with the smallest and the largest in parentheses: that is the noise. The run took \
-             {} s.",
+             alternation: {} rounds of what is fast or slow, {} of what processes need, {} of each fault; every other round in \
+             reverse order. A ratio is of values of the same round. Every figure is the median, with the smallest and the \
+             largest in parentheses: that is the noise. The run took {} s.",
             plan.rounds,
+            plan.footprint_rounds,
             plan.fault_rounds,
             took.as_secs()
         ),
@@ -101,14 +102,13 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
             let here = |print: &&Footprint| print.driver == driver && print.nodes == nodes;
             all.footprint.iter().filter(here).find(|print| print.manner == manner.to_string())
         };
-        // What the legacy driver cannot do is held against as many callers.
-        let theirs = if let Manner::Async(calls) = manner { Manner::Blocking(calls) } else { manner };
-        if let (Some(legacy), Some(ours)) = (of(LEGACY, theirs), of(OURS, manner)) {
+        if let (Some(legacy), Some(ours)) = (of(LEGACY, manner.of_legacy()), of(OURS, manner)) {
             let (legacy, ours) = (legacy.connections, ours.connections);
+            let holds = ours.max < legacy.min;
             let what = format!("the number of connections is reduced: TCP connections of {nodes} nodes, {manner}");
-            table.row([what, legacy.to_string(), ours.to_string(), word(ours < legacy).to_owned()]);
-            let manner = manner.to_string();
-            data.push(json!({"claim": "connections", "manner": manner, "legacy": legacy, "zmqv2": ours, "holds": ours < legacy}));
+            table.row([what, legacy.to_string(), ours.to_string(), word(holds).to_owned()]);
+            let (manner, legacy, ours) = (manner.to_string(), legacy.median, ours.median);
+            data.push(json!({"claim": "connections", "manner": manner, "legacy": legacy, "zmqv2": ours, "holds": holds}));
         }
     }
     let lines = [&all.code.legacy, &all.code.zmqv2];
@@ -255,7 +255,8 @@ fn casts_and_fanouts(all: &Everything, plan: &Plan) -> Section {
 fn processes(all: &[Footprint]) -> Section {
     let head = ["nodes", "process", "driver", "calls", "sockets", "TCP connections", "threads", "resident KiB"];
     let mut table = Table::new(head);
-    let mut connections = Table::new(["nodes", "driver", "calls", "TCP connections of all processes"]);
+    let mut connections =
+        Table::new(["nodes", "driver", "calls", "TCP connections of all processes", "answers/s meanwhile"]);
     for print in all {
         let (nodes, driver, manner) = (print.nodes.to_string(), print.driver.clone(), print.manner.clone());
         for process in &print.processes {
@@ -264,13 +265,12 @@ fn processes(all: &[Footprint]) -> Section {
             row.extend(figures.map(|figure| figure.to_string()));
             table.row(row);
         }
-        connections.row([nodes, driver, manner, print.connections.to_string()]);
+        connections.row([nodes, driver, manner, print.connections.to_string(), print.rate.to_string()]);
     }
-    let exactly = |value: f64| Spread { min: value, median: value, max: value };
     let series = |print: &Footprint| format!("{}, {}", print.driver, print.manner);
     let mut lines_of: Vec<Line> = Vec::new();
     for print in all {
-        let (series, point) = (series(print), (f64::from(print.nodes), exactly(print.connections as f64)));
+        let (series, point) = (series(print), (f64::from(print.nodes), print.connections));
         match lines_of.iter_mut().find(|line| line.series == series) {
             Some(line) => line.points.push(point),
             None => lines_of.push(Line { series, points: vec![point] }),
@@ -279,11 +279,17 @@ fn processes(all: &[Footprint]) -> Section {
     let title = "TCP connections of all processes";
     Section {
         title: "Sockets, connections, threads, memory".to_owned(),
-        text: "A daemon and a server of 8 workers at every node; a client at one of them calls all servers in turn: one thread or eight, \
-               each waiting for its answers, or one thread with eight calls on their way (`call_async`). The most that was seen \
-               meanwhile, by process: median (smallest .. largest) over the processes of a kind. A socket is a file descriptor of the \
-               kernel; libzmq needs some for itself. `rpc_conn_pool_size` is 500, so that no connection is closed to save one."
-            .to_owned(),
+        text: format!(
+            "A daemon and a server of 8 workers at every node; a client at one of them calls all servers in turn: one thread or \
+             eight, each waiting for its answers, or one thread with eight calls on their way (`call_async`). The most that was \
+             seen meanwhile: of all processes median (smallest .. largest) over the rounds, of a kind of process over its \
+             processes and rounds. A socket is a file descriptor of the kernel; libzmq needs some for itself.\n\n\
+             `rpc_conn_pool_size` is 500, so that no connection is closed to save one: a blocking call has its connection for \
+             itself, and what was open at once stays open for a minute. \"Small pool\" is the number of nodes and {SPARE} more: \
+             zmqv2 then keeps one connection to each node, and closes most of what more there is after the call. The legacy \
+             driver counts this option for each address, so that it changes nothing there. Its calls have a pause of 3 ms \
+             before each, without which most of its replies would be lost: its rate is no match for the others."
+        ),
         tables: vec![connections, table],
         plots: vec![Plot {
             name: "connections".to_owned(),

@@ -72,6 +72,19 @@ impl Default for Options {
 pub struct InvalidOption(String, String);
 
 impl Options {
+    /// The defaults, and these options, as `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// [`InvalidOption`].
+    pub fn from_pairs(pairs: &[String]) -> Result<Self, InvalidOption> {
+        let mut options = Self::default();
+        for pair in pairs {
+            let (name, value) = pair.split_once('=').ok_or_else(|| InvalidOption(String::new(), pair.clone()))?;
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
     /// Sets an option by name; options of a group other than `DEFAULT` as `group.name`, or by name where that is clear.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ mod progress;
 mod report;
 mod statistics;
 
-pub use alternate::{Contender, Measured, alternate};
+pub use alternate::{Contender, Measured, alternate, turns};
 pub use figure::figure;
 pub use machine::Machine;
 pub use progress::Progress;
