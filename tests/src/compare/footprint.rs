@@ -98,7 +98,11 @@ pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Footpr
         all.extend(possible.map(|(way, manner)| Seen::new(way, nodes, manner)));
         for round in 0..plan.footprint_rounds {
             for way in turns(round, WAYS.len()).map(|index| WAYS[index]) {
-                progress.step(&format!("processes of {nodes} nodes: {way}, round {} of {}", round + 1, plan.footprint_rounds));
+                progress.step(&format!(
+                    "processes of {nodes} nodes: {way}, round {} of {}",
+                    round + 1,
+                    plan.footprint_rounds
+                ));
                 // zmqv2 counts the connections of a client, the legacy driver those of each address.
                 let set = ["rpc_response_timeout=1", "rpc_thread_pool_size=8", "rpc_conn_pool_size=500"];
                 let mut stage = Stage::start(way.driver(), nodes, &set)?;
