@@ -96,6 +96,11 @@ impl World {
         self.daemons[n] = self.daemon(n);
     }
 
+    /// Kills the daemon of node `n`.
+    pub fn stop_daemon(&mut self, n: usize) {
+        self.daemons[n].kill9();
+    }
+
     fn daemon(&self, n: usize) -> Process {
         let node = self.cluster.node(n);
         let mut command = match self.driver {
