@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use zmqv2_tests::kernel::{is_alive, names_in};
+use zmqv2_tests::measure::well_formed;
 use zmqv2_tests::{PATIENCE, Process, binary, within};
 
 /// A tiny run. It is longer than other programs in tests, so its end is not waited for with their patience.
@@ -19,7 +20,7 @@ fn run(dir: &Path) -> String {
     assert!(ended, "it does not end: {}", process.stderr());
     let status = process.wait_end(PATIENCE);
     assert!(status.success(), "{}", process.stderr());
-    assert!(process.stderr().contains("CALL, 1 callers: legacy, round 1 of 1"), "progress is shown");
+    assert!(process.stderr().contains("CALL, 1 caller: legacy, round 1 of 1"), "progress is shown");
     process.stdout_to_end()
 }
 
@@ -95,6 +96,7 @@ fn a_tiny_comparison_writes_a_whole_report() {
 
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.matches("<svg ").count() >= 5 && html.ends_with("</html>\n"));
+    assert_eq!(well_formed(&html), Ok(()));
     let without_names = html.replace("http://www.w3.org/2000/svg", "");
     for loads in ["http:", "https:", "src=", "href=", "@import", "url(", "<script"] {
         assert!(!without_names.contains(loads), "the page loads something: {loads}");

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, Fate, Outcome};
 use super::footprint::{Footprint, MANNERS, Manner, SPARE};
-use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, fanout_name, pause};
+use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, callers_of, fanout_name, pause};
 use super::{Counted, Plan, Way};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
@@ -191,7 +191,7 @@ fn bars_of(measured: &Measured, names: &[(String, String)]) -> Vec<Bar> {
 fn calls(all: &Everything, plan: &Plan) -> Section {
     let names = |what: &str| -> Vec<String> { plan.callers.iter().map(|callers| call_name(*callers, what)).collect() };
     let labelled = |what: &str| -> Vec<(String, String)> {
-        plan.callers.iter().map(|n| (format!("{n} callers"), call_name(*n, what))).collect()
+        plan.callers.iter().map(|n| (callers_of(*n), call_name(*n, what))).collect()
     };
     let plot = |name: &str, title: &str, unit: &str, what: &str| Plot {
         name: name.to_owned(),
@@ -203,9 +203,9 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
         .callers
         .iter()
         .map(|&callers| {
-            let (pause, unit) = (pause(callers), if callers == 1 { "caller" } else { "callers" });
+            let (pause, callers_of) = (pause(callers), callers_of(callers));
             let most = figure(callers as f64 * 1e3 / pause as f64);
-            format!("{pause} ms with {callers} {unit}, so at most {most} answers/s")
+            format!("{pause} ms with {callers_of}, so at most {most} answers/s")
         })
         .collect();
     Section {

@@ -28,7 +28,12 @@ pub(super) fn pause(callers: usize) -> u64 {
 
 /// The name of a sample of calls.
 pub(super) fn call_name(callers: usize, what: &str) -> String {
-    format!("CALL, {callers} {}, {what}", if callers == 1 { "caller" } else { "callers" })
+    format!("CALL, {}, {what}", callers_of(callers))
+}
+
+/// How many that are, in words.
+pub(super) fn callers_of(callers: usize) -> String {
+    format!("{callers} {}", if callers == 1 { "caller" } else { "callers" })
 }
 
 /// Calls over TCP between two nodes, by threads that block, at a server with several workers.
@@ -48,7 +53,7 @@ pub(super) fn calls(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
             Contender::new(way.name(), move || calls_of(stage, way, callers, plan))
         };
         let ways = [Way::Legacy, Way::LegacyHelped(pause(callers)), Way::Zmqv2];
-        let what = format!("CALL, {callers} callers");
+        let what = format!("CALL, {}", callers_of(callers));
         let measured = alternate(plan.rounds, &what, &mut ways.map(contender), progress)?;
         all.merge(measured);
     }
