@@ -27,10 +27,12 @@ pub fn well_formed(text: &str) -> Result<(), String> {
             return Err(format!("no name of an element: {}", start_of(tag)));
         }
         // Between quotes there is text, and outside of them names with a `=`.
-        for (n, part) in tag.split('\'').enumerate() {
+        for (n, part) in tag[name.len()..].split('\'').enumerate() {
             if n % 2 == 1 {
                 check_text(part)?;
-            } else if n > 0 && !part.is_empty() && part != "/" && !(part.starts_with(' ') && part.ends_with('=')) {
+            } else if !matches!(part, "" | "/")
+                && !(part.starts_with(' ') && part.ends_with('=') && words_in(part) == 1)
+            {
                 return Err(format!("no attribute: {}", start_of(tag)));
             }
         }
@@ -44,6 +46,10 @@ pub fn well_formed(text: &str) -> Result<(), String> {
     }
     check_text(rest)?;
     if open.is_empty() { Ok(()) } else { Err(format!("never closed: {open:?}")) }
+}
+
+fn words_in(text: &str) -> usize {
+    text.split_whitespace().count()
 }
 
 /// Where a tag ends: at the first `>` outside of quotes.
