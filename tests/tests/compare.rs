@@ -62,7 +62,7 @@ fn a_tiny_comparison_writes_a_whole_report() {
     assert!(holds("connections")[3], "a connection for each node: {}", data(0));
     // The last fault meets the legacy driver only if it catches an answer on its way.
     assert_eq!(holds("reliability")[..5], [true; 5], "zmqv2 loses nothing in silence: {}", data(0));
-    assert_eq!((holds("performance").len(), holds("code").len()), (4, 1));
+    assert_eq!((holds("performance").len(), holds("code").len(), holds("replies").len()), (4, 1, 2));
 
     // Both drivers were really measured.
     for (section, contender, name) in [

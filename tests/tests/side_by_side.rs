@@ -200,23 +200,23 @@ fn a_service_moves_to_zmqv2_node_by_node_and_nobody_notices() {
     assert_eq!((of_new(0), of_new(1)), (1, 1));
     new_calls.go_on(50);
     old_calls.go_on(2);
-    for n in 0..2 {
+    for (n, broker) in brokers.iter().enumerate() {
         let (of_legacy, of_zmqv2) = sockets(&nodes.world.cluster().node(n).ipc_dir);
         assert!(of_legacy > 0 && of_zmqv2 > 0, "both have sockets in one directory");
-        assert!(is_alive(nodes.world.process(n).id()) && is_alive(brokers[n].id()));
+        assert!(is_alive(nodes.world.process(n).id()) && is_alive(broker.id()));
     }
 
     // 5. The end of the legacy driver. Brokers move to its port.
     old_calls.all_answered_by("legacy");
     drop((old, legacy));
-    for n in 0..2 {
+    for (n, broker) in brokers.iter_mut().enumerate() {
         nodes.world.stop_daemon(n);
         let other = if n == 0 { (1, 9502) } else { (0, 9501) };
         nodes.write_ring(&[(n, 9501), other]);
         nodes.write_zmqv2_file(9501);
-        brokers[n].signal(Signal::TERM);
-        assert!(brokers[n].wait_end(PATIENCE).success());
-        brokers[n] = nodes.broker(n);
+        broker.signal(Signal::TERM);
+        assert!(broker.wait_end(PATIENCE).success());
+        *broker = nodes.broker(n);
         let answers = || nodes.tool(1 - n, &["ping", "t", "--server", nodes.world.host(n)]).code() == 0;
         eventually("its server has registered again", answers);
         new_calls.go_on(50);

@@ -29,6 +29,7 @@ pub enum Purpose {
 }
 
 /// An item of a source file that exists because calls are answered.
+#[derive(Clone, Copy)]
 struct Item {
     purpose: Purpose,
     /// Acknowledgements use it as well, which the legacy driver has not.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, Fate, Outcome};
 use super::footprint::{Footprint, MANNERS, Manner, SPARE};
-use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, callers_of, fanout_name, pause};
+use super::speed::{CAST, CAST_ACKED, CAST_LOST, LOST, call_name, callers_of, fanout_name, pause};
 use super::{Counted, Plan, Way};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
@@ -129,6 +129,16 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     let holds = acked.is_some_and(|spread| spread.min >= 100.0);
     table.row([what, told(LEGACY), told(OURS), word(holds).to_owned()]);
     data.push(json!({"claim": "acknowledged", "holds": holds}));
+    for &callers in &plan.callers {
+        let name = call_name(callers, LOST);
+        let of = |way| all.calls.series(way, &name).and_then(Series::spread);
+        // Where the legacy driver loses none either, nothing fails less.
+        let holds =
+            of(OURS).is_some_and(|spread| spread.max == 0.0) && of(LEGACY).is_some_and(|spread| spread.median > 0.0);
+        let what = format!("a reply has no second connection that can fail: {name}, %");
+        table.row([what, shown(of(LEGACY)), shown(of(OURS)), word(holds).to_owned()]);
+        data.push(json!({"claim": "replies", "callers": callers, "holds": holds}));
+    }
     for fault in &all.faults {
         let lost = |way: usize| fault.spread(way, |fate| fate.lost as f64);
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
@@ -219,7 +229,7 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
         tables: vec![
             comparison(&all.calls, &names("rate"), true),
             comparison(&all.calls, &[names("p50"), names("p99")].concat(), true),
-            comparison(&all.calls, &names("without answer"), false),
+            comparison(&all.calls, &names(LOST), false),
         ],
         plots: vec![
             plot("call-rate", "CALL: rate", "answers/s", "rate"),
@@ -355,10 +365,13 @@ fn losses(all: &[Outcome]) -> Section {
     }
 }
 
+/// Which items are summed up.
+type Which = fn(&Lines) -> bool;
+
 fn code(counted: &Counted) -> Section {
     let both = [(Way::Legacy, &counted.legacy), (Way::Zmqv2, &counted.zmqv2)];
     let mut sums = Table::new(["lines of code", "legacy", "zmqv2"]);
-    let purposes: [(&str, fn(&Lines) -> bool); 5] = [
+    let purposes: [(&str, Which); 5] = [
         ("the way back: addresses, carrying, waiting", |item| item.purpose == Purpose::Way),
         ("the body: a result or an error", |item| item.purpose == Purpose::Body),
         ("checks: that it answers this call, is whole and within limits", |item| item.purpose == Purpose::Checks),

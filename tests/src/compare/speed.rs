@@ -31,6 +31,9 @@ pub(super) fn call_name(callers: usize, what: &str) -> String {
     format!("CALL, {}, {what}", callers_of(callers))
 }
 
+/// What of calls is no rate and no latency.
+pub(super) const LOST: &str = "without answer";
+
 /// How many that are, in words.
 pub(super) fn callers_of(callers: usize) -> String {
     format!("{callers} {}", if callers == 1 { "caller" } else { "callers" })
@@ -71,7 +74,7 @@ fn calls_of(stage: &Stage, way: Way, callers: usize, plan: &Plan) -> Result<Vec<
     let name = |what: &str| call_name(callers, what);
     let mut samples = vec![
         Sample::new(name("rate"), "answers/s", called.answered as f64 / called.seconds),
-        Sample::new(name("without answer"), "%", lost),
+        Sample::new(name(LOST), "%", lost),
     ];
     for (what, value) in [("p50", called.p50_us), ("p99", called.p99_us)] {
         samples.push(Sample::new(name(what), "us", value.unwrap_or(f64::NAN)));

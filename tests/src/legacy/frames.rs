@@ -162,7 +162,7 @@ pub fn read(frames: &[Vec<u8>]) -> Result<Received, Unreadable> {
         _ => return Err(Unreadable::Envelope),
     }
     .ok_or(Unreadable::Frames)?;
-    received(context, message).ok_or(Unreadable::Message)
+    received(context, &message).ok_or(Unreadable::Message)
 }
 
 fn read_1(frames: &[Vec<u8>]) -> Option<(Context, Value)> {
@@ -176,14 +176,14 @@ fn read_2(frames: &[Vec<u8>]) -> Option<(Context, Value)> {
     Some((serde_json::from_slice(frames.get(3)?).ok()?, serde_json::from_slice(&body[1]).ok()?))
 }
 
-fn received(context: Context, message: Value) -> Option<Received> {
+fn received(context: Context, message: &Value) -> Option<Received> {
     if message.get("event_type").is_some() {
-        return Some(Received::Notice(context, notice_of(&message)?));
+        return Some(Received::Notice(context, notice_of(message)?));
     }
     if message.get("method")? == REPLY {
         return call_of(context, message.get("args")?);
     }
-    Some(Received::Cast(context, message_of(&message)?))
+    Some(Received::Cast(context, message_of(message)?))
 }
 
 /// The request out of the one that asks for its reply.

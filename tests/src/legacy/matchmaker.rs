@@ -15,7 +15,7 @@ enum Directory {
     Local,
     /// The hosts of each topic, and whose turn it is.
     Ring(HashMap<String, (Vec<String>, AtomicUsize)>),
-    Redis(Redis),
+    Redis(Box<Redis>),
 }
 
 /// The host of everything for the directory `local`, whatever the node's own name is.
@@ -29,7 +29,7 @@ impl Matchmaker {
     pub fn open(options: &Options) -> std::io::Result<Self> {
         Ok(Self(match options.matchmaker.as_str() {
             "ring" => Directory::Ring(read(&options.ring_file)?),
-            "redis" => Directory::Redis(Redis::new(options).map_err(std::io::Error::other)?),
+            "redis" => Directory::Redis(Box::new(Redis::new(options).map_err(std::io::Error::other)?)),
             _ => Directory::Local,
         }))
     }

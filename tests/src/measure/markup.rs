@@ -30,9 +30,7 @@ pub fn well_formed(text: &str) -> Result<(), String> {
         for (n, part) in tag[name.len()..].split('\'').enumerate() {
             if n % 2 == 1 {
                 check_text(part)?;
-            } else if !matches!(part, "" | "/")
-                && !(part.starts_with(' ') && part.ends_with('=') && words_in(part) == 1)
-            {
+            } else if !is_between_values(part) {
                 return Err(format!("no attribute: {}", start_of(tag)));
             }
         }
@@ -48,8 +46,10 @@ pub fn well_formed(text: &str) -> Result<(), String> {
     if open.is_empty() { Ok(()) } else { Err(format!("never closed: {open:?}")) }
 }
 
-fn words_in(text: &str) -> usize {
-    text.split_whitespace().count()
+/// The name of one attribute, or the end of the tag.
+fn is_between_values(text: &str) -> bool {
+    let name = text.strip_prefix(' ').and_then(|text| text.strip_suffix('='));
+    matches!(text, "" | "/") || name.is_some_and(|name| !name.is_empty() && !name.contains(' '))
 }
 
 /// Where a tag ends: at the first `>` outside of quotes.
