@@ -80,7 +80,7 @@ const LEGACY: &[Item] = &[
 
 /// Of zmqv2: the reply takes the way of the request back.
 const ZMQV2: &[Item] = &[
-    // The server's REP socket takes the reply.
+    // The server gives the reply to the socket that the request came from.
     way("crates/zmqv2-server/src/lane.rs", "pub(crate) fn reply("),
     and_acks(way("crates/zmqv2-server/src/lane.rs", "pub(crate) fn answer_to(")),
     // The broker finds the request that it belongs to, and puts the sender's tag and path back.

@@ -40,8 +40,8 @@ pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: 
     ];
     Report {
         title: "zmqv2 and the legacy ZeroMQ driver".to_owned(),
-        summary: "The legacy driver forwards over PUSH and PULL and answers over PUB and SUB; zmqv2 uses REQ, ROUTER, DEALER and \
-                  REP. Both are written in Rust over the same libzmq and run on the same machine, so that a difference is one of \
+        summary: "The legacy driver forwards over PUSH and PULL and answers over PUB and SUB; zmqv2 uses REQ, \
+                  DEALER, ROUTER and REP. Both are written in Rust over the same libzmq and run on the same machine, so that a difference is one of \
                   pattern.\n\n\"legacy\" is as the original. \"legacy, helped\" is not: its SUB socket for a reply needs no context \
                   of its own, and has a pause to join before the request is sent, just long enough that next to no reply is lost. \
                   \"zmqv2, patient\" uses two options of zmqv2: messages wait for a server (`wait_for_ready`), and come again when \

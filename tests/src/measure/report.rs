@@ -88,8 +88,10 @@ impl Table {
         let numeric: Vec<bool> = (0..self.head.len()).map(|column| self.has_numbers(column)).collect();
         let line = |cells: &[String], tag: &str| {
             let cell = |(cell, numeric): (&String, &bool)| {
+                // A line may end before the noise of a figure, and not within.
+                let cell = cell.replace(" .. ", "\u{a0}..\u{a0}").replace(") x", ")\u{a0}x");
                 let class = if *numeric { " class='n'" } else { "" };
-                format!("<{tag}{class}>{}</{tag}>", marked(cell))
+                format!("<{tag}{class}>{}</{tag}>", marked(&cell))
             };
             let cells: String = cells.iter().zip(&numeric).map(cell).collect();
             format!("<tr>{cells}</tr>\n")
@@ -192,10 +194,10 @@ impl Section {
     }
 }
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}\
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}\
 div{overflow-x:auto}table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}\
 th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}th.n{text-align:right}\
-td.n{text-align:right;white-space:nowrap}code{font-size:90%;background:#f4f4f5}figure{margin:1rem 0}svg{max-width:100%;height:auto}\
+td.n{text-align:right}code{font-size:90%;background:#f4f4f5}figure{margin:1rem 0}svg{max-width:100%;height:auto}\
 pre{background:#f4f4f5;padding:.6rem;overflow-x:auto}";
 
 /// Paragraphs are parted by empty lines.
@@ -257,7 +259,10 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part} is missing in {html}");
         }
-        assert!(html.contains("<th class='n'>ours</th>") && html.contains("<td class='n'>2 (1 .. 3)</td>"), "{html}");
+        assert!(
+            html.contains("<th class='n'>ours</th>") && html.contains("<td class='n'>2 (1\u{a0}..\u{a0}3)</td>"),
+            "{html}"
+        );
         assert_eq!(well_formed(&html), Ok(()));
         let without_names = html.replace("http://www.w3.org/2000/svg", "");
         for loads in ["http", "src=", "href=", "@import", "url("] {
