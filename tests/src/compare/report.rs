@@ -299,7 +299,7 @@ fn processes(all: &[Footprint]) -> Section {
              processes and rounds. A socket is a file descriptor of the kernel; libzmq needs some for itself.\n\n\
              `rpc_conn_pool_size` is 500, so that no connection is closed to save one: a blocking call has its connection for \
              itself, and what was open at once stays open for a minute. \"Small pool\" is the number of nodes and {SPARE} more: \
-             zmqv2 then keeps one connection to each node, and closes most of what more there is after the call. The legacy \
+             zmqv2 then closes what is above that after a call, the longest unused first. The legacy \
              driver counts this option for each address, so that it changes nothing there. Its calls have a pause of 3 ms \
              before each, without which most of its replies would be lost: its rate is no match for the others."
         ),
