@@ -165,21 +165,27 @@ impl Node {
         Process::run(&mut self.command("zmqv2", arguments))
     }
 
+    /// The options of a process at this node, as `option=value`: host, bind address, socket directory, and what leads to the
+    /// directory. Both drivers know these names.
+    #[must_use]
+    pub fn options(&self) -> Vec<String> {
+        let own = [
+            format!("rpc_zmq_host={}", self.host),
+            format!("rpc_zmq_bind_address={}", self.host),
+            format!("rpc_zmq_ipc_dir={}", self.ipc_dir.display()),
+        ];
+        own.into_iter().chain(self.directory.iter().cloned()).collect()
+    }
+
     /// The node's configuration, for clients and servers inside the test.
     ///
     /// # Panics
     /// When it is not valid.
     #[must_use]
     pub fn config(&self) -> Config {
-        let ipc_dir = self.ipc_dir.to_str().expect("a plain path");
-        let mut builder = Config::builder()
-            .set("rpc_zmq_host", &self.host)
-            .set("rpc_zmq_bind_address", &self.host)
-            .set("rpc_zmq_ipc_dir", ipc_dir);
-        for option in &self.directory {
-            let (name, value) = option.split_once('=').expect("option=value");
-            builder = builder.set(name, value);
-        }
+        let options = self.options();
+        let pairs = options.iter().map(|option| option.split_once('=').expect("option=value"));
+        let builder = pairs.fold(Config::builder(), |builder, (name, value)| builder.set(name, value));
         builder.build().expect("a valid configuration").config
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use zmqv2_tests::kernel::{is_alive, names_in};
+use zmqv2_tests::measure::well_formed;
 use zmqv2_tests::{PATIENCE, Process, binary, within};
 
 /// A tiny run. It is longer than other programs in tests, so its end is not waited for with their patience.
@@ -19,7 +20,7 @@ fn run(dir: &Path) -> String {
     assert!(ended, "it does not end: {}", process.stderr());
     let status = process.wait_end(PATIENCE);
     assert!(status.success(), "{}", process.stderr());
-    assert!(process.stderr().contains("CALL, 1 callers: legacy, round 1 of 1"), "progress is shown");
+    assert!(process.stderr().contains("CALL, 1 caller: legacy, round 1 of 1"), "progress is shown");
     process.stdout_to_end()
 }
 
@@ -57,11 +58,11 @@ fn a_tiny_comparison_writes_a_whole_report() {
         let all = data(0).as_array().unwrap().iter().filter(|entry| entry["claim"] == claim);
         all.map(|entry| entry["holds"].as_bool().unwrap()).collect()
     };
-    assert_eq!((holds("connections").len(), holds("acknowledged")), (3, vec![true]));
-    assert!(holds("connections")[2], "a connection for each node: {}", data(0));
+    assert_eq!((holds("connections").len(), holds("acknowledged")), (4, vec![true]));
+    assert!(holds("connections")[3], "a connection for each node: {}", data(0));
     // The last fault meets the legacy driver only if it catches an answer on its way.
     assert_eq!(holds("reliability")[..5], [true; 5], "zmqv2 loses nothing in silence: {}", data(0));
-    assert_eq!((holds("performance").len(), holds("code").len()), (4, 1));
+    assert_eq!((holds("performance").len(), holds("code").len(), holds("replies").len()), (4, 1, 2));
 
     // Both drivers were really measured.
     for (section, contender, name) in [
@@ -75,7 +76,7 @@ fn a_tiny_comparison_writes_a_whole_report() {
         let series = entry[1].as_array().unwrap().iter().find(|series| series["name"] == name).expect(name);
         assert!(series["values"][0].as_f64().unwrap() > 0.0, "{series}");
     }
-    assert_eq!(data(3).as_array().unwrap().len(), 10, "two and three manners of calling with one node and with two");
+    assert_eq!(data(3).as_array().unwrap().len(), 12, "two and four manners of calling with one node and with two");
     for fault in data(4).as_array().unwrap() {
         for way in fault["ways"].as_array().unwrap() {
             let fate = &way[1][0];
@@ -95,6 +96,7 @@ fn a_tiny_comparison_writes_a_whole_report() {
 
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.matches("<svg ").count() >= 5 && html.ends_with("</html>\n"));
+    assert_eq!(well_formed(&html), Ok(()));
     let without_names = html.replace("http://www.w3.org/2000/svg", "");
     for loads in ["http:", "https:", "src=", "href=", "@import", "url(", "<script"] {
         assert!(!without_names.contains(loads), "the page loads something: {loads}");

@@ -90,6 +90,16 @@ fn every_link_between_documents_leads_somewhere() {
 }
 
 #[test]
+fn the_comparison_counts_the_tests_of_both_drivers() {
+    let suites = ["tests/tests/messaging_rpc.rs", "tests/tests/messaging_notify.rs"].map(read).concat();
+    let of = |words: &str| suites.matches(words).count();
+    let (all, legacy, zmqv2) = (of(": legacy "), of(": legacy Pass"), of("zmqv2 Pass;"));
+    let page = read("docs/comparison.md").replace('\n', " ");
+    let words = format!("Of its {all} tests zmqv2 passes {zmqv2}, and the legacy driver {legacy};");
+    assert!(page.contains(&words), "docs/comparison.md does not say: {words}");
+}
+
+#[test]
 fn the_book_has_every_page() {
     let contents = read("docs/README.md");
     for page in entries(&root().join("docs")) {

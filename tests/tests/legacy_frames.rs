@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use zmq::{Context, Socket, SocketType};
 use zmqv2_proto::Failure;
-use zmqv2_tests::legacy::frames::{self, Frames, Message, Notice, Received};
+use zmqv2_tests::heard::Heard;
+use zmqv2_tests::legacy::frames::{self, Frames, Message, Notice, Received, Unreadable};
 use zmqv2_tests::legacy::{Client, Daemon, Failed, Help, Options, Server, Target};
-use zmqv2_tests::{Cluster, PATIENCE, eventually};
+use zmqv2_tests::messaging::{Driver, To, World};
+use zmqv2_tests::{Cluster, PATIENCE, eventually, now};
 
 const RECORDED: &str = include_str!("../fixtures/legacy/frames.txt");
 
@@ -126,10 +129,15 @@ fn every_message_is_read_as_it_was_recorded() {
         (failure().class.as_str(), failure().module.as_str()),
         ("NoSuchMethod", "oslo_messaging.rpc.dispatcher")
     );
-    for unreadable in
-        [vec![], vec![b"0".to_vec()], vec![b"0".to_vec(), b"t".to_vec(), b"else".to_vec(), b"{}".to_vec()]]
-    {
-        assert_eq!(frames::read(&unreadable), Err(frames::Unreadable));
+    for (unreadable, why) in [
+        (vec![], Unreadable::Frames),
+        (vec!["0"], Unreadable::Frames),
+        (vec!["0", "t", "else", "{}"], Unreadable::Envelope),
+        (vec!["0", "t", "cast", "{"], Unreadable::Frames),
+        (vec!["0", "t", "cast", r#"["{}", {"args": {}}]"#], Unreadable::Message),
+    ] {
+        let bytes: Frames = unreadable.iter().map(|frame| frame.as_bytes().to_vec()).collect();
+        assert_eq!(frames::read(&bytes), Err(why), "{unreadable:?}");
     }
 }
 
@@ -263,6 +271,68 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
     assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), count());
     drop(server);
+}
+
+#[test]
+fn each_socket_of_the_daemon_has_a_context_of_its_own() {
+    let world = World::start(Driver::Legacy, 1, &["t"], &[]);
+    let (tasks, client) = (format!("/proc/{}/task", world.process(0).id()), world.at(0));
+    let threads = || std::fs::read_dir(&tasks).map_or(0, Iterator::count);
+    let at_first = threads();
+    // One that sends, and two of the context.
+    drop(client.post(&To::topic("t"), "note", &Value::Null));
+    eventually("PUSH for the topic", || threads() == at_first + 3);
+    drop(client.post_to_all(&To::topic("t"), "note", &Value::Null));
+    eventually("PUB for its fanouts", || threads() == at_first + 6);
+}
+
+#[test]
+fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_its_socket() {
+    let stage = Stage::new();
+    let (_pull, port) = stage.pull();
+    let (requests, fanouts) = (
+        stage.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
+        stage.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
+    );
+    let taken = Heard::default();
+    let note = taken.clone();
+    let handler = move |message: &Message| {
+        note.note(message.method.clone());
+        Some(Ok(Value::Null))
+    };
+    let _server = Server::serve(stage.options(port), "demo", Arc::new(handler)).unwrap();
+    assert_eq!(fanouts.recv_bytes(0).unwrap(), b"\x01");
+    for envelope in ["impl_zmq_v3", "", "else"] {
+        requests.send_multipart(["0", "demo.localhost", envelope, "{}"], 0).unwrap();
+    }
+    requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
+    taken.wait(1);
+    // This ends the reader of requests; who reads fanouts goes on.
+    requests.send_multipart(["0", "demo.localhost", "cast", "{"], 0).unwrap();
+    requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
+    fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
+    taken.wait(2);
+    // What was sent before these two would have run meanwhile, if it were read at all.
+    fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
+    assert_eq!(taken.wait(3), ["count", "count", "count"]);
+}
+
+#[test]
+fn the_sending_of_a_call_is_bounded_by_its_response_timeout() {
+    let stage = Stage::new();
+    // Nobody listens there: what is sent fills the queue of the client's only socket, and then waits.
+    let cluster = Cluster::new(1, &[]);
+    let target = Target { topic: "demo".to_owned(), server: Some(cluster.node(0).host.clone()) };
+    let options = Options { response_timeout: Duration::from_millis(300), conn_pool_size: 1, ..stage.options(9501) };
+    assert!(options.cast_timeout >= PATIENCE);
+    let client = Client::new(options, Help::default()).unwrap();
+    for _ in 0..1_000 {
+        client.cast(&target, &context(), &count());
+    }
+    let started = now();
+    let ended = client.call(&target, &context(), &echo("echo"));
+    assert_eq!(ended, Err(Failed::Timeout("the message could not be sent")));
+    assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
 }
 
 #[test]

@@ -128,20 +128,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn driver(arguments: &Arguments) -> anyhow::Result<Box<dyn Messaging>> {
-    let pairs = arguments.set.iter().map(|pair| pair.split_once('=').with_context(|| format!("{pair}: no =")));
-    let pairs = pairs.collect::<anyhow::Result<Vec<_>>>()?;
     if arguments.legacy {
-        let mut options = Options::default();
-        for (name, value) in pairs {
-            options.set(name, value)?;
-        }
+        let options = Options::from_pairs(&arguments.set)?;
         let pause = arguments.help_with.map(Duration::from_millis);
         let help = Help { shared_context: pause.is_some(), pause: pause.unwrap_or_default() };
         let response_timeout = options.response_timeout;
         return Ok(Box::new(OverLegacy::new(options, Setup { help, response_timeout, ..Setup::default() })));
     }
     let mut builder = Config::builder();
-    for (name, value) in pairs {
+    for pair in &arguments.set {
+        let (name, value) = pair.split_once('=').with_context(|| format!("{pair}: no ="))?;
         builder = builder.set(name, value);
     }
     let config = builder.build()?.config;

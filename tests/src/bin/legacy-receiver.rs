@@ -21,11 +21,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     // What the daemon drops it says in its log, and nowhere else.
     let _ = CommonFlags::default().setup(log::LevelFilter::Error);
-    let mut options = Options::default();
-    for pair in &arguments.set {
-        let (name, value) = pair.split_once('=').ok_or_else(|| Failure::usage(anyhow::anyhow!("{pair}: no =")))?;
-        options.set(name, value).map_err(Failure::usage)?;
-    }
+    let options = Options::from_pairs(&arguments.set).map_err(Failure::usage)?;
     on_stop_signal(|| std::process::exit(0))?;
     let daemon = Daemon::start(options)?;
     eprintln!("ready");

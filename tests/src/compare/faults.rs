@@ -10,7 +10,7 @@ use super::speed::warm_up;
 use super::stage::{Stage, TOPIC, Way, said, start};
 use super::{Called, Cast, Plan};
 use crate::Process;
-use crate::measure::{Progress, Spread};
+use crate::measure::{Progress, Spread, turns};
 use crate::{now, wait_until, within};
 
 /// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
@@ -102,9 +102,10 @@ pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Outcom
     for Fault { name, what, run } in &FAULTS {
         let mut ways: Vec<_> = plan.fault_ways.iter().map(|way| (way.to_string(), Vec::new())).collect();
         for round in 0..plan.fault_rounds {
-            for (way, (_, fates)) in plan.fault_ways.iter().zip(&mut ways) {
+            for index in turns(round, ways.len()) {
+                let way = plan.fault_ways[index];
                 progress.step(&format!("{name}: {way}, round {} of {}", round + 1, plan.fault_rounds));
-                fates.push(run(*way, plan.fault_messages)?);
+                ways[index].1.push(run(way, plan.fault_messages)?);
             }
         }
         all.push(Outcome { name, what, ways });

@@ -9,6 +9,8 @@ use super::Way;
 pub struct Plan {
     /// Alternations of everything that is fast or slow.
     pub rounds: usize,
+    /// Alternations of what processes need.
+    pub footprint_rounds: usize,
     /// Alternations of faults.
     pub fault_rounds: usize,
     /// Numbers of threads that call.
@@ -35,6 +37,7 @@ impl Plan {
     pub fn full() -> Self {
         Self {
             rounds: 5,
+            footprint_rounds: 3,
             fault_rounds: 3,
             callers: vec![1, 8, 64],
             calling: Duration::from_millis(1_500),
@@ -52,6 +55,7 @@ impl Plan {
     pub fn quick() -> Self {
         Self {
             rounds: 1,
+            footprint_rounds: 1,
             fault_rounds: 1,
             callers: vec![1, 4],
             calling: Duration::from_millis(300),
@@ -67,6 +71,7 @@ impl Plan {
     /// How many steps that are.
     pub(super) fn steps(&self) -> usize {
         let speed = self.rounds * (3 * self.callers.len() + 2 + 2 * self.fanout_servers.len());
-        speed + 2 * self.nodes.len() + self.fault_rounds * super::faults::FAULTS.len() * self.fault_ways.len()
+        let footprint = 2 * self.footprint_rounds * self.nodes.len();
+        speed + footprint + self.fault_rounds * super::faults::FAULTS.len() * self.fault_ways.len()
     }
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, Fate, Outcome};
-use super::footprint::{Footprint, MANNERS, Manner};
-use super::speed::{CAST, CAST_ACKED, CAST_LOST, call_name, fanout_name, pause};
+use super::footprint::{Footprint, MANNERS, Manner, SPARE};
+use super::speed::{CAST, CAST_ACKED, CAST_LOST, LOST, call_name, callers_of, fanout_name, pause};
 use super::{Counted, Plan, Way};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
@@ -40,8 +40,8 @@ pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: 
     ];
     Report {
         title: "zmqv2 and the legacy ZeroMQ driver".to_owned(),
-        summary: "The legacy driver forwards over PUSH and PULL and answers over PUB and SUB; zmqv2 uses REQ, ROUTER, DEALER and \
-                  REP. Both are written in Rust over the same libzmq and run on the same machine, so that a difference is one of \
+        summary: "The legacy driver forwards over PUSH and PULL and answers over PUB and SUB; zmqv2 uses REQ, \
+                  DEALER, ROUTER and REP. Both are written in Rust over the same libzmq and run on the same machine, so that a difference is one of \
                   pattern.\n\n\"legacy\" is as the original. \"legacy, helped\" is not: its SUB socket for a reply needs no context \
                   of its own, and has a pause to join before the request is sent, just long enough that next to no reply is lost. \
                   \"zmqv2, patient\" uses two options of zmqv2: messages wait for a server (`wait_for_ready`), and come again when \
@@ -51,10 +51,11 @@ pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: 
         commands: vec![command.to_owned()],
         noise: format!(
             "All processes run at the same time on one machine: a daemon for each node, servers, callers. Drivers are measured in \
-             alternation, {} rounds of what is fast or slow and {} of each fault, in turning order; a ratio is of values of the same \
-             round. Every figure is the median, with the smallest and the largest in parentheses: that is the noise. The run took \
-             {} s.",
+             alternation: {} rounds of what is fast or slow, {} of what processes need, {} of each fault; every other round in \
+             reverse order. A ratio is of values of the same round. Every figure is the median, with the smallest and the \
+             largest in parentheses: that is the noise. The run took {} s.",
             plan.rounds,
+            plan.footprint_rounds,
             plan.fault_rounds,
             took.as_secs()
         ),
@@ -101,20 +102,22 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
             let here = |print: &&Footprint| print.driver == driver && print.nodes == nodes;
             all.footprint.iter().filter(here).find(|print| print.manner == manner.to_string())
         };
-        // What the legacy driver cannot do is held against as many callers.
-        let theirs = if let Manner::Async(calls) = manner { Manner::Blocking(calls) } else { manner };
-        if let (Some(legacy), Some(ours)) = (of(LEGACY, theirs), of(OURS, manner)) {
+        if let (Some(legacy), Some(ours)) = (of(LEGACY, manner.of_legacy()), of(OURS, manner)) {
             let (legacy, ours) = (legacy.connections, ours.connections);
+            let holds = ours.max < legacy.min;
             let what = format!("the number of connections is reduced: TCP connections of {nodes} nodes, {manner}");
-            table.row([what, legacy.to_string(), ours.to_string(), word(ours < legacy).to_owned()]);
-            let manner = manner.to_string();
-            data.push(json!({"claim": "connections", "manner": manner, "legacy": legacy, "zmqv2": ours, "holds": ours < legacy}));
+            table.row([what, legacy.to_string(), ours.to_string(), word(holds).to_owned()]);
+            let (manner, legacy, ours) = (manner.to_string(), legacy.median, ours.median);
+            data.push(
+                json!({"claim": "connections", "manner": manner, "legacy": legacy, "zmqv2": ours, "holds": holds}),
+            );
         }
     }
     let lines = [&all.code.legacy, &all.code.zmqv2];
-    for (name, what) in [("code", "lines"), ("code without checks", "lines, checks apart")] {
-        let checked = |lines: &[Lines]| if name == "code" { 0 } else { total(lines, Some(Purpose::Checks)) };
-        let [before, after] = lines.map(|lines| total(lines, None) - checked(lines));
+    let only = "lines without checks, and without what acknowledgements use as well";
+    for (name, what) in [("code", "lines"), ("code for replies alone", only)] {
+        let [before, after] = lines
+            .map(|lines| total(lines, |item| name == "code" || !(item.for_acks || item.purpose == Purpose::Checks)));
         let holds = after < before;
         let claim = format!("less code for supporting replies: {what}");
         table.row([claim, before.to_string(), after.to_string(), word(holds).to_owned()]);
@@ -126,6 +129,16 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     let holds = acked.is_some_and(|spread| spread.min >= 100.0);
     table.row([what, told(LEGACY), told(OURS), word(holds).to_owned()]);
     data.push(json!({"claim": "acknowledged", "holds": holds}));
+    for &callers in &plan.callers {
+        let name = call_name(callers, LOST);
+        let of = |way| all.calls.series(way, &name).and_then(Series::spread);
+        // Where the legacy driver loses none either, nothing fails less.
+        let holds =
+            of(OURS).is_some_and(|spread| spread.max == 0.0) && of(LEGACY).is_some_and(|spread| spread.median > 0.0);
+        let what = format!("a reply has no second connection that can fail: {name}, %");
+        table.row([what, shown(of(LEGACY)), shown(of(OURS)), word(holds).to_owned()]);
+        data.push(json!({"claim": "replies", "callers": callers, "holds": holds}));
+    }
     for fault in &all.faults {
         let lost = |way: usize| fault.spread(way, |fate| fate.lost as f64);
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
@@ -188,7 +201,7 @@ fn bars_of(measured: &Measured, names: &[(String, String)]) -> Vec<Bar> {
 fn calls(all: &Everything, plan: &Plan) -> Section {
     let names = |what: &str| -> Vec<String> { plan.callers.iter().map(|callers| call_name(*callers, what)).collect() };
     let labelled = |what: &str| -> Vec<(String, String)> {
-        plan.callers.iter().map(|n| (format!("{n} callers"), call_name(*n, what))).collect()
+        plan.callers.iter().map(|n| (callers_of(*n), call_name(*n, what))).collect()
     };
     let plot = |name: &str, title: &str, unit: &str, what: &str| Plot {
         name: name.to_owned(),
@@ -200,9 +213,9 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
         .callers
         .iter()
         .map(|&callers| {
-            let (pause, unit) = (pause(callers), if callers == 1 { "caller" } else { "callers" });
+            let (pause, callers_of) = (pause(callers), callers_of(callers));
             let most = figure(callers as f64 * 1e3 / pause as f64);
-            format!("{pause} ms with {callers} {unit}, so at most {most} answers/s")
+            format!("{pause} ms with {callers_of}, so at most {most} answers/s")
         })
         .collect();
     Section {
@@ -216,7 +229,7 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
         tables: vec![
             comparison(&all.calls, &names("rate"), true),
             comparison(&all.calls, &[names("p50"), names("p99")].concat(), true),
-            comparison(&all.calls, &names("without answer"), false),
+            comparison(&all.calls, &names(LOST), false),
         ],
         plots: vec![
             plot("call-rate", "CALL: rate", "answers/s", "rate"),
@@ -255,7 +268,8 @@ fn casts_and_fanouts(all: &Everything, plan: &Plan) -> Section {
 fn processes(all: &[Footprint]) -> Section {
     let head = ["nodes", "process", "driver", "calls", "sockets", "TCP connections", "threads", "resident KiB"];
     let mut table = Table::new(head);
-    let mut connections = Table::new(["nodes", "driver", "calls", "TCP connections of all processes"]);
+    let mut connections =
+        Table::new(["nodes", "driver", "calls", "TCP connections of all processes", "answers/s meanwhile"]);
     for print in all {
         let (nodes, driver, manner) = (print.nodes.to_string(), print.driver.clone(), print.manner.clone());
         for process in &print.processes {
@@ -264,13 +278,12 @@ fn processes(all: &[Footprint]) -> Section {
             row.extend(figures.map(|figure| figure.to_string()));
             table.row(row);
         }
-        connections.row([nodes, driver, manner, print.connections.to_string()]);
+        connections.row([nodes, driver, manner, print.connections.to_string(), print.rate.to_string()]);
     }
-    let exactly = |value: f64| Spread { min: value, median: value, max: value };
     let series = |print: &Footprint| format!("{}, {}", print.driver, print.manner);
     let mut lines_of: Vec<Line> = Vec::new();
     for print in all {
-        let (series, point) = (series(print), (f64::from(print.nodes), exactly(print.connections as f64)));
+        let (series, point) = (series(print), (f64::from(print.nodes), print.connections));
         match lines_of.iter_mut().find(|line| line.series == series) {
             Some(line) => line.points.push(point),
             None => lines_of.push(Line { series, points: vec![point] }),
@@ -279,11 +292,17 @@ fn processes(all: &[Footprint]) -> Section {
     let title = "TCP connections of all processes";
     Section {
         title: "Sockets, connections, threads, memory".to_owned(),
-        text: "A daemon and a server of 8 workers at every node; a client at one of them calls all servers in turn: one thread or eight, \
-               each waiting for its answers, or one thread with eight calls on their way (`call_async`). The most that was seen \
-               meanwhile, by process: median (smallest .. largest) over the processes of a kind. A socket is a file descriptor of the \
-               kernel; libzmq needs some for itself. `rpc_conn_pool_size` is 500, so that no connection is closed to save one."
-            .to_owned(),
+        text: format!(
+            "A daemon and a server of 8 workers at every node; a client at one of them calls all servers in turn: one thread or \
+             eight, each waiting for its answers, or one thread with eight calls on their way (`call_async`). The most that was \
+             seen meanwhile: of all processes median (smallest .. largest) over the rounds, of a kind of process over its \
+             processes and rounds. A socket is a file descriptor of the kernel; libzmq needs some for itself.\n\n\
+             `rpc_conn_pool_size` is 500, so that no connection is closed to save one: a blocking call has its connection for \
+             itself, and what was open at once stays open for a minute. \"Small pool\" is the number of nodes and {SPARE} more: \
+             zmqv2 then closes what is above that after a call, the longest unused first. The legacy \
+             driver counts this option for each address, so that it changes nothing there. Its calls have a pause of 3 ms \
+             before each, without which most of its replies would be lost: its rate is no match for the others."
+        ),
         tables: vec![connections, table],
         plots: vec![Plot {
             name: "connections".to_owned(),
@@ -346,17 +365,21 @@ fn losses(all: &[Outcome]) -> Section {
     }
 }
 
+/// Which items are summed up.
+type Which = fn(&Lines) -> bool;
+
 fn code(counted: &Counted) -> Section {
     let both = [(Way::Legacy, &counted.legacy), (Way::Zmqv2, &counted.zmqv2)];
     let mut sums = Table::new(["lines of code", "legacy", "zmqv2"]);
-    let purposes = [
-        ("the way back: sockets, addresses, waiting", Some(Purpose::Way)),
-        ("the body: a result or an error", Some(Purpose::Body)),
-        ("checks: that it answers this call, is whole and within limits", Some(Purpose::Checks)),
-        ("all", None),
+    let purposes: [(&str, Which); 5] = [
+        ("the way back: addresses, carrying, waiting", |item| item.purpose == Purpose::Way),
+        ("the body: a result or an error", |item| item.purpose == Purpose::Body),
+        ("checks: that it answers this call, is whole and within limits", |item| item.purpose == Purpose::Checks),
+        ("all", |_| true),
+        ("of these, what acknowledgements use as well", |item| item.for_acks),
     ];
-    for (name, purpose) in purposes {
-        let [legacy, ours] = both.map(|(_, lines)| total(lines, purpose).to_string());
+    for (name, which) in purposes {
+        let [legacy, ours] = both.map(|(_, lines)| total(lines, which).to_string());
         sums.row([name.to_owned(), legacy, ours]);
     }
     let mut items = Table::new(["item", "driver", "lines"]);
@@ -367,9 +390,14 @@ fn code(counted: &Counted) -> Section {
     }
     Section {
         title: "Code for replies".to_owned(),
-        text: "What is there only to get the answer of a call back to its caller: lines that are neither empty nor comments. The \
-               legacy driver has no checks: an answer that is none ends the call with whatever exception comes first, and one that \
-               does not come is never missed. The waiting of zmqv2 also notices that the broker is gone, and asks after long calls."
+        text: "Lines that are neither empty nor comments. An item (a function, a type, the methods of a type) counts, whole, if it \
+               exists because a call is answered: it makes the answer, says where it shall go, carries it, waits for it, reads it \
+               or checks it; also if acknowledgements use it, too. An item that requests pass through as well counts in neither \
+               driver (verbs, forwarding, sockets), nor does what answers can do in zmqv2 only (`call_async`, answers that are kept \
+               for a retry). A test finds every line of both drivers that has to do with replies, and holds these lists against \
+               them.\n\nThe legacy driver has no checks: an answer that is none ends the call with whatever exception comes first, \
+               and one that does not come is never missed. The waiting of zmqv2 also notices that the broker is gone, and asks \
+               after long calls."
             .to_owned(),
         tables: vec![sums, items],
         data: serde_json::to_value(counted).unwrap_or_default(),

@@ -28,7 +28,15 @@ pub(super) fn pause(callers: usize) -> u64 {
 
 /// The name of a sample of calls.
 pub(super) fn call_name(callers: usize, what: &str) -> String {
-    format!("CALL, {callers} {}, {what}", if callers == 1 { "caller" } else { "callers" })
+    format!("CALL, {}, {what}", callers_of(callers))
+}
+
+/// What of calls is no rate and no latency.
+pub(super) const LOST: &str = "without answer";
+
+/// How many that are, in words.
+pub(super) fn callers_of(callers: usize) -> String {
+    format!("{callers} {}", if callers == 1 { "caller" } else { "callers" })
 }
 
 /// Calls over TCP between two nodes, by threads that block, at a server with several workers.
@@ -48,7 +56,7 @@ pub(super) fn calls(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
             Contender::new(way.name(), move || calls_of(stage, way, callers, plan))
         };
         let ways = [Way::Legacy, Way::LegacyHelped(pause(callers)), Way::Zmqv2];
-        let what = format!("CALL, {callers} callers");
+        let what = format!("CALL, {}", callers_of(callers));
         let measured = alternate(plan.rounds, &what, &mut ways.map(contender), progress)?;
         all.merge(measured);
     }
@@ -66,7 +74,7 @@ fn calls_of(stage: &Stage, way: Way, callers: usize, plan: &Plan) -> Result<Vec<
     let name = |what: &str| call_name(callers, what);
     let mut samples = vec![
         Sample::new(name("rate"), "answers/s", called.answered as f64 / called.seconds),
-        Sample::new(name("without answer"), "%", lost),
+        Sample::new(name(LOST), "%", lost),
     ];
     for (what, value) in [("p50", called.p50_us), ("p99", called.p99_us)] {
         samples.push(Sample::new(name(what), "us", value.unwrap_or(f64::NAN)));

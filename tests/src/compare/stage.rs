@@ -104,18 +104,7 @@ impl Stage {
             Way::LegacyHelped(ms) => drop(command.args(["--help-with", &ms.to_string()])),
             Way::Legacy | Way::Zmqv2 => {}
         }
-        for pair in [
-            format!("rpc_zmq_host={}", place.host),
-            format!("rpc_zmq_bind_address={}", place.host),
-            format!("rpc_zmq_ipc_dir={}", place.ipc_dir.display()),
-            format!("ringfile={}", place.ring_file().display()),
-            "rpc_zmq_matchmaker=ring".to_owned(),
-        ] {
-            command.args(["--set", &pair]);
-        }
-        for pair in &self.set {
-            command.args(["--set", pair]);
-        }
+        command.args(place.options().iter().chain(&self.set).flat_map(|pair| ["--set", pair]));
         command
     }
 

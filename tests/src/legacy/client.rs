@@ -8,7 +8,7 @@ use zmqv2_proto::Failure;
 
 use super::frames::{self, Context, Message, Notice};
 use super::socket_pool::SocketPools;
-use super::sockets::{context, receive, subscriber};
+use super::sockets::{context, receive, set_patience, subscriber};
 use super::{Matchmaker, Options};
 
 /// Whom a message is for. There are no exchanges.
@@ -81,9 +81,9 @@ impl Client {
         let frames = frames::call(topic, context, message, &msg_id, &reply_topic);
         let started = crate::now();
         let waiter = Waiter::open(self, &reply_topic, &msg_id).map_err(exception)?;
-        self.push(host, frames)?;
-        let left = self.options.response_timeout.saturating_sub(started.elapsed());
-        let reply = waiter.wait(left).map_err(exception)?.ok_or(Failed::Timeout("no reply"))?;
+        let left = || self.options.response_timeout.saturating_sub(started.elapsed());
+        self.push(host, frames, self.options.cast_timeout.min(left()))?;
+        let reply = waiter.wait(left()).map_err(exception)?.ok_or(Failed::Timeout("no reply"))?;
         let result = frames::read_reply(&reply).map_err(|_| Failed::Exception("invalid message".to_owned()))?;
         result.map_err(Failed::Remote)
     }
@@ -116,15 +116,15 @@ impl Client {
             log::warn!("legacy: no matchmaker results for {topic}, not sending");
         }
         for (topic, host) in queues {
-            if let Err(error) = self.push(&host, frames(&topic)) {
+            if let Err(error) = self.push(&host, frames(&topic), self.options.cast_timeout) {
                 log::error!("legacy: a message to {topic} is lost: {error}");
             }
         }
     }
 
-    fn push(&self, host: &str, frames: frames::Frames) -> Result<(), Failed> {
+    fn push(&self, host: &str, frames: frames::Frames, timeout: Duration) -> Result<(), Failed> {
         let address = format!("tcp://{host}:{}", self.options.port);
-        self.pools.send(&address, frames).map_err(|error| match error {
+        self.pools.send(&address, frames, timeout).map_err(|error| match error {
             zmq::Error::EAGAIN => Failed::Timeout("the message could not be sent"),
             other => exception(other),
         })
@@ -133,25 +133,23 @@ impl Client {
 
 /// The SUB socket of one call.
 struct Waiter {
-    // Before its context, which waits for it when it is dropped.
     socket: zmq::Socket,
-    _context: Option<zmq::Context>,
 }
 
 impl Waiter {
     fn open(client: &Client, reply_topic: &str, msg_id: &str) -> zmq::Result<Self> {
         let Help { shared_context, pause } = client.help;
-        let own = (!shared_context).then(|| context(client.options.contexts));
-        let context = own.as_ref().unwrap_or_else(|| client.pools.context());
-        let socket = subscriber(context, &client.options.ipc_address(reply_topic), msg_id.as_bytes())?;
+        let context = if shared_context { client.pools.context().clone() } else { context(client.options.contexts) };
+        let socket = subscriber(&context, &client.options.ipc_address(reply_topic), msg_id.as_bytes())?;
         if !pause.is_zero() {
             wait(pause);
         }
-        Ok(Self { socket, _context: own })
+        Ok(Self { socket })
     }
 
     fn wait(&self, timeout: Duration) -> zmq::Result<Option<frames::Frames>> {
-        receive(&self.socket, timeout)
+        set_patience(&self.socket, timeout)?;
+        Ok(receive(&self.socket)?.map(|reply| reply.iter().map(|frame| frame.to_vec()).collect()))
     }
 }
 

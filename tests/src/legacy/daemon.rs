@@ -7,16 +7,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-use zmq::{Context, Socket, SocketType};
+use zmq::{Message, Socket, SocketType};
 
 use super::Options;
-use super::frames::Frames;
-use super::sockets::{Side, context, open, receive};
+use super::sockets::{Side, context, open, receive, set_patience};
 
 /// How long the daemon waits after it has made a PUB socket, "before we can have any faith in it". All else waits as well.
 const FAITH: Duration = Duration::from_millis(500);
 /// How often a daemon that nothing comes to looks whether it shall stop.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(LOOK_MS as u64);
+const LOOK_MS: i32 = 50;
 
 /// A running daemon: PULL on TCP, and a PUSH or PUB on IPC for each topic. Dropping it stops it; what it holds is lost.
 pub struct Daemon {
@@ -31,11 +31,13 @@ impl Daemon {
     /// An address or a directory that is of no use.
     pub fn start(options: Options) -> std::io::Result<Self> {
         std::fs::create_dir_all(&options.ipc_dir)?;
-        let context = context(options.contexts);
         let address = format!("tcp://{}:{}", options.bind_address, options.port);
-        let pull = open(&context, SocketType::PULL, &address, Side::Bind, None).map_err(std::io::Error::other)?;
+        // Each socket has a context of its own, with its own threads.
+        let own = context(options.contexts);
+        let pull = open(&own, SocketType::PULL, &address, Side::Bind).map_err(std::io::Error::other)?;
+        set_patience(&pull, LOOK).map_err(std::io::Error::other)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let forwarder = Forwarder { options, context, topics: HashMap::new(), stop: Arc::clone(&stop) };
+        let forwarder = Forwarder { options, topics: HashMap::new(), stop: Arc::clone(&stop) };
         let reader = Some(std::thread::spawn(move || forwarder.run(&pull)));
         Ok(Self { stop, reader })
     }
@@ -65,15 +67,14 @@ impl Drop for Daemon {
 
 struct Forwarder {
     options: Options,
-    context: Context,
-    topics: HashMap<String, Sender<Frames>>,
+    topics: HashMap<String, Sender<Vec<Message>>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Forwarder {
     fn run(mut self, pull: &Socket) {
         while !self.stop.load(Ordering::Relaxed) {
-            match receive(pull, LOOK) {
+            match receive(pull) {
                 Ok(Some(frames)) => {
                     if self.forward(frames).is_none() {
                         log::error!("legacy: a message that cannot be read ends the daemon");
@@ -87,7 +88,7 @@ impl Forwarder {
     }
 
     /// `None`: the message has no topic.
-    fn forward(&mut self, frames: Frames) -> Option<()> {
+    fn forward(&mut self, frames: Vec<Message>) -> Option<()> {
         let topic = std::str::from_utf8(frames.get(1)?).ok()?;
         let (kind, topic) = if topic.starts_with("fanout~") {
             (SocketType::PUB, topic.split('.').next()?)
@@ -111,12 +112,14 @@ impl Forwarder {
     }
 
     /// Makes the socket and the queue of a topic.
-    fn publisher(&self, topic: &str, kind: SocketType) -> std::io::Result<Sender<Frames>> {
+    fn publisher(&self, topic: &str, kind: SocketType) -> std::io::Result<Sender<Vec<Message>>> {
         if topic.contains(['/', '\\']) {
             return Err(std::io::Error::other("topic contained dangerous characters"));
         }
         let address = self.options.ipc_address(topic);
-        let socket = open(&self.context, kind, &address, Side::Bind, Some(LOOK)).map_err(std::io::Error::other)?;
+        let own = context(self.options.contexts);
+        let socket = open(&own, kind, &address, Side::Bind).map_err(std::io::Error::other)?;
+        socket.set_sndtimeo(LOOK_MS).map_err(std::io::Error::other)?;
         let (put, get) = self.options.topic_backlog.map_or_else(unbounded, bounded);
         let stop = Arc::clone(&self.stop);
         std::thread::spawn(move || publish(&socket, &get, &stop));
@@ -132,18 +135,28 @@ fn is_for_replies(topic: &str) -> bool {
     topic.starts_with("zmq_replies")
 }
 
-/// A PUSH socket waits for room at a server, a PUB socket drops what has no room.
-fn publish(socket: &Socket, queue: &Receiver<Frames>, stop: &AtomicBool) {
+/// A PUSH socket waits for room at a server, a PUB socket drops what has no room. Frames are moved, not copied.
+fn publish(socket: &Socket, queue: &Receiver<Vec<Message>>, stop: &AtomicBool) {
     for frames in queue {
-        while !stop.load(Ordering::Relaxed) {
-            match socket.send_multipart(&frames, 0) {
+        let mut frames = frames.into_iter();
+        let Some(first) = frames.next() else { continue };
+        let flag = |rest: usize| if rest > 0 { zmq::SNDMORE } else { 0 };
+        // Where the first frame, the id, has gone, the others follow without waiting.
+        let sent = loop {
+            match socket.send(&*first, flag(frames.len())) {
+                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) if stop.load(Ordering::Relaxed) => return,
                 Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => {}
-                Err(error) => {
-                    log::error!("legacy: cannot forward: {error}");
-                    break;
-                }
-                Ok(()) => break,
+                other => break other,
             }
+        };
+        let sent = sent.and_then(|()| {
+            while let Some(frame) = frames.next() {
+                socket.send(frame, flag(frames.len()))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = sent {
+            log::error!("legacy: cannot forward: {error}");
         }
     }
 }

@@ -140,38 +140,50 @@ pub enum Received {
     Notice(Context, Notice),
 }
 
-/// Frames that are no message of this driver.
+/// Frames that are no message of this driver, and what the original does about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreadable;
+pub enum Unreadable {
+    /// The third frame names a form that is not known: a line in the log.
+    Envelope,
+    /// It is not known what to do with the content: a line in the log.
+    Message,
+    /// Frames are missing or are not what they should be: whatever exception comes first ends whoever reads the socket.
+    Frames,
+}
 
 /// Reads what comes to a server.
 ///
 /// # Errors
-/// [`Unreadable`]: the original fails on these with whatever exception comes first.
+/// [`Unreadable`].
 pub fn read(frames: &[Vec<u8>]) -> Result<Received, Unreadable> {
-    read_or_none(frames).ok_or(Unreadable)
+    let (context, message) = match frames.get(2).ok_or(Unreadable::Frames)?.as_slice() {
+        b"cast" => read_1(frames),
+        b"impl_zmq_v2" => read_2(frames),
+        _ => return Err(Unreadable::Envelope),
+    }
+    .ok_or(Unreadable::Frames)?;
+    received(context, &message).ok_or(Unreadable::Message)
 }
 
-fn read_or_none(frames: &[Vec<u8>]) -> Option<Received> {
-    let (context, message) = match frames.get(2)?.as_slice() {
-        b"cast" => {
-            let (context, message): (String, Value) = serde_json::from_slice(frames.get(3)?).ok()?;
-            (serde_json::from_str(&context).ok()?, message)
-        }
-        b"impl_zmq_v2" => {
-            let pairs = frames.get(4..)?.chunks_exact(2);
-            let body = pairs.into_iter().find(|pair| pair[0] == b"oslo.message")?;
-            (serde_json::from_slice(frames.get(3)?).ok()?, serde_json::from_slice(&body[1]).ok()?)
-        }
-        _ => return None,
-    };
+fn read_1(frames: &[Vec<u8>]) -> Option<(Context, Value)> {
+    let (context, message): (String, Value) = serde_json::from_slice(frames.get(3)?).ok()?;
+    Some((serde_json::from_str(&context).ok()?, message))
+}
+
+fn read_2(frames: &[Vec<u8>]) -> Option<(Context, Value)> {
+    let pairs = frames.get(4..)?.chunks_exact(2);
+    let body = pairs.into_iter().find(|pair| pair[0] == b"oslo.message")?;
+    Some((serde_json::from_slice(frames.get(3)?).ok()?, serde_json::from_slice(&body[1]).ok()?))
+}
+
+fn received(context: Context, message: &Value) -> Option<Received> {
     if message.get("event_type").is_some() {
-        return Some(Received::Notice(context, notice_of(&message)?));
+        return Some(Received::Notice(context, notice_of(message)?));
     }
     if message.get("method")? == REPLY {
         return call_of(context, message.get("args")?);
     }
-    Some(Received::Cast(context, message_of(&message)?))
+    Some(Received::Cast(context, message_of(message)?))
 }
 
 /// The request out of the one that asks for its reply.
@@ -202,7 +214,7 @@ fn notice_of(value: &Value) -> Option<Notice> {
 /// Reads a reply: the last response, or the exception among them.
 ///
 /// # Errors
-/// [`Unreadable`], as [`read`].
+/// [`Unreadable::Frames`].
 pub fn read_reply(frames: &[Vec<u8>]) -> Result<Result<Value, Box<Failure>>, Unreadable> {
     let read = || {
         let (_, message): (Value, Value) = serde_json::from_slice(frames.get(3)?).ok()?;
@@ -213,5 +225,5 @@ pub fn read_reply(frames: &[Vec<u8>]) -> Result<Result<Value, Box<Failure>>, Unr
             None => Some(Ok(responses.last()?.as_array()?.last()?.clone())),
         }
     };
-    read().ok_or(Unreadable)
+    read().ok_or(Unreadable::Frames)
 }

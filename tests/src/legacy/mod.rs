@@ -10,13 +10,23 @@
 //! - a reply that arrives before its SUB socket has joined is lost, and the call waits for its timeout;
 //! - a call's own timeout is ignored, only `rpc_response_timeout` counts;
 //! - a topic's backlog has no bound, or drops what is above it; nothing expires;
+//! - each socket of daemons, servers and calls has a libzmq context of its own, with its threads; only PUSH sockets share one;
 //! - the daemon stands still for half a second whenever it makes a PUB socket;
 //! - topic and topic at server are one: the server's name must be its host's; exchanges and pools do not exist;
-//! - a message that cannot be read ends the daemon or the server that reads it.
+//! - what follows the first dot of a topic is taken for a host, except by fanouts that the ring file knows;
+//! - frames that are no message end the daemon, or a server's reading of that socket; what only has an unknown envelope is
+//!   a line in the log;
+//! - the directory `redis` is asked for each message; by it a fanout reaches one server of each host; and a server that has
+//!   stopped stays visible until it expires.
 //!
-//! Two things are kinder than the original: a cast is sent by the caller's thread instead of a green thread that nobody
-//! waits for, so that a full socket slows the caller down instead of filling memory; and what is closed lingers for a
-//! second, not for ever. Of the directories, `redis` is not there.
+//! What is kinder than the original:
+//! - a cast is sent by the caller's thread instead of a green thread that nobody waits for, so that a full socket slows the
+//!   caller down instead of filling memory;
+//! - what is closed lingers for a second, not for ever;
+//! - readers of sockets are threads of their own, and take no places of `rpc_thread_pool_size`; a worker runs what it has
+//!   taken, and nothing waits between the two;
+//! - native threads: the original's green threads do one thing at a time in each process;
+//! - a topic that the ring file lists without a host has no matchmaker results; the original fails with an exception.
 
 mod client;
 mod daemon;
@@ -24,6 +34,7 @@ pub mod frames;
 mod json;
 mod matchmaker;
 mod options;
+mod redis;
 mod server;
 mod socket_pool;
 mod sockets;

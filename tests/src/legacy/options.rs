@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Options {
     /// `rpc_zmq_bind_address`: where the daemon listens.
     pub bind_address: String,
-    /// `rpc_zmq_matchmaker`: `local` or `ring`.
+    /// `rpc_zmq_matchmaker`: `local`, `ring` or `redis`.
     pub matchmaker: String,
     /// `rpc_zmq_port`: of every daemon.
     pub port: u16,
@@ -28,12 +28,18 @@ pub struct Options {
     pub conn_pool_size: usize,
     /// `rpc_response_timeout`: how long a call waits.
     pub response_timeout: Duration,
-    /// `matchmaker_heartbeat_freq`: only for directories that are registered at.
+    /// `matchmaker_heartbeat_freq`: how often a server registers again.
     pub heartbeat_freq: Duration,
-    /// `matchmaker_heartbeat_ttl`: only for directories that are registered at.
+    /// `matchmaker_heartbeat_ttl`: when a server is forgotten that does not.
     pub heartbeat_ttl: Duration,
     /// `[matchmaker_ring] ringfile`.
     pub ring_file: PathBuf,
+    /// `[matchmaker_redis] host`.
+    pub redis_host: String,
+    /// `[matchmaker_redis] port`.
+    pub redis_port: u16,
+    /// `[matchmaker_redis] password`.
+    pub redis_password: Option<String>,
 }
 
 impl Default for Options {
@@ -53,6 +59,9 @@ impl Default for Options {
             heartbeat_freq: Duration::from_secs(300),
             heartbeat_ttl: Duration::from_secs(600),
             ring_file: "/etc/oslo/matchmaker_ring.json".into(),
+            redis_host: "127.0.0.1".to_owned(),
+            redis_port: 6379,
+            redis_password: None,
         }
     }
 }
@@ -63,7 +72,20 @@ impl Default for Options {
 pub struct InvalidOption(String, String);
 
 impl Options {
-    /// Sets an option by name.
+    /// The defaults, and these options, as `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// [`InvalidOption`].
+    pub fn from_pairs(pairs: &[String]) -> Result<Self, InvalidOption> {
+        let mut options = Self::default();
+        for pair in pairs {
+            let (name, value) = pair.split_once('=').ok_or_else(|| InvalidOption(String::new(), pair.clone()))?;
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
+    /// Sets an option by name; options of a group other than `DEFAULT` as `group.name`, or by name where that is clear.
     ///
     /// # Errors
     /// [`InvalidOption`].
@@ -88,7 +110,10 @@ impl Options {
             "rpc_response_timeout" => self.response_timeout = span()?,
             "matchmaker_heartbeat_freq" => self.heartbeat_freq = span()?,
             "matchmaker_heartbeat_ttl" => self.heartbeat_ttl = span()?,
-            "ringfile" => self.ring_file = value.into(),
+            "ringfile" | "matchmaker_ring.ringfile" => self.ring_file = value.into(),
+            "matchmaker_redis.host" => value.clone_into(&mut self.redis_host),
+            "matchmaker_redis.port" => self.redis_port = value.parse().ok()?,
+            "matchmaker_redis.password" => self.redis_password = Some(value.to_owned()),
             _ => return None,
         }
         Some(())
@@ -111,25 +136,80 @@ fn matchmaker(value: &str) -> Option<&'static str> {
     match class {
         "local" | "MatchMakerLocalhost" => Some("local"),
         "ring" | "MatchMakerRing" => Some("ring"),
+        "redis" | "MatchMakerRedis" => Some("redis"),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use zmqv2_proto::config::option;
+
     use super::*;
 
+    /// Group, name, default, another value; read from release 1.12 of the original.
+    const ORIGINAL: &str = include_str!("../../fixtures/legacy/options.txt");
+
+    struct Known {
+        label: String,
+        default: Option<&'static str>,
+        other: &'static str,
+    }
+
+    fn known() -> Vec<Known> {
+        let lines = ORIGINAL.lines().filter(|line| !line.starts_with('#'));
+        let known = lines.map(|line| {
+            let [group, name, default, other] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let label = if group == "DEFAULT" { name.to_owned() } else { format!("{group}.{name}") };
+            Known { label, default: (default != "-").then_some(default), other }
+        });
+        known.collect()
+    }
+
     #[test]
-    fn options_have_their_names_and_defaults() {
+    fn every_option_of_the_original_has_its_name_and_default() {
+        let all = known();
+        assert_eq!(all.len(), 17);
         let mut options = Options::default();
-        let shown = (options.port, options.contexts, options.topic_backlog, options.conn_pool_size);
-        assert_eq!(shown, (9501, 1, None, 30));
-        options.set("rpc_zmq_topic_backlog", "7").unwrap();
+        for Known { label, other, .. } in &all {
+            let before = options.clone();
+            options.set(label, other).unwrap();
+            assert_ne!(options, before, "{label} changes nothing");
+        }
+        // All is changed now; back to what the original has.
+        for Known { label, default, .. } in &all {
+            match (label.as_str(), *default) {
+                ("rpc_zmq_topic_backlog", None) => options.topic_backlog = None,
+                ("matchmaker_redis.password", None) => options.redis_password = None,
+                (_, Some("HOSTNAME")) => options.host = zmqv2_proto::Config::default().host.to_string(),
+                (label, default) => options.set(label, default.expect("a default")).unwrap(),
+            }
+        }
+        assert_eq!(options, Options::default());
+    }
+
+    #[test]
+    fn zmqv2_has_the_same_options_with_the_same_defaults() {
+        for Known { label, default, .. } in known() {
+            let own = option(&label).unwrap_or_else(|| panic!("zmqv2 has no {label}")).preset.text();
+            match label.as_str() {
+                // Printed as what happens: docs/configuration.md.
+                "rpc_zmq_ipc_dir" => assert_eq!(own, None),
+                "rpc_zmq_host" => assert_eq!(own.as_deref(), Some(Options::default().host.as_str())),
+                _ => assert_eq!(own.as_deref(), default, "{label}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_option_or_no_value_is_an_error_that_names_it() {
+        let mut options = Options::default();
         options.set("rpc_zmq_matchmaker", "oslo_messaging._drivers.matchmaker_ring.MatchMakerRing").unwrap();
         options.set("rpc_response_timeout", "0.5").unwrap();
-        assert_eq!((options.topic_backlog, options.matchmaker.as_str()), (Some(7), "ring"));
-        assert_eq!(options.response_timeout, Duration::from_millis(500));
-        for (name, value) in [("rpc_zmq_port", "x"), ("rpc_zmq_prot", "1"), ("rpc_zmq_matchmaker", "redis")] {
+        assert_eq!((options.matchmaker.as_str(), options.response_timeout), ("ring", Duration::from_millis(500)));
+        for (name, value) in [("rpc_zmq_port", "x"), ("rpc_zmq_prot", "1"), ("rpc_zmq_matchmaker", "stub")] {
             let error = options.set(name, value).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");
         }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::Value;
-use zmq::{Context, PollEvents, Socket, SocketType};
+use zmq::{Socket, SocketType};
 use zmqv2_proto::{DISPATCHER_MODULE, Failure};
 
 use super::client::notification_topic;
-use super::frames::{self, Message, Notice, Received};
-use super::sockets::{Side, context, open, subscriber};
-use super::{Client, Help, Options};
+use super::frames::{self, Message, Notice, Received, Unreadable};
+use super::sockets::{Side, context, open, receive, set_patience, subscriber};
+use super::{Client, Help, Matchmaker, Options};
 
 /// How often a server that nothing comes to looks whether it shall stop.
-const LOOK_MS: i64 = 50;
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs a method; `None`: there is no such method.
 pub type Handler = Arc<dyn Fn(&Message) -> Option<Result<Value, Box<Failure>>> + Send + Sync>;
@@ -26,6 +27,8 @@ pub type NoticeHandler = Arc<dyn Fn(&Notice) + Send + Sync>;
 /// A running server or listener. Dropping it stops it: what it has received and not begun is lost.
 pub struct Server {
     stop: Arc<AtomicBool>,
+    // Nothing is sent: that it is dropped ends the heartbeat.
+    heart: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -38,10 +41,11 @@ impl Server {
     pub fn serve(options: Options, topic: &str, handler: Handler) -> std::io::Result<Self> {
         let bare = bare(topic);
         let own = context(options.contexts);
-        let pull = consumer(&own, &options, bare)?;
-        let address = options.ipc_address(&format!("fanout~{bare}"));
-        let fanout = subscriber(&own, &address, b"").map_err(std::io::Error::other)?;
-        Self::start(options, own, vec![pull, fanout], &Work::Methods(handler))
+        let fanout = subscriber(&own, &options.ipc_address(&format!("fanout~{bare}")), b"");
+        let sockets = vec![consumer(&options, bare)?, fanout.map_err(std::io::Error::other)?];
+        let registered = vec![topic.to_owned(), format!("{topic}.{}", options.host)];
+        let opened = vec![format!("{bare}.{}", options.host), format!("fanout~{bare}")];
+        Self::start(options, sockets, &Work::Methods(handler), Known { registered, opened })
     }
 
     /// Hears notifications of these priorities. There are no pools: listeners of one node share, as servers do.
@@ -49,16 +53,19 @@ impl Server {
     /// # Errors
     /// Sockets or files that are of no use.
     pub fn listen(options: Options, wanted: &[(&str, &str)], handler: NoticeHandler) -> std::io::Result<Self> {
-        let own = context(options.contexts);
-        let mut sockets = Vec::new();
+        let (mut sockets, mut known) = (Vec::new(), Known::default());
         for (topic, priority) in wanted {
-            sockets.push(consumer(&own, &options, bare(&notification_topic(topic, priority)))?);
+            let topic = notification_topic(topic, priority);
+            sockets.push(consumer(&options, bare(&topic))?);
+            known.opened.push(format!("{}.{}", bare(&topic), options.host));
+            known.registered.push(topic);
         }
-        Self::start(options, own, sockets, &Work::Notices(handler))
+        Self::start(options, sockets, &Work::Notices(handler), known)
     }
 
-    fn start(options: Options, context: Context, sockets: Vec<Socket>, work: &Work) -> std::io::Result<Self> {
-        let workers = options.thread_pool_size;
+    fn start(options: Options, sockets: Vec<Socket>, work: &Work, known: Known) -> std::io::Result<Self> {
+        let (workers, host, pulse) = (options.thread_pool_size, options.host.clone(), options.heartbeat_freq);
+        let matchmaker = Matchmaker::open(&options)?;
         let client = Arc::new(Client::new(options, Help::default())?);
         let stop = Arc::new(AtomicBool::new(false));
         // No room: what no worker is free for stays in libzmq's queues.
@@ -69,18 +76,44 @@ impl Server {
                 std::thread::spawn(move || run(&client, &work, &take))
             })
             .collect();
-        let stopping = Arc::clone(&stop);
-        threads.push(std::thread::spawn(move || consume(context, sockets, &hand, &stopping)));
-        Ok(Self { stop, threads })
+        for socket in sockets {
+            set_patience(&socket, LOOK).map_err(std::io::Error::other)?;
+            let (hand, stop) = (hand.clone(), Arc::clone(&stop));
+            threads.push(std::thread::spawn(move || consume(&socket, &hand, &stop)));
+        }
+        let (heart, beats) = bounded(0);
+        // Before this returns, for what comes next may ask.
+        known.registered.iter().for_each(|topic| matchmaker.register(topic, &host));
+        threads.push(std::thread::spawn(move || known.keep(&matchmaker, &host, pulse, &beats)));
+        Ok(Self { stop, heart: Some(heart), threads })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        drop(self.heart.take());
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+/// What the directory is told.
+#[derive(Default)]
+struct Known {
+    /// At the start, and by each heartbeat.
+    registered: Vec<String>,
+    /// At the end: the topics of the sockets instead, so that a server that has stopped stays visible until it expires.
+    opened: Vec<String>,
+}
+
+impl Known {
+    fn keep(&self, matchmaker: &Matchmaker, host: &str, pulse: Duration, beats: &Receiver<()>) {
+        while beats.recv_timeout(pulse) == Err(RecvTimeoutError::Timeout) {
+            self.registered.iter().for_each(|topic| matchmaker.register(topic, host));
+        }
+        self.opened.iter().for_each(|topic| matchmaker.unregister(topic, host));
     }
 }
 
@@ -89,31 +122,32 @@ fn bare(topic: &str) -> &str {
     topic.split('.').next().unwrap_or(topic)
 }
 
-fn consumer(context: &Context, options: &Options, bare: &str) -> std::io::Result<Socket> {
-    let address = options.ipc_address(&format!("{bare}.{}", options.host));
-    open(context, SocketType::PULL, &address, Side::Connect, None).map_err(std::io::Error::other)
+/// A socket with a context of its own, as all of a server.
+fn consumer(options: &Options, bare: &str) -> std::io::Result<Socket> {
+    let (own, address) = (context(options.contexts), options.ipc_address(&format!("{bare}.{}", options.host)));
+    open(&own, SocketType::PULL, &address, Side::Connect).map_err(std::io::Error::other)
 }
 
-/// Reads until it shall stop, or until a message comes that cannot be read: the original's thread ends with an exception.
-fn consume(context: Context, sockets: Vec<Socket>, hand: &Sender<Received>, stop: &AtomicBool) {
+/// Reads a socket until it shall stop, or until frames come that are none of this driver: then this socket is read no more.
+fn consume(socket: &Socket, hand: &Sender<Received>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let mut items: Vec<_> = sockets.iter().map(|socket| socket.as_poll_item(PollEvents::POLLIN)).collect();
-        if !matches!(zmq::poll(&mut items, LOOK_MS), Ok(1..)) {
-            continue;
-        }
-        let ready: Vec<_> = items.iter().map(zmq::PollItem::is_readable).collect();
-        for (socket, _) in sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
-            let Ok(message) = socket.recv_multipart(0) else { continue };
-            let Ok(received) = frames::read(&message) else {
-                log::error!("legacy: a message that cannot be read ends the server");
-                return;
-            };
-            if hand.send(received).is_err() {
-                return;
+        let message = match receive(socket) {
+            Ok(Some(message)) => message,
+            Ok(None) => continue,
+            Err(error) => return log::error!("legacy: cannot read: {error}"),
+        };
+        let message: Vec<Vec<u8>> = message.iter().map(|frame| frame.to_vec()).collect();
+        match frames::read(&message) {
+            Ok(received) => {
+                if hand.send(received).is_err() {
+                    return;
+                }
             }
+            Err(Unreadable::Envelope) => log::error!("legacy: envelope version unsupported or unknown"),
+            Err(Unreadable::Message) => log::error!("legacy: a message that is of no use"),
+            Err(Unreadable::Frames) => return log::error!("legacy: a message that cannot be read ends its reader"),
         }
     }
-    drop((sockets, context));
 }
 
 #[derive(Clone)]

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use zmq::{Context, Socket, SocketType};
-
-use super::frames::Frames;
+use zmq::{Context, Message, Socket, SocketType};
 
 /// How long a socket that is closed may still send. The original waits for ever, which a test must not.
 const LINGER_MS: i32 = 1_000;
 /// libzmq takes no longer path, and notices only after it has removed the file.
 const MAX_ADDRESS_BYTES: usize = 107 + "ipc://".len();
 
-/// A context with so many I/O threads.
+/// A context with so many I/O threads. A socket keeps its context: one that is given no other has it for itself, as most of
+/// the original's have.
 pub(super) fn context(io_threads: i32) -> Context {
     let context = Context::new();
     let _ = context.set_io_threads(io_threads);
@@ -24,23 +23,14 @@ pub(super) enum Side {
     Connect,
 }
 
-/// Opens a socket. `timeout` bounds every send of it.
-pub(super) fn open(
-    context: &Context,
-    kind: SocketType,
-    address: &str,
-    side: Side,
-    timeout: Option<Duration>,
-) -> zmq::Result<Socket> {
+/// Opens a socket.
+pub(super) fn open(context: &Context, kind: SocketType, address: &str, side: Side) -> zmq::Result<Socket> {
     if address.len() > MAX_ADDRESS_BYTES || address.contains('\0') {
         return Err(zmq::Error::EINVAL);
     }
     let socket = context.socket(kind)?;
     socket.set_ipv6(true)?;
     socket.set_linger(LINGER_MS)?;
-    if let Some(timeout) = timeout {
-        socket.set_sndtimeo(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))?;
-    }
     if kind == SocketType::SUB && matches!(side, Side::Connect) {
         // The caller subscribes before anything can come.
         return Ok(socket);
@@ -51,7 +41,7 @@ pub(super) fn open(
 
 /// A SUB socket that has subscribed before it connects.
 pub(super) fn subscriber(context: &Context, address: &str, filter: &[u8]) -> zmq::Result<Socket> {
-    let socket = open(context, SocketType::SUB, address, Side::Connect, None)?;
+    let socket = open(context, SocketType::SUB, address, Side::Connect)?;
     socket.set_subscribe(filter)?;
     attach(&socket, address, Side::Connect)?;
     Ok(socket)
@@ -64,17 +54,28 @@ fn attach(socket: &Socket, address: &str, side: Side) -> zmq::Result<()> {
     }
 }
 
-/// Waits until a message is there and reads it; `None` after `timeout`.
-pub(super) fn receive(socket: &Socket, timeout: Duration) -> zmq::Result<Option<Frames>> {
-    let deadline = crate::now() + timeout;
+/// Reads a message; `None`: none has come within the socket's timeout. There is no poll before: what is in the queue costs
+/// nothing but its reading.
+pub(super) fn receive(socket: &Socket) -> zmq::Result<Option<Vec<Message>>> {
+    let mut frames = Vec::new();
     loop {
-        // Rounded up: 0 would return at once, again and again.
-        let left = deadline.saturating_duration_since(crate::now()).as_micros().div_ceil(1_000);
-        match socket.poll(zmq::POLLIN, i64::try_from(left).unwrap_or(i64::MAX)) {
-            Ok(0) => return Ok(None),
-            Ok(_) => return socket.recv_multipart(0).map(Some),
-            Err(zmq::Error::EINTR) => {}
+        match socket.recv_msg(0) {
+            Ok(frame) => {
+                let more = frame.get_more();
+                frames.push(frame);
+                if !more {
+                    return Ok(Some(frames));
+                }
+            }
+            Err(zmq::Error::EAGAIN | zmq::Error::EINTR) if frames.is_empty() => return Ok(None),
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Bounds every receive of a socket.
+pub(super) fn set_patience(socket: &Socket, timeout: Duration) -> zmq::Result<()> {
+    // Rounded up: with 0 it would return at once, again and again.
+    let millis = timeout.as_micros().div_ceil(1_000);
+    socket.set_rcvtimeo(i32::try_from(millis).unwrap_or(i32::MAX))
 }

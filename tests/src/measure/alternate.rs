@@ -87,6 +87,12 @@ impl Measured {
     }
 }
 
+/// The order in which `count` contenders are measured in a round: every other one is reversed, so that a drift of the machine,
+/// and what comes first, meets all alike.
+pub fn turns(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |index| if round % 2 == 1 { count - 1 - index } else { index })
+}
+
 /// Measures all contenders once in each round, every other round in reverse order, so that a drift of the machine meets
 /// all alike.
 ///
@@ -100,11 +106,7 @@ pub fn alternate<E>(
 ) -> Result<Measured, E> {
     let mut measured = Measured::default();
     for round in 0..rounds {
-        let mut order: Vec<usize> = (0..contenders.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for index in order {
+        for index in turns(round, contenders.len()) {
             let contender = &mut contenders[index];
             progress.step(&format!("{what}: {}, round {} of {rounds}", contender.name, round + 1));
             measured.add(contender.name, (contender.run)()?);

@@ -8,14 +8,16 @@
 mod alternate;
 mod figure;
 mod machine;
+mod markup;
 pub mod plot;
 mod progress;
 mod report;
 mod statistics;
 
-pub use alternate::{Contender, Measured, alternate};
+pub use alternate::{Contender, Measured, alternate, turns};
 pub use figure::figure;
 pub use machine::Machine;
+pub use markup::well_formed;
 pub use progress::Progress;
 pub use report::{Plot, Report, Section, Table};
 pub use statistics::{Ratio, Sample, Series, Spread, percentile};

@@ -6,8 +6,11 @@ use super::{Spread, figure};
 
 const WIDTH: f64 = 760.0;
 const MARGIN: f64 = 14.0;
-/// Room for the title, and the line of what each colour stands for.
+/// Room for the title, and one line of what each colour stands for.
 const TITLE: f64 = 50.0;
+const LEGEND: f64 = 16.0;
+/// A letter of the font is about this wide.
+const LETTER: f64 = 6.6;
 const ROW: f64 = 19.0;
 const GAP: f64 = 10.0;
 /// Room for what stands right of a bar or a line.
@@ -22,6 +25,13 @@ pub enum Scale {
     Linear,
     /// Powers of ten, for values that differ by orders of magnitude. What is not above 0 stands at the edge.
     Log,
+}
+
+impl Scale {
+    /// Who looks at lengths has to know.
+    fn label(self, unit: &str) -> String {
+        if self == Self::Log { format!("{unit}, logarithmic") } else { unit.to_owned() }
+    }
 }
 
 /// A bar: one series in one group.
@@ -58,11 +68,11 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], scale: Scale) -> String {
         }
     }
     let longest = groups.iter().map(|group| group.chars().count()).max().unwrap_or(0);
-    // A letter of the font is about this wide.
-    let left = MARGIN + (longest as f64 * 6.6).clamp(60.0, 330.0);
+    let left = MARGIN + (longest as f64 * LETTER).clamp(60.0, 330.0);
+    let head = TITLE + legend(&series).1;
     let along = Along::of(bars.iter().map(|bar| bar.spread), scale, left, WIDTH - RIGHT);
     let mut body = String::new();
-    let mut y = TITLE + 18.0;
+    let mut y = head + 18.0;
     for group in groups {
         let rows: Vec<&Bar> = bars.iter().filter(|bar| bar.group == group).collect();
         let middle = y + rows.len() as f64 * ROW / 2.0 + 1.0;
@@ -87,17 +97,18 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], scale: Scale) -> String {
         }
         y += GAP;
     }
-    frame(title, unit, &series, y + MARGIN, &(along.ticks(TITLE + 12.0, y) + &body))
+    frame(title, &scale.label(unit), &series, y + MARGIN, &(along.ticks(head + 12.0, y) + &body))
 }
 
 /// Lines over an axis of numbers, which is logarithmic as well if `scale` is. A mark stands at each median; a thin line
 /// shows smallest and largest value.
 #[must_use]
 pub fn lines(title: &str, unit: &str, axis: &str, lines: &[Line], scale: Scale) -> String {
-    const HEIGHT: f64 = 300.0;
     let series: Vec<&str> = lines.iter().map(|line| line.series.as_str()).collect();
+    let head = TITLE + legend(&series).1;
+    let height = head + 250.0;
     let points = || lines.iter().flat_map(|line| &line.points);
-    let (top, bottom, left) = (TITLE + 18.0, HEIGHT - 44.0, 84.0);
+    let (top, bottom, left) = (head + 18.0, height - 44.0, 84.0);
     let up = Along::of(points().map(|(_, spread)| *spread), scale, bottom, top);
     let exactly = |x: f64| Spread { min: x, median: x, max: x };
     let across = Along::of(points().map(|(x, _)| exactly(*x)), scale, left, WIDTH - RIGHT);
@@ -135,12 +146,28 @@ pub fn lines(title: &str, unit: &str, axis: &str, lines: &[Line], scale: Scale) 
                 "<path d='M{x:.1} {low:.1}V{high:.1}' stroke='{colour}'/><circle cx='{x:.1}' cy='{y:.1}' r='3.5' fill='{colour}'/>"
             );
         }
-        if let Some((x, spread)) = line.points.last() {
-            let (x, y) = (across.at(*x) + 8.0, up.at(spread.median) + 4.0);
-            let _ = write!(body, "<text x='{x:.1}' y='{y:.1}'>{}</text>", escape(&figure(spread.median)));
-        }
     }
-    frame(title, unit, &series, HEIGHT, &body)
+    let ends = lines.iter().filter_map(|line| line.points.last());
+    let ends: Vec<_> =
+        ends.map(|(x, spread)| (across.at(*x) + 8.0, up.at(spread.median) + 4.0, spread.median)).collect();
+    for (x, y, value) in apart(ends) {
+        let _ = write!(body, "<text x='{x:.1}' y='{y:.1}'>{}</text>", escape(&figure(value)));
+    }
+    frame(title, &scale.label(unit), &series, height, &body)
+}
+
+/// The labels at the ends of lines, moved so that none covers another; of equal values one is left.
+fn apart(mut labels: Vec<(f64, f64, f64)>) -> Vec<(f64, f64, f64)> {
+    const LINE: f64 = 13.0;
+    // From the bottom up.
+    labels.sort_by(|a, b| b.1.total_cmp(&a.1));
+    labels.dedup_by(|a, b| a.2 == b.2);
+    let mut below = f64::INFINITY;
+    for (_, y, _) in &mut labels {
+        *y = y.min(below - LINE);
+        below = *y;
+    }
+    labels
 }
 
 /// An axis: values to positions.
@@ -228,18 +255,33 @@ fn frame(title: &str, unit: &str, series: &[&str], height: f64, body: &str) -> S
         escape(title),
         escape(unit)
     );
-    let mut x = MARGIN;
-    for (n, name) in series.iter().enumerate() {
+    for (n, (name, (x, y))) in series.iter().zip(legend(series).0).enumerate() {
         let colour = COLOURS[n % COLOURS.len()];
         let _ = write!(
             text,
-            "<rect x='{x:.1}' y='27' width='10' height='10' fill='{colour}'/><text x='{:.1}' y='36'>{}</text>",
+            "<rect x='{x:.1}' y='{:.0}' width='10' height='10' fill='{colour}'/><text x='{:.1}' y='{:.0}'>{}</text>",
+            y + 27.0,
             x + 14.0,
+            y + 36.0,
             escape(name)
         );
-        x += name.chars().count() as f64 * 6.6 + 30.0;
     }
     text + body + "</svg>\n"
+}
+
+/// Where the names of the series stand, in as many lines as they need, and the room that the lines after the first take.
+fn legend(series: &[&str]) -> (Vec<(f64, f64)>, f64) {
+    let (mut x, mut y) = (MARGIN, 0.0);
+    let mut places = Vec::new();
+    for name in series {
+        let width = name.chars().count() as f64 * LETTER + 30.0;
+        if x > MARGIN && x + width > WIDTH {
+            (x, y) = (MARGIN, y + LEGEND);
+        }
+        places.push((x, y));
+        x += width;
+    }
+    (places, y)
 }
 
 fn colour(series: &[&str], name: &str) -> &'static str {
@@ -255,6 +297,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::well_formed;
 
     fn exactly(value: f64) -> Spread {
         Spread { min: value, median: value, max: value }
@@ -274,6 +317,28 @@ mod tests {
         for scale in [Scale::Linear, Scale::Log] {
             assert!(Along::of([].into_iter(), scale, 0.0, 1.0).at(1.0).is_finite());
             assert!(!bars("t", "u", &[], scale).contains("NaN") && !lines("t", "u", "x", &[], scale).contains("NaN"));
+        }
+    }
+
+    #[test]
+    fn names_of_series_take_the_lines_that_they_need_and_labels_stand_apart() {
+        let long = "a name of a series that is rather long";
+        let (places, more) = legend(&[long; 5]);
+        assert_eq!((places[0], places[1].1, places[2].1, more), ((MARGIN, 0.0), 0.0, LEGEND, 2.0 * LEGEND));
+        let labels = apart(vec![(0.0, 50.0, 1.0), (0.0, 49.0, 2.0), (0.0, 50.0, 1.0), (0.0, 10.0, 3.0)]);
+        assert_eq!(labels, [(0.0, 50.0, 1.0), (0.0, 37.0, 2.0), (0.0, 10.0, 3.0)]);
+    }
+
+    #[test]
+    fn plots_are_well_formed() {
+        let spread = Spread { min: 0.0, median: 5.0, max: 900.0 };
+        let bar = |n: usize| Bar { group: format!("g{} & co", n / 2), series: format!("s{n}"), spread };
+        let line = |n: usize| Line { series: format!("<{n}>"), points: vec![(1.0, spread), (50.0, exactly(n as f64))] };
+        for scale in [Scale::Linear, Scale::Log] {
+            let all: Vec<Bar> = (0..9).map(bar).collect();
+            assert_eq!(well_formed(&bars("t & u", "1/s", &all, scale)), Ok(()));
+            let all: Vec<Line> = (0..9).map(line).collect();
+            assert_eq!(well_formed(&lines("t & u", "1/s", "x", &all, scale)), Ok(()));
         }
     }
 

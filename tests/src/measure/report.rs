@@ -85,12 +85,26 @@ impl Table {
     }
 
     fn html(&self) -> String {
+        let numeric: Vec<bool> = (0..self.head.len()).map(|column| self.has_numbers(column)).collect();
         let line = |cells: &[String], tag: &str| {
-            let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            let cell = |(cell, numeric): (&String, &bool)| {
+                // A line may end before the noise of a figure, and not within.
+                let cell = cell.replace(" .. ", "\u{a0}..\u{a0}").replace(") x", ")\u{a0}x");
+                let class = if *numeric { " class='n'" } else { "" };
+                format!("<{tag}{class}>{}</{tag}>", marked(&cell))
+            };
+            let cells: String = cells.iter().zip(&numeric).map(cell).collect();
             format!("<tr>{cells}</tr>\n")
         };
         let rows: String = self.rows.iter().map(|row| line(row, "td")).collect();
-        format!("<table>\n<thead>{}</thead>\n<tbody>{rows}</tbody>\n</table>\n", line(&self.head, "th"))
+        let head = line(&self.head, "th");
+        format!("<div><table>\n<thead>{head}</thead>\n<tbody>{rows}</tbody>\n</table></div>\n")
+    }
+
+    /// Whether a column has nothing but figures, which stand in line from the right.
+    fn has_numbers(&self, column: usize) -> bool {
+        let mut cells = self.rows.iter().filter_map(|row| row.get(column)).peekable();
+        cells.peek().is_some() && cells.all(|cell| cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit()))
     }
 }
 
@@ -180,14 +194,23 @@ impl Section {
     }
 }
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}\
-table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;\
-text-align:right;vertical-align:top}th:first-child,td:first-child{text-align:left}figure{margin:1rem 0}svg{max-width:100%;height:auto}\
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}\
+div{overflow-x:auto}table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}\
+th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}th.n{text-align:right}\
+td.n{text-align:right}code{font-size:90%;background:#f4f4f5}figure{margin:1rem 0}svg{max-width:100%;height:auto}\
 pre{background:#f4f4f5;padding:.6rem;overflow-x:auto}";
 
 /// Paragraphs are parted by empty lines.
 fn paragraphs(text: &str) -> String {
-    text.split("\n\n").filter(|part| !part.trim().is_empty()).map(|part| format!("<p>{}</p>\n", escape(part))).collect()
+    text.split("\n\n").filter(|part| !part.trim().is_empty()).map(|part| format!("<p>{}</p>\n", marked(part))).collect()
+}
+
+/// Text with names in backquotes, as in Markdown.
+fn marked(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let part =
+        |(n, part): (usize, &str)| if n % 2 == 1 { format!("<code>{}</code>", escape(part)) } else { escape(part) };
+    parts.map(part).collect()
 }
 
 #[cfg(test)]
@@ -195,18 +218,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::measure::Spread;
     use crate::measure::plot::{Bar, Scale, bars};
+    use crate::measure::{Spread, well_formed};
 
     fn report() -> Report {
         let mut table = Table::new(["what", "ours"]);
         table.row(["a | b", "<1>"]);
+        let mut numbers = Table::new(["what", "ours"]);
+        numbers.row(["a", "2 (1 .. 3)"]);
+        numbers.row(["b", "-"]);
         let bar = Bar { group: "g".into(), series: "s".into(), spread: Spread { min: 1.0, median: 2.0, max: 3.0 } };
         let svg = bars("plot", "1/s", &[bar], Scale::Linear);
         let section = Section {
             title: "Speed".to_owned(),
-            text: "First.\n\nSecond.".to_owned(),
-            tables: vec![table],
+            text: "First, `a<b`.\n\nSecond.".to_owned(),
+            tables: vec![table, numbers],
             plots: vec![Plot { name: "speed".to_owned(), alt: "rates".to_owned(), svg }],
             data: json!({"ratio": 2.0}),
         };
@@ -223,9 +249,21 @@ mod tests {
     #[test]
     fn a_page_has_everything_and_loads_nothing() {
         let html = report().html();
-        for part in ["A &amp; B", "<td>a | b</td><td>&lt;1&gt;</td>", "<svg ", "<p>First.</p>", "run it", "libzmq"] {
+        for part in [
+            "A &amp; B",
+            "<td>a | b</td><td>&lt;1&gt;</td>",
+            "<svg ",
+            "<p>First, <code>a&lt;b</code>.</p>",
+            "run it",
+            "libzmq",
+        ] {
             assert!(html.contains(part), "{part} is missing in {html}");
         }
+        assert!(
+            html.contains("<th class='n'>ours</th>") && html.contains("<td class='n'>2 (1\u{a0}..\u{a0}3)</td>"),
+            "{html}"
+        );
+        assert_eq!(well_formed(&html), Ok(()));
         let without_names = html.replace("http://www.w3.org/2000/svg", "");
         for loads in ["http", "src=", "href=", "@import", "url("] {
             assert!(!without_names.contains(loads), "{loads}");

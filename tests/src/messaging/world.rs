@@ -96,15 +96,18 @@ impl World {
         self.daemons[n] = self.daemon(n);
     }
 
+    /// Kills the daemon of node `n`.
+    pub fn stop_daemon(&mut self, n: usize) {
+        self.daemons[n].kill9();
+    }
+
     fn daemon(&self, n: usize) -> Process {
         let node = self.cluster.node(n);
         let mut command = match self.driver {
             Driver::Zmqv2 => node.command("zmqv2-broker", &[]),
             Driver::Legacy => {
                 let mut command = Command::new(binary("legacy-receiver"));
-                for (name, value) in legacy_options(&self.cluster, n) {
-                    command.arg("--set").arg(format!("{name}={value}"));
-                }
+                command.args(node.options().iter().flat_map(|pair| ["--set", pair]));
                 command
             }
         };
@@ -153,24 +156,9 @@ impl World {
         match self.driver {
             Driver::Zmqv2 => Box::new(OverZmqv2::new(self.cluster.node(n), setup)),
             Driver::Legacy => {
-                let mut options = Options::default();
-                for (name, value) in legacy_options(&self.cluster, n) {
-                    options.set(name, &value).expect("an option");
-                }
+                let options = Options::from_pairs(&self.cluster.node(n).options()).expect("options");
                 Box::new(OverLegacy::new(options, setup))
             }
         }
     }
-}
-
-/// The legacy options of a node.
-fn legacy_options(cluster: &Cluster, n: usize) -> [(&'static str, String); 5] {
-    let node = cluster.node(n);
-    [
-        ("rpc_zmq_host", node.host.clone()),
-        ("rpc_zmq_bind_address", node.host.clone()),
-        ("rpc_zmq_ipc_dir", node.ipc_dir.display().to_string()),
-        ("rpc_zmq_matchmaker", "ring".to_owned()),
-        ("ringfile", node.ring_file().display().to_string()),
-    ]
 }

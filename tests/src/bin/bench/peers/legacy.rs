@@ -53,15 +53,7 @@ pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
         let node = cluster.node(n);
         let mut command = Command::new(binary("bench"));
         command.args(words);
-        for (name, value) in [
-            ("rpc_zmq_host", node.host.clone()),
-            ("rpc_zmq_bind_address", node.host.clone()),
-            ("rpc_zmq_ipc_dir", node.ipc_dir.display().to_string()),
-            ("rpc_zmq_matchmaker", "ring".to_owned()),
-            ("ringfile", node.ring_file().display().to_string()),
-        ] {
-            command.arg("--set").arg(format!("{name}={value}"));
-        }
+        command.args(node.options().iter().flat_map(|pair| ["--set", pair]));
         command
     };
     let daemons = [0, 1].map(|n| Party::start("a legacy daemon", &mut command(&["legacy-daemon"], n)));
@@ -77,12 +69,7 @@ pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
 
 impl Common {
     fn options(&self) -> Result<Options, Error> {
-        let mut options = Options { response_timeout: RESPONSE_TIMEOUT, ..Options::default() };
-        for pair in &self.set {
-            let (name, value) = pair.split_once('=').ok_or("an option without a value")?;
-            options.set(name, value)?;
-        }
-        Ok(options)
+        Ok(Options { response_timeout: RESPONSE_TIMEOUT, ..Options::from_pairs(&self.set)? })
     }
 }
 
