@@ -19,6 +19,7 @@ use crate::archive::Archive;
 use crate::complaints::Complaints;
 use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
+use crate::inbox::Names;
 use crate::letters::Letters;
 use crate::links::{Links, Seen};
 use crate::lock::Lock;
@@ -58,6 +59,8 @@ pub struct Broker {
     pub(crate) registrar: Registrar,
     pub(crate) complaints: Complaints,
     pub(crate) letters: Letters,
+    /// Those of the request that is looked at.
+    pub(crate) names: Names,
     end_at: Option<Instant>,
     pub(crate) drained_at: Option<Instant>,
     spoke_at: Instant,
@@ -123,6 +126,7 @@ impl Broker {
             registrar,
             complaints: Complaints::default(),
             letters: Letters::default(),
+            names: Names::default(),
             end_at: None,
             drained_at: None,
             spoke_at: started,
@@ -161,6 +165,9 @@ impl Broker {
             }
             for event in &events {
                 self.hot.add(event.token());
+                if let Some(worker) = event.token().0.checked_sub(FIRST_LINK) {
+                    self.links.stir(worker);
+                }
             }
             for token in self.hot.take() {
                 self.visit(token, &mut frames)?;

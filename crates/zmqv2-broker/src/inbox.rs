@@ -44,8 +44,8 @@ impl Broker {
                 }
                 let now = now();
                 // The engine only looks at the names; they are copied because the load they stand in moves on.
-                let names = Names::of(&view);
-                let arrival = arrival(&view, &names, load.size(), now);
+                self.names.copy(&view);
+                let arrival = arrival(&view, &self.names, load.size(), now);
                 self.engine.handle(now, Input::Request { arrival, from: origin, load });
                 self.perform();
             }
@@ -128,7 +128,8 @@ impl Broker {
     }
 }
 
-/// The names in a header, on their own.
+/// The names in a header, on their own. One that is used again and again allocates nothing.
+#[derive(Debug, Default)]
 pub(crate) struct Names {
     pub(crate) key: String,
     pub(crate) server: String,
@@ -136,7 +137,14 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn of(view: &HeaderView<'_>) -> Self {
-        Self { key: view.key().to_owned(), server: view.server().to_owned() }
+        let mut names = Self::default();
+        names.copy(view);
+        names
+    }
+
+    fn copy(&mut self, view: &HeaderView<'_>) {
+        view.key().clone_into(&mut self.key);
+        view.server().clone_into(&mut self.server);
     }
 }
 

@@ -16,6 +16,8 @@ struct Link {
     socket: Socket,
     path: PathBuf,
     connected: bool,
+    /// Something has come since its connection was looked at last.
+    stirred: bool,
 }
 
 /// What [`Links::look`] saw.
@@ -61,7 +63,7 @@ impl Links {
         if self.by_worker.len() <= worker {
             self.by_worker.resize_with(worker + 1, || None);
         }
-        self.by_worker[worker] = Some(Link { socket, path, connected: false });
+        self.by_worker[worker] = Some(Link { socket, path, connected: false, stirred: true });
         Ok(())
     }
 
@@ -69,14 +71,26 @@ impl Links {
         self.by_worker.get(worker)?.as_ref().map(|link| &link.socket)
     }
 
-    /// What a link that had nothing to read has to tell; asked for before the loop sleeps.
+    /// A descriptor of this link has given notice.
+    pub(crate) fn stir(&mut self, worker: WorkerId) {
+        if let Some(Some(link)) = self.by_worker.get_mut(worker) {
+            link.stirred = true;
+        }
+    }
+
+    /// What a link that had nothing to read has to tell; asked for before the loop sleeps. Without notice since the last
+    /// time that is nothing, at no cost: a receive that finds nothing leaves no notice unheard.
     ///
     /// The question takes in what came since the last receive, and uses up its notice: an answer must be read now, or it
     /// stays until the next one comes.
     pub(crate) fn look(&mut self, worker: WorkerId) -> Result<Seen, TransportError> {
         let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(Seen::Nothing) };
+        if !std::mem::take(&mut link.stirred) {
+            return Ok(Seen::Nothing);
+        }
         let state = link.socket.readiness()?;
         if state.readable {
+            link.stirred = true;
             return Ok(Seen::Message);
         }
         let connected = state.connection == Connection::Up;

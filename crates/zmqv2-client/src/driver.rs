@@ -136,8 +136,9 @@ impl Driver {
                 return;
             }
             for event in &events {
-                if event.token() != WAKER {
-                    self.warm(event.token().0 - FIRST_LINK);
+                if let Some(link) = event.token().0.checked_sub(FIRST_LINK) {
+                    self.links.get(link).into_iter().for_each(|link| link.stirred = true);
+                    self.warm(link);
                 }
             }
         }
@@ -228,12 +229,18 @@ impl Driver {
             }
         }
         let Some(link) = self.links.get(id) else { return };
+        // A receive that finds nothing leaves no notice unheard: without one, all is as it was.
+        if !std::mem::take(&mut link.stirred) && !self.table.has_something_for(id) {
+            return;
+        }
+        let Some(link) = self.links.get(id) else { return };
         let readiness = match link.socket.readiness() {
             Ok(readiness) => readiness,
             Err(error) => return self.fail(id, now, &error),
         };
         if readiness.readable {
             // An answer that came before the connection broke counts; and the question has used up its notice.
+            link.stirred = true;
             return self.warm(id);
         }
         if readiness.connection == Connection::Lost {

@@ -19,6 +19,8 @@ pub(crate) struct Link {
     pub(crate) suspected: bool,
     /// Whether it is to be visited before the next sleep.
     pub(crate) hot: bool,
+    /// Whether a descriptor of its socket has given notice since its connection was looked at last.
+    pub(crate) stirred: bool,
     /// Server and node of the last answer.
     pub(crate) names: Option<(ServerName, NodeName)>,
     pub(crate) used: Instant,
@@ -60,6 +62,7 @@ impl Links {
             rests: false,
             suspected: false,
             hot: false,
+            stirred: true,
             names: None,
             used: now,
         };
@@ -75,7 +78,7 @@ impl Links {
     /// Gives a link that has lost its connection a new socket, which is not connected yet. The old one.
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
-        link.rests = true;
+        (link.rests, link.stirred) = (true, true);
         Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Link)?)))
     }
 

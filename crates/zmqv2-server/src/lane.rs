@@ -148,8 +148,6 @@ impl Lane {
                 if gathered.len() >= self.batch.size.into() {
                     work.run(std::mem::take(gathered), self);
                 }
-            } else if socket.readiness()?.readable {
-                // Asking has worked off what came meanwhile.
             } else if gathered.is_empty() {
                 if wait(socket, None, &self.halt.stop)? {
                     return Ok(());

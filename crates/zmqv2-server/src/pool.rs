@@ -147,8 +147,8 @@ impl<W: Work> Pool<W> {
         if !desk.inbox.is_empty() {
             return Ok(desk);
         }
-        desk.give_back(self.instance);
-        if desk.socket.readiness()?.readable {
+        // A receive that finds nothing leaves no notice unheard, a send may.
+        if desk.give_back(self.instance) && desk.socket.readiness()?.readable {
             return Ok(desk);
         }
         desk.reading = true;
@@ -288,10 +288,10 @@ impl Desk {
         Ok(())
     }
 
-    /// Gives places back that no answer has taken along.
-    fn give_back(&mut self, instance: InstanceId) {
+    /// Gives places back that no answer has taken along; whether there were any.
+    fn give_back(&mut self, instance: InstanceId) -> bool {
         let freed = std::mem::take(&mut self.freed);
-        let Some(route) = self.route.as_ref().filter(|_| freed > 0) else { return };
+        let Some(route) = self.route.as_ref().filter(|_| freed > 0) else { return false };
         let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
         header.count = freed;
         let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header.encode()), Frame::new()];
@@ -299,5 +299,6 @@ impl Desk {
         if let Err(error) = self.socket.send(frames) {
             log::debug!("the broker did not take {freed} credit: {error}");
         }
+        true
     }
 }

@@ -31,6 +31,11 @@ impl<M, A> Outstanding<M, A> {
         Some((tag.next_send(), entry.expires, &entry.message))
     }
 
+    /// Whether something waits for this link.
+    pub(crate) fn has_something_for(&self, link: LinkId) -> bool {
+        self.links.get(link).is_some_and(|link| link.queued > 0)
+    }
+
     /// Whether nothing waits for this link or for an answer over it.
     pub(crate) fn is_idle(&self, link: LinkId) -> bool {
         self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
