@@ -178,7 +178,7 @@ impl Engine {
             let next = match order.next() {
                 Some(node) => {
                     let address = self.routes.address(node);
-                    if count > 1 && self.routes.avoid(&address, &outgoing.key, clock::now()) {
+                    if count > 1 && self.routes.avoid(&address, outgoing.server.as_ref(), &outgoing.key, clock::now()) {
                         suspects.push((node, address));
                         continue;
                     }
@@ -311,9 +311,7 @@ impl Engine {
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
             Outcome::Silent => {
-                if outgoing.server.is_none() {
-                    self.routes.suspects().refused(&address, &outgoing.key, clock::now());
-                }
+                self.routes.silent(&address, outgoing.server.is_none().then_some(&outgoing.key));
                 let (target, after) = (journey.whom(), journey.elapsed());
                 Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }

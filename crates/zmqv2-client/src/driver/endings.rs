@@ -22,6 +22,12 @@ pub(super) enum Told {
 impl Driver {
     /// The message has its outcome; it is told when its room has been given back.
     pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) {
+        if let Ending::Silent { candidate } = &ending
+            && let Some(stop) = parcel.stop(*candidate, &self.routes)
+            && let Some(link) = self.links.find(&stop.address)
+        {
+            self.silent(&parcel.content, link);
+        }
         if parcel.content.kind == Kind::Inquire {
             // It took no room, and is no message of its own.
             self.inquiries -= 1;
