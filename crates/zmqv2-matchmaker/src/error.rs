@@ -27,9 +27,9 @@ pub enum MatchmakerError {
         /// The option to change, or what to do instead.
         remedy: String,
     },
-    /// The directory has come back without its data. What it says of topics that were not asked before is not to be
-    /// believed until brokers have registered anew.
-    #[error("the {directory} directory has lost its data; brokers register anew within {within:?}")]
+    /// The directory says that nobody offers this topic, but it has just begun, or come back after an outage, with or without its
+    /// data. Until brokers have registered anew, that is not to be believed.
+    #[error("the {directory} directory names nobody, but has just come back; brokers register anew within {within:?}")]
     Refilling {
         /// Which directory and where it is.
         directory: String,

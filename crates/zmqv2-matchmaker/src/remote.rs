@@ -86,6 +86,12 @@ pub struct Question {
 pub struct Reading {
     /// Stays the same as long as the directory keeps its data.
     pub epoch: String,
+    /// Stays the same as long as one process of the directory answers.
+    pub instance: String,
+    /// The clock by which the directory counts leases, from any beginning.
+    pub clock: Duration,
+    /// For how long the directory has been there with its data: what was registered before may be missing.
+    pub age: Duration,
     /// In the order of the questions; `None`: nothing has changed.
     pub states: Vec<Option<State>>,
 }

@@ -109,7 +109,11 @@ impl Book {
             return;
         }
         match task {
-            Task::Register(registrations) => self.missing.retain(|missing| !registrations.contains(missing)),
+            Task::Register(registrations) => {
+                for registration in registrations {
+                    self.missing.remove(&registration);
+                }
+            }
             Task::Renew(_) => {
                 self.missing.clear();
                 (self.retry, self.renew_at) = (None, now + self.times.next_renewal());
