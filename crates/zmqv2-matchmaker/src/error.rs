@@ -72,3 +72,11 @@ pub enum MatchmakerError {
         bytes: u64,
     },
 }
+
+impl MatchmakerError {
+    /// Whether the same question may be answered later, without anybody correcting anything.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Refilling { .. })
+    }
+}
