@@ -1,12 +1,18 @@
 //! Redis as the directory of a few nodes: who is asked how often, in which order, and what operators see.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zmqv2_client::{RequestContext, RpcClient};
-use zmqv2_proto::Target;
+use zmqv2_client::{Outcome, RequestContext, RpcClient};
+use zmqv2_matchmaker::{
+    CacheSettings, CachedMatchmaker, Matchmaker, MatchmakerError, Presence, Question, RedisDirectory, RedisSettings,
+    Registration, Remote,
+};
+use zmqv2_proto::{Config, Target, TopicKey};
 use zmqv2_tests::redis_server::{Redis, installed, keys};
+use zmqv2_tests::redis_world::{SLACK, directory_of, registered};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
 
 fn with(redis: &Redis, options: &[&str]) -> Vec<String> {
@@ -22,6 +28,17 @@ fn who(client: &RpcClient, calls: usize) -> BTreeMap<String, usize> {
     let mut who = BTreeMap::new();
     for _ in 0..calls {
         *who.entry(echo(client, "who").unwrap()).or_default() += 1;
+    }
+    who
+}
+
+/// Who accepts so many casts to any server.
+fn who_by_cast(client: &RpcClient, casts: usize) -> BTreeMap<String, usize> {
+    let mut who = BTreeMap::new();
+    for _ in 0..casts {
+        let outcome = client.cast(&RequestContext::new(), "echo", &"who").unwrap().wait(PATIENCE);
+        let Some(Outcome::Acked { server, .. }) = outcome else { panic!("{outcome:?}") };
+        *who.entry(server.to_string()).or_default() += 1;
     }
     who
 }
@@ -77,10 +94,12 @@ fn any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first() {
     };
     let [anywhere, east, west] = [None, Some("east"), Some("west")].map(in_zone);
     eventually("all are known", || who(&anywhere, 3).len() == 3);
-    let shares = |client: &RpcClient| json!(who(client, 300));
-    assert_eq!(shares(&anywhere), json!({"a": 100, "b": 100, "c": 100}));
-    assert_eq!(shares(&east), json!({"a": 150, "b": 150}));
-    assert_eq!(shares(&west), json!({"c": 300}));
+    for who in [who, who_by_cast] {
+        let shares = |client: &RpcClient| json!(who(client, 300));
+        assert_eq!(shares(&anywhere), json!({"a": 100, "b": 100, "c": 100}));
+        assert_eq!(shares(&east), json!({"a": 150, "b": 150}));
+        assert_eq!(shares(&west), json!({"c": 300}));
+    }
     servers[2].kill9();
     eventually("without anybody in its zone, a client calls others", || {
         who(&west, 4) == BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)])
@@ -167,6 +186,7 @@ fn keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16(
     while now() < until {
         assert_eq!(keys(&redis), expected);
         assert_eq!(echo(&client, "there").unwrap(), "s");
+        // Often enough to see a gap.
         wait_until(now() + Duration::from_millis(50));
     }
     for key in &expected[1..] {
@@ -192,4 +212,266 @@ fn a_broker_that_comes_back_on_another_port_is_found_by_redis_rg31() {
     broker.kill9();
     let _again = far.broker_with(&["--port", "0"]);
     eventually("it is found at its other port", || echo(&client, "second").is_ok());
+}
+
+#[test]
+fn a_broker_has_one_connection_and_so_has_a_client() {
+    if !installed("a_broker_has_one_connection_and_so_has_a_client") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(2, &with(&redis, &["refresh_interval=1"]));
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let nodes = [0, 0, 0, 1, 1].map(|n| cluster.node(n));
+    let _servers: Vec<_> = nodes.iter().zip(0..).map(|(node, n)| node.serve("t", &format!("s{n}"), &[])).collect();
+    assert_eq!(redis.clients(), 2, "one for all servers of a broker");
+    let clients = [0, 1, 1].map(|n| client(cluster.node(n)));
+    for client in &clients {
+        eventually("somebody is there", || echo(client, "there").is_ok());
+    }
+    // The one that asked first is closed when nobody has asked for a while.
+    eventually("one for each", || redis.clients() == 5);
+}
+
+#[test]
+fn leases_of_a_second_are_long_enough() {
+    if !installed("leases_of_a_second_are_long_enough") {
+        return;
+    }
+    let redis = Redis::start();
+    let options = ["matchmaker_heartbeat_ttl=1", "matchmaker_heartbeat_freq=0.3", "refresh_interval=0.5"];
+    let cluster = Cluster::with_directory(1, &with(&redis, &options));
+    let mut broker = cluster.node(0).broker();
+    let _server = cluster.node(0).serve("t", "s", &[]);
+    let directory = directory_of(&cluster);
+    eventually("it is registered", || registered(&directory).unwrap() == ["s"]);
+    let client = client(cluster.node(0));
+    eventually("it is known", || echo(&client, "there").is_ok());
+    let renewals = redis.calls("evalsha");
+    eventually("it is renewed", || redis.calls("evalsha") > renewals + 10);
+    assert_eq!(echo(&client, "there").unwrap(), "s");
+    eventually("it is registered", || registered(&directory).unwrap() == ["s"]);
+    broker.kill9();
+    let killed = now();
+    eventually("its lease ends", || registered(&directory).unwrap().is_empty());
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(1) + SLACK, "{took:?}");
+}
+
+/// A directory with leases of this length, and a memory in front.
+fn remembering(redis: &Redis, lease: Duration, max_stale: Duration) -> (RedisDirectory, CachedMatchmaker) {
+    let directory = || RedisDirectory::new(settings(redis), lease);
+    let settings = CacheSettings { refresh: Duration::from_secs(60), max_stale, lease, renew_every: lease / 2 };
+    (directory(), CachedMatchmaker::new(Box::new(directory()), settings))
+}
+
+fn settings(redis: &Redis) -> RedisSettings {
+    let mut config = Config::default();
+    (config.redis_host, config.redis_port) = ("127.0.0.1".to_owned(), redis.port());
+    RedisSettings::new(&config).unwrap()
+}
+
+fn registrations(topics: &[&str], node: &str) -> Vec<Registration> {
+    let node = zmqv2_proto::Node::new(node.parse().unwrap(), node.parse().unwrap());
+    let registration = |topic: &&str| {
+        let key = TopicKey::parse(&format!("x/{topic}")).unwrap();
+        Registration { key, server: "s".parse().unwrap(), node: node.clone() }
+    };
+    topics.iter().map(registration).collect()
+}
+
+fn questions(topics: &[&str]) -> Vec<Question> {
+    registrations(topics, "any").into_iter().map(|Registration { key, .. }| Question { key, known: None }).collect()
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_topic_is_resolved_by_one_command_however_many_nodes_it_has() {
+    if !installed("a_topic_is_resolved_by_one_command_however_many_nodes_it_has") {
+        return;
+    }
+    let redis = Redis::start();
+    let directory = RedisDirectory::new(settings(&redis), MINUTE);
+    let topics = ["t", "u", "v"];
+    let all: Vec<_> = (0..2_500).flat_map(|n| registrations(&topics, &format!("n{n}"))).collect();
+    directory.register(&all, MINUTE).unwrap();
+    let commands = |asked: &[&str]| {
+        let (scripts, all) = (redis.calls("evalsha"), redis.info("total_commands_processed"));
+        let reading = directory.read(&questions(asked)).unwrap();
+        for state in reading.states {
+            assert_eq!(state.unwrap().entries.len(), 2_500);
+        }
+        // Two are what counting takes; what scripts call counts as well in some versions, so that is looked at by itself.
+        assert!(redis.info("total_commands_processed") > all);
+        redis.calls("evalsha") - scripts
+    };
+    let sent = redis.info("total_net_input_bytes");
+    assert_eq!(commands(&["t"]), 1);
+    assert!(redis.info("total_net_input_bytes") - sent < 4_000, "no name of a node is sent there");
+    assert_eq!(commands(&["t", "u"]), 1, "of several, as many as have 5,000 members");
+    assert_eq!(commands(&topics), 2, "the rest by another one, so that others get their turn");
+}
+
+#[test]
+fn what_is_registered_together_is_there_together_or_not_at_all() {
+    const ROUNDS: usize = 300;
+    if !installed("what_is_registered_together_is_there_together_or_not_at_all") {
+        return;
+    }
+    let redis = Redis::start();
+    let topics = ["a", "b", "c"];
+    let done = AtomicBool::new(false);
+    let (seen, gone) = std::thread::scope(|scope| {
+        let (redis, done) = (&redis, &done);
+        let writers: Vec<_> = ["n1", "n2"]
+            .into_iter()
+            .map(|node| {
+                scope.spawn(move || {
+                    let (directory, all) = (RedisDirectory::new(settings(redis), MINUTE), registrations(&topics, node));
+                    for _ in 0..ROUNDS {
+                        directory.register(&all, MINUTE).unwrap();
+                        directory.withdraw(&all).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let read = || {
+            let directory = RedisDirectory::new(settings(redis), MINUTE);
+            let (mut seen, mut gone) = (0, 0);
+            while !done.load(Ordering::Relaxed) {
+                let states = directory.read(&questions(&topics)).unwrap().states;
+                let there = states.into_iter().map(|state| {
+                    let mut there: Vec<_> = state.unwrap().entries.into_iter().collect();
+                    there.retain(|entry| matches!(entry.presence, Presence::At(_)));
+                    there.sort_by(|one, other| one.node.cmp(&other.node));
+                    there
+                });
+                let there: Vec<_> = there.collect();
+                assert!(there.iter().all(|topic| *topic == there[0]), "a part of it is there: {there:?}");
+                (seen, gone) = (seen + usize::from(!there[0].is_empty()), gone + usize::from(there[0].is_empty()));
+            }
+            (seen, gone)
+        };
+        let readers = [scope.spawn(read), scope.spawn(read)];
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+        let counts = readers.map(|reader| reader.join().unwrap());
+        (counts[0].0 + counts[1].0, counts[0].1 + counts[1].1)
+    });
+    println!("there {seen} times, and gone {gone} times");
+    assert!(seen > 0, "nobody has looked while it was there");
+}
+
+#[test]
+fn that_nobody_is_there_is_asked_once_a_second_believed_or_not() {
+    if !installed("that_nobody_is_there_is_asked_once_a_second_believed_or_not") {
+        return;
+    }
+    let redis = Redis::start();
+    let lease = Duration::from_secs(3);
+    let (_, cached) = remembering(&redis, lease, MINUTE);
+    let nobody = TopicKey::parse("x/nobody").unwrap();
+    let started = now();
+    let mut counts = [0, 0];
+    eventually("it is believed", || {
+        // A thousand messages.
+        for _ in 0..1_000 {
+            match cached.resolve_all(&nobody) {
+                Ok(placement) => {
+                    assert!(placement.is_empty());
+                    counts[1] += 1;
+                }
+                Err(MatchmakerError::Refilling { .. }) => counts[0] += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        counts[1] >= 20_000
+    });
+    let (asked, seconds) = (redis.calls("evalsha"), started.elapsed().as_secs_f64());
+    println!("{counts:?} questions in {seconds:.1} s: {asked} commands");
+    assert!(counts[0] > 1_000, "the directory was younger than a lease");
+    // One at a time by each that asks, and the looks of the thread.
+    assert!(asked as f64 <= 4.0 + 4.0 * seconds, "{asked} commands in {seconds} s");
+}
+
+#[test]
+fn what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_back() {
+    if !installed("what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_back") {
+        return;
+    }
+    let redis = Redis::start();
+    let max_stale = Duration::from_secs(2);
+    let (directory, cached) = remembering(&redis, MINUTE, max_stale);
+    let all = registrations(&["t"], "n1");
+    directory.register(&all, MINUTE).unwrap();
+    assert_eq!(cached.resolve_all(&all[0].key).unwrap().nodes().len(), 1);
+    // Nobody gets in any more, which Redis counts.
+    let mut operator = redis.connection();
+    let () = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("sesame").query(&mut operator).unwrap();
+    let () = redis::cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("normal")
+        .arg("SKIPME")
+        .arg("yes")
+        .query(&mut operator)
+        .unwrap();
+    let connections = |operator: &mut redis::Connection| -> u64 {
+        let stats: String = redis::cmd("INFO").arg("stats").query(operator).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let (locked, before) = (now(), connections(&mut operator));
+    assert!(cached.refresh().is_err());
+    eventually("it is too old", || {
+        let answer = cached.resolve_all(&all[0].key);
+        assert!(answer.is_ok() || locked.elapsed() >= max_stale, "{answer:?} after {:?}", locked.elapsed());
+        answer.is_err()
+    });
+    let until = now() + Duration::from_secs(2);
+    let mut asked = 0;
+    while now() < until {
+        assert!(cached.resolve_all(&all[0].key).is_err());
+        asked += 1;
+    }
+    let (tried, seconds) = (connections(&mut operator) - before, locked.elapsed().as_secs_f64());
+    println!("{asked} questions in vain: {tried} connections in {seconds:.1} s");
+    // Two a second by those who ask, and those of the thread, ever further apart.
+    assert!(asked > 100 && tried as f64 <= 10.0 + 3.0 * seconds, "{tried} connections in {seconds} s");
+    let () = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").query(&mut operator).unwrap();
+    eventually("it is back", || cached.resolve_all(&all[0].key).is_ok_and(|placement| placement.nodes().len() == 1));
+}
+
+#[test]
+fn redis_tells_how_old_it_is_and_which_process_it_is() {
+    if !installed("redis_tells_how_old_it_is_and_which_process_it_is") {
+        return;
+    }
+    let mut redis = Redis::start();
+    let directory = RedisDirectory::new(settings(&redis), MINUTE);
+    let read = || directory.read(&[]).unwrap();
+    let first = read();
+    assert!(first.age < PATIENCE && !first.instance.is_empty() && !first.epoch.is_empty(), "{first:?}");
+    eventually("it grows older, and its clock goes on", || {
+        let later = read();
+        assert_eq!((&later.epoch, &later.instance), (&first.epoch, &first.instance));
+        later.age > first.age + Duration::from_secs(2) && later.clock > first.clock + Duration::from_secs(2)
+    });
+    let before = read();
+    let () = redis.run(&["FLUSHALL"]);
+    let flushed = read();
+    assert!(flushed.epoch != first.epoch && flushed.age < before.age, "{flushed:?}");
+    let () = redis.run(&["SAVE"]);
+    redis.kill9();
+    redis.restart();
+    let mut again = None;
+    eventually("it is back", || {
+        again = directory.read(&[]).ok();
+        again.is_some()
+    });
+    let again = again.unwrap();
+    assert_eq!(again.epoch, flushed.epoch, "it was on the disk");
+    assert_ne!(again.instance, first.instance);
+    assert!(again.age < before.age, "it has been there for {:?}, says a process that has just started", again.age);
 }
