@@ -198,6 +198,23 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_lost_a_node_together_do_not_come_back_together() {
+        // The earliest that chance may choose; the other tests have the latest.
+        let (_, start) = suspects();
+        let mut suspects = Suspects::new(|least, _| least);
+        let (a, t) = (address("a"), key("t"));
+        suspects.mark(&a, start);
+        suspects.refused(&address("b"), &t, start);
+        assert!(suspects.avoid(&a, &t, start) && suspects.avoid(&address("b"), &t, start));
+        assert_eq!(suspects.due(9, start + SUSPECT_FOR / 2), std::slice::from_ref(&a));
+        assert!(!suspects.avoid(&address("b"), &t, start + REFUSED_FOR / 2));
+        suspects.probed(&a, false, start);
+        assert!(suspects.avoid(&a, &t, start));
+        assert!(suspects.due(9, start + SUSPECT_FOR - Duration::from_millis(1)).is_empty());
+        assert_eq!(suspects.due(9, start + SUSPECT_FOR), [a]);
+    }
+
+    #[test]
     fn who_did_not_answer_is_looked_at_at_once_and_set_aside_until_then() {
         let (mut suspects, start) = suspects();
         let (a, t) = (address("a"), key("t"));

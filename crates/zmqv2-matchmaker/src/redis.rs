@@ -24,9 +24,9 @@ const MOST_AT_ONCE: usize = 200;
 
 /// A directory in Redis (`rpc_zmq_matchmaker = redis`); `docs/matchmaker.md` says which keys it has there.
 ///
-/// Every registration is a lease that ends by Redis's own clock. Registering, renewing and withdrawing are one script each,
-/// so each happens whole or not at all; reading any number of nodes is one round trip. A command is waited for 2 s, and so is a
-/// connection.
+/// Every registration is a lease that ends by Redis's own clock. Registering, renewing and withdrawing are one script each for up
+/// to 200 registrations, so nobody sees a part of it; reading a topic of any number of nodes is one round trip. A command is waited
+/// for 2 s, and a connection 5 s.
 ///
 /// It remembers nothing: [`CachedMatchmaker`] does. [`RedisDirectory::open`] gives both.
 pub struct RedisDirectory {

@@ -195,6 +195,24 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_started_together_do_not_renew_together_nor_come_back_together() {
+        // The earliest that chance may choose; the other tests have the latest.
+        let now = crate::driver::now();
+        let mut book = Book::new(Times { spread: |least, _| least, ..TIMES }, now);
+        book.announce(server("a"));
+        assert_eq!(work(&mut book, now, true), ["register"]);
+        let mut at = now;
+        for _ in 0..3 {
+            assert_eq!(book.next(), at + TIMES.renew_every * 4 / 5);
+            at = book.next();
+            assert_eq!(work(&mut book, at, true), ["renew"]);
+        }
+        at = book.next();
+        assert_eq!(work(&mut book, at, false), ["renew"]);
+        assert_eq!(book.next(), at + FIRST_RETRY / 2);
+    }
+
+    #[test]
     fn after_a_failure_everything_is_told_again_and_no_server_is_tried_alone() {
         let (mut book, now) = book();
         book.announce(server("a"));

@@ -1,8 +1,9 @@
 //! Asks Sentinels where the primary is.
 
+use std::io;
 use std::sync::{Arc, mpsc};
 
-use redis::{ErrorKind, RedisError, cmd};
+use redis::{RedisError, cmd};
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
@@ -79,7 +80,7 @@ impl Poll {
                 remedy: remedy("sentinel_group_name"),
             });
         }
-        let silent = || RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel answered in time")).into();
+        let silent = || RedisError::from(io::Error::from(io::ErrorKind::TimedOut)).into();
         Err(self.trouble.unwrap_or_else(silent))
     }
 }
@@ -114,6 +115,8 @@ fn ask(
 
 #[cfg(test)]
 mod tests {
+    use redis::ErrorKind;
+
     use super::*;
 
     fn poll(count: usize, answers: &[&str]) -> Poll {
