@@ -347,3 +347,7 @@ impl Matchmaker for CachedMatchmaker {
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+#[path = "cached/tests.rs"]
+mod tests;
