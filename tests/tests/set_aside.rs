@@ -104,16 +104,16 @@ fn a_broker_that_hangs_costs_each_client_one_call_or_one_cast() {
 #[test]
 fn a_server_that_is_on_two_nodes_is_found_on_the_one_that_does_not_hang() {
     let world = World::start();
-    // Each finds it at one of both nodes, at random.
-    let clients = world.clients("twins", 8);
+    // Each finds it at one of both nodes, at random, and stays there.
+    let [callers, casters] = [(); 2].map(|()| world.clients("twins", 8));
     let named = |client: &RpcClient| {
         let call = client.prepare().server("twin").unwrap();
         call.call::<serde_json::Value>(&RequestContext::new(), "echo", &1).is_ok()
     };
-    world.hang(&clients, named, named);
+    world.hang(&callers, named, named);
     let cast_to = |client: &RpcClient| {
         let cast = client.prepare().server("twin").unwrap().cast(&RequestContext::new(), "echo", &1).unwrap();
         cast.wait(PATIENCE).unwrap().is_acked()
     };
-    world.hang(&clients, cast_to, cast_to);
+    world.hang(&casters, cast_to, cast_to);
 }
