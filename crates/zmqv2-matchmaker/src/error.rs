@@ -29,7 +29,9 @@ pub enum MatchmakerError {
     },
     /// The directory says that nobody offers this topic, but it has just begun, or come back after an outage, with or without its
     /// data. Until brokers have registered anew, that is not to be believed.
-    #[error("the {directory} directory names nobody, but has just come back; brokers register anew within {within:?}")]
+    #[error(
+        "the {directory} directory names nobody, but has begun or come back lately; brokers have registered within {within:?}"
+    )]
     Refilling {
         /// Which directory and where it is.
         directory: String,
