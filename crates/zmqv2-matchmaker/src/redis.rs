@@ -1,6 +1,7 @@
 //! A directory in Redis: leases that end by its clock, for any number of nodes.
 
 mod connection;
+mod explain;
 mod keys;
 mod sentinel;
 mod settings;

@@ -7,7 +7,8 @@ use redis::{RedisError, cmd};
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
-use super::connection::{Login, PATIENCE, Trouble, connect, remedy, wants_login};
+use super::connection::{Login, PATIENCE, Trouble, connect, remedy};
+use super::explain::wants_login;
 use super::settings::RedisSettings;
 use crate::cached::now;
 
