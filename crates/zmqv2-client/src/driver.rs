@@ -19,7 +19,7 @@ use crate::connections::IDLE_LIMIT;
 use crate::courier::{Line, Order, Rules};
 use crate::links::Links;
 use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding, Tag};
-use crate::parcel::{Content, Parcel, Word};
+use crate::parcel::{Parcel, Word};
 use crate::promise::Given;
 use crate::routes::Routes;
 use crate::tally::{Tally, count};
@@ -199,12 +199,7 @@ impl Driver {
                     self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.missed());
                 }
                 Action::Suspect { link } => self.suspect(link, now),
-                Action::Silent { tag, link } => {
-                    // One that has ended with that is seen to by its end.
-                    if let Some(content) = self.table.message(tag).map(|parcel| Arc::clone(&parcel.content)) {
-                        self.silent(&content, link);
-                    }
-                }
+                Action::Silent { tag, link } => self.silent(tag, link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),
                 Action::Note { tag, answer } => self.note(tag, answer, now),
                 Action::End { message, ending } => self.end(*message, ending, now),
@@ -404,17 +399,12 @@ impl Driver {
     }
 
     /// What this link has taken was not answered in time.
-    fn silent(&mut self, content: &Content, id: LinkId) {
+    fn silent(&mut self, tag: Tag, id: LinkId, now: Instant) {
         let Some(link) = self.links.get(id) else { return };
         link.suspected = true;
-        let Content { kind, target, .. } = content;
-        if *kind == Kind::Fanout {
-            // Some of its servers may have answered, which others may go on to ask.
-            self.routes.silent(&link.address, None);
-        } else {
-            let topic = target.server.is_none().then(|| target.key());
-            self.routes.silent(&link.address, topic.as_ref());
-        }
+        // Of a message that has ended with that, its end tells the topic.
+        let topic = self.table.message(tag).and_then(|parcel| parcel.content.for_any());
+        self.routes.silent(&link.address, topic.as_ref(), now);
     }
 
     fn warm(&mut self, id: LinkId) {

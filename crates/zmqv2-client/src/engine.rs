@@ -328,7 +328,7 @@ impl Engine {
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
             Outcome::Silent => {
-                self.routes.silent(&address, outgoing.server.is_none().then_some(&outgoing.key));
+                self.routes.silent(&address, outgoing.server.is_none().then_some(&outgoing.key), clock::now());
                 let (target, after) = (journey.whom(), journey.elapsed());
                 Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }

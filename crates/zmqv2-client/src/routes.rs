@@ -125,8 +125,8 @@ impl Routes {
 
     /// A node has not answered a message in its time: it is asked after the others until a look has found it alive, and for
     /// any server of this topic for a while in any case.
-    pub(crate) fn silent(&self, address: &Address, topic: Option<&TopicKey>) {
-        let (now, mut suspects) = (clock::now(), self.suspects());
+    pub(crate) fn silent(&self, address: &Address, topic: Option<&TopicKey>, now: Instant) {
+        let mut suspects = self.suspects();
         if let Some(topic) = topic {
             suspects.refused(address, topic, now);
         }

@@ -66,9 +66,9 @@ impl CacheSettings {
 /// Answers from memory what a remote directory said, and follows its changes in the background.
 ///
 /// - The **first question** about a topic goes to the directory; all later ones are answered from memory. A thread renews
-///   what is remembered: on a notice of a change, and once per [`refresh`](CacheSettings::refresh) in any case. So however
-///   many messages are sent, the directory gets a few commands per minute and process. The thread, and its one connection,
-///   exist from the first question on, and end within one refresh after the matchmaker.
+///   what is remembered: on a notice of a change, and at least once per [`refresh`](CacheSettings::refresh). So however many
+///   messages are sent, the directory gets a few commands per minute. The thread, and its one connection, exist from the first
+///   answer on, and end within one refresh after the matchmaker.
 /// - **That nobody** offers a topic is believed for a second, and that this is not to be believed, as long.
 /// - While the directory **cannot be read**, what is known stays in use, for up to [`max_stale`](CacheSettings::max_stale),
 ///   and [`health`](Matchmaker::health) says so.
