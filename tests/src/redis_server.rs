@@ -9,7 +9,7 @@ use redis::{Commands, Connection, FromRedisValue};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{PATIENCE, Process, eventually, skip};
+use crate::{Process, eventually, skip};
 
 /// A command is answered at once, or not at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ impl Redis {
         eventually("redis answers", || self.try_connection().is_ok_and(|mut redis| answers(&mut redis)));
     }
 
-    /// `kill -9`: all that it has is lost.
+    /// `kill -9`: all that it has is lost, but for what was saved on the disk.
     ///
     /// # Panics
     /// When it is not running.
@@ -139,6 +139,29 @@ impl Redis {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// How often a command was called since the statistics were reset.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[must_use]
+    pub fn calls(&self, command: &str) -> u64 {
+        let stats: String = self.run(&["INFO", "commandstats"]);
+        let start = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("0,");
+        line.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// How many connections of others there are.
+    ///
+    /// # Panics
+    /// When they cannot be listed.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        let list: String = self.run(&["CLIENT", "LIST"]);
+        // One of them asks.
+        list.lines().count() - 1
     }
 
     /// A number out of `INFO`.
@@ -264,12 +287,6 @@ impl Sentinels {
     /// The servers stop, or go on.
     pub fn signal_servers(&self, signal: Signal) {
         self.servers.iter().for_each(|server| server.signal(signal));
-    }
-
-    /// How long a failover may take: until it is agreed that the primary is gone, and some.
-    #[must_use]
-    pub fn patience() -> Duration {
-        PATIENCE
     }
 }
 

@@ -32,6 +32,9 @@ struct InRedis<W> {
 impl<W> InRedis<W> {
     fn new(world: W, settings: &[String], interrupt: fn(&mut W, bool)) -> Self {
         let config = config(settings);
+        drop(RedisDirectory::open(&config).unwrap());
+        // A directory that is younger than a lease is not believed when it says that nobody is there.
+        wait_until(now() + LEASE + Duration::from_secs(1));
         let matchmaker = Arc::new(RedisDirectory::open(&config).unwrap());
         let elsewhere =
             RedisDirectory::new(zmqv2_matchmaker::RedisSettings::new(&config).unwrap(), config.heartbeat_ttl);
@@ -57,6 +60,7 @@ impl<W> Fixture for InRedis<W> {
     }
 
     fn let_pass(&mut self, time: Duration) {
+        // Redis has no other clock.
         wait_until(now() + time);
     }
 

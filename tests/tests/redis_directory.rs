@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zmqv2_client::{RequestContext, RpcClient};
+use zmqv2_client::{Outcome, RequestContext, RpcClient};
 use zmqv2_proto::Target;
 use zmqv2_tests::redis_server::{Redis, installed, keys};
+use zmqv2_tests::redis_world::{SLACK, directory_of, registered};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
 
 fn with(redis: &Redis, options: &[&str]) -> Vec<String> {
@@ -22,6 +23,17 @@ fn who(client: &RpcClient, calls: usize) -> BTreeMap<String, usize> {
     let mut who = BTreeMap::new();
     for _ in 0..calls {
         *who.entry(echo(client, "who").unwrap()).or_default() += 1;
+    }
+    who
+}
+
+/// Who accepts so many casts to any server.
+fn who_by_cast(client: &RpcClient, casts: usize) -> BTreeMap<String, usize> {
+    let mut who = BTreeMap::new();
+    for _ in 0..casts {
+        let outcome = client.cast(&RequestContext::new(), "echo", &"who").unwrap().wait(PATIENCE);
+        let Some(Outcome::Acked { server, .. }) = outcome else { panic!("{outcome:?}") };
+        *who.entry(server.to_string()).or_default() += 1;
     }
     who
 }
@@ -77,10 +89,12 @@ fn any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first() {
     };
     let [anywhere, east, west] = [None, Some("east"), Some("west")].map(in_zone);
     eventually("all are known", || who(&anywhere, 3).len() == 3);
-    let shares = |client: &RpcClient| json!(who(client, 300));
-    assert_eq!(shares(&anywhere), json!({"a": 100, "b": 100, "c": 100}));
-    assert_eq!(shares(&east), json!({"a": 150, "b": 150}));
-    assert_eq!(shares(&west), json!({"c": 300}));
+    for who in [who, who_by_cast] {
+        let shares = |client: &RpcClient| json!(who(client, 300));
+        assert_eq!(shares(&anywhere), json!({"a": 100, "b": 100, "c": 100}));
+        assert_eq!(shares(&east), json!({"a": 150, "b": 150}));
+        assert_eq!(shares(&west), json!({"c": 300}));
+    }
     servers[2].kill9();
     eventually("without anybody in its zone, a client calls others", || {
         who(&west, 4) == BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)])
@@ -167,6 +181,7 @@ fn keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16(
     while now() < until {
         assert_eq!(keys(&redis), expected);
         assert_eq!(echo(&client, "there").unwrap(), "s");
+        // Often enough to see a gap.
         wait_until(now() + Duration::from_millis(50));
     }
     for key in &expected[1..] {
@@ -192,4 +207,48 @@ fn a_broker_that_comes_back_on_another_port_is_found_by_redis_rg31() {
     broker.kill9();
     let _again = far.broker_with(&["--port", "0"]);
     eventually("it is found at its other port", || echo(&client, "second").is_ok());
+}
+
+#[test]
+fn a_broker_has_one_connection_and_so_has_a_client() {
+    if !installed("a_broker_has_one_connection_and_so_has_a_client") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(2, &with(&redis, &["refresh_interval=1"]));
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let nodes = [0, 0, 0, 1, 1].map(|n| cluster.node(n));
+    let _servers: Vec<_> = nodes.iter().zip(0..).map(|(node, n)| node.serve("t", &format!("s{n}"), &[])).collect();
+    assert_eq!(redis.clients(), 2, "one for all servers of a broker");
+    let clients = [0, 1, 1].map(|n| client(cluster.node(n)));
+    for client in &clients {
+        eventually("somebody is there", || echo(client, "there").is_ok());
+    }
+    // The one that asked first is closed when nobody has asked for a while.
+    eventually("one for each", || redis.clients() == 5);
+}
+
+#[test]
+fn leases_of_a_second_are_long_enough() {
+    if !installed("leases_of_a_second_are_long_enough") {
+        return;
+    }
+    let redis = Redis::start();
+    let options = ["matchmaker_heartbeat_ttl=1", "matchmaker_heartbeat_freq=0.3", "refresh_interval=0.5"];
+    let cluster = Cluster::with_directory(1, &with(&redis, &options));
+    let mut broker = cluster.node(0).broker();
+    let _server = cluster.node(0).serve("t", "s", &[]);
+    let directory = directory_of(&cluster);
+    eventually("it is registered", || registered(&directory).unwrap() == ["s"]);
+    let client = client(cluster.node(0));
+    eventually("it is known", || echo(&client, "there").is_ok());
+    let renewals = redis.calls("evalsha");
+    eventually("it is renewed", || redis.calls("evalsha") > renewals + 10);
+    assert_eq!(echo(&client, "there").unwrap(), "s");
+    eventually("it is registered", || registered(&directory).unwrap() == ["s"]);
+    broker.kill9();
+    let killed = now();
+    eventually("its lease ends", || registered(&directory).unwrap().is_empty());
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(1) + SLACK, "{took:?}");
 }

@@ -1,11 +1,13 @@
 //! Redis goes, hangs, comes back empty or elsewhere, and a broker dies: what is known goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use zmqv2_proto::Target;
+use zmqv2_client::CallError;
+use zmqv2_matchmaker::{RedisDirectory, RedisSettings};
+use zmqv2_proto::{Config, Reason, Target};
 use zmqv2_tests::redis_server::{Redis, Sentinels, installed};
-use zmqv2_tests::redis_world::{LEASE, RENEW_EVERY, SLACK, World, directory_of, redis_hangs, registered};
+use zmqv2_tests::redis_world::{LEASE, RENEW_EVERY, SERVERS, SLACK, World, directory_of, redis_hangs, registered};
 use zmqv2_tests::{Cluster, Node, PATIENCE, echo, eventually, now, wait_until};
 
 /// What a broker says of the directory, by `zmqv2 status`.
@@ -33,7 +35,7 @@ fn redis_is_killed_and_comes_back_empty_rg12_rg13() {
     assert!(took < RENEW_EVERY + SLACK, "{took:?}");
     traffic.wait(200);
     let _late = world.a_new_server_is_visible_soon();
-    // What was not believed is forgotten after a lease, and nobody is missing then.
+    // Until the doubt has ended: what was not believed is forgotten then, and nobody is missing.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     eventually("the status tells that all is well", || {
@@ -67,6 +69,46 @@ fn redis_loses_its_data_without_an_outage_rg13() {
         traffic.wait(200);
     }
     let _late = world.a_new_server_is_visible_soon();
+    // Until the doubt has ended: then what is missing is gone.
+    wait_until(now() + LEASE + RENEW_EVERY);
+    traffic.wait(200);
+    traffic.stop().assert_clean();
+}
+
+#[test]
+fn redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13() {
+    if !installed("redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13") {
+        return;
+    }
+    let mut redis = Redis::start();
+    // Its epoch, and nobody.
+    let mut config = Config::default();
+    (config.redis_host, config.redis_port) = ("127.0.0.1".to_owned(), redis.port());
+    RedisDirectory::new(RedisSettings::new(&config).unwrap(), LEASE).check().unwrap();
+    let () = redis.run(&["SAVE"]);
+    let world = World::start(&redis.settings());
+    let traffic = world.traffic();
+    for _ in 0..2 {
+        // At once: nobody has to notice that it was away.
+        redis.kill9();
+        redis.restart();
+        let back = now();
+        // Who comes now has seen nothing of that, and does not believe that nobody is there.
+        let stranger = world.cluster.node(0).client(Target::topic("nobody").unwrap());
+        let error = echo(&stranger, "is anybody there").unwrap_err();
+        assert!(matches!(error, CallError::Directory { .. }), "{error:?}");
+        let took = world.wait_registered(back);
+        println!("all were registered again {took:?} after the return");
+        assert!(took < RENEW_EVERY + SLACK, "{took:?}");
+        traffic.wait(200);
+        eventually("after a lease it is believed", || {
+            echo(&stranger, "now").is_err_and(|error| error.reason() == Some(Reason::NoRoute))
+        });
+        assert!(back.elapsed() > LEASE - Duration::from_secs(1), "{:?}", back.elapsed());
+        traffic.wait(200);
+        let () = redis.run(&["SAVE"]);
+    }
+    let _late = world.a_new_server_is_visible_soon();
     traffic.stop().assert_clean();
 }
 
@@ -80,16 +122,49 @@ fn sentinels_make_a_replica_the_primary_rg14() {
     let traffic = world.traffic();
     let killed = now();
     sentinels.servers[0].kill9();
-    sentinels.wait_primary(1);
-    println!("the replica was the primary after {:?}", killed.elapsed());
-    let took = world.wait_registered(now());
-    println!("all were registered there {took:?} later");
+    wait_for_the_new_primary(&sentinels, &world, killed);
     traffic.wait(200);
     let _late = world.a_new_server_is_visible_soon();
     // The old primary comes back as a replica; nobody is to listen to it.
     sentinels.servers[0].restart();
+    // Until the doubt has ended, and the old primary would have been believed.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
+    traffic.stop().assert_clean();
+}
+
+/// Waits for the failover, and for all registrations there: they need not come from the old primary.
+fn wait_for_the_new_primary(sentinels: &Sentinels, world: &World, gone: Instant) {
+    sentinels.wait_primary(1);
+    let promoted = now();
+    println!("the replica was the primary after {:?}", gone.elapsed());
+    // What it had got from the old one is taken away, so that only renewals bring it back.
+    let () = sentinels.servers[1].run(&["FLUSHALL"]);
+    let took = world.wait_registered(promoted);
+    println!("all were registered there {took:?} later");
+    // Brokers that have met the dead one try again within 5 s at most, and a renewal is due within a second.
+    assert!(took < RENEW_EVERY + Duration::from_secs(5) + SLACK, "{took:?}");
+}
+
+#[test]
+fn sentinels_replace_a_primary_that_hangs_and_nobody_goes_back_to_it_rg14() {
+    if !installed("sentinels_replace_a_primary_that_hangs_and_nobody_goes_back_to_it_rg14") {
+        return;
+    }
+    let sentinels = Sentinels::start();
+    let world = World::start(&sentinels.settings());
+    let traffic = world.traffic();
+    let stopped = now();
+    sentinels.servers[0].signal(Signal::STOP);
+    wait_for_the_new_primary(&sentinels, &world, stopped);
+    traffic.wait(200);
+    // It goes on, and takes itself for the primary until a Sentinel tells it.
+    sentinels.servers[0].signal(Signal::CONT);
+    let _late = world.a_new_server_is_visible_soon();
+    // Until the doubt has ended, and the old primary would have been believed.
+    wait_until(now() + LEASE + RENEW_EVERY);
+    traffic.wait(200);
+    assert!(registered(&world.directory()).unwrap().len() >= SERVERS.len());
     traffic.stop().assert_clean();
 }
 
@@ -118,16 +193,20 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
     let gone = || registered(&directory).unwrap() == ["s0", "s1"];
     let costs: Vec<_> = std::thread::scope(|scope| {
         let call = |client| {
-            let (mut failed, mut slow, mut count) = (0, 0, 0);
+            // A call that waits and then fails is one attempt, and is told as one.
+            let (mut wasted, mut count) = (Vec::new(), 0);
             // The first part of this is before the lease has ended, the rest after it.
             while killed.elapsed() < LEASE * 3 {
                 let started = now();
-                failed += usize::from(echo(client, "after").is_err());
-                slow += usize::from(started.elapsed() > connect / 2);
+                let outcome = echo(client, "after");
+                if outcome.is_err() || started.elapsed() > connect / 2 {
+                    wasted.push((started - killed, started.elapsed(), outcome));
+                }
                 count += 1;
+                // A load that leaves the machine time for other tests.
                 wait_until(now() + Duration::from_millis(5));
             }
-            (failed, slow, count)
+            (wasted, count)
         };
         let callers: Vec<_> = clients.iter().map(|client| scope.spawn(move || call(client))).collect();
         eventually("it is gone from the directory", gone);
@@ -136,9 +215,9 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
         assert!(took < LEASE + SLACK, "{took:?}");
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()
     });
-    println!("failed, slow and all calls of each client: {costs:?}");
-    for (failed, slow, count) in costs {
-        assert!(failed + slow <= 1 && count > 100, "{failed} failed and {slow} waited, of {count} calls");
+    println!("calls of each client that failed or waited, when and for how long, and all its calls: {costs:#?}");
+    for (wasted, count) in costs {
+        assert!(wasted.len() <= 1 && count > 100, "{wasted:?} of {count} calls");
     }
     // It comes back, and so does its server.
     world.brokers[2] = world.cluster.node(2).broker();
@@ -171,5 +250,7 @@ fn what_leaves_in_order_is_gone_at_once_rg17() {
     brokers[0].signal(Signal::TERM);
     assert_eq!(brokers[0].wait_end(PATIENCE).code(), Some(0));
     has(&["d"]);
-    assert!(servers[2].stderr().contains("ready"));
+    // It did not leave: its broker did, and comes back with it.
+    brokers[0] = cluster.node(0).broker();
+    has(&["c", "d"]);
 }

@@ -105,14 +105,6 @@ impl Simulated {
     }
 }
 
-/// How often a command was called.
-fn calls(redis: &Redis, command: &str) -> f64 {
-    let stats: String = redis.run(&["INFO", "commandstats"]);
-    let start = format!("cmdstat_{command}:calls=");
-    let line = stats.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("0,");
-    line.split(',').next().unwrap().parse().unwrap()
-}
-
 /// Seconds of processor time that Redis has used.
 fn processor(redis: &Redis) -> f64 {
     let stats: String = redis.run(&["INFO", "cpu"]);
@@ -209,7 +201,7 @@ fn measure(scale: &Scale) -> Measured {
 
     let (stop, renewed) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (mut before, mut after) = ([0.0; 3], [0.0; 3]);
-    let counts = || [calls(&redis, "evalsha"), calls(&redis, "xread"), processor(&redis)];
+    let counts = || [redis.calls("evalsha") as f64, redis.calls("xread") as f64, processor(&redis)];
     let watched = std::thread::scope(|scope| {
         for some in nodes.chunks(scale.nodes.div_ceil(RENEWERS)) {
             let (stop, renewed) = (&stop, &renewed);
@@ -230,10 +222,12 @@ fn measure(scale: &Scale) -> Measured {
                 }
             });
         }
+        // Until all are at work.
         wait_until(now() + scale.renew_every / 2);
         before = counts();
         renewed.store(0, Ordering::Relaxed);
         let started = now();
+        // What is counted is counted over a time.
         wait_until(started + scale.watch_for);
         after = counts();
         let watched = started.elapsed().as_secs_f64();
@@ -268,8 +262,9 @@ fn a_hundred_nodes_with_five_topics() {
     let second = Duration::from_secs(1);
     let measured = measure(&Scale { nodes: 100, renew_every: second * 2, watch_for: second * 4, readings: 100 });
     println!("{measured}");
-    // Each node is one command per renewal, whatever it has; each client two per refresh.
-    assert!(measured.renewals_per_second < 100.0 && measured.bytes_per_registration < 1_000.0);
+    // Each node is one command per renewal, whatever it has, and renews at most a fifth early; each client two per refresh.
+    assert!((10.0..100.0 / 1.6 * 1.1).contains(&measured.renewals_per_second), "{}", measured.renewals_per_second);
+    assert!(measured.bytes_per_registration < 1_000.0);
     let refreshes = measured.polls_per_second.max(measured.waits_per_second) / CLIENTS as f64;
     assert!(refreshes < 4.0, "{refreshes} refreshes of each client a second");
 }

@@ -1,16 +1,16 @@
 //! A Redis that cannot be used is an error at the start, which says what to change; never a wait without end.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use zmqv2_tests::redis_server::{Redis, Sentinels, free_port, installed};
-use zmqv2_tests::{Cluster, Node, binary, now, skip};
+use zmqv2_tests::{Cluster, Node, Process, binary, eventually, now, skip, wait_until};
 
-/// Two attempts at the slowest: to connect, and to be answered.
-const AT_MOST: Duration = Duration::from_secs(15);
+/// At the slowest: 5 s to be connected, 2 s to be answered, and what a busy machine takes.
+const AT_MOST: Duration = Duration::from_secs(11);
 
 /// Starts a broker with these settings, which must fail and name these words.
 fn fails(settings: &[&str], words: &[&str]) {
@@ -70,8 +70,112 @@ fn a_wrong_host_is_named_and_one_that_is_silent_is_not_waited_for() {
     fails(&[REDIS, &port], &["cannot be reached", "correct host and port"]);
     fails(&[REDIS, &port, "matchmaker_redis.password=sesame", "database=3"], &["cannot be reached"]);
     fails(&[REDIS, &port, "matchmaker_redis.tls=true"], &["cannot be reached"]);
-    let sentinel = format!("sentinel_hosts=127.0.0.1:{0},127.0.0.1:{0}", silent.local_addr().unwrap().port());
-    fails(&[REDIS, &sentinel], &["cannot be reached", "correct sentinel_hosts"]);
+    let sentinel = format!("127.0.0.1:{}", silent.local_addr().unwrap().port());
+    let sentinels = format!("sentinel_hosts={}", [&*sentinel; 7].join(","));
+    fails(&[REDIS, &sentinels], &["cannot be reached", "correct sentinel_hosts"]);
+}
+
+#[test]
+fn one_that_takes_its_time_with_every_answer_is_not_waited_for_seven_times() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = at(listener.local_addr().unwrap().port());
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut questions = BufReader::new(stream.try_clone().unwrap());
+        let mut answers = stream;
+        // Each answer comes within what one may take.
+        let info = "redis_version:7.0.0\r\n";
+        while let Some(command) = question(&mut questions) {
+            wait_until(now() + Duration::from_millis(1_700));
+            let answer = match &*command {
+                "INFO" => format!("${}\r\n{info}\r\n", info.len()),
+                "ROLE" => "*1\r\n$6\r\nmaster\r\n".to_owned(),
+                "TIME" => "*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n".to_owned(),
+                "SCRIPT" => format!("$40\r\n{}\r\n", "0".repeat(40)),
+                _ => "+OK\r\n".to_owned(),
+            };
+            if answers.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    fails(&[REDIS, &port, "database=1"], &["no answer in time", "correct host and port"]);
+}
+
+/// The first word of a command; `None`: there is none any more.
+fn question(from: &mut impl BufRead) -> Option<String> {
+    let number = |from: &mut dyn BufRead| -> Option<usize> {
+        let mut line = String::new();
+        from.read_line(&mut line).ok()?;
+        line.trim_end().get(1..)?.parse().ok()
+    };
+    let words: Option<Vec<String>> = (0..number(from)?)
+        .map(|_| {
+            let mut word = vec![0; number(from)? + 2];
+            from.read_exact(&mut word).ok()?;
+            Some(String::from_utf8_lossy(&word).trim_end().to_owned())
+        })
+        .collect();
+    words?.into_iter().next()
+}
+
+#[test]
+fn a_user_needs_a_password_and_what_the_documentation_says() {
+    if !installed("a_user_needs_a_password_and_what_the_documentation_says") {
+        return;
+    }
+    fails(&[REDIS, "matchmaker_redis.user=me"], &["the user \"me\" has no password", "correct user or password"]);
+    let redis = Redis::start();
+    let text = include_str!("../../docs/matchmaker.md");
+    let rules =
+        text.split("A Redis user has a password, and needs: ").nth(1).unwrap().split(". Whoever").next().unwrap();
+    let rules = rules.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
+    let words = ["ACL", "SETUSER", "me", "on", ">open sesame"].into_iter().chain(rules);
+    let () = redis.run(&words.collect::<Vec<_>>());
+    // Nobody else may do anything.
+    let () = redis.run(&["ACL", "SETUSER", "other", "on", ">sesame", "+info"]);
+    let url = format!("transport_url=zmqv2+redis://me:open%20sesame@127.0.0.1:{}/2", redis.port());
+    works(&[url, "refresh_interval=1".to_owned()]);
+    let denied: Vec<redis::Value> = redis.run(&["ACL", "LOG"]);
+    assert_eq!(denied, [], "something else is needed");
+}
+
+/// A server is registered by one node, and called and listed by another one, which sees it go.
+fn works(settings: &[String]) {
+    let cluster = Cluster::with_directory(2, settings);
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let mut server = cluster.node(0).serve("t", "s", &[]);
+    let told = cluster.node(1).tool(&["call", "t", "echo", "7", "--wait-for-ready"]);
+    assert_eq!((told.code(), told.stdout.as_str()), (0, "7\n"), "{told:?}");
+    let listed = || cluster.node(1).tool(&["topics"]).stdout;
+    assert!(listed().contains("s: renewed "), "{}", listed());
+    server.kill9();
+    eventually("it is withdrawn", || listed() == "no topic is registered\n");
+}
+
+/// A Sentinel with these lines in its file, for a server at this port.
+fn sentinel(dir: &Path, group: &str, server: u16, lines: &str) -> Process {
+    let file = dir.join("sentinel.conf");
+    std::fs::write(&file, format!("sentinel monitor {group} 127.0.0.1 {server} 1\n{lines}")).unwrap();
+    Process::start("sentinel", Command::new("redis-sentinel").arg(&file))
+}
+
+#[test]
+fn a_wrong_password_of_a_sentinel_is_named_as_that() {
+    if !installed("a_wrong_password_of_a_sentinel_is_named_as_that") {
+        return;
+    }
+    let (redis, dir, port) = (Redis::start(), tempfile::tempdir().unwrap(), free_port());
+    let lines = format!("bind 127.0.0.1\nport {port}\nrequirepass \"open sesame\"\ndir {}\n", dir.path().display());
+    let _sentinel = sentinel(dir.path(), "group", redis.port(), &lines);
+    eventually("the sentinel is there", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let url = format!("transport_url=zmqv2+sentinel://127.0.0.1:{port}/group");
+    let option = "correct sentinel_password";
+    fails(&[&url], &[option, "wants a password"]);
+    fails(&[&url, "sentinel_password=sesame"], &[option, "does not take this password"]);
+    // That of Redis is not that of the Sentinels.
+    fails(&[&url, "matchmaker_redis.password=open sesame"], &[option]);
+    works(&[url, "sentinel_password=open sesame".to_owned()]);
 }
 
 #[test]
@@ -120,8 +224,12 @@ fn a_replica_and_an_unknown_group_are_named() {
     let _broker = cluster.node(0).broker();
 }
 
-/// Makes an authority, and a certificate of it for 127.0.0.1.
-fn certificates(dir: &Path) -> Option<[PathBuf; 3]> {
+/// Makes an authority, and a certificate of it for 127.0.0.1; `None`: nothing can make them, which skips the test.
+fn certificates(test: &str, dir: &Path) -> Option<[PathBuf; 3]> {
+    if Command::new("openssl").arg("version").output().is_err() {
+        skip(test, "openssl is not installed (apt-get install openssl)");
+        return None;
+    }
     let [ca, ca_key, cert, key, request, extensions] =
         ["ca.pem", "ca.key", "redis.pem", "redis.key", "redis.csr", "redis.ext"].map(|name| dir.join(name));
     std::fs::write(&extensions, "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
@@ -131,18 +239,20 @@ fn certificates(dir: &Path) -> Option<[PathBuf; 3]> {
         for (flag, file) in files {
             command.arg(flag).arg(file);
         }
-        command.output().is_ok_and(|output| output.status.success())
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
     let new = ["req", "-newkey", "rsa:2048", "-nodes"];
-    let made = openssl(
+    openssl(
         &[&new[..], &["-x509", "-days", "2", "-subj", "/CN=tests"]].concat(),
         &[("-keyout", &ca_key), ("-out", &ca)],
-    ) && openssl(&[&new[..], &["-subj", "/CN=redis"]].concat(), &[("-keyout", &key), ("-out", &request)])
-        && openssl(
-            &["x509", "-req", "-days", "2", "-CAcreateserial"],
-            &[("-in", &request), ("-CA", &ca), ("-CAkey", &ca_key), ("-extfile", &extensions), ("-out", &cert)],
-        );
-    made.then_some([ca, cert, key])
+    );
+    openssl(&[&new[..], &["-subj", "/CN=redis"]].concat(), &[("-keyout", &key), ("-out", &request)]);
+    openssl(
+        &["x509", "-req", "-days", "2", "-CAcreateserial"],
+        &[("-in", &request), ("-CA", &ca), ("-CAkey", &ca_key), ("-extfile", &extensions), ("-out", &cert)],
+    );
+    Some([ca, cert, key])
 }
 
 #[test]
@@ -151,9 +261,7 @@ fn tls_works_and_a_mismatch_is_named() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let Some(files) = certificates(dir.path()) else {
-        return skip("tls_works_and_a_mismatch_is_named", "openssl is not installed");
-    };
+    let Some(files) = certificates("tls_works_and_a_mismatch_is_named", dir.path()) else { return };
     let [ca, cert, key] = files.each_ref().map(|file| file.to_str().unwrap());
     let tls_port = free_port();
     let tls =
@@ -170,10 +278,23 @@ fn tls_works_and_a_mismatch_is_named() {
     fails(&[REDIS, &secure, "tls=true", "tls_ca_file=/nowhere/ca.pem"], &["/nowhere/ca.pem", "tls_ca_file"]);
     fails(&[REDIS, &secure, "tls=true", &ca_file, &cert_file], &["tls_cert_file and tls_key_file"]);
 
-    let url = format!("transport_url=zmqv2+rediss://127.0.0.1:{tls_port}");
-    let cluster = Cluster::with_directory(2, &[url, ca_file, cert_file, key_file]);
-    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
-    let _server = cluster.node(0).serve("t", "s", &[]);
-    let told = cluster.node(1).tool(&["call", "t", "echo", "7", "--wait-for-ready"]);
-    assert_eq!((told.code(), told.stdout.as_str()), (0, "7\n"), "{told:?}");
+    let files = [ca_file, cert_file, key_file];
+    let with = |settings: &[String]| [settings, &files].concat();
+    works(&with(&[format!("transport_url=zmqv2+rediss://127.0.0.1:{tls_port}")]));
+    // A scheme alone means TLS as well.
+    works(&with(&["transport_url=zmqv2+rediss://".to_owned(), "host=127.0.0.1".to_owned(), secure]));
+
+    // And so it is with a Sentinel, which speaks TLS to all, and wants a password.
+    let own = free_port();
+    let lines = format!(
+        "bind 127.0.0.1\nport 0\ntls-port {own}\ntls-replication yes\ntls-cert-file {cert}\ntls-key-file {key}\n\
+         tls-ca-cert-file {ca}\nrequirepass sesame\ndir {}\n",
+        dir.path().display()
+    );
+    let _sentinel = sentinel(dir.path(), "group", tls_port, &lines);
+    eventually("the sentinel is there", || TcpStream::connect(("127.0.0.1", own)).is_ok());
+    let url = format!("transport_url=zmqv2+sentinels://127.0.0.1:{own}/group");
+    works(&with(&[url, "sentinel_password=sesame".to_owned()]));
+    let plain = format!("transport_url=zmqv2+sentinel://127.0.0.1:{own}/group");
+    fails(&[&plain, "sentinel_password=sesame"], &["tls and port"]);
 }

@@ -31,6 +31,13 @@ pub(crate) enum LookupError {
     Silent,
 }
 
+impl LookupError {
+    /// Whether somebody who waits for a place to go goes on waiting: the directory may answer later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.may_pass())
+    }
+}
+
 type Answer = Result<Arc<Placement>, Arc<MatchmakerError>>;
 
 /// Questions without an answer yet.

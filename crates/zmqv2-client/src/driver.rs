@@ -200,6 +200,7 @@ impl Driver {
                     self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.missed());
                 }
                 Action::Suspect { link } => self.suspect(link, now),
+                Action::Silent { tag, link } => self.silent(tag, link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),
                 Action::Note { tag, answer } => self.note(tag, answer, now),
                 Action::End { message, ending } => self.end(*message, ending, now),
@@ -402,6 +403,15 @@ impl Driver {
             link.suspected = true;
             self.routes.suspects().mark(&link.address, now);
         }
+    }
+
+    /// What this link has taken was not answered in time.
+    fn silent(&mut self, tag: Tag, id: LinkId, now: Instant) {
+        let Some(link) = self.links.get(id) else { return };
+        link.suspected = true;
+        // Of a message that has ended with that, its end tells the topic.
+        let topic = self.table.message(tag).and_then(|parcel| parcel.content.for_any());
+        self.routes.silent(&link.address, topic.as_ref(), now);
     }
 
     fn warm(&mut self, id: LinkId) {

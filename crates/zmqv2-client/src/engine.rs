@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zmqv2_matchmaker::Candidates;
+use zmqv2_matchmaker::{Candidates, Placement};
 use zmqv2_proto::transport::{Socket, TransportError};
 use zmqv2_proto::{Address, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext};
 
@@ -15,7 +15,7 @@ use crate::connections::Connections;
 use crate::courier::{Closed, Courier};
 use crate::error::CallError;
 use crate::exchange::{Broken, Outcome, Outgoing};
-use crate::journey::{Journey, Plan, may_be_repeated, may_go_elsewhere, worse};
+use crate::journey::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
 use crate::monitor::Monitor;
 use crate::outstanding::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
 use crate::remote::RemoteError;
@@ -84,7 +84,12 @@ impl Engine {
                 Err(error) => error,
             };
             let over = clock::now() >= journey.deadline;
-            if retries > 0 && may_be_repeated(&error) && !over {
+            if doubt.is_none() && plan.wait_for_ready && directory_may_recover(&error) && !over {
+                journey.pause(LOOK_AGAIN);
+                if clock::now() >= journey.deadline {
+                    return Err(error);
+                }
+            } else if retries > 0 && may_be_repeated(&error) && !over {
                 log::debug!("trying again: {error}");
                 (retries, doubt) = (retries - 1, Some(error));
             } else if !may_go_elsewhere(&error) {
@@ -111,10 +116,22 @@ impl Engine {
         self.courier.close(timeout)
     }
 
-    pub(crate) fn candidates(&self, journey: &Journey<'_>) -> Result<Candidates, SendError> {
+    fn candidates(&self, journey: &Journey<'_>) -> Result<Candidates, SendError> {
         let directory = &self.routes.directory;
         let candidates = directory.candidates(journey.target, journey.deadline);
         candidates.map_err(|error| journey.lookup_failed(error, directory.name()))
+    }
+
+    /// Where the target of a message is that is not waited for. One that waits for a place to go waits for the directory as well.
+    pub(crate) fn placement(&self, plan: &Plan, journey: &Journey<'_>) -> Result<Arc<Placement>, SendError> {
+        let directory = &self.routes.directory;
+        match directory.placement(journey.target.key(), journey.deadline) {
+            Err(error) if plan.wait_for_ready && error.may_pass() => {
+                log::debug!("cannot look up {}: {error:?}", journey.target);
+                Ok(Arc::default())
+            }
+            placement => placement.map_err(|error| journey.lookup_failed(error, directory.name())),
+        }
     }
 
     /// Asks one node after the other, until one has taken it. With `keep`, there may be another round.
@@ -178,7 +195,7 @@ impl Engine {
             let next = match order.next() {
                 Some(node) => {
                     let address = self.routes.address(node);
-                    if count > 1 && self.routes.avoid(&address, &outgoing.key, clock::now()) {
+                    if count > 1 && self.routes.avoid(&address, outgoing.server.as_ref(), &outgoing.key, clock::now()) {
                         suspects.push((node, address));
                         continue;
                     }
@@ -311,9 +328,7 @@ impl Engine {
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
             Outcome::Silent => {
-                if outgoing.server.is_none() {
-                    self.routes.suspects().refused(&address, &outgoing.key, clock::now());
-                }
+                self.routes.silent(&address, outgoing.server.is_none().then_some(&outgoing.key), clock::now());
                 let (target, after) = (journey.whom(), journey.elapsed());
                 Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }

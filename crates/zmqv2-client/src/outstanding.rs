@@ -318,7 +318,10 @@ impl<M, A> Outstanding<M, A> {
                 };
                 let until = entry.look_at();
                 match due {
-                    Due::GiveUp => return self.doubt(now, tag, Doubt::Silent),
+                    Due::GiveUp => {
+                        self.actions.push_back(Action::Silent { tag, link });
+                        return self.doubt(now, tag, Doubt::Silent);
+                    }
                     Due::Ask => self.actions.push_back(Action::Inquire { tag, link }),
                     Due::Nothing => {}
                 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{
-    Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Target, Ttl, rewrite_hop,
+    Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Target, TopicKey, Ttl, rewrite_hop,
 };
 
 use crate::directory::Question;
@@ -30,6 +30,13 @@ pub(crate) struct Content {
     /// Shared by messages that differ in their headers.
     pub(crate) body: Arc<Vec<u8>>,
     pub(crate) started: Instant,
+}
+
+impl Content {
+    /// The topic, if one server of any node is to take it. (Of those that all are to take it, some may have.)
+    pub(crate) fn for_any(&self) -> Option<TopicKey> {
+        (self.target.server.is_none() && self.kind != Kind::Fanout).then(|| self.target.key())
+    }
 }
 
 /// A message on its way to one receiver, or to one after the other until one has taken it.

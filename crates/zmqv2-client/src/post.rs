@@ -68,9 +68,7 @@ impl Engine {
         let journey = Journey::begin(&plan, plan.cast_timeout, method);
         let content = content(Kind::Fanout, &journey, self.pack(Kind::Fanout, &plan, &journey, context, args)?);
         let (id, topic) = (content.id, &plan.target.topic);
-        let directory = &self.routes.directory;
-        let placement = directory.placement(plan.target.key(), journey.deadline);
-        let placement = placement.map_err(|error| journey.lookup_failed(error, directory.name()))?;
+        let placement = self.placement(&plan, &journey)?;
 
         let nodes = placement.nodes().iter().enumerate();
         let mut parts: Vec<Part> = nodes
@@ -106,7 +104,7 @@ impl Engine {
         journey: &Journey<'_>,
         mut outgoing: Outgoing,
     ) -> Result<Expected, SendError> {
-        let candidates = self.candidates(journey)?;
+        let candidates = self.placement(plan, journey)?.candidates(journey.target.server.as_ref());
         outgoing.flags = plan.flags(kind, candidates.len());
         let content = content(kind, journey, outgoing);
         let (promise, expected) = Promise::new(journey.started);

@@ -90,20 +90,22 @@ impl Routes {
     /// lately come last.
     pub(crate) fn plan(&self, search: &mut Search, target: &Target, now: Instant) -> Prospect {
         let mut suspects = self.suspects();
-        if suspects.is_empty() {
+        if suspects.is_empty(now) {
             return search.plan(|| self.directory.turn(&target.key()), None);
         }
-        let key = target.key();
-        let avoid = |node: &Node| suspects.avoid(&self.address(node), &key, now);
-        let prospect = search.plan(|| self.directory.turn(&key), Some(&avoid));
+        let avoid = |node: &Node| suspects.is_unreachable(&self.address(node));
+        let prospect = search.plan(|| self.directory.turn(&target.key()), Some(&avoid));
         self.probe(&mut suspects, now);
         prospect
     }
 
-    /// Whether a message of this topic should rather go to another node.
-    pub(crate) fn avoid(&self, address: &Address, key: &TopicKey, now: Instant) -> bool {
+    /// Whether a message of this topic, for this server or any, should rather go to another node.
+    pub(crate) fn avoid(&self, address: &Address, server: Option<&ServerName>, key: &TopicKey, now: Instant) -> bool {
         let mut suspects = self.suspects();
-        let avoid = suspects.avoid(address, key, now);
+        if suspects.is_empty(now) {
+            return false;
+        }
+        let avoid = if server.is_some() { suspects.is_unreachable(address) } else { suspects.avoid(address, key, now) };
         if avoid {
             self.probe(&mut suspects, now);
         }
@@ -121,14 +123,24 @@ impl Routes {
         }
     }
 
-    fn in_order<'a>(&self, key: &TopicKey, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
+    /// A node has not answered a message in its time: it is asked after the others until a look has found it alive, and for
+    /// any server of this topic for a while in any case.
+    pub(crate) fn silent(&self, address: &Address, topic: Option<&TopicKey>, now: Instant) {
         let mut suspects = self.suspects();
-        if suspects.is_empty() {
+        if let Some(topic) = topic {
+            suspects.refused(address, topic, now);
+        }
+        suspects.silent(address, now);
+        self.probe(&mut suspects, now);
+    }
+
+    fn in_order<'a>(&self, key: &TopicKey, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
+        let (now, mut suspects) = (clock::now(), self.suspects());
+        if suspects.is_empty(now) {
             drop(suspects);
             return order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
         }
         // With some to avoid, there may be others behind them.
-        let now = clock::now();
         let (mut stops, mut last) = (Vec::new(), Vec::new());
         for node in order {
             let stop = self.stop(node);

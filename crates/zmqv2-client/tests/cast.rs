@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::{Act, Broker, Fixed, Seen, builder, now, punctual};
-use zmqv2_client::{Outcome, RpcClient, SendError, WhenFull};
+use zmqv2_client::{CallError, Outcome, RpcClient, SendError, WhenFull};
 use zmqv2_proto::{Config, Flags, Header, Kind, Reason, RequestContext, Target, Version};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -97,6 +97,33 @@ fn nobody_to_ask_is_a_refusal_at_once_or_waited_for_rg06() {
     directory.set([broker.node("n1")]);
     assert!(waiting.wait(LONG).unwrap().is_acked());
     assert_eq!(called.join().unwrap().unwrap(), 7);
+}
+
+#[test]
+fn a_directory_that_cannot_say_is_an_error_at_once_or_waited_for() {
+    let directory = Fixed::at([]);
+    directory.fail();
+    let client = builder([]).matchmaker(directory.clone()).build().unwrap();
+    assert!(matches!(client.cast(&context(), "m", &()).unwrap_err(), SendError::Directory { .. }));
+    assert!(matches!(client.call::<()>(&context(), "m", &()).unwrap_err(), CallError::Directory { .. }));
+
+    // It says nothing in all their time.
+    let patient = client.prepare().wait_for_ready(true);
+    let brief = patient.clone().timeout(millis(300));
+    let (outcome, _) = punctual(millis(300), || brief.cast(&context(), "m", &()).unwrap().wait(LONG).unwrap());
+    assert!(matches!(outcome, Outcome::Refused { refusal, .. } if refusal.reason == Reason::Expired));
+    let (error, _) = punctual(millis(300), || brief.call::<()>(&context(), "m", &()).unwrap_err());
+    assert!(matches!(error, CallError::Directory { .. }), "{error:?}");
+
+    // It comes back.
+    let named = patient.clone().server("s7").unwrap();
+    let casts = [&patient, &named].map(|to| to.cast(&context(), "m", &()).unwrap());
+    let calls = [patient, named].map(|to| std::thread::spawn(move || to.call::<i32>(&context(), "m", &7)));
+    assert!(casts.iter().all(|cast| cast.outcome().is_none()));
+    let broker = Broker::start(Seen::good);
+    directory.set([broker.node("n1")]);
+    assert!(casts.into_iter().all(|cast| cast.wait(LONG).unwrap().is_acked()));
+    calls.into_iter().for_each(|call| assert_eq!(call.join().unwrap().unwrap(), 7));
 }
 
 #[test]

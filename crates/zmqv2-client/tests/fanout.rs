@@ -173,6 +173,9 @@ fn nobody_to_ask_is_told_at_once_or_waited_for() {
     let report = patient.clone().timeout(millis(100)).fanout(&context(), "m", &()).unwrap().wait(LONG).unwrap();
     assert_eq!(show(&report), ["- - Expired"]);
 
+    // A directory that cannot say is waited for as well.
+    directory.fail();
+    assert!(matches!(client.fanout(&context(), "m", &()).unwrap_err(), SendError::Directory { .. }));
     let handle = patient.fanout(&context(), "m", &()).unwrap();
     assert!(handle.report().is_none());
     let (one, other) =

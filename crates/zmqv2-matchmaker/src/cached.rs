@@ -3,6 +3,7 @@
 mod remembered;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -47,6 +48,11 @@ impl CacheSettings {
         self.refresh.min(self.slack() / 4).max(SHORTEST)
     }
 
+    /// The longest pause after a failure, and four times the longest after a notice.
+    fn pause(&self) -> Duration {
+        self.refresh.max(SHORTEST * 4)
+    }
+
     fn allowance(&self) -> Duration {
         (self.slack() / 2).max(SHORTEST)
     }
@@ -60,16 +66,16 @@ impl CacheSettings {
 /// Answers from memory what a remote directory said, and follows its changes in the background.
 ///
 /// - The **first question** about a topic goes to the directory; all later ones are answered from memory. A thread renews
-///   what is remembered: on a notice of a change, and once per [`refresh`](CacheSettings::refresh) in any case. So however
-///   many messages are sent, the directory gets a few commands per minute and process. The thread, and its one connection,
-///   exist from the first question on, and end within one refresh after the matchmaker.
-/// - **That nobody** offers a topic is believed for a second.
+///   what is remembered: on a notice of a change, and at least once per [`refresh`](CacheSettings::refresh). So however many
+///   messages are sent, the directory gets a few commands per minute. The thread, and its one connection, exist from the first
+///   answer on, and end within one refresh after the matchmaker.
+/// - **That nobody** offers a topic is believed for a second, and that this is not to be believed, as long.
 /// - While the directory **cannot be read**, what is known stays in use, for up to [`max_stale`](CacheSettings::max_stale),
 ///   and [`health`](Matchmaker::health) says so.
-/// - **After an outage**, or when the directory comes back without its data, nodes that are missing stay in use for one
-///   more [`lease`](CacheSettings::lease), unless they were withdrawn: their brokers could not renew. New ones count at once.
-///   A topic that was not known before and has nobody in a directory that lost its data is
-///   [`Refilling`](MatchmakerError::Refilling), not empty.
+/// - **After an outage**, or when the directory comes back without its data, or as another process, nodes that are missing stay in
+///   use for one more [`lease`](CacheSettings::lease), unless they were withdrawn: their brokers could not renew. New ones count at
+///   once. A topic that has nobody is [`Refilling`](MatchmakerError::Refilling) then, not empty; and so it is while the directory
+///   is younger than a lease.
 /// - At most 4,096 topics are remembered; one that nobody asked for in an hour is forgotten.
 pub struct CachedMatchmaker {
     shared: Arc<Shared>,
@@ -152,6 +158,9 @@ impl Shared {
         if let Some(placement) = self.read().look(key, NOBODY_FOR, now()) {
             return Ok(placement);
         }
+        if let Some(within) = self.read().unknown(key, now()) {
+            return Err(MatchmakerError::Refilling { directory: self.remote.place(), within });
+        }
         if let Some(failure) = self.read().failure().filter(|failure| failure.at + FAIL_FAST > now()) {
             let (directory, source) = (self.remote.place(), failure.reason.clone().into());
             return Err(MatchmakerError::Unavailable { directory, source });
@@ -211,16 +220,24 @@ impl Shared {
     /// The background thread.
     fn follow(&self) {
         let mut watcher = self.remote.watcher();
-        let mut retry = FIRST_RETRY;
+        // The pause after the next failure, if the last round failed.
+        let mut retry = None;
         while !self.stopped.load(Ordering::Acquire) {
-            let pause = match self.round(&mut *watcher, retry > FIRST_RETRY) {
-                Ok(pause) => {
-                    retry = FIRST_RETRY;
+            let round = catch_unwind(AssertUnwindSafe(|| self.round(&mut *watcher, retry.is_some())));
+            let pause = match round {
+                Ok(Ok(pause)) => {
+                    retry = None;
                     pause
                 }
-                Err(_) => {
-                    let most = retry;
-                    retry = (retry * 2).min(self.settings.refresh);
+                failed => {
+                    if failed.is_err() {
+                        // It was printed already. Nobody would notice that nothing is followed any more.
+                        let (directory, source) = (self.remote.place(), "its thread panicked".into());
+                        self.failed(&MatchmakerError::Unavailable { directory, source });
+                        watcher = self.remote.watcher();
+                    }
+                    let most = retry.unwrap_or(FIRST_RETRY);
+                    retry = Some((most * 2).min(self.settings.pause()));
                     random_span(most / 2, most)
                 }
             };
@@ -238,7 +255,7 @@ impl Shared {
         let (started, wait) = (now(), if failed { Duration::ZERO } else { random_span(wait * 4 / 5, wait) });
         let mut spread = Duration::ZERO;
         if !wait.is_zero() && watcher.wait(&questions, wait).inspect_err(|error| self.failed(error))? {
-            spread = random_span(Duration::ZERO, MOST_SPREAD.min(self.settings.refresh / 4));
+            spread = random_span(Duration::ZERO, MOST_SPREAD.min(self.settings.pause() / 4));
             self.sleep(spread);
         }
         let _reading = self.reading();
@@ -323,7 +340,14 @@ impl Matchmaker for CachedMatchmaker {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the cache's driver: it owns the clock that what is remembered is told")]
-fn now() -> Instant {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "drivers own the clock that what is remembered is told, and that bounds waits"
+)]
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+#[path = "cached/tests.rs"]
+mod tests;

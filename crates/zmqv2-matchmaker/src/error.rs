@@ -27,9 +27,11 @@ pub enum MatchmakerError {
         /// The option to change, or what to do instead.
         remedy: String,
     },
-    /// The directory has come back without its data. What it says of topics that were not asked before is not to be
-    /// believed until brokers have registered anew.
-    #[error("the {directory} directory has lost its data; brokers register anew within {within:?}")]
+    /// The directory says that nobody offers this topic, but it has just begun, or come back after an outage, with or without its
+    /// data. Until brokers have registered anew, that is not to be believed.
+    #[error(
+        "the {directory} directory names nobody, but has begun or come back lately; brokers have registered within {within:?}"
+    )]
     Refilling {
         /// Which directory and where it is.
         directory: String,
@@ -71,4 +73,12 @@ pub enum MatchmakerError {
         /// Its size in bytes.
         bytes: u64,
     },
+}
+
+impl MatchmakerError {
+    /// Whether the same question may be answered later, without anybody correcting anything.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Refilling { .. })
+    }
 }

@@ -47,7 +47,8 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// offers gives an empty placement. May do I/O the first time (see the [trait](Self#what-may-block)).
     ///
     /// # Errors
-    /// [`MatchmakerError::Unavailable`] when nothing is remembered and the directory cannot be asked.
+    /// [`MatchmakerError::Unavailable`] when nothing is remembered and the directory cannot be asked; and
+    /// [`MatchmakerError::Refilling`] when it says that nobody offers the topic, and is not to be believed.
     fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError>;
 
     /// What `resolve_all` would answer from memory, without any I/O; `None`: `key` was never asked, or is forgotten.

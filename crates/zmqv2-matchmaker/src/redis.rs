@@ -1,6 +1,7 @@
 //! A directory in Redis: leases that end by its clock, for any number of nodes.
 
 mod connection;
+mod explain;
 mod keys;
 mod sentinel;
 mod settings;
@@ -24,9 +25,9 @@ const MOST_AT_ONCE: usize = 200;
 
 /// A directory in Redis (`rpc_zmq_matchmaker = redis`); `docs/matchmaker.md` says which keys it has there.
 ///
-/// Every registration is a lease that ends by Redis's own clock. Registering, renewing and withdrawing are one script each,
-/// so each happens whole or not at all; reading any number of nodes is one round trip. A command is waited for 2 s, and so is a
-/// connection.
+/// Every registration is a lease that ends by Redis's own clock. Registering, renewing and withdrawing are one script each for up
+/// to 200 registrations, so nobody sees a part of it; reading a topic of any number of nodes is one round trip. A command is waited
+/// for 2 s, and a connection 5 s.
 ///
 /// It remembers nothing: [`CachedMatchmaker`] does. [`RedisDirectory::open`] gives both.
 pub struct RedisDirectory {
@@ -174,27 +175,31 @@ fn names_of(key: &TopicKey) -> [String; 3] {
 }
 
 fn read(session: &mut Session, questions: &[Question]) -> Result<Reading, Trouble> {
-    let mut reading = Reading { epoch: String::new(), states: Vec::with_capacity(questions.len()) };
-    let mut rest = questions;
+    let mut states = Vec::with_capacity(questions.len());
     loop {
-        let (some, others) = rest.split_at(rest.len().min(MOST_AT_ONCE));
+        let rest = &questions[states.len()..];
+        let some = &rest[..rest.len().min(MOST_AT_ONCE)];
         let mut names = vec![keys::EPOCH.to_owned()];
         names.extend(some.iter().flat_map(|question| names_of(&question.key)));
         let known = |question: &Question| question.known.map(keys::shown).unwrap_or_default();
         let known: Vec<_> = some.iter().map(known).collect();
         let mut answer: Vec<Value> = session.run(Script::Read, &names, &known)?;
-        let states = answer.split_off(1.min(answer.len()));
-        reading.epoch = answer.into_iter().next().map(text).transpose()?.unwrap_or_default();
-        for state in states {
-            reading.states.push(state_of(state)?);
-        }
-        if reading.states.len() + others.len() != questions.len() {
+        let told = answer.split_off(2.min(answer.len()));
+        // Of large topics, it tells some at a time.
+        if told.len() > some.len() || told.is_empty() != some.is_empty() {
             return Err(strange("it answered another number of questions"));
         }
-        if others.is_empty() {
-            return Ok(reading);
+        for state in told {
+            states.push(state_of(state)?);
         }
-        rest = others;
+        if states.len() == questions.len() {
+            let [epoch, clock] = <[Value; 2]>::try_from(answer).map_err(|_| strange("its time is missing"))?;
+            let (epoch, clock) = (text(epoch)?, text(clock)?);
+            let clock = Duration::from_millis(clock.parse().map_err(|_| strange("its time is no number"))?);
+            let since = session.started().max(keys::begun(&epoch).unwrap_or_default());
+            let (instance, age) = (session.instance().to_owned(), clock.saturating_sub(since));
+            return Ok(Reading { epoch, instance, clock, age, states });
+        }
     }
 }
 

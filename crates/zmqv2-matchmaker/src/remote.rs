@@ -16,19 +16,19 @@ pub trait Remote: Send + Sync + fmt::Debug {
     /// Kind and place, for errors.
     fn place(&self) -> String;
 
-    /// Reads topics, all in one round trip.
+    /// Reads topics, in as few round trips as possible; one topic is read in one.
     ///
     /// # Errors
     /// Why the directory could not be read.
     fn read(&self, questions: &[Question]) -> Result<Reading, MatchmakerError>;
 
-    /// Notes registrations, each whole or not at all, all in one round trip.
+    /// Notes registrations, each whole or not at all, in as few round trips as possible.
     ///
     /// # Errors
     /// Why the directory could not be written; some may have been noted.
     fn register(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError>;
 
-    /// Ends registrations, all in one round trip, and remembers for a lease that they were *withdrawn*: who does not believe
+    /// Ends registrations, in as few round trips as possible, and remembers for a lease that they were *withdrawn*: who does not believe
     /// the directory after an outage believes this.
     ///
     /// # Errors
@@ -86,6 +86,12 @@ pub struct Question {
 pub struct Reading {
     /// Stays the same as long as the directory keeps its data.
     pub epoch: String,
+    /// Stays the same as long as one process of the directory answers.
+    pub instance: String,
+    /// The clock by which the directory counts leases, from any beginning.
+    pub clock: Duration,
+    /// For how long the directory has been there with its data: what was registered before may be missing.
+    pub age: Duration,
     /// In the order of the questions; `None`: nothing has changed.
     pub states: Vec<Option<State>>,
 }

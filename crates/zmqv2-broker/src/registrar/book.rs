@@ -109,7 +109,11 @@ impl Book {
             return;
         }
         match task {
-            Task::Register(registrations) => self.missing.retain(|missing| !registrations.contains(missing)),
+            Task::Register(registrations) => {
+                for registration in registrations {
+                    self.missing.remove(&registration);
+                }
+            }
             Task::Renew(_) => {
                 self.missing.clear();
                 (self.retry, self.renew_at) = (None, now + self.times.next_renewal());
@@ -188,6 +192,24 @@ mod tests {
         assert_eq!(book.next(), now + TIMES.renew_every);
         assert_eq!(work(&mut book, now + TIMES.renew_every, true), ["renew"]);
         assert_eq!(book.next(), now + TIMES.renew_every * 2);
+    }
+
+    #[test]
+    fn nodes_that_started_together_do_not_renew_together_nor_come_back_together() {
+        // The earliest that chance may choose; the other tests have the latest.
+        let now = crate::driver::now();
+        let mut book = Book::new(Times { spread: |least, _| least, ..TIMES }, now);
+        book.announce(server("a"));
+        assert_eq!(work(&mut book, now, true), ["register"]);
+        let mut at = now;
+        for _ in 0..3 {
+            assert_eq!(book.next(), at + TIMES.renew_every * 4 / 5);
+            at = book.next();
+            assert_eq!(work(&mut book, at, true), ["renew"]);
+        }
+        at = book.next();
+        assert_eq!(work(&mut book, at, false), ["renew"]);
+        assert_eq!(book.next(), at + FIRST_RETRY / 2);
     }
 
     #[test]

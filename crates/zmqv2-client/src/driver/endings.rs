@@ -22,6 +22,12 @@ pub(super) enum Told {
 impl Driver {
     /// The message has its outcome; it is told when its room has been given back.
     pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) {
+        if let Ending::Silent { candidate } = &ending
+            && let Some(topic) = parcel.content.for_any()
+            && let Some(stop) = parcel.stop(*candidate, &self.routes)
+        {
+            self.routes.suspects().refused(&stop.address, &topic, now);
+        }
         if parcel.content.kind == Kind::Inquire {
             // It took no room, and is no message of its own.
             self.inquiries -= 1;

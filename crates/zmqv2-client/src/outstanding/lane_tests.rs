@@ -87,7 +87,7 @@ impl World {
                     }
                     self.ended.push((message, ending));
                 }
-                Action::Suspect { .. } => {}
+                Action::Suspect { .. } | Action::Silent { .. } => {}
                 Action::Inquire { .. } | Action::Note { .. } => panic!("{action:?}"),
             }
         }

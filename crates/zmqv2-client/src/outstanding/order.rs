@@ -160,7 +160,7 @@ impl World {
                         self.known = self.asked[message];
                     }
                 }
-                Action::Suspect { .. } | Action::Inquire { .. } | Action::Note { .. } => {}
+                Action::Suspect { .. } | Action::Silent { .. } | Action::Inquire { .. } | Action::Note { .. } => {}
             }
         }
         // While nothing is known, one message is on its way, and no other.

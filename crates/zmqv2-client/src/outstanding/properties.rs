@@ -210,7 +210,7 @@ impl World {
                         self.messages[*number].asked = None;
                     }
                 }
-                Action::Suspect { .. } | Action::Presume { .. } => {}
+                Action::Suspect { .. } | Action::Silent { .. } | Action::Presume { .. } => {}
                 Action::Inquire { tag, link } => {
                     let number = *self.table.message(tag).unwrap();
                     assert!(self.messages[number].monitor.is_some() && self.latest[&number] == tag);

@@ -40,7 +40,7 @@ impl Table {
                     self.handle(now, Input::Chosen { tag, link: Some(candidate) });
                 }
                 Action::End { message, ending } => assert!(ended.replace((message, ending)).is_none()),
-                Action::Suspect { .. } => {}
+                Action::Suspect { .. } | Action::Silent { .. } => {}
                 Action::Presume { .. } | Action::Forget { .. } => panic!("a message that is in no lane"),
                 Action::Inquire { .. } => panic!("a message that is not monitored"),
                 Action::Note { .. } => panic!("an answer that is not the last one"),

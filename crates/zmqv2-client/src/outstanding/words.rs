@@ -70,6 +70,8 @@ pub(crate) enum Action<M, A> {
     Forget { tag: Tag },
     /// A message has waited too long for this link to connect.
     Suspect { link: LinkId },
+    /// This link has taken the message, and its answer has not come in time; the message may go on, or have ended.
+    Silent { tag: Tag, link: LinkId },
     /// Ask over this link whether the message is still in flight: [`Input::InFlight`], or a refusal.
     Inquire { tag: Tag, link: LinkId },
     /// One of several answers to this message has come.

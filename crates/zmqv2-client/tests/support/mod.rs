@@ -280,9 +280,9 @@ pub(crate) fn dead_node(name: &str) -> Node {
     Node::new(name.parse().unwrap(), address)
 }
 
-/// Every topic is at these nodes.
+/// Every topic is at these nodes; `None`: it cannot say.
 #[derive(Debug)]
-pub(crate) struct Fixed(Mutex<Arc<Placement>>);
+pub(crate) struct Fixed(Mutex<Option<Arc<Placement>>>);
 
 impl Fixed {
     pub(crate) fn at(nodes: impl IntoIterator<Item = Node>) -> Arc<Self> {
@@ -311,7 +311,12 @@ impl Fixed {
     }
 
     fn place(&self, nodes: Vec<PlacedNode>) {
-        *self.0.lock().unwrap() = Arc::new(Placement::new(nodes));
+        *self.0.lock().unwrap() = Some(Arc::new(Placement::new(nodes)));
+    }
+
+    /// It cannot say anything until nodes are set again.
+    pub(crate) fn fail(&self) {
+        *self.0.lock().unwrap() = None;
     }
 }
 
@@ -320,10 +325,11 @@ impl Matchmaker for Fixed {
         "fixed"
     }
     fn resolve_all(&self, _: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
-        Ok(Arc::clone(&self.0.lock().unwrap()))
+        let gone = || MatchmakerError::Unavailable { directory: "fixed".to_owned(), source: "gone".into() };
+        self.0.lock().unwrap().clone().ok_or_else(gone)
     }
     fn known(&self, _: &TopicKey) -> Option<Arc<Placement>> {
-        Some(Arc::clone(&self.0.lock().unwrap()))
+        self.0.lock().unwrap().clone()
     }
     fn register(&self, _: &Registration, _: Duration) -> Result<(), MatchmakerError> {
         Ok(())

@@ -22,20 +22,31 @@ pub(crate) const NOBODY_FOR: Duration = Duration::from_secs(1);
 /// Topics as they were read last.
 ///
 /// After an **outage** the directory is in *doubt* for one lease: brokers could not renew, so leases may have ended although
-/// their servers live. What was known before stays then, unless it was withdrawn; what is new counts. The same after a
-/// **loss** of data, when topics that were not known before cannot be told from topics that nobody offers.
+/// their servers live. What was known before stays then, unless it was withdrawn; what is new counts; and that nobody offers a
+/// topic is not believed. The same when the directory has lost its data, when another process answers for it (a replica that had
+/// not got everything, or an old copy from a disk), when it is younger than a lease, and when its clock went ahead of ours.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     settings: CacheSettings,
     started: Instant,
     topics: HashMap<TopicKey, Topic>,
-    epoch: Option<String>,
+    /// What the directory said last of itself.
+    said: Option<Said>,
     /// When the directory answered last.
     fresh_at: Instant,
     failure: Option<Failure>,
     doubt_until: Option<Instant>,
-    lost_until: Option<Instant>,
+    /// Topics that nobody offers, says a directory in doubt; and when it said so.
+    unknown: HashMap<TopicKey, Instant>,
     generation: u64,
+}
+
+#[derive(Debug)]
+struct Said {
+    epoch: String,
+    instance: String,
+    clock: Duration,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -70,7 +81,7 @@ pub(crate) struct Failure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum First {
     Known(Arc<Placement>),
-    /// The directory has lost its data: that nobody is there says nothing, for this long.
+    /// The directory is in doubt: that nobody is there says nothing, for this long.
     Unknown(Duration),
 }
 
@@ -80,11 +91,11 @@ impl Remembered {
             settings,
             started: now,
             topics: HashMap::new(),
-            epoch: None,
+            said: None,
             fresh_at: now,
             failure: None,
             doubt_until: None,
-            lost_until: None,
+            unknown: HashMap::new(),
             generation: 0,
         }
     }
@@ -97,11 +108,21 @@ impl Remembered {
             topic.asked.store(asked, Ordering::Relaxed);
         }
         let too_old = if topic.shown.is_empty() {
-            now.saturating_duration_since(topic.checked) > nobody_for
+            self.doubt(now).is_some() || now.saturating_duration_since(topic.checked) > nobody_for
         } else {
             self.failure.is_some() && now.saturating_duration_since(self.fresh_at) > self.settings.max_stale
         };
         (!too_old).then(|| Arc::clone(&topic.shown))
+    }
+
+    /// For how much longer the directory is not to be believed when it says that nobody offers this topic, as it did a moment ago.
+    pub(crate) fn unknown(&self, key: &TopicKey, now: Instant) -> Option<Duration> {
+        let told = self.unknown.get(key)?;
+        self.doubt(now).filter(|_| now.saturating_duration_since(*told) <= NOBODY_FOR)
+    }
+
+    fn doubt(&self, now: Instant) -> Option<Duration> {
+        self.doubt_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
     /// What to ask about all that is remembered.
@@ -121,27 +142,48 @@ impl Remembered {
     pub(crate) fn first(&mut self, key: &TopicKey, reading: Reading, late: bool, now: Instant) -> First {
         let known = self.topics.contains_key(key);
         let questions = [Question { key: key.clone(), known: None }];
-        let empty = matches!(&reading.states[..], [Some(state)] if !state.entries.iter().any(|entry| matches!(entry.presence, Presence::At(_))));
         self.notice(&questions, &reading, late, now);
-        if let Some(until) = self.lost_until.filter(|_| empty && !known) {
-            return First::Unknown(until.saturating_duration_since(now));
+        let doubt = self.doubt(now);
+        let there = |entry: &Entry| matches!(entry.presence, Presence::At(_));
+        if !known && doubt.is_some() && !reading.states.iter().flatten().any(|state| state.entries.iter().any(there)) {
+            return self.not_believed(key, doubt, now);
         }
         if !known && self.topics.len() >= MAX_TOPICS {
             self.forget_one();
         }
         let _ = self.take(&questions, reading, now);
-        First::Known(self.topics.get(key).map(|topic| Arc::clone(&topic.shown)).unwrap_or_default())
+        match self.topics.get(key) {
+            Some(topic) if !topic.shown.is_empty() => First::Known(Arc::clone(&topic.shown)),
+            _ if doubt.is_some() => self.not_believed(key, doubt, now),
+            _ => First::Known(Arc::default()),
+        }
+    }
+
+    fn not_believed(&mut self, key: &TopicKey, doubt: Option<Duration>, now: Instant) -> First {
+        if self.unknown.len() >= MAX_TOPICS {
+            self.unknown.retain(|_, told| now.saturating_duration_since(*told) <= NOBODY_FOR);
+        }
+        if self.unknown.len() < MAX_TOPICS {
+            self.unknown.insert(key.clone(), now);
+        }
+        First::Unknown(doubt.unwrap_or_default())
     }
 
     /// Takes what was read about remembered topics. `late`: it took so long that brokers cannot have renewed meanwhile.
-    pub(crate) fn reading(&mut self, questions: &[Question], reading: Reading, late: bool, now: Instant) -> Refreshed {
+    pub(crate) fn reading(
+        &mut self,
+        questions: &[Question],
+        mut reading: Reading,
+        late: bool,
+        now: Instant,
+    ) -> Refreshed {
         self.notice(questions, &reading, late, now);
         let remembered = |(question, state): (&Question, Option<State>)| {
             self.topics.contains_key(&question.key).then(|| (question.clone(), state))
         };
-        let Reading { epoch, states } = reading;
-        let (questions, states): (Vec<_>, Vec<_>) = questions.iter().zip(states).filter_map(remembered).unzip();
-        self.take(&questions, Reading { epoch, states }, now)
+        let (questions, states): (Vec<_>, Vec<_>) =
+            questions.iter().zip(std::mem::take(&mut reading.states)).filter_map(remembered).unzip();
+        self.take(&questions, Reading { states, ..reading }, now)
     }
 
     /// The directory answered, but was not asked for anything.
@@ -174,13 +216,9 @@ impl Remembered {
         if self.failure.is_some() {
             return Refreshed::Unchanged;
         }
-        let over = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
-        if over(&self.lost_until) {
-            self.lost_until = None;
-        }
         let mut refreshed = Refreshed::Unchanged;
-        if over(&self.doubt_until) {
-            self.doubt_until = None;
+        if self.doubt_until.take_if(|until| *until <= now).is_some() {
+            self.unknown.clear();
             for topic in self.topics.values_mut().filter(|topic| topic.shown != topic.fresh) {
                 topic.shown = Arc::clone(&topic.fresh);
                 refreshed = Refreshed::Changed;
@@ -199,11 +237,30 @@ impl Remembered {
     /// Looks for signs of an outage or a loss, before anything is believed.
     fn notice(&mut self, questions: &[Question], reading: &Reading, late: bool, now: Instant) {
         let until = now + self.settings.lease;
-        if self.epoch.as_ref().is_some_and(|epoch| *epoch != reading.epoch) {
-            log::warn!("the directory has lost its data; what was known stays in use until brokers have renewed");
-            (self.lost_until, self.doubt_until) = (Some(until), Some(until));
+        let Reading { epoch, instance, clock, age, .. } = reading;
+        match &self.said {
+            None if *age < self.settings.lease => {
+                // Whether it was there before, and with what, nobody has seen.
+                self.doubt_until = Some(until - *age);
+            }
+            None => {}
+            Some(said) if said.epoch != *epoch => {
+                log::warn!("the directory has lost its data; what was known stays in use until brokers have renewed");
+                self.doubt_until = Some(until);
+            }
+            Some(said) if said.instance != *instance => {
+                log::info!("another process answers for the directory; what was known stays in use for one lease");
+                self.doubt_until = Some(until);
+            }
+            Some(said) => {
+                let passed = now.saturating_duration_since(said.at) + self.settings.allowance();
+                if clock.saturating_sub(said.clock) > passed {
+                    log::warn!("the directory's clock was put forward; what was known stays in use for one lease");
+                    self.doubt_until = Some(until);
+                }
+            }
         }
-        self.epoch = Some(reading.epoch.clone());
+        self.said = Some(Said { epoch: epoch.clone(), instance: instance.clone(), clock: *clock, at: now });
         if self.failure.take().is_some() || late {
             self.doubt_until = Some(until);
         }
@@ -219,7 +276,7 @@ impl Remembered {
     }
 
     fn take(&mut self, questions: &[Question], reading: Reading, now: Instant) -> Refreshed {
-        let doubt = self.doubt_until.is_some();
+        let doubt = self.doubt(now).is_some();
         let asked = now.saturating_duration_since(self.started).as_secs();
         let mut refreshed = Refreshed::Unchanged;
         for (question, state) in questions.iter().zip(reading.states) {

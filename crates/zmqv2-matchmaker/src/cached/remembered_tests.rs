@@ -13,6 +13,11 @@ struct World {
     remembered: Remembered,
     now: Instant,
     epoch: &'static str,
+    instance: &'static str,
+    /// How far the directory's clock is ahead.
+    ahead: Duration,
+    age: Duration,
+    started: Instant,
     version: u64,
 }
 
@@ -40,7 +45,25 @@ fn state(version: u64, text: &str) -> State {
 impl World {
     fn new() -> Self {
         let now = super::super::now();
-        Self { remembered: Remembered::new(SETTINGS, now), now, epoch: "e1", version: 1_000 }
+        let (age, ahead) = (SETTINGS.lease, Duration::ZERO);
+        let remembered = Remembered::new(SETTINGS, now);
+        Self { remembered, now, epoch: "e1", instance: "i1", ahead, age, started: now, version: 1_000 }
+    }
+
+    fn reading(&self, states: Vec<Option<State>>) -> Reading {
+        Reading {
+            epoch: self.epoch.into(),
+            instance: self.instance.into(),
+            clock: self.now - self.started + self.ahead,
+            age: self.age,
+            states,
+        }
+    }
+
+    /// A first question about another topic.
+    fn first(&mut self, name: &str, state: State) -> First {
+        let reading = self.reading(vec![Some(state)]);
+        self.remembered.first(&key(name), reading, false, self.now)
     }
 
     fn pass(&mut self, time: Duration) {
@@ -50,13 +73,12 @@ impl World {
     /// The first question about `t`.
     fn ask(&mut self, text: &str) -> First {
         self.version += 1;
-        let reading = Reading { epoch: self.epoch.into(), states: vec![Some(state(self.version, text))] };
-        self.remembered.first(&key("t"), reading, false, self.now)
+        self.first("t", state(self.version, text))
     }
 
     fn read(&mut self, state: Option<State>, late: bool) -> bool {
         let questions = self.remembered.questions();
-        let reading = Reading { epoch: self.epoch.into(), states: vec![state] };
+        let reading = self.reading(vec![state]);
         let taken = self.remembered.reading(&questions, reading, late, self.now);
         let settled = self.remembered.settle(self.now);
         [taken, settled].contains(&Refreshed::Changed)
@@ -131,8 +153,7 @@ fn changes_alone_are_as_good_as_all_that_is_there() {
     assert_eq!(world.shown(), "e/s");
     // Of another state than the one at hand, they say nothing.
     let questions = vec![Question { key: key("t"), known: Some(Version(1, 0)) }];
-    let reading =
-        Reading { epoch: "e1".into(), states: vec![Some(State { changes_only: true, ..state(9_000, "z/s") })] };
+    let reading = world.reading(vec![Some(State { changes_only: true, ..state(9_000, "z/s") })]);
     let _ = world.remembered.reading(&questions, reading, false, world.now);
     assert_eq!(world.shown(), "e/s");
     assert_eq!(world.remembered.questions()[0].known, Some(Version::NONE), "everything is asked for");
@@ -217,16 +238,84 @@ fn data_that_was_lost_is_noticed_without_an_outage_rg13() {
     world.learn("b/s");
     assert_eq!(world.shown(), "a/s b/s");
     // What was not known before cannot be told from what nobody offers.
-    let reading = Reading { epoch: "e2".into(), states: vec![Some(state(0, "-n/s"))] };
-    let other = world.remembered.first(&key("other"), reading.clone(), false, world.now);
-    assert_eq!(other, First::Unknown(SETTINGS.lease));
-    let there = Reading { epoch: "e2".into(), states: vec![Some(state(3_000, "n/s"))] };
-    assert!(matches!(world.remembered.first(&key("there"), there, false, world.now), First::Known(_)));
+    assert_eq!(world.first("other", state(0, "-n/s")), First::Unknown(SETTINGS.lease));
+    assert!(matches!(world.first("there", state(3_000, "n/s")), First::Known(_)));
     world.pass(SETTINGS.lease);
     let _ = world.remembered.settle(world.now);
     assert_eq!(world.shown(), "b/s");
-    let later = world.remembered.first(&key("other"), reading, false, world.now);
-    assert_eq!(later, First::Known(Arc::default()));
+    assert_eq!(world.first("other", state(0, "-n/s")), First::Known(Arc::default()));
+}
+
+#[test]
+fn after_an_outage_that_nobody_is_there_is_not_believed_of_any_topic() {
+    let mut world = World::new();
+    world.ask("");
+    world.fail();
+    assert_eq!(world.first("other", state(0, "")), First::Unknown(SETTINGS.lease));
+    assert_eq!(world.shown(), "?", "not even of one that was known to have nobody");
+    assert_eq!(world.ask(""), First::Unknown(SETTINGS.lease));
+    // Remembered for a moment, so that it is not asked per message.
+    let within = |world: &World| world.remembered.unknown(&key("other"), world.now);
+    assert_eq!(within(&world), Some(SETTINGS.lease));
+    world.pass(NOBODY_FOR + SECOND);
+    assert_eq!(within(&world), None);
+    assert_eq!(world.first("other", state(0, "")), First::Unknown(SETTINGS.lease - NOBODY_FOR - SECOND));
+    // The time alone ends it, whether or not anything has settled since.
+    world.pass(SETTINGS.lease);
+    assert_eq!(within(&world), None);
+    assert_eq!(world.first("other", state(0, "")), First::Known(Arc::default()));
+    assert_eq!(world.ask(""), First::Known(Arc::default()));
+    for n in 0..MAX_TOPICS + 10 {
+        world.fail();
+        world.first(&format!("n{n}"), state(0, ""));
+    }
+    assert_eq!(world.remembered.unknown.len(), MAX_TOPICS);
+}
+
+#[test]
+fn a_new_process_does_not_believe_a_directory_that_is_younger_than_a_lease() {
+    let mut world = World::new();
+    world.age = SECOND;
+    assert_eq!(world.ask(""), First::Unknown(SETTINGS.lease - SECOND));
+    assert!(matches!(world.first("there", state(1, "n/s")), First::Known(_)));
+    world.pass(SETTINGS.lease - SECOND);
+    assert_eq!(world.ask(""), First::Known(Arc::default()));
+}
+
+#[test]
+fn another_process_of_the_directory_raises_doubt_without_an_outage() {
+    let mut world = World::new();
+    world.ask("a/s b/s");
+    world.instance = "i2";
+    // Its clock is another one, and says nothing.
+    world.ahead = SETTINGS.lease * 100;
+    world.learn("a/s");
+    assert_eq!(world.shown(), "a/s b/s");
+    assert_eq!(world.first("other", state(0, "")), First::Unknown(SETTINGS.lease));
+    world.pass(SETTINGS.lease);
+    world.read(None, false);
+    assert_eq!(world.shown(), "a/s");
+}
+
+#[test]
+fn leases_that_ended_because_the_clock_was_put_forward_are_not_missed() {
+    let mut world = World::new();
+    world.ask("a/s b/s");
+    world.pass(SECOND);
+    world.ahead = SECOND * 7;
+    world.learn("a/s");
+    assert_eq!(world.shown(), "a/s b/s");
+    world.pass(SETTINGS.lease);
+    world.learn("a/s");
+    assert_eq!(world.shown(), "a/s");
+    // A little is what answers are late by, and back ends no lease.
+    world.learn("a/s b/s");
+    world.ahead += SECOND;
+    world.learn("b/s");
+    assert_eq!(world.shown(), "b/s");
+    world.ahead = Duration::ZERO;
+    world.learn("");
+    assert_eq!(world.shown(), "");
 }
 
 #[test]
@@ -266,13 +355,12 @@ fn every_outage_begins_the_wait_anew() {
 #[test]
 fn what_is_remembered_is_bounded_by_number_and_by_time() {
     let mut world = World::new();
-    let reading = || Reading { epoch: "e1".into(), states: vec![Some(state(1, "a/s"))] };
     for n in 0..MAX_TOPICS + 10 {
         if n % 100 == 0 {
             world.pass(SECOND);
             let _ = world.remembered.look(&key("n0"), NOBODY_FOR, world.now);
         }
-        world.remembered.first(&key(&format!("n{n}")), reading(), false, world.now);
+        world.first(&format!("n{n}"), state(1, "a/s"));
     }
     assert_eq!(world.remembered.len(), MAX_TOPICS);
     assert!(world.remembered.look(&key("n0"), NOBODY_FOR, world.now).is_some(), "somebody asks for it");

@@ -1,6 +1,8 @@
 //! One connection to the primary: opened when needed, checked once, opened again when it broke.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use redis::{
@@ -16,6 +18,8 @@ use crate::error::MatchmakerError;
 
 /// Within this a connection stands, and within this again every command is answered.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Within this a connection is ready for use, whatever it takes: names, Sentinels, TLS, and some commands.
+pub(super) const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Streams, and scripts that replicate what they did rather than themselves, came with it.
 const OLDEST: (u64, u64) = (5, 0);
@@ -35,15 +39,28 @@ pub(super) enum Script {
 pub(super) struct Line {
     settings: Arc<RedisSettings>,
     session: Option<Session>,
+    /// One that was not there in time. Nothing bounds how long the system looks for a name, so a thread does it; one at a time.
+    opening: Option<Opening>,
     used: bool,
 }
+
+type Opening = Receiver<Result<Session, Trouble>>;
 
 /// An open connection, whose other end is known to be of use.
 pub(super) struct Session {
     connection: Connection,
     scripts: [String; 3],
+    about: About,
     /// The other end has to say with every answer that it is still the primary.
     by_sentinel: bool,
+}
+
+/// What a server says of itself.
+struct About {
+    /// Another one for each process.
+    instance: String,
+    /// When it started, by its clock.
+    started: Duration,
 }
 
 /// Why something did not work.
@@ -74,7 +91,7 @@ pub(super) fn remedy(option: &str) -> String {
 
 impl Line {
     pub(super) fn new(settings: Arc<RedisSettings>) -> Self {
-        Self { settings, session: None, used: false }
+        Self { settings, session: None, opening: None, used: false }
     }
 
     /// Closes the connection if it was not used since the last time.
@@ -99,7 +116,7 @@ impl Line {
         mut work: impl FnMut(&mut Session) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
         self.used = true;
-        let again = self.session.is_some();
+        let again = self.session.is_some() || self.opening.is_some();
         match self.attempt(&mut work) {
             Err(Trouble::Failed(error)) if again && !timed_out(&error) => {
                 log::debug!("opening a new connection to redis: {error}");
@@ -112,31 +129,74 @@ impl Line {
     fn attempt<T>(&mut self, work: &mut impl FnMut(&mut Session) -> Result<T, Trouble>) -> Result<T, Trouble> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.settings)?,
+            None => self.open()?,
         };
         let done = work(&mut session)?;
         self.session = Some(session);
         Ok(done)
     }
+
+    fn open(&mut self) -> Result<Session, Trouble> {
+        let opening = match self.opening.take() {
+            Some(opening) => opening,
+            None => {
+                let (done, opening) = mpsc::channel();
+                let settings = Arc::clone(&self.settings);
+                // Nobody may wait for it any more.
+                let open = move || drop(done.send(Session::open(&settings)));
+                std::thread::Builder::new().name("zmqv2-redis".to_owned()).spawn(open).map_err(RedisError::from)?;
+                opening
+            }
+        };
+        match opening.recv_timeout(OPEN_WITHIN) {
+            Ok(opened) => opened,
+            Err(RecvTimeoutError::Timeout) => {
+                self.opening = Some(opening);
+                Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)).into())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(RedisError::from(io::Error::other("the thread that connects panicked")).into())
+            }
+        }
+    }
 }
 
 impl Session {
-    fn open(settings: &RedisSettings) -> Result<Self, Trouble> {
-        let (address, by_sentinel) = match &settings.at {
-            RedisAt::Server(address) => (address.clone(), false),
-            RedisAt::Sentinel { sentinels, group, password } => {
-                (sentinel::primary(settings, sentinels, group, password.as_ref())?, true)
-            }
+    fn open(settings: &Arc<RedisSettings>) -> Result<Self, Trouble> {
+        let (sentinels, group, password) = match &settings.at {
+            RedisAt::Server(address) => return Self::open_at(settings, address, false),
+            RedisAt::Sentinel { sentinels, group, password } => (sentinels, group, password),
         };
+        let mut trouble = None;
+        for address in sentinel::primaries(settings, sentinels, group, password.as_ref())? {
+            match Self::open_at(settings, &address, true) {
+                Ok(session) => return Ok(session),
+                Err(error) => trouble = trouble.or(Some(error)),
+            }
+        }
+        Err(trouble.unwrap_or_else(|| RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel")).into()))
+    }
+
+    fn open_at(settings: &RedisSettings, address: &TcpAddress, by_sentinel: bool) -> Result<Self, Trouble> {
         let login = Login { user: settings.user.as_deref(), password: settings.password.as_ref() };
-        let mut connection = connect(&address, &login, settings.database, settings.tls.as_ref())?;
-        check_version(&mut connection)?;
+        let mut connection = connect(address, &login, settings.database, settings.tls.as_ref())?;
+        let about = check_server(&mut connection)?;
         check_role(cmd("ROLE").query(&mut connection)?, by_sentinel)?;
         let mut scripts = [const { String::new() }; 3];
         for (hash, text) in scripts.iter_mut().zip(SCRIPTS) {
             *hash = cmd("SCRIPT").arg("LOAD").arg(format!("{PRELUDE}{text}")).query(&mut connection)?;
         }
-        Ok(Self { connection, scripts, by_sentinel })
+        Ok(Self { connection, scripts, about, by_sentinel })
+    }
+
+    /// Another text for each process that answers.
+    pub(super) fn instance(&self) -> &str {
+        &self.about.instance
+    }
+
+    /// When that process started, by its clock.
+    pub(super) fn started(&self) -> Duration {
+        self.about.started
     }
 
     /// Runs a script.
@@ -196,7 +256,7 @@ pub(super) fn connect(
     let client = match tls {
         None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
         Some(tls) => {
-            // Fails when the process has one already, which is as good.
+            // For the whole process, as its documentation says; fails when it has one already, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
             Client::build_with_tls(
@@ -239,13 +299,18 @@ fn pem(file: &std::path::Path, option: &str) -> Result<Vec<u8>, Trouble> {
     })
 }
 
-fn check_version(connection: &mut Connection) -> Result<(), Trouble> {
+fn check_server(connection: &mut Connection) -> Result<About, Trouble> {
     let info: String = cmd("INFO").arg("server").query(connection)?;
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
+    let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let version = line("redis_version").unwrap_or("unknown");
     let mut numbers = version.split('.').map(|number| number.parse::<u64>().unwrap_or(0));
     let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if number >= OLDEST {
-        return Ok(());
+        let (now, _): (u64, u32) = cmd("TIME").query(connection)?;
+        // One that does not say it may have been there for ever.
+        let up = line("uptime_in_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(now);
+        let started = Duration::from_secs(now.saturating_sub(up));
+        return Ok(About { instance: line("run_id").unwrap_or_default().to_owned(), started });
     }
     let (major, minor) = OLDEST;
     Err(Trouble::Useless {
@@ -277,90 +342,4 @@ fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), Trouble> {
 /// Whether the other end is silent, so that another attempt would take as long.
 fn timed_out(error: &RedisError) -> bool {
     error.is_timeout() || error.is_connection_refusal()
-}
-
-/// The error, for people.
-fn shown(error: &RedisError) -> String {
-    // "Resource temporarily unavailable", says the system.
-    if error.is_timeout() {
-        return format!("no answer within {PATIENCE:?}");
-    }
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-impl RedisSettings {
-    /// What an operator has to do about it.
-    pub(super) fn explain(&self, trouble: Trouble) -> MatchmakerError {
-        let directory = format!("redis at {}", self.at);
-        let (problem, remedy) = match trouble {
-            Trouble::Useless { problem, remedy } => (problem, remedy),
-            Trouble::Failed(error) => match self.diagnosis(&error) {
-                Some((problem, option)) => (problem, remedy(option)),
-                None => return MatchmakerError::Unavailable { directory, source: shown(&error).into() },
-            },
-        };
-        MatchmakerError::Misconfigured { directory, problem, remedy }
-    }
-
-    /// The same for an error at the first attempt, when nothing has ever worked.
-    pub(super) fn explain_start(&self, trouble: Trouble) -> MatchmakerError {
-        let directory = format!("redis at {}", self.at);
-        let place = match (&self.at, &self.tls) {
-            (RedisAt::Server(_), None) => "host and port",
-            // Redis waits for the end of a line that never comes, when it is greeted in TLS and speaks none.
-            (RedisAt::Server(_), Some(_)) => "host, tls and port",
-            (RedisAt::Sentinel { .. }, None) => "sentinel_hosts",
-            (RedisAt::Sentinel { .. }, Some(_)) => "sentinel_hosts and tls",
-        };
-        let Trouble::Failed(error) = trouble else { return self.explain(trouble) };
-        let dropped = error.is_connection_dropped() && !error.is_connection_refusal();
-        let (problem, option) = match self.diagnosis(&error) {
-            Some(known) => known,
-            None if dropped && self.tls.is_none() => {
-                (format!("it ends the connection, as if it spoke TLS: {error}"), "tls and port")
-            }
-            None if dropped => (
-                format!("it ends the connection, as if it wanted a certificate or spoke no TLS: {error}"),
-                "tls, tls_cert_file and tls_key_file, or the port,",
-            ),
-            None => {
-                let (problem, remedy) = (format!("it cannot be reached: {}", shown(&error)), remedy(place));
-                return MatchmakerError::Misconfigured { directory, problem, remedy: format!("start it, or {remedy}") };
-            }
-        };
-        MatchmakerError::Misconfigured { directory, problem, remedy: remedy(option) }
-    }
-
-    /// Problem and option, for an error that will not go away by itself.
-    fn diagnosis(&self, error: &RedisError) -> Option<(String, &'static str)> {
-        let text = shown(error);
-        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if error.kind() == ErrorKind::AuthenticationFailed || has(&["WRONGPASS", "NOAUTH", "invalid password"]) {
-            let problem = match &self.password {
-                None => "it wants a password",
-                Some(_) => "it does not take this user or password",
-            };
-            return Some((problem.to_owned(), "user and password"));
-        }
-        if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || has(&["NOPERM"]) {
-            return Some((format!("the user may not do what is needed: {text}"), "user"));
-        }
-        if has(&["switch database", "DB index"]) {
-            return Some((format!("it has no database {}", self.database), "database"));
-        }
-        if self.tls.is_some() {
-            if has(&["CertificateRequired"]) {
-                return Some((format!("it wants a certificate: {text}"), "tls_cert_file and tls_key_file"));
-            }
-            if has(&["certificate", "UnknownIssuer", "NotValidForName"]) {
-                return Some((format!("its certificate is not trusted: {text}"), "tls_ca_file"));
-            }
-            if has(&["corrupt message", "InvalidMessage", "InvalidContentType", "peer is incompatible"]) {
-                return Some((format!("it does not speak TLS: {text}"), "tls and port"));
-            }
-        } else if error.kind() == ErrorKind::Parse {
-            return Some((format!("its answer is none of Redis, as if it spoke TLS: {text}"), "tls and port"));
-        }
-        None
-    }
 }

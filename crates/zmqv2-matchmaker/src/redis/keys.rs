@@ -63,6 +63,12 @@ pub(super) fn entry(member: &str, place: &str) -> Option<(Entry, Duration)> {
     Some((Entry { node, server, presence }, lease))
 }
 
+/// When the set of data with this name began: its name says it.
+pub(super) fn begun(epoch: &str) -> Option<Duration> {
+    let (seconds, micros) = epoch.split_once('.')?;
+    Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse::<u32>().ok()?.into()))
+}
+
 /// The id of a stream's entry.
 pub(super) fn version(text: &str) -> Option<Version> {
     let (millis, number) = text.split_once('-')?;
@@ -107,5 +113,7 @@ mod tests {
             assert_eq!(entry(member, place), None, "{member} {place}");
         }
         assert_eq!((version(""), version("5"), version("-1-2")), (None, None, None));
+        assert_eq!((begun(""), begun("7"), begun("-7.1"), begun("7.x")), (None, None, None, None));
+        assert_eq!(begun("1700000000.25"), Some(Duration::from_micros(1_700_000_000_000_025)));
     }
 }

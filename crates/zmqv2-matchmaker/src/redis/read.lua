@@ -1,6 +1,8 @@
 -- KEYS: epoch, then leases, places and changes of each topic. ARGV: the version that is known of each, or nothing.
--- The epoch, then for each topic nothing, if it is known; or its version, what follows, and members and places by turns:
--- 'all' of them in the order of their leases, or those that have 'changed' since, with the place '-' for what has ended.
+-- The epoch and the time, then for each topic nothing, if it is known; or its version, what follows, and members and places by
+-- turns: 'all' of them in the order of their leases, or those that have 'changed' since, with the place '-' for what has ended.
+-- Topics after so many members are left out, and asked for again: Redis does nothing else meanwhile.
+local ENOUGH = 5000
 local now = clock()
 
 -- The members that have changed since a version; nothing, if that version is not of this history.
@@ -35,14 +37,18 @@ local function add(state, places, members, ended)
     end
 end
 
-local reply = {epoch(KEYS[1])}
+local reply = {epoch(KEYS[1]), whole(now)}
+local count = 0
 for topic = 1, #ARGV do
+    if count >= ENOUGH then
+        break
+    end
     local leases, places, changes = KEYS[topic * 3 - 1], KEYS[topic * 3], KEYS[topic * 3 + 1]
     sweep(leases, places, changes, now)
     local last = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
     local version = last and last[1] or '0-0'
     if version == ARGV[topic] then
-        reply[topic + 1] = false
+        reply[topic + 2] = false
     else
         local members = since(changes, ARGV[topic])
         local state = {version, members and 'changed' or 'all'}
@@ -51,7 +57,8 @@ for topic = 1, #ARGV do
         else
             add(state, places, redis.call('ZRANGE', leases, 0, -1), nil)
         end
-        reply[topic + 1] = state
+        reply[topic + 2] = state
+        count = count + #state / 2
     end
 end
 return reply

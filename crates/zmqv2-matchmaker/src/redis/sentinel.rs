@@ -1,37 +1,89 @@
 //! Asks Sentinels where the primary is.
 
-use redis::{ErrorKind, RedisError, cmd};
+use std::io;
+use std::sync::{Arc, mpsc};
+
+use redis::{RedisError, cmd};
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
-use super::connection::{Login, Trouble, connect, remedy};
+use super::connection::{Login, PATIENCE, Trouble, connect, remedy};
+use super::explain::wants_login;
 use super::settings::RedisSettings;
+use crate::cached::now;
 
-/// The address of the primary of `group`, from the first Sentinel that knows it. What it says may be old for a moment: whoever
-/// connects there asks the server itself for its role.
-pub(super) fn primary(
-    settings: &RedisSettings,
+/// The addresses that Sentinels name as that of the primary of `group`, the one that most of them name first. All are asked at
+/// once, and it is enough when more than half agree: one that is cut off from the others may name a primary of yesterday. What they
+/// say may be old for a moment: whoever connects there asks the server itself for its role.
+pub(super) fn primaries(
+    settings: &Arc<RedisSettings>,
     sentinels: &[TcpAddress],
     group: &str,
     password: Option<&Secret>,
-) -> Result<TcpAddress, Trouble> {
-    let mut trouble = None;
-    let mut strangers = 0;
+) -> Result<Vec<TcpAddress>, Trouble> {
+    let (answers, told) = mpsc::channel();
     for sentinel in sentinels {
-        match ask(settings, sentinel, group, password) {
-            Ok(Some(address)) => return Ok(address),
-            Ok(None) => strangers += 1,
-            Err(error) => trouble = Some(error),
+        let (answers, settings) = (answers.clone(), Arc::clone(settings));
+        let (sentinel, group, password) = (sentinel.clone(), group.to_owned(), password.cloned());
+        // Whoever is late tells nobody.
+        let ask = move || drop(answers.send(ask(&settings, &sentinel, &group, password.as_ref())));
+        std::thread::Builder::new().name("zmqv2-sentinel".to_owned()).spawn(ask).map_err(RedisError::from)?;
+    }
+    drop(answers);
+    let by = now() + PATIENCE;
+    let mut poll = Poll { count: sentinels.len(), ..Poll::default() };
+    while !poll.is_decided()
+        && let Ok(answer) = told.recv_timeout(by.saturating_duration_since(now()))
+    {
+        poll.hear(answer);
+    }
+    poll.result(group)
+}
+
+/// What Sentinels have said so far.
+#[derive(Default)]
+struct Poll {
+    count: usize,
+    votes: Vec<(TcpAddress, usize)>,
+    strangers: usize,
+    trouble: Option<Trouble>,
+}
+
+impl Poll {
+    fn hear(&mut self, answer: Result<Option<TcpAddress>, Trouble>) {
+        match answer {
+            Ok(Some(address)) => match self.votes.iter_mut().find(|(named, _)| *named == address) {
+                Some((_, votes)) => *votes += 1,
+                None => self.votes.push((address, 1)),
+            },
+            Ok(None) => self.strangers += 1,
+            // What an operator can mend says more than that one is not there.
+            Err(error) if self.trouble.is_none() || matches!(error, Trouble::Useless { .. }) => {
+                self.trouble = Some(error);
+            }
+            Err(_) => {}
         }
     }
-    // One that answers but does not know the group is a mistake; one that does not answer may come back.
-    if strangers == sentinels.len() {
-        return Err(Trouble::Useless {
-            problem: format!("no Sentinel knows a group {group:?}"),
-            remedy: remedy("sentinel_group_name"),
-        });
+
+    fn is_decided(&self) -> bool {
+        self.votes.iter().any(|(_, votes)| votes * 2 > self.count)
     }
-    Err(trouble.unwrap_or_else(|| Trouble::Failed(RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel")))))
+
+    fn result(mut self, group: &str) -> Result<Vec<TcpAddress>, Trouble> {
+        if !self.votes.is_empty() {
+            self.votes.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
+            return Ok(self.votes.into_iter().map(|(address, _)| address).collect());
+        }
+        // One that answers but does not know the group is a mistake; one that does not answer may come back.
+        if self.strangers == self.count {
+            return Err(Trouble::Useless {
+                problem: format!("no Sentinel knows a group {group:?}"),
+                remedy: remedy("sentinel_group_name"),
+            });
+        }
+        let silent = || RedisError::from(io::Error::from(io::ErrorKind::TimedOut)).into();
+        Err(self.trouble.unwrap_or_else(silent))
+    }
 }
 
 fn ask(
@@ -41,13 +93,66 @@ fn ask(
     password: Option<&Secret>,
 ) -> Result<Option<TcpAddress>, Trouble> {
     let login = Login { user: None, password };
-    let mut connection = connect(sentinel, &login, 0, settings.tls.as_ref())?;
-    let answer: Option<(String, u16)> =
-        cmd("SENTINEL").arg("get-master-addr-by-name").arg(group).query(&mut connection)?;
-    let Some((host, port)) = answer else { return Ok(None) };
+    let named = connect(sentinel, &login, 0, settings.tls.as_ref()).and_then(|mut connection| {
+        Ok(cmd("SENTINEL").arg("get-master-addr-by-name").arg(group).query::<Option<(String, u16)>>(&mut connection)?)
+    });
+    let named = named.map_err(|trouble| match trouble {
+        Trouble::Failed(error) if wants_login(&error) => Trouble::Useless {
+            problem: match password {
+                None => format!("Sentinel {sentinel} wants a password"),
+                Some(_) => format!("Sentinel {sentinel} does not take this password"),
+            },
+            remedy: remedy("sentinel_password"),
+        },
+        other => other,
+    })?;
+    let Some((host, port)) = named else { return Ok(None) };
     let address = TcpAddress::new(&host, port).map_err(|error| Trouble::Useless {
         problem: format!("Sentinel {sentinel} names a primary that cannot be reached: {error}"),
         remedy: "correct the Sentinels' configuration".to_owned(),
     })?;
     Ok(Some(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::ErrorKind;
+
+    use super::*;
+
+    fn poll(count: usize, answers: &[&str]) -> Poll {
+        let mut poll = Poll { count, ..Poll::default() };
+        for answer in answers {
+            poll.hear(match *answer {
+                "?" => Ok(None),
+                "" => Err(RedisError::from((ErrorKind::Io, "gone")).into()),
+                "login" => Err(Trouble::Useless { problem: "login".to_owned(), remedy: String::new() }),
+                address => Ok(Some(address.parse().unwrap())),
+            });
+        }
+        poll
+    }
+
+    #[test]
+    fn the_one_that_most_name_comes_first_and_more_than_half_are_enough() {
+        let one_is_cut_off = poll(3, &["old:1", "new:2", "new:2"]);
+        assert!(one_is_cut_off.is_decided());
+        let named: Vec<_> = one_is_cut_off.result("g").unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(named, ["new:2", "old:1"]);
+        let open = poll(3, &["old:1", ""]);
+        assert!(!open.is_decided(), "the third may know better");
+        assert_eq!(open.result("g").unwrap().len(), 1, "one that answers is better than none");
+        assert!(poll(1, &["a:1"]).is_decided());
+    }
+
+    #[test]
+    fn what_can_be_mended_is_told() {
+        let problem = |answers: &[&str]| match poll(answers.len(), answers).result("g").unwrap_err() {
+            Trouble::Useless { problem, .. } => problem,
+            Trouble::Failed(error) => error.to_string(),
+        };
+        assert_eq!(problem(&["?", "?"]), "no Sentinel knows a group \"g\"");
+        assert_eq!(problem(&["", "login", ""]), "login");
+        assert!(problem(&["?", ""]).contains("gone"));
+    }
 }

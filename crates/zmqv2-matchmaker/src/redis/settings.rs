@@ -43,6 +43,9 @@ pub enum RedisAt {
 }
 
 /// PEM files of TLS.
+///
+/// The first connection with TLS makes `ring` the process's default provider of cryptography in `rustls`, unless the program has
+/// chosen one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RedisTls {
@@ -58,8 +61,16 @@ impl RedisSettings {
     /// The settings of `config`.
     ///
     /// # Errors
-    /// [`MatchmakerError::Misconfigured`] when the host is no address.
+    /// [`MatchmakerError::Misconfigured`] when the host is no address, or a user has no password.
     pub fn new(config: &Config) -> Result<Self, MatchmakerError> {
+        if let (Some(user), None) = (&config.redis_user, &config.redis_password) {
+            // Without one, nobody could say who asks.
+            return Err(MatchmakerError::Misconfigured {
+                directory: "redis".to_owned(),
+                problem: format!("the user {user:?} has no password"),
+                remedy: format!("{}; any text will do for a user that needs none", remedy("user or password")),
+            });
+        }
         let at = if config.redis_sentinel_hosts.is_empty() {
             let host = &config.redis_host;
             let address = TcpAddress::new(host, config.redis_port).map_err(|error| MatchmakerError::Misconfigured {

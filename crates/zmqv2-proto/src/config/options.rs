@@ -300,7 +300,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         groups: &[REDIS],
         name: "user",
         preset: Preset::Unset("the default user"),
-        doc: "User of Redis 6 or later.",
+        doc: "User of Redis 6 or later; needs a password.",
         allowed: "a name without spaces",
         reason: Some("Redis 6 and later tell users apart, and what each of them may do"),
         parse: Parse::Text(|draft, text| {
@@ -424,7 +424,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         groups: &[REDIS],
         name: "refresh_interval",
         preset: Preset::Text("10"),
-        doc: "Seconds between two looks at what is remembered of Redis; changes are mostly noticed at once.",
+        doc: "Seconds between two looks at what is remembered of Redis, at most; changes are mostly noticed at once.",
         allowed: SPAN,
         reason: Some("it weighs the load on Redis against how late a change is seen whose notice was missed"),
         parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_refresh = span },

@@ -215,15 +215,15 @@ pub(super) struct RedisChoice {
     pub(super) port: Option<u16>,
     pub(super) database: Option<u16>,
     pub(super) tls: bool,
-    /// Not empty for Sentinel.
-    pub(super) sentinels: Vec<TcpAddress>,
+    /// Where the Sentinels are: empty, if Redis is at a host; `None`: as the options say.
+    pub(super) sentinels: Option<Vec<TcpAddress>>,
     pub(super) group: Option<String>,
 }
 
 impl RedisChoice {
     /// What it says of options by their names: whether each now has another value than in `config`.
     pub(super) fn overrides(&self, config: &Config, option: &str) -> bool {
-        let sentinel = !self.sentinels.is_empty();
+        let sentinel = self.sentinels.as_ref().is_some_and(|sentinels| !sentinels.is_empty());
         match option {
             "host" => sentinel || self.host.as_ref().is_some_and(|host| *host != config.redis_host),
             "port" => sentinel || self.port.is_some_and(|port| port != config.redis_port),
@@ -231,7 +231,7 @@ impl RedisChoice {
             "password" => self.password.is_some() && self.password != config.redis_password,
             "database" => self.database.is_some_and(|database| database != config.redis_database),
             "tls" => self.tls && !config.redis_tls,
-            "sentinel_hosts" => self.sentinels != config.redis_sentinel_hosts,
+            "sentinel_hosts" => self.sentinels.as_ref().is_some_and(|hosts| *hosts != config.redis_sentinel_hosts),
             "sentinel_group_name" => self.group.as_ref().is_some_and(|group| *group != config.redis_sentinel_group),
             _ => false,
         }
@@ -245,7 +245,7 @@ impl RedisChoice {
         config.redis_port = port.unwrap_or(config.redis_port);
         config.redis_database = database.unwrap_or(config.redis_database);
         config.redis_tls |= tls;
-        config.redis_sentinel_hosts = sentinels;
+        config.redis_sentinel_hosts = sentinels.unwrap_or_else(|| std::mem::take(&mut config.redis_sentinel_hosts));
         config.redis_sentinel_group = group.unwrap_or_else(|| std::mem::take(&mut config.redis_sentinel_group));
     }
 }

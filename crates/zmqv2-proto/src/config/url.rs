@@ -21,9 +21,15 @@ pub(super) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
             Ok(Some(UrlChoice { kind: MatchmakerKind::Ring, ring_file, redis: None }))
         }
         "zmqv2+ring" => Err("the path of the ring file must be absolute".to_owned()),
-        "zmqv2+redis" | "zmqv2+rediss" | "zmqv2+sentinel" | "zmqv2+sentinels" if bare => {
-            // Everything as the options say.
-            Ok(chosen(MatchmakerKind::Redis))
+        // Everything as the options say, but for what the scheme says.
+        "zmqv2+redis" if bare => Ok(chosen(MatchmakerKind::Redis)),
+        "zmqv2+rediss" if bare => {
+            let redis = RedisChoice { tls: true, ..RedisChoice::default() };
+            Ok(Some(UrlChoice { kind: MatchmakerKind::Redis, ring_file: None, redis: Some(redis) }))
+        }
+        "zmqv2+sentinel" | "zmqv2+sentinels" if rest.split('/').next().is_some_and(str::is_empty) => {
+            let secure = if scheme == "zmqv2+sentinels" { "zmqv2+rediss" } else { "zmqv2+redis" };
+            Err(format!("it names no Sentinels; for those of sentinel_hosts in [matchmaker_redis], write {secure}://"))
         }
         "zmqv2+redis" | "zmqv2+rediss" => {
             let mut redis = server(rest)?;
@@ -58,6 +64,7 @@ fn server(rest: &str) -> Result<RedisChoice, String> {
         }
         _ => (hosts, None),
     };
+    redis.sentinels = Some(Vec::new());
     let address = TcpAddress::new(host, 0).map_err(|error| error.to_string())?;
     redis.host = Some(address.host().to_owned());
     redis.port = port;
@@ -74,7 +81,7 @@ fn server(rest: &str) -> Result<RedisChoice, String> {
 /// `[user:password@]host[:port],.../group`.
 fn sentinels(rest: &str) -> Result<RedisChoice, String> {
     let (mut redis, hosts, group) = parts(rest)?;
-    redis.sentinels = value::sentinels(hosts)?;
+    redis.sentinels = Some(value::sentinels(hosts)?);
     redis.group = if group.is_empty() { None } else { Some(value::word(&decoded(group)?)?) };
     Ok(redis)
 }
@@ -150,6 +157,7 @@ mod tests {
             host: Some("h".into()),
             port: Some(7000),
             database: Some(3),
+            sentinels: Some(Vec::new()),
             ..RedisChoice::default()
         };
         assert_eq!(full, plain);
@@ -166,10 +174,16 @@ mod tests {
     #[test]
     fn sentinels_are_named_with_their_group() {
         let choice = redis("zmqv2+sentinel://u:p@h1:1,h2/mymaster");
-        let hosts: Vec<_> = choice.sentinels.iter().map(ToString::to_string).collect();
+        let hosts: Vec<_> = choice.sentinels.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(hosts, ["h1:1", "h2:26379"]);
         assert_eq!((choice.group.as_deref(), choice.host, choice.tls), (Some("mymaster"), None, false));
         assert!(redis("zmqv2+sentinels://h1").tls);
         assert!(transport_url("zmqv2+sentinel://h1,/g").is_err());
+        for (scheme, instead) in [("zmqv2+sentinel", "zmqv2+redis://"), ("zmqv2+sentinels", "zmqv2+rediss://")] {
+            for rest in ["", "/", "/group"] {
+                let refused = transport_url(&format!("{scheme}://{rest}")).unwrap_err();
+                assert!(refused.starts_with("it names no Sentinels") && refused.ends_with(instead), "{refused}");
+            }
+        }
     }
 }

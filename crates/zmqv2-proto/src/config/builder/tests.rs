@@ -222,6 +222,22 @@ fn a_url_overrides_the_matchmaker_and_says_so() {
 }
 
 #[test]
+fn a_url_of_a_scheme_alone_leaves_redis_to_the_options_but_not_tls() {
+    let options = "[matchmaker_redis]\nhost = h\nport = 7\nsentinel_hosts = s:1\n";
+    for (url, tls) in [("zmqv2+redis://", false), ("zmqv2+rediss://", true), ("zmqv2+rediss:///", true)] {
+        let config = from(&format!("transport_url = {url}\n{options}")).unwrap().config;
+        assert_eq!((config.matchmaker, config.redis_tls), (MatchmakerKind::Redis, tls), "{url}");
+        assert_eq!((config.redis_host.as_str(), config.redis_port), ("h", 7));
+        assert_eq!(config.redis_sentinel_hosts, ["s:1".parse().unwrap()], "{url}");
+    }
+    // One that names a host names no Sentinel.
+    let config = from(&format!("transport_url = zmqv2+rediss://other\n{options}")).unwrap().config;
+    assert_eq!((config.redis_host.as_str(), config.redis_sentinel_hosts.len()), ("other", 0));
+    let refused = from(&format!("transport_url = zmqv2+sentinels://\n{options}")).unwrap_err();
+    assert!(refused.contains("it names no Sentinels"), "{refused}");
+}
+
+#[test]
 fn an_empty_value_unsets_what_can_be_unset() {
     let loaded = from("rpc_zmq_topic_backlog = 5\nrpc_zmq_topic_backlog =\nrpc_zmq_host =\n").unwrap();
     assert_eq!(loaded.config, Config::default());

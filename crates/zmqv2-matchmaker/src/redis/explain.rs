@@ -1,0 +1,100 @@
+//! What an operator has to do about what went wrong.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::connection::{Trouble, remedy};
+use super::settings::{RedisAt, RedisSettings};
+use crate::error::MatchmakerError;
+
+/// Whether the other end wants a password, or another one.
+pub(super) fn wants_login(error: &RedisError) -> bool {
+    let text = error.to_string();
+    error.kind() == ErrorKind::AuthenticationFailed
+        || ["WRONGPASS", "NOAUTH", "invalid password"].iter().any(|word| text.contains(word))
+}
+
+/// The error, for people.
+fn shown(error: &RedisError) -> String {
+    // "Resource temporarily unavailable", says the system.
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl RedisSettings {
+    /// What an operator has to do about it.
+    pub(super) fn explain(&self, trouble: Trouble) -> MatchmakerError {
+        let directory = format!("redis at {}", self.at);
+        let (problem, remedy) = match trouble {
+            Trouble::Useless { problem, remedy } => (problem, remedy),
+            Trouble::Failed(error) => match self.diagnosis(&error) {
+                Some((problem, option)) => (problem, remedy(option)),
+                None => return MatchmakerError::Unavailable { directory, source: shown(&error).into() },
+            },
+        };
+        MatchmakerError::Misconfigured { directory, problem, remedy }
+    }
+
+    /// The same for an error at the first attempt, when nothing has ever worked.
+    pub(super) fn explain_start(&self, trouble: Trouble) -> MatchmakerError {
+        let directory = format!("redis at {}", self.at);
+        let place = match (&self.at, &self.tls) {
+            (RedisAt::Server(_), None) => "host and port",
+            // Redis waits for the end of a line that never comes, when it is greeted in TLS and speaks none.
+            (RedisAt::Server(_), Some(_)) => "host, tls and port",
+            (RedisAt::Sentinel { .. }, None) => "sentinel_hosts",
+            (RedisAt::Sentinel { .. }, Some(_)) => "sentinel_hosts and tls",
+        };
+        let Trouble::Failed(error) = trouble else { return self.explain(trouble) };
+        let dropped = error.is_connection_dropped() && !error.is_connection_refusal();
+        let (problem, option) = match self.diagnosis(&error) {
+            Some(known) => known,
+            None if dropped && self.tls.is_none() => {
+                (format!("it ends the connection, as if it spoke TLS: {error}"), "tls and port")
+            }
+            None if dropped => (
+                format!("it ends the connection, as if it wanted a certificate or spoke no TLS: {error}"),
+                "tls, tls_cert_file and tls_key_file, or the port,",
+            ),
+            None => {
+                let (problem, remedy) = (format!("it cannot be reached: {}", shown(&error)), remedy(place));
+                return MatchmakerError::Misconfigured { directory, problem, remedy: format!("start it, or {remedy}") };
+            }
+        };
+        MatchmakerError::Misconfigured { directory, problem, remedy: remedy(option) }
+    }
+
+    /// Problem and option, for an error that will not go away by itself.
+    fn diagnosis(&self, error: &RedisError) -> Option<(String, &'static str)> {
+        let text = shown(error);
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if wants_login(error) {
+            let problem = match &self.password {
+                None => "it wants a password",
+                Some(_) => "it does not take this user or password",
+            };
+            return Some((problem.to_owned(), "user and password"));
+        }
+        if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || has(&["NOPERM"]) {
+            return Some((format!("the user may not do what is needed: {text}"), "user"));
+        }
+        if has(&["switch database", "DB index"]) {
+            return Some((format!("it has no database {}", self.database), "database"));
+        }
+        if self.tls.is_some() {
+            if has(&["CertificateRequired"]) {
+                return Some((format!("it wants a certificate: {text}"), "tls_cert_file and tls_key_file"));
+            }
+            if has(&["certificate", "UnknownIssuer", "NotValidForName"]) {
+                return Some((format!("its certificate is not trusted: {text}"), "tls_ca_file"));
+            }
+            if has(&["corrupt message", "InvalidMessage", "InvalidContentType", "peer is incompatible"]) {
+                return Some((format!("it does not speak TLS: {text}"), "tls and port"));
+            }
+        } else if error.kind() == ErrorKind::Parse {
+            return Some((format!("its answer is none of Redis, as if it spoke TLS: {text}"), "tls and port"));
+        }
+        None
+    }
+}
