@@ -252,3 +252,19 @@ fn leases_of_a_second_are_long_enough() {
     let took = killed.elapsed();
     assert!(took < Duration::from_secs(1) + SLACK, "{took:?}");
 }
+
+/// A new Redis cannot say that nobody listens. That is no reason to lose a notification.
+#[test]
+fn what_is_announced_while_the_directory_fills_is_kept_by_the_nodes_own_broker() {
+    if !installed("what_is_announced_while_the_directory_fills_is_kept_by_the_nodes_own_broker") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(1, &redis.settings());
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let notifier = client(node).notifier("test").topics(["nobody-yet"]).unwrap().build().unwrap();
+    let report = notifier.info(&RequestContext::new(), "begun", &1).unwrap().wait(PATIENCE).unwrap();
+    assert!(report.results.iter().all(|result| matches!(result.outcome, Outcome::Stored { .. })), "{report:?}");
+    assert_eq!((report.results.len(), node.status().notifications), (1, 1));
+}

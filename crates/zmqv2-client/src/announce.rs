@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use zmqv2_matchmaker::Placement;
+use zmqv2_matchmaker::{MatchmakerError, Placement};
 use zmqv2_proto::{
     Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl,
 };
 
 use crate::clock;
+use crate::directory::LookupError;
 use crate::engine::Engine;
 use crate::gathering::{Gathering, Part};
 use crate::journey::{Journey, SHORTEST_TIMEOUT};
@@ -123,14 +124,19 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Vec<Way>, SendError> {
         let directory = &self.routes.directory;
-        let placement = directory.placement(target.key(), deadline).map_err(|error| {
-            Journey { target, method: event_type, started, deadline, monitor: None }
-                .lookup_failed(error, directory.name())
-        })?;
-        if placement.is_empty() {
-            // Nobody listens yet: the broker of this node keeps it.
-            return Ok(vec![Way { pool: None, stops: vec![self.routes.local_stop()] }]);
-        }
+        // Nobody listens yet, as far as anybody can say: the broker of this node keeps it.
+        let kept_here = || Ok(vec![Way { pool: None, stops: vec![self.routes.local_stop()] }]);
+        let placement = match directory.placement(target.key(), deadline) {
+            Ok(placement) if placement.is_empty() => return kept_here(),
+            Ok(placement) => placement,
+            Err(LookupError::Failed(error)) if matches!(*error, MatchmakerError::Refilling { .. }) => {
+                return kept_here();
+            }
+            Err(error) => {
+                let journey = Journey { target, method: event_type, started, deadline, monitor: None };
+                return Err(journey.lookup_failed(error, directory.name()));
+            }
+        };
         let key = target.key();
         let turn = directory.turn(&key);
         let way = |pool: Option<&ServerName>| {

@@ -1,6 +1,6 @@
 //! Which idle sockets are kept, reused and closed. Pure: generic in the socket, and `now` comes from the caller.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::Address;
@@ -16,6 +16,8 @@ pub(crate) struct Pool<S> {
     idle: BTreeMap<u64, Idle<S>>,
     /// The keys into `idle`, oldest first.
     of_address: HashMap<Address, VecDeque<u64>>,
+    /// The keys of sockets that are not the last one of their address.
+    spare: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -28,7 +30,14 @@ struct Idle<S> {
 impl<S> Pool<S> {
     /// A pool of at most `capacity` idle sockets in all, none of them idle for `idle_limit` or longer.
     pub(crate) fn new(capacity: usize, idle_limit: Duration) -> Self {
-        Self { capacity, idle_limit, next: 0, idle: BTreeMap::new(), of_address: HashMap::new() }
+        Self {
+            capacity,
+            idle_limit,
+            next: 0,
+            idle: BTreeMap::new(),
+            of_address: HashMap::new(),
+            spare: BTreeSet::new(),
+        }
     }
 
     /// The socket of `address` that was used last, if any. The others may then grow old and be closed.
@@ -37,15 +46,22 @@ impl<S> Pool<S> {
         self.remove(key)
     }
 
-    /// Keeps `socket`, and returns those to close: the longest idle ones above the capacity.
+    /// Keeps `socket`, and returns those to close above the capacity: the longest idle ones that are not the only one of
+    /// their address, and only then the longest idle ones. Who calls many nodes in turn would else close each time what the
+    /// next call needs.
     pub(crate) fn put(&mut self, address: Address, socket: S, now: Instant) -> Vec<S> {
         let key = self.next;
         self.next += 1;
-        self.of_address.entry(address.clone()).or_default().push_back(key);
+        let keys = self.of_address.entry(address.clone()).or_default();
+        self.spare.extend(keys.back());
+        keys.push_back(key);
         self.idle.insert(key, Idle { address, since: now, socket });
         let mut closed = self.expire(now);
         while self.idle.len() > self.capacity {
-            closed.extend(self.remove_oldest());
+            closed.extend(match self.spare.first().copied() {
+                Some(spare) => self.remove(spare),
+                None => self.remove_oldest(),
+            });
         }
         closed
     }
@@ -68,6 +84,7 @@ impl<S> Pool<S> {
 
     fn remove(&mut self, key: u64) -> Option<S> {
         let Idle { address, socket, .. } = self.idle.remove(&key)?;
+        self.spare.remove(&key);
         if let Some(keys) = self.of_address.get_mut(&address) {
             // Only the oldest or the newest of an address is ever removed.
             if keys.front() == Some(&key) {
@@ -75,8 +92,9 @@ impl<S> Pool<S> {
             } else {
                 keys.pop_back();
             }
-            if keys.is_empty() {
-                self.of_address.remove(&address);
+            match keys.back() {
+                Some(last) => drop(self.spare.remove(last)),
+                None => drop(self.of_address.remove(&address)),
             }
         }
         Some(socket)
@@ -110,9 +128,26 @@ mod tests {
         let (start, mut pool) = (crate::clock::now(), Pool::new(2, LIMIT));
         assert!(pool.put(address("a"), 1, start).is_empty());
         assert!(pool.put(address("b"), 2, start).is_empty());
-        assert_eq!(pool.put(address("b"), 3, start), [1]);
-        assert_eq!(pool.of_address.len(), 1);
+        assert_eq!(pool.put(address("c"), 3, start), [1]);
+        assert_eq!(pool.of_address.len(), 2);
         assert_eq!(Pool::new(0, LIMIT).put(address("a"), 7, start), [7]);
+    }
+
+    #[test]
+    fn above_the_capacity_each_address_keeps_its_last_socket() {
+        let (start, mut pool) = (crate::clock::now(), Pool::new(3, LIMIT));
+        for (host, socket) in [("a", 1), ("b", 2), ("a", 3)] {
+            assert!(pool.put(address(host), socket, start).is_empty());
+        }
+        assert_eq!(pool.put(address("c"), 4, start), [1]);
+        // Now each is the only one of its address.
+        assert_eq!(pool.put(address("d"), 5, start), [2]);
+        assert_eq!(pool.put(address("d"), 6, start), [5]);
+        assert_eq!(
+            [pool.take(&address("a")), pool.take(&address("c")), pool.take(&address("d"))],
+            [Some(3), Some(4), Some(6)]
+        );
+        assert!(pool.idle.is_empty() && pool.of_address.is_empty() && pool.spare.is_empty());
     }
 
     #[test]
