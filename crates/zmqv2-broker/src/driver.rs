@@ -158,7 +158,7 @@ impl Broker {
         let mut frames = Vec::new();
         while !self.is_over() {
             let timeout = if self.hot.is_empty() { self.time_to_next() } else { Some(Duration::ZERO) };
-            match self.poll.poll(&mut events, timeout) {
+            match self.wait(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(BrokerError::Events(error)),
@@ -186,6 +186,22 @@ impl Broker {
         }
         log::info!("stopped");
         Ok(())
+    }
+
+    /// Waits for events; looks without sleeping at first, if that is the option.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> std::io::Result<()> {
+        let busy_poll = self.settings.transport.busy_poll;
+        let look = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
+        if !look.is_zero() {
+            let end = now() + look;
+            while now() < end {
+                self.poll.poll(events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        self.poll.poll(events, timeout.map(|timeout| timeout - look))
     }
 
     fn is_over(&self) -> bool {

@@ -34,6 +34,8 @@ pub(crate) struct Rules {
     pub(crate) when_full: WhenFull,
     pub(crate) observer: Option<Observer>,
     pub(crate) max_links: usize,
+    /// For how long the thread looks for something to do before it sleeps.
+    pub(crate) busy_poll: Duration,
 }
 
 /// Starts the I/O thread at the first message, gives it messages, and ends it.
@@ -302,6 +304,7 @@ impl fmt::Debug for Rules {
             .field("when_full", &self.when_full)
             .field("observer", &self.observer.is_some())
             .field("max_links", &self.max_links)
+            .field("busy_poll", &self.busy_poll)
             .finish()
     }
 }

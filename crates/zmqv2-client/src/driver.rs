@@ -321,12 +321,28 @@ impl Driver {
             let next = [self.table.next_deadline(), closing, self.sweep_at, reconnect].into_iter().flatten().min();
             next.map(|at| at.saturating_duration_since(clock::now()))
         };
-        let polled = self.poll.poll(events, timeout);
+        let polled = self.wait(events, timeout);
         self.line.rise();
         match polled {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Waits for events; looks without sleeping at first, if that is the option.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let busy_poll = self.rules.busy_poll;
+        let look = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
+        if !look.is_zero() {
+            let end = clock::now() + look;
+            while clock::now() < end {
+                self.poll.poll(events, Some(Duration::ZERO))?;
+                if !events.is_empty() || !self.orders.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        self.poll.poll(events, timeout.map(|timeout| timeout - look))
     }
 
     /// Closes links that nobody uses, from time to time.

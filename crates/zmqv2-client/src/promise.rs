@@ -1,5 +1,6 @@
 //! One value, given by the I/O thread and waited for by anybody.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ impl Promise {
     }
 }
 
-/// A value that was given, and perhaps somebody who waits for it.
+/// A value that was given, and perhaps somebody who waits for it. Wakes whoever that is when it is dropped.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Given {
@@ -68,13 +69,20 @@ impl Given {
     }
 
     /// Wakes whoever waits.
-    pub(crate) fn announce(self) {
-        if let Some(cell) = self.waiting {
+    pub(crate) fn announce(self) {}
+}
+
+impl Drop for Given {
+    /// Also when another one's waker has panicked: nobody waits for ever.
+    fn drop(&mut self) {
+        if let Some(cell) = self.waiting.take() {
             cell.given.notify_all();
         }
         // Outside of the lock: an executor may poll at once, on this very thread.
-        if let Some(waker) = self.waker {
-            waker.wake();
+        if let Some(waker) = self.waker.take()
+            && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
+        {
+            log::error!("the waker of an outcome panicked");
         }
     }
 }

@@ -92,6 +92,7 @@ impl Setup {
             when_full: self.when_full,
             observer: self.observer,
             max_links: config.conn_pool_size,
+            busy_poll: config.busy_poll,
         };
         let routes = Arc::new(Routes::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
         let courier = Courier::new(rules, transport.clone(), Arc::clone(&routes));

@@ -43,7 +43,7 @@ pub use listener::{
     ListenerBuilder, Notice, NotificationEndpoint, NotificationFilter, NotificationListener, NotificationResult,
     Priorities, Verdict,
 };
-pub use server::{RpcServer, ServerBuilder};
+pub use server::{RpcServer, ServerBuilder, WorkerSockets};
 pub use zmqv2_proto::{
     Config, DEFAULT_POOL, Failure, InvalidName, Notification, Priority, Reply, Request, RequestContext, Target, Version,
 };

@@ -10,11 +10,10 @@
 //! of its own when there is none.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use zmqv2_proto::transport::{Frame, Received, Socket, TransportError, wait_any};
+use zmqv2_proto::transport::{Frame, Notice, Received, Socket, TransportError};
 use zmqv2_proto::{Header, InstanceId, Kind, MessageId};
 
 use crate::error::ServerError;
@@ -43,9 +42,8 @@ pub(crate) struct Pool<W> {
     /// Credit is told at the latest when this much of it has come together.
     hoard: u16,
     desk: Mutex<Desk>,
-    notice: OwnedFd,
+    notice: Notice,
     bell: Bell,
-    halt: Arc<Halt>,
     parked: Condvar,
     watcher: Condvar,
 }
@@ -53,9 +51,11 @@ pub(crate) struct Pool<W> {
 /// What the worker whose turn it is has before it.
 struct Desk {
     socket: Socket,
-    /// Where the credit goes: to whoever has sent the last request.
+    /// The broker: whoever has sent the last request.
     route: Option<Vec<u8>>,
     inbox: VecDeque<Vec<Frame>>,
+    /// Since when what is in there has waited, or since somebody was woken for it.
+    waits_since: Instant,
     /// Somebody waits for the socket.
     reading: bool,
     /// How many workers have nothing to do, without the watcher.
@@ -75,18 +75,13 @@ struct Desk {
 type Turn<'a> = MutexGuard<'a, Desk>;
 
 impl<W: Work> Pool<W> {
-    pub(crate) fn new(
-        socket: Socket,
-        work: Arc<W>,
-        instance: InstanceId,
-        workers: u16,
-        halt: Arc<Halt>,
-    ) -> Result<Self, ServerError> {
+    pub(crate) fn new(socket: Socket, work: Arc<W>, instance: InstanceId, workers: u16) -> Result<Self, ServerError> {
         let notice = socket.notice().map_err(ServerError::Thread)?;
         let desk = Desk {
             socket,
             route: None,
             inbox: VecDeque::new(),
+            waits_since: now(),
             reading: false,
             parked: 0,
             watched: false,
@@ -103,7 +98,6 @@ impl<W: Work> Pool<W> {
             desk: Mutex::new(desk),
             notice,
             bell: Bell::new().map_err(ServerError::Thread)?,
-            halt,
             parked: Condvar::new(),
             watcher: Condvar::new(),
         })
@@ -120,7 +114,7 @@ impl<W: Work> Pool<W> {
             } else if desk.reading {
                 desk = self.rest(desk);
             } else {
-                desk = self.read(desk).unwrap_or_else(|error| {
+                desk = self.read(desk, &lane.halt).unwrap_or_else(|error| {
                     log::error!("the workers of {} end: {error}", lane.server);
                     let mut desk = self.turn();
                     self.end(&mut desk);
@@ -142,7 +136,7 @@ impl<W: Work> Pool<W> {
     }
 
     /// Takes in what has come, or waits until something has.
-    fn read<'a>(&'a self, mut desk: Turn<'a>) -> Result<Turn<'a>, TransportError> {
+    fn read<'a>(&'a self, mut desk: Turn<'a>, halt: &Halt) -> Result<Turn<'a>, TransportError> {
         desk.take_in()?;
         if !desk.inbox.is_empty() {
             return Ok(desk);
@@ -153,12 +147,12 @@ impl<W: Work> Pool<W> {
         }
         desk.reading = true;
         drop(desk);
-        let waited = wait_any([self.notice.as_fd(), self.halt.stop.fd(), self.bell.fd()]);
+        let waited = self.notice.wait([halt.stop.fd(), self.bell.fd()]);
         self.bell.hear();
         let mut desk = self.turn();
         desk.reading = false;
         waited.map_err(|source| TransportError::Socket { action: "wait", source })?;
-        if self.halt.stop.is_given() {
+        if halt.stop.is_given() {
             // What the broker has given until it let go of this server is here.
             desk.take_in()?;
             self.end(&mut desk);
@@ -172,8 +166,13 @@ impl<W: Work> Pool<W> {
         if desk.dozes {
             self.watcher.notify_one();
         }
-        if desk.share > 0 && !desk.inbox.is_empty() && desk.parked > 0 {
-            desk.share -= 1;
+        let began = now();
+        // Somebody must look on while this one runs: if nobody does, the next worker comes and reads, or looks on.
+        let shared_out = desk.share > 0 && !desk.inbox.is_empty();
+        let waits = !desk.inbox.is_empty() && began.saturating_duration_since(desk.waits_since) > SLOW;
+        if desk.parked > 0 && (shared_out || waits || !desk.watched) {
+            desk.share -= u32::from(shared_out);
+            desk.waits_since = began;
             self.parked.notify_one();
         }
         drop(desk);
@@ -181,14 +180,16 @@ impl<W: Work> Pool<W> {
             log::error!("{} got {} frames without a delimiter, and drops them", lane.server, frames.len());
             return self.turn();
         }
-        let began = now();
         let Answer { mut header, body, then } = lane.answer(&*self.work, &mut frames[PATH..]);
         frames.truncate(PATH);
         let mut desk = self.turn();
-        header.count += std::mem::take(&mut desk.freed);
+        // An earlier broker's answer takes nothing along.
+        let freed = if desk.leads_to_the_broker(&frames[0]) { std::mem::take(&mut desk.freed) } else { 0 };
+        header.count = header.count.saturating_add(freed);
         frames.extend([Frame::from(header.encode()), Frame::from(body)]);
         // The broker is gone, or another one is there, which does not wait for this.
         if let Err(error) = desk.socket.send(frames) {
+            desk.freed = desk.freed.saturating_add(freed);
             log::debug!("an answer of {} was not taken: {error}", lane.server);
         }
         self.look_around(&mut desk);
@@ -197,7 +198,7 @@ impl<W: Work> Pool<W> {
                 drop(desk);
                 self.work.run(vec![accepted], lane);
                 desk = self.turn();
-                desk.freed += 1;
+                desk.freed = desk.freed.saturating_add(1);
                 if desk.freed >= self.hoard {
                     desk.give_back(self.instance);
                     self.look_around(&mut desk);
@@ -277,8 +278,11 @@ impl Desk {
             match self.socket.receive(&mut frames)? {
                 Received::Nothing => break,
                 Received::Message => {
-                    if self.route.as_deref() != frames.first().map(|route| &route[..]) {
+                    if frames.first().is_some_and(|route| !self.leads_to_the_broker(route)) {
                         self.route = frames.first().map(|route| route.to_vec());
+                    }
+                    if self.inbox.is_empty() {
+                        self.waits_since = now();
                     }
                     self.inbox.push_back(frames);
                 }
@@ -286,6 +290,10 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    fn leads_to_the_broker(&self, route: &[u8]) -> bool {
+        self.route.as_deref() == Some(route)
     }
 
     /// Gives places back that no answer has taken along; whether there were any.

@@ -19,7 +19,22 @@ use crate::service::{Offer, Service, Setup};
 pub struct ServerBuilder {
     target: Target,
     endpoints: Vec<Box<dyn Endpoint>>,
+    sockets: WorkerSockets,
     setup: Setup,
+}
+
+/// How the workers of an [`RpcServer`] get their requests. Both keep the same promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WorkerSockets {
+    /// All workers take turns with one ROUTER, to which the broker sends as many requests as there are workers. A quick
+    /// request costs no wake-up of another worker; beside one that is slow, others wait for about a millisecond. The
+    /// default.
+    #[default]
+    Shared,
+    /// Each has a REP of its own, with one request at a time: no request waits for any other worker, each costs a
+    /// wake-up, and each worker seven descriptors in the broker.
+    Own,
 }
 
 impl fmt::Debug for ServerBuilder {
@@ -28,6 +43,7 @@ impl fmt::Debug for ServerBuilder {
             .field("target", &self.target)
             .field("endpoints", &self.endpoints.len())
             .field("workers", &self.setup.workers)
+            .field("sockets", &self.sockets)
             .finish_non_exhaustive()
     }
 }
@@ -45,6 +61,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.setup.workers = Some(workers);
+        self
+    }
+
+    /// How the workers get their requests. A single worker always has a REP.
+    #[must_use]
+    pub fn worker_sockets(mut self, sockets: WorkerSockets) -> Self {
+        self.sockets = sockets;
         self
     }
 
@@ -75,7 +98,7 @@ impl ServerBuilder {
     /// # Errors
     /// [`ServerError`], which says what is in the way.
     pub fn start(self) -> Result<RpcServer, ServerError> {
-        let Self { mut target, endpoints, setup } = self;
+        let Self { mut target, endpoints, sockets, setup } = self;
         let workers = setup.workers_or(setup.config.thread_pool_size)?;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
@@ -90,7 +113,8 @@ impl ServerBuilder {
             max_message_bytes: setup.config.max_message_bytes,
             repeats: Repeats::default(),
         };
-        let offer = Offer { key: target.key(), also: Vec::new(), server, batch: Batch::ONE, shared: workers > 1 };
+        let shared = workers > 1 && sockets == WorkerSockets::Shared;
+        let offer = Offer { key: target.key(), also: Vec::new(), server, batch: Batch::ONE, shared };
         let service = setup.start(workers, offer, work)?;
         Ok(RpcServer { target, service })
     }
@@ -112,7 +136,7 @@ impl RpcServer {
     /// A builder of a server for `target`: exchange, topic, and a server name (default: option `rpc_zmq_host`).
     #[must_use]
     pub fn builder(target: Target) -> ServerBuilder {
-        ServerBuilder { target, endpoints: Vec::new(), setup: Setup::default() }
+        ServerBuilder { target, endpoints: Vec::new(), sockets: WorkerSockets::default(), setup: Setup::default() }
     }
 
     /// What it serves, with its server name.

@@ -20,6 +20,9 @@ use crate::registration::{Desk, Keeper, Link, Readiness, now};
 use crate::wake::{Bell, Signal};
 use crate::words::{Teller, words};
 
+/// Workers that have nothing to do end sooner than this.
+const IDLE_WORKERS_END_WITHIN: Duration = Duration::from_millis(200);
+
 /// What all builders of servers ask for.
 #[derive(Default)]
 pub(crate) struct Setup {
@@ -128,7 +131,8 @@ impl Service {
         let _ = keeper.join();
         self.halt.stop.give();
         // Nothing is ever sent: this waits for the last lane to drop its end.
-        match self.ended.recv_deadline(end_at) {
+        // Idle ones end at once, also when all of the time is used up.
+        match self.ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
                 let workers = Arc::strong_count(&self.halt) - 1;
                 Err(ServerError::Unfinished { workers, waited: self.drain_timeout })
@@ -198,7 +202,7 @@ impl Lanes<'_> {
         running: &Sender<()>,
     ) -> Result<(), ServerError> {
         let (socket, file) = self.bind(Role::Front, 0)?;
-        let pool = Pool::new(socket, Arc::clone(work), self.instance, count, Arc::clone(halt))?;
+        let pool = Pool::new(socket, Arc::clone(work), self.instance, count)?;
         let shared = Arc::new((pool, file));
         for index in 0..count {
             let (lane, shared) = (self.lane(index, halt), Arc::clone(&shared));

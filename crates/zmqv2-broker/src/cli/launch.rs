@@ -9,8 +9,8 @@ use super::{CommonFlags, Failure, on_stop_signal, say, tell};
 use crate::store::Durable;
 use crate::{Broker, Settings};
 
-/// Each worker takes up to this many descriptors in the broker, each client connection one.
-const DESCRIPTORS_PER_WORKER: u64 = 7;
+/// Each socket of a server's workers takes up to this many descriptors in the broker, each client connection one.
+const DESCRIPTORS_PER_LINK: u64 = 7;
 
 /// Flags of the daemon alone.
 #[derive(Debug, Clone, Default, Args)]
@@ -61,5 +61,7 @@ fn raise_open_files() {
     }
     let now = getrlimit(Resource::Nofile).current;
     let shown = now.map_or_else(|| "unlimited".to_owned(), |now| now.to_string());
-    log::info!("open files: {shown} allowed; each client connection takes 1, each worker {DESCRIPTORS_PER_WORKER}");
+    log::info!(
+        "open files: {shown} allowed; each client connection takes 1, each server or listening worker {DESCRIPTORS_PER_LINK}"
+    );
 }

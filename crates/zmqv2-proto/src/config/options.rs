@@ -66,6 +66,37 @@ pub const OPTIONS: &[OptionSpec] = &[
         ..SHARED
     },
     OptionSpec {
+        name: "rpc_zmq_io_batch_bytes",
+        preset: Preset::Text("65536"),
+        doc: "Bytes that libzmq moves per system call at most; each connection that is used keeps a buffer of this size. Without effect on a libzmq that was built without its draft interface.",
+        allowed: "8192 to 1048576",
+        reason: Some("the default of libzmq, 8192, costs a system call for every few messages"),
+        parse: Parse::Integer { min: 8192, max: 1 << 20, set: |draft, n| draft.config.io_batch_bytes = n as u32 },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_high_water_mark",
+        preset: Preset::Text("10000"),
+        doc: "Messages that libzmq holds for one peer, in each direction; above it, an answer to a client that does not read is dropped and counted.",
+        allowed: "10000 to 1000000",
+        reason: Some("bounds what a peer that does not read can cost; backlogs and credit bound the rest"),
+        parse: Parse::Integer { min: 10_000, max: 1_000_000, set: |draft, n| draft.config.high_water_mark = n as u32 },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_busy_poll_us",
+        preset: Preset::Text("0"),
+        doc: "Microseconds for which a thread looks for the next message before it sleeps: a shorter way for single calls, for a processor that is busy meanwhile.",
+        allowed: "0 to 10000",
+        reason: Some("waking a thread costs more than handling a message; worth it only where processors are idle"),
+        parse: Parse::Integer {
+            min: 0,
+            max: 10_000,
+            set: |draft, n| draft.config.busy_poll = std::time::Duration::from_micros(n),
+        },
+        ..SHARED
+    },
+    OptionSpec {
         name: "rpc_zmq_topic_backlog",
         preset: Preset::Unset("10000 messages, because nothing is queued without bound"),
         doc: "Most messages that wait for a server in the backlog of one topic.",

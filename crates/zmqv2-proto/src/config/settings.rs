@@ -88,6 +88,14 @@ pub struct Config {
     pub port: u16,
     /// Number of libzmq I/O threads. Default 1, 1 to 64 (`rpc_zmq_contexts`).
     pub io_threads: u16,
+    /// Bytes that libzmq moves per system call at most, if it has that option. Default 65536, 8192 to 1048576
+    /// (`rpc_zmq_io_batch_bytes`).
+    pub io_batch_bytes: u32,
+    /// Messages that libzmq holds for one peer, in each direction. Default 10000, 10000 to 1000000
+    /// (`rpc_zmq_high_water_mark`).
+    pub high_water_mark: u32,
+    /// For how long a thread looks for the next message before it sleeps. Default 0, up to 10 ms (`rpc_zmq_busy_poll_us`).
+    pub busy_poll: Duration,
     /// Most messages that wait in one topic's backlog; above it a sender is told Busy. Default
     /// [`DEFAULT_TOPIC_BACKLOG`], 1 to 10000000 (`rpc_zmq_topic_backlog`).
     pub topic_backlog: usize,
@@ -259,6 +267,9 @@ impl Draft {
             ring_file: PathBuf::new(),
             port: 0,
             io_threads: 1,
+            io_batch_bytes: 0,
+            high_water_mark: 0,
+            busy_poll: Duration::ZERO,
             topic_backlog: DEFAULT_TOPIC_BACKLOG,
             ipc_dir: None,
             host: host_name(),
@@ -330,6 +341,7 @@ mod tests {
         assert_eq!(config.ring_file, PathBuf::from("/etc/oslo/matchmaker_ring.json"));
         assert_eq!((config.port, config.redis_port), (DEFAULT_PORT, 6379));
         assert_eq!((config.io_threads, config.topic_backlog), (1, 10_000));
+        assert_eq!((config.io_batch_bytes, config.high_water_mark, config.busy_poll), (65_536, 10_000, Duration::ZERO));
         assert_eq!((config.thread_pool_size, config.conn_pool_size), (64, 30));
         assert_eq!(config.cast_timeout, Duration::from_secs(30));
         assert_eq!(config.response_timeout, Duration::from_secs(60));

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::transport::error::TransportError;
@@ -19,6 +20,13 @@ pub struct TransportOptions {
     pub io_threads: u16,
     /// Bodies above this are refused by whoever sees them first (option `rpc_zmq_max_message_bytes`). Default 16 MiB.
     pub max_message_bytes: usize,
+    /// Bytes that libzmq moves per system call at most (option `rpc_zmq_io_batch_bytes`). Default 65536. Of no effect on a
+    /// libzmq without its draft interface.
+    pub io_batch_bytes: u32,
+    /// Messages that libzmq holds for one peer, in each direction (option `rpc_zmq_high_water_mark`). Default and least 10000.
+    pub high_water_mark: u32,
+    /// For how long a thread looks for the next message before it sleeps (option `rpc_zmq_busy_poll_us`). Default 0.
+    pub busy_poll: Duration,
 }
 
 impl Default for TransportOptions {
@@ -29,7 +37,13 @@ impl Default for TransportOptions {
 
 impl From<&Config> for TransportOptions {
     fn from(config: &Config) -> Self {
-        Self { io_threads: config.io_threads, max_message_bytes: config.max_message_bytes }
+        Self {
+            io_threads: config.io_threads,
+            max_message_bytes: config.max_message_bytes,
+            io_batch_bytes: config.io_batch_bytes,
+            high_water_mark: config.high_water_mark,
+            busy_poll: config.busy_poll,
+        }
     }
 }
 
@@ -52,6 +66,12 @@ impl Transport {
     #[must_use]
     pub fn new(options: TransportOptions) -> Self {
         Self(Arc::new(Shared { options, context: Mutex::new(None) }))
+    }
+
+    /// What it uses.
+    #[must_use]
+    pub fn options(&self) -> &TransportOptions {
+        &self.0.options
     }
 
     /// A new socket for `role`.

@@ -20,7 +20,7 @@ mod socket;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SendError, TransportError};
-pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, wait_any};
+pub use socket::{Frame, MAX_FRAMES, Notice, Readiness, Received, Role, Socket};
 
 /// The version of the libzmq that is linked in, such as `4.3.4`.
 #[must_use]

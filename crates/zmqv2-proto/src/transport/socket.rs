@@ -2,9 +2,9 @@
 
 use std::ffi::{CString, c_int};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -23,12 +23,12 @@ pub const MAX_FRAMES: usize = 12;
 /// Room above the largest body: a header, and enough for a peer with a slightly larger limit to be told `TooLarge`
 /// rather than be cut off.
 const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
-/// High-water mark, in messages per peer.
+/// The least high-water mark, in messages per peer: above all the credit that a worker can have.
 ///
 /// Also for workers, which have one message at a time. A REP drops an answer without a word when its pipe *looks* full,
 /// and it learns that its answers were read only when it works off commands: not while it finds the next request in
 /// the socket at each look, and in sends about once a millisecond. With a mark of 16, answers were lost on busy machines.
-const HWM: i32 = 10_000;
+const LEAST_HWM: u32 = 10_000;
 /// High-water mark of callers, in messages. Theirs is an error when it is reached.
 const CALLER_HWM: i32 = 16;
 /// Half-dead TCP connections are found after at most interval + timeout; libzmq's default is never.
@@ -46,9 +46,6 @@ const LISTEN_BACKLOG: i32 = 4_096;
 /// How long a closed socket may still send what it holds.
 const LINGER_MS: i32 = 1_000;
 
-/// How much libzmq moves per system call at most, where it has that option; its own default is 8 KiB. Large bodies and many
-/// small messages at once gain most.
-const BATCH_BYTES: c_int = 64 * 1024;
 /// `ZMQ_IN_BATCH_SIZE` and `ZMQ_OUT_BATCH_SIZE`: of libzmq's draft interface, which a build need not have.
 const BATCH_OPTIONS: [c_int; 2] = [101, 102];
 
@@ -109,6 +106,7 @@ pub struct Socket {
     monitor: Option<Monitor>,
     _context: Arc<Context>,
     fd: c_int,
+    busy_poll: Duration,
 }
 
 impl std::fmt::Debug for Socket {
@@ -122,13 +120,13 @@ impl Socket {
         let raw = context.socket(role.kind())?;
         // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
-        move_more_at_once(&mut raw);
+        move_more_at_once(&mut raw, options.io_batch_bytes);
         let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
         let monitor = match role {
             Role::Caller | Role::Link => Some(Monitor::of(&raw, &context)?),
             Role::Worker | Role::Front => None,
         };
-        Ok(Self { raw, monitor, _context: context, fd })
+        Ok(Self { raw, monitor, _context: context, fd, busy_poll: options.busy_poll })
     }
 
     /// Binds, and says where: port 0 has become the one that was picked.
@@ -269,15 +267,15 @@ impl Socket {
         [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
     }
 
-    /// A descriptor of its own that becomes readable when [`readiness`](Self::readiness) may have changed, for
-    /// [`wait_any`]: threads that take turns with a socket can wait while another one has it. Of no use for
-    /// [`Role::Caller`] and [`Role::Link`], which have two.
+    /// Tells when [`readiness`](Self::readiness) may have changed: threads that take turns with a socket can wait while another
+    /// one has it. Of no use for [`Role::Caller`] and [`Role::Link`], whose connections may end unnoticed.
     ///
     /// # Errors
     /// The operating system's reason.
-    pub fn notice(&self) -> io::Result<OwnedFd> {
+    pub fn notice(&self) -> io::Result<Notice> {
         // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` is.
-        unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()?;
+        Ok(Notice { fd, busy_poll: self.busy_poll })
     }
 
     /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed (`None`: no limit).
@@ -292,22 +290,46 @@ impl Socket {
         let own = borrow(self.fd);
         let connection = self.monitor.as_ref().map_or(own, |monitor| borrow(monitor.fd()));
         let mut polled = [own, connection, wake.unwrap_or(own)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(_) => Ok(wake.is_some() && !polled[2].revents().is_empty()),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        wait_for(&mut polled, timeout, self.busy_poll)?;
+        Ok(wake.is_some() && !polled[2].revents().is_empty())
     }
 }
 
-/// Blocks until one of the descriptors is readable, or returns early.
-///
-/// # Errors
-/// The operating system's reason.
-pub fn wait_any<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<()> {
-    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    match poll(&mut polled, None) {
+/// A descriptor of its own for the notices of a [`Socket`]. `Send` and `Sync`.
+#[derive(Debug)]
+pub struct Notice {
+    fd: OwnedFd,
+    busy_poll: Duration,
+}
+
+impl Notice {
+    /// Blocks until there is a notice, or one of the `others` is readable. May return early.
+    ///
+    /// # Errors
+    /// The operating system's reason.
+    pub fn wait(&self, others: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+        let [one, other] = others;
+        let mut polled = [self.fd.as_fd(), one, other].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        wait_for(&mut polled, None, self.busy_poll)
+    }
+}
+
+/// Blocks until one of them is ready, a signal comes, or `timeout` has passed; looks without sleeping at first.
+#[expect(clippy::disallowed_methods, reason = "how long it has looked is nobody else's business")]
+fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Duration) -> io::Result<()> {
+    let look = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
+    if !look.is_zero() {
+        let end = Instant::now() + look;
+        while Instant::now() < end {
+            match poll(polled, Some(&Timespec::default())) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    let timeout = timeout.map(|timeout| timeout - look).and_then(|t| Timespec::try_from(t).ok());
+    match poll(polled, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -326,14 +348,15 @@ impl Drop for Socket {
 }
 
 /// Raises the batch sizes, if this libzmq has them: else it works as well, only slower.
-fn move_more_at_once(raw: &mut zmq::Socket) {
+fn move_more_at_once(raw: &mut zmq::Socket, bytes: u32) {
+    let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     if !has_drafts() {
         return;
     }
     for option in BATCH_OPTIONS {
         // SAFETY: a live socket, and an int of the size that is named. An option that is not known is an error without effect.
         unsafe {
-            let value = std::ptr::from_ref(&BATCH_BYTES).cast();
+            let value = std::ptr::from_ref(&bytes).cast();
             zmq_sys::zmq_setsockopt(raw.as_mut_ptr(), option, value, size_of::<c_int>());
         }
     }
@@ -348,9 +371,10 @@ pub(super) fn has_drafts() -> bool {
 
 /// Sets every option of a fresh socket and returns its notification descriptor.
 fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Result<c_int, zmq::Error> {
+    let hwm = i32::try_from(options.high_water_mark.max(LEAST_HWM)).unwrap_or(i32::MAX);
     let (hwm, linger) = match role {
         Role::Caller => (CALLER_HWM, 0),
-        Role::Worker | Role::Link | Role::Front => (HWM, LINGER_MS),
+        Role::Worker | Role::Link | Role::Front => (hwm, LINGER_MS),
     };
     raw.set_linger(linger)?;
     raw.set_sndhwm(hwm)?;

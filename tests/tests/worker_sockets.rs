@@ -1,0 +1,176 @@
+//! Workers that share a socket, and workers with one each: both run as many requests at a time as there are workers, and lose
+//! none.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::time::Duration;
+
+use zmqv2_client::RpcClient;
+use zmqv2_proto::{RequestContext, Target};
+use zmqv2_server::{Methods, RpcServer, WorkerSockets};
+use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
+
+const WORKERS: usize = 16;
+const BOTH: [WorkerSockets; 2] = [WorkerSockets::Shared, WorkerSockets::Own];
+
+/// Opens once.
+#[derive(Default)]
+struct Latch(Mutex<bool>, Condvar);
+
+impl Latch {
+    fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        drop(self.1.wait_timeout_while(self.0.lock().unwrap(), PATIENCE, |open| !*open).unwrap());
+    }
+}
+
+/// A server whose handlers wait for each other, for a latch, or for nothing.
+struct World {
+    server: RpcServer,
+    latch: Arc<Latch>,
+    waiting: Arc<AtomicUsize>,
+    ran: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn start(node: &Node, workers: usize, sockets: WorkerSockets) -> Self {
+        let (barrier, latch) = (Barrier::new(WORKERS), Arc::new(Latch::default()));
+        let [waiting, ran] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let (waits, runs, opened) = (Arc::clone(&waiting), Arc::clone(&ran), Arc::clone(&latch));
+        let methods = Methods::new()
+            .method("meet", move |(): ()| {
+                barrier.wait();
+                Ok(())
+            })
+            .unwrap()
+            .method("hold", move |(): ()| {
+                waits.fetch_add(1, Ordering::SeqCst);
+                opened.wait();
+                runs.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+            .unwrap()
+            .method("echo", |number: u64| Ok(number))
+            .unwrap();
+        let target = Target::topic("t").unwrap().with_server("s").unwrap();
+        let builder = RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods);
+        let server = builder.workers(workers).worker_sockets(sockets).start().unwrap();
+        server.wait_ready(PATIENCE).unwrap();
+        Self { server, latch, waiting, ran }
+    }
+}
+
+fn client(node: &Node) -> RpcClient {
+    node.client(Target::topic("t").unwrap())
+}
+
+fn context() -> RequestContext {
+    RequestContext::new()
+}
+
+fn echo_of(client: &RpcClient, number: u64) -> u64 {
+    client.call(&context(), "echo", &number).unwrap()
+}
+
+/// Each waits until all of them run: one that waited for another to end would wait for ever.
+#[test]
+fn as_many_requests_run_at_a_time_as_there_are_workers() {
+    for sockets in BOTH {
+        let cluster = Cluster::new(1, &["t"]);
+        let node = cluster.node(0);
+        let _broker = node.broker();
+        let world = World::start(node, WORKERS, sockets);
+        let client = client(node);
+        for round in 0..5 {
+            let calls: Vec<_> =
+                (0..WORKERS).map(|_| client.call_async::<()>(&context(), "meet", &()).unwrap()).collect();
+            for call in calls {
+                let outcome = call.wait();
+                assert!(outcome.is_ok(), "{sockets:?}, round {round}: {outcome:?}");
+            }
+            // Quick ones in between, which one worker can do alone.
+            assert!((0..100).all(|number| echo_of(&client, number) == number));
+        }
+        world.server.stop().unwrap();
+    }
+}
+
+#[test]
+fn slow_handlers_delay_no_call_that_another_worker_can_take_p10() {
+    for sockets in BOTH {
+        let cluster = Cluster::new(1, &["t"]);
+        let node = cluster.node(0);
+        let _broker = node.broker();
+        let world = World::start(node, 4, sockets);
+        let client = client(node);
+        // All workers but one are busy, one after the other.
+        let mut held = Vec::new();
+        for busy in 1..4 {
+            held.push(client.cast(&context(), "hold", &()).unwrap());
+            eventually("one more is busy", || world.waiting.load(Ordering::SeqCst) == busy);
+            let mut slowest = Duration::ZERO;
+            for number in 0..200 {
+                let call = now();
+                assert_eq!(echo_of(&client, number), number);
+                slowest = slowest.max(call.elapsed());
+            }
+            assert!(slowest < Duration::from_millis(250), "{sockets:?}, {busy} busy: {slowest:?}");
+        }
+        world.latch.open();
+        assert!(held.into_iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
+        world.server.stop().unwrap();
+        assert_eq!(world.ran.load(Ordering::SeqCst), 3);
+    }
+}
+
+#[test]
+fn a_server_that_stops_runs_what_it_has_acknowledged() {
+    for sockets in BOTH {
+        let cluster = Cluster::new(1, &["t"]);
+        let node = cluster.node(0);
+        let _broker = node.broker();
+        let world = World::start(node, WORKERS, sockets);
+        let client = client(node);
+        let casts: Vec<_> = (0..WORKERS).map(|_| client.cast(&context(), "hold", &()).unwrap()).collect();
+        assert!(casts.into_iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
+        std::thread::scope(|scope| {
+            let stop = scope.spawn(|| world.server.stop());
+            eventually("it takes nothing more", || {
+                node.status().topics.iter().all(|topic| topic.servers.iter().all(|server| server.withdrawing))
+            });
+            world.latch.open();
+            stop.join().unwrap().unwrap();
+        });
+        assert_eq!(world.ran.load(Ordering::SeqCst), WORKERS, "{sockets:?}");
+    }
+}
+
+/// Workers with a socket each are not told of here: the new broker does not know that one of them is busy.
+#[test]
+fn a_server_works_on_with_the_next_broker_whatever_it_was_doing() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let mut broker = node.broker();
+    let world = World::start(node, 32, WorkerSockets::Shared);
+    // What is lost with a broker is known after this.
+    let patient = |config: &mut zmqv2_proto::Config| config.cast_timeout = Duration::from_secs(3);
+    let client = node.client_with(Target::topic("t").unwrap(), patient);
+    for round in 1..=3 {
+        let held = client.call_async::<()>(&context(), "hold", &()).unwrap();
+        let quick: Vec<_> = (0..200).map(|n| client.cast(&context(), "echo", &n).unwrap()).collect();
+        eventually("one is held", || world.waiting.load(Ordering::SeqCst) >= round);
+        broker.kill9();
+        broker = node.broker();
+        eventually("it is registered again", || world.server.is_ready());
+        assert!((0..200).all(|number| echo_of(&client, number) == number));
+        // Each has an outcome, whichever.
+        assert!(quick.into_iter().all(|cast| cast.wait(PATIENCE).is_some()));
+        drop(held);
+    }
+    world.latch.open();
+    world.server.stop().unwrap();
+}
