@@ -145,6 +145,8 @@ fn servers_that_are_killed_lose_no_cast_that_may_be_retried() {
         }
         handles.push((number, client.prepare().retry(3).cast(&context(), "note", &number).unwrap()));
         if number % 100 == 60 {
+            let name = format!("victim-{}", number - 60);
+            eventually("the victim has begun", || !numbers(&log(&name)).is_empty());
             victim.as_mut().unwrap().kill9();
         }
     }
