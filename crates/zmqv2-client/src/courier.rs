@@ -111,6 +111,16 @@ impl Courier {
         }
     }
 
+    /// Whether a call that blocks can be made over without waiting for room, and waited for: not on the I/O thread itself, which
+    /// would wait for itself.
+    pub(crate) fn has_room(&self) -> bool {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Running(line) => !line.is_current() && line.gate.open() < self.rules.limits.messages / 2,
+            State::Idle => true,
+            State::Closed => false,
+        }
+    }
+
     /// Makes a message over to the I/O thread; waits for room, if that is the rule.
     pub(crate) fn send(&self, parcel: Parcel) -> Result<(), NotTaken> {
         let Terms { bytes, deadline, .. } = parcel.terms;
