@@ -32,7 +32,7 @@ const SLOW: Duration = Duration::from_micros(500);
 const SHARED_AFTER_SLOW: u32 = 4;
 /// The most requests that are read before they run.
 const READ_AT_ONCE: usize = 64;
-/// Path and delimiter, header and body.
+/// The frames before header and body: the path and the delimiter.
 const PATH: usize = 2;
 
 /// What the workers of a server share.
@@ -303,8 +303,9 @@ impl Desk {
         let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
         header.count = freed;
         let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header.encode()), Frame::new()];
-        // A broker that is gone has forgotten all credit.
+        // The next broker gets it, which takes no more than it has given.
         if let Err(error) = self.socket.send(frames) {
+            self.freed = freed;
             log::debug!("the broker did not take {freed} credit: {error}");
         }
         true
