@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::control::broker_socket;
-use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport};
+use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, look_before_sleep};
 use zmqv2_proto::{Address, TcpAddress};
 
 use crate::archive::Archive;
@@ -191,17 +191,10 @@ impl Broker {
     /// Waits for events; looks without sleeping at first, if that is the option.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> std::io::Result<()> {
         let busy_poll = self.settings.transport.busy_poll;
-        let look = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
-        if !look.is_zero() {
-            let end = now() + look;
-            while now() < end {
-                self.poll.poll(events, Some(Duration::ZERO))?;
-                if !events.is_empty() {
-                    return Ok(());
-                }
-            }
-        }
-        self.poll.poll(events, timeout.map(|timeout| timeout - look))
+        let found = look_before_sleep(busy_poll, timeout, || {
+            self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty())
+        })?;
+        if found { Ok(()) } else { self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(busy_poll))) }
     }
 
     fn is_over(&self) -> bool {

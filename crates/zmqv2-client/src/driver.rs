@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
-use zmqv2_proto::transport::{Connection, Frame, Received, Transport};
+use zmqv2_proto::transport::{Connection, Frame, Received, Transport, look_before_sleep};
 use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
@@ -332,17 +332,10 @@ impl Driver {
     /// Waits for events; looks without sleeping at first, if that is the option.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let busy_poll = self.rules.busy_poll;
-        let look = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
-        if !look.is_zero() {
-            let end = clock::now() + look;
-            while clock::now() < end {
-                self.poll.poll(events, Some(Duration::ZERO))?;
-                if !events.is_empty() || !self.orders.is_empty() {
-                    return Ok(());
-                }
-            }
-        }
-        self.poll.poll(events, timeout.map(|timeout| timeout - look))
+        let found = look_before_sleep(busy_poll, timeout, || {
+            self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty() || !self.orders.is_empty())
+        })?;
+        if found { Ok(()) } else { self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(busy_poll))) }
     }
 
     /// Closes links that nobody uses, from time to time.

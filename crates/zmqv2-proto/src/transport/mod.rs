@@ -20,7 +20,7 @@ mod socket;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SendError, TransportError};
-pub use socket::{Frame, MAX_FRAMES, Notice, Readiness, Received, Role, Socket};
+pub use socket::{Frame, MAX_FRAMES, Notice, Readiness, Received, Role, Socket, look_before_sleep};
 
 /// The version of the libzmq that is linked in, such as `4.3.4`.
 #[must_use]

@@ -315,24 +315,41 @@ impl Notice {
 }
 
 /// Blocks until one of them is ready, a signal comes, or `timeout` has passed; looks without sleeping at first.
-#[expect(clippy::disallowed_methods, reason = "how long it has looked is nobody else's business")]
 fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Duration) -> io::Result<()> {
-    let look = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
-    if !look.is_zero() {
-        let end = Instant::now() + look;
-        while Instant::now() < end {
-            match poll(polled, Some(&Timespec::default())) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
+    let mut look = |timeout: Option<&Timespec>| match poll(polled, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    };
+    if look_before_sleep(busy_poll, timeout, || look(Some(&Timespec::default())))? {
+        return Ok(());
+    }
+    let timeout = timeout.map(|timeout| timeout.saturating_sub(busy_poll)).and_then(|t| Timespec::try_from(t).ok());
+    look(timeout.as_ref()).map(drop)
+}
+
+/// Looks for something to do for as long as `busy_poll`, and `timeout` if that is shorter; whether there is. If not, that much
+/// of the timeout has passed. For loops that wait for more than one socket; a [`Socket`] does so by itself.
+///
+/// # Errors
+/// That of `look`.
+#[expect(clippy::disallowed_methods, reason = "how long it has looked is nobody else's business")]
+pub fn look_before_sleep(
+    busy_poll: Duration,
+    timeout: Option<Duration>,
+    mut look: impl FnMut() -> io::Result<bool>,
+) -> io::Result<bool> {
+    let busy_poll = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
+    if busy_poll.is_zero() {
+        return Ok(false);
+    }
+    let end = Instant::now() + busy_poll;
+    while Instant::now() < end {
+        if look()? {
+            return Ok(true);
         }
     }
-    let timeout = timeout.map(|timeout| timeout - look).and_then(|t| Timespec::try_from(t).ok());
-    match poll(polled, timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    Ok(false)
 }
 
 impl Drop for Socket {
