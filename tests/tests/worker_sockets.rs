@@ -1,6 +1,7 @@
 //! Workers that share a socket, and workers with one each: both run as many requests at a time as there are workers, and lose
 //! none.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use zmqv2_client::RpcClient;
 use zmqv2_proto::{RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer, WorkerSockets};
+use zmqv2_tests::kernel::tcp_connections_to;
 use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
 
 const WORKERS: usize = 16;
@@ -76,15 +78,22 @@ fn echo_of(client: &RpcClient, number: u64) -> u64 {
     client.call(&context(), "echo", &number).unwrap()
 }
 
-/// Each waits until all of them run: one that waited for another to end would wait for ever.
-#[test]
-fn as_many_requests_run_at_a_time_as_there_are_workers() {
+/// Checks servers of both kinds, with so many workers.
+fn each_kind(workers: usize, check: impl Fn(WorkerSockets, &Node, &World, &RpcClient)) {
     for sockets in BOTH {
         let cluster = Cluster::new(1, &["t"]);
         let node = cluster.node(0);
         let _broker = node.broker();
-        let world = World::start(node, WORKERS, sockets);
-        let client = client(node);
+        let world = World::start(node, workers, sockets);
+        check(sockets, node, &world, &client(node));
+        world.server.stop().unwrap();
+    }
+}
+
+/// Each waits until all of them run: one that waited for another to end would wait for ever.
+#[test]
+fn as_many_requests_run_at_a_time_as_there_are_workers() {
+    each_kind(WORKERS, |sockets, _, _, client| {
         for round in 0..5 {
             let calls: Vec<_> =
                 (0..WORKERS).map(|_| client.call_async::<()>(&context(), "meet", &()).unwrap()).collect();
@@ -93,20 +102,14 @@ fn as_many_requests_run_at_a_time_as_there_are_workers() {
                 assert!(outcome.is_ok(), "{sockets:?}, round {round}: {outcome:?}");
             }
             // Quick ones in between, which one worker can do alone.
-            assert!((0..100).all(|number| echo_of(&client, number) == number));
+            assert!((0..100).all(|number| echo_of(client, number) == number));
         }
-        world.server.stop().unwrap();
-    }
+    });
 }
 
 #[test]
 fn slow_handlers_delay_no_call_that_another_worker_can_take_p10() {
-    for sockets in BOTH {
-        let cluster = Cluster::new(1, &["t"]);
-        let node = cluster.node(0);
-        let _broker = node.broker();
-        let world = World::start(node, 4, sockets);
-        let client = client(node);
+    each_kind(4, |sockets, _, world, client| {
         // All workers but one are busy, one after the other.
         let mut held = Vec::new();
         for busy in 1..4 {
@@ -115,7 +118,7 @@ fn slow_handlers_delay_no_call_that_another_worker_can_take_p10() {
             let mut slowest = Duration::ZERO;
             for number in 0..200 {
                 let call = now();
-                assert_eq!(echo_of(&client, number), number);
+                assert_eq!(echo_of(client, number), number);
                 slowest = slowest.max(call.elapsed());
             }
             assert!(slowest < Duration::from_millis(250), "{sockets:?}, {busy} busy: {slowest:?}");
@@ -124,17 +127,12 @@ fn slow_handlers_delay_no_call_that_another_worker_can_take_p10() {
         assert!(held.into_iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
         world.server.stop().unwrap();
         assert_eq!(world.ran.load(Ordering::SeqCst), 3);
-    }
+    });
 }
 
 #[test]
 fn a_server_that_stops_runs_what_it_has_acknowledged() {
-    for sockets in BOTH {
-        let cluster = Cluster::new(1, &["t"]);
-        let node = cluster.node(0);
-        let _broker = node.broker();
-        let world = World::start(node, WORKERS, sockets);
-        let client = client(node);
+    each_kind(WORKERS, |sockets, node, world, client| {
         let casts: Vec<_> = (0..WORKERS).map(|_| client.cast(&context(), "hold", &()).unwrap()).collect();
         assert!(casts.into_iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
         std::thread::scope(|scope| {
@@ -146,7 +144,7 @@ fn a_server_that_stops_runs_what_it_has_acknowledged() {
             stop.join().unwrap().unwrap();
         });
         assert_eq!(world.ran.load(Ordering::SeqCst), WORKERS, "{sockets:?}");
-    }
+    });
 }
 
 /// Workers with a socket each are not told of here: the new broker does not know that one of them is busy.
@@ -172,5 +170,30 @@ fn a_server_works_on_with_the_next_broker_whatever_it_was_doing() {
         drop(held);
     }
     world.latch.open();
+    world.server.stop().unwrap();
+}
+
+/// The way back of calls that block (decision 0016): each handler waits for all others, so all calls are on their way at once.
+#[test]
+fn calls_of_many_threads_share_connections_and_a_closed_client_calls_on() {
+    let cluster = Cluster::new(2, &["t"]);
+    let (here, there) = (cluster.node(1), cluster.node(0));
+    let _broker = there.broker();
+    let world = World::start(there, WORKERS, WorkerSockets::Shared);
+    let client = client(here);
+    let all_call = || {
+        std::thread::scope(|scope| {
+            let call = || client.call::<()>(&context(), "meet", &());
+            let calls: Vec<_> = (0..WORKERS).map(|_| scope.spawn(call)).collect();
+            calls.into_iter().for_each(|call| call.join().unwrap().unwrap());
+        });
+    };
+    let connections = || tcp_connections_to(SocketAddr::new(there.host.parse().unwrap(), 9501));
+    all_call();
+    assert!((1..=2).contains(&connections()), "{} connections", connections());
+    // Nobody is there any more to make a call over to.
+    client.close(PATIENCE);
+    all_call();
+    assert!(connections() >= WORKERS, "{} connections", connections());
     world.server.stop().unwrap();
 }
