@@ -2,12 +2,16 @@
 
 use mio::Token;
 use zmqv2_matchmaker::Registration;
+use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::DeadLetter;
+use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Kind, Node, TcpAddress};
 
 use crate::control;
 use crate::driver::{Broker, FIRST_LINK, now, unwatch, watch};
-use crate::engine::{Action, Input};
+use crate::engine::{Action, Counter, Input};
+use crate::outbox::{Batch, To};
+use crate::parcel::{Load, Origin};
 
 impl Broker {
     /// Does all that the engine asks for.
@@ -16,24 +20,14 @@ impl Broker {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Deliver { worker, tag, ttl, delivery, load } => {
-                    self.hot.add(Token(worker + FIRST_LINK));
-                    // A worker that takes nothing has died, or is as good as dead: its credit says that it has room.
-                    if let Some(Err(error)) =
-                        self.links.get(worker).map(|link| link.send(load.deliver(tag, ttl, delivery)))
-                    {
-                        log::warn!("worker {worker} took no request, its server is dropped: {error}");
-                        self.engine.handle(now(), Input::WorkerDown { worker });
-                    }
+                    let bundles = self.links.reads_bundles(worker);
+                    self.post(&To::Worker(worker), load.deliver(tag, ttl, delivery), bundles);
                 }
-                Action::Answer { to, load, more } => self.send(to.door, to.answer(load, more)),
+                Action::Answer { to, load, more } => self.answer(&to, to.answer(load, more)),
                 Action::Refuse { to, refusal, server, more } => {
-                    let node = self.settings.node.clone();
-                    self.send(to.door, to.refuse_copy(&node, &refusal, server, more));
+                    self.answer(&to, to.refuse_copy(&self.settings.node, &refusal, server, more));
                 }
-                Action::Keep { to, pool, more } => {
-                    let node = self.settings.node.clone();
-                    self.send(to.door, to.keep(&node, pool, more));
-                }
+                Action::Keep { to, pool, more } => self.answer(&to, to.keep(&self.settings.node, pool, more)),
                 Action::Store { tag, number, pool, ttl, load } => {
                     if let Some(archive) = &mut self.archive {
                         archive.put(tag, number, pool, ttl, &load);
@@ -53,11 +47,9 @@ impl Broker {
                 }
                 // Its `Disconnect` follows.
                 Action::Connect { instance, .. } if failed == Some(instance) => {}
-                Action::Connect { worker, instance, index } => {
-                    match self
-                        .links
-                        .open(worker, instance, index, |socket| watch(&self.poll, socket, Token(worker + FIRST_LINK)))
-                    {
+                Action::Connect { worker, instance, index, shared } => {
+                    let watch = |socket: &_| watch(&self.poll, socket, Token(worker + FIRST_LINK));
+                    match self.links.open(worker, instance, index, shared, watch) {
                         Ok(()) => self.hot.add(Token(worker + FIRST_LINK)),
                         Err(error) => {
                             failed = Some(instance);
@@ -71,15 +63,16 @@ impl Broker {
                 }
                 Action::Disconnect { worker } => {
                     self.hot.remove(Token(worker + FIRST_LINK));
+                    drop(self.outbox.take(&To::Worker(worker)));
                     self.links.close(worker, |socket| unwatch(&self.poll, socket));
                 }
                 Action::Registered { to } => {
                     let body = control::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));
-                    self.reply(to, Kind::Registered, &body);
+                    self.reply(&to, Kind::Registered, &body);
                 }
                 Action::Withdrawn { to, instance } => {
                     let body = control::write(&zmqv2_proto::control::Withdrawal::new(instance));
-                    self.reply(to, Kind::Withdrawn, &body);
+                    self.reply(&to, Kind::Withdrawn, &body);
                 }
                 Action::Announce { key, server } => {
                     log::info!("{server} serves {key}");
@@ -90,6 +83,63 @@ impl Broker {
                     self.registrar.withdraw(Registration { key, server, node: self.node() });
                 }
                 Action::Drained => self.drained_at = Some(now()),
+            }
+        }
+    }
+
+    /// An answer leaves, with others for the same sender.
+    pub(crate) fn answer(&mut self, to: &Origin, load: Load) {
+        self.post(&To::Peer(to.door, to.path.clone()), load, to.bundles);
+    }
+
+    /// A message leaves, with others for the same peer if that reads bundles.
+    fn post(&mut self, to: &To, load: Load, bundles: bool) {
+        if bundles && Bundle::takes(load.body.len()) {
+            if let Some(full) = self.outbox.add(to, load) {
+                self.send_batch(full);
+            }
+            return;
+        }
+        // Behind what waits for the same peer.
+        if let Some(before) = self.outbox.take(to) {
+            self.send_batch(before);
+        }
+        self.send(to, [load.header, load.body].into_iter(), 1);
+    }
+
+    /// All that waits leaves.
+    pub(crate) fn flush(&mut self) {
+        while let Some(batch) = self.outbox.next() {
+            self.send_batch(batch);
+            self.perform();
+        }
+    }
+
+    fn send_batch(&mut self, mut batch: Batch) {
+        let (messages, frames) = (batch.len(), batch.frames());
+        self.send(&batch.to, frames, messages);
+        self.outbox.recycle(batch);
+    }
+
+    /// Sends frames of so many messages. If it is a worker who does not take them, the engine has something to do.
+    fn send(&mut self, to: &To, frames: impl Iterator<Item = Frame>, messages: usize) {
+        match to {
+            To::Worker(worker) => {
+                self.hot.add(Token(worker + FIRST_LINK));
+                let sent = self.links.get(*worker).map(|link| link.send([Frame::new()].into_iter().chain(frames)));
+                // A worker that takes nothing has died, or is as good as dead: its credit says that it has room.
+                if let Some(Err(error)) = sent {
+                    log::warn!("worker {worker} took no request, its server is dropped: {error}");
+                    self.engine.handle(now(), Input::WorkerDown { worker: *worker });
+                }
+            }
+            To::Peer(door, path) => {
+                self.hot.add(door.token());
+                self.spoke_at = now();
+                if let Err(error) = self.door(*door).send(path.frames().chain(frames)) {
+                    (0..messages).for_each(|_| self.engine.count(Counter::Undeliverable));
+                    log::debug!("{messages} answers were not taken: {error}");
+                }
             }
         }
     }

@@ -23,7 +23,8 @@ use crate::inbox::Names;
 use crate::letters::Letters;
 use crate::links::{Links, Seen};
 use crate::lock::Lock;
-use crate::parcel::{self, Door, Load, Malformed, Origin, Said, WorkerAnswer};
+use crate::outbox::Outbox;
+use crate::parcel::{Door, Load, Malformed, Origin};
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
 use crate::stale;
@@ -63,7 +64,8 @@ pub struct Broker {
     pub(crate) names: Names,
     end_at: Option<Instant>,
     pub(crate) drained_at: Option<Instant>,
-    spoke_at: Instant,
+    pub(crate) spoke_at: Instant,
+    pub(crate) outbox: Outbox,
     pub(crate) archive: Option<Archive>,
     // Last: unlocked when every socket is closed.
     _lock: Lock,
@@ -130,6 +132,7 @@ impl Broker {
             end_at: None,
             drained_at: None,
             spoke_at: started,
+            outbox: Outbox::default(),
             archive,
             _lock: lock,
         };
@@ -156,7 +159,7 @@ impl Broker {
     pub fn run(mut self) -> Result<(), BrokerError> {
         let mut events = Events::with_capacity(256);
         let mut frames = Vec::new();
-        while !self.is_over() {
+        while !self.is_over() || self.hears_last_words(&mut frames)? {
             let timeout = if self.hot.is_empty() { self.time_to_next() } else { Some(Duration::ZERO) };
             match self.wait(&mut events, timeout) {
                 Ok(()) => {}
@@ -177,6 +180,7 @@ impl Broker {
                 self.engine.expire(now);
                 self.perform();
             }
+            self.flush();
         }
         // libzmq leaves it behind. Nobody else can have bound it: the lock is still held.
         let _ = std::fs::remove_file(self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET));
@@ -199,6 +203,20 @@ impl Broker {
 
     fn is_over(&self) -> bool {
         self.stopper.asked() > 1 || self.over_at().is_some_and(|at| at <= now())
+    }
+
+    /// Whether somebody has spoken meanwhile, although the time is over: on a busy machine, this loop may have slept longer than
+    /// it wanted to.
+    fn hears_last_words(&mut self, frames: &mut Vec<Frame>) -> Result<bool, BrokerError> {
+        let (now, before) = (now(), self.spoke_at);
+        if self.stopper.asked() > 1 || self.drained_at.is_none_or(|at| now >= at + LAST_WORDS) {
+            return Ok(false);
+        }
+        for token in [NETWORK, LOCAL] {
+            self.visit(token, frames)?;
+        }
+        self.flush();
+        Ok(self.spoke_at > before)
     }
 
     fn over_at(&self) -> Option<Instant> {
@@ -225,11 +243,15 @@ impl Broker {
             }
             NETWORK | LOCAL => {
                 let door = if token == NETWORK { Door::Network } else { Door::Local };
-                for _ in 0..MESSAGES_PER_VISIT {
+                let mut read = 0;
+                while read < MESSAGES_PER_VISIT {
                     match self.door(door).receive(frames)? {
                         Received::Nothing => return Ok(()),
-                        Received::Message => self.take_in(door, frames),
-                        Received::Overlong => self.complain(&frames[0], &Malformed::Overlong),
+                        Received::Message => read += self.take_in(door, frames),
+                        Received::Overlong => {
+                            self.complain(&frames[0], &Malformed::Overlong);
+                            read += 1;
+                        }
                     }
                 }
                 self.hot.add(token);
@@ -240,7 +262,8 @@ impl Broker {
     }
 
     fn visit_link(&mut self, worker: usize, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
-        for _ in 0..MESSAGES_PER_VISIT {
+        let mut read = 0;
+        while read < MESSAGES_PER_VISIT {
             let Some(link) = self.links.get(worker) else { return Ok(()) };
             match link.receive(frames)? {
                 Received::Nothing => match self.links.look(worker)? {
@@ -252,14 +275,11 @@ impl Broker {
                         return Ok(());
                     }
                 },
-                Received::Message => match parcel::take_reply(frames) {
-                    Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
-                        self.feed(Input::Reply { worker, tag, credit, refused, load });
-                    }
-                    Ok(Said::Free(credit)) => self.feed(Input::Freed { worker, credit }),
-                    Err(error) => self.disown(worker, &error),
-                },
-                Received::Overlong => self.disown(worker, &Malformed::Overlong),
+                Received::Message => read += self.hear(worker, frames),
+                Received::Overlong => {
+                    self.disown(worker, &Malformed::Overlong);
+                    read += 1;
+                }
             }
         }
         self.hot.add(Token(worker + FIRST_LINK));
@@ -267,7 +287,7 @@ impl Broker {
     }
 
     /// A worker that breaks the protocol cannot be trusted with credit; its server may register again.
-    fn disown(&mut self, worker: usize, error: &Malformed) {
+    pub(crate) fn disown(&mut self, worker: usize, error: &Malformed) {
         self.engine.count(Counter::RefusedMalformed);
         log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}");
         self.feed(Input::WorkerDown { worker });
@@ -290,19 +310,19 @@ impl Broker {
         }
     }
 
-    pub(crate) fn send(&mut self, door: Door, frames: impl Iterator<Item = Frame>) {
-        self.hot.add(if door == Door::Network { NETWORK } else { LOCAL });
-        self.spoke_at = now();
-        if let Err(error) = self.door(door).send(frames) {
-            self.engine.count(Counter::Undeliverable);
-            log::debug!("an answer was not taken: {error}");
-        }
-    }
-
-    fn door(&self, door: Door) -> &Socket {
+    pub(crate) fn door(&self, door: Door) -> &Socket {
         match door {
             Door::Network => &self.network,
             Door::Local => &self.local,
+        }
+    }
+}
+
+impl Door {
+    pub(crate) fn token(self) -> Token {
+        match self {
+            Self::Network => NETWORK,
+            Self::Local => LOCAL,
         }
     }
 }

@@ -2,45 +2,96 @@
 
 use std::time::Instant;
 
+use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Flags, Header, HeaderView, Kind, Reason, Refusal};
 
 use crate::control;
 use crate::driver::{Broker, now};
-use crate::engine::{Arrival, Counter, Input, Pattern};
-use crate::parcel::{self, Door, Load, Malformed, Origin};
+use crate::engine::{Arrival, Counter, Input, Pattern, WorkerId};
+use crate::parcel::{self, Content, Door, Load, Malformed, Origin, Said, WorkerAnswer};
+use crate::path::Path;
 
 /// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
 /// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
 pub(crate) const REQUEST_OVERHEAD: usize = 512;
 
 impl Broker {
-    /// One message from a client or a local server.
-    pub(crate) fn take_in(&mut self, door: Door, frames: &mut Vec<Frame>) {
-        let (origin, load) = parcel::take_apart(door, frames);
-        let Some(origin) = origin else {
+    /// One message from a client or a local server, or a bundle of them; how many there were.
+    pub(crate) fn take_in(&mut self, door: Door, frames: &mut Vec<Frame>) -> usize {
+        let Some((path, content)) = parcel::take_apart(frames) else {
             let peer = frames.first().map(|frame| frame.to_vec()).unwrap_or_default();
-            return self.complain(&peer, &Malformed::NoDelimiter);
+            self.complain(&peer, &Malformed::NoDelimiter);
+            return 1;
         };
-        match load {
-            Ok(load) => self.take_message(origin, load),
-            Err(error) => self.reject(origin, &error),
+        match content {
+            Ok(Content::One(load)) => self.take_message(Origin::of(door, path, &load.header), load),
+            Ok(Content::Bundle(bundle)) => return self.take_bundle(door, &path, &bundle),
+            Err(error) => self.reject(&Origin::of(door, path, &[]), &error),
+        }
+        1
+    }
+
+    fn take_bundle(&mut self, door: Door, path: &Path, bundle: &[u8]) -> usize {
+        let mut messages = 0;
+        for message in Bundled::of(bundle).into_iter().flatten() {
+            messages += 1;
+            match message {
+                Ok(message) => {
+                    self.take_message(Origin::of(door, path.clone(), message.0), Load::copied(message));
+                }
+                // Nobody can say what was to be answered.
+                Err(error) => self.complain(path.peer(), &error.into()),
+            }
+        }
+        messages
+    }
+
+    /// What came from a worker: an answer, or a bundle of them; how many there were.
+    pub(crate) fn hear(&mut self, worker: WorkerId, frames: &mut Vec<Frame>) -> usize {
+        match parcel::take_reply(frames) {
+            Ok(Content::One(load)) => {
+                self.hear_one(worker, Ok(load));
+                1
+            }
+            Ok(Content::Bundle(bundle)) => {
+                let mut messages = 0;
+                for message in Bundled::of(&bundle).into_iter().flatten() {
+                    messages += 1;
+                    self.hear_one(worker, message.map(Load::copied).map_err(Malformed::from));
+                }
+                messages
+            }
+            Err(error) => {
+                self.hear_one(worker, Err(error));
+                1
+            }
+        }
+    }
+
+    fn hear_one(&mut self, worker: WorkerId, load: Result<Load, Malformed>) {
+        match load.and_then(parcel::understand) {
+            Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
+                self.feed(Input::Reply { worker, tag, credit, refused, load });
+            }
+            Ok(Said::Free(credit)) => self.feed(Input::Freed { worker, credit }),
+            Err(error) => self.disown(worker, &error),
         }
     }
 
     fn take_message(&mut self, origin: Origin, load: Load) {
         let view = match HeaderView::new(&load.header) {
             Ok(view) => view,
-            Err(error) => return self.reject(origin, &error.into()),
+            Err(error) => return self.reject(&origin, &error.into()),
         };
         match view.kind() {
             kind if kind.is_request() => {
                 // A worker reads headers more strictly than this: what it could not read, it could not answer.
                 if !view.node().is_empty() || !matches!(view.reason(), Ok(None)) {
-                    return self.reject(origin, &Malformed::Answered);
+                    return self.reject(&origin, &Malformed::Answered);
                 }
                 if let Err(refusal) = load.check_size(self.settings.max_message_bytes) {
-                    return self.refuse(origin, &refusal);
+                    return self.refuse(&origin, &refusal);
                 }
                 let now = now();
                 // The engine only looks at the names; they are copied because the load they stand in moves on.
@@ -52,20 +103,20 @@ impl Broker {
             Kind::Inquire => {
                 self.engine.count(Counter::Inquiries);
                 if self.engine.is_held(view.id()) {
-                    return self.reply(origin, Kind::InFlight, &[]);
+                    return self.reply(&origin, Kind::InFlight, &[]);
                 }
                 let detail = "the broker has no such call: it never came, was answered, or was lost";
-                self.refuse(origin, &Refusal::new(Reason::ServerLost, detail));
+                self.refuse(&origin, &Refusal::new(Reason::ServerLost, detail));
             }
             kind @ (Kind::Register | Kind::Withdraw | Kind::Credit | Kind::Handled | Kind::Status) => {
                 if origin.door != Door::Local {
                     let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
-                    return self.refuse(origin, &Refusal::new(Reason::Unauthorized, detail));
+                    return self.refuse(&origin, &Refusal::new(Reason::Unauthorized, detail));
                 }
                 match control::read(&view, &load.body) {
                     Ok(control::Order::Status) => {
                         let report = self.status();
-                        self.reply(origin, Kind::StatusReport, &control::write(&report));
+                        self.reply(&origin, Kind::StatusReport, &control::write(&report));
                     }
                     Ok(control::Order::Credit { instance, worker, credit }) => {
                         self.feed(Input::Credit { instance, worker, credit });
@@ -74,18 +125,18 @@ impl Broker {
                         let (tag, id, credit) = (view.tag(), view.id(), view.count());
                         self.feed(Input::Handled { tag, id, credit, requeue: None });
                     }
-                    Ok(control::Order::Handled { requeue: true }) => self.take_back(origin, load),
+                    Ok(control::Order::Handled { requeue: true }) => self.take_back(&origin, load),
                     Ok(control::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
                     Ok(control::Order::Withdraw(instance)) => self.feed(Input::Withdraw { instance, from: origin }),
-                    Err(error) => self.reject(origin, &error),
+                    Err(error) => self.reject(&origin, &error),
                 }
             }
-            kind => self.reject(origin, &Malformed::Kind(kind)),
+            kind => self.reject(&origin, &Malformed::Kind(kind)),
         }
     }
 
     /// A listener gives a notification back.
-    fn take_back(&mut self, origin: Origin, load: Load) {
+    fn take_back(&mut self, origin: &Origin, load: Load) {
         let (given, load) = match parcel::given_back(load) {
             Ok(given) => given,
             Err(error) => return self.reject(origin, &error),
@@ -103,10 +154,10 @@ impl Broker {
         self.perform();
     }
 
-    fn reject(&mut self, origin: Origin, error: &Malformed) {
+    fn reject(&mut self, origin: &Origin, error: &Malformed) {
         self.complain(origin.peer(), error);
-        let to = self.settings.node.clone();
-        self.send(origin.door, origin.refuse(&to, &Refusal::new(Reason::Malformed, error.to_string())));
+        let refusal = origin.refuse(&self.settings.node, &Refusal::new(Reason::Malformed, error.to_string()));
+        self.answer(origin, refusal);
     }
 
     pub(crate) fn complain(&mut self, peer: &[u8], error: &Malformed) {
@@ -116,15 +167,15 @@ impl Broker {
         }
     }
 
-    fn refuse(&mut self, origin: Origin, refusal: &Refusal) {
+    fn refuse(&mut self, origin: &Origin, refusal: &Refusal) {
         self.engine.count(Counter::refused(refusal.reason));
-        let node = self.settings.node.clone();
-        self.send(origin.door, origin.refuse(&node, refusal));
+        let refusal = origin.refuse(&self.settings.node, refusal);
+        self.answer(origin, refusal);
     }
 
-    pub(crate) fn reply(&mut self, origin: Origin, kind: Kind, body: &[u8]) {
-        let node = self.settings.node.clone();
-        self.send(origin.door, origin.reply(kind, &node, body));
+    pub(crate) fn reply(&mut self, origin: &Origin, kind: Kind, body: &[u8]) {
+        let reply = origin.reply(kind, &self.settings.node, body);
+        self.answer(origin, reply);
     }
 }
 

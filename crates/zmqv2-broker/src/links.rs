@@ -15,6 +15,7 @@ use crate::stale;
 struct Link {
     socket: Socket,
     path: PathBuf,
+    bundles: bool,
     connected: bool,
     /// Something has come since its connection was looked at last.
     stirred: bool,
@@ -44,12 +45,13 @@ impl Links {
         Self { transport, dir, by_worker: Vec::new() }
     }
 
-    /// Connects to a worker in the background; `watch` puts the socket under the loop's eyes.
+    /// Connects to a worker, or to workers that share a socket, and read bundles, in the background; `watch` puts the socket under the loop's eyes.
     pub(crate) fn open(
         &mut self,
         worker: WorkerId,
         instance: InstanceId,
         index: u16,
+        shared: bool,
         watch: impl FnOnce(&Socket) -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         let address = worker_socket(&self.dir, instance, index)?;
@@ -63,12 +65,16 @@ impl Links {
         if self.by_worker.len() <= worker {
             self.by_worker.resize_with(worker + 1, || None);
         }
-        self.by_worker[worker] = Some(Link { socket, path, connected: false, stirred: true });
+        self.by_worker[worker] = Some(Link { socket, path, bundles: shared, connected: false, stirred: true });
         Ok(())
     }
 
     pub(crate) fn get(&self, worker: WorkerId) -> Option<&Socket> {
         self.by_worker.get(worker)?.as_ref().map(|link| &link.socket)
+    }
+
+    pub(crate) fn reads_bundles(&self, worker: WorkerId) -> bool {
+        self.by_worker.get(worker).is_some_and(|link| link.as_ref().is_some_and(|link| link.bundles))
     }
 
     /// A descriptor of this link has given notice.

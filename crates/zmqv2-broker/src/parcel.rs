@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use zmqv2_proto::bundle::{Bundled, InvalidBundle};
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{
-    Header, HeaderView, InvalidHeader, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl, rewrite_hop,
+    Flags, Header, HeaderView, InvalidHeader, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl, rewrite_hop,
 };
 
-/// The path back is the sender's, kept as it is; more than this is no honest path.
-const MAX_PATH_BYTES: usize = 1024;
+use crate::path::{MAX_PATH_BYTES, Path};
 
 /// Through which socket a message came, and an answer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,22 +19,15 @@ pub(crate) enum Door {
     Local,
 }
 
-/// The path back to whoever sent a request.
-#[derive(Debug)]
+/// Whoever sent a request, and wants an answer.
+#[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) door: Door,
-    /// Routing id, whatever the sender's side put behind it, and the empty delimiter.
-    path: Vec<Frame>,
+    pub(crate) path: Path,
     tag: u64,
     id: MessageId,
-}
-
-impl Clone for Origin {
-    /// For copies that are answered on their own: a few bytes.
-    fn clone(&self) -> Self {
-        let path = self.path.iter().map(|frame| Frame::from(&frame[..])).collect();
-        Self { door: self.door, path, tag: self.tag, id: self.id }
-    }
+    /// The sender reads bundles.
+    pub(crate) bundles: bool,
 }
 
 /// The frames that go through.
@@ -65,92 +58,110 @@ pub(crate) enum Malformed {
     Answered,
     #[error(transparent)]
     Header(#[from] InvalidHeader),
+    #[error(transparent)]
+    Bundle(#[from] InvalidBundle),
     #[error("a {0:?} message cannot come from there")]
     Kind(Kind),
     #[error("control message: {0}")]
     Control(String),
 }
 
+/// What stands behind a path.
+pub(crate) enum Content {
+    One(Load),
+    /// Several messages, each to be answered on its own.
+    Bundle(Frame),
+}
+
 /// Cuts what a ROUTER received into path and message. The path is given back even if the message is malformed, so
 /// that a lock-step sender is answered.
-pub(crate) fn take_apart(door: Door, frames: &mut Vec<Frame>) -> (Option<Origin>, Result<Load, Malformed>) {
-    let delimiter = frames.iter().skip(1).position(|frame| frame.is_empty()).map(|at| at + 1);
-    let Some(delimiter) = delimiter.filter(|at| frames[..*at].iter().map(|f| f.len()).sum::<usize>() <= MAX_PATH_BYTES)
-    else {
-        return (None, Err(Malformed::NoDelimiter));
-    };
+pub(crate) fn take_apart(frames: &mut Vec<Frame>) -> Option<(Path, Result<Content, Malformed>)> {
+    let delimiter = frames.iter().skip(1).position(|frame| frame.is_empty())? + 1;
+    let path = Path::of(&frames[..=delimiter])?;
     let mut rest = frames.drain(delimiter + 1..);
-    let load = match (rest.next(), rest.next(), rest.next()) {
-        (Some(header), Some(body), None) => Ok(Load { header, body }),
+    let content = match (rest.next(), rest.next(), rest.next()) {
+        (Some(header), Some(body), None) => Ok(Content::One(Load { header, body })),
+        (Some(only), None, None) if Bundled::of(&only).is_some() => Ok(Content::Bundle(only)),
         (header, body, third) => Err(Malformed::Frames(
             usize::from(header.is_some()) + usize::from(body.is_some()) + usize::from(third.is_some()) + rest.len(),
         )),
     };
-    drop(rest);
-    let view = load.as_ref().ok().and_then(|load| HeaderView::new(&load.header).ok());
-    let (tag, id) = view.map_or((0, MessageId::from_bytes([0; 16])), |view| (view.tag(), view.id()));
-    (Some(Origin { door, path: std::mem::take(frames), tag, id }), load)
+    Some((path, content))
 }
 
 impl Origin {
-    /// The frames that answer with a worker's load; `more` answers are still to come.
-    pub(crate) fn answer(self, mut load: Load, more: u16) -> impl Iterator<Item = Frame> {
+    /// The sender of the message with this header, if there is one.
+    pub(crate) fn of(door: Door, path: Path, header: &[u8]) -> Self {
+        match HeaderView::new(header) {
+            Ok(view) => {
+                Self { door, path, tag: view.tag(), id: view.id(), bundles: view.flags().contains(Flags::BUNDLES) }
+            }
+            Err(_) => Self { door, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles: false },
+        }
+    }
+
+    /// A worker's load as the answer; `more` answers are still to come.
+    pub(crate) fn answer(&self, mut load: Load, more: u16) -> Load {
         rewrite_hop(&mut load.header, self.tag, Ttl::ZERO);
         // The worker's credit is nobody else's business.
         Header::stamp_count(&mut load.header, more);
-        self.path.into_iter().chain([load.header, load.body])
+        load
     }
 
-    /// The frames that answer with a refusal.
-    pub(crate) fn refuse(self, node: &NodeName, refusal: &Refusal) -> impl Iterator<Item = Frame> {
+    /// A refusal.
+    pub(crate) fn refuse(&self, node: &NodeName, refusal: &Refusal) -> Load {
         self.refuse_copy(node, refusal, None, 0)
     }
 
-    /// The frames that refuse the copy that was made for a server; `more` answers are still to come.
+    /// The refusal of the copy that was made for a server; `more` answers are still to come.
     pub(crate) fn refuse_copy(
-        self,
+        &self,
         node: &NodeName,
         refusal: &Refusal,
         server: Option<ServerName>,
         more: u16,
-    ) -> impl Iterator<Item = Frame> {
+    ) -> Load {
         let mut header = Header::new(Kind::Refusal, self.id);
         (header.reason, header.server, header.count) = (Some(refusal.reason), server, more);
         self.say(header, node, refusal.detail.as_bytes())
     }
 
-    /// The frames that say that a notification is kept; `more` answers are still to come.
-    pub(crate) fn keep(self, node: &NodeName, pool: Option<ServerName>, more: u16) -> impl Iterator<Item = Frame> {
+    /// A notification is kept; `more` answers are still to come.
+    pub(crate) fn keep(&self, node: &NodeName, pool: Option<ServerName>, more: u16) -> Load {
         let mut header = Header::new(Kind::Stored, self.id);
         (header.server, header.count) = (pool, more);
         self.say(header, node, &[])
     }
 
-    /// The frames that answer with a message of the broker itself.
-    pub(crate) fn reply(self, kind: Kind, node: &NodeName, body: &[u8]) -> impl Iterator<Item = Frame> {
-        let header = Header::new(kind, self.id);
-        self.say(header, node, body)
+    /// A message of the broker itself.
+    pub(crate) fn reply(&self, kind: Kind, node: &NodeName, body: &[u8]) -> Load {
+        self.say(Header::new(kind, self.id), node, body)
     }
 
-    fn say(self, mut header: Header, node: &NodeName, body: &[u8]) -> impl Iterator<Item = Frame> {
+    fn say(&self, mut header: Header, node: &NodeName, body: &[u8]) -> Load {
         header.tag = self.tag;
         header.node = Some(node.clone());
-        self.path.into_iter().chain([Frame::from(header.encode()), Frame::from(body)])
+        Load { header: Frame::from(header.encode()), body: Frame::from(body) }
     }
 
     /// Who sent it, to tell one noisy peer from another.
     pub(crate) fn peer(&self) -> &[u8] {
-        self.path.first().map_or(&[], |frame| &frame[..])
+        self.path.peer()
     }
 }
 
 impl Load {
-    /// The frames that go to a worker, from now on its node's clock: what waits in the worker's socket goes on expiring.
-    pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl, delivery: u16) -> [Frame; 3] {
+    /// A message of a bundle, on its own: it may have to wait, and must not keep all of the bundle meanwhile.
+    pub(crate) fn copied((header, body): (&[u8], &[u8])) -> Self {
+        Self { header: Frame::from(header), body: Frame::from(body) }
+    }
+
+    /// It goes to a worker, from now on its node's clock: what waits in the worker's socket goes on expiring.
+    pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl, delivery: u16) -> Self {
         rewrite_hop(&mut self.header, tag, ttl);
         Header::stamp_count(&mut self.header, delivery);
         Header::stamp_delivered(&mut self.header, Ttl::monotonic_millis());
-        [Frame::new(), self.header, self.body]
+        self
     }
 
     /// The bytes of both frames.
@@ -186,17 +197,21 @@ pub(crate) struct WorkerAnswer {
 }
 
 /// What a worker's link received.
-pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<Said, Malformed> {
+pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<Content, Malformed> {
     let count = frames.len();
     let mut taken = frames.drain(..);
-    let (Some(delimiter), Some(header), Some(body), None) = (taken.next(), taken.next(), taken.next(), taken.next())
-    else {
-        return Err(Malformed::Frames(count.saturating_sub(1)));
-    };
-    if !delimiter.is_empty() {
-        return Err(Malformed::NoDelimiter);
+    let delimiter = taken.next().filter(|frame| frame.is_empty()).ok_or(Malformed::NoDelimiter)?;
+    drop(delimiter);
+    match (taken.next(), taken.next(), taken.next()) {
+        (Some(header), Some(body), None) => Ok(Content::One(Load { header, body })),
+        (Some(only), None, None) if Bundled::of(&only).is_some() => Ok(Content::Bundle(only)),
+        _ => Err(Malformed::Frames(count - 1)),
     }
-    let view = HeaderView::new(&header)?;
+}
+
+/// What a worker says.
+pub(crate) fn understand(load: Load) -> Result<Said, Malformed> {
+    let view = HeaderView::new(&load.header)?;
     let refused = match view.kind() {
         Kind::Reply | Kind::Ack => None,
         // What is refused for a reason of a later protocol is refused.
@@ -205,7 +220,7 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<Said, Malformed> {
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());
-    Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load: Load { header, body } }))
+    Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load }))
 }
 
 /// What a listener gives back: what it says of it, and the notification as it came.

@@ -296,7 +296,7 @@ impl Runner {
                     let number = number.map_or(String::new(), |number| format!(" number={number}"));
                     format!("bury {load} of {key}{pool} deliveries={deliveries}{number}: {why}")
                 }
-                Action::Connect { worker, instance, index } => {
+                Action::Connect { worker, instance, index, .. } => {
                     let run = self.runs.iter().find(|run| self.instance(run) == instance).unwrap();
                     let name = format!("{run}/{index}");
                     self.links.insert(worker, name.clone());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
+use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{Connection, Frame, Received, Transport, look_before_sleep};
 use zmqv2_proto::{Kind, Ttl};
 
@@ -52,6 +53,8 @@ pub(crate) struct Driver {
     table: Outstanding<Box<Parcel>, Word>,
     /// Messages that came together, and are taken over bit by bit: there may be thousands.
     incoming: VecDeque<Parcel>,
+    /// What leaves next; empty between turns.
+    bundle: Bundle,
     links: Links,
     hot: Vec<LinkId>,
     /// Links that have lost their connection, and when they make the next one.
@@ -101,6 +104,7 @@ impl Driver {
             routes,
             tally,
             incoming: VecDeque::new(),
+            bundle: Bundle::new(),
             hot: Vec::new(),
             resting: VecDeque::new(),
             inquiries: 0,
@@ -213,20 +217,21 @@ impl Driver {
         let now = clock::now();
         let Some(link) = self.links.get(id) else { return };
         link.hot = false;
-        for turn in 0..=MESSAGES_PER_VISIT {
-            if turn == MESSAGES_PER_VISIT {
-                self.warm(id);
-                break;
-            }
+        let mut read = 0;
+        loop {
             let Some(link) = self.links.get(id) else { return };
             match link.socket.receive(frames) {
                 Ok(Received::Nothing) => break,
-                Ok(Received::Message) => self.take_in(id, frames, now),
-                Ok(Received::Overlong) => self.complain("an answer has too many frames"),
+                Ok(Received::Message) => read += self.take_in(id, frames, now),
+                Ok(Received::Overlong) => {
+                    self.complain("an answer has too many frames");
+                    read += 1;
+                }
                 Err(error) => return self.fail(id, now, &error),
             }
-            if turn == 0 {
-                self.warm(id);
+            self.warm(id);
+            if read >= MESSAGES_PER_VISIT {
+                break;
             }
         }
         let Some(link) = self.links.get(id) else { return };
@@ -252,31 +257,64 @@ impl Driver {
         }
     }
 
-    /// Sends what waits for a link.
+    /// Sends what waits for a link that takes something: small messages together.
     fn flush(&mut self, id: LinkId, now: Instant) {
+        let mut bundle = std::mem::take(&mut self.bundle);
         let mut sent = false;
         while let Some((tag, expires, parcel)) = self.table.next_to_send(id)
             && let Some(link) = self.links.get(id)
         {
-            let again = parcel.sent;
-            if let Err(error) = link.socket.send(parcel.frames(tag, Ttl::until(expires, now))) {
+            let ttl = Ttl::until(expires, now);
+            if parcel.fits(&bundle) {
+                parcel.join(&mut bundle, tag, ttl);
+            } else if !bundle.is_empty() {
+                // The next one counts as sent when it joins: there must be room for it.
+                if !self.send_bundle(id, &mut bundle, now) || !self.takes_more(id) {
+                    break;
+                }
+                continue;
+            } else if let Err(error) = link.socket.send(parcel.frames(tag, ttl)) {
                 log::debug!("{} took no message: {error}", link.address);
                 sent = true;
                 break;
             }
+            sent = true;
             link.used = now;
             if parcel.content.kind != Kind::Inquire {
-                count(if again { &self.tally.resent } else { &self.tally.sent });
+                count(if parcel.sent { &self.tally.resent } else { &self.tally.sent });
             }
             if let Some(parcel) = self.table.message_mut(tag) {
                 parcel.sent = true;
             }
             self.table.handle(now, Input::Sent { tag });
-            sent = true;
         }
+        if !bundle.is_empty() {
+            self.send_bundle(id, &mut bundle, now);
+        }
+        self.bundle = bundle;
         if sent {
             self.warm(id);
         }
+    }
+
+    /// Sends messages that count as sent; whether they are. If not, their connection has just ended, and they with it.
+    fn send_bundle(&mut self, id: LinkId, bundle: &mut Bundle, now: Instant) -> bool {
+        let Some(link) = self.links.get(id) else { return false };
+        let sent = link.socket.send([Frame::new(), Frame::from(bundle.frame())]);
+        bundle.clear();
+        if let Err(error) = &sent {
+            log::debug!("{} took no bundle: {error}", link.address);
+            self.lose(id, now);
+        }
+        sent.is_ok()
+    }
+
+    /// Whether there is room for one more; asked again when there was not.
+    fn takes_more(&mut self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(id) else { return false };
+        // The question uses up its notice.
+        link.stirred = true;
+        link.socket.readiness().is_ok_and(|readiness| readiness.writable)
     }
 
     /// Asks whether a call that this link has sent is still in flight.

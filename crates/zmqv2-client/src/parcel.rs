@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{
-    Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Target, TopicKey, Ttl, rewrite_hop,
+    Flags, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Target, TopicKey, Ttl,
+    rewrite_hop,
 };
 
 use crate::directory::Question;
@@ -120,14 +122,24 @@ impl Parcel {
     /// The frames as they go over a DEALER: the delimiter that a REQ would add, header, body.
     pub(crate) fn frames(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
         let mut header = Frame::from(&self.content.header[..]);
-        rewrite_hop(&mut header, tag.to_wire(), ttl);
+        stamp(&mut header, tag, ttl);
         [Frame::new(), header, Frame::from(&self.content.body[..])]
+    }
+
+    /// Whether it may leave together with others.
+    pub(crate) fn fits(&self, bundle: &Bundle) -> bool {
+        Bundle::takes(self.content.body.len()) && bundle.has_room(self.content.header.len(), self.content.body.len())
+    }
+
+    /// It leaves together with others.
+    pub(crate) fn join(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
+        stamp(bundle.push(&self.content.header, &self.content.body), tag, ttl);
     }
 
     /// The frames that ask for it, as they go over the same DEALER.
     pub(crate) fn inquiry(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
         let mut header = Header::new(Kind::Inquire, self.content.id);
-        (header.tag, header.ttl) = (tag.to_wire(), ttl);
+        (header.tag, header.ttl, header.flags) = (tag.to_wire(), ttl, Flags::BUNDLES);
         [Frame::new(), Frame::from(header.encode()), Frame::new()]
     }
 
@@ -237,6 +249,12 @@ impl Parcel {
         };
         Finish { how, after }
     }
+}
+
+/// Writes what belongs to this send into a header.
+fn stamp(header: &mut [u8], tag: Tag, ttl: Ttl) {
+    rewrite_hop(header, tag.to_wire(), ttl);
+    Header::stamp_flags(header, Flags::BUNDLES);
 }
 
 fn read_refusal(view: &HeaderView<'_>, body: &[u8]) -> Result<Refusal, String> {

@@ -127,6 +127,8 @@ impl Flags {
     pub const REQUEUE: Self = Self(8);
     /// The caller will ask whether this call is still in flight ([`Kind::Inquire`]).
     pub const MONITORED: Self = Self(16);
+    /// The sender reads [bundles](crate::bundle): answers to this request may come in one.
+    pub const BUNDLES: Self = Self(32);
 
     /// Whether all bits of `other` are set.
     #[must_use]
@@ -255,6 +257,13 @@ impl Header {
     pub fn stamp_delivered(frame: &mut [u8], delivered: u64) {
         if frame.len() >= FIXED_BYTES {
             frame[DELIVERED_AT..DELIVERED_AT + 8].copy_from_slice(&delivered.to_be_bytes());
+        }
+    }
+
+    /// Sets flags in an encoded header, beside those that are set; a frame too short to hold them is left alone.
+    pub fn stamp_flags(frame: &mut [u8], flags: Flags) {
+        if frame.len() >= FIXED_BYTES {
+            frame[FLAGS_AT] |= flags.0;
         }
     }
 

@@ -20,6 +20,7 @@
 //! ```
 
 pub mod address;
+pub mod bundle;
 pub mod config;
 pub mod control;
 pub mod envelope;

@@ -6,15 +6,19 @@
 //! the *watcher*, another worker that looks on once in [`TICK`], takes the reader's place, and the next worker becomes the
 //! watcher; after that, requests are shared out at once for a while. So a slow handler delays others by about a tick.
 //!
-//! An acknowledged request keeps its place until it has run; the place is given back with the next answer, or in a message
-//! of its own when there is none.
+//! Answers leave in bundles: at the latest when no request is left to run, and never does one wait longer than a request that
+//! was not begun yet would, for a handler that takes its time.
+//!
+//! An acknowledged request keeps its place until it has run; the place is given back with the answers that leave next, or on
+//! its own when there are none.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::transport::{Frame, Notice, Received, Socket, TransportError};
-use zmqv2_proto::{Header, InstanceId, Kind, MessageId};
+use zmqv2_proto::{FIXED_BYTES, Header, InstanceId, Kind, MessageId};
 
 use crate::error::ServerError;
 use crate::lane::{Answer, Halt, Lane, Then, Work};
@@ -32,8 +36,13 @@ const SLOW: Duration = Duration::from_micros(500);
 const SHARED_AFTER_SLOW: u32 = 4;
 /// The most requests that are read before they run.
 const READ_AT_ONCE: usize = 64;
+/// Answers wait no longer than this for a handler that is about to begin.
+const PROMPT: Duration = Duration::from_micros(100);
 /// The frames before header and body: the path and the delimiter.
 const PATH: usize = 2;
+
+/// The way back to a broker.
+type Route = Arc<[u8]>;
 
 /// What the workers of a server share.
 pub(crate) struct Pool<W> {
@@ -52,8 +61,14 @@ pub(crate) struct Pool<W> {
 struct Desk {
     socket: Socket,
     /// The broker: whoever has sent the last request.
-    route: Option<Vec<u8>>,
-    inbox: VecDeque<Vec<Frame>>,
+    route: Option<Route>,
+    inbox: VecDeque<Request>,
+    /// Answers that have not left yet, and where they go.
+    answers: Bundle,
+    answers_to: Option<Route>,
+    /// Since when the first of them has waited.
+    answered: Instant,
+    frames: Vec<Frame>,
     /// Since when what is in there has waited, or since somebody was woken for it.
     waits_since: Instant,
     /// Somebody waits for the socket.
@@ -72,6 +87,12 @@ struct Desk {
     ended: bool,
 }
 
+/// A request, and where its answer goes.
+struct Request {
+    route: Route,
+    frames: Vec<Frame>,
+}
+
 type Turn<'a> = MutexGuard<'a, Desk>;
 
 impl<W: Work> Pool<W> {
@@ -81,6 +102,10 @@ impl<W: Work> Pool<W> {
             socket,
             route: None,
             inbox: VecDeque::new(),
+            answers: Bundle::new(),
+            answers_to: None,
+            answered: now(),
+            frames: Vec::new(),
             waits_since: now(),
             reading: false,
             parked: 0,
@@ -107,9 +132,10 @@ impl<W: Work> Pool<W> {
     pub(crate) fn run(&self, lane: &Lane) {
         let mut desk = self.turn();
         loop {
-            if let Some(frames) = desk.inbox.pop_front() {
-                desk = self.serve(desk, lane, frames);
+            if let Some(request) = desk.inbox.pop_front() {
+                desk = self.serve(desk, lane, request);
             } else if desk.ended {
+                desk.send(self.instance);
                 return;
             } else if desk.reading {
                 desk = self.rest(desk);
@@ -142,7 +168,7 @@ impl<W: Work> Pool<W> {
             return Ok(desk);
         }
         // A receive that finds nothing leaves no notice unheard, a send may.
-        if desk.give_back(self.instance) && desk.socket.readiness()?.readable {
+        if desk.send(self.instance) && desk.socket.readiness()?.readable {
             return Ok(desk);
         }
         desk.reading = true;
@@ -161,7 +187,7 @@ impl<W: Work> Pool<W> {
     }
 
     /// Answers a request, and runs it.
-    fn serve<'a>(&'a self, mut desk: Turn<'a>, lane: &Lane, mut frames: Vec<Frame>) -> Turn<'a> {
+    fn serve<'a>(&'a self, mut desk: Turn<'a>, lane: &Lane, mut request: Request) -> Turn<'a> {
         desk.begun += 1;
         if desk.dozes {
             self.watcher.notify_one();
@@ -176,23 +202,17 @@ impl<W: Work> Pool<W> {
             self.parked.notify_one();
         }
         drop(desk);
-        if frames.len() < PATH || !frames[1].is_empty() {
-            log::error!("{} got {} frames without a delimiter, and drops them", lane.server, frames.len());
-            return self.turn();
-        }
-        let Answer { mut header, body, then } = lane.answer(&*self.work, &mut frames[PATH..]);
-        frames.truncate(PATH);
+        let Answer { header, body, then } = lane.answer(&*self.work, &mut request.frames);
         let mut desk = self.turn();
-        // An earlier broker's answer takes nothing along.
-        let freed = if desk.leads_to_the_broker(&frames[0]) { std::mem::take(&mut desk.freed) } else { 0 };
-        header.count = header.count.saturating_add(freed);
-        frames.extend([Frame::from(header.encode()), Frame::from(body)]);
-        // The broker is gone, or another one is there, which does not wait for this.
-        if let Err(error) = desk.socket.send(frames) {
-            desk.freed = desk.freed.saturating_add(freed);
-            log::debug!("an answer of {} was not taken: {error}", lane.server);
+        desk.answer(&request.route, &header.encode(), body, began, self.instance);
+        // With nobody to look on, they must not wait for a handler.
+        let kept = !desk.inbox.is_empty()
+            && desk.watched
+            && desk.share == 0
+            && began.saturating_duration_since(desk.answered) < PROMPT;
+        if !kept {
+            self.send(&mut desk);
         }
-        self.look_around(&mut desk);
         match then {
             Then::Run(accepted) => {
                 drop(desk);
@@ -200,8 +220,7 @@ impl<W: Work> Pool<W> {
                 desk = self.turn();
                 desk.freed = desk.freed.saturating_add(1);
                 if desk.freed >= self.hoard {
-                    desk.give_back(self.instance);
-                    self.look_around(&mut desk);
+                    self.send(&mut desk);
                 }
             }
             Then::Tell(word) => lane.teller.tell(word),
@@ -211,6 +230,12 @@ impl<W: Work> Pool<W> {
             desk.share = SHARED_AFTER_SLOW;
         }
         desk
+    }
+
+    /// Answers leave, and places are given back.
+    fn send(&self, desk: &mut Desk) {
+        desk.send(self.instance);
+        self.look_around(desk);
     }
 
     /// A send may have used up the notice for whoever waits for the socket.
@@ -228,8 +253,7 @@ impl<W: Work> Pool<W> {
 
     /// Nothing to do, and somebody else reads.
     fn rest<'a>(&'a self, mut desk: Turn<'a>) -> Turn<'a> {
-        desk.give_back(self.instance);
-        self.look_around(&mut desk);
+        self.send(&mut desk);
         if !desk.inbox.is_empty() {
             return desk;
         }
@@ -265,48 +289,100 @@ impl<W: Work> Pool<W> {
             quiet = if desk.begun == begun { quiet + 1 } else { 0 };
         }
         desk.watched = false;
+        // Those whose handler takes its time has left some behind, perhaps.
+        self.send(&mut desk);
         self.parked.notify_one();
         desk
     }
 }
 
 impl Desk {
-    /// Reads what has come, up to [`READ_AT_ONCE`] requests.
+    /// Reads what has come, until there are [`READ_AT_ONCE`] requests.
     fn take_in(&mut self) -> Result<(), TransportError> {
+        let mut frames = std::mem::take(&mut self.frames);
         while self.inbox.len() < READ_AT_ONCE {
-            let mut frames = Vec::with_capacity(PATH + 2);
             match self.socket.receive(&mut frames)? {
                 Received::Nothing => break,
-                Received::Message => {
-                    if frames.first().is_some_and(|route| !self.leads_to_the_broker(route)) {
-                        self.route = frames.first().map(|route| route.to_vec());
-                    }
-                    if self.inbox.is_empty() {
-                        self.waits_since = now();
-                    }
-                    self.inbox.push_back(frames);
-                }
+                Received::Message if frames.len() >= PATH && frames[1].is_empty() => self.take(&mut frames),
+                Received::Message => log::error!("a request without a delimiter is dropped"),
                 Received::Overlong => log::error!("a request with too many frames is dropped"),
             }
         }
+        self.frames = frames;
         Ok(())
     }
 
-    fn leads_to_the_broker(&self, route: &[u8]) -> bool {
-        self.route.as_deref() == Some(route)
+    /// One message, or a bundle of them.
+    fn take(&mut self, frames: &mut Vec<Frame>) {
+        if self.inbox.is_empty() {
+            self.waits_since = now();
+        }
+        let route = match &self.route {
+            Some(route) if **route == *frames[0] => Arc::clone(route),
+            _ => Arc::clone(self.route.insert(Arc::from(&frames[0][..]))),
+        };
+        if let [_, _, only] = &frames[..]
+            && let Some(bundled) = Bundled::of(only)
+        {
+            for message in bundled {
+                match message {
+                    Ok((header, body)) => {
+                        let frames = vec![Frame::from(header), Frame::from(body)];
+                        self.inbox.push_back(Request { route: Arc::clone(&route), frames });
+                    }
+                    Err(error) => log::error!("requests are dropped: {error}"),
+                }
+            }
+            return;
+        }
+        self.inbox.push_back(Request { route, frames: frames.drain(PATH..).collect() });
     }
 
-    /// Gives places back that no answer has taken along; whether there were any.
-    fn give_back(&mut self, instance: InstanceId) -> bool {
-        let freed = std::mem::take(&mut self.freed);
-        let Some(route) = self.route.as_ref().filter(|_| freed > 0) else { return false };
-        let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
-        header.count = freed;
-        let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header.encode()), Frame::new()];
-        // The next broker gets it, which takes no more than it has given.
+    /// Keeps an answer until [`send`](Self::send); sends one that is too large for that at once.
+    fn answer(&mut self, route: &Route, header: &[u8], body: Vec<u8>, began: Instant, instance: InstanceId) {
+        let small = Bundle::takes(body.len());
+        let other = self.answers_to.as_ref().is_some_and(|other| other != route);
+        if other || !small || !self.answers.has_room(header.len(), body.len()) {
+            self.send(instance);
+        }
+        if small {
+            if self.answers.is_empty() {
+                self.answers_to = Some(Arc::clone(route));
+                self.answered = began;
+            }
+            self.answers.push(header, &body);
+            return;
+        }
+        let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header), Frame::from(body)];
+        // The broker is gone, or another one is there, which does not wait for this.
         if let Err(error) = self.socket.send(frames) {
-            self.freed = freed;
-            log::debug!("the broker did not take {freed} credit: {error}");
+            log::debug!("an answer was not taken: {error}");
+        }
+    }
+
+    /// Sends the answers, and gives back what places are free; whether there was anything.
+    fn send(&mut self, instance: InstanceId) -> bool {
+        let Some(route) = self.answers_to.take().or_else(|| self.route.clone()) else { return false };
+        // An earlier broker's answers take nothing along, nor do those that fill a bundle.
+        let along = self.route.as_ref() == Some(&route) && self.answers.has_room(FIXED_BYTES, 0);
+        let freed = if along { std::mem::take(&mut self.freed) } else { 0 };
+        if freed > 0 {
+            let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
+            header.count = freed;
+            self.answers.push(&header.encode(), &[]);
+        }
+        if self.answers.is_empty() {
+            return false;
+        }
+        // The next broker gets the places, which takes no more than it has given.
+        if let Err(error) = self.socket.send([Frame::from(&route[..]), Frame::new(), Frame::from(self.answers.frame())])
+        {
+            self.freed = self.freed.saturating_add(freed);
+            log::debug!("the broker did not take {} answers: {error}", self.answers.len());
+        }
+        self.answers.clear();
+        if !along && self.freed > 0 {
+            self.send(instance);
         }
         true
     }

@@ -257,6 +257,8 @@ pub enum Action<O, L> {
         instance: InstanceId,
         /// Which of its workers, from 0.
         index: u16,
+        /// All of its workers are behind this link, and read [bundles](zmqv2_proto::bundle).
+        shared: bool,
     },
     /// Close the link to a worker.
     Disconnect {

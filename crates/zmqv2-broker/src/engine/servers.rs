@@ -187,7 +187,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         for index in 0..sockets {
             let worker = self.workers.insert(Worker::new(number, window));
             self.servers[number].workers.push(worker);
-            self.actions.push_back(Action::Connect { worker, instance: registration.instance, index });
+            self.actions.push_back(Action::Connect {
+                worker,
+                instance: registration.instance,
+                index,
+                shared: registration.shared,
+            });
         }
     }
 

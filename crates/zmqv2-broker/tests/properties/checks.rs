@@ -46,7 +46,7 @@ impl Model {
                 };
                 assert!(possible, "{to:?}: {refusal}");
             }
-            Action::Connect { worker, instance, index } => {
+            Action::Connect { worker, instance, index, .. } => {
                 let run = run_of(*instance);
                 let added = Worker { run, up: false, window: self.runs[&run].credit, running: 0 };
                 let links = self.links.entry(run).or_default();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{HeaderView, Kind};
 
@@ -15,9 +16,41 @@ use crate::tally::count;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Driver {
-    /// One message from a link.
-    pub(super) fn take_in(&mut self, id: LinkId, frames: &mut Vec<Frame>, now: Instant) {
-        let Some((tag, answer)) = self.read(id, frames) else { return };
+    /// One message from a link, or a bundle of them; how many there were.
+    pub(super) fn take_in(&mut self, id: LinkId, frames: &mut Vec<Frame>, now: Instant) -> usize {
+        let mut taken = frames.drain(..);
+        match (taken.next(), taken.next(), taken.next(), taken.next()) {
+            (Some(delimiter), Some(header), Some(body), None) if delimiter.is_empty() => {
+                drop(taken);
+                self.take_answer(id, &header, body, now);
+                1
+            }
+            (Some(delimiter), Some(bundle), None, None) if delimiter.is_empty() => {
+                drop(taken);
+                let Some(answers) = Bundled::of(&bundle) else {
+                    self.complain("an answer has a frame that is no bundle");
+                    return 1;
+                };
+                let mut messages = 0;
+                for answer in answers {
+                    messages += 1;
+                    match answer {
+                        Ok((header, body)) => self.take_answer(id, header, Frame::from(body), now),
+                        Err(error) => self.complain(&error.to_string()),
+                    }
+                }
+                messages
+            }
+            _ => {
+                drop(taken);
+                self.complain("an answer is not a delimiter, a header and a body");
+                1
+            }
+        }
+    }
+
+    fn take_answer(&mut self, id: LinkId, header: &[u8], body: Frame, now: Instant) {
+        let Some((tag, answer)) = self.read(id, header, body) else { return };
         self.table.handle(
             now,
             match answer {
@@ -29,19 +62,8 @@ impl Driver {
         self.perform(now);
     }
 
-    fn read(&mut self, id: LinkId, frames: &mut Vec<Frame>) -> Option<(Tag, Answer)> {
-        let count_of = frames.len();
-        let (Some(body), Some(header), Some(delimiter), None) =
-            (frames.pop(), frames.pop(), frames.pop(), frames.pop())
-        else {
-            self.complain(&format!("an answer has {count_of} frames, not 3"));
-            return None;
-        };
-        if !delimiter.is_empty() {
-            self.complain("an answer does not start with an empty frame");
-            return None;
-        }
-        let view = match HeaderView::new(&header) {
+    fn read(&mut self, id: LinkId, header: &[u8], body: Frame) -> Option<(Tag, Answer)> {
+        let view = match HeaderView::new(header) {
             Ok(view) => view,
             Err(error) => {
                 self.complain(&error.to_string());

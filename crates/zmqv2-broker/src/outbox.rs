@@ -1,0 +1,150 @@
+//! What leaves the broker, gathered until the loop has looked at every socket that has something: messages for the same peer
+//! leave in one bundle, if it reads bundles.
+
+use zmqv2_proto::bundle::Bundle;
+use zmqv2_proto::transport::Frame;
+
+use crate::engine::WorkerId;
+use crate::parcel::{Door, Load};
+use crate::path::Path;
+
+/// With more peers than this at a time, what is gathered leaves at once: a bundle saves little then, and is looked for in turn.
+const MAX_PEERS: usize = 16;
+
+/// Who is to get something.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum To {
+    Worker(WorkerId),
+    Peer(Door, Path),
+}
+
+/// Messages for one peer, in order.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) to: To,
+    /// The only one: it leaves as it is.
+    alone: Option<Load>,
+    bundle: Bundle,
+}
+
+/// The messages that have not left yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    batches: Vec<Batch>,
+    /// Bundles that are to be used again.
+    spare: Vec<Bundle>,
+}
+
+impl Outbox {
+    /// Gathers a message; what has to leave before it comes back.
+    pub(crate) fn add(&mut self, to: &To, load: Load) -> Option<Batch> {
+        let (header, body) = (load.header.len(), load.body.len());
+        let mut before = None;
+        let at = match self.batches.iter().position(|batch| batch.to == *to) {
+            Some(at) => at,
+            None => {
+                if self.batches.len() == MAX_PEERS {
+                    before = self.next();
+                }
+                let bundle = self.spare.pop().unwrap_or_default();
+                self.batches.push(Batch { to: to.clone(), alone: None, bundle });
+                self.batches.len() - 1
+            }
+        };
+        let batch = &mut self.batches[at];
+        if !batch.bundle.has_room(header, body) {
+            let bundle = self.spare.pop().unwrap_or_default();
+            before = Some(std::mem::replace(batch, Batch { to: to.clone(), alone: None, bundle }));
+        }
+        batch.add(load);
+        before
+    }
+
+    /// The messages for this peer leave now.
+    pub(crate) fn take(&mut self, to: &To) -> Option<Batch> {
+        let at = self.batches.iter().position(|batch| batch.to == *to)?;
+        Some(self.batches.remove(at))
+    }
+
+    /// The messages that leave next.
+    pub(crate) fn next(&mut self) -> Option<Batch> {
+        (!self.batches.is_empty()).then(|| self.batches.remove(0))
+    }
+
+    /// Keeps the room of messages that have left.
+    pub(crate) fn recycle(&mut self, mut batch: Batch) {
+        batch.bundle.clear();
+        if self.spare.len() < MAX_PEERS {
+            self.spare.push(batch.bundle);
+        }
+    }
+}
+
+impl Batch {
+    fn add(&mut self, load: Load) {
+        if self.bundle.is_empty() && self.alone.is_none() {
+            self.alone = Some(load);
+            return;
+        }
+        for load in self.alone.take().into_iter().chain([load]) {
+            self.bundle.push(&load.header, &load.body);
+        }
+    }
+
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bundle.len().max(self.alone.is_some().into())
+    }
+
+    /// The frames behind the delimiter.
+    pub(crate) fn frames(&mut self) -> impl Iterator<Item = Frame> + use<> {
+        let [first, second] = match self.alone.take() {
+            Some(Load { header, body }) => [Some(header), Some(body)],
+            None => [Some(Frame::from(self.bundle.frame())), None],
+        };
+        first.into_iter().chain(second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zmqv2_proto::bundle::{Bundled, MAX_BUNDLE_MESSAGES};
+
+    use super::*;
+
+    fn load(text: &str) -> Load {
+        Load { header: Frame::from(text), body: Frame::from("body") }
+    }
+
+    fn headers(batch: &mut Batch) -> Vec<String> {
+        let frames: Vec<Frame> = batch.frames().collect();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        match Bundled::of(&frames[0]) {
+            Some(bundled) => bundled.map(|message| text(message.unwrap().0)).collect(),
+            None => vec![text(&frames[0])],
+        }
+    }
+
+    #[test]
+    fn messages_for_one_peer_leave_together_and_in_order() {
+        let mut outbox = Outbox::default();
+        for (worker, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
+            assert!(outbox.add(&To::Worker(worker), load(text)).is_none());
+        }
+        let mut first = outbox.next().unwrap();
+        assert_eq!((first.len(), headers(&mut first)), (3, vec!["a".into(), "c".into(), "d".into()]));
+        outbox.recycle(first);
+        let mut second = outbox.take(&To::Worker(2)).unwrap();
+        assert_eq!((second.len(), headers(&mut second)), (1, vec!["b".into()]));
+        assert!(outbox.next().is_none() && outbox.take(&To::Worker(1)).is_none());
+    }
+
+    #[test]
+    fn a_full_batch_and_one_peer_too_many_make_room() {
+        let mut outbox = Outbox::default();
+        let full = (0..=MAX_BUNDLE_MESSAGES).find_map(|_| outbox.add(&To::Worker(0), load("x"))).unwrap();
+        assert_eq!(full.len(), MAX_BUNDLE_MESSAGES);
+        let left = (1..=MAX_PEERS).find_map(|worker| outbox.add(&To::Worker(worker), load("x"))).unwrap();
+        assert_eq!((left.to, outbox.batches.len()), (To::Worker(0), MAX_PEERS));
+    }
+}

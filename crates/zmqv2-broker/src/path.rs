@@ -1,0 +1,89 @@
+//! The path back to whoever sent a message.
+
+use std::sync::Arc;
+
+use zmqv2_proto::transport::{Frame, MAX_FRAMES};
+
+/// The path back is the sender's, kept as it is; more than this is no honest path.
+pub(crate) const MAX_PATH_BYTES: usize = 1024;
+/// In front of each frame: its length.
+const LENGTH: usize = 2;
+
+/// Routing id, whatever the sender's side put behind it, and the empty delimiter. Messages that came in one bundle share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Path(Arc<[u8]>);
+
+impl Path {
+    /// The path of these frames; none if they are longer than [`MAX_PATH_BYTES`].
+    pub(crate) fn of(frames: &[Frame]) -> Option<Self> {
+        let mut buffer = [0; MAX_PATH_BYTES + LENGTH * MAX_FRAMES];
+        let (mut at, mut bytes) = (0, 0);
+        for frame in frames {
+            bytes += frame.len();
+            if bytes > MAX_PATH_BYTES {
+                return None;
+            }
+            let (length, rest) = buffer.get_mut(at..)?.split_at_mut_checked(LENGTH)?;
+            length.copy_from_slice(&(frame.len() as u16).to_be_bytes());
+            rest.get_mut(..frame.len())?.copy_from_slice(frame);
+            at += LENGTH + frame.len();
+        }
+        Some(Self(Arc::from(&buffer[..at])))
+    }
+
+    /// Its frames.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = Frame> {
+        Pieces(&self.0).map(Frame::from)
+    }
+
+    /// Who sent it, to tell one noisy peer from another.
+    pub(crate) fn peer(&self) -> &[u8] {
+        Pieces(&self.0).next().unwrap_or_default()
+    }
+}
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+struct Pieces<'a>(&'a [u8]);
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<LENGTH>()?;
+        let (piece, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        self.0 = rest;
+        Some(piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(pieces: &[&[u8]]) -> Vec<Frame> {
+        pieces.iter().map(|piece| Frame::from(*piece)).collect()
+    }
+
+    #[test]
+    fn the_frames_of_a_path_come_back_as_they_were() {
+        for pieces in [&[&b"id"[..], b"", b"xx", b""][..], &[b"id", b""], &[&[7; 1000], &[8; 24], b""]] {
+            let path = Path::of(&frames(pieces)).unwrap();
+            assert_eq!(path.frames().map(|frame| frame.to_vec()).collect::<Vec<_>>(), pieces);
+            assert_eq!(path.peer(), pieces[0]);
+            assert_eq!(path, Path::of(&frames(pieces)).unwrap());
+            assert_ne!(path, Path::of(&frames(&[b"id", b"xx"])).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_none() {
+        assert!(Path::of(&frames(&[&[7; 1000], &[8; 25], b""])).is_none());
+        assert!(Path::of(&frames(&[&[7; 70_000], b""])).is_none());
+        assert!(Path::of(&frames(&[b"".as_slice(); MAX_FRAMES + 600])).is_none());
+    }
+}
