@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{BROKER_SOCKET, Registration, worker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Header, InstanceId, Kind, MessageId, NodeName, Reason, Target};
@@ -146,7 +147,7 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
     let node = cluster.node(0);
     let (broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     // Each sends frames that a REP never would.
-    let lies: [Lie; 6] = [
+    let lies: [Lie; 7] = [
         |_| vec![b"garbage".to_vec()],
         |_| vec![vec![], b"garbage".to_vec(), vec![]],
         |honest| vec![honest.encode(), b"no delimiter".to_vec()],
@@ -156,6 +157,11 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
             let mut other = honest.clone();
             other.kind = Kind::Register;
             vec![vec![], other.encode(), vec![]]
+        },
+        |honest| {
+            let mut bundle = Bundle::new();
+            bundle.push(&honest.encode()[..40], b"");
+            vec![vec![], bundle.frame().to_vec()]
         },
     ];
     for (n, lie) in lies.iter().enumerate() {

@@ -43,7 +43,7 @@ fn an_accepted_cast_is_acked_with_who_accepted_it() {
     assert!(elapsed < LONG);
 
     let (header, request) = seen.recv().unwrap();
-    assert_eq!((header.kind, header.id, header.flags), (Kind::Cast, id, Flags::NONE));
+    assert_eq!((header.kind, header.id, header.flags), (Kind::Cast, id, Flags::BUNDLES));
     assert_eq!((header.key.unwrap().as_str(), header.server), ("openstack/t", None));
     assert!(Duration::from(header.ttl) <= LONG && Duration::from(header.ttl) > LONG / 2);
     assert_eq!(request.unique_id, Some(id));

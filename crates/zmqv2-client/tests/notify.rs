@@ -76,7 +76,7 @@ fn a_notification_says_who_what_and_when_rg39() {
     assert!(report.all_acked() && report.all_taken_over());
 
     let (header, sent) = seen.recv().unwrap();
-    assert_eq!((header.kind, header.server, header.flags), (Kind::Notify, None, Flags::NONE));
+    assert_eq!((header.kind, header.server, header.flags), (Kind::Notify, None, Flags::BUNDLES));
     assert_eq!(header.key.unwrap().as_str(), "openstack/notifications.warn");
     let ttl = Duration::from(header.ttl);
     assert!(ttl <= HOUR && ttl > HOUR - LONG, "it is kept for longer than its sender waits: {ttl:?}");

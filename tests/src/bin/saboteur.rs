@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use zmqv2_broker::cli::{Failure, finish};
+use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::control::broker_socket;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Address, Flags, Header, Kind, MessageId, NodeName, Reason, Request, ServerName, TcpAddress};
@@ -89,19 +90,34 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let mut idle = true;
         while front.receive(&mut frames)? == Received::Message {
             idle = false;
-            let (onward, back) = saboteur.request(std::mem::take(&mut frames));
-            send(&link, onward)?;
-            send(&front, back)?;
+            for message in unbundle(std::mem::take(&mut frames)) {
+                let (onward, back) = saboteur.request(message);
+                send(&link, onward)?;
+                send(&front, back)?;
+            }
         }
         while link.receive(&mut frames)? == Received::Message {
             idle = false;
-            send(&front, saboteur.answer(std::mem::take(&mut frames)))?;
+            for message in unbundle(std::mem::take(&mut frames)) {
+                send(&front, saboteur.answer(message))?;
+            }
         }
         // Reading one socket may have used up the notice of the other.
         if idle && !front.readiness()?.readable && !link.readiness()?.readable {
             front.wait(Some(LOOK_AT_ANSWERS), None)?;
         }
     }
+}
+
+/// The messages of a bundle, each with the path in front of it; any other message as it is.
+fn unbundle(mut frames: Frames) -> Vec<Frames> {
+    let Some(only) = frames.pop() else { return Vec::new() };
+    let Some(bundled) = Bundled::of(&only) else {
+        frames.push(only);
+        return vec![frames];
+    };
+    let path = |(header, body)| frames.iter().map(|frame| &frame[..]).chain([header, body]).map(Frame::from).collect();
+    bundled.filter_map(Result::ok).map(path).collect()
 }
 
 fn send(socket: &Socket, messages: Vec<Frames>) -> Result<(), Failure> {

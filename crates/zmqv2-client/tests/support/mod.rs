@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_client::{RpcClient, RpcClientBuilder};
 use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
+use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{
     Address, Config, Failure, Flags, Header, Kind, Node, Notification, Reason, Reply, Request, Target, TopicKey,
@@ -219,58 +220,81 @@ fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: im
                 continue;
             }
         }
-        let mut counts = counts.lock().unwrap();
-        counts.requests += 1;
-        counts.connections.insert(frames[0].to_vec());
-        drop(counts);
         let delimiter = frames.iter().position(|frame| frame.is_empty()).unwrap();
-        assert_eq!(frames.len(), delimiter + 3, "header and body");
-        let header = Header::decode(&frames[delimiter + 1]).unwrap();
-        let body = &frames[delimiter + 2];
-        let is_request = matches!(header.kind, Kind::Call | Kind::Cast | Kind::Fanout);
-        let seen = Seen {
-            request: if is_request {
-                Request::decode(body).unwrap()
-            } else {
-                Request::new("none".parse().unwrap(), &()).unwrap()
-            },
-            notification: (header.kind == Kind::Notify).then(|| Notification::decode(body).unwrap()),
-            header,
-        };
-        let envelope: Vec<Vec<u8>> = frames.drain(..=delimiter).map(|frame| frame.to_vec()).collect();
-        let send = |envelope: &[Vec<u8>], answer: Vec<Vec<u8>>| {
-            // A client that has gone is no concern of a broker.
-            let _ = socket.send(envelope.iter().cloned().chain(answer).map(Frame::from));
-        };
-        let release = |held: &mut Vec<(Vec<Vec<u8>>, Seen)>| {
-            while let Some((envelope, seen)) = held.pop() {
-                let Act::Answer(header, body) = seen.good() else { unreachable!() };
-                send(&envelope, vec![header.encode(), body]);
+        let messages: Vec<(Vec<u8>, Vec<u8>)> = match &frames[delimiter + 1..] {
+            [header, body] => vec![(header.to_vec(), body.to_vec())],
+            [only] => {
+                let bundled = Bundled::of(only).expect("a bundle").map(Result::unwrap);
+                bundled.map(|(header, body)| (header.to_vec(), body.to_vec())).collect()
             }
+            other => panic!("{} frames behind the delimiter", other.len()),
         };
-        let mut acts = vec![act(&seen)];
-        let mut seen = Some(seen);
-        while let Some(act) = acts.pop() {
-            match act {
-                Act::Answer(header, body) => send(&envelope, vec![header.encode(), body]),
-                Act::Several(headers) => {
-                    for header in headers {
-                        send(&envelope, vec![header.encode(), Vec::new()]);
-                    }
-                }
-                Act::Frames(frames) => send(&envelope, frames),
-                Act::Ignore => {}
-                Act::Hold => held.extend(seen.take().map(|seen| (envelope.clone(), seen))),
-                Act::Release => {
-                    held.extend(seen.take().map(|seen| (envelope.clone(), seen)));
-                    release(&mut held);
-                }
-                Act::ReleaseHeld => release(&mut held),
-                Act::Both(first, second) => acts.extend([*second, *first]),
-                Act::Die => return,
+        let mut known = counts.lock().unwrap();
+        known.requests += messages.len();
+        known.connections.insert(frames[0].to_vec());
+        drop(known);
+        let envelope: Vec<Vec<u8>> = frames.drain(..=delimiter).map(|frame| frame.to_vec()).collect();
+        for (header, body) in messages {
+            if !serve_one(socket, &envelope, &header, &body, &mut held, &mut act) {
+                return;
             }
         }
     }
+}
+
+/// Does what is to be done with a message; whether the broker lives.
+fn serve_one(
+    socket: &Socket,
+    envelope: &[Vec<u8>],
+    header: &[u8],
+    body: &[u8],
+    held: &mut Vec<(Vec<Vec<u8>>, Seen)>,
+    act: &mut impl FnMut(&Seen) -> Act,
+) -> bool {
+    let header = Header::decode(header).unwrap();
+    let is_request = matches!(header.kind, Kind::Call | Kind::Cast | Kind::Fanout);
+    let seen = Seen {
+        request: if is_request {
+            Request::decode(body).unwrap()
+        } else {
+            Request::new("none".parse().unwrap(), &()).unwrap()
+        },
+        notification: (header.kind == Kind::Notify).then(|| Notification::decode(body).unwrap()),
+        header,
+    };
+    let send = |envelope: &[Vec<u8>], answer: Vec<Vec<u8>>| {
+        // A client that has gone is no concern of a broker.
+        let _ = socket.send(envelope.iter().cloned().chain(answer).map(Frame::from));
+    };
+    let release = |held: &mut Vec<(Vec<Vec<u8>>, Seen)>| {
+        while let Some((envelope, seen)) = held.pop() {
+            let Act::Answer(header, body) = seen.good() else { unreachable!() };
+            send(&envelope, vec![header.encode(), body]);
+        }
+    };
+    let mut acts = vec![act(&seen)];
+    let mut seen = Some(seen);
+    while let Some(act) = acts.pop() {
+        match act {
+            Act::Answer(header, body) => send(envelope, vec![header.encode(), body]),
+            Act::Several(headers) => {
+                for header in headers {
+                    send(envelope, vec![header.encode(), Vec::new()]);
+                }
+            }
+            Act::Frames(frames) => send(envelope, frames),
+            Act::Ignore => {}
+            Act::Hold => held.extend(seen.take().map(|seen| (envelope.to_vec(), seen))),
+            Act::Release => {
+                held.extend(seen.take().map(|seen| (envelope.to_vec(), seen)));
+                release(held);
+            }
+            Act::ReleaseHeld => release(held),
+            Act::Both(first, second) => acts.extend([*second, *first]),
+            Act::Die => return false,
+        }
+    }
+    true
 }
 
 /// A node where nobody listens.
