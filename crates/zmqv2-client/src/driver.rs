@@ -236,8 +236,13 @@ impl Driver {
         }
         let Some(link) = self.links.get(id) else { return };
         // A receive that finds nothing leaves no notice unheard: without one, all is as it was.
-        if !std::mem::take(&mut link.stirred) && !self.table.has_something_for(id) {
-            return;
+        if !std::mem::take(&mut link.stirred) {
+            if link.stuck.is_none() && !self.table.has_something_for(id) {
+                return;
+            }
+            if link.writable {
+                return self.flush(id, now);
+            }
         }
         let Some(link) = self.links.get(id) else { return };
         let readiness = match link.socket.readiness() {
@@ -252,6 +257,7 @@ impl Driver {
         if readiness.connection == Connection::Lost {
             return self.lose(id, now);
         }
+        link.writable = readiness.writable;
         if readiness.writable {
             self.flush(id, now);
         }
@@ -259,6 +265,11 @@ impl Driver {
 
     /// Sends what waits for a link that takes something: small messages together.
     fn flush(&mut self, id: LinkId, now: Instant) {
+        if let Some(mut stuck) = self.links.get(id).and_then(|link| link.stuck.take())
+            && !self.send_bundle(id, &mut stuck)
+        {
+            return self.warm(id);
+        }
         let mut bundle = std::mem::take(&mut self.bundle);
         let mut sent = false;
         while let Some((tag, expires, parcel)) = self.table.next_to_send(id)
@@ -268,14 +279,13 @@ impl Driver {
             if parcel.fits(&bundle) {
                 parcel.join(&mut bundle, tag, ttl);
             } else if !bundle.is_empty() {
-                // The next one counts as sent when it joins: there must be room for it.
-                if !self.send_bundle(id, &mut bundle, now) || !self.takes_more(id) {
+                if !self.send_bundle(id, &mut bundle) {
                     break;
                 }
                 continue;
             } else if let Err(error) = link.socket.send(parcel.frames(tag, ttl)) {
                 log::debug!("{} took no message: {error}", link.address);
-                sent = true;
+                (link.writable, sent) = (false, true);
                 break;
             }
             sent = true;
@@ -289,7 +299,7 @@ impl Driver {
             self.table.handle(now, Input::Sent { tag });
         }
         if !bundle.is_empty() {
-            self.send_bundle(id, &mut bundle, now);
+            self.send_bundle(id, &mut bundle);
         }
         self.bundle = bundle;
         if sent {
@@ -297,24 +307,18 @@ impl Driver {
         }
     }
 
-    /// Sends messages that count as sent; whether they are. If not, their connection has just ended, and they with it.
-    fn send_bundle(&mut self, id: LinkId, bundle: &mut Bundle, now: Instant) -> bool {
+    /// Sends messages that count as sent, now or before any other; whether they are.
+    fn send_bundle(&mut self, id: LinkId, bundle: &mut Bundle) -> bool {
         let Some(link) = self.links.get(id) else { return false };
         let sent = link.socket.send([Frame::new(), Frame::from(bundle.frame())]);
-        bundle.clear();
-        if let Err(error) = &sent {
-            log::debug!("{} took no bundle: {error}", link.address);
-            self.lose(id, now);
+        match sent {
+            Ok(()) => bundle.clear(),
+            Err(error) => {
+                log::debug!("{} took no bundle: {error}", link.address);
+                (link.writable, link.stuck) = (false, Some(std::mem::take(bundle)));
+            }
         }
-        sent.is_ok()
-    }
-
-    /// Whether there is room for one more; asked again when there was not.
-    fn takes_more(&mut self, id: LinkId) -> bool {
-        let Some(link) = self.links.get(id) else { return false };
-        // The question uses up its notice.
-        link.stirred = true;
-        link.socket.readiness().is_ok_and(|readiness| readiness.writable)
+        link.writable
     }
 
     /// Asks whether a call that this link has sent is still in flight.

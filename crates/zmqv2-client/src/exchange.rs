@@ -94,6 +94,10 @@ impl Outgoing {
     }
 
     fn wait_connected(&self, socket: &Socket, connect_by: Instant) -> Result<Connection, TransportError> {
+        // One from the pool has just been asked.
+        if socket.was_connected() {
+            return Ok(Connection::Up);
+        }
         loop {
             let connection = socket.readiness()?.connection;
             if connection != Connection::Awaited {
@@ -111,8 +115,10 @@ impl Outgoing {
         if let Some(monitor) = &mut monitor {
             monitor.begin(clock::now());
         }
+        // The first look, which has to be taken before the first sleep anyway, says whether there is something to receive.
+        let mut looked = false;
         loop {
-            if socket.receive(&mut frames)? != Received::Nothing {
+            if std::mem::replace(&mut looked, true) && socket.receive(&mut frames)? != Received::Nothing {
                 match self.read(&mut frames) {
                     Ok(outcome) => return Ok(outcome),
                     Err(problem) => log::warn!("ignored an answer to call {} of {}: {problem}", self.id, self.key),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, NodeName, ServerName};
 
@@ -21,6 +22,10 @@ pub(crate) struct Link {
     pub(crate) hot: bool,
     /// Whether a descriptor of its socket has given notice since its connection was looked at last.
     pub(crate) stirred: bool,
+    /// Whether it took messages when it was asked last.
+    pub(crate) writable: bool,
+    /// Messages that count as sent, and for which there was no room.
+    pub(crate) stuck: Option<Bundle>,
     /// Server and node of the last answer.
     pub(crate) names: Option<(ServerName, NodeName)>,
     pub(crate) used: Instant,
@@ -63,6 +68,8 @@ impl Links {
             suspected: false,
             hot: false,
             stirred: true,
+            writable: false,
+            stuck: None,
             names: None,
             used: now,
         };
@@ -78,7 +85,9 @@ impl Links {
     /// Gives a link that has lost its connection a new socket, which is not connected yet. The old one.
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
-        (link.rests, link.stirred) = (true, true);
+        (link.rests, link.stirred, link.writable) = (true, true, false);
+        // They are lost with their connection.
+        link.stuck = None;
         Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Link)?)))
     }
 

@@ -174,7 +174,9 @@ impl<W: Work> Pool<W> {
         desk.reading = true;
         drop(desk);
         let waited = self.notice.wait([halt.stop.fd(), self.bell.fd()]);
-        self.bell.hear();
+        if matches!(waited, Ok([_, true])) {
+            self.bell.hear();
+        }
         let mut desk = self.turn();
         desk.reading = false;
         waited.map_err(|source| TransportError::Socket { action: "wait", source })?;

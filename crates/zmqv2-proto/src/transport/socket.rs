@@ -256,6 +256,13 @@ impl Socket {
         }
     }
 
+    /// Whether it was connected when its [`readiness`](Self::readiness) was last asked for. Of [`Role::Caller`] and
+    /// [`Role::Link`]; the other roles always are.
+    #[must_use]
+    pub fn was_connected(&self) -> bool {
+        self.connection() == Connection::Up
+    }
+
     fn connection(&self) -> Connection {
         self.monitor.as_ref().map_or(Connection::Up, Monitor::connection)
     }
@@ -303,14 +310,15 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Blocks until there is a notice, or one of the `others` is readable. May return early.
+    /// Blocks until there is a notice, or one of the `others` is readable: which of those are. May return early.
     ///
     /// # Errors
     /// The operating system's reason.
-    pub fn wait(&self, others: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+    pub fn wait(&self, others: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
         let [one, other] = others;
         let mut polled = [self.fd.as_fd(), one, other].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        wait_for(&mut polled, None, self.busy_poll)
+        wait_for(&mut polled, None, self.busy_poll)?;
+        Ok([1, 2].map(|n| !polled[n].revents().is_empty()))
     }
 }
 
