@@ -60,7 +60,7 @@ pub(crate) struct Sealing(Vec<u8>);
 
 impl Sealing {
     /// An envelope with room for a message of about this size.
-    pub(crate) fn new(expected: usize) -> Self {
+    fn new(expected: usize) -> Self {
         let mut body = Vec::with_capacity(HEAD.len() + expected.max(ROOM));
         body.extend_from_slice(HEAD);
         Self(body)
@@ -76,6 +76,12 @@ impl Sealing {
         let Self(mut body) = self;
         body.extend_from_slice(TAIL);
         body
+    }
+}
+
+impl Default for Sealing {
+    fn default() -> Self {
+        Self::new(0)
     }
 }
 

@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::envelope;
+use crate::envelope::{self, Sealing};
 use crate::id::MessageId;
 use crate::names::{InvalidName, Topic};
-use crate::request::{BodyError, CONTEXT_PREFIX, RequestContext, UNIQUE_ID};
+use crate::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
 /// registration, in the directory.
@@ -168,7 +168,9 @@ impl Notification {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        Ok(envelope::seal(&serde_json::to_string(self).map_err(BodyError::Write)?))
+        let mut sealing = Sealing::default();
+        serde_json::to_writer(&mut sealing, self).map_err(BodyError::Write)?;
+        Ok(sealing.finish())
     }
 
     /// Reads the body of a message.
@@ -193,7 +195,7 @@ impl Serialize for Notification {
             map.serialize_entry(UNIQUE_ID, id)?;
         }
         for (key, value) in self.context.iter() {
-            map.serialize_entry(&format!("{CONTEXT_PREFIX}{key}"), value)?;
+            map.serialize_entry(&ContextKey(key), value)?;
         }
         map.end()
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::envelope::{self, EnvelopeError};
+use crate::envelope::{self, EnvelopeError, Sealing};
 use crate::id::MessageId;
 use crate::names::{MethodName, Namespace};
 use crate::version::Version;
@@ -123,7 +123,18 @@ impl Request {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        Ok(envelope::seal(&serde_json::to_string(self).map_err(BodyError::Write)?))
+        self.draft().encode()
+    }
+
+    fn draft(&self) -> Draft<'_, RawValue> {
+        Draft {
+            method: &self.method,
+            args: &self.args,
+            namespace: self.namespace.as_ref(),
+            version: self.version,
+            context: &self.context,
+            unique_id: self.unique_id,
+        }
     }
 
     /// Reads the body of a message.
@@ -137,11 +148,62 @@ impl Request {
 
 impl Serialize for Request {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.draft().serialize(serializer)
+    }
+}
+
+/// A [`Request`] that is only to be written: its parts are borrowed, and the arguments go into the body as they are serialised.
+///
+/// ```
+/// use zmqv2_proto::{Draft, Request, RequestContext};
+///
+/// let (method, context) = ("add".parse()?, RequestContext::new());
+/// let body = Draft::new(&method, &(1, 2), &context).encode()?;
+/// assert_eq!(Request::decode(&body)?.args::<(i32, i32)>()?, (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Draft<'a, A: ?Sized> {
+    /// The method.
+    pub method: &'a MethodName,
+    /// Its arguments; see [`Request::new`].
+    pub args: &'a A,
+    /// The interface's namespace.
+    pub namespace: Option<&'a Namespace>,
+    /// The interface's version; `None`: 1.0.
+    pub version: Option<Version>,
+    /// The caller's context.
+    pub context: &'a RequestContext,
+    /// The message's id.
+    pub unique_id: Option<MessageId>,
+}
+
+impl<'a, A: Serialize + ?Sized> Draft<'a, A> {
+    /// A request of `method` with `args` and `context`.
+    #[must_use]
+    pub fn new(method: &'a MethodName, args: &'a A, context: &'a RequestContext) -> Self {
+        Self { method, args, namespace: None, version: None, context, unique_id: None }
+    }
+
+    /// The body of the message, as [`Request::encode`] writes it.
+    ///
+    /// # Errors
+    /// [`BodyError::Write`] when a part has no JSON form.
+    pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
+        let mut sealing = Sealing::default();
+        serde_json::to_writer(&mut sealing, self).map_err(BodyError::Write)?;
+        Ok(sealing.finish())
+    }
+}
+
+impl<A: Serialize + ?Sized> Serialize for Draft<'_, A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("method", &self.method)?;
-        map.serialize_entry("args", &self.args)?;
-        if let Some(namespace) = &self.namespace {
-            map.serialize_entry("namespace", namespace)?;
+        map.serialize_entry("method", self.method.as_str())?;
+        map.serialize_entry("args", self.args)?;
+        if let Some(namespace) = self.namespace {
+            map.serialize_entry("namespace", namespace.as_str())?;
         }
         if let Some(version) = &self.version {
             map.serialize_entry("version", version)?;
@@ -150,9 +212,18 @@ impl Serialize for Request {
             map.serialize_entry(UNIQUE_ID, id)?;
         }
         for (key, value) in self.context.iter() {
-            map.serialize_entry(&format!("{CONTEXT_PREFIX}{key}"), value)?;
+            map.serialize_entry(&ContextKey(key), value)?;
         }
         map.end()
+    }
+}
+
+/// A key of the context, with its prefix.
+pub(crate) struct ContextKey<'a>(pub(crate) &'a str);
+
+impl Serialize for ContextKey<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{CONTEXT_PREFIX}{}", self.0))
     }
 }
 
