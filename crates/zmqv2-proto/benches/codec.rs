@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use zmqv2_proto::{
-    Draft, Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, Target, Ttl, rewrite_hop,
+    Draft, Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, Target, Ttl, envelope, rewrite_hop,
 };
 
 fn header() -> Header {
@@ -40,9 +40,12 @@ fn bodies(criterion: &mut Criterion) {
         };
         let body = request();
         let reply = Reply::encode_result(&payload).expect("JSON");
+        let text = envelope::open(&body).expect("an envelope");
         let mut bench = |name: &str, run: &dyn Fn()| {
             group.bench_function(BenchmarkId::new(name, size), |bencher| bencher.iter(run));
         };
+        bench("seal", &|| drop(black_box(envelope::seal(black_box(&text)))));
+        bench("open", &|| drop(black_box(envelope::open(black_box(&body)))));
         bench("write a request", &|| drop(black_box(request())));
         bench("read a request", &|| {
             let read = Request::decode(black_box(&body)).expect("a request");
