@@ -30,13 +30,15 @@ fn headers(criterion: &mut Criterion) {
 
 fn bodies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("body");
-    let context = RequestContext::new().with("user", "ann");
+    let (context, id) = (RequestContext::new(), MessageId::random());
     for size in [128, 1_024, 65_536] {
         group.throughput(Throughput::Bytes(size as u64));
         let payload = "x".repeat(size);
         let request = || {
             let method = "echo".parse().expect("a name");
-            Draft::new(&method, black_box(&payload), &context).encode().expect("JSON")
+            let mut draft = Draft::new(&method, black_box(&payload), &context);
+            draft.unique_id = Some(id);
+            draft.encode().expect("JSON")
         };
         let body = request();
         let reply = Reply::encode_result(&payload).expect("JSON");

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::Visitor;
+use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::{Builder, Uuid};
+
+use crate::text::Text;
 
 /// A text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,29 +47,6 @@ impl Stock {
         self.left -= 1;
         // Whoever reads this memory later learns nothing of ids that were given out.
         self.bytes.get_mut(self.left).map(std::mem::take)
-    }
-}
-
-fn parse(text: &str) -> Result<[u8; 16], InvalidId> {
-    let plain = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    match Uuid::try_parse(text) {
-        Ok(uuid) if plain => Ok(uuid.into_bytes()),
-        _ => Err(InvalidId(text.chars().take(40).collect())),
-    }
-}
-
-/// Reads an id out of a text, wherever the text is.
-struct Text;
-
-impl Visitor<'_> for Text {
-    type Value = [u8; 16];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<[u8; 16], E> {
-        parse(text).map_err(E::custom)
     }
 }
 
@@ -113,7 +92,8 @@ macro_rules! id {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(Text).map(Self)
+                let Text(text) = Text::deserialize(deserializer)?;
+                text.parse().map_err(D::Error::custom)
             }
         }
 
@@ -126,7 +106,11 @@ macro_rules! id {
         impl FromStr for $type {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                parse(text).map(Self)
+                let plain = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+                match Uuid::try_parse(text) {
+                    Ok(uuid) if plain => Ok(Self(uuid.into_bytes())),
+                    _ => Err(InvalidId(text.chars().take(40).collect())),
+                }
             }
         }
 
@@ -153,6 +137,29 @@ id!(
     /// The id of one running server: a server process that starts again under the same name has a new one.
     InstanceId
 );
+
+/// The id in a body, if it is one.
+#[derive(Deserialize)]
+#[serde(from = "Lenient<'de>")]
+pub(crate) struct LenientId(pub(crate) Option<MessageId>);
+
+/// Other drivers may write ids of another form: no reason to lose the message.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lenient<'a> {
+    #[serde(borrow)]
+    Text(Text<'a>),
+    Other(IgnoredAny),
+}
+
+impl From<Lenient<'_>> for LenientId {
+    fn from(lenient: Lenient<'_>) -> Self {
+        Self(match lenient {
+            Lenient::Text(Text(text)) => text.parse().ok(),
+            Lenient::Other(IgnoredAny) => None,
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {

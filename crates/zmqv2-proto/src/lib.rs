@@ -32,6 +32,7 @@ mod notification;
 mod reply;
 mod request;
 mod target;
+mod text;
 #[cfg(feature = "zmq")]
 pub mod transport;
 mod ttl;

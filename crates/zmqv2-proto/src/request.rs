@@ -1,6 +1,5 @@
 //! The body of a request: method, arguments, context.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
@@ -10,8 +9,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::envelope::{self, EnvelopeError, Sealing};
-use crate::id::MessageId;
+use crate::id::{LenientId, MessageId};
 use crate::names::{MethodName, Namespace};
+use crate::text::Text;
 use crate::version::Version;
 
 /// Keys of context values in a message start with this, as in oslo.messaging.
@@ -246,14 +246,13 @@ impl<'de> Visitor<'de> for RequestVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
         let (mut method, mut args, mut namespace, mut version, mut unique_id) = (None, None, None, None, None);
         let mut context = Map::new();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             match key.as_ref() {
                 "method" => method = Some(map.next_value()?),
                 "args" => args = Some(map.next_value()?),
                 "namespace" => namespace = map.next_value()?,
                 "version" => version = map.next_value()?,
-                // Other drivers may write ids of another form: no reason to lose the message.
-                UNIQUE_ID => unique_id = map.next_value::<Value>()?.as_str().and_then(|id| id.parse().ok()),
+                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
                 other => match other.strip_prefix(CONTEXT_PREFIX) {
                     Some(name) => drop(context.insert(name.to_owned(), map.next_value()?)),
                     None => drop(map.next_value::<IgnoredAny>()?),
