@@ -44,8 +44,8 @@ const HEAD: &[u8] = br#"{"oslo.version":"2.0","oslo.message":""#;
 const SPACED_HEAD: &[u8] = br#"{"oslo.version": "2.0", "oslo.message": ""#;
 /// What stands after it.
 const TAIL: &[u8] = br#""}"#;
-/// The room that a new envelope has for its message; most messages are short.
-const ROOM: usize = 256;
+/// The room of a new envelope: most messages are short.
+const ROOM: usize = 512;
 
 /// Puts the JSON text of a message into an envelope.
 #[must_use]
@@ -61,7 +61,7 @@ pub(crate) struct Sealing(Vec<u8>);
 impl Sealing {
     /// An envelope with room for a message of about this size.
     fn new(expected: usize) -> Self {
-        let mut body = Vec::with_capacity(HEAD.len() + expected.max(ROOM));
+        let mut body = Vec::with_capacity(ROOM.max(HEAD.len() + expected));
         body.extend_from_slice(HEAD);
         Self(body)
     }
