@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
+#[cfg(not(feature = "zmq"))]
+use std::process::id as process_id;
 use std::str::FromStr;
 
 use serde::de::{Error, IgnoredAny};
@@ -9,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::{Builder, Uuid};
 
 use crate::text::Text;
+#[cfg(feature = "zmq")]
+use crate::transport::process_id;
 
 /// A text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +36,7 @@ thread_local! {
 
 /// 16 bytes of the system's random numbers, used once.
 fn random_bytes() -> [u8; 16] {
-    let drawn = STOCK.try_with(|stock| stock.try_borrow_mut().ok()?.take(std::process::id()));
+    let drawn = STOCK.try_with(|stock| stock.try_borrow_mut().ok()?.take(process_id()));
     // A thread that ends has no stock any more. A system without random numbers is the one case in which this panics.
     drawn.ok().flatten().unwrap_or_else(|| Uuid::new_v4().into_bytes())
 }
