@@ -201,6 +201,61 @@ mod tests {
         assert_eq!(*read, failure);
     }
 
+    /// The same by way of the text: the slow way, which says what is right.
+    fn by_way_of_text<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
+        match Reply::decode(body)? {
+            Reply::Result(text) => Reply::typed(&text).map(Ok),
+            Reply::Failure(failure) => Ok(Err(failure)),
+        }
+    }
+
+    fn told<T: fmt::Debug>(read: Result<Result<T, Box<Failure>>, BodyError>) -> String {
+        match read {
+            Err(BodyError::Read(error)) => format!("cannot be read: {error}"),
+            read => format!("{read:?}"),
+        }
+    }
+
+    #[test]
+    fn a_typed_result_is_read_as_by_way_of_its_text() {
+        let failure = r#""{\"class\":\"E\",\"message\":\"m\"}""#;
+        let deep = format!("{}1{}", "[".repeat(127), "]".repeat(127));
+        let mut inner = Vec::new();
+        for result in ["", "null", "7", "-7", "1e999", r#""x""#, r#""\ud800""#, r#"{"a":[1]}"#, "[1,2", " 5 ", &deep] {
+            let result = if result.is_empty() { String::new() } else { format!("\"result\":{result}") };
+            for failure in ["", "\"failure\":null", "\"failure\":7", &format!("\"failure\":{failure}")] {
+                let separator = if result.is_empty() || failure.is_empty() { "" } else { "," };
+                inner.push(format!("{{{result}{separator}{failure}}}"));
+                inner.push(format!("{{{failure}{separator}{result}}}"));
+                inner.push(format!("{{\"ending\":[true],{result}{separator}{failure}}}"));
+                inner.push(format!("{{{result},{result}}}"));
+            }
+        }
+        inner.extend(["7", "[]", r#"["x"]"#, "null", ""].map(str::to_owned));
+        for text in inner {
+            let body = envelope::seal(&text);
+            assert_eq!(told(Reply::decode_typed::<Value>(&body)), told(by_way_of_text::<Value>(&body)), "{text}");
+            assert_eq!(told(Reply::decode_typed::<u32>(&body)), told(by_way_of_text::<u32>(&body)), "{text}");
+            assert_eq!(told(Reply::decode_typed::<()>(&body)), told(by_way_of_text::<()>(&body)), "{text}");
+            let (typed, by_text) = (Reply::decode_typed::<Option<u8>>(&body), by_way_of_text::<Option<u8>>(&body));
+            assert_eq!(told(typed), told(by_text), "{text}");
+            let (typed, by_text) =
+                (Reply::decode_typed::<Box<RawValue>>(&body), by_way_of_text::<Box<RawValue>>(&body));
+            assert_eq!(told(typed), told(by_text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_result_is_written_as_by_way_of_its_text() {
+        let raw = RawValue::from_string("[1,\n\t2 , \"\\n\"]".to_owned()).unwrap();
+        for value in [Value::Null, Value::from("a\"b\\c\n\u{1}é"), serde_json::json!({"k": [1.5, {"x": null}]})] {
+            assert_eq!(Reply::encode_result(&value).unwrap(), Reply::result(&value).unwrap().encode().unwrap());
+        }
+        assert_eq!(Reply::encode_result(&raw).unwrap(), Reply::result(&raw).unwrap().encode().unwrap());
+        let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+        assert!(matches!(Reply::encode_result(&no_json), Err(BodyError::Write(_))));
+    }
+
     #[test]
     fn the_original_projects_reply_is_read() {
         let inner = r#"{"result": null, "failure": "{\"class\": \"ValueError\", \"module\": \"builtins\", \"message\": \"no\", \"tb\": [\"t\"], \"args\": [\"no\"], \"kwargs\": {}}", "ending": true}"#;

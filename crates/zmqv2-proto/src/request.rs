@@ -302,6 +302,53 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_another_form_lose_no_message() {
+        let id: MessageId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let known = format!("\"{id}\"");
+        let escaped = known.replace("abc", "\\u0061bc");
+        for (written, read) in [
+            (known.as_str(), Some(id)),
+            (&escaped, Some(id)),
+            ("\"5c329c20-d435-444c-8fa2-e1b54592219e\"", None),
+            ("7", None),
+            ("-1.5", None),
+            ("true", None),
+            ("null", None),
+            ("[1,{}]", None),
+            ("{\"a\":[null]}", None),
+        ] {
+            let request = Request::decode(&envelope::seal(&format!(r#"{{"_unique_id":{written},"method":"m"}}"#)));
+            assert_eq!(request.unwrap().unique_id, read, "{written}");
+        }
+    }
+
+    #[test]
+    fn keys_and_names_are_read_however_they_are_escaped() {
+        let inner = r#"{"m\u0065thod":"ec\u0068o","_context_\u0061":"\u0062","namespace":"n\u0073","more":"\u0000"}"#;
+        let read = Request::decode(&envelope::seal(inner)).unwrap();
+        assert_eq!((read.method.as_str(), read.namespace.unwrap().as_str()), ("echo", "ns"));
+        assert_eq!(read.context.get("a"), Some(&Value::from("b")));
+    }
+
+    #[test]
+    fn a_draft_is_written_as_the_request_is() {
+        let context = RequestContext::new().with("a\"b", "c\\d").with("n", 1);
+        let mut request = Request::new("m".parse().unwrap(), &["x\ny"]).unwrap().with_context(context);
+        request.namespace = Some("ns".parse().unwrap());
+        request.version = Some(Version::new(1, 3));
+        request.unique_id = Some(MessageId::random());
+        let mut draft = Draft::new(&request.method, &["x\ny"], &request.context);
+        draft.namespace = request.namespace.as_ref();
+        (draft.version, draft.unique_id) = (request.version, request.unique_id);
+        let body = draft.encode().unwrap();
+        assert_eq!(body, request.encode().unwrap());
+        assert_eq!(body, envelope::seal(&serde_json::to_string(&request).unwrap()));
+        let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let context = RequestContext::new();
+        assert!(matches!(Draft::new(&request.method, &no_json, &context).encode(), Err(BodyError::Write(_))));
+    }
+
+    #[test]
     fn what_is_not_a_request_is_an_error() {
         for inner in ["", "1", "{}", r#"{"method": 1}"#, r#"{"method": "a/b"}"#, r#"{"method":"m","version":"x"}"#] {
             assert!(Request::decode(&envelope::seal(inner)).is_err(), "{inner}");
