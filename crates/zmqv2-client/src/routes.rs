@@ -140,11 +140,12 @@ impl Routes {
     }
 
     fn in_order<'a>(&self, key: &TopicKey, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
-        let (now, mut suspects) = (clock::now(), self.suspects());
-        if suspects.is_empty(now) {
+        let mut suspects = self.suspects();
+        let now = suspects.any().then(clock::now);
+        let Some(now) = now.filter(|now| !suspects.is_empty(*now)) else {
             drop(suspects);
             return order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
-        }
+        };
         // With some to avoid, there may be others behind them.
         let (mut stops, mut last) = (Vec::new(), Vec::new());
         for node in order {
