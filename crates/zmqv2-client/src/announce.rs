@@ -126,18 +126,18 @@ impl Engine {
         let directory = &self.routes.directory;
         // Nobody listens yet, as far as anybody can say: the broker of this node keeps it.
         let kept_here = || Ok(vec![Way { pool: None, stops: vec![self.routes.local_stop()] }]);
-        let placement = match directory.placement(target.key(), deadline) {
+        let key = target.key();
+        let placement = match directory.placement(&key, deadline) {
             Ok(placement) if placement.is_empty() => return kept_here(),
             Ok(placement) => placement,
             Err(LookupError::Failed(error)) if matches!(*error, MatchmakerError::Refilling { .. }) => {
                 return kept_here();
             }
             Err(error) => {
-                let journey = Journey { target, method: event_type, started, deadline, monitor: None };
+                let journey = Journey { target, key: &key, method: event_type, started, deadline, monitor: None };
                 return Err(journey.lookup_failed(error, directory.name()));
             }
         };
-        let key = target.key();
         let turn = directory.turn(&key);
         let way = |pool: Option<&ServerName>| {
             let stops = self.routes.stops_from(&key, turn, &placement.candidates(pool));

@@ -201,6 +201,7 @@ impl RpcClientBuilder {
     /// [`ClientError`] when settings are missing or contradict each other.
     pub fn build(self) -> Result<RpcClient, ClientError> {
         let plan = Plan {
+            key: self.target.key(),
             target: self.target,
             timeout: self.timeout.unwrap_or(self.setup.config.response_timeout),
             cast_timeout: self.cast_timeout.unwrap_or(self.setup.config.cast_timeout),

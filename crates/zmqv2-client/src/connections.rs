@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::Address;
-use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, process_id};
 
 use crate::pool::Pool;
 
@@ -28,7 +28,7 @@ struct Idle {
 
 impl Connections {
     pub(crate) fn new(transport: Transport, capacity: usize) -> Self {
-        let idle = Idle { pid: std::process::id(), pool: Pool::new(capacity, IDLE_LIMIT) };
+        let idle = Idle { pid: process_id(), pool: Pool::new(capacity, IDLE_LIMIT) };
         Self { transport, capacity, idle: Mutex::new(idle) }
     }
 
@@ -59,7 +59,7 @@ impl Connections {
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let pid = std::process::id();
+        let pid = process_id();
         if idle.pid != pid {
             // After a fork: these sockets are the parent's, and closing them here would touch its threads.
             let inherited = std::mem::replace(&mut *idle, Idle { pid, pool: Pool::new(self.capacity, IDLE_LIMIT) });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
 use zmqv2_proto::Target;
-use zmqv2_proto::transport::{Transport, TransportError};
+use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
 use crate::clock;
 use crate::driver::{self, Driver};
@@ -182,7 +182,7 @@ impl Courier {
         let before = std::mem::replace(&mut *state, State::Closed);
         drop(state);
         match before {
-            State::Running(line) if line.pid == std::process::id() => Closed { open: line.close(timeout) },
+            State::Running(line) if line.pid == process_id() => Closed { open: line.close(timeout) },
             // After a fork, the thread is in the parent.
             State::Running(inherited) => {
                 std::mem::forget(inherited);
@@ -194,7 +194,7 @@ impl Courier {
 
     /// The line, with its thread running.
     fn line(&self) -> Result<Arc<Line>, NotTaken> {
-        let pid = std::process::id();
+        let pid = process_id();
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Running(line) if line.pid == pid => return Ok(Arc::clone(line)),
             State::Closed => return Err(NotTaken::Shut(Shut::Closed)),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_matchmaker::{Candidates, Matchmaker, MatchmakerError, Placement, Rotation};
-use zmqv2_proto::{Target, TopicKey};
+use zmqv2_proto::{ServerName, TopicKey};
 
 use crate::clock;
 
@@ -60,16 +60,21 @@ impl Directory {
         self.matchmaker.name()
     }
 
-    /// The nodes that may host `target`.
-    pub(crate) fn candidates(&self, target: &Target, deadline: Instant) -> Result<Candidates, LookupError> {
-        Ok(self.placement(target.key(), deadline)?.candidates(target.server.as_ref()))
+    /// The nodes that may host this server of a topic, or any.
+    pub(crate) fn candidates(
+        &self,
+        key: &TopicKey,
+        server: Option<&ServerName>,
+        deadline: Instant,
+    ) -> Result<Candidates, LookupError> {
+        Ok(self.placement(key, deadline)?.candidates(server))
     }
 
     /// All nodes of a topic.
-    pub(crate) fn placement(&self, key: TopicKey, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
-        match self.remembered(&key) {
+    pub(crate) fn placement(&self, key: &TopicKey, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
+        match self.remembered(key) {
             Some(answer) => answer,
-            None => self.ask(key)?.wait(deadline),
+            None => self.ask(key.clone())?.wait(deadline),
         }
     }
 
@@ -230,9 +235,9 @@ mod tests {
         let (go, told) = mpsc::channel();
         let slow = Slow { go: Mutex::new(told), known: Mutex::default() };
         let directory = Directory::new(Arc::new(slow));
-        let target = Target::topic("t").unwrap();
+        let key = TopicKey::parse("e/t").unwrap();
         for _ in 0..3 {
-            let early = directory.candidates(&target, clock::now() + Duration::from_millis(5));
+            let early = directory.candidates(&key, None, clock::now() + Duration::from_millis(5));
             assert!(matches!(early, Err(LookupError::Silent)));
         }
         let open: Vec<_> = directory.questions.lock().values().cloned().collect();
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!(answer.nodes().len(), 1);
         // The next question is a new one; a directory that panics leaves nothing behind either.
         drop(go);
-        let none = directory.candidates(&target, clock::now() + Duration::from_millis(5));
+        let none = directory.candidates(&key, None, clock::now() + Duration::from_millis(5));
         assert!(matches!(none, Err(LookupError::Silent)));
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zmqv2_matchmaker::{Candidates, Placement};
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, Request, RequestContext};
+use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext};
 
 use crate::answered::Answered;
 use crate::clock;
@@ -172,14 +172,14 @@ impl Engine {
 
     fn candidates(&self, journey: &Journey<'_>) -> Result<Candidates, SendError> {
         let directory = &self.routes.directory;
-        let candidates = directory.candidates(journey.target, journey.deadline);
+        let candidates = directory.candidates(journey.key, journey.target.server.as_ref(), journey.deadline);
         candidates.map_err(|error| journey.lookup_failed(error, directory.name()))
     }
 
     /// Where the target of a message is that is not waited for. One that waits for a place to go waits for the directory as well.
     pub(crate) fn placement(&self, plan: &Plan, journey: &Journey<'_>) -> Result<Arc<Placement>, SendError> {
         let directory = &self.routes.directory;
-        match directory.placement(journey.target.key(), journey.deadline) {
+        match directory.placement(journey.key, journey.deadline) {
             Err(error) if plan.wait_for_ready && error.may_pass() => {
                 log::debug!("cannot look up {}: {error:?}", journey.target);
                 Ok(Arc::default())
@@ -198,10 +198,10 @@ impl Engine {
     ) -> Result<Answered<R>, CallError> {
         let candidates = self.candidates(journey)?;
         outgoing.flags = plan.flags(Kind::Call, candidates.len());
-        let mut search = match self.routes.search(journey.target, candidates) {
+        let mut search = match self.routes.search(journey, candidates) {
             Ok(search) => search,
             Err(candidates) => {
-                let order = self.routes.order(journey.target, &candidates);
+                let order = self.routes.order(journey.key, &candidates);
                 return self.ask(journey, outgoing, order, candidates.len(), keep, &mut None);
             }
         };
@@ -286,18 +286,14 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<Outgoing, SendError> {
         plan.check()?;
-        let Journey { target, method, .. } = *journey;
         let id = MessageId::random();
-        let name = MethodName::new(method)?;
-        let encode = || {
-            let mut request = Request::new(name, args)?.with_context(context.clone());
-            request.namespace.clone_from(&target.namespace);
-            request.version = target.version;
-            request.unique_id = Some(id);
-            request.encode()
-        };
-        let body = encode().map_err(|source| SendError::Arguments {
-            method: method.to_owned(),
+        let method = MethodName::new(journey.method)?;
+        let mut draft = Draft::new(&method, args, context);
+        draft.namespace = journey.target.namespace.as_ref();
+        draft.version = journey.target.version;
+        draft.unique_id = Some(id);
+        let body = draft.encode().map_err(|source| SendError::Arguments {
+            method: method.to_string(),
             target: journey.whom(),
             source,
         })?;
@@ -305,7 +301,9 @@ impl Engine {
         if size > limit {
             return Err(SendError::TooLarge { size, limit, target: journey.whom() });
         }
-        Ok(Outgoing::new(id, target, plan.flags(kind, 1), body, journey.deadline))
+        let server = journey.target.server.clone();
+        let (key, flags, deadline) = (journey.key.clone(), plan.flags(kind, 1), journey.deadline);
+        Ok(Outgoing { id, method, key, server, flags, body, deadline, answer_by: deadline })
     }
 
     /// Asks one node; `others` are left to be tried after it, and with `keep` there may be another round.
@@ -350,12 +348,9 @@ impl Engine {
             Outcome::Reply { body, server, node: named } => {
                 self.done(address, socket);
                 let node = named.unwrap_or_else(|| node.name.clone());
-                match Reply::decode(&body).map_err(|source| journey.unexpected(source))? {
-                    Reply::Result(text) => {
-                        let value = Reply::typed(&text).map_err(|source| journey.unexpected(source))?;
-                        Ok(Answered { value, server, node, elapsed: journey.elapsed() })
-                    }
-                    Reply::Failure(failure) => {
+                match Reply::decode_typed(&body).map_err(|source| journey.unexpected(source))? {
+                    Ok(value) => Ok(Answered { value, server, node, elapsed: journey.elapsed() }),
+                    Err(failure) => {
                         let allowed = &self.settings.allowed_remote_modules;
                         Err(RemoteError::new(failure, allowed, server, node).into())
                     }

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::transport::{Connection, Frame, Received, SendError, Socket, TransportError};
-use zmqv2_proto::{Flags, Header, Kind, MessageId, NodeName, Refusal, ServerName, Target, TopicKey, Ttl};
+use zmqv2_proto::{Flags, Header, Kind, MessageId, MethodName, NodeName, Refusal, ServerName, TopicKey, Ttl};
 
 use crate::clock;
 use crate::monitor::{Monitor, Sign};
@@ -14,6 +14,7 @@ use crate::parcel::MAX_DETAIL_BYTES;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) id: MessageId,
+    pub(crate) method: MethodName,
     pub(crate) key: TopicKey,
     pub(crate) server: Option<ServerName>,
     pub(crate) flags: Flags,
@@ -50,11 +51,6 @@ pub(crate) struct Broken {
 }
 
 impl Outgoing {
-    pub(crate) fn new(id: MessageId, target: &Target, flags: Flags, body: Vec<u8>, deadline: Instant) -> Self {
-        let (key, server) = (target.key(), target.server.clone());
-        Self { id, key, server, flags, body, deadline, answer_by: deadline }
-    }
-
     /// Sends the request as soon as `socket` is connected, by `connect_by` at the latest, and waits for the answer.
     /// With `last`, nothing is sent after this: the body is moved rather than copied.
     pub(crate) fn exchange(

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{MessageId, Reply, Target};
+use zmqv2_proto::{MessageId, MethodName, Reply, Target};
 
 use crate::answered::Answered;
 use crate::error::CallError;
@@ -87,20 +87,20 @@ impl Future for CastHandle {
 pub struct CallHandle<R> {
     id: MessageId,
     expected: Expected,
-    about: Arc<About>,
+    about: About,
     result: PhantomData<fn() -> R>,
 }
 
 /// What the errors of a call speak of.
 #[derive(Debug)]
 pub(crate) struct About {
-    pub(crate) method: String,
+    pub(crate) method: MethodName,
     pub(crate) target: Target,
     pub(crate) allowed_modules: Arc<[String]>,
 }
 
 impl<R: DeserializeOwned> CallHandle<R> {
-    pub(crate) fn new(id: MessageId, expected: Expected, about: Arc<About>) -> Self {
+    pub(crate) fn new(id: MessageId, expected: Expected, about: About) -> Self {
         Self { id, expected, about, result: PhantomData }
     }
 
@@ -158,26 +158,20 @@ impl<R> fmt::Debug for CallHandle<R> {
 
 impl About {
     fn read<R: DeserializeOwned>(&self, Finish { how, after }: Finish) -> Result<Answered<R>, CallError> {
-        let target = Box::new(self.target.clone());
+        let target = || Box::new(self.target.clone());
         match how {
-            How::Answered { server, node, body: Some(body) } => {
-                let unexpected =
-                    |source| CallError::Answer { method: self.method.clone(), target: target.clone(), source };
-                match Reply::decode(&body).map_err(unexpected)? {
-                    Reply::Result(text) => {
-                        let value = Reply::typed(&text).map_err(unexpected)?;
-                        Ok(Answered { value, server, node, elapsed: after })
-                    }
-                    Reply::Failure(failure) => {
-                        Err(RemoteError::new(failure, &self.allowed_modules, server, node).into())
-                    }
-                }
-            }
+            How::Answered { server, node, body: Some(body) } => match Reply::decode_typed(&body) {
+                Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: after }),
+                Ok(Err(failure)) => Err(RemoteError::new(failure, &self.allowed_modules, server, node).into()),
+                Err(source) => Err(CallError::Answer { method: self.method.to_string(), target: target(), source }),
+            },
             How::Answered { body: None, .. } | How::InFlight => Err(self.closed(true)),
-            How::Refused { refusal, node } => Err(CallError::Refused { refusal, target, node, after }),
-            How::Unreachable { node, address } => Err(CallError::Unreachable { target, node, address, after }),
-            How::Lost { node, address } => Err(CallError::ConnectionLost { target, node, address, after }),
-            How::Silent { node, address } => Err(CallError::Timeout { target, node, address, after }),
+            How::Refused { refusal, node } => Err(CallError::Refused { refusal, target: target(), node, after }),
+            How::Unreachable { node, address } => {
+                Err(CallError::Unreachable { target: target(), node, address, after })
+            }
+            How::Lost { node, address } => Err(CallError::ConnectionLost { target: target(), node, address, after }),
+            How::Silent { node, address } => Err(CallError::Timeout { target: target(), node, address, after }),
             How::Closed { sent } => Err(self.closed(sent)),
         }
     }

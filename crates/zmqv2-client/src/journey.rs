@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target, Ttl, Version};
+use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target, TopicKey, Ttl, Version};
 
 use crate::clock;
 use crate::directory::LookupError;
@@ -17,6 +17,8 @@ pub(crate) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
+    /// That of the target, made once.
+    pub(crate) key: TopicKey,
     pub(crate) timeout: Duration,
     pub(crate) cast_timeout: Duration,
     pub(crate) version_cap: Option<Version>,
@@ -30,6 +32,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Journey<'a> {
     pub(crate) target: &'a Target,
+    pub(crate) key: &'a TopicKey,
     pub(crate) method: &'a str,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
@@ -83,7 +86,8 @@ impl<'a> Journey<'a> {
     pub(crate) fn begin(plan: &'a Plan, timeout: Duration, method: &'a str) -> Self {
         let started = clock::now();
         let timeout = timeout.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
-        Self { target: &plan.target, method, started, deadline: started + timeout, monitor: plan.monitor }
+        let deadline = started + timeout;
+        Self { target: &plan.target, key: &plan.key, method, started, deadline, monitor: plan.monitor }
     }
 
     pub(crate) fn whom(&self) -> Box<Target> {

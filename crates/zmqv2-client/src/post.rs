@@ -45,14 +45,14 @@ impl Engine {
     ) -> Result<CallHandle<R>, SendError> {
         let journey = Journey::begin(plan, plan.timeout, method);
         let outgoing = self.pack(Kind::Call, plan, &journey, context, args)?;
-        let id = outgoing.id;
+        let (id, method) = (outgoing.id, outgoing.method.clone());
         let expected = self.post(Kind::Call, plan, &journey, outgoing)?;
         let about = About {
-            method: method.to_owned(),
+            method,
             target: plan.target.clone(),
             allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
         };
-        Ok(CallHandle::new(id, expected, Arc::new(about)))
+        Ok(CallHandle::new(id, expected, about))
     }
 
     /// Sends a cast to every node of the topic.
@@ -111,13 +111,13 @@ impl Engine {
         let receipt = Receipt::One(promise);
         let bytes = content.header.len() + content.body.len();
         let terms = Terms { bytes, ..plan.terms(kind, journey) };
-        let parcel = match self.routes.search(journey.target, candidates) {
+        let parcel = match self.routes.search(journey, candidates) {
             Ok(search) => {
                 let lane = Some(search.number());
                 Parcel::to_server(content, search, Terms { lane, ..terms }, receipt)
             }
             Err(candidates) => {
-                let stops = self.routes.stops(journey.target, &candidates);
+                let stops = self.routes.stops(journey.key, &candidates);
                 let candidates = stops.len();
                 Parcel::new(content, stops, Terms { candidates, ..terms }, receipt)
             }

@@ -55,6 +55,7 @@ impl Prepared {
     /// [`InvalidName`] when `topic` is not a topic.
     pub fn topic(mut self, topic: impl AsRef<str>) -> Result<Self, InvalidName> {
         self.plan.target.topic = Topic::new(topic)?;
+        self.plan.key = self.plan.target.key();
         Ok(self)
     }
 
@@ -64,6 +65,7 @@ impl Prepared {
     /// [`InvalidName`] when `exchange` is not an exchange.
     pub fn exchange(mut self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
         self.plan.target.exchange = Exchange::new(exchange)?;
+        self.plan.key = self.plan.target.key();
         Ok(self)
     }
 

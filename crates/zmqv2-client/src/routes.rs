@@ -9,6 +9,7 @@ use zmqv2_proto::{Address, Node, NodeName, Reason, ServerName, Target, TopicKey,
 
 use crate::clock;
 use crate::directory::Directory;
+use crate::journey::Journey;
 use crate::probe::is_there;
 use crate::search::{Prospect, Search};
 use crate::suspects::Suspects;
@@ -63,14 +64,18 @@ impl Routes {
 
     /// The nodes that may take a message for any server, in the order in which they are tried: those of this node's zone
     /// first, among them the one whose turn it is.
-    pub(crate) fn order<'a>(&self, target: &Target, candidates: &'a Candidates) -> impl Iterator<Item = &'a Node> {
-        let turn = if candidates.len() > 1 { self.directory.turn(&target.key()) } else { 0 };
+    pub(crate) fn order<'a>(
+        &self,
+        key: &TopicKey,
+        candidates: &'a Candidates,
+    ) -> impl Iterator<Item = &'a Node> + use<'a> {
+        let turn = if candidates.len() > 1 { self.directory.turn(key) } else { 0 };
         candidates.iter_near(turn, self.zone.as_ref())
     }
 
     /// The stops of one message, in this order, but those that did not take messages lately last.
-    pub(crate) fn stops(&self, target: &Target, candidates: &Candidates) -> Vec<Stop> {
-        self.in_order(&target.key(), self.order(target, candidates))
+    pub(crate) fn stops(&self, key: &TopicKey, candidates: &Candidates) -> Vec<Stop> {
+        self.in_order(key, self.order(key, candidates))
     }
 
     /// The same with a turn that was taken before.
@@ -79,9 +84,9 @@ impl Routes {
     }
 
     /// The way of a message to the server of this target, or the candidates again if it is for any.
-    pub(crate) fn search(&self, target: &Target, candidates: Candidates) -> Result<Search, Candidates> {
-        match &target.server {
-            Some(server) => Ok(Search::new(self.whereabouts.of(target.key(), server), candidates)),
+    pub(crate) fn search(&self, journey: &Journey<'_>, candidates: Candidates) -> Result<Search, Candidates> {
+        match &journey.target.server {
+            Some(server) => Ok(Search::new(self.whereabouts.of(journey.key.clone(), server), candidates)),
             None => Err(candidates),
         }
     }
@@ -135,11 +140,12 @@ impl Routes {
     }
 
     fn in_order<'a>(&self, key: &TopicKey, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
-        let (now, mut suspects) = (clock::now(), self.suspects());
-        if suspects.is_empty(now) {
+        let mut suspects = self.suspects();
+        let now = suspects.any().then(clock::now);
+        let Some(now) = now.filter(|now| !suspects.is_empty(*now)) else {
             drop(suspects);
             return order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
-        }
+        };
         // With some to avoid, there may be others behind them.
         let (mut stops, mut last) = (Vec::new(), Vec::new());
         for node in order {

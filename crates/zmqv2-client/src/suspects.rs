@@ -106,6 +106,11 @@ impl Suspects {
         self.silent.remove(address);
     }
 
+    /// Whether there may be somebody to avoid; what time it is need not be known for that.
+    pub(crate) fn any(&self) -> bool {
+        !self.silent.is_empty() || !self.refusals.is_empty()
+    }
+
     /// Whether there is nobody to avoid. Forgets refusals when the last one has ended, so that messages of better times cost
     /// nothing.
     pub(crate) fn is_empty(&mut self, now: Instant) -> bool {
@@ -113,7 +118,7 @@ impl Suspects {
             self.refusals.clear();
             self.refusal_count = 0;
         }
-        self.silent.is_empty() && self.refusals.is_empty()
+        !self.any()
     }
 
     /// Whether a message for any server of this topic should rather go elsewhere.

@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use zmqv2_proto::{Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, Target, Ttl, rewrite_hop};
+use zmqv2_proto::{
+    Draft, Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, Target, Ttl, envelope, rewrite_hop,
+};
 
 fn header() -> Header {
     let target = Target::topic("nova.compute").and_then(|target| target.with_server("node-7")).expect("a target");
@@ -28,31 +30,41 @@ fn headers(criterion: &mut Criterion) {
 
 fn bodies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("body");
+    let (context, id) = (RequestContext::new(), MessageId::random());
     for size in [128, 1_024, 65_536] {
         group.throughput(Throughput::Bytes(size as u64));
         let payload = "x".repeat(size);
         let request = || {
-            let request = Request::new("echo".parse().expect("a name"), &payload).expect("JSON");
-            request.with_context(RequestContext::new().with("user", "ann"))
+            let method = "echo".parse().expect("a name");
+            let mut draft = Draft::new(&method, black_box(&payload), &context);
+            draft.unique_id = Some(id);
+            draft.encode().expect("JSON")
         };
-        let body = request().encode().expect("JSON");
-        let reply = Reply::result(&payload).and_then(Reply::encode).expect("JSON");
+        let body = request();
+        let reply = Reply::encode_result(&payload).expect("JSON");
+        let text = envelope::open(&body).expect("an envelope");
         let mut bench = |name: &str, run: &dyn Fn()| {
             group.bench_function(BenchmarkId::new(name, size), |bencher| bencher.iter(run));
         };
-        bench("write a request", &|| drop(black_box(request().encode())));
+        bench("seal", &|| drop(black_box(envelope::seal(black_box(&text)))));
+        bench("open", &|| drop(black_box(envelope::open(black_box(&body)))));
+        bench("write a request", &|| drop(black_box(request())));
         bench("read a request", &|| {
             let read = Request::decode(black_box(&body)).expect("a request");
             drop(black_box(read.args::<String>()));
         });
-        bench("write a reply", &|| drop(black_box(Reply::result(&payload).and_then(Reply::encode))));
+        bench("write a reply", &|| drop(black_box(Reply::encode_result(black_box(&payload)))));
         bench("read a reply", &|| {
-            if let Reply::Result(text) = Reply::decode(black_box(&reply)).expect("a reply") {
-                drop(black_box(Reply::typed::<String>(&text)));
-            }
+            drop(black_box(Reply::decode_typed::<String>(black_box(&reply)).expect("a reply")));
         });
     }
 }
 
-criterion_group!(benches, headers, bodies);
+fn ids(criterion: &mut Criterion) {
+    criterion.bench_function("id/random", |bencher| bencher.iter(MessageId::random));
+    let id = MessageId::random();
+    criterion.bench_function("id/text", |bencher| bencher.iter(|| black_box(id).to_string().parse::<MessageId>()));
+}
+
+criterion_group!(benches, headers, ids, bodies);
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ pub enum InvalidAddress {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TcpAddress {
-    host: String,
+    host: Arc<str>,
     port: u16,
 }
 
@@ -53,7 +54,7 @@ impl TcpAddress {
         if host.is_empty() || host.len() > 253 || !host.chars().all(legal) {
             return Err(InvalidAddress::Text(given.chars().take(60).collect()));
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.into(), port })
     }
 
     /// Reads `HOST`, `HOST:PORT`, `IPV6` or `[IPV6]:PORT`; without a port, `default_port`.

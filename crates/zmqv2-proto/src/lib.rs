@@ -32,6 +32,7 @@ mod notification;
 mod reply;
 mod request;
 mod target;
+mod text;
 #[cfg(feature = "zmq")]
 pub mod transport;
 mod ttl;
@@ -47,7 +48,7 @@ pub use id::{InstanceId, InvalidId, MessageId};
 pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use request::{BodyError, Request, RequestContext};
+pub use request::{BodyError, Draft, Request, RequestContext};
 pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
 pub use ttl::Ttl;
 pub use version::{InvalidVersion, Version};

@@ -9,7 +9,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::Text;
 
 /// The longest name, in bytes. One length byte on the wire (`docs/wire-protocol.md`).
 pub const MAX_NAME_BYTES: usize = 255;
@@ -65,9 +68,21 @@ macro_rules! name {
         $(#[$doc])*
         ///
         /// Cheap to clone (shared text). See the [module](self) for what is a valid name.
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let Text(text) = Text::deserialize(deserializer)?;
+                Self::new(text).map_err(D::Error::custom)
+            }
+        }
 
         impl $type {
             #[doc = concat!("Checks `text` and makes it a ", $what, ".")]

@@ -1,6 +1,5 @@
 //! Notifications: something happened, told to whoever listens.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,10 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::envelope;
-use crate::id::MessageId;
+use crate::envelope::{self, Sealing};
+use crate::id::{LenientId, MessageId};
 use crate::names::{InvalidName, Topic};
-use crate::request::{BodyError, CONTEXT_PREFIX, RequestContext, UNIQUE_ID};
+use crate::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
+use crate::text::Text;
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
 /// registration, in the directory.
@@ -168,7 +168,9 @@ impl Notification {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        Ok(envelope::seal(&serde_json::to_string(self).map_err(BodyError::Write)?))
+        let mut sealing = Sealing::default();
+        serde_json::to_writer(&mut sealing, self).map_err(BodyError::Write)?;
+        Ok(sealing.finish())
     }
 
     /// Reads the body of a message.
@@ -193,7 +195,7 @@ impl Serialize for Notification {
             map.serialize_entry(UNIQUE_ID, id)?;
         }
         for (key, value) in self.context.iter() {
-            map.serialize_entry(&format!("{CONTEXT_PREFIX}{key}"), value)?;
+            map.serialize_entry(&ContextKey(key), value)?;
         }
         map.end()
     }
@@ -219,7 +221,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
         let (mut message_id, mut publisher_id, mut timestamp) = (None, None, None);
         let (mut event_type, mut priority, mut payload, mut unique_id) = (None, None, None, None);
         let mut context = RequestContext::new();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             match key.as_ref() {
                 "message_id" => message_id = map.next_value()?,
                 "publisher_id" => publisher_id = map.next_value()?,
@@ -227,8 +229,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
                 "event_type" => event_type = Some(map.next_value()?),
                 "priority" => priority = Some(map.next_value()?),
                 "payload" => payload = Some(map.next_value()?),
-                // Other drivers may write ids of another form: no reason to lose the message.
-                UNIQUE_ID => unique_id = map.next_value::<Value>()?.as_str().and_then(|id| id.parse().ok()),
+                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
                 other => match other.strip_prefix(CONTEXT_PREFIX) {
                     Some(name) => context = context.with(name, map.next_value::<Value>()?),
                     None => drop(map.next_value::<IgnoredAny>()?),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::envelope;
+use crate::envelope::{self, Sealing};
 use crate::request::BodyError;
 
 /// An error that happened in a server, as it travels: the form of oslo.messaging's serialised exceptions.
@@ -73,11 +73,24 @@ pub enum Reply {
 
 /// As it stands in the body. The failure is JSON text inside the JSON, as the original project writes it.
 #[derive(Serialize, Deserialize)]
-struct Message {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    result: Option<Box<RawValue>>,
+#[serde(bound(deserialize = "R: Deserialize<'de>"))]
+struct Message<R> {
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    result: Option<R>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
+}
+
+const fn none<R>() -> Option<R> {
+    None
+}
+
+impl<R: Serialize> Message<R> {
+    fn encode(&self) -> Result<Vec<u8>, BodyError> {
+        let mut sealing = Sealing::default();
+        serde_json::to_writer(&mut sealing, self).map_err(BodyError::Write)?;
+        Ok(sealing.finish())
+    }
 }
 
 impl Reply {
@@ -100,13 +113,22 @@ impl Reply {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(self) -> Result<Vec<u8>, BodyError> {
-        let message = match self {
-            Self::Result(result) => Message { result: Some(result), failure: None },
+        match self {
+            Self::Result(result) => Message { result: Some(result), failure: None }.encode(),
             Self::Failure(failure) => {
-                Message { result: None, failure: Some(serde_json::to_string(&failure).map_err(BodyError::Write)?) }
+                let failure = serde_json::to_string(&failure).map_err(BodyError::Write)?;
+                Message { result: None::<()>, failure: Some(failure) }.encode()
             }
-        };
-        Ok(envelope::seal(&serde_json::to_string(&message).map_err(BodyError::Write)?))
+        }
+    }
+
+    /// The body of a reply with this result, as [`result`](Self::result) and [`encode`](Self::encode) make it, without the text
+    /// between them.
+    ///
+    /// # Errors
+    /// [`BodyError::Write`] when `value` has no JSON form.
+    pub fn encode_result(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, BodyError> {
+        Message { result: Some(value), failure: None }.encode()
     }
 
     /// Reads the body of a message.
@@ -114,7 +136,28 @@ impl Reply {
     /// # Errors
     /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        let message: Message = serde_json::from_str(&envelope::open(body)?).map_err(BodyError::Read)?;
+        Self::read(&envelope::open(body)?)
+    }
+
+    /// Reads the body of a message with a result of this type, as [`decode`](Self::decode) and [`typed`](Self::typed) do, without
+    /// the text between them.
+    ///
+    /// # Errors
+    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
+    pub fn decode_typed<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
+        let text = envelope::open(body)?;
+        if let Ok(Message { result: Some(value), failure: None }) = serde_json::from_str(&text) {
+            return Ok(Ok(value));
+        }
+        // A failure, nothing, or something else than was expected, which is told where it stands in the result.
+        match Self::read(&text)? {
+            Self::Result(result) => Self::typed(&result).map(Ok),
+            Self::Failure(failure) => Ok(Err(failure)),
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, BodyError> {
+        let message: Message<Box<RawValue>> = serde_json::from_str(text).map_err(BodyError::Read)?;
         match message {
             Message { failure: Some(failure), .. } => {
                 Ok(Self::Failure(serde_json::from_str(&failure).map_err(BodyError::Read)?))
@@ -156,6 +199,61 @@ mod tests {
         let body = Reply::Failure(Box::new(failure.clone())).encode().unwrap();
         let Reply::Failure(read) = Reply::decode(&body).unwrap() else { panic!("a result") };
         assert_eq!(*read, failure);
+    }
+
+    /// The same by way of the text: the slow way, which says what is right.
+    fn by_way_of_text<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
+        match Reply::decode(body)? {
+            Reply::Result(text) => Reply::typed(&text).map(Ok),
+            Reply::Failure(failure) => Ok(Err(failure)),
+        }
+    }
+
+    fn told<T: fmt::Debug>(read: Result<Result<T, Box<Failure>>, BodyError>) -> String {
+        match read {
+            Err(BodyError::Read(error)) => format!("cannot be read: {error}"),
+            read => format!("{read:?}"),
+        }
+    }
+
+    #[test]
+    fn a_typed_result_is_read_as_by_way_of_its_text() {
+        let failure = r#""{\"class\":\"E\",\"message\":\"m\"}""#;
+        let deep = format!("{}1{}", "[".repeat(127), "]".repeat(127));
+        let mut inner = Vec::new();
+        for result in ["", "null", "7", "-7", "1e999", r#""x""#, r#""\ud800""#, r#"{"a":[1]}"#, "[1,2", " 5 ", &deep] {
+            let result = if result.is_empty() { String::new() } else { format!("\"result\":{result}") };
+            for failure in ["", "\"failure\":null", "\"failure\":7", &format!("\"failure\":{failure}")] {
+                let separator = if result.is_empty() || failure.is_empty() { "" } else { "," };
+                inner.push(format!("{{{result}{separator}{failure}}}"));
+                inner.push(format!("{{{failure}{separator}{result}}}"));
+                inner.push(format!("{{\"ending\":[true],{result}{separator}{failure}}}"));
+                inner.push(format!("{{{result},{result}}}"));
+            }
+        }
+        inner.extend(["7", "[]", r#"["x"]"#, "null", ""].map(str::to_owned));
+        for text in inner {
+            let body = envelope::seal(&text);
+            assert_eq!(told(Reply::decode_typed::<Value>(&body)), told(by_way_of_text::<Value>(&body)), "{text}");
+            assert_eq!(told(Reply::decode_typed::<u32>(&body)), told(by_way_of_text::<u32>(&body)), "{text}");
+            assert_eq!(told(Reply::decode_typed::<()>(&body)), told(by_way_of_text::<()>(&body)), "{text}");
+            let (typed, by_text) = (Reply::decode_typed::<Option<u8>>(&body), by_way_of_text::<Option<u8>>(&body));
+            assert_eq!(told(typed), told(by_text), "{text}");
+            let (typed, by_text) =
+                (Reply::decode_typed::<Box<RawValue>>(&body), by_way_of_text::<Box<RawValue>>(&body));
+            assert_eq!(told(typed), told(by_text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_result_is_written_as_by_way_of_its_text() {
+        let raw = RawValue::from_string("[1,\n\t2 , \"\\n\"]".to_owned()).unwrap();
+        for value in [Value::Null, Value::from("a\"b\\c\n\u{1}é"), serde_json::json!({"k": [1.5, {"x": null}]})] {
+            assert_eq!(Reply::encode_result(&value).unwrap(), Reply::result(&value).unwrap().encode().unwrap());
+        }
+        assert_eq!(Reply::encode_result(&raw).unwrap(), Reply::result(&raw).unwrap().encode().unwrap());
+        let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+        assert!(matches!(Reply::encode_result(&no_json), Err(BodyError::Write(_))));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The body of a request: method, arguments, context.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
@@ -9,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::envelope::{self, EnvelopeError};
-use crate::id::MessageId;
+use crate::envelope::{self, EnvelopeError, Sealing};
+use crate::id::{LenientId, MessageId};
 use crate::names::{MethodName, Namespace};
+use crate::text::Text;
 use crate::version::Version;
 
 /// Keys of context values in a message start with this, as in oslo.messaging.
@@ -123,7 +123,18 @@ impl Request {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        Ok(envelope::seal(&serde_json::to_string(self).map_err(BodyError::Write)?))
+        self.draft().encode()
+    }
+
+    fn draft(&self) -> Draft<'_, RawValue> {
+        Draft {
+            method: &self.method,
+            args: &self.args,
+            namespace: self.namespace.as_ref(),
+            version: self.version,
+            context: &self.context,
+            unique_id: self.unique_id,
+        }
     }
 
     /// Reads the body of a message.
@@ -137,11 +148,62 @@ impl Request {
 
 impl Serialize for Request {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.draft().serialize(serializer)
+    }
+}
+
+/// A [`Request`] that is only to be written: its parts are borrowed, and the arguments go into the body as they are serialised.
+///
+/// ```
+/// use zmqv2_proto::{Draft, Request, RequestContext};
+///
+/// let (method, context) = ("add".parse()?, RequestContext::new());
+/// let body = Draft::new(&method, &(1, 2), &context).encode()?;
+/// assert_eq!(Request::decode(&body)?.args::<(i32, i32)>()?, (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Draft<'a, A: ?Sized> {
+    /// The method.
+    pub method: &'a MethodName,
+    /// Its arguments; see [`Request::new`].
+    pub args: &'a A,
+    /// The interface's namespace.
+    pub namespace: Option<&'a Namespace>,
+    /// The interface's version; `None`: 1.0.
+    pub version: Option<Version>,
+    /// The caller's context.
+    pub context: &'a RequestContext,
+    /// The message's id.
+    pub unique_id: Option<MessageId>,
+}
+
+impl<'a, A: Serialize + ?Sized> Draft<'a, A> {
+    /// A request of `method` with `args` and `context`.
+    #[must_use]
+    pub fn new(method: &'a MethodName, args: &'a A, context: &'a RequestContext) -> Self {
+        Self { method, args, namespace: None, version: None, context, unique_id: None }
+    }
+
+    /// The body of the message, as [`Request::encode`] writes it.
+    ///
+    /// # Errors
+    /// [`BodyError::Write`] when a part has no JSON form.
+    pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
+        let mut sealing = Sealing::default();
+        serde_json::to_writer(&mut sealing, self).map_err(BodyError::Write)?;
+        Ok(sealing.finish())
+    }
+}
+
+impl<A: Serialize + ?Sized> Serialize for Draft<'_, A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("method", &self.method)?;
-        map.serialize_entry("args", &self.args)?;
-        if let Some(namespace) = &self.namespace {
-            map.serialize_entry("namespace", namespace)?;
+        map.serialize_entry("method", self.method.as_str())?;
+        map.serialize_entry("args", self.args)?;
+        if let Some(namespace) = self.namespace {
+            map.serialize_entry("namespace", namespace.as_str())?;
         }
         if let Some(version) = &self.version {
             map.serialize_entry("version", version)?;
@@ -150,9 +212,18 @@ impl Serialize for Request {
             map.serialize_entry(UNIQUE_ID, id)?;
         }
         for (key, value) in self.context.iter() {
-            map.serialize_entry(&format!("{CONTEXT_PREFIX}{key}"), value)?;
+            map.serialize_entry(&ContextKey(key), value)?;
         }
         map.end()
+    }
+}
+
+/// A key of the context, with its prefix.
+pub(crate) struct ContextKey<'a>(pub(crate) &'a str);
+
+impl Serialize for ContextKey<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{CONTEXT_PREFIX}{}", self.0))
     }
 }
 
@@ -175,14 +246,13 @@ impl<'de> Visitor<'de> for RequestVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
         let (mut method, mut args, mut namespace, mut version, mut unique_id) = (None, None, None, None, None);
         let mut context = Map::new();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             match key.as_ref() {
                 "method" => method = Some(map.next_value()?),
                 "args" => args = Some(map.next_value()?),
                 "namespace" => namespace = map.next_value()?,
                 "version" => version = map.next_value()?,
-                // Other drivers may write ids of another form: no reason to lose the message.
-                UNIQUE_ID => unique_id = map.next_value::<Value>()?.as_str().and_then(|id| id.parse().ok()),
+                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
                 other => match other.strip_prefix(CONTEXT_PREFIX) {
                     Some(name) => drop(context.insert(name.to_owned(), map.next_value()?)),
                     None => drop(map.next_value::<IgnoredAny>()?),
@@ -229,6 +299,53 @@ mod tests {
         let read = Request::decode(&envelope::seal(inner)).unwrap();
         assert_eq!(read.context.get("user"), Some(&Value::from("u")));
         assert_eq!((read.method.as_str(), read.args.get()), ("echo", r#"{"x": "hi"}"#));
+    }
+
+    #[test]
+    fn ids_of_another_form_lose_no_message() {
+        let id: MessageId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let known = format!("\"{id}\"");
+        let escaped = known.replace("abc", "\\u0061bc");
+        for (written, read) in [
+            (known.as_str(), Some(id)),
+            (&escaped, Some(id)),
+            ("\"5c329c20-d435-444c-8fa2-e1b54592219e\"", None),
+            ("7", None),
+            ("-1.5", None),
+            ("true", None),
+            ("null", None),
+            ("[1,{}]", None),
+            ("{\"a\":[null]}", None),
+        ] {
+            let request = Request::decode(&envelope::seal(&format!(r#"{{"_unique_id":{written},"method":"m"}}"#)));
+            assert_eq!(request.unwrap().unique_id, read, "{written}");
+        }
+    }
+
+    #[test]
+    fn keys_and_names_are_read_however_they_are_escaped() {
+        let inner = r#"{"m\u0065thod":"ec\u0068o","_context_\u0061":"\u0062","namespace":"n\u0073","more":"\u0000"}"#;
+        let read = Request::decode(&envelope::seal(inner)).unwrap();
+        assert_eq!((read.method.as_str(), read.namespace.unwrap().as_str()), ("echo", "ns"));
+        assert_eq!(read.context.get("a"), Some(&Value::from("b")));
+    }
+
+    #[test]
+    fn a_draft_is_written_as_the_request_is() {
+        let context = RequestContext::new().with("a\"b", "c\\d").with("n", 1);
+        let mut request = Request::new("m".parse().unwrap(), &["x\ny"]).unwrap().with_context(context);
+        request.namespace = Some("ns".parse().unwrap());
+        request.version = Some(Version::new(1, 3));
+        request.unique_id = Some(MessageId::random());
+        let mut draft = Draft::new(&request.method, &["x\ny"], &request.context);
+        draft.namespace = request.namespace.as_ref();
+        (draft.version, draft.unique_id) = (request.version, request.unique_id);
+        let body = draft.encode().unwrap();
+        assert_eq!(body, request.encode().unwrap());
+        assert_eq!(body, envelope::seal(&serde_json::to_string(&request).unwrap()));
+        let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let context = RequestContext::new();
+        assert!(matches!(Draft::new(&request.method, &no_json, &context).encode(), Err(BodyError::Write(_))));
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl TopicKey {
     /// Joins the two names.
     #[must_use]
     pub fn new(exchange: &Exchange, topic: &Topic) -> Self {
-        Self(format!("{exchange}/{topic}").into())
+        Self([exchange.as_str(), "/", topic.as_str()].concat().into())
     }
 
     /// Reads a key as it stands in a header or a ring file.

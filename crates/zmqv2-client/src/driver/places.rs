@@ -116,7 +116,7 @@ impl Driver {
                 }
             },
             _ => {
-                parcel.stops = self.routes.stops(target, &placement.candidates(target.server.as_ref()));
+                parcel.stops = self.routes.stops(&target.key(), &placement.candidates(target.server.as_ref()));
                 parcel.stops.len()
             }
         }

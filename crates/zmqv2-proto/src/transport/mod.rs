@@ -7,7 +7,7 @@
 //! [`Transport`] is `Send + Sync` and cheap to clone. [`Socket`] is `Send` but not `Sync`: one thread at a time.
 
 // libzmq is a C library: raw calls stand where the safe binding has none (context limits) or panics on errno values
-// that it does not know (bind and connect).
+// that it does not know (bind and connect). A fork is told by the C library alone.
 #![allow(unsafe_code)]
 
 mod connection;
@@ -15,11 +15,13 @@ mod context;
 mod error;
 #[cfg(test)]
 mod lockstep;
+mod process;
 mod socket;
 
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SendError, TransportError};
+pub use process::process_id;
 pub use socket::{Frame, MAX_FRAMES, Notice, Readiness, Received, Role, Socket, look_before_sleep};
 
 /// The version of the libzmq that is linked in, such as `4.3.4`.

@@ -1,0 +1,100 @@
+//! The number of this process without a system call: it changes only with a fork, and libc tells of those.
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+type Hook = Option<unsafe extern "C" fn()>;
+
+unsafe extern "C" {
+    fn pthread_atfork(prepare: Hook, parent: Hook, child: Hook) -> c_int;
+}
+
+/// Nobody has asked libc to tell.
+const UNTOLD: u8 = 0;
+/// Somebody is about to, or libc would not: the number is not kept.
+const ASKING: u8 = 1;
+/// It tells.
+const TOLD: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(UNTOLD);
+/// The number, or 0: not known.
+static KNOWN: AtomicU32 = AtomicU32::new(0);
+
+/// The number of this process, as [`std::process::id`] says it, also after a `fork`.
+#[must_use]
+pub fn process_id() -> u32 {
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => find_out(),
+        known => known,
+    }
+}
+
+#[cold]
+fn find_out() -> u32 {
+    let id = std::process::id();
+    // No lock and no `Once`: a child that is forked by another thread meanwhile would wait for it for ever.
+    if STATE.compare_exchange(UNTOLD, ASKING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        // SAFETY: the hook only stores to a static atomic, which a child may do after a fork of any thread.
+        if unsafe { pthread_atfork(None, None, Some(forget)) } == 0 {
+            STATE.store(TOLD, Ordering::Release);
+        }
+    }
+    if STATE.load(Ordering::Acquire) == TOLD {
+        KNOWN.store(id, Ordering::Relaxed);
+    }
+    id
+}
+
+/// Runs in the child, before `fork` returns there.
+unsafe extern "C" fn forget() {
+    KNOWN.store(0, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::id::MessageId;
+
+    unsafe extern "C" {
+        fn fork() -> c_int;
+        fn _exit(status: c_int) -> !;
+        fn write(fd: c_int, bytes: *const u8, count: usize) -> isize;
+        fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+    }
+
+    #[test]
+    fn a_child_knows_its_own_number_and_draws_its_own_ids() {
+        assert_eq!((process_id(), process_id()), (std::process::id(), std::process::id()));
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let _ = MessageId::random();
+        // SAFETY: the child allocates nothing and takes no lock; it draws an id, writes it and its number, and ends.
+        let child = unsafe { fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let mut told = [0; 20];
+            told[..4].copy_from_slice(&process_id().to_be_bytes());
+            told[4..].copy_from_slice(MessageId::random().as_bytes());
+            // SAFETY: as above; the buffer is alive.
+            unsafe {
+                let written = write(theirs.as_raw_fd(), told.as_ptr(), told.len());
+                _exit(c_int::from(written != 20));
+            }
+        }
+        drop(theirs);
+        let mut told = Vec::new();
+        ours.read_to_end(&mut told).unwrap();
+        let mut status = -1;
+        // SAFETY: the child is this process's, and nobody else waits for it.
+        assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(told[..4], child.cast_unsigned().to_be_bytes());
+        assert_eq!(process_id(), std::process::id());
+        // What was drawn before the fork was there twice.
+        let ours: Vec<_> = (0..200).map(|_| *MessageId::random().as_bytes()).collect();
+        assert!(!ours.iter().any(|id| id[..] == told[4..]), "an id was used on both sides of a fork");
+    }
+}
