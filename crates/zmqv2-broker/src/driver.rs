@@ -24,6 +24,7 @@ use crate::letters::Letters;
 use crate::links::{Links, Seen};
 use crate::lock::Lock;
 use crate::outbox::Outbox;
+use crate::pace::Pace;
 use crate::parcel::{Door, Load, Malformed, Origin};
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
@@ -66,6 +67,9 @@ pub struct Broker {
     pub(crate) drained_at: Option<Instant>,
     pub(crate) spoke_at: Instant,
     pub(crate) outbox: Outbox,
+    pace: Pace,
+    /// Messages that have come since the last sleep.
+    pub(crate) heard: usize,
     pub(crate) archive: Option<Archive>,
     // Last: unlocked when every socket is closed.
     _lock: Lock,
@@ -133,6 +137,8 @@ impl Broker {
             drained_at: None,
             spoke_at: started,
             outbox: Outbox::default(),
+            pace: Pace::default(),
+            heard: 0,
             archive,
             _lock: lock,
         };
@@ -192,13 +198,26 @@ impl Broker {
         Ok(())
     }
 
-    /// Waits for events; looks without sleeping at first, if that is the option.
+    /// Waits for events; looks without sleeping at first, while that is of use, or if it is the option.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> std::io::Result<()> {
-        let busy_poll = self.settings.transport.busy_poll;
-        let found = look_before_sleep(busy_poll, timeout, || {
-            self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty())
+        if timeout == Some(Duration::ZERO) {
+            return self.poll.poll(events, timeout);
+        }
+        let paced = self.pace.looks(std::mem::take(&mut self.heard));
+        let always = self.settings.transport.busy_poll;
+        let span = if paced { self.settings.busy_poll.max(always) } else { always };
+        let found = look_before_sleep(span, timeout, || {
+            self.poll.poll(events, Some(Duration::ZERO))?;
+            if events.is_empty() {
+                // Whoever has something to do goes first.
+                std::thread::yield_now();
+            }
+            Ok(!events.is_empty())
         })?;
-        if found { Ok(()) } else { self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(busy_poll))) }
+        if paced {
+            self.pace.looked(found);
+        }
+        if found { Ok(()) } else { self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(span))) }
     }
 
     fn is_over(&self) -> bool {

@@ -38,6 +38,7 @@ mod letters;
 mod links;
 mod lock;
 mod outbox;
+mod pace;
 mod parcel;
 mod path;
 mod registrar;

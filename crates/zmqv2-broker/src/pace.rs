@@ -42,3 +42,42 @@ impl Pace {
         self.found = if found { (self.found + 2).min(MEMORY) } else { self.found.saturating_sub(1) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `sleeps` begin with a look that comes to `found`.
+    fn looks(pace: &mut Pace, sleeps: usize, messages: usize, found: bool) -> usize {
+        let mut looks = 0;
+        for _ in 0..sleeps {
+            if pace.looks(messages) {
+                looks += 1;
+                pace.looked(found);
+            }
+        }
+        looks
+    }
+
+    #[test]
+    fn it_looks_while_that_finds_something_and_tries_again_from_time_to_time() {
+        let mut pace = Pace::default();
+        assert_eq!(looks(&mut pace, usize::from(TRY_AGAIN) - 1, 1, true), 0);
+        assert_eq!(looks(&mut pace, 101, 1, true), 101);
+        // One that calls now and then: it finds the answers, and not the next calls.
+        for _ in 0..100 {
+            assert_eq!((looks(&mut pace, 1, 1, true), looks(&mut pace, 1, 1, false)), (1, 1));
+        }
+        // Nobody comes any more.
+        let in_vain = looks(&mut pace, 1_000, 1, false);
+        assert!((1_000 / 33..=usize::from(MEMORY) + 1_000 / 32).contains(&in_vain), "{in_vain}");
+    }
+
+    #[test]
+    fn it_looks_neither_after_many_messages_nor_after_none() {
+        let mut pace = Pace::default();
+        looks(&mut pace, 100, 1, true);
+        assert_eq!((looks(&mut pace, 100, 0, true), looks(&mut pace, 100, FEW + 1, true)), (0, 0));
+        assert_eq!(looks(&mut pace, 100, FEW, true), 100);
+    }
+}

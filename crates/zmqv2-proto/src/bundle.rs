@@ -170,7 +170,9 @@ impl<'a> Iterator for Bundled<'a> {
 mod tests {
     use super::*;
 
-    fn all(frame: &[u8]) -> Vec<Result<(&[u8], &[u8]), InvalidBundle>> {
+    type Read<'a> = Result<(&'a [u8], &'a [u8]), InvalidBundle>;
+
+    fn all(frame: &[u8]) -> Vec<Read<'_>> {
         Bundled::of(frame).unwrap().collect()
     }
 

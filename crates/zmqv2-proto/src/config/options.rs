@@ -1,4 +1,4 @@
-//! The table of options.
+//! The table of options. One table in one place, however long it gets.
 
 use crate::names::{Exchange, NodeName, Zone};
 
@@ -93,6 +93,19 @@ pub const OPTIONS: &[OptionSpec] = &[
             min: 0,
             max: 10_000,
             set: |draft, n| draft.config.busy_poll = std::time::Duration::from_micros(n),
+        },
+        ..SHARED
+    },
+    OptionSpec {
+        name: "rpc_zmq_broker_busy_poll_us",
+        preset: Preset::Text("50"),
+        doc: "Microseconds for which a broker looks for the next message before it sleeps, as long as messages come one at a time and looking has found some lately.",
+        allowed: "0 to 10000",
+        reason: Some("a caller that waits for each answer is served faster, and a quiet or a busy broker has no cost"),
+        parse: Parse::Integer {
+            min: 0,
+            max: 10_000,
+            set: |draft, n| draft.config.broker_busy_poll = std::time::Duration::from_micros(n),
         },
         ..SHARED
     },
