@@ -41,7 +41,7 @@ fn bodies(criterion: &mut Criterion) {
             draft.encode().expect("JSON")
         };
         let body = request();
-        let reply = Reply::encode_result(&payload).expect("JSON");
+        let reply = Reply::result(&payload).and_then(Reply::encode).expect("JSON");
         let text = envelope::open(&body).expect("an envelope");
         let mut bench = |name: &str, run: &dyn Fn()| {
             group.bench_function(BenchmarkId::new(name, size), |bencher| bencher.iter(run));
@@ -53,7 +53,7 @@ fn bodies(criterion: &mut Criterion) {
             let read = Request::decode(black_box(&body)).expect("a request");
             drop(black_box(read.args::<String>()));
         });
-        bench("write a reply", &|| drop(black_box(Reply::encode_result(black_box(&payload)))));
+        bench("write a reply", &|| drop(black_box(Reply::result(black_box(&payload)).and_then(Reply::encode))));
         bench("read a reply", &|| {
             drop(black_box(Reply::decode_typed::<String>(black_box(&reply)).expect("a reply")));
         });

@@ -122,15 +122,6 @@ impl Reply {
         }
     }
 
-    /// The body of a reply with this result, as [`result`](Self::result) and [`encode`](Self::encode) make it, without the text
-    /// between them.
-    ///
-    /// # Errors
-    /// [`BodyError::Write`] when `value` has no JSON form.
-    pub fn encode_result(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, BodyError> {
-        Message { result: Some(value), failure: None }.encode()
-    }
-
     /// Reads the body of a message.
     ///
     /// # Errors
@@ -246,14 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_written_as_by_way_of_its_text() {
+    fn a_result_is_written_as_its_text_is_sealed() {
         let raw = RawValue::from_string("[1,\n\t2 , \"\\n\"]".to_owned()).unwrap();
+        let sealed = |result: &str| envelope::seal(&format!("{{\"result\":{result}}}"));
+        assert_eq!(Reply::result(&raw).unwrap().encode().unwrap(), sealed(raw.get()));
         for value in [Value::Null, Value::from("a\"b\\c\n\u{1}é"), serde_json::json!({"k": [1.5, {"x": null}]})] {
-            assert_eq!(Reply::encode_result(&value).unwrap(), Reply::result(&value).unwrap().encode().unwrap());
+            assert_eq!(Reply::result(&value).unwrap().encode().unwrap(), sealed(&value.to_string()));
         }
-        assert_eq!(Reply::encode_result(&raw).unwrap(), Reply::result(&raw).unwrap().encode().unwrap());
-        let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
-        assert!(matches!(Reply::encode_result(&no_json), Err(BodyError::Write(_))));
     }
 
     #[test]
