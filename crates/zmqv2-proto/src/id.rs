@@ -110,9 +110,9 @@ macro_rules! id {
         impl FromStr for $type {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                let plain = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
                 match Uuid::try_parse(text) {
-                    Ok(uuid) if plain => Ok(Self(uuid.into_bytes())),
+                    // The other forms that it reads are longer.
+                    Ok(uuid) if text.len() == 32 => Ok(Self(uuid.into_bytes())),
                     _ => Err(InvalidId(text.chars().take(40).collect())),
                 }
             }

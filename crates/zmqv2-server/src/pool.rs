@@ -119,7 +119,7 @@ impl<W: Work> Pool<W> {
         Ok(Self {
             work,
             instance,
-            hoard: (workers / 4).max(1),
+            hoard: (workers / 2).max(1),
             desk: Mutex::new(desk),
             notice,
             bell: Bell::new().map_err(ServerError::Thread)?,
