@@ -68,8 +68,8 @@ pub struct Broker {
     pub(crate) spoke_at: Instant,
     pub(crate) outbox: Outbox,
     pace: Pace,
-    /// Messages that have come since the last sleep.
-    pub(crate) heard: usize,
+    /// A message has come since the last sleep.
+    pub(crate) heard: bool,
     pub(crate) archive: Option<Archive>,
     // Last: unlocked when every socket is closed.
     _lock: Lock,
@@ -138,7 +138,7 @@ impl Broker {
             spoke_at: started,
             outbox: Outbox::default(),
             pace: Pace::default(),
-            heard: 0,
+            heard: false,
             archive,
             _lock: lock,
         };

@@ -70,7 +70,7 @@ impl Broker {
     }
 
     fn hear_one(&mut self, worker: WorkerId, load: Result<Load, Malformed>) {
-        self.heard += 1;
+        self.heard = true;
         match load.and_then(parcel::understand) {
             Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
                 self.feed(Input::Reply { worker, tag, credit, refused, load });
@@ -81,7 +81,7 @@ impl Broker {
     }
 
     fn take_message(&mut self, origin: Origin, load: Load) {
-        self.heard += 1;
+        self.heard = true;
         let view = match HeaderView::new(&load.header) {
             Ok(view) => view,
             Err(error) => return self.reject(&origin, &error.into()),

@@ -37,8 +37,7 @@ pub struct Settings {
     pub lease: Duration,
     /// The file in which notifications are kept; `None` keeps them in memory (option `rpc_zmq_notification_store`).
     pub notification_store: Option<PathBuf>,
-    /// For how long it looks for the next message before it sleeps, while messages come one at a time and that finds some
-    /// (option `rpc_zmq_broker_busy_poll_us`).
+    /// For how long it looks for the next message before it sleeps, while that finds some (option `rpc_zmq_broker_busy_poll_us`).
     pub busy_poll: Duration,
     /// Options of every socket.
     pub transport: TransportOptions,

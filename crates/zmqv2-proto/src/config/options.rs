@@ -99,9 +99,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_broker_busy_poll_us",
         preset: Preset::Text("100"),
-        doc: "Microseconds for which a broker looks for the next message before it sleeps, as long as messages come one at a time and looking has found some lately.",
+        doc: "Microseconds for which a broker looks for the next message before it sleeps, as long as looking has found some lately; whoever else needs the processor goes first.",
         allowed: "0 to 10000",
-        reason: Some("a caller that waits for each answer is served faster, and a quiet or a busy broker has no cost"),
+        reason: Some("a caller that waits for each answer is served faster, and a quiet broker sleeps as before"),
         parse: Parse::Integer {
             min: 0,
             max: 10_000,

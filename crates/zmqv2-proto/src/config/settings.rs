@@ -96,7 +96,7 @@ pub struct Config {
     pub high_water_mark: u32,
     /// For how long a thread looks for the next message before it sleeps. Default 0, up to 10 ms (`rpc_zmq_busy_poll_us`).
     pub busy_poll: Duration,
-    /// For how long a broker does so while messages come one at a time, and looking finds some. Default 100 us, up to 10 ms
+    /// For how long a broker does so while looking finds some. Default 100 us, up to 10 ms
     /// (`rpc_zmq_broker_busy_poll_us`).
     pub broker_busy_poll: Duration,
     /// Most messages that wait in one topic's backlog; above it a sender is told Busy. Default
