@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::control::broker_socket;
-use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, look_before_sleep};
+use zmqv2_proto::transport::{Frame, Pace, Received, Role, Socket, Transport};
 use zmqv2_proto::{Address, TcpAddress};
 
 use crate::archive::Archive;
@@ -24,7 +24,6 @@ use crate::letters::Letters;
 use crate::links::{Links, Seen};
 use crate::lock::Lock;
 use crate::outbox::Outbox;
-use crate::pace::Pace;
 use crate::parcel::{Door, Load, Malformed, Origin};
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
@@ -120,6 +119,7 @@ impl Broker {
         let started = now();
         let mut broker = Self {
             engine: Engine::new(settings.limits),
+            pace: Pace::new(settings.transport.adaptive_poll),
             links: Links::new(transport, settings.ipc_dir.clone()),
             settings,
             address,
@@ -137,7 +137,6 @@ impl Broker {
             drained_at: None,
             spoke_at: started,
             outbox: Outbox::default(),
-            pace: Pace::default(),
             heard: false,
             archive,
             _lock: lock,
@@ -203,21 +202,12 @@ impl Broker {
         if timeout == Some(Duration::ZERO) {
             return self.poll.poll(events, timeout);
         }
-        let paced = self.pace.looks(std::mem::take(&mut self.heard));
+        let heard = std::mem::take(&mut self.heard);
         let always = self.settings.transport.busy_poll;
-        let span = if paced { self.settings.busy_poll.max(always) } else { always };
-        let found = look_before_sleep(span, timeout, || {
-            self.poll.poll(events, Some(Duration::ZERO))?;
-            if events.is_empty() {
-                // Whoever has something to do goes first.
-                std::thread::yield_now();
-            }
-            Ok(!events.is_empty())
+        let (found, timeout) = self.pace.look(heard, always, timeout, || {
+            self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty())
         })?;
-        if paced {
-            self.pace.looked(found);
-        }
-        if found { Ok(()) } else { self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(span))) }
+        if found { Ok(()) } else { self.poll.poll(events, timeout) }
     }
 
     fn is_over(&self) -> bool {

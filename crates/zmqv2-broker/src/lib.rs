@@ -38,7 +38,6 @@ mod letters;
 mod links;
 mod lock;
 mod outbox;
-mod pace;
 mod parcel;
 mod path;
 mod registrar;

@@ -37,8 +37,6 @@ pub struct Settings {
     pub lease: Duration,
     /// The file in which notifications are kept; `None` keeps them in memory (option `rpc_zmq_notification_store`).
     pub notification_store: Option<PathBuf>,
-    /// For how long it looks for the next message before it sleeps, while that finds some (option `rpc_zmq_broker_busy_poll_us`).
-    pub busy_poll: Duration,
     /// Options of every socket.
     pub transport: TransportOptions,
 }
@@ -70,7 +68,6 @@ impl Settings {
             renew_every: config.heartbeat_freq,
             lease: config.heartbeat_ttl,
             notification_store: config.notification_store.clone(),
-            busy_poll: config.broker_busy_poll,
             transport: TransportOptions::from(config),
         })
     }

@@ -36,6 +36,7 @@ pub(crate) struct Rules {
     pub(crate) max_links: usize,
     /// For how long the thread looks for something to do before it sleeps.
     pub(crate) busy_poll: Duration,
+    pub(crate) adaptive_poll: Duration,
 }
 
 /// Starts the I/O thread at the first message, gives it messages, and ends it.
@@ -315,6 +316,7 @@ impl fmt::Debug for Rules {
             .field("observer", &self.observer.is_some())
             .field("max_links", &self.max_links)
             .field("busy_poll", &self.busy_poll)
+            .field("adaptive_poll", &self.adaptive_poll)
             .finish()
     }
 }

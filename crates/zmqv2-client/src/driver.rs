@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 use zmqv2_proto::bundle::Bundle;
-use zmqv2_proto::transport::{Connection, Frame, Received, Transport, look_before_sleep};
+use zmqv2_proto::transport::{Connection, Frame, Pace, Received, Transport};
 use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
@@ -55,6 +55,7 @@ pub(crate) struct Driver {
     incoming: VecDeque<Parcel>,
     /// What leaves next; empty between turns.
     bundle: Bundle,
+    pace: Pace,
     links: Links,
     hot: Vec<LinkId>,
     /// Links that have lost their connection, and when they make the next one.
@@ -100,6 +101,7 @@ impl Driver {
             orders,
             table: Outstanding::new(rules.limits),
             links: Links::new(transport, rules.max_links),
+            pace: Pace::new(rules.adaptive_poll),
             rules,
             routes,
             tally,
@@ -371,13 +373,16 @@ impl Driver {
         }
     }
 
-    /// Waits for events; looks without sleeping at first, if that is the option.
+    /// Waits for events; looks without sleeping at first, while that is of use, or if it is the option.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let busy_poll = self.rules.busy_poll;
-        let found = look_before_sleep(busy_poll, timeout, || {
+        if timeout == Some(Duration::ZERO) {
+            return self.poll.poll(events, timeout);
+        }
+        let may_come = self.table.open() > 0;
+        let (found, timeout) = self.pace.look(may_come, self.rules.busy_poll, timeout, || {
             self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty() || !self.orders.is_empty())
         })?;
-        if found { Ok(()) } else { self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(busy_poll))) }
+        if found { Ok(()) } else { self.poll.poll(events, timeout) }
     }
 
     /// Closes links that nobody uses, from time to time.

@@ -93,6 +93,7 @@ impl Setup {
             observer: self.observer,
             max_links: config.conn_pool_size,
             busy_poll: config.busy_poll,
+            adaptive_poll: config.adaptive_poll,
         };
         let routes = Arc::new(Routes::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
         let courier = Courier::new(rules, transport.clone(), Arc::clone(&routes));

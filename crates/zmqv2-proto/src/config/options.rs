@@ -97,15 +97,17 @@ pub const OPTIONS: &[OptionSpec] = &[
         ..SHARED
     },
     OptionSpec {
-        name: "rpc_zmq_broker_busy_poll_us",
+        name: "rpc_zmq_adaptive_poll_us",
         preset: Preset::Text("100"),
-        doc: "Microseconds for which a broker looks for the next message before it sleeps, as long as looking has found some lately; whoever else needs the processor goes first.",
+        doc: "Microseconds for which the I/O thread of a broker or a client looks for the next message before it sleeps, as long as looking has found some lately; whoever else needs the processor goes first.",
         allowed: "0 to 10000",
-        reason: Some("a caller that waits for each answer is served faster, and a quiet broker sleeps as before"),
+        reason: Some(
+            "a caller that waits for each answer is served faster, and where nothing comes, threads sleep as before",
+        ),
         parse: Parse::Integer {
             min: 0,
             max: 10_000,
-            set: |draft, n| draft.config.broker_busy_poll = std::time::Duration::from_micros(n),
+            set: |draft, n| draft.config.adaptive_poll = std::time::Duration::from_micros(n),
         },
         ..SHARED
     },

@@ -96,9 +96,9 @@ pub struct Config {
     pub high_water_mark: u32,
     /// For how long a thread looks for the next message before it sleeps. Default 0, up to 10 ms (`rpc_zmq_busy_poll_us`).
     pub busy_poll: Duration,
-    /// For how long a broker does so while looking finds some. Default 100 us, up to 10 ms
-    /// (`rpc_zmq_broker_busy_poll_us`).
-    pub broker_busy_poll: Duration,
+    /// For how long the I/O thread of a broker or a client does so while looking finds some. Default 100 us, up to 10 ms
+    /// (`rpc_zmq_adaptive_poll_us`).
+    pub adaptive_poll: Duration,
     /// Most messages that wait in one topic's backlog; above it a sender is told Busy. Default
     /// [`DEFAULT_TOPIC_BACKLOG`], 1 to 10000000 (`rpc_zmq_topic_backlog`).
     pub topic_backlog: usize,
@@ -273,7 +273,7 @@ impl Draft {
             io_batch_bytes: 0,
             high_water_mark: 0,
             busy_poll: Duration::ZERO,
-            broker_busy_poll: Duration::ZERO,
+            adaptive_poll: Duration::ZERO,
             topic_backlog: DEFAULT_TOPIC_BACKLOG,
             ipc_dir: None,
             host: host_name(),
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!((config.port, config.redis_port), (DEFAULT_PORT, 6379));
         assert_eq!((config.io_threads, config.topic_backlog), (1, 10_000));
         assert_eq!((config.io_batch_bytes, config.high_water_mark, config.busy_poll), (65_536, 10_000, Duration::ZERO));
-        assert_eq!(config.broker_busy_poll, Duration::from_micros(100));
+        assert_eq!(config.adaptive_poll, Duration::from_micros(100));
         assert_eq!((config.thread_pool_size, config.conn_pool_size), (64, 30));
         assert_eq!(config.cast_timeout, Duration::from_secs(30));
         assert_eq!(config.response_timeout, Duration::from_secs(60));

@@ -27,6 +27,9 @@ pub struct TransportOptions {
     pub high_water_mark: u32,
     /// For how long a thread looks for the next message before it sleeps (option `rpc_zmq_busy_poll_us`). Default 0.
     pub busy_poll: Duration,
+    /// For how long the I/O thread of a broker or a client does so while that finds some (option
+    /// `rpc_zmq_adaptive_poll_us`). Default 100 us.
+    pub adaptive_poll: Duration,
 }
 
 impl Default for TransportOptions {
@@ -43,6 +46,7 @@ impl From<&Config> for TransportOptions {
             io_batch_bytes: config.io_batch_bytes,
             high_water_mark: config.high_water_mark,
             busy_poll: config.busy_poll,
+            adaptive_poll: config.adaptive_poll,
         }
     }
 }

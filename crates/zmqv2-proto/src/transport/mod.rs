@@ -15,14 +15,17 @@ mod context;
 mod error;
 #[cfg(test)]
 mod lockstep;
+mod pace;
 mod process;
 mod socket;
 
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SendError, TransportError};
+pub use pace::Pace;
 pub use process::process_id;
-pub use socket::{Frame, MAX_FRAMES, Notice, Readiness, Received, Role, Socket, look_before_sleep};
+use socket::look_before_sleep;
+pub use socket::{Frame, MAX_FRAMES, Notice, Readiness, Received, Role, Socket};
 
 /// The version of the libzmq that is linked in, such as `4.3.4`.
 #[must_use]

@@ -342,7 +342,7 @@ fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Dur
 /// # Errors
 /// That of `look`.
 #[expect(clippy::disallowed_methods, reason = "how long it has looked is nobody else's business")]
-pub fn look_before_sleep(
+pub(super) fn look_before_sleep(
     busy_poll: Duration,
     timeout: Option<Duration>,
     mut look: impl FnMut() -> io::Result<bool>,
