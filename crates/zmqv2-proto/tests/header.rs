@@ -7,6 +7,7 @@ use std::path::Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::control::{Registered, Registration, StatusReport, Withdrawal};
 use zmqv2_proto::{
     Flags, Header, HeaderView, Kind, MAX_HEADER_BYTES, MessageId, Notification, Reason, Reply, Request, Target, Ttl,
@@ -43,6 +44,8 @@ impl Vector {
     fn all() -> Vec<Self> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
         let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        // Bundles have a folder of their own.
+        paths.retain(|path| path.is_file());
         paths.sort();
         paths.iter().map(|path| Self::read(path)).collect()
     }
@@ -288,5 +291,38 @@ proptest! {
         Header::stamp_delivered(&mut frame, tag);
         prop_assert_eq!(frame.len(), noise.len());
         prop_assert!(frame == noise || noise.len() >= zmqv2_proto::FIXED_BYTES);
+    }
+}
+
+#[test]
+fn the_vector_of_a_bundle_is_what_this_side_reads_and_writes() {
+    let bundle =
+        Vector::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/bundle/two-answers.hex")).bytes;
+    let messages: Vec<_> = Bundled::of(&bundle).unwrap().map(Result::unwrap).collect();
+    let vectors = Vector::all();
+    let header = |name: &str| &vectors.iter().find(|vector| vector.name == name).unwrap().bytes[..];
+    assert_eq!(messages[0], (header("ack"), &b""[..]));
+    assert_eq!(messages[1].0, header("reply"));
+    assert_eq!(Reply::decode_typed::<u8>(messages[1].1).unwrap().unwrap(), 7);
+    let mut again = Bundle::new();
+    messages.iter().for_each(|(header, body)| {
+        again.push(header, body);
+    });
+    assert_eq!((messages.len(), again.frame()), (2, &bundle[..]));
+}
+
+proptest! {
+    /// Whatever the bytes, reading ends, and gives out nothing but parts of them, in order.
+    #[test]
+    fn any_bytes_are_read_as_a_bundle_without_panic(tail in vec(any::<u8>(), 0..2_000)) {
+        let frame = [&[0x5a, 0x32, 1, 41][..], &tail].concat();
+        let mut read = 0;
+        for message in Bundled::of(&frame).unwrap() {
+            match message {
+                Ok((header, body)) => read += 6 + header.len() + body.len(),
+                Err(_) => break,
+            }
+        }
+        prop_assert!(read <= tail.len());
     }
 }
