@@ -91,11 +91,12 @@ fn a_bad_bundle_is_counted_and_what_stands_before_the_fault_is_answered() {
     peer.send(&[b"", many.frame()]).unwrap();
     eventually("each is counted", || malformed() == 2 + MAX_BUNDLE_MESSAGES as u64);
 
-    // Too large, a bundle in a bundle, a frame behind a bundle.
+    // Too large, nothing in it, a bundle in a bundle, a frame behind a bundle.
     let large = [&many.frame()[..4], &vec![0; MAX_BUNDLE_BYTES]].concat();
     let mut nested = Bundle::new();
     nested.push(whole.frame(), b"");
-    for frames in [&[&b""[..], &large][..], &[b"", nested.frame()], &[b"", whole.frame(), b"x"]] {
+    let empty = &many.frame()[..4];
+    for frames in [&[&b""[..], &large][..], &[b"", empty], &[b"", nested.frame()], &[b"", whole.frame(), b"x"]] {
         let before = malformed();
         peer.send(frames).unwrap();
         eventually("one more is counted", || malformed() == before + 1);

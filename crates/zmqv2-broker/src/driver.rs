@@ -32,6 +32,8 @@ use crate::store::Contents;
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
+/// With so many messages to send, no other socket is looked at before they leave.
+const MOST_GATHERED: usize = 256;
 /// A stopping broker with nothing left to do goes when it has said nothing for this long: a request that is not read here
 /// any more looks to its sender as if it might have run, and makes the kernel reset the connection, with all that the
 /// sender has not read yet.
@@ -179,6 +181,9 @@ impl Broker {
             }
             for token in self.hot.take() {
                 self.visit(token, &mut frames)?;
+                if self.outbox.len() >= MOST_GATHERED {
+                    self.flush();
+                }
             }
             let now = now();
             if self.engine.next_deadline().is_some_and(|at| at <= now) {

@@ -59,6 +59,10 @@ impl Broker {
                 for message in Bundled::of(&bundle).into_iter().flatten() {
                     messages += 1;
                     self.hear_one(worker, message.map(Load::copied).map_err(Malformed::from));
+                    // A worker that was dropped says nothing more.
+                    if self.links.get(worker).is_none() {
+                        break;
+                    }
                 }
                 messages
             }

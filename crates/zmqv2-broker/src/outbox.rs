@@ -60,6 +60,11 @@ impl Outbox {
         before
     }
 
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.batches.iter().map(Batch::len).sum()
+    }
+
     /// The messages for this peer leave now.
     pub(crate) fn take(&mut self, to: &To) -> Option<Batch> {
         let at = self.batches.iter().position(|batch| batch.to == *to)?;

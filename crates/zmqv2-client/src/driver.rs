@@ -53,8 +53,9 @@ pub(crate) struct Driver {
     table: Outstanding<Box<Parcel>, Word>,
     /// Messages that came together, and are taken over bit by bit: there may be thousands.
     incoming: VecDeque<Parcel>,
-    /// What leaves next; empty between turns.
+    /// What leaves next, and the messages in it; empty between turns.
     bundle: Bundle,
+    joined: Vec<Tag>,
     pace: Pace,
     links: Links,
     hot: Vec<LinkId>,
@@ -107,6 +108,7 @@ impl Driver {
             tally,
             incoming: VecDeque::new(),
             bundle: Bundle::new(),
+            joined: Vec::new(),
             hot: Vec::new(),
             resting: VecDeque::new(),
             inquiries: 0,
@@ -239,7 +241,7 @@ impl Driver {
         let Some(link) = self.links.get(id) else { return };
         // A receive that finds nothing leaves no notice unheard: without one, all is as it was.
         if !std::mem::take(&mut link.stirred) {
-            if link.stuck.is_none() && !self.table.has_something_for(id) {
+            if !self.table.has_something_for(id) {
                 return;
             }
             if link.writable {
@@ -265,62 +267,56 @@ impl Driver {
         }
     }
 
-    /// Sends what waits for a link that takes something: small messages together.
+    /// Sends what waits for a link: small messages together.
     fn flush(&mut self, id: LinkId, now: Instant) {
-        if let Some(mut stuck) = self.links.get(id).and_then(|link| link.stuck.take())
-            && !self.send_bundle(id, &mut stuck)
-        {
-            return self.warm(id);
-        }
-        let mut bundle = std::mem::take(&mut self.bundle);
-        let mut sent = false;
-        while let Some((tag, expires, parcel)) = self.table.next_to_send(id)
-            && let Some(link) = self.links.get(id)
-        {
-            let ttl = Ttl::until(expires, now);
-            if parcel.fits(&bundle) {
-                parcel.join(&mut bundle, tag, ttl);
-            } else if !bundle.is_empty() {
-                if !self.send_bundle(id, &mut bundle) {
-                    break;
+        let (mut bundle, mut joined) = (std::mem::take(&mut self.bundle), std::mem::take(&mut self.joined));
+        loop {
+            let next = self.table.nth_to_send(id, joined.len());
+            let more = next.is_some();
+            let Some(link) = self.links.get(id) else { break };
+            let sent = match next {
+                Some((tag, expires, parcel)) if parcel.fits(&bundle) => {
+                    parcel.join(&mut bundle, tag, Ttl::until(expires, now));
+                    joined.push(tag);
+                    continue;
                 }
-                continue;
-            } else if let Err(error) = link.socket.send(parcel.frames(tag, ttl)) {
-                log::debug!("{} took no message: {error}", link.address);
-                (link.writable, sent) = (false, true);
+                Some((tag, expires, parcel)) if joined.is_empty() => {
+                    joined.push(tag);
+                    link.socket.send(parcel.frames(tag, Ttl::until(expires, now)))
+                }
+                _ if joined.is_empty() => break,
+                _ => link.socket.send([Frame::new(), Frame::from(bundle.frame())]),
+            };
+            bundle.clear();
+            link.used = now;
+            // A send may use up a notice.
+            self.warm(id);
+            if let Err(error) = sent {
+                // They wait until there is room again, or another connection.
+                if let Some(link) = self.links.get(id) {
+                    log::debug!("{} took no message: {error}", link.address);
+                    (link.writable, link.stirred) = (false, true);
+                }
                 break;
             }
-            sent = true;
-            link.used = now;
+            joined.drain(..).for_each(|tag| self.has_left(tag, now));
+            if !more {
+                break;
+            }
+        }
+        bundle.clear();
+        joined.clear();
+        (self.bundle, self.joined) = (bundle, joined);
+    }
+
+    fn has_left(&mut self, tag: Tag, now: Instant) {
+        if let Some(parcel) = self.table.message_mut(tag) {
             if parcel.content.kind != Kind::Inquire {
                 count(if parcel.sent { &self.tally.resent } else { &self.tally.sent });
             }
-            if let Some(parcel) = self.table.message_mut(tag) {
-                parcel.sent = true;
-            }
-            self.table.handle(now, Input::Sent { tag });
+            parcel.sent = true;
         }
-        if !bundle.is_empty() {
-            self.send_bundle(id, &mut bundle);
-        }
-        self.bundle = bundle;
-        if sent {
-            self.warm(id);
-        }
-    }
-
-    /// Sends messages that count as sent, now or before any other; whether they are.
-    fn send_bundle(&mut self, id: LinkId, bundle: &mut Bundle) -> bool {
-        let Some(link) = self.links.get(id) else { return false };
-        let sent = link.socket.send([Frame::new(), Frame::from(bundle.frame())]);
-        match sent {
-            Ok(()) => bundle.clear(),
-            Err(error) => {
-                log::debug!("{} took no bundle: {error}", link.address);
-                (link.writable, link.stuck) = (false, Some(std::mem::take(bundle)));
-            }
-        }
-        link.writable
+        self.table.handle(now, Input::Sent { tag });
     }
 
     /// Asks whether a call that this link has sent is still in flight.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, NodeName, ServerName};
 
@@ -24,8 +23,6 @@ pub(crate) struct Link {
     pub(crate) stirred: bool,
     /// Whether it took messages when it was asked last.
     pub(crate) writable: bool,
-    /// Messages that count as sent, and for which there was no room.
-    pub(crate) stuck: Option<Bundle>,
     /// Server and node of the last answer.
     pub(crate) names: Option<(ServerName, NodeName)>,
     pub(crate) used: Instant,
@@ -69,7 +66,6 @@ impl Links {
             hot: false,
             stirred: true,
             writable: false,
-            stuck: None,
             names: None,
             used: now,
         };
@@ -86,8 +82,6 @@ impl Links {
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
         (link.rests, link.stirred, link.writable) = (true, true, false);
-        // They are lost with their connection.
-        link.stuck = None;
         Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Link)?)))
     }
 

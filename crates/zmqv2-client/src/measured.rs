@@ -48,7 +48,7 @@ impl AckTable {
                 self.table.handle(self.now, Input::Chosen { tag, link: Some(0) });
             }
         }
-        let (tag, ..) = self.table.next_to_send(0)?;
+        let (tag, ..) = self.table.nth_to_send(0, 0)?;
         self.table.handle(self.now, Input::Sent { tag });
         Some(tag)
     }

@@ -3,7 +3,7 @@
 //!
 //! What libzmq does for a message (a frame each for delimiter, header and body, on both sides of each hop, and a wake-up)
 //! costs more than all that this project does with a small one. A bundle pays it once for all messages that are there.
-//! Nobody waits for more to come: what is alone travels alone.
+//! Nobody waits for more to come.
 
 use crate::header::{MAGIC, PROTOCOL_VERSION};
 
@@ -39,6 +39,9 @@ pub enum InvalidBundle {
         /// Bytes found.
         found: usize,
     },
+    /// Nothing is in it.
+    #[error("bundle without a message")]
+    Empty,
     /// Too many messages.
     #[error("bundle of more than {MAX_BUNDLE_MESSAGES} messages")]
     TooMany,
@@ -113,25 +116,29 @@ impl Bundle {
     }
 }
 
-/// The messages of a bundle's frame, each header and body, in order. After an error nothing follows.
+/// The messages of a bundle's frame, each header and body, in order; at least one, or an error. After an error nothing follows.
 #[derive(Debug, Clone)]
 pub struct Bundled<'a> {
     frame: &'a [u8],
     at: usize,
     messages: usize,
+    ended: bool,
 }
 
 impl<'a> Bundled<'a> {
     /// The messages of a frame, if it is that of a bundle, and not a header.
     #[must_use]
     pub fn of(frame: &'a [u8]) -> Option<Self> {
-        frame.starts_with(&START).then_some(Self { frame, at: START.len(), messages: 0 })
+        frame.starts_with(&START).then_some(Self { frame, at: START.len(), messages: 0, ended: false })
     }
 
     fn read(&mut self) -> Result<(&'a [u8], &'a [u8]), InvalidBundle> {
         let found = self.frame.len();
         if found > MAX_BUNDLE_BYTES {
             return Err(InvalidBundle::TooLarge { found });
+        }
+        if found == START.len() {
+            return Err(InvalidBundle::Empty);
         }
         if self.messages == MAX_BUNDLE_MESSAGES {
             return Err(InvalidBundle::TooMany);
@@ -155,13 +162,11 @@ impl<'a> Iterator for Bundled<'a> {
     type Item = Result<(&'a [u8], &'a [u8]), InvalidBundle>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.frame.len() {
+        if self.ended {
             return None;
         }
         let read = self.read();
-        if read.is_err() {
-            self.at = self.frame.len();
-        }
+        self.ended = read.is_err() || self.at == self.frame.len();
         Some(read)
     }
 }
@@ -222,6 +227,6 @@ mod tests {
         let large = [&START[..], &[0; MAX_BUNDLE_BYTES]].concat();
         assert_eq!(all(&large), [Err(InvalidBundle::TooLarge { found: large.len() })]);
         assert!(Bundled::of(b"Z2\x01\x01").is_none() && Bundled::of(b"").is_none());
-        assert!(all(&START).is_empty());
+        assert_eq!(all(&START), [Err(InvalidBundle::Empty)]);
     }
 }

@@ -6,8 +6,8 @@
 //! the *watcher*, another worker that looks on once in [`TICK`], takes the reader's place, and the next worker becomes the
 //! watcher; after that, requests are shared out at once for a while. So a slow handler delays others by about a tick.
 //!
-//! Answers leave in bundles: at the latest when no request is left to run, and never does one wait longer than a request that
-//! was not begun yet would, for a handler that takes its time.
+//! Answers leave in bundles, at the latest when no request is left to run. If a handler takes its time meanwhile, the watcher
+//! sends them after a tick or two.
 //!
 //! An acknowledged request keeps its place until it has run; the place is given back with the answers that leave next, or on
 //! its own when there are none.
@@ -205,13 +205,18 @@ impl<W: Work> Pool<W> {
         }
         drop(desk);
         let Answer { header, body, then } = lane.answer(&*self.work, &mut request.frames);
+        let ended = now();
         let mut desk = self.turn();
-        desk.answer(&request.route, &header.encode(), body, began, self.instance);
-        // With nobody to look on, they must not wait for a handler.
+        if ended.saturating_duration_since(began) > SLOW {
+            desk.share = SHARED_AFTER_SLOW;
+        }
+        desk.answer(&request.route, &header.encode(), body, ended, self.instance);
+        // With nobody to look on, they must not wait for a handler. (If somebody waits for the socket and the inbox is not empty, he has been
+        // woken: so it does no harm that an answer which left by itself may have used up his notice.)
         let kept = !desk.inbox.is_empty()
             && desk.watched
             && desk.share == 0
-            && began.saturating_duration_since(desk.answered) < PROMPT;
+            && ended.saturating_duration_since(desk.answered) < PROMPT;
         if !kept {
             self.send(&mut desk);
         }
@@ -221,15 +226,15 @@ impl<W: Work> Pool<W> {
                 self.work.run(vec![accepted], lane);
                 desk = self.turn();
                 desk.freed = desk.freed.saturating_add(1);
+                if began.elapsed() > SLOW {
+                    desk.share = SHARED_AFTER_SLOW;
+                }
                 if desk.freed >= self.hoard {
                     self.send(&mut desk);
                 }
             }
             Then::Tell(word) => lane.teller.tell(word),
             Then::Settled | Then::Wait => {}
-        }
-        if began.elapsed() > SLOW {
-            desk.share = SHARED_AFTER_SLOW;
         }
         desk
     }
@@ -341,7 +346,7 @@ impl Desk {
     }
 
     /// Keeps an answer until [`send`](Self::send); sends one that is too large for that at once.
-    fn answer(&mut self, route: &Route, header: &[u8], body: Vec<u8>, began: Instant, instance: InstanceId) {
+    fn answer(&mut self, route: &Route, header: &[u8], body: Vec<u8>, ended: Instant, instance: InstanceId) {
         let small = Bundle::takes(body.len());
         let other = self.answers_to.as_ref().is_some_and(|other| other != route);
         if other || !small || !self.answers.has_room(header.len(), body.len()) {
@@ -350,7 +355,7 @@ impl Desk {
         if small {
             if self.answers.is_empty() {
                 self.answers_to = Some(Arc::clone(route));
-                self.answered = began;
+                self.answered = ended;
             }
             self.answers.push(header, &body);
             return;

@@ -96,7 +96,7 @@ impl World {
     /// Sends all that waits for a link: the names and their tags.
     fn flush(&mut self, link: LinkId) -> Vec<(&'static str, Tag)> {
         let mut sent = Vec::new();
-        while let Some((tag, _, name)) = self.table.next_to_send(link) {
+        while let Some((tag, _, name)) = self.table.nth_to_send(link, 0) {
             sent.push((*name, tag));
             self.table.handle(self.now, Input::Sent { tag });
             self.perform();
@@ -143,7 +143,7 @@ fn one_searches_and_the_others_follow_in_their_order() {
     world.admit(&["a", "b", "c"]);
     for link in [0, 1] {
         let tags = world.sends(link, &["a"]);
-        assert!((0..3).all(|other| world.table.next_to_send(other).is_none()), "the others wait");
+        assert!((0..3).all(|other| world.table.nth_to_send(other, 0).is_none()), "the others wait");
         world.refuse(tags[0], Reason::NoRoute);
     }
     let tags = world.sends(2, &["a"]);
@@ -239,7 +239,7 @@ fn who_has_it_and_says_nothing_is_the_right_one() {
     for tag in [call, tags[0], tags[1]] {
         world.refuse(tag, Reason::NoRoute);
     }
-    let other = usize::from(world.table.next_to_send(0).is_none());
+    let other = usize::from(world.table.nth_to_send(0, 0).is_none());
     let tags = world.sends(other, &["long call"]);
     world.accept(tags[0], other);
     world.sends(other, &["b", "c"]);
@@ -326,7 +326,7 @@ fn retries_of_what_was_lost_keep_their_order_and_go_before_the_others() {
     world.admit(&["c"]);
     world.table.handle(world.now, Input::Lost { link: 0 });
     world.perform();
-    let link = usize::from(world.table.next_to_send(0).is_none());
+    let link = usize::from(world.table.nth_to_send(0, 0).is_none());
     let a = world.sends(link, &["a"]);
     world.accept(a[0], link);
     world.sends(link, &["b", "c"]);

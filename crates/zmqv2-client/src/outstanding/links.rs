@@ -18,14 +18,15 @@ pub(super) struct Link {
 }
 
 impl<M, A> Outstanding<M, A> {
-    /// The next message that the link is to send, and when it expires; `Input::Sent` when it has.
-    pub(crate) fn next_to_send(&mut self, link: LinkId) -> Option<(Tag, Instant, &M)> {
+    /// The message that the link is to send after so many others, and when it expires; `Input::Sent` for each when they are, in
+    /// order.
+    pub(crate) fn nth_to_send(&mut self, link: LinkId, after: usize) -> Option<(Tag, Instant, &M)> {
         let tag = loop {
-            let (tag, ticket) = *self.links.get(link)?.queue.front()?;
+            let (tag, ticket) = *self.links.get(link)?.queue.get(after)?;
             if self.is_queued(tag, ticket) {
                 break tag;
             }
-            self.links[link].queue.pop_front();
+            self.links[link].queue.remove(after);
         };
         let entry = self.entry(tag)?;
         Some((tag.next_send(), entry.expires, &entry.message))

@@ -86,7 +86,7 @@ impl World {
             }
             Event::Send { link, count } => {
                 for _ in 0..count {
-                    let Some((tag, _, number)) = self.table.next_to_send(link) else { return };
+                    let Some((tag, _, number)) = self.table.nth_to_send(link, 0) else { return };
                     self.nodes[link].push_back((tag, *number));
                     self.table.handle(self.now, Input::Sent { tag });
                     self.perform();

@@ -125,7 +125,7 @@ impl World {
                 }
             }
             Event::Send { link } => {
-                if let Some((tag, deadline, number)) = self.table.next_to_send(link) {
+                if let Some((tag, deadline, number)) = self.table.nth_to_send(link, 0) {
                     let number = *number;
                     let known = &mut self.messages[number];
                     assert!(deadline == known.deadline && known.ended == 0);

@@ -52,7 +52,7 @@ impl Table {
 
     /// Sends the next message of a link.
     fn send(&mut self, now: Instant, link: LinkId) -> Option<Tag> {
-        let (tag, ..) = self.next_to_send(link)?;
+        let (tag, ..) = self.nth_to_send(link, 0)?;
         self.handle(now, Input::Sent { tag });
         Some(tag)
     }
@@ -145,7 +145,7 @@ fn a_short_message_leaves_time_for_the_last_candidate() {
     table.admit(now, "a", Terms { deadline: now + 400 * MILLI, ..terms(now, 2) }).unwrap();
     table.route(now);
     assert_eq!(table.pass(now + 200 * MILLI), None);
-    assert!(table.next_to_send(1).is_some());
+    assert!(table.nth_to_send(1, 0).is_some());
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn without_candidates_it_ends_or_waits_for_some() {
     let Some(Action::Look { tag }) = table.poll_action() else { panic!() };
     table.handle(now, Input::Looked { tag, prospect: Prospect::among(1) });
     table.route(now);
-    assert!(table.next_to_send(0).is_some());
+    assert!(table.nth_to_send(0, 0).is_some());
     // The link never connects: the directory is asked again, until the time is over.
     let mut at = now;
     let ended = loop {
@@ -269,7 +269,7 @@ fn a_closed_link_gives_back_what_waited_for_it() {
     let Some(Action::Choose { tag, candidate: 0 }) = table.poll_action() else { panic!() };
     assert!(table.is_idle(0));
     table.handle(now, Input::Chosen { tag, link: Some(7) });
-    assert!(table.next_to_send(0).is_none() && table.next_to_send(7).is_some());
+    assert!(table.nth_to_send(0, 0).is_none() && table.nth_to_send(7, 0).is_some());
     table.handle(now, Input::Gone { link: 7 });
     let Some(Action::Choose { tag, .. }) = table.poll_action() else { panic!() };
     table.handle(now, Input::Chosen { tag, link: None });
@@ -330,7 +330,7 @@ fn a_message_says_how_long_it_may_be_kept_rather_than_how_long_it_is_waited_for(
     let (now, mut table) = (start(), table());
     table.admit(now, "a", terms(now, 1)).unwrap();
     table.route(now);
-    let (_, expires, _) = table.next_to_send(0).unwrap();
+    let (_, expires, _) = table.nth_to_send(0, 0).unwrap();
     assert_eq!(expires, now + 20 * SECOND);
 }
 

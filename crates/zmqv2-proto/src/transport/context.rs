@@ -69,6 +69,8 @@ impl Transport {
     /// A transport that will use `options`. Opens nothing yet.
     #[must_use]
     pub fn new(options: TransportOptions) -> Self {
+        // Libc calls those first in a child who asked first: nobody else's hook finds the parent's number.
+        let _ = super::process_id();
         Self(Arc::new(Shared { options, context: Mutex::new(None) }))
     }
 

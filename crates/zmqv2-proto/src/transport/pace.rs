@@ -18,7 +18,7 @@ const TRY_AGAIN: u8 = 32;
 #[derive(Debug)]
 pub struct Pace {
     span: Duration,
-    /// Looks that found something, less those that did not.
+    /// Twice the looks that found something, less those that did not.
     found: u8,
     /// Sleeps without a look since the last one.
     slept: u8,

@@ -20,7 +20,8 @@ static STATE: AtomicU8 = AtomicU8::new(UNTOLD);
 /// The number, or 0: not known.
 static KNOWN: AtomicU32 = AtomicU32::new(0);
 
-/// The number of this process, as [`std::process::id`] says it, also after a `fork`.
+/// The number of this process, as [`std::process::id`] says it, also after a `fork`. Of a child that was made without libc's
+/// knowledge (a bare `clone`, `_Fork`, `vfork`) it knows nothing: such a child must not use what its parent has opened.
 #[must_use]
 pub fn process_id() -> u32 {
     match KNOWN.load(Ordering::Relaxed) {
