@@ -92,11 +92,19 @@ pub(crate) fn start(load: &Workload, workers: Option<usize>) -> anyhow::Result<C
     Ok(Chain { client, others, kept })
 }
 
-/// A process with clients that are connected.
-pub(crate) fn hold(site: &Site, count: usize) -> anyhow::Result<Party> {
-    let holder = Party::begin("connected clients", &mut site.client(&["hold", "--count", &count.to_string()]))?;
-    holder.hear_ready(PATIENCE + Duration::from_millis(count as u64 * 20))?;
-    Ok(holder)
+/// Clients of one process that are connected: each has a few descriptors, and a process may have 20,000 on many systems.
+const HELD_BY_ONE: usize = 2_000;
+
+/// Processes with clients that are connected.
+pub(crate) fn hold(site: &Site, count: usize) -> anyhow::Result<Vec<Party>> {
+    let mut holders = Vec::new();
+    for first in (0..count).step_by(HELD_BY_ONE) {
+        let count = HELD_BY_ONE.min(count - first);
+        let holder = Party::begin("connected clients", &mut site.client(&["hold", "--count", &count.to_string()]))?;
+        holder.hear_ready(PATIENCE + Duration::from_millis(count as u64 * 20))?;
+        holders.push(holder);
+    }
+    Ok(holders)
 }
 
 fn topic(n: usize) -> String {

@@ -71,11 +71,11 @@ fn start(system: System, load: &Workload, pace: Pace, peers: &Peers) -> anyhow::
 }
 
 /// What a broker costs that does nothing.
-fn idle_cost(
+fn idle_cost<T>(
     broker: u32,
     pace: Pace,
     count: usize,
-    hold: impl FnOnce() -> anyhow::Result<crate::party::Party>,
+    hold: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<Vec<Sample>> {
     let empty = memory_kib(broker)?;
     let holder = hold()?;
