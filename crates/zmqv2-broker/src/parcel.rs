@@ -1,6 +1,7 @@
 //! Messages as they come out of a socket, taken apart without copying.
 
 use std::time::Instant;
+use std::vec::Drain;
 
 use zmqv2_proto::bundle::{Bundled, InvalidBundle};
 use zmqv2_proto::transport::Frame;
@@ -78,15 +79,17 @@ pub(crate) enum Content {
 pub(crate) fn take_apart(frames: &mut Vec<Frame>) -> Option<(Path, Result<Content, Malformed>)> {
     let delimiter = frames.iter().skip(1).position(|frame| frame.is_empty())? + 1;
     let path = Path::of(&frames[..=delimiter])?;
-    let mut rest = frames.drain(delimiter + 1..);
-    let content = match (rest.next(), rest.next(), rest.next()) {
+    Some((path, content(frames.drain(delimiter + 1..))))
+}
+
+/// What stands behind a delimiter.
+fn content(mut frames: Drain<'_, Frame>) -> Result<Content, Malformed> {
+    let count = frames.len();
+    match (frames.next(), frames.next(), frames.next()) {
         (Some(header), Some(body), None) => Ok(Content::One(Load { header, body })),
         (Some(only), None, None) if Bundled::of(&only).is_some() => Ok(Content::Bundle(only)),
-        (header, body, third) => Err(Malformed::Frames(
-            usize::from(header.is_some()) + usize::from(body.is_some()) + usize::from(third.is_some()) + rest.len(),
-        )),
-    };
-    Some((path, content))
+        _ => Err(Malformed::Frames(count)),
+    }
 }
 
 impl Origin {
@@ -198,15 +201,10 @@ pub(crate) struct WorkerAnswer {
 
 /// What a worker's link received.
 pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<Content, Malformed> {
-    let count = frames.len();
-    let mut taken = frames.drain(..);
-    let delimiter = taken.next().filter(|frame| frame.is_empty()).ok_or(Malformed::NoDelimiter)?;
-    drop(delimiter);
-    match (taken.next(), taken.next(), taken.next()) {
-        (Some(header), Some(body), None) => Ok(Content::One(Load { header, body })),
-        (Some(only), None, None) if Bundled::of(&only).is_some() => Ok(Content::Bundle(only)),
-        _ => Err(Malformed::Frames(count - 1)),
+    if frames.first().is_none_or(|delimiter| !delimiter.is_empty()) {
+        return Err(Malformed::NoDelimiter);
     }
+    content(frames.drain(1..))
 }
 
 /// What a worker says.
