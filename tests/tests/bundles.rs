@@ -1,22 +1,26 @@
 //! Bundles: what comes together leaves together, in order, and a bad bundle harms nobody but its sender.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use zmqv2_proto::bundle::{Bundle, Bundled, MAX_BUNDLE_BYTES, MAX_BUNDLE_MESSAGES};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Reason, Request, RequestContext, Target, Ttl};
 use zmqv2_server::{Methods, RpcServer, WorkerSockets};
 use zmqv2_tests::zmtp::Zmtp;
-use zmqv2_tests::{Cluster, Node, PATIENCE, eventually};
+use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
 
 const CALLS: u64 = 40;
 
 /// A call of `echo`, as frames.
 fn call(tag: u64, flags: Flags) -> [Vec<u8>; 2] {
+    call_of("echo", tag, flags)
+}
+
+fn call_of(method: &str, tag: u64, flags: Flags) -> [Vec<u8>; 2] {
     let mut header = Header::new(Kind::Call, MessageId::random());
     (header.tag, header.flags, header.ttl) = (tag, flags, Ttl::from_millis(10_000));
     header.key = Some(Target::topic("demo").unwrap().key());
-    [header.encode(), Request::new("echo".parse().unwrap(), &tag).unwrap().encode().unwrap()]
+    [header.encode(), Request::new(method.parse().unwrap(), &tag).unwrap().encode().unwrap()]
 }
 
 fn calls(flags: Flags) -> Bundle {
@@ -142,4 +146,44 @@ fn casts_of_all_sizes_arrive_in_the_order_in_which_they_were_sent() {
         server.stop().unwrap();
         assert_eq!(*seen.lock().unwrap(), (0..CASTS).collect::<Vec<_>>(), "{sockets:?}");
     }
+}
+
+/// Answers leave together, but not when that means to wait for a handler that takes its time.
+#[test]
+fn an_answer_does_not_wait_for_a_slow_request_of_the_same_bundle_p10() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let methods = Methods::new()
+        .method("echo", |tag: u64| Ok(tag))
+        .unwrap()
+        .method("hold", move |tag: u64| {
+            let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+            Ok(tag)
+        })
+        .unwrap();
+    let target = Target::topic("demo").unwrap().with_server("s").unwrap();
+    let builder = RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods);
+    let server = builder.workers(4).start().unwrap();
+    server.wait_ready(PATIENCE).unwrap();
+    let mut peer = Zmtp::tcp(format!("{}:9501", node.host), "DEALER").unwrap();
+    for round in 0..20 {
+        let mut bundle = Bundle::new();
+        // With and without others behind it.
+        let calls = [(0, "echo"), (1, "hold"), (2, "echo"), (3, "echo")];
+        for (tag, method) in &calls[..if round % 2 == 0 { 4 } else { 2 }] {
+            let [header, body] = call_of(method, *tag, Flags::BUNDLES);
+            bundle.push(&header, &body);
+        }
+        peer.send(&[b"", bundle.frame()]).unwrap();
+        // All others, while it holds.
+        let began = now();
+        read_answers(&mut peer, if round % 2 == 0 { [0, 2, 3].into() } else { [0].into() });
+        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+        release.send(()).unwrap();
+        read_answers(&mut peer, [1].into());
+    }
+    server.stop().unwrap();
 }
