@@ -30,6 +30,10 @@ pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malforme
                     "{workers} workers with credit {credit}; allowed are 1 to {MAX_WORKERS} workers with a credit of 1 to {MAX_CREDIT}"
                 )));
             }
+            let window = registration.window;
+            if window > MAX_CREDIT {
+                return Err(Malformed::Control(format!("a window of {window}; allowed are up to {MAX_CREDIT}")));
+            }
             let topics = registration.also.len() + 1;
             if topics > MAX_TOPICS {
                 return Err(Malformed::Control(format!("{topics} topics; allowed are {MAX_TOPICS}")));

@@ -79,9 +79,20 @@ impl Broker {
             Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
                 self.feed(Input::Reply { worker, tag, credit, refused, load });
             }
-            Ok(Said::Free(credit)) => self.feed(Input::Freed { worker, credit }),
+            Ok(Said::Free { credit, wide }) => self.feed(Input::Freed { worker, credit, wide }),
+            Ok(Said::HandedBack { tag, load }) => self.take_again(worker, tag, load),
             Err(error) => self.disown(worker, &error),
         }
+    }
+
+    /// A worker hands back a request.
+    fn take_again(&mut self, worker: WorkerId, tag: u64, load: Load) {
+        let Ok(view) = HeaderView::new(&load.header) else { return };
+        let now = now();
+        self.names.copy(&view);
+        let arrival = arrival(&view, &self.names, load.size(), now);
+        self.engine.handle(now, Input::HandedBack { worker, tag, arrival, load });
+        self.perform();
     }
 
     fn take_message(&mut self, origin: Origin, load: Load) {

@@ -187,8 +187,10 @@ impl Load {
 pub(crate) enum Said {
     /// An answer to a request.
     Answer(WorkerAnswer),
-    /// It has ended so many requests that it had acknowledged.
-    Free(u16),
+    /// It has ended so many requests that it had acknowledged, and perhaps takes more from now on.
+    Free { credit: u16, wide: bool },
+    /// A request, back as it came: it has not begun.
+    HandedBack { tag: u64, load: Load },
 }
 
 /// A worker's answer.
@@ -214,7 +216,10 @@ pub(crate) fn understand(load: Load) -> Result<Said, Malformed> {
         Kind::Reply | Kind::Ack => None,
         // What is refused for a reason of a later protocol is refused.
         Kind::Refusal => Some(view.reason().ok().flatten().unwrap_or(Reason::Malformed)),
-        Kind::Credit => return Ok(Said::Free(view.count())),
+        Kind::Credit => {
+            return Ok(Said::Free { credit: view.count(), wide: view.flags().contains(Flags::WIDE) });
+        }
+        kind if kind.is_request() => return Ok(Said::HandedBack { tag: view.tag(), load }),
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());

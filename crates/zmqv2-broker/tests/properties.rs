@@ -23,6 +23,8 @@ enum Op {
         name: usize,
         workers: u16,
         credit: u16,
+        /// A single worker's wider window: so much more.
+        wider: u16,
     },
     RegisterAgain(Index),
     Up(Index),
@@ -42,6 +44,12 @@ enum Op {
         of: Index,
         credit: u16,
     },
+    /// A worker's requests are quick.
+    Quick {
+        of: Index,
+        credit: u16,
+    },
+    HandBack(Index),
     Reply {
         of: Index,
         credit: u16,
@@ -72,8 +80,8 @@ fn op() -> impl Strategy<Value = Op> {
     let index = any::<Index>;
     let name = proptest::option::weighted(0.4, 0..4_usize);
     prop_oneof![
-        6 => (0..3_usize, 0..3_usize, 1..4_u16, 1..4_u16)
-            .prop_map(|(key, name, workers, credit)| Op::Register { key, name, workers, credit }),
+        6 => (0..3_usize, 0..3_usize, 1..4_u16, 1..4_u16, 0..3_u16)
+            .prop_map(|(key, name, workers, credit, wider)| Op::Register { key, name, workers, credit, wider }),
         1 => index().prop_map(Op::RegisterAgain),
         4 => index().prop_map(Op::Up),
         4 => Just(Op::AllUp),
@@ -84,6 +92,8 @@ fn op() -> impl Strategy<Value = Op> {
         30 => (0..4_usize, name, 0..9000_u64, 0..40_usize, proptest::bool::weighted(0.2))
             .prop_map(|(key, name, ttl, bytes, patient)| Op::Request { key, name, ttl, bytes, patient }),
         4 => (index(), 0..3_u16).prop_map(|(of, credit)| Op::Credit { of, credit }),
+        4 => (index(), 0..3_u16).prop_map(|(of, credit)| Op::Quick { of, credit }),
+        5 => index().prop_map(Op::HandBack),
         16 => (index(), prop_oneof![6 => Just(1), 3 => Just(0), 1 => 0..5_u16]).prop_map(|(of, credit)| Op::Reply { of, credit }),
         1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyAgain { of, worker }),
         1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyOfAnotherWorker { of, worker }),
@@ -103,7 +113,7 @@ fn perform(model: &mut Model, op: &Op) -> Option<()> {
     let workers = model.workers_that(|_| true);
     let down = model.workers_that(|worker| !worker.up);
     match *op {
-        Op::Register { key, name, workers, credit } => model.register(key, name, workers, credit),
+        Op::Register { key, name, workers, credit, wider } => model.register(key, name, workers, credit, wider),
         Op::RegisterAgain(of) => model.register_again(pick(of, &model.runs())?),
         Op::Up(of) => model.up(pick(of, &down)?),
         Op::AllUp => down.into_iter().for_each(|worker| model.up(worker)),
@@ -115,6 +125,11 @@ fn perform(model: &mut Model, op: &Op) -> Option<()> {
             model.request(key, name, Duration::from_millis(ttl), bytes, patient);
         }
         Op::Credit { of, credit } => model.credit(pick(of, &workers)?, credit),
+        Op::Quick { of, credit } => model.quick(pick(of, &workers)?, credit),
+        Op::HandBack(of) => {
+            let (tag, worker) = pick(of, &model.deliveries())?;
+            model.hand_back(worker, tag);
+        }
         Op::Reply { of, credit } => {
             let (tag, worker) = pick(of, &model.deliveries())?;
             model.reply(worker, tag, credit);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! limits backlog=2 bytes=100            the bounds; must come first, if at all; also: deliveries=N, `durable`
-//! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N
+//! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N, window=N (one socket)
 //! up s1                                 all its links are connected; `up s1/0` one of them
 //! down s1                               a link to it breaks
 //! withdraw s1
@@ -18,6 +18,8 @@
 //! stored n1.1                           the store has taken it; error=WHY: it has not
 //! restore n1 topic=... number=3         the store had it; also: pool=NAME, ttl=5s
 //! credit s1/0                           it has ended what it answered with credit=0
+//! quick s1/0                            its requests are quick, and it has ended credit=N that it had acknowledged
+//! back s1/0 c1 c2 topic=openstack/t     hands these back, as it got them; options as for a request; `fanout`
 //! advance 3s                            the driver does what is due, when it is due
 //! lag 3s                                time passes, and the driver notices nothing
 //! drain
@@ -167,6 +169,28 @@ impl Runner {
                 let (instance, worker) = (self.instance(run), worker.parse().unwrap());
                 self.handle(Input::Credit { instance, worker, credit: command.number("credit", 1) as u16 });
             }
+            "quick" => {
+                let worker = self.links_of(command.word(1))[0];
+                let credit = command.number("credit", 0) as u16;
+                self.handle(Input::Freed { worker, credit, wide: true });
+            }
+            "back" => {
+                let worker = self.links_of(command.word(1))[0];
+                let names = command.words[2..].iter().filter(|word| **word != "fanout");
+                for name in names {
+                    let at = self.delivered.iter().position(|it| it.request == **name && it.worker == worker).unwrap();
+                    let Delivered { tag, .. } = self.delivered.remove(at);
+                    let server = command.options.get("server").copied().unwrap_or_default();
+                    let fanout = command.words.contains(&"fanout");
+                    let arrival = Arrival {
+                        pattern: if fanout { Pattern::Fanout } else { Pattern::One },
+                        server,
+                        wait_for_ready: command.options.contains_key("wait"),
+                        ..Arrival::new(id(name), command.options["topic"], self.now, 10)
+                    };
+                    self.handle(Input::HandedBack { worker, tag, arrival, load: (*name).to_owned() });
+                }
+            }
             "advance" => {
                 let end = self.now + span(command.word(1));
                 while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {
@@ -198,7 +222,8 @@ impl Runner {
         let registration = Registration::new(self.instance(&run), workers, credit, 1);
         let mut keys = command.options["topic"].split(',').map(|key| TopicKey::parse(key).unwrap());
         let key = keys.next().unwrap();
-        let registration = registration.with_topics(keys.collect());
+        let window = command.number("window", 0) as u16;
+        let registration = registration.sharing_a_socket(window > 0).with_window(window).with_topics(keys.collect());
         let server = command.options.get("server").unwrap_or(&run.as_str()).parse().unwrap();
         self.handle(Input::Register { offer: Offer::new(key, server, registration), from: run });
     }

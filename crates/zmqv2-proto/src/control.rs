@@ -56,6 +56,10 @@ pub struct Registration {
     /// All workers are behind one socket, a ROUTER, which takes as many requests as they may have together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// With [`shared`](Self::shared): how many requests the workers may have together once they have said that they are
+    /// [quick](crate::Flags::WIDE), until they hand one back; at most [`MAX_CREDIT`]. 0, or fewer than they may have anyway: never more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub window: u16,
     /// The process, for people who read `status`.
     pub pid: u32,
     /// Topics that its workers serve besides the header's, all under the same server name; at most [`MAX_TOPICS`] in all.
@@ -67,7 +71,7 @@ impl Registration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        Self { instance, workers, credit, shared: false, pid, also: Vec::new() }
+        Self { instance, workers, credit, shared: false, window: 0, pid, also: Vec::new() }
     }
 
     /// The same registration, with all workers behind one socket, or each behind its own.
@@ -77,12 +81,24 @@ impl Registration {
         self
     }
 
+    /// The same registration, with a window for quick workers behind one socket.
+    #[must_use]
+    pub fn with_window(mut self, window: u16) -> Self {
+        self.window = window;
+        self
+    }
+
     /// The same registration, for more topics.
     #[must_use]
     pub fn with_topics(mut self, also: Vec<TopicKey>) -> Self {
         self.also = also;
         self
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// The broker's answer to a registration, sent when it is connected to every worker: work may come now.

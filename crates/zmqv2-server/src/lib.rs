@@ -33,6 +33,7 @@ mod rpc;
 mod server;
 mod service;
 mod wake;
+mod window;
 mod words;
 
 pub use dispatcher::PING_METHOD;

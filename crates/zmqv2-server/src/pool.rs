@@ -1,10 +1,13 @@
 //! A pool: many workers behind one ROUTER, which take turns with it.
 //!
-//! The broker gives a server no more requests at a time than it has workers, so whatever is here can run at once. Still, most
-//! handlers are quick, and waking another thread costs more than running them: a worker that has read a few requests runs
+//! Most handlers are quick, and waking another thread costs more than running them: a worker that has read a few requests runs
 //! them itself, one after the other, sends the answers, and reads on. Nobody reads meanwhile. If a handler takes its time,
 //! the *watcher*, another worker that looks on once in [`TICK`], takes the reader's place, and the next worker becomes the
 //! watcher; after that, requests are shared out at once for a while. So a slow handler delays others by about a tick.
+//!
+//! The broker gives a server no more requests at a time than it has workers, and more of them ([`Window`]) while handlers are
+//! quick. When some are slow, what is here above the number of workers goes back. There is one thread more than workers run
+//! handlers, so that somebody is left to do that.
 //!
 //! Answers leave in bundles, at the latest when no request is left to run. If a handler takes its time meanwhile, the watcher
 //! sends them after a tick or two.
@@ -13,17 +16,19 @@
 //! its own when there are none.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::transport::{Frame, Notice, Received, Socket, TransportError};
-use zmqv2_proto::{FIXED_BYTES, Header, InstanceId, Kind, MessageId};
+use zmqv2_proto::{FIXED_BYTES, Flags, Header, InstanceId, Kind, MessageId};
 
 use crate::error::ServerError;
 use crate::lane::{Answer, Halt, Lane, Then, Work};
 use crate::registration::now;
 use crate::wake::Bell;
+use crate::window::Window;
 
 /// How often the watcher looks on.
 const TICK: Duration = Duration::from_millis(1);
@@ -34,6 +39,8 @@ const SLOW: Duration = Duration::from_micros(500);
 /// So many requests are shared out after a slow one. Few: on a busy machine, a handler that had to wait for a processor looks
 /// slow, too.
 const SHARED_AFTER_SLOW: u32 = 4;
+/// When so many handlers run and nothing has begun for a tick, they are all slow, as far as anybody can tell.
+const SLOW_AT_ONCE: usize = 4;
 /// The most requests that are read before they run.
 const READ_AT_ONCE: usize = 64;
 /// Answers wait no longer than this for a handler that is about to begin.
@@ -48,6 +55,7 @@ type Route = Arc<[u8]>;
 pub(crate) struct Pool<W> {
     work: Arc<W>,
     instance: InstanceId,
+    workers: usize,
     /// Credit is told at the latest when this much of it has come together.
     hoard: u16,
     desk: Mutex<Desk>,
@@ -80,6 +88,10 @@ struct Desk {
     dozes: bool,
     /// How many requests have begun.
     begun: u64,
+    /// How many run now, and how many of them came from the broker that is there now.
+    running: usize,
+    running_here: usize,
+    window: Window,
     /// How many requests are shared out at once, because handlers were slow.
     share: u32,
     /// Acknowledged requests that have run, and whose places were not given back yet.
@@ -96,7 +108,13 @@ struct Request {
 type Turn<'a> = MutexGuard<'a, Desk>;
 
 impl<W: Work> Pool<W> {
-    pub(crate) fn new(socket: Socket, work: Arc<W>, instance: InstanceId, workers: u16) -> Result<Self, ServerError> {
+    pub(crate) fn new(
+        socket: Socket,
+        work: Arc<W>,
+        instance: InstanceId,
+        workers: u16,
+        window: u16,
+    ) -> Result<Self, ServerError> {
         let notice = socket.notice().map_err(ServerError::Thread)?;
         let desk = Desk {
             socket,
@@ -112,6 +130,9 @@ impl<W: Work> Pool<W> {
             watched: false,
             dozes: false,
             begun: 0,
+            running: 0,
+            running_here: 0,
+            window: Window::new(window > workers),
             share: 0,
             freed: 0,
             ended: false,
@@ -119,6 +140,7 @@ impl<W: Work> Pool<W> {
         Ok(Self {
             work,
             instance,
+            workers: workers.into(),
             hoard: (workers / 2).max(1),
             desk: Mutex::new(desk),
             notice,
@@ -128,17 +150,22 @@ impl<W: Work> Pool<W> {
         })
     }
 
-    /// One worker: serves requests until the stop signal, finishing what has come.
+    /// One worker, or the thread that is left when all workers run something: serves requests until the stop signal,
+    /// finishing what has come.
     pub(crate) fn run(&self, lane: &Lane) {
         let mut desk = self.turn();
         loop {
-            if let Some(request) = desk.inbox.pop_front() {
+            if desk.running < self.workers
+                && let Some(request) = desk.inbox.pop_front()
+            {
                 desk = self.serve(desk, lane, request);
             } else if desk.ended {
                 desk.send(self.instance);
                 return;
             } else if desk.reading {
                 desk = self.rest(desk);
+            } else if !desk.inbox.is_empty() {
+                desk = self.relieve(desk);
             } else {
                 desk = self.read(desk, &lane.halt).unwrap_or_else(|error| {
                     log::error!("the workers of {} end: {error}", lane.server);
@@ -163,7 +190,7 @@ impl<W: Work> Pool<W> {
 
     /// Takes in what has come, or waits until something has.
     fn read<'a>(&'a self, mut desk: Turn<'a>, halt: &Halt) -> Result<Turn<'a>, TransportError> {
-        desk.take_in()?;
+        desk.take_in(READ_AT_ONCE)?;
         if !desk.inbox.is_empty() {
             return Ok(desk);
         }
@@ -182,7 +209,7 @@ impl<W: Work> Pool<W> {
         waited.map_err(|source| TransportError::Socket { action: "wait", source })?;
         if halt.stop.is_given() {
             // What the broker has given until it let go of this server is here.
-            desk.take_in()?;
+            desk.take_in(READ_AT_ONCE)?;
             self.end(&mut desk);
         }
         Ok(desk)
@@ -191,6 +218,8 @@ impl<W: Work> Pool<W> {
     /// Answers a request, and runs it.
     fn serve<'a>(&'a self, mut desk: Turn<'a>, lane: &Lane, mut request: Request) -> Turn<'a> {
         desk.begun += 1;
+        desk.running += 1;
+        desk.running_here += 1;
         if desk.dozes {
             self.watcher.notify_one();
         }
@@ -207,9 +236,7 @@ impl<W: Work> Pool<W> {
         let Answer { header, body, then } = lane.answer(&*self.work, &mut request.frames);
         let ended = now();
         let mut desk = self.turn();
-        if ended.saturating_duration_since(began) > SLOW {
-            desk.share = SHARED_AFTER_SLOW;
-        }
+        let mut took = ended.saturating_duration_since(began);
         desk.answer(&request.route, &header.encode(), body, ended, self.instance);
         // With nobody to look on, they must not wait for a handler. (If somebody waits for the socket and the inbox is not empty, he has been
         // woken: so it does no harm that an answer which left by itself may have used up his notice.)
@@ -226,9 +253,7 @@ impl<W: Work> Pool<W> {
                 self.work.run(vec![accepted], lane);
                 desk = self.turn();
                 desk.freed = desk.freed.saturating_add(1);
-                if began.elapsed() > SLOW {
-                    desk.share = SHARED_AFTER_SLOW;
-                }
+                took = began.elapsed();
                 if desk.freed >= self.hoard {
                     self.send(&mut desk);
                 }
@@ -236,7 +261,46 @@ impl<W: Work> Pool<W> {
             Then::Tell(word) => lane.teller.tell(word),
             Then::Settled | Then::Wait => {}
         }
+        if took > SLOW {
+            desk.share = SHARED_AFTER_SLOW;
+        }
+        desk.window.ran(took);
+        desk.running -= 1;
+        if desk.is_here(&request.route) {
+            desk.running_here -= 1;
+        }
         desk
+    }
+
+    /// All workers run something, and more has come. If that lasts for a tick, others may have it.
+    fn relieve<'a>(&'a self, desk: Turn<'a>) -> Turn<'a> {
+        let begun = desk.begun;
+        let mut desk = self.watcher.wait_timeout(desk, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        if desk.begun == begun && !desk.ended {
+            self.hand_back(&mut desk);
+            self.send(&mut desk);
+        }
+        desk
+    }
+
+    /// What the broker has given above the number of workers goes back to it, the youngest of it.
+    fn hand_back(&self, desk: &mut Desk) {
+        if let Err(error) = desk.take_in(usize::MAX) {
+            log::error!("cannot read requests: {error}");
+        }
+        let stays = self.workers.saturating_sub(desk.running_here).min(desk.inbox.len());
+        let excess = desk.inbox.split_off(stays);
+        let answered = now();
+        for Request { route, mut frames } in excess {
+            match &mut frames[..] {
+                [header, body] if desk.is_here(&route) => {
+                    let body = std::mem::replace(body, Frame::new());
+                    desk.answer(&route, header, body, answered, self.instance);
+                    desk.window.narrow();
+                }
+                _ => desk.inbox.push_back(Request { route, frames }),
+            }
+        }
     }
 
     /// Answers leave, and places are given back.
@@ -250,7 +314,7 @@ impl<W: Work> Pool<W> {
         if !desk.reading {
             return;
         }
-        if let Err(error) = desk.take_in() {
+        if let Err(error) = desk.take_in(READ_AT_ONCE) {
             log::error!("cannot read requests: {error}");
         }
         if !desk.inbox.is_empty() {
@@ -261,7 +325,7 @@ impl<W: Work> Pool<W> {
     /// Nothing to do, and somebody else reads.
     fn rest<'a>(&'a self, mut desk: Turn<'a>) -> Turn<'a> {
         self.send(&mut desk);
-        if !desk.inbox.is_empty() {
+        if !desk.inbox.is_empty() && desk.running < self.workers {
             return desk;
         }
         if !desk.watched {
@@ -291,6 +355,9 @@ impl<W: Work> Pool<W> {
             }
             if !desk.reading && desk.begun == begun {
                 desk.share = SHARED_AFTER_SLOW;
+                if desk.running >= SLOW_AT_ONCE.min(self.workers) {
+                    self.hand_back(&mut desk);
+                }
                 break;
             }
             quiet = if desk.begun == begun { quiet + 1 } else { 0 };
@@ -304,10 +371,10 @@ impl<W: Work> Pool<W> {
 }
 
 impl Desk {
-    /// Reads what has come, until there are [`READ_AT_ONCE`] requests.
-    fn take_in(&mut self) -> Result<(), TransportError> {
+    /// Reads what has come, until there are so many requests.
+    fn take_in(&mut self, most: usize) -> Result<(), TransportError> {
         let mut frames = std::mem::take(&mut self.frames);
-        while self.inbox.len() < READ_AT_ONCE {
+        while self.inbox.len() < most {
             match self.socket.receive(&mut frames)? {
                 Received::Nothing => break,
                 Received::Message if frames.len() >= PATH && frames[1].is_empty() => self.take(&mut frames),
@@ -326,7 +393,12 @@ impl Desk {
         }
         let route = match &self.route {
             Some(route) if **route == *frames[0] => Arc::clone(route),
-            _ => Arc::clone(self.route.insert(Arc::from(&frames[0][..]))),
+            _ => {
+                // Another broker, which knows nothing of what runs and of how quick it is.
+                self.running_here = 0;
+                self.window.narrow();
+                Arc::clone(self.route.insert(Arc::from(&frames[0][..])))
+            }
         };
         if let [_, _, only] = &frames[..]
             && let Some(bundled) = Bundled::of(only)
@@ -345,8 +417,16 @@ impl Desk {
         self.inbox.push_back(Request { route, frames: frames.drain(PATH..).collect() });
     }
 
+    /// Whether the broker that is there now has sent what came from there.
+    fn is_here(&self, route: &Route) -> bool {
+        self.route.as_ref().is_some_and(|here| Arc::ptr_eq(here, route))
+    }
+
     /// Keeps an answer until [`send`](Self::send); sends one that is too large for that at once.
-    fn answer(&mut self, route: &Route, header: &[u8], body: Vec<u8>, ended: Instant, instance: InstanceId) {
+    fn answer<B>(&mut self, route: &Route, header: &[u8], body: B, ended: Instant, instance: InstanceId)
+    where
+        B: Deref<Target = [u8]> + Into<Frame>,
+    {
         let small = Bundle::takes(body.len());
         let other = self.answers_to.as_ref().is_some_and(|other| other != route);
         if other || !small || !self.answers.has_room(header.len(), body.len()) {
@@ -360,7 +440,7 @@ impl Desk {
             self.answers.push(header, &body);
             return;
         }
-        let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header), Frame::from(body)];
+        let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header), body.into()];
         // The broker is gone, or another one is there, which does not wait for this.
         if let Err(error) = self.socket.send(frames) {
             log::debug!("an answer was not taken: {error}");
@@ -373,9 +453,14 @@ impl Desk {
         // An earlier broker's answers take nothing along, nor do those that fill a bundle.
         let along = self.route.as_ref() == Some(&route) && self.answers.has_room(FIXED_BYTES, 0);
         let freed = if along { std::mem::take(&mut self.freed) } else { 0 };
-        if freed > 0 {
+        let widens = along && self.window.is_due();
+        if freed > 0 || widens {
             let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
             header.count = freed;
+            if widens {
+                header.flags = Flags::WIDE;
+                self.window.widen();
+            }
             self.answers.push(&header.encode(), &[]);
         }
         if self.answers.is_empty() {

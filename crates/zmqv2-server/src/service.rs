@@ -94,7 +94,8 @@ impl Setup {
         let readiness = Arc::new(Readiness::default());
         let name = format!("{server} of {key}");
         let registration = Registration::new(instance, workers, batch.size, std::process::id());
-        let registration = registration.sharing_a_socket(shared).with_topics(also);
+        let registration =
+            registration.sharing_a_socket(shared).with_window(if shared { config.window } else { 0 }).with_topics(also);
         let keeper = Keeper::new(link, key, server, registration, Arc::clone(&readiness), Arc::clone(&desk), outbox);
         let drain_timeout = config.drain_timeout;
         let keeper = spawn("registration".to_owned(), move || keeper.run(drain_timeout))?;
@@ -202,9 +203,10 @@ impl Lanes<'_> {
         running: &Sender<()>,
     ) -> Result<(), ServerError> {
         let (socket, file) = self.bind(Role::Front, 0)?;
-        let pool = Pool::new(socket, Arc::clone(work), self.instance, count)?;
+        let pool = Pool::new(socket, Arc::clone(work), self.instance, count, self.config.window)?;
         let shared = Arc::new((pool, file));
-        for index in 0..count {
+        // One thread more than may run something.
+        for index in 0..=count {
             let (lane, shared) = (self.lane(index, halt), Arc::clone(&shared));
             spawn_worker(index, running, move || shared.0.run(&lane))?;
         }

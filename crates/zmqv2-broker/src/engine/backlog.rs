@@ -30,6 +30,13 @@ impl Backlog {
         self.live += 1;
     }
 
+    /// Puts a tag before the first that `is_younger`.
+    pub(super) fn insert(&mut self, tag: u64, is_younger: impl Fn(u64) -> bool) {
+        let at = self.tags.iter().position(|tag| is_younger(*tag)).unwrap_or(self.tags.len());
+        self.tags.insert(at, tag);
+        self.live += 1;
+    }
+
     /// The first tag that is still live, left in place.
     pub(super) fn front(&mut self, is_live: impl Fn(u64) -> bool) -> Option<u64> {
         while let Some(tag) = self.tags.front() {

@@ -29,6 +29,8 @@ counters! {
     Delivered = "delivered",
     /// Answers of workers sent on.
     Answered = "answered",
+    /// Requests that a worker gave back before it began them.
+    HandedBack = "handed_back",
     /// Requests that expired while they waited.
     Expired = "expired",
     /// Requests whose time ended while a worker had them.

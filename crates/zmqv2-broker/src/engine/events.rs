@@ -97,6 +97,18 @@ pub enum Input<'a, O, L> {
         /// What goes to the sender.
         load: L,
     },
+    /// A worker gives back a request that was delivered to it, and that it has not begun. It goes to another one, in its
+    /// old place in the order; this worker [takes no more](Input::Freed) than at first.
+    HandedBack {
+        /// The worker.
+        worker: WorkerId,
+        /// The tag of the delivery.
+        tag: u64,
+        /// Whom it is for.
+        arrival: Arrival<'a>,
+        /// The frames.
+        load: L,
+    },
     /// A listener is done with a notification that was delivered to it.
     Handled {
         /// The tag of the delivery.
@@ -139,6 +151,8 @@ pub enum Input<'a, O, L> {
         worker: WorkerId,
         /// How many more requests it will take than before.
         credit: u16,
+        /// Its requests are quick: it takes as many as [its window](Registration::window) says, until it hands one back.
+        wide: bool,
     },
     /// A server offers itself, or says again that it is there.
     Register {

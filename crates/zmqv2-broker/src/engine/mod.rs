@@ -38,6 +38,7 @@ mod deadlines;
 mod drain;
 mod events;
 mod fanout;
+mod handed_back;
 mod notifications;
 mod queues;
 mod requests;
@@ -154,11 +155,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         match input {
             Input::Request { arrival, from, load } => self.request(now, arrival, from, load),
             Input::Reply { worker, tag, credit, refused, load } => self.reply(now, worker, tag, credit, refused, load),
+            Input::HandedBack { worker, tag, arrival, load } => self.handed_back(now, worker, tag, arrival, load),
             Input::Handled { tag, id, credit, requeue } => self.handled(now, tag, id, credit, requeue),
             Input::Stored { tag, result } => self.stored(now, tag, result),
             Input::Restore { number, arrival, load } => self.restore(now, number, arrival, load),
             Input::Credit { instance, worker, credit } => self.credit(now, instance, worker, credit),
-            Input::Freed { worker, credit } => self.freed(now, worker, credit),
+            Input::Freed { worker, credit, wide } => self.freed(now, worker, credit, wide),
             Input::Register { offer, from } => self.register(now, offer, from),
             Input::WorkerUp { worker } => self.worker_up(now, worker),
             Input::WorkerDown { worker } => self.worker_down(now, worker),

@@ -36,6 +36,21 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         self.backlog(queue).push_front(tag);
     }
 
+    /// Puts a request before those that came after it.
+    pub(super) fn enqueue_in_order(&mut self, tag: u64, queue: Queue) {
+        self.requests.set_state(tag, State::Queued(queue));
+        let order = self.requests.get(tag).map_or(0, |held| held.order);
+        let Self { topics, servers, requests, .. } = self;
+        let is_younger = |tag| requests.get(tag).is_some_and(|held| held.order > order);
+        topics[queue.topic].waiting += 1;
+        let backlog = match queue.at {
+            At::Any => &mut topics[queue.topic].shared,
+            At::Named(named) => &mut topics[queue.topic].named[named].backlog,
+            At::Run(run) => &mut servers[run].backlog,
+        };
+        backlog.insert(tag, is_younger);
+    }
+
     /// The request that a worker of this server takes next.
     pub(super) fn oldest_for(&mut self, number: usize) -> Option<(u64, Queue)> {
         let Self { topics, servers, requests, .. } = self;

@@ -139,7 +139,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// The topic, and the server in it if one is asked for. Never another server (RG02).
-    fn find(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
+    pub(super) fn find(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
         let Arrival { key, server, wait_for_ready, .. } = arrival;
         if let Some(topic) = self.by_key.get(key).copied() {
             let named = self.topics[topic].by_name.get(server).copied();

@@ -49,8 +49,11 @@ pub(super) struct Place {
 pub(super) struct Worker {
     pub(super) server: usize,
     pub(super) connected: bool,
-    /// The most requests it ever has: its credit when it has none.
+    /// The most requests it has: its credit when it has none.
     window: u16,
+    /// The most while its requests are quick, and whether it has said that they are.
+    wide_window: u16,
+    wide: bool,
     /// Requests that it has and that are not settled.
     pub(super) outstanding: usize,
     /// Requests that are settled and still take a place: acknowledged casts that run. Below zero while the word that
@@ -59,13 +62,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    fn new(server: usize, window: u16) -> Self {
-        Self { server, connected: false, window, outstanding: 0, running: 0 }
+    fn new(server: usize, window: u16, wide_window: u16) -> Self {
+        Self { server, connected: false, window, wide_window, wide: false, outstanding: 0, running: 0 }
     }
 
     /// How many more requests it will take.
     fn credit(&self) -> usize {
-        usize::from(self.window).saturating_sub(self.has())
+        let window = if self.wide { self.wide_window } else { self.window };
+        usize::from(window).saturating_sub(self.has())
     }
 
     /// The requests that it has, or runs.
@@ -184,8 +188,9 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let (workers, credit) = (registration.workers.max(1), registration.credit.max(1));
         let (sockets, window) =
             if registration.shared { (1, workers.saturating_mul(credit)) } else { (workers, credit) };
+        let wide_window = if registration.shared { registration.window.max(window) } else { window };
         for index in 0..sockets {
-            let worker = self.workers.insert(Worker::new(number, window));
+            let worker = self.workers.insert(Worker::new(number, window, wide_window));
             self.servers[number].workers.push(worker);
             self.actions.push_back(Action::Connect {
                 worker,
@@ -241,15 +246,32 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let server = self.by_instance.get(&instance).map(|number| &self.servers[*number]);
         // From a run that is gone: nothing to give back to.
         let Some(number) = server.and_then(|server| server.workers.get(index)).copied() else { return };
-        self.freed(now, number, credit);
+        self.freed(now, number, credit, false);
     }
 
-    /// The same, for a worker by its number.
-    pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16) {
+    /// The same, for a worker by its number, which may be [`wide`](super::Input::Freed).
+    pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16, wide: bool) {
         if self.workers.contains(number) {
             let before = self.give_back(number, credit);
+            self.workers[number].wide |= wide;
             self.offer(now, number, before);
         }
+    }
+
+    /// A worker gives a request back that it has not begun, and says so that it takes too many. What credit it had before, for
+    /// [`offer`](Self::offer).
+    pub(super) fn unburden(&mut self, number: WorkerId) -> usize {
+        let worker = &mut self.workers[number];
+        let before = worker.credit();
+        worker.wide = false;
+        worker.outstanding -= 1;
+        let (after, server) = (worker.credit(), worker.server);
+        let server = &mut self.servers[server];
+        server.outstanding -= 1;
+        if before > 0 && after == 0 {
+            server.ready.retain(|other| *other != number);
+        }
+        before
     }
 
     /// Takes credit back from a worker; what it had before, for [`offer`](Self::offer).

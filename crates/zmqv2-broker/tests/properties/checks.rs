@@ -48,7 +48,9 @@ impl Model {
             }
             Action::Connect { worker, instance, index, .. } => {
                 let run = run_of(*instance);
-                let added = Worker { run, up: false, window: self.runs[&run].credit, running: 0 };
+                let of = &self.runs[&run];
+                let wider = if of.is_shared() { of.wider } else { 0 };
+                let added = Worker { run, up: false, window: of.credit, wider, wide: false, running: 0 };
                 let links = self.links.entry(run).or_default();
                 assert_eq!(links.len(), usize::from(*index));
                 links.push(*worker);
@@ -91,14 +93,18 @@ impl Model {
         assert_eq!(ttl, Ttl::until(request.deadline, self.now));
         let worker = &self.workers[&number];
         assert!(self.could_take(number, request), "request {id} is not for worker {number}, or it has no credit");
-        assert!(self.held_by_worker(number) < usize::from(worker.window), "worker {number} is over its window");
+        let widest = usize::from(worker.window + worker.wider);
+        assert!(self.held_by_worker(number) < widest, "worker {number} is over its window");
         assert!(self.tags.insert(tag), "tag {tag} again");
         let older = self.requests[..id]
             .iter()
             .position(|it| it.is == Is::Waiting && it.deadline > self.now && self.could_take(number, it));
         assert_eq!(older, None, "request {id} overtakes an older one");
-        let run = worker.run;
+        let (run, again) = (worker.run, request.again);
         self.requests[id].is = Is::At(number, tag);
+        if again {
+            return;
+        }
         let last = self.runs.get_mut(&run).unwrap().last.replace(id);
         assert!(last < Some(id), "{last:?} and then {id}");
     }
@@ -119,10 +125,11 @@ impl Model {
 
     fn check_state(&self) {
         for (index, key) in KEYS.iter().enumerate() {
-            let waiting = self.waiting().filter(|request| request.key == index).count();
+            let waiting = self.waiting().filter(|request| request.key == index && !request.again).count();
             assert!(waiting <= self.limits.topic_backlog, "{waiting} requests wait for {key}");
         }
-        assert!(self.waiting_bytes() <= self.limits.backlog_bytes, "{} bytes wait", self.waiting_bytes());
+        let bytes: usize = self.waiting().filter(|request| !request.again).map(|request| request.bytes).sum();
+        assert!(bytes <= self.limits.backlog_bytes, "{bytes} bytes wait");
         for request in self.waiting() {
             assert!(request.patient || self.runs.values().any(|run| run.serves(request)), "waits for nobody");
             let idle = self.workers.keys().find(|number| self.could_take(**number, request));
@@ -158,8 +165,12 @@ impl Model {
                 let run = run_of(server.instance);
                 let name = place_of(&NAMES, server.server.as_str());
                 let ours = |number: &WorkerId| self.workers[number].run == run;
-                let ready =
-                    self.workers.keys().filter(|number| ours(number) && self.credit_of(**number) > 0).count() as u64;
+                let shared = self.runs[&run].is_shared();
+                let is_ready = |number: &WorkerId| {
+                    let full = shared && self.workers[number].has(self.held_by_worker(*number)) >= 1;
+                    ours(number) && self.credit_of(*number) > 0 && !full
+                };
+                let ready = self.workers.keys().filter(|number| is_ready(number)).count() as u64;
                 let works = |number: &WorkerId| self.held_by_worker(*number) > 0 || self.workers[number].running > 0;
                 let busy = |number: &WorkerId| ours(number) && works(number);
                 let leaves = self.runs[&run].withdrawing;
@@ -191,7 +202,8 @@ impl Model {
         let count = |counter| self.engine.counters().get(counter);
         let outcomes = |is: Is| self.requests.iter().filter(|request| request.is == is).count() as u64;
         assert_eq!(count(Counter::Requests), self.requests.len() as u64);
-        assert_eq!(count(Counter::Delivered), self.tags.len() as u64);
+        assert_eq!(count(Counter::Delivered), self.tags.len() as u64 + self.handed_back);
+        assert_eq!(count(Counter::HandedBack), self.handed_back);
         assert_eq!(count(Counter::Answered), outcomes(Is::Answered));
         assert_eq!(count(Counter::Abandoned), outcomes(Is::Late));
         assert_eq!(count(Counter::Expired), outcomes(Is::Refused(Reason::Expired)));

@@ -42,6 +42,8 @@ struct Request {
     bytes: usize,
     /// Waits for a server to come.
     patient: bool,
+    /// A worker has handed it back.
+    again: bool,
     is: Is,
 }
 
@@ -49,6 +51,9 @@ pub(crate) struct Worker {
     run: u32,
     pub(crate) up: bool,
     window: u16,
+    /// So much more while its requests are quick.
+    wider: u16,
+    wide: bool,
     /// Acknowledged and not ended; below zero when the end came first.
     running: i64,
 }
@@ -58,6 +63,7 @@ struct Run {
     name: usize,
     workers: u16,
     credit: u16,
+    wider: u16,
     give_up_at: Instant,
     withdrawing: bool,
     /// The youngest request that it got.
@@ -74,6 +80,7 @@ pub(crate) struct Model {
     /// The workers of a run, in their order.
     links: BTreeMap<u32, Vec<WorkerId>>,
     tags: BTreeSet<u64>,
+    handed_back: u64,
     announced: BTreeSet<(usize, usize)>,
     started: u32,
     refused_servers: u64,
@@ -93,6 +100,7 @@ fn instance(run: u32) -> InstanceId {
 
 fn offer(number: u32, run: &Run) -> Offer {
     let registration = Registration::new(instance(number), run.workers, run.credit, number);
+    let registration = registration.sharing_a_socket(run.is_shared()).with_window(run.credit + run.wider);
     Offer::new(TopicKey::parse(KEYS[run.key]).unwrap(), NAMES[run.name].parse().unwrap(), registration)
 }
 
@@ -113,6 +121,7 @@ impl Model {
             workers: BTreeMap::new(),
             links: BTreeMap::new(),
             tags: BTreeSet::new(),
+            handed_back: 0,
             announced: BTreeSet::new(),
             started: 0,
             refused_servers: 0,
@@ -123,10 +132,10 @@ impl Model {
         }
     }
 
-    pub(crate) fn register(&mut self, key: usize, name: usize, workers: u16, credit: u16) {
+    pub(crate) fn register(&mut self, key: usize, name: usize, workers: u16, credit: u16, wider: u16) {
         self.started += 1;
         let give_up_at = self.now + CONNECT_WITHIN;
-        let run = Run { key, name, workers, credit, give_up_at, withdrawing: false, last: None };
+        let run = Run { key, name, workers, credit, wider, give_up_at, withdrawing: false, last: None };
         let offer = offer(self.started, &run);
         if !self.draining {
             self.runs.insert(self.started, run);
@@ -211,7 +220,7 @@ impl Model {
         let id = self.requests.len();
         let (queued, queued_bytes) = (self.waiting().filter(|it| it.key == key).count(), self.waiting_bytes());
         let deadline = self.now + ttl;
-        self.requests.push(Request { key, name, deadline, bytes, patient, is: Is::Waiting });
+        self.requests.push(Request { key, name, deadline, bytes, patient, again: false, is: Is::Waiting });
         let request = &self.requests[id];
         let routes = self.runs.values().any(|run| run.serves(request));
         let worker_free = self.workers.keys().any(|worker| self.could_take(*worker, request));
@@ -224,11 +233,7 @@ impl Model {
             () if queued_bytes + bytes > self.limits.backlog_bytes => Is::Refused(Reason::Busy),
             () => Is::Waiting,
         };
-        let arrival = Arrival {
-            server: name.map_or("", |name| NAMES[name]),
-            wait_for_ready: patient,
-            ..Arrival::new(MessageId::from_bytes([0; 16]), KEYS[key], deadline, bytes)
-        };
+        let arrival = self.requests[id].arrival();
         self.handle(Input::Request { arrival, from: From::Request(id), load: id });
         match self.requests[id].is {
             Is::At(..) => assert_eq!(expected, Is::At(0, 0), "request {id}"),
@@ -261,6 +266,26 @@ impl Model {
         self.give_back(worker, credit);
         let index = self.links[&run].iter().position(|other| *other == worker).unwrap();
         self.handle(Input::Credit { instance: instance(run), worker: index, credit });
+    }
+
+    /// A worker says the same over its own link, and that its requests are quick.
+    pub(crate) fn quick(&mut self, worker: WorkerId, credit: u16) {
+        self.give_back(worker, credit);
+        self.workers.get_mut(&worker).unwrap().wide = true;
+        self.handle(Input::Freed { worker, credit, wide: true });
+    }
+
+    /// A worker gives back what it has not begun.
+    pub(crate) fn hand_back(&mut self, number: WorkerId, tag: u64) {
+        let id = self.requests.iter().position(|it| it.at() == Some((number, tag))).unwrap();
+        self.handed_back += 1;
+        self.tags.remove(&tag);
+        self.workers.get_mut(&number).unwrap().wide = false;
+        let request = &mut self.requests[id];
+        request.again = true;
+        request.is = if let Is::Abandoned(..) = request.is { Is::Late } else { Is::Waiting };
+        let arrival = request.arrival();
+        self.handle(Input::HandedBack { worker: number, tag, arrival, load: id });
     }
 
     fn give_back(&mut self, worker: WorkerId, credit: u16) {
@@ -376,7 +401,8 @@ impl Model {
     /// How many more requests a worker will take: none before all of its server is connected.
     fn credit_of(&self, number: WorkerId) -> i64 {
         let worker = &self.workers[&number];
-        let places = i64::from(worker.window) - self.held_by_worker(number) as i64 - worker.running.max(0);
+        let window = worker.window + if worker.wide { worker.wider } else { 0 };
+        let places = i64::from(window) - self.held_by_worker(number) as i64 - worker.running.max(0);
         if self.is_up(worker.run) { places.max(0) } else { 0 }
     }
 
@@ -385,13 +411,33 @@ impl Model {
     }
 }
 
+impl Worker {
+    /// What counts for its window, when it holds so many.
+    fn has(&self, held: usize) -> i64 {
+        held as i64 + self.running.max(0)
+    }
+}
+
 impl Run {
+    /// Its only worker is behind a socket that may take more.
+    fn is_shared(&self) -> bool {
+        self.workers == 1 && self.wider > 0
+    }
+
     fn serves(&self, request: &Request) -> bool {
         !self.withdrawing && self.key == request.key && request.name.is_none_or(|name| name == self.name)
     }
 }
 
 impl Request {
+    fn arrival(&self) -> Arrival<'static> {
+        Arrival {
+            server: self.name.map_or("", |name| NAMES[name]),
+            wait_for_ready: self.patient,
+            ..Arrival::new(MessageId::from_bytes([0; 16]), KEYS[self.key], self.deadline, self.bytes)
+        }
+    }
+
     /// The worker that has it, and the tag.
     fn at(&self) -> Option<(WorkerId, u64)> {
         match self.is {

@@ -112,6 +112,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         ..SHARED
     },
     OptionSpec {
+        name: "rpc_zmq_window",
+        preset: Preset::Text("256"),
+        doc: "Most requests that a server takes at a time while its handlers are quick; what has not begun goes back to the broker when they are not. As many as there are workers are taken in any case.",
+        allowed: "0 to 8192",
+        reason: Some("many quick requests share a wake-up; more of them are lost, and reported, when the server dies"),
+        parse: Parse::Integer { min: 0, max: 8192, set: |draft, n| draft.config.window = n as u16 },
+        ..SHARED
+    },
+    OptionSpec {
         name: "rpc_zmq_topic_backlog",
         preset: Preset::Unset("10000 messages, because nothing is queued without bound"),
         doc: "Most messages that wait for a server in the backlog of one topic.",

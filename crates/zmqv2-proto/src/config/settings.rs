@@ -99,6 +99,9 @@ pub struct Config {
     /// For how long the I/O thread of a broker or a client does so while looking finds some. Default 100 us, up to 10 ms
     /// (`rpc_zmq_adaptive_poll_us`).
     pub adaptive_poll: Duration,
+    /// Most requests that a server with several workers takes at a time while its handlers are quick; never fewer than it has
+    /// workers. Default 256, up to 8192 (`rpc_zmq_window`).
+    pub window: u16,
     /// Most messages that wait in one topic's backlog; above it a sender is told Busy. Default
     /// [`DEFAULT_TOPIC_BACKLOG`], 1 to 10000000 (`rpc_zmq_topic_backlog`).
     pub topic_backlog: usize,
@@ -274,6 +277,7 @@ impl Draft {
             high_water_mark: 0,
             busy_poll: Duration::ZERO,
             adaptive_poll: Duration::ZERO,
+            window: 0,
             topic_backlog: DEFAULT_TOPIC_BACKLOG,
             ipc_dir: None,
             host: host_name(),

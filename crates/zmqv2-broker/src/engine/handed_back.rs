@@ -1,0 +1,88 @@
+//! HAND BACK: a worker has taken more requests than it can run, because they were quick until now. What it has not begun goes
+//! to whoever is free first, or waits again in its old place in the order.
+
+use std::time::Instant;
+
+use zmqv2_proto::{Reason, Refusal};
+
+use super::requests::{At, Queue, State};
+use super::{Arrival, Counter, Engine, Pattern, WorkerId};
+
+impl<O: Clone, L: Clone> Engine<O, L> {
+    pub(super) fn handed_back(&mut self, now: Instant, worker: WorkerId, tag: u64, arrival: Arrival<'_>, load: L) {
+        let Some(held) = self.requests.get(tag).filter(|held| held.state.worker() == Some(worker)) else {
+            return self.counters.add(Counter::LateAnswers);
+        };
+        if held.note.is_some() {
+            // No listener takes more than it can run: this one cannot take it now, and says so in this way.
+            return self.reply(now, worker, tag, 1, Some(Reason::Busy), load);
+        }
+        self.counters.add(Counter::HandedBack);
+        let server = self.workers[worker].server;
+        let abandoned = matches!(held.state, State::Abandoned { .. });
+        let expired = held.deadline <= now;
+        let before = self.unburden(worker);
+        if abandoned {
+            self.requests.remove(tag);
+        } else {
+            match self.place_again(server, arrival, expired) {
+                Ok(queue) => self.give_again(now, tag, queue, arrival.wait_for_ready, load),
+                Err(refusal) => self.refuse_again(tag, server, refusal),
+            }
+        }
+        self.offer(now, worker, before);
+        self.check_withdrawn(server);
+    }
+
+    /// Where a request belongs that `server` has handed back, or why it is refused.
+    fn place_again(&mut self, server: usize, arrival: Arrival<'_>, expired: bool) -> Result<Queue, Refusal> {
+        if self.draining {
+            return Err(Refusal::new(Reason::ShuttingDown, "the broker is stopping; the request did not run"));
+        }
+        if expired {
+            self.counters.add(Counter::Expired);
+            return Err(Refusal::new(Reason::Expired, "no worker was free in time; the request did not run"));
+        }
+        if arrival.pattern == Pattern::Fanout {
+            return self.place_of_copy(server, arrival);
+        }
+        self.find(arrival).map(|(topic, server)| Queue { topic, at: server.into() })
+    }
+
+    /// Where the copy of a fanout waits for the run of the server that it was made for.
+    fn place_of_copy(&self, number: usize, arrival: Arrival<'_>) -> Result<Queue, Refusal> {
+        let server = &self.servers[number];
+        let mut topics = server.places.iter().map(|place| place.topic);
+        let topic = topics.find(|topic| self.topics[*topic].key.as_str() == arrival.key);
+        topic.map(|topic| Queue { topic, at: At::Run(number) }).ok_or_else(|| {
+            let detail = format!("server {} left before it took the request, which did not run", server.name);
+            Refusal::new(Reason::NoRoute, detail)
+        })
+    }
+
+    fn give_again(&mut self, now: Instant, tag: u64, queue: Queue, wait_for_ready: bool, load: L) {
+        let Some(held) = self.requests.get_mut(tag) else { return };
+        held.load = Some(load);
+        held.wait_for_ready = wait_for_ready;
+        if !held.is_copy {
+            // It was accepted before, and is not refused for want of room: a worker has no more of them than its window.
+            self.held_bytes += held.bytes;
+        }
+        let worker = match queue.at {
+            At::Any => self.take_worker(queue.topic),
+            At::Named(named) => self.take_worker_of(queue.topic, named),
+            At::Run(run) => self.servers[run].take_ready(&mut self.workers),
+        };
+        match worker {
+            Some(worker) => self.hand_over(now, tag, worker),
+            None => self.enqueue_in_order(tag, queue),
+        }
+    }
+
+    fn refuse_again(&mut self, tag: u64, server: usize, refusal: Refusal) {
+        let Some(held) = self.requests.remove(tag) else { return };
+        self.held_bytes -= held.copied_bytes();
+        let server = held.group.is_some().then(|| self.servers[server].name.clone());
+        self.refuse_held(held, server, refusal.reason, refusal.detail);
+    }
+}

@@ -1,0 +1,187 @@
+//! Servers with more requests than workers: what they have not begun runs elsewhere when their handlers are slow (promise P10),
+//! and everything runs once (decision 0020).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use zmqv2_client::{CallHandle, RpcClient};
+use zmqv2_proto::{RequestContext, Target};
+use zmqv2_server::{Methods, RpcServer};
+use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
+
+/// A door that handlers wait at while it is shut.
+#[derive(Default)]
+struct Door {
+    shut: Mutex<bool>,
+    opens: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Door {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.opens.notify_all();
+    }
+
+    fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        drop(self.opens.wait_timeout_while(self.shut.lock().unwrap(), PATIENCE, |shut| *shut).unwrap());
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A server that counts what it runs.
+struct World {
+    server: RpcServer,
+    door: Arc<Door>,
+    ran: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn start(node: &Node, name: &str, workers: usize) -> Self {
+        let (door, ran) = (Arc::new(Door::default()), Arc::new(AtomicUsize::new(0)));
+        let (passed, counted) = (Arc::clone(&door), Arc::clone(&ran));
+        let methods = Methods::new()
+            .method("pass", move |(): ()| {
+                passed.pass();
+                Ok(())
+            })
+            .unwrap()
+            .method("length", move |text: String| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Ok(text.len())
+            })
+            .unwrap();
+        let target = Target::topic("t").unwrap().with_server(name).unwrap();
+        let builder = RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir);
+        let server = builder.endpoint(methods).workers(workers).start().unwrap();
+        server.wait_ready(PATIENCE).unwrap();
+        Self { server, door, ran }
+    }
+}
+
+fn lengths(client: &RpcClient, count: usize) -> Vec<(usize, CallHandle<usize>)> {
+    // A few are too large for a bundle.
+    let length = |number| if number % 20 == 7 { 10_000 + number } else { number };
+    let call = |number| {
+        let text = "x".repeat(length(number));
+        (length(number), client.call_async(&RequestContext::new(), "length", &text).unwrap())
+    };
+    (0..count).map(call).collect()
+}
+
+fn check(calls: Vec<(usize, CallHandle<usize>)>) {
+    for (length, call) in calls {
+        assert_eq!(call.wait().unwrap(), length);
+    }
+}
+
+fn handed_back(node: &Node) -> u64 {
+    node.status().counters["handed_back"]
+}
+
+/// All workers of one server wait; the other one does what it was given meanwhile.
+fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let (stuck, other) = (World::start(node, "stuck", workers), World::start(node, "other", workers));
+    let [any, only] = [None, Some("stuck")].map(|name| {
+        let target = Target::topic("t").unwrap();
+        node.client(name.map_or(target.clone(), |name| target.with_server(name).unwrap()))
+    });
+    let mut sent = 0;
+    let give_up = now() + PATIENCE;
+    // Its window is wide when its handlers have been quick, which a busy machine may spoil.
+    while handed_back(node) == 0 {
+        assert!(now() < give_up, "nothing is ever handed back");
+        check(lengths(&only, 200));
+        stuck.door.set(true);
+        let held: Vec<_> =
+            (0..workers).map(|_| only.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
+        eventually("all of its workers wait", || stuck.door.waiting.load(Ordering::SeqCst) == workers);
+        check(lengths(&any, 200));
+        assert_eq!(stuck.door.waiting.load(Ordering::SeqCst), workers);
+        stuck.door.set(false);
+        assert!(held.into_iter().all(|call| call.wait().is_ok()));
+        sent += 400;
+    }
+    assert_eq!(stuck.ran.load(Ordering::SeqCst) + other.ran.load(Ordering::SeqCst), sent, "each runs once");
+    stuck.server.stop().unwrap();
+    other.server.stop().unwrap();
+}
+
+#[test]
+fn what_two_stuck_workers_have_not_begun_runs_elsewhere_p10() {
+    a_stuck_server_keeps_no_more_than_its_workers_can_run(2);
+}
+
+#[test]
+fn what_sixteen_stuck_workers_have_not_begun_runs_elsewhere_p10() {
+    a_stuck_server_keeps_no_more_than_its_workers_can_run(16);
+}
+
+/// Nobody else is there: what was handed back waits at the broker, and comes when the server is free again.
+#[test]
+fn a_server_gets_what_it_has_handed_back_when_it_can_run_it() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let world = World::start(node, "s", 3);
+    let client = node.client(Target::topic("t").unwrap());
+    let (mut sent, give_up) = (0, now() + PATIENCE);
+    while handed_back(node) == 0 {
+        assert!(now() < give_up, "nothing is ever handed back");
+        check(lengths(&client, 200));
+        world.door.set(true);
+        let held: Vec<_> =
+            (0..3).map(|_| client.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
+        eventually("all workers wait", || world.door.waiting.load(Ordering::SeqCst) == 3);
+        let calls = lengths(&client, 200);
+        eventually("most wait at the broker", || node.status().queued >= 200);
+        world.door.set(false);
+        assert!(held.into_iter().all(|call| call.wait().is_ok()));
+        check(calls);
+        sent += 400;
+    }
+    assert_eq!(world.ran.load(Ordering::SeqCst), sent, "each runs once");
+    world.server.stop().unwrap();
+}
+
+/// A window of the option's smallest value, or one that the workers fill: nothing is ever given above them.
+#[test]
+fn without_a_window_nothing_is_handed_back() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let mut config = node.config();
+    config.window = 0;
+    let door = Arc::new(Door::default());
+    let passed = Arc::clone(&door);
+    let methods = Methods::new()
+        .method("pass", move |(): ()| {
+            passed.pass();
+            Ok(())
+        })
+        .unwrap()
+        .method("echo", |number: usize| Ok(number))
+        .unwrap();
+    let target = Target::topic("t").unwrap().with_server("s").unwrap();
+    let server = RpcServer::builder(target).config(config).ipc_dir(&node.ipc_dir).endpoint(methods);
+    let server = server.workers(2).start().unwrap();
+    server.wait_ready(PATIENCE).unwrap();
+    let client = node.client(Target::topic("t").unwrap());
+    let echo = |number: usize| client.call_async::<usize>(&RequestContext::new(), "echo", &number).unwrap();
+    let calls: Vec<_> = (0..500).map(echo).collect();
+    assert!(calls.into_iter().all(|call| call.wait().is_ok()));
+    door.set(true);
+    let held: Vec<_> = (0..2).map(|_| client.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
+    eventually("both workers wait", || door.waiting.load(Ordering::SeqCst) == 2);
+    let calls: Vec<_> = (0..100).map(echo).collect();
+    eventually("all of them wait at the broker", || node.status().queued == 100);
+    door.set(false);
+    assert!(calls.into_iter().all(|call| call.wait().is_ok()));
+    assert!(held.into_iter().all(|call| call.wait().is_ok()));
+    assert_eq!(handed_back(node), 0);
+    server.stop().unwrap();
+}
