@@ -56,8 +56,8 @@ pub(crate) struct Pool<W> {
     work: Arc<W>,
     instance: InstanceId,
     workers: usize,
-    /// Credit is told at the latest when this much of it has come together.
-    hoard: u16,
+    /// The most requests that the broker gives at a time, usually and while they are quick.
+    windows: [u16; 2],
     desk: Mutex<Desk>,
     notice: Notice,
     bell: Bell,
@@ -141,7 +141,7 @@ impl<W: Work> Pool<W> {
             work,
             instance,
             workers: workers.into(),
-            hoard: (workers / 2).max(1),
+            windows: [workers, window.max(workers)],
             desk: Mutex::new(desk),
             notice,
             bell: Bell::new().map_err(ServerError::Thread)?,
@@ -254,7 +254,8 @@ impl<W: Work> Pool<W> {
                 desk = self.turn();
                 desk.freed = desk.freed.saturating_add(1);
                 took = began.elapsed();
-                if desk.freed >= self.hoard {
+                // Half a window on its way back and the other half on its way here keep everybody busy.
+                if desk.freed >= self.windows[usize::from(desk.window.is_wide())] / 2 {
                     self.send(&mut desk);
                 }
             }

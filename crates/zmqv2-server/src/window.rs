@@ -43,6 +43,11 @@ impl Window {
         self.widens && !self.wide && self.quick
     }
 
+    /// The broker gives more than there are workers.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
     /// It has been told.
     pub(crate) fn widen(&mut self) {
         self.wide = true;
