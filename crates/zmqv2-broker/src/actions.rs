@@ -5,13 +5,14 @@ use zmqv2_matchmaker::Registration;
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::DeadLetter;
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Kind, Node, TcpAddress};
+use zmqv2_proto::{Kind, Node, TcpAddress, Ttl};
 
 use crate::control;
 use crate::driver::{Broker, FIRST_LINK, now, unwatch, watch};
 use crate::engine::{Action, Counter, Input};
+use crate::load::Load;
 use crate::outbox::{Batch, To};
-use crate::parcel::{Load, Origin};
+use crate::parcel::Origin;
 
 impl Broker {
     /// Does all that the engine asks for.
@@ -21,7 +22,11 @@ impl Broker {
             match action {
                 Action::Deliver { worker, tag, ttl, delivery, load } => {
                     let bundles = self.links.reads_bundles(worker);
-                    self.post(&To::Worker(worker), load.deliver(tag, ttl, delivery), bundles);
+                    self.post(
+                        &To::Worker(worker),
+                        load.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.looked)),
+                        bundles,
+                    );
                 }
                 Action::Answer { to, load, more } => self.answer(&to, to.answer(load, more)),
                 Action::Refuse { to, refusal, server, more } => {
@@ -43,7 +48,7 @@ impl Broker {
                         log::warn!("notification {id} of {key} is a dead letter: {why}");
                     }
                     let letter = DeadLetter::new(key, pool, id);
-                    self.letters.add(letter, deliveries, why, &load.body, now());
+                    self.letters.add(letter, deliveries, why, load.body(), now());
                 }
                 // Its `Disconnect` follows.
                 Action::Connect { instance, .. } if failed == Some(instance) => {}
@@ -94,7 +99,7 @@ impl Broker {
 
     /// A message leaves, with others for the same peer if that reads bundles.
     fn post(&mut self, to: &To, load: Load, bundles: bool) {
-        if bundles && Bundle::takes(load.body.len()) {
+        if bundles && Bundle::takes(load.body().len()) {
             if let Some(full) = self.outbox.add(to, load) {
                 self.send_batch(full);
             }
@@ -104,7 +109,7 @@ impl Broker {
         if let Some(before) = self.outbox.take(to) {
             self.send_batch(before);
         }
-        self.send(to, [load.header, load.body].into_iter(), 1);
+        self.send(to, load.into_frames().into_iter(), 1);
     }
 
     /// All that waits leaves.

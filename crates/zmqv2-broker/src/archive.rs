@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::control::DeadLetter;
-use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Header, HeaderView, Kind, ServerName, TopicKey, Ttl};
 
 use crate::driver::{Broker, now};
 use crate::engine::{Arrival, Input, Pattern};
 use crate::error::BrokerError;
 use crate::inbox::{Names, REQUEST_OVERHEAD};
-use crate::parcel::Load;
+use crate::load::Load;
 use crate::store::{Buried, Change, Contents, Durable, Record, Recorder, Store, wall_clock_ms};
 
 /// A store with a recorder, and which of the engine's tags each record that is being written has.
@@ -46,8 +45,8 @@ impl Archive {
     /// Writes a copy of a notification.
     pub(crate) fn put(&mut self, tag: u64, number: u64, pool: Option<ServerName>, ttl: Ttl, load: &Load) {
         // It was read before; what does not decode is written as it is, and says so when it is read again.
-        let header = Header::decode(&load.header).map_or_else(
-            |_| load.header.to_vec(),
+        let header = Header::decode(load.header()).map_or_else(
+            |_| load.header().to_vec(),
             |mut header| {
                 (header.server, header.ttl) = (pool, ttl);
                 header.encode()
@@ -55,7 +54,7 @@ impl Archive {
         );
         let expires_ms = wall_clock_ms().saturating_add(ttl.as_millis().into());
         self.writing.insert(number, tag);
-        self.recorder.order(Change::Put(Record { number, header, body: load.body.to_vec(), expires_ms }));
+        self.recorder.order(Change::Put(Record { number, header, body: load.body().to_vec(), expires_ms }));
     }
 
     pub(crate) fn erase(&self, number: u64) {
@@ -119,7 +118,7 @@ impl Broker {
             server: &names.server,
             ..Arrival::new(view.id(), &names.key, deadline, bytes)
         };
-        let load = Load { header: Frame::from(&record.header[..]), body: Frame::from(&record.body[..]) };
+        let load = Load::copied(&record.header, &record.body);
         self.engine.handle(now, Input::Restore { number: record.number, arrival, load });
         self.perform();
         true

@@ -22,9 +22,10 @@ use crate::error::BrokerError;
 use crate::inbox::Names;
 use crate::letters::Letters;
 use crate::links::{Links, Seen};
+use crate::load::Load;
 use crate::lock::Lock;
 use crate::outbox::Outbox;
-use crate::parcel::{Door, Load, Malformed, Origin};
+use crate::parcel::{Door, Malformed, Origin};
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
 use crate::stale;
@@ -52,6 +53,8 @@ pub struct Broker {
     pub(crate) settings: Settings,
     pub(crate) address: TcpAddress,
     pub(crate) started: Instant,
+    /// When the clock was read last: once for all messages of a bundle.
+    pub(crate) looked: Instant,
     pub(crate) engine: Engine<Origin, Load>,
     network: Socket,
     local: Socket,
@@ -126,6 +129,7 @@ impl Broker {
             settings,
             address,
             started,
+            looked: started,
             network,
             local,
             poll,
@@ -308,7 +312,13 @@ impl Broker {
     }
 
     pub(crate) fn feed(&mut self, input: Input<'_, Origin, Load>) {
-        self.engine.handle(now(), input);
+        self.looked = now();
+        self.feed_on(input);
+    }
+
+    /// The same, at the time at which the clock was read last.
+    pub(crate) fn feed_on(&mut self, input: Input<'_, Origin, Load>) {
+        self.engine.handle(self.looked, input);
         self.perform();
     }
 

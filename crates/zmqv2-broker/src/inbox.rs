@@ -9,7 +9,8 @@ use zmqv2_proto::{Flags, Header, HeaderView, Kind, Reason, Refusal};
 use crate::control;
 use crate::driver::{Broker, now};
 use crate::engine::{Arrival, Counter, Input, Pattern, WorkerId};
-use crate::parcel::{self, Content, Door, Load, Malformed, Origin, Said, WorkerAnswer};
+use crate::load::Load;
+use crate::parcel::{self, Content, Door, Malformed, Origin, Said, WorkerAnswer};
 use crate::path::Path;
 
 /// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
@@ -24,8 +25,9 @@ impl Broker {
             self.complain(&peer, &Malformed::NoDelimiter);
             return 1;
         };
+        self.looked = now();
         match content {
-            Ok(Content::One(load)) => self.take_message(Origin::of(door, path, &load.header), load),
+            Ok(Content::One(load)) => self.take_message(Origin::of(door, path, load.header()), load),
             Ok(Content::Bundle(bundle)) => return self.take_bundle(door, &path, &bundle),
             Err(error) => self.reject(&Origin::of(door, path, &[]), &error),
         }
@@ -38,7 +40,7 @@ impl Broker {
             messages += 1;
             match message {
                 Ok(message) => {
-                    self.take_message(Origin::of(door, path.clone(), message.0), Load::copied(message));
+                    self.take_message(Origin::of(door, path.clone(), message.0), Load::copied(message.0, message.1));
                 }
                 // Nobody can say what was to be answered.
                 Err(error) => self.complain(path.peer(), &error.into()),
@@ -49,6 +51,7 @@ impl Broker {
 
     /// What came from a worker: an answer, or a bundle of them; how many there were.
     pub(crate) fn hear(&mut self, worker: WorkerId, frames: &mut Vec<Frame>) -> usize {
+        self.looked = now();
         match parcel::take_reply(frames) {
             Ok(Content::One(load)) => {
                 self.hear_one(worker, Ok(load));
@@ -58,7 +61,10 @@ impl Broker {
                 let mut messages = 0;
                 for message in Bundled::of(&bundle).into_iter().flatten() {
                     messages += 1;
-                    self.hear_one(worker, message.map(Load::copied).map_err(Malformed::from));
+                    self.hear_one(
+                        worker,
+                        message.map(|(header, body)| Load::copied(header, body)).map_err(Malformed::from),
+                    );
                     // A worker that was dropped says nothing more.
                     if self.links.get(worker).is_none() {
                         break;
@@ -77,9 +83,9 @@ impl Broker {
         self.heard = true;
         match load.and_then(parcel::understand) {
             Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
-                self.feed(Input::Reply { worker, tag, credit, refused, load });
+                self.feed_on(Input::Reply { worker, tag, credit, refused, load });
             }
-            Ok(Said::Free { credit, wide }) => self.feed(Input::Freed { worker, credit, wide }),
+            Ok(Said::Free { credit, wide }) => self.feed_on(Input::Freed { worker, credit, wide }),
             Ok(Said::HandedBack { tag, load }) => self.take_again(worker, tag, load),
             Err(error) => self.disown(worker, &error),
         }
@@ -87,8 +93,8 @@ impl Broker {
 
     /// A worker hands back a request.
     fn take_again(&mut self, worker: WorkerId, tag: u64, load: Load) {
-        let Ok(view) = HeaderView::new(&load.header) else { return };
-        let now = now();
+        let Ok(view) = HeaderView::new(load.header()) else { return };
+        let now = self.looked;
         self.names.copy(&view);
         let arrival = arrival(&view, &self.names, load.size(), now);
         self.engine.handle(now, Input::HandedBack { worker, tag, arrival, load });
@@ -97,7 +103,7 @@ impl Broker {
 
     fn take_message(&mut self, origin: Origin, load: Load) {
         self.heard = true;
-        let view = match HeaderView::new(&load.header) {
+        let view = match HeaderView::new(load.header()) {
             Ok(view) => view,
             Err(error) => return self.reject(&origin, &error.into()),
         };
@@ -110,7 +116,7 @@ impl Broker {
                 if let Err(refusal) = load.check_size(self.settings.max_message_bytes) {
                     return self.refuse(&origin, &refusal);
                 }
-                let now = now();
+                let now = self.looked;
                 // The engine only looks at the names; they are copied because the load they stand in moves on.
                 self.names.copy(&view);
                 let arrival = arrival(&view, &self.names, load.size(), now);
@@ -130,7 +136,7 @@ impl Broker {
                     let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
                     return self.refuse(&origin, &Refusal::new(Reason::Unauthorized, detail));
                 }
-                match control::read(&view, &load.body) {
+                match control::read(&view, load.body()) {
                     Ok(control::Order::Status) => {
                         let report = self.status();
                         self.reply(&origin, Kind::StatusReport, &control::write(&report));
@@ -158,7 +164,7 @@ impl Broker {
             Ok(given) => given,
             Err(error) => return self.reject(origin, &error),
         };
-        let (header, now) = (Frame::from(&load.header[..]), now());
+        let (header, now) = (load.header().to_vec(), now());
         let Ok(view) = HeaderView::new(&header) else { return };
         let names = Names::of(&view);
         let arrival = arrival(&view, &names, load.size(), now);

@@ -36,6 +36,7 @@ mod error;
 mod inbox;
 mod letters;
 mod links;
+mod load;
 mod lock;
 mod outbox;
 mod parcel;

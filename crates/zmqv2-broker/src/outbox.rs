@@ -5,7 +5,8 @@ use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::Frame;
 
 use crate::engine::WorkerId;
-use crate::parcel::{Door, Load};
+use crate::load::Load;
+use crate::parcel::Door;
 use crate::path::Path;
 
 /// With more peers than this at a time, what is gathered leaves at once: a bundle saves little then, and is looked for in turn.
@@ -38,7 +39,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Gathers a message; what has to leave before it comes back.
     pub(crate) fn add(&mut self, to: &To, load: Load) -> Option<Batch> {
-        let (header, body) = (load.header.len(), load.body.len());
+        let (header, body) = (load.header().len(), load.body().len());
         let mut before = None;
         let at = match self.batches.iter().position(|batch| batch.to == *to) {
             Some(at) => at,
@@ -92,7 +93,7 @@ impl Batch {
             return;
         }
         for load in self.alone.take().into_iter().chain([load]) {
-            self.bundle.push(&load.header, &load.body);
+            self.bundle.push(load.header(), load.body());
         }
     }
 
@@ -104,7 +105,7 @@ impl Batch {
     /// The frames behind the delimiter.
     pub(crate) fn frames(&mut self) -> impl Iterator<Item = Frame> + use<> {
         let [first, second] = match self.alone.take() {
-            Some(Load { header, body }) => [Some(header), Some(body)],
+            Some(load) => load.into_frames().map(Some),
             None => [Some(Frame::from(self.bundle.frame())), None],
         };
         first.into_iter().chain(second)
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> Load {
-        Load { header: Frame::from(text), body: Frame::from("body") }
+        Load::copied(text.as_bytes(), b"body")
     }
 
     fn headers(batch: &mut Batch) -> Vec<String> {

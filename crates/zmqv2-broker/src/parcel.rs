@@ -9,6 +9,7 @@ use zmqv2_proto::{
     Flags, Header, HeaderView, InvalidHeader, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl, rewrite_hop,
 };
 
+use crate::load::Load;
 use crate::path::{MAX_PATH_BYTES, Path};
 
 /// Through which socket a message came, and an answer goes.
@@ -29,21 +30,6 @@ pub(crate) struct Origin {
     id: MessageId,
     /// The sender reads bundles.
     pub(crate) bundles: bool,
-}
-
-/// The frames that go through.
-#[derive(Debug)]
-pub(crate) struct Load {
-    pub(crate) header: Frame,
-    pub(crate) body: Frame,
-}
-
-impl Clone for Load {
-    /// For copies of fanouts, and for notifications, which stay here while a listener has them. The bytes are copied: the
-    /// binding has no way to share a frame, and a send to a local worker copies them anyway.
-    fn clone(&self) -> Self {
-        Self { header: Frame::from(&self.header[..]), body: Frame::from(&self.body[..]) }
-    }
 }
 
 /// Why a message cannot be taken apart.
@@ -86,7 +72,7 @@ pub(crate) fn take_apart(frames: &mut Vec<Frame>) -> Option<(Path, Result<Conten
 fn content(mut frames: Drain<'_, Frame>) -> Result<Content, Malformed> {
     let count = frames.len();
     match (frames.next(), frames.next(), frames.next()) {
-        (Some(header), Some(body), None) => Ok(Content::One(Load { header, body })),
+        (Some(header), Some(body), None) => Ok(Content::One(Load::new(header, body))),
         (Some(only), None, None) if Bundled::of(&only).is_some() => Ok(Content::Bundle(only)),
         _ => Err(Malformed::Frames(count)),
     }
@@ -105,9 +91,9 @@ impl Origin {
 
     /// A worker's load as the answer; `more` answers are still to come.
     pub(crate) fn answer(&self, mut load: Load, more: u16) -> Load {
-        rewrite_hop(&mut load.header, self.tag, Ttl::ZERO);
+        rewrite_hop(load.header_mut(), self.tag, Ttl::ZERO);
         // The worker's credit is nobody else's business.
-        Header::stamp_count(&mut load.header, more);
+        Header::stamp_count(load.header_mut(), more);
         load
     }
 
@@ -144,42 +130,12 @@ impl Origin {
     fn say(&self, mut header: Header, node: &NodeName, body: &[u8]) -> Load {
         header.tag = self.tag;
         header.node = Some(node.clone());
-        Load { header: Frame::from(header.encode()), body: Frame::from(body) }
+        Load::copied(&header.encode(), body)
     }
 
     /// Who sent it, to tell one noisy peer from another.
     pub(crate) fn peer(&self) -> &[u8] {
         self.path.peer()
-    }
-}
-
-impl Load {
-    /// A message of a bundle, on its own: it may have to wait, and must not keep all of the bundle meanwhile.
-    pub(crate) fn copied((header, body): (&[u8], &[u8])) -> Self {
-        Self { header: Frame::from(header), body: Frame::from(body) }
-    }
-
-    /// It goes to a worker, from now on its node's clock: what waits in the worker's socket goes on expiring.
-    pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl, delivery: u16) -> Self {
-        rewrite_hop(&mut self.header, tag, ttl);
-        Header::stamp_count(&mut self.header, delivery);
-        Header::stamp_delivered(&mut self.header, Ttl::monotonic_millis());
-        self
-    }
-
-    /// The bytes of both frames.
-    pub(crate) fn size(&self) -> usize {
-        self.header.len() + self.body.len()
-    }
-
-    /// Refuses a body over `limit` bytes.
-    pub(crate) fn check_size(&self, limit: usize) -> Result<(), Refusal> {
-        let size = self.body.len();
-        if size <= limit {
-            return Ok(());
-        }
-        let detail = format!("the body has {size} bytes, this broker's limit is {limit} (rpc_zmq_max_message_bytes)");
-        Err(Refusal::new(Reason::TooLarge, detail))
     }
 }
 
@@ -211,7 +167,7 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<Content, Malformed> 
 
 /// What a worker says.
 pub(crate) fn understand(load: Load) -> Result<Said, Malformed> {
-    let view = HeaderView::new(&load.header)?;
+    let view = HeaderView::new(load.header())?;
     let refused = match view.kind() {
         Kind::Reply | Kind::Ack => None,
         // What is refused for a reason of a later protocol is refused.
@@ -228,10 +184,10 @@ pub(crate) fn understand(load: Load) -> Result<Said, Malformed> {
 
 /// What a listener gives back: what it says of it, and the notification as it came.
 pub(crate) fn given_back(load: Load) -> Result<(Header, Load), Malformed> {
-    let given = Header::decode(&load.header)?;
+    let given = Header::decode(load.header())?;
     let mut notification = Header::new(Kind::Notify, given.id);
     (notification.key, notification.server, notification.ttl) = (given.key.clone(), given.server.clone(), given.ttl);
-    Ok((given, Load { header: Frame::from(notification.encode()), body: load.body }))
+    Ok((given, load.with_header(&notification.encode())))
 }
 
 /// When a message that arrived at `now` expires.

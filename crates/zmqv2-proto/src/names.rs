@@ -85,6 +85,12 @@ macro_rules! name {
         }
 
         impl $type {
+            /// Checks `text` and makes nothing of it.
+            #[allow(dead_code, reason = "of use for names that are parts of others")]
+            pub(crate) fn check(text: &str) -> Result<(), InvalidName> {
+                check($what, text)
+            }
+
             #[doc = concat!("Checks `text` and makes it a ", $what, ".")]
             ///
             /// # Errors

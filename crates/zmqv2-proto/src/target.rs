@@ -144,7 +144,9 @@ impl TopicKey {
         let (exchange, topic) = text
             .split_once('/')
             .ok_or_else(|| InvalidName::new("topic key", text, "it has no '/' between exchange and topic"))?;
-        Ok(Self::new(&Exchange::new(exchange)?, &Topic::new(topic)?))
+        Exchange::check(exchange)?;
+        Topic::check(topic)?;
+        Ok(Self(text.into()))
     }
 
     /// The key as text, `exchange/topic`.

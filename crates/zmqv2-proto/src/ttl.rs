@@ -1,6 +1,7 @@
 //! Time to live: how long a message may still wait, as the wire carries it.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -52,10 +53,21 @@ impl Ttl {
     /// in another time namespace); between nodes it means nothing.
     #[must_use]
     pub fn monotonic_millis() -> u64 {
-        let clock = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(clock.tv_sec).unwrap_or(0);
-        let millis = u64::try_from(clock.tv_nsec / 1_000_000).unwrap_or(0);
-        seconds.saturating_mul(1_000).saturating_add(millis).max(1)
+        u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The same for an instant that was read before.
+    #[must_use]
+    pub fn monotonic_millis_at(now: Instant) -> u64 {
+        // Both are one clock, which `Instant` does not show: what lies between is told by a moment of which both are known.
+        static KNOWN: OnceLock<(Instant, Duration)> = OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "a clock is read once, to learn how two of its faces differ")]
+        let (instant, clock) = *KNOWN.get_or_init(|| (Instant::now(), monotonic()));
+        let at = match now.checked_duration_since(instant) {
+            Some(since) => clock + since,
+            None => clock.saturating_sub(instant.saturating_duration_since(now)),
+        };
+        u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
     /// What is left when `now`, on the clock of [`monotonic_millis`](Self::monotonic_millis), of a span that was written at
@@ -67,6 +79,13 @@ impl Ttl {
             _ => self,
         }
     }
+}
+
+/// This node's `CLOCK_MONOTONIC`.
+fn monotonic() -> Duration {
+    let clock = clock_gettime(ClockId::Monotonic);
+    let part = |part| u64::try_from(part).unwrap_or(0);
+    Duration::from_secs(part(clock.tv_sec)) + Duration::from_nanos(part(clock.tv_nsec))
 }
 
 impl From<Duration> for Ttl {
@@ -112,5 +131,12 @@ mod tests {
     fn the_clock_of_the_node_goes_on() {
         let earlier = Ttl::monotonic_millis();
         assert!(earlier > 0 && Ttl::monotonic_millis() >= earlier);
+        #[allow(clippy::disallowed_methods, reason = "to compare two faces of the clock")]
+        let (before, instant, after) = (Ttl::monotonic_millis(), Instant::now(), Ttl::monotonic_millis());
+        // One may have been cut off a moment before the other.
+        assert!((before - 1..=after + 1).contains(&Ttl::monotonic_millis_at(instant)));
+        let hour = Duration::from_secs(3600);
+        let at = Ttl::monotonic_millis_at(instant);
+        assert_eq!(Ttl::monotonic_millis_at(instant + hour), at + 3_600_000);
     }
 }

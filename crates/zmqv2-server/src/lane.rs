@@ -8,6 +8,7 @@
 //! has accepted it. It gives no credit; that goes to the broker as a [`Word`] when it has run, over the registration's
 //! connection, so that nothing waits behind it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,13 +28,51 @@ pub(crate) trait Work: Send + Sync + 'static {
     fn answer(
         &self,
         header: &Header,
-        body: Frame,
+        body: Body<'_>,
         deadline: Instant,
         lane: &Lane,
     ) -> Result<Answer<Self::Accepted>, Refusal>;
 
     /// Runs what was acknowledged, and tells the broker of each.
     fn run(&self, accepted: Vec<Self::Accepted>, lane: &Lane);
+}
+
+/// A request's header and body, or how many frames there are instead.
+pub(crate) type Message<'a> = Result<(&'a [u8], Body<'a>), usize>;
+
+/// The body of a request.
+pub(crate) enum Body<'a> {
+    Frame(Frame),
+    /// In a bundle.
+    Part(&'a [u8]),
+}
+
+impl From<Body<'_>> for Frame {
+    fn from(body: Body<'_>) -> Self {
+        match body {
+            Body::Frame(frame) => frame,
+            Body::Part(bytes) => Self::from(bytes),
+        }
+    }
+}
+
+impl Deref for Body<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Frame(frame) => frame,
+            Self::Part(bytes) => bytes,
+        }
+    }
+}
+
+/// The message of these frames, whose body is taken out.
+pub(crate) fn message(frames: &mut [Frame]) -> Message<'_> {
+    match frames {
+        [header, body] => Ok((header, Body::Frame(std::mem::replace(body, Frame::new())))),
+        other => Err(other.len()),
+    }
 }
 
 /// How many acknowledged requests a lane gathers before it runs them, and for how long.
@@ -163,7 +202,7 @@ impl Lane {
 
     /// Answers a message; what of it is left to run.
     fn take<W: Work>(&self, socket: &Socket, work: &W, frames: &mut [Frame]) -> Option<W::Accepted> {
-        let Answer { header, body, then } = self.answer(work, frames);
+        let Answer { header, body, then } = self.answer(work, message(frames), now());
         // REP drops the answer to a broker that is gone without a word, so this is something else.
         if let Err(error) = socket.send([Frame::from(header.encode()), Frame::from(body)]) {
             log::error!("an answer of {} was not taken: {error}", self.server);
@@ -185,9 +224,9 @@ impl Lane {
         }
     }
 
-    /// The answer to any frames at all, to be sent at once.
-    pub(crate) fn answer<W: Work>(&self, work: &W, frames: &mut [Frame]) -> Answer<W::Accepted> {
-        let mut answer = self.answer_frames(work, frames);
+    /// The answer to any message at all that is there `now`, to be sent at once.
+    pub(crate) fn answer<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
+        let mut answer = self.answer_message(work, message, now);
         let settled = matches!(answer.then, Then::Settled);
         answer.header.count = settled.into();
         answer.header.server = Some(self.server.clone());
@@ -198,15 +237,16 @@ impl Lane {
         answer
     }
 
-    fn answer_frames<W: Work>(&self, work: &W, frames: &mut [Frame]) -> Answer<W::Accepted> {
+    fn answer_message<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
         let malformed = |detail: String| refuse(None, &Refusal::new(Reason::Malformed, detail));
-        let [header, body] = frames else {
-            return malformed(format!("{} frames instead of header and body", frames.len()));
+        let (header, body) = match message {
+            Ok(message) => message,
+            Err(frames) => return malformed(format!("{frames} frames instead of header and body")),
         };
         match Header::decode(header) {
             Ok(header) => {
-                let body = std::mem::replace(body, Frame::new());
-                self.answer_request(work, &header, body).unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
+                let answer = self.answer_request(work, &header, body, now);
+                answer.unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
             }
             Err(error) => {
                 let mut answer = malformed(error.to_string());
@@ -219,17 +259,23 @@ impl Lane {
         }
     }
 
-    fn answer_request<W: Work>(&self, work: &W, header: &Header, body: Frame) -> Result<Answer<W::Accepted>, Refusal> {
+    fn answer_request<W: Work>(
+        &self,
+        work: &W,
+        header: &Header,
+        body: Body<'_>,
+        now: Instant,
+    ) -> Result<Answer<W::Accepted>, Refusal> {
         if !header.kind.is_request() {
             let detail = format!("a server takes requests, not {:?} messages", header.kind);
             return Err(Refusal::new(Reason::Malformed, detail));
         }
         // It may have waited in the socket, while this process was stopped or starved.
-        let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis());
+        let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis_at(now));
         if left.is_expired() {
             return Err(Refusal::new(Reason::Expired, "no time was left at the server; it did not run"));
         }
-        work.answer(header, body, left.deadline(now()), self)
+        work.answer(header, body, left.deadline(now), self)
     }
 }
 

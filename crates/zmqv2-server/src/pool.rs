@@ -15,20 +15,21 @@
 //! An acknowledged request keeps its place until it has run; the place is given back with the answers that leave next, or on
 //! its own when there are none.
 
-use std::collections::VecDeque;
-use std::ops::Deref;
+mod desk;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::bundle::{Bundle, Bundled};
-use zmqv2_proto::transport::{Frame, Notice, Received, Socket, TransportError};
-use zmqv2_proto::{FIXED_BYTES, Flags, Header, InstanceId, Kind, MessageId};
+use zmqv2_proto::InstanceId;
+use zmqv2_proto::transport::{Notice, Socket, TransportError};
 
 use crate::error::ServerError;
 use crate::lane::{Answer, Halt, Lane, Then, Work};
 use crate::registration::now;
 use crate::wake::Bell;
 use crate::window::Window;
+
+use desk::{Desk, Request};
 
 /// How often the watcher looks on.
 const TICK: Duration = Duration::from_millis(1);
@@ -45,16 +46,9 @@ const SLOW_AT_ONCE: usize = 4;
 const READ_AT_ONCE: usize = 64;
 /// Answers wait no longer than this for a handler that is about to begin.
 const PROMPT: Duration = Duration::from_micros(100);
-/// The frames before header and body: the path and the delimiter.
-const PATH: usize = 2;
-
-/// The way back to a broker.
-type Route = Arc<[u8]>;
-
 /// What the workers of a server share.
 pub(crate) struct Pool<W> {
     work: Arc<W>,
-    instance: InstanceId,
     workers: usize,
     /// The most requests that the broker gives at a time, usually and while they are quick.
     windows: [u16; 2],
@@ -63,46 +57,6 @@ pub(crate) struct Pool<W> {
     bell: Bell,
     parked: Condvar,
     watcher: Condvar,
-}
-
-/// What the worker whose turn it is has before it.
-struct Desk {
-    socket: Socket,
-    /// The broker: whoever has sent the last request.
-    route: Option<Route>,
-    inbox: VecDeque<Request>,
-    /// Answers that have not left yet, and where they go.
-    answers: Bundle,
-    answers_to: Option<Route>,
-    /// Since when the first of them has waited.
-    answered: Instant,
-    frames: Vec<Frame>,
-    /// Since when what is in there has waited, or since somebody was woken for it.
-    waits_since: Instant,
-    /// Somebody waits for the socket.
-    reading: bool,
-    /// How many workers have nothing to do, without the watcher.
-    parked: usize,
-    watched: bool,
-    /// The watcher sleeps until something begins.
-    dozes: bool,
-    /// How many requests have begun.
-    begun: u64,
-    /// How many run now, and how many of them came from the broker that is there now.
-    running: usize,
-    running_here: usize,
-    window: Window,
-    /// How many requests are shared out at once, because handlers were slow.
-    share: u32,
-    /// Acknowledged requests that have run, and whose places were not given back yet.
-    freed: u16,
-    ended: bool,
-}
-
-/// A request, and where its answer goes.
-struct Request {
-    route: Route,
-    frames: Vec<Frame>,
 }
 
 type Turn<'a> = MutexGuard<'a, Desk>;
@@ -116,30 +70,9 @@ impl<W: Work> Pool<W> {
         window: u16,
     ) -> Result<Self, ServerError> {
         let notice = socket.notice().map_err(ServerError::Thread)?;
-        let desk = Desk {
-            socket,
-            route: None,
-            inbox: VecDeque::new(),
-            answers: Bundle::new(),
-            answers_to: None,
-            answered: now(),
-            frames: Vec::new(),
-            waits_since: now(),
-            reading: false,
-            parked: 0,
-            watched: false,
-            dozes: false,
-            begun: 0,
-            running: 0,
-            running_here: 0,
-            window: Window::new(window > workers),
-            share: 0,
-            freed: 0,
-            ended: false,
-        };
+        let desk = Desk::new(socket, instance, Window::new(window > workers));
         Ok(Self {
             work,
-            instance,
             workers: workers.into(),
             windows: [workers, window.max(workers)],
             desk: Mutex::new(desk),
@@ -154,13 +87,18 @@ impl<W: Work> Pool<W> {
     /// finishing what has come.
     pub(crate) fn run(&self, lane: &Lane) {
         let mut desk = self.turn();
+        // The last request's end is the next one's beginning: reading the clock costs as much as a small step of a request.
+        let mut clock = None;
         loop {
+            let last = clock.take();
             if desk.running < self.workers
                 && let Some(request) = desk.inbox.pop_front()
             {
-                desk = self.serve(desk, lane, request);
+                let ended;
+                (desk, ended) = self.serve(desk, lane, request, last.unwrap_or_else(now));
+                clock = Some(ended);
             } else if desk.ended {
-                desk.send(self.instance);
+                desk.send();
                 return;
             } else if desk.reading {
                 desk = self.rest(desk);
@@ -194,8 +132,7 @@ impl<W: Work> Pool<W> {
         if !desk.inbox.is_empty() {
             return Ok(desk);
         }
-        // A receive that finds nothing leaves no notice unheard, a send may.
-        if desk.send(self.instance) && desk.socket.readiness()?.readable {
+        if desk.send() && desk.is_readable()? {
             return Ok(desk);
         }
         desk.reading = true;
@@ -215,15 +152,18 @@ impl<W: Work> Pool<W> {
         Ok(desk)
     }
 
-    /// Answers a request, and runs it.
-    fn serve<'a>(&'a self, mut desk: Turn<'a>, lane: &Lane, mut request: Request) -> Turn<'a> {
-        desk.begun += 1;
-        desk.running += 1;
-        desk.running_here += 1;
+    /// Answers a request that begins now, and runs it; when it ended.
+    fn serve<'a>(
+        &'a self,
+        mut desk: Turn<'a>,
+        lane: &Lane,
+        mut request: Request,
+        began: Instant,
+    ) -> (Turn<'a>, Instant) {
+        desk.begin(&request);
         if desk.dozes {
             self.watcher.notify_one();
         }
-        let began = now();
         // Somebody must look on while this one runs: if nobody does, the next worker comes and reads, or looks on.
         let shared_out = desk.share > 0 && !desk.inbox.is_empty();
         let waits = !desk.inbox.is_empty() && began.saturating_duration_since(desk.waits_since) > SLOW;
@@ -233,11 +173,10 @@ impl<W: Work> Pool<W> {
             self.parked.notify_one();
         }
         drop(desk);
-        let Answer { header, body, then } = lane.answer(&*self.work, &mut request.frames);
-        let ended = now();
+        let Answer { header, body, then } = lane.answer(&*self.work, request.message(), began);
+        let mut ended = now();
         let mut desk = self.turn();
-        let mut took = ended.saturating_duration_since(began);
-        desk.answer(&request.route, &header.encode(), body, ended, self.instance);
+        desk.answer(&request.route, &header.encode(), body, ended);
         // With nobody to look on, they must not wait for a handler. (If somebody waits for the socket and the inbox is not empty, he has been
         // woken: so it does no harm that an answer which left by itself may have used up his notice.)
         let kept = !desk.inbox.is_empty()
@@ -251,9 +190,9 @@ impl<W: Work> Pool<W> {
             Then::Run(accepted) => {
                 drop(desk);
                 self.work.run(vec![accepted], lane);
+                ended = now();
                 desk = self.turn();
                 desk.freed = desk.freed.saturating_add(1);
-                took = began.elapsed();
                 // Half a window on its way back and the other half on its way here keep everybody busy.
                 if desk.freed >= self.windows[usize::from(desk.window.is_wide())] / 2 {
                     self.send(&mut desk);
@@ -262,15 +201,13 @@ impl<W: Work> Pool<W> {
             Then::Tell(word) => lane.teller.tell(word),
             Then::Settled | Then::Wait => {}
         }
+        let took = ended.saturating_duration_since(began);
         if took > SLOW {
             desk.share = SHARED_AFTER_SLOW;
         }
         desk.window.ran(took);
-        desk.running -= 1;
-        if desk.is_here(&request.route) {
-            desk.running_here -= 1;
-        }
-        desk
+        desk.end(&request);
+        (desk, ended)
     }
 
     /// All workers run something, and more has come. If that lasts for a tick, others may have it.
@@ -278,35 +215,15 @@ impl<W: Work> Pool<W> {
         let begun = desk.begun;
         let mut desk = self.watcher.wait_timeout(desk, TICK).unwrap_or_else(PoisonError::into_inner).0;
         if desk.begun == begun && !desk.ended {
-            self.hand_back(&mut desk);
+            desk.hand_back(self.workers);
             self.send(&mut desk);
         }
         desk
     }
 
-    /// What the broker has given above the number of workers goes back to it, the youngest of it.
-    fn hand_back(&self, desk: &mut Desk) {
-        if let Err(error) = desk.take_in(usize::MAX) {
-            log::error!("cannot read requests: {error}");
-        }
-        let stays = self.workers.saturating_sub(desk.running_here).min(desk.inbox.len());
-        let excess = desk.inbox.split_off(stays);
-        let answered = now();
-        for Request { route, mut frames } in excess {
-            match &mut frames[..] {
-                [header, body] if desk.is_here(&route) => {
-                    let body = std::mem::replace(body, Frame::new());
-                    desk.answer(&route, header, body, answered, self.instance);
-                    desk.window.narrow();
-                }
-                _ => desk.inbox.push_back(Request { route, frames }),
-            }
-        }
-    }
-
     /// Answers leave, and places are given back.
     fn send(&self, desk: &mut Desk) {
-        desk.send(self.instance);
+        desk.send();
         self.look_around(desk);
     }
 
@@ -357,7 +274,7 @@ impl<W: Work> Pool<W> {
             if !desk.reading && desk.begun == begun {
                 desk.share = SHARED_AFTER_SLOW;
                 if desk.running >= SLOW_AT_ONCE.min(self.workers) {
-                    self.hand_back(&mut desk);
+                    desk.hand_back(self.workers);
                 }
                 break;
             }
@@ -368,115 +285,5 @@ impl<W: Work> Pool<W> {
         self.send(&mut desk);
         self.parked.notify_one();
         desk
-    }
-}
-
-impl Desk {
-    /// Reads what has come, until there are so many requests.
-    fn take_in(&mut self, most: usize) -> Result<(), TransportError> {
-        let mut frames = std::mem::take(&mut self.frames);
-        while self.inbox.len() < most {
-            match self.socket.receive(&mut frames)? {
-                Received::Nothing => break,
-                Received::Message if frames.len() >= PATH && frames[1].is_empty() => self.take(&mut frames),
-                Received::Message => log::error!("a request without a delimiter is dropped"),
-                Received::Overlong => log::error!("a request with too many frames is dropped"),
-            }
-        }
-        self.frames = frames;
-        Ok(())
-    }
-
-    /// One message, or a bundle of them.
-    fn take(&mut self, frames: &mut Vec<Frame>) {
-        if self.inbox.is_empty() {
-            self.waits_since = now();
-        }
-        let route = match &self.route {
-            Some(route) if **route == *frames[0] => Arc::clone(route),
-            _ => {
-                // Another broker, which knows nothing of what runs and of how quick it is.
-                self.running_here = 0;
-                self.window.narrow();
-                Arc::clone(self.route.insert(Arc::from(&frames[0][..])))
-            }
-        };
-        if let [_, _, only] = &frames[..]
-            && let Some(bundled) = Bundled::of(only)
-        {
-            for message in bundled {
-                match message {
-                    Ok((header, body)) => {
-                        let frames = vec![Frame::from(header), Frame::from(body)];
-                        self.inbox.push_back(Request { route: Arc::clone(&route), frames });
-                    }
-                    Err(error) => log::error!("requests are dropped: {error}"),
-                }
-            }
-            return;
-        }
-        self.inbox.push_back(Request { route, frames: frames.drain(PATH..).collect() });
-    }
-
-    /// Whether the broker that is there now has sent what came from there.
-    fn is_here(&self, route: &Route) -> bool {
-        self.route.as_ref().is_some_and(|here| Arc::ptr_eq(here, route))
-    }
-
-    /// Keeps an answer until [`send`](Self::send); sends one that is too large for that at once.
-    fn answer<B>(&mut self, route: &Route, header: &[u8], body: B, ended: Instant, instance: InstanceId)
-    where
-        B: Deref<Target = [u8]> + Into<Frame>,
-    {
-        let small = Bundle::takes(body.len());
-        let other = self.answers_to.as_ref().is_some_and(|other| other != route);
-        if other || !small || !self.answers.has_room(header.len(), body.len()) {
-            self.send(instance);
-        }
-        if small {
-            if self.answers.is_empty() {
-                self.answers_to = Some(Arc::clone(route));
-                self.answered = ended;
-            }
-            self.answers.push(header, &body);
-            return;
-        }
-        let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header), body.into()];
-        // The broker is gone, or another one is there, which does not wait for this.
-        if let Err(error) = self.socket.send(frames) {
-            log::debug!("an answer was not taken: {error}");
-        }
-    }
-
-    /// Sends the answers, and gives back what places are free; whether there was anything.
-    fn send(&mut self, instance: InstanceId) -> bool {
-        let Some(route) = self.answers_to.take().or_else(|| self.route.clone()) else { return false };
-        // An earlier broker's answers take nothing along, nor do those that fill a bundle.
-        let along = self.route.as_ref() == Some(&route) && self.answers.has_room(FIXED_BYTES, 0);
-        let freed = if along { std::mem::take(&mut self.freed) } else { 0 };
-        let widens = along && self.window.is_due();
-        if freed > 0 || widens {
-            let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
-            header.count = freed;
-            if widens {
-                header.flags = Flags::WIDE;
-                self.window.widen();
-            }
-            self.answers.push(&header.encode(), &[]);
-        }
-        if self.answers.is_empty() {
-            return false;
-        }
-        // The next broker gets the places, which takes no more than it has given.
-        if let Err(error) = self.socket.send([Frame::from(&route[..]), Frame::new(), Frame::from(self.answers.frame())])
-        {
-            self.freed = self.freed.saturating_add(freed);
-            log::debug!("the broker did not take {} answers: {error}", self.answers.len());
-        }
-        self.answers.clear();
-        if !along && self.freed > 0 {
-            self.send(instance);
-        }
-        true
     }
 }

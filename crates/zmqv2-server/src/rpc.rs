@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
 
 use crate::dispatcher::Dispatcher;
 use crate::endpoint::Incoming;
-use crate::lane::{Answer, Lane, Work, answer_to, malformed_body};
+use crate::lane::{Answer, Body, Lane, Work, answer_to, malformed_body};
 use crate::recent::Seen;
 use crate::repeats::{Kept, Repeats};
 
@@ -28,7 +27,7 @@ pub(crate) struct Cast {
 impl Work for Rpc {
     type Accepted = Cast;
 
-    fn answer(&self, header: &Header, body: Frame, deadline: Instant, lane: &Lane) -> Result<Answer<Cast>, Refusal> {
+    fn answer(&self, header: &Header, body: Body<'_>, deadline: Instant, lane: &Lane) -> Result<Answer<Cast>, Refusal> {
         if header.kind == Kind::Notify {
             let detail = format!(
                 "{} is the name of an RPC server, which takes calls and casts; a notification goes to a listener",

@@ -10,7 +10,7 @@ use super::deliveries::{Deliveries, Known};
 use super::dispatch::{Receiver, dispatch};
 use super::endpoint::Verdict;
 use super::notice::Notice;
-use crate::lane::{Answer, Lane, Work, malformed_body};
+use crate::lane::{Answer, Body, Lane, Work, malformed_body};
 use crate::registration::now;
 use crate::words::{Done, Word};
 
@@ -45,7 +45,7 @@ impl Work for Listening {
     fn answer(
         &self,
         header: &Header,
-        body: Frame,
+        body: Body<'_>,
         deadline: Instant,
         lane: &Lane,
     ) -> Result<Answer<Delivery>, Refusal> {
@@ -70,7 +70,7 @@ impl Work for Listening {
             Known::Running(Some(tag)) => return Ok(Answer::ack_and_tell(header, handled(tag))),
         }
         let notice = Notice { notification, topic, id: header.id, delivery: header.count.max(1), deadline };
-        Ok(Answer::ack_and_run(header, Delivery { notice, key, tag: header.tag, body }))
+        Ok(Answer::ack_and_run(header, Delivery { notice, key, tag: header.tag, body: body.into() }))
     }
 
     fn run(&self, accepted: Vec<Delivery>, lane: &Lane) {
