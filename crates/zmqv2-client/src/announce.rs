@@ -21,7 +21,7 @@ use crate::outstanding::Terms;
 use crate::parcel::{Content, Parcel, Receipt};
 use crate::post::not_taken;
 use crate::roll::Listed;
-use crate::routes::Stop;
+use crate::routes::Stops;
 use crate::send_error::SendError;
 
 /// A notification for one topic.
@@ -29,7 +29,7 @@ struct Edition {
     id: MessageId,
     /// As the notifier calls it, without the priority.
     topic: Topic,
-    target: Target,
+    target: Arc<Target>,
     body: Arc<Vec<u8>>,
     ways: Vec<Way>,
 }
@@ -38,7 +38,7 @@ struct Edition {
 struct Way {
     /// `None`: for all pools that the broker knows.
     pool: Option<ServerName>,
-    stops: Vec<Stop>,
+    stops: Stops,
 }
 
 impl Engine {
@@ -63,7 +63,7 @@ impl Engine {
         let mut editions = Vec::with_capacity(outlet.topics.len());
         let mut notification: Option<Notification> = None;
         for topic in &outlet.topics {
-            let target = Target::new(outlet.exchange.clone(), priority.topic(topic)?);
+            let target = Arc::new(Target::new(outlet.exchange.clone(), priority.topic(topic)?));
             let id = MessageId::random();
             let notification = match &mut notification {
                 Some(written) => written,
@@ -81,7 +81,7 @@ impl Engine {
             let body = notification.encode().map_err(|source| unwritable(&target, source))?;
             let (size, limit) = (body.len(), self.settings.max_message_bytes);
             if size > limit {
-                return Err(SendError::TooLarge { size, limit, target: Box::new(target) });
+                return Err(SendError::TooLarge { size, limit, target: Box::new(Target::clone(&target)) });
             }
             let ways = self.ways(&target, event_type, started, deadline)?;
             editions.push(Edition { id, topic: topic.clone(), target, body: Arc::new(body), ways });
@@ -110,7 +110,7 @@ impl Engine {
             .zip(shares)
             .map(|((content, stops, terms), share)| Parcel::new(Arc::new(content), stops, terms, Receipt::Part(share)));
         if let (Err(error), Some(target)) = (self.courier.send_all(parcels.collect()), whom) {
-            return Err(not_taken(error, Box::new(target)));
+            return Err(not_taken(error, Box::new(Target::clone(&target))));
         }
         Ok(NotifyHandle::new(message_id, gathered))
     }
@@ -118,14 +118,14 @@ impl Engine {
     /// Where the message for each pool can go.
     fn ways(
         &self,
-        target: &Target,
+        target: &Arc<Target>,
         event_type: &str,
         started: Instant,
         deadline: Instant,
     ) -> Result<Vec<Way>, SendError> {
         let directory = &self.routes.directory;
         // Nobody listens yet, as far as anybody can say: the broker of this node keeps it.
-        let kept_here = || Ok(vec![Way { pool: None, stops: vec![self.routes.local_stop()] }]);
+        let kept_here = || Ok(vec![Way { pool: None, stops: [self.routes.local_stop()].into_iter().collect() }]);
         let key = target.key();
         let placement = match directory.placement(&key, deadline) {
             Ok(placement) if placement.is_empty() => return kept_here(),
@@ -140,7 +140,7 @@ impl Engine {
         };
         let turn = directory.turn(&key);
         let way = |pool: Option<&ServerName>| {
-            let stops = self.routes.stops_from(&key, turn, &placement.candidates(pool));
+            let stops = self.routes.stops_from(&key, turn, placement.candidates(pool));
             Way { pool: pool.cloned(), stops }
         };
         Ok(match pools(&placement) {
@@ -152,7 +152,7 @@ impl Engine {
 
 impl Edition {
     /// The messages of this topic; the body is shared, and counts once.
-    fn messages(self, started: Instant, terms: Terms) -> impl Iterator<Item = (Content, Vec<Stop>, Terms)> {
+    fn messages(self, started: Instant, terms: Terms) -> impl Iterator<Item = (Content, Stops, Terms)> {
         let flags = if terms.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
         let Self { id, target, body, ways, .. } = self;
         let mut size = body.len();
@@ -163,8 +163,8 @@ impl Edition {
             header.server.clone_from(&pool);
             let header = header.encode();
             let bytes = std::mem::take(&mut size) + header.len();
-            let mut target = target.clone();
-            target.server = pool;
+            let mut target = Arc::clone(&target);
+            Arc::make_mut(&mut target).server = pool;
             let content = Content { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
             let candidates = stops.len();
             (content, stops, Terms { candidates, bytes, ..terms })

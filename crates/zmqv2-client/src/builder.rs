@@ -202,7 +202,7 @@ impl RpcClientBuilder {
     pub fn build(self) -> Result<RpcClient, ClientError> {
         let plan = Plan {
             key: self.target.key(),
-            target: self.target,
+            target: Arc::new(self.target),
             timeout: self.timeout.unwrap_or(self.setup.config.response_timeout),
             cast_timeout: self.cast_timeout.unwrap_or(self.setup.config.cast_timeout),
             version_cap: self.version_cap,

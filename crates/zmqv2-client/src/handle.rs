@@ -95,7 +95,7 @@ pub struct CallHandle<R> {
 #[derive(Debug)]
 pub(crate) struct About {
     pub(crate) method: MethodName,
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     pub(crate) allowed_modules: Arc<[String]>,
 }
 
@@ -158,7 +158,7 @@ impl<R> fmt::Debug for CallHandle<R> {
 
 impl About {
     fn read<R: DeserializeOwned>(&self, Finish { how, after }: Finish) -> Result<Answered<R>, CallError> {
-        let target = || Box::new(self.target.clone());
+        let target = || Box::new(Target::clone(&self.target));
         match how {
             How::Answered { server, node, body: Some(body) } => match Reply::decode_typed(&body) {
                 Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: after }),
@@ -177,6 +177,6 @@ impl About {
     }
 
     fn closed(&self, sent: bool) -> CallError {
-        CallError::Closed { target: Box::new(self.target.clone()), sent }
+        CallError::Closed { target: Box::new(Target::clone(&self.target)), sent }
     }
 }

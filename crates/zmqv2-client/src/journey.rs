@@ -1,5 +1,6 @@
 //! What one call asks for, and the errors it can end with.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target, TopicKey, Ttl, Version};
@@ -16,7 +17,7 @@ pub(crate) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// Whom to call, and how: what a prepared copy may change.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     /// That of the target, made once.
     pub(crate) key: TopicKey,
     pub(crate) timeout: Duration,
@@ -31,7 +32,7 @@ pub(crate) struct Plan {
 /// One call on its way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Journey<'a> {
-    pub(crate) target: &'a Target,
+    pub(crate) target: &'a Arc<Target>,
     pub(crate) key: &'a TopicKey,
     pub(crate) method: &'a str,
     pub(crate) started: Instant,
@@ -46,7 +47,7 @@ impl Plan {
 
     /// The errors that need no clock.
     pub(crate) fn check(&self) -> Result<(), SendError> {
-        let target = || Box::new(self.target.clone());
+        let target = || Box::new(Target::clone(&self.target));
         if self.target.fanout {
             return Err(SendError::FanoutTarget { target: target() });
         }
@@ -91,7 +92,7 @@ impl<'a> Journey<'a> {
     }
 
     pub(crate) fn whom(&self) -> Box<Target> {
-        Box::new(self.target.clone())
+        Box::new(Target::clone(self.target))
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -25,7 +25,7 @@ const REPLY_GRACE: Duration = Duration::from_millis(300);
 pub(crate) struct Monitor<'a> {
     courier: &'a Courier,
     id: MessageId,
-    target: &'a Target,
+    target: &'a Arc<Target>,
     stop: Stop,
     timeout: Duration,
     state: State,
@@ -53,7 +53,13 @@ pub(crate) enum Sign {
 }
 
 impl<'a> Monitor<'a> {
-    pub(crate) fn new(courier: &'a Courier, id: MessageId, target: &'a Target, stop: Stop, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        courier: &'a Courier,
+        id: MessageId,
+        target: &'a Arc<Target>,
+        stop: Stop,
+        timeout: Duration,
+    ) -> Self {
         Self { courier, id, target, stop, timeout, state: State::Before, bell: None }
     }
 
@@ -121,7 +127,7 @@ impl<'a> Monitor<'a> {
         let content = Content {
             id: self.id,
             kind: Kind::Inquire,
-            target: self.target.clone(),
+            target: Arc::clone(self.target),
             header,
             body: Arc::default(),
             started: now,
@@ -136,7 +142,8 @@ impl<'a> Monitor<'a> {
             bytes: 0,
             lane: None,
         };
-        let parcel = Parcel::new(Arc::new(content), vec![self.stop.clone()], terms, Receipt::One(promise));
+        let parcel =
+            Parcel::new(Arc::new(content), [self.stop.clone()].into_iter().collect(), terms, Receipt::One(promise));
         // Told before it can end, so that the end rings the bell.
         expected.poll(&bell.waker);
         if self.courier.inquire(parcel).is_ok() {

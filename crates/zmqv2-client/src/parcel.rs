@@ -15,7 +15,7 @@ use crate::gathering::Share;
 use crate::outcome::{Finish, How};
 use crate::outstanding::{Ending, Tag, Terms};
 use crate::promise::Promise;
-use crate::routes::{Routes, Stop};
+use crate::routes::{Routes, Stop, Stops};
 use crate::search::Search;
 
 /// The most bytes of a refusal's detail that are kept.
@@ -26,7 +26,7 @@ pub(crate) const MAX_DETAIL_BYTES: usize = 4096;
 pub(crate) struct Content {
     pub(crate) id: MessageId,
     pub(crate) kind: Kind,
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     /// Encoded; tag and time to live are written at each send.
     pub(crate) header: Vec<u8>,
     /// Shared by messages that differ in their headers.
@@ -46,7 +46,7 @@ impl Content {
 pub(crate) struct Parcel {
     pub(crate) content: Arc<Content>,
     /// Where it can go, if it is for no certain server.
-    pub(crate) stops: Vec<Stop>,
+    pub(crate) stops: Stops,
     /// The way to the server that it is for.
     pub(crate) search: Option<Search>,
     pub(crate) terms: Terms,
@@ -101,21 +101,21 @@ pub(crate) enum What {
 }
 
 impl Parcel {
-    pub(crate) fn new(content: Arc<Content>, stops: Vec<Stop>, terms: Terms, receipt: Receipt) -> Self {
+    pub(crate) fn new(content: Arc<Content>, stops: Stops, terms: Terms, receipt: Receipt) -> Self {
         let looked_up = content.started;
         Self { content, stops, search: None, terms, receipt, question: None, looked_up, sent: false }
     }
 
     /// A message to one server.
     pub(crate) fn to_server(content: Arc<Content>, search: Search, terms: Terms, receipt: Receipt) -> Self {
-        Self { search: Some(search), ..Self::new(content, Vec::new(), terms, receipt) }
+        Self { search: Some(search), ..Self::new(content, Stops::Listed(Vec::new()), terms, receipt) }
     }
 
     /// The candidate of this number.
     pub(crate) fn stop(&self, candidate: usize, routes: &Routes) -> Option<Stop> {
         match &self.search {
             Some(search) => search.node(candidate).map(|node| routes.stop(node)),
-            None => self.stops.get(candidate).cloned(),
+            None => routes.nth_stop(&self.stops, candidate),
         }
     }
 
@@ -150,6 +150,7 @@ impl Parcel {
         body: Frame,
         attempt: u8,
         names: &mut Option<(ServerName, NodeName)>,
+        routes: &Routes,
     ) -> Result<Answer, String> {
         let Content { id, kind, .. } = *self.content;
         if view.id() != id {
@@ -160,7 +161,7 @@ impl Parcel {
         let what = match (kind, view.kind()) {
             (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => What::Accepted,
             (Kind::Notify, Kind::Stored) if many && view.server().is_empty() => {
-                let node = self.node(view)?;
+                let node = self.node(view, routes)?;
                 let word = Word { server: None, node, what: What::Stored, attempt };
                 return Ok(Answer::Word { word, more: view.count() > 0 });
             }
@@ -168,7 +169,7 @@ impl Parcel {
             (Kind::Call, Kind::Reply) => What::Reply(body),
             (Kind::Call, Kind::InFlight) => return Ok(Answer::InFlight),
             (Kind::Inquire, Kind::InFlight) => {
-                let word = Word { server: None, node: self.node(view)?, what: What::InFlight, attempt };
+                let word = Word { server: None, node: self.node(view, routes)?, what: What::InFlight, attempt };
                 return Ok(Answer::Word { word, more: false });
             }
             (_, Kind::Refusal) => {
@@ -181,7 +182,7 @@ impl Parcel {
             }
             (asked, kind) => return Err(format!("it is a {kind:?}, and a {asked:?} was sent")),
         };
-        let (server, node) = self.names(view, names)?;
+        let (server, node) = self.names(view, names, routes)?;
         let word = Word { server: Some(server), node, what, attempt };
         Ok(Answer::Word { word, more: many && view.count() > 0 })
     }
@@ -191,6 +192,7 @@ impl Parcel {
         &self,
         view: &HeaderView<'_>,
         last: &mut Option<(ServerName, NodeName)>,
+        routes: &Routes,
     ) -> Result<(ServerName, NodeName), String> {
         if let Some((server, node)) = last
             && server.as_str() == view.server()
@@ -202,17 +204,17 @@ impl Parcel {
             "" => self.content.target.server.clone().ok_or("it does not name its server")?,
             name => ServerName::new(name).map_err(|error| error.to_string())?,
         };
-        let node = self.node(view)?;
+        let node = self.node(view, routes)?;
         *last = Some((server.clone(), node.clone()));
         Ok((server, node))
     }
 
-    fn node(&self, view: &HeaderView<'_>) -> Result<NodeName, String> {
+    fn node(&self, view: &HeaderView<'_>, routes: &Routes) -> Result<NodeName, String> {
         match view.node() {
             "" => {
-                let asked = self.search.as_ref().and_then(Search::asked).map(|node| &node.name);
-                let node = asked.or(self.stops.first().map(|stop| &stop.node));
-                Ok(node.cloned().ok_or("it does not name its node")?)
+                let asked = self.search.as_ref().and_then(Search::asked).map(|node| node.name.clone());
+                let node = asked.or_else(|| Some(self.stop(0, routes)?.node));
+                Ok(node.ok_or("it does not name its node")?)
             }
             name => NodeName::new(name).map_err(|error| error.to_string()),
         }

@@ -18,6 +18,7 @@ use crate::outstanding::Terms;
 use crate::parcel::{Content, Parcel, Receipt};
 use crate::promise::{Expected, Promise};
 use crate::roll::Listed;
+use crate::routes::Stops;
 use crate::send_error::SendError;
 
 impl Engine {
@@ -49,7 +50,7 @@ impl Engine {
         let expected = self.post(Kind::Call, plan, &journey, outgoing)?;
         let about = About {
             method,
-            target: plan.target.clone(),
+            target: Arc::clone(&plan.target),
             allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
         };
         Ok(CallHandle::new(id, expected, about))
@@ -64,7 +65,8 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<FanoutHandle, SendError> {
         let mut plan = plan.clone();
-        (plan.target.server, plan.target.fanout) = (None, false);
+        let target = Arc::make_mut(&mut plan.target);
+        (target.server, target.fanout) = (None, false);
         let journey = Journey::begin(&plan, plan.cast_timeout, method);
         let content = content(Kind::Fanout, &journey, self.pack(Kind::Fanout, &plan, &journey, context, args)?);
         let (id, topic) = (content.id, &plan.target.topic);
@@ -86,7 +88,7 @@ impl Engine {
         let mut bytes = content.header.len() + content.body.len();
         let mut stops = placement.nodes().iter().map(|placed| self.routes.stop(&placed.node));
         let parcels = shares.into_iter().map(|share| {
-            let stops: Vec<_> = stops.next().into_iter().collect();
+            let stops: Stops = stops.next().into_iter().collect();
             let bytes = std::mem::replace(&mut bytes, content.header.len());
             let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(Kind::Fanout, &journey) };
             Parcel::new(Arc::clone(&content), stops, terms, Receipt::Part(share))
@@ -117,7 +119,7 @@ impl Engine {
                 Parcel::to_server(content, search, Terms { lane, ..terms }, receipt)
             }
             Err(candidates) => {
-                let stops = self.routes.stops(journey.key, &candidates);
+                let stops = self.routes.stops(journey.key, candidates);
                 let candidates = stops.len();
                 Parcel::new(content, stops, Terms { candidates, ..terms }, receipt)
             }
@@ -132,7 +134,7 @@ fn content(kind: Kind, journey: &Journey<'_>, outgoing: Outgoing) -> Arc<Content
     Arc::new(Content {
         id: outgoing.id,
         kind,
-        target: journey.target.clone(),
+        target: Arc::clone(journey.target),
         header: outgoing.header(kind, Ttl::ZERO).encode(),
         body: Arc::new(outgoing.body),
         started: journey.started,

@@ -1,5 +1,6 @@
 //! Modified copies of a client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -45,7 +46,7 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `server` is not a server name.
     pub fn server(mut self, server: impl AsRef<str>) -> Result<Self, InvalidName> {
-        self.plan.target.server = Some(ServerName::new(server)?);
+        Arc::make_mut(&mut self.plan.target).server = Some(ServerName::new(server)?);
         Ok(self)
     }
 
@@ -54,7 +55,7 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `topic` is not a topic.
     pub fn topic(mut self, topic: impl AsRef<str>) -> Result<Self, InvalidName> {
-        self.plan.target.topic = Topic::new(topic)?;
+        Arc::make_mut(&mut self.plan.target).topic = Topic::new(topic)?;
         self.plan.key = self.plan.target.key();
         Ok(self)
     }
@@ -64,7 +65,7 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `exchange` is not an exchange.
     pub fn exchange(mut self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
-        self.plan.target.exchange = Exchange::new(exchange)?;
+        Arc::make_mut(&mut self.plan.target).exchange = Exchange::new(exchange)?;
         self.plan.key = self.plan.target.key();
         Ok(self)
     }
@@ -74,13 +75,13 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `namespace` is not a namespace.
     pub fn namespace(mut self, namespace: impl AsRef<str>) -> Result<Self, InvalidName> {
-        self.plan.target.namespace = Some(Namespace::new(namespace)?);
+        Arc::make_mut(&mut self.plan.target).namespace = Some(Namespace::new(namespace)?);
         Ok(self)
     }
 
     /// The version of the interface that the message needs.
     pub fn version(mut self, version: Version) -> Self {
-        self.plan.target.version = Some(version);
+        Arc::make_mut(&mut self.plan.target).version = Some(version);
         self
     }
 

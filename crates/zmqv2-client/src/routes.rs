@@ -40,6 +40,33 @@ pub(crate) struct Stop {
     pub(crate) address: Address,
 }
 
+/// The nodes that may take a message, in the order in which they are tried.
+#[derive(Debug)]
+pub(crate) enum Stops {
+    Listed(Vec<Stop>),
+    /// The first so many of these, from the one whose turn it is on: most messages need one of them, and no list.
+    Near {
+        candidates: Candidates,
+        turn: usize,
+        count: usize,
+    },
+}
+
+impl Stops {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Listed(stops) => stops.len(),
+            Self::Near { count, .. } => *count,
+        }
+    }
+}
+
+impl FromIterator<Stop> for Stops {
+    fn from_iter<I: IntoIterator<Item = Stop>>(stops: I) -> Self {
+        Self::Listed(stops.into_iter().collect())
+    }
+}
+
 impl Routes {
     pub(crate) fn new(directory: Directory, local_broker: (NodeName, Address), zone: Option<Zone>) -> Self {
         let suspects = Arc::new(Mutex::new(Suspects::new(random_span)));
@@ -69,18 +96,27 @@ impl Routes {
         key: &TopicKey,
         candidates: &'a Candidates,
     ) -> impl Iterator<Item = &'a Node> + use<'a> {
-        let turn = if candidates.len() > 1 { self.directory.turn(key) } else { 0 };
-        candidates.iter_near(turn, self.zone.as_ref())
+        candidates.iter_near(self.turn(key, candidates), self.zone.as_ref())
+    }
+
+    fn turn(&self, key: &TopicKey, candidates: &Candidates) -> usize {
+        if candidates.len() > 1 { self.directory.turn(key) } else { 0 }
     }
 
     /// The stops of one message, in this order, but those that did not take messages lately last.
-    pub(crate) fn stops(&self, key: &TopicKey, candidates: &Candidates) -> Vec<Stop> {
-        self.in_order(key, self.order(key, candidates))
+    pub(crate) fn stops(&self, key: &TopicKey, candidates: Candidates) -> Stops {
+        self.stops_from(key, self.turn(key, &candidates), candidates)
     }
 
-    /// The same with a turn that was taken before.
-    pub(crate) fn stops_from(&self, key: &TopicKey, turn: usize, candidates: &Candidates) -> Vec<Stop> {
-        self.in_order(key, candidates.iter_near(turn, self.zone.as_ref()))
+    /// One of them.
+    pub(crate) fn nth_stop(&self, stops: &Stops, nth: usize) -> Option<Stop> {
+        match stops {
+            Stops::Listed(stops) => stops.get(nth).cloned(),
+            Stops::Near { candidates, turn, count } => {
+                let mut nodes = candidates.iter_near(*turn, self.zone.as_ref()).take(*count);
+                nodes.nth(nth).map(|node| self.stop(node))
+            }
+        }
     }
 
     /// The way of a message to the server of this target, or the candidates again if it is for any.
@@ -139,13 +175,15 @@ impl Routes {
         self.probe(&mut suspects, now);
     }
 
-    fn in_order<'a>(&self, key: &TopicKey, order: impl Iterator<Item = &'a Node>) -> Vec<Stop> {
+    /// The stops of one message with a turn that was taken before.
+    pub(crate) fn stops_from(&self, key: &TopicKey, turn: usize, candidates: Candidates) -> Stops {
         let mut suspects = self.suspects();
         let now = suspects.any().then(clock::now);
         let Some(now) = now.filter(|now| !suspects.is_empty(*now)) else {
-            drop(suspects);
-            return order.take(MAX_STOPS).map(|node| self.stop(node)).collect();
+            let count = candidates.len().min(MAX_STOPS);
+            return Stops::Near { candidates, turn, count };
         };
+        let order = candidates.iter_near(turn, self.zone.as_ref());
         // With some to avoid, there may be others behind them.
         let (mut stops, mut last) = (Vec::new(), Vec::new());
         for node in order {
@@ -162,7 +200,7 @@ impl Routes {
         last.truncate(MAX_STOPS - stops.len());
         stops.append(&mut last);
         self.probe(&mut suspects, now);
-        stops
+        Stops::Listed(stops)
     }
 
     /// Looks at suspects whose time has come, each from a thread of its own, so that no message has to find out.

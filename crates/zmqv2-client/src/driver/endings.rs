@@ -85,7 +85,7 @@ impl Driver {
         };
         self.tally.copies.fetch_add((results.len() as u64).saturating_sub(1), Ordering::Relaxed);
         let Content { id, kind, .. } = *content;
-        let mut target = content.target.clone();
+        let mut target = Target::clone(&content.target);
         for result in results {
             self.tally.end_part(&result.outcome);
             if result.server.is_some() {

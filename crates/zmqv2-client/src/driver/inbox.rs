@@ -80,7 +80,7 @@ impl Driver {
             }
             return None;
         };
-        match parcel.read(&view, body, tag.sends(), &mut link.names) {
+        match parcel.read(&view, body, tag.sends(), &mut link.names, &self.routes) {
             Ok(answer) => {
                 if std::mem::take(&mut link.suspected) {
                     self.routes.suspects().clear(&link.address);

@@ -101,14 +101,13 @@ impl Driver {
             None => return 0,
         };
         match &parcel.receipt {
-            Receipt::Part(share) if parcel.content.kind == Kind::Fanout => match parcel.stops.first() {
+            Receipt::Part(share) if parcel.content.kind == Kind::Fanout => match parcel.stop(0, &self.routes) {
                 // It is for this node alone, which may have another address now.
                 Some(stop) => {
                     let here = placement.nodes().iter().find(|placed| placed.node.name == stop.node);
                     let found = here.map(|placed| self.routes.stop(&placed.node));
-                    let count = usize::from(found.is_some());
-                    parcel.stops.splice(..count, found);
-                    count
+                    parcel.stops = found.into_iter().collect();
+                    parcel.stops.len()
                 }
                 None => {
                     let others = spread(share, &placement);
@@ -116,7 +115,7 @@ impl Driver {
                 }
             },
             _ => {
-                parcel.stops = self.routes.stops(&target.key(), &placement.candidates(target.server.as_ref()));
+                parcel.stops = self.routes.stops(&target.key(), placement.candidates(target.server.as_ref()));
                 parcel.stops.len()
             }
         }
@@ -126,17 +125,14 @@ impl Driver {
     fn multiply(&mut self, tag: Tag, placement: &Placement, others: Vec<Share>) -> usize {
         let Some(parcel) = self.table.message_mut(tag) else { return 0 };
         let mut stops = placement.nodes().iter().map(|placed| self.routes.stop(&placed.node));
-        parcel.stops.extend(stops.next());
+        parcel.stops = stops.next().into_iter().collect();
         let found = parcel.stops.len();
         let (content, terms) = (Arc::clone(&parcel.content), parcel.terms);
         let terms = Terms { candidates: 1, bytes: content.header.len(), ..terms };
         let before = self.incoming.len();
-        self.incoming.extend(
-            others
-                .into_iter()
-                .zip(stops)
-                .map(|(share, stop)| Parcel::new(Arc::clone(&content), vec![stop], terms, Receipt::Part(share))),
-        );
+        self.incoming.extend(others.into_iter().zip(stops).map(|(share, stop)| {
+            Parcel::new(Arc::clone(&content), [stop].into_iter().collect(), terms, Receipt::Part(share))
+        }));
         let more = self.incoming.len() - before;
         self.line.gate.grow(more, more * terms.bytes);
         self.tally.accepted.fetch_add(more as u64, Ordering::Relaxed);
