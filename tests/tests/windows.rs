@@ -1,5 +1,5 @@
 //! Servers with more requests than workers: what they have not begun runs elsewhere when their handlers are slow (promise P10),
-//! and everything runs once (decision 0020).
+//! and everything runs once (decision 0021).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
