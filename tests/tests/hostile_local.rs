@@ -147,7 +147,7 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
     let node = cluster.node(0);
     let (broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     // Each sends frames that a REP never would.
-    let lies: [Lie; 7] = [
+    let lies: [Lie; 8] = [
         |_| vec![b"garbage".to_vec()],
         |_| vec![vec![], b"garbage".to_vec(), vec![]],
         |honest| vec![honest.encode(), b"no delimiter".to_vec()],
@@ -157,6 +157,11 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
             let mut other = honest.clone();
             other.kind = Kind::Register;
             vec![vec![], other.encode(), vec![]]
+        },
+        |honest| {
+            let mut request = honest.clone();
+            request.kind = Kind::Call;
+            vec![vec![], request.encode(), vec![]]
         },
         |honest| {
             let mut bundle = Bundle::new();

@@ -43,6 +43,10 @@ pub(crate) enum Malformed {
     Overlong,
     #[error("a request names no node and no reason; only an answer does")]
     Answered,
+    #[error(
+        "a worker with a socket of its own hands back a request; only those that share one have more than they can run"
+    )]
+    HandedBack,
     #[error(transparent)]
     Header(#[from] InvalidHeader),
     #[error(transparent)]
