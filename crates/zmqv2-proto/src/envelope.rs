@@ -11,6 +11,8 @@ mod escape;
 #[cfg(test)]
 mod properties;
 
+pub(crate) use escape::write_escaped;
+
 /// The version that this side writes.
 pub const ENVELOPE_VERSION: &str = "2.0";
 

@@ -1,6 +1,8 @@
 //! Text as it stands between the quotes of a JSON string, and back. Most bytes of a body look the same on both sides, and are
 //! copied many at a time.
 
+use std::io;
+
 /// So many bytes are looked at and copied together in long runs; the compiler makes a few instructions of it.
 const STEP: usize = 32;
 /// So many bytes tell at once where the first is that does not stand for itself.
@@ -50,25 +52,54 @@ fn copy_plain<'a>(mut text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     &text[plain..]
 }
 
+/// How many bytes there are before the first that does not stand for itself.
+fn plain_run(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(step) = text[at..].first_chunk::<STEP>()
+        && step.iter().fold(true, |all, byte| all & is_plain(*byte))
+    {
+        at += STEP;
+    }
+    at + text[at..].iter().position(|byte| !is_plain(*byte)).unwrap_or(text.len() - at)
+}
+
+/// What stands for `byte`, which does not stand for itself, and how many bytes of it.
+fn escaped(byte: u8) -> ([u8; 6], usize) {
+    let short = |letter: u8| ([b'\\', letter, 0, 0, 0, 0], 2);
+    match byte {
+        b'"' | b'\\' => short(byte),
+        b'\n' => short(b'n'),
+        b'\r' => short(b'r'),
+        b'\t' => short(b't'),
+        0x08 => short(b'b'),
+        0x0c => short(b'f'),
+        control => {
+            let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 0xf)];
+            ([b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control)], 6)
+        }
+    }
+}
+
 /// Appends `text` to `out`, escaped as `serde_json` does it.
 pub(super) fn escape(mut text: &[u8], out: &mut Vec<u8>) {
     if out.capacity() - out.len() < text.len() + SLACK {
         out.reserve(text.len() + SLACK);
     }
+    while let [byte, rest @ ..] = copy_plain(text, out) {
+        let (escape, len) = escaped(*byte);
+        out.extend_from_slice(&escape[..len]);
+        text = rest;
+    }
+}
+
+/// Writes `text`, escaped as `serde_json` does it.
+pub(crate) fn write_escaped(mut text: &[u8], writer: &mut (impl io::Write + ?Sized)) -> io::Result<()> {
     loop {
-        let [byte, rest @ ..] = copy_plain(text, out) else { return };
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            control => {
-                let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 0xf)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(control >> 4), digit(*control)]);
-            }
-        }
+        let (plain, rest) = text.split_at(plain_run(text));
+        writer.write_all(plain)?;
+        let [byte, rest @ ..] = rest else { return Ok(()) };
+        let (escape, len) = escaped(*byte);
+        writer.write_all(&escape[..len])?;
         text = rest;
     }
 }
