@@ -12,7 +12,10 @@ use serde::ser::{
 use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
-use crate::envelope::write_escaped;
+use crate::envelope::{make_room, write_escaped};
+
+#[cfg(test)]
+mod properties;
 
 /// Of shorter strings `serde_json` is done before it would pay.
 const LONG: usize = 64;
@@ -26,10 +29,25 @@ pub(crate) fn write(value: &(impl Serialize + ?Sized), writer: impl io::Write) -
 
 /// The JSON text of `value`, as `serde_json::value::to_raw_value` makes it.
 pub(crate) fn to_raw(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Box<RawValue>> {
-    let mut text = Vec::with_capacity(ROOM);
+    let mut text = Text(Vec::with_capacity(ROOM));
     write(value, &mut text)?;
-    // That it is text, and JSON, is looked at once more: both together take less than `serde_json` takes to write it.
-    RawValue::from_string(String::from_utf8(text).map_err(serde::ser::Error::custom)?)
+    // That it is text, and JSON, is looked at once more: all together takes less than `serde_json` takes to write it.
+    RawValue::from_string(String::from_utf8(text.0).map_err(serde::ser::Error::custom)?)
+}
+
+/// A text that is being written.
+struct Text(Vec<u8>);
+
+impl io::Write for Text {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        make_room(&mut self.0, text.len());
+        self.0.extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes as text what [`Outer`] hands on as bytes.

@@ -7,8 +7,8 @@ use std::io;
 const STEP: usize = 32;
 /// So many bytes tell at once where the first is that does not stand for itself.
 const WORD: usize = size_of::<u64>();
-/// What an escaped byte takes beyond itself, and the end of an envelope: room for it saves a larger buffer.
-const SLACK: usize = 64;
+/// Room beyond a text, for what is escaped in it and for what follows it.
+const SLACK: usize = 256;
 
 /// Whether a byte of text stands for itself in a JSON string.
 const fn is_plain(byte: u8) -> bool {
@@ -80,11 +80,17 @@ fn escaped(byte: u8) -> ([u8; 6], usize) {
     }
 }
 
+/// Makes room for a text of so many bytes, and for what usually comes with it: a large text that has to move once more for the
+/// few bytes that follow it costs more than all the rest.
+pub(crate) fn make_room(out: &mut Vec<u8>, text: usize) {
+    if out.capacity() - out.len() < text + WORD {
+        out.reserve(text + text / 16 + SLACK);
+    }
+}
+
 /// Appends `text` to `out`, escaped as `serde_json` does it.
 pub(super) fn escape(mut text: &[u8], out: &mut Vec<u8>) {
-    if out.capacity() - out.len() < text.len() + SLACK {
-        out.reserve(text.len() + SLACK);
-    }
+    make_room(out, text.len());
     while let [byte, rest @ ..] = copy_plain(text, out) {
         let (escape, len) = escaped(*byte);
         out.extend_from_slice(&escape[..len]);
