@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use zmqv2_broker::cli::{Failure, finish};
+use zmqv2_broker::cli::{Failure, finish, keep_freed_memory};
 use zmqv2_tests::measure::Progress;
 use zmqv2_tests::{binary, build_only};
 
@@ -68,6 +68,8 @@ enum Part {
 }
 
 fn main() -> ExitCode {
+    // As our programs do; the peers' clients run in here as well.
+    keep_freed_memory();
     let arguments = Arguments::parse();
     finish(match &arguments.part {
         Some(Part::Serve(part)) => part.run(),
