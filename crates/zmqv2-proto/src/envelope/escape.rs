@@ -63,21 +63,22 @@ fn plain_run(text: &[u8]) -> usize {
     at + text[at..].iter().position(|byte| !is_plain(*byte)).unwrap_or(text.len() - at)
 }
 
-/// What stands for `byte`, which does not stand for itself, and how many bytes of it.
-fn escaped(byte: u8) -> ([u8; 6], usize) {
-    let short = |letter: u8| ([b'\\', letter, 0, 0, 0, 0], 2);
+/// The letter of the short escape of a byte that does not stand for itself; the others are written as [`number`].
+const fn letter(byte: u8) -> Option<u8> {
     match byte {
-        b'"' | b'\\' => short(byte),
-        b'\n' => short(b'n'),
-        b'\r' => short(b'r'),
-        b'\t' => short(b't'),
-        0x08 => short(b'b'),
-        0x0c => short(b'f'),
-        control => {
-            let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 0xf)];
-            ([b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control)], 6)
-        }
+        b'"' | b'\\' => Some(byte),
+        b'\n' => Some(b'n'),
+        b'\r' => Some(b'r'),
+        b'\t' => Some(b't'),
+        0x08 => Some(b'b'),
+        0x0c => Some(b'f'),
+        _ => None,
     }
+}
+
+fn number(byte: u8) -> [u8; 6] {
+    let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 0xf)];
+    [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
 }
 
 /// Makes room for a text of so many bytes, and for what usually comes with it: a large text that has to move once more for the
@@ -92,8 +93,10 @@ pub(crate) fn make_room(out: &mut Vec<u8>, text: usize) {
 pub(super) fn escape(mut text: &[u8], out: &mut Vec<u8>) {
     make_room(out, text.len());
     while let [byte, rest @ ..] = copy_plain(text, out) {
-        let (escape, len) = escaped(*byte);
-        out.extend_from_slice(&escape[..len]);
+        match letter(*byte) {
+            Some(letter) => out.extend_from_slice(&[b'\\', letter]),
+            None => out.extend_from_slice(&number(*byte)),
+        }
         text = rest;
     }
 }
@@ -104,8 +107,10 @@ pub(crate) fn write_escaped(mut text: &[u8], writer: &mut (impl io::Write + ?Siz
         let (plain, rest) = text.split_at(plain_run(text));
         writer.write_all(plain)?;
         let [byte, rest @ ..] = rest else { return Ok(()) };
-        let (escape, len) = escaped(*byte);
-        writer.write_all(&escape[..len])?;
+        match letter(*byte) {
+            Some(letter) => writer.write_all(&[b'\\', letter])?,
+            None => writer.write_all(&number(*byte))?,
+        }
         text = rest;
     }
 }
