@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-/// A little more than the bodies that are usually on their way at once.
-const COMES_AND_GOES: usize = 4 * 1024 * 1024;
+/// What 64 bodies of 64 KiB on their way take, with the buffers of libzmq that they hold.
+const COMES_AND_GOES: usize = 8 * 1024 * 1024;
 
-/// Keeps freed memory for the next messages: up to 8 MiB in each of glibc's arenas.
+/// Keeps freed memory for the next messages: up to 16 MiB in each of glibc's arenas.
 ///
 /// By itself, glibc keeps 128 KiB, gives back what is more with each large body that is freed, and gets it again page by page for the next one.
 /// A block of megabytes that is freed tells it that such blocks come and go, and it then keeps twice as much ("dynamic mmap threshold" in
