@@ -282,7 +282,7 @@ impl Driver {
                 }
                 Some((tag, expires, parcel)) if joined.is_empty() => {
                     joined.push(tag);
-                    link.socket.send(parcel.frames(tag, Ttl::until(expires, now)))
+                    link.socket.send_lent(parcel.head(tag, Ttl::until(expires, now)), &parcel.content.body)
                 }
                 _ if joined.is_empty() => break,
                 _ => link.socket.send([Frame::new(), Frame::from(bundle.frame())]),

@@ -119,11 +119,11 @@ impl Parcel {
         }
     }
 
-    /// The frames as they go over a DEALER: the delimiter that a REQ would add, header, body.
-    pub(crate) fn frames(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
+    /// The frames in front of the body, as they go over a DEALER: the delimiter that a REQ would add, and the header.
+    pub(crate) fn head(&self, tag: Tag, ttl: Ttl) -> [Frame; 2] {
         let mut header = Frame::from(&self.content.header[..]);
         stamp(&mut header, tag, ttl);
-        [Frame::new(), header, Frame::from(&self.content.body[..])]
+        [Frame::new(), header]
     }
 
     /// Whether it may leave together with others.

@@ -11,6 +11,10 @@ mod escape;
 #[cfg(test)]
 mod properties;
 
+pub(crate) use escape::{make_room, write_escaped};
+#[cfg(test)]
+pub(crate) use properties::text as any_text;
+
 /// The version that this side writes.
 pub const ENVELOPE_VERSION: &str = "2.0";
 

@@ -31,6 +31,7 @@ pub mod names;
 mod notification;
 mod reply;
 mod request;
+mod strings;
 mod target;
 mod text;
 #[cfg(feature = "zmq")]

@@ -13,6 +13,7 @@ use crate::envelope::{self, Sealing};
 use crate::id::{LenientId, MessageId};
 use crate::names::{InvalidName, Topic};
 use crate::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
+use crate::strings;
 use crate::text::Text;
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
@@ -148,7 +149,7 @@ impl Notification {
             publisher_id: publisher_id.into(),
             event_type: event_type.into(),
             priority,
-            payload: serde_json::value::to_raw_value(payload).map_err(BodyError::Write)?,
+            payload: strings::to_raw(payload).map_err(BodyError::Write)?,
             timestamp: String::new(),
             context: RequestContext::new(),
             unique_id: None,
@@ -169,7 +170,7 @@ impl Notification {
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
         let mut sealing = Sealing::default();
-        serde_json::to_writer(&mut sealing, self).map_err(BodyError::Write)?;
+        strings::write(self, &mut sealing).map_err(BodyError::Write)?;
         Ok(sealing.finish())
     }
 

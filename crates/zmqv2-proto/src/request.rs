@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::envelope::{self, EnvelopeError, Sealing};
 use crate::id::{LenientId, MessageId};
 use crate::names::{MethodName, Namespace};
+use crate::strings;
 use crate::text::Text;
 use crate::version::Version;
 
@@ -99,7 +100,7 @@ impl Request {
     /// # Errors
     /// [`BodyError::Write`] when `args` has no JSON form.
     pub fn new(method: MethodName, args: &impl Serialize) -> Result<Self, BodyError> {
-        let args = serde_json::value::to_raw_value(args).map_err(BodyError::Write)?;
+        let args = strings::to_raw(args).map_err(BodyError::Write)?;
         Ok(Self { method, args, namespace: None, version: None, context: RequestContext::new(), unique_id: None })
     }
 
@@ -192,7 +193,7 @@ impl<'a, A: Serialize + ?Sized> Draft<'a, A> {
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
         let mut sealing = Sealing::default();
-        serde_json::to_writer(&mut sealing, self).map_err(BodyError::Write)?;
+        strings::write(self, &mut sealing).map_err(BodyError::Write)?;
         Ok(sealing.finish())
     }
 }

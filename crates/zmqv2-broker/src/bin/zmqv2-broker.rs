@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use zmqv2_broker::cli::{CommonFlags, LaunchFlags, finish, launch};
+use zmqv2_broker::cli::{CommonFlags, LaunchFlags, finish, keep_freed_memory, launch};
 
 /// Takes requests from clients of any node and hands them to the servers of this one.
 ///
@@ -20,6 +20,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    keep_freed_memory();
     let arguments = Arguments::parse();
     finish(launch(&arguments.common, &arguments.launch))
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Text with much to escape, in runs of any length.
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     let run = prop_oneof![
         4 => "[a-z ]{0,80}",
         4 => prop::sample::select(vec!["\"", "\\", "\\\\", "\n", "\r", "\t", "\u{8}", "\u{c}", "\0", "\u{1f}", "/", "\u{7f}"])

@@ -103,6 +103,7 @@ impl Monitor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -172,6 +173,42 @@ mod tests {
             front.wait(Some(Duration::from_secs(20)), None).unwrap();
         }
         Pair { there, front, address, link, route: frames[0].to_vec() }
+    }
+
+    #[test]
+    fn lent_bytes_are_sent_again_and_again_and_given_back() {
+        let Pair { front, mut link, there, .. } = pair();
+        for size in [0, 100, 1_000_000] {
+            let body = Arc::new(vec![7; size]);
+            for attempt in 0..3_u8 {
+                link.send_lent([Frame::new(), Frame::from(&[attempt][..])], &body).unwrap();
+            }
+            let mut frames = Vec::new();
+            for attempt in 0..3 {
+                while !receive(&front, &mut frames) {
+                    front.wait(Some(Duration::from_secs(20)), None).unwrap();
+                }
+                // The first one is the route.
+                assert_eq!((frames.len(), &frames[2][..]), (4, &[attempt][..]));
+                assert_eq!(frames[3][..], body[..]);
+            }
+            wait_until(|| Arc::strong_count(&body) == 1);
+        }
+        // What is not sent is given back as well.
+        drop((front, there));
+        wait_for(&link, Connection::Lost);
+        let body = Arc::new(vec![7; 100]);
+        assert!(link.send_lent([Frame::new()], &body).is_err());
+        assert_eq!(Arc::strong_count(&body), 1);
+    }
+
+    /// Waits for what libzmq's threads do.
+    fn wait_until(done: impl Fn() -> bool) {
+        let end = now() + Duration::from_secs(20);
+        while !done() {
+            assert!(now() < end, "it never came");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

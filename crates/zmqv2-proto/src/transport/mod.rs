@@ -13,6 +13,7 @@
 mod connection;
 mod context;
 mod error;
+mod lent;
 #[cfg(test)]
 mod lockstep;
 mod pace;

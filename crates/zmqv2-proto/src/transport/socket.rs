@@ -12,6 +12,7 @@ use crate::address::{Address, TcpAddress};
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::error::{SendError, TransportError};
+use crate::transport::lent::Lent;
 
 /// One frame of a message; owned by libzmq, so that forwarding copies nothing.
 pub type Frame = zmq::Message;
@@ -189,13 +190,25 @@ impl Socket {
         let mut frames = frames.into_iter().peekable();
         while let Some(frame) = frames.next() {
             let more = if frames.peek().is_some() { zmq::SNDMORE } else { 0 };
-            self.raw.send(frame, more | zmq::DONTWAIT).map_err(|error| match error {
-                zmq::Error::EAGAIN => SendError::Full,
-                zmq::Error::EHOSTUNREACH => SendError::PeerGone,
-                _ => SendError::State,
-            })?;
+            self.raw.send(frame, more | zmq::DONTWAIT).map_err(not_sent)?;
         }
         Ok(())
+    }
+
+    /// Sends one message without blocking, the last frame of which is lent to libzmq rather than copied: for large ones that may
+    /// have to be sent again.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_lent<const N: usize>(&mut self, frames: [Frame; N], last: &Arc<Vec<u8>>) -> Result<(), SendError> {
+        if self.connection() != Connection::Up {
+            return Err(SendError::Full);
+        }
+        let last = Lent::new(last).map_err(not_sent)?;
+        for frame in frames {
+            self.raw.send(frame, zmq::SNDMORE | zmq::DONTWAIT).map_err(not_sent)?;
+        }
+        last.send(&mut self.raw, zmq::DONTWAIT).map_err(not_sent)
     }
 
     /// Receives one message without blocking; `frames` is cleared first.
@@ -299,6 +312,14 @@ impl Socket {
         let mut polled = [own, connection, wake.unwrap_or(own)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         wait_for(&mut polled, timeout, self.busy_poll)?;
         Ok(wake.is_some() && !polled[2].revents().is_empty())
+    }
+}
+
+fn not_sent(error: zmq::Error) -> SendError {
+    match error {
+        zmq::Error::EAGAIN => SendError::Full,
+        zmq::Error::EHOSTUNREACH => SendError::PeerGone,
+        _ => SendError::State,
     }
 }
 

@@ -19,7 +19,7 @@ mod topics;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use zmqv2_broker::cli::{CommonFlags, Failure, LaunchFlags, finish, launch};
+use zmqv2_broker::cli::{CommonFlags, Failure, LaunchFlags, finish, keep_freed_memory, launch};
 
 /// RPC messaging between services on many nodes, without a central broker.
 ///
@@ -63,6 +63,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    keep_freed_memory();
     finish(run(&Arguments::parse()))
 }
 
