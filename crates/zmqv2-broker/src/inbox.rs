@@ -87,7 +87,7 @@ impl Broker {
             }
             Ok(Said::Free { credit, wide }) => self.feed_on(Input::Freed { worker, credit, wide }),
             Ok(Said::HandedBack { tag, load }) if self.links.reads_bundles(worker) => {
-                self.take_again(worker, tag, load)
+                self.take_again(worker, tag, load);
             }
             // It has one request at a time, and would get it again at once.
             Ok(Said::HandedBack { .. }) => self.disown(worker, &Malformed::HandedBack),
