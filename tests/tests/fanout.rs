@@ -25,12 +25,7 @@ impl Fleet {
     fn start(nodes: usize, servers: usize) -> Self {
         let cluster = Cluster::new(nodes.try_into().expect("a few nodes"), &[]);
         let names = |n: usize| (0..servers).map(|s| format!("s{n}-{s}")).collect::<Vec<_>>();
-        let entry = |n: usize| {
-            let host = &cluster.node(n).host;
-            json!({"node": host, "address": format!("{host}:9501"), "servers": names(n)})
-        };
-        let entries: Vec<Value> = (0..nodes).map(entry).collect();
-        cluster.write_ring(Map::from_iter([(TOPIC.to_owned(), Value::from(entries))]));
+        list(&cluster, 0..nodes, names);
         let brokers: Vec<_> = cluster.nodes().iter().map(zmqv2_tests::Node::broker).collect();
         let start = |n: usize, name: &String| {
             let mut command = cluster.node(n).command("zmqv2", &["serve", TOPIC, "--workers", "1", "--server", name]);
@@ -51,6 +46,16 @@ impl Fleet {
     fn counter(&self, n: usize, name: &str) -> u64 {
         self.cluster.node(n).status().counters[name]
     }
+}
+
+/// The ring file lists these nodes, with the servers of each.
+fn list(cluster: &Cluster, nodes: impl IntoIterator<Item = usize>, servers: impl Fn(usize) -> Vec<String>) {
+    let entry = |n: usize| {
+        let host = &cluster.node(n).host;
+        json!({"node": host, "address": format!("{host}:9501"), "servers": servers(n)})
+    };
+    let entries: Vec<Value> = nodes.into_iter().map(entry).collect();
+    cluster.write_ring(Map::from_iter([(TOPIC.to_owned(), Value::from(entries))]));
 }
 
 fn target() -> Target {
@@ -127,4 +132,28 @@ fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_told_of() {
     // The ring file still lists it; its broker knows better, and says nothing of it.
     let report = client.fanout(&context, "echo", &3).expect("it is sent").wait(PATIENCE).expect("a report");
     assert_eq!(report.acked(), 2, "{report}");
+}
+
+/// Its node is not even in the directory for a while, as when it is restarted.
+#[test]
+fn the_part_of_a_node_that_is_gone_for_a_while_waits_for_that_node_and_goes_to_no_other() {
+    let mut fleet = Fleet::start(2, 1);
+    let client = fleet.cluster.node(0).client_with(target(), |config| config.cast_timeout = PATIENCE);
+    let names = |n: usize| vec![format!("s{n}-0")];
+    // The broker goes, and its server stays.
+    fleet.brokers[1].kill9();
+    let waits = client.prepare().wait_for_ready(true);
+    let handle = waits.fanout(&RequestContext::new(), "echo", &"all").expect("it is sent");
+    zmqv2_tests::eventually("the other node accepts it", || handle.so_far().acked() == 1);
+    list(&fleet.cluster, [0], names);
+    // Long enough for the directory to be asked several times.
+    let until = now() + Duration::from_millis(1500);
+    while now() < until {
+        assert_eq!(fleet.counter(0, "requests"), 1, "the node that is there got the other one's part");
+    }
+    list(&fleet.cluster, [0, 1], names);
+    fleet.brokers[1] = fleet.cluster.node(1).broker();
+    let report = handle.wait(PATIENCE).expect("a report");
+    assert!(report.all_acked() && report.acked() == 2, "{report}");
+    assert_eq!((fleet.counter(0, "requests"), fleet.counter(1, "delivered")), (1, 1));
 }

@@ -2,7 +2,8 @@
 //! and everything runs once (decision 0021).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use zmqv2_client::{CallHandle, RpcClient};
 use zmqv2_proto::{RequestContext, Target};
@@ -47,6 +48,12 @@ impl World {
                 Ok(())
             })
             .unwrap()
+            .method("nap", move |(): ()| {
+                // Too short for anybody to notice, and three times what is quick.
+                std::thread::park_timeout(Duration::from_micros(300));
+                Ok(())
+            })
+            .unwrap()
             .method("length", move |text: String| {
                 counted.fetch_add(1, Ordering::SeqCst);
                 Ok(text.len())
@@ -60,14 +67,29 @@ impl World {
     }
 }
 
-fn lengths(client: &RpcClient, count: usize) -> Vec<(usize, CallHandle<usize>)> {
-    // A few are too large for a bundle.
-    let length = |number| if number % 20 == 7 { 10_000 + number } else { number };
-    let call = |number| {
-        let text = "x".repeat(length(number));
-        (length(number), client.call_async(&RequestContext::new(), "length", &text).unwrap())
+/// Calls with texts of these lengths.
+fn lengths(client: &RpcClient, lengths: impl IntoIterator<Item = usize>) -> Vec<(usize, CallHandle<usize>)> {
+    let call = |length| {
+        let call = client.call_async(&RequestContext::new(), "length", &"x".repeat(length));
+        (length, call.unwrap())
     };
-    (0..count).map(call).collect()
+    lengths.into_iter().map(call).collect()
+}
+
+/// Quick ones, and some that are too large for a bundle.
+fn mixed() -> impl Iterator<Item = usize> {
+    (0..200).map(|number| if number % 20 == 7 { 10_000 + number } else { number })
+}
+
+/// After so many quick ones a window is wide.
+fn quick() -> impl Iterator<Item = usize> {
+    (0..200).map(|number| number % 10)
+}
+
+/// One test at a time: what is quick depends on what else there is to do.
+fn alone() -> impl Drop {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check(calls: Vec<(usize, CallHandle<usize>)>) {
@@ -82,6 +104,7 @@ fn handed_back(node: &Node) -> u64 {
 
 /// All workers of one server wait; the other one does what it was given meanwhile.
 fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
+    let _turn = alone();
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -95,12 +118,12 @@ fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
     // Its window is wide when its handlers have been quick, which a busy machine may spoil.
     while handed_back(node) == 0 {
         assert!(now() < give_up, "nothing is ever handed back");
-        check(lengths(&only, 200));
+        check(lengths(&only, quick()));
         stuck.door.set(true);
         let held: Vec<_> =
             (0..workers).map(|_| only.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
         eventually("all of its workers wait", || stuck.door.waiting.load(Ordering::SeqCst) == workers);
-        check(lengths(&any, 200));
+        check(lengths(&any, mixed()));
         assert_eq!(stuck.door.waiting.load(Ordering::SeqCst), workers);
         stuck.door.set(false);
         assert!(held.into_iter().all(|call| call.wait().is_ok()));
@@ -121,9 +144,32 @@ fn what_sixteen_stuck_workers_have_not_begun_runs_elsewhere_p10() {
     a_stuck_server_keeps_no_more_than_its_workers_can_run(16);
 }
 
+/// Each of its requests is short, and others begin all the time: still, what waits there could run elsewhere.
+#[test]
+fn a_server_that_is_quick_no_longer_keeps_no_more_than_its_workers_can_run_p10() {
+    let _turn = alone();
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let (first, other) = (World::start(node, "first", 2), World::start(node, "other", 2));
+    let any = node.client(Target::topic("t").unwrap());
+    let only = node.client(Target::topic("t").unwrap().with_server("first").unwrap());
+    let give_up = now() + PATIENCE;
+    while handed_back(node) == 0 {
+        assert!(now() < give_up, "nothing is ever handed back");
+        check(lengths(&only, quick()));
+        let nap = |_| any.call_async::<()>(&RequestContext::new(), "nap", &()).unwrap();
+        let naps: Vec<_> = (0..300).map(nap).collect();
+        assert!(naps.into_iter().all(|nap| nap.wait().is_ok()));
+    }
+    first.server.stop().unwrap();
+    other.server.stop().unwrap();
+}
+
 /// Nobody else is there: what was handed back waits at the broker, and comes when the server is free again.
 #[test]
 fn a_server_gets_what_it_has_handed_back_when_it_can_run_it() {
+    let _turn = alone();
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -132,12 +178,12 @@ fn a_server_gets_what_it_has_handed_back_when_it_can_run_it() {
     let (mut sent, give_up) = (0, now() + PATIENCE);
     while handed_back(node) == 0 {
         assert!(now() < give_up, "nothing is ever handed back");
-        check(lengths(&client, 200));
+        check(lengths(&client, quick()));
         world.door.set(true);
         let held: Vec<_> =
             (0..3).map(|_| client.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
         eventually("all workers wait", || world.door.waiting.load(Ordering::SeqCst) == 3);
-        let calls = lengths(&client, 200);
+        let calls = lengths(&client, mixed());
         eventually("most wait at the broker", || node.status().queued >= 200);
         world.door.set(false);
         assert!(held.into_iter().all(|call| call.wait().is_ok()));
@@ -151,6 +197,7 @@ fn a_server_gets_what_it_has_handed_back_when_it_can_run_it() {
 /// A window of the option's smallest value, or one that the workers fill: nothing is ever given above them.
 #[test]
 fn without_a_window_nothing_is_handed_back() {
+    let _turn = alone();
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();

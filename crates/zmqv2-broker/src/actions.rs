@@ -62,7 +62,8 @@ impl Broker {
                             if self.complaints.worth_a_line(instance.as_bytes(), now()) {
                                 log::error!("cannot connect to worker {index} of server {instance}: {error}");
                             }
-                            self.engine.handle(now(), Input::WorkerDown { worker });
+                            self.looked = now();
+                            self.engine.handle(self.looked, Input::WorkerDown { worker });
                         }
                     }
                 }
@@ -135,7 +136,8 @@ impl Broker {
                 // A worker that takes nothing has died, or is as good as dead: its credit says that it has room.
                 if let Some(Err(error)) = sent {
                     log::warn!("worker {worker} took no request, its server is dropped: {error}");
-                    self.engine.handle(now(), Input::WorkerDown { worker: *worker });
+                    self.looked = now();
+                    self.engine.handle(self.looked, Input::WorkerDown { worker: *worker });
                 }
             }
             To::Peer(door, path) => {

@@ -191,6 +191,7 @@ impl Broker {
             }
             let now = now();
             if self.engine.next_deadline().is_some_and(|at| at <= now) {
+                self.looked = now;
                 self.engine.expire(now);
                 self.perform();
             }

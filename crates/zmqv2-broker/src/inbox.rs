@@ -97,6 +97,9 @@ impl Broker {
 
     /// A worker hands back a request.
     fn take_again(&mut self, worker: WorkerId, tag: u64, load: Load) {
+        if load.check_size(self.settings.max_message_bytes).is_err() {
+            return self.disown(worker, &Malformed::HandedBackLarger);
+        }
         let Ok(view) = HeaderView::new(load.header()) else { return };
         let now = self.looked;
         self.names.copy(&view);
@@ -168,7 +171,7 @@ impl Broker {
             Ok(given) => given,
             Err(error) => return self.reject(origin, &error),
         };
-        let (header, now) = (load.header().to_vec(), now());
+        let (header, now) = (load.header().to_vec(), self.looked);
         let Ok(view) = HeaderView::new(&header) else { return };
         let names = Names::of(&view);
         let arrival = arrival(&view, &names, load.size(), now);

@@ -47,6 +47,8 @@ pub(crate) enum Malformed {
         "a worker with a socket of its own hands back a request; only those that share one have more than they can run"
     )]
     HandedBack,
+    #[error("a request is handed back with more bytes than any request may have (rpc_zmq_max_message_bytes)")]
+    HandedBackLarger,
     #[error(transparent)]
     Header(#[from] InvalidHeader),
     #[error(transparent)]

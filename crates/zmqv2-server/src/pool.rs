@@ -192,7 +192,7 @@ impl<W: Work> Pool<W> {
                 self.work.run(vec![accepted], lane);
                 ended = now();
                 desk = self.turn();
-                desk.freed = desk.freed.saturating_add(1);
+                desk.free(&request);
                 // Half a window on its way back and the other half on its way here keep everybody busy.
                 if desk.freed >= self.windows[usize::from(desk.window.is_wide())] / 2 {
                     self.send(&mut desk);
@@ -207,6 +207,10 @@ impl<W: Work> Pool<W> {
         }
         desk.window.ran(took);
         desk.end(&request);
+        if desk.window.has_become_slow() {
+            desk.hand_back(self.workers);
+            self.send(&mut desk);
+        }
         (desk, ended)
     }
 

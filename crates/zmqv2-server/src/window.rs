@@ -19,13 +19,15 @@ pub(crate) struct Window {
     wide: bool,
     /// The last average was that of quick handlers.
     quick: bool,
+    /// It is far from it, and nobody has asked yet.
+    slow: bool,
     runs: u32,
     took: Duration,
 }
 
 impl Window {
     pub(crate) fn new(widens: bool) -> Self {
-        Self { widens, wide: false, quick: false, runs: 0, took: Duration::ZERO }
+        Self { widens, wide: false, quick: false, slow: false, runs: 0, took: Duration::ZERO }
     }
 
     /// A handler took so long.
@@ -34,6 +36,7 @@ impl Window {
         self.took += took;
         if self.runs == RUNS {
             self.quick = self.took <= RUNS * QUICK;
+            self.slow = self.took > 2 * RUNS * QUICK;
             (self.runs, self.took) = (0, Duration::ZERO);
         }
     }
@@ -41,6 +44,11 @@ impl Window {
     /// The broker is to be told that handlers are quick.
     pub(crate) fn is_due(&self) -> bool {
         self.widens && !self.wide && self.quick
+    }
+
+    /// Handlers have become slow, though each of them may be too quick for anybody to notice; said once for each average.
+    pub(crate) fn has_become_slow(&mut self) -> bool {
+        std::mem::take(&mut self.slow) && self.wide
     }
 
     /// The broker gives more than there are workers.
@@ -92,6 +100,18 @@ mod tests {
         assert!(!window.is_due());
         run(&mut window, RUNS, QUICK);
         assert!(window.is_due());
+    }
+
+    #[test]
+    fn that_handlers_have_become_slow_is_said_once_for_each_average() {
+        let mut window = Window::new(true);
+        run(&mut window, RUNS, 3 * QUICK);
+        assert!(!window.has_become_slow(), "it is not wide");
+        window.widen();
+        run(&mut window, RUNS, 2 * QUICK);
+        assert!(!window.has_become_slow());
+        run(&mut window, RUNS, 3 * QUICK);
+        assert!(window.has_become_slow() && !window.has_become_slow());
     }
 
     #[test]

@@ -20,13 +20,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         self.counters.add(Counter::HandedBack);
         let server = self.workers[worker].server;
         let abandoned = matches!(held.state, State::Abandoned { .. });
-        let expired = held.deadline <= now;
+        let (expired, is_copy) = (held.deadline <= now, held.is_copy);
         let before = self.unburden(worker);
         if abandoned {
-            self.requests.remove(tag);
+            let held = self.requests.remove(tag);
+            self.held_bytes -= held.map_or(0, |held| held.copied_bytes());
         } else {
-            match self.place_again(server, arrival, expired) {
-                Ok(queue) => self.give_again(now, tag, queue, arrival.wait_for_ready, load),
+            match self.place_again(server, arrival, expired, is_copy) {
+                Ok(queue) => self.give_again(now, tag, queue, arrival, load),
                 Err(refusal) => self.refuse_again(tag, server, refusal),
             }
         }
@@ -35,7 +36,13 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// Where a request belongs that `server` has handed back, or why it is refused.
-    fn place_again(&mut self, server: usize, arrival: Arrival<'_>, expired: bool) -> Result<Queue, Refusal> {
+    fn place_again(
+        &mut self,
+        server: usize,
+        arrival: Arrival<'_>,
+        expired: bool,
+        is_copy: bool,
+    ) -> Result<Queue, Refusal> {
         if self.draining {
             return Err(Refusal::new(Reason::ShuttingDown, "the broker is stopping; the request did not run"));
         }
@@ -44,7 +51,11 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             return Err(Refusal::new(Reason::Expired, "no worker was free in time; the request did not run"));
         }
         if arrival.pattern == Pattern::Fanout {
-            return self.place_of_copy(server, arrival);
+            let own = self.place_of_copy(server, arrival);
+            // One that is no copy has waited for the first server that comes, and may do so again.
+            if is_copy || own.is_ok() {
+                return own;
+            }
         }
         self.find(arrival).map(|(topic, server)| Queue { topic, at: server.into() })
     }
@@ -60,14 +71,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         })
     }
 
-    fn give_again(&mut self, now: Instant, tag: u64, queue: Queue, wait_for_ready: bool, load: L) {
+    fn give_again(&mut self, now: Instant, tag: u64, queue: Queue, arrival: Arrival<'_>, load: L) {
         let Some(held) = self.requests.get_mut(tag) else { return };
-        held.load = Some(load);
-        held.wait_for_ready = wait_for_ready;
-        if !held.is_copy {
-            // It was accepted before, and is not refused for want of room: a worker has no more of them than its window.
-            self.held_bytes += held.bytes;
-        }
+        self.held_bytes -= held.copied_bytes();
+        (held.load, held.bytes, held.wait_for_ready) = (Some(load), arrival.bytes, arrival.wait_for_ready);
+        // It was accepted before, and is not refused for want of room: a worker has no more of them than its window.
+        self.held_bytes += held.bytes;
         let worker = match queue.at {
             At::Any => self.take_worker(queue.topic),
             At::Named(named) => self.take_worker_of(queue.topic, named),

@@ -105,9 +105,10 @@ impl Driver {
                 // It is for this node alone, which may have another address now.
                 Some(stop) => {
                     let here = placement.nodes().iter().find(|placed| placed.node.name == stop.node);
-                    let found = here.map(|placed| self.routes.stop(&placed.node));
-                    parcel.stops = found.into_iter().collect();
-                    parcel.stops.len()
+                    // A node that is not there now may come again: without its name, this were one for all nodes.
+                    let Some(placed) = here else { return 0 };
+                    parcel.stops = [self.routes.stop(&placed.node)].into_iter().collect();
+                    1
                 }
                 None => {
                     let others = spread(share, &placement);

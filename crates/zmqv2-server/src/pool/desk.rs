@@ -142,7 +142,7 @@ impl Desk {
             Some(route) if **route == *frames[0] => Arc::clone(route),
             _ => {
                 // Another broker, which knows nothing of what runs and of how quick it is.
-                self.running_here = 0;
+                (self.running_here, self.freed) = (0, 0);
                 self.window.narrow();
                 Arc::clone(self.route.insert(Arc::from(&frames[0][..])))
             }
@@ -183,6 +183,11 @@ impl Desk {
         self.running_here -= usize::from(self.is_here(&request.route));
     }
 
+    /// An acknowledged request has run, and its broker may have its place again.
+    pub(super) fn free(&mut self, request: &Request) {
+        self.freed = self.freed.saturating_add(self.is_here(&request.route).into());
+    }
+
     /// Keeps an answer until [`send`](Self::send); sends one that is too large for that at once.
     pub(super) fn answer<B>(&mut self, route: &Route, header: &[u8], body: B, ended: Instant)
     where
@@ -213,9 +218,11 @@ impl Desk {
         if let Err(error) = self.take_in(usize::MAX) {
             log::error!("cannot read requests: {error}");
         }
-        let stays = workers.saturating_sub(self.running_here).min(self.inbox.len());
+        // An earlier broker's are in front of them.
+        let here = self.inbox.iter().rev().take_while(|request| self.is_here(&request.route)).count();
+        let excess = (self.running_here + here).saturating_sub(workers);
         let now = now();
-        for mut request in self.inbox.split_off(stays) {
+        for mut request in self.inbox.split_off(self.inbox.len() - excess.min(here)) {
             let route = Arc::clone(&request.route);
             if self.is_here(&route)
                 && let Ok((header, body)) = request.message()
