@@ -154,9 +154,10 @@ fn a_server_that_is_quick_no_longer_keeps_no_more_than_its_workers_can_run_p10()
     let (first, other) = (World::start(node, "first", 2), World::start(node, "other", 2));
     let any = node.client(Target::topic("t").unwrap());
     let only = node.client(Target::topic("t").unwrap().with_server("first").unwrap());
-    let give_up = now() + PATIENCE;
+    // A busy machine may spoil a few rounds, and let one of very many look as if somebody were stuck.
+    let mut rounds = 0..50;
     while handed_back(node) == 0 {
-        assert!(now() < give_up, "nothing is ever handed back");
+        assert!(rounds.next().is_some(), "nothing is ever handed back");
         check(lengths(&only, quick()));
         let nap = |_| any.call_async::<()>(&RequestContext::new(), "nap", &()).unwrap();
         let naps: Vec<_> = (0..300).map(nap).collect();
