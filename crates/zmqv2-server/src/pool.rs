@@ -46,6 +46,7 @@ const SLOW_AT_ONCE: usize = 4;
 const READ_AT_ONCE: usize = 64;
 /// Answers wait no longer than this for a handler that is about to begin.
 const PROMPT: Duration = Duration::from_micros(100);
+
 /// What the workers of a server share.
 pub(crate) struct Pool<W> {
     work: Arc<W>,
@@ -146,7 +147,7 @@ impl<W: Work> Pool<W> {
         waited.map_err(|source| TransportError::Socket { action: "wait", source })?;
         if halt.stop.is_given() {
             // What the broker has given until it let go of this server is here.
-            desk.take_in(READ_AT_ONCE)?;
+            desk.take_in(usize::MAX)?;
             self.end(&mut desk);
         }
         Ok(desk)
