@@ -10,12 +10,14 @@ use super::{Arrival, Counter, Engine, Pattern, WorkerId};
 
 impl<O: Clone, L: Clone> Engine<O, L> {
     pub(super) fn handed_back(&mut self, now: Instant, worker: WorkerId, tag: u64, arrival: Arrival<'_>, load: L) {
-        let Some(held) = self.requests.get(tag).filter(|held| held.state.worker() == Some(worker)) else {
+        let begun = |state| matches!(state, State::Running { .. });
+        let its_own = |state: State| state.worker() == Some(worker) && !begun(state);
+        let Some(held) = self.requests.get(tag).filter(|held| its_own(held.state)) else {
             return self.counters.add(Counter::LateAnswers);
         };
         if held.note.is_some() {
             // No listener takes more than it can run: this one cannot take it now, and says so in this way.
-            return self.reply(now, worker, tag, 1, Some(Reason::Busy), load);
+            return self.note_answered(now, worker, tag, 1, Some(Reason::Busy), load);
         }
         self.counters.add(Counter::HandedBack);
         let server = self.workers[worker].server;
