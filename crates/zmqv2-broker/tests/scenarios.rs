@@ -178,7 +178,9 @@ impl Runner {
                 let worker = self.links_of(command.word(1))[0];
                 let names = command.words[2..].iter().filter(|word| **word != "fanout");
                 for name in names {
-                    let at = self.delivered.iter().position(|it| it.request == **name && it.worker == worker).unwrap();
+                    let held = |it: &Delivered| it.request == **name && it.worker == worker;
+                    let at = self.delivered.iter().position(held);
+                    let at = at.unwrap_or_else(|| panic!("{name} is not there; so far:\n{}", self.out));
                     let Delivered { tag, .. } = self.delivered.remove(at);
                     let server = command.options.get("server").copied().unwrap_or_default();
                     let fanout = command.words.contains(&"fanout");

@@ -1,5 +1,8 @@
 //! HAND BACK: a worker has taken more requests than it can run, because they were quick until now. What it has not begun goes
 //! to whoever is free first, or waits again in its old place in the order.
+//!
+//! A server with one worker runs requests in the order in which they came (promise P10), and what comes back late would break it.
+//! So nobody's window is wide in a topic with such a server. What somebody had taken before that one came waits for whoever had it.
 
 use std::time::Instant;
 
@@ -59,10 +62,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 return own;
             }
         }
-        self.find(arrival).map(|(topic, server)| Queue { topic, at: server.into() })
+        let (topic, named) = self.find(arrival)?;
+        if self.topics[topic].in_order > 0 {
+            return self.place_of_copy(server, arrival);
+        }
+        Ok(Queue { topic, at: named.into() })
     }
 
-    /// Where the copy of a fanout waits for the run of the server that it was made for.
+    /// Where the copy of a fanout waits for the run of the server that it was made for, or another request for the one that had it.
     fn place_of_copy(&self, number: usize, arrival: Arrival<'_>) -> Result<Queue, Refusal> {
         let server = &self.servers[number];
         let mut topics = server.places.iter().map(|place| place.topic);
@@ -95,5 +102,29 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         self.held_bytes -= held.copied_bytes();
         let server = held.group.is_some().then(|| self.servers[server].name.clone());
         self.refuse_held(held, server, refusal.reason, refusal.detail);
+    }
+
+    /// The first server that keeps an order has come to this topic, or the last one has left: the windows of all its servers.
+    pub(super) fn check_windows(&mut self, now: Instant, topic: usize) {
+        let Some(place) = self.topics.get(topic) else { return };
+        let runs: Vec<usize> = place.named.iter().flat_map(|(_, named)| &named.runs).copied().collect();
+        for run in runs {
+            self.check_window(now, run);
+        }
+    }
+
+    /// A server takes no more than at first while one of its topics has a server that keeps an order.
+    pub(super) fn check_window(&mut self, now: Instant, run: usize) {
+        let narrow = self.servers[run].places.iter().any(|place| self.topics[place.topic].in_order > 0);
+        for number in self.servers[run].workers.clone() {
+            let worker = &mut self.workers[number];
+            let before = worker.credit();
+            worker.kept_narrow = narrow;
+            match (before, worker.credit()) {
+                (1.., 0) => self.servers[run].ready.retain(|other| *other != number),
+                (0, 1..) => self.offer(now, number, before),
+                _ => {}
+            }
+        }
     }
 }

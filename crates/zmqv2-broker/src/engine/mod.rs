@@ -164,7 +164,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             Input::Register { offer, from } => self.register(now, offer, from),
             Input::WorkerUp { worker } => self.worker_up(now, worker),
             Input::WorkerDown { worker } => self.worker_down(now, worker),
-            Input::Withdraw { instance, from } => self.withdraw(instance, from),
+            Input::Withdraw { instance, from } => self.withdraw(now, instance, from),
             Input::Drain => self.drain(now),
         }
         self.check_drained();

@@ -26,6 +26,8 @@ pub(super) struct Topic {
     pub(super) ring: VecDeque<usize>,
     /// Runs of all its servers that take work; 0 while requests wait for one to come.
     pub(super) runs: usize,
+    /// Those of them that have one worker, and so an order to keep (promise P10).
+    pub(super) in_order: usize,
     /// Requests that wait here, for whomever.
     pub(super) waiting: usize,
 }
@@ -54,7 +56,7 @@ impl Named {
 impl Topic {
     pub(super) fn new(key: TopicKey) -> Self {
         let (named, by_name, ring) = Default::default();
-        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, waiting: 0 }
+        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, in_order: 0, waiting: 0 }
     }
 
     /// The number of a server name, made if it is new.

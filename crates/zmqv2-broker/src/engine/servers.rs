@@ -23,7 +23,7 @@ pub(super) struct Server<O> {
     offered: (u16, bool),
     connected: usize,
     /// Workers with credit, each once.
-    ready: VecDeque<WorkerId>,
+    pub(super) ready: VecDeque<WorkerId>,
     /// Copies of fanouts that wait for this run.
     pub(super) backlog: Backlog,
     /// Requests that its workers have.
@@ -54,6 +54,8 @@ pub(super) struct Worker {
     /// The most while its requests are quick, and whether it has said that they are.
     wide_window: u16,
     wide: bool,
+    /// It takes no more than at first all the same: what it handed back could not go to a server with an order to keep.
+    pub(super) kept_narrow: bool,
     /// Requests that it has and that are not settled.
     pub(super) outstanding: usize,
     /// Requests that are settled and still take a place: acknowledged casts that run. Below zero while the word that
@@ -63,12 +65,21 @@ pub(super) struct Worker {
 
 impl Worker {
     fn new(server: usize, window: u16, wide_window: u16) -> Self {
-        Self { server, connected: false, window, wide_window, wide: false, outstanding: 0, running: 0 }
+        Self {
+            server,
+            connected: false,
+            window,
+            wide_window,
+            wide: false,
+            kept_narrow: false,
+            outstanding: 0,
+            running: 0,
+        }
     }
 
     /// How many more requests it will take.
-    fn credit(&self) -> usize {
-        let window = if self.wide { self.wide_window } else { self.window };
+    pub(super) fn credit(&self) -> usize {
+        let window = if self.wide && !self.kept_narrow { self.wide_window } else { self.window };
         usize::from(window).saturating_sub(self.has())
     }
 
@@ -118,6 +129,11 @@ impl<O> Server<O> {
             |number: &WorkerId| if shared { has(number).min(count.into()) } else { usize::from(has(number) > 0) };
         let ready = |number: &WorkerId| if shared { usize::from(count).saturating_sub(has(number)) } else { 1 };
         (self.ready.iter().map(ready).sum(), self.workers.iter().map(busy).sum())
+    }
+
+    /// It has one worker, whose requests are in the order in which they came.
+    pub(super) fn keeps_order(&self) -> bool {
+        self.offered == (1, false)
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -179,9 +195,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             notes: 0,
             answer_to: Some(from),
         });
-        for Place { topic, named, .. } in places {
-            self.topics[topic].named[named].runs.push_back(number);
-            self.topics[topic].runs += 1;
+        let keeps_order = self.servers[number].keeps_order();
+        for Place { topic, named, .. } in &places {
+            let topic = &mut self.topics[*topic];
+            topic.named[*named].runs.push_back(number);
+            topic.runs += 1;
+            topic.in_order += usize::from(keeps_order);
         }
         self.by_instance.insert(registration.instance, number);
         self.connecting.push_back((now + CONNECT_WITHIN, registration.instance));
@@ -198,6 +217,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 index,
                 shared: registration.shared,
             });
+        }
+        self.check_window(now, number);
+        for Place { topic, .. } in places {
+            if keeps_order && self.topics[topic].in_order == 1 {
+                self.check_windows(now, topic);
+            }
         }
     }
 
@@ -347,7 +372,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             (None, _) => {}
         }
         let places = self.servers[number].places.clone();
-        self.leave(number);
+        self.leave(now, number);
         self.remove(number);
         self.serve_others(now, &places, &name);
     }
@@ -363,7 +388,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
     }
 
-    pub(super) fn withdraw(&mut self, instance: InstanceId, from: O) {
+    pub(super) fn withdraw(&mut self, now: Instant, instance: InstanceId, from: O) {
         let Some(number) = self.by_instance.get(&instance).copied() else {
             return self.actions.push_back(Action::Withdrawn { to: from, instance });
         };
@@ -371,7 +396,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             self.counters.add(Counter::Withdrawn);
         }
         self.servers[number].answer_to = Some(from);
-        self.leave(number);
+        self.leave(now, number);
         self.check_withdrawn(number);
     }
 
@@ -388,15 +413,21 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// Takes a server out of its topics: it gets no new work. What only it could have run is refused.
-    fn leave(&mut self, number: usize) {
+    fn leave(&mut self, now: Instant, number: usize) {
         let places = std::mem::take(&mut self.servers[number].places);
         let Some(first) = places.first() else { return };
         self.servers[number].ready.clear();
         let detail = format!("server {} left before it took the request, which did not run", self.servers[number].name);
         let queue = Queue { topic: first.topic, at: At::Run(number) };
         self.refuse_all_but(queue, |_| false, Reason::NoRoute, &detail);
+        let keeps_order = self.servers[number].keeps_order();
+        for place in &places {
+            self.leave_topic(number, *place);
+        }
         for place in places {
-            self.leave_topic(number, place);
+            if keeps_order && self.topics.get(place.topic).is_some_and(|topic| topic.in_order == 0) {
+                self.check_windows(now, place.topic);
+            }
         }
     }
 
@@ -413,6 +444,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             self.actions.push_back(Action::Unannounce { key, server });
         }
         place.runs -= 1;
+        place.in_order -= usize::from(servers[number].keeps_order());
         let key = place.key.clone();
         if place.named[named].runs.is_empty() {
             let name = &place.named[named].name;

@@ -38,6 +38,10 @@ impl Model {
             Action::Refuse { to: From::Request(id), refusal, server: None, more: 0 } => {
                 self.check_refusal(*id, refusal);
             }
+            Action::Refuse { to: From::Request(id), refusal, server: Some(_), more: 0 } => {
+                assert!(self.requests[*id].only.is_some(), "request {id} is refused for a server");
+                self.check_refusal(*id, refusal);
+            }
             Action::Refuse { to, refusal, server: None, more: 0 } => {
                 let possible = match refusal.reason {
                     Reason::ShuttingDown => self.draining,
@@ -100,9 +104,11 @@ impl Model {
             .iter()
             .position(|it| it.is == Is::Waiting && it.deadline > self.now && self.could_take(number, it));
         assert_eq!(older, None, "request {id} overtakes an older one");
-        let (run, again) = (worker.run, request.again);
+        let run = worker.run;
+        // What comes again may be older than what this run had, unless it keeps the order; not if it is its own that comes back.
+        let late = request.again && (!self.runs[&run].keeps_order() || request.only.is_some());
         self.requests[id].is = Is::At(number, tag);
-        if again {
+        if late {
             return;
         }
         let last = self.runs.get_mut(&run).unwrap().last.replace(id);
@@ -113,7 +119,7 @@ impl Model {
         let request = &self.requests[id];
         let possible = match (refusal.reason, request.is) {
             (Reason::Expired, Is::Waiting) => request.deadline <= self.now,
-            (Reason::NoRoute, Is::Waiting) => !request.patient && !self.runs.values().any(|run| run.serves(request)),
+            (Reason::NoRoute, Is::Waiting) => (!request.patient || request.only.is_some()) && !self.is_served(request),
             (Reason::ShuttingDown, Is::Waiting) => self.draining,
             (Reason::Busy, Is::Waiting) => id + 1 == self.requests.len(),
             (Reason::ServerLost, Is::At(..)) => true,
@@ -131,7 +137,8 @@ impl Model {
         let bytes: usize = self.waiting().filter(|request| !request.again).map(|request| request.bytes).sum();
         assert!(bytes <= self.limits.backlog_bytes, "{bytes} bytes wait");
         for request in self.waiting() {
-            assert!(request.patient || self.runs.values().any(|run| run.serves(request)), "waits for nobody");
+            let patient = request.patient && request.only.is_none();
+            assert!(patient || self.is_served(request), "waits for nobody");
             let idle = self.workers.keys().find(|number| self.could_take(**number, request));
             assert!(idle.is_none() || request.deadline <= self.now, "waits while worker {idle:?} could take it");
         }
@@ -158,8 +165,9 @@ impl Model {
         assert_eq!(report.topics.iter().map(|topic| topic.servers.len()).sum::<usize>(), self.runs.len());
         for topic in report.topics {
             let key = place_of(&KEYS, &format!("{}/{}", topic.exchange, topic.topic));
-            let waiting =
-                |name| self.waiting().filter(|request| request.key == key && request.name == name).count() as u64;
+            let count =
+                |wanted: &dyn Fn(&super::Request) -> bool| self.waiting().filter(|it| wanted(it)).count() as u64;
+            let waiting = |name| count(&|it| it.key == key && it.name == name && it.only.is_none());
             assert_eq!(topic.queued, waiting(None));
             for server in topic.servers {
                 let run = run_of(server.instance);
@@ -177,7 +185,8 @@ impl Model {
                 assert_eq!((self.runs[&run].key, self.runs[&run].name), (key, name));
                 assert_eq!(server.workers_busy, self.workers.keys().filter(|number| busy(number)).count() as u64);
                 assert_eq!((server.withdrawing, server.workers_ready), (leaves, if leaves { 0 } else { ready }));
-                assert_eq!(server.queued, if leaves { 0 } else { waiting(Some(name)) });
+                let only = count(&|it| it.only == Some(run));
+                assert_eq!(server.queued, if leaves { 0 } else { waiting(Some(name)) } + only);
             }
         }
     }

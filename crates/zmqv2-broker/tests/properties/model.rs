@@ -44,6 +44,8 @@ struct Request {
     patient: bool,
     /// A worker has handed it back.
     again: bool,
+    /// It waits for this run, and no other.
+    only: Option<u32>,
     is: Is,
 }
 
@@ -220,9 +222,9 @@ impl Model {
         let id = self.requests.len();
         let (queued, queued_bytes) = (self.waiting().filter(|it| it.key == key).count(), self.waiting_bytes());
         let deadline = self.now + ttl;
-        self.requests.push(Request { key, name, deadline, bytes, patient, again: false, is: Is::Waiting });
+        self.requests.push(Request { key, name, deadline, bytes, patient, again: false, only: None, is: Is::Waiting });
         let request = &self.requests[id];
-        let routes = self.runs.values().any(|run| run.serves(request));
+        let routes = self.is_served(request);
         let worker_free = self.workers.keys().any(|worker| self.could_take(*worker, request));
         let expected = match () {
             () if self.draining => Is::Refused(Reason::ShuttingDown),
@@ -281,8 +283,11 @@ impl Model {
         self.handed_back += 1;
         self.tags.remove(&tag);
         self.workers.get_mut(&number).unwrap().wide = false;
+        let (run, key) = (self.workers[&number].run, self.requests[id].key);
+        let mixed = self.keeps_order(key);
         let request = &mut self.requests[id];
         request.again = true;
+        request.only = mixed.then_some(run);
         request.is = if let Is::Abandoned(..) = request.is { Is::Late } else { Is::Waiting };
         let arrival = request.arrival();
         self.handle(Input::HandedBack { worker: number, tag, arrival, load: id });
@@ -401,13 +406,26 @@ impl Model {
     /// How many more requests a worker will take: none before all of its server is connected.
     fn credit_of(&self, number: WorkerId) -> i64 {
         let worker = &self.workers[&number];
-        let window = worker.window + if worker.wide { worker.wider } else { 0 };
+        let wide = worker.wide && !self.keeps_order(self.runs[&worker.run].key);
+        let window = worker.window + if wide { worker.wider } else { 0 };
         let places = i64::from(window) - self.held_by_worker(number) as i64 - worker.running.max(0);
         if self.is_up(worker.run) { places.max(0) } else { 0 }
     }
 
     fn could_take(&self, worker: WorkerId, request: &Request) -> bool {
-        self.credit_of(worker) > 0 && self.runs[&self.workers[&worker].run].serves(request)
+        let run = self.workers[&worker].run;
+        self.credit_of(worker) > 0 && self.runs[&run].serves(request) && request.only.is_none_or(|only| only == run)
+    }
+
+    /// Whether somebody is there who may take it some day.
+    fn is_served(&self, request: &Request) -> bool {
+        let may = |(number, run): (&u32, &Run)| run.serves(request) && request.only.is_none_or(|only| only == *number);
+        self.runs.iter().any(may)
+    }
+
+    /// Whether a server of this topic runs requests in the order in which they came.
+    fn keeps_order(&self, key: usize) -> bool {
+        self.runs.values().any(|run| run.key == key && run.keeps_order() && !run.withdrawing)
     }
 }
 
@@ -419,6 +437,11 @@ impl Worker {
 }
 
 impl Run {
+    /// Its requests run in the order in which they come.
+    fn keeps_order(&self) -> bool {
+        self.workers == 1 && !self.is_shared()
+    }
+
     /// Its only worker is behind a socket that may take more.
     fn is_shared(&self) -> bool {
         self.workers == 1 && self.wider > 0
