@@ -2,31 +2,23 @@
 
 use std::collections::VecDeque;
 
+use slab::Slab;
 use zmqv2_proto::{Reason, ServerName};
 
 use super::requests::{At, Queue, State};
-use super::{Backlog, Engine};
+use super::{Backlog, Engine, Server, Topic};
 
 impl<O: Clone, L: Clone> Engine<O, L> {
     pub(super) fn backlog(&mut self, queue: Queue) -> &mut Backlog {
-        match queue.at {
-            At::Any => &mut self.topics[queue.topic].shared,
-            At::Named(named) => &mut self.topics[queue.topic].named[named].backlog,
-            At::Run(run) => &mut self.servers[run].backlog,
-        }
+        backlog_at(&mut self.topics, &mut self.servers, queue)
     }
 
     /// Puts a request behind those that wait there.
     pub(super) fn enqueue(&mut self, tag: u64, queue: Queue) {
         self.requests.set_state(tag, State::Queued(queue));
         let Self { topics, servers, requests, .. } = self;
-        let is_live = |tag| requests.contains(tag);
         topics[queue.topic].waiting += 1;
-        match queue.at {
-            At::Any => topics[queue.topic].shared.push(tag, is_live),
-            At::Named(named) => topics[queue.topic].named[named].backlog.push(tag, is_live),
-            At::Run(run) => servers[run].backlog.push(tag, is_live),
-        }
+        backlog_at(topics, servers, queue).push(tag, |tag| requests.contains(tag));
     }
 
     /// Puts a request before those that wait there.
@@ -43,12 +35,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let Self { topics, servers, requests, .. } = self;
         let is_younger = |tag| requests.get(tag).is_some_and(|held| held.order > order);
         topics[queue.topic].waiting += 1;
-        let backlog = match queue.at {
-            At::Any => &mut topics[queue.topic].shared,
-            At::Named(named) => &mut topics[queue.topic].named[named].backlog,
-            At::Run(run) => &mut servers[run].backlog,
-        };
-        backlog.insert(tag, is_younger);
+        backlog_at(topics, servers, queue).insert(tag, is_younger);
     }
 
     /// The request that a worker of this server takes next.
@@ -129,5 +116,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 self.refuse_held(held, server.clone(), reason, detail);
             }
         }
+    }
+}
+
+/// On its own, so that the requests can be looked at meanwhile.
+fn backlog_at<'a, O>(topics: &'a mut Slab<Topic>, servers: &'a mut Slab<Server<O>>, queue: Queue) -> &'a mut Backlog {
+    match queue.at {
+        At::Any => &mut topics[queue.topic].shared,
+        At::Named(named) => &mut topics[queue.topic].named[named].backlog,
+        At::Run(run) => &mut servers[run].backlog,
     }
 }
