@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use zmqv2_client::{CallHandle, RpcClient};
-use zmqv2_proto::{RequestContext, Target};
+use zmqv2_proto::{Config, RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer};
 use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
 
@@ -34,17 +34,30 @@ impl Door {
 /// A server that counts what it runs.
 struct World {
     server: RpcServer,
+    workers: usize,
     door: Arc<Door>,
+    /// Another one.
+    gate: Arc<Door>,
     ran: Arc<AtomicUsize>,
 }
 
 impl World {
     fn start(node: &Node, name: &str, workers: usize) -> Self {
-        let (door, ran) = (Arc::new(Door::default()), Arc::new(AtomicUsize::new(0)));
-        let (passed, counted) = (Arc::clone(&door), Arc::clone(&ran));
+        Self::start_with(node, name, workers, node.config())
+    }
+
+    fn start_with(node: &Node, name: &str, workers: usize, config: Config) -> Self {
+        let [door, gate] = [(); 2].map(|()| Arc::new(Door::default()));
+        let ran = Arc::new(AtomicUsize::new(0));
+        let (passed, gone, counted) = (Arc::clone(&door), Arc::clone(&gate), Arc::clone(&ran));
         let methods = Methods::new()
             .method("pass", move |(): ()| {
                 passed.pass();
+                Ok(())
+            })
+            .unwrap()
+            .method("go", move |(): ()| {
+                gone.pass();
                 Ok(())
             })
             .unwrap()
@@ -60,10 +73,24 @@ impl World {
             })
             .unwrap();
         let target = Target::topic("t").unwrap().with_server(name).unwrap();
-        let builder = RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir);
+        let builder = RpcServer::builder(target).config(config).ipc_dir(&node.ipc_dir);
         let server = builder.endpoint(methods).workers(workers).start().unwrap();
         server.wait_ready(PATIENCE).unwrap();
-        Self { server, door, ran }
+        Self { server, workers, door, gate, ran }
+    }
+
+    /// Calls that keep all workers busy until the door is opened.
+    fn hold(&self, client: &RpcClient) -> Vec<CallHandle<()>> {
+        self.door.set(true);
+        let pass = |_| client.call_async(&RequestContext::new(), "pass", &()).unwrap();
+        let held = (0..self.workers).map(pass).collect();
+        eventually("all workers wait", || self.door.waiting.load(Ordering::SeqCst) == self.workers);
+        held
+    }
+
+    fn release(&self, held: Vec<CallHandle<()>>) {
+        self.door.set(false);
+        assert!(held.into_iter().all(|call| call.wait().is_ok()));
     }
 }
 
@@ -119,14 +146,10 @@ fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
     while handed_back(node) == 0 {
         assert!(now() < give_up, "nothing is ever handed back");
         check(lengths(&only, quick()));
-        stuck.door.set(true);
-        let held: Vec<_> =
-            (0..workers).map(|_| only.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
-        eventually("all of its workers wait", || stuck.door.waiting.load(Ordering::SeqCst) == workers);
+        let held = stuck.hold(&only);
         check(lengths(&any, mixed()));
         assert_eq!(stuck.door.waiting.load(Ordering::SeqCst), workers);
-        stuck.door.set(false);
-        assert!(held.into_iter().all(|call| call.wait().is_ok()));
+        stuck.release(held);
         sent += 400;
     }
     assert_eq!(stuck.ran.load(Ordering::SeqCst) + other.ran.load(Ordering::SeqCst), sent, "each runs once");
@@ -180,14 +203,10 @@ fn a_server_gets_what_it_has_handed_back_when_it_can_run_it() {
     while handed_back(node) == 0 {
         assert!(now() < give_up, "nothing is ever handed back");
         check(lengths(&client, quick()));
-        world.door.set(true);
-        let held: Vec<_> =
-            (0..3).map(|_| client.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
-        eventually("all workers wait", || world.door.waiting.load(Ordering::SeqCst) == 3);
+        let held = world.hold(&client);
         let calls = lengths(&client, mixed());
         eventually("most wait at the broker", || node.status().queued >= 200);
-        world.door.set(false);
-        assert!(held.into_iter().all(|call| call.wait().is_ok()));
+        world.release(held);
         check(calls);
         sent += 400;
     }
@@ -204,32 +223,46 @@ fn without_a_window_nothing_is_handed_back() {
     let _broker = node.broker();
     let mut config = node.config();
     config.window = 0;
-    let door = Arc::new(Door::default());
-    let passed = Arc::clone(&door);
-    let methods = Methods::new()
-        .method("pass", move |(): ()| {
-            passed.pass();
-            Ok(())
-        })
-        .unwrap()
-        .method("echo", |number: usize| Ok(number))
-        .unwrap();
-    let target = Target::topic("t").unwrap().with_server("s").unwrap();
-    let server = RpcServer::builder(target).config(config).ipc_dir(&node.ipc_dir).endpoint(methods);
-    let server = server.workers(2).start().unwrap();
-    server.wait_ready(PATIENCE).unwrap();
+    let world = World::start_with(node, "s", 2, config);
     let client = node.client(Target::topic("t").unwrap());
-    let echo = |number: usize| client.call_async::<usize>(&RequestContext::new(), "echo", &number).unwrap();
-    let calls: Vec<_> = (0..500).map(echo).collect();
-    assert!(calls.into_iter().all(|call| call.wait().is_ok()));
-    door.set(true);
-    let held: Vec<_> = (0..2).map(|_| client.call_async::<()>(&RequestContext::new(), "pass", &()).unwrap()).collect();
-    eventually("both workers wait", || door.waiting.load(Ordering::SeqCst) == 2);
-    let calls: Vec<_> = (0..100).map(echo).collect();
-    eventually("all of them wait at the broker", || node.status().queued == 100);
-    door.set(false);
-    assert!(calls.into_iter().all(|call| call.wait().is_ok()));
-    assert!(held.into_iter().all(|call| call.wait().is_ok()));
+    check(lengths(&client, (0..500).map(|_| 1)));
+    let held = world.hold(&client);
+    let calls = lengths(&client, mixed());
+    eventually("all of them wait at the broker", || node.status().queued == 200);
+    world.release(held);
+    check(calls);
     assert_eq!(handed_back(node), 0);
-    server.stop().unwrap();
+    world.server.stop().unwrap();
+}
+
+/// What a server had from an earlier broker gives it no place at the next one: else it got more than it can run, and handed it
+/// back again and again.
+#[test]
+fn what_an_earlier_broker_gave_gives_no_places_at_the_next_one() {
+    let _turn = alone();
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let mut broker = node.broker();
+    let world = World::start(node, "s", 2);
+    let client = node.client(Target::topic("t").unwrap());
+    let cast = |method| client.cast(&RequestContext::new(), method, &()).unwrap();
+    world.door.set(true);
+    world.gate.set(true);
+    let before: Vec<_> = (0..2).map(|_| cast("pass")).collect();
+    assert!(before.iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
+    eventually("both run", || world.door.waiting.load(Ordering::SeqCst) == 2);
+    broker.kill9();
+    broker = node.broker();
+    eventually("it is registered again", || node.status().topics.iter().any(|topic| !topic.servers.is_empty()));
+    let after: Vec<_> = (0..10).map(|_| cast("go")).collect();
+    eventually("two are given", || (node.status().queued, node.status().counters["delivered"]) == (8, 2));
+    world.door.set(false);
+    eventually("they run", || world.gate.waiting.load(Ordering::SeqCst) == 2);
+    assert!(after[..2].iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
+    let status = node.status();
+    assert_eq!((status.queued, status.counters["delivered"], status.counters["handed_back"]), (8, 2, 0));
+    world.gate.set(false);
+    assert!(after.iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
+    world.server.stop().unwrap();
+    drop(broker);
 }
