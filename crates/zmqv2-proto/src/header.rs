@@ -1,8 +1,8 @@
 //! The header frame: all that a broker reads of a message. `docs/wire-protocol.md` is the layout's home.
 
-use crate::fault::Reason;
 use crate::id::MessageId;
 use crate::names::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
+use crate::refusal::Reason;
 use crate::target::TopicKey;
 use crate::ttl::Ttl;
 

@@ -24,11 +24,11 @@ pub mod bundle;
 pub mod config;
 pub mod control;
 pub mod envelope;
-mod fault;
 mod header;
 mod id;
 pub mod names;
 mod notification;
+mod refusal;
 mod reply;
 mod request;
 mod strings;
@@ -41,13 +41,13 @@ mod version;
 
 pub use address::{Address, InvalidAddress, Node, TcpAddress};
 pub use config::Config;
-pub use fault::{Reason, Refusal};
 pub use header::{
     FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
 };
 pub use id::{InstanceId, InvalidId, MessageId};
 pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
+pub use refusal::{Reason, Refusal};
 pub use reply::{DISPATCHER_MODULE, Failure, Reply};
 pub use request::{BodyError, Draft, Request, RequestContext};
 pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
