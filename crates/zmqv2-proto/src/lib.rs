@@ -47,7 +47,7 @@ pub use header::{
 pub use id::{InstanceId, InvalidId, MessageId};
 pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
-pub use refusal::{Reason, Refusal};
+pub use refusal::{Avoid, NextStep, Reason, Refusal};
 pub use reply::{DISPATCHER_MODULE, Failure, Reply};
 pub use request::{BodyError, Draft, Request, RequestContext};
 pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};

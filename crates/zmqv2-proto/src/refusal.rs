@@ -1,76 +1,194 @@
-//! Refusals: the typed answers of whoever could not or would not run a request.
+//! Refusals: typed answers to requests that were not run, or whose result is unknown.
+//!
+//! Every rule about a reason stands in one entry of the table below. The broker, the client, the
+//! server and the tables in `docs/` ask it. A new reason is one more entry; an entry that lacks a
+//! field does not compile.
 
 use std::fmt;
 
-/// Why a request was not run, or why its result is unknown. The numbers stand on the wire
-/// (`docs/wire-protocol.md`); [`Display`](fmt::Display) gives the word that users see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
+/// What a client does with a request after a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum NextStep {
+    /// The request surely did not run, and another node may take it. If no node does, the client
+    /// reports the refusal with the highest rank; of equal ranks, the latest.
+    OtherNode {
+        /// How much this reason tells the caller, compared with others.
+        rank: u8,
+    },
+    /// The request may have run. The client sends it again only if its caller asked for retries.
+    Retry,
+    /// The client reports the refusal: the same request would be refused again.
+    Report,
+}
+
+/// What a client avoids for a while after a refusal, as long as there is another choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Avoid {
+    /// Nothing.
+    Nothing,
+    /// Sending requests of this topic to this node.
+    TopicAtNode,
+    /// Sending anything to this node.
+    Node,
+}
+
+macro_rules! reasons {
+    ($(
+        $(#[doc = $meaning:literal])+
+        $name:ident {
+            code: $code:literal,
+            counter: $counter:literal,
+            may_have_run: $may_have_run:literal,
+            next_step: $next_step:expr,
+            avoid: $avoid:expr,
+        }
+    )+) => {
+        /// Why a request was not run, or why its result is unknown. The codes stand on the wire
+        /// (`docs/wire-protocol.md`). [`Display`](fmt::Display) gives the word that users see.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $($(#[doc = $meaning])+ $name = $code,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the codes, which have no gaps and begin at 1.
+            pub const ALL: [Self; [$($code),+].len()] = [$(Self::$name),+];
+
+            /// The word for users, such as `NoRoute`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What happened, in sentences for users.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($meaning),+).trim_ascii(),)+ }
+            }
+
+            /// The name of the broker's counter of such refusals, such as `refused_no_route`.
+            #[must_use]
+            pub const fn counter(self) -> &'static str {
+                match self { $(Self::$name => $counter,)+ }
+            }
+
+            /// Whether a request that was refused for this reason may have run, in part or whole.
+            #[must_use]
+            pub const fn may_have_run(self) -> bool {
+                match self { $(Self::$name => $may_have_run,)+ }
+            }
+
+            /// What a client does with the request.
+            #[must_use]
+            pub const fn next_step(self) -> NextStep {
+                match self { $(Self::$name => $next_step,)+ }
+            }
+
+            /// What a client avoids for a while.
+            #[must_use]
+            pub const fn avoid(self) -> Avoid {
+                match self { $(Self::$name => $avoid,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
     /// No server of the target is known there. The request did not run.
-    NoRoute = 1,
+    NoRoute {
+        code: 1,
+        counter: "refused_no_route",
+        may_have_run: false,
+        next_step: NextStep::OtherNode { rank: 1 },
+        avoid: Avoid::TopicAtNode,
+    }
     /// A bound of the backlog is reached. The request did not run.
-    Busy = 2,
+    Busy {
+        code: 2,
+        counter: "refused_busy",
+        may_have_run: false,
+        next_step: NextStep::OtherNode { rank: 3 },
+        avoid: Avoid::TopicAtNode,
+    }
     /// The time to live ended before a worker was free. The request did not run and never will.
-    Expired = 3,
-    /// The worker died with the request in flight. The request may have run, in part or whole.
-    ServerLost = 4,
-    /// The message is larger than the limit. A request did not run; a reply of this size was dropped after the run.
-    TooLarge = 5,
-    /// The frames are not a message of this protocol.
-    Malformed = 6,
-    /// This peer may not send this.
-    Unauthorized = 7,
+    Expired {
+        code: 3,
+        counter: "refused_expired",
+        may_have_run: false,
+        next_step: NextStep::Report,
+        avoid: Avoid::Nothing,
+    }
+    /// The worker died while it had the request. The request may have run, in part or whole.
+    ServerLost {
+        code: 4,
+        counter: "refused_server_lost",
+        may_have_run: true,
+        next_step: NextStep::Retry,
+        avoid: Avoid::Nothing,
+    }
+    /// The message is larger than the limit. A request did not run. A reply was dropped after the
+    /// request had run.
+    TooLarge {
+        code: 5,
+        counter: "refused_too_large",
+        may_have_run: true,
+        next_step: NextStep::Report,
+        avoid: Avoid::Nothing,
+    }
+    /// The frames are not a message of this protocol, or a body cannot be read. The request did
+    /// not run.
+    Malformed {
+        code: 6,
+        counter: "refused_malformed",
+        may_have_run: false,
+        next_step: NextStep::Report,
+        avoid: Avoid::Nothing,
+    }
+    /// This peer may not send this. The request did not run.
+    Unauthorized {
+        code: 7,
+        counter: "refused_unauthorized",
+        may_have_run: false,
+        next_step: NextStep::Report,
+        avoid: Avoid::Nothing,
+    }
     /// The broker is stopping. The request did not run.
-    ShuttingDown = 8,
+    ShuttingDown {
+        code: 8,
+        counter: "refused_shutting_down",
+        may_have_run: false,
+        next_step: NextStep::OtherNode { rank: 2 },
+        avoid: Avoid::Node,
+    }
 }
 
 impl Reason {
-    /// Every reason, in the order of their codes.
-    pub const ALL: [Self; 8] = [
-        Self::NoRoute,
-        Self::Busy,
-        Self::Expired,
-        Self::ServerLost,
-        Self::TooLarge,
-        Self::Malformed,
-        Self::Unauthorized,
-        Self::ShuttingDown,
-    ];
-
     /// The code on the wire.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
+    /// The position of this reason in [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize - 1
+    }
+
     /// The reason of a code; `None` for a code of a later protocol.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.code() == code)
+        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
 
-    /// The word of this reason, such as `NoRoute`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRoute => "NoRoute",
-            Self::Busy => "Busy",
-            Self::Expired => "Expired",
-            Self::ServerLost => "ServerLost",
-            Self::TooLarge => "TooLarge",
-            Self::Malformed => "Malformed",
-            Self::Unauthorized => "Unauthorized",
-            Self::ShuttingDown => "ShuttingDown",
-        }
-    }
-
-    /// Whether the request surely did not run, so that sending it elsewhere cannot run it twice, and another node
-    /// may well take it.
+    /// Whether the request surely did not run and another node may take it.
     #[must_use]
     pub const fn another_node_may_take_it(self) -> bool {
-        matches!(self, Self::NoRoute | Self::Busy | Self::ShuttingDown)
+        matches!(self.next_step(), NextStep::OtherNode { .. })
     }
 }
 
@@ -80,14 +198,14 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A refusal: the reason for machines, the detail for people.
+/// A refusal: the reason for programs, the detail for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 #[non_exhaustive]
 pub struct Refusal {
     /// What happened.
     pub reason: Reason,
-    /// The same in a sentence, naming the thing and the limit.
+    /// The same in a sentence that names the thing and the limit.
     pub detail: String,
 }
 
@@ -104,12 +222,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_stable_and_go_both_ways() {
+    fn codes_go_both_ways_and_have_no_gaps() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(reason.code()), index + 1);
+            assert_eq!(reason.index(), index);
             assert_eq!(Reason::from_code(reason.code()), Some(reason));
         }
         assert_eq!(Reason::from_code(0), None);
-        assert_eq!(Reason::from_code(9), None);
+        assert_eq!(Reason::from_code(Reason::ALL.len() as u8 + 1), None);
+    }
+
+    #[test]
+    fn the_codes_on_the_wire_never_change() {
+        let words = ["NoRoute", "Busy", "Expired", "ServerLost", "TooLarge", "Malformed", "Unauthorized"];
+        let known: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(known[..7], words);
+        assert_eq!(known[7], "ShuttingDown");
+    }
+
+    #[test]
+    fn what_may_have_run_never_goes_to_another_node() {
+        for reason in Reason::ALL {
+            assert!(!(reason.may_have_run() && reason.another_node_may_take_it()), "{reason}");
+            assert!(reason.may_have_run() || reason.meaning().contains("did not run"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn words_and_counters_of_two_reasons_differ() {
+        for reason in Reason::ALL {
+            let snake = reason.as_str().chars().fold("refused".to_owned(), |mut name, letter| {
+                if letter.is_ascii_uppercase() {
+                    name.push('_');
+                }
+                name.push(letter.to_ascii_lowercase());
+                name
+            });
+            assert_eq!(reason.counter(), snake);
+            assert!(reason.meaning().ends_with('.'), "{reason}");
+        }
     }
 }
