@@ -7,18 +7,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{RequestContext, Target, Version};
 
-use crate::answered::Answered;
 use crate::builder::RpcClientBuilder;
 use crate::courier::Closed;
 use crate::engine::Engine;
-use crate::error::CallError;
 use crate::fanout::FanoutHandle;
 use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
 use crate::notifier_builder::NotifierBuilder;
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::CallError;
+use crate::outcome::counters::Counters;
+use crate::outcome::send_error::SendError;
 use crate::prepared::Prepared;
-use crate::send_error::SendError;
-use crate::tally::Counters;
 
 /// Calls the methods of one service.
 ///

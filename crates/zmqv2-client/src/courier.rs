@@ -14,10 +14,10 @@ use crate::clock;
 use crate::driver::{self, Driver};
 use crate::gate::{Gate, Shut, WhenFull};
 use crate::outcome::Outcome;
+use crate::outcome::counters::Tally;
 use crate::outstanding::{Limits, Terms};
 use crate::parcel::Parcel;
 use crate::routes::Routes;
-use crate::tally::Tally;
 
 /// How long a client that is dropped waits for the outcomes of its messages.
 pub const DROP_TIMEOUT: Duration = Duration::from_secs(1);

@@ -19,11 +19,11 @@ use crate::clock;
 use crate::connections::IDLE_LIMIT;
 use crate::courier::{Line, Order, Rules};
 use crate::links::Links;
+use crate::outcome::completion::Given;
+use crate::outcome::counters::{Tally, count};
 use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding, Tag};
 use crate::parcel::{Parcel, Word};
-use crate::promise::Given;
 use crate::routes::Routes;
-use crate::tally::{Tally, count};
 
 mod endings;
 mod inbox;

@@ -10,19 +10,19 @@ use zmqv2_matchmaker::{Candidates, Placement};
 use zmqv2_proto::transport::{Socket, TransportError};
 use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext};
 
-use crate::answered::Answered;
 use crate::clock;
 use crate::connections::Connections;
 use crate::courier::{Closed, Courier};
-use crate::error::CallError;
 use crate::exchange::{Broken, Outcome, Outgoing};
 use crate::journey::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
 use crate::monitor::Monitor;
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::CallError;
+use crate::outcome::counters::Counters;
+use crate::outcome::remote_error::RemoteError;
+use crate::outcome::send_error::SendError;
 use crate::outstanding::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
-use crate::remote::RemoteError;
 use crate::routes::{Routes, Stop};
-use crate::send_error::SendError;
-use crate::tally::Counters;
 
 const PING: &str = "oslo_rpc_server_ping";
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use zmqv2_proto::{MessageId, NodeName, ServerName};
 
-use crate::gathering::{Gathered, Part};
 use crate::outcome::Outcome;
+use crate::outcome::result_group::{Gathered, Part};
 
 /// A fanout on its way, made by [`RpcClient::fanout`](crate::RpcClient::fanout).
 ///

@@ -11,11 +11,11 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{MessageId, MethodName, Reply, Target};
 
-use crate::answered::Answered;
-use crate::error::CallError;
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::CallError;
+use crate::outcome::completion::Expected;
+use crate::outcome::remote_error::RemoteError;
 use crate::outcome::{Finish, How, Outcome};
-use crate::promise::Expected;
-use crate::remote::RemoteError;
 
 /// A cast on its way, made by [`RpcClient::cast`](crate::RpcClient::cast).
 ///

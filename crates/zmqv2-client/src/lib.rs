@@ -38,7 +38,6 @@
 //! - `Acked`: a listener of the pool has accepted it. `Stored`: a broker keeps it until one does, within its time to live.
 
 mod announce;
-mod answered;
 mod builder;
 mod client;
 mod clock;
@@ -47,11 +46,9 @@ mod courier;
 mod directory;
 mod driver;
 mod engine;
-mod error;
 mod exchange;
 mod fanout;
 mod gate;
-mod gathering;
 mod handle;
 mod journey;
 mod links;
@@ -68,24 +65,17 @@ mod pool;
 mod post;
 mod prepared;
 mod probe;
-mod promise;
-mod remote;
-mod roll;
 mod routes;
 mod search;
-mod send_error;
 mod setup;
 mod suspects;
-mod tally;
 mod watch;
 mod whereabouts;
 
-pub use answered::Answered;
 pub use builder::RpcClientBuilder;
 pub use client::RpcClient;
 pub use connections::IDLE_LIMIT;
 pub use courier::{Closed, DROP_TIMEOUT};
-pub use error::CallError;
 pub use fanout::{FanoutHandle, FanoutReport, FanoutResult};
 pub use gate::WhenFull;
 pub use handle::{CallHandle, CastHandle};
@@ -93,12 +83,14 @@ pub use notifier::Notifier;
 pub use notifier_builder::{DEFAULT_TIME_TO_LIVE, NotifierBuilder};
 pub use notify::{NotifyHandle, NotifyReport, NotifyResult};
 pub use outcome::Outcome;
+pub use outcome::answered::Answered;
+pub use outcome::call_error::CallError;
+pub use outcome::counters::Counters;
+pub use outcome::remote_error::RemoteError;
+pub use outcome::send_error::SendError;
 pub use prepared::Prepared;
-pub use remote::RemoteError;
-pub use send_error::SendError;
 pub use setup::ClientError;
 pub use suspects::{LONGEST_SUSPICION, REFUSED_FOR, SUSPECT_FOR};
-pub use tally::Counters;
 
 // What a caller needs besides, so that a program that only calls depends on this crate alone.
 pub use zmqv2_proto::{Config, InvalidName, Priority, Reason, RequestContext, Target, Version};

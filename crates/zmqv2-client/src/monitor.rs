@@ -11,9 +11,9 @@ use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
 
 use crate::courier::Courier;
 use crate::outcome::How;
+use crate::outcome::completion::{Expected, Promise};
 use crate::outstanding::Terms;
 use crate::parcel::{Content, Parcel, Receipt};
-use crate::promise::{Expected, Promise};
 use crate::routes::Stop;
 use crate::watch::{Due, Watch};
 

@@ -10,8 +10,8 @@ use crate::courier::Closed;
 use crate::engine::Engine;
 use crate::notifier_builder::NotifierBuilder;
 use crate::notify::NotifyHandle;
-use crate::send_error::SendError;
-use crate::tally::Counters;
+use crate::outcome::counters::Counters;
+use crate::outcome::send_error::SendError;
 
 /// Tells whoever listens that something happened.
 ///

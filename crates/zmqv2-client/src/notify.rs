@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use zmqv2_proto::{ServerName, Topic};
 
-use crate::gathering::{Gathered, Part};
 use crate::outcome::Outcome;
+use crate::outcome::result_group::{Gathered, Part};
 
 /// A notification on its way, made by the verbs of a [`Notifier`](crate::Notifier).
 ///

@@ -11,10 +11,10 @@ use zmqv2_proto::{
 };
 
 use crate::directory::Question;
-use crate::gathering::Share;
+use crate::outcome::completion::Promise;
+use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, How};
 use crate::outstanding::{Ending, Tag, Terms};
-use crate::promise::Promise;
 use crate::routes::{Routes, Stop, Stops};
 use crate::search::Search;
 

@@ -11,15 +11,15 @@ use crate::engine::Engine;
 use crate::exchange::Outgoing;
 use crate::fanout::FanoutHandle;
 use crate::gate::Shut;
-use crate::gathering::{Gathering, Part};
 use crate::handle::{About, CallHandle, CastHandle};
 use crate::journey::{Journey, Plan};
+use crate::outcome::completion::{Expected, Promise};
+use crate::outcome::receiver_tracker::Listed;
+use crate::outcome::result_group::{Gathering, Part};
+use crate::outcome::send_error::SendError;
 use crate::outstanding::Terms;
 use crate::parcel::{Content, Parcel, Receipt};
-use crate::promise::{Expected, Promise};
-use crate::roll::Listed;
 use crate::routes::Stops;
-use crate::send_error::SendError;
 
 impl Engine {
     /// Sends a cast on its way.

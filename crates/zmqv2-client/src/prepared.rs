@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
 
-use crate::answered::Answered;
 use crate::client::RpcClient;
-use crate::error::CallError;
 use crate::fanout::FanoutHandle;
 use crate::handle::{CallHandle, CastHandle};
 use crate::journey::Plan;
-use crate::send_error::SendError;
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::CallError;
+use crate::outcome::send_error::SendError;
 
 /// A modified copy of a client, made by [`RpcClient::prepare`]. `Send`, `Sync` and cheap to clone; it shares the client's
 /// sockets.

@@ -190,7 +190,7 @@ mod tests {
         ("crates/zmqv2-client/src/courier.rs", "fn close(", "another word: a channel"),
         ("crates/zmqv2-client/src/driver.rs", "fn take_orders(", "another word: a channel"),
         ("crates/zmqv2-client/src/driver.rs", "fn finish_closing(", "another word: a channel"),
-        ("crates/zmqv2-client/src/gathering.rs", "pub(crate) fn note(", "acknowledgements of fanouts"),
+        ("crates/zmqv2-client/src/outcome/result_group.rs", "pub(crate) fn note(", "acknowledgements of fanouts"),
         ("crates/zmqv2-client/src/handle.rs", "fn read<", "calls that do not block"),
         ("crates/zmqv2-client/src/monitor.rs", "const REPLY_GRACE:", "asks after long calls"),
         ("crates/zmqv2-client/src/monitor.rs", "pub(crate) fn look(", "asks after long calls"),

@@ -7,11 +7,11 @@ use std::time::Instant;
 use zmqv2_proto::{Kind, Reason, Target};
 
 use super::Driver;
-use crate::gathering::Share;
+use crate::outcome::completion::{Given, Promise};
+use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, Outcome};
 use crate::outstanding::Ending;
 use crate::parcel::{Content, Parcel, Receipt, Word};
-use crate::promise::{Given, Promise};
 
 /// What is told when room has been given back.
 pub(super) enum Told {

@@ -8,9 +8,9 @@ use zmqv2_proto::{HeaderView, Kind};
 
 use super::Driver;
 use crate::clock;
+use crate::outcome::counters::count;
 use crate::outstanding::{Input, LinkId, Tag};
 use crate::parcel::{Answer, Content, Receipt, Word};
-use crate::tally::count;
 
 /// How often a client warns of answers that are none.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);

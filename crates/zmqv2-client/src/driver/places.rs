@@ -11,10 +11,10 @@ use zmqv2_proto::Kind;
 use zmqv2_proto::transport::Socket;
 
 use super::{Driver, FIRST_LINK};
-use crate::gathering::Share;
+use crate::outcome::receiver_tracker::Listed;
+use crate::outcome::result_group::Share;
 use crate::outstanding::{LinkId, Tag, Terms};
 use crate::parcel::{Parcel, Receipt};
-use crate::roll::Listed;
 use crate::search::Prospect;
 
 /// For how long a message that is for one server trusts what the directory has said of it.

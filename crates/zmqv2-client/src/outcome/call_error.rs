@@ -8,7 +8,7 @@ use zmqv2_matchmaker::MatchmakerError;
 use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{Address, BodyError, InvalidName, NodeName, Reason, Refusal, Target, Version};
 
-use crate::remote::RemoteError;
+use crate::outcome::remote_error::RemoteError;
 
 /// Why a call returned no result.
 ///

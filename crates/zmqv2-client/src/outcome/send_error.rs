@@ -7,7 +7,7 @@ use zmqv2_matchmaker::MatchmakerError;
 use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{BodyError, InvalidName, Target, Version};
 
-use crate::error::{CallError, Span};
+use crate::outcome::call_error::{CallError, Span};
 
 /// Why a cast, a notification, or a call that does not block, could not begin. Nothing was sent, and nothing counts.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,21 @@
 //! What became of a message that nobody blocks for.
 
+pub(crate) mod answered;
+pub(crate) mod call_error;
+pub(crate) mod completion;
+pub(crate) mod counters;
+pub(crate) mod receiver_tracker;
+pub(crate) mod remote_error;
+pub(crate) mod result_group;
+pub(crate) mod send_error;
+
 use std::fmt;
 use std::time::Duration;
 
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Address, NodeName, Refusal, ServerName};
 
-use crate::error::{AtNode, Span};
+use crate::outcome::call_error::{AtNode, Span};
 
 /// What became of a cast, of a fanout at one server, or of a notification for one pool.
 ///
