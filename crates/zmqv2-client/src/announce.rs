@@ -11,15 +11,15 @@ use zmqv2_proto::{
 };
 
 use crate::clock;
+use crate::delivery::request::{Journey, SHORTEST_TIMEOUT};
+use crate::delivery::table::Terms;
 use crate::directory::LookupError;
 use crate::engine::Engine;
-use crate::journey::{Journey, SHORTEST_TIMEOUT};
 use crate::notifier::Outlet;
 use crate::notify::NotifyHandle;
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
-use crate::outstanding::Terms;
 use crate::parcel::{Content, Parcel, Receipt};
 use crate::post::not_taken;
 use crate::routes::Stops;

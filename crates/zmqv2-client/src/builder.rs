@@ -10,8 +10,8 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Target, Version};
 
 use crate::client::RpcClient;
+use crate::delivery::request::Plan;
 use crate::gate::WhenFull;
-use crate::journey::Plan;
 use crate::outcome::Outcome;
 use crate::setup::{ClientError, Setup};
 

@@ -11,11 +11,11 @@ use zmqv2_proto::Target;
 use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
 use crate::clock;
+use crate::delivery::table::{Limits, Terms};
 use crate::driver::{self, Driver};
 use crate::gate::{Gate, Shut, WhenFull};
 use crate::outcome::Outcome;
 use crate::outcome::counters::Tally;
-use crate::outstanding::{Limits, Terms};
 use crate::parcel::Parcel;
 use crate::routes::Routes;
 

@@ -18,10 +18,10 @@ use zmqv2_proto::{Kind, Ttl};
 use crate::clock;
 use crate::connections::IDLE_LIMIT;
 use crate::courier::{Line, Order, Rules};
+use crate::delivery::table::{Action, Ending, Input, LinkId, Outstanding, Tag};
 use crate::links::Links;
 use crate::outcome::completion::Given;
 use crate::outcome::counters::{Tally, count};
-use crate::outstanding::{Action, Ending, Input, LinkId, Outstanding, Tag};
 use crate::parcel::{Parcel, Word};
 use crate::routes::Routes;
 

@@ -13,15 +13,15 @@ use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, R
 use crate::clock;
 use crate::connections::Connections;
 use crate::courier::{Closed, Courier};
+use crate::delivery::request::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
+use crate::delivery::table::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
 use crate::exchange::{Broken, Outcome, Outgoing};
-use crate::journey::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
 use crate::monitor::Monitor;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
 use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
-use crate::outstanding::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
 use crate::routes::{Routes, Stop};
 
 const PING: &str = "oslo_rpc_server_ping";

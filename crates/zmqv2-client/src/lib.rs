@@ -38,11 +38,14 @@
 //! - `Acked`: a listener of the pool has accepted it. `Stored`: a broker keeps it until one does, within its time to live.
 
 mod announce;
+#[doc(hidden)]
+pub mod bench_support;
 mod builder;
 mod client;
 mod clock;
 mod connections;
 mod courier;
+mod delivery;
 mod directory;
 mod driver;
 mod engine;
@@ -50,16 +53,12 @@ mod exchange;
 mod fanout;
 mod gate;
 mod handle;
-mod journey;
 mod links;
-#[doc(hidden)]
-pub mod measured;
 mod monitor;
 mod notifier;
 mod notifier_builder;
 mod notify;
 mod outcome;
-mod outstanding;
 mod parcel;
 mod pool;
 mod post;
@@ -69,7 +68,6 @@ mod routes;
 mod search;
 mod setup;
 mod suspects;
-mod watch;
 mod whereabouts;
 
 pub use builder::RpcClientBuilder;

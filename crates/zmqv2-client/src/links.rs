@@ -7,7 +7,7 @@ use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, NodeName, ServerName};
 
 use crate::connections::IDLE_LIMIT;
-use crate::outstanding::LinkId;
+use crate::delivery::table::LinkId;
 
 /// A destination.
 #[derive(Debug)]

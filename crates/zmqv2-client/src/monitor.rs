@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
 
 use crate::courier::Courier;
+use crate::delivery::liveness::{Due, Watch};
+use crate::delivery::table::Terms;
 use crate::outcome::How;
 use crate::outcome::completion::{Expected, Promise};
-use crate::outstanding::Terms;
 use crate::parcel::{Content, Parcel, Receipt};
 use crate::routes::Stop;
-use crate::watch::{Due, Watch};
 
 /// The reply and the answer to the question come over different connections: how long a reply may be behind.
 const REPLY_GRACE: Duration = Duration::from_millis(300);

@@ -10,11 +10,11 @@ use zmqv2_proto::{
     rewrite_hop,
 };
 
+use crate::delivery::table::{Ending, Tag, Terms};
 use crate::directory::Question;
 use crate::outcome::completion::Promise;
 use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, How};
-use crate::outstanding::{Ending, Tag, Terms};
 use crate::routes::{Routes, Stop, Stops};
 use crate::search::Search;
 

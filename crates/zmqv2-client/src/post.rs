@@ -7,17 +7,17 @@ use serde::de::DeserializeOwned;
 use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
 use crate::courier::NotTaken;
+use crate::delivery::request::{Journey, Plan};
+use crate::delivery::table::Terms;
 use crate::engine::Engine;
 use crate::exchange::Outgoing;
 use crate::fanout::FanoutHandle;
 use crate::gate::Shut;
 use crate::handle::{About, CallHandle, CastHandle};
-use crate::journey::{Journey, Plan};
 use crate::outcome::completion::{Expected, Promise};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
-use crate::outstanding::Terms;
 use crate::parcel::{Content, Parcel, Receipt};
 use crate::routes::Stops;
 

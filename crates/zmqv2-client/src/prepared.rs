@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
 
 use crate::client::RpcClient;
+use crate::delivery::request::Plan;
 use crate::fanout::FanoutHandle;
 use crate::handle::{CallHandle, CastHandle};
-use crate::journey::Plan;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;

@@ -8,8 +8,8 @@ use zmqv2_matchmaker::{Candidates, random_span};
 use zmqv2_proto::{Address, Node, NodeName, Reason, ServerName, Target, TopicKey, Zone};
 
 use crate::clock;
+use crate::delivery::request::Journey;
 use crate::directory::Directory;
-use crate::journey::Journey;
 use crate::probe::is_there;
 use crate::search::{Prospect, Search};
 use crate::suspects::Suspects;

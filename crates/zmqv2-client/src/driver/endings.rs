@@ -7,10 +7,10 @@ use std::time::Instant;
 use zmqv2_proto::{Kind, Reason, Target};
 
 use super::Driver;
+use crate::delivery::table::Ending;
 use crate::outcome::completion::{Given, Promise};
 use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, Outcome};
-use crate::outstanding::Ending;
 use crate::parcel::{Content, Parcel, Receipt, Word};
 
 /// What is told when room has been given back.

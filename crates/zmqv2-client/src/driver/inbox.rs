@@ -8,8 +8,8 @@ use zmqv2_proto::{HeaderView, Kind};
 
 use super::Driver;
 use crate::clock;
+use crate::delivery::table::{Input, LinkId, Tag};
 use crate::outcome::counters::count;
-use crate::outstanding::{Input, LinkId, Tag};
 use crate::parcel::{Answer, Content, Receipt, Word};
 
 /// How often a client warns of answers that are none.

@@ -11,9 +11,9 @@ use zmqv2_proto::Kind;
 use zmqv2_proto::transport::Socket;
 
 use super::{Driver, FIRST_LINK};
+use crate::delivery::table::{LinkId, Tag, Terms};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::Share;
-use crate::outstanding::{LinkId, Tag, Terms};
 use crate::parcel::{Parcel, Receipt};
 use crate::search::Prospect;
 

@@ -1,4 +1,4 @@
-use super::lanes::VERDICT_WITHIN;
+use super::server_queue::VERDICT_WITHIN;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

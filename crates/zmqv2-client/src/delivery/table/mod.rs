@@ -12,27 +12,27 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Reason, Refusal};
 
 mod entry;
-#[cfg(test)]
-mod lane_tests;
-mod lanes;
-mod links;
-#[cfg(test)]
-mod order;
+mod events;
+mod link_queue;
 #[cfg(test)]
 mod properties;
+mod server_queue;
+#[cfg(test)]
+mod server_queue_properties;
+#[cfg(test)]
+mod server_queue_tests;
 mod tag;
 #[cfg(test)]
 mod tests;
-mod words;
 
+use crate::delivery::liveness::Due;
 use crate::search::Prospect;
-use crate::watch::Due;
 use entry::{Doubt, Entry, Stage};
-use lanes::Lane;
-pub(crate) use lanes::LaneId;
-use links::Link;
+pub(crate) use events::{Action, Ending, Input, Limits, Terms};
+use link_queue::Link;
+use server_queue::Lane;
+pub(crate) use server_queue::LaneId;
 pub(crate) use tag::Tag;
-pub(crate) use words::{Action, Ending, Input, Limits, Terms};
 
 /// The number of a link, chosen by the driver.
 pub(crate) type LinkId = usize;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Reason, Refusal};
 
-use super::lanes::Place;
+use super::server_queue::Place;
 use super::{ANSWER_GRACE, Ending, LinkId, Terms};
-use crate::watch::Watch;
+use crate::delivery::liveness::Watch;
 
 #[derive(Debug)]
 pub(super) struct Entry<M> {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target, TopicKey, Ttl, Version};
 
 use crate::clock;
+use crate::delivery::table::Terms;
 use crate::directory::LookupError;
 use crate::exchange::Broken;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;
-use crate::outstanding::Terms;
 
 pub(crate) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::outstanding::{Action, Ending, Input, Limits, Outstanding, Tag, Terms};
+use crate::delivery::table::{Action, Ending, Input, Limits, Outstanding, Tag, Terms};
 
 /// A table with one link that takes everything at once.
 #[derive(Debug)]
