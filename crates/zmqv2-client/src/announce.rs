@@ -13,7 +13,6 @@ use zmqv2_proto::{
 use crate::clock;
 use crate::delivery::request::{Journey, SHORTEST_TIMEOUT};
 use crate::delivery::table::Terms;
-use crate::directory::LookupError;
 use crate::engine::Engine;
 use crate::notifier::Outlet;
 use crate::notify::NotifyHandle;
@@ -22,7 +21,8 @@ use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
 use crate::parcel::{Content, Parcel, Receipt};
 use crate::post::not_taken;
-use crate::routes::Stops;
+use crate::routing::directory::LookupError;
+use crate::routing::router::Stops;
 
 /// A notification for one topic.
 struct Edition {

@@ -17,7 +17,7 @@ use crate::gate::{Gate, Shut, WhenFull};
 use crate::outcome::Outcome;
 use crate::outcome::counters::Tally;
 use crate::parcel::Parcel;
-use crate::routes::Routes;
+use crate::routing::router::Routes;
 
 /// How long a client that is dropped waits for the outcomes of its messages.
 pub const DROP_TIMEOUT: Duration = Duration::from_secs(1);

@@ -23,7 +23,7 @@ use crate::links::Links;
 use crate::outcome::completion::Given;
 use crate::outcome::counters::{Tally, count};
 use crate::parcel::{Parcel, Word};
-use crate::routes::Routes;
+use crate::routing::router::Routes;
 
 mod endings;
 mod inbox;

@@ -22,7 +22,7 @@ use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
 use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
-use crate::routes::{Routes, Stop};
+use crate::routing::router::{Routes, Stop};
 
 const PING: &str = "oslo_rpc_server_ping";
 

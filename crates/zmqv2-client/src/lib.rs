@@ -46,7 +46,6 @@ mod clock;
 mod connections;
 mod courier;
 mod delivery;
-mod directory;
 mod driver;
 mod engine;
 mod exchange;
@@ -63,12 +62,8 @@ mod parcel;
 mod pool;
 mod post;
 mod prepared;
-mod probe;
-mod routes;
-mod search;
+mod routing;
 mod setup;
-mod suspects;
-mod whereabouts;
 
 pub use builder::RpcClientBuilder;
 pub use client::RpcClient;
@@ -87,8 +82,8 @@ pub use outcome::counters::Counters;
 pub use outcome::remote_error::RemoteError;
 pub use outcome::send_error::SendError;
 pub use prepared::Prepared;
+pub use routing::node_health::{LONGEST_SUSPICION, REFUSED_FOR, SUSPECT_FOR};
 pub use setup::ClientError;
-pub use suspects::{LONGEST_SUSPICION, REFUSED_FOR, SUSPECT_FOR};
 
 // What a caller needs besides, so that a program that only calls depends on this crate alone.
 pub use zmqv2_proto::{Config, InvalidName, Priority, Reason, RequestContext, Target, Version};

@@ -15,7 +15,7 @@ use crate::delivery::table::Terms;
 use crate::outcome::How;
 use crate::outcome::completion::{Expected, Promise};
 use crate::parcel::{Content, Parcel, Receipt};
-use crate::routes::Stop;
+use crate::routing::router::Stop;
 
 /// The reply and the answer to the question come over different connections: how long a reply may be behind.
 const REPLY_GRACE: Duration = Duration::from_millis(300);

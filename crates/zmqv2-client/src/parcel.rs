@@ -11,12 +11,12 @@ use zmqv2_proto::{
 };
 
 use crate::delivery::table::{Ending, Tag, Terms};
-use crate::directory::Question;
 use crate::outcome::completion::Promise;
 use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, How};
-use crate::routes::{Routes, Stop, Stops};
-use crate::search::Search;
+use crate::routing::directory::Question;
+use crate::routing::router::{Routes, Stop, Stops};
+use crate::routing::server_search::Search;
 
 /// The most bytes of a refusal's detail that are kept.
 pub(crate) const MAX_DETAIL_BYTES: usize = 4096;

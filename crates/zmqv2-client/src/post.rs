@@ -19,7 +19,7 @@ use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
 use crate::parcel::{Content, Parcel, Receipt};
-use crate::routes::Stops;
+use crate::routing::router::Stops;
 
 impl Engine {
     /// Sends a cast on its way.

@@ -11,10 +11,10 @@ use zmqv2_proto::{Config, InvalidAddress, control};
 use crate::connections::Connections;
 use crate::courier::{Courier, Observer, Rules};
 use crate::delivery::table::Limits;
-use crate::directory::Directory;
 use crate::engine::{Engine, Settings};
 use crate::gate::WhenFull;
-use crate::routes::Routes;
+use crate::routing::directory::Directory;
+use crate::routing::router::Routes;
 
 const DEFAULT_MAX_OUTSTANDING: usize = 10_000;
 const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 << 20;

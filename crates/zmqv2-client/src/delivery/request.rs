@@ -7,10 +7,10 @@ use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target
 
 use crate::clock;
 use crate::delivery::table::Terms;
-use crate::directory::LookupError;
 use crate::exchange::Broken;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;
+use crate::routing::directory::LookupError;
 
 pub(crate) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 

@@ -15,7 +15,7 @@ use crate::delivery::table::{LinkId, Tag, Terms};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::Share;
 use crate::parcel::{Parcel, Receipt};
-use crate::search::Prospect;
+use crate::routing::server_search::Prospect;
 
 /// For how long a message that is for one server trusts what the directory has said of it.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(100);

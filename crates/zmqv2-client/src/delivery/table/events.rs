@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Refusal};
 
 use super::{LaneId, LinkId, Tag};
-use crate::search::Prospect;
+use crate::routing::server_search::Prospect;
 
 /// The bounds of a table.
 #[derive(Debug, Clone, Copy)]

@@ -26,7 +26,7 @@ mod tag;
 mod tests;
 
 use crate::delivery::liveness::Due;
-use crate::search::Prospect;
+use crate::routing::server_search::Prospect;
 use entry::{Doubt, Entry, Stage};
 pub(crate) use events::{Action, Ending, Input, Limits, Terms};
 use link_queue::Link;

@@ -12,7 +12,7 @@ use zmqv2_proto::Reason;
 
 use super::entry::{Entry, Stage};
 use super::{Action, LinkId, Outstanding, Tag};
-use crate::search::Prospect;
+use crate::routing::server_search::Prospect;
 
 /// The number of a lane, chosen by the driver: the same for all messages to one server.
 pub(crate) type LaneId = u64;

@@ -9,11 +9,11 @@ use zmqv2_proto::{Address, Node, NodeName, Reason, ServerName, Target, TopicKey,
 
 use crate::clock;
 use crate::delivery::request::Journey;
-use crate::directory::Directory;
-use crate::probe::is_there;
-use crate::search::{Prospect, Search};
-use crate::suspects::Suspects;
-use crate::whereabouts::Whereabouts;
+use crate::routing::directory::Directory;
+use crate::routing::node_health::Suspects;
+use crate::routing::probe::is_there;
+use crate::routing::server_locations::Whereabouts;
+use crate::routing::server_search::{Prospect, Search};
 
 /// How many nodes a message that nobody blocks for, and that any server may take, tries in a round.
 const MAX_STOPS: usize = 8;

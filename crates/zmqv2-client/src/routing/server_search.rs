@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::Node;
 
-use crate::whereabouts::Whereabout;
+use crate::routing::server_locations::Whereabout;
 
 /// The nodes that may have the server, in the order in which they are asked. They may be thousands, and so may the
 /// messages, so none has a list of its own.
@@ -142,7 +142,7 @@ mod tests {
     use zmqv2_proto::TopicKey;
 
     use super::*;
-    use crate::whereabouts::Whereabouts;
+    use crate::routing::server_locations::Whereabouts;
 
     fn search(names: &[&str]) -> Search {
         let node = |name: &&str| Node::new(name.parse().unwrap(), name.parse().unwrap());
