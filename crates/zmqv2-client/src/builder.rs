@@ -11,7 +11,7 @@ use zmqv2_proto::{Config, Target, Version};
 
 use crate::client::RpcClient;
 use crate::delivery::request::Plan;
-use crate::gate::WhenFull;
+use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 use crate::setup::{ClientError, Setup};
 

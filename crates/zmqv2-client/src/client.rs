@@ -8,11 +8,11 @@ use serde::de::DeserializeOwned;
 use zmqv2_proto::{RequestContext, Target, Version};
 
 use crate::builder::RpcClientBuilder;
-use crate::courier::Closed;
 use crate::delivery::request::Plan;
 use crate::engine::Engine;
 use crate::fanout::FanoutHandle;
 use crate::handle::{CallHandle, CastHandle};
+use crate::io::thread::Closed;
 use crate::notifier_builder::NotifierBuilder;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;

@@ -12,10 +12,10 @@ use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, R
 
 use crate::clock;
 use crate::connections::Connections;
-use crate::courier::{Closed, Courier};
 use crate::delivery::request::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
 use crate::delivery::table::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
 use crate::exchange::{Broken, Outcome, Outgoing};
+use crate::io::thread::{Closed, Courier};
 use crate::monitor::Monitor;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;

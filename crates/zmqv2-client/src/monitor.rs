@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
 
-use crate::courier::Courier;
 use crate::delivery::liveness::{Due, Watch};
 use crate::delivery::table::Terms;
+use crate::io::outbound::{Content, Parcel, Receipt};
+use crate::io::thread::Courier;
 use crate::outcome::How;
 use crate::outcome::completion::{Expected, Promise};
-use crate::parcel::{Content, Parcel, Receipt};
 use crate::routing::router::Stop;
 
 /// The reply and the answer to the question come over different connections: how long a reply may be behind.

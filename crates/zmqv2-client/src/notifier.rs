@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use zmqv2_proto::{Exchange, Priority, RequestContext, Topic};
 
-use crate::courier::Closed;
 use crate::engine::Engine;
+use crate::io::thread::Closed;
 use crate::notifier_builder::NotifierBuilder;
 use crate::notify::NotifyHandle;
 use crate::outcome::counters::Counters;

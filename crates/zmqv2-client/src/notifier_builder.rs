@@ -10,7 +10,7 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Exchange, InvalidName, Target, Topic};
 
 use crate::engine::Engine;
-use crate::gate::WhenFull;
+use crate::io::admission::WhenFull;
 use crate::notifier::{Notifier, Outlet};
 use crate::outcome::Outcome;
 use crate::setup::{ClientError, Setup};

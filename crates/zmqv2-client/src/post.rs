@@ -6,19 +6,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
-use crate::courier::NotTaken;
 use crate::delivery::request::{Journey, Plan};
 use crate::delivery::table::Terms;
 use crate::engine::Engine;
 use crate::exchange::Outgoing;
 use crate::fanout::FanoutHandle;
-use crate::gate::Shut;
 use crate::handle::{About, CallHandle, CastHandle};
+use crate::io::admission::Shut;
+use crate::io::outbound::{Content, Parcel, Receipt};
+use crate::io::thread::NotTaken;
 use crate::outcome::completion::{Expected, Promise};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
-use crate::parcel::{Content, Parcel, Receipt};
 use crate::routing::router::Stops;
 
 impl Engine {

@@ -9,10 +9,10 @@ use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, InvalidAddress, control};
 
 use crate::connections::Connections;
-use crate::courier::{Courier, Observer, Rules};
 use crate::delivery::table::Limits;
 use crate::engine::{Engine, Settings};
-use crate::gate::WhenFull;
+use crate::io::admission::WhenFull;
+use crate::io::thread::{Courier, Observer, Rules};
 use crate::routing::directory::Directory;
 use crate::routing::router::Routes;
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Topic};
 
 use crate::clock;
+use crate::io::outbound::{What, Word};
 use crate::outcome::receiver_tracker::{Entry, Listed, Roll};
 use crate::outcome::{Finish, How, Outcome};
-use crate::parcel::{What, Word};
 
 /// All parts.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use zmqv2_proto::{HeaderView, Kind};
 use super::Driver;
 use crate::clock;
 use crate::delivery::table::{Input, LinkId, Tag};
+use crate::io::outbound::{Answer, Content, Receipt, Word};
 use crate::outcome::counters::count;
-use crate::parcel::{Answer, Content, Receipt, Word};
 
 /// How often a client warns of answers that are none.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);

@@ -12,11 +12,11 @@ use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
 use crate::clock;
 use crate::delivery::table::{Limits, Terms};
-use crate::driver::{self, Driver};
-use crate::gate::{Gate, Shut, WhenFull};
+use crate::io::admission::{Gate, Shut, WhenFull};
+use crate::io::driver::{self, Driver};
+use crate::io::outbound::Parcel;
 use crate::outcome::Outcome;
 use crate::outcome::counters::Tally;
-use crate::parcel::Parcel;
 use crate::routing::router::Routes;
 
 /// How long a client that is dropped waits for the outcomes of its messages.

@@ -17,19 +17,19 @@ use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
 use crate::connections::IDLE_LIMIT;
-use crate::courier::{Line, Order, Rules};
 use crate::delivery::table::{Action, Ending, Input, LinkId, Outstanding, Tag};
-use crate::links::Links;
+use crate::io::links::Links;
+use crate::io::outbound::{Parcel, Word};
+use crate::io::thread::{Line, Order, Rules};
 use crate::outcome::completion::Given;
 use crate::outcome::counters::{Tally, count};
-use crate::parcel::{Parcel, Word};
 use crate::routing::router::Routes;
 
-mod endings;
-mod inbox;
-mod places;
+mod answers;
+mod completions;
+mod destinations;
 
-use endings::Told;
+use completions::Told;
 
 /// The most messages read from one link before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;

@@ -12,9 +12,9 @@ use zmqv2_proto::transport::Socket;
 
 use super::{Driver, FIRST_LINK};
 use crate::delivery::table::{LinkId, Tag, Terms};
+use crate::io::outbound::{Parcel, Receipt};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::Share;
-use crate::parcel::{Parcel, Receipt};
 use crate::routing::server_search::Prospect;
 
 /// For how long a message that is for one server trusts what the directory has said of it.

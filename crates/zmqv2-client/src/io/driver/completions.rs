@@ -8,10 +8,10 @@ use zmqv2_proto::{Kind, Reason, Target};
 
 use super::Driver;
 use crate::delivery::table::Ending;
+use crate::io::outbound::{Content, Parcel, Receipt, Word};
 use crate::outcome::completion::{Given, Promise};
 use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, Outcome};
-use crate::parcel::{Content, Parcel, Receipt, Word};
 
 /// What is told when room has been given back.
 pub(super) enum Told {

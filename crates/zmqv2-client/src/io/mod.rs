@@ -1,0 +1,7 @@
+//! The I/O thread: its queue, its sockets, and the messages that it sends.
+
+pub(crate) mod admission;
+pub(crate) mod driver;
+pub(crate) mod links;
+pub(crate) mod outbound;
+pub(crate) mod thread;
