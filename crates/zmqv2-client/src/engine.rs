@@ -11,12 +11,12 @@ use zmqv2_proto::transport::{Socket, TransportError};
 use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext};
 
 use crate::clock;
-use crate::connections::Connections;
 use crate::delivery::request::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
 use crate::delivery::table::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
-use crate::exchange::{Broken, Outcome, Outgoing};
+use crate::direct::monitor::Monitor;
+use crate::direct::req_sockets::Connections;
+use crate::direct::round_trip::{Broken, Outcome, Outgoing};
 use crate::io::thread::{Closed, Courier};
-use crate::monitor::Monitor;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;

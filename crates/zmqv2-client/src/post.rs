@@ -8,8 +8,8 @@ use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
 use crate::delivery::request::{Journey, Plan};
 use crate::delivery::table::Terms;
+use crate::direct::round_trip::Outgoing;
 use crate::engine::Engine;
-use crate::exchange::Outgoing;
 use crate::fanout::FanoutHandle;
 use crate::handle::{About, CallHandle, CastHandle};
 use crate::io::admission::Shut;

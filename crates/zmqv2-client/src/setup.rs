@@ -8,8 +8,8 @@ use zmqv2_proto::config::{RunDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, InvalidAddress, control};
 
-use crate::connections::Connections;
 use crate::delivery::table::Limits;
+use crate::direct::req_sockets::Connections;
 use crate::engine::{Engine, Settings};
 use crate::io::admission::WhenFull;
 use crate::io::thread::{Courier, Observer, Rules};

@@ -90,8 +90,8 @@ const ZMQV2: &[Item] = &[
     and_acks(way("crates/zmqv2-broker/src/engine/routes.rs", "pub(super) fn reply(")),
     and_acks(way("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn answer(")),
     // The caller's REQ socket gives it the reply. This also notices that the broker is gone, and watches long calls.
-    way("crates/zmqv2-client/src/exchange.rs", "pub(crate) enum Outcome {"),
-    way("crates/zmqv2-client/src/exchange.rs", "fn wait_answer("),
+    way("crates/zmqv2-client/src/direct/round_trip.rs", "pub(crate) enum Outcome {"),
+    way("crates/zmqv2-client/src/direct/round_trip.rs", "fn wait_answer("),
     body("crates/zmqv2-server/src/endpoint.rs", "pub type HandlerResult ="),
     body("crates/zmqv2-server/src/endpoint.rs", "pub fn reply("),
     body("crates/zmqv2-proto/src/reply.rs", "pub enum Reply {"),
@@ -101,7 +101,7 @@ const ZMQV2: &[Item] = &[
     and_acks(checks("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn take_reply(")),
     and_acks(checks("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn understand(")),
     and_acks(checks("crates/zmqv2-broker/src/driver.rs", "pub(crate) fn disown(")),
-    checks("crates/zmqv2-client/src/exchange.rs", "fn read("),
+    checks("crates/zmqv2-client/src/direct/round_trip.rs", "fn read("),
 ];
 
 /// An item and its lines of code.
@@ -192,8 +192,8 @@ mod tests {
         ("crates/zmqv2-client/src/io/driver/mod.rs", "fn finish_closing(", "another word: a channel"),
         ("crates/zmqv2-client/src/outcome/result_group.rs", "pub(crate) fn note(", "acknowledgements of fanouts"),
         ("crates/zmqv2-client/src/handle.rs", "fn read<", "calls that do not block"),
-        ("crates/zmqv2-client/src/monitor.rs", "const REPLY_GRACE:", "asks after long calls"),
-        ("crates/zmqv2-client/src/monitor.rs", "pub(crate) fn look(", "asks after long calls"),
+        ("crates/zmqv2-client/src/direct/monitor.rs", "const REPLY_GRACE:", "asks after long calls"),
+        ("crates/zmqv2-client/src/direct/monitor.rs", "pub(crate) fn look(", "asks after long calls"),
         ("crates/zmqv2-client/src/io/outbound.rs", "pub(crate) enum What {", "calls that do not block, and casts"),
         ("crates/zmqv2-client/src/io/outbound.rs", "pub(crate) fn read(", "calls that do not block, and casts"),
         ("crates/zmqv2-client/src/io/outbound.rs", "pub(crate) fn finish(", "calls that do not block, and casts"),

@@ -7,7 +7,7 @@ use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target
 
 use crate::clock;
 use crate::delivery::table::Terms;
-use crate::exchange::Broken;
+use crate::direct::round_trip::Broken;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;
 use crate::routing::directory::LookupError;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, NodeName, ServerName};
 
-use crate::connections::IDLE_LIMIT;
 use crate::delivery::table::LinkId;
+use crate::direct::req_sockets::IDLE_LIMIT;
 
 /// A destination.
 #[derive(Debug)]

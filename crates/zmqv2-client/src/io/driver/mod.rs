@@ -16,8 +16,8 @@ use zmqv2_proto::transport::{Connection, Frame, Pace, Received, Transport};
 use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
-use crate::connections::IDLE_LIMIT;
 use crate::delivery::table::{Action, Ending, Input, LinkId, Outstanding, Tag};
+use crate::direct::req_sockets::IDLE_LIMIT;
 use crate::io::links::Links;
 use crate::io::outbound::{Parcel, Word};
 use crate::io::thread::{Line, Order, Rules};

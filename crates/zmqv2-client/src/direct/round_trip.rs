@@ -7,8 +7,8 @@ use zmqv2_proto::transport::{Connection, Frame, Received, SendError, Socket, Tra
 use zmqv2_proto::{Flags, Header, Kind, MessageId, MethodName, NodeName, Refusal, ServerName, TopicKey, Ttl};
 
 use crate::clock;
+use crate::direct::monitor::{Monitor, Sign};
 use crate::io::outbound::MAX_DETAIL_BYTES;
-use crate::monitor::{Monitor, Sign};
 
 /// A request, ready to be sent once or several times.
 #[derive(Debug)]

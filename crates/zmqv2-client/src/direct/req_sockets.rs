@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::Address;
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, process_id};
 
-use crate::pool::Pool;
+use crate::direct::idle_pool::Pool;
 
 /// How long an idle socket is kept. It is closed at the next call after that.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
