@@ -37,46 +37,35 @@
 //! - Every pool that is known has an [`Outcome`] in the [`NotifyReport`], by the notifier's timeout + 50 ms.
 //! - `Acked`: a listener of the pool has accepted it. `Stored`: a broker keeps it until one does, within its time to live.
 
-mod announce;
+mod api;
 #[doc(hidden)]
 pub mod bench_support;
-mod builder;
-mod client;
 mod clock;
 mod delivery;
 mod direct;
-mod engine;
-mod fanout;
-mod handle;
 mod io;
-mod notifier;
-mod notifier_builder;
-mod notify;
 mod outcome;
-mod post;
-mod prepared;
 mod routing;
-mod setup;
 
-pub use builder::RpcClientBuilder;
-pub use client::RpcClient;
+pub use api::handles::fanout::{FanoutHandle, FanoutReport, FanoutResult};
+pub use api::handles::notify::{NotifyHandle, NotifyReport, NotifyResult};
+pub use api::handles::single::{CallHandle, CastHandle};
+pub use api::notifier::Notifier;
+pub use api::notifier_builder::{DEFAULT_TIME_TO_LIVE, NotifierBuilder};
+pub use api::prepared::Prepared;
+pub use api::rpc_client::RpcClient;
+pub use api::rpc_client_builder::RpcClientBuilder;
+pub use api::setup::ClientError;
 pub use direct::req_sockets::IDLE_LIMIT;
-pub use fanout::{FanoutHandle, FanoutReport, FanoutResult};
-pub use handle::{CallHandle, CastHandle};
 pub use io::admission::WhenFull;
 pub use io::thread::{Closed, DROP_TIMEOUT};
-pub use notifier::Notifier;
-pub use notifier_builder::{DEFAULT_TIME_TO_LIVE, NotifierBuilder};
-pub use notify::{NotifyHandle, NotifyReport, NotifyResult};
 pub use outcome::Outcome;
 pub use outcome::answered::Answered;
 pub use outcome::call_error::CallError;
 pub use outcome::counters::Counters;
 pub use outcome::remote_error::RemoteError;
 pub use outcome::send_error::SendError;
-pub use prepared::Prepared;
 pub use routing::node_health::{LONGEST_SUSPICION, REFUSED_FOR, SUSPECT_FOR};
-pub use setup::ClientError;
 
 // What a caller needs besides, so that a program that only calls depends on this crate alone.
 pub use zmqv2_proto::{Config, InvalidName, Priority, Reason, RequestContext, Target, Version};

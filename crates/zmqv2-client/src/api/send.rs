@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
+use crate::api::engine::Engine;
+use crate::api::handles::fanout::FanoutHandle;
+use crate::api::handles::single::{About, CallHandle, CastHandle};
 use crate::delivery::request::{Journey, Plan};
 use crate::delivery::table::Terms;
 use crate::direct::round_trip::Outgoing;
-use crate::engine::Engine;
-use crate::fanout::FanoutHandle;
-use crate::handle::{About, CallHandle, CastHandle};
 use crate::io::admission::Shut;
 use crate::io::outbound::{Content, Parcel, Receipt};
 use crate::io::thread::NotTaken;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use zmqv2_proto::{Exchange, Priority, RequestContext, Topic};
 
-use crate::engine::Engine;
+use crate::api::engine::Engine;
+use crate::api::handles::notify::NotifyHandle;
+use crate::api::notifier_builder::NotifierBuilder;
 use crate::io::thread::Closed;
-use crate::notifier_builder::NotifierBuilder;
-use crate::notify::NotifyHandle;
 use crate::outcome::counters::Counters;
 use crate::outcome::send_error::SendError;
 

@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
 
-use crate::client::RpcClient;
+use crate::api::handles::fanout::FanoutHandle;
+use crate::api::handles::single::{CallHandle, CastHandle};
+use crate::api::rpc_client::RpcClient;
 use crate::delivery::request::Plan;
-use crate::fanout::FanoutHandle;
-use crate::handle::{CallHandle, CastHandle};
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;

@@ -10,17 +10,17 @@ use zmqv2_proto::{
     Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl,
 };
 
+use crate::api::engine::Engine;
+use crate::api::handles::notify::NotifyHandle;
+use crate::api::notifier::Outlet;
+use crate::api::send::not_taken;
 use crate::clock;
 use crate::delivery::request::{Journey, SHORTEST_TIMEOUT};
 use crate::delivery::table::Terms;
-use crate::engine::Engine;
 use crate::io::outbound::{Content, Parcel, Receipt};
-use crate::notifier::Outlet;
-use crate::notify::NotifyHandle;
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
-use crate::post::not_taken;
 use crate::routing::directory::LookupError;
 use crate::routing::router::Stops;
 

@@ -9,11 +9,11 @@ use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Target, Version};
 
-use crate::client::RpcClient;
+use crate::api::rpc_client::RpcClient;
+use crate::api::setup::{ClientError, Setup};
 use crate::delivery::request::Plan;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
-use crate::setup::{ClientError, Setup};
 
 /// Settings of a client to be. Everything but the target has a default.
 #[derive(Clone)]

@@ -8,9 +8,9 @@ use zmqv2_proto::config::{RunDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, InvalidAddress, control};
 
+use crate::api::engine::{Engine, Settings};
 use crate::delivery::table::Limits;
 use crate::direct::req_sockets::Connections;
-use crate::engine::{Engine, Settings};
 use crate::io::admission::WhenFull;
 use crate::io::thread::{Courier, Observer, Rules};
 use crate::routing::directory::Directory;

@@ -9,11 +9,11 @@ use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Exchange, InvalidName, Target, Topic};
 
-use crate::engine::Engine;
+use crate::api::engine::Engine;
+use crate::api::notifier::{Notifier, Outlet};
+use crate::api::setup::{ClientError, Setup};
 use crate::io::admission::WhenFull;
-use crate::notifier::{Notifier, Outlet};
 use crate::outcome::Outcome;
-use crate::setup::{ClientError, Setup};
 
 /// The topic of a notifier that names none, as in oslo.messaging.
 const DEFAULT_TOPIC: &str = "notifications";

@@ -7,18 +7,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{RequestContext, Target, Version};
 
-use crate::builder::RpcClientBuilder;
+use crate::api::engine::Engine;
+use crate::api::handles::fanout::FanoutHandle;
+use crate::api::handles::single::{CallHandle, CastHandle};
+use crate::api::notifier_builder::NotifierBuilder;
+use crate::api::prepared::Prepared;
+use crate::api::rpc_client_builder::RpcClientBuilder;
 use crate::delivery::request::Plan;
-use crate::engine::Engine;
-use crate::fanout::FanoutHandle;
-use crate::handle::{CallHandle, CastHandle};
 use crate::io::thread::Closed;
-use crate::notifier_builder::NotifierBuilder;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
 use crate::outcome::send_error::SendError;
-use crate::prepared::Prepared;
 
 /// Calls the methods of one service.
 ///
