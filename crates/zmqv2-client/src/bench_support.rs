@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::delivery::table::{Action, Ending, Input, Limits, Outstanding, Tag, Terms};
+use crate::delivery::table::{Action, DeliveryOptions, Ending, Input, Limits, PendingTable, Tag};
 
 /// A table with one link that takes everything at once.
 #[derive(Debug)]
 pub struct AckTable {
-    table: Outstanding<u64, ()>,
+    table: PendingTable<u64, ()>,
     now: Instant,
 }
 
@@ -16,7 +16,7 @@ impl AckTable {
     #[must_use]
     pub fn new(now: Instant, open: usize) -> Self {
         let limits = Limits { messages: open + 1, bytes: usize::MAX, connect_timeout: Duration::from_secs(2) };
-        let mut table = Self { table: Outstanding::new(limits), now };
+        let mut table = Self { table: PendingTable::new(limits), now };
         for number in 0..open {
             table.send(number as u64);
         }
@@ -32,7 +32,7 @@ impl AckTable {
     }
 
     fn send(&mut self, message: u64) -> Option<Tag> {
-        let terms = Terms {
+        let options = DeliveryOptions {
             deadline: self.now + Duration::from_secs(30),
             expires: self.now + Duration::from_secs(30),
             retries: 0,
@@ -40,12 +40,12 @@ impl AckTable {
             monitor: None,
             candidates: 1,
             bytes: 128,
-            lane: None,
+            server_queue: None,
         };
-        self.table.admit(self.now, message, terms).ok()?;
+        self.table.admit(self.now, message, options).ok()?;
         while let Some(action) = self.table.poll_action() {
-            if let Action::Choose { tag, .. } = action {
-                self.table.handle(self.now, Input::Chosen { tag, link: Some(0) });
+            if let Action::ChooseLink { tag, .. } = action {
+                self.table.handle(self.now, Input::LinkChosen { tag, link: Some(0) });
             }
         }
         let (tag, ..) = self.table.nth_to_send(0, 0)?;

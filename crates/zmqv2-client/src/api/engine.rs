@@ -12,7 +12,7 @@ use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, R
 
 use crate::clock;
 use crate::delivery::request::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
-use crate::delivery::table::{ANSWER_GRACE, LOOK_AGAIN, RETRY_PAUSE};
+use crate::delivery::table::{ANSWER_GRACE, LOOKUP_INTERVAL, RETRY_PAUSE};
 use crate::direct::monitor::Monitor;
 use crate::direct::req_sockets::Connections;
 use crate::direct::round_trip::{Broken, Outcome, Outgoing};
@@ -139,7 +139,7 @@ impl Engine {
             };
             let over = clock::now() >= journey.deadline;
             if doubt.is_none() && plan.wait_for_ready && directory_may_recover(&error) && !over {
-                journey.pause(LOOK_AGAIN);
+                journey.pause(LOOKUP_INTERVAL);
                 if clock::now() >= journey.deadline {
                     return Err(error);
                 }
@@ -155,7 +155,7 @@ impl Engine {
                 if over {
                     return Err(journey.never_ready());
                 }
-                journey.pause(LOOK_AGAIN);
+                journey.pause(LOOKUP_INTERVAL);
             } else {
                 return Err(doubt.unwrap_or(error));
             }
@@ -206,18 +206,18 @@ impl Engine {
             }
         };
         loop {
-            let prospect = self.routes.plan(&mut search, journey.target, clock::now());
-            let count = prospect.candidates + usize::from(prospect.more);
-            let order = (0..prospect.candidates).filter_map(|number| search.node(number));
+            let plan = self.routes.plan(&mut search, journey.target, clock::now());
+            let count = plan.candidates + usize::from(plan.has_alternatives);
+            let order = (0..plan.candidates).filter_map(|number| search.node(number));
             let mut last = None;
-            let result = self.ask(journey, outgoing, order, count, keep || prospect.more, &mut last);
+            let result = self.ask(journey, outgoing, order, count, keep || plan.has_alternatives, &mut last);
             let Some(node) = last else { return result };
             match &result {
                 Ok(_) | Err(CallError::Remote(_)) => search.found_at(node),
                 Err(error) if error.reason() == Some(Reason::Busy) => {}
                 Err(error) if may_go_elsewhere(error) => {
                     search.missed_at(node);
-                    if prospect.more && clock::now() < journey.deadline {
+                    if plan.has_alternatives && clock::now() < journey.deadline {
                         search.ask(0);
                         continue;
                     }

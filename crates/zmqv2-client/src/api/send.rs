@@ -10,7 +10,7 @@ use crate::api::engine::Engine;
 use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{About, CallHandle, CastHandle};
 use crate::delivery::request::{Journey, Plan};
-use crate::delivery::table::Terms;
+use crate::delivery::table::DeliveryOptions;
 use crate::direct::round_trip::Outgoing;
 use crate::io::admission::Shut;
 use crate::io::outbound::{Content, Parcel, Receipt};
@@ -90,8 +90,8 @@ impl Engine {
         let parcels = shares.into_iter().map(|share| {
             let stops: Stops = stops.next().into_iter().collect();
             let bytes = std::mem::replace(&mut bytes, content.header.len());
-            let terms = Terms { candidates: stops.len(), bytes, ..plan.terms(Kind::Fanout, &journey) };
-            Parcel::new(Arc::clone(&content), stops, terms, Receipt::Part(share))
+            let options = DeliveryOptions { candidates: stops.len(), bytes, ..plan.options(Kind::Fanout, &journey) };
+            Parcel::new(Arc::clone(&content), stops, options, Receipt::Part(share))
         });
         let sent = self.courier.send_all(parcels.collect());
         sent.map_err(|error| not_taken(error, journey.whom()))?;
@@ -112,16 +112,16 @@ impl Engine {
         let (promise, expected) = Promise::new(journey.started);
         let receipt = Receipt::One(promise);
         let bytes = content.header.len() + content.body.len();
-        let terms = Terms { bytes, ..plan.terms(kind, journey) };
+        let options = DeliveryOptions { bytes, ..plan.options(kind, journey) };
         let parcel = match self.routes.search(journey, candidates) {
             Ok(search) => {
-                let lane = Some(search.number());
-                Parcel::to_server(content, search, Terms { lane, ..terms }, receipt)
+                let server_queue = Some(search.number());
+                Parcel::to_server(content, search, DeliveryOptions { server_queue, ..options }, receipt)
             }
             Err(candidates) => {
                 let stops = self.routes.stops(journey.key, candidates);
                 let candidates = stops.len();
-                Parcel::new(content, stops, Terms { candidates, ..terms }, receipt)
+                Parcel::new(content, stops, DeliveryOptions { candidates, ..options }, receipt)
             }
         };
         self.courier.send(parcel).map_err(|error| not_taken(error, journey.whom()))?;

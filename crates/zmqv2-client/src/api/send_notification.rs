@@ -15,8 +15,8 @@ use crate::api::handles::notify::NotifyHandle;
 use crate::api::notifier::Outlet;
 use crate::api::send::not_taken;
 use crate::clock;
-use crate::delivery::request::{Journey, SHORTEST_TIMEOUT};
-use crate::delivery::table::Terms;
+use crate::delivery::request::{Journey, MIN_TIMEOUT};
+use crate::delivery::table::DeliveryOptions;
 use crate::io::outbound::{Content, Parcel, Receipt};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
@@ -51,7 +51,7 @@ impl Engine {
         priority: Priority,
     ) -> Result<NotifyHandle, SendError> {
         let started = clock::now();
-        let span = |span: Duration| span.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
+        let span = |span: Duration| span.clamp(MIN_TIMEOUT, Ttl::MAX.into());
         let expires = started + span(outlet.time_to_live);
         let deadline = expires.min(started + span(outlet.timeout));
         let unwritable = |target: &Target, source| SendError::Payload {
@@ -94,7 +94,7 @@ impl Engine {
             Part::new(topic.clone(), None, listed)
         });
         let (gathered, shares) = Gathering::start(started, parts.collect());
-        let terms = Terms {
+        let options = DeliveryOptions {
             deadline,
             expires,
             retries: outlet.retries,
@@ -102,13 +102,13 @@ impl Engine {
             monitor: None,
             candidates: 0,
             bytes: 0,
-            lane: None,
+            server_queue: None,
         };
         let whom = editions.first().map(|edition| edition.target.clone());
-        let messages = editions.into_iter().flat_map(|edition| edition.messages(started, terms));
-        let parcels = messages
-            .zip(shares)
-            .map(|((content, stops, terms), share)| Parcel::new(Arc::new(content), stops, terms, Receipt::Part(share)));
+        let messages = editions.into_iter().flat_map(|edition| edition.messages(started, options));
+        let parcels = messages.zip(shares).map(|((content, stops, options), share)| {
+            Parcel::new(Arc::new(content), stops, options, Receipt::Part(share))
+        });
         if let (Err(error), Some(target)) = (self.courier.send_all(parcels.collect()), whom) {
             return Err(not_taken(error, Box::new(Target::clone(&target))));
         }
@@ -152,8 +152,12 @@ impl Engine {
 
 impl Edition {
     /// The messages of this topic; the body is shared, and counts once.
-    fn messages(self, started: Instant, terms: Terms) -> impl Iterator<Item = (Content, Stops, Terms)> {
-        let flags = if terms.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+    fn messages(
+        self,
+        started: Instant,
+        options: DeliveryOptions,
+    ) -> impl Iterator<Item = (Content, Stops, DeliveryOptions)> {
+        let flags = if options.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
         let Self { id, target, body, ways, .. } = self;
         let mut size = body.len();
         ways.into_iter().map(move |Way { pool, stops }| {
@@ -167,7 +171,7 @@ impl Edition {
             Arc::make_mut(&mut target).server = pool;
             let content = Content { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
             let candidates = stops.len();
-            (content, stops, Terms { candidates, bytes, ..terms })
+            (content, stops, DeliveryOptions { candidates, bytes, ..options })
         })
     }
 }

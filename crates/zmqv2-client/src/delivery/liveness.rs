@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 /// Asking more often than this costs more than it tells.
-pub(crate) const SHORTEST_WATCH: Duration = Duration::from_millis(100);
+pub(crate) const MIN_LIVENESS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Over one call that was sent: half of its timeout after the last sign of life its broker is asked, and without an answer
 /// it is given up when the timeout has passed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Watch {
+pub(crate) struct Liveness {
     timeout: Duration,
     ask_at: Instant,
     give_up_at: Instant,
@@ -18,7 +18,7 @@ pub(crate) struct Watch {
     pending: bool,
 }
 
-/// What [`Watch::due`] finds.
+/// What [`Liveness::due`] finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
@@ -26,19 +26,19 @@ pub(crate) enum Due {
     GiveUp,
 }
 
-impl Watch {
+impl Liveness {
     pub(crate) fn new(timeout: Duration, now: Instant) -> Self {
-        let timeout = timeout.max(SHORTEST_WATCH);
+        let timeout = timeout.max(MIN_LIVENESS_TIMEOUT);
         Self { timeout, ask_at: now + timeout / 2, give_up_at: now + timeout, asked: false, pending: false }
     }
 
     /// A sign of life.
-    pub(crate) fn heard(&mut self, now: Instant) {
+    pub(crate) fn alive(&mut self, now: Instant) {
         *self = Self::new(self.timeout, now);
     }
 
     /// The question came to nothing; there may be time for another one.
-    pub(crate) fn failed(&mut self, now: Instant) {
+    pub(crate) fn question_failed(&mut self, now: Instant) {
         self.pending = false;
         self.ask_at = now + self.timeout / 8;
     }
@@ -60,7 +60,7 @@ impl Watch {
     }
 
     /// When something may be due.
-    pub(crate) fn next(&self) -> Instant {
+    pub(crate) fn next_check(&self) -> Instant {
         match (self.asked, self.pending) {
             (_, true) => self.give_up_at,
             (true, false) => self.give_up_at.min(self.ask_at),
@@ -69,7 +69,7 @@ impl Watch {
     }
 
     /// How long an answer to a question of now is waited for.
-    pub(crate) fn patience(&self, now: Instant) -> Duration {
+    pub(crate) fn time_for_answer(&self, now: Instant) -> Duration {
         self.give_up_at.saturating_duration_since(now)
     }
 }
@@ -83,36 +83,36 @@ mod tests {
     #[test]
     fn it_asks_at_half_and_gives_up_at_the_whole() {
         let start = crate::clock::now();
-        let mut watch = Watch::new(2 * SECOND, start);
-        assert_eq!((watch.next(), watch.due(start)), (start + SECOND, Due::Nothing));
-        assert_eq!(watch.due(start + SECOND), Due::Ask);
-        assert_eq!((watch.next(), watch.due(start + SECOND)), (start + 2 * SECOND, Due::Nothing));
-        let mut heard = watch;
-        heard.heard(start + SECOND);
-        assert_eq!((heard.next(), heard.due(start + 2 * SECOND)), (start + 2 * SECOND, Due::Ask));
-        assert_eq!(watch.due(start + 2 * SECOND), Due::GiveUp);
+        let mut liveness = Liveness::new(2 * SECOND, start);
+        assert_eq!((liveness.next_check(), liveness.due(start)), (start + SECOND, Due::Nothing));
+        assert_eq!(liveness.due(start + SECOND), Due::Ask);
+        assert_eq!((liveness.next_check(), liveness.due(start + SECOND)), (start + 2 * SECOND, Due::Nothing));
+        let mut alive = liveness;
+        alive.alive(start + SECOND);
+        assert_eq!((alive.next_check(), alive.due(start + 2 * SECOND)), (start + 2 * SECOND, Due::Ask));
+        assert_eq!(liveness.due(start + 2 * SECOND), Due::GiveUp);
     }
 
     #[test]
-    fn nobody_is_given_up_who_was_not_asked() {
+    fn a_broker_that_was_not_asked_is_not_given_up() {
         let start = crate::clock::now();
-        let mut watch = Watch::new(2 * SECOND, start);
+        let mut liveness = Liveness::new(2 * SECOND, start);
         let late = start + 9 * SECOND;
-        assert_eq!(watch.due(late), Due::Ask);
-        assert_eq!((watch.next(), watch.patience(late)), (late + SECOND, SECOND));
-        assert_eq!((watch.due(late), watch.due(late + SECOND)), (Due::Nothing, Due::GiveUp));
+        assert_eq!(liveness.due(late), Due::Ask);
+        assert_eq!((liveness.next_check(), liveness.time_for_answer(late)), (late + SECOND, SECOND));
+        assert_eq!((liveness.due(late), liveness.due(late + SECOND)), (Due::Nothing, Due::GiveUp));
     }
 
     #[test]
-    fn a_question_that_came_to_nothing_is_asked_again_in_the_same_time() {
+    fn a_failed_question_is_repeated_within_the_same_timeout() {
         let start = crate::clock::now();
-        let mut watch = Watch::new(2 * SECOND, start);
-        assert_eq!(watch.due(start + SECOND), Due::Ask);
-        watch.failed(start + SECOND);
-        assert_eq!(watch.due(start + SECOND), Due::Nothing);
-        assert_eq!((watch.next(), watch.due(start + SECOND * 5 / 4)), (start + SECOND * 5 / 4, Due::Ask));
-        watch.failed(start + SECOND * 19 / 10);
-        assert_eq!(watch.next(), start + 2 * SECOND);
-        assert_eq!(watch.due(start + 2 * SECOND), Due::GiveUp);
+        let mut liveness = Liveness::new(2 * SECOND, start);
+        assert_eq!(liveness.due(start + SECOND), Due::Ask);
+        liveness.question_failed(start + SECOND);
+        assert_eq!(liveness.due(start + SECOND), Due::Nothing);
+        assert_eq!((liveness.next_check(), liveness.due(start + SECOND * 5 / 4)), (start + SECOND * 5 / 4, Due::Ask));
+        liveness.question_failed(start + SECOND * 19 / 10);
+        assert_eq!(liveness.next_check(), start + 2 * SECOND);
+        assert_eq!(liveness.due(start + 2 * SECOND), Due::GiveUp);
     }
 }

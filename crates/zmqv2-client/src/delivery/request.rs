@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target, TopicKey, Ttl, Version};
 
 use crate::clock;
-use crate::delivery::table::Terms;
+use crate::delivery::table::DeliveryOptions;
 use crate::direct::round_trip::Broken;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;
 use crate::routing::directory::LookupError;
 
-pub(crate) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+pub(crate) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Whom to call, and how: what a prepared copy may change.
 #[derive(Debug, Clone)]
@@ -59,8 +59,8 @@ impl Plan {
     }
 
     /// What is asked of the table of outstanding messages; the candidates and the size are still to be told.
-    pub(crate) fn terms(&self, kind: Kind, journey: &Journey<'_>) -> Terms {
-        Terms {
+    pub(crate) fn options(&self, kind: Kind, journey: &Journey<'_>) -> DeliveryOptions {
+        DeliveryOptions {
             deadline: journey.deadline,
             expires: journey.deadline,
             retries: self.retries,
@@ -68,7 +68,7 @@ impl Plan {
             monitor: self.monitor.filter(|_| kind == Kind::Call),
             candidates: 0,
             bytes: 0,
-            lane: None,
+            server_queue: None,
         }
     }
 
@@ -86,7 +86,7 @@ impl Plan {
 impl<'a> Journey<'a> {
     pub(crate) fn begin(plan: &'a Plan, timeout: Duration, method: &'a str) -> Self {
         let started = clock::now();
-        let timeout = timeout.clamp(SHORTEST_TIMEOUT, Ttl::MAX.into());
+        let timeout = timeout.clamp(MIN_TIMEOUT, Ttl::MAX.into());
         let deadline = started + timeout;
         Self { target: &plan.target, key: &plan.key, method, started, deadline, monitor: plan.monitor }
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
 
-use crate::delivery::liveness::{Due, Watch};
-use crate::delivery::table::Terms;
+use crate::delivery::liveness::{Due, Liveness};
+use crate::delivery::table::DeliveryOptions;
 use crate::io::outbound::{Content, Parcel, Receipt};
 use crate::io::thread::Courier;
 use crate::outcome::How;
@@ -36,7 +36,7 @@ pub(crate) struct Monitor<'a> {
 enum State {
     /// The request is not sent yet.
     Before,
-    Watching(Watch, Option<Expected>),
+    Watching(Liveness, Option<Expected>),
     /// The broker does not know it; a reply that left before is waited for until then.
     Lost(Instant, Refusal, Option<NodeName>),
     /// Nobody can be asked: the client is closed.
@@ -65,7 +65,7 @@ impl<'a> Monitor<'a> {
 
     /// The request was sent.
     pub(crate) fn begin(&mut self, now: Instant) {
-        self.state = State::Watching(Watch::new(self.timeout, now), None);
+        self.state = State::Watching(Liveness::new(self.timeout, now), None);
     }
 
     /// Is readable when there is something new.
@@ -77,7 +77,7 @@ impl<'a> Monitor<'a> {
         if let Some(bell) = &self.bell {
             bell.silence();
         }
-        if let State::Watching(watch, inquiry) = &mut self.state
+        if let State::Watching(liveness, inquiry) = &mut self.state
             && let Some(finish) = inquiry.as_ref().and_then(Expected::take)
         {
             *inquiry = None;
@@ -86,16 +86,16 @@ impl<'a> Monitor<'a> {
                     self.state = State::Lost(now + REPLY_GRACE, refusal, node);
                 }
                 // Whoever refuses to answer is not silent.
-                How::InFlight | How::Refused { .. } => watch.heard(now),
+                How::InFlight | How::Refused { .. } => liveness.alive(now),
                 How::Closed { .. } => self.state = State::Off,
-                _ => watch.failed(now),
+                _ => liveness.question_failed(now),
             }
         }
         let due = match &mut self.state {
             State::Before | State::Off => return Sign::Fine(None),
             State::Lost(by, refusal, node) if now >= *by => return Sign::Lost(refusal.clone(), node.clone()),
             State::Lost(by, ..) => return Sign::Fine(Some(*by)),
-            State::Watching(watch, _) => watch.due(now),
+            State::Watching(liveness, _) => liveness.due(now),
         };
         match due {
             Due::GiveUp => return Sign::Silent,
@@ -103,27 +103,27 @@ impl<'a> Monitor<'a> {
             Due::Nothing => {}
         }
         match &self.state {
-            State::Watching(watch, _) => Sign::Fine(Some(watch.next())),
+            State::Watching(liveness, _) => Sign::Fine(Some(liveness.next_check())),
             _ => Sign::Fine(None),
         }
     }
 
     /// Has the I/O thread ask the broker.
     fn ask(&mut self, now: Instant) {
-        let State::Watching(watch, inquiry) = &mut self.state else { return };
+        let State::Watching(liveness, inquiry) = &mut self.state else { return };
         let bell = match &self.bell {
             Some(bell) => bell,
             None => match Bell::new() {
                 Ok(bell) => self.bell.insert(bell),
                 Err(error) => {
                     log::warn!("cannot ask for call {}: {error}", self.id);
-                    return watch.failed(now);
+                    return liveness.question_failed(now);
                 }
             },
         };
         let (promise, expected) = Promise::new(now);
         let header = Header::new(Kind::Inquire, self.id).encode();
-        let deadline = now + watch.patience(now);
+        let deadline = now + liveness.time_for_answer(now);
         let content = Content {
             id: self.id,
             kind: Kind::Inquire,
@@ -132,7 +132,7 @@ impl<'a> Monitor<'a> {
             body: Arc::default(),
             started: now,
         };
-        let terms = Terms {
+        let options = DeliveryOptions {
             deadline,
             expires: deadline,
             retries: 0,
@@ -140,10 +140,10 @@ impl<'a> Monitor<'a> {
             monitor: None,
             candidates: 1,
             bytes: 0,
-            lane: None,
+            server_queue: None,
         };
         let parcel =
-            Parcel::new(Arc::new(content), [self.stop.clone()].into_iter().collect(), terms, Receipt::One(promise));
+            Parcel::new(Arc::new(content), [self.stop.clone()].into_iter().collect(), options, Receipt::One(promise));
         // Told before it can end, so that the end rings the bell.
         expected.poll(&bell.waker);
         if self.courier.inquire(parcel).is_ok() {

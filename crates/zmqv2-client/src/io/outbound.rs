@@ -10,7 +10,7 @@ use zmqv2_proto::{
     rewrite_hop,
 };
 
-use crate::delivery::table::{Ending, Tag, Terms};
+use crate::delivery::table::{DeliveryOptions, Ending, Tag};
 use crate::outcome::completion::Promise;
 use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, How};
@@ -49,7 +49,7 @@ pub(crate) struct Parcel {
     pub(crate) stops: Stops,
     /// The way to the server that it is for.
     pub(crate) search: Option<Search>,
-    pub(crate) terms: Terms,
+    pub(crate) options: DeliveryOptions,
     pub(crate) receipt: Receipt,
     /// A question to the directory that has no answer yet.
     pub(crate) question: Option<Arc<Question>>,
@@ -101,14 +101,14 @@ pub(crate) enum What {
 }
 
 impl Parcel {
-    pub(crate) fn new(content: Arc<Content>, stops: Stops, terms: Terms, receipt: Receipt) -> Self {
+    pub(crate) fn new(content: Arc<Content>, stops: Stops, options: DeliveryOptions, receipt: Receipt) -> Self {
         let looked_up = content.started;
-        Self { content, stops, search: None, terms, receipt, question: None, looked_up, sent: false }
+        Self { content, stops, search: None, options, receipt, question: None, looked_up, sent: false }
     }
 
     /// A message to one server.
-    pub(crate) fn to_server(content: Arc<Content>, search: Search, terms: Terms, receipt: Receipt) -> Self {
-        Self { search: Some(search), ..Self::new(content, Stops::Listed(Vec::new()), terms, receipt) }
+    pub(crate) fn to_server(content: Arc<Content>, search: Search, options: DeliveryOptions, receipt: Receipt) -> Self {
+        Self { search: Some(search), ..Self::new(content, Stops::Listed(Vec::new()), options, receipt) }
     }
 
     /// The candidate of this number.
@@ -234,7 +234,7 @@ impl Parcel {
             },
             Ending::Answered(Word { server: None, .. }) => How::Closed { sent: true },
             Ending::Refused(refusal, node) => How::Refused { refusal, node },
-            Ending::Nowhere => {
+            Ending::NoCandidate => {
                 refusal(Reason::NoRoute, format!("the directory knows no node of {}", self.content.target))
             }
             Ending::NeverReady => {
@@ -243,10 +243,10 @@ impl Parcel {
             Ending::Closed { sent } => How::Closed { sent },
             Ending::Unreachable { candidate } => stop(candidate)
                 .map_or(How::Closed { sent: false }, |Stop { node, address }| How::Unreachable { node, address }),
-            Ending::Lost { candidate } => {
+            Ending::ConnectionLost { candidate } => {
                 stop(candidate).map_or(How::Closed { sent: true }, |Stop { node, address }| How::Lost { node, address })
             }
-            Ending::Silent { candidate } => stop(candidate)
+            Ending::NoAnswer { candidate } => stop(candidate)
                 .map_or(How::Closed { sent: true }, |Stop { node, address }| How::Silent { node, address }),
         };
         Finish { how, after }

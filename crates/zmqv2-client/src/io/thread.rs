@@ -11,7 +11,7 @@ use zmqv2_proto::Target;
 use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
 use crate::clock;
-use crate::delivery::table::{Limits, Terms};
+use crate::delivery::table::{DeliveryOptions, Limits};
 use crate::io::admission::{Gate, Shut, WhenFull};
 use crate::io::driver::{self, Driver};
 use crate::io::outbound::Parcel;
@@ -124,14 +124,16 @@ impl Courier {
 
     /// Makes a message over to the I/O thread; waits for room, if that is the rule.
     pub(crate) fn send(&self, parcel: Parcel) -> Result<(), NotTaken> {
-        let Terms { bytes, deadline, .. } = parcel.terms;
+        let DeliveryOptions { bytes, deadline, .. } = parcel.options;
         self.order(Order::Take(Box::new(parcel)), 1, bytes, deadline)
     }
 
     /// Makes several messages over, all or none.
     pub(crate) fn send_all(&self, parcels: Vec<Parcel>) -> Result<(), NotTaken> {
-        let Some(Terms { deadline, .. }) = parcels.first().map(|parcel| parcel.terms) else { return Ok(()) };
-        let (count, bytes) = (parcels.len(), parcels.iter().map(|parcel| parcel.terms.bytes).sum());
+        let Some(DeliveryOptions { deadline, .. }) = parcels.first().map(|parcel| parcel.options) else {
+            return Ok(());
+        };
+        let (count, bytes) = (parcels.len(), parcels.iter().map(|parcel| parcel.options.bytes).sum());
         self.order(Order::TakeAll(parcels), count, bytes, deadline)
     }
 

@@ -9,11 +9,12 @@ use zmqv2_proto::{Address, Node, NodeName, Reason, ServerName, Target, TopicKey,
 
 use crate::clock;
 use crate::delivery::request::Journey;
+use crate::delivery::table::SearchPlan;
 use crate::routing::directory::Directory;
 use crate::routing::node_health::Suspects;
 use crate::routing::probe::is_there;
 use crate::routing::server_locations::Whereabouts;
-use crate::routing::server_search::{Prospect, Search};
+use crate::routing::server_search::Search;
 
 /// How many nodes a message that nobody blocks for, and that any server may take, tries in a round.
 const MAX_STOPS: usize = 8;
@@ -129,15 +130,15 @@ impl Routes {
 
     /// Chooses whom to ask for a server: where it was last, if it can be reached; else those that could not be reached
     /// lately come last.
-    pub(crate) fn plan(&self, search: &mut Search, target: &Target, now: Instant) -> Prospect {
+    pub(crate) fn plan(&self, search: &mut Search, target: &Target, now: Instant) -> SearchPlan {
         let mut suspects = self.suspects();
         if suspects.is_empty(now) {
             return search.plan(|| self.directory.turn(&target.key()), None);
         }
         let avoid = |node: &Node| suspects.is_unreachable(&self.address(node));
-        let prospect = search.plan(|| self.directory.turn(&target.key()), Some(&avoid));
+        let plan = search.plan(|| self.directory.turn(&target.key()), Some(&avoid));
         self.probe(&mut suspects, now);
-        prospect
+        plan
     }
 
     /// Whether a message of this topic, for this server or any, should rather go to another node.

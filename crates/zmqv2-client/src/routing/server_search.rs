@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::Node;
 
+use crate::delivery::table::SearchPlan;
 use crate::routing::server_locations::Whereabout;
 
 /// The nodes that may have the server, in the order in which they are asked. They may be thousands, and so may the
@@ -26,24 +27,6 @@ enum Order {
     Round { first: usize, late: Vec<usize> },
 }
 
-/// What a search is about to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Prospect {
-    /// How many nodes.
-    pub(crate) candidates: usize,
-    /// Whether it goes where the server was last, or can only be.
-    pub(crate) known: bool,
-    /// Whether there are other nodes to ask if it is not there.
-    pub(crate) more: bool,
-}
-
-impl Prospect {
-    /// So many nodes, of which any will do.
-    pub(crate) fn among(candidates: usize) -> Self {
-        Self { candidates, known: false, more: false }
-    }
-}
-
 impl Search {
     pub(crate) fn new(server: Arc<Whereabout>, candidates: Candidates) -> Self {
         Self { server, candidates, order: Order::Round { first: 0, late: Vec::new() }, asked: None }
@@ -60,22 +43,22 @@ impl Search {
 
     /// Chooses whom to ask: the node where the server was last; else all, beginning after the one that was asked last, or
     /// with the one whose turn it is. Those to `avoid` come last.
-    pub(crate) fn plan(&mut self, turn: impl FnOnce() -> usize, avoid: Option<&dyn Fn(&Node) -> bool>) -> Prospect {
+    pub(crate) fn plan(&mut self, turn: impl FnOnce() -> usize, avoid: Option<&dyn Fn(&Node) -> bool>) -> SearchPlan {
         let count = self.candidates.len();
         let avoided = |position: usize| avoid.is_some_and(|avoid| self.candidates.get(position).is_some_and(avoid));
         if count <= 1 {
             self.order = Order::Only(0);
-            return Prospect { candidates: count, known: true, more: false };
+            return SearchPlan { candidates: count, known: true, has_alternatives: false };
         }
         if let Some(position) = self.server.among(&self.candidates).filter(|position| !avoided(*position)) {
             self.order = Order::Only(position);
-            return Prospect { candidates: 1, known: true, more: true };
+            return SearchPlan { candidates: 1, known: true, has_alternatives: true };
         }
         let first = self.asked.map_or_else(turn, |asked| asked + 1) % count;
         let late =
             if avoid.is_some() { (0..count).filter(|rank| avoided((first + rank) % count)).collect() } else { vec![] };
         self.order = Order::Round { first, late };
-        Prospect { candidates: count, known: false, more: false }
+        SearchPlan { candidates: count, known: false, has_alternatives: false }
     }
 
     /// The node with this number in the order of now.
@@ -152,9 +135,9 @@ mod tests {
     }
 
     fn order(search: &mut Search, turn: usize, avoid: &[&str]) -> String {
-        let prospect = search.plan(|| turn, Some(&|node: &Node| avoid.contains(&node.name.as_str())));
-        assert!(search.node(prospect.candidates.max(1)).is_none() || prospect.known);
-        (0..prospect.candidates).map(|number| search.node(number).unwrap().name.to_string()).collect()
+        let plan = search.plan(|| turn, Some(&|node: &Node| avoid.contains(&node.name.as_str())));
+        assert!(search.node(plan.candidates.max(1)).is_none() || plan.known);
+        (0..plan.candidates).map(|number| search.node(number).unwrap().name.to_string()).collect()
     }
 
     #[test]
@@ -173,7 +156,7 @@ mod tests {
         search.ask(1);
         search.found();
         let again = search.plan(|| 0, None);
-        assert_eq!(again, Prospect { candidates: 1, known: true, more: true });
+        assert_eq!(again, SearchPlan { candidates: 1, known: true, has_alternatives: true });
         assert_eq!(search.node(0).unwrap().name.as_str(), "b");
         assert_eq!(order(&mut search, 0, &["b"]), "cab", "not while it cannot be reached");
         search.missed();

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Reason, Refusal};
 
-use super::server_queue::Place;
-use super::{ANSWER_GRACE, Ending, LinkId, Terms};
-use crate::delivery::liveness::Watch;
+use super::server_queue::Membership;
+use super::{ANSWER_GRACE, DeliveryOptions, Ending, LinkId};
+use crate::delivery::liveness::Liveness;
 
 #[derive(Debug)]
 pub(super) struct Entry<M> {
@@ -29,22 +29,22 @@ pub(super) struct Entry<M> {
     /// How many candidates of this round have been tried before.
     tried: usize,
     /// Whether one of them could not be asked.
-    pub(super) missed: bool,
+    pub(super) some_unreachable: bool,
     /// A mark of the last send, 0 before the first.
     pub(super) sends: u8,
     pub(super) retries: u32,
-    persistent: bool,
+    has_retries: bool,
     wait_for_ready: bool,
     monitor: Option<Duration>,
     /// Over the attempt that was sent.
-    pub(super) watch: Option<Watch>,
+    pub(super) liveness: Option<Liveness>,
     /// The time that one attempt has.
-    spacing: Duration,
+    time_per_attempt: Duration,
     pub(super) attempt_until: Instant,
-    /// Of one that is in a lane.
-    pub(super) place: Option<Place>,
+    /// If it is in a server queue.
+    pub(super) membership: Option<Membership>,
     /// Why, and at which candidate, it may have run.
-    pub(super) doubt: Option<(Doubt, usize)>,
+    pub(super) maybe_ran: Option<(MaybeRan, usize)>,
     /// The refusal of this round that says most.
     pub(super) refused: Option<(Refusal, Option<NodeName>)>,
 }
@@ -53,57 +53,58 @@ pub(super) struct Entry<M> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The driver is asked for the link of its candidate.
-    Choosing,
-    /// In its lane, behind others.
-    Held,
+    ChoosingLink,
+    /// In its server queue, behind others.
+    InServerQueue,
     /// To be sent as soon as the link is connected.
     Queued { link: LinkId },
     /// On its way; an answer is awaited.
     Sent { link: LinkId },
     /// Until its next attempt.
-    Resting,
+    RetryPause,
     /// Until the directory is asked again.
-    Parked,
+    LookupPause,
     /// The directory is asked.
-    Looking,
+    LookingUp,
 }
 
 /// Why a message may have run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Doubt {
-    Lost,
-    Silent,
+pub(super) enum MaybeRan {
+    ConnectionLost,
+    NoAnswer,
     Refused(Refusal, Option<NodeName>),
 }
 
 impl<M> Entry<M> {
-    pub(super) fn new(message: M, terms: Terms, now: Instant, arrival: u64) -> Self {
-        let Terms { deadline, expires, retries, wait_for_ready, monitor, candidates, bytes, lane } = terms;
-        let spacing = deadline.saturating_duration_since(now) / retries.saturating_add(1);
+    pub(super) fn new(message: M, options: DeliveryOptions, now: Instant, arrival: u64) -> Self {
+        let DeliveryOptions { deadline, expires, retries, wait_for_ready, monitor, candidates, bytes, server_queue } =
+            options;
+        let time_per_attempt = deadline.saturating_duration_since(now) / retries.saturating_add(1);
         Self {
             message,
             bytes,
             arrival,
             deadline,
             expires,
-            stage: Stage::Choosing,
+            stage: Stage::ChoosingLink,
             ticket: 0,
             wake: None,
             timer: None,
             candidate: 0,
             candidates,
             tried: 0,
-            missed: false,
+            some_unreachable: false,
             sends: 0,
             retries,
-            persistent: retries > 0,
+            has_retries: retries > 0,
             wait_for_ready,
             monitor,
-            watch: None,
-            spacing,
-            attempt_until: if retries > 0 { now + spacing } else { deadline },
-            place: lane.map(Place::new),
-            doubt: None,
+            liveness: None,
+            time_per_attempt,
+            attempt_until: if retries > 0 { now + time_per_attempt } else { deadline },
+            membership: server_queue.map(Membership::new),
+            maybe_ran: None,
             refused: None,
         }
     }
@@ -113,21 +114,22 @@ impl<M> Entry<M> {
     }
 
     /// Whether it waits for candidates while there are none.
-    pub(super) fn waits(&self) -> bool {
+    pub(super) fn waits_for_candidates(&self) -> bool {
         self.wait_for_ready
     }
 
     /// Whether it is with somebody now, or may have been run before.
     pub(super) fn may_have_run(&self) -> bool {
-        matches!(self.stage, Stage::Sent { .. }) || self.doubt.is_some()
+        matches!(self.stage, Stage::Sent { .. }) || self.maybe_ran.is_some()
     }
 
     /// When the candidate of now is given up if it is not connected by then. It leaves time for the others; the last
     /// one of a message with retries is waited for as long as the attempt lasts.
     pub(super) fn connect_by(&self, now: Instant, connect_timeout: Duration) -> Instant {
         let left = self.attempt_until.saturating_duration_since(now);
-        let others = self.candidates > self.tried + 1 || self.place.is_some_and(|place| place.more);
-        now + match (others, self.persistent) {
+        let others =
+            self.candidates > self.tried + 1 || self.membership.is_some_and(|membership| membership.has_alternatives);
+        now + match (others, self.has_retries) {
             (true, _) => connect_timeout.min(left / 2),
             (false, true) => left,
             (false, false) => connect_timeout.min(left),
@@ -135,17 +137,17 @@ impl<M> Entry<M> {
     }
 
     /// It was sent; when it is looked at again.
-    pub(super) fn begin_watch(&mut self, now: Instant) -> Instant {
-        self.watch = self.monitor.map(|timeout| Watch::new(timeout, now));
-        self.look_at()
+    pub(super) fn start_liveness(&mut self, now: Instant) -> Instant {
+        self.liveness = self.monitor.map(|timeout| Liveness::new(timeout, now));
+        self.next_check()
     }
 
     /// When something is to be done about what was sent.
-    pub(super) fn look_at(&self) -> Instant {
+    pub(super) fn next_check(&self) -> Instant {
         let answer_by = self.answer_by();
-        let presumed = self.place.and_then(|place| place.presumed_at);
-        let watched = self.watch.map(|watch| watch.next());
-        [presumed, watched].into_iter().flatten().fold(answer_by, Instant::min)
+        let assumed = self.membership.and_then(|membership| membership.assume_found_at);
+        let watched = self.liveness.map(|liveness| liveness.next_check());
+        [assumed, watched].into_iter().flatten().fold(answer_by, Instant::min)
     }
 
     /// When an answer to what was just sent is given up.
@@ -155,21 +157,21 @@ impl<M> Entry<M> {
     }
 
     /// New candidates, from the first one on.
-    pub(super) fn renew(&mut self, candidates: usize) {
+    pub(super) fn set_candidates(&mut self, candidates: usize) {
         self.candidates = candidates;
-        (self.candidate, self.tried, self.missed, self.refused) = (0, 0, false, None);
+        (self.candidate, self.tried, self.some_unreachable, self.refused) = (0, 0, false, None);
     }
 
     /// It goes on after it was held.
-    pub(super) fn resume(&mut self, now: Instant) {
+    pub(super) fn extend_attempt(&mut self, now: Instant) {
         if self.retries > 0 {
-            self.attempt_until = self.attempt_until.max(self.deadline.min(now + self.spacing));
+            self.attempt_until = self.attempt_until.max(self.deadline.min(now + self.time_per_attempt));
         }
     }
 
     /// Whether the end of the round of the one that it was held behind, with `refused`, is its own as well.
-    pub(super) fn shares(&mut self, refused: Option<&(Refusal, Option<NodeName>)>) -> bool {
-        if self.retries > 0 && (self.doubt.is_some() || refused.is_none()) {
+    pub(super) fn ends_like(&mut self, refused: Option<&(Refusal, Option<NodeName>)>) -> bool {
+        if self.retries > 0 && (self.maybe_ran.is_some() || refused.is_none()) {
             return false;
         }
         let before = std::mem::replace(&mut self.refused, refused.cloned());
@@ -185,7 +187,7 @@ impl<M> Entry<M> {
         self.tried += 1;
         let more = self.tried < self.candidates;
         if more {
-            self.turn();
+            self.advance_candidate();
         }
         more
     }
@@ -196,18 +198,19 @@ impl<M> Entry<M> {
             return false;
         }
         self.retries -= 1;
-        self.attempt_until = if self.retries > 0 { self.deadline.min(now + self.spacing) } else { self.deadline };
-        (self.tried, self.missed, self.refused) = (0, false, None);
-        self.turn();
+        self.attempt_until =
+            if self.retries > 0 { self.deadline.min(now + self.time_per_attempt) } else { self.deadline };
+        (self.tried, self.some_unreachable, self.refused) = (0, false, None);
+        self.advance_candidate();
         true
     }
 
-    fn turn(&mut self) {
+    fn advance_candidate(&mut self) {
         self.candidate = (self.candidate + 1).checked_rem(self.candidates).unwrap_or(0);
     }
 
     /// Keeps the refusal that says most: somebody is busy, so asking again later will help; else the last one.
-    pub(super) fn remember(&mut self, refusal: Refusal, node: Option<NodeName>) {
+    pub(super) fn keep_refusal(&mut self, refusal: Refusal, node: Option<NodeName>) {
         let busy = |kept: &(Refusal, _)| kept.0.reason == Reason::Busy;
         if refusal.reason == Reason::Busy || !self.refused.as_ref().is_some_and(busy) {
             self.refused = Some((refusal, node));
@@ -217,15 +220,15 @@ impl<M> Entry<M> {
     /// Whether nobody takes it now, and it is to wait until somebody does.
     pub(super) fn may_become_ready(&self) -> bool {
         let busy = self.refused.as_ref().is_some_and(|(refusal, _)| refusal.reason == Reason::Busy);
-        self.wait_for_ready && self.doubt.is_none() && !busy
+        self.wait_for_ready && self.maybe_ran.is_none() && !busy
     }
 
     /// What is to be said of it when nothing more is tried.
     pub(super) fn verdict<A>(&mut self) -> Ending<A> {
-        match (self.doubt.take(), self.refused.take()) {
-            (Some((Doubt::Refused(refusal, node), _)), _) => Ending::Refused(refusal, node),
-            (Some((Doubt::Lost, candidate)), _) => Ending::Lost { candidate },
-            (Some((Doubt::Silent, candidate)), _) => Ending::Silent { candidate },
+        match (self.maybe_ran.take(), self.refused.take()) {
+            (Some((MaybeRan::Refused(refusal, node), _)), _) => Ending::Refused(refusal, node),
+            (Some((MaybeRan::ConnectionLost, candidate)), _) => Ending::ConnectionLost { candidate },
+            (Some((MaybeRan::NoAnswer, candidate)), _) => Ending::NoAnswer { candidate },
             (None, Some((refusal, node))) if !self.wait_for_ready || refusal.reason == Reason::Busy => {
                 Ending::Refused(refusal, node)
             }

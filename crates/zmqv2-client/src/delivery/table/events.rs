@@ -1,11 +1,10 @@
-//! The words of the table: what it is told, what it asks for, and how a message ends.
+//! Inputs and actions of the table, and how a message ends.
 
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Refusal};
 
-use super::{LaneId, LinkId, Tag};
-use crate::routing::server_search::Prospect;
+use super::{LinkId, QueueId, Tag};
 
 /// The bounds of a table.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +17,7 @@ pub(crate) struct Limits {
 
 /// What one message asks for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct DeliveryOptions {
     /// When it ends at the latest, with or without an answer.
     pub(crate) deadline: Instant,
     /// Until when whoever holds it may keep it: what the time to live on the wire says.
@@ -27,20 +26,38 @@ pub(crate) struct Terms {
     pub(crate) wait_for_ready: bool,
     /// Within what time its holder is to say, when asked, that it is still in flight.
     pub(crate) monitor: Option<Duration>,
-    /// Of a message that is in no lane; those of one that is are [looked for](Action::Look) first.
+    /// For a message in no server queue. For others, they are [looked for](Action::LookUp) first.
     pub(crate) candidates: usize,
     pub(crate) bytes: usize,
-    /// The messages of a lane are for one server, and keep their order.
-    pub(crate) lane: Option<LaneId>,
+    /// The messages of one queue are for one server, and keep their order.
+    pub(crate) server_queue: Option<QueueId>,
+}
+
+/// What a search is about to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SearchPlan {
+    /// How many nodes.
+    pub(crate) candidates: usize,
+    /// Whether it goes where the server was last, or can only be.
+    pub(crate) known: bool,
+    /// Whether there are other nodes to ask if it is not there.
+    pub(crate) has_alternatives: bool,
+}
+
+impl SearchPlan {
+    /// So many nodes, of which any will do.
+    pub(crate) fn among(candidates: usize) -> Self {
+        Self { candidates, known: false, has_alternatives: false }
+    }
 }
 
 /// What the driver reports.
 #[derive(Debug)]
 pub(crate) enum Input<A> {
-    /// The candidate that was [asked for](Action::Choose) is reached over this link; `None`: not at all.
-    Chosen { tag: Tag, link: Option<LinkId> },
-    /// Where a message can go now that it was [looked for](Action::Look).
-    Looked { tag: Tag, prospect: Prospect },
+    /// The candidate that was [asked for](Action::ChooseLink) is reached over this link; `None`: not at all.
+    LinkChosen { tag: Tag, link: Option<LinkId> },
+    /// Where a message can go now that it was [looked for](Action::LookUp).
+    LookedUp { tag: Tag, plan: SearchPlan },
     /// The link has taken the message.
     Sent { tag: Tag },
     /// An acknowledgement or a reply has come. With `more`, others are still to come for the same message.
@@ -50,9 +67,9 @@ pub(crate) enum Input<A> {
     /// Its holder says that it is still in flight.
     InFlight { tag: Tag },
     /// The link was connected and is no longer: what it has sent may be lost.
-    Lost { link: LinkId },
+    ConnectionLost { link: LinkId },
     /// The link is closed, with all that is on it.
-    Gone { link: LinkId },
+    LinkClosed { link: LinkId },
     /// No more waiting: every message ends now.
     Close,
 }
@@ -60,22 +77,22 @@ pub(crate) enum Input<A> {
 /// What the driver has to do.
 #[derive(Debug)]
 pub(crate) enum Action<M, A> {
-    /// Say which link leads to this candidate: [`Input::Chosen`].
-    Choose { tag: Tag, candidate: usize },
-    /// Say which candidates there are, without waiting for the directory: [`Input::Looked`].
-    Look { tag: Tag },
+    /// Say which link leads to this candidate: [`Input::LinkChosen`].
+    ChooseLink { tag: Tag, candidate: usize },
+    /// Say which candidates there are, without waiting for the directory: [`Input::LookedUp`].
+    LookUp { tag: Tag },
     /// The candidate that has this message must be the right one, or would have said that it is not.
-    Presume { tag: Tag },
+    ServerFound { tag: Tag },
     /// The candidate that had this message is the wrong one, or is no more.
-    Forget { tag: Tag },
+    ServerNotFound { tag: Tag },
     /// A message has waited too long for this link to connect.
-    Suspect { link: LinkId },
+    LinkUnreachable { link: LinkId },
     /// This link has taken the message, and its answer has not come in time; the message may go on, or have ended.
-    Silent { tag: Tag, link: LinkId },
+    NoAnswer { tag: Tag, link: LinkId },
     /// Ask over this link whether the message is still in flight: [`Input::InFlight`], or a refusal.
     Inquire { tag: Tag, link: LinkId },
     /// One of several answers to this message has come.
-    Note { tag: Tag, answer: A },
+    RecordAnswer { tag: Tag, answer: A },
     /// The message has ended.
     End { message: M, ending: Ending<A> },
 }
@@ -88,15 +105,15 @@ pub(crate) enum Ending<A> {
     /// Refused, with nobody left to take it.
     Refused(Refusal, Option<NodeName>),
     /// There is no candidate.
-    Nowhere,
+    NoCandidate,
     /// It was to wait for somebody to take it, and nobody did in all its time.
     NeverReady,
     /// No candidate could be connected to; never sent. The last one that was tried.
     Unreachable { candidate: usize },
     /// The connection broke after it was sent to this candidate.
-    Lost { candidate: usize },
+    ConnectionLost { candidate: usize },
     /// Its time has passed since it was sent to this candidate, or the candidate does not say that it is in flight.
-    Silent { candidate: usize },
+    NoAnswer { candidate: usize },
     /// The client was closed before.
     Closed { sent: bool },
 }

@@ -26,21 +26,20 @@ mod tag;
 mod tests;
 
 use crate::delivery::liveness::Due;
-use crate::routing::server_search::Prospect;
-use entry::{Doubt, Entry, Stage};
-pub(crate) use events::{Action, Ending, Input, Limits, Terms};
-use link_queue::Link;
-use server_queue::Lane;
-pub(crate) use server_queue::LaneId;
+use entry::{Entry, MaybeRan, Stage};
+pub(crate) use events::{Action, DeliveryOptions, Ending, Input, Limits, SearchPlan};
+use link_queue::LinkQueue;
+pub(crate) use server_queue::QueueId;
+use server_queue::ServerQueue;
 pub(crate) use tag::Tag;
 
 /// The number of a link, chosen by the driver.
 pub(crate) type LinkId = usize;
 
 /// How long a message that waits for a place to go rests before the directory is asked again.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(crate) const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
 /// Where many candidates are asked in a round, the rounds are as far apart as this for each.
-const PACE: Duration = Duration::from_millis(1);
+const LOOKUP_INTERVAL_PER_CANDIDATE: Duration = Duration::from_millis(1);
 /// How long a message that may have run, and that nobody takes now, rests before its next attempt.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// An answer that says `Expired` leaves when the time to live ends; it is waited for a little longer than that.
@@ -48,7 +47,7 @@ pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(25);
 
 /// The table: `M` is a message as the driver needs it, `A` an answer to one.
 #[derive(Debug)]
-pub(crate) struct Outstanding<M, A> {
+pub(crate) struct PendingTable<M, A> {
     limits: Limits,
     slots: Vec<Slot<M>>,
     free: Vec<u32>,
@@ -58,12 +57,12 @@ pub(crate) struct Outstanding<M, A> {
     tickets: u64,
     /// The next moment of every entry that has one, by slot.
     timers: BTreeSet<(Instant, u32)>,
-    links: Vec<Link>,
+    links: Vec<LinkQueue>,
     /// How many of them have something to send.
     waiting_links: usize,
-    lanes: HashMap<LaneId, Lane>,
-    /// Lanes in which something has changed.
-    changed: Vec<LaneId>,
+    server_queues: HashMap<QueueId, ServerQueue>,
+    /// Queues in which something has changed.
+    changed_queues: Vec<QueueId>,
     actions: VecDeque<Action<M, A>>,
 }
 
@@ -73,7 +72,7 @@ struct Slot<M> {
     entry: Option<Entry<M>>,
 }
 
-impl<M, A> Outstanding<M, A> {
+impl<M, A> PendingTable<M, A> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -86,61 +85,61 @@ impl<M, A> Outstanding<M, A> {
             timers: BTreeSet::new(),
             links: Vec::new(),
             waiting_links: 0,
-            lanes: HashMap::new(),
-            changed: Vec::new(),
+            server_queues: HashMap::new(),
+            changed_queues: Vec::new(),
             actions: VecDeque::new(),
         }
     }
 
     /// Takes over a message, or gives it back when a bound is reached. A message larger than the bound on bytes is taken
     /// when it is the only one.
-    pub(crate) fn admit(&mut self, now: Instant, message: M, terms: Terms) -> Result<(), M> {
-        let full = self.bytes.saturating_add(terms.bytes) > self.limits.bytes && self.open > 0;
+    pub(crate) fn admit(&mut self, now: Instant, message: M, options: DeliveryOptions) -> Result<(), M> {
+        let full = self.bytes.saturating_add(options.bytes) > self.limits.bytes && self.open > 0;
         if self.open >= self.limits.messages || full {
             return Err(message);
         }
-        self.admit_beyond(now, message, terms);
+        self.admit_beyond_limits(now, message, options);
         Ok(())
     }
 
     /// Takes over a message whatever the bounds say: one of several for which there was room together.
-    pub(crate) fn admit_beyond(&mut self, now: Instant, message: M, terms: Terms) {
-        let slot = self.free.pop().unwrap_or_else(|| {
+    pub(crate) fn admit_beyond_limits(&mut self, now: Instant, message: M, options: DeliveryOptions) {
+        let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
             (self.slots.len() - 1) as u32
         });
         self.open += 1;
-        self.bytes += terms.bytes;
+        self.bytes += options.bytes;
         self.arrivals += 1;
-        let entry = Entry::new(message, terms, now, self.arrivals);
-        let place = &mut self.slots[slot as usize];
-        place.entry = Some(entry);
-        let tag = Tag::new(slot, place.generation, 0);
-        if terms.lane.is_some() {
-            self.enter(now, tag);
-        } else if terms.candidates > 0 {
-            self.choose(now, tag);
+        let entry = Entry::new(message, options, now, self.arrivals);
+        let slot = &mut self.slots[index as usize];
+        slot.entry = Some(entry);
+        let tag = Tag::new(index, slot.generation, 0);
+        if options.server_queue.is_some() {
+            self.join_queue(now, tag);
+        } else if options.candidates > 0 {
+            self.choose_link(now, tag);
         } else {
-            self.find_nobody(now, tag);
+            self.no_candidate(now, tag);
         }
     }
 
     pub(crate) fn handle(&mut self, now: Instant, input: Input<A>) {
         match input {
-            Input::Chosen { tag, link } => self.chosen(now, tag, link),
-            Input::Looked { tag, prospect } => self.looked(now, tag, prospect),
+            Input::LinkChosen { tag, link } => self.link_chosen(now, tag, link),
+            Input::LookedUp { tag, plan } => self.looked_up(now, tag, plan),
             Input::Sent { tag } => self.sent(now, tag),
             Input::Answered { tag, answer, more } => self.answered(tag, answer, more),
             Input::Refused { tag, refusal, node } => self.refused(now, tag, refusal, node),
             Input::InFlight { tag } => self.in_flight(now, tag),
-            Input::Lost { link } => self.lost(now, link),
-            Input::Gone { link } => {
-                self.lost(now, link);
-                self.detach(now, link);
+            Input::ConnectionLost { link } => self.connection_lost(now, link),
+            Input::LinkClosed { link } => {
+                self.connection_lost(now, link);
+                self.requeue_elsewhere(now, link);
             }
             Input::Close => self.close(),
         }
-        self.go_on(now);
+        self.advance_queues(now);
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action<M, A>> {
@@ -153,21 +152,21 @@ impl<M, A> Outstanding<M, A> {
 
     /// Works off everything whose time has come.
     pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some(&(at, slot)) = self.timers.first()
+        while let Some(&(at, index)) = self.timers.first()
             && at <= now
         {
             self.timers.pop_first();
-            let place = &mut self.slots[slot as usize];
-            let Some(entry) = place.entry.as_mut() else { continue };
+            let slot = &mut self.slots[index as usize];
+            let Some(entry) = slot.entry.as_mut() else { continue };
             entry.timer = None;
-            let tag = Tag::new(slot, place.generation, entry.sends);
+            let tag = Tag::new(index, slot.generation, entry.sends);
             match entry.wake {
-                Some(wake) if wake > now => self.arm(tag, wake),
-                Some(_) => self.due(now, tag),
+                Some(wake) if wake > now => self.set_timer(tag, wake),
+                Some(_) => self.timer_fired(now, tag),
                 None => {}
             }
         }
-        self.go_on(now);
+        self.advance_queues(now);
     }
 
     /// The message of a tag that is still outstanding.
@@ -193,19 +192,19 @@ impl<M, A> Outstanding<M, A> {
         self.bytes
     }
 
-    fn chosen(&mut self, now: Instant, tag: Tag, link: Option<LinkId>) {
+    fn link_chosen(&mut self, now: Instant, tag: Tag, link: Option<LinkId>) {
         let Some(entry) = self.entry(tag) else { return };
-        if entry.stage != Stage::Choosing {
+        if entry.stage != Stage::ChoosingLink {
             return;
         }
-        let Some(link) = link else { return self.miss(now, tag) };
-        if self.must_wait(now, tag, link) {
+        let Some(link) = link else { return self.candidate_unreachable(now, tag) };
+        if self.waits_for_others(now, tag, link) {
             return;
         }
         let Some(entry) = self.entry(tag) else { return };
         let connect_by = entry.connect_by(now, self.limits.connect_timeout);
         if self.links.len() <= link {
-            self.links.resize_with(link + 1, Link::default);
+            self.links.resize_with(link + 1, LinkQueue::default);
         }
         self.tickets += 1;
         let ticket = self.tickets;
@@ -213,35 +212,35 @@ impl<M, A> Outstanding<M, A> {
             entry.ticket = ticket;
         }
         self.links[link].queue.push_back((tag, ticket));
-        self.stage(tag, Stage::Queued { link }, Some(connect_by));
-        self.drop_strays(link);
-        self.is_under_way(tag, link);
+        self.set_stage(tag, Stage::Queued { link }, Some(connect_by));
+        self.drop_stale_tags(link);
+        self.route_chosen(tag, link);
     }
 
-    fn looked(&mut self, now: Instant, tag: Tag, prospect: Prospect) {
+    fn looked_up(&mut self, now: Instant, tag: Tag, plan: SearchPlan) {
         let Some(entry) = self.entry_mut(tag) else { return };
-        if entry.stage != Stage::Looking {
+        if entry.stage != Stage::LookingUp {
             return;
         }
-        if prospect.candidates == 0 {
-            return self.find_nobody(now, tag);
+        if plan.candidates == 0 {
+            return self.no_candidate(now, tag);
         }
-        entry.renew(prospect.candidates);
-        if let Some(place) = &mut entry.place {
-            place.plan(prospect);
+        entry.set_candidates(plan.candidates);
+        if let Some(membership) = &mut entry.membership {
+            membership.plan(plan);
         }
-        self.choose(now, tag);
+        self.choose_link(now, tag);
     }
 
     /// The directory knows no candidate.
-    fn find_nobody(&mut self, now: Instant, tag: Tag) {
+    fn no_candidate(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
-        if entry.doubt.is_some() {
-            self.round_over(now, tag);
-        } else if entry.waits() {
-            self.park(now, tag);
+        if entry.maybe_ran.is_some() {
+            self.end_round(now, tag);
+        } else if entry.waits_for_candidates() {
+            self.pause_before_lookup(now, tag);
         } else {
-            self.end(tag, Ending::Nowhere);
+            self.end(tag, Ending::NoCandidate);
         }
     }
 
@@ -249,10 +248,10 @@ impl<M, A> Outstanding<M, A> {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Stage::Queued { link } = entry.stage else { return };
         entry.sends = tag.sends();
-        entry.await_verdict(now);
-        let until = entry.begin_watch(now);
+        entry.start_refusal_timer(now);
+        let until = entry.start_liveness(now);
         self.links[link].queue.pop_front();
-        self.stage(tag, Stage::Sent { link }, Some(until));
+        self.set_stage(tag, Stage::Sent { link }, Some(until));
     }
 
     fn answered(&mut self, tag: Tag, answer: A, more: bool) {
@@ -261,7 +260,7 @@ impl<M, A> Outstanding<M, A> {
             return;
         }
         if more {
-            self.actions.push_back(Action::Note { tag, answer });
+            self.actions.push_back(Action::RecordAnswer { tag, answer });
         } else {
             self.end(tag, Ending::Answered(answer));
         }
@@ -269,11 +268,11 @@ impl<M, A> Outstanding<M, A> {
 
     fn in_flight(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry_mut(tag).filter(|entry| entry.sends == tag.sends()) else { return };
-        if let (Stage::Sent { .. }, Some(watch)) = (entry.stage, &mut entry.watch) {
-            watch.heard(now);
-            let (stage, until) = (entry.stage, entry.look_at());
-            self.stage(tag, stage, Some(until));
-            self.presume(tag);
+        if let (Stage::Sent { .. }, Some(liveness)) = (entry.stage, &mut entry.liveness) {
+            liveness.alive(now);
+            let (stage, until) = (entry.stage, entry.next_check());
+            self.set_stage(tag, stage, Some(until));
+            self.server_found(tag);
         }
     }
 
@@ -284,12 +283,12 @@ impl<M, A> Outstanding<M, A> {
             return;
         }
         match refusal.reason {
-            Reason::ServerLost => self.doubt(now, tag, Doubt::Refused(refusal, node)),
+            Reason::ServerLost => self.retry_or_end(now, tag, MaybeRan::Refused(refusal, node)),
             reason if reason.another_node_may_take_it() => {
-                entry.remember(refusal, node);
-                self.go_elsewhere(now, tag);
+                entry.keep_refusal(refusal, node);
+                self.try_next_candidate(now, tag);
             }
-            _ if entry.doubt.is_some() => self.give_up(tag),
+            _ if entry.maybe_ran.is_some() => self.give_up(tag),
             _ => self.end(tag, Ending::Refused(refusal, node)),
         }
     }
@@ -302,89 +301,89 @@ impl<M, A> Outstanding<M, A> {
     }
 
     /// The time of an entry has come.
-    fn due(&mut self, now: Instant, tag: Tag) {
+    fn timer_fired(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let over = now >= entry.deadline;
         match entry.stage {
             Stage::Sent { link } => {
-                if entry.is_presumed(now) {
-                    self.presume(tag);
+                if entry.is_assumed_found(now) {
+                    self.server_found(tag);
                 }
                 let Some(entry) = self.entry_mut(tag) else { return };
                 let due = if now >= entry.answer_by() {
                     Due::GiveUp
                 } else {
-                    entry.watch.as_mut().map_or(Due::Nothing, |watch| watch.due(now))
+                    entry.liveness.as_mut().map_or(Due::Nothing, |liveness| liveness.due(now))
                 };
-                let until = entry.look_at();
+                let until = entry.next_check();
                 match due {
                     Due::GiveUp => {
-                        self.actions.push_back(Action::Silent { tag, link });
-                        return self.doubt(now, tag, Doubt::Silent);
+                        self.actions.push_back(Action::NoAnswer { tag, link });
+                        return self.retry_or_end(now, tag, MaybeRan::NoAnswer);
                     }
                     Due::Ask => self.actions.push_back(Action::Inquire { tag, link }),
                     Due::Nothing => {}
                 }
-                self.stage(tag, Stage::Sent { link }, Some(until));
+                self.set_stage(tag, Stage::Sent { link }, Some(until));
             }
             Stage::Queued { link } => {
-                self.actions.push_back(Action::Suspect { link });
-                if over { self.give_up(tag) } else { self.miss(now, tag) }
+                self.actions.push_back(Action::LinkUnreachable { link });
+                if over { self.give_up(tag) } else { self.candidate_unreachable(now, tag) }
             }
             _ if over => self.give_up(tag),
-            Stage::Resting if entry.place.is_none() => self.choose(now, tag),
-            Stage::Resting | Stage::Parked => self.look(tag),
-            Stage::Held => self.look_after(tag),
-            Stage::Looking | Stage::Choosing => {}
+            Stage::RetryPause if entry.membership.is_none() => self.choose_link(now, tag),
+            Stage::RetryPause | Stage::LookupPause => self.look_up(tag),
+            Stage::InServerQueue => self.queue_timer_fired(tag),
+            Stage::LookingUp | Stage::ChoosingLink => {}
         }
     }
 
     /// It may have run. With a retry left it goes out again, else it has ended.
-    fn doubt(&mut self, now: Instant, tag: Tag, doubt: Doubt) {
+    fn retry_or_end(&mut self, now: Instant, tag: Tag, reason: MaybeRan) {
         let Some(entry) = self.entry_mut(tag) else { return };
-        entry.doubt = Some((doubt, entry.candidate));
+        entry.maybe_ran = Some((reason, entry.candidate));
         if !entry.next_attempt(now) {
             self.give_up(tag);
-        } else if entry.place.is_some() {
-            self.come_back(now, tag);
+        } else if entry.membership.is_some() {
+            self.search_again(now, tag);
         } else {
-            self.choose(now, tag);
+            self.choose_link(now, tag);
         }
     }
 
     /// This candidate could not be asked.
-    fn miss(&mut self, now: Instant, tag: Tag) {
+    fn candidate_unreachable(&mut self, now: Instant, tag: Tag) {
         if let Some(entry) = self.entry_mut(tag) {
-            entry.missed = true;
+            entry.some_unreachable = true;
         }
-        self.go_elsewhere(now, tag);
+        self.try_next_candidate(now, tag);
     }
 
     /// This candidate surely did not run it.
-    fn go_elsewhere(&mut self, now: Instant, tag: Tag) {
-        let behind = self.is_behind(tag);
+    fn try_next_candidate(&mut self, now: Instant, tag: Tag) {
+        let behind = self.has_earlier_waiting(tag);
         let Some(entry) = self.entry_mut(tag) else { return };
-        if behind || entry.comes_back() {
-            return self.come_back(now, tag);
+        if behind || entry.must_search_again() {
+            return self.search_again(now, tag);
         }
         if entry.next_candidate() {
-            return self.choose(now, tag);
+            return self.choose_link(now, tag);
         }
-        self.round_over(now, tag);
+        self.end_round(now, tag);
     }
 
     /// No candidate of this round has taken it.
-    fn round_over(&mut self, now: Instant, tag: Tag) {
-        self.share_verdict(tag);
+    fn end_round(&mut self, now: Instant, tag: Tag) {
+        self.end_others_too(tag);
         let Some(entry) = self.entry_mut(tag) else { return };
         // Those who could not be asked might take it at the next attempt.
-        let persist = entry.doubt.is_some() || entry.refused.is_none() || entry.missed;
+        let persist = entry.maybe_ran.is_some() || entry.refused.is_none() || entry.some_unreachable;
         let pause = entry.attempt_until.min(now + RETRY_PAUSE);
         if persist && entry.next_attempt(now) {
             let until = pause.min(entry.deadline);
-            self.stage(tag, Stage::Resting, Some(until));
+            self.set_stage(tag, Stage::RetryPause, Some(until));
         } else if entry.may_become_ready() {
-            self.park(now, tag);
+            self.pause_before_lookup(now, tag);
         } else {
             self.give_up(tag);
         }
@@ -397,34 +396,35 @@ impl<M, A> Outstanding<M, A> {
         }
     }
 
-    fn choose(&mut self, now: Instant, tag: Tag) {
+    fn choose_link(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
         if now >= entry.deadline {
             return self.give_up(tag);
         }
         let (candidate, tag) = (entry.candidate, tag.with_sends(entry.sends));
-        self.stage(tag, Stage::Choosing, None);
-        self.actions.push_back(Action::Choose { tag, candidate });
+        self.set_stage(tag, Stage::ChoosingLink, None);
+        self.actions.push_back(Action::ChooseLink { tag, candidate });
     }
 
-    fn look(&mut self, tag: Tag) {
+    fn look_up(&mut self, tag: Tag) {
         if let Some(entry) = self.entry(tag) {
             let deadline = entry.deadline;
-            self.stage(tag, Stage::Looking, Some(deadline));
-            self.actions.push_back(Action::Look { tag });
+            self.set_stage(tag, Stage::LookingUp, Some(deadline));
+            self.actions.push_back(Action::LookUp { tag });
         }
     }
 
     /// Until the directory may know more.
-    fn park(&mut self, now: Instant, tag: Tag) {
+    fn pause_before_lookup(&mut self, now: Instant, tag: Tag) {
         if let Some(entry) = self.entry(tag) {
-            let until = entry.deadline.min(now + LOOK_AGAIN.max(PACE * entry.candidates()));
-            self.stage(tag, Stage::Parked, Some(until));
+            let until =
+                entry.deadline.min(now + LOOKUP_INTERVAL.max(LOOKUP_INTERVAL_PER_CANDIDATE * entry.candidates()));
+            self.set_stage(tag, Stage::LookupPause, Some(until));
         }
     }
 
     /// Moves an entry to a stage, which ends by itself at `wake`.
-    fn stage(&mut self, tag: Tag, stage: Stage, wake: Option<Instant>) {
+    fn set_stage(&mut self, tag: Tag, stage: Stage, wake: Option<Instant>) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let before = std::mem::replace(&mut entry.stage, stage);
         entry.wake = wake;
@@ -442,13 +442,13 @@ impl<M, A> Outstanding<M, A> {
             }
         }
         if let Some(wake) = wake {
-            self.arm(tag, wake);
+            self.set_timer(tag, wake);
         }
     }
 
     /// Sees to it that the entry is looked at by `wake`. Most messages end long before: a timer that is early is moved
     /// when it goes off, so that a message costs one timer rather than one per stage.
-    fn arm(&mut self, tag: Tag, wake: Instant) {
+    fn set_timer(&mut self, tag: Tag, wake: Instant) {
         let Some(entry) = self.entry_mut(tag) else { return };
         if entry.timer.is_some_and(|timer| timer <= wake) {
             return;
@@ -460,14 +460,14 @@ impl<M, A> Outstanding<M, A> {
     }
 
     fn end(&mut self, tag: Tag, ending: Ending<A>) {
-        self.leave_lane(tag);
-        self.stage(tag, Stage::Choosing, None);
-        let place = &mut self.slots[tag.slot() as usize];
-        let Some(entry) = place.entry.take_if(|_| tag.is_of(place.generation)) else { return };
+        self.leave_queue(tag);
+        self.set_stage(tag, Stage::ChoosingLink, None);
+        let slot = &mut self.slots[tag.slot() as usize];
+        let Some(entry) = slot.entry.take_if(|_| tag.matches(slot.generation)) else { return };
         if let Some(timer) = entry.timer {
             self.timers.remove(&(timer, tag.slot()));
         }
-        place.generation = place.generation.wrapping_add(1);
+        slot.generation = slot.generation.wrapping_add(1);
         self.free.push(tag.slot());
         self.open -= 1;
         self.bytes -= entry.bytes;
@@ -476,11 +476,11 @@ impl<M, A> Outstanding<M, A> {
 
     fn entry(&self, tag: Tag) -> Option<&Entry<M>> {
         let slot = self.slots.get(tag.slot() as usize)?;
-        slot.entry.as_ref().filter(|_| tag.is_of(slot.generation))
+        slot.entry.as_ref().filter(|_| tag.matches(slot.generation))
     }
 
     fn entry_mut(&mut self, tag: Tag) -> Option<&mut Entry<M>> {
         let slot = self.slots.get_mut(tag.slot() as usize)?;
-        slot.entry.as_mut().filter(|_| tag.is_of(slot.generation))
+        slot.entry.as_mut().filter(|_| tag.matches(slot.generation))
     }
 }

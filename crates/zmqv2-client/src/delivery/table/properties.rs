@@ -18,7 +18,7 @@ enum Event {
         monitor: Option<u64>,
         candidates: usize,
         bytes: usize,
-        lane: Option<LaneId>,
+        server_queue: Option<QueueId>,
     },
     Send {
         link: usize,
@@ -43,7 +43,7 @@ enum Event {
     Pass {
         millis: u64,
     },
-    Directory(Prospect),
+    Directory(SearchPlan),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -53,8 +53,8 @@ fn event() -> impl Strategy<Value = Event> {
             (1_u64..3_000, 0_u32..4, any::<bool>(), prop::option::of(100_u64..1_000)),
             (0..=LINKS, 0_usize..40, prop::option::of(0_u64..2)),
         )
-            .prop_map(|((millis, retries, wait, monitor), (candidates, bytes, lane))| {
-                Event::Admit { millis, retries, wait, monitor, candidates, bytes, lane }
+            .prop_map(|((millis, retries, wait, monitor), (candidates, bytes, server_queue))| {
+                Event::Admit { millis, retries, wait, monitor, candidates, bytes, server_queue }
             }),
         6 => link.clone().prop_map(|link| Event::Send { link }),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, more)| Event::Answer { which, more }),
@@ -65,7 +65,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => link.prop_map(|link| Event::Close { link }),
         4 => (0_u64..700).prop_map(|millis| Event::Pass { millis }),
         1 => (0..=LINKS, any::<bool>(), any::<bool>())
-            .prop_map(|(candidates, known, more)| Event::Directory(Prospect { candidates, known, more })),
+            .prop_map(|(candidates, known, more)| Event::Directory(SearchPlan { candidates, known, has_alternatives: more })),
     ]
 }
 
@@ -75,7 +75,7 @@ struct Known {
     retries: u32,
     deadline: Instant,
     /// Sends since it was last said that it did not run.
-    in_doubt: bool,
+    maybe_ran: bool,
     repeats: u32,
     ended: usize,
     monitor: Option<Duration>,
@@ -85,16 +85,16 @@ struct Known {
 
 struct World {
     now: Instant,
-    table: Outstanding<usize, ()>,
+    table: PendingTable<usize, ()>,
     messages: Vec<Known>,
     /// Every tag that was ever sent, with its message.
     tags: Vec<(Tag, usize)>,
     /// The tag of the last send of a message.
     latest: HashMap<usize, Tag>,
     /// What the driver finds for a message.
-    prospect: Prospect,
+    plan: SearchPlan,
     /// Answers that were not the last one.
-    noted: usize,
+    recorded: usize,
     /// Whether the table was just told the time.
     expired: bool,
 }
@@ -103,20 +103,29 @@ impl World {
     fn step(&mut self, event: &Event) {
         self.expired = matches!(event, Event::Pass { .. });
         match *event {
-            Event::Admit { millis, retries, wait, monitor, candidates, bytes, lane } => {
+            Event::Admit { millis, retries, wait, monitor, candidates, bytes, server_queue } => {
                 let deadline = self.now + Duration::from_millis(millis);
                 let number = self.messages.len();
                 let monitor = monitor.map(Duration::from_millis);
                 let (expires, wait_for_ready) = (deadline, wait);
-                let terms = Terms { deadline, expires, retries, wait_for_ready, monitor, candidates, bytes, lane };
+                let options = DeliveryOptions {
+                    deadline,
+                    expires,
+                    retries,
+                    wait_for_ready,
+                    monitor,
+                    candidates,
+                    bytes,
+                    server_queue,
+                };
                 let room = self.table.open() < LIMITS.messages
                     && (self.table.open() == 0 || self.table.bytes() + bytes <= LIMITS.bytes);
-                assert_eq!(self.table.admit(self.now, number, terms).is_ok(), room);
+                assert_eq!(self.table.admit(self.now, number, options).is_ok(), room);
                 if room {
                     self.messages.push(Known {
                         retries,
                         deadline,
-                        in_doubt: false,
+                        maybe_ran: false,
                         repeats: 0,
                         ended: 0,
                         monitor,
@@ -129,7 +138,7 @@ impl World {
                     let number = *number;
                     let known = &mut self.messages[number];
                     assert!(deadline == known.deadline && known.ended == 0);
-                    if std::mem::replace(&mut known.in_doubt, true) {
+                    if std::mem::replace(&mut known.maybe_ran, true) {
                         known.repeats += 1;
                         assert!(known.repeats <= known.retries, "sent again without a retry: {known:?}");
                     }
@@ -140,10 +149,14 @@ impl World {
             }
             Event::Answer { which, more } => {
                 if let Some((tag, number)) = self.pick(which) {
-                    let (open, noted) = (self.messages[number].ended == 0, self.noted);
+                    let (open, recorded) = (self.messages[number].ended == 0, self.recorded);
                     self.table.handle(self.now, Input::Answered { tag, answer: (), more });
                     self.perform();
-                    assert_eq!(self.noted - noted, usize::from(open && more), "each of several answers is noted once");
+                    assert_eq!(
+                        self.recorded - recorded,
+                        usize::from(open && more),
+                        "each of several answers is noted once"
+                    );
                     assert_eq!(self.messages[number].ended == 0, open && more, "the last answer ends it, and no other");
                 }
             }
@@ -155,7 +168,7 @@ impl World {
                         known.asked = None;
                     }
                     if self.latest[&number] == tag && reason.another_node_may_take_it() && known.repeats == 0 {
-                        known.in_doubt = false;
+                        known.maybe_ran = false;
                     }
                     let refusal = Refusal::new(reason, "");
                     self.table.handle(self.now, Input::Refused { tag, refusal, node: None });
@@ -173,13 +186,13 @@ impl World {
                     }
                 }
             }
-            Event::Lose { link } => self.table.handle(self.now, Input::Lost { link }),
-            Event::Close { link } => self.table.handle(self.now, Input::Gone { link }),
+            Event::Lose { link } => self.table.handle(self.now, Input::ConnectionLost { link }),
+            Event::Close { link } => self.table.handle(self.now, Input::LinkClosed { link }),
             Event::Pass { millis } => {
                 self.now += Duration::from_millis(millis);
                 self.table.expire(self.now);
             }
-            Event::Directory(prospect) => self.prospect = prospect,
+            Event::Directory(plan) => self.plan = plan,
         }
         self.perform();
         self.check();
@@ -195,31 +208,31 @@ impl World {
             actions += 1;
             assert!(actions < 10_000, "it never comes to rest");
             match action {
-                Action::Choose { tag, candidate } => {
+                Action::ChooseLink { tag, candidate } => {
                     let number = *self.table.message(tag).unwrap();
                     self.messages[number].asked = None;
-                    self.table.handle(self.now, Input::Chosen { tag, link: Some(candidate) });
+                    self.table.handle(self.now, Input::LinkChosen { tag, link: Some(candidate) });
                 }
-                Action::Look { tag } => {
-                    self.table.handle(self.now, Input::Looked { tag, prospect: self.prospect });
+                Action::LookUp { tag } => {
+                    self.table.handle(self.now, Input::LookedUp { tag, plan: self.plan });
                 }
                 // As a driver does: a way that was wrong is not known any more.
-                Action::Forget { tag } => {
-                    (self.prospect.known, self.prospect.more) = (false, false);
+                Action::ServerNotFound { tag } => {
+                    (self.plan.known, self.plan.has_alternatives) = (false, false);
                     if let Some(number) = self.table.message(tag) {
                         self.messages[*number].asked = None;
                     }
                 }
-                Action::Suspect { .. } | Action::Silent { .. } | Action::Presume { .. } => {}
+                Action::LinkUnreachable { .. } | Action::NoAnswer { .. } | Action::ServerFound { .. } => {}
                 Action::Inquire { tag, link } => {
                     let number = *self.table.message(tag).unwrap();
                     assert!(self.messages[number].monitor.is_some() && self.latest[&number] == tag);
                     assert!(!self.table.is_idle(link), "asked over a link that has nothing");
                     assert_eq!(self.messages[number].asked.replace(self.now), None, "asked again without an answer");
                 }
-                Action::Note { tag, .. } => {
+                Action::RecordAnswer { tag, .. } => {
                     assert!(self.table.message(tag).is_some(), "noted after its end");
-                    self.noted += 1;
+                    self.recorded += 1;
                 }
                 Action::End { message, .. } => {
                     self.messages[message].ended += 1;
@@ -255,7 +268,7 @@ proptest! {
     fn every_message_ends_once_in_time_and_is_repeated_only_on_request(
         events in prop::collection::vec(event(), 1..200),
     ) {
-        let table = Outstanding::new(LIMITS);
+        let table = PendingTable::new(LIMITS);
         let now = crate::clock::now();
         let mut world = World {
             now,
@@ -263,8 +276,8 @@ proptest! {
             messages: Vec::new(),
             tags: Vec::new(),
             latest: HashMap::new(),
-            prospect: Prospect::among(0),
-            noted: 0,
+            plan: SearchPlan::among(0),
+            recorded: 0,
             expired: false,
         };
         for event in &events {
@@ -280,6 +293,6 @@ proptest! {
         prop_assert!(world.messages.iter().all(|known| known.ended == 1));
         prop_assert_eq!((world.table.open(), world.table.bytes(), world.table.next_deadline()), (0, 0, None));
         prop_assert!((0..LINKS).all(|link| world.table.is_idle(link)));
-        prop_assert!(world.table.lanes.is_empty());
+        prop_assert!(world.table.server_queues.is_empty());
     }
 }

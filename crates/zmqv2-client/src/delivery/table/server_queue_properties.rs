@@ -49,7 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 struct World {
     now: Instant,
-    table: Outstanding<usize, ()>,
+    table: PendingTable<usize, ()>,
     server: Option<usize>,
     known: Option<usize>,
     /// Whom each message asks, as a driver notes it.
@@ -68,7 +68,7 @@ impl World {
                 for _ in 0..count {
                     let number = self.asked.len();
                     let deadline = self.now + Duration::from_secs(100);
-                    let terms = Terms {
+                    let options = DeliveryOptions {
                         deadline,
                         expires: deadline,
                         retries: 0,
@@ -76,11 +76,11 @@ impl World {
                         monitor: None,
                         candidates: 0,
                         bytes: 0,
-                        lane: Some(1),
+                        server_queue: Some(1),
                     };
                     self.asked.push(None);
                     self.plans.push(None);
-                    self.table.admit(self.now, number, terms).unwrap();
+                    self.table.admit(self.now, number, options).unwrap();
                     self.perform();
                 }
             }
@@ -132,26 +132,26 @@ impl World {
             actions += 1;
             assert!(actions < 10_000, "it never comes to rest");
             match action {
-                Action::Look { tag } => {
+                Action::LookUp { tag } => {
                     let number = *self.table.message(tag).unwrap();
                     self.plans[number] = self.known;
-                    let prospect = match self.known {
-                        Some(_) => Prospect { candidates: 1, known: true, more: true },
-                        None => Prospect::among(NODES),
+                    let plan = match self.known {
+                        Some(_) => SearchPlan { candidates: 1, known: true, has_alternatives: true },
+                        None => SearchPlan::among(NODES),
                     };
-                    self.table.handle(self.now, Input::Looked { tag, prospect });
+                    self.table.handle(self.now, Input::LookedUp { tag, plan });
                 }
-                Action::Choose { tag, candidate } => {
+                Action::ChooseLink { tag, candidate } => {
                     let number = *self.table.message(tag).unwrap();
                     let link = self.plans[number].unwrap_or(candidate);
                     self.asked[number] = Some(link);
-                    self.table.handle(self.now, Input::Chosen { tag, link: Some(link) });
+                    self.table.handle(self.now, Input::LinkChosen { tag, link: Some(link) });
                 }
-                Action::Forget { tag } => {
+                Action::ServerNotFound { tag } => {
                     let asked = self.table.message(tag).and_then(|number| self.asked[*number]);
                     self.known = self.known.filter(|known| Some(*known) != asked);
                 }
-                Action::Presume { tag } => {
+                Action::ServerFound { tag } => {
                     self.known = self.table.message(tag).and_then(|number| self.asked[*number]);
                 }
                 Action::End { message, ending } => {
@@ -160,12 +160,15 @@ impl World {
                         self.known = self.asked[message];
                     }
                 }
-                Action::Suspect { .. } | Action::Silent { .. } | Action::Inquire { .. } | Action::Note { .. } => {}
+                Action::LinkUnreachable { .. }
+                | Action::NoAnswer { .. }
+                | Action::Inquire { .. }
+                | Action::RecordAnswer { .. } => {}
             }
         }
         // While nothing is known, one message is on its way, and no other.
-        let lane = self.table.lanes.get(&1);
-        if lane.is_some_and(Lane::searches) {
+        let queue = self.table.server_queues.get(&1);
+        if queue.is_some_and(ServerQueue::searches) {
             let queued =
                 (0..NODES).filter_map(|link| self.table.links.get(link)).map(|link| link.queued).sum::<usize>();
             assert!(queued <= 1, "{queued} messages search");
@@ -190,10 +193,10 @@ impl World {
 
 proptest! {
     #[test]
-    fn the_messages_of_a_lane_are_accepted_in_their_order(events in prop::collection::vec(event(), 1..150)) {
+    fn the_messages_of_a_queue_are_accepted_in_their_order(events in prop::collection::vec(event(), 1..150)) {
         let mut world = World {
             now: crate::clock::now(),
-            table: Outstanding::new(LIMITS),
+            table: PendingTable::new(LIMITS),
             server: Some(2),
             known: None,
             asked: Vec::new(),

@@ -1,16 +1,16 @@
-use super::server_queue::VERDICT_WITHIN;
+use super::server_queue::REFUSAL_WITHIN;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
-const S: LaneId = 7;
+const S: QueueId = 7;
 
 type Ended = Vec<(&'static str, Ending<usize>)>;
 
 /// A table for one server, which is at one of the candidates; candidate k is reached over link k.
 struct World {
     now: Instant,
-    table: Outstanding<&'static str, usize>,
+    table: PendingTable<&'static str, usize>,
     candidates: usize,
     /// What the driver remembers.
     known: Option<usize>,
@@ -23,7 +23,7 @@ fn world(candidates: usize) -> World {
     let limits = Limits { messages: 100, bytes: 10_000, connect_timeout: SECOND };
     World {
         now: crate::clock::now(),
-        table: Outstanding::new(limits),
+        table: PendingTable::new(limits),
         candidates,
         known: None,
         asked: HashMap::new(),
@@ -32,8 +32,8 @@ fn world(candidates: usize) -> World {
 }
 
 impl World {
-    fn terms(&self) -> Terms {
-        Terms {
+    fn options(&self) -> DeliveryOptions {
+        DeliveryOptions {
             deadline: self.now + 10 * SECOND,
             expires: self.now + 10 * SECOND,
             retries: 0,
@@ -41,43 +41,45 @@ impl World {
             monitor: None,
             candidates: 0,
             bytes: 1,
-            lane: Some(S),
+            server_queue: Some(S),
         }
     }
 
     fn admit(&mut self, names: &[&'static str]) {
         for name in names {
-            self.admit_with(name, self.terms());
+            self.admit_with(name, self.options());
         }
     }
 
-    fn admit_with(&mut self, name: &'static str, terms: Terms) {
-        self.table.admit(self.now, name, terms).unwrap();
+    fn admit_with(&mut self, name: &'static str, options: DeliveryOptions) {
+        self.table.admit(self.now, name, options).unwrap();
         self.perform();
     }
 
     fn perform(&mut self) {
         while let Some(action) = self.table.poll_action() {
             match action {
-                Action::Choose { tag, candidate } => {
+                Action::ChooseLink { tag, candidate } => {
                     let name = *self.table.message(tag).unwrap();
                     // The way to the one that is known has one candidate.
                     let link = self.known.filter(|_| candidate == 0).unwrap_or(candidate);
                     self.asked.insert(name, link);
-                    self.table.handle(self.now, Input::Chosen { tag, link: Some(link) });
+                    self.table.handle(self.now, Input::LinkChosen { tag, link: Some(link) });
                 }
-                Action::Look { tag } => {
-                    let prospect = match self.known {
-                        Some(_) => Prospect { candidates: 1, known: true, more: self.candidates > 1 },
-                        None if self.candidates == 1 => Prospect { candidates: 1, known: true, more: false },
-                        None => Prospect::among(self.candidates),
+                Action::LookUp { tag } => {
+                    let plan = match self.known {
+                        Some(_) => SearchPlan { candidates: 1, known: true, has_alternatives: self.candidates > 1 },
+                        None if self.candidates == 1 => {
+                            SearchPlan { candidates: 1, known: true, has_alternatives: false }
+                        }
+                        None => SearchPlan::among(self.candidates),
                     };
-                    self.table.handle(self.now, Input::Looked { tag, prospect });
+                    self.table.handle(self.now, Input::LookedUp { tag, plan });
                 }
-                Action::Presume { tag } => {
+                Action::ServerFound { tag } => {
                     self.known = self.table.message(tag).and_then(|name| self.asked.get(name).copied());
                 }
-                Action::Forget { tag } => {
+                Action::ServerNotFound { tag } => {
                     let at = self.table.message(tag).and_then(|name| self.asked.get(name).copied());
                     self.known = self.known.filter(|known| Some(*known) != at);
                 }
@@ -87,8 +89,8 @@ impl World {
                     }
                     self.ended.push((message, ending));
                 }
-                Action::Suspect { .. } | Action::Silent { .. } => {}
-                Action::Inquire { .. } | Action::Note { .. } => panic!("{action:?}"),
+                Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => {}
+                Action::Inquire { .. } | Action::RecordAnswer { .. } => panic!("{action:?}"),
             }
         }
     }
@@ -154,23 +156,23 @@ fn one_searches_and_the_others_follow_in_their_order() {
         world.accept(tag, 2);
     }
     world.ends(&["a", "b", "c", "d"]);
-    assert!(world.table.lanes.is_empty() && world.table.next_deadline().is_none());
+    assert!(world.table.server_queues.is_empty() && world.table.next_deadline().is_none());
 }
 
 #[test]
-fn another_lane_is_not_held_up() {
+fn another_queue_is_not_held_up() {
     let mut world = world(2);
     world.admit(&["a", "b"]);
-    world.admit_with("of another", Terms { lane: Some(S + 1), ..world.terms() });
-    world.admit_with("of none", Terms { lane: None, candidates: 1, ..world.terms() });
+    world.admit_with("of another", DeliveryOptions { server_queue: Some(S + 1), ..world.options() });
+    world.admit_with("of none", DeliveryOptions { server_queue: None, candidates: 1, ..world.options() });
     world.sends(0, &["a", "of another", "of none"]);
 }
 
 #[test]
-fn who_has_waited_behind_a_search_in_vain_shares_its_verdict() {
+fn messages_that_waited_behind_a_failed_search_end_like_it() {
     let mut world = world(2);
     world.admit(&["a", "b"]);
-    world.admit_with("patient", Terms { wait_for_ready: true, ..world.terms() });
+    world.admit_with("patient", DeliveryOptions { wait_for_ready: true, ..world.options() });
     for link in [0, 1] {
         let tags = world.sends(link, &["a"]);
         world.refuse(tags[0], Reason::NoRoute);
@@ -183,14 +185,14 @@ fn who_has_waited_behind_a_search_in_vain_shares_its_verdict() {
     world.refuse(tags[0], Reason::NoRoute);
     world.admit(&["c"]);
     assert!(world.flush(0).is_empty() && world.ended.is_empty());
-    world.pass(LOOK_AGAIN);
+    world.pass(LOOKUP_INTERVAL);
     let tags = world.sends(0, &["patient"]);
     world.accept(tags[0], 0);
     world.sends(0, &["c"]);
 }
 
 #[test]
-fn when_nobody_can_be_reached_nobody_waits_for_it_twice() {
+fn messages_behind_an_unreachable_server_end_together() {
     let mut world = world(2);
     world.admit(&["a", "b", "c"]);
     world.pass(SECOND);
@@ -200,13 +202,13 @@ fn when_nobody_can_be_reached_nobody_waits_for_it_twice() {
 }
 
 #[test]
-fn a_search_that_ends_otherwise_is_taken_over_by_the_next() {
+fn when_the_searching_message_ends_the_next_one_searches() {
     let mut world = world(2);
-    world.admit_with("short", Terms { deadline: world.now + 100 * MILLI, ..world.terms() });
+    world.admit_with("short", DeliveryOptions { deadline: world.now + 100 * MILLI, ..world.options() });
     world.admit(&["a", "b"]);
     world.sends(0, &["short"]);
     world.pass(100 * MILLI + ANSWER_GRACE);
-    assert_eq!(world.ends(&["short"]), [Ending::Silent { candidate: 0 }]);
+    assert_eq!(world.ends(&["short"]), [Ending::NoAnswer { candidate: 0 }]);
     let tags = world.sends(0, &["a"]);
     world.refuse(tags[0], Reason::Expired);
     world.ends(&["a"]);
@@ -217,21 +219,21 @@ fn a_search_that_ends_otherwise_is_taken_over_by_the_next() {
 }
 
 #[test]
-fn what_is_held_ends_at_its_deadline() {
+fn a_waiting_message_ends_at_its_deadline() {
     let mut world = world(2);
     world.admit(&["a"]);
-    world.admit_with("held", Terms { deadline: world.now + 100 * MILLI, ..world.terms() });
+    world.admit_with("held", DeliveryOptions { deadline: world.now + 100 * MILLI, ..world.options() });
     world.pass(100 * MILLI);
     assert_eq!(world.ends(&["held"]), [Ending::Unreachable { candidate: 0 }]);
     assert_eq!(world.table.open(), 1);
 }
 
 #[test]
-fn who_has_it_and_says_nothing_is_the_right_one() {
+fn a_candidate_that_does_not_refuse_in_time_has_the_server() {
     let mut world = world(2);
     world.admit(&["long call", "b", "c"]);
     let call = world.sends(0, &["long call"])[0];
-    world.pass(VERDICT_WITHIN - MILLI);
+    world.pass(REFUSAL_WITHIN - MILLI);
     assert!(world.flush(0).is_empty());
     world.pass(MILLI);
     let tags = world.sends(0, &["b", "c"]);
@@ -246,7 +248,7 @@ fn who_has_it_and_says_nothing_is_the_right_one() {
 }
 
 #[test]
-fn when_the_server_has_moved_all_follow_in_their_order() {
+fn when_the_server_has_moved_all_messages_follow_in_order() {
     let mut world = world(2);
     world.known = Some(1);
     world.admit(&["a", "b", "c"]);
@@ -264,13 +266,13 @@ fn when_the_server_has_moved_all_follow_in_their_order() {
 }
 
 #[test]
-fn those_that_do_not_come_back_are_not_waited_for_long() {
+fn messages_on_the_old_route_are_waited_for_only_briefly() {
     let mut world = world(2);
     world.known = Some(1);
     world.admit(&["long call", "a"]);
     let old = world.sends(1, &["long call", "a"]);
     world.refuse(old[1], Reason::NoRoute);
-    world.pass(VERDICT_WITHIN - MILLI);
+    world.pass(REFUSAL_WITHIN - MILLI);
     assert!(world.flush(0).is_empty());
     world.pass(MILLI);
     let a = world.sends(0, &["a"]);
@@ -280,7 +282,7 @@ fn those_that_do_not_come_back_are_not_waited_for_long() {
 }
 
 #[test]
-fn what_somebody_else_finds_makes_nobody_overtake() {
+fn a_server_found_by_a_blocking_call_lets_no_message_overtake() {
     let mut world = world(2);
     world.known = Some(0);
     world.admit(&["a"]);
@@ -306,7 +308,7 @@ fn a_busy_server_is_not_looked_for_elsewhere() {
 }
 
 #[test]
-fn the_only_node_is_asked_once_and_nobody_waits() {
+fn the_only_node_is_asked_once_and_no_message_waits() {
     let mut world = world(1);
     world.admit(&["a", "b"]);
     for tag in world.sends(0, &["a", "b"]) {
@@ -316,15 +318,15 @@ fn the_only_node_is_asked_once_and_nobody_waits() {
 }
 
 #[test]
-fn retries_of_what_was_lost_keep_their_order_and_go_before_the_others() {
+fn retries_after_a_lost_connection_keep_their_order_and_go_first() {
     let mut world = world(2);
     world.known = Some(0);
     for name in ["a", "b"] {
-        world.admit_with(name, Terms { retries: 1, ..world.terms() });
+        world.admit_with(name, DeliveryOptions { retries: 1, ..world.options() });
     }
     world.sends(0, &["a", "b"]);
     world.admit(&["c"]);
-    world.table.handle(world.now, Input::Lost { link: 0 });
+    world.table.handle(world.now, Input::ConnectionLost { link: 0 });
     world.perform();
     let link = usize::from(world.table.nth_to_send(0, 0).is_none());
     let a = world.sends(link, &["a"]);

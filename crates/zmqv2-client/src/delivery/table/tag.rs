@@ -29,7 +29,7 @@ impl Tag {
         (self.0 >> 32) as u8
     }
 
-    pub(super) fn is_of(self, generation: u32) -> bool {
+    pub(super) fn matches(self, generation: u32) -> bool {
         (self.0 >> 40) as u32 == generation & 0x00ff_ffff
     }
 

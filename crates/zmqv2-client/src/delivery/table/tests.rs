@@ -3,18 +3,18 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
 
-type Table = Outstanding<&'static str, &'static str>;
+type Table = PendingTable<&'static str, &'static str>;
 
 fn table() -> Table {
-    Outstanding::new(Limits { messages: 3, bytes: 100, connect_timeout: SECOND })
+    PendingTable::new(Limits { messages: 3, bytes: 100, connect_timeout: SECOND })
 }
 
 fn start() -> Instant {
     crate::clock::now()
 }
 
-fn terms(now: Instant, candidates: usize) -> Terms {
-    Terms {
+fn options(now: Instant, candidates: usize) -> DeliveryOptions {
+    DeliveryOptions {
         deadline: now + 10 * SECOND,
         expires: now + 20 * SECOND,
         retries: 0,
@@ -22,7 +22,7 @@ fn terms(now: Instant, candidates: usize) -> Terms {
         monitor: None,
         candidates,
         bytes: 10,
-        lane: None,
+        server_queue: None,
     }
 }
 
@@ -36,15 +36,15 @@ impl Table {
         let mut ended = None;
         while let Some(action) = self.poll_action() {
             match action {
-                Action::Choose { tag, candidate } => {
-                    self.handle(now, Input::Chosen { tag, link: Some(candidate) });
+                Action::ChooseLink { tag, candidate } => {
+                    self.handle(now, Input::LinkChosen { tag, link: Some(candidate) });
                 }
                 Action::End { message, ending } => assert!(ended.replace((message, ending)).is_none()),
-                Action::Suspect { .. } | Action::Silent { .. } => {}
-                Action::Presume { .. } | Action::Forget { .. } => panic!("a message that is in no lane"),
+                Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => {}
+                Action::ServerFound { .. } | Action::ServerNotFound { .. } => panic!("a message that is in no lane"),
                 Action::Inquire { .. } => panic!("a message that is not monitored"),
-                Action::Note { .. } => panic!("an answer that is not the last one"),
-                Action::Look { tag } => self.handle(now, Input::Looked { tag, prospect: Prospect::among(0) }),
+                Action::RecordAnswer { .. } => panic!("an answer that is not the last one"),
+                Action::LookUp { tag } => self.handle(now, Input::LookedUp { tag, plan: SearchPlan::among(0) }),
             }
         }
         ended
@@ -67,7 +67,7 @@ impl Table {
 fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     let (now, mut table) = (start(), table());
     for name in ["a", "b"] {
-        table.admit(now, name, terms(now, 1)).unwrap();
+        table.admit(now, name, options(now, 1)).unwrap();
         assert_eq!(table.route(now), None);
     }
     let a = table.send(now, 0).unwrap();
@@ -81,7 +81,7 @@ fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     table.handle(now, Input::Answered { tag: b, answer: "again", more: false });
     assert_eq!(table.route(now), None);
     // The slot is used again, and the old tag does not fit.
-    table.admit(now, "c", terms(now, 1)).unwrap();
+    table.admit(now, "c", options(now, 1)).unwrap();
     table.route(now);
     let c = table.send(now, 0).unwrap();
     assert_eq!(c.slot(), b.slot());
@@ -92,15 +92,15 @@ fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     // Nothing but silence for the other.
     let end = now + 10 * SECOND + ANSWER_GRACE;
     assert_eq!(table.pass(end - MILLI), None);
-    assert_eq!(table.pass(end), Some(("a", Ending::Silent { candidate: 0 })));
+    assert_eq!(table.pass(end), Some(("a", Ending::NoAnswer { candidate: 0 })));
     assert_eq!((table.open(), table.bytes(), table.next_deadline()), (0, 0, None));
     assert!(table.is_idle(0));
 }
 
 #[test]
-fn an_answer_to_what_was_never_sent_is_none() {
+fn an_answer_to_a_message_that_was_never_sent_is_ignored() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.admit(now, "a", options(now, 1)).unwrap();
     table.route(now);
     table.handle(now, Input::Answered { tag: Tag::new(0, 0, 1), answer: "forged", more: false });
     assert_eq!((table.route(now), table.open()), (None, 1));
@@ -109,7 +109,7 @@ fn an_answer_to_what_was_never_sent_is_none() {
 #[test]
 fn the_bounds_hold() {
     let (now, mut table) = (start(), table());
-    let sized = |bytes| Terms { bytes, ..terms(now, 1) };
+    let sized = |bytes| DeliveryOptions { bytes, ..options(now, 1) };
     table.admit(now, "giant", sized(500)).unwrap();
     assert_eq!(table.admit(now, "more", sized(1)), Err("more"));
     table.handle(now, Input::Close);
@@ -121,19 +121,19 @@ fn the_bounds_hold() {
 }
 
 #[test]
-fn who_is_not_connected_in_time_is_passed_over() {
+fn a_candidate_that_is_not_connected_in_time_is_skipped() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 2)).unwrap();
+    table.admit(now, "a", options(now, 2)).unwrap();
     table.route(now);
     assert_eq!(table.pass(now + SECOND), None);
     assert_eq!(table.send(now + SECOND, 0), None);
     let tag = table.send(now + SECOND, 1).unwrap();
-    table.handle(now, Input::Lost { link: 0 });
+    table.handle(now, Input::ConnectionLost { link: 0 });
     assert_eq!(table.route(now), None, "it is not there any more");
     table.handle(now, Input::Answered { tag, answer: "yes", more: false });
     assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
 
-    table.admit(now, "b", terms(now, 2)).unwrap();
+    table.admit(now, "b", options(now, 2)).unwrap();
     table.route(now);
     assert_eq!(table.pass(now + SECOND), None);
     assert_eq!(table.pass(now + 2 * SECOND), Some(("b", Ending::Unreachable { candidate: 1 })));
@@ -142,16 +142,16 @@ fn who_is_not_connected_in_time_is_passed_over() {
 #[test]
 fn a_short_message_leaves_time_for_the_last_candidate() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { deadline: now + 400 * MILLI, ..terms(now, 2) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { deadline: now + 400 * MILLI, ..options(now, 2) }).unwrap();
     table.route(now);
     assert_eq!(table.pass(now + 200 * MILLI), None);
     assert!(table.nth_to_send(1, 0).is_some());
 }
 
 #[test]
-fn refusals_move_it_on_and_busy_is_what_is_said_at_the_end() {
+fn a_refused_message_tries_the_next_candidate_and_ends_with_busy() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 2)).unwrap();
+    table.admit(now, "a", options(now, 2)).unwrap();
     table.route(now);
     for (link, reason) in [(0, Reason::Busy), (1, Reason::NoRoute)] {
         let tag = table.send(now, link).unwrap();
@@ -165,7 +165,7 @@ fn refusals_move_it_on_and_busy_is_what_is_said_at_the_end() {
     assert_eq!(table.route(now), Some(("a", Ending::Refused(refusal(Reason::Busy), None))));
 
     for reason in [Reason::Expired, Reason::ServerLost, Reason::TooLarge] {
-        table.admit(now, "b", terms(now, 2)).unwrap();
+        table.admit(now, "b", options(now, 2)).unwrap();
         table.route(now);
         let tag = table.send(now, 0).unwrap();
         table.handle(now, Input::Refused { tag, refusal: refusal(reason), node: None });
@@ -176,22 +176,22 @@ fn refusals_move_it_on_and_busy_is_what_is_said_at_the_end() {
 #[test]
 fn a_lost_connection_ends_it_or_is_retried_with_the_next_candidate() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 2)).unwrap();
-    table.admit(now, "b", Terms { retries: 1, ..terms(now, 2) }).unwrap();
+    table.admit(now, "a", options(now, 2)).unwrap();
+    table.admit(now, "b", DeliveryOptions { retries: 1, ..options(now, 2) }).unwrap();
     table.route(now);
     let _ = (table.send(now, 0), table.send(now, 0));
-    table.handle(now, Input::Lost { link: 0 });
-    assert_eq!(table.route(now), Some(("a", Ending::Lost { candidate: 0 })));
+    table.handle(now, Input::ConnectionLost { link: 0 });
+    assert_eq!(table.route(now), Some(("a", Ending::ConnectionLost { candidate: 0 })));
     let again = table.send(now, 1).unwrap();
     assert_eq!(table.message(again), Some(&"b"));
-    table.handle(now, Input::Lost { link: 1 });
-    assert_eq!(table.route(now), Some(("b", Ending::Lost { candidate: 1 })));
+    table.handle(now, Input::ConnectionLost { link: 1 });
+    assert_eq!(table.route(now), Some(("b", Ending::ConnectionLost { candidate: 1 })));
 }
 
 #[test]
 fn an_attempt_has_its_share_of_the_time_and_any_answer_counts() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { retries: 1, ..terms(now, 1) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { retries: 1, ..options(now, 1) }).unwrap();
     table.route(now);
     let first = table.send(now, 0).unwrap();
     assert_eq!(table.pass(now + 5 * SECOND - MILLI), None);
@@ -207,22 +207,22 @@ fn an_attempt_has_its_share_of_the_time_and_any_answer_counts() {
 }
 
 #[test]
-fn what_may_have_run_is_never_reported_as_not_run() {
+fn a_message_that_may_have_run_is_never_reported_as_not_run() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { retries: 1, ..terms(now, 1) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { retries: 1, ..options(now, 1) }).unwrap();
     table.route(now);
     table.send(now, 0).unwrap();
-    table.handle(now, Input::Lost { link: 0 });
+    table.handle(now, Input::ConnectionLost { link: 0 });
     table.route(now);
     let tag = table.send(now, 0).unwrap();
     table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
-    assert_eq!(table.route(now), Some(("a", Ending::Lost { candidate: 0 })));
+    assert_eq!(table.route(now), Some(("a", Ending::ConnectionLost { candidate: 0 })));
 }
 
 #[test]
-fn while_retries_are_left_nobody_there_is_a_pause() {
+fn with_retries_left_a_round_without_a_taker_is_followed_by_a_pause() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { retries: 2, ..terms(now, 1) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { retries: 2, ..options(now, 1) }).unwrap();
     table.route(now);
     let tag = table.send(now, 0).unwrap();
     table.handle(now, Input::Refused { tag, refusal: refusal(Reason::ServerLost), node: None });
@@ -239,13 +239,13 @@ fn while_retries_are_left_nobody_there_is_a_pause() {
 #[test]
 fn without_candidates_it_ends_or_waits_for_some() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 0)).unwrap();
-    assert_eq!(table.route(now), Some(("a", Ending::Nowhere)));
-    table.admit(now, "b", Terms { wait_for_ready: true, ..terms(now, 0) }).unwrap();
-    assert_eq!(table.pass(now + LOOK_AGAIN), None);
-    table.expire(now + 2 * LOOK_AGAIN);
-    let Some(Action::Look { tag }) = table.poll_action() else { panic!() };
-    table.handle(now, Input::Looked { tag, prospect: Prospect::among(1) });
+    table.admit(now, "a", options(now, 0)).unwrap();
+    assert_eq!(table.route(now), Some(("a", Ending::NoCandidate)));
+    table.admit(now, "b", DeliveryOptions { wait_for_ready: true, ..options(now, 0) }).unwrap();
+    assert_eq!(table.pass(now + LOOKUP_INTERVAL), None);
+    table.expire(now + 2 * LOOKUP_INTERVAL);
+    let Some(Action::LookUp { tag }) = table.poll_action() else { panic!() };
+    table.handle(now, Input::LookedUp { tag, plan: SearchPlan::among(1) });
     table.route(now);
     assert!(table.nth_to_send(0, 0).is_some());
     // The link never connects: the directory is asked again, until the time is over.
@@ -261,39 +261,41 @@ fn without_candidates_it_ends_or_waits_for_some() {
 }
 
 #[test]
-fn a_closed_link_gives_back_what_waited_for_it() {
+fn messages_queued_on_a_closed_link_choose_another_one() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.admit(now, "a", options(now, 1)).unwrap();
     table.route(now);
-    table.handle(now, Input::Gone { link: 0 });
-    let Some(Action::Choose { tag, candidate: 0 }) = table.poll_action() else { panic!() };
+    table.handle(now, Input::LinkClosed { link: 0 });
+    let Some(Action::ChooseLink { tag, candidate: 0 }) = table.poll_action() else { panic!() };
     assert!(table.is_idle(0));
-    table.handle(now, Input::Chosen { tag, link: Some(7) });
+    table.handle(now, Input::LinkChosen { tag, link: Some(7) });
     assert!(table.nth_to_send(0, 0).is_none() && table.nth_to_send(7, 0).is_some());
-    table.handle(now, Input::Gone { link: 7 });
-    let Some(Action::Choose { tag, .. }) = table.poll_action() else { panic!() };
-    table.handle(now, Input::Chosen { tag, link: None });
+    table.handle(now, Input::LinkClosed { link: 7 });
+    let Some(Action::ChooseLink { tag, .. }) = table.poll_action() else { panic!() };
+    table.handle(now, Input::LinkChosen { tag, link: None });
     assert_eq!(table.route(now), Some(("a", Ending::Unreachable { candidate: 0 })));
 }
 
 #[test]
-fn several_answers_are_noted_and_the_last_one_ends_it() {
+fn several_answers_are_recorded_and_the_last_one_ends_the_message() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { retries: 1, ..terms(now, 1) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { retries: 1, ..options(now, 1) }).unwrap();
     table.route(now);
     let tag = table.send(now, 0).unwrap();
-    let noted = |table: &mut Table, tag, answer| {
+    let recorded = |table: &mut Table, tag, answer| {
         table.handle(now, Input::Answered { tag, answer, more: true });
-        assert!(matches!(table.poll_action(), Some(Action::Note { tag: at, answer: of }) if at == tag && of == answer));
+        assert!(
+            matches!(table.poll_action(), Some(Action::RecordAnswer { tag: at, answer: of }) if at == tag && of == answer)
+        );
         assert_eq!(table.route(now), None);
     };
-    noted(&mut table, tag, "one");
+    recorded(&mut table, tag, "one");
     // What is missing is asked for again; answers to both sends count, until one of them is complete.
-    table.handle(now, Input::Lost { link: 0 });
+    table.handle(now, Input::ConnectionLost { link: 0 });
     assert_eq!(table.route(now), None);
     let again = table.send(now, 0).unwrap();
-    noted(&mut table, again, "one");
-    noted(&mut table, tag, "late");
+    recorded(&mut table, again, "one");
+    recorded(&mut table, tag, "late");
     table.handle(now, Input::Answered { tag: again, answer: "last", more: false });
     assert_eq!(table.route(now), Some(("a", Ending::Answered("last"))));
     table.handle(now, Input::Answered { tag, answer: "later", more: true });
@@ -301,43 +303,43 @@ fn several_answers_are_noted_and_the_last_one_ends_it() {
 }
 
 #[test]
-fn an_incomplete_answer_is_silence_in_the_end() {
+fn incomplete_answers_end_as_no_answer() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.admit(now, "a", options(now, 1)).unwrap();
     table.route(now);
     let tag = table.send(now, 0).unwrap();
     let later = now + 9 * SECOND;
     table.handle(later, Input::Answered { tag, answer: "one", more: true });
-    assert!(matches!(table.poll_action(), Some(Action::Note { .. })));
+    assert!(matches!(table.poll_action(), Some(Action::RecordAnswer { .. })));
     let end = now + 10 * SECOND + ANSWER_GRACE;
     assert_eq!(table.pass(end - MILLI), None, "it buys no time");
-    assert_eq!(table.pass(end), Some(("a", Ending::Silent { candidate: 0 })));
+    assert_eq!(table.pass(end), Some(("a", Ending::NoAnswer { candidate: 0 })));
 }
 
 #[test]
-fn what_belongs_together_is_taken_beyond_the_bound() {
+fn messages_of_one_group_are_admitted_beyond_the_limit() {
     let (now, mut table) = (start(), table());
     for name in ["a", "b", "c"] {
-        table.admit(now, name, terms(now, 1)).unwrap();
+        table.admit(now, name, options(now, 1)).unwrap();
     }
-    assert_eq!(table.admit(now, "d", terms(now, 1)), Err("d"));
-    table.admit_beyond(now, "e", terms(now, 1));
+    assert_eq!(table.admit(now, "d", options(now, 1)), Err("d"));
+    table.admit_beyond_limits(now, "e", options(now, 1));
     assert_eq!((table.open(), table.route(now)), (4, None));
 }
 
 #[test]
-fn a_message_says_how_long_it_may_be_kept_rather_than_how_long_it_is_waited_for() {
+fn the_wire_carries_the_time_to_live_and_not_the_timeout() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", terms(now, 1)).unwrap();
+    table.admit(now, "a", options(now, 1)).unwrap();
     table.route(now);
     let (_, expires, _) = table.nth_to_send(0, 0).unwrap();
     assert_eq!(expires, now + 20 * SECOND);
 }
 
 #[test]
-fn a_monitored_message_is_asked_for_and_lives_as_long_as_the_answers_come() {
+fn a_monitored_message_lives_while_its_broker_says_that_it_is_in_flight() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { monitor: Some(2 * SECOND), ..terms(now, 1) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { monitor: Some(2 * SECOND), ..options(now, 1) }).unwrap();
     table.route(now);
     // Before it is sent, nobody could know it.
     table.expire(now + SECOND / 2);
@@ -358,15 +360,15 @@ fn a_monitored_message_is_asked_for_and_lives_as_long_as_the_answers_come() {
     table.expire(asked);
     assert!(matches!(table.poll_action(), Some(Action::Inquire { .. })));
     assert_eq!(table.pass(asked + SECOND - MILLI), None);
-    assert_eq!(table.pass(asked + SECOND), Some(("a", Ending::Silent { candidate: 0 })));
+    assert_eq!(table.pass(asked + SECOND), Some(("a", Ending::NoAnswer { candidate: 0 })));
     table.handle(asked + SECOND, Input::InFlight { tag });
     assert_eq!((table.route(asked + SECOND), table.next_deadline()), (None, None));
 }
 
 #[test]
-fn who_does_not_know_a_monitored_message_has_lost_it_and_a_retry_is_watched_anew() {
+fn a_broker_that_does_not_know_a_monitored_message_lost_it_and_a_retry_is_monitored_again() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { monitor: Some(2 * SECOND), retries: 1, ..terms(now, 1) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { monitor: Some(2 * SECOND), retries: 1, ..options(now, 1) }).unwrap();
     table.route(now);
     let first = table.send(now, 0).unwrap();
     table.expire(now + SECOND);
@@ -380,23 +382,23 @@ fn who_does_not_know_a_monitored_message_has_lost_it_and_a_retry_is_watched_anew
     assert!(matches!(table.poll_action(), Some(Action::Inquire { tag, .. }) if tag == second));
     // A sign of life of the attempt before is none of this one.
     table.handle(at + SECOND, Input::InFlight { tag: first });
-    assert_eq!(table.pass(at + 2 * SECOND), Some(("a", Ending::Silent { candidate: 0 })));
+    assert_eq!(table.pass(at + 2 * SECOND), Some(("a", Ending::NoAnswer { candidate: 0 })));
 }
 
 #[test]
-fn a_monitored_message_ends_at_its_deadline_whatever_is_in_flight() {
+fn a_monitored_message_ends_at_its_deadline_even_if_in_flight() {
     let (now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { monitor: Some(30 * SECOND), ..terms(now, 1) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { monitor: Some(30 * SECOND), ..options(now, 1) }).unwrap();
     table.route(now);
     let tag = table.send(now, 0).unwrap();
     table.handle(now + 9 * SECOND, Input::InFlight { tag });
-    assert_eq!(table.pass(now + 10 * SECOND + ANSWER_GRACE), Some(("a", Ending::Silent { candidate: 0 })));
+    assert_eq!(table.pass(now + 10 * SECOND + ANSWER_GRACE), Some(("a", Ending::NoAnswer { candidate: 0 })));
 }
 
 #[test]
 fn a_refusal_is_not_the_end_of_a_retried_message_while_another_candidate_could_not_be_asked() {
     let (mut now, mut table) = (start(), table());
-    table.admit(now, "a", Terms { retries: 1, ..terms(now, 2) }).unwrap();
+    table.admit(now, "a", DeliveryOptions { retries: 1, ..options(now, 2) }).unwrap();
     table.route(now);
     // The first one is not connected in time, the second one has no such server.
     now += SECOND;

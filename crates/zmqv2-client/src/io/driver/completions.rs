@@ -22,7 +22,7 @@ pub(super) enum Told {
 impl Driver {
     /// The message has its outcome; it is told when its room has been given back.
     pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) {
-        if let Ending::Silent { candidate } = &ending
+        if let Ending::NoAnswer { candidate } = &ending
             && let Some(topic) = parcel.content.for_any()
             && let Some(stop) = parcel.stop(*candidate, &self.routes)
         {
@@ -40,12 +40,12 @@ impl Driver {
         if let Some(search) = &parcel.search {
             match &ending {
                 Ending::Answered(_) => search.found(),
-                Ending::Lost { .. } => search.missed(),
+                Ending::ConnectionLost { .. } => search.missed(),
                 Ending::Refused(refusal, _) if refusal.reason == Reason::ServerLost => search.missed(),
                 _ => {}
             }
         }
-        self.ended_bytes += parcel.terms.bytes;
+        self.ended_bytes += parcel.options.bytes;
         let told = if matches!(parcel.receipt, Receipt::One(_)) {
             self.end_one(parcel, ending, now)
         } else {

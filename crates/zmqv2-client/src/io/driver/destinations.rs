@@ -11,11 +11,10 @@ use zmqv2_proto::Kind;
 use zmqv2_proto::transport::Socket;
 
 use super::{Driver, FIRST_LINK};
-use crate::delivery::table::{LinkId, Tag, Terms};
+use crate::delivery::table::{DeliveryOptions, LinkId, SearchPlan, Tag};
 use crate::io::outbound::{Parcel, Receipt};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::Share;
-use crate::routing::server_search::Prospect;
 
 /// For how long a message that is for one server trusts what the directory has said of it.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(100);
@@ -70,9 +69,9 @@ impl Driver {
     }
 
     /// Where a message can go now, found out without waiting for the directory.
-    pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> Prospect {
-        let Some(parcel) = self.table.message_mut(tag) else { return Prospect::among(0) };
-        let Some(search) = &mut parcel.search else { return Prospect::among(self.look_up_nodes(tag)) };
+    pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> SearchPlan {
+        let Some(parcel) = self.table.message_mut(tag) else { return SearchPlan::among(0) };
+        let Some(search) = &mut parcel.search else { return SearchPlan::among(self.look_up_nodes(tag)) };
         let target = &parcel.content.target;
         // What its sender has just found in the directory is as good.
         if now.saturating_duration_since(parcel.looked_up) >= LOOK_UP_AFTER {
@@ -128,14 +127,14 @@ impl Driver {
         let mut stops = placement.nodes().iter().map(|placed| self.routes.stop(&placed.node));
         parcel.stops = stops.next().into_iter().collect();
         let found = parcel.stops.len();
-        let (content, terms) = (Arc::clone(&parcel.content), parcel.terms);
-        let terms = Terms { candidates: 1, bytes: content.header.len(), ..terms };
+        let (content, options) = (Arc::clone(&parcel.content), parcel.options);
+        let options = DeliveryOptions { candidates: 1, bytes: content.header.len(), ..options };
         let before = self.incoming.len();
         self.incoming.extend(others.into_iter().zip(stops).map(|(share, stop)| {
-            Parcel::new(Arc::clone(&content), [stop].into_iter().collect(), terms, Receipt::Part(share))
+            Parcel::new(Arc::clone(&content), [stop].into_iter().collect(), options, Receipt::Part(share))
         }));
         let more = self.incoming.len() - before;
-        self.line.gate.grow(more, more * terms.bytes);
+        self.line.gate.grow(more, more * options.bytes);
         self.tally.accepted.fetch_add(more as u64, Ordering::Relaxed);
         found
     }

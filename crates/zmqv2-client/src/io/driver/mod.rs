@@ -16,7 +16,7 @@ use zmqv2_proto::transport::{Connection, Frame, Pace, Received, Transport};
 use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
-use crate::delivery::table::{Action, Ending, Input, LinkId, Outstanding, Tag};
+use crate::delivery::table::{Action, Ending, Input, LinkId, PendingTable, Tag};
 use crate::direct::req_sockets::IDLE_LIMIT;
 use crate::io::links::Links;
 use crate::io::outbound::{Parcel, Word};
@@ -50,7 +50,7 @@ pub(crate) struct Driver {
     rules: Rules,
     routes: Arc<Routes>,
     tally: Arc<Tally>,
-    table: Outstanding<Box<Parcel>, Word>,
+    table: PendingTable<Box<Parcel>, Word>,
     /// Messages that came together, and are taken over bit by bit: there may be thousands.
     incoming: VecDeque<Parcel>,
     /// What leaves next, and the messages in it; empty between turns.
@@ -100,7 +100,7 @@ impl Driver {
             poll,
             line,
             orders,
-            table: Outstanding::new(rules.limits),
+            table: PendingTable::new(rules.limits),
             links: Links::new(transport, rules.max_links),
             pace: Pace::new(rules.adaptive_poll),
             rules,
@@ -158,24 +158,24 @@ impl Driver {
             if self.takes_incoming()
                 && let Some(parcel) = self.incoming.pop_front()
             {
-                let terms = parcel.terms;
-                self.table.admit_beyond(now, Box::new(parcel), terms);
+                let options = parcel.options;
+                self.table.admit_beyond_limits(now, Box::new(parcel), options);
                 self.perform(now);
                 continue;
             }
             match self.orders.try_recv() {
                 Ok(Order::Take(parcel)) => {
-                    let terms = parcel.terms;
+                    let options = parcel.options;
                     // The gate has the same bounds as the table.
-                    if let Err(parcel) = self.table.admit(now, parcel, terms) {
+                    if let Err(parcel) = self.table.admit(now, parcel, options) {
                         self.end(*parcel, Ending::Closed { sent: false }, now);
                     }
                     self.perform(now);
                 }
                 Ok(Order::Inquire(parcel)) => {
-                    let terms = parcel.terms;
+                    let options = parcel.options;
                     self.inquiries += 1;
-                    self.table.admit_beyond(now, parcel, terms);
+                    self.table.admit_beyond_limits(now, parcel, options);
                     self.perform(now);
                 }
                 Ok(Order::TakeAll(parcels)) => self.incoming.extend(parcels),
@@ -193,24 +193,24 @@ impl Driver {
     fn perform(&mut self, now: Instant) {
         while let Some(action) = self.table.poll_action() {
             match action {
-                Action::Choose { tag, candidate } => {
+                Action::ChooseLink { tag, candidate } => {
                     let link = self.link_to(tag, candidate, now);
-                    self.table.handle(now, Input::Chosen { tag, link });
+                    self.table.handle(now, Input::LinkChosen { tag, link });
                 }
-                Action::Look { tag } => {
-                    let prospect = self.look_up(tag, now);
-                    self.table.handle(now, Input::Looked { tag, prospect });
+                Action::LookUp { tag } => {
+                    let plan = self.look_up(tag, now);
+                    self.table.handle(now, Input::LookedUp { tag, plan });
                 }
-                Action::Presume { tag } => {
+                Action::ServerFound { tag } => {
                     self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.found());
                 }
-                Action::Forget { tag } => {
+                Action::ServerNotFound { tag } => {
                     self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.missed());
                 }
-                Action::Suspect { link } => self.suspect(link, now),
-                Action::Silent { tag, link } => self.silent(tag, link, now),
+                Action::LinkUnreachable { link } => self.suspect(link, now),
+                Action::NoAnswer { tag, link } => self.silent(tag, link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),
-                Action::Note { tag, answer } => self.note(tag, answer, now),
+                Action::RecordAnswer { tag, answer } => self.note(tag, answer, now),
                 Action::End { message, ending } => self.end(*message, ending, now),
             }
         }
@@ -241,7 +241,7 @@ impl Driver {
         let Some(link) = self.links.get(id) else { return };
         // A receive that finds nothing leaves no notice unheard: without one, all is as it was.
         if !std::mem::take(&mut link.stirred) {
-            if !self.table.has_something_for(id) {
+            if !self.table.has_queued(id) {
                 return;
             }
             if link.writable {
@@ -323,7 +323,7 @@ impl Driver {
     fn inquire(&mut self, tag: Tag, id: LinkId, now: Instant) {
         let Some(link) = self.links.get(id) else { return };
         let Some(parcel) = self.table.message_mut(tag) else { return };
-        let frames = parcel.inquiry(tag, Ttl::until(parcel.terms.expires, now));
+        let frames = parcel.inquiry(tag, Ttl::until(parcel.options.expires, now));
         match link.socket.send(frames) {
             Ok(()) => link.used = now,
             Err(error) => log::debug!("{} took no question: {error}", link.address),
@@ -418,8 +418,8 @@ impl Driver {
         }
         self.resting.push_back((now + RECONNECT_PAUSE, id));
         let input = match self.watch(id) {
-            Some(link) => Input::Lost { link },
-            None => Input::Gone { link: id },
+            Some(link) => Input::ConnectionLost { link },
+            None => Input::LinkClosed { link: id },
         };
         self.table.handle(now, input);
         self.perform(now);
@@ -446,7 +446,7 @@ impl Driver {
         log::error!("a socket failed: {error}");
         self.suspect(id, now);
         self.close(id);
-        self.table.handle(now, Input::Gone { link: id });
+        self.table.handle(now, Input::LinkClosed { link: id });
         self.perform(now);
     }
 
