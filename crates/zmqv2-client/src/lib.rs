@@ -65,7 +65,7 @@ pub use outcome::call_error::CallError;
 pub use outcome::counters::Counters;
 pub use outcome::remote_error::RemoteError;
 pub use outcome::send_error::SendError;
-pub use routing::node_health::{LONGEST_SUSPICION, REFUSED_FOR, SUSPECT_FOR};
+pub use routing::node_health::{AVOID_AFTER_REFUSAL, FIRST_PROBE_AFTER, MAX_PROBE_INTERVAL};
 
 // What a caller needs besides, so that a program that only calls depends on this crate alone.
 pub use zmqv2_proto::{Config, InvalidName, Priority, Reason, RequestContext, Target, Version};

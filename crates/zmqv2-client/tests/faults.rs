@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{Act, Broker, Seen, builder, dead_node, now, punctual};
-use zmqv2_client::{CallError, SUSPECT_FOR};
+use zmqv2_client::{CallError, FIRST_PROBE_AFTER};
 use zmqv2_proto::{Address, Config, Reason, RequestContext};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -158,7 +158,7 @@ fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_
     let client = builder([dead.clone(), alive.node("n1")]).config(config).timeout(LONG).build().unwrap();
     let (mut attempts, started) = (0, now());
     // Long enough for several looks at it.
-    while started.elapsed() < SUSPECT_FOR * 4 {
+    while started.elapsed() < FIRST_PROBE_AFTER * 4 {
         let asked = now();
         client.call::<()>(&context(), "m", &()).unwrap();
         attempts += usize::from(asked.elapsed() >= millis(250));
@@ -168,7 +168,7 @@ fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_
     let back = Broker::start_at(&Address::Tcp(dead.address), Seen::echo);
     let waiting = now();
     while back.requests() < 10 {
-        assert!(waiting.elapsed() < SUSPECT_FOR * 8 + LONG, "it gets no calls");
+        assert!(waiting.elapsed() < FIRST_PROBE_AFTER * 8 + LONG, "it gets no calls");
         client.call::<()>(&context(), "m", &()).unwrap();
     }
 }

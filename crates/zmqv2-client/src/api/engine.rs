@@ -11,7 +11,7 @@ use zmqv2_proto::transport::{Socket, TransportError};
 use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext};
 
 use crate::clock;
-use crate::delivery::request::{Journey, Plan, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
+use crate::delivery::request::{CallOptions, Request, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
 use crate::delivery::table::{ANSWER_GRACE, LOOKUP_INTERVAL, RETRY_PAUSE};
 use crate::direct::monitor::Monitor;
 use crate::direct::req_sockets::Connections;
@@ -22,7 +22,7 @@ use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
 use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
-use crate::routing::router::{Routes, Stop};
+use crate::routing::router::{Destination, Router};
 
 const PING: &str = "oslo_rpc_server_ping";
 
@@ -39,7 +39,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) settings: Settings,
-    pub(crate) routes: Arc<Routes>,
+    pub(crate) router: Arc<Router>,
     connections: Connections,
     pub(crate) courier: Courier,
     /// How many threads are in a call that blocks.
@@ -71,12 +71,12 @@ enum Pong {
 }
 
 impl Engine {
-    pub(crate) fn new(settings: Settings, routes: Arc<Routes>, connections: Connections, courier: Courier) -> Self {
-        Self { settings, routes, connections, courier, calling: AtomicUsize::new(0) }
+    pub(crate) fn new(settings: Settings, router: Arc<Router>, connections: Connections, courier: Courier) -> Self {
+        Self { settings, router, connections, courier, calling: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn ping(&self, plan: &Plan) -> Result<Answered<()>, CallError> {
-        let answered = self.call(plan, &RequestContext::new(), PING, &serde_json::Map::new())?;
+    pub(crate) fn ping(&self, options: &CallOptions) -> Result<Answered<()>, CallError> {
+        let answered = self.call(options, &RequestContext::new(), PING, &serde_json::Map::new())?;
         Ok(answered.map(|Pong::Pong| ()))
     }
 
@@ -84,14 +84,14 @@ impl Engine {
     /// share, which costs less for each (decision 0016).
     pub(crate) fn call<R: DeserializeOwned>(
         &self,
-        plan: &Plan,
+        options: &CallOptions,
         context: &RequestContext,
         method: &str,
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
         let (caller, alone) = Caller::enter(&self.calling);
-        let result = if alone { None } else { self.call_beside(plan, context, method, args) };
-        let result = result.unwrap_or_else(|| self.call_alone(plan, context, method, args));
+        let result = if alone { None } else { self.call_beside(options, context, method, args) };
+        let result = result.unwrap_or_else(|| self.call_alone(options, context, method, args));
         drop(caller);
         result
     }
@@ -99,7 +99,7 @@ impl Engine {
     /// `None`: there is no room, or nobody to make the call over to.
     fn call_beside<R: DeserializeOwned>(
         &self,
-        plan: &Plan,
+        options: &CallOptions,
         context: &RequestContext,
         method: &str,
         args: &impl Serialize,
@@ -107,7 +107,7 @@ impl Engine {
         if !self.courier.has_room() {
             return None;
         }
-        match self.call_async(plan, context, method, args) {
+        match self.call_async(options, context, method, args) {
             Ok(handle) => Some(handle.wait_detailed()),
             Err(SendError::Full { .. } | SendError::Closed { .. } | SendError::Transport { .. }) => None,
             Err(error) => Some(Err(error.into())),
@@ -116,31 +116,31 @@ impl Engine {
 
     fn call_alone<R: DeserializeOwned>(
         &self,
-        plan: &Plan,
+        options: &CallOptions,
         context: &RequestContext,
         method: &str,
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
-        let journey = Journey::begin(plan, plan.timeout, method);
-        let mut outgoing = self.pack(Kind::Call, plan, &journey, context, args)?;
-        let mut retries = plan.retries;
-        let spacing = journey.deadline.saturating_duration_since(journey.started) / retries.saturating_add(1);
+        let request = Request::begin(options, options.timeout, method);
+        let mut outgoing = self.pack(Kind::Call, options, &request, context, args)?;
+        let mut retries = options.retries;
+        let spacing = request.deadline.saturating_duration_since(request.started) / retries.saturating_add(1);
         let mut doubt = None;
         loop {
-            outgoing.answer_by = match (retries, plan.wait_for_ready) {
-                (0, false) => journey.deadline,
+            outgoing.answer_by = match (retries, options.wait_for_ready) {
+                (0, false) => request.deadline,
                 // That it has expired is said when its time is over.
-                (0, true) => journey.deadline + ANSWER_GRACE,
-                _ => journey.deadline.min(clock::now() + spacing),
+                (0, true) => request.deadline + ANSWER_GRACE,
+                _ => request.deadline.min(clock::now() + spacing),
             };
-            let error = match self.round(plan, &journey, &mut outgoing, retries > 0 || plan.wait_for_ready) {
+            let error = match self.round(options, &request, &mut outgoing, retries > 0 || options.wait_for_ready) {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
-            let over = clock::now() >= journey.deadline;
-            if doubt.is_none() && plan.wait_for_ready && directory_may_recover(&error) && !over {
-                journey.pause(LOOKUP_INTERVAL);
-                if clock::now() >= journey.deadline {
+            let over = clock::now() >= request.deadline;
+            if doubt.is_none() && options.wait_for_ready && directory_may_recover(&error) && !over {
+                request.pause(LOOKUP_INTERVAL);
+                if clock::now() >= request.deadline {
                     return Err(error);
                 }
             } else if retries > 0 && may_be_repeated(&error) && !over {
@@ -150,12 +150,12 @@ impl Engine {
                 return Err(doubt.filter(|_| !error.may_have_run()).unwrap_or(error));
             } else if doubt.is_some() && retries > 0 && !over {
                 retries -= 1;
-                journey.pause(RETRY_PAUSE);
-            } else if doubt.is_none() && plan.wait_for_ready && error.reason() != Some(Reason::Busy) {
+                request.pause(RETRY_PAUSE);
+            } else if doubt.is_none() && options.wait_for_ready && error.reason() != Some(Reason::Busy) {
                 if over {
-                    return Err(journey.never_ready());
+                    return Err(request.never_ready());
                 }
-                journey.pause(LOOKUP_INTERVAL);
+                request.pause(LOOKUP_INTERVAL);
             } else {
                 return Err(doubt.unwrap_or(error));
             }
@@ -170,61 +170,61 @@ impl Engine {
         self.courier.close(timeout)
     }
 
-    fn candidates(&self, journey: &Journey<'_>) -> Result<Candidates, SendError> {
-        let directory = &self.routes.directory;
-        let candidates = directory.candidates(journey.key, journey.target.server.as_ref(), journey.deadline);
-        candidates.map_err(|error| journey.lookup_failed(error, directory.name()))
+    fn candidates(&self, request: &Request<'_>) -> Result<Candidates, SendError> {
+        let directory = &self.router.directory;
+        let candidates = directory.candidates(request.key, request.target.server.as_ref(), request.deadline);
+        candidates.map_err(|error| request.lookup_failed(error, directory.name()))
     }
 
     /// Where the target of a message is that is not waited for. One that waits for a place to go waits for the directory as well.
-    pub(crate) fn placement(&self, plan: &Plan, journey: &Journey<'_>) -> Result<Arc<Placement>, SendError> {
-        let directory = &self.routes.directory;
-        match directory.placement(journey.key, journey.deadline) {
-            Err(error) if plan.wait_for_ready && error.may_pass() => {
-                log::debug!("cannot look up {}: {error:?}", journey.target);
+    pub(crate) fn placement(&self, options: &CallOptions, request: &Request<'_>) -> Result<Arc<Placement>, SendError> {
+        let directory = &self.router.directory;
+        match directory.placement(request.key, request.deadline) {
+            Err(error) if options.wait_for_ready && error.may_pass() => {
+                log::debug!("cannot look up {}: {error:?}", request.target);
                 Ok(Arc::default())
             }
-            placement => placement.map_err(|error| journey.lookup_failed(error, directory.name())),
+            placement => placement.map_err(|error| request.lookup_failed(error, directory.name())),
         }
     }
 
     /// Asks one node after the other, until one has taken it. With `keep`, there may be another round.
     fn round<R: DeserializeOwned>(
         &self,
-        plan: &Plan,
-        journey: &Journey<'_>,
+        options: &CallOptions,
+        request: &Request<'_>,
         outgoing: &mut Outgoing,
         keep: bool,
     ) -> Result<Answered<R>, CallError> {
-        let candidates = self.candidates(journey)?;
-        outgoing.flags = plan.flags(Kind::Call, candidates.len());
-        let mut search = match self.routes.search(journey, candidates) {
+        let candidates = self.candidates(request)?;
+        outgoing.flags = options.flags(Kind::Call, candidates.len());
+        let mut search = match self.router.server_search(request, candidates) {
             Ok(search) => search,
             Err(candidates) => {
-                let order = self.routes.order(journey.key, &candidates);
-                return self.ask(journey, outgoing, order, candidates.len(), keep, &mut None);
+                let order = self.router.nodes_in_turn(request.key, &candidates);
+                return self.ask(request, outgoing, order, candidates.len(), keep, &mut None);
             }
         };
         loop {
-            let plan = self.routes.plan(&mut search, journey.target, clock::now());
+            let plan = self.router.plan_search(&mut search, request.target, clock::now());
             let count = plan.candidates + usize::from(plan.has_alternatives);
             let order = (0..plan.candidates).filter_map(|number| search.node(number));
             let mut last = None;
-            let result = self.ask(journey, outgoing, order, count, keep || plan.has_alternatives, &mut last);
+            let result = self.ask(request, outgoing, order, count, keep || plan.has_alternatives, &mut last);
             let Some(node) = last else { return result };
             match &result {
                 Ok(_) | Err(CallError::Remote(_)) => search.found_at(node),
                 Err(error) if error.reason() == Some(Reason::Busy) => {}
                 Err(error) if may_go_elsewhere(error) => {
-                    search.missed_at(node);
-                    if plan.has_alternatives && clock::now() < journey.deadline {
+                    search.not_found_at(node);
+                    if plan.has_alternatives && clock::now() < request.deadline {
                         search.ask(0);
                         continue;
                     }
                 }
                 // Slow is not lost; but another attempt is not to insist on it.
                 Err(CallError::Timeout { .. }) if !keep => {}
-                Err(error) if error.may_have_run() => search.missed_at(node),
+                Err(error) if error.may_have_run() => search.not_found_at(node),
                 Err(_) => {}
             }
             return result;
@@ -234,7 +234,7 @@ impl Engine {
     /// Asks these nodes, of so many, one after the other; `last` is the one that was asked last.
     fn ask<'a, R: DeserializeOwned>(
         &self,
-        journey: &Journey<'_>,
+        request: &Request<'_>,
         outgoing: &mut Outgoing,
         mut order: impl Iterator<Item = &'a Node>,
         count: usize,
@@ -248,8 +248,10 @@ impl Engine {
             // Those that could not be reached lately come last.
             let next = match order.next() {
                 Some(node) => {
-                    let address = self.routes.address(node);
-                    if count > 1 && self.routes.avoid(&address, outgoing.server.as_ref(), &outgoing.key, clock::now()) {
+                    let address = self.router.address(node);
+                    if count > 1
+                        && self.router.should_avoid(&address, outgoing.server.as_ref(), &outgoing.key, clock::now())
+                    {
                         suspects.push((node, address));
                         continue;
                     }
@@ -261,7 +263,7 @@ impl Engine {
             *last = Some(node);
             tried += 1;
             let others = count.saturating_sub(tried);
-            match self.attempt(journey, outgoing, node, address, others, keep) {
+            match self.attempt(request, outgoing, node, address, others, keep) {
                 Ok(answered) => return Ok(answered),
                 Err(error) if may_go_elsewhere(&error) => {
                     log::debug!("trying another node: {error}");
@@ -269,47 +271,47 @@ impl Engine {
                 }
                 Err(error) => return Err(error),
             }
-            if clock::now() >= journey.deadline {
+            if clock::now() >= request.deadline {
                 break;
             }
         }
-        Err(failure.unwrap_or_else(|| journey.nowhere()))
+        Err(failure.unwrap_or_else(|| request.nowhere()))
     }
 
     /// The request as it will be sent, to whomever.
     pub(crate) fn pack(
         &self,
         kind: Kind,
-        plan: &Plan,
-        journey: &Journey<'_>,
+        options: &CallOptions,
+        request: &Request<'_>,
         context: &RequestContext,
         args: &impl Serialize,
     ) -> Result<Outgoing, SendError> {
-        plan.check()?;
+        options.check()?;
         let id = MessageId::random();
-        let method = MethodName::new(journey.method)?;
+        let method = MethodName::new(request.method)?;
         let mut draft = Draft::new(&method, args, context);
-        draft.namespace = journey.target.namespace.as_ref();
-        draft.version = journey.target.version;
+        draft.namespace = request.target.namespace.as_ref();
+        draft.version = request.target.version;
         draft.unique_id = Some(id);
         let body = draft.encode().map_err(|source| SendError::Arguments {
             method: method.to_string(),
-            target: journey.whom(),
+            target: request.whom(),
             source,
         })?;
         let (size, limit) = (body.len(), self.settings.max_message_bytes);
         if size > limit {
-            return Err(SendError::TooLarge { size, limit, target: journey.whom() });
+            return Err(SendError::TooLarge { size, limit, target: request.whom() });
         }
-        let server = journey.target.server.clone();
-        let (key, flags, deadline) = (journey.key.clone(), plan.flags(kind, 1), journey.deadline);
+        let server = request.target.server.clone();
+        let (key, flags, deadline) = (request.key.clone(), options.flags(kind, 1), request.deadline);
         Ok(Outgoing { id, method, key, server, flags, body, deadline, answer_by: deadline })
     }
 
     /// Asks one node; `others` are left to be tried after it, and with `keep` there may be another round.
     fn attempt<R: DeserializeOwned>(
         &self,
-        journey: &Journey<'_>,
+        request: &Request<'_>,
         outgoing: &mut Outgoing,
         node: &Node,
         address: Address,
@@ -317,13 +319,13 @@ impl Engine {
         keep: bool,
     ) -> Result<Answered<R>, CallError> {
         let now = clock::now();
-        let left = journey.deadline.saturating_duration_since(now);
+        let left = request.deadline.saturating_duration_since(now);
         // A node that is down must leave time for the others, also when the whole call has little.
         let share = if others > 0 { left / 2 } else { left };
         let connect_by = now + self.settings.connect_timeout.min(share);
-        let mut monitor = journey.monitor.map(|timeout| {
-            let stop = Stop { node: node.name.clone(), address: address.clone() };
-            Monitor::new(&self.courier, outgoing.id, journey.target, stop, timeout)
+        let mut monitor = request.monitor.map(|timeout| {
+            let destination = Destination { node: node.name.clone(), address: address.clone() };
+            Monitor::new(&self.courier, outgoing.id, request.target, destination, timeout)
         });
         let (socket, outcome) = loop {
             let socket = match self.connections.take(&address, now) {
@@ -331,15 +333,15 @@ impl Engine {
                 // An address that cannot be connected to at all is as good as a node that is down.
                 Err(TransportError::Connect { address, source }) => {
                     log::debug!("cannot connect to {address}: {source}");
-                    self.routes.suspects().mark(&address, now);
-                    return Err(journey.unreachable(node, address));
+                    self.router.health().mark_unreachable(&address, now);
+                    return Err(request.unreachable(node, address));
                 }
                 Err(source) => {
-                    return Err(journey.broken(Broken { sent: false, source }));
+                    return Err(request.broken(Broken { sent: false, source }));
                 }
             };
             let outcome = outgoing.exchange(&socket, connect_by, others == 0 && !keep, monitor.as_mut());
-            let outcome = outcome.map_err(|broken| journey.broken(broken))?;
+            let outcome = outcome.map_err(|broken| request.broken(broken))?;
             if !matches!(outcome, Outcome::Stale) || clock::now() >= connect_by {
                 break (socket, outcome);
             }
@@ -348,8 +350,8 @@ impl Engine {
             Outcome::Reply { body, server, node: named } => {
                 self.done(address, socket);
                 let node = named.unwrap_or_else(|| node.name.clone());
-                match Reply::decode_typed(&body).map_err(|source| journey.unexpected(source))? {
-                    Ok(value) => Ok(Answered { value, server, node, elapsed: journey.elapsed() }),
+                match Reply::decode_typed(&body).map_err(|source| request.unexpected(source))? {
+                    Ok(value) => Ok(Answered { value, server, node, elapsed: request.elapsed() }),
                     Err(failure) => {
                         let allowed = &self.settings.allowed_remote_modules;
                         Err(RemoteError::new(failure, allowed, server, node).into())
@@ -358,27 +360,27 @@ impl Engine {
             }
             Outcome::Refusal { refusal, node: named } => {
                 self.done(address.clone(), socket);
-                self.routes.refused(&address, outgoing.server.as_ref(), &outgoing.key, refusal.reason);
+                self.router.refused(&address, outgoing.server.as_ref(), &outgoing.key, refusal.reason);
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
-                Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
+                Err(CallError::Refused { refusal, target: request.whom(), node, after: request.elapsed() })
             }
             // In what follows, the socket is dropped: its reply, if any, must never reach another call.
             Outcome::NotConnected | Outcome::Stale => {
-                self.routes.suspects().mark(&address, clock::now());
-                Err(journey.unreachable(node, address))
+                self.router.health().mark_unreachable(&address, clock::now());
+                Err(request.unreachable(node, address))
             }
             Outcome::Gone { refusal, node: named } => {
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
-                Err(CallError::Refused { refusal, target: journey.whom(), node, after: journey.elapsed() })
+                Err(CallError::Refused { refusal, target: request.whom(), node, after: request.elapsed() })
             }
             Outcome::Lost => {
-                self.routes.suspects().mark(&address, clock::now());
-                let (target, after) = (journey.whom(), journey.elapsed());
+                self.router.health().mark_unreachable(&address, clock::now());
+                let (target, after) = (request.whom(), request.elapsed());
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
             Outcome::Silent => {
-                self.routes.silent(&address, outgoing.server.is_none().then_some(&outgoing.key), clock::now());
-                let (target, after) = (journey.whom(), journey.elapsed());
+                self.router.not_answered(&address, outgoing.server.is_none().then_some(&outgoing.key), clock::now());
+                let (target, after) = (request.whom(), request.elapsed());
                 Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }
         }
@@ -386,7 +388,7 @@ impl Engine {
 
     /// The answer has come: the node is alive, and the socket is free.
     fn done(&self, address: Address, socket: Socket) {
-        self.routes.suspects().clear(&address);
+        self.router.health().mark_reachable(&address);
         self.connections.keep(address, socket, clock::now());
     }
 }

@@ -10,7 +10,7 @@ use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, 
 use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{CallHandle, CastHandle};
 use crate::api::rpc_client::RpcClient;
-use crate::delivery::request::Plan;
+use crate::delivery::request::CallOptions;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;
@@ -33,12 +33,12 @@ use crate::outcome::send_error::SendError;
 #[must_use = "nothing is called before `call`"]
 pub struct Prepared {
     client: RpcClient,
-    plan: Plan,
+    options: CallOptions,
 }
 
 impl Prepared {
-    pub(crate) fn new(client: RpcClient, plan: Plan) -> Self {
-        Self { client, plan }
+    pub(crate) fn new(client: RpcClient, options: CallOptions) -> Self {
+        Self { client, options }
     }
 
     /// Exactly this server of the topic: the call never goes to another one.
@@ -46,7 +46,7 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `server` is not a server name.
     pub fn server(mut self, server: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Arc::make_mut(&mut self.plan.target).server = Some(ServerName::new(server)?);
+        Arc::make_mut(&mut self.options.target).server = Some(ServerName::new(server)?);
         Ok(self)
     }
 
@@ -55,8 +55,8 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `topic` is not a topic.
     pub fn topic(mut self, topic: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Arc::make_mut(&mut self.plan.target).topic = Topic::new(topic)?;
-        self.plan.key = self.plan.target.key();
+        Arc::make_mut(&mut self.options.target).topic = Topic::new(topic)?;
+        self.options.key = self.options.target.key();
         Ok(self)
     }
 
@@ -65,8 +65,8 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `exchange` is not an exchange.
     pub fn exchange(mut self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Arc::make_mut(&mut self.plan.target).exchange = Exchange::new(exchange)?;
-        self.plan.key = self.plan.target.key();
+        Arc::make_mut(&mut self.options.target).exchange = Exchange::new(exchange)?;
+        self.options.key = self.options.target.key();
         Ok(self)
     }
 
@@ -75,58 +75,58 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `namespace` is not a namespace.
     pub fn namespace(mut self, namespace: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Arc::make_mut(&mut self.plan.target).namespace = Some(Namespace::new(namespace)?);
+        Arc::make_mut(&mut self.options.target).namespace = Some(Namespace::new(namespace)?);
         Ok(self)
     }
 
     /// The version of the interface that the message needs.
     pub fn version(mut self, version: Version) -> Self {
-        Arc::make_mut(&mut self.plan.target).version = Some(version);
+        Arc::make_mut(&mut self.options.target).version = Some(version);
         self
     }
 
     /// Another version cap ([`RpcClientBuilder::version_cap`](crate::RpcClientBuilder::version_cap)).
     pub fn version_cap(mut self, cap: Version) -> Self {
-        self.plan.version_cap = Some(cap);
+        self.options.version_cap = Some(cap);
         self
     }
 
     /// Another timeout, for calls and casts ([`RpcClientBuilder::timeout`](crate::RpcClientBuilder::timeout),
     /// [`cast_timeout`](crate::RpcClientBuilder::cast_timeout)).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        (self.plan.timeout, self.plan.cast_timeout) = (timeout, timeout);
+        (self.options.timeout, self.options.cast_timeout) = (timeout, timeout);
         self
     }
 
     /// Another number of resends ([`RpcClientBuilder::retry`](crate::RpcClientBuilder::retry)).
     pub fn retry(mut self, retries: u32) -> Self {
-        self.plan.retries = retries;
+        self.options.retries = retries;
         self
     }
 
     /// Whether to wait for a server ([`RpcClientBuilder::wait_for_ready`](crate::RpcClientBuilder::wait_for_ready)).
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.plan.wait_for_ready = wait;
+        self.options.wait_for_ready = wait;
         self
     }
 
     /// Watches over calls
     /// ([`RpcClientBuilder::call_monitor_timeout`](crate::RpcClientBuilder::call_monitor_timeout)).
     pub fn call_monitor_timeout(mut self, timeout: Duration) -> Self {
-        self.plan.monitor = Some(timeout);
+        self.options.monitor = Some(timeout);
         self
     }
 
     /// Whether messages of `version` may be sent: always, or as far as the cap goes.
     #[must_use]
     pub fn can_send_version(&self, version: Version) -> bool {
-        self.plan.can_send(version)
+        self.options.can_send(version)
     }
 
     /// Whom this calls.
     #[must_use]
     pub fn target(&self) -> &Target {
-        &self.plan.target
+        &self.options.target
     }
 
     /// As [`RpcClient::call`].
@@ -152,7 +152,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        self.client.engine().call(&self.plan, context, method, &args)
+        self.client.engine().call(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::cast`].
@@ -165,7 +165,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
-        self.client.engine().cast(&self.plan, context, method, &args)
+        self.client.engine().cast(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::fanout`].
@@ -178,7 +178,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<FanoutHandle, SendError> {
-        self.client.engine().fanout(&self.plan, context, method, &args)
+        self.client.engine().fanout(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::call_async`].
@@ -191,7 +191,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CallHandle<R>, SendError> {
-        self.client.engine().call_async(&self.plan, context, method, &args)
+        self.client.engine().call_async(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::ping`].
@@ -199,6 +199,6 @@ impl Prepared {
     /// # Errors
     /// As [`RpcClient::call`].
     pub fn ping(&self) -> Result<Answered<()>, CallError> {
-        self.client.engine().ping(&self.plan)
+        self.client.engine().ping(&self.options)
     }
 }

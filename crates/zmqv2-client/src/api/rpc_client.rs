@@ -13,7 +13,7 @@ use crate::api::handles::single::{CallHandle, CastHandle};
 use crate::api::notifier_builder::NotifierBuilder;
 use crate::api::prepared::Prepared;
 use crate::api::rpc_client_builder::RpcClientBuilder;
-use crate::delivery::request::Plan;
+use crate::delivery::request::CallOptions;
 use crate::io::thread::Closed;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
@@ -49,7 +49,7 @@ pub struct RpcClient(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     engine: Arc<Engine>,
-    plan: Plan,
+    options: CallOptions,
 }
 
 impl RpcClient {
@@ -61,8 +61,8 @@ impl RpcClient {
         RpcClientBuilder::new(target)
     }
 
-    pub(crate) fn new(engine: Arc<Engine>, plan: Plan) -> Self {
-        Self(Arc::new(Shared { engine, plan }))
+    pub(crate) fn new(engine: Arc<Engine>, options: CallOptions) -> Self {
+        Self(Arc::new(Shared { engine, options }))
     }
 
     /// Calls `method` with `args` and waits for its result.
@@ -91,7 +91,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        self.0.engine.call(&self.0.plan, context, method, &args)
+        self.0.engine.call(&self.0.options, context, method, &args)
     }
 
     /// Sends `method` with `args` to a server, and does not wait: the handle tells what becomes of it.
@@ -118,7 +118,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
-        self.0.engine.cast(&self.0.plan, context, method, &args)
+        self.0.engine.cast(&self.0.options, context, method, &args)
     }
 
     /// Sends `method` with `args` to every server of the topic, and does not wait: the handle tells what becomes of it at
@@ -154,7 +154,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<FanoutHandle, SendError> {
-        self.0.engine.fanout(&self.0.plan, context, method, &args)
+        self.0.engine.fanout(&self.0.options, context, method, &args)
     }
 
     /// As [`call`](Self::call), and does not wait: the handle gives the result. Many calls can be on their way at once,
@@ -181,7 +181,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CallHandle<R>, SendError> {
-        self.0.engine.call_async(&self.0.plan, context, method, &args)
+        self.0.engine.call_async(&self.0.options, context, method, &args)
     }
 
     /// What became so far of the messages that this client and its clones have sent without blocking.
@@ -204,7 +204,7 @@ impl RpcClient {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn ping(&self) -> Result<Answered<()>, CallError> {
-        self.0.engine.ping(&self.0.plan)
+        self.0.engine.ping(&self.0.options)
     }
 
     /// Starts a notifier that sends through this client: it shares the client's directory, connections, thread, bounds,
@@ -227,20 +227,20 @@ impl RpcClient {
 
     /// A copy of this client with another server, version, timeout, ..., for one call or many.
     pub fn prepare(&self) -> Prepared {
-        Prepared::new(self.clone(), self.0.plan.clone())
+        Prepared::new(self.clone(), self.0.options.clone())
     }
 
     /// Whether messages of `version` may be sent: always, or as far as the
     /// [cap](RpcClientBuilder::version_cap) goes.
     #[must_use]
     pub fn can_send_version(&self, version: Version) -> bool {
-        self.0.plan.can_send(version)
+        self.0.options.can_send(version)
     }
 
     /// Whom this client calls.
     #[must_use]
     pub fn target(&self) -> &Target {
-        &self.0.plan.target
+        &self.0.options.target
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

@@ -11,7 +11,7 @@ use zmqv2_proto::{Config, Target, Version};
 
 use crate::api::rpc_client::RpcClient;
 use crate::api::setup::{ClientError, Setup};
-use crate::delivery::request::Plan;
+use crate::delivery::request::CallOptions;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 
@@ -200,7 +200,7 @@ impl RpcClientBuilder {
     /// # Errors
     /// [`ClientError`] when settings are missing or contradict each other.
     pub fn build(self) -> Result<RpcClient, ClientError> {
-        let plan = Plan {
+        let options = CallOptions {
             key: self.target.key(),
             target: Arc::new(self.target),
             timeout: self.timeout.unwrap_or(self.setup.config.response_timeout),
@@ -210,7 +210,7 @@ impl RpcClientBuilder {
             wait_for_ready: self.wait_for_ready,
             monitor: self.monitor,
         };
-        Ok(RpcClient::new(Arc::new(self.setup.build()?), plan))
+        Ok(RpcClient::new(Arc::new(self.setup.build()?), options))
     }
 }
 

@@ -9,7 +9,7 @@ use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 use crate::api::engine::Engine;
 use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{About, CallHandle, CastHandle};
-use crate::delivery::request::{Journey, Plan};
+use crate::delivery::request::{CallOptions, Request};
 use crate::delivery::table::DeliveryOptions;
 use crate::direct::round_trip::Outgoing;
 use crate::io::admission::Shut;
@@ -19,38 +19,38 @@ use crate::outcome::completion::{Expected, Promise};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
-use crate::routing::router::Stops;
+use crate::routing::router::Destinations;
 
 impl Engine {
     /// Sends a cast on its way.
     pub(crate) fn cast(
         &self,
-        plan: &Plan,
+        options: &CallOptions,
         context: &RequestContext,
         method: &str,
         args: &impl Serialize,
     ) -> Result<CastHandle, SendError> {
-        let journey = Journey::begin(plan, plan.cast_timeout, method);
-        let outgoing = self.pack(Kind::Cast, plan, &journey, context, args)?;
+        let request = Request::begin(options, options.cast_timeout, method);
+        let outgoing = self.pack(Kind::Cast, options, &request, context, args)?;
         let id = outgoing.id;
-        Ok(CastHandle::new(id, self.post(Kind::Cast, plan, &journey, outgoing)?))
+        Ok(CastHandle::new(id, self.post(Kind::Cast, options, &request, outgoing)?))
     }
 
     /// Sends a call on its way.
     pub(crate) fn call_async<R: DeserializeOwned>(
         &self,
-        plan: &Plan,
+        options: &CallOptions,
         context: &RequestContext,
         method: &str,
         args: &impl Serialize,
     ) -> Result<CallHandle<R>, SendError> {
-        let journey = Journey::begin(plan, plan.timeout, method);
-        let outgoing = self.pack(Kind::Call, plan, &journey, context, args)?;
+        let request = Request::begin(options, options.timeout, method);
+        let outgoing = self.pack(Kind::Call, options, &request, context, args)?;
         let (id, method) = (outgoing.id, outgoing.method.clone());
-        let expected = self.post(Kind::Call, plan, &journey, outgoing)?;
+        let expected = self.post(Kind::Call, options, &request, outgoing)?;
         let about = About {
             method,
-            target: Arc::clone(&plan.target),
+            target: Arc::clone(&options.target),
             allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
         };
         Ok(CallHandle::new(id, expected, about))
@@ -59,18 +59,18 @@ impl Engine {
     /// Sends a cast to every node of the topic.
     pub(crate) fn fanout(
         &self,
-        plan: &Plan,
+        options: &CallOptions,
         context: &RequestContext,
         method: &str,
         args: &impl Serialize,
     ) -> Result<FanoutHandle, SendError> {
-        let mut plan = plan.clone();
-        let target = Arc::make_mut(&mut plan.target);
+        let mut options = options.clone();
+        let target = Arc::make_mut(&mut options.target);
         (target.server, target.fanout) = (None, false);
-        let journey = Journey::begin(&plan, plan.cast_timeout, method);
-        let content = content(Kind::Fanout, &journey, self.pack(Kind::Fanout, &plan, &journey, context, args)?);
-        let (id, topic) = (content.id, &plan.target.topic);
-        let placement = self.placement(&plan, &journey)?;
+        let request = Request::begin(&options, options.cast_timeout, method);
+        let content = content(Kind::Fanout, &request, self.pack(Kind::Fanout, &options, &request, context, args)?);
+        let (id, topic) = (content.id, &options.target.topic);
+        let placement = self.placement(&options, &request)?;
 
         let nodes = placement.nodes().iter().enumerate();
         let mut parts: Vec<Part> = nodes
@@ -83,18 +83,19 @@ impl Engine {
             // It waits for nodes, or is told that there are none.
             parts.push(Part::new(topic.clone(), None, Listed::Nobody));
         }
-        let (gathered, shares) = Gathering::start(journey.started, parts);
+        let (gathered, shares) = Gathering::start(request.started, parts);
         // The body is shared, and counts once.
         let mut bytes = content.header.len() + content.body.len();
-        let mut stops = placement.nodes().iter().map(|placed| self.routes.stop(&placed.node));
+        let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
         let parcels = shares.into_iter().map(|share| {
-            let stops: Stops = stops.next().into_iter().collect();
+            let destinations: Destinations = destinations.next().into_iter().collect();
             let bytes = std::mem::replace(&mut bytes, content.header.len());
-            let options = DeliveryOptions { candidates: stops.len(), bytes, ..plan.options(Kind::Fanout, &journey) };
-            Parcel::new(Arc::clone(&content), stops, options, Receipt::Part(share))
+            let options =
+                DeliveryOptions { candidates: destinations.len(), bytes, ..options.options(Kind::Fanout, &request) };
+            Parcel::new(Arc::clone(&content), destinations, options, Receipt::Part(share))
         });
         let sent = self.courier.send_all(parcels.collect());
-        sent.map_err(|error| not_taken(error, journey.whom()))?;
+        sent.map_err(|error| not_taken(error, request.whom()))?;
         Ok(FanoutHandle::new(id, gathered))
     }
 
@@ -102,42 +103,42 @@ impl Engine {
     fn post(
         &self,
         kind: Kind,
-        plan: &Plan,
-        journey: &Journey<'_>,
+        options: &CallOptions,
+        request: &Request<'_>,
         mut outgoing: Outgoing,
     ) -> Result<Expected, SendError> {
-        let candidates = self.placement(plan, journey)?.candidates(journey.target.server.as_ref());
-        outgoing.flags = plan.flags(kind, candidates.len());
-        let content = content(kind, journey, outgoing);
-        let (promise, expected) = Promise::new(journey.started);
+        let candidates = self.placement(options, request)?.candidates(request.target.server.as_ref());
+        outgoing.flags = options.flags(kind, candidates.len());
+        let content = content(kind, request, outgoing);
+        let (promise, expected) = Promise::new(request.started);
         let receipt = Receipt::One(promise);
         let bytes = content.header.len() + content.body.len();
-        let options = DeliveryOptions { bytes, ..plan.options(kind, journey) };
-        let parcel = match self.routes.search(journey, candidates) {
+        let options = DeliveryOptions { bytes, ..options.options(kind, request) };
+        let parcel = match self.router.server_search(request, candidates) {
             Ok(search) => {
                 let server_queue = Some(search.number());
                 Parcel::to_server(content, search, DeliveryOptions { server_queue, ..options }, receipt)
             }
             Err(candidates) => {
-                let stops = self.routes.stops(journey.key, candidates);
-                let candidates = stops.len();
-                Parcel::new(content, stops, DeliveryOptions { candidates, ..options }, receipt)
+                let destinations = self.router.destinations(request.key, candidates);
+                let candidates = destinations.len();
+                Parcel::new(content, destinations, DeliveryOptions { candidates, ..options }, receipt)
             }
         };
-        self.courier.send(parcel).map_err(|error| not_taken(error, journey.whom()))?;
+        self.courier.send(parcel).map_err(|error| not_taken(error, request.whom()))?;
         Ok(expected)
     }
 }
 
 /// A request as it will be sent, to whomever.
-fn content(kind: Kind, journey: &Journey<'_>, outgoing: Outgoing) -> Arc<Content> {
+fn content(kind: Kind, request: &Request<'_>, outgoing: Outgoing) -> Arc<Content> {
     Arc::new(Content {
         id: outgoing.id,
         kind,
-        target: Arc::clone(journey.target),
+        target: Arc::clone(request.target),
         header: outgoing.header(kind, Ttl::ZERO).encode(),
         body: Arc::new(outgoing.body),
-        started: journey.started,
+        started: request.started,
     })
 }
 

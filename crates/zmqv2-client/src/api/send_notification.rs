@@ -15,14 +15,14 @@ use crate::api::handles::notify::NotifyHandle;
 use crate::api::notifier::Outlet;
 use crate::api::send::not_taken;
 use crate::clock;
-use crate::delivery::request::{Journey, MIN_TIMEOUT};
+use crate::delivery::request::{MIN_TIMEOUT, Request};
 use crate::delivery::table::DeliveryOptions;
 use crate::io::outbound::{Content, Parcel, Receipt};
 use crate::outcome::receiver_tracker::Listed;
 use crate::outcome::result_group::{Gathering, Part};
 use crate::outcome::send_error::SendError;
 use crate::routing::directory::LookupError;
-use crate::routing::router::Stops;
+use crate::routing::router::Destinations;
 
 /// A notification for one topic.
 struct Edition {
@@ -38,7 +38,7 @@ struct Edition {
 struct Way {
     /// `None`: for all pools that the broker knows.
     pool: Option<ServerName>,
-    stops: Stops,
+    destinations: Destinations,
 }
 
 impl Engine {
@@ -106,8 +106,8 @@ impl Engine {
         };
         let whom = editions.first().map(|edition| edition.target.clone());
         let messages = editions.into_iter().flat_map(|edition| edition.messages(started, options));
-        let parcels = messages.zip(shares).map(|((content, stops, options), share)| {
-            Parcel::new(Arc::new(content), stops, options, Receipt::Part(share))
+        let parcels = messages.zip(shares).map(|((content, destinations, options), share)| {
+            Parcel::new(Arc::new(content), destinations, options, Receipt::Part(share))
         });
         if let (Err(error), Some(target)) = (self.courier.send_all(parcels.collect()), whom) {
             return Err(not_taken(error, Box::new(Target::clone(&target))));
@@ -123,9 +123,10 @@ impl Engine {
         started: Instant,
         deadline: Instant,
     ) -> Result<Vec<Way>, SendError> {
-        let directory = &self.routes.directory;
+        let directory = &self.router.directory;
         // Nobody listens yet, as far as anybody can say: the broker of this node keeps it.
-        let kept_here = || Ok(vec![Way { pool: None, stops: [self.routes.local_stop()].into_iter().collect() }]);
+        let kept_here =
+            || Ok(vec![Way { pool: None, destinations: [self.router.local_destination()].into_iter().collect() }]);
         let key = target.key();
         let placement = match directory.placement(&key, deadline) {
             Ok(placement) if placement.is_empty() => return kept_here(),
@@ -134,14 +135,14 @@ impl Engine {
                 return kept_here();
             }
             Err(error) => {
-                let journey = Journey { target, key: &key, method: event_type, started, deadline, monitor: None };
-                return Err(journey.lookup_failed(error, directory.name()));
+                let request = Request { target, key: &key, method: event_type, started, deadline, monitor: None };
+                return Err(request.lookup_failed(error, directory.name()));
             }
         };
         let turn = directory.turn(&key);
         let way = |pool: Option<&ServerName>| {
-            let stops = self.routes.stops_from(&key, turn, placement.candidates(pool));
-            Way { pool: pool.cloned(), stops }
+            let destinations = self.router.destinations_from(&key, turn, placement.candidates(pool));
+            Way { pool: pool.cloned(), destinations }
         };
         Ok(match pools(&placement) {
             Some(pools) => pools.into_iter().map(|pool| way(Some(pool))).collect(),
@@ -156,11 +157,11 @@ impl Edition {
         self,
         started: Instant,
         options: DeliveryOptions,
-    ) -> impl Iterator<Item = (Content, Stops, DeliveryOptions)> {
+    ) -> impl Iterator<Item = (Content, Destinations, DeliveryOptions)> {
         let flags = if options.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
         let Self { id, target, body, ways, .. } = self;
         let mut size = body.len();
-        ways.into_iter().map(move |Way { pool, stops }| {
+        ways.into_iter().map(move |Way { pool, destinations }| {
             let mut header = Header::new(Kind::Notify, id);
             header.flags = flags;
             header.key = Some(target.key());
@@ -170,8 +171,8 @@ impl Edition {
             let mut target = Arc::clone(&target);
             Arc::make_mut(&mut target).server = pool;
             let content = Content { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
-            let candidates = stops.len();
-            (content, stops, DeliveryOptions { candidates, bytes, ..options })
+            let candidates = destinations.len();
+            (content, destinations, DeliveryOptions { candidates, bytes, ..options })
         })
     }
 }

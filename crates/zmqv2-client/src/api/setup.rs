@@ -14,7 +14,7 @@ use crate::direct::req_sockets::Connections;
 use crate::io::admission::WhenFull;
 use crate::io::thread::{Courier, Observer, Rules};
 use crate::routing::directory::Directory;
-use crate::routing::router::Routes;
+use crate::routing::router::Router;
 
 const DEFAULT_MAX_OUTSTANDING: usize = 10_000;
 const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 << 20;
@@ -95,9 +95,9 @@ impl Setup {
             busy_poll: config.busy_poll,
             adaptive_poll: config.adaptive_poll,
         };
-        let routes = Arc::new(Routes::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
-        let courier = Courier::new(rules, transport.clone(), Arc::clone(&routes));
+        let router = Arc::new(Router::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
+        let courier = Courier::new(rules, transport.clone(), Arc::clone(&router));
         let connections = Connections::new(transport, config.conn_pool_size);
-        Ok(Engine::new(settings, routes, connections, courier))
+        Ok(Engine::new(settings, router, connections, courier))
     }
 }

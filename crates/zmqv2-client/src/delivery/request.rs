@@ -16,7 +16,7 @@ pub(crate) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Whom to call, and how: what a prepared copy may change.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct CallOptions {
     pub(crate) target: Arc<Target>,
     /// That of the target, made once.
     pub(crate) key: TopicKey,
@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 
 /// One call on its way.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Journey<'a> {
+pub(crate) struct Request<'a> {
     pub(crate) target: &'a Arc<Target>,
     pub(crate) key: &'a TopicKey,
     pub(crate) method: &'a str,
@@ -40,7 +40,7 @@ pub(crate) struct Journey<'a> {
     pub(crate) monitor: Option<Duration>,
 }
 
-impl Plan {
+impl CallOptions {
     pub(crate) fn can_send(&self, version: Version) -> bool {
         self.version_cap.is_none_or(|cap| cap.serves(version))
     }
@@ -59,10 +59,10 @@ impl Plan {
     }
 
     /// What is asked of the table of outstanding messages; the candidates and the size are still to be told.
-    pub(crate) fn options(&self, kind: Kind, journey: &Journey<'_>) -> DeliveryOptions {
+    pub(crate) fn options(&self, kind: Kind, request: &Request<'_>) -> DeliveryOptions {
         DeliveryOptions {
-            deadline: journey.deadline,
-            expires: journey.deadline,
+            deadline: request.deadline,
+            expires: request.deadline,
             retries: self.retries,
             wait_for_ready: self.wait_for_ready,
             monitor: self.monitor.filter(|_| kind == Kind::Call),
@@ -83,12 +83,12 @@ impl Plan {
     }
 }
 
-impl<'a> Journey<'a> {
-    pub(crate) fn begin(plan: &'a Plan, timeout: Duration, method: &'a str) -> Self {
+impl<'a> Request<'a> {
+    pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, method: &'a str) -> Self {
         let started = clock::now();
         let timeout = timeout.clamp(MIN_TIMEOUT, Ttl::MAX.into());
         let deadline = started + timeout;
-        Self { target: &plan.target, key: &plan.key, method, started, deadline, monitor: plan.monitor }
+        Self { target: &options.target, key: &options.key, method, started, deadline, monitor: options.monitor }
     }
 
     pub(crate) fn whom(&self) -> Box<Target> {
@@ -127,7 +127,7 @@ impl<'a> Journey<'a> {
         let (target, after) = (self.whom(), self.elapsed());
         match error {
             LookupError::Failed(source) => SendError::Directory { target, after, source },
-            LookupError::Silent => SendError::DirectorySilent { target, directory, after },
+            LookupError::NoAnswer => SendError::DirectorySilent { target, directory, after },
         }
     }
 

@@ -15,7 +15,7 @@ use crate::io::outbound::{Content, Parcel, Receipt};
 use crate::io::thread::Courier;
 use crate::outcome::How;
 use crate::outcome::completion::{Expected, Promise};
-use crate::routing::router::Stop;
+use crate::routing::router::Destination;
 
 /// The reply and the answer to the question come over different connections: how long a reply may be behind.
 const REPLY_GRACE: Duration = Duration::from_millis(300);
@@ -26,7 +26,7 @@ pub(crate) struct Monitor<'a> {
     courier: &'a Courier,
     id: MessageId,
     target: &'a Arc<Target>,
-    stop: Stop,
+    destination: Destination,
     timeout: Duration,
     state: State,
     bell: Option<Bell>,
@@ -57,10 +57,10 @@ impl<'a> Monitor<'a> {
         courier: &'a Courier,
         id: MessageId,
         target: &'a Arc<Target>,
-        stop: Stop,
+        destination: Destination,
         timeout: Duration,
     ) -> Self {
-        Self { courier, id, target, stop, timeout, state: State::Before, bell: None }
+        Self { courier, id, target, destination, timeout, state: State::Before, bell: None }
     }
 
     /// The request was sent.
@@ -142,8 +142,12 @@ impl<'a> Monitor<'a> {
             bytes: 0,
             server_queue: None,
         };
-        let parcel =
-            Parcel::new(Arc::new(content), [self.stop.clone()].into_iter().collect(), options, Receipt::One(promise));
+        let parcel = Parcel::new(
+            Arc::new(content),
+            [self.destination.clone()].into_iter().collect(),
+            options,
+            Receipt::One(promise),
+        );
         // Told before it can end, so that the end rings the bell.
         expected.poll(&bell.waker);
         if self.courier.inquire(parcel).is_ok() {

@@ -14,9 +14,9 @@ use crate::delivery::table::{DeliveryOptions, Ending, Tag};
 use crate::outcome::completion::Promise;
 use crate::outcome::result_group::Share;
 use crate::outcome::{Finish, How};
-use crate::routing::directory::Question;
-use crate::routing::router::{Routes, Stop, Stops};
-use crate::routing::server_search::Search;
+use crate::routing::directory::Lookup;
+use crate::routing::router::{Destination, Destinations, Router};
+use crate::routing::server_search::ServerSearch;
 
 /// The most bytes of a refusal's detail that are kept.
 pub(crate) const MAX_DETAIL_BYTES: usize = 4096;
@@ -46,13 +46,13 @@ impl Content {
 pub(crate) struct Parcel {
     pub(crate) content: Arc<Content>,
     /// Where it can go, if it is for no certain server.
-    pub(crate) stops: Stops,
+    pub(crate) destinations: Destinations,
     /// The way to the server that it is for.
-    pub(crate) search: Option<Search>,
+    pub(crate) search: Option<ServerSearch>,
     pub(crate) options: DeliveryOptions,
     pub(crate) receipt: Receipt,
     /// A question to the directory that has no answer yet.
-    pub(crate) question: Option<Arc<Question>>,
+    pub(crate) lookup: Option<Arc<Lookup>>,
     /// When the directory was asked for the way to its server.
     pub(crate) looked_up: Instant,
     /// Whether a link has taken it before.
@@ -101,21 +101,31 @@ pub(crate) enum What {
 }
 
 impl Parcel {
-    pub(crate) fn new(content: Arc<Content>, stops: Stops, options: DeliveryOptions, receipt: Receipt) -> Self {
+    pub(crate) fn new(
+        content: Arc<Content>,
+        destinations: Destinations,
+        options: DeliveryOptions,
+        receipt: Receipt,
+    ) -> Self {
         let looked_up = content.started;
-        Self { content, stops, search: None, options, receipt, question: None, looked_up, sent: false }
+        Self { content, destinations, search: None, options, receipt, lookup: None, looked_up, sent: false }
     }
 
     /// A message to one server.
-    pub(crate) fn to_server(content: Arc<Content>, search: Search, options: DeliveryOptions, receipt: Receipt) -> Self {
-        Self { search: Some(search), ..Self::new(content, Stops::Listed(Vec::new()), options, receipt) }
+    pub(crate) fn to_server(
+        content: Arc<Content>,
+        search: ServerSearch,
+        options: DeliveryOptions,
+        receipt: Receipt,
+    ) -> Self {
+        Self { search: Some(search), ..Self::new(content, Destinations::Listed(Vec::new()), options, receipt) }
     }
 
     /// The candidate of this number.
-    pub(crate) fn stop(&self, candidate: usize, routes: &Routes) -> Option<Stop> {
+    pub(crate) fn destination(&self, candidate: usize, router: &Router) -> Option<Destination> {
         match &self.search {
-            Some(search) => search.node(candidate).map(|node| routes.stop(node)),
-            None => routes.nth_stop(&self.stops, candidate),
+            Some(search) => search.node(candidate).map(|node| router.destination(node)),
+            None => router.nth_destination(&self.destinations, candidate),
         }
     }
 
@@ -150,7 +160,7 @@ impl Parcel {
         body: Frame,
         attempt: u8,
         names: &mut Option<(ServerName, NodeName)>,
-        routes: &Routes,
+        router: &Router,
     ) -> Result<Answer, String> {
         let Content { id, kind, .. } = *self.content;
         if view.id() != id {
@@ -161,7 +171,7 @@ impl Parcel {
         let what = match (kind, view.kind()) {
             (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => What::Accepted,
             (Kind::Notify, Kind::Stored) if many && view.server().is_empty() => {
-                let node = self.node(view, routes)?;
+                let node = self.node(view, router)?;
                 let word = Word { server: None, node, what: What::Stored, attempt };
                 return Ok(Answer::Word { word, more: view.count() > 0 });
             }
@@ -169,7 +179,7 @@ impl Parcel {
             (Kind::Call, Kind::Reply) => What::Reply(body),
             (Kind::Call, Kind::InFlight) => return Ok(Answer::InFlight),
             (Kind::Inquire, Kind::InFlight) => {
-                let word = Word { server: None, node: self.node(view, routes)?, what: What::InFlight, attempt };
+                let word = Word { server: None, node: self.node(view, router)?, what: What::InFlight, attempt };
                 return Ok(Answer::Word { word, more: false });
             }
             (_, Kind::Refusal) => {
@@ -182,7 +192,7 @@ impl Parcel {
             }
             (asked, kind) => return Err(format!("it is a {kind:?}, and a {asked:?} was sent")),
         };
-        let (server, node) = self.names(view, names, routes)?;
+        let (server, node) = self.names(view, names, router)?;
         let word = Word { server: Some(server), node, what, attempt };
         Ok(Answer::Word { word, more: many && view.count() > 0 })
     }
@@ -192,7 +202,7 @@ impl Parcel {
         &self,
         view: &HeaderView<'_>,
         last: &mut Option<(ServerName, NodeName)>,
-        routes: &Routes,
+        router: &Router,
     ) -> Result<(ServerName, NodeName), String> {
         if let Some((server, node)) = last
             && server.as_str() == view.server()
@@ -204,16 +214,16 @@ impl Parcel {
             "" => self.content.target.server.clone().ok_or("it does not name its server")?,
             name => ServerName::new(name).map_err(|error| error.to_string())?,
         };
-        let node = self.node(view, routes)?;
+        let node = self.node(view, router)?;
         *last = Some((server.clone(), node.clone()));
         Ok((server, node))
     }
 
-    fn node(&self, view: &HeaderView<'_>, routes: &Routes) -> Result<NodeName, String> {
+    fn node(&self, view: &HeaderView<'_>, router: &Router) -> Result<NodeName, String> {
         match view.node() {
             "" => {
-                let asked = self.search.as_ref().and_then(Search::asked).map(|node| node.name.clone());
-                let node = asked.or_else(|| Some(self.stop(0, routes)?.node));
+                let asked = self.search.as_ref().and_then(ServerSearch::asked).map(|node| node.name.clone());
+                let node = asked.or_else(|| Some(self.destination(0, router)?.node));
                 Ok(node.ok_or("it does not name its node")?)
             }
             name => NodeName::new(name).map_err(|error| error.to_string()),
@@ -221,9 +231,10 @@ impl Parcel {
     }
 
     /// How it ended, in the words of its sender.
-    pub(crate) fn finish(&self, ending: Ending<Word>, routes: &Routes, now: Instant) -> Finish {
+    pub(crate) fn finish(&self, ending: Ending<Word>, router: &Router, now: Instant) -> Finish {
         let after = now.saturating_duration_since(self.content.started);
-        let stop = |candidate: usize| self.stop(candidate, routes).or_else(|| self.stop(0, routes));
+        let destination =
+            |candidate: usize| self.destination(candidate, router).or_else(|| self.destination(0, router));
         let refusal = |reason, detail: String| How::Refused { refusal: Refusal::new(reason, detail), node: None };
         let how = match ending {
             Ending::Answered(Word { what: What::InFlight, .. }) => How::InFlight,
@@ -241,13 +252,15 @@ impl Parcel {
                 refusal(Reason::Expired, format!("nobody became ready to take it for {}", self.content.target))
             }
             Ending::Closed { sent } => How::Closed { sent },
-            Ending::Unreachable { candidate } => stop(candidate)
-                .map_or(How::Closed { sent: false }, |Stop { node, address }| How::Unreachable { node, address }),
-            Ending::ConnectionLost { candidate } => {
-                stop(candidate).map_or(How::Closed { sent: true }, |Stop { node, address }| How::Lost { node, address })
+            Ending::Unreachable { candidate } => {
+                destination(candidate).map_or(How::Closed { sent: false }, |Destination { node, address }| {
+                    How::Unreachable { node, address }
+                })
             }
-            Ending::NoAnswer { candidate } => stop(candidate)
-                .map_or(How::Closed { sent: true }, |Stop { node, address }| How::Silent { node, address }),
+            Ending::ConnectionLost { candidate } => destination(candidate)
+                .map_or(How::Closed { sent: true }, |Destination { node, address }| How::Lost { node, address }),
+            Ending::NoAnswer { candidate } => destination(candidate)
+                .map_or(How::Closed { sent: true }, |Destination { node, address }| How::Silent { node, address }),
         };
         Finish { how, after }
     }

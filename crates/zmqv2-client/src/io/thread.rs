@@ -17,7 +17,7 @@ use crate::io::driver::{self, Driver};
 use crate::io::outbound::Parcel;
 use crate::outcome::Outcome;
 use crate::outcome::counters::Tally;
-use crate::routing::router::Routes;
+use crate::routing::router::Router;
 
 /// How long a client that is dropped waits for the outcomes of its messages.
 pub const DROP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub(crate) struct Rules {
 pub(crate) struct Courier {
     rules: Rules,
     transport: Transport,
-    routes: Arc<Routes>,
+    router: Arc<Router>,
     tally: Arc<Tally>,
     state: RwLock<State>,
 }
@@ -96,9 +96,9 @@ pub struct Closed {
 }
 
 impl Courier {
-    pub(crate) fn new(rules: Rules, transport: Transport, routes: Arc<Routes>) -> Self {
+    pub(crate) fn new(rules: Rules, transport: Transport, router: Arc<Router>) -> Self {
         let state = RwLock::new(State::Idle);
-        Self { rules, transport, routes, tally: Arc::default(), state }
+        Self { rules, transport, router, tally: Arc::default(), state }
     }
 
     pub(crate) fn tally(&self) -> &Tally {
@@ -234,7 +234,7 @@ impl Courier {
             orders,
             self.rules.clone(),
             self.transport.clone(),
-            Arc::clone(&self.routes),
+            Arc::clone(&self.router),
             Arc::clone(&self.tally),
         );
         let thread = std::thread::Builder::new().name("zmqv2-client".to_owned()).spawn(move || driver.run());

@@ -10,7 +10,7 @@ use zmqv2_proto::{ServerName, TopicKey};
 use crate::clock;
 
 /// How many topics may be asked for at one time. Each has a thread until the directory answers.
-const MAX_QUESTIONS: usize = 64;
+const MAX_LOOKUPS: usize = 64;
 
 /// A directory with this client's turns.
 ///
@@ -21,14 +21,14 @@ const MAX_QUESTIONS: usize = 64;
 pub(crate) struct Directory {
     matchmaker: Arc<dyn Matchmaker>,
     turns: Rotation,
-    questions: Arc<Questions>,
+    lookups: Arc<Lookups>,
 }
 
 /// Why there are no candidates.
 #[derive(Debug)]
 pub(crate) enum LookupError {
     Failed(Arc<MatchmakerError>),
-    Silent,
+    NoAnswer,
 }
 
 impl LookupError {
@@ -38,21 +38,21 @@ impl LookupError {
     }
 }
 
-type Answer = Result<Arc<Placement>, Arc<MatchmakerError>>;
+type LookupResult = Result<Arc<Placement>, Arc<MatchmakerError>>;
 
 /// Questions without an answer yet.
 #[derive(Debug, Default)]
-struct Questions(Mutex<HashMap<TopicKey, Arc<Question>>>);
+struct Lookups(Mutex<HashMap<TopicKey, Arc<Lookup>>>);
 
 #[derive(Debug, Default)]
-pub(crate) struct Question {
-    answer: Mutex<Option<Answer>>,
-    given: Condvar,
+pub(crate) struct Lookup {
+    answer: Mutex<Option<LookupResult>>,
+    answered: Condvar,
 }
 
 impl Directory {
     pub(crate) fn new(matchmaker: Arc<dyn Matchmaker>) -> Self {
-        Self { matchmaker, turns: Rotation::new(), questions: Arc::default() }
+        Self { matchmaker, turns: Rotation::new(), lookups: Arc::default() }
     }
 
     /// The kind of directory.
@@ -72,36 +72,36 @@ impl Directory {
 
     /// All nodes of a topic.
     pub(crate) fn placement(&self, key: &TopicKey, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
-        match self.remembered(key) {
+        match self.cached(key) {
             Some(answer) => answer,
-            None => self.ask(key.clone())?.wait(deadline),
+            None => self.start_lookup(key.clone())?.wait(deadline),
         }
     }
 
     /// As [`placement`](Self::placement), without waiting: `None` while the answer is not there. The question is kept in
     /// `open` meanwhile.
-    pub(crate) fn look(
+    pub(crate) fn poll_placement(
         &self,
         key: TopicKey,
-        open: &mut Option<Arc<Question>>,
+        open: &mut Option<Arc<Lookup>>,
     ) -> Option<Result<Arc<Placement>, LookupError>> {
-        if let Some(answer) = self.remembered(&key) {
+        if let Some(answer) = self.cached(&key) {
             *open = None;
             return Some(answer);
         }
-        let question = match open.take().map_or_else(|| self.ask(key), Ok) {
-            Ok(question) => question,
+        let lookup = match open.take().map_or_else(|| self.start_lookup(key), Ok) {
+            Ok(lookup) => lookup,
             Err(error) => return Some(Err(error)),
         };
-        let answer = question.lock().clone();
+        let answer = lookup.lock().clone();
         if answer.is_none() {
-            *open = Some(question);
+            *open = Some(lookup);
         }
         Some(answer?.map_err(LookupError::Failed))
     }
 
     /// What is known without I/O; asked for in the way that notices changes.
-    fn remembered(&self, key: &TopicKey) -> Option<Result<Arc<Placement>, LookupError>> {
+    fn cached(&self, key: &TopicKey) -> Option<Result<Arc<Placement>, LookupError>> {
         self.matchmaker.known(key)?;
         Some(self.matchmaker.resolve_all(key).map_err(|error| LookupError::Failed(Arc::new(error))))
     }
@@ -111,35 +111,35 @@ impl Directory {
         self.turns.turn(key)
     }
 
-    fn ask(&self, key: TopicKey) -> Result<Arc<Question>, LookupError> {
-        let mut open = self.questions.lock();
-        if let Some(question) = open.get(&key) {
-            return Ok(Arc::clone(question));
+    fn start_lookup(&self, key: TopicKey) -> Result<Arc<Lookup>, LookupError> {
+        let mut open = self.lookups.lock();
+        if let Some(lookup) = open.get(&key) {
+            return Ok(Arc::clone(lookup));
         }
-        if open.len() >= MAX_QUESTIONS {
-            return Err(self.unavailable(format!("it has not answered {MAX_QUESTIONS} questions yet").into()));
+        if open.len() >= MAX_LOOKUPS {
+            return Err(self.unavailable(format!("it has not answered {MAX_LOOKUPS} questions yet").into()));
         }
-        let question = Arc::new(Question::default());
-        open.insert(key.clone(), Arc::clone(&question));
+        let lookup = Arc::new(Lookup::default());
+        open.insert(key.clone(), Arc::clone(&lookup));
         drop(open);
 
-        let (matchmaker, asked) = (Arc::clone(&self.matchmaker), Arc::clone(&question));
-        let asking = Asking { key, questions: Arc::clone(&self.questions) };
+        let (matchmaker, asked) = (Arc::clone(&self.matchmaker), Arc::clone(&lookup));
+        let guard = LookupGuard { key, lookups: Arc::clone(&self.lookups) };
         let ask = move || {
-            let answer = matchmaker.resolve_all(&asking.key).map_err(Arc::new);
+            let answer = matchmaker.resolve_all(&guard.key).map_err(Arc::new);
             // Closed before it is answered: who has an answer and asks again opens a new question.
-            drop(asking);
-            asked.give(answer);
+            drop(guard);
+            asked.finish(answer);
         };
         if let Err(error) = std::thread::Builder::new().name("zmqv2-lookup".to_owned()).spawn(ask) {
             // Without the thread, nobody else answers those who have joined the question meanwhile.
             let failed = self.unavailable(format!("no thread to ask it: {error}").into());
             if let LookupError::Failed(error) = &failed {
-                question.give(Err(Arc::clone(error)));
+                lookup.finish(Err(Arc::clone(error)));
             }
             return Err(failed);
         }
-        Ok(question)
+        Ok(lookup)
     }
 
     fn unavailable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> LookupError {
@@ -148,39 +148,39 @@ impl Directory {
     }
 }
 
-impl Question {
-    fn give(&self, answer: Answer) {
+impl Lookup {
+    fn finish(&self, answer: LookupResult) {
         *self.lock() = Some(answer);
-        self.given.notify_all();
+        self.answered.notify_all();
     }
 
     fn wait(&self, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
         let left = deadline.saturating_duration_since(clock::now());
-        let waited = self.given.wait_timeout_while(self.lock(), left, |answer| answer.is_none());
+        let waited = self.answered.wait_timeout_while(self.lock(), left, |answer| answer.is_none());
         let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        answer.clone().ok_or(LookupError::Silent)?.map_err(LookupError::Failed)
+        answer.clone().ok_or(LookupError::NoAnswer)?.map_err(LookupError::Failed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
+    fn lock(&self) -> MutexGuard<'_, Option<LookupResult>> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Questions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TopicKey, Arc<Question>>> {
+impl Lookups {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TopicKey, Arc<Lookup>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Held by the thread that asks, so that a question ends even when the directory panics.
-struct Asking {
+struct LookupGuard {
     key: TopicKey,
-    questions: Arc<Questions>,
+    lookups: Arc<Lookups>,
 }
 
-impl Drop for Asking {
+impl Drop for LookupGuard {
     fn drop(&mut self) {
-        self.questions.lock().remove(&self.key);
+        self.lookups.lock().remove(&self.key);
     }
 }
 
@@ -232,15 +232,15 @@ mod tests {
 
     #[test]
     fn a_slow_directory_is_asked_once_and_outlives_no_deadline() {
-        let (go, told) = mpsc::channel();
-        let slow = Slow { go: Mutex::new(told), known: Mutex::default() };
+        let (go, signal) = mpsc::channel();
+        let slow = Slow { go: Mutex::new(signal), known: Mutex::default() };
         let directory = Directory::new(Arc::new(slow));
         let key = TopicKey::parse("e/t").unwrap();
         for _ in 0..3 {
             let early = directory.candidates(&key, None, clock::now() + Duration::from_millis(5));
-            assert!(matches!(early, Err(LookupError::Silent)));
+            assert!(matches!(early, Err(LookupError::NoAnswer)));
         }
-        let open: Vec<_> = directory.questions.lock().values().cloned().collect();
+        let open: Vec<_> = directory.lookups.lock().values().cloned().collect();
         assert_eq!(open.len(), 1);
         go.send(()).unwrap();
         let answer = open[0].wait(clock::now() + Duration::from_secs(30)).unwrap();
@@ -248,6 +248,6 @@ mod tests {
         // The next question is a new one; a directory that panics leaves nothing behind either.
         drop(go);
         let none = directory.candidates(&key, None, clock::now() + Duration::from_millis(5));
-        assert!(matches!(none, Err(LookupError::Silent)));
+        assert!(matches!(none, Err(LookupError::NoAnswer)));
     }
 }

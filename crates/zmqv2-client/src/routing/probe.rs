@@ -12,7 +12,7 @@ use zmqv2_proto::Address;
 use crate::clock;
 
 /// Who does not greet within this is not there, or hangs: a machine takes connections for a process that is stopped.
-const WITHIN: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The first byte of a greeting in ZMTP.
 const GREETING: u8 = 0xff;
@@ -23,11 +23,11 @@ pub(crate) fn is_there(address: &Address) -> bool {
     let greeting = match address {
         Address::Tcp(address) => (address.host(), address.port()).to_socket_addrs().and_then(|addresses| {
             let stream = connect(addresses)?;
-            stream.set_read_timeout(Some(WITHIN))?;
+            stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
             first_byte(stream)
         }),
         Address::Ipc(path) => connect_local(path).and_then(|stream| {
-            stream.set_read_timeout(Some(WITHIN))?;
+            stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
             first_byte(stream)
         }),
     };
@@ -37,7 +37,7 @@ pub(crate) fn is_there(address: &Address) -> bool {
 
 /// The first of these addresses that takes a connection.
 fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
-    let by = clock::now() + WITHIN;
+    let by = clock::now() + PROBE_TIMEOUT;
     let mut error = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {
         let left = by.saturating_duration_since(clock::now());
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_greets_is_there() {
+    fn only_a_peer_that_sends_a_greeting_is_there() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap().to_string().parse().unwrap());
         let greeting = std::thread::spawn(move || {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_that_is_there_is_enough_and_no_other_is_called() {
+    fn the_first_address_that_accepts_is_used_and_no_other_is_tried() {
         let [first, second] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let at = [nobody, first.local_addr().unwrap(), second.local_addr().unwrap()];
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_socket_whose_owner_takes_nobody_is_not_waited_for() {
+    fn a_local_socket_with_a_full_backlog_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("broker.sock");
         let flags = SocketFlags::CLOEXEC;

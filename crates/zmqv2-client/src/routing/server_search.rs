@@ -6,30 +6,30 @@ use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::Node;
 
 use crate::delivery::table::SearchPlan;
-use crate::routing::server_locations::Whereabout;
+use crate::routing::server_locations::ServerLocation;
 
 /// The nodes that may have the server, in the order in which they are asked. They may be thousands, and so may the
 /// messages, so none has a list of its own.
 #[derive(Debug)]
-pub(crate) struct Search {
-    server: Arc<Whereabout>,
+pub(crate) struct ServerSearch {
+    server: Arc<ServerLocation>,
     candidates: Candidates,
-    order: Order,
+    order: SearchOrder,
     /// The position that was asked last.
     asked: Option<usize>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum SearchOrder {
     /// This position alone.
     Only(usize),
-    /// Round from the first one. `late` ones of the round, in ascending order, come after all others.
-    Round { first: usize, late: Vec<usize> },
+    /// Round from the first one. `avoided_last` ones of the round, in ascending order, come after all others.
+    Round { first: usize, avoided_last: Vec<usize> },
 }
 
-impl Search {
-    pub(crate) fn new(server: Arc<Whereabout>, candidates: Candidates) -> Self {
-        Self { server, candidates, order: Order::Round { first: 0, late: Vec::new() }, asked: None }
+impl ServerSearch {
+    pub(crate) fn new(server: Arc<ServerLocation>, candidates: Candidates) -> Self {
+        Self { server, candidates, order: SearchOrder::Round { first: 0, avoided_last: Vec::new() }, asked: None }
     }
 
     /// Tells apart the servers that a client searches for.
@@ -47,17 +47,17 @@ impl Search {
         let count = self.candidates.len();
         let avoided = |position: usize| avoid.is_some_and(|avoid| self.candidates.get(position).is_some_and(avoid));
         if count <= 1 {
-            self.order = Order::Only(0);
+            self.order = SearchOrder::Only(0);
             return SearchPlan { candidates: count, known: true, has_alternatives: false };
         }
-        if let Some(position) = self.server.among(&self.candidates).filter(|position| !avoided(*position)) {
-            self.order = Order::Only(position);
+        if let Some(position) = self.server.position_in(&self.candidates).filter(|position| !avoided(*position)) {
+            self.order = SearchOrder::Only(position);
             return SearchPlan { candidates: 1, known: true, has_alternatives: true };
         }
         let first = self.asked.map_or_else(turn, |asked| asked + 1) % count;
-        let late =
+        let avoided_last =
             if avoid.is_some() { (0..count).filter(|rank| avoided((first + rank) % count)).collect() } else { vec![] };
-        self.order = Order::Round { first, late };
+        self.order = SearchOrder::Round { first, avoided_last };
         SearchPlan { candidates: count, known: false, has_alternatives: false }
     }
 
@@ -84,9 +84,9 @@ impl Search {
     }
 
     /// The server is not at the node that was asked last.
-    pub(crate) fn missed(&self) {
+    pub(crate) fn not_found(&self) {
         if let Some(node) = self.asked() {
-            self.missed_at(node);
+            self.not_found_at(node);
         }
     }
 
@@ -98,20 +98,22 @@ impl Search {
     }
 
     /// The server is not at this one of the nodes.
-    pub(crate) fn missed_at(&self, node: &Node) {
-        self.server.missed(node);
+    pub(crate) fn not_found_at(&self, node: &Node) {
+        self.server.not_found(node);
     }
 
     fn position(&self, number: usize) -> Option<usize> {
         let count = self.candidates.len();
         match &self.order {
-            Order::Only(position) => Some(*position),
-            Order::Round { .. } if number >= count => None,
-            Order::Round { first, late } => {
-                let early = count - late.len();
+            SearchOrder::Only(position) => Some(*position),
+            SearchOrder::Round { .. } if number >= count => None,
+            SearchOrder::Round { first, avoided_last } => {
+                let early = count - avoided_last.len();
                 let rank = match number.checked_sub(early) {
-                    Some(nth) => *late.get(nth)?,
-                    None => late.iter().fold(number, |rank, late| rank + usize::from(*late <= rank)),
+                    Some(nth) => *avoided_last.get(nth)?,
+                    None => {
+                        avoided_last.iter().fold(number, |rank, avoided_last| rank + usize::from(*avoided_last <= rank))
+                    }
                 };
                 Some((first + rank) % count)
             }
@@ -125,16 +127,16 @@ mod tests {
     use zmqv2_proto::TopicKey;
 
     use super::*;
-    use crate::routing::server_locations::Whereabouts;
+    use crate::routing::server_locations::ServerLocations;
 
-    fn search(names: &[&str]) -> Search {
+    fn search(names: &[&str]) -> ServerSearch {
         let node = |name: &&str| Node::new(name.parse().unwrap(), name.parse().unwrap());
         let placement = Arc::new(Placement::new(names.iter().map(node).map(PlacedNode::unlisted).collect()));
-        let server = Whereabouts::default().of(TopicKey::parse("x/t").unwrap(), &"s".parse().unwrap());
-        Search::new(server, placement.candidates(None))
+        let server = ServerLocations::default().location_of(TopicKey::parse("x/t").unwrap(), &"s".parse().unwrap());
+        ServerSearch::new(server, placement.candidates(None))
     }
 
-    fn order(search: &mut Search, turn: usize, avoid: &[&str]) -> String {
+    fn order(search: &mut ServerSearch, turn: usize, avoid: &[&str]) -> String {
         let plan = search.plan(|| turn, Some(&|node: &Node| avoid.contains(&node.name.as_str())));
         assert!(search.node(plan.candidates.max(1)).is_none() || plan.known);
         (0..plan.candidates).map(|number| search.node(number).unwrap().name.to_string()).collect()
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_was_last_is_asked_alone_until_it_is_missed_there() {
+    fn the_last_location_is_asked_alone_until_the_server_is_not_found_there() {
         let mut search = search(&["a", "b", "c"]);
         assert_eq!(order(&mut search, 0, &[]), "abc");
         search.ask(1);
@@ -159,7 +161,7 @@ mod tests {
         assert_eq!(again, SearchPlan { candidates: 1, known: true, has_alternatives: true });
         assert_eq!(search.node(0).unwrap().name.as_str(), "b");
         assert_eq!(order(&mut search, 0, &["b"]), "cab", "not while it cannot be reached");
-        search.missed();
+        search.not_found();
         assert_eq!(order(&mut search, 0, &[]), "cab", "the one that was asked last comes last");
     }
 }

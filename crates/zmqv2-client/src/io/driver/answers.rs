@@ -80,14 +80,14 @@ impl Driver {
             }
             return None;
         };
-        match parcel.read(&view, body, tag.sends(), &mut link.names, &self.routes) {
+        match parcel.read(&view, body, tag.sends(), &mut link.names, &self.router) {
             Ok(answer) => {
                 if std::mem::take(&mut link.suspected) {
-                    self.routes.suspects().clear(&link.address);
+                    self.router.health().mark_reachable(&link.address);
                 }
                 if let Answer::Refusal(refusal, _) = &answer {
                     let target = &parcel.content.target;
-                    self.routes.refused(&link.address, target.server.as_ref(), &target.key(), refusal.reason);
+                    self.router.refused(&link.address, target.server.as_ref(), &target.key(), refusal.reason);
                 }
                 Some((tag, answer))
             }

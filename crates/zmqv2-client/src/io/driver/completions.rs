@@ -24,14 +24,14 @@ impl Driver {
     pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) {
         if let Ending::NoAnswer { candidate } = &ending
             && let Some(topic) = parcel.content.for_any()
-            && let Some(stop) = parcel.stop(*candidate, &self.routes)
+            && let Some(destination) = parcel.destination(*candidate, &self.router)
         {
-            self.routes.suspects().refused(&stop.address, &topic, now);
+            self.router.health().mark_refused(&destination.address, &topic, now);
         }
         if parcel.content.kind == Kind::Inquire {
             // It took no room, and is no message of its own.
             self.inquiries -= 1;
-            let finish = parcel.finish(ending, &self.routes, now);
+            let finish = parcel.finish(ending, &self.router, now);
             if let Receipt::One(promise) = parcel.receipt {
                 promise.give(finish);
             }
@@ -40,8 +40,8 @@ impl Driver {
         if let Some(search) = &parcel.search {
             match &ending {
                 Ending::Answered(_) => search.found(),
-                Ending::ConnectionLost { .. } => search.missed(),
-                Ending::Refused(refusal, _) if refusal.reason == Reason::ServerLost => search.missed(),
+                Ending::ConnectionLost { .. } => search.not_found(),
+                Ending::Refused(refusal, _) if refusal.reason == Reason::ServerLost => search.not_found(),
                 _ => {}
             }
         }
@@ -55,7 +55,7 @@ impl Driver {
     }
 
     fn end_one(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) -> Option<Told> {
-        let finish = parcel.finish(ending, &self.routes, now);
+        let finish = parcel.finish(ending, &self.router, now);
         let Receipt::One(promise) = parcel.receipt else { return None };
         self.tally.end(&finish);
         if parcel.content.kind == Kind::Cast {
@@ -72,7 +72,7 @@ impl Driver {
     fn end_part(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) -> Option<Told> {
         let rest = match ending {
             Ending::Answered(word) => Err(word),
-            other => Ok(parcel.finish(other, &self.routes, now)),
+            other => Ok(parcel.finish(other, &self.router, now)),
         };
         let Parcel { content, receipt: Receipt::Part(mut share), .. } = parcel else { return None };
         let results = match rest {

@@ -26,11 +26,11 @@ impl Driver {
         if let Some(search) = &mut parcel.search {
             search.ask(candidate);
         }
-        let stop = parcel.stop(candidate, &self.routes)?;
-        let link = match self.links.find(&stop.address) {
+        let destination = parcel.destination(candidate, &self.router)?;
+        let link = match self.links.find(&destination.address) {
             Some(link) => link,
             None => {
-                let address = stop.address.clone();
+                let address = destination.address.clone();
                 if self.links.is_full() {
                     self.close_surplus(1, now);
                 }
@@ -38,7 +38,7 @@ impl Driver {
                     Ok(link) => self.watch(link)?,
                     Err(error) => {
                         log::debug!("cannot connect to {address}: {error}");
-                        self.routes.suspects().mark(&address, now);
+                        self.router.health().mark_unreachable(&address, now);
                         return None;
                     }
                 }
@@ -75,7 +75,7 @@ impl Driver {
         let target = &parcel.content.target;
         // What its sender has just found in the directory is as good.
         if now.saturating_duration_since(parcel.looked_up) >= LOOK_UP_AFTER {
-            match self.routes.directory.look(target.key(), &mut parcel.question) {
+            match self.router.directory.poll_placement(target.key(), &mut parcel.lookup) {
                 Some(Ok(placement)) => {
                     search.renew(placement.candidates(target.server.as_ref()));
                     parcel.looked_up = now;
@@ -84,14 +84,14 @@ impl Driver {
                 None => {}
             }
         }
-        self.routes.plan(search, target, now)
+        self.router.plan_search(search, target, now)
     }
 
     /// Asks the directory for the nodes of a message again; how many candidates there are.
     fn look_up_nodes(&mut self, tag: Tag) -> usize {
         let Some(parcel) = self.table.message_mut(tag) else { return 0 };
         let target = &parcel.content.target;
-        let placement = match self.routes.directory.look(target.key(), &mut parcel.question) {
+        let placement = match self.router.directory.poll_placement(target.key(), &mut parcel.lookup) {
             Some(Ok(placement)) => placement,
             Some(Err(error)) => {
                 log::debug!("cannot look up {target}: {error:?}");
@@ -100,13 +100,13 @@ impl Driver {
             None => return 0,
         };
         match &parcel.receipt {
-            Receipt::Part(share) if parcel.content.kind == Kind::Fanout => match parcel.stop(0, &self.routes) {
+            Receipt::Part(share) if parcel.content.kind == Kind::Fanout => match parcel.destination(0, &self.router) {
                 // It is for this node alone, which may have another address now.
-                Some(stop) => {
-                    let here = placement.nodes().iter().find(|placed| placed.node.name == stop.node);
+                Some(destination) => {
+                    let here = placement.nodes().iter().find(|placed| placed.node.name == destination.node);
                     // A node that is not there now may come again: without its name, this were one for all nodes.
                     let Some(placed) = here else { return 0 };
-                    parcel.stops = [self.routes.stop(&placed.node)].into_iter().collect();
+                    parcel.destinations = [self.router.destination(&placed.node)].into_iter().collect();
                     1
                 }
                 None => {
@@ -115,8 +115,9 @@ impl Driver {
                 }
             },
             _ => {
-                parcel.stops = self.routes.stops(&target.key(), placement.candidates(target.server.as_ref()));
-                parcel.stops.len()
+                parcel.destinations =
+                    self.router.destinations(&target.key(), placement.candidates(target.server.as_ref()));
+                parcel.destinations.len()
             }
         }
     }
@@ -124,14 +125,14 @@ impl Driver {
     /// A message for all nodes, which had none, becomes the one for the first; the others are taken over as well.
     fn multiply(&mut self, tag: Tag, placement: &Placement, others: Vec<Share>) -> usize {
         let Some(parcel) = self.table.message_mut(tag) else { return 0 };
-        let mut stops = placement.nodes().iter().map(|placed| self.routes.stop(&placed.node));
-        parcel.stops = stops.next().into_iter().collect();
-        let found = parcel.stops.len();
+        let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
+        parcel.destinations = destinations.next().into_iter().collect();
+        let found = parcel.destinations.len();
         let (content, options) = (Arc::clone(&parcel.content), parcel.options);
         let options = DeliveryOptions { candidates: 1, bytes: content.header.len(), ..options };
         let before = self.incoming.len();
-        self.incoming.extend(others.into_iter().zip(stops).map(|(share, stop)| {
-            Parcel::new(Arc::clone(&content), [stop].into_iter().collect(), options, Receipt::Part(share))
+        self.incoming.extend(others.into_iter().zip(destinations).map(|(share, destination)| {
+            Parcel::new(Arc::clone(&content), [destination].into_iter().collect(), options, Receipt::Part(share))
         }));
         let more = self.incoming.len() - before;
         self.line.gate.grow(more, more * options.bytes);

@@ -23,7 +23,7 @@ use crate::io::outbound::{Parcel, Word};
 use crate::io::thread::{Line, Order, Rules};
 use crate::outcome::completion::Given;
 use crate::outcome::counters::{Tally, count};
-use crate::routing::router::Routes;
+use crate::routing::router::Router;
 
 mod answers;
 mod completions;
@@ -48,7 +48,7 @@ pub(crate) struct Driver {
     line: Arc<Line>,
     orders: Receiver<Order>,
     rules: Rules,
-    routes: Arc<Routes>,
+    router: Arc<Router>,
     tally: Arc<Tally>,
     table: PendingTable<Box<Parcel>, Word>,
     /// Messages that came together, and are taken over bit by bit: there may be thousands.
@@ -93,7 +93,7 @@ impl Driver {
         orders: Receiver<Order>,
         rules: Rules,
         transport: Transport,
-        routes: Arc<Routes>,
+        router: Arc<Router>,
         tally: Arc<Tally>,
     ) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Driver {
             links: Links::new(transport, rules.max_links),
             pace: Pace::new(rules.adaptive_poll),
             rules,
-            routes,
+            router,
             tally,
             incoming: VecDeque::new(),
             bundle: Bundle::new(),
@@ -205,7 +205,10 @@ impl Driver {
                     self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.found());
                 }
                 Action::ServerNotFound { tag } => {
-                    self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.missed());
+                    self.table
+                        .message(tag)
+                        .and_then(|parcel| parcel.search.as_ref())
+                        .inspect(|search| search.not_found());
                 }
                 Action::LinkUnreachable { link } => self.suspect(link, now),
                 Action::NoAnswer { tag, link } => self.silent(tag, link, now),
@@ -453,7 +456,7 @@ impl Driver {
     fn suspect(&mut self, id: LinkId, now: Instant) {
         if let Some(link) = self.links.get(id) {
             link.suspected = true;
-            self.routes.suspects().mark(&link.address, now);
+            self.router.health().mark_unreachable(&link.address, now);
         }
     }
 
@@ -463,7 +466,7 @@ impl Driver {
         link.suspected = true;
         // Of a message that has ended with that, its end tells the topic.
         let topic = self.table.message(tag).and_then(|parcel| parcel.content.for_any());
-        self.routes.silent(&link.address, topic.as_ref(), now);
+        self.router.not_answered(&link.address, topic.as_ref(), now);
     }
 
     fn warm(&mut self, id: LinkId) {
