@@ -163,7 +163,7 @@ impl Engine {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.courier.tally().read(self.courier.open())
+        self.courier.counters().read(self.courier.open())
     }
 
     pub(crate) fn close(&self, timeout: Duration) -> Closed {
@@ -321,8 +321,8 @@ impl Engine {
         let now = clock::now();
         let left = request.deadline.saturating_duration_since(now);
         // A node that is down must leave time for the others, also when the whole call has little.
-        let share = if others > 0 { left / 2 } else { left };
-        let connect_by = now + self.settings.connect_timeout.min(share);
+        let part_sender = if others > 0 { left / 2 } else { left };
+        let connect_by = now + self.settings.connect_timeout.min(part_sender);
         let mut monitor = request.monitor.map(|timeout| {
             let destination = Destination { node: node.name.clone(), address: address.clone() };
             Monitor::new(&self.courier, outgoing.id, request.target, destination, timeout)

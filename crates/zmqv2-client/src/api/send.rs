@@ -15,9 +15,9 @@ use crate::direct::round_trip::Outgoing;
 use crate::io::admission::Shut;
 use crate::io::outbound::{Content, Parcel, Receipt};
 use crate::io::thread::NotTaken;
-use crate::outcome::completion::{Expected, Promise};
-use crate::outcome::receiver_tracker::Listed;
-use crate::outcome::result_group::{Gathering, Part};
+use crate::outcome::completion::{CompletionReceiver, CompletionSender};
+use crate::outcome::receiver_tracker::ExpectedReceivers;
+use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
 use crate::routing::router::Destinations;
 
@@ -47,13 +47,13 @@ impl Engine {
         let request = Request::begin(options, options.timeout, method);
         let outgoing = self.pack(Kind::Call, options, &request, context, args)?;
         let (id, method) = (outgoing.id, outgoing.method.clone());
-        let expected = self.post(Kind::Call, options, &request, outgoing)?;
+        let receiver = self.post(Kind::Call, options, &request, outgoing)?;
         let about = About {
             method,
             target: Arc::clone(&options.target),
             allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
         };
-        Ok(CallHandle::new(id, expected, about))
+        Ok(CallHandle::new(id, receiver, about))
     }
 
     /// Sends a cast to every node of the topic.
@@ -75,28 +75,28 @@ impl Engine {
         let nodes = placement.nodes().iter().enumerate();
         let mut parts: Vec<Part> = nodes
             .map(|(place, placed)| {
-                let listed = Listed::At(Arc::clone(&placement), place);
-                Part::new(topic.clone(), Some(placed.node.name.clone()), listed)
+                let expected = ExpectedReceivers::Node(Arc::clone(&placement), place);
+                Part::new(topic.clone(), Some(placed.node.name.clone()), expected)
             })
             .collect();
         if parts.is_empty() {
             // It waits for nodes, or is told that there are none.
-            parts.push(Part::new(topic.clone(), None, Listed::Nobody));
+            parts.push(Part::new(topic.clone(), None, ExpectedReceivers::Unknown));
         }
-        let (gathered, shares) = Gathering::start(request.started, parts);
+        let (receiver, part_senders) = ResultGroup::start(request.started, parts);
         // The body is shared, and counts once.
         let mut bytes = content.header.len() + content.body.len();
         let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
-        let parcels = shares.into_iter().map(|share| {
+        let parcels = part_senders.into_iter().map(|part_sender| {
             let destinations: Destinations = destinations.next().into_iter().collect();
             let bytes = std::mem::replace(&mut bytes, content.header.len());
             let options =
                 DeliveryOptions { candidates: destinations.len(), bytes, ..options.options(Kind::Fanout, &request) };
-            Parcel::new(Arc::clone(&content), destinations, options, Receipt::Part(share))
+            Parcel::new(Arc::clone(&content), destinations, options, Receipt::Part(part_sender))
         });
         let sent = self.courier.send_all(parcels.collect());
         sent.map_err(|error| not_taken(error, request.whom()))?;
-        Ok(FanoutHandle::new(id, gathered))
+        Ok(FanoutHandle::new(id, receiver))
     }
 
     /// Makes a message with one receiver over to the I/O thread.
@@ -106,12 +106,12 @@ impl Engine {
         options: &CallOptions,
         request: &Request<'_>,
         mut outgoing: Outgoing,
-    ) -> Result<Expected, SendError> {
+    ) -> Result<CompletionReceiver, SendError> {
         let candidates = self.placement(options, request)?.candidates(request.target.server.as_ref());
         outgoing.flags = options.flags(kind, candidates.len());
         let content = content(kind, request, outgoing);
-        let (promise, expected) = Promise::new(request.started);
-        let receipt = Receipt::One(promise);
+        let (sender, receiver) = CompletionSender::new(request.started);
+        let receipt = Receipt::One(sender);
         let bytes = content.header.len() + content.body.len();
         let options = DeliveryOptions { bytes, ..options.options(kind, request) };
         let parcel = match self.router.server_search(request, candidates) {
@@ -126,7 +126,7 @@ impl Engine {
             }
         };
         self.courier.send(parcel).map_err(|error| not_taken(error, request.whom()))?;
-        Ok(expected)
+        Ok(receiver)
     }
 }
 

@@ -18,8 +18,8 @@ use crate::clock;
 use crate::delivery::request::{MIN_TIMEOUT, Request};
 use crate::delivery::table::DeliveryOptions;
 use crate::io::outbound::{Content, Parcel, Receipt};
-use crate::outcome::receiver_tracker::Listed;
-use crate::outcome::result_group::{Gathering, Part};
+use crate::outcome::receiver_tracker::ExpectedReceivers;
+use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
 use crate::routing::directory::LookupError;
 use crate::routing::router::Destinations;
@@ -90,10 +90,10 @@ impl Engine {
 
         let all = editions.iter().flat_map(|edition| edition.ways.iter().map(|way| (&edition.topic, &way.pool)));
         let parts = all.map(|(topic, pool)| {
-            let listed = pool.clone().map_or(Listed::Nobody, Listed::Pool);
-            Part::new(topic.clone(), None, listed)
+            let expected = pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
+            Part::new(topic.clone(), None, expected)
         });
-        let (gathered, shares) = Gathering::start(started, parts.collect());
+        let (receiver, part_senders) = ResultGroup::start(started, parts.collect());
         let options = DeliveryOptions {
             deadline,
             expires,
@@ -106,13 +106,13 @@ impl Engine {
         };
         let whom = editions.first().map(|edition| edition.target.clone());
         let messages = editions.into_iter().flat_map(|edition| edition.messages(started, options));
-        let parcels = messages.zip(shares).map(|((content, destinations, options), share)| {
-            Parcel::new(Arc::new(content), destinations, options, Receipt::Part(share))
+        let parcels = messages.zip(part_senders).map(|((content, destinations, options), part_sender)| {
+            Parcel::new(Arc::new(content), destinations, options, Receipt::Part(part_sender))
         });
         if let (Err(error), Some(target)) = (self.courier.send_all(parcels.collect()), whom) {
             return Err(not_taken(error, Box::new(Target::clone(&target))));
         }
-        Ok(NotifyHandle::new(message_id, gathered))
+        Ok(NotifyHandle::new(message_id, receiver))
     }
 
     /// Where the message for each pool can go.

@@ -13,8 +13,8 @@ use crate::delivery::liveness::{Due, Liveness};
 use crate::delivery::table::DeliveryOptions;
 use crate::io::outbound::{Content, Parcel, Receipt};
 use crate::io::thread::Courier;
-use crate::outcome::How;
-use crate::outcome::completion::{Expected, Promise};
+use crate::outcome::CompletionKind;
+use crate::outcome::completion::{CompletionReceiver, CompletionSender};
 use crate::routing::router::Destination;
 
 /// The reply and the answer to the question come over different connections: how long a reply may be behind.
@@ -36,7 +36,7 @@ pub(crate) struct Monitor<'a> {
 enum State {
     /// The request is not sent yet.
     Before,
-    Watching(Liveness, Option<Expected>),
+    Watching(Liveness, Option<CompletionReceiver>),
     /// The broker does not know it; a reply that left before is waited for until then.
     Lost(Instant, Refusal, Option<NodeName>),
     /// Nobody can be asked: the client is closed.
@@ -78,16 +78,16 @@ impl<'a> Monitor<'a> {
             bell.silence();
         }
         if let State::Watching(liveness, inquiry) = &mut self.state
-            && let Some(finish) = inquiry.as_ref().and_then(Expected::take)
+            && let Some(completion) = inquiry.as_ref().and_then(CompletionReceiver::take)
         {
             *inquiry = None;
-            match finish.how {
-                How::Refused { refusal, node } if refusal.reason == Reason::ServerLost => {
+            match completion.kind {
+                CompletionKind::Refused { refusal, node } if refusal.reason == Reason::ServerLost => {
                     self.state = State::Lost(now + REPLY_GRACE, refusal, node);
                 }
                 // Whoever refuses to answer is not silent.
-                How::InFlight | How::Refused { .. } => liveness.alive(now),
-                How::Closed { .. } => self.state = State::Off,
+                CompletionKind::InFlight | CompletionKind::Refused { .. } => liveness.alive(now),
+                CompletionKind::Closed { .. } => self.state = State::Off,
                 _ => liveness.question_failed(now),
             }
         }
@@ -121,7 +121,7 @@ impl<'a> Monitor<'a> {
                 }
             },
         };
-        let (promise, expected) = Promise::new(now);
+        let (sender, receiver) = CompletionSender::new(now);
         let header = Header::new(Kind::Inquire, self.id).encode();
         let deadline = now + liveness.time_for_answer(now);
         let content = Content {
@@ -146,12 +146,12 @@ impl<'a> Monitor<'a> {
             Arc::new(content),
             [self.destination.clone()].into_iter().collect(),
             options,
-            Receipt::One(promise),
+            Receipt::One(sender),
         );
         // Told before it can end, so that the end rings the bell.
-        expected.poll(&bell.waker);
+        receiver.poll(&bell.waker);
         if self.courier.inquire(parcel).is_ok() {
-            *inquiry = Some(expected);
+            *inquiry = Some(receiver);
         } else {
             self.state = State::Off;
         }

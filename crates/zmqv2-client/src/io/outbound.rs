@@ -11,9 +11,9 @@ use zmqv2_proto::{
 };
 
 use crate::delivery::table::{DeliveryOptions, Ending, Tag};
-use crate::outcome::completion::Promise;
-use crate::outcome::result_group::Share;
-use crate::outcome::{Finish, How};
+use crate::outcome::completion::CompletionSender;
+use crate::outcome::result_group::PartSender;
+use crate::outcome::{Completion, CompletionKind};
 use crate::routing::directory::Lookup;
 use crate::routing::router::{Destination, Destinations, Router};
 use crate::routing::server_search::ServerSearch;
@@ -63,16 +63,16 @@ pub(crate) struct Parcel {
 #[derive(Debug)]
 pub(crate) enum Receipt {
     /// It is a message of its own, with one answer.
-    One(Promise),
+    One(CompletionSender),
     /// It is one of several messages, or has several answers.
-    Part(Share),
+    Part(PartSender),
 }
 
 /// An answer from the network, understood.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ParsedAnswer {
     /// One receiver speaks. With `more`, others will.
-    Word { word: Word, more: bool },
+    FromReceiver { answer: ReceiverAnswer, more: bool },
     /// The call itself is still waiting or running.
     InFlight,
     /// Of the whole message.
@@ -81,16 +81,16 @@ pub(crate) enum Answer {
 
 /// What one receiver says.
 #[derive(Debug)]
-pub(crate) struct Word {
+pub(crate) struct ReceiverAnswer {
     pub(crate) server: Option<ServerName>,
     pub(crate) node: NodeName,
-    pub(crate) what: What,
+    pub(crate) kind: AnswerKind,
     /// The number of the send that it answers.
     pub(crate) attempt: u8,
 }
 
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum AnswerKind {
     Accepted,
     Stored,
     Reply(Frame),
@@ -161,40 +161,45 @@ impl Parcel {
         attempt: u8,
         names: &mut Option<(ServerName, NodeName)>,
         router: &Router,
-    ) -> Result<Answer, String> {
+    ) -> Result<ParsedAnswer, String> {
         let Content { id, kind, .. } = *self.content;
         if view.id() != id {
             return Err(format!("it answers message {}", view.id()));
         }
         // Of one that has many receivers, each speaks for itself, under its name.
         let many = kind == Kind::Fanout || kind == Kind::Notify && self.content.target.server.is_none();
-        let what = match (kind, view.kind()) {
-            (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => What::Accepted,
+        let answer_kind = match (kind, view.kind()) {
+            (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => AnswerKind::Accepted,
             (Kind::Notify, Kind::Stored) if many && view.server().is_empty() => {
                 let node = self.node(view, router)?;
-                let word = Word { server: None, node, what: What::Stored, attempt };
-                return Ok(Answer::Word { word, more: view.count() > 0 });
+                let answer = ReceiverAnswer { server: None, node, kind: AnswerKind::Stored, attempt };
+                return Ok(ParsedAnswer::FromReceiver { answer, more: view.count() > 0 });
             }
-            (Kind::Notify, Kind::Stored) => What::Stored,
-            (Kind::Call, Kind::Reply) => What::Reply(body),
-            (Kind::Call, Kind::InFlight) => return Ok(Answer::InFlight),
+            (Kind::Notify, Kind::Stored) => AnswerKind::Stored,
+            (Kind::Call, Kind::Reply) => AnswerKind::Reply(body),
+            (Kind::Call, Kind::InFlight) => return Ok(ParsedAnswer::InFlight),
             (Kind::Inquire, Kind::InFlight) => {
-                let word = Word { server: None, node: self.node(view, router)?, what: What::InFlight, attempt };
-                return Ok(Answer::Word { word, more: false });
+                let answer = ReceiverAnswer {
+                    server: None,
+                    node: self.node(view, router)?,
+                    kind: AnswerKind::InFlight,
+                    attempt,
+                };
+                return Ok(ParsedAnswer::FromReceiver { answer, more: false });
             }
             (_, Kind::Refusal) => {
                 let refusal = read_refusal(view, &body)?;
                 if !many || view.server().is_empty() {
                     let node = (!view.node().is_empty()).then(|| NodeName::new(view.node())).transpose();
-                    return Ok(Answer::Refusal(refusal, node.map_err(|error| error.to_string())?));
+                    return Ok(ParsedAnswer::Refusal(refusal, node.map_err(|error| error.to_string())?));
                 }
-                What::Refused(refusal)
+                AnswerKind::Refused(refusal)
             }
             (asked, kind) => return Err(format!("it is a {kind:?}, and a {asked:?} was sent")),
         };
         let (server, node) = self.names(view, names, router)?;
-        let word = Word { server: Some(server), node, what, attempt };
-        Ok(Answer::Word { word, more: many && view.count() > 0 })
+        let answer = ReceiverAnswer { server: Some(server), node, kind: answer_kind, attempt };
+        Ok(ParsedAnswer::FromReceiver { answer, more: many && view.count() > 0 })
     }
 
     /// Server and node of an answer. Those of the last one over the same link most often fit, and cost nothing.
@@ -231,38 +236,44 @@ impl Parcel {
     }
 
     /// How it ended, in the words of its sender.
-    pub(crate) fn finish(&self, ending: Ending<Word>, router: &Router, now: Instant) -> Finish {
+    pub(crate) fn completion(&self, ending: Ending<ReceiverAnswer>, router: &Router, now: Instant) -> Completion {
         let after = now.saturating_duration_since(self.content.started);
         let destination =
             |candidate: usize| self.destination(candidate, router).or_else(|| self.destination(0, router));
-        let refusal = |reason, detail: String| How::Refused { refusal: Refusal::new(reason, detail), node: None };
-        let how = match ending {
-            Ending::Answered(Word { what: What::InFlight, .. }) => How::InFlight,
-            Ending::Answered(Word { server: Some(server), node, what, .. }) => match what {
-                What::Accepted | What::Stored | What::InFlight => How::Answered { server, node, body: None },
-                What::Reply(body) => How::Answered { server, node, body: Some(body) },
-                What::Refused(refusal) => How::Refused { refusal, node: Some(node) },
+        let refusal =
+            |reason, detail: String| CompletionKind::Refused { refusal: Refusal::new(reason, detail), node: None };
+        let kind = match ending {
+            Ending::Answered(ReceiverAnswer { kind: AnswerKind::InFlight, .. }) => CompletionKind::InFlight,
+            Ending::Answered(ReceiverAnswer { server: Some(server), node, kind, .. }) => match kind {
+                AnswerKind::Accepted | AnswerKind::Stored | AnswerKind::InFlight => {
+                    CompletionKind::Answered { server, node, body: None }
+                }
+                AnswerKind::Reply(body) => CompletionKind::Answered { server, node, body: Some(body) },
+                AnswerKind::Refused(refusal) => CompletionKind::Refused { refusal, node: Some(node) },
             },
-            Ending::Answered(Word { server: None, .. }) => How::Closed { sent: true },
-            Ending::Refused(refusal, node) => How::Refused { refusal, node },
+            Ending::Answered(ReceiverAnswer { server: None, .. }) => CompletionKind::Closed { sent: true },
+            Ending::Refused(refusal, node) => CompletionKind::Refused { refusal, node },
             Ending::NoCandidate => {
                 refusal(Reason::NoRoute, format!("the directory knows no node of {}", self.content.target))
             }
             Ending::NeverReady => {
                 refusal(Reason::Expired, format!("nobody became ready to take it for {}", self.content.target))
             }
-            Ending::Closed { sent } => How::Closed { sent },
-            Ending::Unreachable { candidate } => {
-                destination(candidate).map_or(How::Closed { sent: false }, |Destination { node, address }| {
-                    How::Unreachable { node, address }
-                })
-            }
+            Ending::Closed { sent } => CompletionKind::Closed { sent },
+            Ending::Unreachable { candidate } => destination(candidate)
+                .map_or(CompletionKind::Closed { sent: false }, |Destination { node, address }| {
+                    CompletionKind::Unreachable { node, address }
+                }),
             Ending::ConnectionLost { candidate } => destination(candidate)
-                .map_or(How::Closed { sent: true }, |Destination { node, address }| How::Lost { node, address }),
+                .map_or(CompletionKind::Closed { sent: true }, |Destination { node, address }| {
+                    CompletionKind::ConnectionLost { node, address }
+                }),
             Ending::NoAnswer { candidate } => destination(candidate)
-                .map_or(How::Closed { sent: true }, |Destination { node, address }| How::Silent { node, address }),
+                .map_or(CompletionKind::Closed { sent: true }, |Destination { node, address }| {
+                    CompletionKind::NoAnswer { node, address }
+                }),
         };
-        Finish { how, after }
+        Completion { kind, after }
     }
 }
 

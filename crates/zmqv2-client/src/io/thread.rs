@@ -16,7 +16,7 @@ use crate::io::admission::{Gate, Shut, WhenFull};
 use crate::io::driver::{self, Driver};
 use crate::io::outbound::Parcel;
 use crate::outcome::Outcome;
-use crate::outcome::counters::Tally;
+use crate::outcome::counters::LiveCounters;
 use crate::routing::router::Router;
 
 /// How long a client that is dropped waits for the outcomes of its messages.
@@ -45,7 +45,7 @@ pub(crate) struct Courier {
     rules: Rules,
     transport: Transport,
     router: Arc<Router>,
-    tally: Arc<Tally>,
+    counters: Arc<LiveCounters>,
     state: RwLock<State>,
 }
 
@@ -98,11 +98,11 @@ pub struct Closed {
 impl Courier {
     pub(crate) fn new(rules: Rules, transport: Transport, router: Arc<Router>) -> Self {
         let state = RwLock::new(State::Idle);
-        Self { rules, transport, router, tally: Arc::default(), state }
+        Self { rules, transport, router, counters: Arc::default(), state }
     }
 
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(crate) fn counters(&self) -> &LiveCounters {
+        &self.counters
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -166,10 +166,10 @@ impl Courier {
         if !matches!(&*state, State::Running(current) if Arc::ptr_eq(current, &line)) {
             return refuse(Shut::Closed);
         }
-        self.tally.accepted.fetch_add(messages as u64, Ordering::Relaxed);
+        self.counters.accepted.fetch_add(messages as u64, Ordering::Relaxed);
         let sent = line.orders.send_deadline(order, patience.unwrap_or_else(clock::now));
         if let Err(error) = sent {
-            self.tally.accepted.fetch_sub(messages as u64, Ordering::Relaxed);
+            self.counters.accepted.fetch_sub(messages as u64, Ordering::Relaxed);
             return refuse(match error {
                 SendTimeoutError::Timeout(_) => Shut::Full { open: line.gate.open(), bytes: 0 },
                 SendTimeoutError::Disconnected(_) => Shut::Closed,
@@ -235,7 +235,7 @@ impl Courier {
             self.rules.clone(),
             self.transport.clone(),
             Arc::clone(&self.router),
-            Arc::clone(&self.tally),
+            Arc::clone(&self.counters),
         );
         let thread = std::thread::Builder::new().name("zmqv2-client".to_owned()).spawn(move || driver.run());
         let thread = thread.map_err(failed)?;

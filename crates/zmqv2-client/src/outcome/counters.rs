@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zmqv2_proto::Reason;
 
-use crate::outcome::{Finish, How, Outcome};
+use crate::outcome::{Completion, CompletionKind, Outcome};
 
 /// How many casts, notifications, and calls that do not block, a client has sent, and what became of them.
 ///
@@ -54,7 +54,7 @@ impl Counters {
 
 /// The counters while they count.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LiveCounters {
     pub(crate) accepted: AtomicU64,
     pub(crate) copies: AtomicU64,
     pub(crate) sent: AtomicU64,
@@ -69,27 +69,27 @@ pub(crate) struct Tally {
     by_reason: [AtomicU64; REASONS],
 }
 
-impl Tally {
-    pub(crate) fn end(&self, finish: &Finish) {
-        match &finish.how {
-            How::Answered { body: None, .. } => count(&self.acked),
-            How::Answered { body: Some(_), .. } => count(&self.replied),
-            How::Refused { refusal, .. } => self.refuse(refusal.reason),
+impl LiveCounters {
+    pub(crate) fn count_completion(&self, completion: &Completion) {
+        match &completion.kind {
+            CompletionKind::Answered { body: None, .. } => count(&self.acked),
+            CompletionKind::Answered { body: Some(_), .. } => count(&self.replied),
+            CompletionKind::Refused { refusal, .. } => self.count_refusal(refusal.reason),
             _ => count(&self.unacknowledged),
         }
     }
 
     /// One of the outcomes of a message with several receivers.
-    pub(crate) fn end_part(&self, outcome: &Outcome) {
+    pub(crate) fn count_outcome(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Acked { .. } => count(&self.acked),
             Outcome::Stored { .. } => count(&self.stored),
-            Outcome::Refused { refusal, .. } => self.refuse(refusal.reason),
+            Outcome::Refused { refusal, .. } => self.count_refusal(refusal.reason),
             Outcome::Unacknowledged { .. } => count(&self.unacknowledged),
         }
     }
 
-    fn refuse(&self, reason: Reason) {
+    fn count_refusal(&self, reason: Reason) {
         if let Some(counter) = self.by_reason.get(usize::from(reason.code())) {
             count(counter);
         }

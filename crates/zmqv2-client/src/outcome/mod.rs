@@ -97,13 +97,13 @@ impl fmt::Display for Outcome {
 
 /// The end of a message, cast or call.
 #[derive(Debug)]
-pub(crate) struct Finish {
-    pub(crate) how: How,
+pub(crate) struct Completion {
+    pub(crate) kind: CompletionKind,
     pub(crate) after: Duration,
 }
 
 #[derive(Debug)]
-pub(crate) enum How {
+pub(crate) enum CompletionKind {
     /// Accepted; with a body: a reply.
     Answered {
         server: ServerName,
@@ -118,11 +118,11 @@ pub(crate) enum How {
         node: NodeName,
         address: Address,
     },
-    Lost {
+    ConnectionLost {
         node: NodeName,
         address: Address,
     },
-    Silent {
+    NoAnswer {
         node: NodeName,
         address: Address,
     },
@@ -134,18 +134,22 @@ pub(crate) enum How {
     },
 }
 
-impl Finish {
+impl Completion {
     pub(crate) fn outcome(&self) -> Outcome {
         let after = self.after;
         let unacknowledged = |sent| Outcome::Unacknowledged { after, sent };
-        match &self.how {
-            How::Answered { server, node, .. } => {
+        match &self.kind {
+            CompletionKind::Answered { server, node, .. } => {
                 Outcome::Acked { server: server.clone(), node: node.clone(), elapsed: after }
             }
-            How::Refused { refusal, node } => Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after },
-            How::Unreachable { .. } => unacknowledged(false),
-            How::Lost { .. } | How::Silent { .. } | How::InFlight => unacknowledged(true),
-            How::Closed { sent } => unacknowledged(*sent),
+            CompletionKind::Refused { refusal, node } => {
+                Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after }
+            }
+            CompletionKind::Unreachable { .. } => unacknowledged(false),
+            CompletionKind::ConnectionLost { .. } | CompletionKind::NoAnswer { .. } | CompletionKind::InFlight => {
+                unacknowledged(true)
+            }
+            CompletionKind::Closed { sent } => unacknowledged(*sent),
         }
     }
 }

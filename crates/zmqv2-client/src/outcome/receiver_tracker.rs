@@ -18,18 +18,18 @@ const MAX_RESULTS: usize = 1 << 16;
 /// *another* attempt is a repetition. Bound: when one of two processes of the same name answers only the first attempt and
 /// the other one only the second, they count as one.
 #[derive(Debug, Default)]
-pub(crate) struct Roll {
-    listed: Listed,
-    results: Vec<Entry>,
+pub(crate) struct ReceiverTracker {
+    expected: ExpectedReceivers,
+    results: Vec<ReceiverResult>,
     /// The results of a name, in the order in which they came.
-    places: HashMap<Option<ServerName>, Vec<usize>>,
+    result_indexes: HashMap<Option<ServerName>, Vec<usize>>,
     /// How often a name has answered an attempt.
-    heard: HashMap<(Option<ServerName>, u8), usize>,
+    answers_seen: HashMap<(Option<ServerName>, u8), usize>,
 }
 
 /// What one receiver has said, or what is to be said of one that was silent.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct ReceiverResult {
     pub(crate) server: Option<ServerName>,
     pub(crate) node: Option<NodeName>,
     pub(crate) outcome: Outcome,
@@ -37,74 +37,74 @@ pub(crate) struct Entry {
 
 /// The receivers that the directory knows.
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Listed {
+pub(crate) enum ExpectedReceivers {
     #[default]
-    Nobody,
+    Unknown,
     /// This pool.
     Pool(ServerName),
     /// The servers of this node of a placement.
-    At(Arc<Placement>, usize),
+    Node(Arc<Placement>, usize),
 }
 
-impl Listed {
+impl ExpectedReceivers {
     fn servers(&self) -> &[ServerName] {
         match self {
-            Self::Nobody => &[],
+            Self::Unknown => &[],
             Self::Pool(pool) => std::slice::from_ref(pool),
-            Self::At(placement, place) => placement.nodes().get(*place).map_or(&[], |placed| &placed.servers),
+            Self::Node(placement, index) => placement.nodes().get(*index).map_or(&[], |placed| &placed.servers),
         }
     }
 }
 
-impl Roll {
-    pub(crate) fn new(listed: Listed) -> Self {
-        Self { listed, ..Self::default() }
+impl ReceiverTracker {
+    pub(crate) fn new(expected: ExpectedReceivers) -> Self {
+        Self { expected, ..Self::default() }
     }
 
-    pub(crate) fn results(&self) -> &[Entry] {
+    pub(crate) fn results(&self) -> &[ReceiverResult] {
         &self.results
     }
 
     /// Takes down what a receiver has said; false: there are too many.
-    pub(crate) fn note(&mut self, entry: Entry, attempt: u8) -> bool {
-        let heard = self.heard.entry((entry.server.clone(), attempt)).or_default();
-        let nth = *heard;
-        *heard += 1;
-        let places = self.places.entry(entry.server.clone()).or_default();
-        if let Some(place) = places.get(nth) {
-            let known = &mut self.results[*place];
-            if weight(&entry.outcome) > weight(&known.outcome) {
-                *known = entry;
+    pub(crate) fn record(&mut self, result: ReceiverResult, attempt: u8) -> bool {
+        let answers_seen = self.answers_seen.entry((result.server.clone(), attempt)).or_default();
+        let nth = *answers_seen;
+        *answers_seen += 1;
+        let result_indexes = self.result_indexes.entry(result.server.clone()).or_default();
+        if let Some(index) = result_indexes.get(nth) {
+            let known = &mut self.results[*index];
+            if precedence(&result.outcome) > precedence(&known.outcome) {
+                *known = result;
             }
             return true;
         }
         if self.results.len() >= MAX_RESULTS {
             return false;
         }
-        places.push(self.results.len());
-        self.results.push(entry);
+        result_indexes.push(self.results.len());
+        self.results.push(result);
         true
     }
 
     /// Says the same of everybody who is listed and has said nothing, or once without a name: somebody else was silent.
-    pub(crate) fn fill(&mut self, node: Option<&NodeName>, outcome: &Outcome) {
+    pub(crate) fn fill_missing(&mut self, node: Option<&NodeName>, outcome: &Outcome) {
         let before = self.results.len();
-        let entry = |server| Entry { server, node: node.cloned(), outcome: outcome.clone() };
-        for server in self.listed.servers() {
+        let result_of = |server| ReceiverResult { server, node: node.cloned(), outcome: outcome.clone() };
+        for server in self.expected.servers() {
             let server = Some(server.clone());
-            if let std::collections::hash_map::Entry::Vacant(place) = self.places.entry(server) {
-                self.results.push(entry(place.key().clone()));
-                place.insert(vec![self.results.len() - 1]);
+            if let std::collections::hash_map::Entry::Vacant(index) = self.result_indexes.entry(server) {
+                self.results.push(result_of(index.key().clone()));
+                index.insert(vec![self.results.len() - 1]);
             }
         }
         if self.results.len() == before {
-            self.results.push(entry(None));
+            self.results.push(result_of(None));
         }
     }
 }
 
 /// Of two things that the same receiver has said, the heavier one holds: who has accepted it once has it.
-fn weight(outcome: &Outcome) -> u8 {
+fn precedence(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Acked { .. } => 3,
         Outcome::Stored { .. } => 2,
@@ -122,73 +122,73 @@ mod tests {
 
     use super::*;
 
-    fn listed(servers: &[&str]) -> Listed {
+    fn expected(servers: &[&str]) -> ExpectedReceivers {
         let node = Node::new("n".parse().unwrap(), "n".parse().unwrap());
         let servers = servers.iter().map(|name| name.parse().unwrap()).collect();
-        Listed::At(Arc::new(Placement::new(vec![PlacedNode { node, servers }])), 0)
+        ExpectedReceivers::Node(Arc::new(Placement::new(vec![PlacedNode { node, servers }])), 0)
     }
 
-    fn acked(server: &str) -> Entry {
+    fn acked(server: &str) -> ReceiverResult {
         let (server, node): (ServerName, NodeName) = (server.parse().unwrap(), "n".parse().unwrap());
         let outcome = Outcome::Acked { server: server.clone(), node: node.clone(), elapsed: Duration::ZERO };
-        Entry { server: Some(server), node: Some(node), outcome }
+        ReceiverResult { server: Some(server), node: Some(node), outcome }
     }
 
-    fn refused(server: &str) -> Entry {
+    fn refused(server: &str) -> ReceiverResult {
         let refusal = Refusal::new(Reason::ServerLost, "");
-        Entry { outcome: Outcome::Refused { refusal, node: None, after: Duration::ZERO }, ..acked(server) }
+        ReceiverResult { outcome: Outcome::Refused { refusal, node: None, after: Duration::ZERO }, ..acked(server) }
     }
 
-    fn silent() -> Outcome {
+    fn unacknowledged() -> Outcome {
         Outcome::Unacknowledged { after: Duration::ZERO, sent: true }
     }
 
-    fn show(roll: &Roll) -> Vec<(Option<&str>, bool)> {
-        let name = |entry: &Entry| entry.server.as_ref().map(|server| server.as_str().to_owned());
-        let mut all: Vec<_> = roll.results.iter().map(|entry| (name(entry), entry.outcome.is_acked())).collect();
+    fn show(tracker: &ReceiverTracker) -> Vec<(Option<&str>, bool)> {
+        let name = |result: &ReceiverResult| result.server.as_ref().map(|server| server.as_str().to_owned());
+        let mut all: Vec<_> = tracker.results.iter().map(|result| (name(result), result.outcome.is_acked())).collect();
         all.sort();
         all.into_iter().map(|(name, acked)| (name.map(|name| &*name.leak()), acked)).collect()
     }
 
     #[test]
-    fn an_answer_to_a_resend_is_no_second_outcome_and_acceptance_holds() {
-        let mut roll = Roll::default();
-        for (entry, attempt) in [(acked("a"), 1), (refused("b"), 1), (refused("a"), 2), (acked("b"), 2)] {
-            assert!(roll.note(entry, attempt));
+    fn a_second_answer_after_a_resend_adds_no_outcome_and_an_acceptance_stays() {
+        let mut tracker = ReceiverTracker::default();
+        for (result, attempt) in [(acked("a"), 1), (refused("b"), 1), (refused("a"), 2), (acked("b"), 2)] {
+            assert!(tracker.record(result, attempt));
         }
-        assert_eq!(show(&roll), [(Some("a"), true), (Some("b"), true)]);
+        assert_eq!(show(&tracker), [(Some("a"), true), (Some("b"), true)]);
     }
 
     #[test]
-    fn two_processes_of_one_name_are_two_also_after_a_resend() {
-        let mut roll = Roll::default();
+    fn two_processes_of_one_name_count_as_two_also_after_a_resend() {
+        let mut tracker = ReceiverTracker::default();
         for attempt in [1, 1, 2, 2] {
-            roll.note(acked("a"), attempt);
+            tracker.record(acked("a"), attempt);
         }
-        roll.note(acked("a"), 1);
-        assert_eq!(show(&roll), [(Some("a"), true); 3]);
+        tracker.record(acked("a"), 1);
+        assert_eq!(show(&tracker), [(Some("a"), true); 3]);
     }
 
     #[test]
-    fn who_is_listed_and_silent_is_named_and_else_somebody_is() {
-        let mut roll = Roll::new(listed(&["a", "b", "c", "c"]));
-        roll.note(acked("b"), 1);
-        roll.note(acked("x"), 1);
-        roll.fill(None, &silent());
+    fn expected_receivers_without_an_answer_are_named_or_one_unnamed_result_is_added() {
+        let mut tracker = ReceiverTracker::new(expected(&["a", "b", "c", "c"]));
+        tracker.record(acked("b"), 1);
+        tracker.record(acked("x"), 1);
+        tracker.fill_missing(None, &unacknowledged());
         let named = [(Some("a"), false), (Some("b"), true), (Some("c"), false), (Some("x"), true)];
-        assert_eq!(show(&roll), named);
+        assert_eq!(show(&tracker), named);
 
-        for mut roll in [Roll::default(), Roll::new(listed(&["b"]))] {
-            roll.note(acked("b"), 1);
-            roll.fill(None, &silent());
-            assert_eq!(show(&roll), [(None, false), (Some("b"), true)], "all that are known have answered");
+        for mut tracker in [ReceiverTracker::default(), ReceiverTracker::new(expected(&["b"]))] {
+            tracker.record(acked("b"), 1);
+            tracker.fill_missing(None, &unacknowledged());
+            assert_eq!(show(&tracker), [(None, false), (Some("b"), true)], "all that are known have answered");
         }
     }
 
     #[test]
-    fn answers_without_end_are_not_kept() {
-        let mut roll = Roll::default();
-        let kept = (0..MAX_RESULTS + 2).filter(|_| roll.note(acked("a"), 1)).count();
-        assert_eq!((kept, roll.results.len()), (MAX_RESULTS, MAX_RESULTS));
+    fn the_number_of_answers_kept_is_bounded() {
+        let mut tracker = ReceiverTracker::default();
+        let kept = (0..MAX_RESULTS + 2).filter(|_| tracker.record(acked("a"), 1)).count();
+        assert_eq!((kept, tracker.results.len()), (MAX_RESULTS, MAX_RESULTS));
     }
 }

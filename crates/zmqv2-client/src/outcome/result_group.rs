@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Topic};
 
 use crate::clock;
-use crate::io::outbound::{What, Word};
-use crate::outcome::receiver_tracker::{Entry, Listed, Roll};
-use crate::outcome::{Finish, How, Outcome};
+use crate::io::outbound::{AnswerKind, ReceiverAnswer};
+use crate::outcome::receiver_tracker::{ExpectedReceivers, ReceiverResult, ReceiverTracker};
+use crate::outcome::{Completion, CompletionKind, Outcome};
 
 /// All parts.
 #[derive(Debug)]
-pub(crate) struct Gathering {
-    state: Mutex<State>,
+pub(crate) struct ResultGroup {
+    state: Mutex<GroupState>,
     done: Condvar,
     /// Whether nobody looks at it any more.
     abandoned: AtomicBool,
 }
 
 #[derive(Debug)]
-struct State {
+struct GroupState {
     parts: Vec<Part>,
     /// How many parts have not ended.
     open: usize,
@@ -37,14 +37,14 @@ pub(crate) struct Part {
     pub(crate) topic: Topic,
     /// Where it goes, if it can go to one node alone.
     node: Option<NodeName>,
-    pub(crate) roll: Roll,
+    pub(crate) tracker: ReceiverTracker,
 }
 
 /// The giving side of one part. Dropped after its [end](Self::end), it wakes who waits for all parts; dropped before, it says
 /// that nobody knows.
 #[derive(Debug)]
-pub(crate) struct Share {
-    gathering: Arc<Gathering>,
+pub(crate) struct PartSender {
+    group: Arc<ResultGroup>,
     part: usize,
     started: Instant,
     ended: bool,
@@ -52,91 +52,91 @@ pub(crate) struct Share {
 
 /// The waiting side.
 #[derive(Debug)]
-pub(crate) struct Gathered(Arc<Gathering>);
+pub(crate) struct GroupReceiver(Arc<ResultGroup>);
 
 impl Part {
-    pub(crate) fn new(topic: Topic, node: Option<NodeName>, listed: Listed) -> Self {
-        Self { topic, node, roll: Roll::new(listed) }
+    pub(crate) fn new(topic: Topic, node: Option<NodeName>, expected: ExpectedReceivers) -> Self {
+        Self { topic, node, tracker: ReceiverTracker::new(expected) }
     }
 }
 
-impl Gathering {
+impl ResultGroup {
     /// The waiting side, and a giving side for each part, in their order.
-    pub(crate) fn start(started: Instant, parts: Vec<Part>) -> (Gathered, Vec<Share>) {
+    pub(crate) fn start(started: Instant, parts: Vec<Part>) -> (GroupReceiver, Vec<PartSender>) {
         let open = parts.len();
-        let state = Mutex::new(State { parts, open, waker: None, waiting: 0 });
-        let gathering = Arc::new(Self { state, done: Condvar::new(), abandoned: AtomicBool::new(false) });
-        let share = |part| Share { gathering: Arc::clone(&gathering), part, started, ended: false };
-        let shares = (0..open).map(share).collect();
-        (Gathered(gathering), shares)
+        let state = Mutex::new(GroupState { parts, open, waker: None, waiting: 0 });
+        let group = Arc::new(Self { state, done: Condvar::new(), abandoned: AtomicBool::new(false) });
+        let sender = |part| PartSender { group: Arc::clone(&group), part, started, ended: false };
+        let senders = (0..open).map(sender).collect();
+        (GroupReceiver(group), senders)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Share {
+impl PartSender {
     /// Whether anybody is left who could look at it.
-    pub(crate) fn is_expected(&self) -> bool {
-        !self.gathering.abandoned.load(Ordering::Relaxed)
+    pub(crate) fn has_receiver(&self) -> bool {
+        !self.group.abandoned.load(Ordering::Relaxed)
     }
 
     /// Takes down what one receiver has said; false: there are too many.
-    pub(crate) fn note(&self, word: Word, now: Instant) -> bool {
+    pub(crate) fn record(&self, answer: ReceiverAnswer, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.started);
-        let Word { server, node, what, attempt } = word;
-        let outcome = match (what, &server) {
-            (What::Stored, _) => Outcome::Stored { node: node.clone(), elapsed },
-            (What::Refused(refusal), _) => Outcome::Refused { refusal, node: Some(node.clone()), after: elapsed },
-            (What::Accepted | What::Reply(_) | What::InFlight, Some(server)) => {
+        let ReceiverAnswer { server, node, kind, attempt } = answer;
+        let outcome = match (kind, &server) {
+            (AnswerKind::Stored, _) => Outcome::Stored { node: node.clone(), elapsed },
+            (AnswerKind::Refused(refusal), _) => Outcome::Refused { refusal, node: Some(node.clone()), after: elapsed },
+            (AnswerKind::Accepted | AnswerKind::Reply(_) | AnswerKind::InFlight, Some(server)) => {
                 Outcome::Acked { server: server.clone(), node: node.clone(), elapsed }
             }
             // Nobody accepts without saying who.
             (_, None) => return false,
         };
-        let entry = Entry { server, node: Some(node), outcome };
-        self.gathering.lock().parts[self.part].roll.note(entry, attempt)
+        let result = ReceiverResult { server, node: Some(node), outcome };
+        self.group.lock().parts[self.part].tracker.record(result, attempt)
     }
 
     /// Nothing else will be said. With a finish: of all that have not answered, this.
-    pub(crate) fn end(&mut self, rest: Option<&Finish>) -> Vec<Entry> {
+    pub(crate) fn end(&mut self, rest: Option<&Completion>) -> Vec<ReceiverResult> {
         self.ended = true;
-        let mut state = self.gathering.lock();
+        let mut state = self.group.lock();
         let part = &mut state.parts[self.part];
         if let Some(rest) = rest {
-            part.roll.fill(part.node.as_ref(), &rest.outcome());
+            part.tracker.fill_missing(part.node.as_ref(), &rest.outcome());
         }
-        part.roll.results().to_vec()
+        part.tracker.results().to_vec()
     }
 
     /// The place where it goes is known now, and there are others: a giving side for each of them.
-    pub(crate) fn spread(&self, places: impl IntoIterator<Item = (NodeName, Listed)>) -> Vec<Self> {
-        let mut state = self.gathering.lock();
-        let mut shares = Vec::new();
+    pub(crate) fn split(&self, nodes: impl IntoIterator<Item = (NodeName, ExpectedReceivers)>) -> Vec<Self> {
+        let mut state = self.group.lock();
+        let mut senders = Vec::new();
         let topic = state.parts[self.part].topic.clone();
-        for (number, (node, listed)) in places.into_iter().enumerate() {
-            let part = Part::new(topic.clone(), Some(node), listed);
+        for (number, (node, expected)) in nodes.into_iter().enumerate() {
+            let part = Part::new(topic.clone(), Some(node), expected);
             if number == 0 {
                 state.parts[self.part] = part;
                 continue;
             }
             state.parts.push(part);
             state.open += 1;
-            let (gathering, part) = (Arc::clone(&self.gathering), state.parts.len() - 1);
-            shares.push(Self { gathering, part, started: self.started, ended: false });
+            let (group, part) = (Arc::clone(&self.group), state.parts.len() - 1);
+            senders.push(Self { group, part, started: self.started, ended: false });
         }
-        shares
+        senders
     }
 }
 
-impl Drop for Share {
+impl Drop for PartSender {
     fn drop(&mut self) {
         if !self.ended {
             let after = clock::now().saturating_duration_since(self.started);
-            self.end(Some(&Finish { how: How::Closed { sent: true }, after }));
+            self.end(Some(&Completion { kind: CompletionKind::Closed { sent: true }, after }));
         }
-        let mut state = self.gathering.lock();
+        let mut state = self.group.lock();
         state.open -= 1;
         if state.open > 0 {
             return;
@@ -144,7 +144,7 @@ impl Drop for Share {
         let (waker, waiting) = (state.waker.take(), state.waiting > 0);
         drop(state);
         if waiting {
-            self.gathering.done.notify_all();
+            self.group.done.notify_all();
         }
         // Outside of the lock: an executor may poll at once, on this very thread.
         if let Some(waker) = waker {
@@ -153,7 +153,7 @@ impl Drop for Share {
     }
 }
 
-impl Gathered {
+impl GroupReceiver {
     /// Looks at all parts and at how many have not ended.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&[Part], usize) -> T) -> T {
         let state = self.0.lock();
@@ -188,7 +188,7 @@ impl Gathered {
     }
 }
 
-impl Drop for Gathered {
+impl Drop for GroupReceiver {
     fn drop(&mut self) {
         self.0.abandoned.store(true, Ordering::Relaxed);
     }

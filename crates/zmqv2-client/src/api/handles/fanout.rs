@@ -9,7 +9,7 @@ use std::time::Duration;
 use zmqv2_proto::{MessageId, NodeName, ServerName};
 
 use crate::outcome::Outcome;
-use crate::outcome::result_group::{Gathered, Part};
+use crate::outcome::result_group::{GroupReceiver, Part};
 
 /// A fanout on its way, made by [`RpcClient::fanout`](crate::RpcClient::fanout).
 ///
@@ -36,12 +36,12 @@ use crate::outcome::result_group::{Gathered, Part};
 #[must_use = "dropped, the outcomes reach only the counters, the observer and the log"]
 pub struct FanoutHandle {
     id: MessageId,
-    gathered: Gathered,
+    receiver: GroupReceiver,
 }
 
 impl FanoutHandle {
-    pub(crate) fn new(id: MessageId, gathered: Gathered) -> Self {
-        Self { id, gathered }
+    pub(crate) fn new(id: MessageId, receiver: GroupReceiver) -> Self {
+        Self { id, receiver }
     }
 
     /// The message's id, as servers and logs show it; the same at every node.
@@ -53,19 +53,19 @@ impl FanoutHandle {
     /// What every server came to, if that is known by now.
     #[must_use]
     pub fn report(&self) -> Option<FanoutReport> {
-        self.gathered.is_complete().then(|| self.so_far())
+        self.receiver.is_complete().then(|| self.so_far())
     }
 
     /// Waits for the report; `None` when it is not complete within `timeout`. It is by the cast timeout (+ 50 ms).
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<FanoutReport> {
-        self.gathered.wait(timeout).then(|| self.so_far())
+        self.receiver.wait(timeout).then(|| self.so_far())
     }
 
     /// What is known by now: the servers that have answered, and those of nodes that will not.
     #[must_use]
     pub fn so_far(&self) -> FanoutReport {
-        self.gathered.look(|parts, open| FanoutReport { results: parts.iter().flat_map(results).collect(), open })
+        self.receiver.look(|parts, open| FanoutReport { results: parts.iter().flat_map(results).collect(), open })
     }
 }
 
@@ -73,7 +73,7 @@ impl Future for FanoutHandle {
     type Output = FanoutReport;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<FanoutReport> {
-        if !self.gathered.poll(context.waker()) {
+        if !self.receiver.poll(context.waker()) {
             return Poll::Pending;
         }
         Poll::Ready(self.so_far())
@@ -81,7 +81,7 @@ impl Future for FanoutHandle {
 }
 
 fn results(part: &Part) -> impl Iterator<Item = FanoutResult> {
-    part.roll.results().iter().map(|entry| FanoutResult {
+    part.tracker.results().iter().map(|entry| FanoutResult {
         node: entry.node.clone(),
         server: entry.server.clone(),
         outcome: entry.outcome.clone(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use zmqv2_proto::{ServerName, Topic};
 
 use crate::outcome::Outcome;
-use crate::outcome::result_group::{Gathered, Part};
+use crate::outcome::result_group::{GroupReceiver, Part};
 
 /// A notification on its way, made by the verbs of a [`Notifier`](crate::Notifier).
 ///
@@ -38,12 +38,12 @@ use crate::outcome::result_group::{Gathered, Part};
 #[must_use = "dropped, the outcomes reach only the counters, the observer and the log"]
 pub struct NotifyHandle {
     message_id: String,
-    gathered: Gathered,
+    receiver: GroupReceiver,
 }
 
 impl NotifyHandle {
-    pub(crate) fn new(message_id: String, gathered: Gathered) -> Self {
-        Self { message_id, gathered }
+    pub(crate) fn new(message_id: String, receiver: GroupReceiver) -> Self {
+        Self { message_id, receiver }
     }
 
     /// The notification's id, as its listeners see it: a UUID in text, the same for all topics and pools.
@@ -55,20 +55,20 @@ impl NotifyHandle {
     /// What became of it for every topic and pool, if that is known by now.
     #[must_use]
     pub fn report(&self) -> Option<NotifyReport> {
-        self.gathered.is_complete().then(|| self.so_far())
+        self.receiver.is_complete().then(|| self.so_far())
     }
 
     /// Waits for the report; `None` when it is not complete within `timeout`. It is by the notifier's
     /// [timeout](crate::NotifierBuilder::timeout) (+ 50 ms).
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<NotifyReport> {
-        self.gathered.wait(timeout).then(|| self.so_far())
+        self.receiver.wait(timeout).then(|| self.so_far())
     }
 
     /// What is known by now.
     #[must_use]
     pub fn so_far(&self) -> NotifyReport {
-        self.gathered.look(|parts, open| NotifyReport { results: parts.iter().flat_map(results).collect(), open })
+        self.receiver.look(|parts, open| NotifyReport { results: parts.iter().flat_map(results).collect(), open })
     }
 }
 
@@ -76,7 +76,7 @@ impl Future for NotifyHandle {
     type Output = NotifyReport;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<NotifyReport> {
-        if !self.gathered.poll(context.waker()) {
+        if !self.receiver.poll(context.waker()) {
             return Poll::Pending;
         }
         Poll::Ready(self.so_far())
@@ -84,7 +84,7 @@ impl Future for NotifyHandle {
 }
 
 fn results(part: &Part) -> impl Iterator<Item = NotifyResult> {
-    part.roll.results().iter().map(|entry| NotifyResult {
+    part.tracker.results().iter().map(|entry| NotifyResult {
         topic: part.topic.clone(),
         pool: entry.server.clone(),
         outcome: entry.outcome.clone(),

@@ -13,9 +13,9 @@ use zmqv2_proto::{MessageId, MethodName, Reply, Target};
 
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
-use crate::outcome::completion::Expected;
+use crate::outcome::completion::CompletionReceiver;
 use crate::outcome::remote_error::RemoteError;
-use crate::outcome::{Finish, How, Outcome};
+use crate::outcome::{Completion, CompletionKind, Outcome};
 
 /// A cast on its way, made by [`RpcClient::cast`](crate::RpcClient::cast).
 ///
@@ -41,12 +41,12 @@ use crate::outcome::{Finish, How, Outcome};
 #[must_use = "dropped, the outcome reaches only the counters, the observer and the log"]
 pub struct CastHandle {
     id: MessageId,
-    expected: Expected,
+    receiver: CompletionReceiver,
 }
 
 impl CastHandle {
-    pub(crate) fn new(id: MessageId, expected: Expected) -> Self {
-        Self { id, expected }
+    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver) -> Self {
+        Self { id, receiver }
     }
 
     /// The message's id, as servers and logs show it.
@@ -58,13 +58,13 @@ impl CastHandle {
     /// The outcome, if it is known by now.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
-        self.expected.peek(Finish::outcome)
+        self.receiver.peek(Completion::outcome)
     }
 
     /// Waits for the outcome; `None` when it is not known within `timeout`. It is known by the cast timeout (+ 50 ms).
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
-        self.expected.wait(Some(timeout));
+        self.receiver.wait(Some(timeout));
         self.outcome()
     }
 }
@@ -73,7 +73,7 @@ impl Future for CastHandle {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        if !self.expected.poll(context.waker()) {
+        if !self.receiver.poll(context.waker()) {
             return Poll::Pending;
         }
         self.outcome().map_or(Poll::Pending, Poll::Ready)
@@ -86,7 +86,7 @@ impl Future for CastHandle {
 #[must_use = "dropped, the result is lost"]
 pub struct CallHandle<R> {
     id: MessageId,
-    expected: Expected,
+    receiver: CompletionReceiver,
     about: About,
     result: PhantomData<fn() -> R>,
 }
@@ -100,8 +100,8 @@ pub(crate) struct About {
 }
 
 impl<R: DeserializeOwned> CallHandle<R> {
-    pub(crate) fn new(id: MessageId, expected: Expected, about: About) -> Self {
-        Self { id, expected, about, result: PhantomData }
+    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver, about: About) -> Self {
+        Self { id, receiver, about, result: PhantomData }
     }
 
     /// The message's id, as servers and logs show it.
@@ -113,7 +113,7 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// Whether the call has ended, so that [`wait`](Self::wait) returns at once.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.expected.is_given()
+        self.receiver.is_done()
     }
 
     /// Waits for the result.
@@ -129,12 +129,12 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
-        self.expected.wait(None);
+        self.receiver.wait(None);
         self.take().unwrap_or_else(|| Err(self.about.closed(true)))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
-        self.expected.take().map(|finish| self.about.read(finish))
+        self.receiver.take().map(|completion| self.about.read(completion))
     }
 }
 
@@ -143,7 +143,7 @@ impl<R: DeserializeOwned> Future for CallHandle<R> {
 
     /// After the result was given, it stays pending for ever.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.expected.poll(context.waker()) {
+        if !self.receiver.poll(context.waker()) {
             return Poll::Pending;
         }
         self.take().map_or(Poll::Pending, |result| Poll::Ready(result.map(|answered| answered.value)))
@@ -157,22 +157,28 @@ impl<R> fmt::Debug for CallHandle<R> {
 }
 
 impl About {
-    fn read<R: DeserializeOwned>(&self, Finish { how, after }: Finish) -> Result<Answered<R>, CallError> {
+    fn read<R: DeserializeOwned>(&self, Completion { kind, after }: Completion) -> Result<Answered<R>, CallError> {
         let target = || Box::new(Target::clone(&self.target));
-        match how {
-            How::Answered { server, node, body: Some(body) } => match Reply::decode_typed(&body) {
+        match kind {
+            CompletionKind::Answered { server, node, body: Some(body) } => match Reply::decode_typed(&body) {
                 Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: after }),
                 Ok(Err(failure)) => Err(RemoteError::new(failure, &self.allowed_modules, server, node).into()),
                 Err(source) => Err(CallError::Answer { method: self.method.to_string(), target: target(), source }),
             },
-            How::Answered { body: None, .. } | How::InFlight => Err(self.closed(true)),
-            How::Refused { refusal, node } => Err(CallError::Refused { refusal, target: target(), node, after }),
-            How::Unreachable { node, address } => {
+            CompletionKind::Answered { body: None, .. } | CompletionKind::InFlight => Err(self.closed(true)),
+            CompletionKind::Refused { refusal, node } => {
+                Err(CallError::Refused { refusal, target: target(), node, after })
+            }
+            CompletionKind::Unreachable { node, address } => {
                 Err(CallError::Unreachable { target: target(), node, address, after })
             }
-            How::Lost { node, address } => Err(CallError::ConnectionLost { target: target(), node, address, after }),
-            How::Silent { node, address } => Err(CallError::Timeout { target: target(), node, address, after }),
-            How::Closed { sent } => Err(self.closed(sent)),
+            CompletionKind::ConnectionLost { node, address } => {
+                Err(CallError::ConnectionLost { target: target(), node, address, after })
+            }
+            CompletionKind::NoAnswer { node, address } => {
+                Err(CallError::Timeout { target: target(), node, address, after })
+            }
+            CompletionKind::Closed { sent } => Err(self.closed(sent)),
         }
     }
 

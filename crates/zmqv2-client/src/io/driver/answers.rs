@@ -9,7 +9,7 @@ use zmqv2_proto::{HeaderView, Kind};
 use super::Driver;
 use crate::clock;
 use crate::delivery::table::{Input, LinkId, Tag};
-use crate::io::outbound::{Answer, Content, Receipt, Word};
+use crate::io::outbound::{Content, ParsedAnswer, Receipt, ReceiverAnswer};
 use crate::outcome::counters::count;
 
 /// How often a client warns of answers that are none.
@@ -54,15 +54,15 @@ impl Driver {
         self.table.handle(
             now,
             match answer {
-                Answer::Word { word, more } => Input::Answered { tag, answer: word, more },
-                Answer::InFlight => Input::InFlight { tag },
-                Answer::Refusal(refusal, node) => Input::Refused { tag, refusal, node },
+                ParsedAnswer::FromReceiver { answer, more } => Input::Answered { tag, answer, more },
+                ParsedAnswer::InFlight => Input::InFlight { tag },
+                ParsedAnswer::Refusal(refusal, node) => Input::Refused { tag, refusal, node },
             },
         );
         self.perform(now);
     }
 
-    fn read(&mut self, id: LinkId, header: &[u8], body: Frame) -> Option<(Tag, Answer)> {
+    fn read(&mut self, id: LinkId, header: &[u8], body: Frame) -> Option<(Tag, ParsedAnswer)> {
         let view = match HeaderView::new(header) {
             Ok(view) => view,
             Err(error) => {
@@ -74,7 +74,7 @@ impl Driver {
         let link = self.links.get(id)?;
         let Some(parcel) = self.table.message(tag) else {
             if matches!(view.kind(), Kind::Ack | Kind::Reply | Kind::Refusal | Kind::Stored | Kind::InFlight) {
-                count(&self.tally.late);
+                count(&self.counters.late);
             } else {
                 self.complain(&format!("an answer is a {:?}", view.kind()));
             }
@@ -85,7 +85,7 @@ impl Driver {
                 if std::mem::take(&mut link.suspected) {
                     self.router.health().mark_reachable(&link.address);
                 }
-                if let Answer::Refusal(refusal, _) = &answer {
+                if let ParsedAnswer::Refusal(refusal, _) = &answer {
                     let target = &parcel.content.target;
                     self.router.refused(&link.address, target.server.as_ref(), &target.key(), refusal.reason);
                 }
@@ -101,10 +101,10 @@ impl Driver {
     }
 
     /// One of several answers to a message.
-    pub(super) fn note(&mut self, tag: Tag, word: Word, now: Instant) {
+    pub(super) fn note(&mut self, tag: Tag, answer: ReceiverAnswer, now: Instant) {
         let Some(parcel) = self.table.message(tag) else { return };
-        if let Receipt::Part(share) = &parcel.receipt
-            && !share.note(word, now)
+        if let Receipt::Part(sender) = &parcel.receipt
+            && !sender.record(answer, now)
         {
             let Content { id, target, .. } = &*parcel.content;
             let problem = format!("message {id} of {target} has too many answers");
@@ -113,7 +113,7 @@ impl Driver {
     }
 
     pub(super) fn complain(&mut self, problem: &str) {
-        count(&self.tally.ignored);
+        count(&self.counters.ignored);
         let now = clock::now();
         if self.complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY) {
             self.complained = Some(now);

@@ -8,20 +8,20 @@ use zmqv2_proto::{Kind, Reason, Target};
 
 use super::Driver;
 use crate::delivery::table::Ending;
-use crate::io::outbound::{Content, Parcel, Receipt, Word};
-use crate::outcome::completion::{Given, Promise};
-use crate::outcome::result_group::Share;
-use crate::outcome::{Finish, Outcome};
+use crate::io::outbound::{Content, Parcel, Receipt, ReceiverAnswer};
+use crate::outcome::completion::{CompletionSender, Wakeup};
+use crate::outcome::result_group::PartSender;
+use crate::outcome::{Completion, Outcome};
 
 /// What is told when room has been given back.
 pub(super) enum Told {
-    One(Promise, Finish),
-    Part(Share),
+    One(CompletionSender, Completion),
+    Part(PartSender),
 }
 
 impl Driver {
     /// The message has its outcome; it is told when its room has been given back.
-    pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) {
+    pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<ReceiverAnswer>, now: Instant) {
         if let Ending::NoAnswer { candidate } = &ending
             && let Some(topic) = parcel.content.for_any()
             && let Some(destination) = parcel.destination(*candidate, &self.router)
@@ -31,9 +31,9 @@ impl Driver {
         if parcel.content.kind == Kind::Inquire {
             // It took no room, and is no message of its own.
             self.inquiries -= 1;
-            let finish = parcel.finish(ending, &self.router, now);
-            if let Receipt::One(promise) = parcel.receipt {
-                promise.give(finish);
+            let completion = parcel.completion(ending, &self.router, now);
+            if let Receipt::One(sender) = parcel.receipt {
+                sender.complete(completion);
             }
             return;
         }
@@ -54,51 +54,51 @@ impl Driver {
         self.ended.extend(told);
     }
 
-    fn end_one(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) -> Option<Told> {
-        let finish = parcel.finish(ending, &self.router, now);
-        let Receipt::One(promise) = parcel.receipt else { return None };
-        self.tally.end(&finish);
+    fn end_one(&mut self, parcel: Parcel, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Told> {
+        let completion = parcel.completion(ending, &self.router, now);
+        let Receipt::One(sender) = parcel.receipt else { return None };
+        self.counters.count_completion(&completion);
         if parcel.content.kind == Kind::Cast {
-            let outcome = finish.outcome();
-            if !outcome.is_acked() && !promise.is_expected() {
+            let outcome = completion.outcome();
+            if !outcome.is_acked() && !sender.has_receiver() {
                 log::warn!("cast {} to {}: {outcome}", parcel.content.id, parcel.content.target);
             }
             self.observe(&parcel.content.target, &outcome);
         }
-        Some(Told::One(promise, finish))
+        Some(Told::One(sender, completion))
     }
 
     /// Every receiver has an outcome of its own.
-    fn end_part(&mut self, parcel: Parcel, ending: Ending<Word>, now: Instant) -> Option<Told> {
+    fn end_part(&mut self, parcel: Parcel, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Told> {
         let rest = match ending {
-            Ending::Answered(word) => Err(word),
-            other => Ok(parcel.finish(other, &self.router, now)),
+            Ending::Answered(answer) => Err(answer),
+            other => Ok(parcel.completion(other, &self.router, now)),
         };
-        let Parcel { content, receipt: Receipt::Part(mut share), .. } = parcel else { return None };
+        let Parcel { content, receipt: Receipt::Part(mut sender), .. } = parcel else { return None };
         let results = match rest {
-            Ok(finish) => share.end(Some(&finish)),
-            Err(word) => {
+            Ok(completion) => sender.end(Some(&completion)),
+            Err(answer) => {
                 // The last of too many is not kept either; the others are.
-                let _ = share.note(word, now);
-                share.end(None)
+                let _ = sender.record(answer, now);
+                sender.end(None)
             }
         };
-        self.tally.copies.fetch_add((results.len() as u64).saturating_sub(1), Ordering::Relaxed);
+        self.counters.copies.fetch_add((results.len() as u64).saturating_sub(1), Ordering::Relaxed);
         let Content { id, kind, .. } = *content;
         let mut target = Target::clone(&content.target);
         for result in results {
-            self.tally.end_part(&result.outcome);
+            self.counters.count_outcome(&result.outcome);
             if result.server.is_some() {
                 target.server = result.server;
             } else {
                 target.server.clone_from(&content.target.server);
             }
-            if !result.outcome.is_taken_over() && !share.is_expected() {
+            if !result.outcome.is_taken_over() && !sender.has_receiver() {
                 log::warn!("{kind:?} {id} to {target}: {}", result.outcome);
             }
             self.observe(&target, &result.outcome);
         }
-        Some(Told::Part(share))
+        Some(Told::Part(sender))
     }
 
     fn observe(&self, target: &Target, outcome: &Outcome) {
@@ -118,15 +118,15 @@ impl Driver {
         let full = self.line.gate.make_room(self.ended.len(), std::mem::take(&mut self.ended_bytes));
         for told in self.ended.drain(..) {
             match told {
-                Told::One(promise, finish) => {
-                    self.given.extend(Some(promise.put(finish)).filter(Given::is_awaited));
+                Told::One(sender, completion) => {
+                    self.wakeups.extend(Some(sender.complete_silently(completion)).filter(Wakeup::has_waiter));
                 }
-                Told::Part(share) => drop(share),
+                Told::Part(sender) => drop(sender),
             }
         }
         if full {
             self.line.gate.announce();
         }
-        self.given.drain(..).for_each(Given::announce);
+        self.wakeups.drain(..).for_each(Wakeup::wake);
     }
 }

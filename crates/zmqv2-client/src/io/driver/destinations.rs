@@ -13,8 +13,8 @@ use zmqv2_proto::transport::Socket;
 use super::{Driver, FIRST_LINK};
 use crate::delivery::table::{DeliveryOptions, LinkId, SearchPlan, Tag};
 use crate::io::outbound::{Parcel, Receipt};
-use crate::outcome::receiver_tracker::Listed;
-use crate::outcome::result_group::Share;
+use crate::outcome::receiver_tracker::ExpectedReceivers;
+use crate::outcome::result_group::PartSender;
 
 /// For how long a message that is for one server trusts what the directory has said of it.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(100);
@@ -100,7 +100,7 @@ impl Driver {
             None => return 0,
         };
         match &parcel.receipt {
-            Receipt::Part(share) if parcel.content.kind == Kind::Fanout => match parcel.destination(0, &self.router) {
+            Receipt::Part(sender) if parcel.content.kind == Kind::Fanout => match parcel.destination(0, &self.router) {
                 // It is for this node alone, which may have another address now.
                 Some(destination) => {
                     let here = placement.nodes().iter().find(|placed| placed.node.name == destination.node);
@@ -110,7 +110,7 @@ impl Driver {
                     1
                 }
                 None => {
-                    let others = spread(share, &placement);
+                    let others = spread(sender, &placement);
                     self.multiply(tag, &placement, others)
                 }
             },
@@ -123,7 +123,7 @@ impl Driver {
     }
 
     /// A message for all nodes, which had none, becomes the one for the first; the others are taken over as well.
-    fn multiply(&mut self, tag: Tag, placement: &Placement, others: Vec<Share>) -> usize {
+    fn multiply(&mut self, tag: Tag, placement: &Placement, others: Vec<PartSender>) -> usize {
         let Some(parcel) = self.table.message_mut(tag) else { return 0 };
         let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
         parcel.destinations = destinations.next().into_iter().collect();
@@ -131,18 +131,20 @@ impl Driver {
         let (content, options) = (Arc::clone(&parcel.content), parcel.options);
         let options = DeliveryOptions { candidates: 1, bytes: content.header.len(), ..options };
         let before = self.incoming.len();
-        self.incoming.extend(others.into_iter().zip(destinations).map(|(share, destination)| {
-            Parcel::new(Arc::clone(&content), [destination].into_iter().collect(), options, Receipt::Part(share))
+        self.incoming.extend(others.into_iter().zip(destinations).map(|(sender, destination)| {
+            Parcel::new(Arc::clone(&content), [destination].into_iter().collect(), options, Receipt::Part(sender))
         }));
         let more = self.incoming.len() - before;
         self.line.gate.grow(more, more * options.bytes);
-        self.tally.accepted.fetch_add(more as u64, Ordering::Relaxed);
+        self.counters.accepted.fetch_add(more as u64, Ordering::Relaxed);
         found
     }
 }
 
 /// The shares of all nodes but the first one.
-fn spread(share: &Share, placement: &Arc<Placement>) -> Vec<Share> {
+fn spread(sender: &PartSender, placement: &Arc<Placement>) -> Vec<PartSender> {
     let nodes = placement.nodes().iter().enumerate();
-    share.spread(nodes.map(|(place, placed)| (placed.node.name.clone(), Listed::At(Arc::clone(placement), place))))
+    sender.split(
+        nodes.map(|(place, placed)| (placed.node.name.clone(), ExpectedReceivers::Node(Arc::clone(placement), place))),
+    )
 }

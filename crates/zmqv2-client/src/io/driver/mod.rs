@@ -19,10 +19,10 @@ use crate::clock;
 use crate::delivery::table::{Action, Ending, Input, LinkId, PendingTable, Tag};
 use crate::direct::req_sockets::IDLE_LIMIT;
 use crate::io::links::Links;
-use crate::io::outbound::{Parcel, Word};
+use crate::io::outbound::{Parcel, ReceiverAnswer};
 use crate::io::thread::{Line, Order, Rules};
-use crate::outcome::completion::Given;
-use crate::outcome::counters::{Tally, count};
+use crate::outcome::completion::Wakeup;
+use crate::outcome::counters::{LiveCounters, count};
 use crate::routing::router::Router;
 
 mod answers;
@@ -49,8 +49,8 @@ pub(crate) struct Driver {
     orders: Receiver<Order>,
     rules: Rules,
     router: Arc<Router>,
-    tally: Arc<Tally>,
-    table: PendingTable<Box<Parcel>, Word>,
+    counters: Arc<LiveCounters>,
+    table: PendingTable<Box<Parcel>, ReceiverAnswer>,
     /// Messages that came together, and are taken over bit by bit: there may be thousands.
     incoming: VecDeque<Parcel>,
     /// What leaves next, and the messages in it; empty between turns.
@@ -66,7 +66,7 @@ pub(crate) struct Driver {
     ended: Vec<Told>,
     ended_bytes: usize,
     /// Outcomes that somebody waits for; empty between turns.
-    given: Vec<Given>,
+    wakeups: Vec<Wakeup>,
     closing: Option<(Instant, Sender<usize>)>,
     sweep_at: Option<Instant>,
     complained: Option<Instant>,
@@ -94,7 +94,7 @@ impl Driver {
         rules: Rules,
         transport: Transport,
         router: Arc<Router>,
-        tally: Arc<Tally>,
+        counters: Arc<LiveCounters>,
     ) -> Self {
         Self {
             poll,
@@ -105,7 +105,7 @@ impl Driver {
             pace: Pace::new(rules.adaptive_poll),
             rules,
             router,
-            tally,
+            counters,
             incoming: VecDeque::new(),
             bundle: Bundle::new(),
             joined: Vec::new(),
@@ -114,7 +114,7 @@ impl Driver {
             inquiries: 0,
             ended: Vec::new(),
             ended_bytes: 0,
-            given: Vec::new(),
+            wakeups: Vec::new(),
             closing: None,
             sweep_at: None,
             complained: None,
@@ -315,7 +315,7 @@ impl Driver {
     fn has_left(&mut self, tag: Tag, now: Instant) {
         if let Some(parcel) = self.table.message_mut(tag) {
             if parcel.content.kind != Kind::Inquire {
-                count(if parcel.sent { &self.tally.resent } else { &self.tally.sent });
+                count(if parcel.sent { &self.counters.resent } else { &self.counters.sent });
             }
             parcel.sent = true;
         }
