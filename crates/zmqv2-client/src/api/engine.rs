@@ -16,7 +16,7 @@ use crate::delivery::table::{ANSWER_GRACE, LOOKUP_INTERVAL, RETRY_PAUSE};
 use crate::direct::monitor::Monitor;
 use crate::direct::req_sockets::Connections;
 use crate::direct::round_trip::{Broken, Outcome, Outgoing};
-use crate::io::thread::{Closed, Courier};
+use crate::io::thread::{Closed, IoThread};
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
@@ -41,7 +41,7 @@ pub(crate) struct Engine {
     pub(crate) settings: Settings,
     pub(crate) router: Arc<Router>,
     connections: Connections,
-    pub(crate) courier: Courier,
+    pub(crate) io_thread: IoThread,
     /// How many threads are in a call that blocks.
     calling: AtomicUsize,
 }
@@ -71,8 +71,8 @@ enum Pong {
 }
 
 impl Engine {
-    pub(crate) fn new(settings: Settings, router: Arc<Router>, connections: Connections, courier: Courier) -> Self {
-        Self { settings, router, connections, courier, calling: AtomicUsize::new(0) }
+    pub(crate) fn new(settings: Settings, router: Arc<Router>, connections: Connections, io_thread: IoThread) -> Self {
+        Self { settings, router, connections, io_thread, calling: AtomicUsize::new(0) }
     }
 
     pub(crate) fn ping(&self, options: &CallOptions) -> Result<Answered<()>, CallError> {
@@ -104,7 +104,7 @@ impl Engine {
         method: &str,
         args: &impl Serialize,
     ) -> Option<Result<Answered<R>, CallError>> {
-        if !self.courier.has_room() {
+        if !self.io_thread.has_room() {
             return None;
         }
         match self.call_async(options, context, method, args) {
@@ -163,11 +163,11 @@ impl Engine {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.courier.counters().read(self.courier.open())
+        self.io_thread.counters().read(self.io_thread.open())
     }
 
     pub(crate) fn close(&self, timeout: Duration) -> Closed {
-        self.courier.close(timeout)
+        self.io_thread.close(timeout)
     }
 
     fn candidates(&self, request: &Request<'_>) -> Result<Candidates, SendError> {
@@ -325,7 +325,7 @@ impl Engine {
         let connect_by = now + self.settings.connect_timeout.min(part_sender);
         let mut monitor = request.monitor.map(|timeout| {
             let destination = Destination { node: node.name.clone(), address: address.clone() };
-            Monitor::new(&self.courier, outgoing.id, request.target, destination, timeout)
+            Monitor::new(&self.io_thread, outgoing.id, request.target, destination, timeout)
         });
         let (socket, outcome) = loop {
             let socket = match self.connections.take(&address, now) {

@@ -12,9 +12,9 @@ use crate::api::handles::single::{About, CallHandle, CastHandle};
 use crate::delivery::request::{CallOptions, Request};
 use crate::delivery::table::DeliveryOptions;
 use crate::direct::round_trip::Outgoing;
-use crate::io::admission::Shut;
-use crate::io::outbound::{Content, Parcel, Receipt};
-use crate::io::thread::NotTaken;
+use crate::io::admission::NotAdmitted;
+use crate::io::outbound::{Message, Outbound, ResultSender};
+use crate::io::thread::NotQueued;
 use crate::outcome::completion::{CompletionReceiver, CompletionSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{Part, ResultGroup};
@@ -68,8 +68,8 @@ impl Engine {
         let target = Arc::make_mut(&mut options.target);
         (target.server, target.fanout) = (None, false);
         let request = Request::begin(&options, options.cast_timeout, method);
-        let content = content(Kind::Fanout, &request, self.pack(Kind::Fanout, &options, &request, context, args)?);
-        let (id, topic) = (content.id, &options.target.topic);
+        let message = message(Kind::Fanout, &request, self.pack(Kind::Fanout, &options, &request, context, args)?);
+        let (id, topic) = (message.id, &options.target.topic);
         let placement = self.placement(&options, &request)?;
 
         let nodes = placement.nodes().iter().enumerate();
@@ -85,17 +85,17 @@ impl Engine {
         }
         let (receiver, part_senders) = ResultGroup::start(request.started, parts);
         // The body is shared, and counts once.
-        let mut bytes = content.header.len() + content.body.len();
+        let mut bytes = message.header.len() + message.body.len();
         let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
-        let parcels = part_senders.into_iter().map(|part_sender| {
+        let outbounds = part_senders.into_iter().map(|part_sender| {
             let destinations: Destinations = destinations.next().into_iter().collect();
-            let bytes = std::mem::replace(&mut bytes, content.header.len());
+            let bytes = std::mem::replace(&mut bytes, message.header.len());
             let options =
                 DeliveryOptions { candidates: destinations.len(), bytes, ..options.options(Kind::Fanout, &request) };
-            Parcel::new(Arc::clone(&content), destinations, options, Receipt::Part(part_sender))
+            Outbound::new(Arc::clone(&message), destinations, options, ResultSender::Part(part_sender))
         });
-        let sent = self.courier.send_all(parcels.collect());
-        sent.map_err(|error| not_taken(error, request.whom()))?;
+        let sent = self.io_thread.send_all(outbounds.collect());
+        sent.map_err(|error| not_queued(error, request.whom()))?;
         Ok(FanoutHandle::new(id, receiver))
     }
 
@@ -109,30 +109,30 @@ impl Engine {
     ) -> Result<CompletionReceiver, SendError> {
         let candidates = self.placement(options, request)?.candidates(request.target.server.as_ref());
         outgoing.flags = options.flags(kind, candidates.len());
-        let content = content(kind, request, outgoing);
+        let message = message(kind, request, outgoing);
         let (sender, receiver) = CompletionSender::new(request.started);
-        let receipt = Receipt::One(sender);
-        let bytes = content.header.len() + content.body.len();
+        let result_sender = ResultSender::Single(sender);
+        let bytes = message.header.len() + message.body.len();
         let options = DeliveryOptions { bytes, ..options.options(kind, request) };
-        let parcel = match self.router.server_search(request, candidates) {
+        let outbound = match self.router.server_search(request, candidates) {
             Ok(search) => {
                 let server_queue = Some(search.number());
-                Parcel::to_server(content, search, DeliveryOptions { server_queue, ..options }, receipt)
+                Outbound::to_server(message, search, DeliveryOptions { server_queue, ..options }, result_sender)
             }
             Err(candidates) => {
                 let destinations = self.router.destinations(request.key, candidates);
                 let candidates = destinations.len();
-                Parcel::new(content, destinations, DeliveryOptions { candidates, ..options }, receipt)
+                Outbound::new(message, destinations, DeliveryOptions { candidates, ..options }, result_sender)
             }
         };
-        self.courier.send(parcel).map_err(|error| not_taken(error, request.whom()))?;
+        self.io_thread.send(outbound).map_err(|error| not_queued(error, request.whom()))?;
         Ok(receiver)
     }
 }
 
 /// A request as it will be sent, to whomever.
-fn content(kind: Kind, request: &Request<'_>, outgoing: Outgoing) -> Arc<Content> {
-    Arc::new(Content {
+fn message(kind: Kind, request: &Request<'_>, outgoing: Outgoing) -> Arc<Message> {
+    Arc::new(Message {
         id: outgoing.id,
         kind,
         target: Arc::clone(request.target),
@@ -142,10 +142,10 @@ fn content(kind: Kind, request: &Request<'_>, outgoing: Outgoing) -> Arc<Content
     })
 }
 
-pub(crate) fn not_taken(error: NotTaken, target: Box<Target>) -> SendError {
+pub(crate) fn not_queued(error: NotQueued, target: Box<Target>) -> SendError {
     match error {
-        NotTaken::Shut(Shut::Full { open, bytes }) => SendError::Full { open, bytes, target },
-        NotTaken::Shut(Shut::Closed) => SendError::Closed { target },
-        NotTaken::NoThread(source) => SendError::Transport { target, source },
+        NotQueued::NotAdmitted(NotAdmitted::Full { open, bytes }) => SendError::Full { open, bytes, target },
+        NotQueued::NotAdmitted(NotAdmitted::Closed) => SendError::Closed { target },
+        NotQueued::NoThread(source) => SendError::Transport { target, source },
     }
 }

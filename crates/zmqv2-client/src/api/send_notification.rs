@@ -13,11 +13,11 @@ use zmqv2_proto::{
 use crate::api::engine::Engine;
 use crate::api::handles::notify::NotifyHandle;
 use crate::api::notifier::Outlet;
-use crate::api::send::not_taken;
+use crate::api::send::not_queued;
 use crate::clock;
 use crate::delivery::request::{MIN_TIMEOUT, Request};
 use crate::delivery::table::DeliveryOptions;
-use crate::io::outbound::{Content, Parcel, Receipt};
+use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
@@ -106,11 +106,11 @@ impl Engine {
         };
         let whom = editions.first().map(|edition| edition.target.clone());
         let messages = editions.into_iter().flat_map(|edition| edition.messages(started, options));
-        let parcels = messages.zip(part_senders).map(|((content, destinations, options), part_sender)| {
-            Parcel::new(Arc::new(content), destinations, options, Receipt::Part(part_sender))
+        let outbounds = messages.zip(part_senders).map(|((message, destinations, options), part_sender)| {
+            Outbound::new(Arc::new(message), destinations, options, ResultSender::Part(part_sender))
         });
-        if let (Err(error), Some(target)) = (self.courier.send_all(parcels.collect()), whom) {
-            return Err(not_taken(error, Box::new(Target::clone(&target))));
+        if let (Err(error), Some(target)) = (self.io_thread.send_all(outbounds.collect()), whom) {
+            return Err(not_queued(error, Box::new(Target::clone(&target))));
         }
         Ok(NotifyHandle::new(message_id, receiver))
     }
@@ -157,7 +157,7 @@ impl Edition {
         self,
         started: Instant,
         options: DeliveryOptions,
-    ) -> impl Iterator<Item = (Content, Destinations, DeliveryOptions)> {
+    ) -> impl Iterator<Item = (Message, Destinations, DeliveryOptions)> {
         let flags = if options.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
         let Self { id, target, body, ways, .. } = self;
         let mut size = body.len();
@@ -170,9 +170,9 @@ impl Edition {
             let bytes = std::mem::take(&mut size) + header.len();
             let mut target = Arc::clone(&target);
             Arc::make_mut(&mut target).server = pool;
-            let content = Content { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
+            let message = Message { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
             let candidates = destinations.len();
-            (content, destinations, DeliveryOptions { candidates, bytes, ..options })
+            (message, destinations, DeliveryOptions { candidates, bytes, ..options })
         })
     }
 }

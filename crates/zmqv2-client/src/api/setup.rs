@@ -12,7 +12,7 @@ use crate::api::engine::{Engine, Settings};
 use crate::delivery::table::Limits;
 use crate::direct::req_sockets::Connections;
 use crate::io::admission::WhenFull;
-use crate::io::thread::{Courier, Observer, Rules};
+use crate::io::thread::{IoSettings, IoThread, Observer};
 use crate::routing::directory::Directory;
 use crate::routing::router::Router;
 
@@ -83,7 +83,7 @@ impl Setup {
             max_message_bytes: config.max_message_bytes,
             allowed_remote_modules: self.allowed_remote_modules.into(),
         };
-        let rules = Rules {
+        let rules = IoSettings {
             limits: Limits {
                 messages: self.max_outstanding.clamp(1, MOST_OUTSTANDING),
                 bytes: self.max_outstanding_bytes,
@@ -96,8 +96,8 @@ impl Setup {
             adaptive_poll: config.adaptive_poll,
         };
         let router = Arc::new(Router::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
-        let courier = Courier::new(rules, transport.clone(), Arc::clone(&router));
+        let io_thread = IoThread::new(rules, transport.clone(), Arc::clone(&router));
         let connections = Connections::new(transport, config.conn_pool_size);
-        Ok(Engine::new(settings, router, connections, courier))
+        Ok(Engine::new(settings, router, connections, io_thread))
     }
 }

@@ -11,8 +11,8 @@ use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
 
 use crate::delivery::liveness::{Due, Liveness};
 use crate::delivery::table::DeliveryOptions;
-use crate::io::outbound::{Content, Parcel, Receipt};
-use crate::io::thread::Courier;
+use crate::io::outbound::{Message, Outbound, ResultSender};
+use crate::io::thread::IoThread;
 use crate::outcome::CompletionKind;
 use crate::outcome::completion::{CompletionReceiver, CompletionSender};
 use crate::routing::router::Destination;
@@ -23,7 +23,7 @@ const REPLY_GRACE: Duration = Duration::from_millis(300);
 /// Over one attempt of a call.
 #[derive(Debug)]
 pub(crate) struct Monitor<'a> {
-    courier: &'a Courier,
+    io_thread: &'a IoThread,
     id: MessageId,
     target: &'a Arc<Target>,
     destination: Destination,
@@ -54,13 +54,13 @@ pub(crate) enum Sign {
 
 impl<'a> Monitor<'a> {
     pub(crate) fn new(
-        courier: &'a Courier,
+        io_thread: &'a IoThread,
         id: MessageId,
         target: &'a Arc<Target>,
         destination: Destination,
         timeout: Duration,
     ) -> Self {
-        Self { courier, id, target, destination, timeout, state: State::Before, bell: None }
+        Self { io_thread, id, target, destination, timeout, state: State::Before, bell: None }
     }
 
     /// The request was sent.
@@ -124,7 +124,7 @@ impl<'a> Monitor<'a> {
         let (sender, receiver) = CompletionSender::new(now);
         let header = Header::new(Kind::Inquire, self.id).encode();
         let deadline = now + liveness.time_for_answer(now);
-        let content = Content {
+        let message = Message {
             id: self.id,
             kind: Kind::Inquire,
             target: Arc::clone(self.target),
@@ -142,15 +142,15 @@ impl<'a> Monitor<'a> {
             bytes: 0,
             server_queue: None,
         };
-        let parcel = Parcel::new(
-            Arc::new(content),
+        let outbound = Outbound::new(
+            Arc::new(message),
             [self.destination.clone()].into_iter().collect(),
             options,
-            Receipt::One(sender),
+            ResultSender::Single(sender),
         );
         // Told before it can end, so that the end rings the bell.
         receiver.poll(&bell.waker);
-        if self.courier.inquire(parcel).is_ok() {
+        if self.io_thread.inquire(outbound).is_ok() {
             *inquiry = Some(receiver);
         } else {
             self.state = State::Off;

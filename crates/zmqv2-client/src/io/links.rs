@@ -15,12 +15,12 @@ pub(crate) struct Link {
     pub(crate) socket: Socket,
     pub(crate) address: Address,
     /// Whether the socket is new, and is to be connected after a pause.
-    pub(crate) rests: bool,
+    pub(crate) reconnects: bool,
     pub(crate) suspected: bool,
     /// Whether it is to be visited before the next sleep.
     pub(crate) hot: bool,
     /// Whether a descriptor of its socket has given notice since its connection was looked at last.
-    pub(crate) stirred: bool,
+    pub(crate) notified: bool,
     /// Whether it took messages when it was asked last.
     pub(crate) writable: bool,
     /// Server and node of the last answer.
@@ -61,10 +61,10 @@ impl Links {
         let link = Link {
             socket,
             address: address.clone(),
-            rests: false,
+            reconnects: false,
             suspected: false,
             hot: false,
-            stirred: true,
+            notified: true,
             writable: false,
             names: None,
             used: now,
@@ -81,7 +81,7 @@ impl Links {
     /// Gives a link that has lost its connection a new socket, which is not connected yet. The old one.
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
-        (link.rests, link.stirred, link.writable) = (true, true, false);
+        (link.reconnects, link.notified, link.writable) = (true, true, false);
         Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Link)?)))
     }
 

@@ -23,7 +23,7 @@ pub(crate) const MAX_DETAIL_BYTES: usize = 4096;
 
 /// A message, the same for all its receivers.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct Message {
     pub(crate) id: MessageId,
     pub(crate) kind: Kind,
     pub(crate) target: Arc<Target>,
@@ -34,7 +34,7 @@ pub(crate) struct Content {
     pub(crate) started: Instant,
 }
 
-impl Content {
+impl Message {
     /// The topic, if one server of any node is to take it. (Of those that all are to take it, some may have.)
     pub(crate) fn for_any(&self) -> Option<TopicKey> {
         (self.target.server.is_none() && self.kind != Kind::Fanout).then(|| self.target.key())
@@ -43,14 +43,14 @@ impl Content {
 
 /// A message on its way to one receiver, or to one after the other until one has taken it.
 #[derive(Debug)]
-pub(crate) struct Parcel {
-    pub(crate) content: Arc<Content>,
+pub(crate) struct Outbound {
+    pub(crate) message: Arc<Message>,
     /// Where it can go, if it is for no certain server.
     pub(crate) destinations: Destinations,
     /// The way to the server that it is for.
     pub(crate) search: Option<ServerSearch>,
     pub(crate) options: DeliveryOptions,
-    pub(crate) receipt: Receipt,
+    pub(crate) result_sender: ResultSender,
     /// A question to the directory that has no answer yet.
     pub(crate) lookup: Option<Arc<Lookup>>,
     /// When the directory was asked for the way to its server.
@@ -61,9 +61,9 @@ pub(crate) struct Parcel {
 
 /// Who is told what becomes of it.
 #[derive(Debug)]
-pub(crate) enum Receipt {
+pub(crate) enum ResultSender {
     /// It is a message of its own, with one answer.
-    One(CompletionSender),
+    Single(CompletionSender),
     /// It is one of several messages, or has several answers.
     Part(PartSender),
 }
@@ -100,25 +100,25 @@ pub(crate) enum AnswerKind {
     Refused(Refusal),
 }
 
-impl Parcel {
+impl Outbound {
     pub(crate) fn new(
-        content: Arc<Content>,
+        message: Arc<Message>,
         destinations: Destinations,
         options: DeliveryOptions,
-        receipt: Receipt,
+        result_sender: ResultSender,
     ) -> Self {
-        let looked_up = content.started;
-        Self { content, destinations, search: None, options, receipt, lookup: None, looked_up, sent: false }
+        let looked_up = message.started;
+        Self { message, destinations, search: None, options, result_sender, lookup: None, looked_up, sent: false }
     }
 
     /// A message to one server.
     pub(crate) fn to_server(
-        content: Arc<Content>,
+        message: Arc<Message>,
         search: ServerSearch,
         options: DeliveryOptions,
-        receipt: Receipt,
+        result_sender: ResultSender,
     ) -> Self {
-        Self { search: Some(search), ..Self::new(content, Destinations::Listed(Vec::new()), options, receipt) }
+        Self { search: Some(search), ..Self::new(message, Destinations::Listed(Vec::new()), options, result_sender) }
     }
 
     /// The candidate of this number.
@@ -131,24 +131,24 @@ impl Parcel {
 
     /// The frames in front of the body, as they go over a DEALER: the delimiter that a REQ would add, and the header.
     pub(crate) fn head(&self, tag: Tag, ttl: Ttl) -> [Frame; 2] {
-        let mut header = Frame::from(&self.content.header[..]);
+        let mut header = Frame::from(&self.message.header[..]);
         stamp(&mut header, tag, ttl);
         [Frame::new(), header]
     }
 
     /// Whether it may leave together with others.
-    pub(crate) fn fits(&self, bundle: &Bundle) -> bool {
-        Bundle::takes(self.content.body.len()) && bundle.has_room(self.content.header.len(), self.content.body.len())
+    pub(crate) fn fits_into(&self, bundle: &Bundle) -> bool {
+        Bundle::takes(self.message.body.len()) && bundle.has_room(self.message.header.len(), self.message.body.len())
     }
 
     /// It leaves together with others.
-    pub(crate) fn join(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
-        stamp(bundle.push(&self.content.header, &self.content.body), tag, ttl);
+    pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
+        stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
     }
 
     /// The frames that ask for it, as they go over the same DEALER.
     pub(crate) fn inquiry(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
-        let mut header = Header::new(Kind::Inquire, self.content.id);
+        let mut header = Header::new(Kind::Inquire, self.message.id);
         (header.tag, header.ttl, header.flags) = (tag.to_wire(), ttl, Flags::BUNDLES);
         [Frame::new(), Frame::from(header.encode()), Frame::new()]
     }
@@ -162,12 +162,12 @@ impl Parcel {
         names: &mut Option<(ServerName, NodeName)>,
         router: &Router,
     ) -> Result<ParsedAnswer, String> {
-        let Content { id, kind, .. } = *self.content;
+        let Message { id, kind, .. } = *self.message;
         if view.id() != id {
             return Err(format!("it answers message {}", view.id()));
         }
         // Of one that has many receivers, each speaks for itself, under its name.
-        let many = kind == Kind::Fanout || kind == Kind::Notify && self.content.target.server.is_none();
+        let many = kind == Kind::Fanout || kind == Kind::Notify && self.message.target.server.is_none();
         let answer_kind = match (kind, view.kind()) {
             (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => AnswerKind::Accepted,
             (Kind::Notify, Kind::Stored) if many && view.server().is_empty() => {
@@ -216,7 +216,7 @@ impl Parcel {
             return Ok((server.clone(), node.clone()));
         }
         let server = match view.server() {
-            "" => self.content.target.server.clone().ok_or("it does not name its server")?,
+            "" => self.message.target.server.clone().ok_or("it does not name its server")?,
             name => ServerName::new(name).map_err(|error| error.to_string())?,
         };
         let node = self.node(view, router)?;
@@ -237,7 +237,7 @@ impl Parcel {
 
     /// How it ended, in the words of its sender.
     pub(crate) fn completion(&self, ending: Ending<ReceiverAnswer>, router: &Router, now: Instant) -> Completion {
-        let after = now.saturating_duration_since(self.content.started);
+        let after = now.saturating_duration_since(self.message.started);
         let destination =
             |candidate: usize| self.destination(candidate, router).or_else(|| self.destination(0, router));
         let refusal =
@@ -254,10 +254,10 @@ impl Parcel {
             Ending::Answered(ReceiverAnswer { server: None, .. }) => CompletionKind::Closed { sent: true },
             Ending::Refused(refusal, node) => CompletionKind::Refused { refusal, node },
             Ending::NoCandidate => {
-                refusal(Reason::NoRoute, format!("the directory knows no node of {}", self.content.target))
+                refusal(Reason::NoRoute, format!("the directory knows no node of {}", self.message.target))
             }
             Ending::NeverReady => {
-                refusal(Reason::Expired, format!("nobody became ready to take it for {}", self.content.target))
+                refusal(Reason::Expired, format!("nobody became ready to take it for {}", self.message.target))
             }
             Ending::Closed { sent } => CompletionKind::Closed { sent },
             Ending::Unreachable { candidate } => destination(candidate)

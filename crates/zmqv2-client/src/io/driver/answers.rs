@@ -9,47 +9,47 @@ use zmqv2_proto::{HeaderView, Kind};
 use super::Driver;
 use crate::clock;
 use crate::delivery::table::{Input, LinkId, Tag};
-use crate::io::outbound::{Content, ParsedAnswer, Receipt, ReceiverAnswer};
+use crate::io::outbound::{Message, ParsedAnswer, ReceiverAnswer, ResultSender};
 use crate::outcome::counters::count;
 
 /// How often a client warns of answers that are none.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl Driver {
     /// One message from a link, or a bundle of them; how many there were.
-    pub(super) fn take_in(&mut self, id: LinkId, frames: &mut Vec<Frame>, now: Instant) -> usize {
+    pub(super) fn receive_answers(&mut self, id: LinkId, frames: &mut Vec<Frame>, now: Instant) -> usize {
         let mut taken = frames.drain(..);
         match (taken.next(), taken.next(), taken.next(), taken.next()) {
             (Some(delimiter), Some(header), Some(body), None) if delimiter.is_empty() => {
                 drop(taken);
-                self.take_answer(id, &header, body, now);
+                self.handle_answer(id, &header, body, now);
                 1
             }
             (Some(delimiter), Some(bundle), None, None) if delimiter.is_empty() => {
                 drop(taken);
                 let Some(answers) = Bundled::of(&bundle) else {
-                    self.complain("an answer has a frame that is no bundle");
+                    self.warn_ignored("an answer has a frame that is no bundle");
                     return 1;
                 };
                 let mut messages = 0;
                 for answer in answers {
                     messages += 1;
                     match answer {
-                        Ok((header, body)) => self.take_answer(id, header, Frame::from(body), now),
-                        Err(error) => self.complain(&error.to_string()),
+                        Ok((header, body)) => self.handle_answer(id, header, Frame::from(body), now),
+                        Err(error) => self.warn_ignored(&error.to_string()),
                     }
                 }
                 messages
             }
             _ => {
                 drop(taken);
-                self.complain("an answer is not a delimiter, a header and a body");
+                self.warn_ignored("an answer is not a delimiter, a header and a body");
                 1
             }
         }
     }
 
-    fn take_answer(&mut self, id: LinkId, header: &[u8], body: Frame, now: Instant) {
+    fn handle_answer(&mut self, id: LinkId, header: &[u8], body: Frame, now: Instant) {
         let Some((tag, answer)) = self.read(id, header, body) else { return };
         self.table.handle(
             now,
@@ -66,57 +66,57 @@ impl Driver {
         let view = match HeaderView::new(header) {
             Ok(view) => view,
             Err(error) => {
-                self.complain(&error.to_string());
+                self.warn_ignored(&error.to_string());
                 return None;
             }
         };
         let tag = Tag::from_wire(view.tag());
         let link = self.links.get(id)?;
-        let Some(parcel) = self.table.message(tag) else {
+        let Some(outbound) = self.table.message(tag) else {
             if matches!(view.kind(), Kind::Ack | Kind::Reply | Kind::Refusal | Kind::Stored | Kind::InFlight) {
                 count(&self.counters.late);
             } else {
-                self.complain(&format!("an answer is a {:?}", view.kind()));
+                self.warn_ignored(&format!("an answer is a {:?}", view.kind()));
             }
             return None;
         };
-        match parcel.read(&view, body, tag.sends(), &mut link.names, &self.router) {
+        match outbound.read(&view, body, tag.sends(), &mut link.names, &self.router) {
             Ok(answer) => {
                 if std::mem::take(&mut link.suspected) {
                     self.router.health().mark_reachable(&link.address);
                 }
                 if let ParsedAnswer::Refusal(refusal, _) = &answer {
-                    let target = &parcel.content.target;
+                    let target = &outbound.message.target;
                     self.router.refused(&link.address, target.server.as_ref(), &target.key(), refusal.reason);
                 }
                 Some((tag, answer))
             }
             Err(problem) => {
-                let Content { id, target, .. } = &*parcel.content;
+                let Message { id, target, .. } = &*outbound.message;
                 let problem = format!("an answer for message {id} of {target} is none: {problem}");
-                self.complain(&problem);
+                self.warn_ignored(&problem);
                 None
             }
         }
     }
 
     /// One of several answers to a message.
-    pub(super) fn note(&mut self, tag: Tag, answer: ReceiverAnswer, now: Instant) {
-        let Some(parcel) = self.table.message(tag) else { return };
-        if let Receipt::Part(sender) = &parcel.receipt
+    pub(super) fn record_answer(&mut self, tag: Tag, answer: ReceiverAnswer, now: Instant) {
+        let Some(outbound) = self.table.message(tag) else { return };
+        if let ResultSender::Part(sender) = &outbound.result_sender
             && !sender.record(answer, now)
         {
-            let Content { id, target, .. } = &*parcel.content;
+            let Message { id, target, .. } = &*outbound.message;
             let problem = format!("message {id} of {target} has too many answers");
-            self.complain(&problem);
+            self.warn_ignored(&problem);
         }
     }
 
-    pub(super) fn complain(&mut self, problem: &str) {
+    pub(super) fn warn_ignored(&mut self, problem: &str) {
         count(&self.counters.ignored);
         let now = clock::now();
-        if self.complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY) {
-            self.complained = Some(now);
+        if self.last_warning.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY) {
+            self.last_warning = Some(now);
             log::warn!("ignored what came as an answer: {problem}");
         }
     }

@@ -8,36 +8,36 @@ use zmqv2_proto::{Kind, Reason, Target};
 
 use super::Driver;
 use crate::delivery::table::Ending;
-use crate::io::outbound::{Content, Parcel, Receipt, ReceiverAnswer};
+use crate::io::outbound::{Message, Outbound, ReceiverAnswer, ResultSender};
 use crate::outcome::completion::{CompletionSender, Wakeup};
 use crate::outcome::result_group::PartSender;
 use crate::outcome::{Completion, Outcome};
 
 /// What is told when room has been given back.
-pub(super) enum Told {
-    One(CompletionSender, Completion),
+pub(super) enum Ended {
+    Single(CompletionSender, Completion),
     Part(PartSender),
 }
 
 impl Driver {
     /// The message has its outcome; it is told when its room has been given back.
-    pub(super) fn end(&mut self, parcel: Parcel, ending: Ending<ReceiverAnswer>, now: Instant) {
+    pub(super) fn complete(&mut self, outbound: Outbound, ending: Ending<ReceiverAnswer>, now: Instant) {
         if let Ending::NoAnswer { candidate } = &ending
-            && let Some(topic) = parcel.content.for_any()
-            && let Some(destination) = parcel.destination(*candidate, &self.router)
+            && let Some(topic) = outbound.message.for_any()
+            && let Some(destination) = outbound.destination(*candidate, &self.router)
         {
             self.router.health().mark_refused(&destination.address, &topic, now);
         }
-        if parcel.content.kind == Kind::Inquire {
+        if outbound.message.kind == Kind::Inquire {
             // It took no room, and is no message of its own.
             self.inquiries -= 1;
-            let completion = parcel.completion(ending, &self.router, now);
-            if let Receipt::One(sender) = parcel.receipt {
+            let completion = outbound.completion(ending, &self.router, now);
+            if let ResultSender::Single(sender) = outbound.result_sender {
                 sender.complete(completion);
             }
             return;
         }
-        if let Some(search) = &parcel.search {
+        if let Some(search) = &outbound.search {
             match &ending {
                 Ending::Answered(_) => search.found(),
                 Ending::ConnectionLost { .. } => search.not_found(),
@@ -45,36 +45,36 @@ impl Driver {
                 _ => {}
             }
         }
-        self.ended_bytes += parcel.options.bytes;
-        let told = if matches!(parcel.receipt, Receipt::One(_)) {
-            self.end_one(parcel, ending, now)
+        self.ended_bytes += outbound.options.bytes;
+        let ended = if matches!(outbound.result_sender, ResultSender::Single(_)) {
+            self.complete_single(outbound, ending, now)
         } else {
-            self.end_part(parcel, ending, now)
+            self.complete_part(outbound, ending, now)
         };
-        self.ended.extend(told);
+        self.ended.extend(ended);
     }
 
-    fn end_one(&mut self, parcel: Parcel, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Told> {
-        let completion = parcel.completion(ending, &self.router, now);
-        let Receipt::One(sender) = parcel.receipt else { return None };
+    fn complete_single(&mut self, outbound: Outbound, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Ended> {
+        let completion = outbound.completion(ending, &self.router, now);
+        let ResultSender::Single(sender) = outbound.result_sender else { return None };
         self.counters.count_completion(&completion);
-        if parcel.content.kind == Kind::Cast {
+        if outbound.message.kind == Kind::Cast {
             let outcome = completion.outcome();
             if !outcome.is_acked() && !sender.has_receiver() {
-                log::warn!("cast {} to {}: {outcome}", parcel.content.id, parcel.content.target);
+                log::warn!("cast {} to {}: {outcome}", outbound.message.id, outbound.message.target);
             }
-            self.observe(&parcel.content.target, &outcome);
+            self.observe(&outbound.message.target, &outcome);
         }
-        Some(Told::One(sender, completion))
+        Some(Ended::Single(sender, completion))
     }
 
     /// Every receiver has an outcome of its own.
-    fn end_part(&mut self, parcel: Parcel, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Told> {
+    fn complete_part(&mut self, outbound: Outbound, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Ended> {
         let rest = match ending {
             Ending::Answered(answer) => Err(answer),
-            other => Ok(parcel.completion(other, &self.router, now)),
+            other => Ok(outbound.completion(other, &self.router, now)),
         };
-        let Parcel { content, receipt: Receipt::Part(mut sender), .. } = parcel else { return None };
+        let Outbound { message, result_sender: ResultSender::Part(mut sender), .. } = outbound else { return None };
         let results = match rest {
             Ok(completion) => sender.end(Some(&completion)),
             Err(answer) => {
@@ -84,25 +84,25 @@ impl Driver {
             }
         };
         self.counters.copies.fetch_add((results.len() as u64).saturating_sub(1), Ordering::Relaxed);
-        let Content { id, kind, .. } = *content;
-        let mut target = Target::clone(&content.target);
+        let Message { id, kind, .. } = *message;
+        let mut target = Target::clone(&message.target);
         for result in results {
             self.counters.count_outcome(&result.outcome);
             if result.server.is_some() {
                 target.server = result.server;
             } else {
-                target.server.clone_from(&content.target.server);
+                target.server.clone_from(&message.target.server);
             }
             if !result.outcome.is_taken_over() && !sender.has_receiver() {
                 log::warn!("{kind:?} {id} to {target}: {}", result.outcome);
             }
             self.observe(&target, &result.outcome);
         }
-        Some(Told::Part(sender))
+        Some(Ended::Part(sender))
     }
 
     fn observe(&self, target: &Target, outcome: &Outcome) {
-        if let Some(observer) = &self.rules.observer
+        if let Some(observer) = &self.settings.observer
             && catch_unwind(AssertUnwindSafe(|| observer(target, outcome))).is_err()
         {
             log::error!("the observer of outcomes panicked");
@@ -115,17 +115,17 @@ impl Driver {
         if self.ended.is_empty() {
             return;
         }
-        let full = self.line.gate.make_room(self.ended.len(), std::mem::take(&mut self.ended_bytes));
-        for told in self.ended.drain(..) {
-            match told {
-                Told::One(sender, completion) => {
+        let full = self.queue.admission.release_without_waking(self.ended.len(), std::mem::take(&mut self.ended_bytes));
+        for ended in self.ended.drain(..) {
+            match ended {
+                Ended::Single(sender, completion) => {
                     self.wakeups.extend(Some(sender.complete_silently(completion)).filter(Wakeup::has_waiter));
                 }
-                Told::Part(sender) => drop(sender),
+                Ended::Part(sender) => drop(sender),
             }
         }
         if full {
-            self.line.gate.announce();
+            self.queue.admission.wake_waiting();
         }
         self.wakeups.drain(..).for_each(Wakeup::wake);
     }

@@ -19,8 +19,8 @@ use crate::clock;
 use crate::delivery::table::{Action, Ending, Input, LinkId, PendingTable, Tag};
 use crate::direct::req_sockets::IDLE_LIMIT;
 use crate::io::links::Links;
-use crate::io::outbound::{Parcel, ReceiverAnswer};
-use crate::io::thread::{Line, Order, Rules};
+use crate::io::outbound::{Outbound, ReceiverAnswer};
+use crate::io::thread::{Command, IoQueue, IoSettings};
 use crate::outcome::completion::Wakeup;
 use crate::outcome::counters::{LiveCounters, count};
 use crate::routing::router::Router;
@@ -29,15 +29,15 @@ mod answers;
 mod completions;
 mod destinations;
 
-use completions::Told;
+use completions::Ended;
 
 /// The most messages read from one link before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
 /// The most messages taken over before the links get their turn.
-const ORDERS_PER_TURN: usize = 256;
+const COMMANDS_PER_TURN: usize = 256;
 /// While so many links have something to send, messages that came together are not taken over: their connections would only
 /// be slower than the time that each has.
-const MOST_WAITING_LINKS: usize = 256;
+const MAX_WAITING_LINKS: usize = 256;
 /// How long after a connection was lost the next one is made.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 const WAKER: Token = Token(0);
@@ -45,31 +45,31 @@ const FIRST_LINK: usize = 1;
 
 pub(crate) struct Driver {
     poll: Poll,
-    line: Arc<Line>,
-    orders: Receiver<Order>,
-    rules: Rules,
+    queue: Arc<IoQueue>,
+    commands: Receiver<Command>,
+    settings: IoSettings,
     router: Arc<Router>,
     counters: Arc<LiveCounters>,
-    table: PendingTable<Box<Parcel>, ReceiverAnswer>,
+    table: PendingTable<Box<Outbound>, ReceiverAnswer>,
     /// Messages that came together, and are taken over bit by bit: there may be thousands.
-    incoming: VecDeque<Parcel>,
+    group_backlog: VecDeque<Outbound>,
     /// What leaves next, and the messages in it; empty between turns.
     bundle: Bundle,
-    joined: Vec<Tag>,
+    bundled: Vec<Tag>,
     pace: Pace,
     links: Links,
     hot: Vec<LinkId>,
     /// Links that have lost their connection, and when they make the next one.
-    resting: VecDeque<(Instant, LinkId)>,
+    reconnects: VecDeque<(Instant, LinkId)>,
     /// How many of the table's messages are questions for calls that block.
     inquiries: usize,
-    ended: Vec<Told>,
+    ended: Vec<Ended>,
     ended_bytes: usize,
     /// Outcomes that somebody waits for; empty between turns.
     wakeups: Vec<Wakeup>,
     closing: Option<(Instant, Sender<usize>)>,
-    sweep_at: Option<Instant>,
-    complained: Option<Instant>,
+    idle_check_at: Option<Instant>,
+    last_warning: Option<Instant>,
 }
 
 /// The events of a new thread, and what wakes it.
@@ -82,42 +82,42 @@ pub(crate) fn events() -> io::Result<(Poll, mio::Waker)> {
 impl Drop for Driver {
     /// However it ends, nobody waits for room any more; what is outstanding ends with the table.
     fn drop(&mut self) {
-        self.line.gate.close();
+        self.queue.admission.close();
     }
 }
 
 impl Driver {
     pub(crate) fn new(
         poll: Poll,
-        line: Arc<Line>,
-        orders: Receiver<Order>,
-        rules: Rules,
+        queue: Arc<IoQueue>,
+        commands: Receiver<Command>,
+        settings: IoSettings,
         transport: Transport,
         router: Arc<Router>,
         counters: Arc<LiveCounters>,
     ) -> Self {
         Self {
             poll,
-            line,
-            orders,
-            table: PendingTable::new(rules.limits),
-            links: Links::new(transport, rules.max_links),
-            pace: Pace::new(rules.adaptive_poll),
-            rules,
+            queue,
+            commands,
+            table: PendingTable::new(settings.limits),
+            links: Links::new(transport, settings.max_links),
+            pace: Pace::new(settings.adaptive_poll),
+            settings,
             router,
             counters,
-            incoming: VecDeque::new(),
+            group_backlog: VecDeque::new(),
             bundle: Bundle::new(),
-            joined: Vec::new(),
+            bundled: Vec::new(),
             hot: Vec::new(),
-            resting: VecDeque::new(),
+            reconnects: VecDeque::new(),
             inquiries: 0,
             ended: Vec::new(),
             ended_bytes: 0,
             wakeups: Vec::new(),
             closing: None,
-            sweep_at: None,
-            complained: None,
+            idle_check_at: None,
+            last_warning: None,
         }
     }
 
@@ -126,7 +126,7 @@ impl Driver {
         let mut events = Events::with_capacity(256);
         let mut frames = Vec::new();
         loop {
-            self.take_orders();
+            self.take_commands();
             let now = clock::now();
             self.table.expire(now);
             self.perform(now);
@@ -138,55 +138,55 @@ impl Driver {
             if self.finish_closing() {
                 return;
             }
-            self.sweep();
+            self.close_idle_links();
             if let Err(error) = self.sleep(&mut events) {
                 log::error!("the I/O thread cannot wait for events and ends: {error}");
                 return;
             }
             for event in &events {
                 if let Some(link) = event.token().0.checked_sub(FIRST_LINK) {
-                    self.links.get(link).into_iter().for_each(|link| link.stirred = true);
-                    self.warm(link);
+                    self.links.get(link).into_iter().for_each(|link| link.notified = true);
+                    self.mark_hot(link);
                 }
             }
         }
     }
 
-    fn take_orders(&mut self) {
-        for _ in 0..ORDERS_PER_TURN {
+    fn take_commands(&mut self) {
+        for _ in 0..COMMANDS_PER_TURN {
             let now = clock::now();
-            if self.takes_incoming()
-                && let Some(parcel) = self.incoming.pop_front()
+            if self.takes_from_backlog()
+                && let Some(outbound) = self.group_backlog.pop_front()
             {
-                let options = parcel.options;
-                self.table.admit_beyond_limits(now, Box::new(parcel), options);
+                let options = outbound.options;
+                self.table.admit_beyond_limits(now, Box::new(outbound), options);
                 self.perform(now);
                 continue;
             }
-            match self.orders.try_recv() {
-                Ok(Order::Take(parcel)) => {
-                    let options = parcel.options;
+            match self.commands.try_recv() {
+                Ok(Command::Send(outbound)) => {
+                    let options = outbound.options;
                     // The gate has the same bounds as the table.
-                    if let Err(parcel) = self.table.admit(now, parcel, options) {
-                        self.end(*parcel, Ending::Closed { sent: false }, now);
+                    if let Err(outbound) = self.table.admit(now, outbound, options) {
+                        self.complete(*outbound, Ending::Closed { sent: false }, now);
                     }
                     self.perform(now);
                 }
-                Ok(Order::Inquire(parcel)) => {
-                    let options = parcel.options;
+                Ok(Command::Inquire(outbound)) => {
+                    let options = outbound.options;
                     self.inquiries += 1;
-                    self.table.admit_beyond_limits(now, parcel, options);
+                    self.table.admit_beyond_limits(now, outbound, options);
                     self.perform(now);
                 }
-                Ok(Order::TakeAll(parcels)) => self.incoming.extend(parcels),
-                Ok(Order::Close(by, reply)) => self.closing = Some((by, reply)),
+                Ok(Command::SendAll(outbounds)) => self.group_backlog.extend(outbounds),
+                Ok(Command::Close(by, reply)) => self.closing = Some((by, reply)),
                 Err(_) => break,
             }
         }
     }
 
-    fn takes_incoming(&self) -> bool {
-        !self.incoming.is_empty() && self.table.waiting_links() < MOST_WAITING_LINKS
+    fn takes_from_backlog(&self) -> bool {
+        !self.group_backlog.is_empty() && self.table.waiting_links() < MAX_WAITING_LINKS
     }
 
     /// Does all that the table asks for.
@@ -202,19 +202,22 @@ impl Driver {
                     self.table.handle(now, Input::LookedUp { tag, plan });
                 }
                 Action::ServerFound { tag } => {
-                    self.table.message(tag).and_then(|parcel| parcel.search.as_ref()).inspect(|search| search.found());
+                    self.table
+                        .message(tag)
+                        .and_then(|outbound| outbound.search.as_ref())
+                        .inspect(|search| search.found());
                 }
                 Action::ServerNotFound { tag } => {
                     self.table
                         .message(tag)
-                        .and_then(|parcel| parcel.search.as_ref())
+                        .and_then(|outbound| outbound.search.as_ref())
                         .inspect(|search| search.not_found());
                 }
-                Action::LinkUnreachable { link } => self.suspect(link, now),
-                Action::NoAnswer { tag, link } => self.silent(tag, link, now),
+                Action::LinkUnreachable { link } => self.mark_unreachable(link, now),
+                Action::NoAnswer { tag, link } => self.not_answered(tag, link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),
-                Action::RecordAnswer { tag, answer } => self.note(tag, answer, now),
-                Action::End { message, ending } => self.end(*message, ending, now),
+                Action::RecordAnswer { tag, answer } => self.record_answer(tag, answer, now),
+                Action::End { message, ending } => self.complete(*message, ending, now),
             }
         }
     }
@@ -229,21 +232,21 @@ impl Driver {
             let Some(link) = self.links.get(id) else { return };
             match link.socket.receive(frames) {
                 Ok(Received::Nothing) => break,
-                Ok(Received::Message) => read += self.take_in(id, frames, now),
+                Ok(Received::Message) => read += self.receive_answers(id, frames, now),
                 Ok(Received::Overlong) => {
-                    self.complain("an answer has too many frames");
+                    self.warn_ignored("an answer has too many frames");
                     read += 1;
                 }
-                Err(error) => return self.fail(id, now, &error),
+                Err(error) => return self.socket_failed(id, now, &error),
             }
-            self.warm(id);
+            self.mark_hot(id);
             if read >= MESSAGES_PER_VISIT {
                 break;
             }
         }
         let Some(link) = self.links.get(id) else { return };
         // A receive that finds nothing leaves no notice unheard: without one, all is as it was.
-        if !std::mem::take(&mut link.stirred) {
+        if !std::mem::take(&mut link.notified) {
             if !self.table.has_queued(id) {
                 return;
             }
@@ -254,15 +257,15 @@ impl Driver {
         let Some(link) = self.links.get(id) else { return };
         let readiness = match link.socket.readiness() {
             Ok(readiness) => readiness,
-            Err(error) => return self.fail(id, now, &error),
+            Err(error) => return self.socket_failed(id, now, &error),
         };
         if readiness.readable {
             // An answer that came before the connection broke counts; and the question has used up its notice.
-            link.stirred = true;
-            return self.warm(id);
+            link.notified = true;
+            return self.mark_hot(id);
         }
         if readiness.connection == Connection::Lost {
-            return self.lose(id, now);
+            return self.connection_lost(id, now);
         }
         link.writable = readiness.writable;
         if readiness.writable {
@@ -272,52 +275,52 @@ impl Driver {
 
     /// Sends what waits for a link: small messages together.
     fn flush(&mut self, id: LinkId, now: Instant) {
-        let (mut bundle, mut joined) = (std::mem::take(&mut self.bundle), std::mem::take(&mut self.joined));
+        let (mut bundle, mut bundled) = (std::mem::take(&mut self.bundle), std::mem::take(&mut self.bundled));
         loop {
-            let next = self.table.nth_to_send(id, joined.len());
+            let next = self.table.nth_to_send(id, bundled.len());
             let more = next.is_some();
             let Some(link) = self.links.get(id) else { break };
             let sent = match next {
-                Some((tag, expires, parcel)) if parcel.fits(&bundle) => {
-                    parcel.join(&mut bundle, tag, Ttl::until(expires, now));
-                    joined.push(tag);
+                Some((tag, expires, outbound)) if outbound.fits_into(&bundle) => {
+                    outbound.add_to(&mut bundle, tag, Ttl::until(expires, now));
+                    bundled.push(tag);
                     continue;
                 }
-                Some((tag, expires, parcel)) if joined.is_empty() => {
-                    joined.push(tag);
-                    link.socket.send_lent(parcel.head(tag, Ttl::until(expires, now)), &parcel.content.body)
+                Some((tag, expires, outbound)) if bundled.is_empty() => {
+                    bundled.push(tag);
+                    link.socket.send_lent(outbound.head(tag, Ttl::until(expires, now)), &outbound.message.body)
                 }
-                _ if joined.is_empty() => break,
+                _ if bundled.is_empty() => break,
                 _ => link.socket.send([Frame::new(), Frame::from(bundle.frame())]),
             };
             bundle.clear();
             link.used = now;
             // A send may use up a notice.
-            self.warm(id);
+            self.mark_hot(id);
             if let Err(error) = sent {
                 // They wait until there is room again, or another connection.
                 if let Some(link) = self.links.get(id) {
                     log::debug!("{} took no message: {error}", link.address);
-                    (link.writable, link.stirred) = (false, true);
+                    (link.writable, link.notified) = (false, true);
                 }
                 break;
             }
-            joined.drain(..).for_each(|tag| self.has_left(tag, now));
+            bundled.drain(..).for_each(|tag| self.message_sent(tag, now));
             if !more {
                 break;
             }
         }
         bundle.clear();
-        joined.clear();
-        (self.bundle, self.joined) = (bundle, joined);
+        bundled.clear();
+        (self.bundle, self.bundled) = (bundle, bundled);
     }
 
-    fn has_left(&mut self, tag: Tag, now: Instant) {
-        if let Some(parcel) = self.table.message_mut(tag) {
-            if parcel.content.kind != Kind::Inquire {
-                count(if parcel.sent { &self.counters.resent } else { &self.counters.sent });
+    fn message_sent(&mut self, tag: Tag, now: Instant) {
+        if let Some(outbound) = self.table.message_mut(tag) {
+            if outbound.message.kind != Kind::Inquire {
+                count(if outbound.sent { &self.counters.resent } else { &self.counters.sent });
             }
-            parcel.sent = true;
+            outbound.sent = true;
         }
         self.table.handle(now, Input::Sent { tag });
     }
@@ -325,24 +328,24 @@ impl Driver {
     /// Asks whether a call that this link has sent is still in flight.
     fn inquire(&mut self, tag: Tag, id: LinkId, now: Instant) {
         let Some(link) = self.links.get(id) else { return };
-        let Some(parcel) = self.table.message_mut(tag) else { return };
-        let frames = parcel.inquiry(tag, Ttl::until(parcel.options.expires, now));
+        let Some(outbound) = self.table.message_mut(tag) else { return };
+        let frames = outbound.inquiry(tag, Ttl::until(outbound.options.expires, now));
         match link.socket.send(frames) {
             Ok(()) => link.used = now,
             Err(error) => log::debug!("{} took no question: {error}", link.address),
         }
-        self.warm(id);
+        self.mark_hot(id);
     }
 
     /// Whether all is done that was to be done before the end.
     fn finish_closing(&mut self) -> bool {
         let Some((by, _)) = &self.closing else { return false };
-        let (now, open) = (clock::now(), self.table.open() - self.inquiries + self.incoming.len());
+        let (now, open) = (clock::now(), self.table.open() - self.inquiries + self.group_backlog.len());
         if open > 0 && now < *by {
             return false;
         }
-        for parcel in std::mem::take(&mut self.incoming) {
-            self.end(parcel, Ending::Closed { sent: false }, now);
+        for outbound in std::mem::take(&mut self.group_backlog) {
+            self.complete(outbound, Ending::Closed { sent: false }, now);
         }
         self.table.handle(now, Input::Close);
         self.perform(now);
@@ -355,17 +358,17 @@ impl Driver {
 
     /// Sleeps until something happens.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
-        let busy = !self.hot.is_empty() || self.takes_incoming() || !self.line.fall_asleep(&self.orders);
+        let busy = !self.hot.is_empty() || self.takes_from_backlog() || !self.queue.begin_sleep(&self.commands);
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
             let closing = self.closing.as_ref().map(|(by, _)| *by);
-            let reconnect = self.resting.front().map(|(at, _)| *at);
-            let next = [self.table.next_deadline(), closing, self.sweep_at, reconnect].into_iter().flatten().min();
+            let reconnect = self.reconnects.front().map(|(at, _)| *at);
+            let next = [self.table.next_deadline(), closing, self.idle_check_at, reconnect].into_iter().flatten().min();
             next.map(|at| at.saturating_duration_since(clock::now()))
         };
         let polled = self.wait(events, timeout);
-        self.line.rise();
+        self.queue.end_sleep();
         match polled {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
@@ -378,24 +381,24 @@ impl Driver {
             return self.poll.poll(events, timeout);
         }
         let may_come = self.table.open() > 0;
-        let (found, timeout) = self.pace.look(may_come, self.rules.busy_poll, timeout, || {
-            self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty() || !self.orders.is_empty())
+        let (found, timeout) = self.pace.look(may_come, self.settings.busy_poll, timeout, || {
+            self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty() || !self.commands.is_empty())
         })?;
         if found { Ok(()) } else { self.poll.poll(events, timeout) }
     }
 
     /// Closes links that nobody uses, from time to time.
-    fn sweep(&mut self) {
+    fn close_idle_links(&mut self) {
         if self.links.is_empty() {
-            self.sweep_at = None;
+            self.idle_check_at = None;
             return;
         }
         let now = clock::now();
-        if self.sweep_at.is_some_and(|at| at <= now) {
+        if self.idle_check_at.is_some_and(|at| at <= now) {
             self.close_surplus(0, now);
-            self.sweep_at = None;
+            self.idle_check_at = None;
         }
-        let _ = self.sweep_at.get_or_insert(now + IDLE_LIMIT / 4);
+        let _ = self.idle_check_at.get_or_insert(now + IDLE_LIMIT / 4);
     }
 
     fn close_surplus(&mut self, room: usize, now: Instant) {
@@ -407,20 +410,20 @@ impl Driver {
     fn close(&mut self, id: LinkId) {
         self.hot.retain(|other| *other != id);
         if let Some(link) = self.links.close(id) {
-            self.unwatch(&link.socket);
+            self.unregister_events(&link.socket);
         }
     }
 
     /// The connection is lost. What was sent may have run; what waits is sent over the next connection, which is made after
     /// a pause: a peer that hangs up at once is not to be called again without end.
-    fn lose(&mut self, id: LinkId, now: Instant) {
-        self.suspect(id, now);
+    fn connection_lost(&mut self, id: LinkId, now: Instant) {
+        self.mark_unreachable(id, now);
         match self.links.renew(id) {
-            Ok(lost) => drop(lost.inspect(|socket| self.unwatch(socket))),
-            Err(error) => return self.fail(id, now, &error),
+            Ok(lost) => drop(lost.inspect(|socket| self.unregister_events(socket))),
+            Err(error) => return self.socket_failed(id, now, &error),
         }
-        self.resting.push_back((now + RECONNECT_PAUSE, id));
-        let input = match self.watch(id) {
+        self.reconnects.push_back((now + RECONNECT_PAUSE, id));
+        let input = match self.register_events(id) {
             Some(link) => Input::ConnectionLost { link },
             None => Input::LinkClosed { link: id },
         };
@@ -430,30 +433,30 @@ impl Driver {
 
     /// Connects links whose pause is over.
     fn reconnect(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.resting.front()
+        while let Some(&(at, id)) = self.reconnects.front()
             && at <= now
         {
-            self.resting.pop_front();
+            self.reconnects.pop_front();
             // Another one may have its number by now.
             if let Some(link) = self.links.get(id)
-                && std::mem::take(&mut link.rests)
+                && std::mem::take(&mut link.reconnects)
                 && let Err(error) = link.socket.connect(&link.address)
             {
-                self.fail(id, now, &error);
+                self.socket_failed(id, now, &error);
             }
         }
     }
 
     /// The socket itself failed: as good as a lost connection, and the next message opens a new one.
-    fn fail(&mut self, id: LinkId, now: Instant, error: &dyn std::error::Error) {
+    fn socket_failed(&mut self, id: LinkId, now: Instant, error: &dyn std::error::Error) {
         log::error!("a socket failed: {error}");
-        self.suspect(id, now);
+        self.mark_unreachable(id, now);
         self.close(id);
         self.table.handle(now, Input::LinkClosed { link: id });
         self.perform(now);
     }
 
-    fn suspect(&mut self, id: LinkId, now: Instant) {
+    fn mark_unreachable(&mut self, id: LinkId, now: Instant) {
         if let Some(link) = self.links.get(id) {
             link.suspected = true;
             self.router.health().mark_unreachable(&link.address, now);
@@ -461,15 +464,15 @@ impl Driver {
     }
 
     /// What this link has taken was not answered in time.
-    fn silent(&mut self, tag: Tag, id: LinkId, now: Instant) {
+    fn not_answered(&mut self, tag: Tag, id: LinkId, now: Instant) {
         let Some(link) = self.links.get(id) else { return };
         link.suspected = true;
         // Of a message that has ended with that, its end tells the topic.
-        let topic = self.table.message(tag).and_then(|parcel| parcel.content.for_any());
+        let topic = self.table.message(tag).and_then(|outbound| outbound.message.for_any());
         self.router.not_answered(&link.address, topic.as_ref(), now);
     }
 
-    fn warm(&mut self, id: LinkId) {
+    fn mark_hot(&mut self, id: LinkId) {
         if let Some(link) = self.links.get(id)
             && !std::mem::replace(&mut link.hot, true)
         {
