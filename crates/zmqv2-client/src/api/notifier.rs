@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use zmqv2_proto::{Exchange, Priority, RequestContext, Topic};
 
-use crate::api::engine::Engine;
+use crate::api::connections::Connections;
 use crate::api::handles::notify::NotifyHandle;
 use crate::api::notifier_builder::NotifierBuilder;
 use crate::io::thread::Closed;
@@ -41,13 +41,13 @@ use crate::outcome::send_error::SendError;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Notifier {
-    engine: Arc<Engine>,
-    outlet: Outlet,
+    connections: Arc<Connections>,
+    options: NotifierOptions,
 }
 
 /// What all notifications of a notifier have in common.
 #[derive(Debug, Clone)]
-pub(crate) struct Outlet {
+pub(crate) struct NotifierOptions {
     pub(crate) publisher_id: String,
     pub(crate) exchange: Exchange,
     pub(crate) topics: Vec<Topic>,
@@ -81,8 +81,8 @@ impl Notifier {
         NotifierBuilder::new(publisher_id.into())
     }
 
-    pub(crate) fn new(engine: Arc<Engine>, outlet: Outlet) -> Self {
-        Self { engine, outlet }
+    pub(crate) fn new(connections: Arc<Connections>, options: NotifierOptions) -> Self {
+        Self { connections, options }
     }
 
     /// Tells that `event_type` happened, with what there is to say about it, and does not wait: the handle tells what
@@ -100,7 +100,7 @@ impl Notifier {
         payload: &(impl Serialize + ?Sized),
         priority: Priority,
     ) -> Result<NotifyHandle, SendError> {
-        self.engine.announce(&self.outlet, context, event_type, payload, priority)
+        self.connections.send_notification(&self.options, context, event_type, payload, priority)
     }
 
     verbs! {
@@ -116,54 +116,54 @@ impl Notifier {
     /// A copy that speaks for another publisher.
     #[must_use]
     pub fn with_publisher(&self, publisher_id: impl Into<String>) -> Self {
-        self.with(|outlet| outlet.publisher_id = publisher_id.into())
+        self.with(|options| options.publisher_id = publisher_id.into())
     }
 
     /// A copy with another [timeout](NotifierBuilder::timeout).
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        self.with(|outlet| outlet.timeout = timeout)
+        self.with(|options| options.timeout = timeout)
     }
 
     /// A copy with another [time to live](NotifierBuilder::time_to_live).
     #[must_use]
     pub fn with_time_to_live(&self, time_to_live: Duration) -> Self {
-        self.with(|outlet| outlet.time_to_live = time_to_live)
+        self.with(|options| options.time_to_live = time_to_live)
     }
 
     /// A copy with another [number of resends](NotifierBuilder::retry).
     #[must_use]
     pub fn with_retry(&self, retries: u32) -> Self {
-        self.with(|outlet| outlet.retries = retries)
+        self.with(|options| options.retries = retries)
     }
 
     /// For whom it speaks.
     #[must_use]
     pub fn publisher_id(&self) -> &str {
-        &self.outlet.publisher_id
+        &self.options.publisher_id
     }
 
     /// The topics, without priorities.
     #[must_use]
     pub fn topics(&self) -> &[Topic] {
-        &self.outlet.topics
+        &self.options.topics
     }
 
     /// What became so far of the messages of this notifier, of its copies, and of the client that it shares.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.engine.counters()
+        self.connections.counters()
     }
 
     /// Takes no more notifications, from any copy, and waits up to `timeout` for the outcomes of those that are on their way.
     /// The rest ends as `Unacknowledged`. A client that is shared is closed as well.
     pub fn close(&self, timeout: Duration) -> Closed {
-        self.engine.close(timeout)
+        self.connections.close(timeout)
     }
 
-    fn with(&self, change: impl FnOnce(&mut Outlet)) -> Self {
+    fn with(&self, change: impl FnOnce(&mut NotifierOptions)) -> Self {
         let mut copy = self.clone();
-        change(&mut copy.outlet);
+        change(&mut copy.options);
         copy
     }
 }

@@ -9,8 +9,8 @@ use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Exchange, InvalidName, Target, Topic};
 
-use crate::api::engine::Engine;
-use crate::api::notifier::{Notifier, Outlet};
+use crate::api::connections::Connections;
+use crate::api::notifier::{Notifier, NotifierOptions};
 use crate::api::setup::{ClientError, Setup};
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
@@ -38,7 +38,7 @@ pub struct NotifierBuilder {
 #[derive(Clone)]
 enum Source {
     Own(Box<Setup>),
-    Shared(Arc<Engine>),
+    Shared(Arc<Connections>),
 }
 
 impl fmt::Debug for NotifierBuilder {
@@ -52,8 +52,8 @@ impl NotifierBuilder {
         Self::with(publisher_id, Source::Own(Box::default()))
     }
 
-    pub(crate) fn through(engine: Arc<Engine>, publisher_id: String) -> Self {
-        Self::with(publisher_id, Source::Shared(engine))
+    pub(crate) fn through(connections: Arc<Connections>, publisher_id: String) -> Self {
+        Self::with(publisher_id, Source::Shared(connections))
     }
 
     fn with(publisher_id: String, source: Source) -> Self {
@@ -177,18 +177,18 @@ impl NotifierBuilder {
         if topics.is_empty() {
             return Err(ClientError::NoTopic);
         }
-        let engine = match self.source {
+        let connections = match self.source {
             Source::Own(setup) => Arc::new(setup.build()?),
-            Source::Shared(engine) => engine,
+            Source::Shared(connections) => connections,
         };
-        let outlet = Outlet {
+        let options = NotifierOptions {
             publisher_id: self.publisher_id,
-            exchange: self.exchange.unwrap_or_else(|| engine.settings.exchange.clone()),
+            exchange: self.exchange.unwrap_or_else(|| connections.settings.exchange.clone()),
             topics,
-            timeout: self.timeout.unwrap_or(engine.settings.cast_timeout),
+            timeout: self.timeout.unwrap_or(connections.settings.cast_timeout),
             time_to_live: self.time_to_live,
             retries: self.retries,
         };
-        Ok(Notifier::new(engine, outlet))
+        Ok(Notifier::new(connections, options))
     }
 }

@@ -152,7 +152,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        self.client.engine().call(&self.options, context, method, &args)
+        self.client.connections().call(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::cast`].
@@ -165,7 +165,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
-        self.client.engine().cast(&self.options, context, method, &args)
+        self.client.connections().cast(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::fanout`].
@@ -178,7 +178,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<FanoutHandle, SendError> {
-        self.client.engine().fanout(&self.options, context, method, &args)
+        self.client.connections().fanout(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::call_async`].
@@ -191,7 +191,7 @@ impl Prepared {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CallHandle<R>, SendError> {
-        self.client.engine().call_async(&self.options, context, method, &args)
+        self.client.connections().call_async(&self.options, context, method, &args)
     }
 
     /// As [`RpcClient::ping`].
@@ -199,6 +199,6 @@ impl Prepared {
     /// # Errors
     /// As [`RpcClient::call`].
     pub fn ping(&self) -> Result<Answered<()>, CallError> {
-        self.client.engine().ping(&self.options)
+        self.client.connections().ping(&self.options)
     }
 }

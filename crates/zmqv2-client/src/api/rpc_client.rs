@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{RequestContext, Target, Version};
 
-use crate::api::engine::Engine;
+use crate::api::connections::Connections;
 use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{CallHandle, CastHandle};
 use crate::api::notifier_builder::NotifierBuilder;
@@ -48,7 +48,7 @@ pub struct RpcClient(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    engine: Arc<Engine>,
+    connections: Arc<Connections>,
     options: CallOptions,
 }
 
@@ -61,8 +61,8 @@ impl RpcClient {
         RpcClientBuilder::new(target)
     }
 
-    pub(crate) fn new(engine: Arc<Engine>, options: CallOptions) -> Self {
-        Self(Arc::new(Shared { engine, options }))
+    pub(crate) fn new(connections: Arc<Connections>, options: CallOptions) -> Self {
+        Self(Arc::new(Shared { connections, options }))
     }
 
     /// Calls `method` with `args` and waits for its result.
@@ -91,7 +91,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        self.0.engine.call(&self.0.options, context, method, &args)
+        self.0.connections.call(&self.0.options, context, method, &args)
     }
 
     /// Sends `method` with `args` to a server, and does not wait: the handle tells what becomes of it.
@@ -118,7 +118,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
-        self.0.engine.cast(&self.0.options, context, method, &args)
+        self.0.connections.cast(&self.0.options, context, method, &args)
     }
 
     /// Sends `method` with `args` to every server of the topic, and does not wait: the handle tells what becomes of it at
@@ -154,7 +154,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<FanoutHandle, SendError> {
-        self.0.engine.fanout(&self.0.options, context, method, &args)
+        self.0.connections.fanout(&self.0.options, context, method, &args)
     }
 
     /// As [`call`](Self::call), and does not wait: the handle gives the result. Many calls can be on their way at once,
@@ -181,13 +181,13 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CallHandle<R>, SendError> {
-        self.0.engine.call_async(&self.0.options, context, method, &args)
+        self.0.connections.call_async(&self.0.options, context, method, &args)
     }
 
     /// What became so far of the messages that this client and its clones have sent without blocking.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.0.engine.counters()
+        self.0.connections.counters()
     }
 
     /// Takes no more casts and calls that do not block, from any clone, and waits up to `timeout` for the outcomes of those
@@ -195,7 +195,7 @@ impl RpcClient {
     ///
     /// Dropping the last clone does the same, with [`DROP_TIMEOUT`](crate::DROP_TIMEOUT).
     pub fn close(&self, timeout: Duration) -> Closed {
-        self.0.engine.close(timeout)
+        self.0.connections.close(timeout)
     }
 
     /// Asks whether a server of the target answers at all. Every server does, by the method
@@ -204,7 +204,7 @@ impl RpcClient {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn ping(&self) -> Result<Answered<()>, CallError> {
-        self.0.engine.ping(&self.0.options)
+        self.0.connections.ping(&self.0.options)
     }
 
     /// Starts a notifier that sends through this client: it shares the client's directory, connections, thread, bounds,
@@ -222,7 +222,7 @@ impl RpcClient {
     /// # }
     /// ```
     pub fn notifier(&self, publisher_id: impl Into<String>) -> NotifierBuilder {
-        NotifierBuilder::through(Arc::clone(&self.0.engine), publisher_id.into())
+        NotifierBuilder::through(Arc::clone(&self.0.connections), publisher_id.into())
     }
 
     /// A copy of this client with another server, version, timeout, ..., for one call or many.
@@ -243,7 +243,7 @@ impl RpcClient {
         &self.0.options.target
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.0.engine
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.0.connections
     }
 }

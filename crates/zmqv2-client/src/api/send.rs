@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
-use crate::api::engine::Engine;
+use crate::api::connections::Connections;
 use crate::api::handles::fanout::FanoutHandle;
-use crate::api::handles::single::{About, CallHandle, CastHandle};
+use crate::api::handles::single::{CallHandle, CallInfo, CastHandle};
 use crate::delivery::request::{CallOptions, Request};
 use crate::delivery::table::DeliveryOptions;
-use crate::direct::round_trip::Outgoing;
+use crate::direct::round_trip::EncodedRequest;
 use crate::io::admission::NotAdmitted;
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::io::thread::NotQueued;
@@ -21,7 +21,7 @@ use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
 use crate::routing::router::Destinations;
 
-impl Engine {
+impl Connections {
     /// Sends a cast on its way.
     pub(crate) fn cast(
         &self,
@@ -31,9 +31,9 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<CastHandle, SendError> {
         let request = Request::begin(options, options.cast_timeout, method);
-        let outgoing = self.pack(Kind::Cast, options, &request, context, args)?;
-        let id = outgoing.id;
-        Ok(CastHandle::new(id, self.post(Kind::Cast, options, &request, outgoing)?))
+        let encoded = self.pack(Kind::Cast, options, &request, context, args)?;
+        let id = encoded.id;
+        Ok(CastHandle::new(id, self.send(Kind::Cast, options, &request, encoded)?))
     }
 
     /// Sends a call on its way.
@@ -45,15 +45,15 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<CallHandle<R>, SendError> {
         let request = Request::begin(options, options.timeout, method);
-        let outgoing = self.pack(Kind::Call, options, &request, context, args)?;
-        let (id, method) = (outgoing.id, outgoing.method.clone());
-        let receiver = self.post(Kind::Call, options, &request, outgoing)?;
-        let about = About {
+        let encoded = self.pack(Kind::Call, options, &request, context, args)?;
+        let (id, method) = (encoded.id, encoded.method.clone());
+        let receiver = self.send(Kind::Call, options, &request, encoded)?;
+        let info = CallInfo {
             method,
             target: Arc::clone(&options.target),
             allowed_modules: Arc::clone(&self.settings.allowed_remote_modules),
         };
-        Ok(CallHandle::new(id, receiver, about))
+        Ok(CallHandle::new(id, receiver, info))
     }
 
     /// Sends a cast to every node of the topic.
@@ -95,21 +95,21 @@ impl Engine {
             Outbound::new(Arc::clone(&message), destinations, options, ResultSender::Part(part_sender))
         });
         let sent = self.io_thread.send_all(outbounds.collect());
-        sent.map_err(|error| not_queued(error, request.whom()))?;
+        sent.map_err(|error| not_queued(error, request.boxed_target()))?;
         Ok(FanoutHandle::new(id, receiver))
     }
 
     /// Makes a message with one receiver over to the I/O thread.
-    fn post(
+    fn send(
         &self,
         kind: Kind,
         options: &CallOptions,
         request: &Request<'_>,
-        mut outgoing: Outgoing,
+        mut encoded: EncodedRequest,
     ) -> Result<CompletionReceiver, SendError> {
         let candidates = self.placement(options, request)?.candidates(request.target.server.as_ref());
-        outgoing.flags = options.flags(kind, candidates.len());
-        let message = message(kind, request, outgoing);
+        encoded.flags = options.flags(kind, candidates.len());
+        let message = message(kind, request, encoded);
         let (sender, receiver) = CompletionSender::new(request.started);
         let result_sender = ResultSender::Single(sender);
         let bytes = message.header.len() + message.body.len();
@@ -125,19 +125,19 @@ impl Engine {
                 Outbound::new(message, destinations, DeliveryOptions { candidates, ..options }, result_sender)
             }
         };
-        self.io_thread.send(outbound).map_err(|error| not_queued(error, request.whom()))?;
+        self.io_thread.send(outbound).map_err(|error| not_queued(error, request.boxed_target()))?;
         Ok(receiver)
     }
 }
 
 /// A request as it will be sent, to whomever.
-fn message(kind: Kind, request: &Request<'_>, outgoing: Outgoing) -> Arc<Message> {
+fn message(kind: Kind, request: &Request<'_>, encoded: EncodedRequest) -> Arc<Message> {
     Arc::new(Message {
-        id: outgoing.id,
+        id: encoded.id,
         kind,
         target: Arc::clone(request.target),
-        header: outgoing.header(kind, Ttl::ZERO).encode(),
-        body: Arc::new(outgoing.body),
+        header: encoded.header(kind, Ttl::ZERO).encode(),
+        body: Arc::new(encoded.body),
         started: request.started,
     })
 }

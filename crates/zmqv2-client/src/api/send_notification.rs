@@ -10,9 +10,9 @@ use zmqv2_proto::{
     Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl,
 };
 
-use crate::api::engine::Engine;
+use crate::api::connections::Connections;
 use crate::api::handles::notify::NotifyHandle;
-use crate::api::notifier::Outlet;
+use crate::api::notifier::NotifierOptions;
 use crate::api::send::not_queued;
 use crate::clock;
 use crate::delivery::request::{MIN_TIMEOUT, Request};
@@ -25,26 +25,26 @@ use crate::routing::directory::LookupError;
 use crate::routing::router::Destinations;
 
 /// A notification for one topic.
-struct Edition {
+struct TopicNotification {
     id: MessageId,
     /// As the notifier calls it, without the priority.
     topic: Topic,
     target: Arc<Target>,
     body: Arc<Vec<u8>>,
-    ways: Vec<Way>,
+    pool_messages: Vec<PoolMessage>,
 }
 
 /// One message of a topic.
-struct Way {
+struct PoolMessage {
     /// `None`: for all pools that the broker knows.
     pool: Option<ServerName>,
     destinations: Destinations,
 }
 
-impl Engine {
-    pub(crate) fn announce(
+impl Connections {
+    pub(crate) fn send_notification(
         &self,
-        outlet: &Outlet,
+        options: &NotifierOptions,
         context: &RequestContext,
         event_type: &str,
         payload: &(impl Serialize + ?Sized),
@@ -52,23 +52,23 @@ impl Engine {
     ) -> Result<NotifyHandle, SendError> {
         let started = clock::now();
         let span = |span: Duration| span.clamp(MIN_TIMEOUT, Ttl::MAX.into());
-        let expires = started + span(outlet.time_to_live);
-        let deadline = expires.min(started + span(outlet.timeout));
+        let expires = started + span(options.time_to_live);
+        let deadline = expires.min(started + span(options.timeout));
         let unwritable = |target: &Target, source| SendError::Payload {
             event_type: event_type.to_owned(),
             target: Box::new(target.clone()),
             source,
         };
 
-        let mut editions = Vec::with_capacity(outlet.topics.len());
+        let mut notifications = Vec::with_capacity(options.topics.len());
         let mut notification: Option<Notification> = None;
-        for topic in &outlet.topics {
-            let target = Arc::new(Target::new(outlet.exchange.clone(), priority.topic(topic)?));
+        for topic in &options.topics {
+            let target = Arc::new(Target::new(options.exchange.clone(), priority.topic(topic)?));
             let id = MessageId::random();
             let notification = match &mut notification {
                 Some(written) => written,
                 none => {
-                    let new = Notification::new(&outlet.publisher_id, event_type, priority, payload);
+                    let new = Notification::new(&options.publisher_id, event_type, priority, payload);
                     let mut new = new.map_err(|source| unwritable(&target, source))?;
                     new.message_id = hyphenated(id);
                     new.timestamp = clock::timestamp();
@@ -83,12 +83,20 @@ impl Engine {
             if size > limit {
                 return Err(SendError::TooLarge { size, limit, target: Box::new(Target::clone(&target)) });
             }
-            let ways = self.ways(&target, event_type, started, deadline)?;
-            editions.push(Edition { id, topic: topic.clone(), target, body: Arc::new(body), ways });
+            let pool_messages = self.pool_messages(&target, event_type, started, deadline)?;
+            notifications.push(TopicNotification {
+                id,
+                topic: topic.clone(),
+                target,
+                body: Arc::new(body),
+                pool_messages,
+            });
         }
         let message_id = notification.map(|notification| notification.message_id).unwrap_or_default();
 
-        let all = editions.iter().flat_map(|edition| edition.ways.iter().map(|way| (&edition.topic, &way.pool)));
+        let all = notifications.iter().flat_map(|notification| {
+            notification.pool_messages.iter().map(|pool_message| (&notification.topic, &pool_message.pool))
+        });
         let parts = all.map(|(topic, pool)| {
             let expected = pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
             Part::new(topic.clone(), None, expected)
@@ -97,15 +105,15 @@ impl Engine {
         let options = DeliveryOptions {
             deadline,
             expires,
-            retries: outlet.retries,
+            retries: options.retries,
             wait_for_ready: false,
             monitor: None,
             candidates: 0,
             bytes: 0,
             server_queue: None,
         };
-        let whom = editions.first().map(|edition| edition.target.clone());
-        let messages = editions.into_iter().flat_map(|edition| edition.messages(started, options));
+        let whom = notifications.first().map(|notification| notification.target.clone());
+        let messages = notifications.into_iter().flat_map(|notification| notification.messages(started, options));
         let outbounds = messages.zip(part_senders).map(|((message, destinations, options), part_sender)| {
             Outbound::new(Arc::new(message), destinations, options, ResultSender::Part(part_sender))
         });
@@ -116,17 +124,18 @@ impl Engine {
     }
 
     /// Where the message for each pool can go.
-    fn ways(
+    fn pool_messages(
         &self,
         target: &Arc<Target>,
         event_type: &str,
         started: Instant,
         deadline: Instant,
-    ) -> Result<Vec<Way>, SendError> {
+    ) -> Result<Vec<PoolMessage>, SendError> {
         let directory = &self.router.directory;
         // Nobody listens yet, as far as anybody can say: the broker of this node keeps it.
-        let kept_here =
-            || Ok(vec![Way { pool: None, destinations: [self.router.local_destination()].into_iter().collect() }]);
+        let kept_here = || {
+            Ok(vec![PoolMessage { pool: None, destinations: [self.router.local_destination()].into_iter().collect() }])
+        };
         let key = target.key();
         let placement = match directory.placement(&key, deadline) {
             Ok(placement) if placement.is_empty() => return kept_here(),
@@ -140,18 +149,18 @@ impl Engine {
             }
         };
         let turn = directory.turn(&key);
-        let way = |pool: Option<&ServerName>| {
+        let pool_message = |pool: Option<&ServerName>| {
             let destinations = self.router.destinations_from(&key, turn, placement.candidates(pool));
-            Way { pool: pool.cloned(), destinations }
+            PoolMessage { pool: pool.cloned(), destinations }
         };
         Ok(match pools(&placement) {
-            Some(pools) => pools.into_iter().map(|pool| way(Some(pool))).collect(),
-            None => vec![way(None)],
+            Some(pools) => pools.into_iter().map(|pool| pool_message(Some(pool))).collect(),
+            None => vec![pool_message(None)],
         })
     }
 }
 
-impl Edition {
+impl TopicNotification {
     /// The messages of this topic; the body is shared, and counts once.
     fn messages(
         self,
@@ -159,9 +168,9 @@ impl Edition {
         options: DeliveryOptions,
     ) -> impl Iterator<Item = (Message, Destinations, DeliveryOptions)> {
         let flags = if options.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
-        let Self { id, target, body, ways, .. } = self;
+        let Self { id, target, body, pool_messages, .. } = self;
         let mut size = body.len();
-        ways.into_iter().map(move |Way { pool, destinations }| {
+        pool_messages.into_iter().map(move |PoolMessage { pool, destinations }| {
             let mut header = Header::new(Kind::Notify, id);
             header.flags = flags;
             header.key = Some(target.key());

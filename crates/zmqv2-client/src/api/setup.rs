@@ -8,9 +8,9 @@ use zmqv2_proto::config::{RunDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, InvalidAddress, control};
 
-use crate::api::engine::{Engine, Settings};
+use crate::api::connections::{Connections, Settings};
 use crate::delivery::table::Limits;
-use crate::direct::req_sockets::Connections;
+use crate::direct::req_sockets::ReqSockets;
 use crate::io::admission::WhenFull;
 use crate::io::thread::{IoSettings, IoThread, Observer};
 use crate::routing::directory::Directory;
@@ -70,7 +70,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    pub(crate) fn build(self) -> Result<Engine, ClientError> {
+    pub(crate) fn build(self) -> Result<Connections, ClientError> {
         let config = self.config;
         let ipc_dir = self.ipc_dir.map_or_else(|| find_ipc_dir(&config), Ok)?;
         let local_broker = control::broker_socket(&ipc_dir)?;
@@ -97,7 +97,7 @@ impl Setup {
         };
         let router = Arc::new(Router::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
         let io_thread = IoThread::new(rules, transport.clone(), Arc::clone(&router));
-        let connections = Connections::new(transport, config.conn_pool_size);
-        Ok(Engine::new(settings, router, connections, io_thread))
+        let req_sockets = ReqSockets::new(transport, config.conn_pool_size);
+        Ok(Connections::new(settings, router, req_sockets, io_thread))
     }
 }

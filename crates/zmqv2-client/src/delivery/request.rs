@@ -7,7 +7,7 @@ use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target
 
 use crate::clock;
 use crate::delivery::table::DeliveryOptions;
-use crate::direct::round_trip::Broken;
+use crate::direct::round_trip::SocketFailure;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;
 use crate::routing::directory::LookupError;
@@ -91,7 +91,7 @@ impl<'a> Request<'a> {
         Self { target: &options.target, key: &options.key, method, started, deadline, monitor: options.monitor }
     }
 
-    pub(crate) fn whom(&self) -> Box<Target> {
+    pub(crate) fn boxed_target(&self) -> Box<Target> {
         Box::new(Target::clone(self.target))
     }
 
@@ -112,19 +112,19 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn unreachable(&self, node: &Node, address: Address) -> CallError {
-        CallError::Unreachable { target: self.whom(), node: node.name.clone(), address, after: self.elapsed() }
+        CallError::Unreachable { target: self.boxed_target(), node: node.name.clone(), address, after: self.elapsed() }
     }
 
-    pub(crate) fn broken(&self, Broken { sent, source }: Broken) -> CallError {
-        CallError::Transport { target: self.whom(), sent, source }
+    pub(crate) fn broken(&self, SocketFailure { sent, source }: SocketFailure) -> CallError {
+        CallError::Transport { target: self.boxed_target(), sent, source }
     }
 
     pub(crate) fn unexpected(&self, source: BodyError) -> CallError {
-        CallError::Answer { method: self.method.to_owned(), target: self.whom(), source }
+        CallError::Answer { method: self.method.to_owned(), target: self.boxed_target(), source }
     }
 
     pub(crate) fn lookup_failed(&self, error: LookupError, directory: &'static str) -> SendError {
-        let (target, after) = (self.whom(), self.elapsed());
+        let (target, after) = (self.boxed_target(), self.elapsed());
         match error {
             LookupError::Failed(source) => SendError::Directory { target, after, source },
             LookupError::NoAnswer => SendError::DirectorySilent { target, directory, after },
@@ -132,15 +132,15 @@ impl<'a> Request<'a> {
     }
 
     /// Nobody could be asked.
-    pub(crate) fn nowhere(&self) -> CallError {
+    pub(crate) fn no_route(&self) -> CallError {
         let refusal = Refusal::new(Reason::NoRoute, format!("the directory knows no node of {}", self.target));
-        CallError::Refused { refusal, target: self.whom(), node: None, after: self.elapsed() }
+        CallError::Refused { refusal, target: self.boxed_target(), node: None, after: self.elapsed() }
     }
 
     /// Nobody took it in all the time that it was to wait for somebody.
     pub(crate) fn never_ready(&self) -> CallError {
         let refusal = Refusal::new(Reason::Expired, format!("nobody became ready to take it for {}", self.target));
-        CallError::Refused { refusal, target: self.whom(), node: None, after: self.elapsed() }
+        CallError::Refused { refusal, target: self.boxed_target(), node: None, after: self.elapsed() }
     }
 }
 
@@ -169,7 +169,7 @@ pub(crate) fn directory_may_recover(error: &CallError) -> bool {
 
 /// Which of two failures to report: that somebody is busy says most, because asking again later will help; then that
 /// somebody is stopping, for the same reason; then the last refusal; then the last node that could not be reached.
-pub(crate) fn worse(before: Option<CallError>, error: CallError) -> CallError {
+pub(crate) fn failure_to_report(before: Option<CallError>, error: CallError) -> CallError {
     let rank = |error: &CallError| match error.reason() {
         Some(Reason::Busy) => 3,
         Some(Reason::ShuttingDown) => 2,
@@ -199,7 +199,8 @@ mod tests {
             address: Address::Tcp("n".parse().unwrap()),
             after: Duration::ZERO,
         };
-        let report = |errors: Vec<CallError>| errors.into_iter().fold(None, |before, e| Some(worse(before, e)));
+        let report =
+            |errors: Vec<CallError>| errors.into_iter().fold(None, |before, e| Some(failure_to_report(before, e)));
         let reason = |errors| report(errors).unwrap().reason();
         assert_eq!(reason(vec![refused(Reason::Busy), refused(Reason::NoRoute), dead()]), Some(Reason::Busy));
         assert_eq!(reason(vec![refused(Reason::NoRoute), refused(Reason::ShuttingDown)]), Some(Reason::ShuttingDown));

@@ -8,7 +8,7 @@ use zmqv2_proto::Address;
 /// Idle sockets by address. Every method that may have to close some hands them back: the caller closes them outside of
 /// its lock.
 #[derive(Debug)]
-pub(crate) struct Pool<S> {
+pub(crate) struct IdlePool<S> {
     capacity: usize,
     idle_limit: Duration,
     next: u64,
@@ -27,7 +27,7 @@ struct Idle<S> {
     socket: S,
 }
 
-impl<S> Pool<S> {
+impl<S> IdlePool<S> {
     /// A pool of at most `capacity` idle sockets in all, none of them idle for `idle_limit` or longer.
     pub(crate) fn new(capacity: usize, idle_limit: Duration) -> Self {
         Self {
@@ -112,8 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn the_last_used_socket_of_the_address_comes_back() {
-        let (start, mut pool) = (crate::clock::now(), Pool::new(9, LIMIT));
+    fn the_last_used_socket_of_the_address_is_taken_first() {
+        let (start, mut pool) = (crate::clock::now(), IdlePool::new(9, LIMIT));
         for (host, socket) in [("a", 1), ("b", 2), ("a", 3)] {
             assert!(pool.put(address(host), socket, start).is_empty());
         }
@@ -125,17 +125,17 @@ mod tests {
 
     #[test]
     fn above_the_capacity_the_longest_idle_of_all_is_closed() {
-        let (start, mut pool) = (crate::clock::now(), Pool::new(2, LIMIT));
+        let (start, mut pool) = (crate::clock::now(), IdlePool::new(2, LIMIT));
         assert!(pool.put(address("a"), 1, start).is_empty());
         assert!(pool.put(address("b"), 2, start).is_empty());
         assert_eq!(pool.put(address("c"), 3, start), [1]);
         assert_eq!(pool.of_address.len(), 2);
-        assert_eq!(Pool::new(0, LIMIT).put(address("a"), 7, start), [7]);
+        assert_eq!(IdlePool::new(0, LIMIT).put(address("a"), 7, start), [7]);
     }
 
     #[test]
     fn above_the_capacity_each_address_keeps_its_last_socket() {
-        let (start, mut pool) = (crate::clock::now(), Pool::new(3, LIMIT));
+        let (start, mut pool) = (crate::clock::now(), IdlePool::new(3, LIMIT));
         for (host, socket) in [("a", 1), ("b", 2), ("a", 3)] {
             assert!(pool.put(address(host), socket, start).is_empty());
         }
@@ -151,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_idle_too_long_is_closed() {
-        let (start, mut pool) = (crate::clock::now(), Pool::new(9, LIMIT));
+    fn a_socket_idle_for_too_long_is_closed() {
+        let (start, mut pool) = (crate::clock::now(), IdlePool::new(9, LIMIT));
         let second = Duration::from_secs(1);
         assert!(pool.put(address("a"), 1, start).is_empty());
         assert!(pool.put(address("b"), 2, start + second).is_empty());

@@ -1,4 +1,4 @@
-//! Watching over a call that blocks: the calling thread waits for its reply, and the I/O thread asks for it.
+//! Monitoring a call that blocks: the calling thread waits for its reply, and the I/O thread asks for it.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,28 +28,28 @@ pub(crate) struct Monitor<'a> {
     target: &'a Arc<Target>,
     destination: Destination,
     timeout: Duration,
-    state: State,
-    bell: Option<Bell>,
+    phase: Phase,
+    wake_pipe: Option<WakePipe>,
 }
 
 #[derive(Debug)]
-enum State {
+enum Phase {
     /// The request is not sent yet.
-    Before,
-    Watching(Liveness, Option<CompletionReceiver>),
+    NotSent,
+    Monitoring(Liveness, Option<CompletionReceiver>),
     /// The broker does not know it; a reply that left before is waited for until then.
     Lost(Instant, Refusal, Option<NodeName>),
     /// Nobody can be asked: the client is closed.
-    Off,
+    Closed,
 }
 
 /// What is known of the call.
 #[derive(Debug)]
-pub(crate) enum Sign {
+pub(crate) enum CallStatus {
     /// Nothing is wrong; look again then, if not before.
-    Fine(Option<Instant>),
+    Alive(Option<Instant>),
     Lost(Refusal, Option<NodeName>),
-    Silent,
+    NoAnswer,
 }
 
 impl<'a> Monitor<'a> {
@@ -60,61 +60,61 @@ impl<'a> Monitor<'a> {
         destination: Destination,
         timeout: Duration,
     ) -> Self {
-        Self { io_thread, id, target, destination, timeout, state: State::Before, bell: None }
+        Self { io_thread, id, target, destination, timeout, phase: Phase::NotSent, wake_pipe: None }
     }
 
     /// The request was sent.
     pub(crate) fn begin(&mut self, now: Instant) {
-        self.state = State::Watching(Liveness::new(self.timeout, now), None);
+        self.phase = Phase::Monitoring(Liveness::new(self.timeout, now), None);
     }
 
     /// Is readable when there is something new.
-    pub(crate) fn bell(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.as_ref().map(|bell| bell.heard.as_fd())
+    pub(crate) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.wake_pipe.as_ref().map(|wake_pipe| wake_pipe.reader.as_fd())
     }
 
-    pub(crate) fn look(&mut self, now: Instant) -> Sign {
-        if let Some(bell) = &self.bell {
-            bell.silence();
+    pub(crate) fn look(&mut self, now: Instant) -> CallStatus {
+        if let Some(wake_pipe) = &self.wake_pipe {
+            wake_pipe.drain();
         }
-        if let State::Watching(liveness, inquiry) = &mut self.state
+        if let Phase::Monitoring(liveness, inquiry) = &mut self.phase
             && let Some(completion) = inquiry.as_ref().and_then(CompletionReceiver::take)
         {
             *inquiry = None;
             match completion.kind {
                 CompletionKind::Refused { refusal, node } if refusal.reason == Reason::ServerLost => {
-                    self.state = State::Lost(now + REPLY_GRACE, refusal, node);
+                    self.phase = Phase::Lost(now + REPLY_GRACE, refusal, node);
                 }
                 // Whoever refuses to answer is not silent.
                 CompletionKind::InFlight | CompletionKind::Refused { .. } => liveness.alive(now),
-                CompletionKind::Closed { .. } => self.state = State::Off,
+                CompletionKind::Closed { .. } => self.phase = Phase::Closed,
                 _ => liveness.question_failed(now),
             }
         }
-        let due = match &mut self.state {
-            State::Before | State::Off => return Sign::Fine(None),
-            State::Lost(by, refusal, node) if now >= *by => return Sign::Lost(refusal.clone(), node.clone()),
-            State::Lost(by, ..) => return Sign::Fine(Some(*by)),
-            State::Watching(liveness, _) => liveness.due(now),
+        let due = match &mut self.phase {
+            Phase::NotSent | Phase::Closed => return CallStatus::Alive(None),
+            Phase::Lost(by, refusal, node) if now >= *by => return CallStatus::Lost(refusal.clone(), node.clone()),
+            Phase::Lost(by, ..) => return CallStatus::Alive(Some(*by)),
+            Phase::Monitoring(liveness, _) => liveness.due(now),
         };
         match due {
-            Due::GiveUp => return Sign::Silent,
+            Due::GiveUp => return CallStatus::NoAnswer,
             Due::Ask => self.ask(now),
             Due::Nothing => {}
         }
-        match &self.state {
-            State::Watching(liveness, _) => Sign::Fine(Some(liveness.next_check())),
-            _ => Sign::Fine(None),
+        match &self.phase {
+            Phase::Monitoring(liveness, _) => CallStatus::Alive(Some(liveness.next_check())),
+            _ => CallStatus::Alive(None),
         }
     }
 
     /// Has the I/O thread ask the broker.
     fn ask(&mut self, now: Instant) {
-        let State::Watching(liveness, inquiry) = &mut self.state else { return };
-        let bell = match &self.bell {
-            Some(bell) => bell,
-            None => match Bell::new() {
-                Ok(bell) => self.bell.insert(bell),
+        let Phase::Monitoring(liveness, inquiry) = &mut self.phase else { return };
+        let wake_pipe = match &self.wake_pipe {
+            Some(wake_pipe) => wake_pipe,
+            None => match WakePipe::new() {
+                Ok(wake_pipe) => self.wake_pipe.insert(wake_pipe),
                 Err(error) => {
                     log::warn!("cannot ask for call {}: {error}", self.id);
                     return liveness.question_failed(now);
@@ -148,43 +148,43 @@ impl<'a> Monitor<'a> {
             options,
             ResultSender::Single(sender),
         );
-        // Told before it can end, so that the end rings the bell.
-        receiver.poll(&bell.waker);
+        // Told before it can end, so that the end writes to the pipe.
+        receiver.poll(&wake_pipe.waker);
         if self.io_thread.inquire(outbound).is_ok() {
             *inquiry = Some(receiver);
         } else {
-            self.state = State::Off;
+            self.phase = Phase::Closed;
         }
     }
 }
 
 /// Wakes a thread that waits for a descriptor.
 #[derive(Debug)]
-struct Bell {
-    heard: UnixStream,
+struct WakePipe {
+    reader: UnixStream,
     waker: Waker,
 }
 
 #[derive(Debug)]
-struct Ring(UnixStream);
+struct PipeWaker(UnixStream);
 
-impl Bell {
+impl WakePipe {
     fn new() -> io::Result<Self> {
-        let (heard, ring) = UnixStream::pair()?;
-        heard.set_nonblocking(true)?;
-        ring.set_nonblocking(true)?;
-        Ok(Self { heard, waker: Waker::from(Arc::new(Ring(ring))) })
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        Ok(Self { reader, waker: Waker::from(Arc::new(PipeWaker(writer))) })
     }
 
-    fn silence(&self) {
-        let mut rung = [0; 16];
-        while matches!((&self.heard).read(&mut rung), Ok(count) if count > 0) {}
+    fn drain(&self) {
+        let mut read = [0; 16];
+        while matches!((&self.reader).read(&mut read), Ok(count) if count > 0) {}
     }
 }
 
-impl Wake for Ring {
+impl Wake for PipeWaker {
     fn wake(self: Arc<Self>) {
-        // A bell that is full rings already, and one whose hearer has gone need not ring.
+        // A full pipe wakes the reader already; a reader that is gone needs no waking.
         let _ = (&self.0).write(&[1]);
     }
 }

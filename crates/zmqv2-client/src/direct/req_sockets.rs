@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::Address;
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, process_id};
 
-use crate::direct::idle_pool::Pool;
+use crate::direct::idle_pool::IdlePool;
 
 /// How long an idle socket is kept. It is closed at the next call after that.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The sockets of a client that no call uses now. A socket in use belongs to the calling thread.
 #[derive(Debug)]
-pub(crate) struct Connections {
+pub(crate) struct ReqSockets {
     transport: Transport,
     capacity: usize,
-    idle: Mutex<Idle>,
+    idle: Mutex<IdleSockets>,
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleSockets {
     /// The process that opened them.
     pid: u32,
-    pool: Pool<Socket>,
+    pool: IdlePool<Socket>,
 }
 
-impl Connections {
+impl ReqSockets {
     pub(crate) fn new(transport: Transport, capacity: usize) -> Self {
-        let idle = Idle { pid: process_id(), pool: Pool::new(capacity, IDLE_LIMIT) };
+        let idle = IdleSockets { pid: process_id(), pool: IdlePool::new(capacity, IDLE_LIMIT) };
         Self { transport, capacity, idle: Mutex::new(idle) }
     }
 
@@ -57,12 +57,13 @@ impl Connections {
         drop(closed);
     }
 
-    fn idle(&self) -> MutexGuard<'_, Idle> {
+    fn idle(&self) -> MutexGuard<'_, IdleSockets> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = process_id();
         if idle.pid != pid {
             // After a fork: these sockets are the parent's, and closing them here would touch its threads.
-            let inherited = std::mem::replace(&mut *idle, Idle { pid, pool: Pool::new(self.capacity, IDLE_LIMIT) });
+            let inherited =
+                std::mem::replace(&mut *idle, IdleSockets { pid, pool: IdlePool::new(self.capacity, IDLE_LIMIT) });
             std::mem::forget(inherited);
         }
         idle

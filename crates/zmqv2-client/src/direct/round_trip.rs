@@ -7,12 +7,12 @@ use zmqv2_proto::transport::{Connection, Frame, Received, SendError, Socket, Tra
 use zmqv2_proto::{Flags, Header, Kind, MessageId, MethodName, NodeName, Refusal, ServerName, TopicKey, Ttl};
 
 use crate::clock;
-use crate::direct::monitor::{Monitor, Sign};
+use crate::direct::monitor::{CallStatus, Monitor};
 use crate::io::outbound::MAX_DETAIL_BYTES;
 
 /// A request, ready to be sent once or several times.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct EncodedRequest {
     pub(crate) id: MessageId,
     pub(crate) method: MethodName,
     pub(crate) key: TopicKey,
@@ -24,9 +24,9 @@ pub(crate) struct Outgoing {
     pub(crate) answer_by: Instant,
 }
 
-/// How an exchange ended.
+/// How a round trip ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum RoundTripEnd {
     /// A server answered.
     Reply { body: Frame, server: ServerName, node: Option<NodeName> },
     /// A broker answered.
@@ -34,23 +34,23 @@ pub(crate) enum Outcome {
     /// There was no connection in time, so nothing was sent.
     NotConnected,
     /// The connection, which was an old one, broke before anything was sent.
-    Stale,
+    ConnectionWasOld,
     /// The connection broke while the answer was awaited.
-    Lost,
+    ConnectionLost,
     /// The broker does not know the request any more.
-    Gone { refusal: Refusal, node: Option<NodeName> },
+    RequestLost { refusal: Refusal, node: Option<NodeName> },
     /// The time to answer has passed.
-    Silent,
+    NoAnswer,
 }
 
 /// The socket itself failed.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct SocketFailure {
     pub(crate) sent: bool,
     pub(crate) source: TransportError,
 }
 
-impl Outgoing {
+impl EncodedRequest {
     /// Sends the request as soon as `socket` is connected, by `connect_by` at the latest, and waits for the answer.
     /// With `last`, nothing is sent after this: the body is moved rather than copied.
     pub(crate) fn exchange(
@@ -59,20 +59,20 @@ impl Outgoing {
         connect_by: Instant,
         last: bool,
         monitor: Option<&mut Monitor<'_>>,
-    ) -> Result<Outcome, Broken> {
-        let unsent = |source| Broken { sent: false, source };
+    ) -> Result<RoundTripEnd, SocketFailure> {
+        let unsent = |source| SocketFailure { sent: false, source };
         let connection = self.wait_connected(socket, connect_by).map_err(unsent)?;
         let ttl = Ttl::until(self.deadline, clock::now());
         match connection {
             Connection::Up if !ttl.is_expired() => {}
-            Connection::Lost => return Ok(Outcome::Stale),
-            _ => return Ok(Outcome::NotConnected),
+            Connection::Lost => return Ok(RoundTripEnd::ConnectionWasOld),
+            _ => return Ok(RoundTripEnd::NotConnected),
         }
         let body = if last { Frame::from(std::mem::take(&mut self.body)) } else { Frame::from(&self.body[..]) };
         match socket.send([Frame::from(self.header(Kind::Call, ttl).encode()), body]) {
-            Ok(()) => self.wait_answer(socket, monitor).map_err(|source| Broken { sent: true, source }),
+            Ok(()) => self.wait_answer(socket, monitor).map_err(|source| SocketFailure { sent: true, source }),
             // It was connected, and nothing was in its pipe.
-            Err(SendError::Full | SendError::PeerGone) => Ok(Outcome::NotConnected),
+            Err(SendError::Full | SendError::PeerGone) => Ok(RoundTripEnd::NotConnected),
             Err(error) => {
                 let source = std::io::Error::other(error);
                 Err(unsent(socket_error("send a request", source)))
@@ -106,7 +106,11 @@ impl Outgoing {
         }
     }
 
-    fn wait_answer(&self, socket: &Socket, mut monitor: Option<&mut Monitor<'_>>) -> Result<Outcome, TransportError> {
+    fn wait_answer(
+        &self,
+        socket: &Socket,
+        mut monitor: Option<&mut Monitor<'_>>,
+    ) -> Result<RoundTripEnd, TransportError> {
         let mut frames = Vec::new();
         if let Some(monitor) = &mut monitor {
             monitor.begin(clock::now());
@@ -116,16 +120,16 @@ impl Outgoing {
         loop {
             if std::mem::replace(&mut looked, true) && socket.receive(&mut frames)? != Received::Nothing {
                 match self.read(&mut frames) {
-                    Ok(outcome) => return Ok(outcome),
+                    Ok(end) => return Ok(end),
                     Err(problem) => log::warn!("ignored an answer to call {} of {}: {problem}", self.id, self.key),
                 }
             }
             let readiness = socket.readiness()?;
             if readiness.connection == Connection::Lost {
-                return Ok(Outcome::Lost);
+                return Ok(RoundTripEnd::ConnectionLost);
             }
             if left_until(self.answer_by).is_none() {
-                return Ok(Outcome::Silent);
+                return Ok(RoundTripEnd::NoAnswer);
             }
             if readiness.readable {
                 continue;
@@ -133,19 +137,19 @@ impl Outgoing {
             let mut look_at = self.answer_by;
             if let Some(monitor) = &mut monitor {
                 match monitor.look(clock::now()) {
-                    Sign::Fine(next) => look_at = next.map_or(look_at, |next| next.min(look_at)),
-                    Sign::Lost(refusal, node) => return Ok(Outcome::Gone { refusal, node }),
-                    Sign::Silent => return Ok(Outcome::Silent),
+                    CallStatus::Alive(next) => look_at = next.map_or(look_at, |next| next.min(look_at)),
+                    CallStatus::Lost(refusal, node) => return Ok(RoundTripEnd::RequestLost { refusal, node }),
+                    CallStatus::NoAnswer => return Ok(RoundTripEnd::NoAnswer),
                 }
             }
             if let Some(left) = left_until(look_at) {
-                wait(socket, left, monitor.as_ref().and_then(|monitor| monitor.bell()), "wait for a reply")?;
+                wait(socket, left, monitor.as_ref().and_then(|monitor| monitor.wake_fd()), "wait for a reply")?;
             }
         }
     }
 
     /// Reads an answer; the error says why it is none.
-    fn read(&self, frames: &mut Vec<Frame>) -> Result<Outcome, String> {
+    fn read(&self, frames: &mut Vec<Frame>) -> Result<RoundTripEnd, String> {
         let count = frames.len();
         let (Some(body), Some(header), None) = (frames.pop(), frames.pop(), frames.pop()) else {
             return Err(format!("it has {count} frames, not 2"));
@@ -158,11 +162,11 @@ impl Outgoing {
         match (header.kind, header.reason) {
             (Kind::Reply, _) => {
                 let server = header.server.or_else(|| self.server.clone()).ok_or("it does not name its server")?;
-                Ok(Outcome::Reply { body, server, node })
+                Ok(RoundTripEnd::Reply { body, server, node })
             }
             (Kind::Refusal, Some(reason)) => {
                 let shown = &body[..body.len().min(MAX_DETAIL_BYTES)];
-                Ok(Outcome::Refusal { refusal: Refusal::new(reason, String::from_utf8_lossy(shown)), node })
+                Ok(RoundTripEnd::Refusal { refusal: Refusal::new(reason, String::from_utf8_lossy(shown)), node })
             }
             (Kind::Refusal, None) => Err("it is a refusal without a reason".to_owned()),
             (kind, _) => Err(format!("it is a {kind:?}")),
@@ -179,10 +183,10 @@ fn left_until(deadline: Instant) -> Option<Duration> {
 fn wait(
     socket: &Socket,
     left: Duration,
-    bell: Option<BorrowedFd<'_>>,
+    wake_fd: Option<BorrowedFd<'_>>,
     action: &'static str,
 ) -> Result<(), TransportError> {
-    socket.wait(Some(left), bell).map(drop).map_err(|source| socket_error(action, source))
+    socket.wait(Some(left), wake_fd).map(drop).map_err(|source| socket_error(action, source))
 }
 
 fn socket_error(action: &'static str, source: std::io::Error) -> TransportError {

@@ -87,21 +87,21 @@ impl Future for CastHandle {
 pub struct CallHandle<R> {
     id: MessageId,
     receiver: CompletionReceiver,
-    about: About,
+    info: CallInfo,
     result: PhantomData<fn() -> R>,
 }
 
 /// What the errors of a call speak of.
 #[derive(Debug)]
-pub(crate) struct About {
+pub(crate) struct CallInfo {
     pub(crate) method: MethodName,
     pub(crate) target: Arc<Target>,
     pub(crate) allowed_modules: Arc<[String]>,
 }
 
 impl<R: DeserializeOwned> CallHandle<R> {
-    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver, about: About) -> Self {
-        Self { id, receiver, about, result: PhantomData }
+    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver, info: CallInfo) -> Self {
+        Self { id, receiver, info, result: PhantomData }
     }
 
     /// The message's id, as servers and logs show it.
@@ -130,11 +130,11 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
         self.receiver.wait(None);
-        self.take().unwrap_or_else(|| Err(self.about.closed(true)))
+        self.take().unwrap_or_else(|| Err(self.info.closed(true)))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
-        self.receiver.take().map(|completion| self.about.read(completion))
+        self.receiver.take().map(|completion| self.info.read(completion))
     }
 }
 
@@ -152,11 +152,11 @@ impl<R: DeserializeOwned> Future for CallHandle<R> {
 
 impl<R> fmt::Debug for CallHandle<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallHandle").field("id", &self.id).field("about", &self.about).finish_non_exhaustive()
+        f.debug_struct("CallHandle").field("id", &self.id).field("about", &self.info).finish_non_exhaustive()
     }
 }
 
-impl About {
+impl CallInfo {
     fn read<R: DeserializeOwned>(&self, Completion { kind, after }: Completion) -> Result<Answered<R>, CallError> {
         let target = || Box::new(Target::clone(&self.target));
         match kind {

@@ -11,11 +11,13 @@ use zmqv2_proto::transport::{Socket, TransportError};
 use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext};
 
 use crate::clock;
-use crate::delivery::request::{CallOptions, Request, directory_may_recover, may_be_repeated, may_go_elsewhere, worse};
+use crate::delivery::request::{
+    CallOptions, Request, directory_may_recover, failure_to_report, may_be_repeated, may_go_elsewhere,
+};
 use crate::delivery::table::{ANSWER_GRACE, LOOKUP_INTERVAL, RETRY_PAUSE};
 use crate::direct::monitor::Monitor;
-use crate::direct::req_sockets::Connections;
-use crate::direct::round_trip::{Broken, Outcome, Outgoing};
+use crate::direct::req_sockets::ReqSockets;
+use crate::direct::round_trip::{EncodedRequest, RoundTripEnd, SocketFailure};
 use crate::io::thread::{Closed, IoThread};
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
@@ -37,27 +39,27 @@ pub(crate) struct Settings {
 }
 
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct Connections {
     pub(crate) settings: Settings,
     pub(crate) router: Arc<Router>,
-    connections: Connections,
+    req_sockets: ReqSockets,
     pub(crate) io_thread: IoThread,
     /// How many threads are in a call that blocks.
-    calling: AtomicUsize,
+    active_calls: AtomicUsize,
 }
 
 /// Counts a thread that is in a call, until it is dropped.
-struct Caller<'a>(&'a AtomicUsize);
+struct ActiveCall<'a>(&'a AtomicUsize);
 
-impl<'a> Caller<'a> {
+impl<'a> ActiveCall<'a> {
     /// Whether it is the only one, too.
-    fn enter(calling: &'a AtomicUsize) -> (Self, bool) {
-        let before = calling.fetch_add(1, Ordering::Relaxed);
-        (Self(calling), before == 0)
+    fn enter(active_calls: &'a AtomicUsize) -> (Self, bool) {
+        let before = active_calls.fetch_add(1, Ordering::Relaxed);
+        (Self(active_calls), before == 0)
     }
 }
 
-impl Drop for Caller<'_> {
+impl Drop for ActiveCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -70,9 +72,9 @@ enum Pong {
     Pong,
 }
 
-impl Engine {
-    pub(crate) fn new(settings: Settings, router: Arc<Router>, connections: Connections, io_thread: IoThread) -> Self {
-        Self { settings, router, connections, io_thread, calling: AtomicUsize::new(0) }
+impl Connections {
+    pub(crate) fn new(settings: Settings, router: Arc<Router>, req_sockets: ReqSockets, io_thread: IoThread) -> Self {
+        Self { settings, router, req_sockets, io_thread, active_calls: AtomicUsize::new(0) }
     }
 
     pub(crate) fn ping(&self, options: &CallOptions) -> Result<Answered<()>, CallError> {
@@ -89,15 +91,15 @@ impl Engine {
         method: &str,
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
-        let (caller, alone) = Caller::enter(&self.calling);
-        let result = if alone { None } else { self.call_beside(options, context, method, args) };
-        let result = result.unwrap_or_else(|| self.call_alone(options, context, method, args));
-        drop(caller);
+        let (active, alone) = ActiveCall::enter(&self.active_calls);
+        let result = if alone { None } else { self.call_over_io_thread(options, context, method, args) };
+        let result = result.unwrap_or_else(|| self.call_directly(options, context, method, args));
+        drop(active);
         result
     }
 
     /// `None`: there is no room, or nobody to make the call over to.
-    fn call_beside<R: DeserializeOwned>(
+    fn call_over_io_thread<R: DeserializeOwned>(
         &self,
         options: &CallOptions,
         context: &RequestContext,
@@ -114,7 +116,7 @@ impl Engine {
         }
     }
 
-    fn call_alone<R: DeserializeOwned>(
+    fn call_directly<R: DeserializeOwned>(
         &self,
         options: &CallOptions,
         context: &RequestContext,
@@ -122,18 +124,18 @@ impl Engine {
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
         let request = Request::begin(options, options.timeout, method);
-        let mut outgoing = self.pack(Kind::Call, options, &request, context, args)?;
+        let mut encoded = self.pack(Kind::Call, options, &request, context, args)?;
         let mut retries = options.retries;
         let spacing = request.deadline.saturating_duration_since(request.started) / retries.saturating_add(1);
         let mut doubt = None;
         loop {
-            outgoing.answer_by = match (retries, options.wait_for_ready) {
+            encoded.answer_by = match (retries, options.wait_for_ready) {
                 (0, false) => request.deadline,
                 // That it has expired is said when its time is over.
                 (0, true) => request.deadline + ANSWER_GRACE,
                 _ => request.deadline.min(clock::now() + spacing),
             };
-            let error = match self.round(options, &request, &mut outgoing, retries > 0 || options.wait_for_ready) {
+            let error = match self.round(options, &request, &mut encoded, retries > 0 || options.wait_for_ready) {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
@@ -193,16 +195,16 @@ impl Engine {
         &self,
         options: &CallOptions,
         request: &Request<'_>,
-        outgoing: &mut Outgoing,
+        encoded: &mut EncodedRequest,
         keep: bool,
     ) -> Result<Answered<R>, CallError> {
         let candidates = self.candidates(request)?;
-        outgoing.flags = options.flags(Kind::Call, candidates.len());
+        encoded.flags = options.flags(Kind::Call, candidates.len());
         let mut search = match self.router.server_search(request, candidates) {
             Ok(search) => search,
             Err(candidates) => {
                 let order = self.router.nodes_in_turn(request.key, &candidates);
-                return self.ask(request, outgoing, order, candidates.len(), keep, &mut None);
+                return self.ask(request, encoded, order, candidates.len(), keep, &mut None);
             }
         };
         loop {
@@ -210,7 +212,7 @@ impl Engine {
             let count = plan.candidates + usize::from(plan.has_alternatives);
             let order = (0..plan.candidates).filter_map(|number| search.node(number));
             let mut last = None;
-            let result = self.ask(request, outgoing, order, count, keep || plan.has_alternatives, &mut last);
+            let result = self.ask(request, encoded, order, count, keep || plan.has_alternatives, &mut last);
             let Some(node) = last else { return result };
             match &result {
                 Ok(_) | Err(CallError::Remote(_)) => search.found_at(node),
@@ -235,7 +237,7 @@ impl Engine {
     fn ask<'a, R: DeserializeOwned>(
         &self,
         request: &Request<'_>,
-        outgoing: &mut Outgoing,
+        encoded: &mut EncodedRequest,
         mut order: impl Iterator<Item = &'a Node>,
         count: usize,
         keep: bool,
@@ -250,7 +252,7 @@ impl Engine {
                 Some(node) => {
                     let address = self.router.address(node);
                     if count > 1
-                        && self.router.should_avoid(&address, outgoing.server.as_ref(), &outgoing.key, clock::now())
+                        && self.router.should_avoid(&address, encoded.server.as_ref(), &encoded.key, clock::now())
                     {
                         suspects.push((node, address));
                         continue;
@@ -263,11 +265,11 @@ impl Engine {
             *last = Some(node);
             tried += 1;
             let others = count.saturating_sub(tried);
-            match self.attempt(request, outgoing, node, address, others, keep) {
+            match self.attempt(request, encoded, node, address, others, keep) {
                 Ok(answered) => return Ok(answered),
                 Err(error) if may_go_elsewhere(&error) => {
                     log::debug!("trying another node: {error}");
-                    failure = Some(worse(failure, error));
+                    failure = Some(failure_to_report(failure, error));
                 }
                 Err(error) => return Err(error),
             }
@@ -275,7 +277,7 @@ impl Engine {
                 break;
             }
         }
-        Err(failure.unwrap_or_else(|| request.nowhere()))
+        Err(failure.unwrap_or_else(|| request.no_route()))
     }
 
     /// The request as it will be sent, to whomever.
@@ -286,7 +288,7 @@ impl Engine {
         request: &Request<'_>,
         context: &RequestContext,
         args: &impl Serialize,
-    ) -> Result<Outgoing, SendError> {
+    ) -> Result<EncodedRequest, SendError> {
         options.check()?;
         let id = MessageId::random();
         let method = MethodName::new(request.method)?;
@@ -296,23 +298,23 @@ impl Engine {
         draft.unique_id = Some(id);
         let body = draft.encode().map_err(|source| SendError::Arguments {
             method: method.to_string(),
-            target: request.whom(),
+            target: request.boxed_target(),
             source,
         })?;
         let (size, limit) = (body.len(), self.settings.max_message_bytes);
         if size > limit {
-            return Err(SendError::TooLarge { size, limit, target: request.whom() });
+            return Err(SendError::TooLarge { size, limit, target: request.boxed_target() });
         }
         let server = request.target.server.clone();
         let (key, flags, deadline) = (request.key.clone(), options.flags(kind, 1), request.deadline);
-        Ok(Outgoing { id, method, key, server, flags, body, deadline, answer_by: deadline })
+        Ok(EncodedRequest { id, method, key, server, flags, body, deadline, answer_by: deadline })
     }
 
     /// Asks one node; `others` are left to be tried after it, and with `keep` there may be another round.
     fn attempt<R: DeserializeOwned>(
         &self,
         request: &Request<'_>,
-        outgoing: &mut Outgoing,
+        encoded: &mut EncodedRequest,
         node: &Node,
         address: Address,
         others: usize,
@@ -325,10 +327,10 @@ impl Engine {
         let connect_by = now + self.settings.connect_timeout.min(part_sender);
         let mut monitor = request.monitor.map(|timeout| {
             let destination = Destination { node: node.name.clone(), address: address.clone() };
-            Monitor::new(&self.io_thread, outgoing.id, request.target, destination, timeout)
+            Monitor::new(&self.io_thread, encoded.id, request.target, destination, timeout)
         });
-        let (socket, outcome) = loop {
-            let socket = match self.connections.take(&address, now) {
+        let (socket, end) = loop {
+            let socket = match self.req_sockets.take(&address, now) {
                 Ok(socket) => socket,
                 // An address that cannot be connected to at all is as good as a node that is down.
                 Err(TransportError::Connect { address, source }) => {
@@ -337,17 +339,17 @@ impl Engine {
                     return Err(request.unreachable(node, address));
                 }
                 Err(source) => {
-                    return Err(request.broken(Broken { sent: false, source }));
+                    return Err(request.broken(SocketFailure { sent: false, source }));
                 }
             };
-            let outcome = outgoing.exchange(&socket, connect_by, others == 0 && !keep, monitor.as_mut());
-            let outcome = outcome.map_err(|broken| request.broken(broken))?;
-            if !matches!(outcome, Outcome::Stale) || clock::now() >= connect_by {
-                break (socket, outcome);
+            let end = encoded.exchange(&socket, connect_by, others == 0 && !keep, monitor.as_mut());
+            let end = end.map_err(|broken| request.broken(broken))?;
+            if !matches!(end, RoundTripEnd::ConnectionWasOld) || clock::now() >= connect_by {
+                break (socket, end);
             }
         };
-        match outcome {
-            Outcome::Reply { body, server, node: named } => {
+        match end {
+            RoundTripEnd::Reply { body, server, node: named } => {
                 self.done(address, socket);
                 let node = named.unwrap_or_else(|| node.name.clone());
                 match Reply::decode_typed(&body).map_err(|source| request.unexpected(source))? {
@@ -358,29 +360,29 @@ impl Engine {
                     }
                 }
             }
-            Outcome::Refusal { refusal, node: named } => {
+            RoundTripEnd::Refusal { refusal, node: named } => {
                 self.done(address.clone(), socket);
-                self.router.refused(&address, outgoing.server.as_ref(), &outgoing.key, refusal.reason);
+                self.router.refused(&address, encoded.server.as_ref(), &encoded.key, refusal.reason);
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
-                Err(CallError::Refused { refusal, target: request.whom(), node, after: request.elapsed() })
+                Err(CallError::Refused { refusal, target: request.boxed_target(), node, after: request.elapsed() })
             }
             // In what follows, the socket is dropped: its reply, if any, must never reach another call.
-            Outcome::NotConnected | Outcome::Stale => {
+            RoundTripEnd::NotConnected | RoundTripEnd::ConnectionWasOld => {
                 self.router.health().mark_unreachable(&address, clock::now());
                 Err(request.unreachable(node, address))
             }
-            Outcome::Gone { refusal, node: named } => {
+            RoundTripEnd::RequestLost { refusal, node: named } => {
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
-                Err(CallError::Refused { refusal, target: request.whom(), node, after: request.elapsed() })
+                Err(CallError::Refused { refusal, target: request.boxed_target(), node, after: request.elapsed() })
             }
-            Outcome::Lost => {
+            RoundTripEnd::ConnectionLost => {
                 self.router.health().mark_unreachable(&address, clock::now());
-                let (target, after) = (request.whom(), request.elapsed());
+                let (target, after) = (request.boxed_target(), request.elapsed());
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
-            Outcome::Silent => {
-                self.router.not_answered(&address, outgoing.server.is_none().then_some(&outgoing.key), clock::now());
-                let (target, after) = (request.whom(), request.elapsed());
+            RoundTripEnd::NoAnswer => {
+                self.router.not_answered(&address, encoded.server.is_none().then_some(&encoded.key), clock::now());
+                let (target, after) = (request.boxed_target(), request.elapsed());
                 Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }
         }
@@ -389,6 +391,6 @@ impl Engine {
     /// The answer has come: the node is alive, and the socket is free.
     fn done(&self, address: Address, socket: Socket) {
         self.router.health().mark_reachable(&address);
-        self.connections.keep(address, socket, clock::now());
+        self.req_sockets.keep(address, socket, clock::now());
     }
 }
