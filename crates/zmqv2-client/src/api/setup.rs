@@ -12,7 +12,8 @@ use crate::api::connections::{Connections, Settings};
 use crate::delivery::table::Limits;
 use crate::direct::req_sockets::ReqSockets;
 use crate::io::admission::WhenFull;
-use crate::io::thread::{IoSettings, IoThread, Observer};
+use crate::io::settings::{IoSettings, Observer};
+use crate::io::thread::IoThread;
 use crate::routing::directory::Directory;
 use crate::routing::router::Router;
 

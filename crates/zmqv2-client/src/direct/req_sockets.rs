@@ -1,15 +1,13 @@
 //! REQ sockets by destination: opened when needed, reused, closed when idle.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use zmqv2_proto::Address;
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, process_id};
 
 use crate::direct::idle_pool::IdlePool;
-
-/// How long an idle socket is kept. It is closed at the next call after that.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
+use crate::io::links::IDLE_LIMIT;
 
 /// The sockets of a client that no call uses now. A socket in use belongs to the calling thread.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use zmqv2_proto::{Flags, Header, Kind, MessageId, MethodName, NodeName, Refusal,
 
 use crate::clock;
 use crate::direct::monitor::{CallStatus, Monitor};
-use crate::io::outbound::MAX_DETAIL_BYTES;
+use crate::io::answer::MAX_DETAIL_BYTES;
 
 /// A request, ready to be sent once or several times.
 #[derive(Debug)]

@@ -1,13 +1,15 @@
 //! The DEALERs of the I/O thread: one per destination.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, NodeName, ServerName};
 
 use crate::delivery::table::LinkId;
-use crate::direct::req_sockets::IDLE_LIMIT;
+
+/// How long an idle socket is kept. It is closed at the next check after that.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A destination.
 #[derive(Debug)]

@@ -1,44 +1,24 @@
-//! The way from the callers' threads to the I/O thread, and the life of that thread.
+//! Starting and closing the I/O thread, and handing messages over to it.
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::thread::{JoinHandle, ThreadId};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
-use zmqv2_proto::Target;
+use crossbeam_channel::SendTimeoutError;
 use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
 use crate::clock;
-use crate::delivery::table::{DeliveryOptions, Limits};
-use crate::io::admission::{Admission, NotAdmitted, WhenFull};
+use crate::delivery::table::DeliveryOptions;
+use crate::io::admission::{NotAdmitted, WhenFull};
 use crate::io::driver::{self, Driver};
 use crate::io::outbound::Outbound;
-use crate::outcome::Outcome;
+use crate::io::queue::{Command, IoQueue};
+use crate::io::settings::IoSettings;
 use crate::outcome::counters::LiveCounters;
 use crate::routing::router::Router;
 
 /// How long a client that is dropped waits for the outcomes of its messages.
 pub const DROP_TIMEOUT: Duration = Duration::from_secs(1);
-/// The most orders on their way to the I/O thread. It takes them faster than anybody can make them.
-const MAX_COMMANDS: usize = 16_384;
-
-/// Is told every outcome.
-pub(crate) type Observer = Arc<dyn Fn(&Target, &Outcome) + Send + Sync>;
-
-/// What stays the same for all messages.
-#[derive(Clone)]
-pub(crate) struct IoSettings {
-    pub(crate) limits: Limits,
-    pub(crate) when_full: WhenFull,
-    pub(crate) observer: Option<Observer>,
-    pub(crate) max_links: usize,
-    /// For how long the thread looks for something to do before it sleeps.
-    pub(crate) busy_poll: Duration,
-    pub(crate) adaptive_poll: Duration,
-}
-
 /// Starts the I/O thread at the first message, gives it messages, and ends it.
 #[derive(Debug)]
 pub(crate) struct IoThread {
@@ -54,30 +34,6 @@ enum ThreadState {
     Idle,
     Running(Arc<IoQueue>),
     Closed,
-}
-
-/// A running I/O thread.
-#[derive(Debug)]
-pub(crate) struct IoQueue {
-    /// The process that it runs in.
-    pid: u32,
-    commands: Sender<Command>,
-    pub(crate) admission: Admission,
-    idle_waker: IdleWaker,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    thread_id: OnceLock<ThreadId>,
-}
-
-/// What the I/O thread is told.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Send(Box<Outbound>),
-    /// A question for a call that blocks; it takes no room.
-    Inquire(Box<Outbound>),
-    /// Several that belong together.
-    SendAll(Vec<Outbound>),
-    /// End when nothing is outstanding, at the latest at this time; say how much was.
-    Close(Instant, Sender<usize>),
 }
 
 /// Why a message was not taken over.
@@ -159,7 +115,7 @@ impl IoThread {
         let wait = send_by.filter(|_| self.settings.when_full == WhenFull::Wait);
         queue.admission.reserve(messages, size, wait).map_err(NotQueued::NotAdmitted)?;
 
-        // While this is held, nobody closes: whatever is ordered before the order to close is read before it.
+        // While this is held, nobody closes: every command sent before the one to close is read before it.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let refuse = |reason| {
             queue.admission.release(messages, size);
@@ -197,7 +153,7 @@ impl IoThread {
         }
     }
 
-    /// The line, with its thread running.
+    /// The queue, with its thread running.
     fn running_queue(&self) -> Result<Arc<IoQueue>, NotQueued> {
         let pid = process_id();
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
@@ -212,7 +168,7 @@ impl IoThread {
             ThreadState::Idle | ThreadState::Running(_) => {}
         }
         let queue = self.start(pid).map_err(NotQueued::NoThread)?;
-        // After a fork: the parent's line must not be touched.
+        // After a fork: the parent's queue must not be touched.
         std::mem::forget(std::mem::replace(&mut *state, ThreadState::Running(Arc::clone(&queue))));
         Ok(queue)
     }
@@ -220,16 +176,8 @@ impl IoThread {
     fn start(&self, pid: u32) -> Result<Arc<IoQueue>, TransportError> {
         let failed = |source| TransportError::Socket { action: "start the I/O thread", source };
         let (poll, waker) = driver::events().map_err(failed)?;
-        let Limits { messages, bytes, .. } = self.settings.limits;
-        let (sender, commands) = crossbeam_channel::bounded(messages.min(MAX_COMMANDS));
-        let queue = Arc::new(IoQueue {
-            pid,
-            commands: sender,
-            admission: Admission::new(messages, bytes),
-            idle_waker: IdleWaker { asleep: AtomicBool::new(false), waker },
-            thread: Mutex::default(),
-            thread_id: OnceLock::new(),
-        });
+        let (queue, commands) = IoQueue::new(pid, self.settings.limits, waker);
+        let queue = Arc::new(queue);
         let driver = Driver::new(
             poll,
             Arc::clone(&queue),
@@ -241,8 +189,7 @@ impl IoThread {
         );
         let thread = std::thread::Builder::new().name("zmqv2-client".to_owned()).spawn(move || driver.run());
         let thread = thread.map_err(failed)?;
-        let _ = queue.thread_id.set(thread.thread().id());
-        *queue.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        queue.set_thread(thread);
         Ok(queue)
     }
 }
@@ -253,74 +200,5 @@ impl Drop for IoThread {
         if open > 0 {
             log::warn!("a client was dropped with {open} messages that had no outcome within {DROP_TIMEOUT:?}");
         }
-    }
-}
-
-impl IoQueue {
-    /// Ends the thread; how many messages were still open.
-    fn close(&self, timeout: Duration) -> usize {
-        self.admission.close();
-        let by = clock::now() + timeout.min(Duration::from_secs(u32::MAX.into()));
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        let sent = self.commands.send(Command::Close(by, reply));
-        self.idle_waker.wake();
-        if sent.is_err() || self.is_current() {
-            return 0;
-        }
-        // The thread answers by then; it is gone if it does not.
-        let open = answer.recv().unwrap_or(0);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
-        open
-    }
-
-    /// Whether this is the I/O thread.
-    fn is_current(&self) -> bool {
-        self.thread_id.get() == Some(&std::thread::current().id())
-    }
-
-    /// Tells whoever sends an order from now on to wake the thread; false: there is one already.
-    pub(crate) fn begin_sleep(&self, commands: &Receiver<Command>) -> bool {
-        self.idle_waker.asleep.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        commands.is_empty()
-    }
-
-    pub(crate) fn end_sleep(&self) {
-        self.idle_waker.asleep.store(false, Ordering::SeqCst);
-    }
-}
-
-/// Wakes a thread that sleeps, and costs next to nothing when it does not.
-#[derive(Debug)]
-struct IdleWaker {
-    asleep: AtomicBool,
-    waker: mio::Waker,
-}
-
-impl IdleWaker {
-    fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst)
-            && self.asleep.swap(false, Ordering::SeqCst)
-            && let Err(error) = self.waker.wake()
-        {
-            log::error!("cannot wake the I/O thread: {error}");
-        }
-    }
-}
-
-impl fmt::Debug for IoSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules")
-            .field("limits", &self.limits)
-            .field("when_full", &self.when_full)
-            .field("observer", &self.observer.is_some())
-            .field("max_links", &self.max_links)
-            .field("busy_poll", &self.busy_poll)
-            .field("adaptive_poll", &self.adaptive_poll)
-            .finish()
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod answered;
 pub(crate) mod call_error;
 pub(crate) mod completion;
 pub(crate) mod counters;
+pub(crate) mod receiver_answer;
 pub(crate) mod receiver_tracker;
 pub(crate) mod remote_error;
 pub(crate) mod result_group;

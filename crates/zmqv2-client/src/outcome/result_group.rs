@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Topic};
 
 use crate::clock;
-use crate::io::outbound::{AnswerKind, ReceiverAnswer};
+use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 use crate::outcome::receiver_tracker::{ExpectedReceivers, ReceiverResult, ReceiverTracker};
 use crate::outcome::{Completion, CompletionKind, Outcome};
 

@@ -9,8 +9,10 @@ use zmqv2_proto::{HeaderView, Kind};
 use super::Driver;
 use crate::clock;
 use crate::delivery::table::{Input, LinkId, Tag};
-use crate::io::outbound::{Message, ParsedAnswer, ReceiverAnswer, ResultSender};
+use crate::io::answer::ParsedAnswer;
+use crate::io::outbound::{Message, ResultSender};
 use crate::outcome::counters::count;
+use crate::outcome::receiver_answer::ReceiverAnswer;
 
 /// How often a client warns of answers that are none.
 const WARN_EVERY: Duration = Duration::from_secs(10);

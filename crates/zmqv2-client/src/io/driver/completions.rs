@@ -8,8 +8,9 @@ use zmqv2_proto::{Kind, Reason, Target};
 
 use super::Driver;
 use crate::delivery::table::Ending;
-use crate::io::outbound::{Message, Outbound, ReceiverAnswer, ResultSender};
+use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::completion::{CompletionSender, Wakeup};
+use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
 use crate::outcome::{Completion, Outcome};
 

@@ -17,12 +17,13 @@ use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
 use crate::delivery::table::{Action, Ending, Input, LinkId, PendingTable, Tag};
-use crate::direct::req_sockets::IDLE_LIMIT;
-use crate::io::links::Links;
-use crate::io::outbound::{Outbound, ReceiverAnswer};
-use crate::io::thread::{Command, IoQueue, IoSettings};
+use crate::io::links::{IDLE_LIMIT, Links};
+use crate::io::outbound::Outbound;
+use crate::io::queue::{Command, IoQueue};
+use crate::io::settings::IoSettings;
 use crate::outcome::completion::Wakeup;
 use crate::outcome::counters::{LiveCounters, count};
+use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::routing::router::Router;
 
 mod answers;
