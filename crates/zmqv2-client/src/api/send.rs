@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
-use crate::api::connections::Connections;
 use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{CallHandle, CallInfo, CastHandle};
 use crate::delivery::request::{CallOptions, Request};
 use crate::delivery::table::DeliveryOptions;
+use crate::direct::call::Connections;
 use crate::direct::round_trip::EncodedRequest;
 use crate::io::admission::NotAdmitted;
 use crate::io::outbound::{Message, Outbound, ResultSender};

@@ -8,8 +8,8 @@ use zmqv2_proto::config::{RunDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, InvalidAddress, control};
 
-use crate::api::connections::{Connections, Settings};
 use crate::delivery::table::Limits;
+use crate::direct::call::{Connections, Settings};
 use crate::direct::req_sockets::ReqSockets;
 use crate::io::admission::WhenFull;
 use crate::io::settings::{IoSettings, Observer};
