@@ -46,6 +46,7 @@ mod direct;
 mod io;
 mod outcome;
 mod routing;
+mod settings;
 
 pub use api::handles::fanout::{FanoutHandle, FanoutReport, FanoutResult};
 pub use api::handles::notify::{NotifyHandle, NotifyReport, NotifyResult};

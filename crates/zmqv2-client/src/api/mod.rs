@@ -1,5 +1,6 @@
 //! The public types and their verbs.
 
+pub(crate) mod connections;
 pub(crate) mod handles;
 pub(crate) mod notifier;
 pub(crate) mod notifier_builder;

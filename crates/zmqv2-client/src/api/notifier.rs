@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use zmqv2_proto::{Exchange, Priority, RequestContext, Topic};
 
+use crate::api::connections::Connections;
 use crate::api::handles::notify::NotifyHandle;
 use crate::api::notifier_builder::NotifierBuilder;
-use crate::direct::call::Connections;
 use crate::io::thread::Closed;
 use crate::outcome::counters::Counters;
 use crate::outcome::send_error::SendError;

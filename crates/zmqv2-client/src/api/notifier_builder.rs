@@ -9,9 +9,9 @@ use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Exchange, InvalidName, Target, Topic};
 
+use crate::api::connections::Connections;
 use crate::api::notifier::{Notifier, NotifierOptions};
 use crate::api::setup::{ClientError, Setup};
-use crate::direct::call::Connections;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 

@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{RequestContext, Target, Version};
 
+use crate::api::connections::Connections;
 use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{CallHandle, CastHandle};
 use crate::api::notifier_builder::NotifierBuilder;
 use crate::api::prepared::Prepared;
 use crate::api::rpc_client_builder::RpcClientBuilder;
 use crate::delivery::request::CallOptions;
-use crate::direct::call::Connections;
 use crate::io::thread::Closed;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
 
+use crate::api::connections::Connections;
 use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{CallHandle, CallInfo, CastHandle};
-use crate::delivery::request::{CallOptions, Request};
+use crate::clock;
+use crate::delivery::request::{CallOptions, EncodedRequest, Request};
 use crate::delivery::table::DeliveryOptions;
-use crate::direct::call::Connections;
-use crate::direct::round_trip::EncodedRequest;
 use crate::io::admission::NotAdmitted;
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::io::thread::NotQueued;
@@ -30,8 +30,8 @@ impl Connections {
         method: &str,
         args: &impl Serialize,
     ) -> Result<CastHandle, SendError> {
-        let request = Request::begin(options, options.cast_timeout, method);
-        let encoded = self.pack(Kind::Cast, options, &request, context, args)?;
+        let request = Request::begin(options, options.cast_timeout, method, clock::now());
+        let encoded = request.encode(Kind::Cast, options, context, args, self.settings.max_message_bytes)?;
         let id = encoded.id;
         Ok(CastHandle::new(id, self.send(Kind::Cast, options, &request, encoded)?))
     }
@@ -44,8 +44,8 @@ impl Connections {
         method: &str,
         args: &impl Serialize,
     ) -> Result<CallHandle<R>, SendError> {
-        let request = Request::begin(options, options.timeout, method);
-        let encoded = self.pack(Kind::Call, options, &request, context, args)?;
+        let request = Request::begin(options, options.timeout, method, clock::now());
+        let encoded = request.encode(Kind::Call, options, context, args, self.settings.max_message_bytes)?;
         let (id, method) = (encoded.id, encoded.method.clone());
         let receiver = self.send(Kind::Call, options, &request, encoded)?;
         let info = CallInfo {
@@ -67,8 +67,12 @@ impl Connections {
         let mut options = options.clone();
         let target = Arc::make_mut(&mut options.target);
         (target.server, target.fanout) = (None, false);
-        let request = Request::begin(&options, options.cast_timeout, method);
-        let message = message(Kind::Fanout, &request, self.pack(Kind::Fanout, &options, &request, context, args)?);
+        let request = Request::begin(&options, options.cast_timeout, method, clock::now());
+        let message = message(
+            Kind::Fanout,
+            &request,
+            request.encode(Kind::Fanout, &options, context, args, self.settings.max_message_bytes)?,
+        );
         let (id, topic) = (message.id, &options.target.topic);
         let placement = self.placement(&options, &request)?;
 
@@ -90,8 +94,11 @@ impl Connections {
         let outbounds = part_senders.into_iter().map(|part_sender| {
             let destinations: Destinations = destinations.next().into_iter().collect();
             let bytes = std::mem::replace(&mut bytes, message.header.len());
-            let options =
-                DeliveryOptions { candidates: destinations.len(), bytes, ..options.options(Kind::Fanout, &request) };
+            let options = DeliveryOptions {
+                candidates: destinations.len(),
+                bytes,
+                ..options.delivery_options(Kind::Fanout, &request)
+            };
             Outbound::new(Arc::clone(&message), destinations, options, ResultSender::Part(part_sender))
         });
         let sent = self.io_thread.send_all(outbounds.collect());
@@ -113,7 +120,7 @@ impl Connections {
         let (sender, receiver) = CompletionSender::new(request.started);
         let result_sender = ResultSender::Single(sender);
         let bytes = message.header.len() + message.body.len();
-        let options = DeliveryOptions { bytes, ..options.options(kind, request) };
+        let options = DeliveryOptions { bytes, ..options.delivery_options(kind, request) };
         let outbound = match self.router.server_search(request, candidates) {
             Ok(search) => {
                 let server_queue = Some(search.number());

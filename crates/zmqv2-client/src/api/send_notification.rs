@@ -10,13 +10,13 @@ use zmqv2_proto::{
     Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl,
 };
 
+use crate::api::connections::Connections;
 use crate::api::handles::notify::NotifyHandle;
 use crate::api::notifier::NotifierOptions;
 use crate::api::send::not_queued;
 use crate::clock;
 use crate::delivery::request::{MIN_TIMEOUT, Request};
 use crate::delivery::table::DeliveryOptions;
-use crate::direct::call::Connections;
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{Part, ResultGroup};
@@ -145,7 +145,7 @@ impl Connections {
             }
             Err(error) => {
                 let request = Request { target, key: &key, method: event_type, started, deadline, monitor: None };
-                return Err(request.lookup_failed(error, directory.name()));
+                return Err(error.into_send_error(&request, directory.name(), clock::now()));
             }
         };
         let turn = directory.turn(&key);

@@ -8,14 +8,15 @@ use zmqv2_proto::config::{RunDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, InvalidAddress, control};
 
+use crate::api::connections::Connections;
 use crate::delivery::table::Limits;
-use crate::direct::call::{Connections, Settings};
 use crate::direct::req_sockets::ReqSockets;
 use crate::io::admission::WhenFull;
 use crate::io::settings::{IoSettings, Observer};
 use crate::io::thread::IoThread;
 use crate::routing::directory::Directory;
 use crate::routing::router::Router;
+use crate::settings::Settings;
 
 const DEFAULT_MAX_OUTSTANDING: usize = 10_000;
 const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 << 20;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Address, BodyError, Flags, Kind, Node, Reason, Refusal, Target, TopicKey, Ttl, Version};
+use serde::Serialize;
+use zmqv2_proto::{
+    Address, BodyError, Draft, Flags, Header, Kind, MessageId, MethodName, Node, Reason, Refusal, RequestContext,
+    ServerName, Target, TopicKey, Ttl, Version,
+};
 
-use crate::clock;
 use crate::delivery::table::DeliveryOptions;
-use crate::direct::round_trip::SocketFailure;
 use crate::outcome::call_error::CallError;
 use crate::outcome::send_error::SendError;
-use crate::routing::directory::LookupError;
 
 pub(crate) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
@@ -40,6 +41,20 @@ pub(crate) struct Request<'a> {
     pub(crate) monitor: Option<Duration>,
 }
 
+/// A request, ready to be sent once or several times.
+#[derive(Debug)]
+pub(crate) struct EncodedRequest {
+    pub(crate) id: MessageId,
+    pub(crate) method: MethodName,
+    pub(crate) key: TopicKey,
+    pub(crate) server: Option<ServerName>,
+    pub(crate) flags: Flags,
+    pub(crate) body: Vec<u8>,
+    pub(crate) deadline: Instant,
+    /// How long an answer is waited for now: until the next attempt, or the end.
+    pub(crate) answer_by: Instant,
+}
+
 impl CallOptions {
     pub(crate) fn can_send(&self, version: Version) -> bool {
         self.version_cap.is_none_or(|cap| cap.serves(version))
@@ -59,7 +74,7 @@ impl CallOptions {
     }
 
     /// What is asked of the table of outstanding messages; the candidates and the size are still to be told.
-    pub(crate) fn options(&self, kind: Kind, request: &Request<'_>) -> DeliveryOptions {
+    pub(crate) fn delivery_options(&self, kind: Kind, request: &Request<'_>) -> DeliveryOptions {
         DeliveryOptions {
             deadline: request.deadline,
             expires: request.deadline,
@@ -84,8 +99,7 @@ impl CallOptions {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, method: &'a str) -> Self {
-        let started = clock::now();
+    pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, method: &'a str, started: Instant) -> Self {
         let timeout = timeout.clamp(MIN_TIMEOUT, Ttl::MAX.into());
         let deadline = started + timeout;
         Self { target: &options.target, key: &options.key, method, started, deadline, monitor: options.monitor }
@@ -95,52 +109,74 @@ impl<'a> Request<'a> {
         Box::new(Target::clone(self.target))
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
-        clock::now().saturating_duration_since(self.started)
+    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
     }
 
-    /// Waits, but not beyond the deadline.
-    pub(crate) fn pause(&self, pause: Duration) {
-        let until = self.deadline.min(clock::now() + pause);
-        loop {
-            let left = until.saturating_duration_since(clock::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::park_timeout(left);
+    pub(crate) fn unreachable(&self, node: &Node, address: Address, now: Instant) -> CallError {
+        CallError::Unreachable {
+            target: self.boxed_target(),
+            node: node.name.clone(),
+            address,
+            after: self.elapsed(now),
         }
-    }
-
-    pub(crate) fn unreachable(&self, node: &Node, address: Address) -> CallError {
-        CallError::Unreachable { target: self.boxed_target(), node: node.name.clone(), address, after: self.elapsed() }
-    }
-
-    pub(crate) fn broken(&self, SocketFailure { sent, source }: SocketFailure) -> CallError {
-        CallError::Transport { target: self.boxed_target(), sent, source }
     }
 
     pub(crate) fn unexpected(&self, source: BodyError) -> CallError {
         CallError::Answer { method: self.method.to_owned(), target: self.boxed_target(), source }
     }
 
-    pub(crate) fn lookup_failed(&self, error: LookupError, directory: &'static str) -> SendError {
-        let (target, after) = (self.boxed_target(), self.elapsed());
-        match error {
-            LookupError::Failed(source) => SendError::Directory { target, after, source },
-            LookupError::NoAnswer => SendError::DirectorySilent { target, directory, after },
+    /// The request as it will be sent to any server.
+    pub(crate) fn encode(
+        &self,
+        kind: Kind,
+        options: &CallOptions,
+        context: &RequestContext,
+        args: &impl Serialize,
+        max_message_bytes: usize,
+    ) -> Result<EncodedRequest, SendError> {
+        options.check()?;
+        let id = MessageId::random();
+        let method = MethodName::new(self.method)?;
+        let mut draft = Draft::new(&method, args, context);
+        draft.namespace = self.target.namespace.as_ref();
+        draft.version = self.target.version;
+        draft.unique_id = Some(id);
+        let body = draft.encode().map_err(|source| SendError::Arguments {
+            method: method.to_string(),
+            target: self.boxed_target(),
+            source,
+        })?;
+        let (size, limit) = (body.len(), max_message_bytes);
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit, target: self.boxed_target() });
         }
+        let server = self.target.server.clone();
+        let (key, flags, deadline) = (self.key.clone(), options.flags(kind, 1), self.deadline);
+        Ok(EncodedRequest { id, method, key, server, flags, body, deadline, answer_by: deadline })
     }
 
     /// Nobody could be asked.
-    pub(crate) fn no_route(&self) -> CallError {
+    pub(crate) fn no_route(&self, now: Instant) -> CallError {
         let refusal = Refusal::new(Reason::NoRoute, format!("the directory knows no node of {}", self.target));
-        CallError::Refused { refusal, target: self.boxed_target(), node: None, after: self.elapsed() }
+        CallError::Refused { refusal, target: self.boxed_target(), node: None, after: self.elapsed(now) }
     }
 
     /// Nobody took it in all the time that it was to wait for somebody.
-    pub(crate) fn never_ready(&self) -> CallError {
+    pub(crate) fn never_ready(&self, now: Instant) -> CallError {
         let refusal = Refusal::new(Reason::Expired, format!("nobody became ready to take it for {}", self.target));
-        CallError::Refused { refusal, target: self.boxed_target(), node: None, after: self.elapsed() }
+        CallError::Refused { refusal, target: self.boxed_target(), node: None, after: self.elapsed(now) }
+    }
+}
+
+impl EncodedRequest {
+    pub(crate) fn header(&self, kind: Kind, ttl: Ttl) -> Header {
+        let mut header = Header::new(kind, self.id);
+        header.flags = self.flags;
+        header.ttl = ttl;
+        header.key = Some(self.key.clone());
+        header.server.clone_from(&self.server);
+        header
     }
 }
 

@@ -1,133 +1,52 @@
-//! What all clones of a client share, and the course of a call that blocks.
+//! The course of a call that blocks alone: one request over a REQ socket, to one node after the other.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use zmqv2_matchmaker::{Candidates, Placement};
+use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext};
+use zmqv2_proto::{Address, Kind, Node, Reason, Reply, RequestContext};
 
 use crate::clock;
 use crate::delivery::request::{
-    CallOptions, Request, directory_may_recover, failure_to_report, may_be_repeated, may_go_elsewhere,
+    CallOptions, EncodedRequest, Request, directory_may_recover, failure_to_report, may_be_repeated, may_go_elsewhere,
 };
 use crate::delivery::table::{ANSWER_GRACE, LOOKUP_INTERVAL, RETRY_PAUSE};
 use crate::direct::monitor::Monitor;
 use crate::direct::req_sockets::ReqSockets;
-use crate::direct::round_trip::{EncodedRequest, RoundTripEnd, SocketFailure};
-use crate::io::thread::{Closed, IoThread};
+use crate::direct::round_trip::{RoundTrip, RoundTripEnd, SocketFailure};
+use crate::io::thread::IoThread;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
-use crate::outcome::counters::Counters;
 use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
 use crate::routing::router::{Destination, Router};
+use crate::settings::Settings;
 
-const PING: &str = "oslo_rpc_server_ping";
-
-/// What stays the same for all calls of a client.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) exchange: Exchange,
-    pub(crate) cast_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) max_message_bytes: usize,
-    pub(crate) allowed_remote_modules: Arc<[String]>,
+/// Calls over REQ sockets.
+#[derive(Clone, Copy)]
+pub(crate) struct DirectCaller<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) router: &'a Router,
+    pub(crate) req_sockets: &'a ReqSockets,
+    /// Asks for calls that are monitored.
+    pub(crate) io_thread: &'a IoThread,
 }
 
-#[derive(Debug)]
-pub(crate) struct Connections {
-    pub(crate) settings: Settings,
-    pub(crate) router: Arc<Router>,
-    req_sockets: ReqSockets,
-    pub(crate) io_thread: IoThread,
-    /// How many threads are in a call that blocks.
-    active_calls: AtomicUsize,
-}
-
-/// Counts a thread that is in a call, until it is dropped.
-struct ActiveCall<'a>(&'a AtomicUsize);
-
-impl<'a> ActiveCall<'a> {
-    /// Whether it is the only one, too.
-    fn enter(active_calls: &'a AtomicUsize) -> (Self, bool) {
-        let before = active_calls.fetch_add(1, Ordering::Relaxed);
-        (Self(active_calls), before == 0)
-    }
-}
-
-impl Drop for ActiveCall<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The answer to a ping.
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Pong {
-    Pong,
-}
-
-impl Connections {
-    pub(crate) fn new(settings: Settings, router: Arc<Router>, req_sockets: ReqSockets, io_thread: IoThread) -> Self {
-        Self { settings, router, req_sockets, io_thread, active_calls: AtomicUsize::new(0) }
-    }
-
-    pub(crate) fn ping(&self, options: &CallOptions) -> Result<Answered<()>, CallError> {
-        let answered = self.call(options, &RequestContext::new(), PING, &serde_json::Map::new())?;
-        Ok(answered.map(|Pong::Pong| ()))
-    }
-
-    /// A call that blocks. Alone, it has a REQ, which is the shortest way; beside others it goes over the connection that all
-    /// share, which costs less for each (decision 0016).
+impl DirectCaller<'_> {
     pub(crate) fn call<R: DeserializeOwned>(
-        &self,
+        self,
         options: &CallOptions,
         context: &RequestContext,
         method: &str,
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
-        let (active, alone) = ActiveCall::enter(&self.active_calls);
-        let result = if alone { None } else { self.call_over_io_thread(options, context, method, args) };
-        let result = result.unwrap_or_else(|| self.call_directly(options, context, method, args));
-        drop(active);
-        result
-    }
-
-    /// `None`: there is no room, or nobody to make the call over to.
-    fn call_over_io_thread<R: DeserializeOwned>(
-        &self,
-        options: &CallOptions,
-        context: &RequestContext,
-        method: &str,
-        args: &impl Serialize,
-    ) -> Option<Result<Answered<R>, CallError>> {
-        if !self.io_thread.has_room() {
-            return None;
-        }
-        match self.call_async(options, context, method, args) {
-            Ok(handle) => Some(handle.wait_detailed()),
-            Err(SendError::Full { .. } | SendError::Closed { .. } | SendError::Transport { .. }) => None,
-            Err(error) => Some(Err(error.into())),
-        }
-    }
-
-    fn call_directly<R: DeserializeOwned>(
-        &self,
-        options: &CallOptions,
-        context: &RequestContext,
-        method: &str,
-        args: &impl Serialize,
-    ) -> Result<Answered<R>, CallError> {
-        let request = Request::begin(options, options.timeout, method);
-        let mut encoded = self.pack(Kind::Call, options, &request, context, args)?;
+        let request = Request::begin(options, options.timeout, method, clock::now());
+        let mut encoded = request.encode(Kind::Call, options, context, args, self.settings.max_message_bytes)?;
         let mut retries = options.retries;
         let spacing = request.deadline.saturating_duration_since(request.started) / retries.saturating_add(1);
-        let mut doubt = None;
+        let mut maybe_ran = None;
         loop {
             encoded.answer_by = match (retries, options.wait_for_ready) {
                 (0, false) => request.deadline,
@@ -140,59 +59,39 @@ impl Connections {
                 Err(error) => error,
             };
             let over = clock::now() >= request.deadline;
-            if doubt.is_none() && options.wait_for_ready && directory_may_recover(&error) && !over {
-                request.pause(LOOKUP_INTERVAL);
+            if maybe_ran.is_none() && options.wait_for_ready && directory_may_recover(&error) && !over {
+                pause(&request, LOOKUP_INTERVAL);
                 if clock::now() >= request.deadline {
                     return Err(error);
                 }
             } else if retries > 0 && may_be_repeated(&error) && !over {
                 log::debug!("trying again: {error}");
-                (retries, doubt) = (retries - 1, Some(error));
+                (retries, maybe_ran) = (retries - 1, Some(error));
             } else if !may_go_elsewhere(&error) {
-                return Err(doubt.filter(|_| !error.may_have_run()).unwrap_or(error));
-            } else if doubt.is_some() && retries > 0 && !over {
+                return Err(maybe_ran.filter(|_| !error.may_have_run()).unwrap_or(error));
+            } else if maybe_ran.is_some() && retries > 0 && !over {
                 retries -= 1;
-                request.pause(RETRY_PAUSE);
-            } else if doubt.is_none() && options.wait_for_ready && error.reason() != Some(Reason::Busy) {
+                pause(&request, RETRY_PAUSE);
+            } else if maybe_ran.is_none() && options.wait_for_ready && error.reason() != Some(Reason::Busy) {
                 if over {
-                    return Err(request.never_ready());
+                    return Err(request.never_ready(clock::now()));
                 }
-                request.pause(LOOKUP_INTERVAL);
+                pause(&request, LOOKUP_INTERVAL);
             } else {
-                return Err(doubt.unwrap_or(error));
+                return Err(maybe_ran.unwrap_or(error));
             }
         }
     }
 
-    pub(crate) fn counters(&self) -> Counters {
-        self.io_thread.counters().read(self.io_thread.open())
-    }
-
-    pub(crate) fn close(&self, timeout: Duration) -> Closed {
-        self.io_thread.close(timeout)
-    }
-
-    fn candidates(&self, request: &Request<'_>) -> Result<Candidates, SendError> {
+    fn candidates(self, request: &Request<'_>) -> Result<Candidates, SendError> {
         let directory = &self.router.directory;
         let candidates = directory.candidates(request.key, request.target.server.as_ref(), request.deadline);
-        candidates.map_err(|error| request.lookup_failed(error, directory.name()))
-    }
-
-    /// Where the target of a message is that is not waited for. One that waits for a place to go waits for the directory as well.
-    pub(crate) fn placement(&self, options: &CallOptions, request: &Request<'_>) -> Result<Arc<Placement>, SendError> {
-        let directory = &self.router.directory;
-        match directory.placement(request.key, request.deadline) {
-            Err(error) if options.wait_for_ready && error.may_pass() => {
-                log::debug!("cannot look up {}: {error:?}", request.target);
-                Ok(Arc::default())
-            }
-            placement => placement.map_err(|error| request.lookup_failed(error, directory.name())),
-        }
+        candidates.map_err(|error| error.into_send_error(request, directory.name(), clock::now()))
     }
 
     /// Asks one node after the other, until one has taken it. With `keep`, there may be another round.
     fn round<R: DeserializeOwned>(
-        &self,
+        self,
         options: &CallOptions,
         request: &Request<'_>,
         encoded: &mut EncodedRequest,
@@ -235,7 +134,7 @@ impl Connections {
 
     /// Asks these nodes, of so many, one after the other; `last` is the one that was asked last.
     fn ask<'a, R: DeserializeOwned>(
-        &self,
+        self,
         request: &Request<'_>,
         encoded: &mut EncodedRequest,
         mut order: impl Iterator<Item = &'a Node>,
@@ -245,7 +144,7 @@ impl Connections {
     ) -> Result<Answered<R>, CallError> {
         let mut failure = None;
         let mut tried = 0;
-        let mut suspects = Vec::new();
+        let mut avoided = Vec::new();
         loop {
             // Those that could not be reached lately come last.
             let next = match order.next() {
@@ -254,12 +153,12 @@ impl Connections {
                     if count > 1
                         && self.router.should_avoid(&address, encoded.server.as_ref(), &encoded.key, clock::now())
                     {
-                        suspects.push((node, address));
+                        avoided.push((node, address));
                         continue;
                     }
                     Some((node, address))
                 }
-                None => suspects.pop(),
+                None => avoided.pop(),
             };
             let Some((node, address)) = next else { break };
             *last = Some(node);
@@ -277,42 +176,12 @@ impl Connections {
                 break;
             }
         }
-        Err(failure.unwrap_or_else(|| request.no_route()))
-    }
-
-    /// The request as it will be sent, to whomever.
-    pub(crate) fn pack(
-        &self,
-        kind: Kind,
-        options: &CallOptions,
-        request: &Request<'_>,
-        context: &RequestContext,
-        args: &impl Serialize,
-    ) -> Result<EncodedRequest, SendError> {
-        options.check()?;
-        let id = MessageId::random();
-        let method = MethodName::new(request.method)?;
-        let mut draft = Draft::new(&method, args, context);
-        draft.namespace = request.target.namespace.as_ref();
-        draft.version = request.target.version;
-        draft.unique_id = Some(id);
-        let body = draft.encode().map_err(|source| SendError::Arguments {
-            method: method.to_string(),
-            target: request.boxed_target(),
-            source,
-        })?;
-        let (size, limit) = (body.len(), self.settings.max_message_bytes);
-        if size > limit {
-            return Err(SendError::TooLarge { size, limit, target: request.boxed_target() });
-        }
-        let server = request.target.server.clone();
-        let (key, flags, deadline) = (request.key.clone(), options.flags(kind, 1), request.deadline);
-        Ok(EncodedRequest { id, method, key, server, flags, body, deadline, answer_by: deadline })
+        Err(failure.unwrap_or_else(|| request.no_route(clock::now())))
     }
 
     /// Asks one node; `others` are left to be tried after it, and with `keep` there may be another round.
     fn attempt<R: DeserializeOwned>(
-        &self,
+        self,
         request: &Request<'_>,
         encoded: &mut EncodedRequest,
         node: &Node,
@@ -323,8 +192,8 @@ impl Connections {
         let now = clock::now();
         let left = request.deadline.saturating_duration_since(now);
         // A node that is down must leave time for the others, also when the whole call has little.
-        let part_sender = if others > 0 { left / 2 } else { left };
-        let connect_by = now + self.settings.connect_timeout.min(part_sender);
+        let time = if others > 0 { left / 2 } else { left };
+        let connect_by = now + self.settings.connect_timeout.min(time);
         let mut monitor = request.monitor.map(|timeout| {
             let destination = Destination { node: node.name.clone(), address: address.clone() };
             Monitor::new(&self.io_thread, encoded.id, request.target, destination, timeout)
@@ -336,14 +205,15 @@ impl Connections {
                 Err(TransportError::Connect { address, source }) => {
                     log::debug!("cannot connect to {address}: {source}");
                     self.router.health().mark_unreachable(&address, now);
-                    return Err(request.unreachable(node, address));
+                    return Err(request.unreachable(node, address, clock::now()));
                 }
                 Err(source) => {
-                    return Err(request.broken(SocketFailure { sent: false, source }));
+                    return Err(SocketFailure { sent: false, source }.into_call_error(request));
                 }
             };
-            let end = encoded.exchange(&socket, connect_by, others == 0 && !keep, monitor.as_mut());
-            let end = end.map_err(|broken| request.broken(broken))?;
+            let end =
+                RoundTrip { request: encoded, socket: &socket }.run(connect_by, others == 0 && !keep, monitor.as_mut());
+            let end = end.map_err(|failure| failure.into_call_error(request))?;
             if !matches!(end, RoundTripEnd::ConnectionWasOld) || clock::now() >= connect_by {
                 break (socket, end);
             }
@@ -353,7 +223,7 @@ impl Connections {
                 self.done(address, socket);
                 let node = named.unwrap_or_else(|| node.name.clone());
                 match Reply::decode_typed(&body).map_err(|source| request.unexpected(source))? {
-                    Ok(value) => Ok(Answered { value, server, node, elapsed: request.elapsed() }),
+                    Ok(value) => Ok(Answered { value, server, node, elapsed: request.elapsed(clock::now()) }),
                     Err(failure) => {
                         let allowed = &self.settings.allowed_remote_modules;
                         Err(RemoteError::new(failure, allowed, server, node).into())
@@ -364,33 +234,55 @@ impl Connections {
                 self.done(address.clone(), socket);
                 self.router.refused(&address, encoded.server.as_ref(), &encoded.key, refusal.reason);
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
-                Err(CallError::Refused { refusal, target: request.boxed_target(), node, after: request.elapsed() })
+                Err(CallError::Refused {
+                    refusal,
+                    target: request.boxed_target(),
+                    node,
+                    after: request.elapsed(clock::now()),
+                })
             }
             // In what follows, the socket is dropped: its reply, if any, must never reach another call.
             RoundTripEnd::NotConnected | RoundTripEnd::ConnectionWasOld => {
                 self.router.health().mark_unreachable(&address, clock::now());
-                Err(request.unreachable(node, address))
+                Err(request.unreachable(node, address, clock::now()))
             }
             RoundTripEnd::RequestLost { refusal, node: named } => {
                 let node = Some(named.unwrap_or_else(|| node.name.clone()));
-                Err(CallError::Refused { refusal, target: request.boxed_target(), node, after: request.elapsed() })
+                Err(CallError::Refused {
+                    refusal,
+                    target: request.boxed_target(),
+                    node,
+                    after: request.elapsed(clock::now()),
+                })
             }
             RoundTripEnd::ConnectionLost => {
                 self.router.health().mark_unreachable(&address, clock::now());
-                let (target, after) = (request.boxed_target(), request.elapsed());
+                let (target, after) = (request.boxed_target(), request.elapsed(clock::now()));
                 Err(CallError::ConnectionLost { target, node: node.name.clone(), address, after })
             }
             RoundTripEnd::NoAnswer => {
                 self.router.not_answered(&address, encoded.server.is_none().then_some(&encoded.key), clock::now());
-                let (target, after) = (request.boxed_target(), request.elapsed());
+                let (target, after) = (request.boxed_target(), request.elapsed(clock::now()));
                 Err(CallError::Timeout { target, node: node.name.clone(), address, after })
             }
         }
     }
 
     /// The answer has come: the node is alive, and the socket is free.
-    fn done(&self, address: Address, socket: Socket) {
+    fn done(self, address: Address, socket: Socket) {
         self.router.health().mark_reachable(&address);
         self.req_sockets.keep(address, socket, clock::now());
+    }
+}
+
+/// Waits, but not beyond the deadline of the request.
+fn pause(request: &Request<'_>, pause: Duration) {
+    let until = request.deadline.min(clock::now() + pause);
+    loop {
+        let left = until.saturating_duration_since(clock::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
     }
 }

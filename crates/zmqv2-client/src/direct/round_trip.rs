@@ -4,24 +4,18 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::transport::{Connection, Frame, Received, SendError, Socket, TransportError};
-use zmqv2_proto::{Flags, Header, Kind, MessageId, MethodName, NodeName, Refusal, ServerName, TopicKey, Ttl};
+use zmqv2_proto::{Header, Kind, NodeName, Refusal, ServerName, Ttl};
 
 use crate::clock;
+use crate::delivery::request::{EncodedRequest, Request};
 use crate::direct::monitor::{CallStatus, Monitor};
 use crate::io::answer::MAX_DETAIL_BYTES;
+use crate::outcome::call_error::CallError;
 
-/// A request, ready to be sent once or several times.
-#[derive(Debug)]
-pub(crate) struct EncodedRequest {
-    pub(crate) id: MessageId,
-    pub(crate) method: MethodName,
-    pub(crate) key: TopicKey,
-    pub(crate) server: Option<ServerName>,
-    pub(crate) flags: Flags,
-    pub(crate) body: Vec<u8>,
-    pub(crate) deadline: Instant,
-    /// How long an answer is waited for now: until the next attempt, or the end.
-    pub(crate) answer_by: Instant,
+/// One request over one socket.
+pub(crate) struct RoundTrip<'a> {
+    pub(crate) request: &'a mut EncodedRequest,
+    pub(crate) socket: &'a Socket,
 }
 
 /// How a round trip ended.
@@ -50,27 +44,36 @@ pub(crate) struct SocketFailure {
     pub(crate) source: TransportError,
 }
 
-impl EncodedRequest {
-    /// Sends the request as soon as `socket` is connected, by `connect_by` at the latest, and waits for the answer.
+impl SocketFailure {
+    pub(crate) fn into_call_error(self, request: &Request<'_>) -> CallError {
+        CallError::Transport { target: request.boxed_target(), sent: self.sent, source: self.source }
+    }
+}
+
+impl RoundTrip<'_> {
+    /// Sends the request as soon as the socket is connected, by `connect_by` at the latest, and waits for the answer.
     /// With `last`, nothing is sent after this: the body is moved rather than copied.
-    pub(crate) fn exchange(
-        &mut self,
-        socket: &Socket,
+    pub(crate) fn run(
+        self,
         connect_by: Instant,
         last: bool,
         monitor: Option<&mut Monitor<'_>>,
     ) -> Result<RoundTripEnd, SocketFailure> {
         let unsent = |source| SocketFailure { sent: false, source };
-        let connection = self.wait_connected(socket, connect_by).map_err(unsent)?;
-        let ttl = Ttl::until(self.deadline, clock::now());
+        let connection = self.wait_connected(connect_by).map_err(unsent)?;
+        let ttl = Ttl::until(self.request.deadline, clock::now());
         match connection {
             Connection::Up if !ttl.is_expired() => {}
             Connection::Lost => return Ok(RoundTripEnd::ConnectionWasOld),
             _ => return Ok(RoundTripEnd::NotConnected),
         }
-        let body = if last { Frame::from(std::mem::take(&mut self.body)) } else { Frame::from(&self.body[..]) };
-        match socket.send([Frame::from(self.header(Kind::Call, ttl).encode()), body]) {
-            Ok(()) => self.wait_answer(socket, monitor).map_err(|source| SocketFailure { sent: true, source }),
+        let body = if last {
+            Frame::from(std::mem::take(&mut self.request.body))
+        } else {
+            Frame::from(&self.request.body[..])
+        };
+        match self.socket.send([Frame::from(self.request.header(Kind::Call, ttl).encode()), body]) {
+            Ok(()) => self.wait_answer(monitor).map_err(|source| SocketFailure { sent: true, source }),
             // It was connected, and nothing was in its pipe.
             Err(SendError::Full | SendError::PeerGone) => Ok(RoundTripEnd::NotConnected),
             Err(error) => {
@@ -80,61 +83,50 @@ impl EncodedRequest {
         }
     }
 
-    pub(crate) fn header(&self, kind: Kind, ttl: Ttl) -> Header {
-        let mut header = Header::new(kind, self.id);
-        header.flags = self.flags;
-        header.ttl = ttl;
-        header.key = Some(self.key.clone());
-        header.server.clone_from(&self.server);
-        header
-    }
-
-    fn wait_connected(&self, socket: &Socket, connect_by: Instant) -> Result<Connection, TransportError> {
+    fn wait_connected(&self, connect_by: Instant) -> Result<Connection, TransportError> {
         // One from the pool has just been asked.
-        if socket.was_connected() {
+        if self.socket.was_connected() {
             return Ok(Connection::Up);
         }
         loop {
-            let connection = socket.readiness()?.connection;
+            let connection = self.socket.readiness()?.connection;
             if connection != Connection::Awaited {
                 return Ok(connection);
             }
-            let Some(left) = left_until(connect_by.min(self.deadline)) else {
+            let Some(left) = left_until(connect_by.min(self.request.deadline)) else {
                 return Ok(connection);
             };
-            wait(socket, left, None, "wait for a connection")?;
+            wait(self.socket, left, None, "wait for a connection")?;
         }
     }
 
-    fn wait_answer(
-        &self,
-        socket: &Socket,
-        mut monitor: Option<&mut Monitor<'_>>,
-    ) -> Result<RoundTripEnd, TransportError> {
-        let mut frames = Vec::new();
+    fn wait_answer(&self, mut monitor: Option<&mut Monitor<'_>>) -> Result<RoundTripEnd, TransportError> {
+        let Self { request, socket } = self;
+        let (mut frames, mut looked) = (Vec::new(), false);
         if let Some(monitor) = &mut monitor {
             monitor.begin(clock::now());
         }
         // The first look, which has to be taken before the first sleep anyway, says whether there is something to receive.
-        let mut looked = false;
         loop {
             if std::mem::replace(&mut looked, true) && socket.receive(&mut frames)? != Received::Nothing {
                 match self.read(&mut frames) {
                     Ok(end) => return Ok(end),
-                    Err(problem) => log::warn!("ignored an answer to call {} of {}: {problem}", self.id, self.key),
+                    Err(problem) => {
+                        log::warn!("ignored an answer to call {} of {}: {problem}", request.id, request.key)
+                    }
                 }
             }
             let readiness = socket.readiness()?;
             if readiness.connection == Connection::Lost {
                 return Ok(RoundTripEnd::ConnectionLost);
             }
-            if left_until(self.answer_by).is_none() {
+            if left_until(request.answer_by).is_none() {
                 return Ok(RoundTripEnd::NoAnswer);
             }
             if readiness.readable {
                 continue;
             }
-            let mut look_at = self.answer_by;
+            let mut look_at = request.answer_by;
             if let Some(monitor) = &mut monitor {
                 match monitor.look(clock::now()) {
                     CallStatus::Alive(next) => look_at = next.map_or(look_at, |next| next.min(look_at)),
@@ -155,13 +147,14 @@ impl EncodedRequest {
             return Err(format!("it has {count} frames, not 2"));
         };
         let header = Header::decode(&header).map_err(|error| error.to_string())?;
-        if header.id != self.id {
+        if header.id != self.request.id {
             return Err(format!("it answers message {}", header.id));
         }
         let node = header.node;
         match (header.kind, header.reason) {
             (Kind::Reply, _) => {
-                let server = header.server.or_else(|| self.server.clone()).ok_or("it does not name its server")?;
+                let server =
+                    header.server.or_else(|| self.request.server.clone()).ok_or("it does not name its server")?;
                 Ok(RoundTripEnd::Reply { body, server, node })
             }
             (Kind::Refusal, Some(reason)) => {

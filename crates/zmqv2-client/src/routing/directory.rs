@@ -8,6 +8,8 @@ use zmqv2_matchmaker::{Candidates, Matchmaker, MatchmakerError, Placement, Rotat
 use zmqv2_proto::{ServerName, TopicKey};
 
 use crate::clock;
+use crate::delivery::request::Request;
+use crate::outcome::send_error::SendError;
 
 /// How many topics may be asked for at one time. Each has a thread until the directory answers.
 const MAX_LOOKUPS: usize = 64;
@@ -35,6 +37,14 @@ impl LookupError {
     /// Whether somebody who waits for a place to go goes on waiting: the directory may answer later.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Failed(error) if error.may_pass())
+    }
+
+    pub(crate) fn into_send_error(self, request: &Request<'_>, directory: &'static str, now: Instant) -> SendError {
+        let (target, after) = (request.boxed_target(), request.elapsed(now));
+        match self {
+            Self::Failed(source) => SendError::Directory { target, after, source },
+            Self::NoAnswer => SendError::DirectorySilent { target, directory, after },
+        }
     }
 }
 
