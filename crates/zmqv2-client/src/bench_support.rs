@@ -1,4 +1,4 @@
-//! The table of outstanding messages as benchmarks see it. Hidden: it is no part of the interface.
+//! The table of pending messages as benchmarks see it. Hidden: it is no part of the interface.
 
 use std::time::{Duration, Instant};
 

@@ -137,7 +137,7 @@ fn a_dead_node_leaves_time_for_the_others_rg33() {
 }
 
 #[test]
-fn a_node_that_refuses_is_passed_over_when_nothing_ran_rg33() {
+fn a_node_that_refuses_is_skipped_when_nothing_ran_rg33() {
     for reason in [Reason::NoRoute, Reason::Busy, Reason::ShuttingDown] {
         let refusing = Broker::start(move |seen| seen.refusal(reason, "not here"));
         let other = Broker::start(Seen::echo);
@@ -174,7 +174,7 @@ fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_
 }
 
 #[test]
-fn a_request_that_may_have_run_goes_nowhere_else() {
+fn a_request_that_may_have_run_is_not_sent_to_another_node() {
     let first = Broker::start(|seen| seen.refusal(Reason::ServerLost, "it died"));
     let second = Broker::start(|seen| seen.refusal(Reason::ServerLost, "it died"));
     let client = builder([first.node("n0"), second.node("n1")]).build().unwrap();
@@ -185,7 +185,7 @@ fn a_request_that_may_have_run_goes_nowhere_else() {
 }
 
 #[test]
-fn after_all_nodes_have_refused_busy_is_what_is_said() {
+fn after_all_nodes_have_refused_busy_is_reported() {
     let busy = Broker::start(|seen| seen.refusal(Reason::Busy, "backlog of 10 is full"));
     let without = Broker::start(|seen| seen.refusal(Reason::NoRoute, "no such server"));
     let client = builder([busy.node("n0"), without.node("n1")]).build().unwrap();

@@ -1,4 +1,4 @@
-//! The public types and their verbs.
+//! The public types: client, notifier, their builders, and the handles that they return.
 
 pub(crate) mod connections;
 pub(crate) mod handles;

@@ -78,8 +78,8 @@ impl Connections {
 
         let nodes = placement.nodes().iter().enumerate();
         let mut parts: Vec<Part> = nodes
-            .map(|(place, placed)| {
-                let expected = ExpectedReceivers::Node(Arc::clone(&placement), place);
+            .map(|(index, placed)| {
+                let expected = ExpectedReceivers::Node(Arc::clone(&placement), index);
                 Part::new(topic.clone(), Some(placed.node.name.clone()), expected)
             })
             .collect();

@@ -112,12 +112,12 @@ impl Connections {
             bytes: 0,
             server_queue: None,
         };
-        let whom = notifications.first().map(|notification| notification.target.clone());
+        let first_target = notifications.first().map(|notification| notification.target.clone());
         let messages = notifications.into_iter().flat_map(|notification| notification.messages(started, options));
         let outbounds = messages.zip(part_senders).map(|((message, destinations, options), part_sender)| {
             Outbound::new(Arc::new(message), destinations, options, ResultSender::Part(part_sender))
         });
-        if let (Err(error), Some(target)) = (self.io_thread.send_all(outbounds.collect()), whom) {
+        if let (Err(error), Some(target)) = (self.io_thread.send_all(outbounds.collect()), first_target) {
             return Err(not_queued(error, Box::new(Target::clone(&target))));
         }
         Ok(NotifyHandle::new(message_id, receiver))
@@ -203,8 +203,8 @@ fn pools(placement: &Placement) -> Option<Vec<&ServerName>> {
 fn hyphenated(id: MessageId) -> String {
     let digits = id.to_string();
     let mut text = String::with_capacity(digits.len() + 4);
-    for (place, digit) in digits.chars().enumerate() {
-        if matches!(place, 8 | 12 | 16 | 20) {
+    for (index, digit) in digits.chars().enumerate() {
+        if matches!(index, 8 | 12 | 16 | 20) {
             text.push('-');
         }
         text.push(digit);

@@ -21,9 +21,9 @@ use crate::settings::Settings;
 const DEFAULT_MAX_OUTSTANDING: usize = 10_000;
 const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 << 20;
 /// Slots of the table are numbered, and each costs memory.
-const MOST_OUTSTANDING: usize = 1 << 20;
+const MAX_OUTSTANDING: usize = 1 << 20;
 
-/// The settings of an engine to be.
+/// The settings from which the connections of a client are made.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) config: Config,
@@ -85,9 +85,9 @@ impl Setup {
             max_message_bytes: config.max_message_bytes,
             allowed_remote_modules: self.allowed_remote_modules.into(),
         };
-        let rules = IoSettings {
+        let io_settings = IoSettings {
             limits: Limits {
-                messages: self.max_outstanding.clamp(1, MOST_OUTSTANDING),
+                messages: self.max_outstanding.clamp(1, MAX_OUTSTANDING),
                 bytes: self.max_outstanding_bytes,
                 connect_timeout: config.connect_timeout,
             },
@@ -98,7 +98,7 @@ impl Setup {
             adaptive_poll: config.adaptive_poll,
         };
         let router = Arc::new(Router::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
-        let io_thread = IoThread::new(rules, transport.clone(), Arc::clone(&router));
+        let io_thread = IoThread::new(io_settings, transport.clone(), Arc::clone(&router));
         let req_sockets = ReqSockets::new(transport, config.conn_pool_size);
         Ok(Connections::new(settings, router, req_sockets, io_thread))
     }

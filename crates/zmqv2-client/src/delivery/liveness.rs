@@ -1,4 +1,4 @@
-//! When to ask whether a call is still in flight, and when to give it up. Pure: the time is told.
+//! When to ask whether a call is still in flight, and when to give it up. Pure: the caller passes the time.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The rules of delivery. Pure: no socket, thread or lock.
+//! The rules of delivery. Pure: no socket, thread, lock or clock.
 
 pub(crate) mod liveness;
 pub(crate) mod request;

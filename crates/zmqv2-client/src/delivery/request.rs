@@ -73,7 +73,7 @@ impl CallOptions {
         }
     }
 
-    /// What is asked of the table of outstanding messages; the candidates and the size are still to be told.
+    /// The options for the pending table; the caller adds the candidates and the size.
     pub(crate) fn delivery_options(&self, kind: Kind, request: &Request<'_>) -> DeliveryOptions {
         DeliveryOptions {
             deadline: request.deadline,
@@ -87,7 +87,7 @@ impl CallOptions {
         }
     }
 
-    /// What brokers and servers are told about the sender's intentions, by a message with so many candidates.
+    /// The flags that tell brokers and servers the sender's options, for a message with so many candidates.
     pub(crate) fn flags(&self, kind: Kind, candidates: usize) -> Flags {
         let set = |on, flag| if on { flag } else { Flags::NONE };
         // At the wrong node, it would wait for a server that comes elsewhere.

@@ -45,14 +45,14 @@ impl DirectCaller<'_> {
         let request = Request::begin(options, options.timeout, method, clock::now());
         let mut encoded = request.encode(Kind::Call, options, context, args, self.settings.max_message_bytes)?;
         let mut retries = options.retries;
-        let spacing = request.deadline.saturating_duration_since(request.started) / retries.saturating_add(1);
+        let time_per_attempt = request.deadline.saturating_duration_since(request.started) / retries.saturating_add(1);
         let mut maybe_ran = None;
         loop {
             encoded.answer_by = match (retries, options.wait_for_ready) {
                 (0, false) => request.deadline,
                 // That it has expired is said when its time is over.
                 (0, true) => request.deadline + ANSWER_GRACE,
-                _ => request.deadline.min(clock::now() + spacing),
+                _ => request.deadline.min(clock::now() + time_per_attempt),
             };
             let error = match self.round(options, &request, &mut encoded, retries > 0 || options.wait_for_ready) {
                 Ok(answered) => return Ok(answered),
@@ -196,7 +196,7 @@ impl DirectCaller<'_> {
         let connect_by = now + self.settings.connect_timeout.min(time);
         let mut monitor = request.monitor.map(|timeout| {
             let destination = Destination { node: node.name.clone(), address: address.clone() };
-            Monitor::new(&self.io_thread, encoded.id, request.target, destination, timeout)
+            Monitor::new(self.io_thread, encoded.id, request.target, destination, timeout)
         });
         let (socket, end) = loop {
             let socket = match self.req_sockets.take(&address, now) {

@@ -13,7 +13,7 @@ pub(crate) struct IdlePool<S> {
     idle_limit: Duration,
     next: u64,
     /// In the order in which they became idle.
-    idle: BTreeMap<u64, Idle<S>>,
+    idle: BTreeMap<u64, IdleSocket<S>>,
     /// The keys into `idle`, oldest first.
     of_address: HashMap<Address, VecDeque<u64>>,
     /// The keys of sockets that are not the last one of their address.
@@ -21,7 +21,7 @@ pub(crate) struct IdlePool<S> {
 }
 
 #[derive(Debug)]
-struct Idle<S> {
+struct IdleSocket<S> {
     address: Address,
     since: Instant,
     socket: S,
@@ -55,7 +55,7 @@ impl<S> IdlePool<S> {
         let keys = self.of_address.entry(address.clone()).or_default();
         self.spare.extend(keys.back());
         keys.push_back(key);
-        self.idle.insert(key, Idle { address, since: now, socket });
+        self.idle.insert(key, IdleSocket { address, since: now, socket });
         let mut closed = self.expire(now);
         while self.idle.len() > self.capacity {
             closed.extend(match self.spare.first().copied() {
@@ -83,7 +83,7 @@ impl<S> IdlePool<S> {
     }
 
     fn remove(&mut self, key: u64) -> Option<S> {
-        let Idle { address, socket, .. } = self.idle.remove(&key)?;
+        let IdleSocket { address, socket, .. } = self.idle.remove(&key)?;
         self.spare.remove(&key);
         if let Some(keys) = self.of_address.get_mut(&address) {
             // Only the oldest or the newest of an address is ever removed.

@@ -85,7 +85,7 @@ impl<'a> Monitor<'a> {
                 CompletionKind::Refused { refusal, node } if refusal.reason == Reason::ServerLost => {
                     self.phase = Phase::Lost(now + REPLY_GRACE, refusal, node);
                 }
-                // Whoever refuses to answer is not silent.
+                // A broker that refuses to answer has answered.
                 CompletionKind::InFlight | CompletionKind::Refused { .. } => liveness.alive(now),
                 CompletionKind::Closed { .. } => self.phase = Phase::Closed,
                 _ => liveness.question_failed(now),

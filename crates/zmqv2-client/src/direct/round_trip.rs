@@ -111,9 +111,7 @@ impl RoundTrip<'_> {
             if std::mem::replace(&mut looked, true) && socket.receive(&mut frames)? != Received::Nothing {
                 match self.read(&mut frames) {
                     Ok(end) => return Ok(end),
-                    Err(problem) => {
-                        log::warn!("ignored an answer to call {} of {}: {problem}", request.id, request.key)
-                    }
+                    Err(error) => log::warn!("ignored an answer to call {} of {}: {error}", request.id, request.key),
                 }
             }
             let readiness = socket.readiness()?;

@@ -80,7 +80,7 @@ impl Admission {
         }
     }
 
-    /// The same, without a word; whether somebody waits for [`wake_waiting`](Self::wake_waiting).
+    /// As [`release`](Self::release), but wakes nobody; whether a sender waits for [`wake_waiting`](Self::wake_waiting).
     pub(crate) fn release_without_waking(&self, messages: usize, bytes: usize) -> bool {
         let mut in_use = self.lock();
         in_use.messages -= messages;

@@ -54,7 +54,7 @@ pub(crate) struct Outbound {
     pub(crate) sent: bool,
 }
 
-/// Who is told what becomes of it.
+/// Gets the result of the message.
 #[derive(Debug)]
 pub(crate) enum ResultSender {
     /// It is a message of its own, with one answer.

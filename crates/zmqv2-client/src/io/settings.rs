@@ -10,7 +10,7 @@ use crate::delivery::table::Limits;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 
-/// Is told every outcome.
+/// A callback that gets every outcome.
 pub(crate) type Observer = Arc<dyn Fn(&Target, &Outcome) + Send + Sync>;
 
 /// What stays the same for all messages.

@@ -86,7 +86,7 @@ impl ReceiverTracker {
         true
     }
 
-    /// Says the same of everybody who is listed and has said nothing, or once without a name: somebody else was silent.
+    /// Says the same of every expected receiver that has not answered, or once without a name: somebody else was silent.
     pub(crate) fn fill_missing(&mut self, node: Option<&NodeName>, outcome: &Outcome) {
         let before = self.results.len();
         let result_of = |server| ReceiverResult { server, node: node.cloned(), outcome: outcome.clone() };

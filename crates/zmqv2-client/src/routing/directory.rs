@@ -204,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers when told to; panics when the teller is gone.
+    /// Answers at a signal; panics when the sender of signals is gone.
     #[derive(Debug)]
     struct Slow {
         go: Mutex<mpsc::Receiver<()>>,

@@ -29,7 +29,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 /// randomness.
 #[derive(Debug)]
 pub(crate) struct NodeHealth {
-    unreachable: HashMap<Address, Unreachable>,
+    unreachable: HashMap<Address, UnreachableNode>,
     /// Until when, by topic and by node.
     refusals: HashMap<TopicKey, HashMap<Address, Instant>>,
     /// How many that are, at most.
@@ -41,7 +41,7 @@ pub(crate) struct NodeHealth {
 }
 
 #[derive(Debug)]
-struct Unreachable {
+struct UnreachableNode {
     probe_at: Instant,
     interval: Duration,
     /// A probe is on its way.
@@ -80,7 +80,7 @@ impl NodeHealth {
             }
         }
         let wanted = AtomicBool::new(wanted);
-        let node = Unreachable { probe_at, interval: FIRST_PROBE_AFTER, probing: false, wanted };
+        let node = UnreachableNode { probe_at, interval: FIRST_PROBE_AFTER, probing: false, wanted };
         self.unreachable.insert(address.clone(), node);
     }
 
@@ -136,7 +136,7 @@ impl NodeHealth {
     /// Up to `most` addresses to be probed now; the result of each is to be reported.
     pub(crate) fn due_probes(&mut self, most: usize, now: Instant) -> Vec<Address> {
         let due =
-            |node: &&mut Unreachable| !node.probing && node.probe_at <= now && node.wanted.load(Ordering::Relaxed);
+            |node: &&mut UnreachableNode| !node.probing && node.probe_at <= now && node.wanted.load(Ordering::Relaxed);
         let due = self.unreachable.iter_mut().filter(|(_, node)| due(node)).take(most);
         due.map(|(address, node)| {
             node.probing = true;

@@ -104,7 +104,7 @@ impl Router {
         if candidates.len() > 1 { self.directory.turn(key) } else { 0 }
     }
 
-    /// The stops of one message, in this order, but those that did not take messages lately last.
+    /// The destinations of one message, in this order; those that did not take messages lately come last.
     pub(crate) fn destinations(&self, key: &TopicKey, candidates: Candidates) -> Destinations {
         self.destinations_from(key, self.turn(key, &candidates), candidates)
     }
@@ -172,7 +172,7 @@ impl Router {
         match reason {
             Reason::ShuttingDown => self.health().mark_unreachable(address, clock::now()),
             Reason::NoRoute | Reason::Busy if server.is_none() => {
-                self.health().mark_refused(address, key, clock::now())
+                self.health().mark_refused(address, key, clock::now());
             }
             _ => {}
         }
@@ -189,7 +189,7 @@ impl Router {
         self.probe(&mut health, now);
     }
 
-    /// The stops of one message with a turn that was taken before.
+    /// The destinations of one message, with a turn that was taken before.
     pub(crate) fn destinations_from(&self, key: &TopicKey, turn: usize, candidates: Candidates) -> Destinations {
         let mut health = self.health();
         let now = health.may_have_entries().then(clock::now);
@@ -217,7 +217,7 @@ impl Router {
         Destinations::Listed(destinations)
     }
 
-    /// Looks at suspects whose time has come, each from a thread of its own, so that no message has to find out.
+    /// Probes unreachable nodes that are due, each from a thread of its own, so that no message has to find out.
     fn probe(&self, health: &mut NodeHealth, now: Instant) {
         let room = MAX_PROBES.saturating_sub(self.probes.load(Ordering::Relaxed));
         for address in health.due_probes(room, now) {

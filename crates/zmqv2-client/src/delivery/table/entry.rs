@@ -146,8 +146,8 @@ impl<M> Entry<M> {
     pub(super) fn next_check(&self) -> Instant {
         let answer_by = self.answer_by();
         let assumed = self.membership.and_then(|membership| membership.assume_found_at);
-        let watched = self.liveness.map(|liveness| liveness.next_check());
-        [assumed, watched].into_iter().flatten().fold(answer_by, Instant::min)
+        let liveness_check = self.liveness.map(|liveness| liveness.next_check());
+        [assumed, liveness_check].into_iter().flatten().fold(answer_by, Instant::min)
     }
 
     /// When an answer to what was just sent is given up.
@@ -224,7 +224,7 @@ impl<M> Entry<M> {
     }
 
     /// What is to be said of it when nothing more is tried.
-    pub(super) fn verdict<A>(&mut self) -> Ending<A> {
+    pub(super) fn ending<A>(&mut self) -> Ending<A> {
         match (self.maybe_ran.take(), self.refused.take()) {
             (Some((MaybeRan::Refused(refusal, node), _)), _) => Ending::Refused(refusal, node),
             (Some((MaybeRan::ConnectionLost, candidate)), _) => Ending::ConnectionLost { candidate },

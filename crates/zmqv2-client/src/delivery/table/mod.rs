@@ -1,4 +1,4 @@
-//! The table of outstanding messages: what was taken over and has no outcome yet. Pure: no socket, clock or thread.
+//! The table of pending messages: what was taken over and has no outcome yet. Pure: no socket, clock or thread.
 //!
 //! A message goes to one of its *candidates* (the nodes that may take it, by number) over a *link* (a connection, by
 //! number). The driver says which link leads to a candidate, what a link has sent, lost and received, and what time it is;
@@ -391,7 +391,7 @@ impl<M, A> PendingTable<M, A> {
 
     /// Ends an entry with the worst that is known of it.
     fn give_up(&mut self, tag: Tag) {
-        if let Some(ending) = self.entry_mut(tag).map(Entry::verdict) {
+        if let Some(ending) = self.entry_mut(tag).map(Entry::ending) {
             self.end(tag, ending);
         }
     }

@@ -1,4 +1,4 @@
-//! The end of a message: it is counted, observed and told.
+//! The end of a message: it is counted, observed, and handed to its receiver.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -14,14 +14,14 @@ use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
 use crate::outcome::{Completion, Outcome};
 
-/// What is told when room has been given back.
+/// A message that has ended. Its receiver gets the result when its room has been given back.
 pub(super) enum Ended {
     Single(CompletionSender, Completion),
     Part(PartSender),
 }
 
 impl Driver {
-    /// The message has its outcome; it is told when its room has been given back.
+    /// The message has ended. Its receiver gets the result in [`settle`](Self::settle), when its room has been given back.
     pub(super) fn complete(&mut self, outbound: Outbound, ending: Ending<ReceiverAnswer>, now: Instant) {
         if let Ending::NoAnswer { candidate } = &ending
             && let Some(topic) = outbound.message.for_any()
@@ -110,8 +110,8 @@ impl Driver {
         }
     }
 
-    /// Gives back the room of what has ended, and then tells it. Nobody is woken before all is told: whoever was would run
-    /// at once, find one outcome, and sleep again until the next.
+    /// Gives back the room of messages that have ended, then hands out all results, then wakes the waiting threads. A
+    /// thread that was woken earlier would run at once, find one outcome, and sleep again until the next.
     pub(super) fn settle(&mut self) {
         if self.ended.is_empty() {
             return;

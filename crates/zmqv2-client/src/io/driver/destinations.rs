@@ -152,6 +152,6 @@ impl Driver {
 fn senders_of_other_nodes(sender: &PartSender, placement: &Arc<Placement>) -> Vec<PartSender> {
     let nodes = placement.nodes().iter().enumerate();
     sender.split(
-        nodes.map(|(place, placed)| (placed.node.name.clone(), ExpectedReceivers::Node(Arc::clone(placement), place))),
+        nodes.map(|(index, placed)| (placed.node.name.clone(), ExpectedReceivers::Node(Arc::clone(placement), index))),
     )
 }

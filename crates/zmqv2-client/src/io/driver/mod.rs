@@ -1,4 +1,4 @@
-//! The I/O thread: owns the DEALERs, feeds the table of outstanding messages, and does what it asks for.
+//! The I/O thread: owns the DEALERs, feeds the table of pending messages, and does what it asks for.
 //!
 //! It waits with epoll on the notification descriptor of each socket. Such a descriptor tells of a change once, and sends
 //! and receives may swallow the notice, so a link stays *hot*, and is visited without waiting, until a visit moved
@@ -167,7 +167,7 @@ impl Driver {
             match self.commands.try_recv() {
                 Ok(Command::Send(outbound)) => {
                     let options = outbound.options;
-                    // The gate has the same bounds as the table.
+                    // Admission has the same bounds as the table.
                     if let Err(outbound) = self.table.admit(now, outbound, options) {
                         self.complete(*outbound, Ending::Closed { sent: false }, now);
                     }
