@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::address::{Address, InvalidAddress};
 use crate::id::{InstanceId, MessageId};
-use crate::names::{Exchange, NodeName, ServerName, Topic};
-use crate::target::TopicKey;
+use crate::naming::address::{Address, InvalidAddress};
+use crate::naming::names::{Exchange, NodeName, ServerName, Topic};
+use crate::naming::target::TopicKey;
 
 /// The file name of a broker's local socket.
 pub const BROKER_SOCKET: &str = "zmqv2-broker.sock";

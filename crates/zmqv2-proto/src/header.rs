@@ -1,9 +1,9 @@
 //! The header frame: all that a broker reads of a message. `docs/wire-protocol.md` is the layout's home.
 
 use crate::id::MessageId;
-use crate::names::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
+use crate::naming::names::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
+use crate::naming::target::TopicKey;
 use crate::refusal::Reason;
-use crate::target::TopicKey;
 use crate::ttl::Ttl;
 
 /// The first bytes of every header.

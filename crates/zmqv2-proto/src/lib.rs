@@ -19,40 +19,37 @@
 //! # }
 //! ```
 
-pub mod address;
 pub mod bundle;
 pub mod config;
 pub mod control;
 pub mod envelope;
 mod header;
 mod id;
-pub mod names;
+mod naming;
 mod notification;
 mod refusal;
 mod reply;
 mod request;
 mod strings;
-mod target;
-mod text;
 #[cfg(feature = "zmq")]
 pub mod transport;
 mod ttl;
-mod version;
 
-pub use address::{Address, InvalidAddress, Node, TcpAddress};
 pub use config::Config;
 pub use header::{
     FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
 };
 pub use id::{InstanceId, InvalidId, MessageId};
-pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
+pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
+pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
+pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};
+pub use naming::version::{InvalidVersion, Version};
+pub use naming::{address, names};
 pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
 pub use reply::{DISPATCHER_MODULE, Failure, Reply};
 pub use request::{BodyError, Draft, Request, RequestContext};
-pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
 pub use ttl::Ttl;
-pub use version::{InvalidVersion, Version};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 
 use crate::envelope::{self, EnvelopeError, Sealing};
 use crate::id::{LenientId, MessageId};
-use crate::names::{MethodName, Namespace};
+use crate::naming::names::{MethodName, Namespace};
+use crate::naming::text::Text;
+use crate::naming::version::Version;
 use crate::strings;
-use crate::text::Text;
-use crate::version::Version;
 
 /// Keys of context values in a message start with this, as in oslo.messaging.
 pub(crate) const CONTEXT_PREFIX: &str = "_context_";

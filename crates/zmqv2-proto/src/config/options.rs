@@ -1,6 +1,6 @@
 //! The table of options. One table in one place, however long it gets.
 
-use crate::names::{Exchange, NodeName, Zone};
+use crate::naming::names::{Exchange, NodeName, Zone};
 
 use super::settings::Secret;
 use super::spec::{Accepted, DEFAULT, OptionSpec, Parse, Preset, REDIS, RING, ZMQ};

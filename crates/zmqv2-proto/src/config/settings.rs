@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::address::TcpAddress;
-use crate::names::{Exchange, NodeName, Zone};
+use crate::naming::address::TcpAddress;
+use crate::naming::names::{Exchange, NodeName, Zone};
 
 use super::builder::ConfigBuilder;
 use super::options::OPTIONS;
@@ -339,7 +339,7 @@ pub(super) fn host_name() -> NodeName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::DEFAULT_PORT;
+    use crate::naming::address::DEFAULT_PORT;
 
     #[test]
     fn defaults_are_those_of_the_legacy_driver() {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::address::TcpAddress;
+use crate::naming::address::TcpAddress;
 
 use super::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};
 use super::value;

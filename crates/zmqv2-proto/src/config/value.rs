@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::address::TcpAddress;
+use crate::naming::address::TcpAddress;
 
 use super::rundir::LONGEST_DIR_BYTES;
 use super::settings::MatchmakerKind;

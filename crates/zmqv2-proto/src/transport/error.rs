@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::address::Address;
+use crate::naming::address::Address;
 
 /// A socket could not be made, bound, connected or read.
 #[derive(Debug, thiserror::Error)]

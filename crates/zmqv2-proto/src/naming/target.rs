@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{Exchange, InvalidName, Namespace, ServerName, Topic};
-use crate::version::Version;
+use crate::naming::names::{Exchange, InvalidName, Namespace, ServerName, Topic};
+use crate::naming::version::Version;
 
 /// Whom a message is for, or what a server or endpoint offers.
 ///

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{NodeName, Zone};
+use crate::naming::names::{NodeName, Zone};
 
 /// The longest path of a Unix socket, in bytes (`sun_path` less its final NUL on Linux).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;

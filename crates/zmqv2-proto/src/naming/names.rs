@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::text::Text;
+use crate::naming::text::Text;
 
 /// The longest name, in bytes. One length byte on the wire (`docs/wire-protocol.md`).
 pub const MAX_NAME_BYTES: usize = 255;
