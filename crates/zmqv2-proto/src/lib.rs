@@ -19,12 +19,8 @@
 //! # }
 //! ```
 
-pub mod bundle;
 pub mod config;
-pub mod control;
 pub mod envelope;
-mod header;
-mod id;
 mod naming;
 mod notification;
 mod refusal;
@@ -33,13 +29,9 @@ mod request;
 mod strings;
 #[cfg(feature = "zmq")]
 pub mod transport;
-mod ttl;
+mod wire;
 
 pub use config::Config;
-pub use header::{
-    FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
-};
-pub use id::{InstanceId, InvalidId, MessageId};
 pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
 pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};
@@ -49,7 +41,12 @@ pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
 pub use reply::{DISPATCHER_MODULE, Failure, Reply};
 pub use request::{BodyError, Draft, Request, RequestContext};
-pub use ttl::Ttl;
+pub use wire::header::{
+    FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
+};
+pub use wire::id::{InstanceId, InvalidId, MessageId};
+pub use wire::ttl::Ttl;
+pub use wire::{bundle, control};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -10,11 +10,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::envelope::{self, Sealing};
-use crate::id::{LenientId, MessageId};
 use crate::naming::names::{InvalidName, Topic};
 use crate::naming::text::Text;
 use crate::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
 use crate::strings;
+use crate::wire::id::{LenientId, MessageId};
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
 /// registration, in the directory.

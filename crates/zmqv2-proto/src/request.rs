@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::envelope::{self, EnvelopeError, Sealing};
-use crate::id::{LenientId, MessageId};
 use crate::naming::names::{MethodName, Namespace};
 use crate::naming::text::Text;
 use crate::naming::version::Version;
 use crate::strings;
+use crate::wire::id::{LenientId, MessageId};
 
 /// Keys of context values in a message start with this, as in oslo.messaging.
 pub(crate) const CONTEXT_PREFIX: &str = "_context_";

@@ -210,8 +210,8 @@ mod tests {
         ("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn reply(", "another word: what the broker itself says"),
         ("crates/zmqv2-broker/src/engine/events.rs", "pub enum Input<", "requests as well"),
         ("crates/zmqv2-broker/src/engine/mod.rs", "pub fn handle(", "requests as well"),
-        ("crates/zmqv2-proto/src/header.rs", "pub enum Kind {", "kinds of requests as well"),
-        ("crates/zmqv2-proto/src/header.rs", "const ALL: [Self;", "kinds of requests as well"),
+        ("crates/zmqv2-proto/src/wire/header.rs", "pub enum Kind {", "kinds of requests as well"),
+        ("crates/zmqv2-proto/src/wire/header.rs", "const ALL: [Self;", "kinds of requests as well"),
     ];
 
     /// The sources of both drivers, without options, tools and tests.

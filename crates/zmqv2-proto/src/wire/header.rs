@@ -1,10 +1,10 @@
 //! The header frame: all that a broker reads of a message. `docs/wire-protocol.md` is the layout's home.
 
-use crate::id::MessageId;
 use crate::naming::names::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
 use crate::naming::target::TopicKey;
 use crate::refusal::Reason;
-use crate::ttl::Ttl;
+use crate::wire::id::MessageId;
+use crate::wire::ttl::Ttl;
 
 /// The first bytes of every header.
 pub const MAGIC: [u8; 2] = *b"Z2";
@@ -130,7 +130,7 @@ impl Flags {
     /// The sender reads [bundles](crate::bundle): answers to this request may come in one.
     pub const BUNDLES: Self = Self(32);
     /// In a [`Kind::Credit`] over a worker's own connection: its handlers are quick, it takes as many requests as its
-    /// [window](crate::control::Registration::window) says.
+    /// [window](crate::wire::control::Registration::window) says.
     pub const WIDE: Self = Self(64);
 
     /// Whether all bits of `other` are set.
