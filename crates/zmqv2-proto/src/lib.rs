@@ -20,27 +20,24 @@
 //! ```
 
 pub mod config;
-pub mod envelope;
+mod message;
 mod naming;
-mod notification;
 mod refusal;
-mod reply;
-mod request;
-mod strings;
 #[cfg(feature = "zmq")]
 pub mod transport;
 mod wire;
 
 pub use config::Config;
+pub use message::envelope;
+pub use message::notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
+pub use message::reply::{DISPATCHER_MODULE, Failure, Reply};
+pub use message::request::{BodyError, Draft, Request, RequestContext};
 pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
 pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};
 pub use naming::version::{InvalidVersion, Version};
 pub use naming::{address, names};
-pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use request::{BodyError, Draft, Request, RequestContext};
 pub use wire::header::{
     FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
 };

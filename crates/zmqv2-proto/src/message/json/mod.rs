@@ -12,7 +12,7 @@ use serde::ser::{
 use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
-use crate::envelope::{make_room, write_escaped};
+use crate::message::envelope::{make_room, write_escaped};
 
 #[cfg(test)]
 mod properties;

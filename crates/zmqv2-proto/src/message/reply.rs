@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::envelope::{self, Sealing};
-use crate::request::BodyError;
-use crate::strings;
+use crate::message::envelope::{self, Sealing};
+use crate::message::json;
+use crate::message::request::BodyError;
 
 /// An error that happened in a server, as it travels: the form of oslo.messaging's serialised exceptions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ const fn none<R>() -> Option<R> {
 impl<R: Serialize> Message<R> {
     fn encode(&self) -> Result<Vec<u8>, BodyError> {
         let mut sealing = Sealing::default();
-        strings::write(self, &mut sealing).map_err(BodyError::Write)?;
+        json::write(self, &mut sealing).map_err(BodyError::Write)?;
         Ok(sealing.finish())
     }
 }
@@ -100,7 +100,7 @@ impl Reply {
     /// # Errors
     /// [`BodyError::Write`] when `value` has no JSON form.
     pub fn result(value: &(impl Serialize + ?Sized)) -> Result<Self, BodyError> {
-        strings::to_raw(value).map(Self::Result).map_err(BodyError::Write)
+        json::to_raw(value).map(Self::Result).map_err(BodyError::Write)
     }
 
     /// Whether this is a failure: the header's flag.

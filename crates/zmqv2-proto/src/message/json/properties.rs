@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::envelope::{self, Sealing, any_text};
+use crate::message::envelope::{self, Sealing, any_text};
 
 /// Texts around the length from which they are written in another way, and much longer ones.
 fn text() -> impl Strategy<Value = String> {

@@ -9,11 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::envelope::{self, Sealing};
+use crate::message::envelope::{self, Sealing};
+use crate::message::json;
+use crate::message::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
 use crate::naming::names::{InvalidName, Topic};
 use crate::naming::text::Text;
-use crate::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
-use crate::strings;
 use crate::wire::id::{LenientId, MessageId};
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
@@ -149,7 +149,7 @@ impl Notification {
             publisher_id: publisher_id.into(),
             event_type: event_type.into(),
             priority,
-            payload: strings::to_raw(payload).map_err(BodyError::Write)?,
+            payload: json::to_raw(payload).map_err(BodyError::Write)?,
             timestamp: String::new(),
             context: RequestContext::new(),
             unique_id: None,
@@ -170,7 +170,7 @@ impl Notification {
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
         let mut sealing = Sealing::default();
-        strings::write(self, &mut sealing).map_err(BodyError::Write)?;
+        json::write(self, &mut sealing).map_err(BodyError::Write)?;
         Ok(sealing.finish())
     }
 

@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::envelope::{self, EnvelopeError, Sealing};
+use crate::message::envelope::{self, EnvelopeError, Sealing};
+use crate::message::json;
 use crate::naming::names::{MethodName, Namespace};
 use crate::naming::text::Text;
 use crate::naming::version::Version;
-use crate::strings;
 use crate::wire::id::{LenientId, MessageId};
 
 /// Keys of context values in a message start with this, as in oslo.messaging.
@@ -100,7 +100,7 @@ impl Request {
     /// # Errors
     /// [`BodyError::Write`] when `args` has no JSON form.
     pub fn new(method: MethodName, args: &impl Serialize) -> Result<Self, BodyError> {
-        let args = strings::to_raw(args).map_err(BodyError::Write)?;
+        let args = json::to_raw(args).map_err(BodyError::Write)?;
         Ok(Self { method, args, namespace: None, version: None, context: RequestContext::new(), unique_id: None })
     }
 
@@ -193,7 +193,7 @@ impl<'a, A: Serialize + ?Sized> Draft<'a, A> {
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
         let mut sealing = Sealing::default();
-        strings::write(self, &mut sealing).map_err(BodyError::Write)?;
+        json::write(self, &mut sealing).map_err(BodyError::Write)?;
         Ok(sealing.finish())
     }
 }
