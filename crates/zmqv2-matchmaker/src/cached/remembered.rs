@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
 use super::CacheSettings;
-use crate::matchmaker::Refreshed;
-use crate::placement::{PlacedNode, Placement};
-use crate::remote::{Entry, Presence, Question, Reading, State, Version};
+use crate::api::matchmaker::Refreshed;
+use crate::api::placement::{PlacedNode, Placement};
+use crate::cached::remote::{Entry, Presence, Question, Reading, State, Version};
 
 /// The most topics that are remembered; above it, those that nobody has asked for the longest time are forgotten.
 pub(crate) const MAX_TOPICS: usize = 4_096;

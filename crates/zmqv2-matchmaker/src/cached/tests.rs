@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::remote::{State, Version};
+use crate::cached::remote::{State, Version};
 
 /// A directory that answers, fails, or panics.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 
-use crate::matchmaker::Registration;
-use crate::remote::{Entry, Presence, Version};
+use crate::api::matchmaker::Registration;
+use crate::cached::remote::{Entry, Presence, Version};
 
 /// Names the set of data.
 pub(super) const EPOCH: &str = "zmqv2:epoch";

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
-use crate::error::MatchmakerError;
-use crate::matchmaker::{ListedTopic, Registration};
+use crate::api::error::MatchmakerError;
+use crate::api::matchmaker::{ListedTopic, Registration};
 
 /// A directory that is asked over a network. Every method may do I/O, and bounds its waits by a timeout of its own.
 pub trait Remote: Send + Sync + fmt::Debug {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, ServerName, Target, TopicKey};
 
-use crate::error::MatchmakerError;
-use crate::placement::{Candidates, Placement};
-use crate::rotation::Rotation;
+use crate::api::error::MatchmakerError;
+use crate::api::placement::{Candidates, Placement};
+use crate::api::rotation::Rotation;
 
 /// A directory: it knows which nodes host which topic.
 ///

@@ -1,5 +1,7 @@
 //! A directory in a file that an operator writes.
 
+pub(crate) mod file;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
@@ -9,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::TopicKey;
 
-use crate::error::MatchmakerError;
-use crate::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
-use crate::placement::Placement;
-use crate::ring_file::{Ring, Stamp};
+use crate::api::error::MatchmakerError;
+use crate::api::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
+use crate::api::placement::Placement;
+use crate::ring::file::{Ring, Stamp};
 
 /// How often, at most, a ring file is looked at for changes.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -261,5 +263,4 @@ impl Matchmaker for RingMatchmaker {
 }
 
 #[cfg(test)]
-#[path = "ring_tests.rs"]
 mod tests;

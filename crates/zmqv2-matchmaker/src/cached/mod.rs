@@ -1,6 +1,9 @@
 //! A memory in front of a directory that is asked over a network.
 
+#[cfg(test)]
+mod memory;
 mod remembered;
+pub(crate) mod remote;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::TopicKey;
 
-use crate::error::MatchmakerError;
+use crate::api::error::MatchmakerError;
+use crate::api::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
+use crate::api::placement::Placement;
+use crate::cached::remote::{Question, Reading, Remote, Watcher};
 use crate::jitter::random_span;
-use crate::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
-use crate::placement::Placement;
-use crate::remote::{Question, Reading, Remote, Watcher};
 use remembered::{First, NOBODY_FOR, Remembered};
 
 /// After a failure, questions about unknown topics fail at once for this long instead of trying again.
@@ -349,5 +352,4 @@ pub(crate) fn now() -> Instant {
 }
 
 #[cfg(test)]
-#[path = "cached/tests.rs"]
 mod tests;

@@ -13,10 +13,10 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use zmqv2_proto::{Config, TopicKey};
 
+use crate::api::error::MatchmakerError;
+use crate::api::matchmaker::{Lease, ListedServer, ListedTopic, Registration};
+use crate::cached::remote::{Entry, Presence, Question, Reading, Remote, State, Watcher};
 use crate::cached::{CacheSettings, CachedMatchmaker};
-use crate::error::MatchmakerError;
-use crate::matchmaker::{Lease, ListedServer, ListedTopic, Registration};
-use crate::remote::{Entry, Presence, Question, Reading, Remote, State, Watcher};
 use connection::{Line, Script, Session, Trouble};
 pub use settings::{RedisAt, RedisSettings, RedisTls};
 
