@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::naming::address::TcpAddress;
 use crate::naming::names::{Exchange, NodeName, Zone};
+use crate::naming::target::DEFAULT_EXCHANGE;
 
 use super::builder::ConfigBuilder;
 use super::options::OPTIONS;
@@ -285,7 +286,7 @@ impl Draft {
             response_timeout: Duration::ZERO,
             thread_pool_size: 1,
             conn_pool_size: 1,
-            control_exchange: Exchange::new("openstack").expect("a valid name"),
+            control_exchange: Exchange::new(DEFAULT_EXCHANGE).expect("a valid name"),
             heartbeat_freq: Duration::ZERO,
             heartbeat_ttl: Duration::ZERO,
             redis_host: String::new(),

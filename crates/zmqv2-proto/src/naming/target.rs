@@ -26,8 +26,8 @@ use crate::naming::version::Version;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Target {
-    /// The scope of the topic (option `control_exchange`, default `openstack`).
-    pub exchange: Exchange,
+    /// The scope of the topic. `None`: the configured one (option `control_exchange`).
+    pub exchange: Option<Exchange>,
     /// The service.
     pub topic: Topic,
     /// Exactly this server of the topic; `None`: any.
@@ -40,21 +40,25 @@ pub struct Target {
     pub fanout: bool,
 }
 
-/// The exchange used when none is configured, as in the legacy driver (`control_exchange`).
+/// The default of the option `control_exchange`, as in the legacy driver.
 pub const DEFAULT_EXCHANGE: &str = "openstack";
 
 impl Target {
-    /// A target for `topic` in the default exchange.
+    /// A target for `topic` in the configured exchange (option `control_exchange`).
     ///
     /// # Errors
     /// [`InvalidName`] when `topic` is not a valid topic.
     pub fn topic(topic: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Ok(Self::new(Exchange::new(DEFAULT_EXCHANGE)?, Topic::new(topic)?))
+        Ok(Self::at(None, Topic::new(topic)?))
     }
 
     /// A target for `topic` in `exchange`.
     #[must_use]
     pub fn new(exchange: Exchange, topic: Topic) -> Self {
+        Self::at(Some(exchange), topic)
+    }
+
+    fn at(exchange: Option<Exchange>, topic: Topic) -> Self {
         Self { exchange, topic, server: None, namespace: None, version: None, fanout: false }
     }
 
@@ -63,8 +67,16 @@ impl Target {
     /// # Errors
     /// [`InvalidName`] when `exchange` is not a valid exchange.
     pub fn with_exchange(mut self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
-        self.exchange = Exchange::new(exchange)?;
+        self.exchange = Some(Exchange::new(exchange)?);
         Ok(self)
+    }
+
+    /// The same target, in `exchange` if it names none. Clients, servers and listeners apply the
+    /// option `control_exchange` with it.
+    #[must_use]
+    pub fn with_default_exchange(mut self, exchange: &Exchange) -> Self {
+        self.exchange.get_or_insert_with(|| exchange.clone());
+        self
     }
 
     /// The same target, exactly at `server`.
@@ -92,16 +104,20 @@ impl Target {
         self
     }
 
-    /// The key of this target's topic: the only place where keys are made.
+    /// The key of this target's topic. A target without an exchange is in [`DEFAULT_EXCHANGE`].
     #[must_use]
     pub fn key(&self) -> TopicKey {
-        TopicKey::new(&self.exchange, &self.topic)
+        TopicKey::join(self.exchange_name(), &self.topic)
+    }
+
+    fn exchange_name(&self) -> &str {
+        self.exchange.as_ref().map_or(DEFAULT_EXCHANGE, Exchange::as_str)
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.exchange, self.topic)?;
+        write!(f, "{}/{}", self.exchange_name(), self.topic)?;
         if let Some(server) = &self.server {
             write!(f, " at {server}")?;
         }
@@ -133,7 +149,11 @@ impl TopicKey {
     /// Joins the two names.
     #[must_use]
     pub fn new(exchange: &Exchange, topic: &Topic) -> Self {
-        Self([exchange.as_str(), "/", topic.as_str()].concat().into())
+        Self::join(exchange.as_str(), topic)
+    }
+
+    fn join(exchange: &str, topic: &Topic) -> Self {
+        Self([exchange, "/", topic.as_str()].concat().into())
     }
 
     /// Reads a key as it stands in a header or a ring file.
@@ -197,6 +217,16 @@ mod tests {
         assert_ne!(one.key(), other.key());
         assert_eq!(TopicKey::parse("nova/t").unwrap(), other.key());
         assert_eq!((other.key().exchange(), other.key().topic()), ("nova", "t"));
+    }
+
+    #[test]
+    fn a_default_exchange_applies_only_to_targets_that_name_none() {
+        let configured = Exchange::new("nova").unwrap();
+        let target = Target::topic("t").unwrap();
+        assert_eq!((target.key().as_str(), target.to_string().as_str()), ("openstack/t", "openstack/t"));
+        assert_eq!(target.clone().with_default_exchange(&configured).key().as_str(), "nova/t");
+        let named = target.with_exchange("openstack").unwrap().with_default_exchange(&configured);
+        assert_eq!(named.key().as_str(), "openstack/t");
     }
 
     #[test]
