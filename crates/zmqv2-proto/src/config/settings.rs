@@ -8,8 +8,8 @@ use crate::naming::address::TcpAddress;
 use crate::naming::names::{Exchange, NodeName, Zone};
 use crate::naming::target::DEFAULT_EXCHANGE;
 
-use super::builder::ConfigBuilder;
-use super::options::OPTIONS;
+use crate::config::load::ConfigBuilder;
+use crate::config::options::OPTIONS;
 
 /// The bound of a topic's backlog when `rpc_zmq_topic_backlog` is unset, in messages.
 ///

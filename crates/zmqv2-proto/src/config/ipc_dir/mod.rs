@@ -21,7 +21,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 pub use crate::naming::address::MAX_SOCKET_PATH_BYTES;
 
-use super::settings::Config;
+use crate::config::settings::Config;
 
 pub use error::RunDirError;
 

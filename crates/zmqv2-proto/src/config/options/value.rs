@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::naming::address::TcpAddress;
 
-use super::rundir::LONGEST_DIR_BYTES;
-use super::settings::MatchmakerKind;
-use super::spec::Accepted;
+use crate::config::ipc_dir::LONGEST_DIR_BYTES;
+use crate::config::options::spec::Accepted;
+use crate::config::settings::MatchmakerKind;
 
 /// 2^32 milliseconds, the longest span on the wire, rounded down to seconds.
 const MAX_SECONDS: u64 = 4_294_967;
 
 /// A whole number from `min` to `max`.
-pub(super) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
+pub(in crate::config) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -29,7 +29,7 @@ pub(super) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
 }
 
 /// A span in seconds: at least a millisecond (or zero where allowed), at most [`MAX_SECONDS`].
-pub(super) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
+pub(in crate::config) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
     let text = text.trim();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     // Exponents, `inf` and `nan`, which a float may be, are more often a mistake than meant.
@@ -49,7 +49,7 @@ pub(super) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
 }
 
 /// A host name, an IP literal, or `*`.
-pub(super) fn host(text: &str) -> Result<String, String> {
+pub(in crate::config) fn host(text: &str) -> Result<String, String> {
     match TcpAddress::new(text, 0) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("not a host name or IP address".to_owned()),
@@ -57,18 +57,18 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 }
 
 /// A path of any kind.
-pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+pub(in crate::config) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
 /// The path of a daemon's file: the same in whatever directory the daemon was started.
-pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+pub(in crate::config) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err("not an absolute path".to_owned()) }
 }
 
 /// A directory of sockets: the same in every process, and with room for the sockets' names.
-pub(super) fn socket_dir(text: &str) -> Result<PathBuf, String> {
+pub(in crate::config) fn socket_dir(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_absolute() {
         Err("not an absolute path".to_owned())
@@ -80,7 +80,7 @@ pub(super) fn socket_dir(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A matchmaker by its word, or by the class of the Python driver that had its place.
-pub(super) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), String> {
+pub(in crate::config) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), String> {
     for kind in [MatchmakerKind::Local, MatchmakerKind::Ring, MatchmakerKind::Redis] {
         if text == kind.as_str() {
             return Ok((kind, Accepted::AsWritten));
@@ -100,7 +100,7 @@ pub(super) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), Strin
 const SENTINEL_PORT: u16 = 26379;
 
 /// Addresses of Sentinels, separated by commas.
-pub(super) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
+pub(in crate::config) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
     let address = |text: &str| {
         let address = TcpAddress::parse(text.trim(), SENTINEL_PORT).map_err(|error| error.to_string())?;
         if address.host() == "*" || address.port() == 0 { Err(format!("{address} is no address")) } else { Ok(address) }
@@ -109,7 +109,7 @@ pub(super) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
 }
 
 /// Yes or no, in the words of oslo.config.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub(in crate::config) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -118,7 +118,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// A text without white space.
-pub(super) fn word(text: &str) -> Result<String, String> {
+pub(in crate::config) fn word(text: &str) -> Result<String, String> {
     if text.is_empty() || text.chars().any(char::is_whitespace) {
         Err("not a name".to_owned())
     } else {
@@ -127,7 +127,7 @@ pub(super) fn word(text: &str) -> Result<String, String> {
 }
 
 /// `text` as it may be shown in a message: shortened, and without the password a URL can carry.
-pub(super) fn shown(text: &str) -> String {
+pub(in crate::config) fn shown(text: &str) -> String {
     const SHOWN_CHARS: usize = 100;
     let masked = match (text.split_once("://"), text.rfind('@')) {
         (Some((scheme, _)), Some(at)) if at > scheme.len() => {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use crate::naming::address::TcpAddress;
 
-use super::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};
-use super::value;
+use crate::config::options::value;
+use crate::config::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};
 
 /// The matchmaker a `transport_url` chooses; `None` leaves it to `rpc_zmq_matchmaker`.
-pub(super) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
+pub(in crate::config) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
     let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
     let bare = rest.is_empty() || rest == "/";
     let chosen = |kind| Some(UrlChoice { kind, ring_file: None, redis: None });
@@ -49,7 +49,7 @@ pub(super) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
 }
 
 /// Whether there is something in the URL that is not to be shown.
-pub(super) fn has_password(text: &str) -> bool {
+pub(in crate::config) fn has_password(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 

@@ -1,10 +1,14 @@
 //! The table of options. One table in one place, however long it gets.
 
+pub(crate) mod retired;
+pub(crate) mod spec;
+pub(crate) mod url;
+pub(crate) mod value;
+
 use crate::naming::names::{Exchange, NodeName, Zone};
 
-use super::settings::Secret;
-use super::spec::{Accepted, DEFAULT, OptionSpec, Parse, Preset, REDIS, RING, ZMQ};
-use super::{url, value};
+use crate::config::options::spec::{Accepted, DEFAULT, OptionSpec, Parse, Preset, REDIS, RING, ZMQ};
+use crate::config::settings::Secret;
 
 /// What most entries share; an entry says only what is its own.
 const SHARED: OptionSpec = OptionSpec {

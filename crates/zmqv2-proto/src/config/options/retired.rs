@@ -1,6 +1,6 @@
 //! Options of the last ZeroMQ driver (8.1) that have nothing to say here.
 
-use super::spec::{DEFAULT, ZMQ};
+use crate::config::options::spec::{DEFAULT, ZMQ};
 
 /// An option that is accepted, with a warning that says why it is not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub const RETIRED: &[Retired] = &[
 ];
 
 /// The retired option called `name`, when `group` is one it was known in.
-pub(super) fn find(group: &str, name: &str) -> Option<&'static Retired> {
+pub(in crate::config) fn find(group: &str, name: &str) -> Option<&'static Retired> {
     let known = group == DEFAULT || group == ZMQ;
     RETIRED.iter().find(|retired| known && retired.name == name)
 }

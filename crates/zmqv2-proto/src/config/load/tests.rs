@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use super::super::layers::find;
-use super::super::{MatchmakerKind, OPTIONS};
 use super::*;
+use crate::config::load::layers::find;
+use crate::config::{MatchmakerKind, OPTIONS};
 
 /// Files that live as long as the test.
 struct Files(tempfile::TempDir);

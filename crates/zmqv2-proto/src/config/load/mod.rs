@@ -1,14 +1,16 @@
 //! Puts the layers together: files, environment, flags and code.
 
+pub(crate) mod ini;
+pub(crate) mod layers;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::ini;
-use super::layers::Layers;
-use super::report::{ConfigError, ConfigWarning, Source};
-use super::settings::Config;
-use super::spec::{nearest, option};
-use super::value::shown;
+use crate::config::load::layers::Layers;
+use crate::config::options::spec::{nearest, option};
+use crate::config::options::value::shown;
+use crate::config::report::{ConfigError, ConfigWarning, Source};
+use crate::config::settings::Config;
 
 /// Gathers the layers of a configuration; nothing is read or checked before [`build`](Self::build).
 #[derive(Debug, Clone, Default)]

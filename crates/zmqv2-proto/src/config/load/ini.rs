@@ -8,25 +8,25 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::report::ConfigError;
-use super::spec::DEFAULT;
-use super::value::shown;
+use crate::config::options::spec::DEFAULT;
+use crate::config::options::value::shown;
+use crate::config::report::ConfigError;
 
 /// The largest file. Configuration files have kilobytes; a log given by mistake has more.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// One value of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) group: String,
-    pub(super) name: String,
-    pub(super) value: String,
+pub(in crate::config) struct Entry {
+    pub(in crate::config) group: String,
+    pub(in crate::config) name: String,
+    pub(in crate::config) value: String,
     /// The line of the name, from 1.
-    pub(super) line: usize,
+    pub(in crate::config) line: usize,
 }
 
 /// Reads the file at `path`.
-pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
+pub(in crate::config) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
     let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
 }
 
 /// Reads `bytes`, the content of the file at `path`.
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError> {
+pub(in crate::config) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut group = DEFAULT.to_owned();
     // Whether a line with white space in front continues the last entry.
@@ -103,7 +103,7 @@ fn unquoted(text: &str) -> Option<&str> {
 }
 
 /// `value`, on one line, so that [`parse`] gives it back unchanged.
-pub(super) fn quoted(value: &str) -> String {
+pub(in crate::config) fn quoted(value: &str) -> String {
     if value.trim() != value || unquoted(value).is_some() { format!("\"{value}\"") } else { value.to_owned() }
 }
 
