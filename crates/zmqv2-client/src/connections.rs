@@ -46,7 +46,7 @@ impl Connections {
                 return Ok(socket);
             }
         }
-        let mut socket = self.transport.socket(Role::Caller)?;
+        let mut socket = self.transport.socket(Role::Req)?;
         socket.connect(address)?;
         Ok(socket)
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zmqv2_matchmaker::{Candidates, Placement};
 use zmqv2_proto::transport::{Socket, TransportError};
-use zmqv2_proto::{Address, Draft, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext};
+use zmqv2_proto::{Address, Exchange, Kind, MessageId, MethodName, Node, Reason, Reply, RequestContext, RequestRef};
 
 use crate::answered::Answered;
 use crate::clock;
@@ -288,11 +288,11 @@ impl Engine {
         plan.check()?;
         let id = MessageId::random();
         let method = MethodName::new(journey.method)?;
-        let mut draft = Draft::new(&method, args, context);
-        draft.namespace = journey.target.namespace.as_ref();
-        draft.version = journey.target.version;
-        draft.unique_id = Some(id);
-        let body = draft.encode().map_err(|source| SendError::Arguments {
+        let mut borrowed = RequestRef::new(&method, args, context);
+        borrowed.namespace = journey.target.namespace.as_ref();
+        borrowed.version = journey.target.version;
+        borrowed.unique_id = Some(id);
+        let body = borrowed.encode().map_err(|source| SendError::Arguments {
             method: method.to_string(),
             target: journey.whom(),
             source,

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::transport::{Connection, Frame, Received, SendError, Socket, TransportError};
+use zmqv2_proto::transport::{Connection, Frame, Received, Socket, SocketSendError, TransportError};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, MethodName, NodeName, Refusal, ServerName, TopicKey, Ttl};
 
 use crate::clock;
@@ -72,7 +72,7 @@ impl Outgoing {
         match socket.send([Frame::from(self.header(Kind::Call, ttl).encode()), body]) {
             Ok(()) => self.wait_answer(socket, monitor).map_err(|source| Broken { sent: true, source }),
             // It was connected, and nothing was in its pipe.
-            Err(SendError::Full | SendError::PeerGone) => Ok(Outcome::NotConnected),
+            Err(SocketSendError::Full | SocketSendError::PeerGone) => Ok(Outcome::NotConnected),
             Err(error) => {
                 let source = std::io::Error::other(error);
                 Err(unsent(socket_error("send a request", source)))

@@ -31,7 +31,7 @@ pub use config::Config;
 pub use message::envelope;
 pub use message::notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use message::reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use message::request::{BodyError, Draft, Request, RequestContext};
+pub use message::request::{BodyError, Request, RequestContext, RequestRef};
 pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
 pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};

@@ -28,7 +28,7 @@ mod report;
 mod settings;
 
 pub use ipc_dir::{
-    LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, RunDirError, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
+    IpcDirError, LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
 };
 pub use load::{ConfigBuilder, EffectiveOption, Loaded};
 pub use options::OPTIONS;

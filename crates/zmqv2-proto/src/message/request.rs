@@ -124,11 +124,11 @@ impl Request {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        self.draft().encode()
+        self.by_ref().encode()
     }
 
-    fn draft(&self) -> Draft<'_, RawValue> {
-        Draft {
+    fn by_ref(&self) -> RequestRef<'_, RawValue> {
+        RequestRef {
             method: &self.method,
             args: &self.args,
             namespace: self.namespace.as_ref(),
@@ -149,23 +149,23 @@ impl Request {
 
 impl Serialize for Request {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.draft().serialize(serializer)
+        self.by_ref().serialize(serializer)
     }
 }
 
 /// A [`Request`] that is only to be written: its parts are borrowed, and the arguments go into the body as they are serialised.
 ///
 /// ```
-/// use zmqv2_proto::{Draft, Request, RequestContext};
+/// use zmqv2_proto::{RequestRef, Request, RequestContext};
 ///
 /// let (method, context) = ("add".parse()?, RequestContext::new());
-/// let body = Draft::new(&method, &(1, 2), &context).encode()?;
+/// let body = RequestRef::new(&method, &(1, 2), &context).encode()?;
 /// assert_eq!(Request::decode(&body)?.args::<(i32, i32)>()?, (1, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Draft<'a, A: ?Sized> {
+pub struct RequestRef<'a, A: ?Sized> {
     /// The method.
     pub method: &'a MethodName,
     /// Its arguments; see [`Request::new`].
@@ -180,7 +180,7 @@ pub struct Draft<'a, A: ?Sized> {
     pub unique_id: Option<MessageId>,
 }
 
-impl<'a, A: Serialize + ?Sized> Draft<'a, A> {
+impl<'a, A: Serialize + ?Sized> RequestRef<'a, A> {
     /// A request of `method` with `args` and `context`.
     #[must_use]
     pub fn new(method: &'a MethodName, args: &'a A, context: &'a RequestContext) -> Self {
@@ -198,7 +198,7 @@ impl<'a, A: Serialize + ?Sized> Draft<'a, A> {
     }
 }
 
-impl<A: Serialize + ?Sized> Serialize for Draft<'_, A> {
+impl<A: Serialize + ?Sized> Serialize for RequestRef<'_, A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("method", self.method.as_str())?;
@@ -332,21 +332,21 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_is_written_as_the_request_is() {
+    fn a_borrowed_request_is_written_as_the_request_is() {
         let context = RequestContext::new().with("a\"b", "c\\d").with("n", 1);
         let mut request = Request::new("m".parse().unwrap(), &["x\ny"]).unwrap().with_context(context);
         request.namespace = Some("ns".parse().unwrap());
         request.version = Some(Version::new(1, 3));
         request.unique_id = Some(MessageId::random());
-        let mut draft = Draft::new(&request.method, &["x\ny"], &request.context);
-        draft.namespace = request.namespace.as_ref();
-        (draft.version, draft.unique_id) = (request.version, request.unique_id);
-        let body = draft.encode().unwrap();
+        let mut borrowed = RequestRef::new(&request.method, &["x\ny"], &request.context);
+        borrowed.namespace = request.namespace.as_ref();
+        (borrowed.version, borrowed.unique_id) = (request.version, request.unique_id);
+        let body = borrowed.encode().unwrap();
         assert_eq!(body, request.encode().unwrap());
         assert_eq!(body, envelope::seal(&serde_json::to_string(&request).unwrap()));
         let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
         let context = RequestContext::new();
-        assert!(matches!(Draft::new(&request.method, &no_json, &context).encode(), Err(BodyError::Write(_))));
+        assert!(matches!(RequestRef::new(&request.method, &no_json, &context).encode(), Err(BodyError::Write(_))));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl TransportError {
 /// A message was not taken by a socket; it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum SendError {
+pub enum SocketSendError {
     /// No connected peer has room below the high-water mark.
     #[error("no connected peer has room")]
     Full,

@@ -46,7 +46,7 @@ pub fn worker_socket(dir: &std::path::Path, instance: InstanceId, worker: u16) -
 /// A server offers itself ([`Kind::Register`](crate::Kind::Register)); the header holds exchange, topic and server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Registration {
+pub struct ServerRegistration {
     /// This run of the server.
     pub instance: InstanceId,
     /// How many workers it has, each behind a socket of its own unless it is [`shared`](Self::shared); 1 to [`MAX_WORKERS`].
@@ -67,7 +67,7 @@ pub struct Registration {
     pub also: Vec<TopicKey>,
 }
 
-impl Registration {
+impl ServerRegistration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {

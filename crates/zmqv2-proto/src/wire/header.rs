@@ -130,7 +130,7 @@ impl Flags {
     /// The sender reads [bundles](crate::bundle): answers to this request may come in one.
     pub const BUNDLES: Self = Self(32);
     /// In a [`Kind::Credit`] over a worker's own connection: its handlers are quick, it takes as many requests as its
-    /// [window](crate::wire::control::Registration::window) says.
+    /// [window](crate::wire::control::ServerRegistration::window) says.
     pub const WIDE: Self = Self(64);
 
     /// Whether all bits of `other` are set.

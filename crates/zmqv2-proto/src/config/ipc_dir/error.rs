@@ -8,7 +8,7 @@ use super::MAX_SOCKET_PATH_BYTES;
 /// Why a directory cannot hold local sockets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RunDirError {
+pub enum IpcDirError {
     /// A relative path means another directory in every process.
     #[error("rpc_zmq_ipc_dir {path:?} is not an absolute path")]
     NotAbsolute {

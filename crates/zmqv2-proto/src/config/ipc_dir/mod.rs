@@ -23,7 +23,7 @@ pub use crate::naming::address::MAX_SOCKET_PATH_BYTES;
 
 use crate::config::settings::Config;
 
-pub use error::RunDirError;
+pub use error::IpcDirError;
 
 /// The longest name of a socket in the directory, in bytes.
 pub const LONGEST_SOCKET_NAME_BYTES: usize = 32;
@@ -37,23 +37,23 @@ pub(super) const LONGEST_DIR_BYTES: usize = MAX_SOCKET_PATH_BYTES - LONGEST_SOCK
 /// The directory for a process that binds sockets: chosen, created, and proven by binding one.
 ///
 /// # Errors
-/// [`RunDirError`] says what is wrong with which directory and what to do.
-pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, RunDirError> {
+/// [`IpcDirError`] says what is wrong with which directory and what to do.
+pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     let facts = Facts::gather(config);
     let Choice { path, why } = decide(&facts);
     check_path(&path)?;
     if why.is_private() {
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(RunDirError::Create { path, cause });
+                return Err(IpcDirError::Create { path, cause });
             }
             _ => check_private(&path, facts.uid)?,
         }
     } else if let Err(cause) = DirBuilder::new().mode(0o755).recursive(true).create(&path) {
         // `recursive` accepts a directory that exists, so one of these is in the way.
         return Err(match cause.kind() {
-            io::ErrorKind::AlreadyExists => RunDirError::NotADirectory { path },
-            _ => RunDirError::Create { path, cause },
+            io::ErrorKind::AlreadyExists => IpcDirError::NotADirectory { path },
+            _ => IpcDirError::Create { path, cause },
         });
     }
     probe(&path)?;
@@ -65,22 +65,22 @@ pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, RunDirError> {
 /// written in. It need not exist yet: the broker of this node may start later.
 ///
 /// # Errors
-/// [`RunDirError`] when no broker can be reached through that directory, whoever creates it.
-pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, RunDirError> {
+/// [`IpcDirError`] when no broker can be reached through that directory, whoever creates it.
+pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     let facts = Facts::gather(config);
     let Choice { path, why } = decide(&facts);
     check_path(&path)?;
     match fs::symlink_metadata(&path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(path),
-        Err(cause) => return Err(RunDirError::Unusable { path, cause }),
+        Err(cause) => return Err(IpcDirError::Unusable { path, cause }),
         // A stranger's directory would be a stranger's broker.
         Ok(_) if why.is_private() => check_private(&path, facts.uid)?,
-        Ok(_) if !path.is_dir() => return Err(RunDirError::NotADirectory { path }),
+        Ok(_) if !path.is_dir() => return Err(IpcDirError::NotADirectory { path }),
         Ok(_) => {}
     }
     match accessat(CWD, &path, Access::EXEC_OK, AtFlags::EACCESS) {
         Ok(()) => Ok(path),
-        Err(errno) => Err(RunDirError::Unusable { path, cause: errno.into() }),
+        Err(errno) => Err(IpcDirError::Unusable { path, cause: errno.into() }),
     }
 }
 
@@ -162,42 +162,42 @@ fn decide(facts: &Facts) -> Choice {
 }
 
 /// What can be said about a path without looking at the file system.
-fn check_path(path: &Path) -> Result<(), RunDirError> {
+fn check_path(path: &Path) -> Result<(), IpcDirError> {
     let path = path.to_owned();
     let length = path.as_os_str().as_bytes().len();
     if !path.is_absolute() {
-        Err(RunDirError::NotAbsolute { path })
+        Err(IpcDirError::NotAbsolute { path })
     } else if length > LONGEST_DIR_BYTES {
-        Err(RunDirError::TooLong { path, length, longest: LONGEST_DIR_BYTES })
+        Err(IpcDirError::TooLong { path, length, longest: LONGEST_DIR_BYTES })
     } else {
         Ok(())
     }
 }
 
 /// Refuses a directory that another user made or can change.
-fn check_private(path: &Path, uid: u32) -> Result<(), RunDirError> {
+fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     let path = path.to_owned();
     let metadata = match fs::symlink_metadata(&path) {
         Ok(metadata) => metadata,
-        Err(cause) => return Err(RunDirError::Unusable { path, cause }),
+        Err(cause) => return Err(IpcDirError::Unusable { path, cause }),
     };
     let mode = metadata.mode() & 0o7777;
     if metadata.is_symlink() {
-        Err(RunDirError::Symlink { path })
+        Err(IpcDirError::Symlink { path })
     } else if !metadata.is_dir() {
-        Err(RunDirError::NotADirectory { path })
+        Err(IpcDirError::NotADirectory { path })
     } else if metadata.uid() != uid {
-        Err(RunDirError::Foreign { path, owner: metadata.uid(), uid })
+        Err(IpcDirError::Foreign { path, owner: metadata.uid(), uid })
     } else if mode & 0o022 != 0 {
-        Err(RunDirError::Open { path, mode })
+        Err(IpcDirError::Open { path, mode })
     } else {
         Ok(())
     }
 }
 
 /// Does once what every socket will do: permissions, quotas, read-only and odd file systems all show.
-fn probe(dir: &Path) -> Result<(), RunDirError> {
-    let unusable = |cause| RunDirError::Unusable { path: dir.to_owned(), cause };
+fn probe(dir: &Path) -> Result<(), IpcDirError> {
+    let unusable = |cause| IpcDirError::Unusable { path: dir.to_owned(), cause };
     // Random, because two processes of one node may probe at the same time.
     let mut name = format!(".probe-{}", uuid::Uuid::new_v4().simple());
     name.truncate(LONGEST_SOCKET_NAME_BYTES);

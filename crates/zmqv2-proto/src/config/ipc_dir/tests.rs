@@ -66,7 +66,7 @@ fn a_file_in_the_way_is_named() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     for bad in [resolve_ipc_dir, find_ipc_dir] {
-        assert!(matches!(bad(&explicit(&file)), Err(RunDirError::NotADirectory { .. })));
+        assert!(matches!(bad(&explicit(&file)), Err(IpcDirError::NotADirectory { .. })));
         let below = bad(&explicit(file.join("below"))).unwrap_err().to_string();
         assert!(below.contains("file/below") && below.contains("Not a directory"), "{below}");
     }
@@ -79,15 +79,15 @@ fn a_private_directory_must_be_ours_alone() {
     let path = dir.path().join("private");
     DirBuilder::new().mode(0o700).create(&path).unwrap();
     check_private(&path, uid).unwrap();
-    assert!(matches!(check_private(&path, uid + 1), Err(RunDirError::Foreign { .. })));
+    assert!(matches!(check_private(&path, uid + 1), Err(IpcDirError::Foreign { .. })));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
     let open = check_private(&path, uid).unwrap_err().to_string();
     assert!(open.contains("(mode 0777)"), "{open}");
     let link = dir.path().join("link");
     symlink(&path, &link).unwrap();
-    assert!(matches!(check_private(&link, uid), Err(RunDirError::Symlink { .. })));
+    assert!(matches!(check_private(&link, uid), Err(IpcDirError::Symlink { .. })));
     let missing = dir.path().join("missing");
-    assert!(matches!(check_private(&missing, uid), Err(RunDirError::Unusable { .. })));
+    assert!(matches!(check_private(&missing, uid), Err(IpcDirError::Unusable { .. })));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_directory_without_permission_is_unusable() {
     // Root may write everywhere.
     if !writable(dir.path()) {
         let error = resolve_ipc_dir(&explicit(dir.path())).unwrap_err();
-        assert!(matches!(error, RunDirError::Unusable { .. }), "{error}");
+        assert!(matches!(error, IpcDirError::Unusable { .. }), "{error}");
         assert!(find_ipc_dir(&explicit(dir.path())).is_ok(), "who connects need not write");
     }
     assert!(probe(&dir.path().join("missing")).is_err());

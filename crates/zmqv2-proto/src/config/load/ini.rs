@@ -17,16 +17,16 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// One value of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::config) struct Entry {
-    pub(in crate::config) group: String,
-    pub(in crate::config) name: String,
-    pub(in crate::config) value: String,
+pub(crate) struct Entry {
+    pub(crate) group: String,
+    pub(crate) name: String,
+    pub(crate) value: String,
     /// The line of the name, from 1.
-    pub(in crate::config) line: usize,
+    pub(crate) line: usize,
 }
 
 /// Reads the file at `path`.
-pub(in crate::config) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
     let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
@@ -38,7 +38,7 @@ pub(in crate::config) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
 }
 
 /// Reads `bytes`, the content of the file at `path`.
-pub(in crate::config) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError> {
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut group = DEFAULT.to_owned();
     // Whether a line with white space in front continues the last entry.
@@ -103,7 +103,7 @@ fn unquoted(text: &str) -> Option<&str> {
 }
 
 /// `value`, on one line, so that [`parse`] gives it back unchanged.
-pub(in crate::config) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     if value.trim() != value || unquoted(value).is_some() { format!("\"{value}\"") } else { value.to_owned() }
 }
 

@@ -16,18 +16,18 @@ const HIDDEN: &str = "***";
 
 /// The winning text of each option so far.
 #[derive(Debug, Default)]
-pub(in crate::config) struct Layers {
+pub(crate) struct Layers {
     texts: HashMap<&'static str, (Source, String)>,
     warnings: Vec<ConfigWarning>,
 }
 
 impl Layers {
-    pub(in crate::config) fn set(&mut self, spec: &'static OptionSpec, origin: Source, text: String) {
+    pub(crate) fn set(&mut self, spec: &'static OptionSpec, origin: Source, text: String) {
         self.texts.insert(spec.name, (origin, text));
     }
 
     /// Takes `name` of `group`, or warns about it.
-    pub(in crate::config) fn take(&mut self, origin: Source, group: &str, name: &str, text: String) {
+    pub(crate) fn take(&mut self, origin: Source, group: &str, name: &str, text: String) {
         if let Some(spec) = in_group(group, name) {
             return self.set(spec, origin, text);
         }
@@ -51,7 +51,7 @@ impl Layers {
     }
 
     /// Takes a variable whose name starts with one of our groups.
-    pub(in crate::config) fn take_variable(&mut self, variable: &OsString, value: OsString) -> Result<(), ConfigError> {
+    pub(crate) fn take_variable(&mut self, variable: &OsString, value: OsString) -> Result<(), ConfigError> {
         let Some(variable) = variable.to_str() else {
             return Ok(());
         };
@@ -72,7 +72,7 @@ impl Layers {
     }
 
     /// Applies every option to a fresh draft.
-    pub(in crate::config) fn finish(mut self) -> Result<Loaded, ConfigError> {
+    pub(crate) fn finish(mut self) -> Result<Loaded, ConfigError> {
         let mut draft = Draft::blank();
         let mut effective = Vec::with_capacity(OPTIONS.len());
         for spec in OPTIONS {
@@ -158,7 +158,7 @@ fn value_error(option: &'static OptionSpec, origin: Source, text: &str, problem:
     ConfigError::Value { origin, option, value, problem }
 }
 
-pub(in crate::config) fn find<'a>(effective: &'a [EffectiveOption], name: &str) -> &'a EffectiveOption {
+pub(crate) fn find<'a>(effective: &'a [EffectiveOption], name: &str) -> &'a EffectiveOption {
     effective.iter().find(|one| one.name == name).expect("every option of the table is effective")
 }
 

@@ -64,7 +64,7 @@ pub const RETIRED: &[Retired] = &[
 ];
 
 /// The retired option called `name`, when `group` is one it was known in.
-pub(in crate::config) fn find(group: &str, name: &str) -> Option<&'static Retired> {
+pub(crate) fn find(group: &str, name: &str) -> Option<&'static Retired> {
     let known = group == DEFAULT || group == ZMQ;
     RETIRED.iter().find(|retired| known && retired.name == name)
 }

@@ -9,14 +9,14 @@ use crate::config::options::value;
 use crate::config::settings::{Draft, host_name};
 
 /// Options before any group, and most others.
-pub(in crate::config) const DEFAULT: &str = "DEFAULT";
+pub(crate) const DEFAULT: &str = "DEFAULT";
 /// The group to which the last ZeroMQ driver moved its options.
-pub(in crate::config) const ZMQ: &str = "oslo_messaging_zmq";
-pub(in crate::config) const REDIS: &str = "matchmaker_redis";
-pub(in crate::config) const RING: &str = "matchmaker_ring";
+pub(crate) const ZMQ: &str = "oslo_messaging_zmq";
+pub(crate) const REDIS: &str = "matchmaker_redis";
+pub(crate) const RING: &str = "matchmaker_ring";
 
 /// The groups of which every option is looked at; others belong to other programs.
-pub(in crate::config) const GROUPS: [&str; 4] = [DEFAULT, ZMQ, REDIS, RING];
+pub(crate) const GROUPS: [&str; 4] = [DEFAULT, ZMQ, REDIS, RING];
 
 /// One option: the single definition behind parsing, defaults, printing and documentation.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct OptionSpec {
     pub reason: Option<&'static str>,
     /// Its value is printed as `***`.
     pub secret: bool,
-    pub(in crate::config) parse: Parse,
+    pub(crate) parse: Parse,
 }
 
 /// What holds when an option is not set.
@@ -67,7 +67,7 @@ impl Preset {
 
 /// How the text of an option is read and where it goes.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::config) enum Parse {
+pub(crate) enum Parse {
     /// A whole number within bounds. `set` may narrow it without a check: the bounds fit the field.
     Integer { min: u64, max: u64, set: fn(&mut Draft, u64) },
     /// Seconds, whole or decimal. Anything below a millisecond would be zero on the wire.
@@ -78,7 +78,7 @@ pub(in crate::config) enum Parse {
 
 /// How a value was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Accepted {
+pub(crate) enum Accepted {
     AsWritten,
     /// As written, but with a password in it.
     Hidden,
@@ -90,12 +90,12 @@ pub(in crate::config) enum Accepted {
 
 impl OptionSpec {
     /// How messages name it: the group is left out when it is `DEFAULT`.
-    pub(in crate::config) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         if self.group == DEFAULT { self.name.to_owned() } else { format!("[{}] {}", self.group, self.name) }
     }
 
     /// Reads `text` into `draft`, or says what is wrong with it.
-    pub(in crate::config) fn apply(&self, draft: &mut Draft, text: &str) -> Result<Accepted, String> {
+    pub(crate) fn apply(&self, draft: &mut Draft, text: &str) -> Result<Accepted, String> {
         if text.is_empty() && !matches!(self.preset, Preset::Text(_)) {
             return Ok(Accepted::Unset);
         }
@@ -132,12 +132,12 @@ pub fn option(name: &str) -> Option<&'static OptionSpec> {
 }
 
 /// The option called `name` when it is accepted in `group`.
-pub(in crate::config) fn in_group(group: &str, name: &str) -> Option<&'static OptionSpec> {
+pub(crate) fn in_group(group: &str, name: &str) -> Option<&'static OptionSpec> {
     OPTIONS.iter().find(|spec| spec.name == name && spec.groups.contains(&group))
 }
 
 /// The option of `group` (of any group: `None`) whose name is so close to `name` that it was meant.
-pub(in crate::config) fn nearest(group: Option<&str>, name: &str) -> Option<&'static OptionSpec> {
+pub(crate) fn nearest(group: Option<&str>, name: &str) -> Option<&'static OptionSpec> {
     // A hostile name must not cost a quadratic comparison.
     if name.len() > 64 {
         return None;

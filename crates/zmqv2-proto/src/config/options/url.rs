@@ -8,7 +8,7 @@ use crate::config::options::value;
 use crate::config::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};
 
 /// The matchmaker a `transport_url` chooses; `None` leaves it to `rpc_zmq_matchmaker`.
-pub(in crate::config) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
+pub(crate) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
     let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
     let bare = rest.is_empty() || rest == "/";
     let chosen = |kind| Some(UrlChoice { kind, ring_file: None, redis: None });
@@ -49,7 +49,7 @@ pub(in crate::config) fn transport_url(text: &str) -> Result<Option<UrlChoice>, 
 }
 
 /// Whether there is something in the URL that is not to be shown.
-pub(in crate::config) fn has_password(text: &str) -> bool {
+pub(crate) fn has_password(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 

@@ -14,7 +14,7 @@ use crate::config::settings::MatchmakerKind;
 const MAX_SECONDS: u64 = 4_294_967;
 
 /// A whole number from `min` to `max`.
-pub(in crate::config) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
+pub(crate) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -29,7 +29,7 @@ pub(in crate::config) fn integer(text: &str, min: u64, max: u64) -> Result<u64, 
 }
 
 /// A span in seconds: at least a millisecond (or zero where allowed), at most [`MAX_SECONDS`].
-pub(in crate::config) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
     let text = text.trim();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     // Exponents, `inf` and `nan`, which a float may be, are more often a mistake than meant.
@@ -49,7 +49,7 @@ pub(in crate::config) fn seconds(text: &str, zero: bool) -> Result<Duration, Str
 }
 
 /// A host name, an IP literal, or `*`.
-pub(in crate::config) fn host(text: &str) -> Result<String, String> {
+pub(crate) fn host(text: &str) -> Result<String, String> {
     match TcpAddress::new(text, 0) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("not a host name or IP address".to_owned()),
@@ -57,18 +57,18 @@ pub(in crate::config) fn host(text: &str) -> Result<String, String> {
 }
 
 /// A path of any kind.
-pub(in crate::config) fn path(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
 /// The path of a daemon's file: the same in whatever directory the daemon was started.
-pub(in crate::config) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err("not an absolute path".to_owned()) }
 }
 
 /// A directory of sockets: the same in every process, and with room for the sockets' names.
-pub(in crate::config) fn socket_dir(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn socket_dir(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_absolute() {
         Err("not an absolute path".to_owned())
@@ -80,7 +80,7 @@ pub(in crate::config) fn socket_dir(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A matchmaker by its word, or by the class of the Python driver that had its place.
-pub(in crate::config) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), String> {
+pub(crate) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), String> {
     for kind in [MatchmakerKind::Local, MatchmakerKind::Ring, MatchmakerKind::Redis] {
         if text == kind.as_str() {
             return Ok((kind, Accepted::AsWritten));
@@ -100,7 +100,7 @@ pub(in crate::config) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accep
 const SENTINEL_PORT: u16 = 26379;
 
 /// Addresses of Sentinels, separated by commas.
-pub(in crate::config) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
+pub(crate) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
     let address = |text: &str| {
         let address = TcpAddress::parse(text.trim(), SENTINEL_PORT).map_err(|error| error.to_string())?;
         if address.host() == "*" || address.port() == 0 { Err(format!("{address} is no address")) } else { Ok(address) }
@@ -109,7 +109,7 @@ pub(in crate::config) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String
 }
 
 /// Yes or no, in the words of oslo.config.
-pub(in crate::config) fn boolean(text: &str) -> Result<bool, String> {
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -118,7 +118,7 @@ pub(in crate::config) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// A text without white space.
-pub(in crate::config) fn word(text: &str) -> Result<String, String> {
+pub(crate) fn word(text: &str) -> Result<String, String> {
     if text.is_empty() || text.chars().any(char::is_whitespace) {
         Err("not a name".to_owned())
     } else {
@@ -127,7 +127,7 @@ pub(in crate::config) fn word(text: &str) -> Result<String, String> {
 }
 
 /// `text` as it may be shown in a message: shortened, and without the password a URL can carry.
-pub(in crate::config) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const SHOWN_CHARS: usize = 100;
     let masked = match (text.split_once("://"), text.rfind('@')) {
         (Some((scheme, _)), Some(at)) if at > scheme.len() => {

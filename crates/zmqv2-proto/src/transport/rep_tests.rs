@@ -17,9 +17,9 @@ fn now() -> Instant {
 #[test]
 fn a_worker_that_never_sleeps_loses_no_answer() {
     let [here, there] = [(); 2].map(|()| Transport::new(TransportOptions::default()));
-    let mut worker = there.socket(Role::Worker).unwrap();
+    let mut worker = there.socket(Role::Rep).unwrap();
     let address = worker.bind(&Address::Tcp(TcpAddress::new("127.0.0.1", 0).unwrap())).unwrap();
-    let mut link = here.socket(Role::Link).unwrap();
+    let mut link = here.socket(Role::Dealer).unwrap();
     link.connect(&address).unwrap();
     let (end, mut frames) = (now() + Duration::from_secs(20), Vec::new());
     while link.readiness().unwrap().connection != Connection::Up {

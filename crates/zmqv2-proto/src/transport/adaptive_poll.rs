@@ -16,7 +16,7 @@ const TRY_AGAIN: u8 = 32;
 /// gains most: the answer, and the next call, come within microseconds. Looks that find nothing end soon; between two of
 /// them, whoever else needs the processor goes first.
 #[derive(Debug)]
-pub struct Pace {
+pub struct AdaptivePoll {
     span: Duration,
     /// Twice the looks that found something, less those that did not.
     found: u8,
@@ -24,7 +24,7 @@ pub struct Pace {
     slept: u8,
 }
 
-impl Pace {
+impl AdaptivePoll {
     /// For a loop that looks for so long; zero: never.
     #[must_use]
     pub fn new(span: Duration) -> Self {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     /// How many of `sleeps` begin with a look that comes to `found`.
-    fn looks(pace: &mut Pace, sleeps: usize, may_come: bool, found: bool) -> usize {
+    fn looks(pace: &mut AdaptivePoll, sleeps: usize, may_come: bool, found: bool) -> usize {
         let mut looks = 0;
         for _ in 0..sleeps {
             let mut looked = false;
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn it_looks_while_that_finds_something_and_tries_again_from_time_to_time() {
-        let mut pace = Pace::new(Duration::from_micros(1));
+        let mut pace = AdaptivePoll::new(Duration::from_micros(1));
         assert_eq!(looks(&mut pace, usize::from(TRY_AGAIN) - 1, true, true), 0);
         assert_eq!(looks(&mut pace, 101, true, true), 101);
         // One that calls now and then: it finds the answers, and not the next calls.
@@ -115,6 +115,6 @@ mod tests {
 
     #[test]
     fn without_a_span_it_never_looks() {
-        assert_eq!(looks(&mut Pace::new(Duration::ZERO), 100, true, true), 0);
+        assert_eq!(looks(&mut AdaptivePoll::new(Duration::ZERO), 100, true, true), 0);
     }
 }
