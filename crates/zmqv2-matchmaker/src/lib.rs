@@ -3,7 +3,7 @@
 //! This crate owns the [`Matchmaker`] trait, what it answers ([`Placement`], [`Candidates`]), the turn-taking among
 //! several nodes ([`Rotation`]), and three directories: [`LocalMatchmaker`] (everything is on this node),
 //! [`RingMatchmaker`] (a JSON file says who is where), and, with the feature `redis`, one in Redis, asked through a memory of
-//! its answers ([`CachedMatchmaker`]), as any [`Remote`] directory can be. It does not know how messages travel, and it never decides what
+//! its answers ([`CachedMatchmaker`]), as any [`RemoteDirectory`] directory can be. It does not know how messages travel, and it never decides what
 //! happens to a message: a broker that does not have the server answers so itself.
 //!
 //! ```
@@ -48,7 +48,9 @@ pub use api::error::MatchmakerError;
 pub use api::matchmaker::{Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration};
 pub use api::placement::{Candidates, PlacedNode, Placement};
 pub use api::rotation::Rotation;
-pub use cached::remote::{Entry, Presence, Question, Reading, Remote, State, Version, Watcher};
+pub use cached::remote::{
+    ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, Revision, ServerEntry, TopicQuery, TopicState,
+};
 pub use cached::{CacheSettings, CachedMatchmaker};
 pub use jitter::random_span;
 pub use local::LocalMatchmaker;

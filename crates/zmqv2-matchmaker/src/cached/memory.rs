@@ -20,7 +20,7 @@ type Hosting = (Node, BTreeMap<ServerName, Duration>);
 struct Store {
     now: Duration,
     down: bool,
-    questions: usize,
+    queries: usize,
     topics: HashMap<TopicKey, BTreeMap<NodeName, Hosting>>,
 }
 
@@ -48,7 +48,7 @@ impl Store {
     }
 
     fn ask(&mut self, key: &TopicKey) -> Placement {
-        self.questions += 1;
+        self.queries += 1;
         let live = |(node, servers): &Hosting| PlacedNode {
             node: node.clone(),
             servers: servers.iter().filter(|(_, end)| **end > self.now).map(|(server, _)| server.clone()).collect(),
@@ -61,7 +61,7 @@ impl Store {
 #[derive(Debug, Default)]
 struct MemoryMatchmaker {
     store: Arc<Mutex<Store>>,
-    remembered: Mutex<HashMap<TopicKey, Arc<Placement>>>,
+    cache: Mutex<HashMap<TopicKey, Arc<Placement>>>,
     problem: Mutex<Option<String>>,
     generation: AtomicU64,
 }
@@ -72,17 +72,17 @@ impl Matchmaker for MemoryMatchmaker {
     }
 
     fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
-        let mut remembered = self.remembered.lock().unwrap();
-        if let Some(placement) = remembered.get(key) {
+        let mut cache = self.cache.lock().unwrap();
+        if let Some(placement) = cache.get(key) {
             return Ok(Arc::clone(placement));
         }
         let placement = Arc::new(self.store.lock().unwrap().up()?.ask(key));
-        remembered.insert(key.clone(), Arc::clone(&placement));
+        cache.insert(key.clone(), Arc::clone(&placement));
         Ok(placement)
     }
 
     fn known(&self, key: &TopicKey) -> Option<Arc<Placement>> {
-        self.remembered.lock().unwrap().get(key).cloned()
+        self.cache.lock().unwrap().get(key).cloned()
     }
 
     fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError> {
@@ -96,13 +96,13 @@ impl Matchmaker for MemoryMatchmaker {
     }
 
     fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
-        let mut remembered = self.remembered.lock().unwrap();
+        let mut cache = self.cache.lock().unwrap();
         let mut store = self.store.lock().unwrap();
         let up = store.up();
         *self.problem.lock().unwrap() = up.as_ref().err().map(ToString::to_string);
         let store = up?;
         let mut refreshed = Refreshed::Unchanged;
-        for (key, placement) in &mut *remembered {
+        for (key, placement) in &mut *cache {
             let fresh = store.ask(key);
             if fresh != **placement {
                 *placement = Arc::new(fresh);
@@ -165,7 +165,7 @@ fn a_topic_never_asked_is_unavailable_during_an_outage_and_a_known_one_is_not_as
     for _ in 0..100 {
         directory.candidates(&known).unwrap();
     }
-    assert_eq!(directory.store.lock().unwrap().questions, 1);
+    assert_eq!(directory.store.lock().unwrap().queries, 1);
     directory.store.lock().unwrap().down = true;
     assert!(directory.known(&unknown.key()).is_none());
     assert!(matches!(directory.candidates(&unknown), Err(MatchmakerError::Unavailable { .. })));

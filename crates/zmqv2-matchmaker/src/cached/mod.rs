@@ -1,8 +1,8 @@
 //! A memory in front of a directory that is asked over a network.
 
+mod cache;
 #[cfg(test)]
 mod memory;
-mod remembered;
 pub(crate) mod remote;
 
 use std::fmt;
@@ -16,9 +16,9 @@ use zmqv2_proto::TopicKey;
 use crate::api::error::MatchmakerError;
 use crate::api::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
 use crate::api::placement::Placement;
-use crate::cached::remote::{Question, Reading, Remote, Watcher};
+use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
 use crate::jitter::random_span;
-use remembered::{First, NOBODY_FOR, Remembered};
+use cache::{FirstAnswer, NOBODY_FOR, TopicCache};
 
 /// After a failure, questions about unknown topics fail at once for this long instead of trying again.
 const FAIL_FAST: Duration = Duration::from_millis(500);
@@ -85,9 +85,9 @@ pub struct CachedMatchmaker {
 }
 
 struct Shared {
-    remote: Box<dyn Remote>,
+    remote: Box<dyn RemoteDirectory>,
     settings: CacheSettings,
-    remembered: RwLock<Remembered>,
+    cache: RwLock<TopicCache>,
     /// Held while the directory is read and the answer is taken: answers are taken in the order in which they were given.
     reading: Mutex<()>,
     thread: Mutex<bool>,
@@ -99,12 +99,12 @@ struct Shared {
 impl CachedMatchmaker {
     /// A memory in front of `remote`. Asks nothing yet.
     #[must_use]
-    pub fn new(remote: Box<dyn Remote>, settings: CacheSettings) -> Self {
+    pub fn new(remote: Box<dyn RemoteDirectory>, settings: CacheSettings) -> Self {
         Self {
             shared: Arc::new(Shared {
                 remote,
                 settings,
-                remembered: RwLock::new(Remembered::new(settings, now())),
+                cache: RwLock::new(TopicCache::new(settings, now())),
                 reading: Mutex::default(),
                 thread: Mutex::default(),
                 stopped: AtomicBool::new(false),
@@ -135,12 +135,12 @@ impl fmt::Debug for CachedMatchmaker {
 }
 
 impl Shared {
-    fn read(&self) -> RwLockReadGuard<'_, Remembered> {
-        self.remembered.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, TopicCache> {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Remembered> {
-        self.remembered.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, TopicCache> {
+        self.cache.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reading(&self) -> MutexGuard<'_, ()> {
@@ -161,7 +161,7 @@ impl Shared {
         if let Some(placement) = self.read().look(key, NOBODY_FOR, now()) {
             return Ok(placement);
         }
-        if let Some(within) = self.read().unknown(key, now()) {
+        if let Some(within) = self.read().unconfirmed_for(key, now()) {
             return Err(MatchmakerError::Refilling { directory: self.remote.place(), within });
         }
         if let Some(failure) = self.read().failure().filter(|failure| failure.at + FAIL_FAST > now()) {
@@ -169,43 +169,43 @@ impl Shared {
             return Err(MatchmakerError::Unavailable { directory, source });
         }
         let started = now();
-        let reading = self.remote.read(&[Question { key: key.clone(), known: None }]);
+        let reading = self.remote.read(&[TopicQuery { key: key.clone(), known: None }]);
         let reading = reading.inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > self.settings.allowance();
         match self.write().first(key, reading, late, now()) {
-            First::Known(placement) => Ok(placement),
-            First::Unknown(within) => Err(MatchmakerError::Refilling { directory: self.remote.place(), within }),
+            FirstAnswer::Known(placement) => Ok(placement),
+            FirstAnswer::Unknown(within) => Err(MatchmakerError::Refilling { directory: self.remote.place(), within }),
         }
     }
 
     /// Asks about what is remembered.
     fn renew(
         &self,
-        questions: &[Question],
+        queries: &[TopicQuery],
         started: Instant,
         usual: Duration,
-        read: impl FnOnce(&[Question]) -> Result<Reading, MatchmakerError>,
+        read: impl FnOnce(&[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>,
     ) -> Result<Refreshed, MatchmakerError> {
-        let reading = read(questions).inspect_err(|error| self.failed(error))?;
+        let reading = read(queries).inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > usual + self.settings.allowance();
-        let mut remembered = self.write();
-        if remembered.failure().is_some() {
+        let mut cache = self.write();
+        if cache.failure().is_some() {
             log::info!("{} can be read again", self.remote.place());
         }
-        let taken = remembered.reading(questions, reading, late, now());
-        let settled = remembered.settle(now());
+        let taken = cache.reading(queries, reading, late, now());
+        let settled = cache.settle(now());
         Ok(if [taken, settled].contains(&Refreshed::Changed) { Refreshed::Changed } else { Refreshed::Unchanged })
     }
 
     /// What was just written shall be seen by who has written it.
     fn see<'a>(&self, registrations: impl Iterator<Item = &'a Registration>) -> Result<(), MatchmakerError> {
         let _reading = self.reading();
-        let questions = self.read().questions_about(registrations.map(|registration| &registration.key));
-        if questions.is_empty() {
+        let queries = self.read().queries_about(registrations.map(|registration| &registration.key));
+        if queries.is_empty() {
             self.write().reached(now());
             return Ok(());
         }
-        self.renew(&questions, now(), Duration::ZERO, |questions| self.remote.read(questions)).map(drop)
+        self.renew(&queries, now(), Duration::ZERO, |queries| self.remote.read(queries)).map(drop)
     }
 
     fn start_thread(self: &Arc<Self>) {
@@ -216,7 +216,7 @@ impl Shared {
         let shared = Arc::clone(self);
         match std::thread::Builder::new().name("zmqv2-directory".to_owned()).spawn(move || shared.follow()) {
             Ok(_) => *running = true,
-            Err(error) => log::error!("no thread to follow the directory: {error}; trying again at the next question"),
+            Err(error) => log::error!("no thread to follow the directory: {error}; trying again at the next query"),
         }
     }
 
@@ -249,22 +249,22 @@ impl Shared {
     }
 
     /// Waits for a change and reads it; how long to pause after that. After a failure, there is nothing to wait for.
-    fn round(&self, watcher: &mut dyn Watcher, failed: bool) -> Result<Duration, MatchmakerError> {
-        let questions = self.read().questions();
+    fn round(&self, watcher: &mut dyn ChangeWatcher, failed: bool) -> Result<Duration, MatchmakerError> {
+        let queries = self.read().queries();
         let wait = self.settings.wait();
-        if questions.is_empty() {
+        if queries.is_empty() {
             return Ok(wait);
         }
         let (started, wait) = (now(), if failed { Duration::ZERO } else { random_span(wait * 4 / 5, wait) });
         let mut spread = Duration::ZERO;
-        if !wait.is_zero() && watcher.wait(&questions, wait).inspect_err(|error| self.failed(error))? {
+        if !wait.is_zero() && watcher.wait(&queries, wait).inspect_err(|error| self.failed(error))? {
             spread = random_span(Duration::ZERO, MOST_SPREAD.min(self.settings.pause() / 4));
             self.sleep(spread);
         }
         let _reading = self.reading();
         // What was asked for the first time meanwhile is read as well.
-        let questions = self.read().questions();
-        let _ = self.renew(&questions, started, wait + spread, |questions| watcher.read(questions))?;
+        let queries = self.read().queries();
+        let _ = self.renew(&queries, started, wait + spread, |queries| watcher.read(queries))?;
         self.remote.rest();
         Ok(Duration::ZERO)
     }
@@ -327,8 +327,8 @@ impl Matchmaker for CachedMatchmaker {
 
     fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
         let _reading = self.shared.reading();
-        let questions = self.shared.read().questions();
-        self.shared.renew(&questions, now(), Duration::ZERO, |questions| self.shared.remote.read(questions))
+        let queries = self.shared.read().queries();
+        self.shared.renew(&queries, now(), Duration::ZERO, |queries| self.shared.remote.read(queries))
     }
 
     fn generation(&self) -> u64 {

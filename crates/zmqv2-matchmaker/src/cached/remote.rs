@@ -9,7 +9,7 @@ use crate::api::error::MatchmakerError;
 use crate::api::matchmaker::{ListedTopic, Registration};
 
 /// A directory that is asked over a network. Every method may do I/O, and bounds its waits by a timeout of its own.
-pub trait Remote: Send + Sync + fmt::Debug {
+pub trait RemoteDirectory: Send + Sync + fmt::Debug {
     /// The kind of directory, as the option `rpc_zmq_matchmaker` calls it.
     fn name(&self) -> &'static str;
 
@@ -20,7 +20,7 @@ pub trait Remote: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Why the directory could not be read.
-    fn read(&self, questions: &[Question]) -> Result<Reading, MatchmakerError>;
+    fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>;
 
     /// Notes registrations, each whole or not at all, in as few round trips as possible.
     ///
@@ -45,45 +45,45 @@ pub trait Remote: Send + Sync + fmt::Debug {
     fn rest(&self) {}
 
     /// Somebody who follows changes, over a connection of its own, opened when first needed.
-    fn watcher(&self) -> Box<dyn Watcher>;
+    fn watcher(&self) -> Box<dyn ChangeWatcher>;
 }
 
 /// Follows the changes of topics.
-pub trait Watcher: Send {
+pub trait ChangeWatcher: Send {
     /// Waits until one of these topics may have changed since, at most for `timeout`; whether one has.
     ///
     /// # Errors
     /// Why the directory could not be asked.
-    fn wait(&mut self, known: &[Question], timeout: Duration) -> Result<bool, MatchmakerError>;
+    fn wait(&mut self, known: &[TopicQuery], timeout: Duration) -> Result<bool, MatchmakerError>;
 
-    /// As [`Remote::read`].
+    /// As [`RemoteDirectory::read`].
     ///
     /// # Errors
-    /// As [`Remote::read`].
-    fn read(&mut self, questions: &[Question]) -> Result<Reading, MatchmakerError>;
+    /// As [`RemoteDirectory::read`].
+    fn read(&mut self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>;
 }
 
 /// Which state of a topic is known. Later states compare greater, unless the directory lost its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
-pub struct Version(pub u64, pub u64);
+pub struct Revision(pub u64, pub u64);
 
-impl Version {
+impl Revision {
     /// The state of a topic that nobody has registered.
     pub const NONE: Self = Self(0, 0);
 }
 
 /// What is there of this topic that is not known yet?
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub struct TopicQuery {
     /// The topic.
     pub key: TopicKey,
     /// The state that is known; `None`: none.
-    pub known: Option<Version>,
+    pub known: Option<Revision>,
 }
 
 /// The answers to some questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct DirectoryAnswer {
     /// Stays the same as long as the directory keeps its data.
     pub epoch: String,
     /// Stays the same as long as one process of the directory answers.
@@ -93,23 +93,23 @@ pub struct Reading {
     /// For how long the directory has been there with its data: what was registered before may be missing.
     pub age: Duration,
     /// In the order of the questions; `None`: nothing has changed.
-    pub states: Vec<Option<State>>,
+    pub states: Vec<Option<TopicState>>,
 }
 
 /// A topic as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct State {
+pub struct TopicState {
     /// Which state this is.
-    pub version: Version,
-    /// Only what has changed since the version that is [known](Question::known) is told; else everything is.
+    pub version: Revision,
+    /// Only what has changed since the version that is [known](TopicQuery::known) is told; else everything is.
     pub changes_only: bool,
     /// Who is there, or is there no more. Of two addresses of a node, the later one is the newer one.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ServerEntry>,
 }
 
 /// A server of a topic at a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ServerEntry {
     /// The node's name.
     pub node: NodeName,
     /// The server.

@@ -15,9 +15,11 @@ use zmqv2_proto::{Config, TopicKey};
 
 use crate::api::error::MatchmakerError;
 use crate::api::matchmaker::{Lease, ListedServer, ListedTopic, Registration};
-use crate::cached::remote::{Entry, Presence, Question, Reading, Remote, State, Watcher};
+use crate::cached::remote::{
+    ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, ServerEntry, TopicQuery, TopicState,
+};
 use crate::cached::{CacheSettings, CachedMatchmaker};
-use connection::{Line, Script, Session, Trouble};
+use connection::{Connector, RedisFailure, Script, Session};
 pub use settings::{RedisAt, RedisSettings, RedisTls};
 
 /// The most registrations or topics in one command: Redis does nothing else while it runs.
@@ -34,7 +36,7 @@ pub struct RedisDirectory {
     settings: Arc<RedisSettings>,
     /// For how long it is remembered that something was withdrawn.
     lease: Duration,
-    line: Mutex<Line>,
+    connector: Mutex<Connector>,
 }
 
 impl RedisDirectory {
@@ -42,7 +44,7 @@ impl RedisDirectory {
     #[must_use]
     pub fn new(settings: RedisSettings, lease: Duration) -> Self {
         let settings = Arc::new(settings);
-        Self { line: Mutex::new(Line::new(Arc::clone(&settings))), settings, lease }
+        Self { connector: Mutex::new(Connector::new(Arc::clone(&settings))), settings, lease }
     }
 
     /// The directory that `config` names, with a memory in front, after a look whether it can be used.
@@ -67,12 +69,12 @@ impl RedisDirectory {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn check(&self) -> Result<(), MatchmakerError> {
-        let checked = self.line().try_run(|session| read(session, &[]));
-        checked.map(drop).map_err(|trouble| self.settings.explain_start(trouble))
+        let checked = self.connector().try_run(|session| read(session, &[]));
+        checked.map(drop).map_err(|failure| self.settings.explain_start(failure))
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connector(&self) -> MutexGuard<'_, Connector> {
+        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(
@@ -83,7 +85,7 @@ impl RedisDirectory {
         texts: impl Fn(&Registration) -> Vec<String>,
     ) -> Result<u64, MatchmakerError> {
         let mut sum = 0;
-        let mut line = self.line();
+        let mut connector = self.connector();
         for some in registrations.chunks(MOST_AT_ONCE) {
             let mut names = vec![keys::EPOCH.to_owned(), keys::TOPICS.to_owned()];
             let mut arguments = vec![keys::millis(lease).to_string()];
@@ -91,7 +93,7 @@ impl RedisDirectory {
                 names.extend(names_of(&registration.key));
                 arguments.extend(texts(registration));
             }
-            sum += line.run(|session| session.run::<u64>(script, &names, &arguments))?;
+            sum += connector.run(|session| session.run::<u64>(script, &names, &arguments))?;
         }
         Ok(sum)
     }
@@ -103,7 +105,7 @@ impl fmt::Debug for RedisDirectory {
     }
 }
 
-impl Remote for RedisDirectory {
+impl RemoteDirectory for RedisDirectory {
     fn name(&self) -> &'static str {
         "redis"
     }
@@ -112,8 +114,8 @@ impl Remote for RedisDirectory {
         format!("redis at {}", self.settings.at)
     }
 
-    fn read(&self, questions: &[Question]) -> Result<Reading, MatchmakerError> {
-        self.line().run(|session| read(session, questions))
+    fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
+        self.connector().run(|session| read(session, queries))
     }
 
     fn register(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
@@ -134,39 +136,39 @@ impl Remote for RedisDirectory {
     }
 
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
-        self.line().run(list)
+        self.connector().run(list)
     }
 
-    fn watcher(&self) -> Box<dyn Watcher> {
-        Box::new(RedisWatcher { line: Line::new(Arc::clone(&self.settings)) })
+    fn watcher(&self) -> Box<dyn ChangeWatcher> {
+        Box::new(RedisChangeWatcher { connector: Connector::new(Arc::clone(&self.settings)) })
     }
 
     fn rest(&self) {
         // A busy line is no idle one, nor is one that was used since the last time.
-        if let Ok(mut line) = self.line.try_lock() {
-            line.rest();
+        if let Ok(mut connector) = self.connector.try_lock() {
+            connector.rest();
         }
     }
 }
 
 /// Follows changes over a connection that waits in Redis, not here.
-struct RedisWatcher {
-    line: Line,
+struct RedisChangeWatcher {
+    connector: Connector,
 }
 
-impl Watcher for RedisWatcher {
-    fn wait(&mut self, known: &[Question], timeout: Duration) -> Result<bool, MatchmakerError> {
+impl ChangeWatcher for RedisChangeWatcher {
+    fn wait(&mut self, known: &[TopicQuery], timeout: Duration) -> Result<bool, MatchmakerError> {
         // Zero would be for ever.
         let mut command = cmd("XREAD");
         command.arg("BLOCK").arg(keys::millis(timeout)).arg("STREAMS");
-        command.arg(known.iter().map(|question| keys::changes(&question.key)).collect::<Vec<_>>());
-        command.arg(known.iter().map(|question| keys::shown(question.known.unwrap_or_default())).collect::<Vec<_>>());
-        let answer: Value = self.line.run(|session| session.wait(&command, timeout))?;
+        command.arg(known.iter().map(|query| keys::changes(&query.key)).collect::<Vec<_>>());
+        command.arg(known.iter().map(|query| keys::shown(query.known.unwrap_or_default())).collect::<Vec<_>>());
+        let answer: Value = self.connector.run(|session| session.wait(&command, timeout))?;
         Ok(answer != Value::Nil)
     }
 
-    fn read(&mut self, questions: &[Question]) -> Result<Reading, MatchmakerError> {
-        self.line.run(|session| read(session, questions))
+    fn read(&mut self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
+        self.connector.run(|session| read(session, queries))
     }
 }
 
@@ -174,37 +176,37 @@ fn names_of(key: &TopicKey) -> [String; 3] {
     [keys::leases(key), keys::places(key), keys::changes(key)]
 }
 
-fn read(session: &mut Session, questions: &[Question]) -> Result<Reading, Trouble> {
-    let mut states = Vec::with_capacity(questions.len());
+fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer, RedisFailure> {
+    let mut states = Vec::with_capacity(queries.len());
     loop {
-        let rest = &questions[states.len()..];
+        let rest = &queries[states.len()..];
         let some = &rest[..rest.len().min(MOST_AT_ONCE)];
         let mut names = vec![keys::EPOCH.to_owned()];
-        names.extend(some.iter().flat_map(|question| names_of(&question.key)));
-        let known = |question: &Question| question.known.map(keys::shown).unwrap_or_default();
+        names.extend(some.iter().flat_map(|query| names_of(&query.key)));
+        let known = |query: &TopicQuery| query.known.map(keys::shown).unwrap_or_default();
         let known: Vec<_> = some.iter().map(known).collect();
         let mut answer: Vec<Value> = session.run(Script::Read, &names, &known)?;
         let told = answer.split_off(2.min(answer.len()));
         // Of large topics, it tells some at a time.
         if told.len() > some.len() || told.is_empty() != some.is_empty() {
-            return Err(strange("it answered another number of questions"));
+            return Err(strange("it answered another number of queries"));
         }
         for state in told {
             states.push(state_of(state)?);
         }
-        if states.len() == questions.len() {
+        if states.len() == queries.len() {
             let [epoch, clock] = <[Value; 2]>::try_from(answer).map_err(|_| strange("its time is missing"))?;
             let (epoch, clock) = (text(epoch)?, text(clock)?);
             let clock = Duration::from_millis(clock.parse().map_err(|_| strange("its time is no number"))?);
             let since = session.started().max(keys::begun(&epoch).unwrap_or_default());
             let (instance, age) = (session.instance().to_owned(), clock.saturating_sub(since));
-            return Ok(Reading { epoch, instance, clock, age, states });
+            return Ok(DirectoryAnswer { epoch, instance, clock, age, states });
         }
     }
 }
 
 /// The version, whether only changes follow, then members and places by turns; nothing, when nothing has changed.
-fn state_of(value: Value) -> Result<Option<State>, Trouble> {
+fn state_of(value: Value) -> Result<Option<TopicState>, RedisFailure> {
     let Value::Array(parts) = value else { return Ok(None) };
     let mut parts = parts.into_iter();
     let (version, what) = (parts.next().map(text).transpose()?, parts.next().map(text).transpose()?);
@@ -213,10 +215,10 @@ fn state_of(value: Value) -> Result<Option<State>, Trouble> {
     while let (Some(member), Some(place)) = (parts.next(), parts.next()) {
         entries.extend(entry_of(&text(member)?, &text(place)?).map(|(entry, _)| entry));
     }
-    Ok(Some(State { version, changes_only: what.as_deref() == Some("changed"), entries }))
+    Ok(Some(TopicState { version, changes_only: what.as_deref() == Some("changed"), entries }))
 }
 
-fn entry_of(member: &str, place: &str) -> Option<(Entry, Duration)> {
+fn entry_of(member: &str, place: &str) -> Option<(ServerEntry, Duration)> {
     let entry = keys::entry(member, place);
     if entry.is_none() {
         // Escaped, for anybody who reaches Redis may have written it.
@@ -226,7 +228,7 @@ fn entry_of(member: &str, place: &str) -> Option<(Entry, Duration)> {
 }
 
 /// All topics and their servers; not of one instant, for nobody is to wait while thousands of topics are listed.
-fn list(session: &mut Session) -> Result<Vec<ListedTopic>, Trouble> {
+fn list(session: &mut Session) -> Result<Vec<ListedTopic>, RedisFailure> {
     let now = clock(session)?;
     let mut command = cmd("ZRANGEBYSCORE");
     command.arg(keys::TOPICS).arg(now.as_millis() as u64).arg("+inf");
@@ -262,15 +264,15 @@ fn list(session: &mut Session) -> Result<Vec<ListedTopic>, Trouble> {
 }
 
 /// The time in Redis.
-fn clock(session: &mut Session) -> Result<Duration, Trouble> {
+fn clock(session: &mut Session) -> Result<Duration, RedisFailure> {
     let (seconds, micros): (u64, u32) = session.ask(cmd("TIME"))?;
     Ok(Duration::from_secs(seconds) + Duration::from_micros(micros.into()))
 }
 
-fn text(value: Value) -> Result<String, Trouble> {
+fn text(value: Value) -> Result<String, RedisFailure> {
     Ok(redis::from_redis_value(value)?)
 }
 
-fn strange(what: &'static str) -> Trouble {
-    Trouble::Failed((redis::ErrorKind::UnexpectedReturnType, what).into())
+fn strange(what: &'static str) -> RedisFailure {
+    RedisFailure::Failed((redis::ErrorKind::UnexpectedReturnType, what).into())
 }

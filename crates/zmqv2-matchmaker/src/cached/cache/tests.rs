@@ -10,7 +10,7 @@ const SETTINGS: CacheSettings = CacheSettings {
 
 /// A memory, and the time of the world.
 struct World {
-    remembered: Remembered,
+    cache: TopicCache,
     now: Instant,
     epoch: &'static str,
     instance: &'static str,
@@ -26,7 +26,7 @@ fn key(name: &str) -> TopicKey {
 }
 
 /// `n/s` is a server, `-n/s` one that was withdrawn, `!n/s` one that has ended, `n:port/s` one at another port.
-fn state(version: u64, text: &str) -> State {
+fn state(version: u64, text: &str) -> TopicState {
     let entry = |word: &str| {
         let (address, server) = word.trim_start_matches(['-', '!']).split_once('/').unwrap();
         let name = address.split(':').next().unwrap();
@@ -36,22 +36,22 @@ fn state(version: u64, text: &str) -> State {
             Some('!') => Presence::Ended,
             _ => Presence::At(node.clone()),
         };
-        Entry { node: node.name, server: server.parse().unwrap(), presence }
+        ServerEntry { node: node.name, server: server.parse().unwrap(), presence }
     };
     let entries = text.split_whitespace().map(entry).collect();
-    State { version: Version(version, 0), changes_only: false, entries }
+    TopicState { version: Revision(version, 0), changes_only: false, entries }
 }
 
 impl World {
     fn new() -> Self {
         let now = super::super::now();
         let (age, ahead) = (SETTINGS.lease, Duration::ZERO);
-        let remembered = Remembered::new(SETTINGS, now);
-        Self { remembered, now, epoch: "e1", instance: "i1", ahead, age, started: now, version: 1_000 }
+        let cache = TopicCache::new(SETTINGS, now);
+        Self { cache, now, epoch: "e1", instance: "i1", ahead, age, started: now, version: 1_000 }
     }
 
-    fn reading(&self, states: Vec<Option<State>>) -> Reading {
-        Reading {
+    fn reading(&self, states: Vec<Option<TopicState>>) -> DirectoryAnswer {
+        DirectoryAnswer {
             epoch: self.epoch.into(),
             instance: self.instance.into(),
             clock: self.now - self.started + self.ahead,
@@ -61,9 +61,9 @@ impl World {
     }
 
     /// A first question about another topic.
-    fn first(&mut self, name: &str, state: State) -> First {
+    fn first(&mut self, name: &str, state: TopicState) -> FirstAnswer {
         let reading = self.reading(vec![Some(state)]);
-        self.remembered.first(&key(name), reading, false, self.now)
+        self.cache.first(&key(name), reading, false, self.now)
     }
 
     fn pass(&mut self, time: Duration) {
@@ -71,16 +71,16 @@ impl World {
     }
 
     /// The first question about `t`.
-    fn ask(&mut self, text: &str) -> First {
+    fn ask(&mut self, text: &str) -> FirstAnswer {
         self.version += 1;
         self.first("t", state(self.version, text))
     }
 
-    fn read(&mut self, state: Option<State>, late: bool) -> bool {
-        let questions = self.remembered.questions();
+    fn read(&mut self, state: Option<TopicState>, late: bool) -> bool {
+        let queries = self.cache.queries();
         let reading = self.reading(vec![state]);
-        let taken = self.remembered.reading(&questions, reading, late, self.now);
-        let settled = self.remembered.settle(self.now);
+        let taken = self.cache.reading(&queries, reading, late, self.now);
+        let settled = self.cache.settle(self.now);
         [taken, settled].contains(&Refreshed::Changed)
     }
 
@@ -91,12 +91,12 @@ impl World {
     }
 
     fn fail(&mut self) {
-        self.remembered.failed("gone".into(), self.now);
+        self.cache.failed("gone".into(), self.now);
     }
 
     /// What is answered; `?` for a question that goes to the directory.
     fn shown(&self) -> String {
-        let Some(placement) = self.remembered.look(&key("t"), NOBODY_FOR, self.now) else { return "?".into() };
+        let Some(placement) = self.cache.look(&key("t"), NOBODY_FOR, self.now) else { return "?".into() };
         let servers = |placed: &PlacedNode| {
             let port = placed.node.address.port();
             let name = if port == 9501 { placed.node.name.to_string() } else { format!("{}:{port}", placed.node.name) };
@@ -109,16 +109,16 @@ impl World {
 #[test]
 fn a_change_is_shown_and_an_unchanged_answer_is_the_same_allocation() {
     let mut world = World::new();
-    assert!(matches!(world.ask("b/s a/s2 a/s1"), First::Known(_)));
+    assert!(matches!(world.ask("b/s a/s2 a/s1"), FirstAnswer::Known(_)));
     assert_eq!(world.shown(), "a/s1 a/s2 b/s");
-    let (before, generation) = (world.remembered.look(&key("t"), NOBODY_FOR, world.now), world.remembered.generation());
+    let (before, generation) = (world.cache.look(&key("t"), NOBODY_FOR, world.now), world.cache.generation());
     assert!(!world.read(None, false));
     assert!(!world.learn("a/s1 a/s2 b/s"), "renewed in another order");
-    let after = world.remembered.look(&key("t"), NOBODY_FOR, world.now);
-    assert!(Arc::ptr_eq(&before.unwrap(), &after.unwrap()) && world.remembered.generation() == generation);
+    let after = world.cache.look(&key("t"), NOBODY_FOR, world.now);
+    assert!(Arc::ptr_eq(&before.unwrap(), &after.unwrap()) && world.cache.generation() == generation);
     assert!(world.learn("a/s1"));
     assert_eq!(world.shown(), "a/s1", "without an outage, what has ended is gone");
-    assert!(world.remembered.generation() > generation);
+    assert!(world.cache.generation() > generation);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn changes_alone_are_as_good_as_all_that_is_there() {
     world.ask("a/s1 a/s2 b/s");
     let change = |world: &mut World, text: &str| {
         world.version += 1;
-        world.read(Some(State { changes_only: true, ..state(world.version, text) }), false)
+        world.read(Some(TopicState { changes_only: true, ..state(world.version, text) }), false)
     };
     assert!(change(&mut world, "c/s -a/s1"));
     assert_eq!(world.shown(), "a/s2 b/s c/s");
@@ -152,17 +152,17 @@ fn changes_alone_are_as_good_as_all_that_is_there() {
     assert!(world.read(None, false));
     assert_eq!(world.shown(), "e/s");
     // Of another state than the one at hand, they say nothing.
-    let questions = vec![Question { key: key("t"), known: Some(Version(1, 0)) }];
-    let reading = world.reading(vec![Some(State { changes_only: true, ..state(9_000, "z/s") })]);
-    let _ = world.remembered.reading(&questions, reading, false, world.now);
+    let queries = vec![TopicQuery { key: key("t"), known: Some(Revision(1, 0)) }];
+    let reading = world.reading(vec![Some(TopicState { changes_only: true, ..state(9_000, "z/s") })]);
+    let _ = world.cache.reading(&queries, reading, false, world.now);
     assert_eq!(world.shown(), "e/s");
-    assert_eq!(world.remembered.questions()[0].known, Some(Version::NONE), "everything is asked for");
+    assert_eq!(world.cache.queries()[0].known, Some(Revision::NONE), "everything is asked for");
 }
 
 #[test]
 fn that_nobody_is_there_is_believed_for_a_moment() {
     let mut world = World::new();
-    assert_eq!(world.ask(""), First::Known(Arc::default()));
+    assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
     world.pass(NOBODY_FOR);
     assert_eq!(world.shown(), "");
     world.pass(SECOND);
@@ -238,12 +238,12 @@ fn data_that_was_lost_is_noticed_without_an_outage_rg13() {
     world.learn("b/s");
     assert_eq!(world.shown(), "a/s b/s");
     // What was not known before cannot be told from what nobody offers.
-    assert_eq!(world.first("other", state(0, "-n/s")), First::Unknown(SETTINGS.lease));
-    assert!(matches!(world.first("there", state(3_000, "n/s")), First::Known(_)));
+    assert_eq!(world.first("other", state(0, "-n/s")), FirstAnswer::Unknown(SETTINGS.lease));
+    assert!(matches!(world.first("there", state(3_000, "n/s")), FirstAnswer::Known(_)));
     world.pass(SETTINGS.lease);
-    let _ = world.remembered.settle(world.now);
+    let _ = world.cache.settle(world.now);
     assert_eq!(world.shown(), "b/s");
-    assert_eq!(world.first("other", state(0, "-n/s")), First::Known(Arc::default()));
+    assert_eq!(world.first("other", state(0, "-n/s")), FirstAnswer::Known(Arc::default()));
 }
 
 #[test]
@@ -251,35 +251,35 @@ fn after_an_outage_that_nobody_is_there_is_not_believed_of_any_topic() {
     let mut world = World::new();
     world.ask("");
     world.fail();
-    assert_eq!(world.first("other", state(0, "")), First::Unknown(SETTINGS.lease));
+    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unknown(SETTINGS.lease));
     assert_eq!(world.shown(), "?", "not even of one that was known to have nobody");
-    assert_eq!(world.ask(""), First::Unknown(SETTINGS.lease));
+    assert_eq!(world.ask(""), FirstAnswer::Unknown(SETTINGS.lease));
     // Remembered for a moment, so that it is not asked per message.
-    let within = |world: &World| world.remembered.unknown(&key("other"), world.now);
+    let within = |world: &World| world.cache.unconfirmed_for(&key("other"), world.now);
     assert_eq!(within(&world), Some(SETTINGS.lease));
     world.pass(NOBODY_FOR + SECOND);
     assert_eq!(within(&world), None);
-    assert_eq!(world.first("other", state(0, "")), First::Unknown(SETTINGS.lease - NOBODY_FOR - SECOND));
+    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unknown(SETTINGS.lease - NOBODY_FOR - SECOND));
     // The time alone ends it, whether or not anything has settled since.
     world.pass(SETTINGS.lease);
     assert_eq!(within(&world), None);
-    assert_eq!(world.first("other", state(0, "")), First::Known(Arc::default()));
-    assert_eq!(world.ask(""), First::Known(Arc::default()));
+    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Known(Arc::default()));
+    assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
     for n in 0..MAX_TOPICS + 10 {
         world.fail();
         world.first(&format!("n{n}"), state(0, ""));
     }
-    assert_eq!(world.remembered.unknown.len(), MAX_TOPICS);
+    assert_eq!(world.cache.unconfirmed.len(), MAX_TOPICS);
 }
 
 #[test]
 fn a_new_process_does_not_believe_a_directory_that_is_younger_than_a_lease() {
     let mut world = World::new();
     world.age = SECOND;
-    assert_eq!(world.ask(""), First::Unknown(SETTINGS.lease - SECOND));
-    assert!(matches!(world.first("there", state(1, "n/s")), First::Known(_)));
+    assert_eq!(world.ask(""), FirstAnswer::Unknown(SETTINGS.lease - SECOND));
+    assert!(matches!(world.first("there", state(1, "n/s")), FirstAnswer::Known(_)));
     world.pass(SETTINGS.lease - SECOND);
-    assert_eq!(world.ask(""), First::Known(Arc::default()));
+    assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn another_process_of_the_directory_raises_doubt_without_an_outage() {
     world.ahead = SETTINGS.lease * 100;
     world.learn("a/s");
     assert_eq!(world.shown(), "a/s b/s");
-    assert_eq!(world.first("other", state(0, "")), First::Unknown(SETTINGS.lease));
+    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unknown(SETTINGS.lease));
     world.pass(SETTINGS.lease);
     world.read(None, false);
     assert_eq!(world.shown(), "a/s");
@@ -341,7 +341,7 @@ fn every_outage_begins_the_wait_anew() {
     world.pass(SETTINGS.lease - SECOND);
     world.fail();
     world.pass(SECOND * 2);
-    let _ = world.remembered.settle(world.now);
+    let _ = world.cache.settle(world.now);
     assert_eq!(world.shown(), "a/s b/s", "nothing ends while the directory cannot be read");
     world.read(None, false);
     world.pass(SETTINGS.lease - SECOND);
@@ -358,15 +358,15 @@ fn what_is_remembered_is_bounded_by_number_and_by_time() {
     for n in 0..MAX_TOPICS + 10 {
         if n % 100 == 0 {
             world.pass(SECOND);
-            let _ = world.remembered.look(&key("n0"), NOBODY_FOR, world.now);
+            let _ = world.cache.look(&key("n0"), NOBODY_FOR, world.now);
         }
         world.first(&format!("n{n}"), state(1, "a/s"));
     }
-    assert_eq!(world.remembered.len(), MAX_TOPICS);
-    assert!(world.remembered.look(&key("n0"), NOBODY_FOR, world.now).is_some(), "somebody asks for it");
+    assert_eq!(world.cache.len(), MAX_TOPICS);
+    assert!(world.cache.look(&key("n0"), NOBODY_FOR, world.now).is_some(), "somebody asks for it");
     world.pass(FORGET_AFTER / 2);
-    let _ = world.remembered.look(&key("n0"), NOBODY_FOR, world.now);
+    let _ = world.cache.look(&key("n0"), NOBODY_FOR, world.now);
     world.pass(FORGET_AFTER / 2 + SECOND);
-    let _ = world.remembered.settle(world.now);
-    assert_eq!(world.remembered.len(), 1);
+    let _ = world.cache.settle(world.now);
+    assert_eq!(world.cache.len(), 1);
 }

@@ -10,7 +10,7 @@ use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 use super::CacheSettings;
 use crate::api::matchmaker::Refreshed;
 use crate::api::placement::{PlacedNode, Placement};
-use crate::cached::remote::{Entry, Presence, Question, Reading, State, Version};
+use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
 
 /// The most topics that are remembered; above it, those that nobody has asked for the longest time are forgotten.
 pub(crate) const MAX_TOPICS: usize = 4_096;
@@ -26,23 +26,23 @@ pub(crate) const NOBODY_FOR: Duration = Duration::from_secs(1);
 /// topic is not believed. The same when the directory has lost its data, when another process answers for it (a replica that had
 /// not got everything, or an old copy from a disk), when it is younger than a lease, and when its clock went ahead of ours.
 #[derive(Debug)]
-pub(crate) struct Remembered {
+pub(crate) struct TopicCache {
     settings: CacheSettings,
     started: Instant,
     topics: HashMap<TopicKey, Topic>,
     /// What the directory said last of itself.
-    said: Option<Said>,
+    last_answer: Option<LastAnswer>,
     /// When the directory answered last.
     fresh_at: Instant,
     failure: Option<Failure>,
-    doubt_until: Option<Instant>,
+    uncertain_until: Option<Instant>,
     /// Topics that nobody offers, says a directory in doubt; and when it said so.
-    unknown: HashMap<TopicKey, Instant>,
+    unconfirmed: HashMap<TopicKey, Instant>,
     generation: u64,
 }
 
 #[derive(Debug)]
-struct Said {
+struct LastAnswer {
     epoch: String,
     instance: String,
     clock: Duration,
@@ -51,12 +51,12 @@ struct Said {
 
 #[derive(Debug)]
 struct Topic {
-    version: Version,
+    version: Revision,
     /// What is answered.
     shown: Arc<Placement>,
     /// What the directory says; the same, but while it is in doubt.
     fresh: Arc<Placement>,
-    told: Told,
+    servers: KnownServers,
     checked: Instant,
     /// Seconds after `started`.
     asked: AtomicU64,
@@ -64,7 +64,7 @@ struct Topic {
 
 /// All that the directory has said of a topic.
 #[derive(Debug, Default)]
-struct Told {
+struct KnownServers {
     /// Whether each server is there (else it was withdrawn).
     servers: BTreeMap<NodeName, BTreeMap<ServerName, bool>>,
     nodes: HashMap<NodeName, Node>,
@@ -79,23 +79,23 @@ pub(crate) struct Failure {
 
 /// What becomes of the first answer about a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum First {
+pub(crate) enum FirstAnswer {
     Known(Arc<Placement>),
     /// The directory is in doubt: that nobody is there says nothing, for this long.
     Unknown(Duration),
 }
 
-impl Remembered {
+impl TopicCache {
     pub(crate) fn new(settings: CacheSettings, now: Instant) -> Self {
         Self {
             settings,
             started: now,
             topics: HashMap::new(),
-            said: None,
+            last_answer: None,
             fresh_at: now,
             failure: None,
-            doubt_until: None,
-            unknown: HashMap::new(),
+            uncertain_until: None,
+            unconfirmed: HashMap::new(),
             generation: 0,
         }
     }
@@ -108,7 +108,7 @@ impl Remembered {
             topic.asked.store(asked, Ordering::Relaxed);
         }
         let too_old = if topic.shown.is_empty() {
-            self.doubt(now).is_some() || now.saturating_duration_since(topic.checked) > nobody_for
+            self.uncertain_for(now).is_some() || now.saturating_duration_since(topic.checked) > nobody_for
         } else {
             self.failure.is_some() && now.saturating_duration_since(self.fresh_at) > self.settings.max_stale
         };
@@ -116,74 +116,77 @@ impl Remembered {
     }
 
     /// For how much longer the directory is not to be believed when it says that nobody offers this topic, as it did a moment ago.
-    pub(crate) fn unknown(&self, key: &TopicKey, now: Instant) -> Option<Duration> {
-        let told = self.unknown.get(key)?;
-        self.doubt(now).filter(|_| now.saturating_duration_since(*told) <= NOBODY_FOR)
+    pub(crate) fn unconfirmed_for(&self, key: &TopicKey, now: Instant) -> Option<Duration> {
+        let told = self.unconfirmed.get(key)?;
+        self.uncertain_for(now).filter(|_| now.saturating_duration_since(*told) <= NOBODY_FOR)
     }
 
-    fn doubt(&self, now: Instant) -> Option<Duration> {
-        self.doubt_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    fn uncertain_for(&self, now: Instant) -> Option<Duration> {
+        self.uncertain_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
     /// What to ask about all that is remembered.
-    pub(crate) fn questions(&self) -> Vec<Question> {
-        let question = |(key, topic): (&TopicKey, &Topic)| Question { key: key.clone(), known: Some(topic.version) };
-        self.topics.iter().map(question).collect()
+    pub(crate) fn queries(&self) -> Vec<TopicQuery> {
+        let query = |(key, topic): (&TopicKey, &Topic)| TopicQuery { key: key.clone(), known: Some(topic.version) };
+        self.topics.iter().map(query).collect()
     }
 
     /// What to ask about these topics, if they are remembered.
-    pub(crate) fn questions_about<'a>(&self, keys: impl IntoIterator<Item = &'a TopicKey>) -> Vec<Question> {
+    pub(crate) fn queries_about<'a>(&self, keys: impl IntoIterator<Item = &'a TopicKey>) -> Vec<TopicQuery> {
         let keys: BTreeSet<_> = keys.into_iter().collect();
-        let known = |key: &TopicKey| Some(Question { key: key.clone(), known: Some(self.topics.get(key)?.version) });
+        let known = |key: &TopicKey| Some(TopicQuery { key: key.clone(), known: Some(self.topics.get(key)?.version) });
         keys.into_iter().filter_map(known).collect()
     }
 
     /// The answer to a question about a topic that is not known.
-    pub(crate) fn first(&mut self, key: &TopicKey, reading: Reading, late: bool, now: Instant) -> First {
+    pub(crate) fn first(&mut self, key: &TopicKey, reading: DirectoryAnswer, late: bool, now: Instant) -> FirstAnswer {
         let known = self.topics.contains_key(key);
-        let questions = [Question { key: key.clone(), known: None }];
-        self.notice(&questions, &reading, late, now);
-        let doubt = self.doubt(now);
-        let there = |entry: &Entry| matches!(entry.presence, Presence::At(_));
-        if !known && doubt.is_some() && !reading.states.iter().flatten().any(|state| state.entries.iter().any(there)) {
-            return self.not_believed(key, doubt, now);
+        let queries = [TopicQuery { key: key.clone(), known: None }];
+        self.notice(&queries, &reading, late, now);
+        let uncertain = self.uncertain_for(now);
+        let there = |entry: &ServerEntry| matches!(entry.presence, Presence::At(_));
+        if !known
+            && uncertain.is_some()
+            && !reading.states.iter().flatten().any(|state| state.entries.iter().any(there))
+        {
+            return self.not_believed(key, uncertain, now);
         }
         if !known && self.topics.len() >= MAX_TOPICS {
             self.forget_one();
         }
-        let _ = self.take(&questions, reading, now);
+        let _ = self.take(&queries, reading, now);
         match self.topics.get(key) {
-            Some(topic) if !topic.shown.is_empty() => First::Known(Arc::clone(&topic.shown)),
-            _ if doubt.is_some() => self.not_believed(key, doubt, now),
-            _ => First::Known(Arc::default()),
+            Some(topic) if !topic.shown.is_empty() => FirstAnswer::Known(Arc::clone(&topic.shown)),
+            _ if uncertain.is_some() => self.not_believed(key, uncertain, now),
+            _ => FirstAnswer::Known(Arc::default()),
         }
     }
 
-    fn not_believed(&mut self, key: &TopicKey, doubt: Option<Duration>, now: Instant) -> First {
-        if self.unknown.len() >= MAX_TOPICS {
-            self.unknown.retain(|_, told| now.saturating_duration_since(*told) <= NOBODY_FOR);
+    fn not_believed(&mut self, key: &TopicKey, uncertain: Option<Duration>, now: Instant) -> FirstAnswer {
+        if self.unconfirmed.len() >= MAX_TOPICS {
+            self.unconfirmed.retain(|_, told| now.saturating_duration_since(*told) <= NOBODY_FOR);
         }
-        if self.unknown.len() < MAX_TOPICS {
-            self.unknown.insert(key.clone(), now);
+        if self.unconfirmed.len() < MAX_TOPICS {
+            self.unconfirmed.insert(key.clone(), now);
         }
-        First::Unknown(doubt.unwrap_or_default())
+        FirstAnswer::Unknown(uncertain.unwrap_or_default())
     }
 
     /// Takes what was read about remembered topics. `late`: it took so long that brokers cannot have renewed meanwhile.
     pub(crate) fn reading(
         &mut self,
-        questions: &[Question],
-        mut reading: Reading,
+        queries: &[TopicQuery],
+        mut reading: DirectoryAnswer,
         late: bool,
         now: Instant,
     ) -> Refreshed {
-        self.notice(questions, &reading, late, now);
-        let remembered = |(question, state): (&Question, Option<State>)| {
-            self.topics.contains_key(&question.key).then(|| (question.clone(), state))
+        self.notice(queries, &reading, late, now);
+        let in_cache = |(query, state): (&TopicQuery, Option<TopicState>)| {
+            self.topics.contains_key(&query.key).then(|| (query.clone(), state))
         };
-        let (questions, states): (Vec<_>, Vec<_>) =
-            questions.iter().zip(std::mem::take(&mut reading.states)).filter_map(remembered).unzip();
-        self.take(&questions, Reading { states, ..reading }, now)
+        let (queries, states): (Vec<_>, Vec<_>) =
+            queries.iter().zip(std::mem::take(&mut reading.states)).filter_map(in_cache).unzip();
+        self.take(&queries, DirectoryAnswer { states, ..reading }, now)
     }
 
     /// The directory answered, but was not asked for anything.
@@ -217,8 +220,8 @@ impl Remembered {
             return Refreshed::Unchanged;
         }
         let mut refreshed = Refreshed::Unchanged;
-        if self.doubt_until.take_if(|until| *until <= now).is_some() {
-            self.unknown.clear();
+        if self.uncertain_until.take_if(|until| *until <= now).is_some() {
+            self.unconfirmed.clear();
             for topic in self.topics.values_mut().filter(|topic| topic.shown != topic.fresh) {
                 topic.shown = Arc::clone(&topic.fresh);
                 refreshed = Refreshed::Changed;
@@ -235,70 +238,71 @@ impl Remembered {
     }
 
     /// Looks for signs of an outage or a loss, before anything is believed.
-    fn notice(&mut self, questions: &[Question], reading: &Reading, late: bool, now: Instant) {
+    fn notice(&mut self, queries: &[TopicQuery], reading: &DirectoryAnswer, late: bool, now: Instant) {
         let until = now + self.settings.lease;
-        let Reading { epoch, instance, clock, age, .. } = reading;
-        match &self.said {
+        let DirectoryAnswer { epoch, instance, clock, age, .. } = reading;
+        match &self.last_answer {
             None if *age < self.settings.lease => {
                 // Whether it was there before, and with what, nobody has seen.
-                self.doubt_until = Some(until - *age);
+                self.uncertain_until = Some(until - *age);
             }
             None => {}
-            Some(said) if said.epoch != *epoch => {
+            Some(last) if last.epoch != *epoch => {
                 log::warn!("the directory has lost its data; what was known stays in use until brokers have renewed");
-                self.doubt_until = Some(until);
+                self.uncertain_until = Some(until);
             }
-            Some(said) if said.instance != *instance => {
+            Some(last) if last.instance != *instance => {
                 log::info!("another process answers for the directory; what was known stays in use for one lease");
-                self.doubt_until = Some(until);
+                self.uncertain_until = Some(until);
             }
-            Some(said) => {
-                let passed = now.saturating_duration_since(said.at) + self.settings.allowance();
-                if clock.saturating_sub(said.clock) > passed {
+            Some(last) => {
+                let passed = now.saturating_duration_since(last.at) + self.settings.allowance();
+                if clock.saturating_sub(last.clock) > passed {
                     log::warn!("the directory's clock was put forward; what was known stays in use for one lease");
-                    self.doubt_until = Some(until);
+                    self.uncertain_until = Some(until);
                 }
             }
         }
-        self.said = Some(Said { epoch: epoch.clone(), instance: instance.clone(), clock: *clock, at: now });
+        self.last_answer =
+            Some(LastAnswer { epoch: epoch.clone(), instance: instance.clone(), clock: *clock, at: now });
         if self.failure.take().is_some() || late {
-            self.doubt_until = Some(until);
+            self.uncertain_until = Some(until);
         }
-        let back = |(question, state): (&Question, &Option<State>)| {
-            let known = self.topics.get(&question.key).map(|topic| topic.version);
-            state.as_ref().is_some_and(|state| state.version != Version::NONE && Some(state.version) < known)
+        let back = |(query, state): (&TopicQuery, &Option<TopicState>)| {
+            let known = self.topics.get(&query.key).map(|topic| topic.version);
+            state.as_ref().is_some_and(|state| state.version != Revision::NONE && Some(state.version) < known)
         };
-        if questions.iter().zip(&reading.states).any(back) {
+        if queries.iter().zip(&reading.states).any(back) {
             // Such as a replica that had not got everything when it became the primary.
-            self.doubt_until = Some(until);
+            self.uncertain_until = Some(until);
         }
         self.fresh_at = now;
     }
 
-    fn take(&mut self, questions: &[Question], reading: Reading, now: Instant) -> Refreshed {
-        let doubt = self.doubt(now).is_some();
+    fn take(&mut self, queries: &[TopicQuery], reading: DirectoryAnswer, now: Instant) -> Refreshed {
+        let uncertain = self.uncertain_for(now).is_some();
         let asked = now.saturating_duration_since(self.started).as_secs();
         let mut refreshed = Refreshed::Unchanged;
-        for (question, state) in questions.iter().zip(reading.states) {
-            let topic = self.topics.entry(question.key.clone()).or_insert_with(|| Topic {
-                version: Version::NONE,
+        for (query, state) in queries.iter().zip(reading.states) {
+            let topic = self.topics.entry(query.key.clone()).or_insert_with(|| Topic {
+                version: Revision::NONE,
                 shown: Arc::default(),
                 fresh: Arc::default(),
-                told: Told::default(),
+                servers: KnownServers::default(),
                 checked: now,
                 asked: AtomicU64::new(asked),
             });
             topic.checked = now;
             let Some(state) = state else { continue };
             // Changes of another state than the one at hand say nothing; the next look begins anew.
-            if state.changes_only && question.known != Some(topic.version) {
-                topic.version = Version::NONE;
+            if state.changes_only && query.known != Some(topic.version) {
+                topic.version = Revision::NONE;
                 continue;
             }
             topic.version = state.version;
-            topic.told.hear(state);
-            let fresh = topic.told.nodes();
-            let shown = if doubt { topic.told.merged(&topic.shown, &fresh) } else { fresh.clone() };
+            topic.servers.hear(state);
+            let fresh = topic.servers.nodes();
+            let shown = if uncertain { topic.servers.merged(&topic.shown, &fresh) } else { fresh.clone() };
             topic.fresh = Arc::new(Placement::new(fresh));
             let shown = Placement::new(shown);
             if shown != *topic.shown {
@@ -319,12 +323,12 @@ impl Remembered {
     }
 }
 
-impl Told {
-    fn hear(&mut self, state: State) {
+impl KnownServers {
+    fn hear(&mut self, state: TopicState) {
         if !state.changes_only {
             *self = Self::default();
         }
-        for Entry { node, server, presence } in state.entries {
+        for ServerEntry { node, server, presence } in state.entries {
             match presence {
                 Presence::Ended => {
                     let servers = self.servers.entry(node.clone()).or_default();
@@ -376,5 +380,4 @@ impl Told {
 }
 
 #[cfg(test)]
-#[path = "remembered_tests.rs"]
 mod tests;
