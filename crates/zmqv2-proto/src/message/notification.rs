@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::message::envelope::{self, Sealing};
+use crate::message::envelope::{self, EnvelopeWriter};
 use crate::message::json;
 use crate::message::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
 use crate::naming::names::{InvalidName, Topic};
@@ -169,9 +169,9 @@ impl Notification {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut sealing = Sealing::default();
-        json::write(self, &mut sealing).map_err(BodyError::Write)?;
-        Ok(sealing.finish())
+        let mut envelope = EnvelopeWriter::default();
+        json::write(self, &mut envelope).map_err(BodyError::Write)?;
+        Ok(envelope.finish())
     }
 
     /// Reads the body of a message.

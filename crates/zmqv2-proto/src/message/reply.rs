@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::message::envelope::{self, Sealing};
+use crate::message::envelope::{self, EnvelopeWriter};
 use crate::message::json;
 use crate::message::request::BodyError;
 
@@ -88,7 +88,7 @@ const fn none<R>() -> Option<R> {
 
 impl<R: Serialize> Message<R> {
     fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut sealing = Sealing::default();
+        let mut sealing = EnvelopeWriter::default();
         json::write(self, &mut sealing).map_err(BodyError::Write)?;
         Ok(sealing.finish())
     }

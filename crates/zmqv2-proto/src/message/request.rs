@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::message::envelope::{self, EnvelopeError, Sealing};
+use crate::message::envelope::{self, EnvelopeError, EnvelopeWriter};
 use crate::message::json;
 use crate::naming::names::{MethodName, Namespace};
 use crate::naming::text::Text;
@@ -192,9 +192,9 @@ impl<'a, A: Serialize + ?Sized> RequestRef<'a, A> {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut sealing = Sealing::default();
-        json::write(self, &mut sealing).map_err(BodyError::Write)?;
-        Ok(sealing.finish())
+        let mut envelope = EnvelopeWriter::default();
+        json::write(self, &mut envelope).map_err(BodyError::Write)?;
+        Ok(envelope.finish())
     }
 }
 

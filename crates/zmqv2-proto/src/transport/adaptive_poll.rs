@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::look_before_sleep;
+use super::poll_before_sleep;
 
 /// So many looks that found something, or did not, decide.
 const MEMORY: u8 = 8;
@@ -45,7 +45,7 @@ impl AdaptivePoll {
     ) -> io::Result<(bool, Option<Duration>)> {
         let paced = may_come && !self.span.is_zero() && self.is_of_use();
         let span = if paced { self.span.max(always) } else { always };
-        let found = look_before_sleep(span, timeout, || {
+        let found = poll_before_sleep(span, timeout, || {
             let found = look()?;
             if !found {
                 std::thread::yield_now();

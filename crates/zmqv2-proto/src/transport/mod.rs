@@ -25,7 +25,7 @@ pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SocketSendError, TransportError};
 pub use process::process_id;
-use socket::look_before_sleep;
+use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 
 /// The version of the libzmq that is linked in, such as `4.3.4`.

@@ -121,7 +121,7 @@ impl Socket {
         let raw = context.socket(role.kind())?;
         // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
-        move_more_at_once(&mut raw, options.io_batch_bytes);
+        set_batch_sizes(&mut raw, options.io_batch_bytes);
         let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
         let monitor = match role {
             Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
@@ -354,7 +354,7 @@ fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Dur
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     };
-    if look_before_sleep(busy_poll, timeout, || look(Some(&Timespec::default())))? {
+    if poll_before_sleep(busy_poll, timeout, || look(Some(&Timespec::default())))? {
         return Ok(());
     }
     let timeout = timeout.map(|timeout| timeout.saturating_sub(busy_poll)).and_then(|t| Timespec::try_from(t).ok());
@@ -367,7 +367,7 @@ fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Dur
 /// # Errors
 /// That of `look`.
 #[expect(clippy::disallowed_methods, reason = "how long it has looked is nobody else's business")]
-pub(super) fn look_before_sleep(
+pub(super) fn poll_before_sleep(
     busy_poll: Duration,
     timeout: Option<Duration>,
     mut look: impl FnMut() -> io::Result<bool>,
@@ -398,7 +398,7 @@ impl Drop for Socket {
 }
 
 /// Raises the batch sizes, if this libzmq has them: else it works as well, only slower.
-fn move_more_at_once(raw: &mut zmq::Socket, bytes: u32) {
+fn set_batch_sizes(raw: &mut zmq::Socket, bytes: u32) {
     let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     if !has_drafts() {
         return;

@@ -20,33 +20,33 @@ use crate::transport::process_id;
 pub struct InvalidId(String);
 
 /// What a thread draws from the system at a time: a system call for each id would cost more than all that is done with it.
-const DRAWN: usize = 64;
+const POOL_IDS: usize = 64;
 
 /// Random bytes that were drawn and not used yet.
-struct Stock {
+struct RandomPool {
     /// The process that they were drawn in: after a fork, the child has the same, and must not use them, too.
     pid: u32,
     left: usize,
-    bytes: [[u8; 16]; DRAWN],
+    bytes: [[u8; 16]; POOL_IDS],
 }
 
 thread_local! {
-    static STOCK: RefCell<Stock> = const { RefCell::new(Stock { pid: 0, left: 0, bytes: [[0; 16]; DRAWN] }) };
+    static POOL: RefCell<RandomPool> = const { RefCell::new(RandomPool { pid: 0, left: 0, bytes: [[0; 16]; POOL_IDS] }) };
 }
 
 /// 16 bytes of the system's random numbers, used once.
 fn random_bytes() -> [u8; 16] {
-    let drawn = STOCK.try_with(|stock| stock.try_borrow_mut().ok()?.take(process_id()));
+    let drawn = POOL.try_with(|pool| pool.try_borrow_mut().ok()?.take(process_id()));
     // A thread that ends has no stock any more. A system without random numbers is the one case in which this panics.
     drawn.ok().flatten().unwrap_or_else(|| Uuid::new_v4().into_bytes())
 }
 
-impl Stock {
+impl RandomPool {
     fn take(&mut self, pid: u32) -> Option<[u8; 16]> {
         if self.left == 0 || self.pid != pid {
             self.left = 0;
             getrandom::fill(self.bytes.as_flattened_mut()).ok()?;
-            (self.pid, self.left) = (pid, DRAWN);
+            (self.pid, self.left) = (pid, POOL_IDS);
         }
         self.left -= 1;
         // Whoever reads this memory later learns nothing of ids that were given out.
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn random_ids_are_of_version_4_and_differ() {
-        let draw = || (0..3 * DRAWN).map(|_| MessageId::random()).collect::<Vec<_>>();
+        let draw = || (0..3 * POOL_IDS).map(|_| MessageId::random()).collect::<Vec<_>>();
         let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(draw)).collect();
         let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         for id in &ids {
@@ -200,12 +200,12 @@ mod tests {
     /// What a fork leaves: a copy of the memory, in a process with another number.
     #[test]
     fn a_child_does_not_use_what_its_parent_has_drawn() {
-        let mut parent = Stock { pid: 0, left: 0, bytes: [[0; 16]; DRAWN] };
+        let mut parent = RandomPool { pid: 0, left: 0, bytes: [[0; 16]; POOL_IDS] };
         let first = parent.take(1).unwrap();
-        let mut child = Stock { pid: parent.pid, left: parent.left, bytes: parent.bytes };
-        let draw = |stock: &mut Stock, pid| (0..2 * DRAWN).map(|_| stock.take(pid).unwrap()).collect::<Vec<_>>();
+        let mut child = RandomPool { pid: parent.pid, left: parent.left, bytes: parent.bytes };
+        let draw = |pool: &mut RandomPool, pid| (0..2 * POOL_IDS).map(|_| pool.take(pid).unwrap()).collect::<Vec<_>>();
         let (of_parent, of_child) = (draw(&mut parent, 1), draw(&mut child, 2));
         let all: HashSet<_> = of_parent.iter().chain(&of_child).chain([&first]).collect();
-        assert_eq!(all.len(), 4 * DRAWN + 1);
+        assert_eq!(all.len(), 4 * POOL_IDS + 1);
     }
 }

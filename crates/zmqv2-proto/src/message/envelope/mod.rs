@@ -54,15 +54,15 @@ const ROOM: usize = 512;
 /// Puts the JSON text of a message into an envelope.
 #[must_use]
 pub fn seal(message: &str) -> Vec<u8> {
-    let mut sealing = Sealing::new(message.len() + message.len() / 16);
-    sealing.push(message);
-    sealing.finish()
+    let mut envelope = EnvelopeWriter::new(message.len() + message.len() / 16);
+    envelope.push(message);
+    envelope.finish()
 }
 
 /// An envelope whose message is being written: whatever is written goes into it at once, so that no second text is made of it.
-pub(crate) struct Sealing(Vec<u8>);
+pub(crate) struct EnvelopeWriter(Vec<u8>);
 
-impl Sealing {
+impl EnvelopeWriter {
     /// An envelope with room for a message of about this size.
     fn new(expected: usize) -> Self {
         let mut body = Vec::with_capacity(ROOM.max(HEAD.len() + expected));
@@ -83,13 +83,13 @@ impl Sealing {
     }
 }
 
-impl Default for Sealing {
+impl Default for EnvelopeWriter {
     fn default() -> Self {
         Self::new(0)
     }
 }
 
-impl io::Write for Sealing {
+impl io::Write for EnvelopeWriter {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         escape::escape(text, &mut self.0);
         Ok(text.len())
@@ -105,19 +105,19 @@ impl io::Write for Sealing {
 /// # Errors
 /// [`EnvelopeError`] when `body` is not a JSON object, or an envelope of another version.
 pub fn open(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
-    match open_usual(body) {
+    match open_fast(body) {
         Some(message) => Ok(Cow::Owned(message)),
-        None => open_any(body),
+        None => open_with_serde(body),
     }
 }
 
-/// Opens an envelope that is written as usual; all others, good and bad, are left to [`open_any`].
-fn open_usual(body: &[u8]) -> Option<String> {
+/// Opens an envelope that is written as usual; all others, good and bad, are left to [`open_with_serde`].
+fn open_fast(body: &[u8]) -> Option<String> {
     let message = body.strip_prefix(HEAD).or_else(|| body.strip_prefix(SPACED_HEAD))?;
     escape::unescape(message.strip_suffix(TAIL)?)
 }
 
-fn open_any(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
+fn open_with_serde(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
     match serde_json::from_slice(body).map_err(EnvelopeError::Json)? {
         Envelope { version: Some(version), message: Some(message) } => {
             if compatible(&version) {

@@ -24,7 +24,7 @@ const ROOM: usize = 128;
 
 /// Writes the JSON text of `value`, as `serde_json::to_writer` does.
 pub(crate) fn write(value: &(impl Serialize + ?Sized), writer: impl io::Write) -> serde_json::Result<()> {
-    Outer(value).serialize(&mut serde_json::Serializer::with_formatter(writer, LongStrings))
+    Wrapped(value).serialize(&mut serde_json::Serializer::with_formatter(writer, LongStrings))
 }
 
 /// The JSON text of `value`, as `serde_json::value::to_raw_value` makes it.
@@ -50,7 +50,7 @@ impl io::Write for Text {
     }
 }
 
-/// Writes as text what [`Outer`] hands on as bytes.
+/// Writes as text what [`Wrapped`] hands on as bytes.
 struct LongStrings;
 
 impl Formatter for LongStrings {
@@ -62,17 +62,17 @@ impl Formatter for LongStrings {
 }
 
 /// A value, a serializer, or what it makes of a value with parts: in each, long strings become bytes.
-struct Outer<T>(T);
+struct Wrapped<T>(T);
 
 /// The fields of a struct. If it `stands` for something else, a text must reach `serde_json` as it is.
 struct Fields<T> {
     inner: T,
-    stands: bool,
+    is_json_marker: bool,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Outer<&T> {
+impl<T: Serialize + ?Sized> Serialize for Wrapped<&T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(Outer(serializer))
+        self.0.serialize(Wrapped(serializer))
     }
 }
 
@@ -87,21 +87,21 @@ macro_rules! pass {
 macro_rules! open {
     ($($name:ident($($arg:ident: $type:ty),*) -> $made:ident;)*) => {
         $(fn $name(self, $($arg: $type),*) -> Result<Self::$made, S::Error> {
-            self.0.$name($($arg),*).map(Outer)
+            self.0.$name($($arg),*).map(Wrapped)
         })*
     };
 }
 
-impl<S: Serializer> Serializer for Outer<S> {
+impl<S: Serializer> Serializer for Wrapped<S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Outer<S::SerializeSeq>;
-    type SerializeTuple = Outer<S::SerializeTuple>;
-    type SerializeTupleStruct = Outer<S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Outer<S::SerializeTupleVariant>;
-    type SerializeMap = Outer<S::SerializeMap>;
+    type SerializeSeq = Wrapped<S::SerializeSeq>;
+    type SerializeTuple = Wrapped<S::SerializeTuple>;
+    type SerializeTupleStruct = Wrapped<S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Wrapped<S::SerializeTupleVariant>;
+    type SerializeMap = Wrapped<S::SerializeMap>;
     type SerializeStruct = Fields<S::SerializeStruct>;
-    type SerializeStructVariant = Outer<S::SerializeStructVariant>;
+    type SerializeStructVariant = Wrapped<S::SerializeStructVariant>;
 
     fn serialize_str(self, text: &str) -> Result<S::Ok, S::Error> {
         if text.len() < LONG { self.0.serialize_str(text) } else { self.0.serialize_bytes(text.as_bytes()) }
@@ -113,11 +113,11 @@ impl<S: Serializer> Serializer for Outer<S> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_some(&Outer(value))
+        self.0.serialize_some(&Wrapped(value))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_struct(name, &Outer(value))
+        self.0.serialize_newtype_struct(name, &Wrapped(value))
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -127,12 +127,12 @@ impl<S: Serializer> Serializer for Outer<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_variant(name, index, variant, &Outer(value))
+        self.0.serialize_newtype_variant(name, index, variant, &Wrapped(value))
     }
 
     /// No struct of Rust has a name with `$`: with such names `serde_json` marks texts that are JSON already, or numbers.
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        Ok(Fields { inner: self.0.serialize_struct(name, len)?, stands: name.starts_with('$') })
+        Ok(Fields { inner: self.0.serialize_struct(name, len)?, is_json_marker: name.starts_with('$') })
     }
 
     fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
@@ -177,12 +177,12 @@ impl<S: Serializer> Serializer for Outer<S> {
 
 macro_rules! parts {
     ($($made:ident: $name:ident($($key:ident)?);)*) => {
-        $(impl<C: $made> $made for Outer<C> {
+        $(impl<C: $made> $made for Wrapped<C> {
             type Ok = C::Ok;
             type Error = C::Error;
 
             fn $name<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), C::Error> {
-                self.0.$name($($key,)? &Outer(value))
+                self.0.$name($($key,)? &Wrapped(value))
             }
 
             fn end(self) -> Result<C::Ok, C::Error> {
@@ -205,10 +205,10 @@ impl<C: SerializeStruct> SerializeStruct for Fields<C> {
     type Error = C::Error;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), C::Error> {
-        if self.stands {
+        if self.is_json_marker {
             self.inner.serialize_field(key, value)
         } else {
-            self.inner.serialize_field(key, &Outer(value))
+            self.inner.serialize_field(key, &Wrapped(value))
         }
     }
 
@@ -218,7 +218,7 @@ impl<C: SerializeStruct> SerializeStruct for Fields<C> {
 }
 
 /// Keys go through as they are.
-impl<C: SerializeMap> SerializeMap for Outer<C> {
+impl<C: SerializeMap> SerializeMap for Wrapped<C> {
     type Ok = C::Ok;
     type Error = C::Error;
 
@@ -227,7 +227,7 @@ impl<C: SerializeMap> SerializeMap for Outer<C> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.0.serialize_value(&Outer(value))
+        self.0.serialize_value(&Wrapped(value))
     }
 
     fn end(self) -> Result<C::Ok, C::Error> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::message::envelope::{self, Sealing, any_text};
+use crate::message::envelope::{self, EnvelopeWriter, any_text};
 
 /// Texts around the length from which they are written in another way, and much longer ones.
 fn text() -> impl Strategy<Value = String> {
@@ -127,9 +127,9 @@ fn check(value: &impl Serialize) -> Result<(), TestCaseError> {
     prop_assert_eq!(String::from_utf8(written).expect("text"), &expected[..]);
     let raw = to_raw(value).expect("JSON");
     prop_assert_eq!(raw.get(), &expected[..]);
-    let mut sealing = Sealing::default();
-    write(value, &mut sealing).expect("JSON");
-    prop_assert_eq!(sealing.finish(), envelope::seal(&expected));
+    let mut envelope = EnvelopeWriter::default();
+    write(value, &mut envelope).expect("JSON");
+    prop_assert_eq!(envelope.finish(), envelope::seal(&expected));
     Ok(())
 }
 
