@@ -55,8 +55,7 @@ struct Shared {
 impl RpcClient {
     /// Starts a client for `target`: a topic, or exactly one server of it. Nothing is opened before the first call.
     ///
-    /// The exchange is the target's; for the one that is configured, use
-    /// `Target::new(config.control_exchange.clone(), topic)`.
+    /// A target that names no exchange is in the configured one (option `control_exchange`).
     pub fn builder(target: Target) -> RpcClientBuilder {
         RpcClientBuilder::new(target)
     }

@@ -200,9 +200,10 @@ impl RpcClientBuilder {
     /// # Errors
     /// [`ClientError`] when settings are missing or contradict each other.
     pub fn build(self) -> Result<RpcClient, ClientError> {
+        let target = self.target.with_default_exchange(&self.setup.config.control_exchange);
         let options = CallOptions {
-            key: self.target.key(),
-            target: Arc::new(self.target),
+            key: target.key(),
+            target: Arc::new(target),
             timeout: self.timeout.unwrap_or(self.setup.config.response_timeout),
             cast_timeout: self.cast_timeout.unwrap_or(self.setup.config.cast_timeout),
             version_cap: self.version_cap,
@@ -236,6 +237,17 @@ mod tests {
         assert!(error.contains("/nowhere/ring.json"), "{error}");
         let deep = builder(|_| {}).ipc_dir("/".repeat(200)).build().unwrap_err();
         assert!(deep.to_string().contains("rpc_zmq_ipc_dir"), "{deep}");
+    }
+
+    #[test]
+    fn the_configured_exchange_is_used_unless_the_target_names_one() {
+        let target_of = |target: Target| {
+            let mut config = Config::default();
+            config.control_exchange = "nova".parse().unwrap();
+            RpcClient::builder(target).config(config).build().unwrap().target().key().to_string()
+        };
+        assert_eq!(target_of(Target::topic("t").unwrap()), "nova/t");
+        assert_eq!(target_of(Target::topic("t").unwrap().with_exchange("openstack").unwrap()), "openstack/t");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
-use zmqv2_proto::config::{RunDirError, find_ipc_dir};
+use zmqv2_proto::config::{IpcDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, InvalidAddress, control};
 
@@ -46,7 +46,7 @@ pub enum ClientError {
     Directory(#[from] MatchmakerError),
     /// The socket directory of this node cannot be found.
     #[error(transparent)]
-    RunDir(#[from] RunDirError),
+    RunDir(#[from] IpcDirError),
     /// The broker of this node has no address that could be used.
     #[error(transparent)]
     Address(#[from] InvalidAddress),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use zmqv2_proto::{
-    Address, BodyError, Draft, Flags, Header, Kind, MessageId, MethodName, Node, Reason, Refusal, RequestContext,
+    Address, BodyError, Flags, Header, Kind, MessageId, MethodName, Node, Reason, Refusal, RequestContext, RequestRef,
     ServerName, Target, TopicKey, Ttl, Version,
 };
 
@@ -138,7 +138,7 @@ impl<'a> Request<'a> {
         options.check()?;
         let id = MessageId::random();
         let method = MethodName::new(self.method)?;
-        let mut draft = Draft::new(&method, args, context);
+        let mut draft = RequestRef::new(&method, args, context);
         draft.namespace = self.target.namespace.as_ref();
         draft.version = self.target.version;
         draft.unique_id = Some(id);

@@ -44,7 +44,7 @@ impl ReqSockets {
                 return Ok(socket);
             }
         }
-        let mut socket = self.transport.socket(Role::Caller)?;
+        let mut socket = self.transport.socket(Role::Req)?;
         socket.connect(address)?;
         Ok(socket)
     }

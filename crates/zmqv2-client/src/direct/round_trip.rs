@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::transport::{Connection, Frame, Received, SendError, Socket, TransportError};
+use zmqv2_proto::transport::{Connection, Frame, Received, Socket, SocketSendError, TransportError};
 use zmqv2_proto::{Header, Kind, NodeName, Refusal, ServerName, Ttl};
 
 use crate::clock;
@@ -75,7 +75,7 @@ impl RoundTrip<'_> {
         match self.socket.send([Frame::from(self.request.header(Kind::Call, ttl).encode()), body]) {
             Ok(()) => self.wait_answer(monitor).map_err(|source| SocketFailure { sent: true, source }),
             // It was connected, and nothing was in its pipe.
-            Err(SendError::Full | SendError::PeerGone) => Ok(RoundTripEnd::NotConnected),
+            Err(SocketSendError::Full | SocketSendError::PeerGone) => Ok(RoundTripEnd::NotConnected),
             Err(error) => {
                 let source = std::io::Error::other(error);
                 Err(unsent(socket_error("send a request", source)))

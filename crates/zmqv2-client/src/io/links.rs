@@ -58,7 +58,7 @@ impl Links {
 
     /// Starts to connect to a new destination.
     pub(crate) fn open(&mut self, address: &Address, now: Instant) -> Result<LinkId, TransportError> {
-        let mut socket = self.transport.socket(Role::Link)?;
+        let mut socket = self.transport.socket(Role::Dealer)?;
         socket.connect(address)?;
         let link = Link {
             socket,
@@ -84,7 +84,7 @@ impl Links {
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
         (link.reconnects, link.notified, link.writable) = (true, true, false);
-        Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Link)?)))
+        Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Dealer)?)))
     }
 
     pub(crate) fn close(&mut self, id: LinkId) -> Option<Link> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 use zmqv2_proto::bundle::Bundle;
-use zmqv2_proto::transport::{Connection, Frame, Pace, Received, Transport};
+use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transport};
 use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
@@ -57,7 +57,7 @@ pub(crate) struct Driver {
     /// What leaves next, and the messages in it; empty between turns.
     bundle: Bundle,
     bundled: Vec<Tag>,
-    pace: Pace,
+    pace: AdaptivePoll,
     links: Links,
     hot: Vec<LinkId>,
     /// Links that have lost their connection, and when they make the next one.
@@ -103,7 +103,7 @@ impl Driver {
             commands,
             table: PendingTable::new(settings.limits),
             links: Links::new(transport, settings.max_links),
-            pace: Pace::new(settings.adaptive_poll),
+            pace: AdaptivePoll::new(settings.adaptive_poll),
             settings,
             router,
             counters,
