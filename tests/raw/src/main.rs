@@ -9,7 +9,7 @@
 //! ```
 
 mod client;
-#[path = "../../src/stopwatch.rs"]
+#[path = "../../src/measure/measured_process.rs"]
 mod stopwatch;
 
 use std::process::ExitCode;

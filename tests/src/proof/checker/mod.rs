@@ -3,7 +3,7 @@
 //! What it judges is what was promised, not what happened to be so: a server that was killed may have lost what it had
 //! acknowledged, a message without retries may end without an acknowledgement, and two servers may run one that was sent again.
 
-mod fate;
+mod message;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::journal::{Name, Outcome, Part, Tapes, Verb};
 
-use fate::{Case, Fate};
+use message::{Case, Fate};
 pub use report::{Counts, Report};
 
 /// A rule that a run can break.

@@ -58,24 +58,24 @@ const fn and_acks(item: Item) -> Item {
 /// Of the legacy driver: a reply is a message of its own, over sockets of its own.
 const LEGACY: &[Item] = &[
     // The caller: a SUB socket for each call, its subscription, the wait for it.
-    way("tests/src/legacy/client.rs", "struct Waiter {"),
-    way("tests/src/legacy/client.rs", "impl Waiter {"),
+    way("tests/src/comparison/legacy/client.rs", "struct Waiter {"),
+    way("tests/src/comparison/legacy/client.rs", "impl Waiter {"),
     // The request is packed into one that says where its reply shall go.
-    way("tests/src/legacy/options.rs", "pub(super) fn reply_topic("),
-    way("tests/src/legacy/frames.rs", "const REPLY: &str"),
-    way("tests/src/legacy/frames.rs", "const PROCESS_REPLY: &str"),
-    way("tests/src/legacy/frames.rs", "struct Inner<A> {"),
-    way("tests/src/legacy/frames.rs", "struct Curried<'a> {"),
-    way("tests/src/legacy/frames.rs", "pub fn call("),
-    way("tests/src/legacy/frames.rs", "fn call_of("),
+    way("tests/src/comparison/legacy/options.rs", "pub(super) fn reply_topic("),
+    way("tests/src/comparison/legacy/frames.rs", "const REPLY: &str"),
+    way("tests/src/comparison/legacy/frames.rs", "const PROCESS_REPLY: &str"),
+    way("tests/src/comparison/legacy/frames.rs", "struct Inner<A> {"),
+    way("tests/src/comparison/legacy/frames.rs", "struct Curried<'a> {"),
+    way("tests/src/comparison/legacy/frames.rs", "pub fn call("),
+    way("tests/src/comparison/legacy/frames.rs", "fn call_of("),
     // The server: a client of the caller's daemon.
-    way("tests/src/legacy/client.rs", "pub(super) fn reply("),
+    way("tests/src/comparison/legacy/client.rs", "pub(super) fn reply("),
     // The daemon: a PUB socket beside those for requests.
-    way("tests/src/legacy/daemon.rs", "fn is_for_replies("),
-    body("tests/src/legacy/frames.rs", "struct Response<'a, R> {"),
-    body("tests/src/legacy/frames.rs", "struct Exception {"),
-    body("tests/src/legacy/frames.rs", "pub fn reply("),
-    body("tests/src/legacy/frames.rs", "pub fn read_reply("),
+    way("tests/src/comparison/legacy/daemon.rs", "fn is_for_replies("),
+    body("tests/src/comparison/legacy/frames.rs", "struct Response<'a, R> {"),
+    body("tests/src/comparison/legacy/frames.rs", "struct Exception {"),
+    body("tests/src/comparison/legacy/frames.rs", "pub fn reply("),
+    body("tests/src/comparison/legacy/frames.rs", "pub fn read_reply("),
 ];
 
 /// Of zmqv2: the reply takes the way of the request back.
@@ -182,10 +182,10 @@ mod tests {
 
     /// Items with a "reply" in them that do not count: file, beginning, reason.
     const UNCOUNTED: &[(&str, &str, &str)] = &[
-        ("tests/src/legacy/client.rs", "fn call_at(", "the verb: it sends the request as well"),
-        ("tests/src/legacy/daemon.rs", "fn forward(", "forwards requests as well"),
-        ("tests/src/legacy/frames.rs", "fn received(", "reads requests as well"),
-        ("tests/src/legacy/server.rs", "fn run(", "runs requests as well"),
+        ("tests/src/comparison/legacy/client.rs", "fn call_at(", "the verb: it sends the request as well"),
+        ("tests/src/comparison/legacy/daemon.rs", "fn forward(", "forwards requests as well"),
+        ("tests/src/comparison/legacy/frames.rs", "fn received(", "reads requests as well"),
+        ("tests/src/comparison/legacy/server.rs", "fn run(", "runs requests as well"),
         ("crates/zmqv2-client/src/engine.rs", "fn attempt<", "the verb: it sends the request as well"),
         ("crates/zmqv2-client/src/courier.rs", "fn close(", "another word: a channel"),
         ("crates/zmqv2-client/src/driver.rs", "fn take_orders(", "another word: a channel"),
@@ -218,7 +218,7 @@ mod tests {
     fn sources() -> Vec<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let crates = ["client", "server", "broker", "proto"].map(|name| root.join(format!("crates/zmqv2-{name}/src")));
-        let (mut dirs, mut files) = (vec![root.join("tests/src/legacy")], Vec::new());
+        let (mut dirs, mut files) = (vec![root.join("tests/src/comparison/legacy")], Vec::new());
         dirs.extend(crates);
         while let Some(dir) = dirs.pop() {
             for path in std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()) {

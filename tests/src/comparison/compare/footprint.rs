@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::stage::{Stage, TOPIC, Way, start};
+use super::testbed::{Stage, TOPIC, Way, start};
 use super::{Called, Plan};
 use crate::kernel::memory_kib;
 use crate::measure::{Progress, Spread, turns};
@@ -143,7 +143,7 @@ impl Seen {
             }
             crate::wait_until(now() + Duration::from_millis(50));
         }
-        let called: Called = super::stage::said(&mut client, Duration::from_secs(60))?;
+        let called: Called = super::testbed::said(&mut client, Duration::from_secs(60))?;
         self.connections.push(connections as f64);
         self.rates.push(called.answered as f64 / called.seconds);
         for ((_, all), most) in self.processes.iter_mut().zip(most) {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::speed::warm_up;
-use super::stage::{Stage, TOPIC, Way, said, start};
+use super::testbed::{Stage, TOPIC, Way, said, start};
 use super::{Called, Cast, Plan};
 use crate::Process;
 use crate::measure::{Progress, Spread, turns};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::stage::{Stage, TOPIC, Way, said, start};
+use super::testbed::{Stage, TOPIC, Way, said, start};
 use super::{Called, Cast, Plan};
 use crate::measure::{Contender, Measured, Progress, Sample, alternate};
 use crate::messaging::Driver;

@@ -4,22 +4,22 @@
 //! casters. Both drivers are measured in alternation in one run.
 
 mod code;
-mod documents;
 mod faults;
 mod footprint;
+mod numbers_page;
 mod plan;
+mod process_output;
 mod report;
 mod speed;
-mod stage;
-mod words;
+mod testbed;
 
 use anyhow::Result;
 
 pub use code::{Counted, count};
-pub use documents::write_documents;
+pub use numbers_page::write_documents;
 pub use plan::Plan;
-pub use stage::{Stage, Way};
-pub use words::{Called, Cast, monotonic};
+pub use process_output::{Called, Cast, monotonic};
+pub use testbed::{Stage, Way};
 
 use crate::measure::{Machine, Progress, Report};
 

@@ -8,15 +8,16 @@
 //! The identity of a message is the name of its client and a number, which stand in its *arguments*: the journal believes no
 //! header, no id and no tag of the system that it is to judge.
 
+pub mod convert;
+mod read;
 mod record;
-mod tape;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
+pub use read::{ClientTape, Executed, Name, Names, ServerTape, Tapes, Told};
 pub use record::{Outcome, Part, Record, Unreadable, Verb};
-pub use tape::{ClientTape, Executed, Name, Names, ServerTape, Tapes, Told};
 
 /// The journal of one process. Any of its threads may write.
 #[derive(Debug)]

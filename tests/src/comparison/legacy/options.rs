@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     /// Group, name, default, another value; read from release 1.12 of the original.
-    const ORIGINAL: &str = include_str!("../../fixtures/legacy/options.txt");
+    const ORIGINAL: &str = include_str!("../../../fixtures/legacy/options.txt");
 
     struct Known {
         label: String,

@@ -2,10 +2,10 @@
 //!
 //! A [`World`] is a few nodes with their daemons; each [`Messaging`] is a driver as one process at one node sees it.
 
+mod driver_cluster;
+mod expectation;
 mod over_legacy;
 mod over_zmqv2;
-mod verdict;
-mod world;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use zmqv2_proto::{Failure, Priority};
 
 use crate::told::word;
 
+pub use driver_cluster::{Driver, Setup, World};
+pub use expectation::{Expected, judge};
 pub use over_legacy::OverLegacy;
 pub use over_zmqv2::OverZmqv2;
-pub use verdict::{Expected, judge};
-pub use world::{Driver, Setup, World};
 
 /// Whom a message is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
