@@ -123,7 +123,7 @@ fn eight_notifications_reach_both_listeners_of_a_pool() {
 }
 
 #[test]
-fn topics_priorities_and_filters_decide_what_an_endpoint_hears() {
+fn topics_priorities_and_filters_decide_what_an_endpoint_receives() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -169,7 +169,7 @@ fn topics_priorities_and_filters_decide_what_an_endpoint_hears() {
 }
 
 #[test]
-fn what_comes_too_late_never_runs_and_is_shown_as_a_dead_letter() {
+fn an_expired_notification_never_runs_and_is_shown_as_a_dead_letter() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -234,7 +234,7 @@ fn a_full_backlog_refuses_at_once_by_count_and_by_bytes_rg38() {
 }
 
 #[test]
-fn what_is_requeued_comes_behind_the_others_and_not_for_ever() {
+fn a_requeued_notification_goes_behind_the_others_and_not_for_ever() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=3"]);
@@ -263,7 +263,7 @@ fn what_is_requeued_comes_behind_the_others_and_not_for_ever() {
 }
 
 #[test]
-fn what_goes_to_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
+fn a_message_for_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
     let cluster = Cluster::new(1, &["t.info", "u.info"]);
     let node = cluster.node(0);
     let _broker = node.broker();

@@ -59,7 +59,7 @@ fn durable_broker(node: &Node) -> Process {
 }
 
 #[test]
-fn what_a_killed_listener_had_accepted_goes_to_another_one_of_its_pool() {
+fn notifications_of_a_killed_listener_go_to_another_one_of_its_pool() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -194,13 +194,13 @@ fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
 }
 
 #[test]
-fn a_killed_broker_loses_nothing_that_it_has_called_stored() {
+fn a_killed_broker_loses_no_notification_that_it_reported_as_stored() {
     // What was handled just before a kill may still be in the file, and come again.
     let _ = a_broker_goes(Process::kill9);
 }
 
 #[test]
-fn a_broker_that_is_stopped_loses_nothing_that_it_has_called_stored() {
+fn a_stopped_broker_loses_no_notification_that_it_reported_as_stored() {
     let stop = |broker: &mut Process| stop_all(std::slice::from_mut(broker), PATIENCE);
     let (cluster, mut broker) = a_broker_goes(stop);
     stop(&mut broker);
@@ -209,7 +209,7 @@ fn a_broker_that_is_stopped_loses_nothing_that_it_has_called_stored() {
 }
 
 #[test]
-fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker() {
+fn a_handled_notification_does_not_come_again_after_an_orderly_restart_of_the_broker() {
     const COUNT: u64 = 200;
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
@@ -237,7 +237,7 @@ fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker()
 }
 
 #[test]
-fn a_broker_that_is_stopped_while_listeners_are_at_work_has_nothing_done_twice() {
+fn a_broker_that_is_stopped_while_listeners_work_repeats_nothing() {
     const COUNT: u64 = 300;
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
@@ -261,7 +261,7 @@ fn a_broker_that_is_stopped_while_listeners_are_at_work_has_nothing_done_twice()
 }
 
 #[test]
-fn what_is_requeued_while_the_broker_is_away_comes_again() {
+fn a_notification_requeued_while_the_broker_is_down_comes_again() {
     for is_durable in [true, false] {
         let cluster = Cluster::new(1, &[]);
         let node = cluster.node(0);
@@ -293,7 +293,7 @@ fn what_is_requeued_while_the_broker_is_away_comes_again() {
 }
 
 #[test]
-fn what_a_listener_still_runs_when_the_broker_is_back_is_not_run_again() {
+fn a_notification_still_running_when_the_broker_returns_is_not_run_again() {
     for is_killed in [true, false] {
         let cluster = Cluster::new(1, &[]);
         let node = cluster.node(0);

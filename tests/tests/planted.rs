@@ -69,7 +69,7 @@ fn finds(report: &Report, rule: Rule) {
 }
 
 #[test]
-fn a_saboteur_that_does_nothing_is_not_noticed() {
+fn a_proxy_without_a_fault_breaks_no_rule() {
     for flags in [&["--calls", "2"][..], &["--calls", "2", "--retry", "2"]] {
         let report = sabotaged("none", flags, &all());
         report.assert_clean();
@@ -94,7 +94,7 @@ fn replies_that_are_swapped_are_found() {
 }
 
 #[test]
-fn acknowledgements_that_are_lost_are_found_and_made_up_for_by_retries() {
+fn lost_acknowledgements_are_found_and_retries_make_up_for_them() {
     let report = sabotaged("drop-acks", &["--timeout", "3"], &all());
     finds(&report, Rule::Accepted);
     assert_eq!(report.counts.outcome("unacknowledged sent"), 100, "{report}");
@@ -165,7 +165,7 @@ fn notifications_are_checked() {
 }
 
 #[test]
-fn a_notification_that_is_called_stored_and_lost_is_found() {
+fn a_notification_that_is_reported_as_stored_and_lost_is_found() {
     finds(&notifications("early-stored", &all()), Rule::Handled);
 }
 

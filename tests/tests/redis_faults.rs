@@ -228,8 +228,8 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
 }
 
 #[test]
-fn what_leaves_in_order_is_gone_at_once_rg17() {
-    if !installed("what_leaves_in_order_is_gone_at_once_rg17") {
+fn a_server_that_leaves_in_order_is_removed_at_once_rg17() {
+    if !installed("a_server_that_leaves_in_order_is_removed_at_once_rg17") {
         return;
     }
     let redis = Redis::start();

@@ -184,7 +184,7 @@ fn error_text(client: &RpcClient, payload: &str) -> String {
 }
 
 #[test]
-fn what_expires_in_the_queue_never_runs() {
+fn a_request_that_expires_in_the_queue_never_runs() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();

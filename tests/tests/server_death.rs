@@ -121,7 +121,7 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
 }
 
 #[test]
-fn what_expires_in_the_socket_of_a_stopped_server_never_runs() {
+fn a_request_that_expires_in_the_socket_of_a_stopped_server_never_runs() {
     let timeout = Duration::from_millis(300);
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
