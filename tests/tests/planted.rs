@@ -30,7 +30,7 @@ fn sabotaged_with(
     let _broker = real.broker();
     let trial = Trial::new();
     let mut servers = start(&trial, real);
-    let mut command = std::process::Command::new(binary("saboteur"));
+    let mut command = std::process::Command::new(binary("faulty-proxy"));
     command.args([
         "--mode",
         mode,

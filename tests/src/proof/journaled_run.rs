@@ -68,21 +68,21 @@ impl Trial {
     /// Starts a caster at `node` and waits until it is ready.
     #[must_use]
     pub fn caster(&self, node: &Node, client: &str, flags: &[&str]) -> Process {
-        let mut command = node.command("caster", &[TOPIC, "--client", client]);
+        let mut command = node.command("journal-client", &[TOPIC, "--client", client]);
         self.start(client, command.args(flags))
     }
 
     /// Starts an executor at `node` and waits until it is registered.
     #[must_use]
     pub fn executor(&self, node: &Node, server: &str, workers: usize) -> Process {
-        let mut command = node.command("executor", &[TOPIC, "--server", server]);
+        let mut command = node.command("journal-server", &[TOPIC, "--server", server]);
         self.start(server, command.arg("--workers").arg(workers.to_string()))
     }
 
     /// Starts a listener of this pool at `node`, which writes a journal, and waits until it is registered.
     #[must_use]
     pub fn listener(&self, node: &Node, pool: &str, flags: &[&str]) -> Process {
-        let mut command = node.command("listener", &[TOPIC, "--pool", pool]);
+        let mut command = node.command("journal-listener", &[TOPIC, "--pool", pool]);
         self.start(&format!("listener of {pool}"), command.args(flags))
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use zmqv2_tests::PATIENCE;
 use zmqv2_tests::measure::Sample;
 
-use crate::party::{Party, Stage, cpu_seconds, memory_kib};
+use crate::process::{Party, Stage, cpu_seconds, memory_kib};
 
 /// Processes that are connected and ready.
 pub(crate) struct Chain {

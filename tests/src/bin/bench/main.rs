@@ -4,15 +4,15 @@
 //! counts only as the ratio of two of them. `docs/performance.md` says how to read the result.
 
 mod chain;
-mod ours;
-mod outcome;
-mod party;
 mod peers;
+mod process;
 mod raw;
 mod report;
+mod row_result;
 mod rows;
 mod run;
 mod workload;
+mod zmqv2;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,10 +59,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 #[command(hide = true)]
 enum Part {
-    Serve(ours::Serve),
-    Client(ours::Client),
-    Hold(ours::Hold),
-    Outstanding(ours::Outstanding),
+    Serve(zmqv2::Serve),
+    Client(zmqv2::Client),
+    Hold(zmqv2::Hold),
+    Outstanding(zmqv2::Outstanding),
     #[command(flatten)]
     Peer(peers::Part),
 }

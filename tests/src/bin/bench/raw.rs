@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use zmqv2_tests::{Cluster, PATIENCE, binary};
 
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{Party, Stage};
 use crate::workload::{Pattern, Workload};
 
 /// The program, which is built when it is first asked for.

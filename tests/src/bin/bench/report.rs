@@ -5,9 +5,9 @@ use zmqv2_tests::measure::plot::{Bar, Scale, bars};
 use zmqv2_tests::measure::{Machine, Plot, Report, Section, Spread, Table, figure};
 
 use crate::chain::{P50, P99, RATE, cpu_of, memory_of};
-use crate::outcome::{Line, Outcome};
-use crate::party::Stage;
 use crate::peers::Peers;
+use crate::process::Stage;
+use crate::row_result::{Line, Outcome};
 use crate::run::Pace;
 
 /// The table for the terminal.

@@ -7,12 +7,12 @@ use zmqv2_tests::measure::{Contender, Measured, Progress, Sample, alternate};
 use zmqv2_tests::{now, wait_until};
 
 use crate::chain::Chain;
-use crate::outcome::Outcome;
-use crate::party::{cpu_seconds, memory_kib};
 use crate::peers::Peers;
+use crate::process::{cpu_seconds, memory_kib};
+use crate::row_result::Outcome;
 use crate::rows::{ANSWERED, BEYOND, Contestant, IDLE_CPU, Kind, LOST, OTHER, PER_CONNECTION, Row, System};
 use crate::workload::Workload;
-use crate::{ours, raw};
+use crate::{raw, zmqv2};
 
 /// How long and how often.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ fn load(contestant: &Contestant, pace: Pace, peers: &Peers) -> anyhow::Result<Ve
 
 fn start(system: System, load: &Workload, pace: Pace, peers: &Peers) -> anyhow::Result<Chain> {
     match system {
-        System::Ours => ours::start(load, pace.workers),
+        System::Ours => zmqv2::start(load, pace.workers),
         System::Raw => raw::start(load),
         System::Legacy | System::Nats | System::Rabbit | System::Grpc => peers.start(system, load),
     }
@@ -92,11 +92,11 @@ fn idle_cost<T>(
 
 fn idle(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
     // A chain without load, whose broker has seen a client.
-    let site = ours::Site::new(1);
+    let site = zmqv2::Site::new(1);
     let broker = site.service().broker();
-    let _server = crate::party::Party::start("a server", &mut site.server(0, 1, pace.workers))?;
-    drop(ours::hold(&site, 1)?);
-    idle_cost(broker.id(), pace, count, || ours::hold(&site, count))
+    let _server = crate::process::Party::start("a server", &mut site.server(0, 1, pace.workers))?;
+    drop(zmqv2::hold(&site, 1)?);
+    idle_cost(broker.id(), pace, count, || zmqv2::hold(&site, count))
 }
 
 /// `zmq_proxy` has a server, too: without one it burns a core.
@@ -107,7 +107,7 @@ fn idle_raw(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
 }
 
 fn death(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
-    let [answered, lost, other, in_flight] = ours::kill_one(count, pace.workers)?;
+    let [answered, lost, other, in_flight] = zmqv2::kill_one(count, pace.workers)?;
     Ok(vec![
         Sample::new(ANSWERED, "calls", answered),
         Sample::new(LOST, "calls", lost),

@@ -32,7 +32,7 @@ use crate::measure::{Machine, Progress, Report};
 /// When a process that is needed does not start.
 pub fn compare(plan: &Plan, command: &str) -> Result<Report> {
     // Building what is needed is not part of the run.
-    let _ = crate::binary("contender");
+    let _ = crate::binary("compare-process");
     let started = crate::now();
     let mut progress = Progress::new(plan.steps());
     let machine = Machine::here();

@@ -95,7 +95,7 @@ impl Stage {
     /// A contender at a node.
     pub(super) fn contender(&self, way: Way, node: usize) -> Command {
         let place = self.world.cluster().node(node);
-        let mut command = Command::new(binary("contender"));
+        let mut command = Command::new(binary("compare-process"));
         if way.driver() == Driver::Legacy {
             command.arg("--legacy");
         }

@@ -20,9 +20,9 @@ use tonic::{Request, Response, Status};
 use zmqv2_tests::stopwatch::Error;
 use zmqv2_tests::{Cluster, binary, eventually};
 
-use super::tasks;
+use super::async_callers;
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{Party, Stage};
 use crate::workload::Workload;
 
 #[derive(Debug, Subcommand)]
@@ -49,12 +49,15 @@ impl Part {
         match self {
             Self::GrpcServe { address } => {
                 let address = *address;
-                tasks::serve(&runtime, async move { Ok(Server::builder().add_service(Echo).serve(address).await?) })
+                async_callers::serve(
+                    &runtime,
+                    async move { Ok(Server::builder().add_service(Echo).serve(address).await?) },
+                )
             }
             Self::GrpcClient { url, callers, payload } => {
                 let channel = runtime.block_on(Endpoint::from_shared(url.clone())?.tcp_nodelay(true).connect())?;
                 let payload = Bytes::from(vec![b'x'; *payload]);
-                tasks::callers(&runtime, *callers, move || {
+                async_callers::callers(&runtime, *callers, move || {
                     let (channel, payload) = (channel.clone(), payload.clone());
                     async move {
                         let mut client = tonic::client::Grpc::new(channel);

@@ -14,7 +14,7 @@ use zmqv2_tests::stopwatch::{Error, measure, one_by_one, serve_until_told};
 use zmqv2_tests::{Cluster, binary};
 
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{Party, Stage};
 use crate::workload::{Pattern, Workload};
 
 /// Connections are made, and the daemon's pauses before a new PUB socket are over by then.

@@ -1,14 +1,14 @@
 //! Those who are not always there: the legacy driver, and other messaging systems behind the feature `peers`.
 
 #[cfg(feature = "peers")]
+mod async_callers;
+#[cfg(feature = "peers")]
 mod grpc;
 mod legacy;
 #[cfg(feature = "peers")]
 mod nats;
 #[cfg(feature = "peers")]
 mod rabbit;
-#[cfg(feature = "peers")]
-mod tasks;
 
 use clap::Subcommand;
 use zmqv2_broker::cli::Failure;
@@ -51,7 +51,7 @@ impl Part {
             #[cfg(feature = "peers")]
             Self::Grpc(part) => part.run(),
         };
-        done.map_err(crate::ours::failed)
+        done.map_err(crate::zmqv2::failed)
     }
 }
 

@@ -9,9 +9,9 @@ use tokio::runtime::Runtime;
 use zmqv2_tests::stopwatch::Error;
 use zmqv2_tests::{Cluster, binary};
 
-use super::tasks;
+use super::async_callers;
 use crate::chain::Chain;
-use crate::party::{Daemon, Party, Stage};
+use crate::process::{Daemon, Party, Stage};
 use crate::workload::Workload;
 
 pub(super) const SERVER: &str = "nats-server";
@@ -46,7 +46,7 @@ impl Part {
                 let client = runtime.block_on(async_nats::connect(url))?;
                 let mut requests = runtime.block_on(client.subscribe(SUBJECT))?;
                 runtime.block_on(client.flush())?;
-                tasks::serve(&runtime, async move {
+                async_callers::serve(&runtime, async move {
                     while let Some(request) = requests.next().await {
                         if let Some(reply) = request.reply {
                             client.publish(reply, request.payload).await?;
@@ -58,7 +58,7 @@ impl Part {
             Self::NatsClient { url, callers, payload } => {
                 let client = runtime.block_on(async_nats::connect(url))?;
                 let payload = Bytes::from(vec![b'x'; *payload]);
-                tasks::callers(&runtime, *callers, move || {
+                async_callers::callers(&runtime, *callers, move || {
                     let (client, payload) = (client.clone(), payload.clone());
                     async move {
                         client.request(SUBJECT, payload).await?;

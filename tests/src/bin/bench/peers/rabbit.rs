@@ -19,9 +19,9 @@ use tokio::sync::oneshot;
 use zmqv2_tests::stopwatch::Error;
 use zmqv2_tests::{Cluster, binary};
 
-use super::tasks;
+use super::async_callers;
 use crate::chain::Chain;
-use crate::party::{Daemon, Party, Stage};
+use crate::process::{Daemon, Party, Stage};
 use crate::workload::Workload;
 
 pub(super) const SERVER: &str = "rabbitmq-server";
@@ -116,7 +116,7 @@ impl Part {
                     channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await?;
                     consume(&channel, QUEUE).await
                 })?;
-                tasks::serve(&runtime, async move {
+                async_callers::serve(&runtime, async move {
                     let _kept = connection;
                     while let Some(request) = requests.next().await {
                         let request = request?;
@@ -142,7 +142,7 @@ impl Part {
                     }
                 });
                 let (payload, next) = (Arc::new(vec![b'x'; *payload]), Arc::new(AtomicU64::new(0)));
-                let done = tasks::callers(&runtime, *callers, move || {
+                let done = async_callers::callers(&runtime, *callers, move || {
                     let (channel, open, payload, next) = (channel.clone(), open.clone(), payload.clone(), next.clone());
                     async move {
                         let id = next.fetch_add(1, Ordering::Relaxed).to_string();

@@ -20,7 +20,7 @@ use zmqv2_tests::stopwatch::{Error, Window, measure, one_by_one, serve_until_tol
 use zmqv2_tests::{Cluster, Node, PATIENCE};
 
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{Party, Stage};
 use crate::workload::{Pattern, Workload};
 
 /// Connections are made, pages touched and workers found by then.
