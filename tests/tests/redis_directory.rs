@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zmqv2_client::{Outcome, RequestContext, RpcClient};
 use zmqv2_proto::Target;
+use zmqv2_tests::redis_cluster::{SLACK, directory_of, registered};
 use zmqv2_tests::redis_server::{Redis, installed, keys};
-use zmqv2_tests::redis_world::{SLACK, directory_of, registered};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
 
 fn with(redis: &Redis, options: &[&str]) -> Vec<String> {

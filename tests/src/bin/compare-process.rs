@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use zmqv2_broker::cli::{Failure, finish, on_stop_signal};
 use zmqv2_client::CallHandle;
 use zmqv2_proto::Config;
-use zmqv2_tests::compare::{Called, Cast, monotonic};
+use zmqv2_tests::compare::{CallResults, CastResults, monotonic};
 use zmqv2_tests::legacy::{Help, Options};
 use zmqv2_tests::measure::percentile;
-use zmqv2_tests::messaging::{Failed, Handler, Messaging, OverLegacy, OverZmqv2, Pending, Setup, To, Told};
+use zmqv2_tests::messaging::{Failed, Handler, Messaging, OverLegacy, OverZmqv2, Pending, SendOutcome, Setup, To};
 use zmqv2_tests::{now, wait_until, within};
 
 /// Uses one of the two drivers.
@@ -107,7 +107,7 @@ struct Send {
     window: usize,
     /// File with what was told of each message
     #[arg(long)]
-    told: Option<PathBuf>,
+    outcomes: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -188,14 +188,14 @@ fn append(path: &Path) -> std::io::Result<std::fs::File> {
 
 /// What became of the calls of one thread.
 #[derive(Debug, Default)]
-struct Tally {
+struct ThreadResults {
     micros: Vec<f64>,
     unanswered: Vec<(u64, String)>,
     waited: f64,
     on_their_way: VecDeque<(Instant, CallHandle<Value>)>,
 }
 
-impl Tally {
+impl ThreadResults {
     /// Waits for the oldest call if there are too many, and adds one.
     fn start(&mut self, window: usize, call: Option<CallHandle<Value>>) {
         if self.on_their_way.len() >= window
@@ -218,8 +218,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn thread(&self, thread: usize, end_at: Instant) -> Tally {
-        let mut tally = Tally::default();
+    fn thread(&self, thread: usize, end_at: Instant) -> ThreadResults {
+        let mut results = ThreadResults::default();
         self.barrier.wait();
         for round in 0..self.role.count {
             let begun = now();
@@ -230,7 +230,7 @@ impl Run<'_> {
             let args = json!({"number": number, "text": self.padding});
             let to = &self.targets[number as usize % self.targets.len()];
             if let Some(window) = self.role.window {
-                tally.start(window, self.driver.start_call(to, "echo", &args));
+                results.start(window, self.driver.start_call(to, "echo", &args));
                 continue;
             }
             let result = self.driver.call(to, "echo", &args, None);
@@ -238,19 +238,19 @@ impl Run<'_> {
             match result {
                 Ok(answer) => {
                     assert_eq!(answer["number"], number, "the reply to another call");
-                    tally.micros.push(micros);
+                    results.micros.push(micros);
                 }
                 Err(error) => {
                     let word = match error {
                         Failed::Timeout => "Timeout".to_owned(),
                         other => other.to_string(),
                     };
-                    tally.waited = tally.waited.max(micros / 1e3);
-                    tally.unanswered.push((number, word));
+                    results.waited = results.waited.max(micros / 1e3);
+                    results.unanswered.push((number, word));
                 }
             }
         }
-        tally
+        results
     }
 }
 
@@ -275,20 +275,20 @@ fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
     eprintln!("ready");
     let started = now();
     let end_at = started + Duration::from_secs_f64(role.seconds);
-    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+    let results: Vec<ThreadResults> = std::thread::scope(|scope| {
         let run = &run;
         let threads: Vec<_> = (0..role.threads).map(|thread| scope.spawn(move || run.thread(thread, end_at))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no reply to another call")).collect()
     });
     let seconds = started.elapsed().as_secs_f64();
-    let mut micros: Vec<f64> = tallies.iter().flat_map(|tally| tally.micros.iter().copied()).collect();
-    let called = Called {
+    let mut micros: Vec<f64> = results.iter().flat_map(|results| results.micros.iter().copied()).collect();
+    let called = CallResults {
         answered: micros.len(),
         seconds,
         p50_us: percentile(&mut micros, 0.5),
         p99_us: percentile(&mut micros, 0.99),
-        worst_wait_ms: tallies.iter().map(|tally| tally.waited).fold(0.0, f64::max),
-        unanswered: tallies.into_iter().flat_map(|tally| tally.unanswered).collect(),
+        worst_wait_ms: results.iter().map(|results| results.waited).fold(0.0, f64::max),
+        unanswered: results.into_iter().flat_map(|results| results.unanswered).collect(),
     };
     println!("{}", serde_json::to_string(&called)?);
     Ok(())
@@ -296,31 +296,31 @@ fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
 
 fn cast(driver: &dyn Messaging, role: &Send) -> anyhow::Result<()> {
     let (to, padding) = (To::topic(&role.topic), "x".repeat(role.size));
-    let mut cast = Cast { begun: monotonic(), ..Cast::default() };
+    let mut cast = CastResults { begun: monotonic(), ..CastResults::default() };
     let (mut pending, mut words) = (VecDeque::new(), Vec::new());
-    let all_told = |pending: Pending| pending.told(Duration::from_secs(120));
+    let all_told = |pending: Pending| pending.wait(Duration::from_secs(120));
     for number in 0..role.count {
         if pending.len() >= role.window {
             words.extend(pending.pop_front().map(all_told));
         }
         let args = json!({"number": number, "text": padding});
         pending.push_back(if role.all {
-            driver.post_to_all(&to, "note", &args)
+            driver.send_to_all(&to, "note", &args)
         } else {
-            driver.post(&to, "note", &args)
+            driver.send(&to, "note", &args)
         });
     }
     cast.sent = monotonic();
     words.extend(pending.into_iter().map(all_told));
-    let mut told = role.told.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
+    let mut told = role.outcomes.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
     for (number, words) in words.into_iter().enumerate() {
         for word in words {
             let text = match &word {
-                Told::Failed(reason) => reason.as_str(),
-                Told::Accepted | Told::Kept => "ok",
-                Told::Nothing => continue,
+                SendOutcome::Failed(reason) => reason.as_str(),
+                SendOutcome::Accepted | SendOutcome::Stored => "ok",
+                SendOutcome::Unknown => continue,
             };
-            *cast.told.entry(text.to_owned()).or_default() += 1;
+            *cast.outcomes.entry(text.to_owned()).or_default() += 1;
             if let Some(told) = &mut told {
                 writeln!(told, "{number} {text}")?;
             }

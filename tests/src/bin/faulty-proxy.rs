@@ -84,14 +84,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         link.wait(None, None)?;
     }
     eprintln!("ready");
-    let mut saboteur = Saboteur { arguments, requests: 0, answers: 0, late: None, kept: None };
+    let mut proxy = FaultyProxy { arguments, requests: 0, answers: 0, late: None, kept: None };
     let mut frames = Vec::new();
     loop {
         let mut idle = true;
         while front.receive(&mut frames)? == Received::Message {
             idle = false;
             for message in unbundle(std::mem::take(&mut frames)) {
-                let (onward, back) = saboteur.request(message);
+                let (onward, back) = proxy.request(message);
                 send(&link, onward)?;
                 send(&front, back)?;
             }
@@ -99,7 +99,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         while link.receive(&mut frames)? == Received::Message {
             idle = false;
             for message in unbundle(std::mem::take(&mut frames)) {
-                send(&front, saboteur.answer(message))?;
+                send(&front, proxy.answer(message))?;
             }
         }
         // Reading one socket may have used up the notice of the other.
@@ -127,7 +127,7 @@ fn send(socket: &Socket, messages: Vec<Frames>) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Saboteur<'a> {
+struct FaultyProxy<'a> {
     arguments: &'a Arguments,
     requests: u64,
     answers: u64,
@@ -137,7 +137,7 @@ struct Saboteur<'a> {
     kept: Option<Frames>,
 }
 
-impl Saboteur<'_> {
+impl FaultyProxy<'_> {
     /// What goes to the broker instead of a client's message, and what goes back to clients at once.
     fn request(&mut self, frames: Frames) -> (Vec<Frames>, Vec<Frames>) {
         let Some(header) = header(&frames) else { return (vec![frames], Vec::new()) };

@@ -14,8 +14,8 @@ use zmqv2_broker::cli::{CommonFlags, Failure, finish, on_stop_signal};
 use zmqv2_client::{CallHandle, CastHandle, FanoutHandle, Notifier, NotifyHandle, RpcClient, SendError, WhenFull};
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::{RequestContext, Target, Ttl};
-use zmqv2_tests::journal::{Journal, Outcome, Part, Record, Verb};
-use zmqv2_tests::told::{self, call_word, word};
+use zmqv2_tests::journal::convert::{self, call_error_name, variant_name};
+use zmqv2_tests::journal::{JournalWriter, Outcome, Part, Record, Verb};
 use zmqv2_tests::{PATIENCE, kernel, now, wait_until};
 
 /// A cast that took longer than this to be taken over has waited for room.
@@ -136,7 +136,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let told = Arc::clone(&stop);
     on_stop_signal(move || told.store(true, Ordering::Relaxed))?;
     let first = Record::Client { client: arguments.client.as_str(), retries: arguments.retry };
-    let journal = Journal::create(&arguments.journal, &format!("client-{}", arguments.client), &first)?;
+    let journal = JournalWriter::create(&arguments.journal, &format!("client-{}", arguments.client), &first)?;
     eprintln!("ready");
 
     let pending = VecDeque::new();
@@ -175,7 +175,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// What is on its way.
 struct Caster {
-    journal: Journal,
+    journal: JournalWriter,
     client: RpcClient,
     notifier: Notifier,
     /// In the order of sending.
@@ -216,7 +216,7 @@ impl Caster {
         match taken {
             Ok(pending) => self.pending.push_back(pending),
             Err(error) => {
-                self.ended(number, Ttl::monotonic_millis(), Outcome::NotTaken(&word(&error)));
+                self.ended(number, Ttl::monotonic_millis(), Outcome::NotTaken(&variant_name(&error)));
                 if matches!(error, SendError::Full { .. }) {
                     // There is room again when something has ended.
                     self.full += 1;
@@ -236,17 +236,17 @@ impl Caster {
             Some(Pending::Cast { number, at, handle }) => {
                 // It is known by its timeout. If it is not, the journal lacks it, and the checker says so.
                 if let Some(outcome) = handle.wait(self.timeout + PATIENCE) {
-                    self.ended_after(number, at, told::cast(&outcome));
+                    self.ended_after(number, at, convert::cast_outcome(&outcome));
                 }
             }
             Some(Pending::Fanout { number, at, handle }) => {
                 if let Some(report) = handle.wait(self.timeout + PATIENCE) {
-                    self.ended_after(number, at, told::fanout(&report));
+                    self.ended_after(number, at, convert::fanout_outcome(&report));
                 }
             }
             Some(Pending::Notify { number, at, handle }) => {
                 if let Some(report) = handle.wait(self.timeout + PATIENCE) {
-                    self.ended_after(number, at, told::notify(&report));
+                    self.ended_after(number, at, convert::notify_outcome(&report));
                 }
             }
             Some(Pending::Call { number, handle }) => {
@@ -260,7 +260,7 @@ impl Caster {
                     }
                     Err(error) => {
                         let may_have_run = error.may_have_run();
-                        self.ended(number, at, Outcome::Failed { may_have_run, error: &call_word(error) });
+                        self.ended(number, at, Outcome::Failed { may_have_run, error: &call_error_name(error) });
                     }
                 }
             }

@@ -11,7 +11,7 @@ use zmqv2_proto::Priority;
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_server::{HandlerError, NotificationListener, Verdict};
 use zmqv2_tests::PATIENCE;
-use zmqv2_tests::journal::{Journal, Record};
+use zmqv2_tests::journal::{JournalWriter, Record};
 
 /// Listens until SIGTERM. Prints client and number of each notification, and which delivery it is.
 #[derive(Debug, Parser)]
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let setup = arguments.common.setup(log::LevelFilter::Error)?;
     let node = setup.config.host.to_string();
-    let journal: Arc<OnceLock<Journal>> = Arc::default();
+    let journal: Arc<OnceLock<JournalWriter>> = Arc::default();
     let write = Arc::clone(&journal);
     let stopping: Arc<OnceLock<()>> = Arc::default();
     let stopped = Arc::clone(&stopping);
@@ -74,7 +74,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let listener = builder.on(Priority::Info, handler).start()?;
     let run = listener.instance().to_string();
     let first = Record::Server { server: arguments.pool.as_str(), node: &node, run: &run, workers: arguments.workers };
-    let created = Journal::create(&arguments.journal, &format!("listener-{}", arguments.pool), &first)?;
+    let created = JournalWriter::create(&arguments.journal, &format!("listener-{}", arguments.pool), &first)?;
     let journal = journal.get_or_init(|| created);
     let (told, stop) = std::sync::mpsc::channel();
     on_stop_signal(move || {

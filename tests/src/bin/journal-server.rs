@@ -10,7 +10,7 @@ use zmqv2_proto::Target;
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_server::{Methods, RpcServer};
 use zmqv2_tests::PATIENCE;
-use zmqv2_tests::journal::{Journal, Record};
+use zmqv2_tests::journal::{JournalWriter, Record};
 
 /// Serves `run`, which returns the identity of the message that it ran, until SIGTERM.
 #[derive(Debug, Parser)]
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let setup = arguments.common.setup(log::LevelFilter::Error)?;
     let node = setup.config.host.to_string();
-    let journal: Arc<OnceLock<Journal>> = Arc::default();
+    let journal: Arc<OnceLock<JournalWriter>> = Arc::default();
     let write = Arc::clone(&journal);
     // What comes before the journal has its first line waits for it.
     let methods = Methods::new().method("run", move |(client, number, _): (String, u64, String)| {
@@ -50,7 +50,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let run = server.instance().to_string();
     let first =
         Record::Server { server: arguments.server.as_str(), node: &node, run: &run, workers: arguments.workers };
-    let created = Journal::create(&arguments.journal, &format!("server-{}", arguments.server), &first)?;
+    let created = JournalWriter::create(&arguments.journal, &format!("server-{}", arguments.server), &first)?;
     let journal = journal.get_or_init(|| created);
     let (told, stop) = std::sync::mpsc::channel();
     on_stop_signal(move || {

@@ -11,26 +11,26 @@ use zmqv2_server::{ListenerBuilder, NotificationListener};
 use crate::{Node, PATIENCE, eventually};
 
 /// What listeners have heard, in order; `T` is what is noted of each notification.
-pub struct Heard<T>(Arc<Mutex<Vec<T>>>);
+pub struct NotificationLog<T>(Arc<Mutex<Vec<T>>>);
 
-impl<T> Clone for Heard<T> {
+impl<T> Clone for NotificationLog<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Default for Heard<T> {
+impl<T> Default for NotificationLog<T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<T: Clone + fmt::Debug> Heard<T> {
+impl<T: Clone + fmt::Debug> NotificationLog<T> {
     /// Notes one more.
     ///
     /// # Panics
     /// When another thread has panicked while it noted.
-    pub fn note(&self, what: T) {
+    pub fn add(&self, what: T) {
         self.0.lock().expect("no panic in here").push(what);
     }
 
@@ -71,7 +71,7 @@ impl Node {
     /// # Panics
     /// When these are no names.
     #[must_use]
-    pub fn listening(&self, topic: &str, pool: &str) -> ListenerBuilder {
+    pub fn listener_builder(&self, topic: &str, pool: &str) -> ListenerBuilder {
         let builder = NotificationListener::builder().topic(topic).expect("a topic").pool(pool).expect("a pool");
         builder.config(self.config()).ipc_dir(&self.ipc_dir)
     }
@@ -114,7 +114,7 @@ pub fn started(builder: ListenerBuilder) -> NotificationListener {
 ///
 /// # Panics
 /// When it is not sent.
-pub fn say(notifier: &Notifier, number: u64) -> NotifyHandle {
+pub fn send_number(notifier: &Notifier, number: u64) -> NotifyHandle {
     notifier.info(&RequestContext::new(), "said", &number).expect("it is sent")
 }
 
@@ -123,6 +123,6 @@ pub fn say(notifier: &Notifier, number: u64) -> NotifyHandle {
 /// # Panics
 /// When that is not known in time.
 #[must_use]
-pub fn told(handle: &NotifyHandle) -> NotifyReport {
+pub fn report_of(handle: &NotifyHandle) -> NotifyReport {
     handle.wait(PATIENCE).expect("a report")
 }

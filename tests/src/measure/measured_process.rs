@@ -4,7 +4,7 @@
 //! it is, so that both sides of a comparison are measured by the same code.
 //!
 //! The words between a measured process and who measures it: it prints `ready`; a line on its standard input says for how
-//! many seconds to go on; it prints its [`Tally`] as a line of JSON; it ends when its standard input does.
+//! many seconds to go on; it prints its [`Measurement`] as a line of JSON; it ends when its standard input does.
 
 use std::fmt;
 use std::io::{BufRead, Write};
@@ -17,7 +17,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What was counted.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Tally {
+pub struct Measurement {
     /// Messages that came to their good end.
     pub messages: u64,
     /// From the first message to the end of the last one.
@@ -29,7 +29,7 @@ pub struct Tally {
 }
 
 /// As JSON.
-impl fmt::Display for Tally {
+impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:.1}"));
         write!(
@@ -47,8 +47,8 @@ impl fmt::Display for Tally {
 ///
 /// # Errors
 /// When nobody listens any more.
-pub fn serve_until_told() -> Result<(), Error> {
-    tell("ready")?;
+pub fn serve_until_stdin_ends() -> Result<(), Error> {
+    print_line("ready")?;
     std::io::stdin().lock().lines().for_each(drop);
     Ok(())
 }
@@ -57,19 +57,19 @@ pub fn serve_until_told() -> Result<(), Error> {
 ///
 /// # Errors
 /// Those of `run`, and when nobody listens any more.
-pub fn measure(warm_up: Duration, mut run: impl FnMut(Duration) -> Result<Tally, Error>) -> Result<(), Error> {
+pub fn measure(warm_up: Duration, mut run: impl FnMut(Duration) -> Result<Measurement, Error>) -> Result<(), Error> {
     run(warm_up)?;
-    tell("ready")?;
+    print_line("ready")?;
     let mut lines = std::io::stdin().lock().lines();
     if let Some(line) = lines.next() {
         let seconds: f64 = line?.trim().parse()?;
-        tell(&run(Duration::try_from_secs_f64(seconds)?)?.to_string())?;
+        print_line(&run(Duration::try_from_secs_f64(seconds)?)?.to_string())?;
     }
     lines.for_each(drop);
     Ok(())
 }
 
-fn tell(line: &str) -> Result<(), Error> {
+fn print_line(line: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
@@ -79,7 +79,10 @@ fn tell(line: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// The first error of a sender.
-pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(senders: &mut [S], span: Duration) -> Result<Tally, Error> {
+pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(
+    senders: &mut [S],
+    span: Duration,
+) -> Result<Measurement, Error> {
     let start = Barrier::new(senders.len());
     let parts = std::thread::scope(|scope| {
         let one = |sender: &mut S| {
@@ -104,13 +107,13 @@ pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(senders: &mut [S], spa
     Ok(timed(seconds, parts.into_iter().flat_map(|part| part.2).collect()))
 }
 
-/// The tally of messages that took these nanoseconds.
+/// The measurement of messages that took these nanoseconds.
 #[must_use]
-pub fn timed(seconds: f64, mut nanos: Vec<u32>) -> Tally {
+pub fn timed(seconds: f64, mut nanos: Vec<u32>) -> Measurement {
     nanos.sort_unstable();
     let at = |share: usize| nanos.get((nanos.len() * share / 100).min(nanos.len().saturating_sub(1)));
     let micros = |share| at(share).map(|nanos| f64::from(*nanos) / 1e3);
-    Tally { messages: nanos.len() as u64, seconds, p50_us: micros(50), p99_us: micros(99) }
+    Measurement { messages: nanos.len() as u64, seconds, p50_us: micros(50), p99_us: micros(99) }
 }
 
 /// One sender that keeps many messages on their way.
@@ -132,7 +135,7 @@ pub trait Window {
 ///
 /// # Errors
 /// The first one.
-pub fn windowed(window: &mut impl Window, size: usize, span: Duration) -> Result<Tally, Error> {
+pub fn windowed(window: &mut impl Window, size: usize, span: Duration) -> Result<Measurement, Error> {
     let (began, mut messages, mut open) = (now(), 0, 0);
     while now() < began + span {
         while open < size {
@@ -148,7 +151,7 @@ pub fn windowed(window: &mut impl Window, size: usize, span: Duration) -> Result
         open -= settled;
         messages += settled as u64;
     }
-    Ok(Tally { messages, seconds: (now() - began).as_secs_f64(), ..Tally::default() })
+    Ok(Measurement { messages, seconds: (now() - began).as_secs_f64(), ..Measurement::default() })
 }
 
 /// The clock of measured processes.
@@ -164,14 +167,14 @@ mod tests {
 
     #[test]
     fn a_tally_is_json() {
-        let tally = Tally { messages: 3, seconds: 1.5, p50_us: Some(2.04), p99_us: None };
-        assert_eq!(tally.to_string(), r#"{"messages":3,"seconds":1.500000,"p50_us":2.0,"p99_us":null}"#);
+        let measurement = Measurement { messages: 3, seconds: 1.5, p50_us: Some(2.04), p99_us: None };
+        assert_eq!(measurement.to_string(), r#"{"messages":3,"seconds":1.500000,"p50_us":2.0,"p99_us":null}"#);
     }
 
     #[test]
     fn latencies_are_taken_by_rank() {
-        let tally = timed(2.0, (1..=100).rev().map(|n| n * 1_000).collect());
-        assert_eq!((tally.messages, tally.p50_us, tally.p99_us), (100, Some(51.0), Some(100.0)));
+        let measurement = timed(2.0, (1..=100).rev().map(|n| n * 1_000).collect());
+        assert_eq!((measurement.messages, measurement.p50_us, measurement.p99_us), (100, Some(51.0), Some(100.0)));
         assert_eq!(timed(0.0, Vec::new()).p50_us, None);
     }
 
@@ -187,10 +190,10 @@ mod tests {
                 }
             })
             .collect();
-        let tally = one_by_one(&mut senders, Duration::from_millis(1)).unwrap();
+        let measurement = one_by_one(&mut senders, Duration::from_millis(1)).unwrap();
         drop(senders);
         assert!(counts.iter().all(|count| *count > 0));
-        assert_eq!(tally.messages, counts.iter().sum::<u64>());
+        assert_eq!(measurement.messages, counts.iter().sum::<u64>());
         let error = one_by_one(&mut [|| Err("lost".into())], Duration::from_secs(60)).unwrap_err();
         assert_eq!(error.to_string(), "lost");
     }
@@ -218,8 +221,8 @@ mod tests {
     #[test]
     fn a_window_is_filled_never_exceeded_and_emptied() {
         let mut half = Half { open: 0, most: 0 };
-        let tally = windowed(&mut half, 10, Duration::from_millis(1)).unwrap();
+        let measurement = windowed(&mut half, 10, Duration::from_millis(1)).unwrap();
         assert_eq!((half.open, half.most), (0, 10));
-        assert!(tally.messages >= 10 && tally.seconds > 0.0);
+        assert!(measurement.messages >= 10 && measurement.seconds > 0.0);
     }
 }

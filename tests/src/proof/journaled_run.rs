@@ -1,4 +1,4 @@
-//! A run of casters and executors whose journals are checked at its end.
+//! A run of clients and executors whose journals are checked at its end.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::checker::{Expected, Report, check};
-use crate::journal::{ClientTape, Outcome, Part, Tapes, Told};
+use crate::journal::{ClientJournal, Journals, Outcome, Part, ReportedOutcome};
 use crate::{Node, Process};
 
 /// The topic of every run.
@@ -16,11 +16,11 @@ pub const TOPIC: &str = "t";
 
 /// A directory of journals, and how to start who writes them.
 #[derive(Debug)]
-pub struct Trial {
+pub struct JournaledRun {
     dir: TempDir,
 }
 
-/// What a caster says at its end.
+/// What a client says at its end.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Summary {
     /// Messages that it wanted to send.
@@ -45,7 +45,7 @@ pub struct Summary {
     pub ignored: u64,
 }
 
-impl Drop for Trial {
+impl Drop for JournaledRun {
     /// What a failed run has written is all that tells how it came to that.
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -55,7 +55,7 @@ impl Drop for Trial {
     }
 }
 
-impl Trial {
+impl JournaledRun {
     /// A new one, without journals.
     ///
     /// # Panics
@@ -65,16 +65,16 @@ impl Trial {
         Self { dir: tempfile::Builder::new().prefix("zj").tempdir().expect("a temporary directory") }
     }
 
-    /// Starts a caster at `node` and waits until it is ready.
+    /// Starts a client at `node` and waits until it is ready.
     #[must_use]
-    pub fn caster(&self, node: &Node, client: &str, flags: &[&str]) -> Process {
+    pub fn client(&self, node: &Node, client: &str, flags: &[&str]) -> Process {
         let mut command = node.command("journal-client", &[TOPIC, "--client", client]);
         self.start(client, command.args(flags))
     }
 
     /// Starts an executor at `node` and waits until it is registered.
     #[must_use]
-    pub fn executor(&self, node: &Node, server: &str, workers: usize) -> Process {
+    pub fn server(&self, node: &Node, server: &str, workers: usize) -> Process {
         let mut command = node.command("journal-server", &[TOPIC, "--server", server]);
         self.start(server, command.arg("--workers").arg(workers.to_string()))
     }
@@ -95,40 +95,40 @@ impl Trial {
     /// # Panics
     /// When they cannot be read.
     #[must_use]
-    pub fn check(&self, expected: &Expected) -> (Tapes, Report) {
-        let tapes = Tapes::read(self.dir.path()).expect("journals");
-        let report = check(&tapes, expected);
-        (tapes, report)
+    pub fn check(&self, expected: &Expected) -> (Journals, Report) {
+        let journals = Journals::read(self.dir.path()).expect("journals");
+        let report = check(&journals, expected);
+        (journals, report)
     }
 }
 
-impl Default for Trial {
+impl Default for JournaledRun {
     fn default() -> Self {
         Self::new()
     }
 }
 
 impl Summary {
-    /// Waits for the end of a caster.
+    /// Waits for the end of a client.
     ///
     /// # Panics
-    /// When it does not come within `timeout`, or the caster has failed.
+    /// When it does not come within `timeout`, or the client has failed.
     #[must_use]
-    pub fn of(caster: &mut Process, timeout: Duration) -> Self {
-        let status = caster.wait_end(timeout);
-        assert!(status.success(), "{status}: {}", caster.stderr());
-        let line = caster.wait_for_line("summary");
+    pub fn of(client: &mut Process, timeout: Duration) -> Self {
+        let status = client.wait_end(timeout);
+        assert!(status.success(), "{status}: {}", client.stderr());
+        let line = client.wait_for_line("summary");
         serde_json::from_str(line.trim_start_matches("summary")).expect("a summary")
     }
 
-    /// Tells a caster to send no more, and waits for its end.
+    /// Tells a client to send no more, and waits for its end.
     ///
     /// # Panics
     /// As [`of`](Self::of).
     #[must_use]
-    pub fn stop(caster: &mut Process, timeout: Duration) -> Self {
-        caster.signal(Signal::TERM);
-        Self::of(caster, timeout)
+    pub fn stop(client: &mut Process, timeout: Duration) -> Self {
+        client.signal(Signal::TERM);
+        Self::of(client, timeout)
     }
 }
 
@@ -148,13 +148,13 @@ pub fn stop_all(processes: &mut [Process], timeout: Duration) {
 
 /// When a client was told that something was accepted, sorted, in milliseconds of the machine's monotonic clock.
 #[must_use]
-pub fn answered_at(client: &ClientTape) -> Vec<u64> {
-    let answered = |told: &&Told| match &told.outcome {
+pub fn acceptance_times(client: &ClientJournal) -> Vec<u64> {
+    let answered = |told: &&ReportedOutcome| match &told.outcome {
         Outcome::Acked { .. } | Outcome::Replied { .. } => true,
         Outcome::Report(parts) => parts.iter().any(|part| matches!(part, Part::Acked(..) | Part::Stored(..))),
         _ => false,
     };
-    let mut times: Vec<_> = client.told.iter().filter(answered).map(|told| told.at).collect();
+    let mut times: Vec<_> = client.outcomes.iter().filter(answered).map(|told| told.at).collect();
     times.sort_unstable();
     times
 }

@@ -13,7 +13,7 @@ use crate::{eventually, now};
 
 /// One call and its end.
 #[derive(Debug)]
-pub struct Record {
+pub struct CallRecord {
     /// When it was made.
     pub started: Instant,
     /// When it returned.
@@ -22,7 +22,7 @@ pub struct Record {
     pub outcome: Result<String, CallError>,
 }
 
-impl Record {
+impl CallRecord {
     /// Makes one call and notes how it ends.
     pub fn of(call: impl FnOnce() -> Result<String, CallError>) -> Self {
         let started = now();
@@ -41,7 +41,7 @@ impl Record {
 #[derive(Debug, Default)]
 pub struct Load {
     stop: Arc<AtomicBool>,
-    records: Arc<Mutex<Vec<Record>>>,
+    records: Arc<Mutex<Vec<CallRecord>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -66,7 +66,7 @@ impl Load {
                 let mut sent = 0_u64;
                 while !stop.load(Ordering::Relaxed) {
                     sent += 1;
-                    let record = Record::of(|| echo(&client, &format!("{number}-{sent}")));
+                    let record = CallRecord::of(|| echo(&client, &format!("{number}-{sent}")));
                     records.lock().expect("no panic in here").push(record);
                 }
             }));
@@ -85,7 +85,7 @@ impl Load {
     ///
     /// # Panics
     /// When it does not come true.
-    pub fn wait(&self, what: &str, mut met: impl FnMut(&[Record]) -> bool) {
+    pub fn wait(&self, what: &str, mut met: impl FnMut(&[CallRecord]) -> bool) {
         eventually(what, || met(&self.records.lock().expect("no panic in here")));
     }
 
@@ -94,7 +94,7 @@ impl Load {
     /// # Panics
     /// When an answer belonged to another call.
     #[must_use]
-    pub fn stop(mut self) -> Vec<Record> {
+    pub fn stop(mut self) -> Vec<CallRecord> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             thread.join().expect("no crossed reply");

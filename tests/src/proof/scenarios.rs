@@ -7,20 +7,21 @@ use zmqv2_proto::Ttl;
 use zmqv2_proto::config::DEFAULT_TOPIC_BACKLOG;
 
 use crate::checker::{Expected, Report};
-use crate::journal::Tapes;
+use crate::journal::Journals;
 use crate::{
-    Cluster, Node, PATIENCE, Process, Summary, TOPIC, Trial, answered_at, eventually, now, spread, stop_all, wait_until,
+    Cluster, JournaledRun, Node, PATIENCE, Process, Summary, TOPIC, acceptance_times, eventually, now, spread,
+    stop_all, wait_until,
 };
 
 /// What a run comes to.
 #[derive(Debug)]
-pub struct Run {
+pub struct ScenarioResult {
     /// Removed with it, if the test has not failed.
-    pub trial: Trial,
+    pub journaled: JournaledRun,
     /// What the checker found.
     pub report: Report,
-    /// The casters' summaries, in the order of their start.
-    pub casters: Vec<(String, Summary)>,
+    /// The clients' summaries, in the order of their start.
+    pub clients: Vec<(String, Summary)>,
     /// How long it took.
     pub took: Duration,
     /// After each restart of a broker: until every client was answered again.
@@ -38,7 +39,7 @@ pub struct Recovery {
 
 /// How often somebody is killed, and for how long that goes on.
 #[derive(Debug, Clone, Copy)]
-pub struct Timetable {
+pub struct Schedule {
     /// From kill to kill.
     pub every: Duration,
     /// How many kills.
@@ -47,11 +48,11 @@ pub struct Timetable {
 
 /// How a process goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Going {
+pub enum StopMode {
     /// `kill -9`.
     Killed,
     /// SIGTERM: it finishes what it has begun.
-    InOrder,
+    Orderly,
 }
 
 /// Longer than any message may take (30 s), with the ends of a few processes on a busy machine.
@@ -63,30 +64,30 @@ const END: Duration = Duration::from_secs(120);
 /// has to be accepted, in order. Above that, a broker may be busy: another one takes the cast later, or it is refused.
 ///
 /// # Panics
-/// When a process fails, or casters are not done within `limit`.
+/// When a process fails, or clients are not done within `limit`.
 #[must_use]
-pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> Run {
+pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioResult {
     let cluster = Cluster::new(3, &[TOPIC]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let servers = cluster.nodes().iter().enumerate();
-    let mut servers: Vec<_> = servers.map(|(n, node)| trial.executor(node, &format!("s{n}"), 1)).collect();
+    let mut servers: Vec<_> = servers.map(|(n, node)| journaled.server(node, &format!("s{n}"), 1)).collect();
     let (count, bound) = ((count / 4).to_string(), max_outstanding.to_string());
     // Longer than the whole run may take: what waits its turn is not lost.
     let timeout = limit.as_secs().to_string();
     let flags = ["--count", &count, "--max-outstanding", &bound, "--timeout", &timeout];
     let started = now();
     let names = (0..4).map(|n| format!("c{n}"));
-    let casters = names.enumerate().map(|(n, name)| (trial.caster(cluster.node(n % 3), &name, &flags), name));
-    let mut casters: Vec<_> = casters.collect();
-    let summaries = casters.iter_mut().map(|(caster, name)| (name.clone(), Summary::of(caster, limit))).collect();
+    let clients = names.enumerate().map(|(n, name)| (journaled.client(cluster.node(n % 3), &name, &flags), name));
+    let mut clients: Vec<_> = clients.collect();
+    let summaries = clients.iter_mut().map(|(client, name)| (name.clone(), Summary::of(client, limit))).collect();
     stop_all(&mut servers, PATIENCE);
     let took = started.elapsed();
     let fits = 4 * max_outstanding <= DEFAULT_TOPIC_BACKLOG;
     let expect = |expected: Expected, name| if fits { expected.all_accepted(name) } else { expected.may_move(name) };
-    let expected = casters.iter().map(|(_, name)| name.as_str()).fold(Expected::nothing(), expect);
-    let (_, report) = trial.check(&expected);
-    Run { trial, report, casters: summaries, took, recoveries: Vec::new() }
+    let expected = clients.iter().map(|(_, name)| name.as_str()).fold(Expected::nothing(), expect);
+    let (_, report) = journaled.check(&expected);
+    ScenarioResult { journaled, report, clients: summaries, took, recoveries: Vec::new() }
 }
 
 /// Casts and calls to two nodes with a server that survives, while others come and go.
@@ -96,19 +97,19 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> Run {
 /// # Panics
 /// When a process fails.
 #[must_use]
-pub fn servers_go(going: Going, timetable: Timetable) -> Run {
+pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(2, &[TOPIC]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
-    let trial = Trial::new();
-    let mut servers = vec![trial.executor(cluster.node(0), "survivor", 1)];
-    let victim = |n: u32| trial.executor(cluster.node(n as usize % 2), &format!("victim-{n}"), 1 + n as usize % 3);
+    let journaled = JournaledRun::new();
+    let mut servers = vec![journaled.server(cluster.node(0), "survivor", 1)];
+    let victim = |n: u32| journaled.server(cluster.node(n as usize % 2), &format!("victim-{n}"), 1 + n as usize % 3);
     let mut victims = std::collections::VecDeque::from([victim(0), victim(1)]);
     // Of the survivor's node alone: what is for the survivor is never sent to the other one.
     let ring = cluster.node(0).file("ring-of-one.json");
     std::fs::write(&ring, serde_json::json!({ TOPIC: [cluster.node(0).host] }).to_string()).expect("a file");
     let ring = format!("ringfile={}", ring.display());
-    let load = Casters::start(
-        &trial,
+    let load = Clients::start(
+        &journaled,
         &cluster,
         &[
             ("plain", &["--calls", "4"]),
@@ -117,23 +118,23 @@ pub fn servers_go(going: Going, timetable: Timetable) -> Run {
             ("retrying-calls", &["--retry", "10", "--calls", "2"]),
         ],
     );
-    timetable.run(|n| {
+    schedule.run(|n| {
         let mut leaving = victims.pop_front().expect("two victims");
-        match going {
-            Going::Killed => leaving.kill9(),
-            Going::InOrder => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
+        match mode {
+            StopMode::Killed => leaving.kill9(),
+            StopMode::Orderly => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
         }
         victims.push_back(victim(n + 2));
     });
-    let (casters, took) = load.stop();
+    let (clients, took) = load.stop();
     servers.extend(victims);
     stop_all(&mut servers, PATIENCE);
     let accepted = ["ordered", "retrying", "retrying-calls"].iter();
     let expected = accepted.fold(Expected::nothing(), |expected, client| expected.all_accepted(*client));
     let expected = expected.may_move("plain");
-    let expected = if going == Going::InOrder { expected.all_accepted("plain") } else { expected };
-    let (_, report) = trial.check(&expected);
-    Run { trial, report, casters, took, recoveries: Vec::new() }
+    let expected = if mode == StopMode::Orderly { expected.all_accepted("plain") } else { expected };
+    let (_, report) = journaled.check(&expected);
+    ScenarioResult { journaled, report, clients, took, recoveries: Vec::new() }
 }
 
 /// Casts, calls and notifications to a node whose broker goes and is started again, and keeps notifications in a file.
@@ -143,7 +144,7 @@ pub fn servers_go(going: Going, timetable: Timetable) -> Run {
 /// # Panics
 /// When a process fails.
 #[must_use]
-pub fn broker_goes(going: Going, timetable: Timetable, rate: u32) -> Run {
+pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioResult {
     let rate = rate.to_string();
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
@@ -151,16 +152,16 @@ pub fn broker_goes(going: Going, timetable: Timetable, rate: u32) -> Run {
     let store = format!("rpc_zmq_notification_store={}", node.file("notifications.redb").display());
     let start = || node.broker_with(&["--set", &store]);
     let mut broker = start();
-    let trial = Trial::new();
-    let mut servers = vec![trial.executor(node, "one", 1), trial.executor(node, "many", 4)];
+    let journaled = JournaledRun::new();
+    let mut servers = vec![journaled.server(node, "one", 1), journaled.server(node, "many", 4)];
     // Some notifications have to come twice: what is to come again is not lost, either.
     for (pool, flags) in
         [("audit", ["--requeue", "50"]), ("audit", ["--requeue", "50"]), ("billing", ["--workers", "3"])]
     {
-        servers.push(trial.listener(node, pool, &flags));
+        servers.push(journaled.listener(node, pool, &flags));
     }
-    let load = Casters::start(
-        &trial,
+    let load = Clients::start(
+        &journaled,
         &cluster,
         &[
             ("plain", &["--calls", "4"]),
@@ -171,26 +172,26 @@ pub fn broker_goes(going: Going, timetable: Timetable, rate: u32) -> Run {
         ],
     );
     let mut restarts = Vec::new();
-    timetable.run(|_| {
+    schedule.run(|_| {
         let killed = Ttl::monotonic_millis();
-        match going {
-            Going::Killed => broker.kill9(),
-            Going::InOrder => stop_all(std::slice::from_mut(&mut broker), PATIENCE),
+        match mode {
+            StopMode::Killed => broker.kill9(),
+            StopMode::Orderly => stop_all(std::slice::from_mut(&mut broker), PATIENCE),
         }
         broker = start();
         restarts.push((killed, Ttl::monotonic_millis()));
     });
-    let (casters, took) = load.stop();
+    let (clients, took) = load.stop();
     // Shown when the test fails.
     println!("the last broker printed: {}", broker.stderr());
     all_handled(node);
     stop_all(&mut servers, PATIENCE);
     let expected = Expected::nothing().all_accepted("waiting");
     // A broker that stops in order says so.
-    let expected = if going == Going::Killed { expected.all_accepted("notify-retrying") } else { expected };
-    let (tapes, report) = trial.check(&expected);
-    let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&tapes, killed, ready)).collect();
-    Run { trial, report, casters, took, recoveries }
+    let expected = if mode == StopMode::Killed { expected.all_accepted("notify-retrying") } else { expected };
+    let (journals, report) = journaled.check(&expected);
+    let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&journals, killed, ready)).collect();
+    ScenarioResult { journaled, report, clients, took, recoveries }
 }
 
 /// Notifications to two pools of a node whose listeners come and go: of one pool, one stays.
@@ -200,34 +201,34 @@ pub fn broker_goes(going: Going, timetable: Timetable, rate: u32) -> Run {
 /// # Panics
 /// When a process fails.
 #[must_use]
-pub fn listeners_go(going: Going, timetable: Timetable) -> Run {
+pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     write_ring(&cluster, &["left", "kept"]);
     // What is in front is given to every one of those that die.
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=1000"]);
-    let trial = Trial::new();
-    let start = |pool| trial.listener(node, pool, &["--work", "5", "--workers", "8", "--requeue", "50"]);
+    let journaled = JournaledRun::new();
+    let start = |pool| journaled.listener(node, pool, &["--work", "5", "--workers", "8", "--requeue", "50"]);
     let mut listeners = vec![start("kept")];
     let mut victims = std::collections::VecDeque::from(["kept", "left"].map(|pool| (pool, start(pool))));
     let rate = ["--how", "notify", "--rate", "500"];
     let retrying = [&rate[..], &["--retry", "3"]].concat();
-    let load = Casters::start(&trial, &cluster, &[("plain", &rate), ("retrying", &retrying)]);
-    timetable.run(|_| {
+    let load = Clients::start(&journaled, &cluster, &[("plain", &rate), ("retrying", &retrying)]);
+    schedule.run(|_| {
         let (pool, mut leaving) = victims.pop_front().expect("two victims");
-        match going {
-            Going::Killed => leaving.kill9(),
-            Going::InOrder => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
+        match mode {
+            StopMode::Killed => leaving.kill9(),
+            StopMode::Orderly => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
         }
         victims.push_back((pool, start(pool)));
     });
-    let (casters, took) = load.stop();
+    let (clients, took) = load.stop();
     all_handled(node);
     listeners.extend(victims.into_iter().map(|(_, listener)| listener));
     stop_all(&mut listeners, PATIENCE);
     let expected = Expected::nothing().all_accepted("plain").all_accepted("retrying");
-    let (_, report) = trial.check(&expected);
-    Run { trial, report, casters, took, recoveries: Vec::new() }
+    let (_, report) = journaled.check(&expected);
+    ScenarioResult { journaled, report, clients, took, recoveries: Vec::new() }
 }
 
 /// A ring of one node, with these pools of listeners.
@@ -244,13 +245,13 @@ fn all_handled(node: &Node) {
 }
 
 /// Until the last of the clients was answered again.
-fn recovery(tapes: &Tapes, killed: u64, ready: u64) -> Recovery {
-    let first_of = |client| answered_at(client).into_iter().find(|at| *at >= ready).unwrap_or(u64::MAX);
-    let back = tapes.clients.iter().map(first_of).max().unwrap_or(u64::MAX);
+fn recovery(journals: &Journals, killed: u64, ready: u64) -> Recovery {
+    let first_of = |client| acceptance_times(client).into_iter().find(|at| *at >= ready).unwrap_or(u64::MAX);
+    let back = journals.clients.iter().map(first_of).max().unwrap_or(u64::MAX);
     Recovery { after_kill: Duration::from_millis(back - killed), after_ready: Duration::from_millis(back - ready) }
 }
 
-impl Timetable {
+impl Schedule {
     /// `kill` is called with 0, 1, 2, ..., each a period after the one before; a period more at the end.
     fn run(self, mut kill: impl FnMut(u32)) {
         let started = now();
@@ -262,36 +263,36 @@ impl Timetable {
     }
 }
 
-/// Casters that go on until they are stopped.
-struct Casters {
+/// Clients that go on until they are stopped.
+struct Clients {
     started: Instant,
-    casters: Vec<(String, Process)>,
+    clients: Vec<(String, Process)>,
 }
 
-impl Casters {
+impl Clients {
     /// Starts one for each name and flags, and waits until each has had an answer.
-    fn start(trial: &Trial, cluster: &Cluster, who: &[(&str, &[&str])]) -> Self {
+    fn start(journaled: &JournaledRun, cluster: &Cluster, who: &[(&str, &[&str])]) -> Self {
         let started = now();
         let nodes = cluster.nodes().iter().cycle();
         let start = |((name, flags), node): (&(&str, &[&str]), &Node)| {
             let flags: Vec<_> = ["--max-outstanding", "500"].iter().chain(*flags).copied().collect();
-            ((*name).to_owned(), trial.caster(node, name, &flags))
+            ((*name).to_owned(), journaled.client(node, name, &flags))
         };
-        let casters: Vec<_> = who.iter().zip(nodes).map(start).collect();
-        for (_, caster) in &casters {
-            caster.wait_for_line("answered");
+        let clients: Vec<_> = who.iter().zip(nodes).map(start).collect();
+        for (_, client) in &clients {
+            client.wait_for_line("answered");
         }
-        Self { started, casters }
+        Self { started, clients }
     }
 
     fn stop(mut self) -> (Vec<(String, Summary)>, Duration) {
-        let stop = |(name, caster): &mut (String, Process)| (name.clone(), Summary::stop(caster, END));
-        let summaries = self.casters.iter_mut().map(stop).collect();
+        let stop = |(name, client): &mut (String, Process)| (name.clone(), Summary::stop(client, END));
+        let summaries = self.clients.iter_mut().map(stop).collect();
         (summaries, self.started.elapsed())
     }
 }
 
-impl Run {
+impl ScenarioResult {
     /// Smallest, middle and largest time from a broker's readiness until every client was answered again.
     #[must_use]
     pub fn recovery(&self) -> [Duration; 3] {
@@ -299,10 +300,10 @@ impl Run {
     }
 }
 
-impl fmt::Display for Run {
+impl fmt::Display for ScenarioResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "took {:?}; {}", self.took, self.report)?;
-        for (name, summary) in &self.casters {
+        for (name, summary) in &self.clients {
             let Summary { sent, seconds, idle_kib, peak_kib, slowed, full, resent, late, ignored, open } = summary;
             let rate = *sent as f64 / seconds;
             writeln!(

@@ -26,7 +26,7 @@ pub struct Traffic {
 
 /// What became of all messages.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct TrafficResult {
     /// How many succeeded.
     pub succeeded: usize,
     /// What the others ended with.
@@ -84,13 +84,13 @@ impl Traffic {
     /// # Panics
     /// When a sender has.
     #[must_use]
-    pub fn stop(mut self) -> Verdict {
+    pub fn stop(mut self) -> TrafficResult {
         self.stop.store(true, Ordering::Relaxed);
         for sender in self.senders.drain(..) {
             sender.join().expect("no crossed reply");
         }
         let failures = std::mem::take(&mut *self.failures.lock().expect("no panic in here"));
-        Verdict { succeeded: self.done.load(Ordering::Relaxed), failures }
+        TrafficResult { succeeded: self.done.load(Ordering::Relaxed), failures }
     }
 }
 
@@ -101,7 +101,7 @@ impl Drop for Traffic {
     }
 }
 
-impl Verdict {
+impl TrafficResult {
     /// Every message has succeeded.
     ///
     /// # Panics

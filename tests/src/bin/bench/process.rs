@@ -8,24 +8,24 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use zmqv2_tests::PATIENCE;
 
-/// A process that speaks the words of `stopwatch`; killed when this is dropped.
-pub(crate) struct Party {
+/// A process that speaks the words of `measured_process`; killed when this is dropped.
+pub(crate) struct MeasuredProcess {
     name: String,
     child: Child,
     input: ChildStdin,
     lines: Receiver<String>,
 }
 
-impl Party {
+impl MeasuredProcess {
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(name: &str, command: &mut Command) -> anyhow::Result<Self> {
-        let party = Self::begin(name, command)?;
-        party.hear_ready(PATIENCE)?;
+        let party = Self::spawn(name, command)?;
+        party.wait_ready(PATIENCE)?;
         Ok(party)
     }
 
     /// Starts it; [`hear_ready`](Self::hear_ready) is to follow.
-    pub(crate) fn begin(name: &str, command: &mut Command) -> anyhow::Result<Self> {
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> anyhow::Result<Self> {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = piped.spawn().with_context(|| format!("cannot start {name}"))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
@@ -42,19 +42,19 @@ impl Party {
         Ok(Self { name: name.to_owned(), child, input, lines })
     }
 
-    pub(crate) fn hear_ready(&self, patience: Duration) -> anyhow::Result<()> {
-        match self.hear(patience)?.as_str() {
+    pub(crate) fn wait_ready(&self, patience: Duration) -> anyhow::Result<()> {
+        match self.read_line(patience)?.as_str() {
             "ready" => Ok(()),
             other => bail!("{} said {other:?} and not that it is ready", self.name),
         }
     }
 
-    pub(crate) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
+    pub(crate) fn write_line(&mut self, line: &str) -> anyhow::Result<()> {
         writeln!(self.input, "{line}").with_context(|| format!("{} does not listen", self.name))
     }
 
     /// The next line that it says.
-    pub(crate) fn hear(&self, patience: Duration) -> anyhow::Result<String> {
+    pub(crate) fn read_line(&self, patience: Duration) -> anyhow::Result<String> {
         self.lines.recv_timeout(patience).with_context(|| format!("{} says nothing", self.name))
     }
 
@@ -68,7 +68,7 @@ impl Party {
     }
 }
 
-impl Drop for Party {
+impl Drop for MeasuredProcess {
     fn drop(&mut self) {
         self.kill();
     }
@@ -76,13 +76,13 @@ impl Drop for Party {
 
 /// Which part of a chain a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum Role {
     Client,
     Broker,
     Server,
 }
 
-impl Stage {
+impl Role {
     pub(crate) const ALL: [Self; 3] = [Self::Client, Self::Broker, Self::Server];
 
     pub(crate) fn name(self) -> &'static str {

@@ -6,7 +6,7 @@ use zmqv2_tests::measure::{Measured, Spread, figure};
 use crate::rows::{Bound, Goal, Row};
 
 /// A measured row.
-pub(crate) struct Outcome {
+pub(crate) struct RowResult {
     pub(crate) row: Row,
     pub(crate) measured: Measured,
 }
@@ -16,7 +16,7 @@ pub(crate) struct Line {
     pub(crate) figure: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) ours: Option<Spread>,
-    /// The other contestant and its values.
+    /// The other contender and its values.
     pub(crate) reference: Option<(String, Spread)>,
     /// Ours divided by the reference, round by round.
     pub(crate) ratio: Option<Spread>,
@@ -42,8 +42,8 @@ impl Line {
     }
 }
 
-impl Outcome {
-    /// Its lines: one for each other contestant, and one for each goal on a value of ours.
+impl RowResult {
+    /// Its lines: one for each other contender, and one for each goal on a value of ours.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let mut names = self.measured.contenders();
         let Some(ours) = names.next() else { return Vec::new() };
@@ -132,7 +132,7 @@ mod tests {
             measured.add("zmqv2", vec![Sample::new(RATE, "1/s", ours)]);
             measured.add("raw libzmq", vec![Sample::new(RATE, "1/s", raw)]);
         }
-        let outcome = Outcome { row: row("later-1000-128"), measured };
+        let outcome = RowResult { row: row("later-1000-128"), measured };
         let lines = outcome.lines();
         assert_eq!(lines.len(), 1, "NATS was not there");
         assert_eq!(lines[0].ratio, Some(Spread { min: 0.1, median: 0.9, max: 0.95 }));
@@ -146,7 +146,7 @@ mod tests {
         measured.add("zmqv2", vec![Sample::new(LOST, "", 3.0), Sample::new(OTHER, "", 1.0)]);
         let row = row("death");
         assert!(matches!(row.kind, Kind::Death(_)));
-        let outcome = Outcome { row, measured };
+        let outcome = RowResult { row, measured };
         let lines = outcome.lines();
         assert_eq!((lines[0].figure, lines[0].verdict(), lines.len()), (OTHER, "MISSED", 1));
     }

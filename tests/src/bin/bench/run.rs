@@ -1,4 +1,4 @@
-//! Measuring a row: its contestants in alternation, or what it asks for instead.
+//! Measuring a row: its contenders in alternation, or what it asks for instead.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use zmqv2_tests::{now, wait_until};
 use crate::chain::Chain;
 use crate::peers::Peers;
 use crate::process::{cpu_seconds, memory_kib};
-use crate::row_result::Outcome;
-use crate::rows::{ANSWERED, BEYOND, Contestant, IDLE_CPU, Kind, LOST, OTHER, PER_CONNECTION, Row, System};
+use crate::row_result::RowResult;
+use crate::rows::{ANSWERED, BEYOND, ContenderSpec, IDLE_CPU, Kind, LOST, OTHER, PER_CONNECTION, Row, System};
 use crate::workload::Workload;
 use crate::{raw, zmqv2};
 
@@ -28,8 +28,8 @@ pub(crate) struct Pace {
 /// How many steps a row has.
 pub(crate) fn steps(row: &Row, pace: Pace, peers: &Peers) -> usize {
     match &row.kind {
-        Kind::Load(contestants) => {
-            contestants.iter().filter(|contestant| peers.missing(contestant.system).is_none()).count() * pace.rounds
+        Kind::Load(contenders) => {
+            contenders.iter().filter(|contender| peers.missing(contender.system).is_none()).count() * pace.rounds
         }
         Kind::Idle(_) => 2 * pace.rounds,
         Kind::Death(_) => pace.rounds,
@@ -37,12 +37,12 @@ pub(crate) fn steps(row: &Row, pace: Pace, peers: &Peers) -> usize {
 }
 
 /// Measures a row. Contestants that are not there are left out.
-pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progress) -> anyhow::Result<Outcome> {
+pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progress) -> anyhow::Result<RowResult> {
     let mut contenders: Vec<Contender<'_, anyhow::Error>> = match &row.kind {
-        Kind::Load(contestants) => contestants
+        Kind::Load(contenders) => contenders
             .iter()
-            .filter(|contestant| peers.missing(contestant.system).is_none())
-            .map(|contestant| Contender::new(&contestant.name, move || load(contestant, pace, peers)))
+            .filter(|contender| peers.missing(contender.system).is_none())
+            .map(|contender| Contender::new(&contender.name, move || load(contender, pace, peers)))
             .collect(),
         Kind::Idle(count) => vec![
             Contender::new(System::Ours.name(), move || idle(*count, pace)),
@@ -53,13 +53,13 @@ pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progre
     let measured: Measured = alternate(pace.rounds, &row.id, &mut contenders, progress)
         .with_context(|| format!("row {} cannot be measured", row.id))?;
     drop(contenders);
-    peers.rest();
-    Ok(Outcome { row, measured })
+    peers.stop_idle();
+    Ok(RowResult { row, measured })
 }
 
-fn load(contestant: &Contestant, pace: Pace, peers: &Peers) -> anyhow::Result<Vec<Sample>> {
-    let chain = start(contestant.system, &contestant.load, pace, peers);
-    chain.and_then(|chain| chain.measure(pace.span)).with_context(|| format!("{} fails", contestant.name))
+fn load(contender: &ContenderSpec, pace: Pace, peers: &Peers) -> anyhow::Result<Vec<Sample>> {
+    let chain = start(contender.system, &contender.load, pace, peers);
+    chain.and_then(|chain| chain.measure(pace.span)).with_context(|| format!("{} fails", contender.name))
 }
 
 fn start(system: System, load: &Workload, pace: Pace, peers: &Peers) -> anyhow::Result<Chain> {
@@ -94,7 +94,7 @@ fn idle(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
     // A chain without load, whose broker has seen a client.
     let site = zmqv2::Site::new(1);
     let broker = site.service().broker();
-    let _server = crate::process::Party::start("a server", &mut site.server(0, 1, pace.workers))?;
+    let _server = crate::process::MeasuredProcess::start("a server", &mut site.server(0, 1, pace.workers))?;
     drop(zmqv2::hold(&site, 1)?);
     idle_cost(broker.id(), pace, count, || zmqv2::hold(&site, count))
 }

@@ -16,11 +16,11 @@ use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer};
-use zmqv2_tests::stopwatch::{Error, Window, measure, one_by_one, serve_until_told, windowed};
+use zmqv2_tests::measured_process::{Error, Window, measure, one_by_one, serve_until_stdin_ends, windowed};
 use zmqv2_tests::{Cluster, Node, PATIENCE};
 
 use crate::chain::Chain;
-use crate::process::{Party, Stage};
+use crate::process::{MeasuredProcess, Role};
 use crate::workload::{Pattern, Workload};
 
 /// Connections are made, pages touched and workers found by then.
@@ -64,17 +64,17 @@ pub(crate) fn start(load: &Workload, workers: Option<usize>) -> anyhow::Result<C
     let site = Site::new(load.topics);
     let mut kept: Vec<Box<dyn Any>> = Vec::new();
     let broker = site.service().broker();
-    let mut others = vec![(Stage::Broker, broker.id())];
+    let mut others = vec![(Role::Broker, broker.id())];
     // Threads of servers that are there only to be many do nothing but take memory.
     let many = (load.topics > 1).then_some(1).or((load.servers > 1).then_some(2));
     let mut servers = Vec::new();
     for n in 0..load.servers {
         let command = &mut site.server(n, load.topics, workers.or(many));
-        servers.push(Party::begin(&format!("server {n}"), command)?);
+        servers.push(MeasuredProcess::spawn(&format!("server {n}"), command)?);
     }
     for server in servers {
-        server.hear_ready(PATIENCE)?;
-        others.push((Stage::Server, server.id()));
+        server.wait_ready(PATIENCE)?;
+        others.push((Role::Server, server.id()));
         kept.push(Box::new(server));
     }
     if load.connected > 0 {
@@ -85,7 +85,7 @@ pub(crate) fn start(load: &Workload, workers: Option<usize>) -> anyhow::Result<C
     let mut command = site.client(&["client", "--pattern", pattern.get_name()]);
     command.args(["--senders", &number(load.senders), "--payload", &number(load.payload)]);
     command.args(["--servers", &number(load.servers), "--called", &number(load.called)]);
-    let client = Party::start("our client", &mut command)?;
+    let client = MeasuredProcess::start("our client", &mut command)?;
     // Last to first: servers go before their broker, files after all.
     kept.insert(0, Box::new(broker));
     kept.insert(0, Box::new(site));
@@ -96,12 +96,13 @@ pub(crate) fn start(load: &Workload, workers: Option<usize>) -> anyhow::Result<C
 const HELD_BY_ONE: usize = 2_000;
 
 /// Processes with clients that are connected.
-pub(crate) fn hold(site: &Site, count: usize) -> anyhow::Result<Vec<Party>> {
+pub(crate) fn hold(site: &Site, count: usize) -> anyhow::Result<Vec<MeasuredProcess>> {
     let mut holders = Vec::new();
     for first in (0..count).step_by(HELD_BY_ONE) {
         let count = HELD_BY_ONE.min(count - first);
-        let holder = Party::begin("connected clients", &mut site.client(&["hold", "--count", &count.to_string()]))?;
-        holder.hear_ready(PATIENCE + Duration::from_millis(count as u64 * 20))?;
+        let holder =
+            MeasuredProcess::spawn("connected clients", &mut site.client(&["hold", "--count", &count.to_string()]))?;
+        holder.wait_ready(PATIENCE + Duration::from_millis(count as u64 * 20))?;
         holders.push(holder);
     }
     Ok(holders)
@@ -155,7 +156,7 @@ impl Serve {
         for server in &servers {
             server.wait_ready(PATIENCE)?;
         }
-        serve_until_told().map_err(failed)
+        serve_until_stdin_ends().map_err(failed)
     }
 }
 
@@ -319,7 +320,7 @@ impl Hold {
             client.ping()?;
             clients.push(client);
         }
-        serve_until_told().map_err(failed)
+        serve_until_stdin_ends().map_err(failed)
     }
 }
 
@@ -364,12 +365,13 @@ pub(crate) fn kill_one(count: usize, workers: Option<usize>) -> anyhow::Result<[
     let _broker = site.service().broker();
     let mut servers = Vec::new();
     for n in 0..2 {
-        servers.push(Party::start("a server", &mut site.server(n, 1, workers))?);
+        servers.push(MeasuredProcess::start("a server", &mut site.server(n, 1, workers))?);
     }
-    let client = Party::start("our client", &mut site.client(&["outstanding", "--count", &count.to_string()]))?;
+    let client =
+        MeasuredProcess::start("our client", &mut site.client(&["outstanding", "--count", &count.to_string()]))?;
     let in_flight = site.service().status().in_flight;
     servers[0].kill();
-    let line = client.hear(Duration::from_secs(120))?;
+    let line = client.read_line(Duration::from_secs(120))?;
     let numbers = line.split(' ').map(str::parse).collect::<Result<Vec<f64>, _>>()?;
     let [answered, lost, other] = numbers[..] else { bail!("a client said {line:?}") };
     Ok([answered, lost, other, in_flight as f64])

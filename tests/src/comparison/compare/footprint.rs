@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::testbed::{Stage, TOPIC, Way, start};
-use super::{Called, Plan};
+use super::testbed::{TOPIC, Testbed, Variant, start};
+use super::{CallResults, Plan};
 use crate::kernel::memory_kib;
 use crate::measure::{Progress, Spread, turns};
 use crate::messaging::Driver;
@@ -16,7 +16,7 @@ use crate::now;
 
 /// How calls are made while it is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum CallStyle {
     /// By so many threads, each of which waits for its answer.
     Blocking(usize),
     /// The same, with a pool of zmqv2 that keeps little more than one connection to each node.
@@ -25,13 +25,13 @@ pub(super) enum Manner {
     Async(usize),
 }
 
-pub(super) const MANNERS: [Manner; 4] =
-    [Manner::Blocking(1), Manner::Blocking(8), Manner::SmallPool(8), Manner::Async(8)];
+pub(super) const CALL_STYLES: [CallStyle; 4] =
+    [CallStyle::Blocking(1), CallStyle::Blocking(8), CallStyle::SmallPool(8), CallStyle::Async(8)];
 
 /// How many connections more than nodes a small pool keeps.
 pub(super) const SPARE: usize = 10;
 
-impl Manner {
+impl CallStyle {
     /// What the legacy driver does instead where it cannot do the same.
     pub(super) fn of_legacy(self) -> Self {
         match self {
@@ -40,7 +40,7 @@ impl Manner {
     }
 }
 
-impl std::fmt::Display for Manner {
+impl std::fmt::Display for CallStyle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Blocking(1) => f.write_str("1 caller"),
@@ -56,9 +56,9 @@ impl std::fmt::Display for Manner {
 pub(super) struct Footprint {
     pub(super) driver: String,
     pub(super) nodes: u8,
-    pub(super) manner: String,
+    pub(super) style: String,
     /// Client, daemons, servers.
-    pub(super) processes: Vec<Process>,
+    pub(super) processes: Vec<ProcessFootprint>,
     /// TCP connections among all of them.
     pub(super) connections: Spread,
     /// Answers a second meanwhile.
@@ -67,7 +67,7 @@ pub(super) struct Footprint {
 
 /// What one kind of process needs, while calls are made: the most that was seen, of each process in each round.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Process {
+pub(super) struct ProcessFootprint {
     pub(super) kind: &'static str,
     pub(super) sockets: Spread,
     pub(super) tcp: Spread,
@@ -75,12 +75,12 @@ pub(super) struct Process {
     pub(super) memory_kib: Spread,
 }
 
-/// What was seen of a driver in one manner: one value of each round, or of each process in each round.
+/// What was seen of a driver in one style: one value of each round, or of each process in each round.
 #[derive(Debug)]
-struct Seen {
-    way: Way,
+struct Observations {
+    variant: Variant,
     nodes: u8,
-    manner: Manner,
+    style: CallStyle,
     connections: Vec<f64>,
     rates: Vec<f64>,
     /// The most of each process, by kind.
@@ -89,47 +89,48 @@ struct Seen {
 
 /// A server at every node; a client at one of them calls all of these in turn.
 pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Footprint>> {
-    const WAYS: [Way; 2] = [Way::Legacy, Way::Zmqv2];
-    let mut all: Vec<Seen> = Vec::new();
+    const VARIANTS: [Variant; 2] = [Variant::Legacy, Variant::Zmqv2];
+    let mut all: Vec<Observations> = Vec::new();
     for &nodes in &plan.nodes {
-        let manners = WAYS.into_iter().flat_map(|way| MANNERS.map(|manner| (way, manner)));
-        let possible = manners.filter(|(way, manner)| *way == Way::Zmqv2 || matches!(manner, Manner::Blocking(_)));
+        let styles = VARIANTS.into_iter().flat_map(|variant| CALL_STYLES.map(|style| (variant, style)));
+        let possible =
+            styles.filter(|(variant, style)| *variant == Variant::Zmqv2 || matches!(style, CallStyle::Blocking(_)));
         let first = all.len();
-        all.extend(possible.map(|(way, manner)| Seen::new(way, nodes, manner)));
+        all.extend(possible.map(|(variant, style)| Observations::new(variant, nodes, style)));
         for round in 0..plan.footprint_rounds {
-            for way in turns(round, WAYS.len()).map(|index| WAYS[index]) {
+            for variant in turns(round, VARIANTS.len()).map(|index| VARIANTS[index]) {
                 progress.step(&format!(
-                    "processes of {nodes} nodes: {way}, round {} of {}",
+                    "processes of {nodes} nodes: {variant}, round {} of {}",
                     round + 1,
                     plan.footprint_rounds
                 ));
                 // zmqv2 counts the connections of a client, the legacy driver those of each address.
                 let set = ["rpc_response_timeout=1", "rpc_thread_pool_size=8", "rpc_conn_pool_size=500"];
-                let mut stage = Stage::start(way.driver(), nodes, &set)?;
-                stage.serve_everywhere(8);
-                for seen in all[first..].iter_mut().filter(|seen| seen.way == way) {
-                    seen.look(&stage, plan)?;
+                let mut testbed = Testbed::start(variant.driver(), nodes, &set)?;
+                testbed.serve_everywhere(8);
+                for seen in all[first..].iter_mut().filter(|seen| seen.variant == variant) {
+                    seen.observe(&testbed, plan)?;
                 }
             }
         }
     }
-    Ok(all.iter().filter_map(Seen::footprint).collect())
+    Ok(all.iter().filter_map(Observations::footprint).collect())
 }
 
-impl Seen {
-    fn new(way: Way, nodes: u8, manner: Manner) -> Self {
+impl Observations {
+    fn new(variant: Variant, nodes: u8, style: CallStyle) -> Self {
         let processes = ["client", "daemon", "server"].map(|kind| (kind, Vec::new())).to_vec();
-        Self { way, nodes, manner, connections: Vec::new(), rates: Vec::new(), processes }
+        Self { variant, nodes, style, connections: Vec::new(), rates: Vec::new(), processes }
     }
 
     /// Calls, and looks at all processes meanwhile.
-    fn look(&mut self, stage: &Stage, plan: &Plan) -> Result<()> {
-        let hosts: Vec<String> = (0..usize::from(self.nodes)).map(|n| stage.world.host(n).to_owned()).collect();
+    fn observe(&mut self, testbed: &Testbed, plan: &Plan) -> Result<()> {
+        let hosts: Vec<String> = (0..usize::from(self.nodes)).map(|n| testbed.nodes.host(n).to_owned()).collect();
         // Long enough to reach every server several times.
         let calling = plan.calling + Duration::from_millis(20) * u32::from(self.nodes);
-        let mut client = start(self.command(stage, &hosts, calling)).ready();
-        let daemons: Vec<u32> = (0..hosts.len()).map(|n| stage.world.process(n).id()).collect();
-        let servers: Vec<u32> = stage.servers.iter().map(|server| server.process.id()).collect();
+        let mut client = start(self.command(testbed, &hosts, calling)).ready();
+        let daemons: Vec<u32> = (0..hosts.len()).map(|n| testbed.nodes.process(n).id()).collect();
+        let servers: Vec<u32> = testbed.servers.iter().map(|server| server.process.id()).collect();
         let ids = [vec![client.id()], daemons, servers];
         let mut most: Vec<Vec<[u64; 4]>> = ids.iter().map(|ids| vec![[0; 4]; ids.len()]).collect();
         let (mut connections, end_at) = (0, now() + calling);
@@ -137,13 +138,13 @@ impl Seen {
             let table = TcpTable::read();
             connections = connections.max(table.within(&hosts[0]));
             for (id, most) in ids.iter().flatten().zip(most.iter_mut().flatten()) {
-                for (most, seen) in most.iter_mut().zip(look(*id, &table)) {
+                for (most, seen) in most.iter_mut().zip(process_figures(*id, &table)) {
                     *most = (*most).max(seen);
                 }
             }
             crate::wait_until(now() + Duration::from_millis(50));
         }
-        let called: Called = super::testbed::said(&mut client, Duration::from_secs(60))?;
+        let called: CallResults = super::testbed::results_of(&mut client, Duration::from_secs(60))?;
         self.connections.push(connections as f64);
         self.rates.push(called.answered as f64 / called.seconds);
         for ((_, all), most) in self.processes.iter_mut().zip(most) {
@@ -152,19 +153,19 @@ impl Seen {
         Ok(())
     }
 
-    fn command(&self, stage: &Stage, hosts: &[String], calling: Duration) -> Command {
+    fn command(&self, testbed: &Testbed, hosts: &[String], calling: Duration) -> Command {
         // A pause: what loses its reply would hold its sockets for a second.
-        let caller = if self.way.driver() == Driver::Legacy { Way::LegacyHelped(3) } else { self.way };
-        let mut command = stage.contender(caller, 0);
-        if let Manner::SmallPool(_) = self.manner {
+        let caller = if self.variant.driver() == Driver::Legacy { Variant::LegacyHelped(3) } else { self.variant };
+        let mut command = testbed.process(caller, 0);
+        if let CallStyle::SmallPool(_) = self.style {
             command.args(["--set", &format!("rpc_conn_pool_size={}", hosts.len() + SPARE)]);
         }
         command.args(["call", TOPIC, "--seconds", &calling.as_secs_f64().to_string()]);
-        match self.manner {
-            Manner::Blocking(callers) | Manner::SmallPool(callers) => {
+        match self.style {
+            CallStyle::Blocking(callers) | CallStyle::SmallPool(callers) => {
                 command.args(["--threads", &callers.to_string()]);
             }
-            Manner::Async(calls) => {
+            CallStyle::Async(calls) => {
                 command.args(["--window", &calls.to_string()]);
             }
         }
@@ -176,12 +177,12 @@ impl Seen {
         let process = |(kind, most): &(&'static str, Vec<[u64; 4]>)| {
             let spread = |field: usize| Spread::of(&most.iter().map(|seen| seen[field] as f64).collect::<Vec<_>>());
             let [sockets, tcp, threads, memory_kib] = [spread(0)?, spread(1)?, spread(2)?, spread(3)?];
-            Some(Process { kind, sockets, tcp, threads, memory_kib })
+            Some(ProcessFootprint { kind, sockets, tcp, threads, memory_kib })
         };
         Some(Footprint {
-            driver: self.way.to_string(),
+            driver: self.variant.to_string(),
             nodes: self.nodes,
-            manner: self.manner.to_string(),
+            style: self.style.to_string(),
             processes: self.processes.iter().filter_map(process).collect(),
             connections: Spread::of(&self.connections)?,
             rate: Spread::of(&self.rates)?,
@@ -190,7 +191,7 @@ impl Seen {
 }
 
 /// Sockets, established TCP connections, threads and resident KiB of a process; zeros when it is gone.
-fn look(id: u32, table: &TcpTable) -> [u64; 4] {
+fn process_figures(id: u32, table: &TcpTable) -> [u64; 4] {
     let Ok(files) = std::fs::read_dir(format!("/proc/{id}/fd")) else { return [0; 4] };
     let links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
     let names = links.map(|link| link.to_string_lossy().into_owned());

@@ -1,6 +1,6 @@
 //! The comparison of both drivers: what the program `compare` measures, and its report.
 //!
-//! Every driver runs in processes of its own: a daemon for each node, and [`contender`](Stage)s as servers, callers and
+//! Every driver runs in processes of its own: a daemon for each node, and [`contender`](Testbed)s as servers, callers and
 //! casters. Both drivers are measured in alternation in one run.
 
 mod code;
@@ -18,8 +18,8 @@ use anyhow::Result;
 pub use code::{Counted, count};
 pub use numbers_page::write_documents;
 pub use plan::Plan;
-pub use process_output::{Called, Cast, monotonic};
-pub use testbed::{Stage, Way};
+pub use process_output::{CallResults, CastResults, monotonic};
+pub use testbed::{Testbed, Variant};
 
 use crate::measure::{Machine, Progress, Report};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Way;
+use super::Variant;
 
 /// The sizes of a run.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Plan {
     /// Messages of a fault.
     pub fault_messages: u64,
     /// Who meets the faults.
-    pub fault_ways: Vec<Way>,
+    pub fault_variants: Vec<Variant>,
 }
 
 impl Plan {
@@ -46,7 +46,7 @@ impl Plan {
             fanout_servers: vec![3, 30],
             nodes: vec![1, 10, 50],
             fault_messages: 3_000,
-            fault_ways: vec![Way::Legacy, Way::Zmqv2, Way::Zmqv2Patient],
+            fault_variants: vec![Variant::Legacy, Variant::Zmqv2, Variant::Zmqv2Patient],
         }
     }
 
@@ -64,7 +64,7 @@ impl Plan {
             fanout_servers: vec![2],
             nodes: vec![1, 2],
             fault_messages: 2_600,
-            fault_ways: vec![Way::Legacy, Way::Zmqv2],
+            fault_variants: vec![Variant::Legacy, Variant::Zmqv2],
         }
     }
 
@@ -72,6 +72,6 @@ impl Plan {
     pub(super) fn steps(&self) -> usize {
         let speed = self.rounds * (3 * self.callers.len() + 2 + 2 * self.fanout_servers.len());
         let footprint = 2 * self.footprint_rounds * self.nodes.len();
-        speed + footprint + self.fault_rounds * super::faults::FAULTS.len() * self.fault_ways.len()
+        speed + footprint + self.fault_rounds * super::faults::FAULTS.len() * self.fault_variants.len()
     }
 }

@@ -14,7 +14,7 @@ pub fn monotonic() -> u64 {
 
 /// What became of calls.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Called {
+pub struct CallResults {
     /// How many were answered.
     pub answered: usize,
     /// How long it took to make all.
@@ -31,11 +31,11 @@ pub struct Called {
 
 /// What became of casts or fanouts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cast {
+pub struct CastResults {
     /// When the first was sent, by [`monotonic`].
     pub begun: u64,
     /// When the last was handed over.
     pub sent: u64,
     /// How many were told what: `ok`, or the reason.
-    pub told: BTreeMap<String, u64>,
+    pub outcomes: BTreeMap<String, u64>,
 }

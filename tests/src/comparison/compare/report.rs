@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::code::{Lines, Purpose, total};
-use super::faults::{FAULTS, Fate, Outcome};
-use super::footprint::{Footprint, MANNERS, Manner, SPARE};
+use super::faults::{FAULTS, FaultResult, MessageCounts};
+use super::footprint::{CALL_STYLES, CallStyle, Footprint, SPARE};
 use super::speed::{CAST, CAST_ACKED, CAST_LOST, LOST, call_name, callers_of, fanout_name, pause};
-use super::{Counted, Plan, Way};
+use super::{Counted, Plan, Variant};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
 
@@ -19,7 +19,7 @@ pub(super) struct Everything {
     pub(super) casts: Measured,
     pub(super) fanouts: Measured,
     pub(super) footprint: Vec<Footprint>,
-    pub(super) faults: Vec<Outcome>,
+    pub(super) faults: Vec<FaultResult>,
     pub(super) code: Counted,
 }
 
@@ -77,7 +77,7 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     let mut data = Vec::new();
     for &callers in &plan.callers {
         let name = call_name(callers, "rate");
-        let at = |way| shown(all.calls.series(way, &name).and_then(Series::spread));
+        let at = |variant| shown(all.calls.series(variant, &name).and_then(Series::spread));
         // The legacy driver as it is, and at its best: the goal is above both.
         for reference in [LEGACY, HELPED] {
             let ratio = all.calls.ratio(OURS, reference, &name);
@@ -97,20 +97,18 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         }
     }
     let nodes = plan.nodes.last().copied().unwrap_or(1);
-    for manner in MANNERS {
-        let of = |driver: &str, manner: Manner| {
+    for style in CALL_STYLES {
+        let of = |driver: &str, style: CallStyle| {
             let here = |print: &&Footprint| print.driver == driver && print.nodes == nodes;
-            all.footprint.iter().filter(here).find(|print| print.manner == manner.to_string())
+            all.footprint.iter().filter(here).find(|print| print.style == style.to_string())
         };
-        if let (Some(legacy), Some(ours)) = (of(LEGACY, manner.of_legacy()), of(OURS, manner)) {
+        if let (Some(legacy), Some(ours)) = (of(LEGACY, style.of_legacy()), of(OURS, style)) {
             let (legacy, ours) = (legacy.connections, ours.connections);
             let holds = ours.max < legacy.min;
-            let what = format!("the number of connections is reduced: TCP connections of {nodes} nodes, {manner}");
+            let what = format!("the number of connections is reduced: TCP connections of {nodes} nodes, {style}");
             table.row([what, legacy.to_string(), ours.to_string(), word(holds).to_owned()]);
-            let (manner, legacy, ours) = (manner.to_string(), legacy.median, ours.median);
-            data.push(
-                json!({"claim": "connections", "manner": manner, "legacy": legacy, "zmqv2": ours, "holds": holds}),
-            );
+            let (style, legacy, ours) = (style.to_string(), legacy.median, ours.median);
+            data.push(json!({"claim": "connections", "style": style, "legacy": legacy, "zmqv2": ours, "holds": holds}));
         }
     }
     let lines = [&all.code.legacy, &all.code.zmqv2];
@@ -123,7 +121,7 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         table.row([claim, before.to_string(), after.to_string(), word(holds).to_owned()]);
         data.push(json!({"claim": name, "legacy": before, "zmqv2": after, "holds": holds}));
     }
-    let told = |way: &str| shown(all.casts.series(way, CAST_ACKED).and_then(Series::spread));
+    let told = |variant: &str| shown(all.casts.series(variant, CAST_ACKED).and_then(Series::spread));
     let what = "a cast is acknowledged: share of casts whose sender is told that a server has it, %".to_owned();
     let acked = all.casts.series(OURS, CAST_ACKED).and_then(Series::spread);
     let holds = acked.is_some_and(|spread| spread.min >= 100.0);
@@ -131,7 +129,7 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     data.push(json!({"claim": "acknowledged", "holds": holds}));
     for &callers in &plan.callers {
         let name = call_name(callers, LOST);
-        let of = |way| all.calls.series(way, &name).and_then(Series::spread);
+        let of = |variant| all.calls.series(variant, &name).and_then(Series::spread);
         // Where the legacy driver loses none either, nothing fails less.
         let holds =
             of(OURS).is_some_and(|spread| spread.max == 0.0) && of(LEGACY).is_some_and(|spread| spread.median > 0.0);
@@ -140,13 +138,13 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         data.push(json!({"claim": "replies", "callers": callers, "holds": holds}));
     }
     for fault in &all.faults {
-        let lost = |way: usize| fault.spread(way, |fate| fate.lost as f64);
+        let lost = |variant: usize| fault.spread(variant, |counts| counts.lost as f64);
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
         // Where the legacy driver loses nothing either, nothing is higher.
         let holds = none(lost(1)) && lost(0).is_some_and(|spread| spread.median > 0.0);
         let what = format!("its reliability is higher: {}, lost in silence", fault.name);
         let mut ours = shown(lost(1));
-        if let Some(died) = fault.spread(1, |fate| fate.died as f64).filter(|spread| spread.max > 0.0) {
+        if let Some(died) = fault.spread(1, |counts| counts.died as f64).filter(|spread| spread.max > 0.0) {
             let _ = write!(ours, ", and {died} acked, then the server died");
         }
         table.row([what, shown(lost(0)), ours, word(holds).to_owned()]);
@@ -271,16 +269,16 @@ fn processes(all: &[Footprint]) -> Section {
     let mut connections =
         Table::new(["nodes", "driver", "calls", "TCP connections of all processes", "answers/s meanwhile"]);
     for print in all {
-        let (nodes, driver, manner) = (print.nodes.to_string(), print.driver.clone(), print.manner.clone());
+        let (nodes, driver, style) = (print.nodes.to_string(), print.driver.clone(), print.style.clone());
         for process in &print.processes {
             let figures = [process.sockets, process.tcp, process.threads, process.memory_kib];
-            let mut row = vec![nodes.clone(), process.kind.to_owned(), driver.clone(), manner.clone()];
+            let mut row = vec![nodes.clone(), process.kind.to_owned(), driver.clone(), style.clone()];
             row.extend(figures.map(|figure| figure.to_string()));
             table.row(row);
         }
-        connections.row([nodes, driver, manner, print.connections.to_string(), print.rate.to_string()]);
+        connections.row([nodes, driver, style, print.connections.to_string(), print.rate.to_string()]);
     }
-    let series = |print: &Footprint| format!("{}, {}", print.driver, print.manner);
+    let series = |print: &Footprint| format!("{}, {}", print.driver, print.style);
     let mut lines_of: Vec<Line> = Vec::new();
     for print in all {
         let (series, point) = (series(print), (f64::from(print.nodes), print.connections));
@@ -313,34 +311,34 @@ fn processes(all: &[Footprint]) -> Section {
     }
 }
 
-type Column = fn(&Fate) -> f64;
+type Column = fn(&MessageCounts) -> f64;
 
 /// The columns of what became of messages.
 const COLUMNS: [(&str, Column); 8] = [
-    ("sent", |fate| fate.sent as f64),
-    ("ran or answered", |fate| fate.done as f64),
-    ("told", |fate| fate.told as f64),
-    ("acked, then its server died", |fate| fate.died as f64),
-    ("lost in silence", |fate| fate.lost as f64),
-    ("ran twice", |fate| fate.twice as f64),
-    ("ran for nobody", |fate| fate.for_nobody as f64),
-    ("longest wait for nothing, ms", |fate| fate.worst_wait_ms),
+    ("sent", |counts| counts.sent as f64),
+    ("ran or answered", |counts| counts.done as f64),
+    ("told", |counts| counts.told as f64),
+    ("acked, then its server died", |counts| counts.died as f64),
+    ("lost in silence", |counts| counts.lost as f64),
+    ("ran twice", |counts| counts.twice as f64),
+    ("ran for nobody", |counts| counts.for_nobody as f64),
+    ("longest wait for nothing, ms", |counts| counts.worst_wait_ms),
 ];
 
-fn losses(all: &[Outcome]) -> Section {
+fn losses(all: &[FaultResult]) -> Section {
     let mut head = vec!["fault", "driver"];
     head.extend(COLUMNS.iter().map(|(name, _)| *name));
     let mut table = Table::new(head);
     let mut bars_of = Vec::new();
     for fault in all {
-        for (index, (way, fates)) in fault.ways.iter().enumerate() {
-            let mut row = vec![fault.name.to_owned(), way.clone()];
+        for (index, (variant, runs)) in fault.variants.iter().enumerate() {
+            let mut row = vec![fault.name.to_owned(), variant.clone()];
             row.extend(COLUMNS.iter().map(|(_, column)| shown(fault.spread(index, *column))));
             table.row(row);
             let share: Vec<f64> =
-                fates.iter().map(|fate| fate.lost as f64 / (fate.sent as f64).max(1.0) * 100.0).collect();
+                runs.iter().map(|counts| counts.lost as f64 / (counts.sent as f64).max(1.0) * 100.0).collect();
             if let Some(spread) = Spread::of(&share) {
-                bars_of.push(Bar { group: fault.name.to_owned(), series: way.clone(), spread });
+                bars_of.push(Bar { group: fault.name.to_owned(), series: variant.clone(), spread });
             }
         }
     }
@@ -348,7 +346,7 @@ fn losses(all: &[Outcome]) -> Section {
     Section {
         title: "What is lost".to_owned(),
         text: format!(
-            "Every message has one fate. It ran (a call: was answered); or it did not, and its sender was told so, or that nobody \
+            "Every message has one counts. It ran (a call: was answered); or it did not, and its sender was told so, or that nobody \
              knows; or it was acked, and its server died before it began: an ack leaves when a worker takes the message, before the \
              handler runs, so a server that is killed takes at most one for each of its workers with it; or it is lost in silence: \
              its sender was told nothing, or the opposite. A call that had to find out by its timeout counts as lost in silence. \"Ran for nobody\" are calls that ran after their caller had given up, or whose answer was \
@@ -369,7 +367,7 @@ fn losses(all: &[Outcome]) -> Section {
 type Which = fn(&Lines) -> bool;
 
 fn code(counted: &Counted) -> Section {
-    let both = [(Way::Legacy, &counted.legacy), (Way::Zmqv2, &counted.zmqv2)];
+    let both = [(Variant::Legacy, &counted.legacy), (Variant::Zmqv2, &counted.zmqv2)];
     let mut sums = Table::new(["lines of code", "legacy", "zmqv2"]);
     let purposes: [(&str, Which); 5] = [
         ("the way back: addresses, carrying, waiting", |item| item.purpose == Purpose::Way),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::testbed::{Stage, TOPIC, Way, said, start};
-use super::{Called, Cast, Plan};
+use super::testbed::{TOPIC, Testbed, Variant, results_of, start};
+use super::{CallResults, CastResults, Plan};
 use crate::measure::{Contender, Measured, Progress, Sample, alternate};
 use crate::messaging::Driver;
 use crate::within;
@@ -42,32 +42,32 @@ pub(super) fn callers_of(callers: usize) -> String {
 /// Calls over TCP between two nodes, by threads that block, at a server with several workers.
 pub(super) fn calls(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
     // What is lost costs the legacy driver its timeout: a short one is kind to it.
-    let stage = |driver| -> Result<Stage> {
-        let mut stage = Stage::start(driver, 2, &["rpc_response_timeout=1", "rpc_thread_pool_size=8"])?;
-        let host = stage.world.host(1).to_owned();
-        stage.serve(1, &host, WORKERS, Duration::ZERO);
-        Ok(stage)
+    let testbed = |driver| -> Result<Testbed> {
+        let mut testbed = Testbed::start(driver, 2, &["rpc_response_timeout=1", "rpc_thread_pool_size=8"])?;
+        let host = testbed.nodes.host(1).to_owned();
+        testbed.serve(1, &host, WORKERS, Duration::ZERO);
+        Ok(testbed)
     };
-    let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
+    let (legacy, zmqv2) = (testbed(Driver::Legacy)?, testbed(Driver::Zmqv2)?);
     let mut all = Measured::default();
     for &callers in &plan.callers {
-        let contender = |way: Way| {
-            let stage = if way.driver() == Driver::Legacy { &legacy } else { &zmqv2 };
-            Contender::new(way.name(), move || calls_of(stage, way, callers, plan))
+        let contender = |variant: Variant| {
+            let testbed = if variant.driver() == Driver::Legacy { &legacy } else { &zmqv2 };
+            Contender::new(variant.name(), move || calls_of(testbed, variant, callers, plan))
         };
-        let ways = [Way::Legacy, Way::LegacyHelped(pause(callers)), Way::Zmqv2];
+        let variants = [Variant::Legacy, Variant::LegacyHelped(pause(callers)), Variant::Zmqv2];
         let what = format!("CALL, {}", callers_of(callers));
-        let measured = alternate(plan.rounds, &what, &mut ways.map(contender), progress)?;
+        let measured = alternate(plan.rounds, &what, &mut variants.map(contender), progress)?;
         all.merge(measured);
     }
     Ok(all)
 }
 
-fn calls_of(stage: &Stage, way: Way, callers: usize, plan: &Plan) -> Result<Vec<Sample>> {
-    let mut command = stage.contender(way, 0);
-    command.args(["call", TOPIC, "--server", stage.world.host(1), "--threads", &callers.to_string()]);
+fn calls_of(testbed: &Testbed, variant: Variant, callers: usize, plan: &Plan) -> Result<Vec<Sample>> {
+    let mut command = testbed.process(variant, 0);
+    command.args(["call", TOPIC, "--server", testbed.nodes.host(1), "--threads", &callers.to_string()]);
     command.args(["--seconds", &plan.calling.as_secs_f64().to_string()]);
-    let called: Called = said(&mut start(command), plan.calling + GRACE)?;
+    let called: CallResults = results_of(&mut start(command), plan.calling + GRACE)?;
     let made = called.answered + called.unanswered.len();
     ensure!(made > 0, "no call was made");
     let lost = called.unanswered.len() as f64 / made as f64 * 100.0;
@@ -91,23 +91,23 @@ pub(super) const CAST_ACKED: &str = "CAST, acknowledged";
 
 /// Casts by one thread, until all have run.
 pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
-    let stage = |driver| -> Result<Stage> {
-        let mut stage = Stage::start(driver, 2, &["rpc_thread_pool_size=8"])?;
-        let host = stage.world.host(1).to_owned();
-        stage.world.place(TOPIC, &[1]);
-        stage.serve(1, &host, WORKERS, Duration::ZERO);
-        warm_up(&stage, false)?;
-        Ok(stage)
+    let testbed = |driver| -> Result<Testbed> {
+        let mut testbed = Testbed::start(driver, 2, &["rpc_thread_pool_size=8"])?;
+        let host = testbed.nodes.host(1).to_owned();
+        testbed.nodes.place(TOPIC, &[1]);
+        testbed.serve(1, &host, WORKERS, Duration::ZERO);
+        warm_up(&testbed, false)?;
+        Ok(testbed)
     };
-    let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
-    let run = |stage: &Stage, way: Way| -> Result<Vec<Sample>> {
-        let Sent { rate, lost, acked } = send(stage, way, plan.casts, plan.casts, false)?;
+    let (legacy, zmqv2) = (testbed(Driver::Legacy)?, testbed(Driver::Zmqv2)?);
+    let run = |testbed: &Testbed, variant: Variant| -> Result<Vec<Sample>> {
+        let Sent { rate, lost, acked } = send(testbed, variant, plan.casts, plan.casts, false)?;
         let share = [Sample::new(CAST_LOST, "%", lost), Sample::new(CAST_ACKED, "%", acked)];
         Ok([vec![Sample::new(CAST, "casts/s", rate)], share.to_vec()].concat())
     };
     let mut contenders = [
-        Contender::new(Way::Legacy.name(), || run(&legacy, Way::Legacy)),
-        Contender::new(Way::Zmqv2.name(), || run(&zmqv2, Way::Zmqv2)),
+        Contender::new(Variant::Legacy.name(), || run(&legacy, Variant::Legacy)),
+        Contender::new(Variant::Zmqv2.name(), || run(&zmqv2, Variant::Zmqv2)),
     ];
     alternate(plan.rounds, "CAST", &mut contenders, progress)
 }
@@ -124,24 +124,24 @@ pub(super) fn fanout_name(servers: usize, what: &str) -> String {
 pub(super) fn fanouts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
     let mut all = Measured::default();
     for &servers in &plan.fanout_servers {
-        let stage = |driver| -> Result<Stage> {
-            let mut stage = Stage::start(driver, 2, &["rpc_thread_pool_size=1"])?;
-            stage.world.place(TOPIC, &[1]);
+        let testbed = |driver| -> Result<Testbed> {
+            let mut testbed = Testbed::start(driver, 2, &["rpc_thread_pool_size=1"])?;
+            testbed.nodes.place(TOPIC, &[1]);
             for n in 0..servers {
-                stage.serve(1, &format!("s{n}"), 1, Duration::ZERO);
+                testbed.serve(1, &format!("s{n}"), 1, Duration::ZERO);
             }
-            warm_up(&stage, true)?;
-            Ok(stage)
+            warm_up(&testbed, true)?;
+            Ok(testbed)
         };
-        let (legacy, zmqv2) = (stage(Driver::Legacy)?, stage(Driver::Zmqv2)?);
-        let run = |stage: &Stage, way: Way| -> Result<Vec<Sample>> {
-            let Sent { rate, lost, .. } = send(stage, way, plan.fanouts, plan.fanouts * servers as u64, true)?;
+        let (legacy, zmqv2) = (testbed(Driver::Legacy)?, testbed(Driver::Zmqv2)?);
+        let run = |testbed: &Testbed, variant: Variant| -> Result<Vec<Sample>> {
+            let Sent { rate, lost, .. } = send(testbed, variant, plan.fanouts, plan.fanouts * servers as u64, true)?;
             let name = |what: &str| fanout_name(servers, what);
             Ok(vec![Sample::new(name("rate"), "copies/s", rate), Sample::new(name("never ran"), "%", lost)])
         };
         let mut contenders = [
-            Contender::new(Way::Legacy.name(), || run(&legacy, Way::Legacy)),
-            Contender::new(Way::Zmqv2.name(), || run(&zmqv2, Way::Zmqv2)),
+            Contender::new(Variant::Legacy.name(), || run(&legacy, Variant::Legacy)),
+            Contender::new(Variant::Zmqv2.name(), || run(&zmqv2, Variant::Zmqv2)),
         ];
         all.merge(alternate(plan.rounds, &format!("FANOUT to {servers}"), &mut contenders, progress)?);
     }
@@ -150,16 +150,16 @@ pub(super) fn fanouts(plan: &Plan, progress: &mut Progress) -> Result<Measured> 
 
 /// One fanout, or cast, after the other until all servers have had one: PUB drops what it is given before its subscribers have
 /// joined, and what PUSH is given before it has a connection is queued elsewhere than later.
-pub(super) fn warm_up(stage: &Stage, to_all: bool) -> Result<()> {
-    let way = if stage.world.driver() == Driver::Legacy { Way::Legacy } else { Way::Zmqv2 };
+pub(super) fn warm_up(testbed: &Testbed, to_all: bool) -> Result<()> {
+    let variant = if testbed.nodes.driver() == Driver::Legacy { Variant::Legacy } else { Variant::Zmqv2 };
     for _ in 0..20 {
-        let mut command = stage.contender(way, 0);
+        let mut command = testbed.process(variant, 0);
         command.args(["cast", TOPIC, "--count", "1"]);
         if to_all {
             command.arg("--all");
         }
-        let _: Cast = said(&mut start(command), GRACE)?;
-        if within(WARM_BY, || stage.servers.iter().all(|server| server.ran().0 > 0)) {
+        let _: CastResults = results_of(&mut start(command), GRACE)?;
+        if within(WARM_BY, || testbed.servers.iter().all(|server| server.ran().0 > 0)) {
             return Ok(());
         }
     }
@@ -174,19 +174,19 @@ struct Sent {
 }
 
 /// Sends and waits until what comes of it has run.
-fn send(stage: &Stage, way: Way, count: u64, expected: u64, to_all: bool) -> Result<Sent> {
-    let (before, _) = stage.ran();
-    let mut command = stage.contender(way, 0);
+fn send(testbed: &Testbed, variant: Variant, count: u64, expected: u64, to_all: bool) -> Result<Sent> {
+    let (before, _) = testbed.ran();
+    let mut command = testbed.process(variant, 0);
     command.args(["cast", TOPIC, "--count", &count.to_string()]);
     if to_all {
         // As many copies as a backlog takes: what is above is refused, and would not be measured.
         command.args(["--all", "--window", "200"]);
     }
-    let cast: Cast = said(&mut start(command), GRACE)?;
-    let (ran, last) = stage.settle(before + expected, QUIET).with_context(|| format!("told: {:?}", cast.told))?;
+    let cast: CastResults = results_of(&mut start(command), GRACE)?;
+    let (ran, last) = testbed.settle(before + expected, QUIET).with_context(|| format!("told: {:?}", cast.outcomes))?;
     let ran = ran - before;
     let seconds = last.saturating_sub(cast.begun) as f64 / 1e9;
     let percent = |part: u64| part as f64 / expected as f64 * 100.0;
-    let acked = cast.told.get("ok").copied().unwrap_or(0);
+    let acked = cast.outcomes.get("ok").copied().unwrap_or(0);
     Ok(Sent { rate: ran as f64 / seconds, lost: percent(expected.saturating_sub(ran)), acked: percent(acked) })
 }

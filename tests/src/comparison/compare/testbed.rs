@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
-use crate::messaging::{Driver, World};
+use crate::messaging::{Driver, DriverCluster};
 use crate::{PATIENCE, Process, binary, within};
 
 /// The topic of everything.
@@ -19,7 +19,7 @@ const SETTLED_BY: Duration = Duration::from_secs(60);
 
 /// A driver, and how it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Variant {
     /// The legacy driver as it is.
     Legacy,
     /// The legacy driver at its best: a call's SUB socket is in a context that is there already, and has this many
@@ -31,7 +31,7 @@ pub enum Way {
     Zmqv2Patient,
 }
 
-impl Way {
+impl Variant {
     /// Its driver.
     #[must_use]
     pub fn driver(self) -> Driver {
@@ -53,7 +53,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -61,9 +61,9 @@ impl fmt::Display for Way {
 
 /// Nodes with daemons, and the servers that were started there.
 #[derive(Debug)]
-pub struct Stage {
-    pub(super) world: World,
-    pub(super) servers: Vec<Running>,
+pub struct Testbed {
+    pub(super) nodes: DriverCluster,
+    pub(super) servers: Vec<ServerProcess>,
     dir: tempfile::TempDir,
     set: Vec<String>,
     started: usize,
@@ -71,20 +71,20 @@ pub struct Stage {
 
 /// A server process.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct ServerProcess {
     pub(super) process: Process,
     state: PathBuf,
     pub(super) journal: PathBuf,
 }
 
-impl Stage {
+impl Testbed {
     /// So many nodes with a daemon each. `set`: options of all processes.
     ///
     /// # Errors
     /// When there is no room for files.
     pub fn start(driver: Driver, nodes: u8, set: &[&str]) -> Result<Self> {
         Ok(Self {
-            world: World::start(driver, nodes, &[TOPIC], set),
+            nodes: DriverCluster::start(driver, nodes, &[TOPIC], set),
             servers: Vec::new(),
             dir: tempfile::tempdir()?,
             set: set.iter().map(|pair| (*pair).to_owned()).collect(),
@@ -93,16 +93,16 @@ impl Stage {
     }
 
     /// A contender at a node.
-    pub(super) fn contender(&self, way: Way, node: usize) -> Command {
-        let place = self.world.cluster().node(node);
+    pub(super) fn process(&self, variant: Variant, node: usize) -> Command {
+        let place = self.nodes.cluster().node(node);
         let mut command = Command::new(binary("compare-process"));
-        if way.driver() == Driver::Legacy {
+        if variant.driver() == Driver::Legacy {
             command.arg("--legacy");
         }
-        match way {
-            Way::Zmqv2Patient => drop(command.arg("--patient")),
-            Way::LegacyHelped(ms) => drop(command.args(["--help-with", &ms.to_string()])),
-            Way::Legacy | Way::Zmqv2 => {}
+        match variant {
+            Variant::Zmqv2Patient => drop(command.arg("--patient")),
+            Variant::LegacyHelped(ms) => drop(command.args(["--help-with", &ms.to_string()])),
+            Variant::Legacy | Variant::Zmqv2 => {}
         }
         command.args(place.options().iter().chain(&self.set).flat_map(|pair| ["--set", pair]));
         command
@@ -110,22 +110,22 @@ impl Stage {
 
     /// Starts a server at a node, and waits until requests can come.
     pub(super) fn serve(&mut self, node: usize, server: &str, workers: usize, takes: Duration) {
-        let way = if self.world.driver() == Driver::Legacy { Way::Legacy } else { Way::Zmqv2 };
+        let variant = if self.nodes.driver() == Driver::Legacy { Variant::Legacy } else { Variant::Zmqv2 };
         self.started += 1;
         let file = |kind: &str| self.dir.path().join(format!("{kind}-{}", self.started));
         let (state, journal) = (file("state"), file("journal"));
-        let mut command = self.contender(way, node);
+        let mut command = self.process(variant, node);
         command.args(["serve", TOPIC, "--server", server, "--workers", &workers.to_string()]);
         command.args(["--takes", &takes.as_micros().to_string()]);
         command.arg("--state").arg(&state).arg("--journal").arg(&journal);
         let process = Process::start(&format!("server {server}"), &mut command).ready();
-        self.servers.push(Running { process, state, journal });
+        self.servers.push(ServerProcess { process, state, journal });
     }
 
     /// The same at every node, under the names of the nodes.
     pub(super) fn serve_everywhere(&mut self, workers: usize) {
-        for n in 0..self.world.cluster().nodes().len() {
-            let host = self.world.host(n).to_owned();
+        for n in 0..self.nodes.cluster().nodes().len() {
+            let host = self.nodes.host(n).to_owned();
             self.serve(n, &host, workers, Duration::ZERO);
         }
     }
@@ -137,7 +137,7 @@ impl Stage {
 
     /// How many messages have run at all servers, and when the last did.
     pub(super) fn ran(&self) -> (u64, u64) {
-        let states = self.servers.iter().map(Running::ran);
+        let states = self.servers.iter().map(ServerProcess::ran);
         states.fold((0, 0), |(count, last), (more, at)| (count + more, last.max(at)))
     }
 
@@ -176,7 +176,7 @@ impl Stage {
     }
 }
 
-impl Running {
+impl ServerProcess {
     pub(super) fn ran(&self) -> (u64, u64) {
         let text = std::fs::read_to_string(&self.state).unwrap_or_default();
         let (count, last) = text.split_once(' ').unwrap_or_default();
@@ -190,7 +190,7 @@ pub(super) fn start(mut command: Command) -> Process {
 }
 
 /// What a contender says at its end.
-pub(super) fn said<T: DeserializeOwned>(process: &mut Process, patience: Duration) -> Result<T> {
+pub(super) fn results_of<T: DeserializeOwned>(process: &mut Process, patience: Duration) -> Result<T> {
     let ended = within(patience, || !crate::kernel::is_alive(process.id()));
     ensure!(ended, "a contender did not end within {patience:?}: {}", process.stderr());
     let status = process.wait_end(PATIENCE);

@@ -54,7 +54,7 @@ impl Default for Setup {
 
 /// A few nodes, each with a daemon.
 #[derive(Debug)]
-pub struct World {
+pub struct DriverCluster {
     driver: Driver,
     cluster: Cluster,
     daemons: Vec<Process>,
@@ -62,7 +62,7 @@ pub struct World {
     set: Vec<String>,
 }
 
-impl World {
+impl DriverCluster {
     /// So many nodes; each topic, and its notifications, are on all of them. `set`: options for the daemons, `NAME=VALUE`.
     #[must_use]
     pub fn start(driver: Driver, nodes: u8, topics: &[&str], set: &[&str]) -> Self {

@@ -1,6 +1,6 @@
 //! One messaging interface over two drivers: zmqv2 and the legacy one. What is written against it runs on both.
 //!
-//! A [`World`] is a few nodes with their daemons; each [`Messaging`] is a driver as one process at one node sees it.
+//! A [`DriverCluster`] is a few nodes with their daemons; each [`Messaging`] is a driver as one process at one node sees it.
 
 mod driver_cluster;
 mod expectation;
@@ -15,9 +15,9 @@ use serde_json::Value;
 use zmqv2_client::{CallHandle, CastHandle, FanoutHandle, Outcome};
 use zmqv2_proto::{Failure, Priority};
 
-use crate::told::word;
+use crate::journal::convert::variant_name;
 
-pub use driver_cluster::{Driver, Setup, World};
+pub use driver_cluster::{Driver, DriverCluster, Setup};
 pub use expectation::{Expected, judge};
 pub use over_legacy::OverLegacy;
 pub use over_zmqv2::OverZmqv2;
@@ -66,7 +66,7 @@ pub enum Failed {
     /// No answer in time.
     Timeout,
     /// The caller is told that it did not run, or that the answer is lost; the reason comes first.
-    Told(String),
+    NotAnswered(String),
 }
 
 impl fmt::Display for Failed {
@@ -74,22 +74,22 @@ impl fmt::Display for Failed {
         match self {
             Self::Remote { class, failure } => write!(f, "{class}: {failure}"),
             Self::Timeout => f.write_str("timeout"),
-            Self::Told(reason) => f.write_str(reason),
+            Self::NotAnswered(reason) => f.write_str(reason),
         }
     }
 }
 
 /// What the sender of a message is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum SendOutcome {
     /// A server or a listener has accepted it.
     Accepted,
     /// It is kept for whoever comes.
-    Kept,
+    Stored,
     /// It did not run, or it is not known whether it did; the reason comes first.
     Failed(String),
     /// Nothing, ever.
-    Nothing,
+    Unknown,
 }
 
 /// What becomes of a message that was sent.
@@ -111,39 +111,39 @@ impl Pending {
     /// # Panics
     /// When that does not come in time.
     #[must_use]
-    pub fn told(self, timeout: Duration) -> Vec<Told> {
+    pub fn wait(self, timeout: Duration) -> Vec<SendOutcome> {
         match self {
             Self::Silent => Vec::new(),
-            Self::Unsent(reason) => vec![Told::Failed(reason)],
-            Self::Cast(handle) => vec![Told::of(&handle.wait(timeout).expect("an outcome in time"))],
+            Self::Unsent(reason) => vec![SendOutcome::Failed(reason)],
+            Self::Cast(handle) => vec![SendOutcome::of(&handle.wait(timeout).expect("an outcome in time"))],
             Self::Fanout(handle) => {
                 let report = handle.wait(timeout).expect("a report in time");
-                report.results.iter().map(|result| Told::of(&result.outcome)).collect()
+                report.results.iter().map(|result| SendOutcome::of(&result.outcome)).collect()
             }
         }
     }
 }
 
-impl Told {
+impl SendOutcome {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Acked { .. } => Self::Accepted,
-            Outcome::Stored { .. } => Self::Kept,
+            Outcome::Stored { .. } => Self::Stored,
             Outcome::Refused { refusal, .. } => Self::Failed(refusal.reason.to_string()),
-            other => Self::Failed(word(other)),
+            other => Self::Failed(variant_name(other)),
         }
     }
 }
 
 /// How long is waited for what becomes of a message, longer than any timeout in use.
-const TOLD_BY: Duration = Duration::from_secs(90);
+const OUTCOME_WITHIN: Duration = Duration::from_secs(90);
 
 /// Runs a method with its arguments; `None`: there is no such method.
 pub type Handler = Arc<dyn Fn(&str, &Value) -> Option<Result<Value, Box<Failure>>> + Send + Sync>;
 
 /// A notification as its listener sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said {
+pub struct Notification {
     /// How much it matters.
     pub priority: Priority,
     /// What happened.
@@ -153,7 +153,7 @@ pub struct Said {
 }
 
 /// Takes a notification; `false`: it shall come again.
-pub type Hearer = Arc<dyn Fn(&Said) -> bool + Send + Sync>;
+pub type NotificationHandler = Arc<dyn Fn(&Notification) -> bool + Send + Sync>;
 
 /// A server or a listener, until it is dropped.
 pub trait Running: Send {}
@@ -174,27 +174,33 @@ pub trait Messaging: Send + Sync {
     }
 
     /// Sends to one server and goes on.
-    fn post(&self, to: &To, method: &str, args: &Value) -> Pending;
+    fn send(&self, to: &To, method: &str, args: &Value) -> Pending;
 
     /// Sends to every server and goes on.
-    fn post_to_all(&self, to: &To, method: &str, args: &Value) -> Pending;
+    fn send_to_all(&self, to: &To, method: &str, args: &Value) -> Pending;
 
     /// Sends to one server, and waits until it is known what became of it, if that is ever known.
-    fn cast(&self, to: &To, method: &str, args: &Value) -> Told {
-        self.post(to, method, args).told(TOLD_BY).pop().unwrap_or(Told::Nothing)
+    fn cast(&self, to: &To, method: &str, args: &Value) -> SendOutcome {
+        self.send(to, method, args).wait(OUTCOME_WITHIN).pop().unwrap_or(SendOutcome::Unknown)
     }
 
     /// Sends to every server; one word for each that has one.
-    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<Told> {
-        self.post_to_all(to, method, args).told(TOLD_BY)
+    fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<SendOutcome> {
+        self.send_to_all(to, method, args).wait(OUTCOME_WITHIN)
     }
 
     /// Tells listeners; one word for each pool that has one.
-    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told>;
+    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<SendOutcome>;
 
     /// Serves a topic under a name; requests can come when this returns. `workers`: how many run at a time.
     fn serve(&self, at: &To, workers: usize, handler: Handler) -> Box<dyn Running>;
 
     /// Listens to notifications of these topics and priorities in a pool, one at a time.
-    fn listen(&self, topics: &[&str], priorities: &[Priority], pool: &str, hearer: Hearer) -> Box<dyn Running>;
+    fn listen(
+        &self,
+        topics: &[&str],
+        priorities: &[Priority],
+        pool: &str,
+        handler: NotificationHandler,
+    ) -> Box<dyn Running>;
 }

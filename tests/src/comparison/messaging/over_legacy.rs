@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 use zmqv2_proto::{Failure, Priority};
 
-use super::{Failed, Handler, Hearer, Messaging, Pending, Running, Said, Setup, To, Told};
+use super::{Failed, Handler, Messaging, Notification, NotificationHandler, Pending, Running, SendOutcome, Setup, To};
 use crate::legacy::frames::{Message, Notice};
 use crate::legacy::{Client, Failed as Legacy, Options, Server, Target};
 
@@ -59,21 +59,21 @@ impl Messaging for OverLegacy {
         self.client.call(&target(to), &Map::new(), &message(method, args)).map_err(|error| match error {
             Legacy::Remote(failure) => self.remote(failure),
             Legacy::Timeout(_) => Failed::Timeout,
-            Legacy::Exception(text) => Failed::Told(text),
+            Legacy::Exception(text) => Failed::NotAnswered(text),
         })
     }
 
-    fn post(&self, to: &To, method: &str, args: &Value) -> Pending {
+    fn send(&self, to: &To, method: &str, args: &Value) -> Pending {
         self.client.cast(&target(to), &Map::new(), &message(method, args));
         Pending::Silent
     }
 
-    fn post_to_all(&self, to: &To, method: &str, args: &Value) -> Pending {
+    fn send_to_all(&self, to: &To, method: &str, args: &Value) -> Pending {
         self.client.fanout(&to.topic, &Map::new(), &message(method, args));
         Pending::Silent
     }
 
-    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told> {
+    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<SendOutcome> {
         let notice = Notice {
             message_id: Uuid::new_v4().to_string(),
             publisher_id: "tests".to_owned(),
@@ -91,14 +91,21 @@ impl Messaging for OverLegacy {
         Box::new(Server::serve(self.options(workers), &at.topic, Arc::new(handler)).expect("a server"))
     }
 
-    fn listen(&self, topics: &[&str], priorities: &[Priority], _pool: &str, hearer: Hearer) -> Box<dyn Running> {
+    fn listen(
+        &self,
+        topics: &[&str],
+        priorities: &[Priority],
+        _pool: &str,
+        handler: NotificationHandler,
+    ) -> Box<dyn Running> {
         let words: Vec<&str> = priorities.iter().map(|priority| priority.as_str()).collect();
         let wanted: Vec<_> = topics.iter().flat_map(|topic| words.iter().map(move |word| (*topic, *word))).collect();
         let hear = move |notice: &Notice| {
             let priority = notice.priority.to_lowercase().parse().expect("a priority");
-            let said = Said { priority, event_type: notice.event_type.clone(), payload: notice.payload.clone() };
+            let said =
+                Notification { priority, event_type: notice.event_type.clone(), payload: notice.payload.clone() };
             // Whether it shall come again is asked of nobody.
-            hearer(&said);
+            handler(&said);
         };
         Box::new(Server::listen(self.options(1), &wanted, Arc::new(hear)).expect("a listener"))
     }

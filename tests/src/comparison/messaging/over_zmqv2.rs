@@ -14,8 +14,11 @@ use zmqv2_server::{
     Endpoint, HandlerError, HandlerResult, Incoming, Notice, NotificationListener, RpcServer, Verdict, reply,
 };
 
-use super::{Failed, Handler, Hearer, Messaging, Pending, Running, Said, Setup, TOLD_BY, To, Told};
-use crate::told::{call_word, word};
+use super::{
+    Failed, Handler, Messaging, Notification, NotificationHandler, OUTCOME_WITHIN, Pending, Running, SendOutcome,
+    Setup, To,
+};
+use crate::journal::convert::{call_error_name, variant_name};
 use crate::{Node, PATIENCE};
 
 /// A process of zmqv2.
@@ -130,7 +133,7 @@ impl Messaging for OverZmqv2 {
                 Failed::Remote { class: remote.class().to_owned(), failure: Box::new(remote.failure().clone()) }
             }
             CallError::Timeout { .. } => Failed::Timeout,
-            other => Failed::Told(call_word(&other)),
+            other => Failed::NotAnswered(call_error_name(&other)),
         })
     }
 
@@ -138,23 +141,23 @@ impl Messaging for OverZmqv2 {
         self.client(to).call_async(&RequestContext::new(), method, args).ok()
     }
 
-    fn post(&self, to: &To, method: &str, args: &Value) -> Pending {
+    fn send(&self, to: &To, method: &str, args: &Value) -> Pending {
         let sent = self.client(to).cast(&RequestContext::new(), method, args);
-        sent.map_or_else(|error| Pending::Unsent(word(&error)), Pending::Cast)
+        sent.map_or_else(|error| Pending::Unsent(variant_name(&error)), Pending::Cast)
     }
 
-    fn post_to_all(&self, to: &To, method: &str, args: &Value) -> Pending {
+    fn send_to_all(&self, to: &To, method: &str, args: &Value) -> Pending {
         let sent = self.client(to).fanout(&RequestContext::new(), method, args);
-        sent.map_or_else(|error| Pending::Unsent(word(&error)), Pending::Fanout)
+        sent.map_or_else(|error| Pending::Unsent(variant_name(&error)), Pending::Fanout)
     }
 
-    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<Told> {
+    fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<SendOutcome> {
         match self.notifier(topic).notify(&RequestContext::new(), event_type, payload, priority) {
             Ok(handle) => {
-                let report = handle.wait(TOLD_BY).expect("a report in time");
-                report.results.iter().map(|result| Told::of(&result.outcome)).collect()
+                let report = handle.wait(OUTCOME_WITHIN).expect("a report in time");
+                report.results.iter().map(|result| SendOutcome::of(&result.outcome)).collect()
             }
-            Err(error) => vec![Told::Failed(word(&error))],
+            Err(error) => vec![SendOutcome::Failed(variant_name(&error))],
         }
     }
 
@@ -166,14 +169,20 @@ impl Messaging for OverZmqv2 {
         Box::new(server)
     }
 
-    fn listen(&self, topics: &[&str], priorities: &[Priority], pool: &str, hearer: Hearer) -> Box<dyn Running> {
+    fn listen(
+        &self,
+        topics: &[&str],
+        priorities: &[Priority],
+        pool: &str,
+        handler: NotificationHandler,
+    ) -> Box<dyn Running> {
         let mut builder = NotificationListener::builder().pool(pool).expect("a pool").workers(1);
         for topic in topics {
             builder = builder.topic(topic).expect("a topic");
         }
         let hear = move |notice: &Notice| {
             let (priority, event_type) = (notice.priority(), notice.event_type().to_owned());
-            let handled = hearer(&Said { priority, event_type, payload: notice.payload()? });
+            let handled = handler(&Notification { priority, event_type, payload: notice.payload()? });
             Ok::<_, HandlerError>(if handled { Verdict::Handled } else { Verdict::Requeue })
         };
         let priorities: zmqv2_server::Priorities = priorities.iter().copied().collect();

@@ -24,7 +24,7 @@ pub const SERVERS: [&str; 3] = ["s0", "s1", "s2"];
 
 /// Three nodes with a broker and a server each.
 #[derive(Debug)]
-pub struct World {
+pub struct RedisCluster {
     /// The nodes.
     pub cluster: Cluster,
     /// Their brokers.
@@ -34,7 +34,7 @@ pub struct World {
     clients: Vec<RpcClient>,
 }
 
-impl World {
+impl RedisCluster {
     /// Starts all, with a directory that these options name.
     ///
     /// # Panics
@@ -131,16 +131,16 @@ pub fn registered(directory: &RedisDirectory) -> Result<Vec<String>, MatchmakerE
 /// When one does.
 pub fn redis_hangs(time: Duration) {
     let redis = Redis::start();
-    let world = World::start(&redis.settings());
-    let traffic = world.traffic();
+    let nodes = RedisCluster::start(&redis.settings());
+    let traffic = nodes.traffic();
     redis.signal(Signal::STOP);
     // How long it hangs.
     wait_until(now() + time);
     traffic.wait(200);
     redis.signal(Signal::CONT);
-    let took = world.wait_registered(now());
+    let took = nodes.wait_registered(now());
     println!("all were registered again {took:?} after it went on");
-    let _late = world.a_new_server_is_visible_soon();
+    let _late = nodes.a_new_server_is_visible_soon();
     // Until the doubt has ended: then what is missing is gone.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);

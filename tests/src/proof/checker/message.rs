@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use zmqv2_proto::Reason;
 
 use super::{Expected, Report, Rule};
-use crate::journal::{ClientTape, Executed, Name, Outcome, Part, ServerTape, Tapes, Told, Verb};
+use crate::journal::{ClientJournal, Execution, Journals, Name, Outcome, Part, ReportedOutcome, ServerJournal, Verb};
 
 /// Stands for a name that there is none of.
-const NOBODY: &str = "-";
+const UNKNOWN: &str = "-";
 
 /// All that is known of one message.
 #[derive(Debug)]
-pub(super) struct Fate {
+pub(super) struct MessageHistory {
     pub(super) verb: Verb,
     line: u32,
     /// Its place among what its client was told.
@@ -21,36 +21,36 @@ pub(super) struct Fate {
     pub(super) ran: Vec<(u32, u32)>,
 }
 
-impl Fate {
+impl MessageHistory {
     pub(super) fn new(verb: Verb, line: u32) -> Self {
         Self { verb, line, told: None, ran: Vec::new() }
     }
 }
 
 /// One message in its surroundings.
-pub(super) struct Case<'a> {
-    pub(super) tapes: &'a Tapes,
+pub(super) struct MessageCheck<'a> {
+    pub(super) journals: &'a Journals,
     /// The runs of each server name.
     pub(super) runs: &'a HashMap<Name, Vec<usize>>,
     pub(super) expected: &'a Expected,
-    pub(super) client: &'a ClientTape,
+    pub(super) client: &'a ClientJournal,
     pub(super) number: u64,
-    pub(super) fate: &'a Fate,
+    pub(super) history: &'a MessageHistory,
     /// Whether it has to be accepted.
     pub(super) accepted: bool,
 }
 
-impl Case<'_> {
-    pub(super) fn judge(&self, report: &mut Report) {
+impl MessageCheck<'_> {
+    pub(super) fn check(&self, report: &mut Report) {
         self.runs_once(report);
-        let Some(told) = self.fate.told.map(|at| &self.client.told[at]) else {
+        let Some(told) = self.history.told.map(|at| &self.client.outcomes[at]) else {
             report.count("without outcome".to_owned());
             if self.client.ended {
-                report.broken(Rule::OneOutcome, || format!("{}: no outcome", self.title(self.fate.line)));
+                report.broken(Rule::OneOutcome, || format!("{}: no outcome", self.title(self.history.line)));
             }
             return;
         };
-        report.count(name_of(&told.outcome, self.tapes));
+        report.count(name_of(&told.outcome, self.journals));
         let accepted = match &told.outcome {
             Outcome::Acked { .. } | Outcome::Replied { .. } => true,
             Outcome::Report(parts) => {
@@ -59,7 +59,7 @@ impl Case<'_> {
             _ => false,
         };
         if self.accepted && !accepted {
-            let outcome = name_of(&told.outcome, self.tapes);
+            let outcome = name_of(&told.outcome, self.journals);
             report.broken(Rule::Accepted, || format!("{}: {outcome}", self.title(told.line)));
         }
         match &told.outcome {
@@ -69,16 +69,16 @@ impl Case<'_> {
                     report.broken(Rule::OwnReply, || {
                         format!("{}: the reply was to {}/{number}", self.title(told.line), self.text(*client))
                     });
-                } else if !self.ran_at(*server).any(|(tape, _)| tape.node == *node) {
+                } else if !self.ran_at(*server).any(|(journal, _)| journal.node == *node) {
                     // A handler writes its journal before it replies: also a server that was killed then.
                     self.broken(Rule::AckedRuns, told, &format!("was not run there but by {}", self.who_ran()), report);
                 }
             }
-            Outcome::Refused(reason) if never_runs(*reason, self.fate.verb) => self.must_not_run(told, report),
+            Outcome::Refused(reason) if never_runs(*reason, self.history.verb) => self.must_not_run(told, report),
             Outcome::Unacknowledged { sent: false } | Outcome::NotTaken(_) => self.must_not_run(told, report),
             Outcome::Failed { may_have_run: false, .. } => self.must_not_run(told, report),
             Outcome::Refused(_) | Outcome::Unacknowledged { sent: true } | Outcome::Failed { .. } => {}
-            Outcome::Report(parts) if self.fate.verb == Verb::Notify => {
+            Outcome::Report(parts) if self.history.verb == Verb::Notify => {
                 parts.iter().for_each(|part| self.notified(told, part, report));
             }
             Outcome::Report(parts) => self.fanned_out(told, parts, report),
@@ -86,11 +86,12 @@ impl Case<'_> {
     }
 
     fn runs_once(&self, report: &mut Report) {
-        if self.fate.verb == Verb::Notify {
+        if self.history.verb == Verb::Notify {
             let mut pools = HashSet::new();
-            let again = self.executions().filter(|(tape, run)| !run.requeued && !pools.insert(tape.server)).count();
+            let again =
+                self.executions().filter(|(journal, run)| !run.requeued && !pools.insert(journal.server)).count();
             if again > 0 {
-                let deliveries = self.executions().map(|(tape, run)| {
+                let deliveries = self.executions().map(|(journal, run)| {
                     let end = if run.requeued {
                         "requeued"
                     } else if run.handled {
@@ -98,20 +99,20 @@ impl Case<'_> {
                     } else {
                         "begun"
                     };
-                    format!("{tape}:{} delivery {} {end}", run.line, run.delivery)
+                    format!("{journal}:{} delivery {} {end}", run.line, run.delivery)
                 });
                 let deliveries: Vec<_> = deliveries.collect();
-                report.repeated(again, || format!("{}: {}", self.title(self.fate.line), deliveries.join(", ")));
+                report.repeated(again, || format!("{}: {}", self.title(self.history.line), deliveries.join(", ")));
             }
         }
         let runs: Vec<_> =
-            self.executions().filter(|(_, run)| self.fate.verb != Verb::Notify || !run.requeued).collect();
-        for (at, (tape, run)) in runs.iter().enumerate() {
-            if let Some((_, first)) = runs[..at].iter().find(|(earlier, _)| std::ptr::eq(*earlier, *tape)) {
+            self.executions().filter(|(_, run)| self.history.verb != Verb::Notify || !run.requeued).collect();
+        for (at, (journal, run)) in runs.iter().enumerate() {
+            if let Some((_, first)) = runs[..at].iter().find(|(earlier, _)| std::ptr::eq(*earlier, *journal)) {
                 report.broken(Rule::RunsOnce, || {
                     format!(
-                        "{}: ran again at {tape}:{}, after line {}",
-                        self.title(self.fate.line),
+                        "{}: ran again at {journal}:{}, after line {}",
+                        self.title(self.history.line),
                         run.line,
                         first.line
                     )
@@ -119,42 +120,42 @@ impl Case<'_> {
                 return;
             }
         }
-        let to_one = matches!(self.fate.verb, Verb::Cast | Verb::Call);
+        let to_one = matches!(self.history.verb, Verb::Cast | Verb::Call);
         if to_one && runs.len() > 1 {
             report.counts.ran_elsewhere += 1;
             if self.client.retries == 0 {
                 let who = self.who_ran();
-                report.broken(Rule::RunsOnce, || format!("{}: sent once, ran at {who}", self.title(self.fate.line)));
+                report.broken(Rule::RunsOnce, || format!("{}: sent once, ran at {who}", self.title(self.history.line)));
             }
         }
     }
 
     /// A server has it: it runs it, if it lives.
-    fn acked(&self, told: &Told, server: Name, node: Name, report: &mut Report) {
-        if self.ran_at(server).any(|(tape, _)| tape.node == node) {
+    fn acked(&self, told: &ReportedOutcome, server: Name, node: Name, report: &mut Report) {
+        if self.ran_at(server).any(|(journal, _)| journal.node == node) {
             return;
         }
-        let mut runs = self.runs_of(server).filter(|tape| tape.node == node).peekable();
+        let mut runs = self.runs_of(server).filter(|journal| journal.node == node).peekable();
         if runs.peek().is_none() {
             self.broken(Rule::AckedRuns, told, "there is no such server at that node", report);
-        } else if runs.all(|tape| tape.ended) {
+        } else if runs.all(|journal| journal.ended) {
             let who =
-                if self.fate.ran.is_empty() { "never run".to_owned() } else { format!("run by {}", self.who_ran()) };
+                if self.history.ran.is_empty() { "never run".to_owned() } else { format!("run by {}", self.who_ran()) };
             self.broken(Rule::AckedRuns, told, &format!("that server has lived to its end, and it was {who}"), report);
-        } else if self.fate.ran.is_empty() {
+        } else if self.history.ran.is_empty() {
             report.counts.lost_with_server += 1;
         }
     }
 
-    fn must_not_run(&self, told: &Told, report: &mut Report) {
-        if !self.fate.ran.is_empty() {
+    fn must_not_run(&self, told: &ReportedOutcome, report: &mut Report) {
+        if !self.history.ran.is_empty() {
             let who = self.who_ran();
             self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
         }
     }
 
     /// Every server that is named as having accepted it runs it; one that refused does not.
-    fn fanned_out(&self, told: &Told, parts: &[Part<Name>], report: &mut Report) {
+    fn fanned_out(&self, told: &ReportedOutcome, parts: &[Part<Name>], report: &mut Report) {
         let mut acks: HashMap<Name, usize> = HashMap::new();
         for part in parts {
             if let Part::Acked(server, _) = part {
@@ -164,7 +165,7 @@ impl Case<'_> {
         // Two runs of one name give two answers.
         for (server, count) in &acks {
             let ran = self.ran_at(*server).count();
-            let killed = self.runs_of(*server).filter(|tape| !tape.ended).count();
+            let killed = self.runs_of(*server).filter(|journal| !journal.ended).count();
             if ran + killed < *count {
                 let text = format!("{} acknowledged it {count} times and ran it {ran} times", self.text(*server));
                 self.broken(Rule::AckedRuns, told, &text, report);
@@ -172,11 +173,11 @@ impl Case<'_> {
         }
         for part in parts {
             let Part::Refused(server, node, reason) = part else { continue };
-            let anybody = self.text(*server) == NOBODY;
-            let concerned = |tape: &ServerTape| {
-                tape.node == *node && (anybody || (tape.server == *server && !acks.contains_key(server)))
+            let anybody = self.text(*server) == UNKNOWN;
+            let concerned = |journal: &ServerJournal| {
+                journal.node == *node && (anybody || (journal.server == *server && !acks.contains_key(server)))
             };
-            if never_runs(*reason, Verb::Fanout) && self.executions().any(|(tape, _)| concerned(tape)) {
+            if never_runs(*reason, Verb::Fanout) && self.executions().any(|(journal, _)| concerned(journal)) {
                 let who = self.who_ran();
                 self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
             }
@@ -184,65 +185,66 @@ impl Case<'_> {
     }
 
     /// What a pool has, or a broker keeps for it, is handled; by whichever listener of the pool. What was refused is not run.
-    fn notified(&self, told: &Told, part: &Part<Name>, report: &mut Report) {
+    fn notified(&self, told: &ReportedOutcome, part: &Part<Name>, report: &mut Report) {
         let (Part::Acked(pool, _) | Part::Stored(pool, _)) = part else {
             if let Part::Refused(pool, node, reason) = part {
-                let concerned =
-                    |tape: &ServerTape| tape.node == *node && (self.text(*pool) == NOBODY || tape.server == *pool);
-                if never_runs(*reason, Verb::Notify) && self.executions().any(|(tape, _)| concerned(tape)) {
+                let concerned = |journal: &ServerJournal| {
+                    journal.node == *node && (self.text(*pool) == UNKNOWN || journal.server == *pool)
+                };
+                if never_runs(*reason, Verb::Notify) && self.executions().any(|(journal, _)| concerned(journal)) {
                     let who = self.who_ran();
                     self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
                 }
             }
             return;
         };
-        let any = self.text(*pool) == NOBODY;
-        let listeners = || self.tapes.servers.iter().filter(|tape| any || tape.server == *pool);
-        let runs = || self.executions().filter(|(tape, _)| any || tape.server == *pool);
+        let any = self.text(*pool) == UNKNOWN;
+        let listeners = || self.journals.servers.iter().filter(|journal| any || journal.server == *pool);
+        let runs = || self.executions().filter(|(journal, _)| any || journal.server == *pool);
         let handled = runs().any(|(_, run)| run.handled);
         let most = runs().map(|(_, run)| run.delivery).max().unwrap_or(0);
         let dead = self.expected.max_deliveries.is_some_and(|limit| most >= limit);
         // A pool that lost its last listener may still have what it was given.
-        if !handled && !dead && listeners().any(|tape| tape.ended) {
+        if !handled && !dead && listeners().any(|journal| journal.ended) {
             let text = format!("pool {} was given it {most} times and did not handle it", self.text(*pool));
             self.broken(Rule::Handled, told, &text, report);
         }
     }
 
-    fn executions(&self) -> impl Iterator<Item = (&ServerTape, &Executed)> {
-        let tape = |at: u32| &self.tapes.servers[at as usize];
-        self.fate.ran.iter().map(move |(server, at)| (tape(*server), &tape(*server).executed[*at as usize]))
+    fn executions(&self) -> impl Iterator<Item = (&ServerJournal, &Execution)> {
+        let journal = |at: u32| &self.journals.servers[at as usize];
+        self.history.ran.iter().map(move |(server, at)| (journal(*server), &journal(*server).executions[*at as usize]))
     }
 
-    fn ran_at(&self, server: Name) -> impl Iterator<Item = (&ServerTape, &Executed)> {
-        self.executions().filter(move |(tape, _)| tape.server == server)
+    fn ran_at(&self, server: Name) -> impl Iterator<Item = (&ServerJournal, &Execution)> {
+        self.executions().filter(move |(journal, _)| journal.server == server)
     }
 
-    fn runs_of(&self, server: Name) -> impl Iterator<Item = &ServerTape> {
-        self.runs.get(&server).into_iter().flatten().map(|at| &self.tapes.servers[*at])
+    fn runs_of(&self, server: Name) -> impl Iterator<Item = &ServerJournal> {
+        self.runs.get(&server).into_iter().flatten().map(|at| &self.journals.servers[*at])
     }
 
     fn who_ran(&self) -> String {
-        let who: Vec<_> = self.executions().map(|(tape, run)| format!("{tape}:{}", run.line)).collect();
+        let who: Vec<_> = self.executions().map(|(journal, run)| format!("{journal}:{}", run.line)).collect();
         if who.is_empty() { "nobody".to_owned() } else { who.join(" and ") }
     }
 
     fn text(&self, name: Name) -> &str {
-        self.tapes.names.text(name)
+        self.journals.names.text(name)
     }
 
     fn title(&self, line: u32) -> String {
         let (client, number) = (self.text(self.client.client), self.number);
-        format!("{} {client}/{number} ({}:{line})", self.fate.verb, self.client)
+        format!("{} {client}/{number} ({}:{line})", self.history.verb, self.client)
     }
 
-    fn broken(&self, rule: Rule, told: &Told, what: &str, report: &mut Report) {
+    fn broken(&self, rule: Rule, told: &ReportedOutcome, what: &str, report: &mut Report) {
         report.broken(rule, || {
             let outcome = match &told.outcome {
                 Outcome::Acked { server, node } | Outcome::Replied { server, node, .. } => {
                     format!("answered by {} at {}", self.text(*server), self.text(*node))
                 }
-                other => name_of(other, self.tapes),
+                other => name_of(other, self.journals),
             };
             format!("{}: {outcome}, {what}", self.title(told.line))
         });
@@ -261,7 +263,7 @@ fn never_runs(reason: Reason, verb: Verb) -> bool {
 }
 
 /// For the counts: outcomes that are the same but for names.
-fn name_of(outcome: &Outcome<Name>, tapes: &Tapes) -> String {
+fn name_of(outcome: &Outcome<Name>, journals: &Journals) -> String {
     match outcome {
         Outcome::Acked { .. } => "acked".to_owned(),
         Outcome::Replied { .. } => "replied".to_owned(),
@@ -281,7 +283,7 @@ fn name_of(outcome: &Outcome<Name>, tapes: &Tapes) -> String {
         Outcome::Refused(reason) => format!("refused {reason}"),
         Outcome::Unacknowledged { sent: true } => "unacknowledged sent".to_owned(),
         Outcome::Unacknowledged { sent: false } => "unacknowledged unsent".to_owned(),
-        Outcome::NotTaken(error) => format!("not taken {}", tapes.names.text(*error)),
-        Outcome::Failed { error, .. } => format!("failed {}", tapes.names.text(*error)),
+        Outcome::NotTaken(error) => format!("not taken {}", journals.names.text(*error)),
+        Outcome::Failed { error, .. } => format!("failed {}", journals.names.text(*error)),
     }
 }

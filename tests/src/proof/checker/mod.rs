@@ -10,9 +10,9 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::journal::{Name, Outcome, Part, Tapes, Verb};
+use crate::journal::{Journals, Name, Outcome, Part, Verb};
 
-use message::{Case, Fate};
+use message::{MessageCheck, MessageHistory};
 pub use report::{Counts, Report};
 
 /// A rule that a run can break.
@@ -80,32 +80,32 @@ impl Expected {
 
 /// Holds the journals of a run against the rules.
 #[must_use]
-pub fn check(tapes: &Tapes, expected: &Expected) -> Report {
+pub fn check(journals: &Journals, expected: &Expected) -> Report {
     let mut report = Report::default();
-    for line in &tapes.unreadable {
+    for line in &journals.unreadable {
         report.broken(Rule::Readable, || format!("cannot be read: {line}"));
     }
     let mut runs: HashMap<Name, Vec<usize>> = HashMap::new();
-    for (at, server) in tapes.servers.iter().enumerate() {
+    for (at, server) in journals.servers.iter().enumerate() {
         runs.entry(server.server).or_default().push(at);
         report.counts.runs += 1;
         report.counts.killed += usize::from(!server.ended);
     }
-    let mut fates = gather(tapes, &mut report);
-    attach(tapes, &mut fates, &mut report);
-    for client in &tapes.clients {
-        let Some(of_client) = fates.get(&client.client) else { continue };
-        let accepted = expected.accepted.contains(tapes.names.text(client.client));
+    let mut histories = gather(journals, &mut report);
+    attach(journals, &mut histories, &mut report);
+    for client in &journals.clients {
+        let Some(of_client) = histories.get(&client.client) else { continue };
+        let accepted = expected.accepted.contains(journals.names.text(client.client));
         let mut numbers: Vec<_> = of_client.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
-            let fate = &of_client[&number];
-            Case { tapes, runs: &runs, expected, client, number, fate, accepted }.judge(&mut report);
+            let history = &of_client[&number];
+            MessageCheck { journals, runs: &runs, expected, client, number, history, accepted }.check(&mut report);
         }
     }
-    order(tapes, &fates, expected, &mut report);
+    order(journals, &histories, expected, &mut report);
     for client in &expected.accepted {
-        let known = tapes.clients.iter().any(|tape| tapes.names.text(tape.client) == client);
+        let known = journals.clients.iter().any(|journal| journals.names.text(journal.client) == client);
         if !known {
             report.broken(Rule::Readable, || format!("client {client} has no journal"));
         }
@@ -113,37 +113,39 @@ pub fn check(tapes: &Tapes, expected: &Expected) -> Report {
     report
 }
 
-type Fates = HashMap<Name, HashMap<u64, Fate>>;
+type Histories = HashMap<Name, HashMap<u64, MessageHistory>>;
 
 /// What each client sent and was told.
-fn gather(tapes: &Tapes, report: &mut Report) -> Fates {
-    let mut fates = Fates::new();
-    for tape in &tapes.clients {
-        if fates.contains_key(&tape.client) {
-            report.broken(Rule::Readable, || format!("{tape}: another client has this name, too"));
+fn gather(journals: &Journals, report: &mut Report) -> Histories {
+    let mut histories = Histories::new();
+    for journal in &journals.clients {
+        if histories.contains_key(&journal.client) {
+            report.broken(Rule::Readable, || format!("{journal}: another client has this name, too"));
             continue;
         }
-        let mut of_client: HashMap<u64, Fate> = HashMap::with_capacity(tape.sent.len());
-        for &(verb, number, line) in &tape.sent {
-            if of_client.insert(number, Fate::new(verb, line)).is_some() {
-                report.broken(Rule::Readable, || format!("{tape}:{line}: number {number} was given out twice"));
+        let mut of_client: HashMap<u64, MessageHistory> = HashMap::with_capacity(journal.sent.len());
+        for &(verb, number, line) in &journal.sent {
+            if of_client.insert(number, MessageHistory::new(verb, line)).is_some() {
+                report.broken(Rule::Readable, || format!("{journal}:{line}: number {number} was given out twice"));
             }
         }
         let mut totals = [0_u64; 3];
-        for (at, told) in tape.told.iter().enumerate() {
+        for (at, told) in journal.outcomes.iter().enumerate() {
             let line = told.line;
-            let Some(fate) = of_client.get_mut(&told.number) else {
-                report.broken(Rule::OneOutcome, || format!("{tape}:{line}: an outcome of {}, never sent", told.number));
+            let Some(history) = of_client.get_mut(&told.number) else {
+                report.broken(Rule::OneOutcome, || {
+                    format!("{journal}:{line}: an outcome of {}, never sent", told.number)
+                });
                 continue;
             };
-            if fate.told.is_some() {
-                report.broken(Rule::OneOutcome, || format!("{tape}:{line}: a second outcome of {}", told.number));
+            if history.told.is_some() {
+                report.broken(Rule::OneOutcome, || format!("{journal}:{line}: a second outcome of {}", told.number));
                 continue;
             }
-            fate.told = Some(at);
+            history.told = Some(at);
             match &told.outcome {
                 Outcome::Acked { .. } => totals[0] += 1,
-                Outcome::Refused(_) if fate.verb == Verb::Cast => totals[1] += 1,
+                Outcome::Refused(_) if history.verb == Verb::Cast => totals[1] += 1,
                 Outcome::Unacknowledged { .. } => totals[2] += 1,
                 Outcome::Report(parts) => parts.iter().for_each(|part| match part {
                     Part::Acked(..) | Part::Stored(..) => totals[0] += 1,
@@ -153,36 +155,38 @@ fn gather(tapes: &Tapes, report: &mut Report) -> Fates {
                 _ => {}
             }
         }
-        if let Some(observed) = tape.observed
+        if let Some(observed) = journal.observed
             && observed != totals
         {
             report.broken(Rule::OneOutcome, || {
-                format!("{tape}: handles had {totals:?} accepted, refused, unacknowledged; the observer {observed:?}")
+                format!(
+                    "{journal}: handles had {totals:?} accepted, refused, unacknowledged; the observer {observed:?}"
+                )
             });
         }
-        report.counts.open_clients += usize::from(!tape.ended);
-        fates.insert(tape.client, of_client);
+        report.counts.open_clients += usize::from(!journal.ended);
+        histories.insert(journal.client, of_client);
     }
-    fates
+    histories
 }
 
 /// Which servers ran it.
-fn attach(tapes: &Tapes, fates: &mut Fates, report: &mut Report) {
-    for (server, tape) in tapes.servers.iter().enumerate() {
-        for (at, run) in tape.executed.iter().enumerate() {
-            match fates.get_mut(&run.client).and_then(|of_client| of_client.get_mut(&run.number)) {
-                Some(fate) => {
+fn attach(journals: &Journals, histories: &mut Histories, report: &mut Report) {
+    for (server, journal) in journals.servers.iter().enumerate() {
+        for (at, run) in journal.executions.iter().enumerate() {
+            match histories.get_mut(&run.client).and_then(|of_client| of_client.get_mut(&run.number)) {
+                Some(history) => {
                     let counts = &mut report.counts;
-                    let of_verb = match fate.verb {
+                    let of_verb = match history.verb {
                         Verb::Notify => &mut counts.deliveries,
                         _ => &mut counts.executions,
                     };
                     *of_verb += 1;
-                    fate.ran.push((server as u32, at as u32));
+                    history.ran.push((server as u32, at as u32));
                 }
                 None => report.broken(Rule::Sent, || {
-                    let client = tapes.names.text(run.client);
-                    format!("{tape}:{}: ran {client}/{}, which was never sent", run.line, run.number)
+                    let client = journals.names.text(run.client);
+                    format!("{journal}:{}: ran {client}/{}, which was never sent", run.line, run.number)
                 }),
             }
         }
@@ -190,23 +194,23 @@ fn attach(tapes: &Tapes, fates: &mut Fates, report: &mut Report) {
 }
 
 /// Numbers are given out in the order of sending.
-fn order(tapes: &Tapes, fates: &Fates, expected: &Expected, report: &mut Report) {
-    let moves = |client: Name| expected.moved.contains(tapes.names.text(client));
-    let in_order = tapes.clients.iter().filter(|tape| tape.retries == 0 && !moves(tape.client));
-    let in_order: HashSet<Name> = in_order.map(|tape| tape.client).collect();
-    for tape in tapes.servers.iter().filter(|tape| tape.workers == 1) {
+fn order(journals: &Journals, histories: &Histories, expected: &Expected, report: &mut Report) {
+    let moves = |client: Name| expected.moved.contains(journals.names.text(client));
+    let in_order = journals.clients.iter().filter(|journal| journal.retries == 0 && !moves(journal.client));
+    let in_order: HashSet<Name> = in_order.map(|journal| journal.client).collect();
+    for journal in journals.servers.iter().filter(|journal| journal.workers == 1) {
         let mut last: HashMap<Name, (u64, u32)> = HashMap::new();
-        for run in tape.executed.iter().filter(|run| in_order.contains(&run.client)) {
-            let fate = fates.get(&run.client).and_then(|of_client| of_client.get(&run.number));
-            if fate.is_none_or(|fate| fate.verb != Verb::Cast) {
+        for run in journal.executions.iter().filter(|run| in_order.contains(&run.client)) {
+            let history = histories.get(&run.client).and_then(|of_client| of_client.get(&run.number));
+            if history.is_none_or(|history| history.verb != Verb::Cast) {
                 continue;
             }
             let before = last.entry(run.client).or_insert((run.number, run.line));
             if run.number < before.0 {
                 report.broken(Rule::Order, || {
-                    let client = tapes.names.text(run.client);
+                    let client = journals.names.text(run.client);
                     let (number, line) = before;
-                    format!("{tape}:{}: {client}/{} ran after {client}/{number} (line {line})", run.line, run.number)
+                    format!("{journal}:{}: {client}/{} ran after {client}/{number} (line {line})", run.line, run.number)
                 });
             } else {
                 *before = (run.number, run.line);

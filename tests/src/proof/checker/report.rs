@@ -6,7 +6,7 @@ use std::fmt;
 use super::Rule;
 
 /// How many violations of one rule are told in full.
-const TOLD: usize = 5;
+const SHOWN: usize = 5;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -61,14 +61,14 @@ impl Report {
     pub(super) fn broken(&mut self, rule: Rule, tell: impl FnOnce() -> String) {
         let of_rule = self.violations.entry(rule).or_default();
         of_rule.count += 1;
-        if of_rule.first.len() < TOLD {
+        if of_rule.first.len() < SHOWN {
             of_rule.first.push(tell());
         }
     }
 
     pub(super) fn repeated(&mut self, again: usize, tell: impl FnOnce() -> String) {
         self.counts.repeated += again as u64;
-        if self.repeats.len() < TOLD {
+        if self.repeats.len() < SHOWN {
             self.repeats.push(tell());
         }
     }

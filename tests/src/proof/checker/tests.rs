@@ -5,13 +5,13 @@ use std::path::Path;
 use super::*;
 
 /// Journals, each with its lines.
-fn check_texts(journals: &[&str], expected: &Expected) -> Report {
-    let mut tapes = Tapes::default();
-    for (at, text) in journals.iter().enumerate() {
+fn check_texts(texts: &[&str], expected: &Expected) -> Report {
+    let mut journals = Journals::default();
+    for (at, text) in texts.iter().enumerate() {
         let lines: Vec<_> = text.split("; ").collect();
-        tapes.add(Path::new(&format!("{at}.journal")), &(lines.join("\n") + "\n"));
+        journals.add(Path::new(&format!("{at}.journal")), &(lines.join("\n") + "\n"));
     }
-    check(&tapes, expected)
+    check(&journals, expected)
 }
 
 #[track_caller]
@@ -145,11 +145,11 @@ fn journals_are_whole_but_for_a_last_line_that_was_cut() {
     breaks(Rule::Readable, &["client c 0; end; cast 1"]);
     breaks(Rule::Readable, &["nonsense"]);
     breaks(Rule::Readable, &["client c 0; end", "client c 0; end"]);
-    let mut tapes = Tapes::default();
-    tapes.add(Path::new("s"), "server s n r 1\nran c 1\nran c ");
-    tapes.add(Path::new("c"), "client c 0\ncast 1\nended 1 9 acked s n\nend\n");
-    check(&tapes, &Expected::nothing()).assert_clean();
-    assert_eq!(tapes.cut, 1);
+    let mut journals = Journals::default();
+    journals.add(Path::new("s"), "server s n r 1\nran c 1\nran c ");
+    journals.add(Path::new("c"), "client c 0\ncast 1\nended 1 9 acked s n\nend\n");
+    check(&journals, &Expected::nothing()).assert_clean();
+    assert_eq!(journals.cut, 1);
 }
 
 #[test]

@@ -8,14 +8,14 @@ use zmqv2_proto::{NodeName, ServerName};
 use crate::journal::{Outcome, Part};
 
 /// Stands for a server, a pool or a node that is not known.
-const NOBODY: &str = "-";
+const UNKNOWN: &str = "-";
 
 /// Of a cast, with the time it took.
 ///
 /// # Panics
 /// When a cast cannot have this outcome.
 #[must_use]
-pub fn cast(outcome: &Of) -> (Duration, Outcome<&str>) {
+pub fn cast_outcome(outcome: &Of) -> (Duration, Outcome<&str>) {
     match outcome {
         Of::Acked { server, node, elapsed } => {
             (*elapsed, Outcome::Acked { server: server.as_str(), node: node.as_str() })
@@ -28,26 +28,26 @@ pub fn cast(outcome: &Of) -> (Duration, Outcome<&str>) {
 
 /// Of a fanout.
 #[must_use]
-pub fn fanout(report: &FanoutReport) -> (Duration, Outcome<&str>) {
-    gather(report.results.iter().map(|result| part(result.server.as_ref(), result.node.as_ref(), &result.outcome)))
+pub fn fanout_outcome(report: &FanoutReport) -> (Duration, Outcome<&str>) {
+    join(report.results.iter().map(|result| part(result.server.as_ref(), result.node.as_ref(), &result.outcome)))
 }
 
 /// Of a notification.
 #[must_use]
-pub fn notify(report: &NotifyReport) -> (Duration, Outcome<&str>) {
-    gather(report.results.iter().map(|result| part(result.pool.as_ref(), None, &result.outcome)))
+pub fn notify_outcome(report: &NotifyReport) -> (Duration, Outcome<&str>) {
+    join(report.results.iter().map(|result| part(result.pool.as_ref(), None, &result.outcome)))
 }
 
 /// All parts, and the time until the last of them.
-fn gather<'a>(parts: impl Iterator<Item = (Duration, Part<&'a str>)>) -> (Duration, Outcome<&'a str>) {
+fn join<'a>(parts: impl Iterator<Item = (Duration, Part<&'a str>)>) -> (Duration, Outcome<&'a str>) {
     let mut last = Duration::ZERO;
     let parts = parts.inspect(|(after, _)| last = last.max(*after)).map(|(_, part)| part).collect();
     (last, Outcome::Report(parts))
 }
 
 fn part<'a>(server: Option<&'a ServerName>, at: Option<&'a NodeName>, outcome: &'a Of) -> (Duration, Part<&'a str>) {
-    let whose = server.map_or(NOBODY, ServerName::as_str);
-    let place = at.map_or(NOBODY, NodeName::as_str);
+    let whose = server.map_or(UNKNOWN, ServerName::as_str);
+    let place = at.map_or(UNKNOWN, NodeName::as_str);
     match outcome {
         Of::Acked { server, node, elapsed } => (*elapsed, Part::Acked(server.as_str(), node.as_str())),
         Of::Stored { node, elapsed } => (*elapsed, Part::Stored(whose, node.as_str())),
@@ -61,17 +61,17 @@ fn part<'a>(server: Option<&'a ServerName>, at: Option<&'a NodeName>, outcome: &
 
 /// The name of a call's error.
 #[must_use]
-pub fn call_word(error: &CallError) -> String {
+pub fn call_error_name(error: &CallError) -> String {
     match error {
         CallError::Timeout { .. } => "Timeout".to_owned(),
         CallError::Unreachable { .. } => "Unreachable".to_owned(),
         CallError::ConnectionLost { .. } => "ConnectionLost".to_owned(),
-        error => error.reason().map_or_else(|| word(error), |reason| reason.to_string()),
+        error => error.reason().map_or_else(|| variant_name(error), |reason| reason.to_string()),
     }
 }
 
 /// The name of an error's variant.
 #[must_use]
-pub fn word(error: &impl std::fmt::Debug) -> String {
+pub fn variant_name(error: &impl std::fmt::Debug) -> String {
     format!("{error:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }

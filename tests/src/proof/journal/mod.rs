@@ -16,16 +16,16 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-pub use read::{ClientTape, Executed, Name, Names, ServerTape, Tapes, Told};
+pub use read::{ClientJournal, Execution, Journals, Name, Names, ReportedOutcome, ServerJournal};
 pub use record::{Outcome, Part, Record, Unreadable, Verb};
 
 /// The journal of one process. Any of its threads may write.
 #[derive(Debug)]
-pub struct Journal {
+pub struct JournalWriter {
     file: File,
 }
 
-impl Journal {
+impl JournalWriter {
     /// Starts a journal in `dir`, of a client or a server as `first` says.
     ///
     /// # Errors

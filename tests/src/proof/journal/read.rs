@@ -38,7 +38,7 @@ impl Names {
 
 /// What a client was told of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct ReportedOutcome {
     /// The number of the message.
     pub number: u64,
     /// When, in milliseconds of the machine's monotonic clock.
@@ -51,7 +51,7 @@ pub struct Told {
 
 /// That a server has begun to run a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Executed {
+pub struct Execution {
     /// Of this client.
     pub client: Name,
     /// The number of the message.
@@ -68,7 +68,7 @@ pub struct Executed {
 
 /// The journal of a client process.
 #[derive(Debug)]
-pub struct ClientTape {
+pub struct ClientJournal {
     /// Where it was read from.
     pub file: PathBuf,
     /// Its name.
@@ -78,7 +78,7 @@ pub struct ClientTape {
     /// What it sent, with the line.
     pub sent: Vec<(Verb, u64, u32)>,
     /// What it was told.
-    pub told: Vec<Told>,
+    pub outcomes: Vec<ReportedOutcome>,
     /// What its observer was told in all.
     pub observed: Option<[u64; 3]>,
     /// Whether it came to its end in order.
@@ -87,7 +87,7 @@ pub struct ClientTape {
 
 /// The journal of a server process.
 #[derive(Debug)]
-pub struct ServerTape {
+pub struct ServerJournal {
     /// Where it was read from.
     pub file: PathBuf,
     /// Its name; other runs may have the same.
@@ -99,27 +99,27 @@ pub struct ServerTape {
     /// How many requests it runs at a time.
     pub workers: u16,
     /// What it ran, in order.
-    pub executed: Vec<Executed>,
+    pub executions: Vec<Execution>,
     /// Whether it came to its end in order: otherwise it was killed.
     pub ended: bool,
 }
 
 /// The journals of a run.
 #[derive(Debug, Default)]
-pub struct Tapes {
+pub struct Journals {
     /// All names.
     pub names: Names,
     /// The clients.
-    pub clients: Vec<ClientTape>,
+    pub clients: Vec<ClientJournal>,
     /// The servers, each run of them.
-    pub servers: Vec<ServerTape>,
+    pub servers: Vec<ServerJournal>,
     /// Lines that cannot be read, or stand where they make no sense: `file:line: text`.
     pub unreadable: Vec<String>,
     /// Last lines that were cut off, by a kill in the middle of a write.
     pub cut: usize,
 }
 
-impl Tapes {
+impl Journals {
     /// Reads all journals of a directory.
     ///
     /// # Errors
@@ -133,12 +133,12 @@ impl Tapes {
             }
         }
         paths.sort();
-        let mut tapes = Self::default();
+        let mut journals = Self::default();
         for path in paths {
             let text = std::fs::read_to_string(&path)?;
-            tapes.add(&path, &text);
+            journals.add(&path, &text);
         }
-        Ok(tapes)
+        Ok(journals)
     }
 
     /// Adds one journal.
@@ -150,45 +150,45 @@ impl Tapes {
         });
         let names = &mut self.names;
         let unreadable = &mut self.unreadable;
-        let mut spoilt = |at: usize, line: &str| {
+        let mut unreadable_line = |at: usize, line: &str| {
             unreadable.push(format!("{}:{}: {}", file.display(), at + 1, line.trim_end()));
         };
         // A process that was killed before its first line was whole has done nothing.
         let Some((at, first)) = lines.next() else { return };
         match Record::parse(first).map(|record| record.map(|name| names.number(name))) {
             Ok(Record::Client { client, retries }) => {
-                let (sent, told) = (Vec::new(), Vec::new());
+                let (sent, outcomes) = (Vec::new(), Vec::new());
                 let file = file.to_owned();
-                let mut tape = ClientTape { file, client, retries, sent, told, observed: None, ended: false };
+                let mut journal = ClientJournal { file, client, retries, sent, outcomes, observed: None, ended: false };
                 for (at, line) in lines {
                     let record = Record::parse(line).map(|record| record.map(|name| names.number(name)));
-                    if tape.ended || !record.is_ok_and(|record| tape.take(record, at as u32 + 1)) {
-                        spoilt(at, line);
+                    if journal.ended || !record.is_ok_and(|record| journal.take(record, at as u32 + 1)) {
+                        unreadable_line(at, line);
                     }
                 }
-                self.clients.push(tape);
+                self.clients.push(journal);
             }
             Ok(Record::Server { server, node, run, workers }) => {
-                let (file, executed) = (file.to_owned(), Vec::new());
-                let mut tape = ServerTape { file, server, node, run, workers, executed, ended: false };
+                let (file, executions) = (file.to_owned(), Vec::new());
+                let mut journal = ServerJournal { file, server, node, run, workers, executions, ended: false };
                 for (at, line) in lines {
                     let record = Record::parse(line).map(|record| record.map(|name| names.number(name)));
-                    if tape.ended || !record.is_ok_and(|record| tape.take(&record, at as u32 + 1)) {
-                        spoilt(at, line);
+                    if journal.ended || !record.is_ok_and(|record| journal.take(&record, at as u32 + 1)) {
+                        unreadable_line(at, line);
                     }
                 }
-                self.servers.push(tape);
+                self.servers.push(journal);
             }
-            _ => spoilt(at, first),
+            _ => unreadable_line(at, first),
         }
     }
 }
 
-impl ClientTape {
+impl ClientJournal {
     fn take(&mut self, record: Record<Name>, line: u32) -> bool {
         match record {
             Record::Sent(verb, number) => self.sent.push((verb, number, line)),
-            Record::Ended(number, at, outcome) => self.told.push(Told { number, at, outcome, line }),
+            Record::Ended(number, at, outcome) => self.outcomes.push(ReportedOutcome { number, at, outcome, line }),
             Record::Observed(totals) => self.observed = Some(totals),
             Record::End => self.ended = true,
             _ => return false,
@@ -197,14 +197,14 @@ impl ClientTape {
     }
 }
 
-impl ServerTape {
+impl ServerJournal {
     fn take(&mut self, record: &Record<Name>, line: u32) -> bool {
         match *record {
             Record::Ran(client, number, delivery) => {
-                self.executed.push(Executed { client, number, delivery, requeued: false, handled: false, line });
+                self.executions.push(Execution { client, number, delivery, requeued: false, handled: false, line });
             }
             Record::Requeued(client, number) | Record::Handled(client, number) => {
-                let mut back = self.executed.iter_mut().rev();
+                let mut back = self.executions.iter_mut().rev();
                 let Some(run) = back.find(|run| (run.client, run.number) == (client, number)) else { return false };
                 if run.requeued || run.handled {
                     return false;
@@ -221,13 +221,13 @@ impl ServerTape {
     }
 }
 
-impl fmt::Display for ClientTape {
+impl fmt::Display for ClientJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.file_name().unwrap_or_default().to_string_lossy())
     }
 }
 
-impl fmt::Display for ServerTape {
+impl fmt::Display for ServerJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.file_name().unwrap_or_default().to_string_lossy())
     }

@@ -18,7 +18,7 @@ pub enum Verb {
     Notify,
 }
 
-/// One line. `S` is a name: text while it is written or read, a number in a [tape](super::Tapes).
+/// One line. `S` is a name: text while it is written or read, a number in a [journal](super::Journals).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record<S> {
     /// The first line of a client's journal.

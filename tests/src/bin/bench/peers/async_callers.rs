@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use zmqv2_tests::stopwatch::{Error, Tally, measure, now, timed};
+use zmqv2_tests::measured_process::{Error, Measurement, measure, now, timed};
 
 /// Connections are made and pages touched by then.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -18,7 +18,7 @@ where
     measure(WARM_UP, |span| runtime.block_on(all(callers, span, call.clone())))
 }
 
-async fn all<F, C>(callers: usize, span: Duration, call: F) -> Result<Tally, Error>
+async fn all<F, C>(callers: usize, span: Duration, call: F) -> Result<Measurement, Error>
 where
     F: Fn() -> C + Clone + Send + 'static,
     C: Future<Output = Result<(), Error>> + Send,
@@ -55,5 +55,5 @@ pub(super) fn serve(
             eprintln!("the server ends: {error}");
         }
     });
-    zmqv2_tests::stopwatch::serve_until_told()
+    zmqv2_tests::measured_process::serve_until_stdin_ends()
 }

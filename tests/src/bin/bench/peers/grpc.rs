@@ -17,12 +17,12 @@ use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status};
-use zmqv2_tests::stopwatch::Error;
+use zmqv2_tests::measured_process::Error;
 use zmqv2_tests::{Cluster, binary, eventually};
 
 use super::async_callers;
 use crate::chain::Chain;
-use crate::process::{Party, Stage};
+use crate::process::{MeasuredProcess, Role};
 use crate::workload::Workload;
 
 #[derive(Debug, Subcommand)]
@@ -34,12 +34,12 @@ pub(crate) enum Part {
 pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
     let cluster = Cluster::new(1, &[]);
     let address = format!("{}:50051", cluster.node(0).host);
-    let server = Party::start("a gRPC server", Command::new(binary("bench")).args(["grpc-serve", &address]))?;
+    let server = MeasuredProcess::start("a gRPC server", Command::new(binary("bench")).args(["grpc-serve", &address]))?;
     eventually("the gRPC server listens", || std::net::TcpStream::connect(&address).is_ok());
     let (url, callers, payload) = (format!("http://{address}"), load.senders.to_string(), load.payload.to_string());
     let words = ["grpc-client", &url, &callers, &payload];
-    let client = Party::start("a gRPC client", Command::new(binary("bench")).args(words))?;
-    let others = vec![(Stage::Server, server.id())];
+    let client = MeasuredProcess::start("a gRPC client", Command::new(binary("bench")).args(words))?;
+    let others = vec![(Role::Server, server.id())];
     Ok(Chain { client, others, kept: vec![Box::new(cluster), Box::new(server)] })
 }
 
