@@ -1,4 +1,4 @@
-//! Both drivers on the same nodes, and a service that moves from one to the other, node by node, as `docs/comparison.md` says.
+//! Both drivers on the same nodes, and a service that moves from one to the other, node by node, as `docs/migrating.md` says.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,8 +14,8 @@ use zmqv2_tests::messaging::{Driver, DriverCluster, Failed, Handler, Messaging, 
 use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::{Finished, PATIENCE, Process, binary, eventually};
 
-/// What `docs/comparison.md` tells to start, with the names of its files.
-const PAGE: &str = include_str!("../../docs/comparison.md");
+/// The page that says what to start, with the names of its files.
+const PAGE: &str = include_str!("../../docs/migrating.md");
 
 /// Two nodes with the receivers of the legacy driver, and what zmqv2 needs to know beside what these have.
 struct Nodes {
@@ -233,6 +233,6 @@ fn the_page_says_what_this_test_does() {
         "\"node:9502\"",
         "zmqv2 ping TOPIC",
     ] {
-        assert!(PAGE.contains(words), "docs/comparison.md has no {words}");
+        assert!(PAGE.contains(words), "docs/migrating.md has no {words}");
     }
 }

@@ -16,7 +16,7 @@ mod testbed;
 use anyhow::Result;
 
 pub use code::{Counted, count};
-pub use numbers_page::write_documents;
+pub use numbers_page::write_numbers_page;
 pub use plan::Plan;
 pub use process_output::{CallResults, CastResults, monotonic};
 pub use testbed::{Testbed, Variant};

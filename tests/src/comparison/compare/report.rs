@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::code::{Lines, Purpose, total};
 use super::faults::{FAULTS, FaultResult, MessageCounts};
@@ -39,21 +39,22 @@ pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: 
         code(&all.code),
     ];
     Report {
-        title: "zmqv2 and the legacy ZeroMQ driver".to_owned(),
-        summary: "The legacy driver forwards over PUSH and PULL and answers over PUB and SUB; zmqv2 uses REQ, \
-                  DEALER, ROUTER and REP. Both are written in Rust over the same libzmq and run on the same machine, so that a difference is one of \
-                  pattern.\n\n\"legacy\" is as the original. \"legacy, helped\" is not: its SUB socket for a reply needs no context \
-                  of its own, and has a pause to join before the request is sent, just long enough that next to no reply is lost. \
-                  \"zmqv2, patient\" uses two options of zmqv2: messages wait for a server (`wait_for_ready`), and come again when \
-                  they may be lost (`retry(3)`)."
+        title: "zmqv2 and the legacy driver: the numbers".to_owned(),
+        summary: "Both drivers are written in Rust over the same libzmq and run on the same machine. So a difference \
+                  between them comes from the pattern: the legacy driver sends over PUSH and PULL and answers over PUB \
+                  and SUB; zmqv2 uses REQ, DEALER, ROUTER and REP.\n\n\
+                  \"legacy\" behaves as the original does. \"legacy, helped\" is the legacy driver at its best: the SUB \
+                  socket for a reply uses an existing context, and each call pauses before it sends its request, just \
+                  long enough that the SUB socket joins and almost no reply is lost. \"zmqv2, patient\" sets two options: \
+                  messages wait for a server (`wait_for_ready`), and are sent again when they may be lost (`retry(3)`)."
             .to_owned(),
         machine,
         commands: vec![command.to_owned()],
         noise: format!(
-            "All processes run at the same time on one machine: a daemon for each node, servers, callers. Drivers are measured in \
-             alternation: {} rounds of what is fast or slow, {} of what processes need, {} of each fault; every other round in \
-             reverse order. A ratio is of values of the same round. Every figure is the median, with the smallest and the \
-             largest in parentheses: that is the noise. The run took {} s.",
+            "All processes run at the same time on one machine: one daemon for each node, the servers and the callers. \
+             The drivers take turns: {} rounds for speed, {} for what processes need, {} for each fault. Every other \
+             round runs in reverse order. A ratio divides two values of the same round. Every figure is the median, \
+             with the smallest and the largest value in parentheses; these show the noise. The run took {} s.",
             plan.rounds,
             plan.footprint_rounds,
             plan.fault_rounds,
@@ -73,7 +74,7 @@ fn times(ratio: Option<&Ratio>) -> String {
 
 /// What the request says, with a number for each.
 fn claims(all: &Everything, plan: &Plan) -> Section {
-    let mut table = Table::new(["what the request says", "legacy", "zmqv2", "verdict"]);
+    let mut table = Table::new(["claim of the request", "legacy", "zmqv2", "verdict"]);
     let mut data = Vec::new();
     for &callers in &plan.callers {
         let name = call_name(callers, "rate");
@@ -111,16 +112,9 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
             data.push(json!({"claim": "connections", "style": style, "legacy": legacy, "zmqv2": ours, "holds": holds}));
         }
     }
-    let lines = [&all.code.legacy, &all.code.zmqv2];
-    let only = "lines without checks, and without what acknowledgements use as well";
-    for (name, what) in [("code", "lines"), ("code for replies alone", only)] {
-        let [before, after] = lines
-            .map(|lines| total(lines, |item| name == "code" || !(item.for_acks || item.purpose == Purpose::Checks)));
-        let holds = after < before;
-        let claim = format!("less code for supporting replies: {what}");
-        table.row([claim, before.to_string(), after.to_string(), word(holds).to_owned()]);
-        data.push(json!({"claim": name, "legacy": before, "zmqv2": after, "holds": holds}));
-    }
+    let (code, code_data) = code_claims(&all.code);
+    table.rows.extend(code.rows);
+    data.extend(code_data);
     let told = |variant: &str| shown(all.casts.series(variant, CAST_ACKED).and_then(Series::spread));
     let what = "a cast is acknowledged: share of casts whose sender is told that a server has it, %".to_owned();
     let acked = all.casts.series(OURS, CAST_ACKED).and_then(Series::spread);
@@ -152,11 +146,29 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     }
     Section {
         title: "What the request claims".to_owned(),
-        text: "Each claim of the request with the numbers that hold or refute it; details follow below.".to_owned(),
+        text: "Each claim of the request, with the numbers that confirm or refute it. The sections below give the \
+               details."
+            .to_owned(),
         tables: vec![table],
         data: data.into(),
         ..Section::default()
     }
+}
+
+/// The claims about the code for replies, as rows for the table of claims and as data.
+pub(super) fn code_claims(counted: &Counted) -> (Table, Vec<Value>) {
+    let lines = [&counted.legacy, &counted.zmqv2];
+    let only = "lines without checks, and without what acknowledgements use as well";
+    let (mut table, mut data) = (Table::new([""; 4]), Vec::new());
+    for (name, what) in [("code", "lines"), ("code for replies alone", only)] {
+        let [before, after] = lines
+            .map(|lines| total(lines, |item| name == "code" || !(item.for_acks || item.purpose == Purpose::Checks)));
+        let holds = after < before;
+        let claim = format!("less code for supporting replies: {what}");
+        table.row([claim, before.to_string(), after.to_string(), word(holds).to_owned()]);
+        data.push(json!({"claim": name, "legacy": before, "zmqv2": after, "holds": holds}));
+    }
+    (table, data)
 }
 
 fn word(holds: bool) -> &'static str {
@@ -219,9 +231,9 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
     Section {
         title: "CALL".to_owned(),
         text: format!(
-            "Threads of one process that call a server at another node, over TCP, with 128 bytes, and wait for the answer. The rate \
-             is of answers. A reply that is lost costs the legacy driver its timeout, which is 1 s here and 60 s by default.\n\nThe \
-             pause before each call of \"legacy, helped\" caps its rate, and is part of its latency: {}.",
+            "Threads of one process call a server at another node, over TCP, with 128 bytes, and wait for the answer. \
+             The rate counts answers. A lost reply costs the legacy driver its timeout, which is 1 s here and 60 s by \
+             default.\n\nThe pause before each call of \"legacy, helped\" limits its rate and is part of its latency: {}.",
             caps.join("; ")
         ),
         tables: vec![
@@ -247,8 +259,9 @@ fn casts_and_fanouts(all: &Everything, plan: &Plan) -> Section {
     together.merge(all.fanouts.clone());
     Section {
         title: "CAST and FANOUT".to_owned(),
-        text: "One thread sends as fast as it can, over TCP to another node; the clock stops when the last message has run. The legacy \
-               driver throws each message over the wall; zmqv2 answers each with an acknowledgement, one for every server of a fanout."
+        text: "One thread sends as fast as it can, over TCP to another node. The clock stops when the last message has \
+               run. The legacy driver sends without an acknowledgement. In zmqv2 every message is acknowledged, a fanout \
+               by every server."
             .to_owned(),
         tables: vec![
             comparison(&together, &[vec![CAST.to_owned()], names].concat(), true),
@@ -291,15 +304,17 @@ fn processes(all: &[Footprint]) -> Section {
     Section {
         title: "Sockets, connections, threads, memory".to_owned(),
         text: format!(
-            "A daemon and a server of 8 workers at every node; a client at one of them calls all servers in turn: one thread or \
-             eight, each waiting for its answers, or one thread with eight calls on their way (`call_async`). The most that was \
-             seen meanwhile: of all processes median (smallest .. largest) over the rounds, of a kind of process over its \
-             processes and rounds. A socket is a file descriptor of the kernel; libzmq needs some for itself.\n\n\
-             `rpc_conn_pool_size` is 500, so that no connection is closed to save one: a blocking call has its connection for \
-             itself, and what was open at once stays open for a minute. \"Small pool\" is the number of nodes and {SPARE} more: \
-             zmqv2 then closes what is above that after a call, the longest unused first. The legacy \
-             driver counts this option for each address, so that it changes nothing there. Its calls have a pause of 3 ms \
-             before each, without which most of its replies would be lost: its rate is no match for the others."
+            "Every node has a daemon and a server with 8 workers. A client at one node calls all servers in turn: with \
+             one thread or eight threads that wait for their answers, or with one thread that has eight calls in flight \
+             (`call_async`). The tables show the largest values seen during the calls. For all processes together: the \
+             median (smallest .. largest) over the rounds. For one kind of process: the same over its processes and \
+             rounds. A socket is a file descriptor of the kernel; libzmq needs some for itself.\n\n\
+             `rpc_conn_pool_size` is 500, so that no connection is closed to stay within it. A blocking call has its \
+             own connection, and connections that were open at the same time stay open for a minute. \"Small pool\" is \
+             the number of nodes and {SPARE} more: zmqv2 then closes the connections above it after a call, the longest \
+             unused first. The legacy driver applies this option to each address, so a small pool changes nothing there. \
+             Its calls pause for 3 ms first, because without the pause most of its replies would be lost. So its rate \
+             cannot be compared with the others."
         ),
         tables: vec![connections, table],
         plots: vec![Plot {
@@ -317,12 +332,12 @@ type Column = fn(&MessageCounts) -> f64;
 const COLUMNS: [(&str, Column); 8] = [
     ("sent", |counts| counts.sent as f64),
     ("ran or answered", |counts| counts.done as f64),
-    ("told", |counts| counts.told as f64),
+    ("sender was told", |counts| counts.told as f64),
     ("acked, then its server died", |counts| counts.died as f64),
     ("lost in silence", |counts| counts.lost as f64),
     ("ran twice", |counts| counts.twice as f64),
-    ("ran for nobody", |counts| counts.for_nobody as f64),
-    ("longest wait for nothing, ms", |counts| counts.worst_wait_ms),
+    ("ran, answer unused", |counts| counts.for_nobody as f64),
+    ("longest wait without answer, ms", |counts| counts.worst_wait_ms),
 ];
 
 fn losses(all: &[FaultResult]) -> Section {
@@ -342,16 +357,17 @@ fn losses(all: &[FaultResult]) -> Section {
             }
         }
     }
-    let list: Vec<String> = FAULTS.iter().map(|fault| format!("{}: {}", fault.name, fault.what)).collect();
+    let list: Vec<String> = FAULTS.iter().map(|fault| format!("{}: {}.", fault.name, fault.what)).collect();
     Section {
         title: "What is lost".to_owned(),
         text: format!(
-            "Every message has one counts. It ran (a call: was answered); or it did not, and its sender was told so, or that nobody \
-             knows; or it was acked, and its server died before it began: an ack leaves when a worker takes the message, before the \
-             handler runs, so a server that is killed takes at most one for each of its workers with it; or it is lost in silence: \
-             its sender was told nothing, or the opposite. A call that had to find out by its timeout counts as lost in silence. \"Ran for nobody\" are calls that ran after their caller had given up, or whose answer was \
-             lost.\n\n{}.",
-            list.join(". ")
+            "Every message is counted once. Either it ran (a call: was answered). Or it did not run, and its sender \
+             was told so, or was told that this is unknown. Or it was acknowledged and its server died before it ran: a \
+             worker acknowledges a message before the handler runs, so a killed server loses at most one message for \
+             each of its workers. Or it was lost in silence: its sender was told nothing, or the opposite. A call that \
+             ends only by its timeout counts as lost in silence. \"Ran, answer unused\" counts calls that ran after \
+             their caller had given up, or whose answer was lost.\n\nThe faults:\n\n{}",
+            list.join("\n\n")
         ),
         tables: vec![table],
         plots: vec![Plot {
@@ -366,7 +382,7 @@ fn losses(all: &[FaultResult]) -> Section {
 /// Which items are summed up.
 type Which = fn(&Lines) -> bool;
 
-fn code(counted: &Counted) -> Section {
+pub(super) fn code(counted: &Counted) -> Section {
     let both = [(Variant::Legacy, &counted.legacy), (Variant::Zmqv2, &counted.zmqv2)];
     let mut sums = Table::new(["lines of code", "legacy", "zmqv2"]);
     let purposes: [(&str, Which); 5] = [
@@ -388,14 +404,15 @@ fn code(counted: &Counted) -> Section {
     }
     Section {
         title: "Code for replies".to_owned(),
-        text: "Lines that are neither empty nor comments. An item (a function, a type, the methods of a type) counts, whole, if it \
-               exists because a call is answered: it makes the answer, says where it shall go, carries it, waits for it, reads it \
-               or checks it; also if acknowledgements use it, too. An item that requests pass through as well counts in neither \
-               driver (verbs, forwarding, sockets), nor does what answers can do in zmqv2 only (`call_async`, answers that are kept \
-               for a retry). A test finds every line of both drivers that has to do with replies, and holds these lists against \
-               them.\n\nThe legacy driver has no checks: an answer that is none ends the call with whatever exception comes first, \
-               and one that does not come is never missed. The waiting of zmqv2 also notices that the broker is gone, and asks \
-               after long calls."
+        text: "Every line counts that is neither empty nor a comment. An item (a function, a type, the methods of a type) \
+               counts as a whole if it exists because a call is answered: it makes the answer, stores its destination, \
+               carries it, waits for it, reads it or checks it. It counts even if acknowledgements use it as well. An \
+               item that also handles requests counts in neither driver (the public verbs, forwarding, sockets). What \
+               only zmqv2 can do with answers does not count either (`call_async`, answers kept for a retry). A test \
+               finds every line of both drivers that has to do with replies, and compares them with these \
+               lists.\n\nThe legacy driver has no checks: a malformed answer ends the call with the first exception \
+               that it causes, and nobody notices an answer that never arrives. The waiting code of zmqv2 also notices \
+               that the broker is gone, and monitors long calls."
             .to_owned(),
         tables: vec![sums, items],
         data: serde_json::to_value(counted).unwrap_or_default(),
