@@ -3,6 +3,12 @@
 //! A node has its own loopback address (127.a.b.n, port 9501) and its own socket directory. A [`Cluster`] is a few nodes
 //! with one ring file. Every process is killed when its handle is dropped. When a test fails, it shows what they printed.
 
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    reason = "a test fails by a panic, and the measuring programs print every error"
+)]
+
 pub mod comparison;
 pub mod harness;
 pub mod measure;

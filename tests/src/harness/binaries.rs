@@ -5,9 +5,6 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The path of a binary of this workspace, built from the sources as they are.
-///
-/// # Panics
-/// When it cannot be built.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     BUILT.get_or_init(|| build(&[])).join(name)
@@ -16,9 +13,6 @@ pub fn binary(name: &str) -> PathBuf {
 static BUILT: OnceLock<PathBuf> = OnceLock::new();
 
 /// Builds no more than these binaries: for a program that is asked for first, and needs no others.
-///
-/// # Panics
-/// When they cannot be built.
 pub fn build_only(names: &[&str]) {
     BUILT.get_or_init(|| build(names));
 }

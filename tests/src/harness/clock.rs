@@ -13,9 +13,6 @@ pub fn now() -> Instant {
 }
 
 /// Waits until `met` is true, and fails the test with `what` after [`PATIENCE`].
-///
-/// # Panics
-/// When `met` is not true in time.
 pub fn eventually(what: &str, met: impl FnMut() -> bool) {
     assert!(within(PATIENCE, met), "not within {PATIENCE:?}: {what}");
 }

@@ -51,9 +51,6 @@ fn claim_subnet() -> (String, TcpListener) {
 
 impl Cluster {
     /// `count` nodes; each topic of `topics` is on all of them.
-    ///
-    /// # Panics
-    /// When there is no temporary directory.
     #[must_use]
     pub fn new(count: u8, topics: &[&str]) -> Self {
         let cluster = Self::nodes_of(count, None);
@@ -63,9 +60,6 @@ impl Cluster {
     }
 
     /// `count` nodes with these options, as `option=value`, which name the directory.
-    ///
-    /// # Panics
-    /// When there is no temporary directory.
     #[must_use]
     pub fn with_directory(count: u8, options: &[String]) -> Self {
         Self::nodes_of(count, Some(options))
@@ -88,17 +82,11 @@ impl Cluster {
     }
 
     /// Replaces the ring file.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn write_ring(&self, ring: Map<String, Value>) {
         self.write_ring_text(&Value::from(ring).to_string());
     }
 
     /// The same with any text.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn write_ring_text(&self, text: &str) {
         let next = self.ring_file.with_extension("next");
         std::fs::write(&next, text).expect("a file");
@@ -178,9 +166,6 @@ impl Node {
     }
 
     /// The node's configuration, for clients and servers inside the test.
-    ///
-    /// # Panics
-    /// When it is not valid.
     #[must_use]
     pub fn config(&self) -> Config {
         let options = self.options();
@@ -190,18 +175,12 @@ impl Node {
     }
 
     /// A client inside the test's process, at this node.
-    ///
-    /// # Panics
-    /// When it cannot be made.
     #[must_use]
     pub fn client(&self, target: Target) -> RpcClient {
         self.client_with(target, |_| {})
     }
 
     /// The same with other options.
-    ///
-    /// # Panics
-    /// When it cannot be made.
     #[must_use]
     pub fn client_with(&self, target: Target, change: impl FnOnce(&mut Config)) -> RpcClient {
         let mut config = self.config();
@@ -212,9 +191,6 @@ impl Node {
     }
 
     /// What the node's broker reports.
-    ///
-    /// # Panics
-    /// When it does not.
     #[must_use]
     pub fn status(&self) -> StatusReport {
         let transport = Transport::new(TransportOptions::default());

@@ -4,18 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// Resident memory of a process, in KiB.
-///
-/// # Panics
-/// When the process is gone.
 #[must_use]
 pub fn memory_kib(pid: u32) -> u64 {
     memory(pid, "VmRSS:")
 }
 
 /// The most resident memory that a process has had so far, in KiB.
-///
-/// # Panics
-/// When the process is gone.
 #[must_use]
 pub fn peak_memory_kib(pid: u32) -> u64 {
     memory(pid, "VmHWM:")
@@ -28,9 +22,6 @@ fn memory(pid: u32, field: &str) -> u64 {
 }
 
 /// Processes that have `text` in their command line, this one excepted.
-///
-/// # Panics
-/// When there is no `/proc`.
 #[must_use]
 pub fn processes_with(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
@@ -52,9 +43,6 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// How many established TCP connections end at the IPv4 address `to`.
-///
-/// # Panics
-/// When there is no `/proc`, or `to` is not IPv4.
 #[must_use]
 pub fn tcp_connections_to(to: SocketAddr) -> usize {
     let IpAddr::V4(host) = to.ip() else { panic!("{to} is not IPv4") };
@@ -66,9 +54,6 @@ pub fn tcp_connections_to(to: SocketAddr) -> usize {
 }
 
 /// The names in a directory, sorted.
-///
-/// # Panics
-/// When it cannot be read.
 #[must_use]
 pub fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));

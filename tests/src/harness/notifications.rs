@@ -27,17 +27,11 @@ impl<T> Default for NotificationLog<T> {
 
 impl<T: Clone + fmt::Debug> NotificationLog<T> {
     /// Notes one more.
-    ///
-    /// # Panics
-    /// When another thread has panicked while it noted.
     pub fn add(&self, what: T) {
         self.0.lock().expect("no panic in here").push(what);
     }
 
     /// All so far.
-    ///
-    /// # Panics
-    /// When another thread has panicked while it noted.
     #[must_use]
     pub fn all(&self) -> Vec<T> {
         self.0.lock().expect("no panic in here").clone()
@@ -56,9 +50,6 @@ impl<T: Clone + fmt::Debug> NotificationLog<T> {
     }
 
     /// Waits until there are at least so many, and returns all.
-    ///
-    /// # Panics
-    /// When they do not come.
     pub fn wait(&self, count: usize) -> Vec<T> {
         eventually(&format!("{count} notifications are heard"), || self.len() >= count);
         self.all()
@@ -67,9 +58,6 @@ impl<T: Clone + fmt::Debug> NotificationLog<T> {
 
 impl Node {
     /// A listener of this topic and pool at this node, without endpoints yet.
-    ///
-    /// # Panics
-    /// When these are no names.
     #[must_use]
     pub fn listener_builder(&self, topic: &str, pool: &str) -> ListenerBuilder {
         let builder = NotificationListener::builder().topic(topic).expect("a topic").pool(pool).expect("a pool");
@@ -77,18 +65,12 @@ impl Node {
     }
 
     /// A notifier of this node.
-    ///
-    /// # Panics
-    /// When it cannot be made.
     #[must_use]
     pub fn notifier(&self, topics: &[&str]) -> Notifier {
         self.notifier_with(topics, |_| {})
     }
 
     /// The same with other options.
-    ///
-    /// # Panics
-    /// When it cannot be made.
     #[must_use]
     pub fn notifier_with(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Notifier {
         let mut config = self.config();
@@ -100,9 +82,6 @@ impl Node {
 }
 
 /// Starts a listener and waits until notifications can come.
-///
-/// # Panics
-/// When they cannot.
 #[must_use]
 pub fn started(builder: ListenerBuilder) -> NotificationListener {
     let listener = builder.start().expect("a listener");
@@ -111,17 +90,11 @@ pub fn started(builder: ListenerBuilder) -> NotificationListener {
 }
 
 /// Says `number` with priority info.
-///
-/// # Panics
-/// When it is not sent.
 pub fn send_number(notifier: &Notifier, number: u64) -> NotifyHandle {
     notifier.info(&RequestContext::new(), "said", &number).expect("it is sent")
 }
 
 /// Waits for what becomes of a notification.
-///
-/// # Panics
-/// When that is not known in time.
 #[must_use]
 pub fn report_of(handle: &NotifyHandle) -> NotifyReport {
     handle.wait(PATIENCE).expect("a report")

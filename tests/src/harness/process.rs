@@ -76,9 +76,6 @@ impl Finished {
 
 impl Process {
     /// Starts `command`; what it prints is kept.
-    ///
-    /// # Panics
-    /// When it cannot be started.
     #[must_use]
     pub fn start(name: &str, command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -89,9 +86,6 @@ impl Process {
     }
 
     /// Runs `command` to its end and keeps what it prints.
-    ///
-    /// # Panics
-    /// When it cannot be started, or does not end within [`PATIENCE`].
     #[must_use]
     pub fn run(command: &mut Command) -> Finished {
         let shown = format!("{command:?}");
@@ -112,9 +106,6 @@ impl Process {
     }
 
     /// Waits for a line on stderr that starts with `start` and returns it.
-    ///
-    /// # Panics
-    /// When none comes within [`PATIENCE`], or the process ends without it.
     pub fn wait_for_line(&self, start: &str) -> String {
         self.printed.wait(&format!("{} with {start:?}", self.name), |lines, _| {
             lines.iter().find(|line| line.starts_with(start)).cloned()
@@ -122,18 +113,12 @@ impl Process {
     }
 
     /// Waits until it has printed `count` lines on stdout, and returns all that are there.
-    ///
-    /// # Panics
-    /// When they do not come within [`PATIENCE`], or the process ends without them.
     pub fn wait_for_output(&self, count: usize) -> Vec<String> {
         let what = format!("{} with {count} lines", self.name);
         self.output.wait(&what, |lines, _| (lines.len() >= count).then(|| lines.to_vec()))
     }
 
     /// What it has printed on stdout, to its end.
-    ///
-    /// # Panics
-    /// When it does not end within [`PATIENCE`].
     #[must_use]
     pub fn stdout_to_end(&self) -> String {
         let what = format!("the end of {}", self.name);
@@ -141,9 +126,6 @@ impl Process {
     }
 
     /// Waits for its line that starts with `ready`.
-    ///
-    /// # Panics
-    /// When it does not come.
     #[must_use]
     pub fn ready(self) -> Self {
         self.wait_for_line("ready");
@@ -164,9 +146,6 @@ impl Process {
     }
 
     /// Sends a signal; `STOP` has taken hold of every thread when this returns.
-    ///
-    /// # Panics
-    /// When it is not running any more.
     pub fn signal(&self, signal: Signal) {
         let sent = kill_process(Pid::from_child(&self.child), signal);
         assert!(sent.is_ok(), "{} is gone: {sent:?}; it printed:\n{}", self.name, self.stderr());
@@ -190,18 +169,12 @@ impl Process {
     }
 
     /// Waits for the end.
-    ///
-    /// # Panics
-    /// When it does not come within `timeout`.
     pub fn wait_end(&mut self, timeout: Duration) -> ExitStatus {
         wait(&mut self.child, timeout)
             .unwrap_or_else(|| panic!("{} did not end within {timeout:?} but printed:\n{}", self.name, self.stderr()))
     }
 
     /// Seconds of processor time used so far (Linux).
-    ///
-    /// # Panics
-    /// When the process is gone.
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a living process");

@@ -65,9 +65,6 @@ pub fn message(frames: &[&[u8]]) -> Vec<u8> {
 
 impl Zmtp {
     /// Connects over TCP as a socket of `kind`.
-    ///
-    /// # Errors
-    /// The operating system's reason, or that the other side does not speak ZMTP.
     pub fn tcp(address: impl ToSocketAddrs, kind: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -77,9 +74,6 @@ impl Zmtp {
     }
 
     /// Connects to a Unix socket as a socket of `kind`.
-    ///
-    /// # Errors
-    /// As [`tcp`](Self::tcp).
     pub fn ipc(path: impl AsRef<Path>, kind: &str) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -102,25 +96,16 @@ impl Zmtp {
     }
 
     /// Sends one message.
-    ///
-    /// # Errors
-    /// The connection is gone.
     pub fn send(&mut self, frames: &[&[u8]]) -> io::Result<()> {
         self.stream.write_all(&message(frames))
     }
 
     /// Sends any bytes at all.
-    ///
-    /// # Errors
-    /// The connection is gone.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
     /// The next message; heartbeats in between are skipped.
-    ///
-    /// # Errors
-    /// The connection is gone, or nothing came for [`PATIENCE`].
     pub fn receive(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut frames = Vec::new();
         loop {

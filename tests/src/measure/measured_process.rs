@@ -44,9 +44,6 @@ impl fmt::Display for Measurement {
 }
 
 /// Says that it is ready, and blocks until its standard input ends: all that a server says.
-///
-/// # Errors
-/// When nobody listens any more.
 pub fn serve_until_stdin_ends() -> Result<(), Error> {
     print_line("ready")?;
     std::io::stdin().lock().lines().for_each(drop);
@@ -54,9 +51,6 @@ pub fn serve_until_stdin_ends() -> Result<(), Error> {
 }
 
 /// Warms up, says that it is ready, and measures for as long as it is told to, once; `run` does either.
-///
-/// # Errors
-/// Those of `run`, and when nobody listens any more.
 pub fn measure(warm_up: Duration, mut run: impl FnMut(Duration) -> Result<Measurement, Error>) -> Result<(), Error> {
     run(warm_up)?;
     print_line("ready")?;
@@ -76,9 +70,6 @@ fn print_line(line: &str) -> Result<(), Error> {
 }
 
 /// Lets each of the `senders` send one message at a time, on a thread of its own, until `span` has passed.
-///
-/// # Errors
-/// The first error of a sender.
 pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(
     senders: &mut [S],
     span: Duration,
@@ -119,22 +110,13 @@ pub fn timed(seconds: f64, mut nanos: Vec<u32>) -> Measurement {
 /// One sender that keeps many messages on their way.
 pub trait Window {
     /// Sends one.
-    ///
-    /// # Errors
-    /// When it cannot.
     fn send(&mut self) -> Result<(), Error>;
 
     /// Waits until at least one of them has come to its good end, and says how many have.
-    ///
-    /// # Errors
-    /// When one has come to another end.
     fn settle(&mut self) -> Result<usize, Error>;
 }
 
 /// Keeps `size` messages on their way until `span` has passed, and waits for the rest.
-///
-/// # Errors
-/// The first one.
 pub fn windowed(window: &mut impl Window, size: usize, span: Duration) -> Result<Measurement, Error> {
     let (began, mut messages, mut open) = (now(), 0, 0);
     while now() < began + span {

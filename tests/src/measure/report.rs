@@ -165,9 +165,6 @@ impl Report {
     }
 
     /// Writes `report.html`, `report.md` and `report.json` into a directory, which is made if it is not there.
-    ///
-    /// # Errors
-    /// The file system's.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("report.html"), self.html())?;

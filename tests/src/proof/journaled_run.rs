@@ -57,9 +57,6 @@ impl Drop for JournaledRun {
 
 impl JournaledRun {
     /// A new one, without journals.
-    ///
-    /// # Panics
-    /// When there is no temporary directory.
     #[must_use]
     pub fn new() -> Self {
         Self { dir: tempfile::Builder::new().prefix("zj").tempdir().expect("a temporary directory") }
@@ -91,9 +88,6 @@ impl JournaledRun {
     }
 
     /// Reads and checks the journals, of processes that have ended.
-    ///
-    /// # Panics
-    /// When they cannot be read.
     #[must_use]
     pub fn check(&self, expected: &Expected) -> (Journals, Report) {
         let journals = Journals::read(self.dir.path()).expect("journals");
@@ -110,9 +104,6 @@ impl Default for JournaledRun {
 
 impl Summary {
     /// Waits for the end of a client.
-    ///
-    /// # Panics
-    /// When it does not come within `timeout`, or the client has failed.
     #[must_use]
     pub fn of(client: &mut Process, timeout: Duration) -> Self {
         let status = client.wait_end(timeout);
@@ -122,9 +113,6 @@ impl Summary {
     }
 
     /// Tells a client to send no more, and waits for its end.
-    ///
-    /// # Panics
-    /// As [`of`](Self::of).
     #[must_use]
     pub fn stop(client: &mut Process, timeout: Duration) -> Self {
         client.signal(Signal::TERM);
@@ -133,9 +121,6 @@ impl Summary {
 }
 
 /// Ends servers or brokers in order: what servers have acknowledged has run then.
-///
-/// # Panics
-/// When one does not end in time, or not well.
 pub fn stop_all(processes: &mut [Process], timeout: Duration) {
     for process in &*processes {
         process.signal(Signal::TERM);

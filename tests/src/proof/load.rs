@@ -55,9 +55,6 @@ impl Load {
     }
 
     /// Adds `threads` callers that share another client.
-    ///
-    /// # Panics
-    /// In a caller, when an answer belonged to another call; [`stop`](Self::stop) tells.
     pub fn add(&mut self, client: &RpcClient, threads: usize) {
         for _ in 0..threads {
             let (client, stop, records) = (client.clone(), Arc::clone(&self.stop), Arc::clone(&self.records));
@@ -82,17 +79,11 @@ impl Load {
     }
 
     /// Waits until `met` is true of all calls that have ended so far.
-    ///
-    /// # Panics
-    /// When it does not come true.
     pub fn wait(&self, what: &str, mut met: impl FnMut(&[CallRecord]) -> bool) {
         eventually(what, || met(&self.records.lock().expect("no panic in here")));
     }
 
     /// Stops the callers after their calls at hand; every call they made.
-    ///
-    /// # Panics
-    /// When an answer belonged to another call.
     #[must_use]
     pub fn stop(mut self) -> Vec<CallRecord> {
         self.stop.store(true, Ordering::Relaxed);
@@ -111,12 +102,6 @@ impl Drop for Load {
 }
 
 /// Calls `echo` with `payload`; who answered.
-///
-/// # Errors
-/// What the call ended with.
-///
-/// # Panics
-/// When another payload came back.
 pub fn echo(client: &RpcClient, payload: &str) -> Result<String, CallError> {
     let answered = client.call_detailed::<Value>(&RequestContext::new(), "echo", payload)?;
     assert_eq!(answered.value, payload, "a reply to another call");
@@ -124,9 +109,6 @@ pub fn echo(client: &RpcClient, payload: &str) -> Result<String, CallError> {
 }
 
 /// Smallest, middle and largest of some spans, for people to read and for tests to hold against a promise.
-///
-/// # Panics
-/// When there are none.
 #[must_use]
 pub fn spread(spans: impl IntoIterator<Item = Duration>) -> [Duration; 3] {
     let mut spans: Vec<_> = spans.into_iter().collect();

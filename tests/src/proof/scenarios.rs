@@ -62,9 +62,6 @@ const END: Duration = Duration::from_secs(120);
 ///
 /// As long as the clients together may have no more outstanding than one topic may have waiting at one broker, every cast
 /// has to be accepted, in order. Above that, a broker may be busy: another one takes the cast later, or it is refused.
-///
-/// # Panics
-/// When a process fails, or clients are not done within `limit`.
 #[must_use]
 pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioResult {
     let cluster = Cluster::new(3, &[TOPIC]);
@@ -93,9 +90,6 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioRes
 /// Casts and calls to two nodes with a server that survives, while others come and go.
 ///
 /// What may be retried has to be accepted; when servers go in order, everything has.
-///
-/// # Panics
-/// When a process fails.
 #[must_use]
 pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(2, &[TOPIC]);
@@ -140,9 +134,6 @@ pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
 /// Casts, calls and notifications to a node whose broker goes and is started again, and keeps notifications in a file.
 ///
 /// Two clients send `rate` notifications a second each: listeners must be able to keep up with them.
-///
-/// # Panics
-/// When a process fails.
 #[must_use]
 pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioResult {
     let rate = rate.to_string();
@@ -197,9 +188,6 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
 /// Notifications to two pools of a node whose listeners come and go: of one pool, one stays.
 ///
 /// Nothing is lost, and what is to come again does; when listeners go in order, nothing is repeated.
-///
-/// # Panics
-/// When a process fails.
 #[must_use]
 pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(1, &[]);

@@ -37,9 +37,6 @@ type Send = Box<dyn FnMut() -> Result<(), String> + std::marker::Send>;
 
 impl Traffic {
     /// Starts a client at each node of the cluster; the topic has exactly these servers.
-    ///
-    /// # Panics
-    /// When a client cannot be made, or a first message fails.
     #[must_use]
     pub fn start(cluster: &Cluster, topic: &str, servers: &[&str]) -> Self {
         let (stop, done, failures) = Default::default();
@@ -80,9 +77,6 @@ impl Traffic {
     }
 
     /// Stops the senders after their messages at hand.
-    ///
-    /// # Panics
-    /// When a sender has.
     #[must_use]
     pub fn stop(mut self) -> TrafficResult {
         self.stop.store(true, Ordering::Relaxed);
@@ -103,9 +97,6 @@ impl Drop for Traffic {
 
 impl TrafficResult {
     /// Every message has succeeded.
-    ///
-    /// # Panics
-    /// When one has not.
     pub fn assert_clean(&self) {
         let Self { succeeded, failures } = self;
         println!("{succeeded} messages, {} failures", failures.len());

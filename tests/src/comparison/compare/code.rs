@@ -133,9 +133,6 @@ pub(super) fn total(lines: &[Lines], which: impl Fn(&Lines) -> bool) -> usize {
 }
 
 /// Counts the code for replies.
-///
-/// # Errors
-/// Names an item that is not there any more.
 pub fn count() -> Result<Counted> {
     Ok(Counted { legacy: lines_of(LEGACY)?, zmqv2: lines_of(ZMQV2)? })
 }

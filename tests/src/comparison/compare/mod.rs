@@ -24,12 +24,6 @@ pub use testbed::{Testbed, Variant};
 use crate::measure::{Machine, Progress, Report};
 
 /// Measures everything that the plan says.
-///
-/// # Errors
-/// What cannot be started or read.
-///
-/// # Panics
-/// When a process that is needed does not start.
 pub fn compare(plan: &Plan, command: &str) -> Result<Report> {
     // Building what is needed is not part of the run.
     let _ = crate::binary("compare-process");

@@ -14,9 +14,6 @@ const NOTE: &str = "This page is generated. To measure everything again and rewr
                     [The comparison](comparison.md) says what the numbers mean.";
 
 /// Writes the plots of a report into `<docs>/comparison/`, and all the rest into `<docs>/comparison-numbers.md`.
-///
-/// # Errors
-/// The file system's.
 pub fn write_numbers_page(report: &Report, docs: &Path) -> Result<()> {
     let plots = docs.join(PLOTS);
     std::fs::create_dir_all(&plots)?;

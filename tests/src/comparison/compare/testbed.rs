@@ -79,9 +79,6 @@ pub(super) struct ServerProcess {
 
 impl Testbed {
     /// So many nodes with a daemon each. `set`: options of all processes.
-    ///
-    /// # Errors
-    /// When there is no room for files.
     pub fn start(driver: Driver, nodes: u8, set: &[&str]) -> Result<Self> {
         Ok(Self {
             nodes: DriverCluster::start(driver, nodes, &[TOPIC], set),

@@ -53,9 +53,6 @@ pub struct Client {
 
 impl Client {
     /// A client with these options.
-    ///
-    /// # Errors
-    /// A ring file that cannot be read.
     pub fn new(options: Options, help: Help) -> std::io::Result<Self> {
         let (matchmaker, pools) = (Matchmaker::open(&options)?, SocketPools::new(&options));
         Ok(Self { options, matchmaker, pools, help })
@@ -63,9 +60,6 @@ impl Client {
 
     /// Calls a method and waits for its result, for `rpc_response_timeout`: the original takes a timeout for each call as
     /// well, and does not look at it.
-    ///
-    /// # Errors
-    /// [`Failed`].
     pub fn call(&self, to: &Target, context: &Context, message: &Message) -> Result<Value, Failed> {
         let queues = self.matchmaker.queues(&topic(to));
         let mut result = Err(Failed::Timeout("no matchmaker results"));

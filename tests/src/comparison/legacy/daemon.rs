@@ -26,9 +26,6 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts the daemon of this node. It takes messages when this returns.
-    ///
-    /// # Errors
-    /// An address or a directory that is of no use.
     pub fn start(options: Options) -> std::io::Result<Self> {
         std::fs::create_dir_all(&options.ipc_dir)?;
         let address = format!("tcp://{}:{}", options.bind_address, options.port);

@@ -152,9 +152,6 @@ pub enum Unreadable {
 }
 
 /// Reads what comes to a server.
-///
-/// # Errors
-/// [`Unreadable`].
 pub fn read(frames: &[Vec<u8>]) -> Result<Received, Unreadable> {
     let (context, message) = match frames.get(2).ok_or(Unreadable::Frames)?.as_slice() {
         b"cast" => read_1(frames),
@@ -212,9 +209,6 @@ fn notice_of(value: &Value) -> Option<Notice> {
 }
 
 /// Reads a reply: the last response, or the exception among them.
-///
-/// # Errors
-/// [`Unreadable::Frames`].
 pub fn read_reply(frames: &[Vec<u8>]) -> Result<Result<Value, Box<Failure>>, Unreadable> {
     let read = || {
         let (_, message): (Value, Value) = serde_json::from_slice(frames.get(3)?).ok()?;

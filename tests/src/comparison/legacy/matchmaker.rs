@@ -23,9 +23,6 @@ const LOCAL: &str = "localhost";
 
 impl Matchmaker {
     /// As the options say.
-    ///
-    /// # Errors
-    /// A ring file that cannot be read, an address of Redis that is none.
     pub fn open(options: &Options) -> std::io::Result<Self> {
         Ok(Self(match options.matchmaker.as_str() {
             "ring" => Directory::Ring(read(&options.ring_file)?),

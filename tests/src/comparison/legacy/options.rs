@@ -73,9 +73,6 @@ pub struct InvalidOption(String, String);
 
 impl Options {
     /// The defaults, and these options, as `NAME=VALUE`.
-    ///
-    /// # Errors
-    /// [`InvalidOption`].
     pub fn from_pairs(pairs: &[String]) -> Result<Self, InvalidOption> {
         let mut options = Self::default();
         for pair in pairs {
@@ -86,9 +83,6 @@ impl Options {
     }
 
     /// Sets an option by name; options of a group other than `DEFAULT` as `group.name`, or by name where that is clear.
-    ///
-    /// # Errors
-    /// [`InvalidOption`].
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidOption> {
         self.try_set(name, value).ok_or_else(|| InvalidOption(value.to_owned(), name.to_owned()))
     }

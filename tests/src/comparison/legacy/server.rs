@@ -35,9 +35,6 @@ pub struct Server {
 impl Server {
     /// Serves a topic at this node: `<topic>.<host>`, for the topic as for the server, and fanouts of it. The original is
     /// given a server name as well, and replaces it by the host's.
-    ///
-    /// # Errors
-    /// Sockets or files that are of no use.
     pub fn serve(options: Options, topic: &str, handler: Handler) -> std::io::Result<Self> {
         let bare = bare(topic);
         let own = context(options.contexts);
@@ -49,9 +46,6 @@ impl Server {
     }
 
     /// Hears notifications of these priorities. There are no pools: listeners of one node share, as servers do.
-    ///
-    /// # Errors
-    /// Sockets or files that are of no use.
     pub fn listen(options: Options, wanted: &[(&str, &str)], handler: NoticeHandler) -> std::io::Result<Self> {
         let (mut sockets, mut known) = (Vec::new(), Known::default());
         for (topic, priority) in wanted {

@@ -148,9 +148,6 @@ impl DriverCluster {
     }
 
     /// The same with other settings.
-    ///
-    /// # Panics
-    /// When the node's configuration is of no use.
     #[must_use]
     pub fn at_with(&self, n: usize, setup: Setup) -> Box<dyn Messaging> {
         match self.driver {

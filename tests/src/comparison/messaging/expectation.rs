@@ -19,9 +19,6 @@ pub enum Expected {
 
 /// Runs a test and holds what comes of it against what is expected. A documented difference that is none any more is a
 /// failure, too: whoever reads of it would be told what is not true.
-///
-/// # Panics
-/// When something else came of it than is expected.
 pub fn judge(driver: &str, expected: Expected, test: impl FnOnce()) {
     let outcome = catch_unwind(AssertUnwindSafe(test));
     match (expected, outcome) {

@@ -107,9 +107,6 @@ pub enum Pending {
 
 impl Pending {
     /// Waits for all that is said of it.
-    ///
-    /// # Panics
-    /// When that does not come in time.
     #[must_use]
     pub fn wait(self, timeout: Duration) -> Vec<SendOutcome> {
         match self {
@@ -163,9 +160,6 @@ impl<T: Send> Running for T {}
 /// A driver, as one process at one node uses it.
 pub trait Messaging: Send + Sync {
     /// Calls a method and waits for its result; `timeout` instead of the configured one.
-    ///
-    /// # Errors
-    /// [`Failed`].
     fn call(&self, to: &To, method: &str, args: &Value, timeout: Option<Duration>) -> Result<Value, Failed>;
 
     /// Calls a method and goes on; `None`: this driver's calls block.

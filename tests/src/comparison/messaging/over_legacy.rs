@@ -23,9 +23,6 @@ pub struct OverLegacy {
 
 impl OverLegacy {
     /// With these options.
-    ///
-    /// # Panics
-    /// When the ring file cannot be read.
     #[must_use]
     pub fn new(options: Options, setup: Setup) -> Self {
         let options = Options { response_timeout: setup.response_timeout, ..options };

@@ -35,9 +35,6 @@ pub struct OverZmqv2 {
 
 impl OverZmqv2 {
     /// At this node.
-    ///
-    /// # Panics
-    /// When its configuration is of no use.
     #[must_use]
     pub fn new(node: &Node, setup: Setup) -> Self {
         let mut config = node.config();
@@ -46,9 +43,6 @@ impl OverZmqv2 {
     }
 
     /// With this configuration. `patient`: messages wait for a server, and those that may be lost are sent again.
-    ///
-    /// # Panics
-    /// When it is of no use.
     #[must_use]
     pub fn with(config: Config, ipc_dir: PathBuf, patient: bool) -> Self {
         Self {

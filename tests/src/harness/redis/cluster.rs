@@ -36,9 +36,6 @@ pub struct RedisCluster {
 
 impl RedisCluster {
     /// Starts all, with a directory that these options name.
-    ///
-    /// # Panics
-    /// When something does not start.
     #[must_use]
     pub fn start(directory: &[String]) -> Self {
         let mut options = directory.to_vec();
@@ -69,9 +66,6 @@ impl RedisCluster {
     }
 
     /// Waits until the directory has all servers again; how long that took.
-    ///
-    /// # Panics
-    /// When it does not.
     #[must_use]
     pub fn wait_registered(&self, since: Instant) -> Duration {
         let directory = self.directory();
@@ -83,9 +77,6 @@ impl RedisCluster {
     }
 
     /// Starts one more server, and waits until clients that have been there all the time, one at each node, reach it.
-    ///
-    /// # Panics
-    /// When that takes longer than a refresh.
     #[must_use]
     pub fn a_new_server_is_visible_soon(&self) -> Process {
         let late = self.cluster.node(1).serve("t", "late", &[]);
@@ -107,18 +98,12 @@ impl RedisCluster {
 }
 
 /// The directory of a cluster, without a memory.
-///
-/// # Panics
-/// When its options are not valid.
 #[must_use]
 pub fn directory_of(cluster: &Cluster) -> RedisDirectory {
     RedisDirectory::new(RedisSettings::new(&cluster.node(0).config()).expect("settings"), LEASE)
 }
 
 /// Names of the servers that are registered.
-///
-/// # Errors
-/// Why the directory could not be read.
 pub fn registered(directory: &RedisDirectory) -> Result<Vec<String>, MatchmakerError> {
     let topics = directory.list()?;
     let servers = topics.iter().flat_map(|topic| &topic.servers);
@@ -126,9 +111,6 @@ pub fn registered(directory: &RedisDirectory) -> Result<Vec<String>, MatchmakerE
 }
 
 /// Redis is stopped for this long, and goes on: no message fails.
-///
-/// # Panics
-/// When one does.
 pub fn redis_hangs(time: Duration) {
     let redis = Redis::start();
     let nodes = RedisCluster::start(&redis.settings());

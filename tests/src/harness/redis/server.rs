@@ -24,9 +24,6 @@ pub struct Redis {
 }
 
 /// Whether Redis is installed; if not, says plainly that `test` is skipped.
-///
-/// # Panics
-/// When everything is required.
 #[must_use]
 pub fn installed(test: &str) -> bool {
     for program in ["redis-server", "redis-sentinel"] {
@@ -39,9 +36,6 @@ pub fn installed(test: &str) -> bool {
 }
 
 /// A port that was free a moment ago.
-///
-/// # Panics
-/// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -56,9 +50,6 @@ impl Redis {
     }
 
     /// The same with more options, such as `--requirepass secret`.
-    ///
-    /// # Panics
-    /// When it does not start.
     #[must_use]
     pub fn start_with(options: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("zr").tempdir().expect("a temporary directory");
@@ -69,9 +60,6 @@ impl Redis {
     }
 
     /// Starts it again, at the same port, after it was killed.
-    ///
-    /// # Panics
-    /// When it does not start.
     pub fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no"]);
@@ -81,17 +69,11 @@ impl Redis {
     }
 
     /// `kill -9`: all that it has is lost, but for what was saved on the disk.
-    ///
-    /// # Panics
-    /// When it is not running.
     pub fn kill9(&mut self) {
         self.process.take().expect("a running redis").kill9();
     }
 
     /// Sends a signal.
-    ///
-    /// # Panics
-    /// When it is not running.
     pub fn signal(&self, signal: Signal) {
         self.process.as_ref().expect("a running redis").signal(signal);
     }
@@ -119,9 +101,6 @@ impl Redis {
     }
 
     /// A connection, for the test itself.
-    ///
-    /// # Panics
-    /// When there is none.
     #[must_use]
     pub fn connection(&self) -> Connection {
         self.try_connection().expect("a connection")
@@ -132,9 +111,6 @@ impl Redis {
     }
 
     /// Runs a command.
-    ///
-    /// # Panics
-    /// When it fails.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
@@ -142,9 +118,6 @@ impl Redis {
     }
 
     /// How often a command was called since the statistics were reset.
-    ///
-    /// # Panics
-    /// When they cannot be read.
     #[must_use]
     pub fn calls(&self, command: &str) -> u64 {
         let stats: String = self.run(&["INFO", "commandstats"]);
@@ -154,9 +127,6 @@ impl Redis {
     }
 
     /// How many connections of others there are.
-    ///
-    /// # Panics
-    /// When they cannot be listed.
     #[must_use]
     pub fn clients(&self) -> usize {
         let list: String = self.run(&["CLIENT", "LIST"]);
@@ -165,9 +135,6 @@ impl Redis {
     }
 
     /// A number out of `INFO`.
-    ///
-    /// # Panics
-    /// When there is no such number.
     #[must_use]
     pub fn info(&self, name: &str) -> u64 {
         info(&mut self.connection(), name).parse().unwrap_or_else(|_| panic!("{name} is no number"))
@@ -211,9 +178,6 @@ pub struct Sentinels {
 
 impl Sentinels {
     /// Starts all, and waits until they know each other.
-    ///
-    /// # Panics
-    /// When they do not.
     #[must_use]
     pub fn start() -> Self {
         let primary = Redis::start_with(&["--repl-diskless-sync-delay", "0"]);
@@ -275,9 +239,6 @@ impl Sentinels {
     }
 
     /// Waits until this server is the primary, also in its own eyes.
-    ///
-    /// # Panics
-    /// When it does not become one.
     pub fn wait_primary(&self, index: usize) {
         eventually("the replica is the primary", || {
             self.primary() == Some(index) && info(&mut self.servers[index].connection(), "role") == "master"
@@ -291,9 +252,6 @@ impl Sentinels {
 }
 
 /// All keys that are there.
-///
-/// # Panics
-/// When they cannot be read.
 #[must_use]
 pub fn keys(redis: &Redis) -> Vec<String> {
     let mut keys: Vec<String> = redis.connection().keys("*").expect("keys");

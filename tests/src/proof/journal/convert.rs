@@ -11,9 +11,6 @@ use crate::journal::{Outcome, Part};
 const UNKNOWN: &str = "-";
 
 /// Of a cast, with the time it took.
-///
-/// # Panics
-/// When a cast cannot have this outcome.
 #[must_use]
 pub fn cast_outcome(outcome: &Of) -> (Duration, Outcome<&str>) {
     match outcome {

@@ -27,9 +27,6 @@ pub struct JournalWriter {
 
 impl JournalWriter {
     /// Starts a journal in `dir`, of a client or a server as `first` says.
-    ///
-    /// # Errors
-    /// The operating system's reason; also when this process has a journal of that name already.
     pub fn create(dir: &Path, name: &str, first: &Record<&str>) -> std::io::Result<Self> {
         let path = dir.join(format!("{name}-{}.journal", std::process::id()));
         let journal = Self { file: OpenOptions::new().append(true).create_new(true).open(path)? };
@@ -38,9 +35,6 @@ impl JournalWriter {
     }
 
     /// Writes one line, with one system call.
-    ///
-    /// # Panics
-    /// When the file system does not take it: a run without its journal proves nothing.
     pub fn write(&self, record: &Record<&str>) {
         let mut line = [0_u8; 1024];
         let mut rest = &mut line[..];

@@ -121,9 +121,6 @@ pub struct Journals {
 
 impl Journals {
     /// Reads all journals of a directory.
-    ///
-    /// # Errors
-    /// The operating system's reason.
     pub fn read(dir: &Path) -> std::io::Result<Self> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(dir)? {

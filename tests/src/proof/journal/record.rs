@@ -273,9 +273,6 @@ impl<'a> Words<'a> {
 
 impl<'a> Record<&'a str> {
     /// Reads a line.
-    ///
-    /// # Errors
-    /// [`Unreadable`], also when something is left over.
     pub fn parse(line: &'a str) -> Result<Self, Unreadable> {
         let mut words = Words(line.split_ascii_whitespace());
         let record = match words.word()? {
