@@ -1,4 +1,4 @@
-//! Where the binaries under test are.
+//! Builds the binaries under test, and says where they are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,13 @@ pub fn binary(name: &str) -> PathBuf {
 
 static BUILT: OnceLock<PathBuf> = OnceLock::new();
 
-/// Builds no more than these binaries: for a program that is asked for first, and needs no others.
+/// Builds only these binaries, for a program that needs no others and calls this first.
 pub fn build_only(names: &[&str]) {
     BUILT.get_or_init(|| build(names));
 }
 
-/// A test of this package alone would not build another package's binaries; after a build of the workspace this
-/// takes a moment and changes nothing.
+/// A test of this package alone would not build the binaries of other packages. After a build of
+/// the workspace this build takes a moment and changes nothing.
 fn build(names: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     // target/PROFILE/deps/TEST, or target/PROFILE/BINARY
@@ -31,11 +31,12 @@ fn build(names: &[&str]) -> PathBuf {
     }
     cargo.args(names.iter().flat_map(|name| ["--bin", name]));
     cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
-    // What a surrounding `cargo run` says of its own package would make build scripts run again, here and there in turn.
+    // A surrounding `cargo run` sets variables about its own package. With them, build scripts
+    // would run again each time.
     for (name, _) in std::env::vars_os().filter(|(name, _)| of_a_package(&name.to_string_lossy())) {
         cargo.env_remove(name);
     }
-    // Otherwise a program that was built with it would be replaced by one without.
+    // Without this, a program that was built with the feature would be replaced by one without it.
     if cfg!(feature = "peers") {
         cargo.args(["--features", "zmqv2-tests/peers"]);
     }

@@ -1,4 +1,5 @@
-//! Nodes of one machine: a loopback address and a socket directory each, and one directory for all: a ring file, or Redis.
+//! Nodes on one machine. Each has a loopback address and a socket directory. All share one
+//! directory of services: a ring file, or Redis.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -27,18 +28,20 @@ pub struct Cluster {
 /// One node.
 #[derive(Debug)]
 pub struct Node {
-    /// Its address, which is its name, too.
+    /// Its address, which is also its name.
     pub host: String,
     /// Its socket directory.
     pub ipc_dir: PathBuf,
-    /// Options that lead to the directory, as `option=value`.
+    /// Options that name the directory of services, as `option=value`.
     directory: Vec<String>,
     ring_file: PathBuf,
 }
 
-/// Three bytes of addresses that no other cluster of this machine has, as long as the listener lives.
+/// The first three bytes of an address. No other cluster on this machine has them while the
+/// listener lives.
 ///
-/// Process id and counter keep test binaries and their tests apart most of the time; the listener does always.
+/// Process id and counter keep test binaries and their tests apart most of the time. The listener
+/// always does.
 fn claim_subnet() -> (String, TcpListener) {
     static CLUSTERS: AtomicU8 = AtomicU8::new(0);
     let first = std::process::id();
@@ -50,7 +53,7 @@ fn claim_subnet() -> (String, TcpListener) {
 }
 
 impl Cluster {
-    /// `count` nodes; each topic of `topics` is on all of them.
+    /// Makes `count` nodes, with each topic of `topics` on all of them.
     #[must_use]
     pub fn new(count: u8, topics: &[&str]) -> Self {
         let cluster = Self::nodes_of(count, None);
@@ -59,7 +62,8 @@ impl Cluster {
         cluster
     }
 
-    /// `count` nodes with these options, as `option=value`, which name the directory.
+    /// Makes `count` nodes with these options, as `option=value`. They name the directory of
+    /// services.
     #[must_use]
     pub fn with_directory(count: u8, options: &[String]) -> Self {
         Self::nodes_of(count, Some(options))
@@ -86,7 +90,7 @@ impl Cluster {
         self.write_ring_text(&Value::from(ring).to_string());
     }
 
-    /// The same with any text.
+    /// Replaces the ring file with any text.
     pub fn write_ring_text(&self, text: &str) {
         let next = self.ring_file.with_extension("next");
         std::fs::write(&next, text).expect("a file");
@@ -107,7 +111,7 @@ impl Cluster {
 }
 
 impl Node {
-    /// A command of one of the two binaries, with the flags of this node.
+    /// A command that runs a binary with the flags of this node.
     #[must_use]
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary(name));
@@ -121,7 +125,7 @@ impl Node {
         command.args(["--host", &self.host, "--bind", &self.host]).arg("--ipc-dir").arg(&self.ipc_dir);
         // Later settings win.
         command.args(arguments);
-        // What the environment of whoever runs the tests sets is not meant for the nodes.
+        // Settings in the environment of the test run are not meant for the nodes.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OS_")) {
             command.env_remove(name);
         }
@@ -134,7 +138,7 @@ impl Node {
         self.broker_with(&[])
     }
 
-    /// The same with more flags.
+    /// Starts the node's broker with more flags.
     #[must_use]
     pub fn broker_with(&self, flags: &[&str]) -> Process {
         Process::start(&format!("broker of {}", self.host), &mut self.command("zmqv2-broker", flags)).ready()
@@ -153,8 +157,8 @@ impl Node {
         Process::run(&mut self.command("zmqv2", arguments))
     }
 
-    /// The options of a process at this node, as `option=value`: host, bind address, socket directory, and what leads to the
-    /// directory. Both drivers know these names.
+    /// The options of a process at this node, as `option=value`: host, bind address, socket
+    /// directory and directory of services. Both drivers know these names.
     #[must_use]
     pub fn options(&self) -> Vec<String> {
         let own = [
@@ -180,7 +184,7 @@ impl Node {
         self.client_with(target, |_| {})
     }
 
-    /// The same with other options.
+    /// A client with a changed configuration.
     #[must_use]
     pub fn client_with(&self, target: Target, change: impl FnOnce(&mut Config)) -> RpcClient {
         let mut config = self.config();
@@ -190,14 +194,14 @@ impl Node {
         builder.config(config).build().expect("a client")
     }
 
-    /// What the node's broker reports.
+    /// The status report of the node's broker.
     #[must_use]
     pub fn status(&self) -> StatusReport {
         let transport = Transport::new(TransportOptions::default());
         zmqv2_broker::ask_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
     }
 
-    /// The ring file that it shares with the other nodes.
+    /// The ring file, which all nodes share.
     #[must_use]
     pub fn ring_file(&self) -> &Path {
         &self.ring_file

@@ -1,4 +1,4 @@
-//! What the kernel knows about processes and connections (Linux).
+//! Facts from the kernel about processes and connections (Linux).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -21,7 +21,7 @@ fn memory(pid: u32, field: &str) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
 }
 
-/// Processes that have `text` in their command line, this one excepted.
+/// Ids of the other processes that have `text` in their command line.
 #[must_use]
 pub fn processes_with(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
@@ -38,7 +38,7 @@ pub fn processes_with(text: &str) -> Vec<u32> {
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state stands behind the command's name, which may contain anything.
+    // The state follows the command's name, which may contain anything.
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 

@@ -10,7 +10,7 @@ pub mod process;
 pub mod redis;
 pub mod zmtp;
 
-/// Says plainly that a test was skipped; with `ZMQV2_REQUIRE_ALL=1` a skip is a failure.
+/// Prints that a test was skipped. With `ZMQV2_REQUIRE_ALL=1` a skip is a failure.
 pub fn skip(test: &str, why: &str) {
     assert!(std::env::var_os("ZMQV2_REQUIRE_ALL").is_none_or(|value| value != "1"), "{test} was skipped: {why}");
     eprintln!("SKIPPED {test}: {why}");

@@ -1,15 +1,16 @@
-//! A machine of its own for a script, as far as the kernel can make one.
+//! Runs a script in Linux namespaces, isolated from this machine.
 
 use std::process::Command;
 
 use crate::binary;
 
-/// A shell script in namespaces of its own, where the default port is free, `/run` is empty, and nothing is left behind on
-/// this machine. `$B` is the daemon, `$Z` the tool. `None`: there are no namespaces here.
+/// A command that runs a shell script in new namespaces: the default port is free, `/run` is empty,
+/// and nothing stays behind on this machine. `$B` is the daemon and `$Z` the tool. `None` if
+/// namespaces are not available.
 #[must_use]
 pub fn in_namespaces(script: &str) -> Option<Command> {
     let root = rustix::process::geteuid().is_root();
-    // With a process namespace nothing outlives it, whatever becomes of the script.
+    // In a process namespace nothing outlives the script.
     let mut flags = vec!["--mount", "--net", "--pid", "--fork", "--kill-child=KILL"];
     if !root {
         flags.push("--map-root-user");

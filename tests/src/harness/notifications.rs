@@ -1,4 +1,4 @@
-//! Listeners inside the test's process, which note what they hear, and what their notifiers are told.
+//! Listeners and notifiers inside the test's process.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use zmqv2_server::{ListenerBuilder, NotificationListener};
 
 use crate::{Node, PATIENCE, eventually};
 
-/// What listeners have heard, in order; `T` is what is noted of each notification.
+/// A log of what handlers received, in order. Clones share it.
 pub struct NotificationLog<T>(Arc<Mutex<Vec<T>>>);
 
 impl<T> Clone for NotificationLog<T> {
@@ -26,30 +26,30 @@ impl<T> Default for NotificationLog<T> {
 }
 
 impl<T: Clone + fmt::Debug> NotificationLog<T> {
-    /// Notes one more.
+    /// Adds an entry.
     pub fn add(&self, what: T) {
         self.0.lock().expect("no panic in here").push(what);
     }
 
-    /// All so far.
+    /// All entries so far.
     #[must_use]
     pub fn all(&self) -> Vec<T> {
         self.0.lock().expect("no panic in here").clone()
     }
 
-    /// How many so far.
+    /// The number of entries so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.all().len()
     }
 
-    /// Whether there is none so far.
+    /// Whether there are no entries yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Waits until there are at least so many, and returns all.
+    /// Waits for at least `count` entries, and returns all.
     pub fn wait(&self, count: usize) -> Vec<T> {
         eventually(&format!("{count} notifications are heard"), || self.len() >= count);
         self.all()
@@ -57,20 +57,20 @@ impl<T: Clone + fmt::Debug> NotificationLog<T> {
 }
 
 impl Node {
-    /// A listener of this topic and pool at this node, without endpoints yet.
+    /// A builder for a listener of this topic and pool at this node, without endpoints yet.
     #[must_use]
     pub fn listener_builder(&self, topic: &str, pool: &str) -> ListenerBuilder {
         let builder = NotificationListener::builder().topic(topic).expect("a topic").pool(pool).expect("a pool");
         builder.config(self.config()).ipc_dir(&self.ipc_dir)
     }
 
-    /// A notifier of this node.
+    /// A notifier at this node.
     #[must_use]
     pub fn notifier(&self, topics: &[&str]) -> Notifier {
         self.notifier_with(topics, |_| {})
     }
 
-    /// The same with other options.
+    /// A notifier with a changed configuration.
     #[must_use]
     pub fn notifier_with(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Notifier {
         let mut config = self.config();
@@ -81,7 +81,7 @@ impl Node {
     }
 }
 
-/// Starts a listener and waits until notifications can come.
+/// Starts a listener and waits until it is registered.
 #[must_use]
 pub fn started(builder: ListenerBuilder) -> NotificationListener {
     let listener = builder.start().expect("a listener");
@@ -89,12 +89,12 @@ pub fn started(builder: ListenerBuilder) -> NotificationListener {
     listener
 }
 
-/// Says `number` with priority info.
+/// Sends `number` with priority info.
 pub fn send_number(notifier: &Notifier, number: u64) -> NotifyHandle {
     notifier.info(&RequestContext::new(), "said", &number).expect("it is sent")
 }
 
-/// Waits for what becomes of a notification.
+/// Waits for the report of a notification.
 #[must_use]
 pub fn report_of(handle: &NotifyHandle) -> NotifyReport {
     handle.wait(PATIENCE).expect("a report")

@@ -1,4 +1,5 @@
-//! A child process whose output is kept, that can be waited for, signalled, and never outlives its test.
+//! A child process that never outlives its test. It can be signalled, and its output is kept and
+//! can be waited for.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,7 +17,7 @@ struct Printed {
 }
 
 impl Printed {
-    /// What comes out of a pipe.
+    /// Collects the lines of a pipe.
     fn of(pipe: impl Read + Send + 'static) -> Arc<Self> {
         let printed = Arc::new(Self::default());
         let keep = Arc::clone(&printed);
@@ -31,7 +32,8 @@ impl Printed {
         printed
     }
 
-    /// Waits until `met` finds something in the lines, of which there may be no more.
+    /// Waits until `met` finds something in the lines. Its second argument says that the output has
+    /// ended.
     fn wait<T>(&self, what: &str, mut met: impl FnMut(&[String], bool) -> Option<T>) -> T {
         let end_at = now() + PATIENCE;
         let mut lines = self.lines.lock().expect("no panic in here");
@@ -75,7 +77,7 @@ impl Finished {
 }
 
 impl Process {
-    /// Starts `command`; what it prints is kept.
+    /// Starts `command` and keeps its output.
     #[must_use]
     pub fn start(name: &str, command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -85,7 +87,7 @@ impl Process {
         Self { name: name.to_owned(), child, printed, output }
     }
 
-    /// Runs `command` to its end and keeps what it prints.
+    /// Runs `command` to its end and keeps its output.
     #[must_use]
     pub fn run(command: &mut Command) -> Finished {
         let shown = format!("{command:?}");
@@ -112,13 +114,13 @@ impl Process {
         })
     }
 
-    /// Waits until it has printed `count` lines on stdout, and returns all that are there.
+    /// Waits until the process has printed `count` lines on stdout, and returns all lines so far.
     pub fn wait_for_output(&self, count: usize) -> Vec<String> {
         let what = format!("{} with {count} lines", self.name);
         self.output.wait(&what, |lines, _| (lines.len() >= count).then(|| lines.to_vec()))
     }
 
-    /// What it has printed on stdout, to its end.
+    /// Waits for the end of stdout, and returns all of it.
     #[must_use]
     pub fn stdout_to_end(&self) -> String {
         let what = format!("the end of {}", self.name);
@@ -132,10 +134,11 @@ impl Process {
         self
     }
 
-    /// What it has printed on stderr so far.
+    /// The lines that the process has printed on stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {
-        // A wait that has failed panicked with the lock in its hand, and this is asked for when it unwinds.
+        // A failed wait panics while it holds the lock, and a test that unwinds asks for these
+        // lines.
         self.printed.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
     }
 
@@ -145,12 +148,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal; `STOP` has taken hold of every thread when this returns.
+    /// Sends a signal. When it is `STOP`, every thread has stopped when this returns.
     pub fn signal(&self, signal: Signal) {
         let sent = kill_process(Pid::from_child(&self.child), signal);
         assert!(sent.is_ok(), "{} is gone: {sent:?}; it printed:\n{}", self.name, self.stderr());
         if signal == Signal::STOP {
-            // It takes hold of one thread after the other, and those that still run still answer.
+            // The kernel stops one thread after the other, and threads that still run still answer.
             eventually(&format!("{} has stopped", self.name), || self.threads_are_stopped());
         }
     }
@@ -178,7 +181,7 @@ impl Process {
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a living process");
-        // Fields are counted behind the command's name, which may contain anything.
+        // The fields follow the command's name, which may contain anything.
         let rest = stat.rsplit_once(')').expect("a name").1;
         let ticks: f64 =
             rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks")).sum();

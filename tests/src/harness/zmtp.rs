@@ -1,4 +1,5 @@
-//! A peer that speaks ZMTP 3.0 by hand, so that it can say what no ZeroMQ library would.
+//! A peer that writes ZMTP 3.0 byte by byte, so that it can send frames that no ZeroMQ library
+//! would send.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -14,7 +15,7 @@ const COMMAND: u8 = 4;
 trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
-/// A connection that has shaken hands; every read of it has a deadline.
+/// A connection after the handshake. Every read of it has a deadline.
 pub struct Zmtp {
     stream: Box<dyn Stream>,
 }
@@ -34,7 +35,7 @@ pub fn greeting() -> Vec<u8> {
     bytes
 }
 
-/// The command that ends the handshake of a socket of `kind`, such as `DEALER`.
+/// The READY command of a socket of `kind`, such as `DEALER`.
 #[must_use]
 pub fn ready(kind: &str) -> Vec<u8> {
     let mut body = b"\x05READY\x0bSocket-Type".to_vec();
@@ -100,12 +101,12 @@ impl Zmtp {
         self.stream.write_all(&message(frames))
     }
 
-    /// Sends any bytes at all.
+    /// Sends any bytes.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// The next message; heartbeats in between are skipped.
+    /// Waits for the next message, and skips heartbeats.
     pub fn receive(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut frames = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! A run of clients and executors whose journals are checked at its end.
+//! Runs clients, servers and listeners that write journals, and checks these at the end.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use crate::{Node, Process};
 /// The topic of every run.
 pub const TOPIC: &str = "t";
 
-/// A directory of journals, and how to start who writes them.
+/// A directory of journals. It starts the processes that write them.
 #[derive(Debug)]
 pub struct JournaledRun {
     dir: TempDir,
 }
 
-/// What a client says at its end.
+/// The summary that a client prints at its end.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Summary {
-    /// Messages that it wanted to send.
+    /// Messages that it tried to send.
     pub sent: u64,
     /// From the first message to the last outcome.
     pub seconds: f64,
-    /// The most memory before the first message, in KiB.
+    /// The peak memory before the first message, in KiB.
     pub idle_kib: u64,
-    /// The most memory in all.
+    /// The peak memory at the end, in KiB.
     pub peak_kib: u64,
     /// Messages that had to wait for room.
     pub slowed: u64,
@@ -46,7 +46,7 @@ pub struct Summary {
 }
 
 impl Drop for JournaledRun {
-    /// What a failed run has written is all that tells how it came to that.
+    /// The journals of a failed run are kept, because only they show how it failed.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.dir.disable_cleanup(true);
@@ -56,7 +56,7 @@ impl Drop for JournaledRun {
 }
 
 impl JournaledRun {
-    /// A new one, without journals.
+    /// Creates an empty directory.
     #[must_use]
     pub fn new() -> Self {
         Self { dir: tempfile::Builder::new().prefix("zj").tempdir().expect("a temporary directory") }
@@ -69,14 +69,14 @@ impl JournaledRun {
         self.start(client, command.args(flags))
     }
 
-    /// Starts an executor at `node` and waits until it is registered.
+    /// Starts a server at `node` and waits until it is registered.
     #[must_use]
     pub fn server(&self, node: &Node, server: &str, workers: usize) -> Process {
         let mut command = node.command("journal-server", &[TOPIC, "--server", server]);
         self.start(server, command.arg("--workers").arg(workers.to_string()))
     }
 
-    /// Starts a listener of this pool at `node`, which writes a journal, and waits until it is registered.
+    /// Starts a listener of this pool at `node` and waits until it is registered.
     #[must_use]
     pub fn listener(&self, node: &Node, pool: &str, flags: &[&str]) -> Process {
         let mut command = node.command("journal-listener", &[TOPIC, "--pool", pool]);
@@ -87,7 +87,7 @@ impl JournaledRun {
         Process::start(name, command.arg("--journal").arg(self.dir.path())).ready()
     }
 
-    /// Reads and checks the journals, of processes that have ended.
+    /// Reads and checks the journals, when their processes have ended.
     #[must_use]
     pub fn check(&self, expected: &Expected) -> (Journals, Report) {
         let journals = Journals::read(self.dir.path()).expect("journals");
@@ -103,7 +103,7 @@ impl Default for JournaledRun {
 }
 
 impl Summary {
-    /// Waits for the end of a client.
+    /// Waits for the end of a client, and returns its summary.
     #[must_use]
     pub fn of(client: &mut Process, timeout: Duration) -> Self {
         let status = client.wait_end(timeout);
@@ -112,7 +112,7 @@ impl Summary {
         serde_json::from_str(line.trim_start_matches("summary")).expect("a summary")
     }
 
-    /// Tells a client to send no more, and waits for its end.
+    /// Stops a client with SIGTERM and waits for its end.
     #[must_use]
     pub fn stop(client: &mut Process, timeout: Duration) -> Self {
         client.signal(Signal::TERM);
@@ -120,7 +120,7 @@ impl Summary {
     }
 }
 
-/// Ends servers or brokers in order: what servers have acknowledged has run then.
+/// Stops servers or brokers in order: servers first run what they have acknowledged.
 pub fn stop_all(processes: &mut [Process], timeout: Duration) {
     for process in &*processes {
         process.signal(Signal::TERM);
@@ -131,7 +131,8 @@ pub fn stop_all(processes: &mut [Process], timeout: Duration) {
     }
 }
 
-/// When a client was told that something was accepted, sorted, in milliseconds of the machine's monotonic clock.
+/// When a client learnt that a message was accepted, sorted, in milliseconds of the machine's
+/// monotonic clock.
 #[must_use]
 pub fn acceptance_times(client: &ClientJournal) -> Vec<u64> {
     let answered = |told: &&ReportedOutcome| match &told.outcome {

@@ -1,4 +1,4 @@
-//! Callers that go on until they are told to stop, and what became of each of their calls.
+//! Threads that call without a pause until they are stopped, and a record of each call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,7 +37,8 @@ impl CallRecord {
     }
 }
 
-/// Threads of this process that call `echo` without a pause, each answer compared with what was sent.
+/// Threads of this process that call `echo` without a pause and compare each answer with the
+/// payload.
 #[derive(Debug, Default)]
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -70,7 +71,7 @@ impl Load {
         }
     }
 
-    /// Waits until so many more calls were answered.
+    /// Waits until `more` further calls were answered.
     pub fn wait_answered(&self, more: usize) {
         let since = now();
         self.wait("enough calls are answered", |records| {
@@ -78,12 +79,12 @@ impl Load {
         });
     }
 
-    /// Waits until `met` is true of all calls that have ended so far.
+    /// Waits until `met` is true for the calls that have ended so far.
     pub fn wait(&self, what: &str, mut met: impl FnMut(&[CallRecord]) -> bool) {
         eventually(what, || met(&self.records.lock().expect("no panic in here")));
     }
 
-    /// Stops the callers after their calls at hand; every call they made.
+    /// Stops the callers after their current calls, and returns every call.
     #[must_use]
     pub fn stop(mut self) -> Vec<CallRecord> {
         self.stop.store(true, Ordering::Relaxed);
@@ -94,21 +95,21 @@ impl Load {
     }
 }
 
-/// Stops also a load whose test has failed.
+/// A load also stops when its test fails.
 impl Drop for Load {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Calls `echo` with `payload`; who answered.
+/// Calls `echo` with `payload`, and returns the name of the server that answered.
 pub fn echo(client: &RpcClient, payload: &str) -> Result<String, CallError> {
     let answered = client.call_detailed::<Value>(&RequestContext::new(), "echo", payload)?;
     assert_eq!(answered.value, payload, "a reply to another call");
     Ok(answered.server.to_string())
 }
 
-/// Smallest, middle and largest of some spans, for people to read and for tests to hold against a promise.
+/// The smallest, the median and the largest of some durations.
 #[must_use]
 pub fn spread(spans: impl IntoIterator<Item = Duration>) -> [Duration; 3] {
     let mut spans: Vec<_> = spans.into_iter().collect();

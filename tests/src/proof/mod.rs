@@ -1,4 +1,5 @@
-//! Proof by journals: every process writes what it does, and a checker compares the journals with the promises.
+//! Proof by journals: every process writes what it does, and a checker compares the journals with
+//! the promises.
 
 pub mod checker;
 pub mod journal;

@@ -1,4 +1,5 @@
-//! The runs that prove the promises of casts and notifications: short ones in every build, full-size ones on demand.
+//! Runs that check the promises for casts and notifications: short in every build, full-size on
+//! demand.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,55 +14,56 @@ use crate::{
     stop_all, wait_until,
 };
 
-/// What a run comes to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct ScenarioResult {
-    /// Removed with it, if the test has not failed.
+    /// The journals, which are removed unless the test fails.
     pub journaled: JournaledRun,
     /// What the checker found.
     pub report: Report,
-    /// The clients' summaries, in the order of their start.
+    /// The summaries of the clients, in the order of their start.
     pub clients: Vec<(String, Summary)>,
     /// How long it took.
     pub took: Duration,
-    /// After each restart of a broker: until every client was answered again.
+    /// For each restart of a broker, the time until every client was answered again.
     pub recoveries: Vec<Recovery>,
 }
 
-/// How traffic came back after the death of a broker.
+/// The time until traffic was back after the end of a broker.
 #[derive(Debug, Clone, Copy)]
 pub struct Recovery {
-    /// From the kill of the old broker.
+    /// Since the end of the old broker.
     pub after_kill: Duration,
-    /// From the moment at which the new broker said that it is ready.
+    /// Since the new broker printed that it is ready.
     pub after_ready: Duration,
 }
 
-/// How often somebody is killed, and for how long that goes on.
+/// How often a process is stopped, and how many times.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
-    /// From kill to kill.
+    /// The time between two stops.
     pub every: Duration,
-    /// How many kills.
+    /// The number of stops.
     pub kills: u32,
 }
 
-/// How a process goes.
+/// How a process is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopMode {
     /// `kill -9`.
     Killed,
-    /// SIGTERM: it finishes what it has begun.
+    /// SIGTERM: the process finishes what it has begun.
     Orderly,
 }
 
-/// Longer than any message may take (30 s), with the ends of a few processes on a busy machine.
+/// Longer than any message may take (30 s) and a few processes need to end on a busy machine.
 const END: Duration = Duration::from_secs(120);
 
-/// Casts of four processes to three nodes with a server of one worker each.
+/// Casts of four clients to three nodes, each with a server that has one worker.
 ///
-/// As long as the clients together may have no more outstanding than one topic may have waiting at one broker, every cast
-/// has to be accepted, in order. Above that, a broker may be busy: another one takes the cast later, or it is refused.
+/// All clients together may have as many messages outstanding as one topic may have in the backlog
+/// of one broker. Up to that number every cast must be accepted, in order. Above it, a broker may
+/// be busy: then another broker takes the cast later, or it is refused.
 #[must_use]
 pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioResult {
     let cluster = Cluster::new(3, &[TOPIC]);
@@ -70,7 +72,7 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioRes
     let servers = cluster.nodes().iter().enumerate();
     let mut servers: Vec<_> = servers.map(|(n, node)| journaled.server(node, &format!("s{n}"), 1)).collect();
     let (count, bound) = ((count / 4).to_string(), max_outstanding.to_string());
-    // Longer than the whole run may take: what waits its turn is not lost.
+    // Longer than the whole run may take: a message that waits for its turn is not lost.
     let timeout = limit.as_secs().to_string();
     let flags = ["--count", &count, "--max-outstanding", &bound, "--timeout", &timeout];
     let started = now();
@@ -87,9 +89,9 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioRes
     ScenarioResult { journaled, report, clients: summaries, took, recoveries: Vec::new() }
 }
 
-/// Casts and calls to two nodes with a server that survives, while others come and go.
+/// Casts and calls to two nodes. One server stays; the others are stopped and started again.
 ///
-/// What may be retried has to be accepted; when servers go in order, everything has.
+/// Everything that may be retried must be accepted. When servers stop in order, everything must be.
 #[must_use]
 pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(2, &[TOPIC]);
@@ -98,7 +100,8 @@ pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let mut servers = vec![journaled.server(cluster.node(0), "survivor", 1)];
     let victim = |n: u32| journaled.server(cluster.node(n as usize % 2), &format!("victim-{n}"), 1 + n as usize % 3);
     let mut victims = std::collections::VecDeque::from([victim(0), victim(1)]);
-    // Of the survivor's node alone: what is for the survivor is never sent to the other one.
+    // Only the node of the server that stays: a message for that server never goes to the other
+    // node.
     let ring = cluster.node(0).file("ring-of-one.json");
     std::fs::write(&ring, serde_json::json!({ TOPIC: [cluster.node(0).host] }).to_string()).expect("a file");
     let ring = format!("ringfile={}", ring.display());
@@ -131,9 +134,11 @@ pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     ScenarioResult { journaled, report, clients, took, recoveries: Vec::new() }
 }
 
-/// Casts, calls and notifications to a node whose broker goes and is started again, and keeps notifications in a file.
+/// Casts, calls and notifications to a node whose broker is stopped and started again. The broker
+/// keeps notifications in a file.
 ///
-/// Two clients send `rate` notifications a second each: listeners must be able to keep up with them.
+/// Two clients send `rate` notifications a second each. Listeners must be able to keep up with
+/// them.
 #[must_use]
 pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioResult {
     let rate = rate.to_string();
@@ -145,7 +150,7 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
     let mut broker = start();
     let journaled = JournaledRun::new();
     let mut servers = vec![journaled.server(node, "one", 1), journaled.server(node, "many", 4)];
-    // Some notifications have to come twice: what is to come again is not lost, either.
+    // Listeners ask for some notifications again. These must not be lost either.
     for (pool, flags) in
         [("audit", ["--requeue", "50"]), ("audit", ["--requeue", "50"]), ("billing", ["--workers", "3"])]
     {
@@ -178,22 +183,24 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
     all_handled(node);
     stop_all(&mut servers, PATIENCE);
     let expected = Expected::nothing().all_accepted("waiting");
-    // A broker that stops in order says so.
+    // A broker that stops in order tells its clients.
     let expected = if mode == StopMode::Killed { expected.all_accepted("notify-retrying") } else { expected };
     let (journals, report) = journaled.check(&expected);
     let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&journals, killed, ready)).collect();
     ScenarioResult { journaled, report, clients, took, recoveries }
 }
 
-/// Notifications to two pools of a node whose listeners come and go: of one pool, one stays.
+/// Notifications to two pools of a node whose listeners are stopped and started again. One listener
+/// of one pool stays.
 ///
-/// Nothing is lost, and what is to come again does; when listeners go in order, nothing is repeated.
+/// Nothing is lost, and requeued notifications come again. When listeners stop in order, nothing is
+/// repeated.
 #[must_use]
 pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     write_ring(&cluster, &["left", "kept"]);
-    // What is in front is given to every one of those that die.
+    // Every listener that dies has the first notification, so its deliveries add up.
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=1000"]);
     let journaled = JournaledRun::new();
     let start = |pool| journaled.listener(node, pool, &["--work", "5", "--workers", "8", "--requeue", "50"]);
@@ -226,13 +233,13 @@ fn write_ring(cluster: &Cluster, pools: &[&str]) {
     cluster.write_ring_text(&serde_json::json!({TOPIC: [host], format!("{TOPIC}.info"): listed}).to_string());
 }
 
-/// Waits until listeners have handled what the broker keeps.
+/// Waits until listeners have handled everything that the broker keeps.
 fn all_handled(node: &Node) {
     eventually("every notification is handled", || node.status().notifications == 0);
     assert_eq!(node.status().dead_letters, []);
 }
 
-/// Until the last of the clients was answered again.
+/// The time until every client was answered again.
 fn recovery(journals: &Journals, killed: u64, ready: u64) -> Recovery {
     let first_of = |client| acceptance_times(client).into_iter().find(|at| *at >= ready).unwrap_or(u64::MAX);
     let back = journals.clients.iter().map(first_of).max().unwrap_or(u64::MAX);
@@ -240,7 +247,7 @@ fn recovery(journals: &Journals, killed: u64, ready: u64) -> Recovery {
 }
 
 impl Schedule {
-    /// `kill` is called with 0, 1, 2, ..., each a period after the one before; a period more at the end.
+    /// Calls `kill` with 0, 1, 2, ..., one period apart, and waits one more period at the end.
     fn run(self, mut kill: impl FnMut(u32)) {
         let started = now();
         for n in 0..self.kills {
@@ -258,7 +265,7 @@ struct Clients {
 }
 
 impl Clients {
-    /// Starts one for each name and flags, and waits until each has had an answer.
+    /// Starts a client for each name and flags, and waits until each has had an answer.
     fn start(journaled: &JournaledRun, cluster: &Cluster, who: &[(&str, &[&str])]) -> Self {
         let started = now();
         let nodes = cluster.nodes().iter().cycle();
@@ -281,7 +288,8 @@ impl Clients {
 }
 
 impl ScenarioResult {
-    /// Smallest, middle and largest time from a broker's readiness until every client was answered again.
+    /// The smallest, the median and the largest time from a broker's readiness until every client
+    /// was answered again.
     #[must_use]
     pub fn recovery(&self) -> [Duration; 3] {
         spread(self.recoveries.iter().map(|recovery| recovery.after_ready))

@@ -1,4 +1,5 @@
-//! What may cross threads. The documentation promises it, and the compiler holds it: there is nothing to run.
+//! Says which public types may be sent to, or shared between, threads. The compiler checks it;
+//! there is nothing to run.
 
 use zmqv2_broker::{Broker, Settings, Stopper};
 use zmqv2_client::{

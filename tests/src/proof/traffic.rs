@@ -1,4 +1,4 @@
-//! Calls, casts and fanouts from every node at once, each of which has to succeed.
+//! Calls, casts and fanouts from every node at once. Each of them must succeed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,11 +11,11 @@ use zmqv2_proto::{RequestContext, Target};
 
 use crate::{Cluster, PATIENCE, echo, eventually, now, wait_until};
 
-/// Between two messages of one sender: a load that leaves the machine time for other tests.
+/// The pause between two messages of one sender. It leaves time for other tests.
 const PACE: Duration = Duration::from_millis(4);
 
-/// Senders that go on until they are stopped. Every client sends calls and casts to any server, calls to each server by its name,
-/// and fanouts.
+/// Threads that send until they are stopped. Every client sends calls and casts to any server,
+/// calls to each server by name, and fanouts.
 #[derive(Debug)]
 pub struct Traffic {
     stop: Arc<AtomicBool>,
@@ -24,26 +24,26 @@ pub struct Traffic {
     senders: Vec<JoinHandle<()>>,
 }
 
-/// What became of all messages.
+/// The results of all messages.
 #[derive(Debug)]
 pub struct TrafficResult {
     /// How many succeeded.
     pub succeeded: usize,
-    /// What the others ended with.
+    /// The errors of the others.
     pub failures: Vec<String>,
 }
 
 type Send = Box<dyn FnMut() -> Result<(), String> + std::marker::Send>;
 
 impl Traffic {
-    /// Starts a client at each node of the cluster; the topic has exactly these servers.
+    /// Starts a client at each node of the cluster. The topic has exactly these servers.
     #[must_use]
     pub fn start(cluster: &Cluster, topic: &str, servers: &[&str]) -> Self {
         let (stop, done, failures) = Default::default();
         let mut traffic = Self { stop, done, failures, senders: Vec::new() };
         for node in cluster.nodes() {
             let client = node.client(Target::topic(topic).expect("a topic"));
-            // Known from now on.
+            // From now on the client knows every server.
             eventually("all servers are in the directory", || fan_out(&client).is_ok_and(|told| told == servers.len()));
             for name in servers {
                 let named = client.prepare().server(name).expect("a name");
@@ -70,13 +70,13 @@ impl Traffic {
         }));
     }
 
-    /// Waits until so many more messages have succeeded.
+    /// Waits until `more` further messages have succeeded.
     pub fn wait(&self, more: usize) {
         let before = self.done.load(Ordering::Relaxed);
         eventually("messages succeed", || self.done.load(Ordering::Relaxed) >= before + more);
     }
 
-    /// Stops the senders after their messages at hand.
+    /// Stops the senders after their current messages.
     #[must_use]
     pub fn stop(mut self) -> TrafficResult {
         self.stop.store(true, Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl Traffic {
     }
 }
 
-/// Stops also the senders of a test that has failed.
+/// The senders also stop when their test fails.
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl Drop for Traffic {
 }
 
 impl TrafficResult {
-    /// Every message has succeeded.
+    /// Fails the test unless every message succeeded.
     pub fn assert_clean(&self) {
         let Self { succeeded, failures } = self;
         println!("{succeeded} messages, {} failures", failures.len());
@@ -132,7 +132,7 @@ fn senders(client: &RpcClient, servers: &[&str]) -> Vec<Send> {
     senders
 }
 
-/// Tells every server; how many have accepted it, if all did.
+/// Sends to every server, and returns how many accepted it, if all did.
 fn fan_out(client: &RpcClient) -> Result<usize, String> {
     let sent = client.fanout(&RequestContext::new(), "echo", &"all").map_err(|error| error.to_string())?;
     let report = sent.wait(PATIENCE).ok_or("no report")?;

@@ -17,7 +17,7 @@ pub const LEASE: Duration = Duration::from_secs(3);
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// How often clients look.
 pub const REFRESH: Duration = Duration::from_secs(2);
-/// What a busy machine takes above what is promised.
+/// How much longer than promised a busy machine may take.
 pub const SLACK: Duration = Duration::from_secs(2);
 /// The servers of the topic `t`, one at each node.
 pub const SERVERS: [&str; 3] = ["s0", "s1", "s2"];
@@ -30,12 +30,12 @@ pub struct RedisCluster {
     /// Their brokers.
     pub brokers: Vec<Process>,
     _servers: Vec<Process>,
-    /// One at each node, which have known the topic since before anything happened.
+    /// One client at each node. They know the topic from the start.
     clients: Vec<RpcClient>,
 }
 
 impl RedisCluster {
-    /// Starts all, with a directory that these options name.
+    /// Starts everything. The options name the directory.
     #[must_use]
     pub fn start(directory: &[String]) -> Self {
         let mut options = directory.to_vec();
@@ -53,19 +53,19 @@ impl RedisCluster {
         Self { cluster, brokers, _servers: servers, clients }
     }
 
-    /// Messages of every kind from every node.
+    /// Starts messages of every kind from every node.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         Traffic::start(&self.cluster, "t", &SERVERS)
     }
 
-    /// The directory itself, without a memory.
+    /// The directory itself, without a cache.
     #[must_use]
     pub fn directory(&self) -> RedisDirectory {
         directory_of(&self.cluster)
     }
 
-    /// Waits until the directory has all servers again; how long that took.
+    /// Waits until the directory has all servers again, and returns the time since `since`.
     #[must_use]
     pub fn wait_registered(&self, since: Instant) -> Duration {
         let directory = self.directory();
@@ -76,7 +76,7 @@ impl RedisCluster {
         since.elapsed()
     }
 
-    /// Starts one more server, and waits until clients that have been there all the time, one at each node, reach it.
+    /// Starts one more server. Waits until the old clients at every node can reach it.
     #[must_use]
     pub fn a_new_server_is_visible_soon(&self) -> Process {
         let late = self.cluster.node(1).serve("t", "late", &[]);
@@ -97,7 +97,7 @@ impl RedisCluster {
     }
 }
 
-/// The directory of a cluster, without a memory.
+/// The directory of a cluster, without a cache.
 #[must_use]
 pub fn directory_of(cluster: &Cluster) -> RedisDirectory {
     RedisDirectory::new(RedisSettings::new(&cluster.node(0).config()).expect("settings"), LEASE)
@@ -110,20 +110,19 @@ pub fn registered(directory: &RedisDirectory) -> Result<Vec<String>, MatchmakerE
     Ok(servers.filter_map(|server| server.server.as_ref()).map(ToString::to_string).collect())
 }
 
-/// Redis is stopped for this long, and goes on: no message fails.
+/// Stops Redis for `time` and lets it go on. No message may fail.
 pub fn redis_hangs(time: Duration) {
     let redis = Redis::start();
     let nodes = RedisCluster::start(&redis.settings());
     let traffic = nodes.traffic();
     redis.signal(Signal::STOP);
-    // How long it hangs.
     wait_until(now() + time);
     traffic.wait(200);
     redis.signal(Signal::CONT);
     let took = nodes.wait_registered(now());
     println!("all were registered again {took:?} after it went on");
     let _late = nodes.a_new_server_is_visible_soon();
-    // Until the doubt has ended: then what is missing is gone.
+    // After this time the clients trust an empty answer again, and remove what is missing.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     traffic.stop().assert_clean();

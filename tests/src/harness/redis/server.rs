@@ -1,4 +1,4 @@
-//! Redis servers and Sentinels that tests start themselves, on free ports of this machine.
+//! Redis servers and Sentinels that tests start, on free ports of this machine.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::{Process, eventually, skip};
 
-/// A command is answered at once, or not at all.
+/// The longest that a command may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// A Redis server with a directory of its own. It keeps nothing on the disk unless told so.
+/// A Redis server with its own directory. By default it saves nothing to disk.
 #[derive(Debug)]
 pub struct Redis {
     process: Option<Process>,
@@ -23,7 +23,7 @@ pub struct Redis {
     dir: TempDir,
 }
 
-/// Whether Redis is installed; if not, says plainly that `test` is skipped.
+/// Whether Redis is installed. If not, prints that `test` is skipped.
 #[must_use]
 pub fn installed(test: &str) -> bool {
     for program in ["redis-server", "redis-sentinel"] {
@@ -49,7 +49,7 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// The same with more options, such as `--requirepass secret`.
+    /// Starts a server with more options, such as `--requirepass secret`.
     #[must_use]
     pub fn start_with(options: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("zr").tempdir().expect("a temporary directory");
@@ -59,7 +59,7 @@ impl Redis {
         redis
     }
 
-    /// Starts it again, at the same port, after it was killed.
+    /// Starts it again at the same port, after a kill.
     pub fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no"]);
@@ -68,7 +68,7 @@ impl Redis {
         eventually("redis answers", || self.try_connection().is_ok_and(|mut redis| answers(&mut redis)));
     }
 
-    /// `kill -9`: all that it has is lost, but for what was saved on the disk.
+    /// Sends `kill -9`: it loses everything that was not saved to disk.
     pub fn kill9(&mut self) {
         self.process.take().expect("a running redis").kill9();
     }
@@ -84,13 +84,13 @@ impl Redis {
         self.port
     }
 
-    /// Its files.
+    /// The directory of its files.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Options that lead to it, as `option=value`.
+    /// Options that name it, as `option=value`.
     #[must_use]
     pub fn settings(&self) -> Vec<String> {
         vec![
@@ -126,15 +126,15 @@ impl Redis {
         line.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// How many connections of others there are.
+    /// How many other connections it has.
     #[must_use]
     pub fn clients(&self) -> usize {
         let list: String = self.run(&["CLIENT", "LIST"]);
-        // One of them asks.
+        // One of the lines is this connection.
         list.lines().count() - 1
     }
 
-    /// A number out of `INFO`.
+    /// A number from `INFO`.
     #[must_use]
     pub fn info(&self, name: &str) -> u64 {
         info(&mut self.connection(), name).parse().unwrap_or_else(|_| panic!("{name} is no number"))
@@ -148,7 +148,7 @@ fn connect(port: u16) -> redis::RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Also a server that wants a password answers.
+/// A server that wants a password also answers.
 fn answers(redis: &mut Connection) -> bool {
     match redis::cmd("PING").query::<String>(redis) {
         Ok(_) => true,
@@ -163,13 +163,14 @@ fn info(redis: &mut Connection, name: &str) -> String {
     line.trim().to_owned()
 }
 
-/// The name that the Sentinels have for the servers.
+/// The name of the servers' group at the Sentinels.
 pub const GROUP: &str = "zmqv2-tests";
 
-/// A primary, a replica and three Sentinels, which make the replica the primary when the primary is gone.
+/// A primary, a replica and three Sentinels. The Sentinels promote the replica when the primary is
+/// gone.
 #[derive(Debug)]
 pub struct Sentinels {
-    /// The servers; which one is the primary changes.
+    /// The servers. Either one may be the primary.
     pub servers: [Redis; 2],
     sentinels: Vec<(Process, u16)>,
     // Removed last.
@@ -177,7 +178,7 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Starts all, and waits until they know each other.
+    /// Starts all of them, and waits until they know each other.
     #[must_use]
     pub fn start() -> Self {
         let primary = Redis::start_with(&["--repl-diskless-sync-delay", "0"]);
@@ -218,14 +219,14 @@ impl Sentinels {
         })
     }
 
-    /// Options that lead to them, as `option=value`.
+    /// Options that name them, as `option=value`.
     #[must_use]
     pub fn settings(&self) -> Vec<String> {
         let ports: Vec<_> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         vec![format!("transport_url=zmqv2+sentinel://{}/{GROUP}", ports.join(","))]
     }
 
-    /// The index of the server that all Sentinels have for the primary.
+    /// The index of the server that all Sentinels call the primary.
     #[must_use]
     pub fn primary(&self) -> Option<usize> {
         let mut named = self.sentinels.iter().map(|(_, port)| {
@@ -238,20 +239,20 @@ impl Sentinels {
         named.all(|other| other == Some(first)).then_some(first)
     }
 
-    /// Waits until this server is the primary, also in its own eyes.
+    /// Waits until all Sentinels and the server itself say that it is the primary.
     pub fn wait_primary(&self, index: usize) {
         eventually("the replica is the primary", || {
             self.primary() == Some(index) && info(&mut self.servers[index].connection(), "role") == "master"
         });
     }
 
-    /// The servers stop, or go on.
+    /// Sends a signal to both servers.
     pub fn signal_servers(&self, signal: Signal) {
         self.servers.iter().for_each(|server| server.signal(signal));
     }
 }
 
-/// All keys that are there.
+/// All keys, sorted.
 #[must_use]
 pub fn keys(redis: &Redis) -> Vec<String> {
     let mut keys: Vec<String> = redis.connection().keys("*").expect("keys");

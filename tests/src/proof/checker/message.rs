@@ -1,4 +1,4 @@
-//! The rules about one message.
+//! Checks the rules about one message.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,17 +7,17 @@ use zmqv2_proto::Reason;
 use super::{Expected, Report, Rule};
 use crate::journal::{ClientJournal, Execution, Journals, Name, Outcome, Part, ReportedOutcome, ServerJournal, Verb};
 
-/// Stands for a name that there is none of.
+/// Stands for an unknown name.
 const UNKNOWN: &str = "-";
 
-/// All that is known of one message.
+/// Everything that the journals say about one message.
 #[derive(Debug)]
 pub(super) struct MessageHistory {
     pub(super) verb: Verb,
     line: u32,
-    /// Its place among what its client was told.
+    /// The index of its outcome among the outcomes of its client.
     pub(super) told: Option<usize>,
-    /// Which server ran it, and its place among what that server ran.
+    /// Each execution: the index of the server's journal, and the index in that journal.
     pub(super) ran: Vec<(u32, u32)>,
 }
 
@@ -27,16 +27,16 @@ impl MessageHistory {
     }
 }
 
-/// One message in its surroundings.
+/// One message, with everything that its rules depend on.
 pub(super) struct MessageCheck<'a> {
     pub(super) journals: &'a Journals,
-    /// The runs of each server name.
+    /// The journals of each server name, by index.
     pub(super) runs: &'a HashMap<Name, Vec<usize>>,
     pub(super) expected: &'a Expected,
     pub(super) client: &'a ClientJournal,
     pub(super) number: u64,
     pub(super) history: &'a MessageHistory,
-    /// Whether it has to be accepted.
+    /// Whether this client expects it to be accepted.
     pub(super) accepted: bool,
 }
 
@@ -70,7 +70,8 @@ impl MessageCheck<'_> {
                         format!("{}: the reply was to {}/{number}", self.title(told.line), self.text(*client))
                     });
                 } else if !self.ran_at(*server).any(|(journal, _)| journal.node == *node) {
-                    // A handler writes its journal before it replies: also a server that was killed then.
+                    // A handler writes its journal before it replies, so a kill explains nothing
+                    // here.
                     self.broken(Rule::AckedRuns, told, &format!("was not run there but by {}", self.who_ran()), report);
                 }
             }
@@ -130,7 +131,7 @@ impl MessageCheck<'_> {
         }
     }
 
-    /// A server has it: it runs it, if it lives.
+    /// A server that acknowledged a message runs it, unless that server was killed.
     fn acked(&self, told: &ReportedOutcome, server: Name, node: Name, report: &mut Report) {
         if self.ran_at(server).any(|(journal, _)| journal.node == node) {
             return;
@@ -154,7 +155,7 @@ impl MessageCheck<'_> {
         }
     }
 
-    /// Every server that is named as having accepted it runs it; one that refused does not.
+    /// Every server that accepted it runs it, and a server that refused it does not.
     fn fanned_out(&self, told: &ReportedOutcome, parts: &[Part<Name>], report: &mut Report) {
         let mut acks: HashMap<Name, usize> = HashMap::new();
         for part in parts {
@@ -162,7 +163,7 @@ impl MessageCheck<'_> {
                 *acks.entry(*server).or_default() += 1;
             }
         }
-        // Two runs of one name give two answers.
+        // Two processes with one name give two answers.
         for (server, count) in &acks {
             let ran = self.ran_at(*server).count();
             let killed = self.runs_of(*server).filter(|journal| !journal.ended).count();
@@ -184,7 +185,8 @@ impl MessageCheck<'_> {
         }
     }
 
-    /// What a pool has, or a broker keeps for it, is handled; by whichever listener of the pool. What was refused is not run.
+    /// A listener of the pool handles a notification that the pool accepted or a broker stored. A
+    /// refused notification does not run.
     fn notified(&self, told: &ReportedOutcome, part: &Part<Name>, report: &mut Report) {
         let (Part::Acked(pool, _) | Part::Stored(pool, _)) = part else {
             if let Part::Refused(pool, node, reason) = part {
@@ -204,7 +206,7 @@ impl MessageCheck<'_> {
         let handled = runs().any(|(_, run)| run.handled);
         let most = runs().map(|(_, run)| run.delivery).max().unwrap_or(0);
         let dead = self.expected.max_deliveries.is_some_and(|limit| most >= limit);
-        // A pool that lost its last listener may still have what it was given.
+        // If all listeners of the pool were killed, the notification may still be waiting for one.
         if !handled && !dead && listeners().any(|journal| journal.ended) {
             let text = format!("pool {} was given it {most} times and did not handle it", self.text(*pool));
             self.broken(Rule::Handled, told, &text, report);
@@ -251,18 +253,18 @@ impl MessageCheck<'_> {
     }
 }
 
-/// Whether whoever says this has not run it and never will.
+/// Whether this reason promises that the message did not run and never will.
 fn never_runs(reason: Reason, verb: Verb) -> bool {
     match reason {
         // It may have begun before its worker was lost.
         Reason::ServerLost => false,
-        // Of a call, it may be the reply that was too large.
+        // For a call, the reply may be the message that was too large.
         Reason::TooLarge => verb != Verb::Call,
         _ => true,
     }
 }
 
-/// For the counts: outcomes that are the same but for names.
+/// The name under which an outcome is counted, without servers and nodes.
 fn name_of(outcome: &Outcome<Name>, journals: &Journals) -> String {
     match outcome {
         Outcome::Acked { .. } => "acked".to_owned(),

@@ -1,7 +1,8 @@
-//! Proves from the journals of a run that the system kept its promises; pure, over what was read.
+//! Checks the journals of a run against the promises. It is pure: it sees only the journals.
 //!
-//! What it judges is what was promised, not what happened to be so: a server that was killed may have lost what it had
-//! acknowledged, a message without retries may end without an acknowledgement, and two servers may run one that was sent again.
+//! It checks what was promised and nothing else. A killed server may have lost messages that it had
+//! acknowledged. A message without retries may end without an acknowledgement. Two servers may run
+//! a message that was sent again.
 
 mod message;
 mod report;
@@ -20,15 +21,17 @@ pub use report::{Counts, Report};
 pub enum Rule {
     /// Journals are whole: every line can be read, and each client has one.
     Readable,
-    /// Every message has exactly one outcome, and the observer was told as many.
+    /// Every message has exactly one outcome, and the observer saw the same number.
     OneOutcome,
-    /// What was acknowledged or replied to was run by the server that is named, if it lived until the end.
+    /// A message that was acknowledged or replied to was run by the named server, if that server
+    /// lived until the end.
     AckedRuns,
-    /// One process runs a message once at most; all together, too, when it was not sent again.
+    /// One process runs a message at most once. So do all processes together, if it was not sent
+    /// again.
     RunsOnce,
-    /// What was refused before it ran, or never left the client, never runs.
+    /// A message that was refused before it ran, or never left the client, never runs.
     RefusedNeverRuns,
-    /// The casts of a client run at a server with one worker in the order in which they were sent.
+    /// A server with one worker runs the casts of a client in the order in which they were sent.
     Order,
     /// A reply belongs to its call.
     OwnReply,
@@ -36,11 +39,11 @@ pub enum Rule {
     Sent,
     /// A notification that was acknowledged or stored is handled by a listener of the pool.
     Handled,
-    /// Everything was accepted, by clients of which that is [expected](Expected).
+    /// Everything was accepted, for the clients of which this is [expected](Expected).
     Accepted,
 }
 
-/// What holds for one run besides the rules that hold for all.
+/// Rules for one run, in addition to those for every run.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
     accepted: BTreeSet<String>,
@@ -49,28 +52,29 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Nothing besides.
+    /// No additional rules.
     #[must_use]
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// Everything that this client sends is acknowledged, stored or replied to; by every server or pool that answers.
+    /// Everything that this client sends is acknowledged, stored or replied to, by every server or
+    /// pool that answers.
     #[must_use]
     pub fn all_accepted(mut self, client: impl Into<String>) -> Self {
         self.accepted.insert(client.into());
         self
     }
 
-    /// What this client sends to a topic may be refused by one node and taken by another, and run there after what was sent
-    /// later: its order is promised only for what it sends to one server by name.
+    /// One node may refuse a message of this client, and another node may run it after later ones.
+    /// So its order is promised only for messages to one named server.
     #[must_use]
     pub fn may_move(mut self, client: impl Into<String>) -> Self {
         self.moved.insert(client.into());
         self
     }
 
-    /// A notification that was delivered so often may be left unhandled: it is a dead letter.
+    /// A notification that was delivered this often may stay unhandled: it is a dead letter.
     #[must_use]
     pub fn max_deliveries(mut self, deliveries: u16) -> Self {
         self.max_deliveries = Some(deliveries);
@@ -78,7 +82,7 @@ impl Expected {
     }
 }
 
-/// Holds the journals of a run against the rules.
+/// Checks the journals of a run against the rules.
 #[must_use]
 pub fn check(journals: &Journals, expected: &Expected) -> Report {
     let mut report = Report::default();
@@ -115,7 +119,7 @@ pub fn check(journals: &Journals, expected: &Expected) -> Report {
 
 type Histories = HashMap<Name, HashMap<u64, MessageHistory>>;
 
-/// What each client sent and was told.
+/// Collects what each client sent, and the outcomes that it saw.
 fn gather(journals: &Journals, report: &mut Report) -> Histories {
     let mut histories = Histories::new();
     for journal in &journals.clients {
@@ -170,7 +174,7 @@ fn gather(journals: &Journals, report: &mut Report) -> Histories {
     histories
 }
 
-/// Which servers ran it.
+/// Adds the executions to the messages.
 fn attach(journals: &Journals, histories: &mut Histories, report: &mut Report) {
     for (server, journal) in journals.servers.iter().enumerate() {
         for (at, run) in journal.executions.iter().enumerate() {
@@ -193,7 +197,7 @@ fn attach(journals: &Journals, histories: &mut Histories, report: &mut Report) {
     }
 }
 
-/// Numbers are given out in the order of sending.
+/// Checks the order of casts. A client numbers its messages in the order in which it sends them.
 fn order(journals: &Journals, histories: &Histories, expected: &Expected, report: &mut Report) {
     let moves = |client: Name| expected.moved.contains(journals.names.text(client));
     let in_order = journals.clients.iter().filter(|journal| journal.retries == 0 && !moves(journal.client));

@@ -1,45 +1,46 @@
-//! What a check found.
+//! The findings of a check.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Rule;
 
-/// How many violations of one rule are told in full.
+/// How many violations of one rule are shown in full.
 const SHOWN: usize = 5;
 
-/// What a check found.
+/// The findings of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was counted on the way.
+    /// Counts of messages and executions.
     pub counts: Counts,
     repeats: Vec<String>,
     violations: BTreeMap<Rule, Violations>,
 }
 
-/// Messages, by what became of them, and executions.
+/// Messages by their outcome, and executions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Messages of all kinds.
     pub sent: u64,
-    /// By outcome, such as `acked` or `refused Busy`.
+    /// Messages by outcome, such as `acked` or `refused Busy`.
     pub outcomes: BTreeMap<String, u64>,
     /// Executions of all but notifications.
     pub executions: u64,
     /// Notifications that listeners began to run.
     pub deliveries: u64,
-    /// Those among them that the same pool had been given before, and that had not been asked for again: allowed, as
+    /// Notifications that the same pool got again without asking for them. Allowed, because
     /// somebody died.
     pub repeated: u64,
-    /// Messages that were acknowledged by a server that was killed, and that nobody ran: allowed, as it died.
+    /// Messages that a server acknowledged before it was killed, and that nobody ran. Allowed.
     pub lost_with_server: u64,
-    /// Messages that two servers or more ran, because they were sent again: allowed, as one of them died or was silent.
+    /// Messages that several servers ran, because they were sent again. Allowed, because a server
+    /// died or was silent.
     pub ran_elsewhere: u64,
-    /// Runs of servers.
+    /// Server processes.
     pub runs: usize,
-    /// Those that did not come to an end in order.
+    /// Server processes that did not end in order.
     pub killed: usize,
-    /// Clients that did not come to an end in order: the outcomes of what they sent last are unknown.
+    /// Clients that did not end in order. The outcomes of their last messages are unknown.
     pub open_clients: usize,
 }
 
@@ -84,7 +85,7 @@ impl Report {
         self.violations.iter().map(|(rule, of_rule)| (*rule, of_rule.count)).collect()
     }
 
-    /// Demands that no rule was broken.
+    /// Fails the test if a rule was broken.
     pub fn assert_clean(&self) {
         assert!(self.violations.is_empty(), "promises were broken:\n{self}");
     }

@@ -1,10 +1,10 @@
-//! Every rule is kept by a run that is right, and broken by one that is not.
+//! Each rule accepts a correct run and finds a wrong one.
 
 use std::path::Path;
 
 use super::*;
 
-/// Journals, each with its lines.
+/// Checks journals, each given as lines that are separated by `; `.
 fn check_texts(texts: &[&str], expected: &Expected) -> Report {
     let mut journals = Journals::default();
     for (at, text) in texts.iter().enumerate() {
@@ -45,7 +45,7 @@ fn every_message_has_one_outcome() {
     breaks(Rule::OneOutcome, &[unasked, SERVER]);
     let observed = "client c 0; cast 1; cast 2; ended 1 9 acked s n; ended 2 9 acked s n; observed 3 0 0; end";
     breaks(Rule::OneOutcome, &[observed, SERVER]);
-    // A client that was killed may have been told nothing.
+    // A killed client may not have learnt any outcome.
     clean(&["client c 0; cast 1; cast 2", SERVER]);
 }
 
@@ -56,7 +56,8 @@ fn what_is_acked_runs_where_it_was_acked_unless_that_server_was_killed() {
     breaks(Rule::AckedRuns, &[client]);
     breaks(Rule::AckedRuns, &[client, "server s n r 1; end", "server other n r2 1; ran c 1; end"]);
     breaks(Rule::AckedRuns, &[client, "server s elsewhere r 1; ran c 1; end"]);
-    // Another run of the same name was alive, and did not run it either: nobody knows which of them had it.
+    // Another process of the same name was alive, and did not run it either. Nobody knows which of
+    // them had it.
     let report = clean(&[client, "server s n r 1", "server s n r2 1; end"]);
     assert_eq!((report.counts.lost_with_server, report.counts.killed), (1, 1));
 }
@@ -115,7 +116,7 @@ fn a_reply_belongs_to_its_call_and_comes_from_where_it_ran() {
     clean(&[client, SERVER]);
     let swapped = "client c 0; call 1; call 2; ended 1 9 replied s n c 2; ended 2 9 replied s n c 1; end";
     breaks(Rule::OwnReply, &[swapped, SERVER]);
-    // What replies has written before that it runs: a kill is no excuse.
+    // A server writes its journal before it replies, so a kill is no excuse.
     breaks(Rule::AckedRuns, &[client, "server s n r 1; ran c 1"]);
 }
 
@@ -171,7 +172,7 @@ fn a_fanout_runs_at_every_server_that_acknowledged_it_and_at_none_that_refused()
     breaks(Rule::AckedRuns, &[client, s, "server s2 n r2 1; end"]);
     breaks(Rule::RefusedNeverRuns, &[client, s, s2, "server s3 m r3 1; ran c 1; end"]);
     breaks(Rule::RunsOnce, &[client, s, "server s2 n r2 1; ran c 1; ran c 1; end"]);
-    // Two runs of one name.
+    // Two processes of one name.
     let twins = "client c 0; fanout 1; ended 1 9 report acked s n acked s n; end";
     clean(&[twins, s, "server s n q 1; ran c 1; end"]);
     breaks(Rule::AckedRuns, &[twins, s, "server s n q 1; end"]);
@@ -191,7 +192,7 @@ fn a_notification_that_a_pool_has_is_handled_if_need_be_after_several_deliveries
     breaks(Rule::Handled, &[client, p, "server q n r2 1; end"]);
     let twice = "server p n r 1; ran c 1 1; handled c 1; ran c 1 2; handled c 1; end";
     breaks(Rule::RunsOnce, &[client, twice, q]);
-    // Its listener died, and another one of the pool had it again.
+    // Its listener died, and another one of the pool got it again.
     let dead = "server p n r 1; ran c 1 1";
     let report = clean(&[client, dead, "server p n r3 1; ran c 1 2; handled c 1; end", q]);
     assert_eq!(report.counts.repeated, 1);

@@ -1,4 +1,4 @@
-//! What a client is told, in the words of a journal.
+//! Converts the outcomes of a client into those of a journal.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use zmqv2_proto::{NodeName, ServerName};
 
 use crate::journal::{Outcome, Part};
 
-/// Stands for a server, a pool or a node that is not known.
+/// Stands for an unknown server, pool or node.
 const UNKNOWN: &str = "-";
 
-/// Of a cast, with the time it took.
+/// The outcome of a cast, and the time it took.
 #[must_use]
 pub fn cast_outcome(outcome: &Of) -> (Duration, Outcome<&str>) {
     match outcome {
@@ -23,19 +23,18 @@ pub fn cast_outcome(outcome: &Of) -> (Duration, Outcome<&str>) {
     }
 }
 
-/// Of a fanout.
+/// The outcome of a fanout, and the time until its last part.
 #[must_use]
 pub fn fanout_outcome(report: &FanoutReport) -> (Duration, Outcome<&str>) {
     join(report.results.iter().map(|result| part(result.server.as_ref(), result.node.as_ref(), &result.outcome)))
 }
 
-/// Of a notification.
+/// The outcome of a notification, and the time until its last part.
 #[must_use]
 pub fn notify_outcome(report: &NotifyReport) -> (Duration, Outcome<&str>) {
     join(report.results.iter().map(|result| part(result.pool.as_ref(), None, &result.outcome)))
 }
 
-/// All parts, and the time until the last of them.
 fn join<'a>(parts: impl Iterator<Item = (Duration, Part<&'a str>)>) -> (Duration, Outcome<&'a str>) {
     let mut last = Duration::ZERO;
     let parts = parts.inspect(|(after, _)| last = last.max(*after)).map(|(_, part)| part).collect();

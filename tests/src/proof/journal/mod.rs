@@ -1,12 +1,13 @@
-//! What many processes did, written down as it happened: one file per process, one short line per event.
+//! Journals: one file for each process, one short line for each event.
 //!
-//! A line is one `write` to a file opened for appending, made *before* what it enables: a message is written as sent before it
-//! is sent, an execution as soon as the handler begins, before its reply can leave. So a `kill -9` loses nothing that anybody
-//! else may have seen; at most its last line is cut off, and a cut line is not counted. A process that comes to its end in
-//! order writes `end`; one that did not was killed, or has crashed.
+//! A process writes a line *before* the event that it announces: a send before the message is sent,
+//! an execution when the handler begins, before its reply can leave. Each line is one `write` to a
+//! file that is open for appending. So `kill -9` loses no event that another process may have seen.
+//! At most the last line is cut off, and a cut line does not count. A process that ends in order
+//! writes `end`. A journal without `end` belongs to a process that was killed or has crashed.
 //!
-//! The identity of a message is the name of its client and a number, which stand in its *arguments*: the journal believes no
-//! header, no id and no tag of the system that it is to judge.
+//! A message is identified by the name of its client and a number. Both are in its *arguments*: the
+//! journal trusts no header, id or tag of the system under test.
 
 pub mod convert;
 mod read;
@@ -26,7 +27,7 @@ pub struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Starts a journal in `dir`, of a client or a server as `first` says.
+    /// Creates a journal in `dir`. `first` says whether it is a client's or a server's.
     pub fn create(dir: &Path, name: &str, first: &Record<&str>) -> std::io::Result<Self> {
         let path = dir.join(format!("{name}-{}.journal", std::process::id()));
         let journal = Self { file: OpenOptions::new().append(true).create_new(true).open(path)? };

@@ -1,4 +1,5 @@
-//! The journals of a run, read into memory: names are numbers, and what belongs to one process stands together.
+//! Reads the journals of a run into memory. Names become numbers, and the events of one process are
+//! together.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +19,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// The number of a name, a new one if need be.
+    /// The number of a name. An unknown name gets a new number.
     pub fn number(&mut self, text: &str) -> Name {
         if let Some(name) = self.numbers.get(text) {
             return *name;
@@ -36,31 +37,31 @@ impl Names {
     }
 }
 
-/// What a client was told of a message.
+/// The outcome of a message, as its client saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedOutcome {
     /// The number of the message.
     pub number: u64,
-    /// When, in milliseconds of the machine's monotonic clock.
+    /// When the client learnt it, in milliseconds of the machine's monotonic clock.
     pub at: u64,
-    /// What.
+    /// The outcome.
     pub outcome: Outcome<Name>,
     /// The line of the journal.
     pub line: u32,
 }
 
-/// That a server has begun to run a message.
+/// A server began to run a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
-    /// Of this client.
+    /// The client that sent it.
     pub client: Name,
     /// The number of the message.
     pub number: u64,
-    /// Which delivery of a notification it was; 0 for anything else.
+    /// The delivery number of a notification, and 0 for other messages.
     pub delivery: u16,
-    /// Whether a notification was asked for again.
+    /// Whether the listener asked for the notification again.
     pub requeued: bool,
-    /// Whether a notification was done with, as far as its listener is concerned.
+    /// Whether the listener handled the notification.
     pub handled: bool,
     /// The line of the journal.
     pub line: u32,
@@ -69,38 +70,38 @@ pub struct Execution {
 /// The journal of a client process.
 #[derive(Debug)]
 pub struct ClientJournal {
-    /// Where it was read from.
+    /// Its file.
     pub file: PathBuf,
     /// Its name.
     pub client: Name,
-    /// How often it sends again.
+    /// How often it sends a message again.
     pub retries: u32,
-    /// What it sent, with the line.
+    /// What it sent: verb, number and line.
     pub sent: Vec<(Verb, u64, u32)>,
-    /// What it was told.
+    /// The outcomes that it saw.
     pub outcomes: Vec<ReportedOutcome>,
-    /// What its observer was told in all.
+    /// How many outcomes of each kind its observer saw.
     pub observed: Option<[u64; 3]>,
-    /// Whether it came to its end in order.
+    /// Whether it ended in order.
     pub ended: bool,
 }
 
 /// The journal of a server process.
 #[derive(Debug)]
 pub struct ServerJournal {
-    /// Where it was read from.
+    /// Its file.
     pub file: PathBuf,
-    /// Its name; other runs may have the same.
+    /// Its name. Other processes may have the same.
     pub server: Name,
     /// Its node.
     pub node: Name,
-    /// The id of this run.
+    /// The id of this process.
     pub run: Name,
     /// How many requests it runs at a time.
     pub workers: u16,
-    /// What it ran, in order.
+    /// Its executions, in order.
     pub executions: Vec<Execution>,
-    /// Whether it came to its end in order: otherwise it was killed.
+    /// Whether it ended in order. If not, it was killed.
     pub ended: bool,
 }
 
@@ -111,11 +112,11 @@ pub struct Journals {
     pub names: Names,
     /// The clients.
     pub clients: Vec<ClientJournal>,
-    /// The servers, each run of them.
+    /// The servers, one entry for each process.
     pub servers: Vec<ServerJournal>,
-    /// Lines that cannot be read, or stand where they make no sense: `file:line: text`.
+    /// Lines that cannot be read, or have no meaning at their place: `file:line: text`.
     pub unreadable: Vec<String>,
-    /// Last lines that were cut off, by a kill in the middle of a write.
+    /// How many last lines were cut off by a kill during the write.
     pub cut: usize,
 }
 
@@ -150,7 +151,7 @@ impl Journals {
         let mut unreadable_line = |at: usize, line: &str| {
             unreadable.push(format!("{}:{}: {}", file.display(), at + 1, line.trim_end()));
         };
-        // A process that was killed before its first line was whole has done nothing.
+        // A process that was killed before its first line was complete has done nothing.
         let Some((at, first)) = lines.next() else { return };
         match Record::parse(first).map(|record| record.map(|name| names.number(name))) {
             Ok(Record::Client { client, retries }) => {

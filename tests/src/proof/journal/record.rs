@@ -1,4 +1,4 @@
-//! The lines of a journal, and how they are read.
+//! The lines of a journal, written and read.
 
 use std::fmt;
 use std::str::{FromStr, SplitAsciiWhitespace};
@@ -18,7 +18,8 @@ pub enum Verb {
     Notify,
 }
 
-/// One line. `S` is a name: text while it is written or read, a number in a [journal](super::Journals).
+/// One line. `S` is a name: text while it is written or read, a number in
+/// [journals](super::Journals).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record<S> {
     /// The first line of a client's journal.
@@ -28,34 +29,37 @@ pub enum Record<S> {
         /// How often it sends a message again that may have been lost.
         retries: u32,
     },
-    /// The first line of a server's, or of a listener's, whose pool stands for the server's name.
+    /// The first line of the journal of a server or a listener. A listener's pool takes the place
+    /// of the server's name.
     Server {
-        /// Its name; another run may have the same.
+        /// Its name. Another process may have the same.
         server: S,
-        /// The node that it is at.
+        /// Its node.
         node: S,
-        /// The id of this run.
+        /// The id of this process.
         run: S,
         /// How many requests it runs at a time.
         workers: u16,
     },
     /// A client is about to send a message.
     Sent(Verb, u64),
-    /// What became of it, and when that was known, in milliseconds of the machine's monotonic clock.
+    /// The outcome of a message, and when the client learnt it, in milliseconds of the machine's
+    /// monotonic clock.
     Ended(u64, u64, Outcome<S>),
-    /// What the client's observer was told of casts in all: how many were acked, refused, unacknowledged.
+    /// How many casts the client's observer saw as acked, refused and unacknowledged.
     Observed([u64; 3]),
-    /// A handler begins to run message `.1` of client `.0`; for a notification, this is delivery number `.2`.
+    /// A handler begins to run message `.1` of client `.0`. For a notification, `.2` is the
+    /// delivery number.
     Ran(S, u64, u16),
     /// A listener wants that notification again.
     Requeued(S, u64),
-    /// A listener is done with that notification.
+    /// A listener has handled that notification.
     Handled(S, u64),
-    /// The process has finished all that it had begun.
+    /// The process has finished everything that it had begun.
     End,
 }
 
-/// What a client learnt of one message.
+/// The outcome of one message, as its client saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<S> {
     /// A cast was accepted.
@@ -67,14 +71,14 @@ pub enum Outcome<S> {
     },
     /// Refused.
     Refused(Reason),
-    /// Nobody has said anything.
+    /// Nobody answered.
     Unacknowledged {
-        /// Whether it had left the client.
+        /// Whether the message had left the client.
         sent: bool,
     },
-    /// The client did not take it over; the name of the error.
+    /// The client did not send it, with the name of the error.
     NotTaken(S),
-    /// A call was replied to, with the identity of a message.
+    /// A call got a reply, which names a message.
     Replied {
         /// By this server.
         server: S,
@@ -92,7 +96,7 @@ pub enum Outcome<S> {
         /// The name of the error.
         error: S,
     },
-    /// One answer per server or pool, of a fanout or a notification.
+    /// The answers of a fanout or a notification, one for each server or pool.
     Report(Vec<Part<S>>),
 }
 
@@ -101,15 +105,15 @@ pub enum Outcome<S> {
 pub enum Part<S> {
     /// A server, or a listener of a pool, has accepted it.
     Acked(S, S),
-    /// A broker keeps it for a pool (`-`: for the first that comes).
+    /// A broker keeps it for a pool (`-`: for the first one that comes).
     Stored(S, S),
-    /// Refused by that server or pool (`-`: by the broker, as a whole) at that node.
+    /// A server or pool at that node refused it (`-`: the broker refused it as a whole).
     Refused(S, S, Reason),
-    /// That server or pool, or that node, has said nothing (`-`: unknown).
+    /// That server or pool, or that node, did not answer (`-`: unknown).
     Silent(S, S),
 }
 
-/// Why a line is none of a journal.
+/// A line that does not belong in a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -119,7 +123,7 @@ impl Verb {
 }
 
 impl<S> Record<S> {
-    /// The same with other names.
+    /// Converts the names.
     pub fn map<T>(self, mut name: impl FnMut(S) -> T) -> Record<T> {
         match self {
             Self::Client { client, retries } => Record::Client { client: name(client), retries },
