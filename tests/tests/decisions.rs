@@ -109,7 +109,8 @@ fn every_decision_has_its_parts_a_status_and_a_row_in_the_index() {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let files = std::fs::read_dir(&dir).expect("the decisions");
     let names = files.map(|file| file.expect("a file").file_name().into_string().expect("a name"));
-    let pages: BTreeMap<_, _> = names.filter(|name| name != "README.md").map(|name| (name.clone(), read(&name))).collect();
+    let pages: BTreeMap<_, _> =
+        names.filter(|name| name != "README.md").map(|name| (name.clone(), read(&name))).collect();
     assert!(pages.len() >= 23, "{:?}", pages.keys());
     assert_eq!(problems(&pages, &read("README.md")), Vec::<String>::new());
 }
@@ -117,7 +118,9 @@ fn every_decision_has_its_parts_a_status_and_a_row_in_the_index() {
 #[test]
 fn faults_in_pages_and_index_are_found() {
     let page = |number: &str, status: &str| {
-        format!("# {number}: T\n\n**Status.** {status}\n\n**Context.** c\n\n**Choice.** c\n\n**Rejected.** r\n\n**Measured.** m\n")
+        format!(
+            "# {number}: T\n\n**Status.** {status}\n\n**Context.** c\n\n**Choice.** c\n\n**Rejected.** r\n\n**Measured.** m\n"
+        )
     };
     let good = [
         ("0001-a.md".to_owned(), page("0001", "Accepted; amended by [0002](0002-b.md).")),
@@ -133,7 +136,11 @@ fn faults_in_pages_and_index_are_found() {
     };
     let first = |text: String| [("0001-a.md".to_owned(), text), good[1].clone()];
     found(&first(page("0001", "Accepted.")), index, "0002 says that it amends 0001");
-    found(&[good[0].clone(), ("0002-b.md".to_owned(), page("0002", "Accepted."))], index, "0001 says that 0002 amends it");
+    found(
+        &[good[0].clone(), ("0002-b.md".to_owned(), page("0002", "Accepted."))],
+        index,
+        "0001 says that 0002 amends it",
+    );
     found(&first(page("0001", "Draft.")), index, "its status is");
     found(&first(page("0001", "Superseded by 0007.")), index, "which is not there");
     found(&first(good[0].1.replace("**Rejected.**", "")), index, "these parts");
