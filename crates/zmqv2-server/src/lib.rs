@@ -19,32 +19,26 @@
 //! # }
 //! ```
 
-mod dispatcher;
-mod endpoint;
 mod error;
-mod guard;
 mod lane;
 mod listener;
 mod pool;
-mod recent;
 mod registration;
-mod repeats;
 mod rpc;
-mod server;
 mod service;
 mod wake;
 mod window;
 mod words;
 
-pub use dispatcher::PING_METHOD;
-pub use endpoint::{Endpoint, HandlerError, HandlerResult, Incoming, Methods, reply};
 pub use error::{MAX_BATCHED, ServerError};
 pub use listener::{
     BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter,
     ListenerBuilder, Notice, NotificationEndpoint, NotificationFilter, NotificationListener, NotificationResult,
     Priorities, Verdict,
 };
-pub use server::{RpcServer, ServerBuilder, WorkerSockets};
+pub use rpc::dispatcher::PING_METHOD;
+pub use rpc::endpoint::{Endpoint, HandlerError, HandlerResult, Incoming, Methods, reply};
+pub use rpc::server::{RpcServer, ServerBuilder, WorkerSockets};
 pub use zmqv2_proto::{
     Config, DEFAULT_POOL, Failure, InvalidName, Notification, Priority, Reply, Request, RequestContext, Target, Version,
 };

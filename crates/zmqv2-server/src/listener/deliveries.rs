@@ -10,7 +10,7 @@ use std::time::Instant;
 use zmqv2_proto::MessageId;
 
 use super::endpoint::Verdict;
-use crate::recent::{Bounds, Recent};
+use crate::rpc::duplicates::recent::{Bounds, Recent};
 
 #[derive(Debug)]
 pub(crate) struct Deliveries {

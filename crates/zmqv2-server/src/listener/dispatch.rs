@@ -5,8 +5,8 @@ use std::fmt;
 use super::endpoint::{BatchEndpoint, BatchVerdict, NotificationEndpoint, Verdict};
 use super::notice::Notice;
 use super::priorities::Priorities;
-use crate::endpoint::{HandlerError, MODULE};
-use crate::guard::guarded;
+use crate::rpc::endpoint::{HandlerError, MODULE};
+use crate::rpc::panic_guard::guarded;
 
 /// An endpoint of either kind, with the priorities it wants.
 pub(crate) struct Receiver {

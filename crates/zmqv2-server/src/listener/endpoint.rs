@@ -3,7 +3,7 @@
 use super::filter::NotificationFilter;
 use super::notice::Notice;
 use super::priorities::Priorities;
-use crate::endpoint::HandlerError;
+use crate::rpc::endpoint::HandlerError;
 
 /// What becomes of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{MessageId, Notification, Priority, RequestContext, Topic};
 
-use crate::endpoint::{HandlerError, MODULE};
+use crate::rpc::endpoint::{HandlerError, MODULE};
 
 /// A notification, and how it came.
 #[derive(Debug)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, InstanceId, ServerName, Target};
 
-use crate::dispatcher::Dispatcher;
-use crate::endpoint::Endpoint;
 use crate::error::ServerError;
 use crate::lane::Batch;
-use crate::repeats::Repeats;
-use crate::rpc::Rpc;
+use crate::rpc::dispatcher::Dispatcher;
+use crate::rpc::duplicates::repeats::Repeats;
+use crate::rpc::endpoint::Endpoint;
+use crate::rpc::worker::Rpc;
 use crate::service::{Offer, Service, Setup};
 
 /// Builds an [`RpcServer`].

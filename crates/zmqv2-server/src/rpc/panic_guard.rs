@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::endpoint::{HandlerError, MODULE};
+use crate::rpc::endpoint::{HandlerError, MODULE};
 
 /// What `run` comes to; a panic in it is an error of `what` alone.
 pub(crate) fn guarded<T>(

@@ -2,8 +2,8 @@
 
 use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Version};
 
-use crate::endpoint::{Endpoint, HandlerError, Incoming, reply};
-use crate::guard::guarded;
+use crate::rpc::endpoint::{Endpoint, HandlerError, Incoming, reply};
+use crate::rpc::panic_guard::guarded;
 
 /// The method that every server answers with `pong`, as in oslo.messaging.
 pub const PING_METHOD: &str = "oslo_rpc_server_ping";
@@ -78,7 +78,7 @@ fn no_such_method(method: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::Methods;
+    use crate::rpc::endpoint::Methods;
     use std::time::Instant;
     use zmqv2_proto::{MessageId, Request};
 
