@@ -9,12 +9,12 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ServerName, Target, Topic, TopicKey};
 
 use super::NotificationListener;
-use super::dispatch::Receiver;
+use super::dispatcher::Receiver;
 use super::endpoint::{BatchEndpoint, IntoBatchResult, IntoNotificationResult, NotificationEndpoint};
 use super::handler::Handler;
 use super::notice::Notice;
 use super::priorities::Priorities;
-use super::work::Listening;
+use super::worker::Listening;
 use crate::error::{MAX_BATCHED, ServerError};
 use crate::lane::Batch;
 use crate::service::{Offer, Setup};

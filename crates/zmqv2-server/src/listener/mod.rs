@@ -2,13 +2,13 @@
 
 mod builder;
 mod deliveries;
-mod dispatch;
+mod dispatcher;
 mod endpoint;
 mod filter;
 mod handler;
 mod notice;
 mod priorities;
-mod work;
+mod worker;
 
 use std::fmt;
 use std::time::Duration;

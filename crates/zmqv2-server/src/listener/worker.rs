@@ -7,7 +7,7 @@ use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Header, InvalidName, Kind, Notification, Priority, Reason, Refusal, Topic, TopicKey};
 
 use super::deliveries::{Deliveries, Known};
-use super::dispatch::{Receiver, dispatch};
+use super::dispatcher::{Receiver, dispatch};
 use super::endpoint::Verdict;
 use super::notice::Notice;
 use crate::lane::{Answer, Body, Lane, Work, malformed_body};
