@@ -20,15 +20,9 @@
 //! ```
 
 mod error;
-mod lane;
 mod listener;
-mod pool;
-mod registration;
 mod rpc;
-mod service;
-mod wake;
-mod window;
-mod words;
+mod runtime;
 
 pub use error::{MAX_BATCHED, ServerError};
 pub use listener::{

@@ -16,8 +16,8 @@ use super::notice::Notice;
 use super::priorities::Priorities;
 use super::worker::Listening;
 use crate::error::{MAX_BATCHED, ServerError};
-use crate::lane::Batch;
-use crate::service::{Offer, Setup};
+use crate::runtime::rep_worker::Batch;
+use crate::runtime::service::{Offer, Setup};
 
 /// Builds a [`NotificationListener`].
 #[derive(Default)]

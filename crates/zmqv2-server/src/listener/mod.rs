@@ -26,7 +26,7 @@ pub use notice::Notice;
 pub use priorities::Priorities;
 
 use crate::error::ServerError;
-use crate::service::Service;
+use crate::runtime::service::Service;
 
 /// A running listener. `Send + Sync`. Dropping it stops it as [`stop`](Self::stop) does.
 ///

@@ -10,9 +10,9 @@ use super::deliveries::{Deliveries, Known};
 use super::dispatcher::{Receiver, dispatch};
 use super::endpoint::Verdict;
 use super::notice::Notice;
-use crate::lane::{Answer, Body, Lane, Work, malformed_body};
-use crate::registration::now;
-use crate::words::{Done, Word};
+use crate::runtime::completions::{Done, Word};
+use crate::runtime::now;
+use crate::runtime::rep_worker::{Answer, Body, Lane, Work, malformed_body};
 
 /// What all lanes of a listener share.
 pub(crate) struct Listening {

@@ -8,12 +8,12 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, InstanceId, ServerName, Target};
 
 use crate::error::ServerError;
-use crate::lane::Batch;
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::repeats::Repeats;
 use crate::rpc::endpoint::Endpoint;
 use crate::rpc::worker::Rpc;
-use crate::service::{Offer, Service, Setup};
+use crate::runtime::rep_worker::Batch;
+use crate::runtime::service::{Offer, Service, Setup};
 
 /// Builds an [`RpcServer`].
 pub struct ServerBuilder {

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
 
-use crate::lane::{Answer, Body, Lane, Work, answer_to, malformed_body};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{Kept, Repeats};
 use crate::rpc::endpoint::Incoming;
+use crate::runtime::rep_worker::{Answer, Body, Lane, Work, answer_to, malformed_body};
 
 /// What all lanes of a server share.
 pub(crate) struct Rpc {

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use zmqv2_proto::{Flags, MessageId};
 
-use crate::registration::now;
 use crate::rpc::duplicates::recent::{Bounds, Recent, Seen};
+use crate::runtime::now;
 
 /// The answer to a call: flags and body. Empty for a cast, which has been answered before it ran.
 pub(crate) type Kept = Option<Arc<(Flags, Vec<u8>)>>;

@@ -9,9 +9,9 @@ use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
 use zmqv2_proto::{FIXED_BYTES, Flags, Header, InstanceId, Kind, MessageId};
 
-use crate::lane::{Body, Message, message};
-use crate::registration::now;
-use crate::window::Window;
+use super::window::Window;
+use crate::runtime::now;
+use crate::runtime::rep_worker::{Body, Message, message};
 
 /// The frames before header and body: the path and the delimiter.
 const PATH: usize = 2;

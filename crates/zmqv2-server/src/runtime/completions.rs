@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{MessageId, TopicKey};
 
-use crate::registration::Desk;
+use crate::runtime::registration::Desk;
 
 /// One word to the broker.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wake::Bell;
+    use crate::runtime::wakeup::Bell;
     use std::sync::atomic::AtomicBool;
 
     fn ends(bound: usize) -> (Teller, Outbox) {

@@ -14,11 +14,12 @@ use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
 
 use crate::error::ServerError;
-use crate::lane::{Batch, Halt, Lane, Work};
-use crate::pool::Pool;
-use crate::registration::{Desk, Keeper, Link, Readiness, now};
-use crate::wake::{Bell, Signal};
-use crate::words::{Teller, words};
+use crate::runtime::completions::{Teller, words};
+use crate::runtime::now;
+use crate::runtime::registration::{Desk, Keeper, Link, Readiness};
+use crate::runtime::rep_worker::{Batch, Halt, Lane, Work};
+use crate::runtime::shared_socket::Pool;
+use crate::runtime::wakeup::{Bell, Signal};
 
 /// Workers that have nothing to do end sooner than this.
 const IDLE_WORKERS_END_WITHIN: Duration = Duration::from_millis(200);

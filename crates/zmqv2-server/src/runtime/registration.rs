@@ -9,8 +9,9 @@ use zmqv2_proto::control::{Registration, Withdrawal};
 use zmqv2_proto::transport::{Connection, Frame, Received, Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
 
-use crate::wake::Bell;
-use crate::words::{Done, Outbox, Word};
+use crate::runtime::completions::{Done, Outbox, Word};
+use crate::runtime::now;
+use crate::runtime::wakeup::Bell;
 
 /// A registration is repeated at this interval, in case the broker came and went unnoticed.
 const REPEAT: Duration = Duration::from_secs(5);
@@ -293,9 +294,4 @@ fn write(word: &Word, server: &ServerName, instance: InstanceId) -> (Header, Fra
 fn send(socket: &Socket, header: &Header, body: Frame) -> bool {
     let sent = socket.send([Frame::new(), Frame::from(header.encode()), body]);
     sent.inspect_err(|error| log::debug!("the broker did not take a {:?} message: {error}", header.kind)).is_ok()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the registration's thread is a driver: it owns the repeats' clock")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
 use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
 
-use crate::registration::now;
-use crate::wake::Signal;
-use crate::words::{Teller, Word};
+use crate::runtime::completions::{Teller, Word};
+use crate::runtime::now;
+use crate::runtime::wakeup::Signal;
 
 /// What the lanes of a server do with requests.
 pub(crate) trait Work: Send + Sync + 'static {

@@ -15,21 +15,19 @@
 //! An acknowledged request keeps its place until it has run; the place is given back with the answers that leave next, or on
 //! its own when there are none.
 
-mod desk;
-
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::InstanceId;
 use zmqv2_proto::transport::{Notice, Socket, TransportError};
 
+use super::window::Window;
 use crate::error::ServerError;
-use crate::lane::{Answer, Halt, Lane, Then, Work};
-use crate::registration::now;
-use crate::wake::Bell;
-use crate::window::Window;
+use crate::runtime::now;
+use crate::runtime::rep_worker::{Answer, Halt, Lane, Then, Work};
+use crate::runtime::wakeup::Bell;
 
-use desk::{Desk, Request};
+use super::io::{Desk, Request};
 
 /// How often the watcher looks on.
 const TICK: Duration = Duration::from_millis(1);

@@ -1,0 +1,7 @@
+//! Many workers that share one ROUTER socket.
+
+mod io;
+mod threads;
+mod window;
+
+pub(crate) use threads::Pool;
