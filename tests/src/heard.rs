@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use zmqv2_client::{Notifier, NotifyHandle, NotifyReport};
 use zmqv2_proto::{Config, RequestContext};
-use zmqv2_server::{ListenerBuilder, NotificationListener};
+use zmqv2_server::{NotificationListener, NotificationListenerBuilder};
 
 use crate::{Node, PATIENCE, eventually};
 
@@ -71,7 +71,7 @@ impl Node {
     /// # Panics
     /// When these are no names.
     #[must_use]
-    pub fn listening(&self, topic: &str, pool: &str) -> ListenerBuilder {
+    pub fn listening(&self, topic: &str, pool: &str) -> NotificationListenerBuilder {
         let builder = NotificationListener::builder().topic(topic).expect("a topic").pool(pool).expect("a pool");
         builder.config(self.config()).ipc_dir(&self.ipc_dir)
     }
@@ -104,7 +104,7 @@ impl Node {
 /// # Panics
 /// When they cannot.
 #[must_use]
-pub fn started(builder: ListenerBuilder) -> NotificationListener {
+pub fn started(builder: NotificationListenerBuilder) -> NotificationListener {
     let listener = builder.start().expect("a listener");
     listener.wait_ready(PATIENCE).expect("a registered listener");
     listener

@@ -26,13 +26,13 @@ mod runtime;
 
 pub use error::{MAX_BATCHED, ServerError};
 pub use listener::{
-    BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter,
-    ListenerBuilder, Notice, NotificationEndpoint, NotificationFilter, NotificationListener, NotificationResult,
+    BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter, Notice,
+    NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
     Priorities, Verdict,
 };
 pub use rpc::dispatcher::PING_METHOD;
 pub use rpc::endpoint::{Endpoint, HandlerError, HandlerResult, Incoming, Methods, reply};
-pub use rpc::server::{RpcServer, ServerBuilder, WorkerSockets};
+pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};
 pub use zmqv2_proto::{
     Config, DEFAULT_POOL, Failure, InvalidName, Notification, Priority, Reply, Request, RequestContext, Target, Version,
 };

@@ -8,9 +8,11 @@ use crossbeam_channel::{Receiver, unbounded};
 use support::{Broker, LONG, SHORT, body, delivery, now};
 use tempfile::TempDir;
 use zmqv2_proto::{Kind, Priority, Reason, Ttl};
-use zmqv2_server::{Handler, ListenerBuilder, Notice, NotificationFilter, NotificationListener, ServerError, Verdict};
+use zmqv2_server::{
+    Handler, Notice, NotificationFilter, NotificationListener, NotificationListenerBuilder, ServerError, Verdict,
+};
 
-fn builder(dir: &TempDir, size: usize, timeout: Duration) -> ListenerBuilder {
+fn builder(dir: &TempDir, size: usize, timeout: Duration) -> NotificationListenerBuilder {
     NotificationListener::builder().topic("t").unwrap().ipc_dir(dir.path()).batch(size, timeout)
 }
 

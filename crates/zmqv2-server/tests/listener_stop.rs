@@ -9,9 +9,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use support::{Broker, LONG, SHORT, bind, body, delivery, receive, until};
 use tempfile::TempDir;
 use zmqv2_proto::Kind;
-use zmqv2_server::{Config, ListenerBuilder, Notice, NotificationListener, Priority, ServerError, Verdict};
+use zmqv2_server::{Config, Notice, NotificationListener, NotificationListenerBuilder, Priority, ServerError, Verdict};
 
-fn builder(dir: &TempDir) -> ListenerBuilder {
+fn builder(dir: &TempDir) -> NotificationListenerBuilder {
     NotificationListener::builder().topic("t").unwrap().ipc_dir(dir.path()).workers(1)
 }
 

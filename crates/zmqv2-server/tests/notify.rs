@@ -9,11 +9,11 @@ use support::{Broker, LONG, SHORT, body, delivery, request, until};
 use tempfile::TempDir;
 use zmqv2_proto::{Kind, MessageId, Reason, RequestContext, TopicKey, Ttl};
 use zmqv2_server::{
-    Config, Handler, ListenerBuilder, Notice, Notification, NotificationFilter, NotificationListener, Priority,
-    ServerError, Target, Verdict,
+    Config, Handler, Notice, Notification, NotificationFilter, NotificationListener, NotificationListenerBuilder,
+    Priority, ServerError, Target, Verdict,
 };
 
-fn builder(dir: &TempDir) -> ListenerBuilder {
+fn builder(dir: &TempDir) -> NotificationListenerBuilder {
     NotificationListener::builder().topic("t").unwrap().ipc_dir(dir.path()).workers(1)
 }
 
@@ -296,7 +296,7 @@ fn a_notice_shows_all_that_there_is() {
 #[test]
 fn a_listener_that_could_never_work_does_not_start() {
     let dir = TempDir::new().unwrap();
-    let error = |builder: ListenerBuilder| builder.start().unwrap_err();
+    let error = |builder: NotificationListenerBuilder| builder.start().unwrap_err();
     let deaf = NotificationListener::builder().ipc_dir(dir.path()).on(Priority::Info, |_| ());
     assert!(matches!(error(deaf), ServerError::NoTopic));
     assert!(matches!(error(builder(&dir)), ServerError::NoEndpoint));

@@ -9,40 +9,40 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ServerName, Target, Topic, TopicKey};
 
 use super::NotificationListener;
-use super::dispatcher::Receiver;
+use super::dispatcher::AnyEndpoint;
 use super::endpoint::{BatchEndpoint, IntoBatchResult, IntoNotificationResult, NotificationEndpoint};
 use super::handler::Handler;
 use super::notice::Notice;
 use super::priorities::Priorities;
-use super::worker::Listening;
+use super::worker::ListenerWorker;
 use crate::error::{MAX_BATCHED, ServerError};
 use crate::runtime::rep_worker::Batch;
-use crate::runtime::service::{Offer, Setup};
+use crate::runtime::service::{Offer, Settings};
 
 /// Builds a [`NotificationListener`].
 #[derive(Default)]
-pub struct ListenerBuilder {
+pub struct NotificationListenerBuilder {
     /// Without an exchange: the configured one.
     topics: Vec<(Option<Exchange>, Topic)>,
     pool: Option<ServerName>,
-    receivers: Vec<Receiver>,
+    endpoints: Vec<AnyEndpoint>,
     batch: Option<(usize, Duration)>,
-    setup: Setup,
+    settings: Settings,
 }
 
-impl fmt::Debug for ListenerBuilder {
+impl fmt::Debug for NotificationListenerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListenerBuilder")
+        f.debug_struct("NotificationListenerBuilder")
             .field("topics", &self.topics)
             .field("pool", &self.pool)
-            .field("endpoints", &self.receivers.len())
+            .field("endpoints", &self.endpoints.len())
             .field("batch", &self.batch)
-            .field("workers", &self.setup.workers)
+            .field("workers", &self.settings.workers)
             .finish_non_exhaustive()
     }
 }
 
-impl ListenerBuilder {
+impl NotificationListenerBuilder {
     /// Listens to `topic`, in the exchange of option `control_exchange`; once for each topic.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl ListenerBuilder {
     /// [`Verdict::Requeue`](crate::Verdict::Requeue). One that no endpoint wants is handled.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl NotificationEndpoint + 'static) -> Self {
-        self.receivers.push(Receiver::one(endpoint));
+        self.endpoints.push(AnyEndpoint::one(endpoint));
         self
     }
 
@@ -103,7 +103,7 @@ impl ListenerBuilder {
     /// [`endpoint`](Self::endpoint).
     #[must_use]
     pub fn batch_endpoint(mut self, endpoint: impl BatchEndpoint + 'static) -> Self {
-        self.receivers.push(Receiver::batch(endpoint));
+        self.endpoints.push(AnyEndpoint::batch(endpoint));
         self
     }
 
@@ -138,28 +138,28 @@ impl ListenerBuilder {
     /// [`batch`](Self::batch).
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
-        self.setup.workers = Some(workers);
+        self.settings.workers = Some(workers);
         self
     }
 
     /// The configuration. Default: [`Config::default`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
-        self.setup.config = config;
+        self.settings.config = config;
         self
     }
 
     /// The socket directory of the node's broker. Default: the one that the configuration leads to.
     #[must_use]
     pub fn ipc_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.setup.ipc_dir = Some(dir.into());
+        self.settings.ipc_dir = Some(dir.into());
         self
     }
 
     /// Shares a transport, and so one libzmq context, with clients of the same process.
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.setup.transport = Some(transport);
+        self.settings.transport = Some(transport);
         self
     }
 
@@ -170,8 +170,8 @@ impl ListenerBuilder {
     /// [`ServerError`], which says what is in the way.
     pub fn start(self) -> Result<NotificationListener, ServerError> {
         let keys = self.keys()?;
-        let Self { pool, receivers, batch, setup, .. } = self;
-        let workers = setup.workers_or(if batch.is_some() { 1 } else { setup.config.thread_pool_size })?;
+        let Self { pool, endpoints, batch, settings, .. } = self;
+        let workers = settings.workers_or(if batch.is_some() { 1 } else { settings.config.thread_pool_size })?;
         let batch = batch.map_or(Ok(Batch::ONE), |(size, timeout)| {
             let fits = (1..=MAX_BATCHED / usize::from(workers)).contains(&size);
             let size = u16::try_from(size).ok().filter(|_| fits).ok_or(ServerError::Batch { size, workers })?;
@@ -180,7 +180,7 @@ impl ListenerBuilder {
         let server = pool.map_or_else(|| ServerName::new(DEFAULT_POOL), Ok)?;
         let (key, also) = keys.split_first().ok_or(ServerError::NoEndpoint)?;
         let offer = Offer { key: key.clone(), also: also.to_vec(), server: server.clone(), batch, shared: false };
-        let service = setup.start(workers, offer, Listening::new(receivers))?;
+        let service = settings.start(workers, offer, ListenerWorker::new(endpoints))?;
         Ok(NotificationListener { keys, pool: server, service })
     }
 
@@ -189,10 +189,10 @@ impl ListenerBuilder {
         if self.topics.is_empty() {
             return Err(ServerError::NoTopic);
         }
-        let wanted = self.receivers.iter().fold(Priorities::NONE, |all, receiver| all.with(receiver.priorities()));
+        let wanted = self.endpoints.iter().fold(Priorities::NONE, |all, receiver| all.with(receiver.priorities()));
         let mut keys = Vec::new();
         for (exchange, topic) in &self.topics {
-            let exchange = exchange.as_ref().unwrap_or(&self.setup.config.control_exchange);
+            let exchange = exchange.as_ref().unwrap_or(&self.settings.config.control_exchange);
             for priority in wanted.iter() {
                 let key = TopicKey::new(exchange, &priority.topic(topic)?);
                 if !keys.contains(&key) {

@@ -2,7 +2,7 @@
 //! Pure: `now` comes from the caller.
 //!
 //! A broker delivers a notification again when it has restarted, or when the acknowledgement was lost. What was handled is
-//! remembered until its time to live is over, within the bounds of [`Recent`].
+//! remembered until its time to live is over, within the bounds of [`RecentIds`].
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -10,13 +10,13 @@ use std::time::Instant;
 use zmqv2_proto::MessageId;
 
 use super::endpoint::Verdict;
-use crate::rpc::duplicates::recent::{Bounds, Recent};
+use crate::rpc::duplicates::recent::{Bounds, RecentIds};
 
 #[derive(Debug)]
 pub(crate) struct Deliveries {
     /// With the tag of the last delivery that came while it ran.
     running: HashMap<MessageId, Option<u64>>,
-    handled: Recent<()>,
+    handled: RecentIds<()>,
 }
 
 /// What is known of a notification that has come.
@@ -33,7 +33,7 @@ pub(crate) enum Known {
 
 impl Default for Deliveries {
     fn default() -> Self {
-        Self { running: HashMap::new(), handled: Recent::new(Bounds::default()) }
+        Self { running: HashMap::new(), handled: RecentIds::new(Bounds::default()) }
     }
 }
 

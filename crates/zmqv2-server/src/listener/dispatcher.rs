@@ -6,10 +6,10 @@ use super::endpoint::{BatchEndpoint, BatchVerdict, NotificationEndpoint, Verdict
 use super::notice::Notice;
 use super::priorities::Priorities;
 use crate::rpc::endpoint::{HandlerError, MODULE};
-use crate::rpc::panic_guard::guarded;
+use crate::rpc::panic_guard::catch_panic;
 
 /// An endpoint of either kind, with the priorities it wants.
-pub(crate) struct Receiver {
+pub(crate) struct AnyEndpoint {
     priorities: Priorities,
     endpoint: Kind,
 }
@@ -19,7 +19,7 @@ enum Kind {
     Batch(Box<dyn BatchEndpoint>),
 }
 
-impl Receiver {
+impl AnyEndpoint {
     pub(crate) fn one(endpoint: impl NotificationEndpoint + 'static) -> Self {
         Self { priorities: endpoint.priorities(), endpoint: Kind::One(Box::new(endpoint)) }
     }
@@ -54,8 +54,8 @@ impl Receiver {
     fn run_one(&self, endpoint: &dyn NotificationEndpoint, notice: &Notice) -> Option<Verdict> {
         let what = format_args!("a handler of {} from {}", notice.event_type(), notice.publisher_id());
         let run = || if self.wants(notice) { endpoint.notify(notice).map(Some) } else { Ok(None) };
-        guarded(what, run).unwrap_or_else(|error| {
-            complain(what, &error);
+        catch_panic(what, run).unwrap_or_else(|error| {
+            log_failure(what, &error);
             None
         })
     }
@@ -71,8 +71,8 @@ impl Receiver {
             let verdicts = each(endpoint.notify_batch(&batch)?, batch.len())?;
             Ok(wanted.into_iter().zip(verdicts).collect())
         };
-        guarded(what, run).unwrap_or_else(|error| {
-            complain(what, &error);
+        catch_panic(what, run).unwrap_or_else(|error| {
+            log_failure(what, &error);
             Vec::new()
         })
     }
@@ -91,7 +91,7 @@ fn each(verdict: BatchVerdict, count: usize) -> Result<Vec<Verdict>, HandlerErro
 }
 
 /// A handler's failure is told to nobody but the log.
-fn complain(what: fmt::Arguments<'_>, error: &HandlerError) {
+fn log_failure(what: fmt::Arguments<'_>, error: &HandlerError) {
     if error.is_expected() {
         log::debug!("{what} answered {error}");
     } else {
@@ -100,9 +100,9 @@ fn complain(what: fmt::Arguments<'_>, error: &HandlerError) {
 }
 
 /// Gives each notification to every endpoint that wants it. It comes again if any of them says so.
-pub(crate) fn dispatch(receivers: &[Receiver], notices: &[&Notice]) -> Vec<Verdict> {
+pub(crate) fn dispatch(endpoints: &[AnyEndpoint], notices: &[&Notice]) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Handled; notices.len()];
-    for (at, verdict) in receivers.iter().flat_map(|receiver| receiver.run(notices)) {
+    for (at, verdict) in endpoints.iter().flat_map(|receiver| receiver.run(notices)) {
         if verdict == Verdict::Requeue {
             verdicts[at] = verdict;
         }

@@ -20,7 +20,7 @@ pub enum Verdict {
 pub type NotificationResult = Result<Verdict, HandlerError>;
 
 /// Takes notifications one by one. Implement it for a service with state; for closures there is
-/// [`ListenerBuilder::on`](crate::ListenerBuilder::on).
+/// [`NotificationListenerBuilder::on`](crate::NotificationListenerBuilder::on).
 ///
 /// Called by several workers at once, so `Sync`. A panic in it is logged, counts as handled, and the worker goes on.
 ///
@@ -72,7 +72,7 @@ pub enum BatchVerdict {
 /// What an endpoint for batches comes to; errors are as in [`NotificationResult`], for the whole batch.
 pub type BatchResult = Result<BatchVerdict, HandlerError>;
 
-/// Takes notifications in batches ([`ListenerBuilder::batch`](crate::ListenerBuilder::batch)): all those of a batch that it
+/// Takes notifications in batches ([`NotificationListenerBuilder::batch`](crate::NotificationListenerBuilder::batch)): all those of a batch that it
 /// wants, in the order in which they came. Not called when it wants none.
 pub trait BatchEndpoint: Send + Sync {
     /// Which priorities it wants; asked once, at the start.

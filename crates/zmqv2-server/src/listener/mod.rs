@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use zmqv2_proto::{InstanceId, ServerName, TopicKey};
 
-pub use builder::ListenerBuilder;
+pub use builder::NotificationListenerBuilder;
 pub use endpoint::{
     BatchEndpoint, BatchResult, BatchVerdict, IntoBatchResult, IntoNotificationResult, NotificationEndpoint,
     NotificationResult, Verdict,
@@ -71,8 +71,8 @@ impl fmt::Debug for NotificationListener {
 impl NotificationListener {
     /// A builder of a listener without topics and endpoints.
     #[must_use]
-    pub fn builder() -> ListenerBuilder {
-        ListenerBuilder::default()
+    pub fn builder() -> NotificationListenerBuilder {
+        NotificationListenerBuilder::default()
     }
 
     /// What it listens to: each topic with each priority that an endpoint wants, `exchange/topic.priority`.

@@ -7,16 +7,16 @@ use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Header, InvalidName, Kind, Notification, Priority, Reason, Refusal, Topic, TopicKey};
 
 use super::deliveries::{Deliveries, Known};
-use super::dispatcher::{Receiver, dispatch};
+use super::dispatcher::{AnyEndpoint, dispatch};
 use super::endpoint::Verdict;
 use super::notice::Notice;
-use crate::runtime::completions::{Done, Word};
+use crate::runtime::completions::{Completion, EndedNotification};
 use crate::runtime::now;
-use crate::runtime::rep_worker::{Answer, Body, Lane, Work, malformed_body};
+use crate::runtime::rep_worker::{Answer, Body, Work, WorkerContext, malformed_body};
 
 /// What all lanes of a listener share.
-pub(crate) struct Listening {
-    receivers: Vec<Receiver>,
+pub(crate) struct ListenerWorker {
+    endpoints: Vec<AnyEndpoint>,
     deliveries: Mutex<Deliveries>,
 }
 
@@ -29,9 +29,9 @@ pub(crate) struct Delivery {
     body: Frame,
 }
 
-impl Listening {
-    pub(crate) fn new(receivers: Vec<Receiver>) -> Self {
-        Self { receivers, deliveries: Mutex::default() }
+impl ListenerWorker {
+    pub(crate) fn new(endpoints: Vec<AnyEndpoint>) -> Self {
+        Self { endpoints, deliveries: Mutex::default() }
     }
 
     fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
@@ -39,7 +39,7 @@ impl Listening {
     }
 }
 
-impl Work for Listening {
+impl Work for ListenerWorker {
     type Accepted = Delivery;
 
     fn answer(
@@ -47,13 +47,13 @@ impl Work for Listening {
         header: &Header,
         body: Body<'_>,
         deadline: Instant,
-        lane: &Lane,
+        worker: &WorkerContext,
     ) -> Result<Answer<Delivery>, Refusal> {
         let malformed = |detail: String| Refusal::new(Reason::Malformed, detail);
         if header.kind != Kind::Notify {
             return Err(malformed(format!(
                 "{} is a pool of listeners, which take notifications; a {:?} goes to an RPC server",
-                lane.server, header.kind
+                worker.server, header.kind
             )));
         }
         let key = header.key.clone().ok_or_else(|| malformed("a notification without a topic".to_owned()))?;
@@ -61,47 +61,55 @@ impl Work for Listening {
         let topic = topic(&key, notification.priority).map_err(|error| malformed(error.to_string()))?;
         let handled = |tag| {
             log::debug!("notification {} came again", header.id);
-            Word::Done(Done { id: header.id, tag, key: key.clone(), deadline, requeue: None })
+            Completion::Notification(EndedNotification {
+                id: header.id,
+                tag,
+                key: key.clone(),
+                deadline,
+                requeue: None,
+            })
         };
         match self.deliveries().take(header.id, header.tag) {
             Known::New => {}
-            Known::Handled => return Ok(Answer::ack_and_tell(header, handled(header.tag))),
+            Known::Handled => return Ok(Answer::ack_and_send(header, handled(header.tag))),
             Known::Running(None) => return Ok(Answer::ack_and_wait(header)),
-            Known::Running(Some(tag)) => return Ok(Answer::ack_and_tell(header, handled(tag))),
+            Known::Running(Some(tag)) => return Ok(Answer::ack_and_send(header, handled(tag))),
         }
         let notice = Notice { notification, topic, id: header.id, delivery: header.count.max(1), deadline };
         Ok(Answer::ack_and_run(header, Delivery { notice, key, tag: header.tag, body: body.into() }))
     }
 
-    fn run(&self, accepted: Vec<Delivery>, lane: &Lane) {
+    fn run(&self, accepted: Vec<Delivery>, worker: &WorkerContext) {
         // While a batch gathered, the time of some may have ended. They go back: the broker has the dead letters.
         let now = now();
         let (accepted, expired): (Vec<_>, Vec<_>) =
             accepted.into_iter().partition(|delivery| delivery.notice.deadline > now);
-        self.settle(expired.into_iter().map(|delivery| (delivery, Verdict::Requeue)), lane);
+        self.settle(expired.into_iter().map(|delivery| (delivery, Verdict::Requeue)), worker);
         if accepted.is_empty() {
             return;
         }
         let notices: Vec<&Notice> = accepted.iter().map(|delivery| &delivery.notice).collect();
-        let verdicts = dispatch(&self.receivers, &notices);
-        self.settle(accepted.into_iter().zip(verdicts), lane);
+        let verdicts = dispatch(&self.endpoints, &notices);
+        self.settle(accepted.into_iter().zip(verdicts), worker);
     }
 }
 
-impl Listening {
+impl ListenerWorker {
     /// Tells the broker what came of each.
-    fn settle(&self, verdicts: impl Iterator<Item = (Delivery, Verdict)>, lane: &Lane) {
+    fn settle(&self, verdicts: impl Iterator<Item = (Delivery, Verdict)>, worker: &WorkerContext) {
         for (delivery, verdict) in verdicts {
             let Delivery { notice: Notice { id, deadline, .. }, key, tag, body } = delivery;
             let again = self.deliveries().settle(id, verdict, deadline, now());
-            let done = |tag, requeue| Word::Done(Done { id, tag, key: key.clone(), deadline, requeue });
+            let done = |tag, requeue| {
+                Completion::Notification(EndedNotification { id, tag, key: key.clone(), deadline, requeue })
+            };
             let requeue = (verdict == Verdict::Requeue).then_some(body);
             match again {
-                None => lane.teller.tell(done(tag, requeue)),
+                None => worker.completions.send(done(tag, requeue)),
                 // The broker has the later one to deliver again, and must not get a third.
                 Some(last) => {
-                    lane.teller.tell(done(tag, None));
-                    lane.teller.tell(done(last, requeue));
+                    worker.completions.send(done(tag, None));
+                    worker.completions.send(done(last, requeue));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Version};
 
 use crate::rpc::endpoint::{Endpoint, HandlerError, Incoming, reply};
-use crate::rpc::panic_guard::guarded;
+use crate::rpc::panic_guard::catch_panic;
 
 /// The method that every server answers with `pong`, as in oslo.messaging.
 pub const PING_METHOD: &str = "oslo_rpc_server_ping";
@@ -20,7 +20,7 @@ impl Dispatcher {
 
     /// Runs a request; whatever happens becomes a reply.
     pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
-        match guarded(incoming.method(), || self.run(incoming)) {
+        match catch_panic(incoming.method(), || self.run(incoming)) {
             Ok(reply) => reply,
             Err(error) => {
                 if error.is_expected() {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::rpc::endpoint::{HandlerError, MODULE};
 
 /// What `run` comes to; a panic in it is an error of `what` alone.
-pub(crate) fn guarded<T>(
+pub(crate) fn catch_panic<T>(
     what: impl fmt::Display,
     run: impl FnOnce() -> Result<T, HandlerError>,
 ) -> Result<T, HandlerError> {

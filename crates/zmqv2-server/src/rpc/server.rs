@@ -9,18 +9,18 @@ use zmqv2_proto::{Config, InstanceId, ServerName, Target};
 
 use crate::error::ServerError;
 use crate::rpc::dispatcher::Dispatcher;
-use crate::rpc::duplicates::repeats::Repeats;
+use crate::rpc::duplicates::repeats::RepeatedRequests;
 use crate::rpc::endpoint::Endpoint;
-use crate::rpc::worker::Rpc;
+use crate::rpc::worker::RpcWorker;
 use crate::runtime::rep_worker::Batch;
-use crate::runtime::service::{Offer, Service, Setup};
+use crate::runtime::service::{Offer, Service, Settings};
 
 /// Builds an [`RpcServer`].
-pub struct ServerBuilder {
+pub struct RpcServerBuilder {
     target: Target,
     endpoints: Vec<Box<dyn Endpoint>>,
     sockets: WorkerSockets,
-    setup: Setup,
+    settings: Settings,
 }
 
 /// How the workers of an [`RpcServer`] get their requests. Both keep the same promises.
@@ -37,18 +37,18 @@ pub enum WorkerSockets {
     Own,
 }
 
-impl fmt::Debug for ServerBuilder {
+impl fmt::Debug for RpcServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerBuilder")
+        f.debug_struct("RpcServerBuilder")
             .field("target", &self.target)
             .field("endpoints", &self.endpoints.len())
-            .field("workers", &self.setup.workers)
+            .field("workers", &self.settings.workers)
             .field("sockets", &self.sockets)
             .finish_non_exhaustive()
     }
 }
 
-impl ServerBuilder {
+impl RpcServerBuilder {
     /// Adds an endpoint. A request goes to the first that fits its namespace and version and has its method.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Endpoint + 'static) -> Self {
@@ -60,7 +60,7 @@ impl ServerBuilder {
     /// With 1, requests of one client run in the order they were sent.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
-        self.setup.workers = Some(workers);
+        self.settings.workers = Some(workers);
         self
     }
 
@@ -74,21 +74,21 @@ impl ServerBuilder {
     /// The configuration. Default: [`Config::default`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
-        self.setup.config = config;
+        self.settings.config = config;
         self
     }
 
     /// The socket directory of the node's broker. Default: the one that the configuration leads to.
     #[must_use]
     pub fn ipc_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.setup.ipc_dir = Some(dir.into());
+        self.settings.ipc_dir = Some(dir.into());
         self
     }
 
     /// Shares a transport, and so one libzmq context, with clients of the same process.
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.setup.transport = Some(transport);
+        self.settings.transport = Some(transport);
         self
     }
 
@@ -98,24 +98,24 @@ impl ServerBuilder {
     /// # Errors
     /// [`ServerError`], which says what is in the way.
     pub fn start(self) -> Result<RpcServer, ServerError> {
-        let Self { mut target, endpoints, sockets, setup } = self;
-        let workers = setup.workers_or(setup.config.thread_pool_size)?;
+        let Self { mut target, endpoints, sockets, settings } = self;
+        let workers = settings.workers_or(settings.config.thread_pool_size)?;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
         }
         let server = match &target.server {
             Some(server) => server.clone(),
-            None => ServerName::new(setup.config.host.as_str())?,
+            None => ServerName::new(settings.config.host.as_str())?,
         };
         target.server = Some(server.clone());
-        let work = Rpc {
+        let work = RpcWorker {
             dispatcher: Dispatcher::new(endpoints),
-            max_message_bytes: setup.config.max_message_bytes,
-            repeats: Repeats::default(),
+            max_message_bytes: settings.config.max_message_bytes,
+            repeated: RepeatedRequests::default(),
         };
         let shared = workers > 1 && sockets == WorkerSockets::Shared;
         let offer = Offer { key: target.key(), also: Vec::new(), server, batch: Batch::ONE, shared };
-        let service = setup.start(workers, offer, work)?;
+        let service = settings.start(workers, offer, work)?;
         Ok(RpcServer { target, service })
     }
 }
@@ -135,8 +135,13 @@ impl fmt::Debug for RpcServer {
 impl RpcServer {
     /// A builder of a server for `target`: exchange, topic, and a server name (default: option `rpc_zmq_host`).
     #[must_use]
-    pub fn builder(target: Target) -> ServerBuilder {
-        ServerBuilder { target, endpoints: Vec::new(), sockets: WorkerSockets::default(), setup: Setup::default() }
+    pub fn builder(target: Target) -> RpcServerBuilder {
+        RpcServerBuilder {
+            target,
+            endpoints: Vec::new(),
+            sockets: WorkerSockets::default(),
+            settings: Settings::default(),
+        }
     }
 
     /// What it serves, with its server name.

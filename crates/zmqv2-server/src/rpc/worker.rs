@@ -7,15 +7,15 @@ use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
 
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
-use crate::rpc::duplicates::repeats::{Kept, Repeats};
+use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::endpoint::Incoming;
-use crate::runtime::rep_worker::{Answer, Body, Lane, Work, answer_to, malformed_body};
+use crate::runtime::rep_worker::{Answer, Body, Work, WorkerContext, answer_to, malformed_body};
 
 /// What all lanes of a server share.
-pub(crate) struct Rpc {
+pub(crate) struct RpcWorker {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) max_message_bytes: usize,
-    pub(crate) repeats: Repeats,
+    pub(crate) repeated: RepeatedRequests,
 }
 
 /// A cast that was acknowledged; one copy of a fanout is a cast.
@@ -24,53 +24,59 @@ pub(crate) struct Cast {
     may_repeat: bool,
 }
 
-impl Work for Rpc {
+impl Work for RpcWorker {
     type Accepted = Cast;
 
-    fn answer(&self, header: &Header, body: Body<'_>, deadline: Instant, lane: &Lane) -> Result<Answer<Cast>, Refusal> {
+    fn answer(
+        &self,
+        header: &Header,
+        body: Body<'_>,
+        deadline: Instant,
+        worker: &WorkerContext,
+    ) -> Result<Answer<Cast>, Refusal> {
         if header.kind == Kind::Notify {
             let detail = format!(
                 "{} is the name of an RPC server, which takes calls and casts; a notification goes to a listener",
-                lane.server
+                worker.server
             );
             return Err(Refusal::new(Reason::Malformed, detail));
         }
         let request = Request::decode(&body).map_err(|error| malformed_body(&error))?;
         let incoming = Incoming::new(request, header.id, deadline);
         let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
-        let seen = if may_repeat { self.repeats.see(header.id, deadline) } else { Seen::Never };
+        let seen = if may_repeat { self.repeated.see(header.id, deadline) } else { Seen::New };
         match (header.kind, seen) {
-            (Kind::Cast | Kind::Fanout, Seen::Never) => Ok(Answer::ack_and_run(header, Cast { incoming, may_repeat })),
+            (Kind::Cast | Kind::Fanout, Seen::New) => Ok(Answer::ack_and_run(header, Cast { incoming, may_repeat })),
             (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => Ok(Answer::ack(header)),
-            (_, Seen::Never) => self.run_call(header, &incoming, may_repeat),
+            (_, Seen::New) => self.run_call(header, &incoming, may_repeat),
             (_, Seen::Answered(kept)) => repeat(header, kept),
             (_, Seen::Running) => {
-                let kept = self.repeats.wait(header.id, deadline);
+                let kept = self.repeated.wait(header.id, deadline);
                 repeat(header, kept.ok_or_else(|| unknown("its first run has not ended in time"))?)
             }
         }
     }
 
     /// A cast has nobody to tell of its failure but the log, where the dispatcher writes it.
-    fn run(&self, accepted: Vec<Cast>, lane: &Lane) {
+    fn run(&self, accepted: Vec<Cast>, worker: &WorkerContext) {
         for Cast { incoming, may_repeat } in accepted {
             drop(self.dispatcher.dispatch(&incoming));
             if may_repeat {
-                self.repeats.keep(incoming.id, None);
+                self.repeated.keep(incoming.id, None);
             }
-            lane.free();
+            worker.free();
         }
     }
 }
 
-impl Rpc {
+impl RpcWorker {
     fn run_call(&self, header: &Header, incoming: &Incoming, may_repeat: bool) -> Result<Answer<Cast>, Refusal> {
         let reply = self.dispatcher.dispatch(incoming);
         let flags = if reply.is_failure() { Flags::FAILURE } else { Flags::NONE };
         let written = self.write(incoming, reply);
         if may_repeat {
             let kept = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));
-            self.repeats.keep(header.id, kept);
+            self.repeated.keep(header.id, kept);
         }
         let mut answer = answer_to(header, Kind::Reply);
         answer.flags = flags;
@@ -95,7 +101,7 @@ impl Rpc {
 }
 
 /// The answer that was given before.
-fn repeat(header: &Header, kept: Kept) -> Result<Answer<Cast>, Refusal> {
+fn repeat(header: &Header, kept: StoredAnswer) -> Result<Answer<Cast>, Refusal> {
     log::debug!("message {} came again", header.id);
     let kept = kept.ok_or_else(|| unknown("its answer could not be written"))?;
     let mut answer = answer_to(header, Kind::Reply);

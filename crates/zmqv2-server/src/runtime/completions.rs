@@ -16,16 +16,16 @@ use crate::runtime::registration::Desk;
 
 /// One word to the broker.
 #[derive(Debug)]
-pub(crate) enum Word {
+pub(crate) enum Completion {
     /// The worker of this number is free again after a cast.
-    Free(u16),
+    WorkerFree(u16),
     /// A listener is done with a notification.
-    Done(Done),
+    Notification(EndedNotification),
 }
 
 /// How a notification ended.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct EndedNotification {
     pub(crate) id: MessageId,
     /// Of the delivery.
     pub(crate) tag: u64,
@@ -35,72 +35,72 @@ pub(crate) struct Done {
     pub(crate) requeue: Option<Frame>,
 }
 
-impl Word {
+impl Completion {
     /// Whether it must reach a broker that has restarted. What only gives credit back is of no use to that one.
     fn outlives_the_broker(&self) -> bool {
         match self {
-            Self::Free(_) => false,
-            Self::Done(done) => done.requeue.is_some(),
+            Self::WorkerFree(_) => false,
+            Self::Notification(done) => done.requeue.is_some(),
         }
     }
 }
 
 /// Both ends, for at most `bound` words on their way.
-pub(crate) fn words(bound: usize, desk: &Arc<Desk>) -> (Teller, Outbox) {
+pub(crate) fn channel(bound: usize, desk: &Arc<Desk>) -> (CompletionSender, CompletionQueue) {
     let (sender, receiver) = crossbeam_channel::bounded(bound);
-    let owed = Arc::new(AtomicUsize::new(0));
-    let teller = Teller { words: sender, owed: Arc::clone(&owed), desk: Arc::clone(desk) };
-    (teller, Outbox { words: receiver, owed, held: VecDeque::new(), bound })
+    let running = Arc::new(AtomicUsize::new(0));
+    let completions = CompletionSender { channel: sender, running: Arc::clone(&running), desk: Arc::clone(desk) };
+    (completions, CompletionQueue { channel: receiver, running, held: VecDeque::new(), bound })
 }
 
 /// The lanes' end.
 #[derive(Debug, Clone)]
-pub(crate) struct Teller {
-    words: Sender<Word>,
-    owed: Arc<AtomicUsize>,
+pub(crate) struct CompletionSender {
+    channel: Sender<Completion>,
+    running: Arc<AtomicUsize>,
     desk: Arc<Desk>,
 }
 
-impl Teller {
+impl CompletionSender {
     /// To be called before a request is acknowledged that a word will follow.
-    pub(crate) fn owe(&self) {
-        self.owed.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn begin(&self) {
+        self.running.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Nothing is left to be told: what was owed is done, and the broker learns of it in another way.
-    pub(crate) fn settle(&self) {
-        // In one order with the stop flag and what is still owed: one of both sides sees the other.
-        self.owed.fetch_sub(1, Ordering::SeqCst);
+    /// Nothing is left to be told: what was running is done, and the broker learns of it in another way.
+    pub(crate) fn finish(&self) {
+        // In one order with the stop flag and what is still running: one of both sides sees the other.
+        self.running.fetch_sub(1, Ordering::SeqCst);
         // Only a server that stops waits for it.
         if self.desk.stop.load(Ordering::SeqCst) {
-            self.desk.bell.ring();
+            self.desk.waker.wake();
         }
     }
 
     /// Tells the broker. Waits while there is no room, which only a broker that exceeds its credit can bring about; it ends
     /// with the registration's thread.
-    pub(crate) fn tell(&self, word: Word) {
+    pub(crate) fn send(&self, word: Completion) {
         // Without a receiver the server has stopped.
-        let _ = self.words.send(word);
-        self.desk.bell.ring();
+        let _ = self.channel.send(word);
+        self.desk.waker.wake();
     }
 }
 
 /// The end of the thread that owns the connection.
 #[derive(Debug)]
-pub(crate) struct Outbox {
-    words: Receiver<Word>,
-    owed: Arc<AtomicUsize>,
-    held: VecDeque<Word>,
+pub(crate) struct CompletionQueue {
+    channel: Receiver<Completion>,
+    running: Arc<AtomicUsize>,
+    held: VecDeque<Completion>,
     bound: usize,
 }
 
-impl Outbox {
+impl CompletionQueue {
     /// Takes in what the lanes have left. There is no broker: what would be of no use to the next one is dropped.
     pub(crate) fn hold(&mut self) {
         loop {
             let any = self.take_in();
-            self.held.retain(Word::outlives_the_broker);
+            self.held.retain(Completion::outlives_the_broker);
             if !any {
                 return;
             }
@@ -109,12 +109,12 @@ impl Outbox {
 
     /// Sends what there is, in order, until `send` says that a word was not taken. Without `all`, what can wait for the next
     /// broker stays. Says whether anything was sent; then there may be more.
-    pub(crate) fn flush(&mut self, all: bool, mut send: impl FnMut(&Word) -> bool) -> bool {
+    pub(crate) fn flush(&mut self, all: bool, mut send: impl FnMut(&Completion) -> bool) -> bool {
         self.take_in();
         let (mut any, mut stuck) = (false, false);
         let mut waiting = Vec::new();
         self.held.retain(|word| {
-            if let Word::Done(done) = word
+            if let Completion::Notification(done) = word
                 && !all
                 && (done.requeue.is_some() || waiting.contains(&done.id))
             {
@@ -135,18 +135,18 @@ impl Outbox {
     }
 
     /// How many words are still to be told.
-    pub(crate) fn missing(&self) -> usize {
-        self.owed.load(Ordering::SeqCst) + self.held.len()
+    pub(crate) fn outstanding(&self) -> usize {
+        self.running.load(Ordering::SeqCst) + self.held.len()
     }
 
     /// Takes in as many words as there is room for; whether there were any.
     fn take_in(&mut self) -> bool {
         let room = self.bound.saturating_sub(self.held.len());
         let before = self.held.len();
-        for word in self.words.try_iter().take(room) {
+        for word in self.channel.try_iter().take(room) {
             self.held.push_back(word);
-            // Behind the push: a word that is owed is always seen in one of both.
-            self.owed.fetch_sub(1, Ordering::AcqRel);
+            // Behind the push: a word that is running is always seen in one of both.
+            self.running.fetch_sub(1, Ordering::AcqRel);
         }
         self.held.len() > before
     }
@@ -155,28 +155,34 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::wakeup::Bell;
+    use crate::runtime::wakeup::Waker;
     use std::sync::atomic::AtomicBool;
 
-    fn ends(bound: usize) -> (Teller, Outbox) {
-        words(bound, &Arc::new(Desk { stop: AtomicBool::new(false), bell: Bell::new().unwrap() }))
+    fn ends(bound: usize) -> (CompletionSender, CompletionQueue) {
+        channel(bound, &Arc::new(Desk { stop: AtomicBool::new(false), waker: Waker::new().unwrap() }))
     }
 
     /// A word about a notification, told as a lane does.
-    fn tell(teller: &Teller, tag: u64, requeue: bool) {
+    fn tell(sender: &CompletionSender, tag: u64, requeue: bool) {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let deadline = Instant::now();
         let key = TopicKey::parse("e/t").unwrap();
         let requeue = requeue.then(|| Frame::from("body"));
-        teller.owe();
-        teller.tell(Word::Done(Done { id: MessageId::random(), tag, key, deadline, requeue }));
+        sender.begin();
+        sender.send(Completion::Notification(EndedNotification {
+            id: MessageId::random(),
+            tag,
+            key,
+            deadline,
+            requeue,
+        }));
     }
 
     /// Tags of what is sent when the broker takes `room` words.
-    fn flush(outbox: &mut Outbox, all: bool, room: usize) -> Vec<u64> {
+    fn flush(queue: &mut CompletionQueue, all: bool, room: usize) -> Vec<u64> {
         let mut sent = Vec::new();
-        let any = outbox.flush(all, |word| {
-            let Word::Done(done) = word else { panic!("{word:?}") };
+        let any = queue.flush(all, |word| {
+            let Completion::Notification(done) = word else { panic!("{word:?}") };
             if sent.len() < room {
                 sent.push(done.tag);
                 return true;
@@ -189,60 +195,62 @@ mod tests {
 
     #[test]
     fn without_a_broker_only_what_the_next_one_needs_is_kept() {
-        let (teller, mut outbox) = ends(8);
+        let (sender, mut queue) = ends(8);
         for tag in 0..6 {
-            tell(&teller, tag, tag % 3 == 0);
+            tell(&sender, tag, tag % 3 == 0);
         }
-        assert_eq!(outbox.missing(), 6);
-        outbox.hold();
-        assert_eq!(outbox.missing(), 2);
-        tell(&teller, 6, false);
-        assert_eq!(flush(&mut outbox, false, 8), [6]);
-        assert_eq!(flush(&mut outbox, true, 8), [0, 3]);
-        assert_eq!(outbox.missing(), 0);
+        assert_eq!(queue.outstanding(), 6);
+        queue.hold();
+        assert_eq!(queue.outstanding(), 2);
+        tell(&sender, 6, false);
+        assert_eq!(flush(&mut queue, false, 8), [6]);
+        assert_eq!(flush(&mut queue, true, 8), [0, 3]);
+        assert_eq!(queue.outstanding(), 0);
     }
 
     #[test]
     fn what_came_of_a_later_delivery_does_not_overtake_what_is_to_come_again() {
-        let (teller, mut outbox) = ends(8);
-        tell(&teller, 0, true);
-        outbox.hold();
-        let Some(Word::Done(Done { id, key, deadline, .. })) = outbox.held.front() else { panic!("nothing is held") };
-        let again = Done { id: *id, tag: 1, key: key.clone(), deadline: *deadline, requeue: None };
-        teller.owe();
-        teller.tell(Word::Done(again));
-        tell(&teller, 2, false);
-        assert_eq!(flush(&mut outbox, false, 8), [2]);
-        assert_eq!(flush(&mut outbox, true, 8), [0, 1]);
+        let (sender, mut queue) = ends(8);
+        tell(&sender, 0, true);
+        queue.hold();
+        let Some(Completion::Notification(EndedNotification { id, key, deadline, .. })) = queue.held.front() else {
+            panic!("nothing is held")
+        };
+        let again = EndedNotification { id: *id, tag: 1, key: key.clone(), deadline: *deadline, requeue: None };
+        sender.begin();
+        sender.send(Completion::Notification(again));
+        tell(&sender, 2, false);
+        assert_eq!(flush(&mut queue, false, 8), [2]);
+        assert_eq!(flush(&mut queue, true, 8), [0, 1]);
     }
 
     #[test]
     fn what_is_not_taken_is_sent_later_in_order() {
-        let (teller, mut outbox) = ends(8);
+        let (sender, mut queue) = ends(8);
         for tag in 0..4 {
-            tell(&teller, tag, tag == 1);
+            tell(&sender, tag, tag == 1);
         }
-        assert_eq!(flush(&mut outbox, true, 1), [0]);
-        assert!(flush(&mut outbox, true, 0).is_empty());
-        assert_eq!(flush(&mut outbox, true, 8), [1, 2, 3]);
+        assert_eq!(flush(&mut queue, true, 1), [0]);
+        assert!(flush(&mut queue, true, 0).is_empty());
+        assert_eq!(flush(&mut queue, true, 8), [1, 2, 3]);
     }
 
     #[test]
     fn what_is_held_is_bounded_and_what_is_owed_is_missing() {
-        let (teller, mut outbox) = ends(2);
-        teller.owe();
+        let (sender, mut queue) = ends(2);
+        sender.begin();
         for tag in [0, 1] {
-            tell(&teller, tag, true);
+            tell(&sender, tag, true);
         }
-        outbox.hold();
+        queue.hold();
         for tag in [2, 3] {
-            tell(&teller, tag, true);
+            tell(&sender, tag, true);
         }
-        outbox.hold();
+        queue.hold();
         // A lane that told a fifth would wait.
-        assert_eq!((outbox.held.len(), outbox.words.len(), outbox.missing()), (2, 2, 5));
-        assert_eq!(flush(&mut outbox, true, 8), [0, 1]);
-        assert_eq!(flush(&mut outbox, true, 8), [2, 3]);
-        assert_eq!(outbox.missing(), 1);
+        assert_eq!((queue.held.len(), queue.channel.len(), queue.outstanding()), (2, 2, 5));
+        assert_eq!(flush(&mut queue, true, 8), [0, 1]);
+        assert_eq!(flush(&mut queue, true, 8), [2, 3]);
+        assert_eq!(queue.outstanding(), 1);
     }
 }

@@ -9,9 +9,9 @@ use zmqv2_proto::control::{Registration, Withdrawal};
 use zmqv2_proto::transport::{Connection, Frame, Received, Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
 
-use crate::runtime::completions::{Done, Outbox, Word};
+use crate::runtime::completions::{Completion, CompletionQueue, EndedNotification};
 use crate::runtime::now;
-use crate::runtime::wakeup::Bell;
+use crate::runtime::wakeup::Waker;
 
 /// A registration is repeated at this interval, in case the broker came and went unnoticed.
 const REPEAT: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ impl Readiness {
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) stop: AtomicBool,
-    pub(crate) bell: Bell,
+    pub(crate) waker: Waker,
 }
 
 /// The way to the broker: one connection after the other.
@@ -84,14 +84,14 @@ impl Link {
 }
 
 /// The thread's state.
-pub(crate) struct Keeper {
+pub(crate) struct RegistrationThread {
     link: Link,
     key: TopicKey,
     server: ServerName,
     registration: Registration,
     readiness: Arc<Readiness>,
     desk: Arc<Desk>,
-    outbox: Outbox,
+    completions: CompletionQueue,
     connected: bool,
     /// Whether the broker at the other end has taken the registration since the connection was made.
     known: bool,
@@ -99,7 +99,7 @@ pub(crate) struct Keeper {
     asked: MessageId,
 }
 
-impl Keeper {
+impl RegistrationThread {
     pub(crate) fn new(
         link: Link,
         key: TopicKey,
@@ -107,10 +107,10 @@ impl Keeper {
         registration: Registration,
         readiness: Arc<Readiness>,
         desk: Arc<Desk>,
-        outbox: Outbox,
+        completions: CompletionQueue,
     ) -> Self {
         let asked = MessageId::random();
-        Self { link, key, server, registration, readiness, desk, outbox, connected: false, known: false, asked }
+        Self { link, key, server, registration, readiness, desk, completions, connected: false, known: false, asked }
     }
 
     /// Keeps the registration until the stop signal, then withdraws and waits until nothing is in flight and all is told, or
@@ -126,7 +126,7 @@ impl Keeper {
         let mut send_at = now();
         let mut frames = Vec::new();
         loop {
-            self.desk.bell.hear();
+            self.desk.waker.clear();
             if self.desk.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -172,11 +172,11 @@ impl Keeper {
     /// registration.
     fn tell(&mut self, all: bool) -> bool {
         if !self.connected {
-            self.outbox.hold();
+            self.completions.hold();
             return false;
         }
         let (socket, server, instance) = (&self.link.socket, &self.server, self.registration.instance);
-        self.outbox.flush(all, |word| {
+        self.completions.flush(all, |word| {
             let (header, body) = write(word, server, instance);
             send(socket, &header, body)
         })
@@ -188,7 +188,7 @@ impl Keeper {
         // The broker gives nothing more: it has said so, or it is another one.
         let mut released = false;
         loop {
-            self.desk.bell.hear();
+            self.desk.waker.clear();
             while self.link.socket.receive(&mut frames)? != Received::Nothing {
                 released |= self.take(&frames) == Some(Kind::Withdrawn);
             }
@@ -199,7 +199,7 @@ impl Keeper {
             }
             self.note_connection(connected);
             let told = self.tell(true);
-            let (left, missing) = (end_at.saturating_duration_since(now()), self.outbox.missing());
+            let (left, missing) = (end_at.saturating_duration_since(now()), self.completions.outstanding());
             if released && missing == 0 {
                 return Ok(());
             }
@@ -220,7 +220,7 @@ impl Keeper {
     fn wait(&self, timeout: Option<Duration>) {
         let connect = self.link.connect_at.map(|at| at.saturating_duration_since(now()));
         let timeout = [timeout, connect].into_iter().flatten().min();
-        if let Err(error) = self.link.socket.wait(timeout, Some(self.desk.bell.fd())) {
+        if let Err(error) = self.link.socket.wait(timeout, Some(self.desk.waker.fd())) {
             log::error!("cannot wait for the broker: {error}");
         }
     }
@@ -268,16 +268,16 @@ impl Keeper {
 }
 
 /// A word as the broker reads it. Its body is a copy: a socket that does not take a message has lost it.
-fn write(word: &Word, server: &ServerName, instance: InstanceId) -> (Header, Frame) {
+fn write(word: &Completion, server: &ServerName, instance: InstanceId) -> (Header, Frame) {
     match word {
-        Word::Free(worker) => {
+        Completion::WorkerFree(worker) => {
             // The id of every message about credit is that of the run.
             let mut header = Header::new(Kind::Credit, MessageId::from_bytes(*instance.as_bytes()));
             header.tag = (*worker).into();
             header.count = 1;
             (header, Frame::new())
         }
-        Word::Done(Done { id, tag, key, deadline, requeue }) => {
+        Completion::Notification(EndedNotification { id, tag, key, deadline, requeue }) => {
             let mut header = Header::new(Kind::Handled, *id);
             header.flags = if requeue.is_some() { Flags::REQUEUE } else { Flags::NONE };
             header.tag = *tag;

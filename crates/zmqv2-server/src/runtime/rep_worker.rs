@@ -1,11 +1,11 @@
-//! One lane: a thread with a REP socket, one request at a time, or a batch of them.
+//! One worker: a thread with a REP socket, one request at a time, or a batch of them.
 //!
 //! REP is lock-step, and the only way to talk is to answer: every request is answered, whatever it was. What runs a request
 //! runs on the thread that owns the socket, so that a call costs no hand-over between threads; the broker knows this
 //! lane's credit and gives it nothing above that.
 //!
 //! A request that is acknowledged rather than replied to is answered before it runs: the acknowledgement says that a worker
-//! has accepted it. It gives no credit; that goes to the broker as a [`Word`] when it has run, over the registration's
+//! has accepted it. It gives no credit; that goes to the broker as a [`Completion`] when it has run, over the registration's
 //! connection, so that nothing waits behind it.
 
 use std::ops::Deref;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
 use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
 
-use crate::runtime::completions::{Teller, Word};
+use crate::runtime::completions::{Completion, CompletionSender};
 use crate::runtime::now;
 use crate::runtime::wakeup::Signal;
 
@@ -30,11 +30,11 @@ pub(crate) trait Work: Send + Sync + 'static {
         header: &Header,
         body: Body<'_>,
         deadline: Instant,
-        lane: &Lane,
+        worker: &WorkerContext,
     ) -> Result<Answer<Self::Accepted>, Refusal>;
 
     /// Runs what was acknowledged, and tells the broker of each.
-    fn run(&self, accepted: Vec<Self::Accepted>, lane: &Lane);
+    fn run(&self, accepted: Vec<Self::Accepted>, worker: &WorkerContext);
 }
 
 /// A request's header and body, or how many frames there are instead.
@@ -90,7 +90,7 @@ impl Batch {
 
 /// How the lanes of a server are told to end.
 #[derive(Debug)]
-pub(crate) struct Halt {
+pub(crate) struct ShutdownSignals {
     /// Gather no longer: run what is there.
     pub(crate) drain: Signal,
     /// Nothing comes any more.
@@ -98,15 +98,15 @@ pub(crate) struct Halt {
 }
 
 /// What a lane knows of itself.
-pub(crate) struct Lane {
+pub(crate) struct WorkerContext {
     /// Its number.
     pub(crate) index: u16,
     /// Whose name its answers carry.
     pub(crate) server: ServerName,
     pub(crate) node: NodeName,
     pub(crate) batch: Batch,
-    pub(crate) teller: Teller,
-    pub(crate) halt: Arc<Halt>,
+    pub(crate) completions: CompletionSender,
+    pub(crate) shutdown: Arc<ShutdownSignals>,
     /// Its socket serves others, too, and whoever owns that gives the broker credit.
     pub(crate) shares: bool,
 }
@@ -115,53 +115,53 @@ pub(crate) struct Lane {
 pub(crate) struct Answer<A> {
     pub(crate) header: Header,
     pub(crate) body: Vec<u8>,
-    pub(crate) then: Then<A>,
+    pub(crate) then: AfterAnswer<A>,
 }
 
 /// What follows an answer.
-pub(crate) enum Then<A> {
+pub(crate) enum AfterAnswer<A> {
     /// The request is settled by the answer: the lane is free.
-    Settled,
+    Nothing,
     /// Run it, and tell the broker.
     Run(A),
     /// Tell the broker at once.
-    Tell(Word),
+    Send(Completion),
     /// Whoever runs it already tells the broker.
-    Wait,
+    SameAsFirst,
 }
 
 impl<A> Answer<A> {
     /// A reply.
     pub(crate) fn reply(header: Header, body: Vec<u8>) -> Self {
-        Self { header, body, then: Then::Settled }
+        Self { header, body, then: AfterAnswer::Nothing }
     }
 
     /// An acknowledgement of what has run before, and is of no interest any more.
     pub(crate) fn ack(request: &Header) -> Self {
-        Self::acknowledge(request, Then::Settled)
+        Self::acknowledge(request, AfterAnswer::Nothing)
     }
 
     /// An acknowledgement of what runs then.
     pub(crate) fn ack_and_run(request: &Header, accepted: A) -> Self {
-        Self::acknowledge(request, Then::Run(accepted))
+        Self::acknowledge(request, AfterAnswer::Run(accepted))
     }
 
     /// An acknowledgement of what has run before, and of which the broker is still to be told.
-    pub(crate) fn ack_and_tell(request: &Header, word: Word) -> Self {
-        Self::acknowledge(request, Then::Tell(word))
+    pub(crate) fn ack_and_send(request: &Header, word: Completion) -> Self {
+        Self::acknowledge(request, AfterAnswer::Send(word))
     }
 
     /// An acknowledgement of what runs already; when it has run, the broker is told of this one, too.
     pub(crate) fn ack_and_wait(request: &Header) -> Self {
-        Self::acknowledge(request, Then::Wait)
+        Self::acknowledge(request, AfterAnswer::SameAsFirst)
     }
 
-    fn acknowledge(request: &Header, then: Then<A>) -> Self {
+    fn acknowledge(request: &Header, then: AfterAnswer<A>) -> Self {
         Self { header: answer_to(request, Kind::Ack), body: Vec::new(), then }
     }
 }
 
-impl Lane {
+impl WorkerContext {
     /// Serves requests until the stop signal, finishing what was accepted.
     pub(crate) fn run<W: Work>(&self, socket: &Socket, work: &W) {
         let mut gathered = Vec::new();
@@ -188,12 +188,12 @@ impl Lane {
                     work.run(std::mem::take(gathered), self);
                 }
             } else if gathered.is_empty() {
-                if wait(socket, None, &self.halt.stop)? {
+                if wait(socket, None, &self.shutdown.stop)? {
                     return Ok(());
                 }
             } else {
                 let left = run_at.map(|at| at.saturating_duration_since(now()));
-                if left == Some(Duration::ZERO) || wait(socket, left, &self.halt.drain)? {
+                if left == Some(Duration::ZERO) || wait(socket, left, &self.shutdown.drain)? {
                     work.run(std::mem::take(gathered), self);
                 }
             }
@@ -208,9 +208,9 @@ impl Lane {
             log::error!("an answer of {} was not taken: {error}", self.server);
         }
         match then {
-            Then::Run(accepted) => return Some(accepted),
-            Then::Tell(word) => self.teller.tell(word),
-            Then::Settled | Then::Wait => {}
+            AfterAnswer::Run(accepted) => return Some(accepted),
+            AfterAnswer::Send(word) => self.completions.send(word),
+            AfterAnswer::Nothing | AfterAnswer::SameAsFirst => {}
         }
         None
     }
@@ -218,21 +218,21 @@ impl Lane {
     /// What was acknowledged has run: its place is free again.
     pub(crate) fn free(&self) {
         if self.shares {
-            self.teller.settle();
+            self.completions.finish();
         } else {
-            self.teller.tell(Word::Free(self.index));
+            self.completions.send(Completion::WorkerFree(self.index));
         }
     }
 
     /// The answer to any message at all that is there `now`, to be sent at once.
     pub(crate) fn answer<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
         let mut answer = self.answer_message(work, message, now);
-        let settled = matches!(answer.then, Then::Settled);
+        let settled = matches!(answer.then, AfterAnswer::Nothing);
         answer.header.count = settled.into();
         answer.header.server = Some(self.server.clone());
         answer.header.node = Some(self.node.clone());
         if !settled {
-            self.teller.owe();
+            self.completions.begin();
         }
         answer
     }

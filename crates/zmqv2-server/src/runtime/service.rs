@@ -14,19 +14,19 @@ use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
 
 use crate::error::ServerError;
-use crate::runtime::completions::{Teller, words};
+use crate::runtime::completions::{CompletionSender, channel};
 use crate::runtime::now;
-use crate::runtime::registration::{Desk, Keeper, Link, Readiness};
-use crate::runtime::rep_worker::{Batch, Halt, Lane, Work};
-use crate::runtime::shared_socket::Pool;
-use crate::runtime::wakeup::{Bell, Signal};
+use crate::runtime::registration::{Desk, Link, Readiness, RegistrationThread};
+use crate::runtime::rep_worker::{Batch, ShutdownSignals, Work, WorkerContext};
+use crate::runtime::shared_socket::WorkerPool;
+use crate::runtime::wakeup::{Signal, Waker};
 
 /// Workers that have nothing to do end sooner than this.
 const IDLE_WORKERS_END_WITHIN: Duration = Duration::from_millis(200);
 
 /// What all builders of servers ask for.
 #[derive(Default)]
-pub(crate) struct Setup {
+pub(crate) struct Settings {
     pub(crate) workers: Option<usize>,
     pub(crate) config: Config,
     pub(crate) ipc_dir: Option<PathBuf>,
@@ -51,14 +51,14 @@ pub(crate) struct Service {
     dir: PathBuf,
     readiness: Arc<Readiness>,
     desk: Arc<Desk>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
-    halt: Arc<Halt>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    shutdown: Arc<ShutdownSignals>,
     ended: Receiver<()>,
     workers: u16,
     drain_timeout: Duration,
 }
 
-impl Setup {
+impl Settings {
     /// How many lanes: what was asked for, or else `default`.
     pub(crate) fn workers_or(&self, default: usize) -> Result<u16, ServerError> {
         let count = self.workers.unwrap_or(default);
@@ -73,36 +73,44 @@ impl Setup {
         let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
         let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
         let instance = InstanceId::random();
-        let desk = Arc::new(Desk { stop: AtomicBool::new(false), bell: Bell::new().map_err(ServerError::Thread)? });
-        let (teller, outbox) = words(usize::from(workers) * usize::from(batch.size), &desk);
-        let lanes = Lanes {
+        let desk = Arc::new(Desk { stop: AtomicBool::new(false), waker: Waker::new().map_err(ServerError::Thread)? });
+        let (sender, completions) = channel(usize::from(workers) * usize::from(batch.size), &desk);
+        let lanes = WorkerStarter {
             transport: &transport,
             dir: &dir,
             instance,
             server: &server,
             config: &config,
             batch,
-            teller,
+            completions: sender,
             shared,
         };
-        let halt = Arc::new(Halt {
+        let shutdown = Arc::new(ShutdownSignals {
             drain: Signal::new().map_err(ServerError::Thread)?,
             stop: Signal::new().map_err(ServerError::Thread)?,
         });
-        let mut undo = Undo(Some(Arc::clone(&halt)));
-        let ended = lanes.start(workers, &halt, &Arc::new(work))?;
+        let mut undo = StopUnlessStarted(Some(Arc::clone(&shutdown)));
+        let ended = lanes.start(workers, &shutdown, &Arc::new(work))?;
         let link = Link::open(transport.clone(), broker_socket(&dir)?)?;
         let readiness = Arc::new(Readiness::default());
         let name = format!("{server} of {key}");
         let registration = Registration::new(instance, workers, batch.size, std::process::id());
         let registration =
             registration.sharing_a_socket(shared).with_window(if shared { config.window } else { 0 }).with_topics(also);
-        let keeper = Keeper::new(link, key, server, registration, Arc::clone(&readiness), Arc::clone(&desk), outbox);
+        let thread = RegistrationThread::new(
+            link,
+            key,
+            server,
+            registration,
+            Arc::clone(&readiness),
+            Arc::clone(&desk),
+            completions,
+        );
         let drain_timeout = config.drain_timeout;
-        let keeper = spawn("registration".to_owned(), move || keeper.run(drain_timeout))?;
+        let thread = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
         undo.0 = None;
-        let keeper = Mutex::new(Some(keeper));
-        Ok(Service { name, instance, dir, readiness, desk, keeper, halt, ended, workers, drain_timeout })
+        let thread = Mutex::new(Some(thread));
+        Ok(Service { name, instance, dir, readiness, desk, thread, shutdown, ended, workers, drain_timeout })
     }
 }
 
@@ -123,20 +131,20 @@ impl Service {
     }
 
     pub(crate) fn stop(&self) -> Result<(), ServerError> {
-        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(keeper) = keeper else { return Ok(()) };
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return Ok(()) };
         let end_at = now() + self.drain_timeout;
-        self.halt.drain.give();
+        self.shutdown.drain.set();
         self.desk.stop.store(true, Ordering::SeqCst);
-        self.desk.bell.ring();
+        self.desk.waker.wake();
         // Ends by itself within the time to drain; a panic in there has been printed already.
-        let _ = keeper.join();
-        self.halt.stop.give();
+        let _ = thread.join();
+        self.shutdown.stop.set();
         // Nothing is ever sent: this waits for the last lane to drop its end.
         // Idle ones end at once, also when all of the time is used up.
         match self.ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let workers = Arc::strong_count(&self.halt) - 1;
+                let workers = Arc::strong_count(&self.shutdown) - 1;
                 Err(ServerError::Unfinished { workers, waited: self.drain_timeout })
             }
             _ => Ok(()),
@@ -163,32 +171,37 @@ impl Drop for Service {
 }
 
 /// What the lanes of a server have in common.
-struct Lanes<'a> {
+struct WorkerStarter<'a> {
     transport: &'a Transport,
     dir: &'a std::path::Path,
     instance: InstanceId,
     server: &'a ServerName,
     config: &'a Config,
     batch: Batch,
-    teller: Teller,
+    completions: CompletionSender,
     shared: bool,
 }
 
-impl Lanes<'_> {
+impl WorkerStarter<'_> {
     /// Starts `count` of them. What comes back is disconnected when the last one has ended.
-    fn start<W: Work>(self, count: u16, halt: &Arc<Halt>, work: &Arc<W>) -> Result<Receiver<()>, ServerError> {
+    fn start<W: Work>(
+        self,
+        count: u16,
+        shutdown: &Arc<ShutdownSignals>,
+        work: &Arc<W>,
+    ) -> Result<Receiver<()>, ServerError> {
         let (running, ended) = crossbeam_channel::bounded(0);
         if self.shared {
-            self.start_pool(count, halt, work, &running)?;
+            self.start_pool(count, shutdown, work, &running)?;
         } else {
             for index in 0..count {
                 let (socket, file) = self.bind(Role::Worker, index)?;
                 let bound = Bound { socket, _file: file };
-                let (lane, work) = (self.lane(index, halt), Arc::clone(work));
+                let (worker, work) = (self.lane(index, shutdown), Arc::clone(work));
                 spawn_worker(index, &running, move || {
                     // As a whole: its parts go in their order.
                     let bound = bound;
-                    lane.run(&bound.socket, &*work);
+                    worker.run(&bound.socket, &*work);
                 })?;
             }
         }
@@ -199,17 +212,17 @@ impl Lanes<'_> {
     fn start_pool<W: Work>(
         &self,
         count: u16,
-        halt: &Arc<Halt>,
+        shutdown: &Arc<ShutdownSignals>,
         work: &Arc<W>,
         running: &Sender<()>,
     ) -> Result<(), ServerError> {
         let (socket, file) = self.bind(Role::Front, 0)?;
-        let pool = Pool::new(socket, Arc::clone(work), self.instance, count, self.config.window)?;
+        let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, count, self.config.window)?;
         let shared = Arc::new((pool, file));
         // One thread more than may run something.
         for index in 0..=count {
-            let (lane, shared) = (self.lane(index, halt), Arc::clone(&shared));
-            spawn_worker(index, running, move || shared.0.run(&lane))?;
+            let (worker, shared) = (self.lane(index, shutdown), Arc::clone(&shared));
+            spawn_worker(index, running, move || shared.0.run(&worker))?;
         }
         Ok(())
     }
@@ -221,14 +234,14 @@ impl Lanes<'_> {
         Ok((socket, SocketFile(address)))
     }
 
-    fn lane(&self, index: u16, halt: &Arc<Halt>) -> Lane {
-        Lane {
+    fn lane(&self, index: u16, shutdown: &Arc<ShutdownSignals>) -> WorkerContext {
+        WorkerContext {
             index,
             server: self.server.clone(),
             node: self.config.host.clone(),
             batch: self.batch,
-            teller: self.teller.clone(),
-            halt: Arc::clone(halt),
+            completions: self.completions.clone(),
+            shutdown: Arc::clone(shutdown),
             shares: self.shared,
         }
     }
@@ -245,12 +258,12 @@ fn spawn_worker(index: u16, running: &Sender<()>, run: impl FnOnce() + Send + 's
 }
 
 /// Ends the lanes of a server that does not come to start.
-struct Undo(Option<Arc<Halt>>);
+struct StopUnlessStarted(Option<Arc<ShutdownSignals>>);
 
-impl Drop for Undo {
+impl Drop for StopUnlessStarted {
     fn drop(&mut self) {
-        if let Some(halt) = &self.0 {
-            halt.stop.give();
+        if let Some(shutdown) = &self.0 {
+            shutdown.stop.set();
         }
     }
 }

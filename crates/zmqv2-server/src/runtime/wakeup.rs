@@ -1,4 +1,4 @@
-//! How threads that wait for a socket are woken: a signal that stays, for many, and a bell that rings again, for one.
+//! How threads that wait for a socket are woken: a signal that stays, for many, and a waker that rings again, for one.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Readable once [`give`](Self::give) was called: the writing end is closed, which no reader can use up.
+/// Readable once [`set`](Self::set) was called: the writing end is closed, which no reader can use up.
 #[derive(Debug)]
 pub(crate) struct Signal {
     reader: UnixStream,
@@ -19,11 +19,11 @@ impl Signal {
         Ok(Self { reader, writer: Mutex::new(Some(writer)) })
     }
 
-    pub(crate) fn give(&self) {
+    pub(crate) fn set(&self) {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    pub(crate) fn is_given(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
@@ -34,13 +34,13 @@ impl Signal {
 
 /// Wakes one waiting thread, again and again.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub(crate) struct Waker {
     reader: UnixStream,
     writer: UnixStream,
     rung: AtomicBool,
 }
 
-impl Bell {
+impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
@@ -49,7 +49,7 @@ impl Bell {
     }
 
     /// Wakes the thread: what was done before this call, it sees.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         // One byte until the thread has heard it: while it is busy, ringing costs the others nothing.
         if !self.rung.swap(true, Ordering::AcqRel)
             && let Err(error) = (&self.writer).write_all(&[1])
@@ -59,7 +59,7 @@ impl Bell {
     }
 
     /// To be called by the thread before it looks at what was done.
-    pub(crate) fn hear(&self) {
+    pub(crate) fn clear(&self) {
         let mut bytes = [0; 16];
         while (&self.reader).read(&mut bytes).is_ok_and(|read| read > 0) {}
         // After the bytes: whoever rang until now was too late to write one, but what it did will be seen.

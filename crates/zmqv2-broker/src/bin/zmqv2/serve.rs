@@ -8,7 +8,7 @@ use serde_json::Value;
 use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, tell};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Target, Version};
-use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, ServerBuilder, reply};
+use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder, reply};
 
 use crate::exec::Command;
 
@@ -39,7 +39,7 @@ pub(crate) struct ServeFlags {
 pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failure> {
     let setup = common.setup(log::LevelFilter::Info)?;
     let config = &setup.config;
-    let builder = || -> anyhow::Result<ServerBuilder> {
+    let builder = || -> anyhow::Result<RpcServerBuilder> {
         let exchange = flags.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
         let mut target = Target::topic(&flags.topic)?.with_exchange(exchange)?;
         if let Some(server) = &flags.server {

@@ -1,7 +1,7 @@
-//! Requests that were seen lately: a sender that repeats itself is not served twice. Pure: `now` comes from the caller.
+//! Requests that were seen lately: a sender that repeated itself is not served twice. Pure: `now` comes from the caller.
 //!
 //! Only requests whose header says that they may come again are kept, until their time to live is over and [`GRACE`] has
-//! passed: nobody repeats one after that. Their number is bounded, too; above it the oldest are forgotten early.
+//! passed: nobody repeated one after that. Their number is bounded, too; above it the oldest are forgotten early.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl Default for Bounds {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Seen<A> {
     /// Nothing until now: run it.
-    Never,
+    New,
     /// It runs.
     Running,
     /// It has run, and this was its answer.
@@ -41,7 +41,7 @@ pub(crate) enum Seen<A> {
 
 /// The ids, with the answers `A` of those that have run.
 #[derive(Debug)]
-pub(crate) struct Recent<A> {
+pub(crate) struct RecentIds<A> {
     bounds: Bounds,
     answers: HashMap<MessageId, Option<(A, usize)>>,
     /// In the order in which they came.
@@ -49,7 +49,7 @@ pub(crate) struct Recent<A> {
     bytes: usize,
 }
 
-impl<A: Clone> Recent<A> {
+impl<A: Clone> RecentIds<A> {
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self { bounds, answers: HashMap::new(), order: VecDeque::new(), bytes: 0 }
     }
@@ -69,7 +69,7 @@ impl<A: Clone> Recent<A> {
         self.answers.insert(id, None);
         self.order.push_back((deadline, id));
         self.shrink(now);
-        Seen::Never
+        Seen::New
     }
 
     /// Keeps the answer of a request that has run.
@@ -81,7 +81,7 @@ impl<A: Clone> Recent<A> {
         }
     }
 
-    /// Forgets what nobody repeats any more, and the oldest above the bounds.
+    /// Forgets what nobody repeated any more, and the oldest above the bounds.
     fn shrink(&mut self, now: Instant) {
         while let Some((deadline, id)) = self.order.front().copied() {
             // Deadlines are nearly in order; one that is late to go goes with those before it.
@@ -114,24 +114,24 @@ mod tests {
     #[test]
     fn a_request_runs_once_within_its_time_and_its_answer_is_kept_rg20() {
         let (now, end) = (start(), start() + Duration::from_secs(5));
-        let mut recent = Recent::new(Bounds::default());
-        assert_eq!(recent.see(id(1), end, now), Seen::Never);
+        let mut recent = RecentIds::new(Bounds::default());
+        assert_eq!(recent.see(id(1), end, now), Seen::New);
         assert_eq!(recent.see(id(1), end, now), Seen::Running);
         recent.answer(id(1), "done", 4, now);
         assert_eq!(recent.see(id(1), end, now), Seen::Answered("done"));
         // It waited in a socket on its way, and still has time left.
         assert_eq!(recent.see(id(1), end + GRACE, end), Seen::Answered("done"));
         // Its time is over: the next one that comes sweeps it out.
-        assert_eq!(recent.see(id(2), end, end + GRACE), Seen::Never);
+        assert_eq!(recent.see(id(2), end, end + GRACE), Seen::New);
         assert_eq!((recent.answers.len(), recent.bytes), (0, 0));
     }
 
     #[test]
     fn ids_and_bytes_are_bounded() {
         let (now, end) = (start(), start() + Duration::from_secs(5));
-        let mut recent = Recent::new(Bounds { ids: 10, bytes: 100 });
+        let mut recent = RecentIds::new(Bounds { ids: 10, bytes: 100 });
         for n in 0..1_000 {
-            assert_eq!(recent.see(id(n), end, now), Seen::Never);
+            assert_eq!(recent.see(id(n), end, now), Seen::New);
             recent.answer(id(n), (), 30, now);
             assert!(recent.answers.len() <= 10 && recent.bytes <= 100);
             assert_eq!(recent.order.len(), recent.answers.len());

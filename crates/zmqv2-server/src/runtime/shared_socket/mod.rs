@@ -4,4 +4,4 @@ mod io;
 mod threads;
 mod window;
 
-pub(crate) use threads::Pool;
+pub(crate) use threads::WorkerPool;

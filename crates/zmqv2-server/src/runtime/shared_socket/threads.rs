@@ -24,8 +24,8 @@ use zmqv2_proto::transport::{Notice, Socket, TransportError};
 use super::window::Window;
 use crate::error::ServerError;
 use crate::runtime::now;
-use crate::runtime::rep_worker::{Answer, Halt, Lane, Then, Work};
-use crate::runtime::wakeup::Bell;
+use crate::runtime::rep_worker::{AfterAnswer, Answer, ShutdownSignals, Work, WorkerContext};
+use crate::runtime::wakeup::Waker;
 
 use super::io::{Desk, Request};
 
@@ -46,21 +46,21 @@ const READ_AT_ONCE: usize = 64;
 const PROMPT: Duration = Duration::from_micros(100);
 
 /// What the workers of a server share.
-pub(crate) struct Pool<W> {
+pub(crate) struct WorkerPool<W> {
     work: Arc<W>,
     workers: usize,
     /// The most requests that the broker gives at a time, usually and while they are quick.
     windows: [u16; 2],
     desk: Mutex<Desk>,
     notice: Notice,
-    bell: Bell,
+    waker: Waker,
     parked: Condvar,
     watcher: Condvar,
 }
 
 type Turn<'a> = MutexGuard<'a, Desk>;
 
-impl<W: Work> Pool<W> {
+impl<W: Work> WorkerPool<W> {
     pub(crate) fn new(
         socket: Socket,
         work: Arc<W>,
@@ -76,7 +76,7 @@ impl<W: Work> Pool<W> {
             windows: [workers, window.max(workers)],
             desk: Mutex::new(desk),
             notice,
-            bell: Bell::new().map_err(ServerError::Thread)?,
+            waker: Waker::new().map_err(ServerError::Thread)?,
             parked: Condvar::new(),
             watcher: Condvar::new(),
         })
@@ -84,7 +84,7 @@ impl<W: Work> Pool<W> {
 
     /// One worker, or the thread that is left when all workers run something: serves requests until the stop signal,
     /// finishing what has come.
-    pub(crate) fn run(&self, lane: &Lane) {
+    pub(crate) fn run(&self, worker: &WorkerContext) {
         let mut desk = self.turn();
         // The last request's end is the next one's beginning: reading the clock costs as much as a small step of a request.
         let mut clock = None;
@@ -94,7 +94,7 @@ impl<W: Work> Pool<W> {
                 && let Some(request) = desk.inbox.pop_front()
             {
                 let ended;
-                (desk, ended) = self.serve(desk, lane, request, last.unwrap_or_else(now));
+                (desk, ended) = self.serve(desk, worker, request, last.unwrap_or_else(now));
                 clock = Some(ended);
             } else if desk.ended {
                 desk.send();
@@ -104,8 +104,8 @@ impl<W: Work> Pool<W> {
             } else if !desk.inbox.is_empty() {
                 desk = self.relieve(desk);
             } else {
-                desk = self.read(desk, &lane.halt).unwrap_or_else(|error| {
-                    log::error!("the workers of {} end: {error}", lane.server);
+                desk = self.read(desk, &worker.shutdown).unwrap_or_else(|error| {
+                    log::error!("the workers of {} end: {error}", worker.server);
                     let mut desk = self.turn();
                     self.end(&mut desk);
                     desk
@@ -122,11 +122,11 @@ impl<W: Work> Pool<W> {
         desk.ended = true;
         self.parked.notify_all();
         self.watcher.notify_all();
-        self.bell.ring();
+        self.waker.wake();
     }
 
     /// Takes in what has come, or waits until something has.
-    fn read<'a>(&'a self, mut desk: Turn<'a>, halt: &Halt) -> Result<Turn<'a>, TransportError> {
+    fn read<'a>(&'a self, mut desk: Turn<'a>, shutdown: &ShutdownSignals) -> Result<Turn<'a>, TransportError> {
         desk.take_in(READ_AT_ONCE)?;
         if !desk.inbox.is_empty() {
             return Ok(desk);
@@ -136,14 +136,14 @@ impl<W: Work> Pool<W> {
         }
         desk.reading = true;
         drop(desk);
-        let waited = self.notice.wait([halt.stop.fd(), self.bell.fd()]);
+        let waited = self.notice.wait([shutdown.stop.fd(), self.waker.fd()]);
         if matches!(waited, Ok([_, true])) {
-            self.bell.hear();
+            self.waker.clear();
         }
         let mut desk = self.turn();
         desk.reading = false;
         waited.map_err(|source| TransportError::Socket { action: "wait", source })?;
-        if halt.stop.is_given() {
+        if shutdown.stop.is_set() {
             // What the broker has given until it let go of this server is here.
             desk.take_in(usize::MAX)?;
             self.end(&mut desk);
@@ -155,7 +155,7 @@ impl<W: Work> Pool<W> {
     fn serve<'a>(
         &'a self,
         mut desk: Turn<'a>,
-        lane: &Lane,
+        worker: &WorkerContext,
         mut request: Request,
         began: Instant,
     ) -> (Turn<'a>, Instant) {
@@ -172,7 +172,7 @@ impl<W: Work> Pool<W> {
             self.parked.notify_one();
         }
         drop(desk);
-        let Answer { header, body, then } = lane.answer(&*self.work, request.message(), began);
+        let Answer { header, body, then } = worker.answer(&*self.work, request.message(), began);
         let mut ended = now();
         let mut desk = self.turn();
         desk.answer(&request.route, &header.encode(), body, ended);
@@ -186,9 +186,9 @@ impl<W: Work> Pool<W> {
             self.send(&mut desk);
         }
         match then {
-            Then::Run(accepted) => {
+            AfterAnswer::Run(accepted) => {
                 drop(desk);
-                self.work.run(vec![accepted], lane);
+                self.work.run(vec![accepted], worker);
                 ended = now();
                 desk = self.turn();
                 desk.free(&request);
@@ -197,8 +197,8 @@ impl<W: Work> Pool<W> {
                     self.send(&mut desk);
                 }
             }
-            Then::Tell(word) => lane.teller.tell(word),
-            Then::Settled | Then::Wait => {}
+            AfterAnswer::Send(word) => worker.completions.send(word),
+            AfterAnswer::Nothing | AfterAnswer::SameAsFirst => {}
         }
         let took = ended.saturating_duration_since(began);
         if took > SLOW {
@@ -239,7 +239,7 @@ impl<W: Work> Pool<W> {
             log::error!("cannot read requests: {error}");
         }
         if !desk.inbox.is_empty() {
-            self.bell.ring();
+            self.waker.wake();
         }
     }
 
