@@ -65,7 +65,7 @@ impl Prepared {
     /// # Errors
     /// [`InvalidName`] when `exchange` is not an exchange.
     pub fn exchange(mut self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Arc::make_mut(&mut self.plan.target).exchange = Exchange::new(exchange)?;
+        Arc::make_mut(&mut self.plan.target).exchange = Some(Exchange::new(exchange)?);
         self.plan.key = self.plan.target.key();
         Ok(self)
     }

@@ -26,8 +26,8 @@ use crate::version::Version;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Target {
-    /// The scope of the topic (option `control_exchange`, default `openstack`).
-    pub exchange: Exchange,
+    /// The scope of the topic; `None`: that of option `control_exchange` (default `openstack`).
+    pub exchange: Option<Exchange>,
     /// The service.
     pub topic: Topic,
     /// Exactly this server of the topic; `None`: any.
@@ -44,18 +44,19 @@ pub struct Target {
 pub const DEFAULT_EXCHANGE: &str = "openstack";
 
 impl Target {
-    /// A target for `topic` in the default exchange.
+    /// A target for `topic`, which names no exchange.
     ///
     /// # Errors
     /// [`InvalidName`] when `topic` is not a valid topic.
     pub fn topic(topic: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Ok(Self::new(Exchange::new(DEFAULT_EXCHANGE)?, Topic::new(topic)?))
+        let (server, namespace, version) = (None, None, None);
+        Ok(Self { exchange: None, topic: Topic::new(topic)?, server, namespace, version, fanout: false })
     }
 
     /// A target for `topic` in `exchange`.
     #[must_use]
     pub fn new(exchange: Exchange, topic: Topic) -> Self {
-        Self { exchange, topic, server: None, namespace: None, version: None, fanout: false }
+        Self { exchange: Some(exchange), topic, server: None, namespace: None, version: None, fanout: false }
     }
 
     /// The same target in another exchange.
@@ -63,8 +64,15 @@ impl Target {
     /// # Errors
     /// [`InvalidName`] when `exchange` is not a valid exchange.
     pub fn with_exchange(mut self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
-        self.exchange = Exchange::new(exchange)?;
+        self.exchange = Some(Exchange::new(exchange)?);
         Ok(self)
+    }
+
+    /// The same target, in `exchange` unless it names one.
+    #[must_use]
+    pub fn or_exchange(mut self, exchange: &Exchange) -> Self {
+        self.exchange.get_or_insert_with(|| exchange.clone());
+        self
     }
 
     /// The same target, exactly at `server`.
@@ -95,13 +103,17 @@ impl Target {
     /// The key of this target's topic: the only place where keys are made.
     #[must_use]
     pub fn key(&self) -> TopicKey {
-        TopicKey::new(&self.exchange, &self.topic)
+        TopicKey::join(self.exchange_name(), &self.topic)
+    }
+
+    fn exchange_name(&self) -> &str {
+        self.exchange.as_ref().map_or(DEFAULT_EXCHANGE, Exchange::as_str)
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.exchange, self.topic)?;
+        write!(f, "{}/{}", self.exchange_name(), self.topic)?;
         if let Some(server) = &self.server {
             write!(f, " at {server}")?;
         }
@@ -133,7 +145,11 @@ impl TopicKey {
     /// Joins the two names.
     #[must_use]
     pub fn new(exchange: &Exchange, topic: &Topic) -> Self {
-        Self([exchange.as_str(), "/", topic.as_str()].concat().into())
+        Self::join(exchange.as_str(), topic)
+    }
+
+    fn join(exchange: &str, topic: &Topic) -> Self {
+        Self([exchange, "/", topic.as_str()].concat().into())
     }
 
     /// Reads a key as it stands in a header or a ring file.
@@ -197,6 +213,14 @@ mod tests {
         assert_ne!(one.key(), other.key());
         assert_eq!(TopicKey::parse("nova/t").unwrap(), other.key());
         assert_eq!((other.key().exchange(), other.key().topic()), ("nova", "t"));
+    }
+
+    #[test]
+    fn an_exchange_that_a_target_names_wins_over_the_configured_one() {
+        let configured = Exchange::new("nova").unwrap();
+        let key = |target: Target| target.or_exchange(&configured).key().to_string();
+        assert_eq!(key(Target::topic("t").unwrap()), "nova/t");
+        assert_eq!(key(Target::topic("t").unwrap().with_exchange("openstack").unwrap()), "openstack/t");
     }
 
     #[test]

@@ -44,7 +44,8 @@ fn one_registration_stands_for_all_topics_and_priorities() {
     let dir = TempDir::new().unwrap();
     let mut config = Config::default();
     config.control_exchange = "nova".parse().unwrap();
-    let builder = NotificationListener::builder().topic("a").unwrap().target(Target::topic("b").unwrap());
+    let builder = NotificationListener::builder().topic("a").unwrap();
+    let builder = builder.target(Target::topic("b").unwrap().with_exchange("openstack").unwrap());
     let builder = builder.pool("audit").unwrap().config(config).ipc_dir(dir.path()).workers(2);
     let builder = builder.on([Priority::Error, Priority::Info], |_| ()).on(Priority::Info, |_| ());
     let listener = builder.topic("a").unwrap().start().unwrap();

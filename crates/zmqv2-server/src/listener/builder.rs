@@ -1,4 +1,4 @@
-//! Builds a listener.
+//! The builder of a listener.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use super::endpoint::{BatchEndpoint, IntoBatchResult, IntoNotificationResult, No
 use super::handler::Handler;
 use super::notice::Notice;
 use super::priorities::Priorities;
-use super::worker::ListenerWorker;
+use super::worker::ListenerWork;
 use crate::error::{MAX_BATCHED, ServerError};
 use crate::runtime::rep_worker::Batch;
-use crate::runtime::service::{Offer, Settings};
+use crate::runtime::service::{Offer, Service};
+use crate::runtime::settings::{Settings, settings_setters};
 
 /// Builds a [`NotificationListener`].
 #[derive(Default)]
 pub struct NotificationListenerBuilder {
-    /// Without an exchange: the configured one.
     topics: Vec<(Option<Exchange>, Topic)>,
     pool: Option<ServerName>,
     endpoints: Vec<AnyEndpoint>,
@@ -43,7 +43,7 @@ impl fmt::Debug for NotificationListenerBuilder {
 }
 
 impl NotificationListenerBuilder {
-    /// Listens to `topic`, in the exchange of option `control_exchange`; once for each topic.
+    /// Listens to `topic`, in the exchange of option `control_exchange`. Call it for each topic.
     ///
     /// # Errors
     /// [`InvalidName`] when `topic` is not a valid topic.
@@ -52,25 +52,26 @@ impl NotificationListenerBuilder {
         Ok(self)
     }
 
-    /// Listens to the topic of `target`, in its exchange. The rest of the target is of no concern here.
+    /// Listens to the topic of `target`. Without an exchange, the target is in the one of option
+    /// `control_exchange`. Its other parts are for calls and casts; a listener has no use for them.
     #[must_use]
     pub fn target(mut self, target: Target) -> Self {
-        self.topics.push((Some(target.exchange), target.topic));
+        self.topics.push((target.exchange, target.topic));
         self
     }
 
-    /// Joins this pool: of each notification, every pool gets a copy, and inside a pool one listener takes it. Default:
-    /// [`DEFAULT_POOL`].
+    /// Joins this pool. Every pool gets a copy of each notification, and one listener of the pool
+    /// takes it. Default: [`DEFAULT_POOL`].
     ///
     /// # Errors
-    /// [`InvalidName`] when `pool` is not a valid server name, which a pool stands for.
+    /// [`InvalidName`] when `pool` is not a valid server name.
     pub fn pool(mut self, pool: impl AsRef<str>) -> Result<Self, InvalidName> {
         self.pool = Some(ServerName::new(pool)?);
         Ok(self)
     }
 
-    /// Calls `handler` with each notification of these priorities. It may return nothing, a [`Verdict`](crate::Verdict), or a
-    /// `Result` of one of these. With a filter: [`Handler`].
+    /// Calls `handler` with each notification of these priorities. It may return nothing, a
+    /// [`Verdict`](crate::Verdict), or a `Result` of one of these. [`Handler`] adds a filter.
     #[must_use]
     pub fn on<R, F>(self, priorities: impl Into<Priorities>, handler: F) -> Self
     where
@@ -80,8 +81,9 @@ impl NotificationListenerBuilder {
         self.endpoint(Handler::new(priorities, handler))
     }
 
-    /// Calls `handler` with the notifications of these priorities in each [`batch`](Self::batch). It may return nothing, a
-    /// [`Verdict`](crate::Verdict) for all, a `Vec` of one for each, or a `Result` of one of these.
+    /// Calls `handler` with the notifications of these priorities in each [`batch`](Self::batch).
+    /// It may return nothing, a [`Verdict`](crate::Verdict) for all, a `Vec` of one for each, or a
+    /// `Result` of one of these.
     #[must_use]
     pub fn on_batch<R, F>(self, priorities: impl Into<Priorities>, handler: F) -> Self
     where
@@ -91,25 +93,27 @@ impl NotificationListenerBuilder {
         self.batch_endpoint(Handler::batch(priorities, handler))
     }
 
-    /// Adds an endpoint. Every endpoint that wants a notification gets it; it comes again, to all of them, if any says
-    /// [`Verdict::Requeue`](crate::Verdict::Requeue). One that no endpoint wants is handled.
+    /// Adds an endpoint. Every endpoint that wants a notification gets it. If any of them returns
+    /// [`Verdict::Requeue`](crate::Verdict::Requeue), it comes again, to all of them. A
+    /// notification that no endpoint wants counts as handled.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl NotificationEndpoint + 'static) -> Self {
         self.endpoints.push(AnyEndpoint::one(endpoint));
         self
     }
 
-    /// Adds an endpoint for batches; without [`batch`](Self::batch) each has one notification. Otherwise as
-    /// [`endpoint`](Self::endpoint).
+    /// Adds an endpoint for batches, as [`endpoint`](Self::endpoint) does. Without
+    /// [`batch`](Self::batch), each batch has one notification.
     #[must_use]
     pub fn batch_endpoint(mut self, endpoint: impl BatchEndpoint + 'static) -> Self {
         self.endpoints.push(AnyEndpoint::batch(endpoint));
         self
     }
 
-    /// Gathers notifications: handlers run when a worker has `size` of them, or `timeout` after the first
-    /// ([`Duration::MAX`]: when the batch is full, or the listener stops). What is gathered is accepted already: an endpoint gets
-    /// it although its time to live may end meanwhile. Every worker gathers a batch of its own, so the default is one worker.
+    /// Collects notifications in batches. Handlers run when a worker has `size` of them, or
+    /// `timeout` after the first one. With [`Duration::MAX`], they run when the batch is full or
+    /// the listener stops. Every worker collects a batch of its own, so the default is one worker.
+    /// A notification whose time to live ends before its batch runs goes back to the broker.
     ///
     /// ```
     /// use std::time::Duration;
@@ -133,41 +137,17 @@ impl NotificationListenerBuilder {
         self
     }
 
-    /// How many notifications, or batches, run at the same time; 1 to
-    /// [`MAX_WORKERS`](zmqv2_proto::control::MAX_WORKERS). Default: option `rpc_thread_pool_size` (64), and 1 with
-    /// [`batch`](Self::batch).
-    #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.settings.workers = Some(workers);
-        self
+    settings_setters! {
+        /// How many notifications, or batches, run at the same time: 1 to
+        /// [`MAX_WORKERS`](zmqv2_proto::control::MAX_WORKERS). Default: option
+        /// `rpc_thread_pool_size` (64), or 1 with [`batch`](Self::batch).
     }
 
-    /// The configuration. Default: [`Config::default`].
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.settings.config = config;
-        self
-    }
-
-    /// The socket directory of the node's broker. Default: the one that the configuration leads to.
-    #[must_use]
-    pub fn ipc_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.settings.ipc_dir = Some(dir.into());
-        self
-    }
-
-    /// Shares a transport, and so one libzmq context, with clients of the same process.
-    #[must_use]
-    pub fn transport(mut self, transport: Transport) -> Self {
-        self.settings.transport = Some(transport);
-        self
-    }
-
-    /// Starts the listener: binds its workers and registers at the node's broker as soon as there is one, once for all topics
-    /// and priorities. [`NotificationListener::wait_ready`] tells when notifications can come.
+    /// Starts the listener: binds its sockets, and registers at the node's broker as soon as there
+    /// is one. [`NotificationListener::wait_ready`] tells when notifications can come.
     ///
     /// # Errors
-    /// [`ServerError`], which says what is in the way.
+    /// [`ServerError`]: the listener cannot start as asked.
     pub fn start(self) -> Result<NotificationListener, ServerError> {
         let keys = self.keys()?;
         let Self { pool, endpoints, batch, settings, .. } = self;
@@ -179,12 +159,13 @@ impl NotificationListenerBuilder {
         })?;
         let server = pool.map_or_else(|| ServerName::new(DEFAULT_POOL), Ok)?;
         let (key, also) = keys.split_first().ok_or(ServerError::NoEndpoint)?;
-        let offer = Offer { key: key.clone(), also: also.to_vec(), server: server.clone(), batch, shared: false };
-        let service = settings.start(workers, offer, ListenerWorker::new(endpoints))?;
-        Ok(NotificationListener { keys, pool: server, service })
+        let (key, also, pool) = (key.clone(), also.to_vec(), server.clone());
+        let offer = Offer { key, also, server, workers, batch, shares_socket: false };
+        let service = Service::start(settings, offer, ListenerWork::new(endpoints))?;
+        Ok(NotificationListener { keys, pool, service })
     }
 
-    /// Each topic with each priority that an endpoint wants.
+    /// The keys of each topic, with each priority that an endpoint wants.
     fn keys(&self) -> Result<Vec<TopicKey>, ServerError> {
         if self.topics.is_empty() {
             return Err(ServerError::NoTopic);

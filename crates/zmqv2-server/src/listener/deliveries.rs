@@ -1,8 +1,7 @@
-//! Which notifications run here, and which were handled lately: one that comes again does not run again.
-//! Pure: `now` comes from the caller.
+//! A notification that comes again does not run again. Pure: `now` comes from the caller.
 //!
-//! A broker delivers a notification again when it has restarted, or when the acknowledgement was lost. What was handled is
-//! remembered until its time to live is over, within the bounds of [`RecentIds`].
+//! A broker delivers a notification again after a restart, or if the acknowledgement was lost. The
+//! ids of handled notifications are kept in [`RecentIds`].
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -14,7 +13,7 @@ use crate::rpc::duplicates::recent::{Bounds, RecentIds};
 
 #[derive(Debug)]
 pub(crate) struct Deliveries {
-    /// With the tag of the last delivery that came while it ran.
+    /// With the tag of the last delivery that has come meanwhile.
     running: HashMap<MessageId, Option<u64>>,
     handled: RecentIds<()>,
 }
@@ -22,12 +21,11 @@ pub(crate) struct Deliveries {
 /// What is known of a notification that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// Nothing: it runs now.
+    /// It has not come before, and runs now.
     New,
-    /// It runs already, and this delivery ends with it. The delivery of this tag, which waited for the same, is over: the broker
-    /// has this one instead.
+    /// It runs already, and this delivery ends with it. An earlier delivery that waited for the
+    /// same, with this tag, is replaced.
     Running(Option<u64>),
-    /// It was handled.
     Handled,
 }
 
@@ -43,17 +41,17 @@ impl Deliveries {
         if let Some(waiting) = self.running.get_mut(&id) {
             return Known::Running(waiting.replace(tag));
         }
-        if self.handled.knows(id) {
+        if self.handled.contains(id) {
             return Known::Handled;
         }
         self.running.insert(id, None);
         Known::New
     }
 
-    /// It has run. What is to come again is forgotten. Says the tag of the last delivery that came meanwhile.
+    /// It has run. Returns the tag of the last delivery that has come meanwhile.
     pub(crate) fn settle(&mut self, id: MessageId, verdict: Verdict, deadline: Instant, now: Instant) -> Option<u64> {
         if verdict == Verdict::Handled {
-            self.handled.see(id, deadline, now);
+            self.handled.record(id, deadline, now);
         }
         self.running.remove(&id).flatten()
     }
@@ -73,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handled_is_known_until_its_time_is_over() {
+    fn a_handled_notification_is_known_until_its_time_is_over() {
         let (mut deliveries, (now, end)) = (Deliveries::default(), times());
         assert_eq!(deliveries.take(ID, 1), Known::New);
         assert_eq!(deliveries.settle(ID, Verdict::Handled, end, now), None);
@@ -85,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_while_it_runs_ends_with_it() {
+    fn a_delivery_that_comes_while_the_notification_runs_ends_with_it() {
         let (mut deliveries, (now, end)) = (Deliveries::default(), times());
         assert_eq!(deliveries.take(ID, 1), Known::New);
         assert_eq!(deliveries.take(ID, 2), Known::Running(None));
@@ -95,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_requeued_is_forgotten() {
+    fn a_requeued_notification_is_forgotten() {
         let (mut deliveries, (now, end)) = (Deliveries::default(), times());
         assert_eq!(deliveries.take(ID, 1), Known::New);
         assert_eq!(deliveries.settle(ID, Verdict::Requeue, end, now), None);

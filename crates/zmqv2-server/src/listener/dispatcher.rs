@@ -1,14 +1,15 @@
-//! Which endpoints get a notification, and what becomes of it. Pure: no sockets, no threads.
-
-use std::fmt;
+//! Gives notifications to the endpoints that want them. Pure: no sockets, no threads.
 
 use super::endpoint::{BatchEndpoint, BatchVerdict, NotificationEndpoint, Verdict};
 use super::notice::Notice;
 use super::priorities::Priorities;
-use crate::rpc::endpoint::{HandlerError, MODULE};
+use crate::handler_error::{HandlerError, MODULE};
 use crate::rpc::panic_guard::catch_panic;
 
-/// An endpoint of either kind, with the priorities it wants.
+/// How a notification ends whose handler fails.
+const FAILED: &str = "failed, which counts as handled";
+
+/// An endpoint for single notifications or for batches.
 pub(crate) struct AnyEndpoint {
     priorities: Priorities,
     endpoint: Kind,
@@ -40,7 +41,7 @@ impl AnyEndpoint {
         self.priorities.contains(notice.priority()) && filter.is_none_or(|filter| filter.matches(&notice.notification))
     }
 
-    /// Runs those of a batch that it wants; what becomes of them, by their number.
+    /// Runs the notifications that it wants. Returns their positions, with their verdicts.
     fn run(&self, notices: &[&Notice]) -> Vec<(usize, Verdict)> {
         match &self.endpoint {
             Kind::One(endpoint) => {
@@ -55,7 +56,7 @@ impl AnyEndpoint {
         let what = format_args!("a handler of {} from {}", notice.event_type(), notice.publisher_id());
         let run = || if self.wants(notice) { endpoint.notify(notice).map(Some) } else { Ok(None) };
         catch_panic(what, run).unwrap_or_else(|error| {
-            log_failure(what, &error);
+            error.log(what, FAILED);
             None
         })
     }
@@ -72,13 +73,13 @@ impl AnyEndpoint {
             Ok(wanted.into_iter().zip(verdicts).collect())
         };
         catch_panic(what, run).unwrap_or_else(|error| {
-            log_failure(what, &error);
+            error.log(what, FAILED);
             Vec::new()
         })
     }
 }
 
-/// What becomes of each of `count` notifications.
+/// The verdict on each of `count` notifications.
 fn each(verdict: BatchVerdict, count: usize) -> Result<Vec<Verdict>, HandlerError> {
     match verdict {
         BatchVerdict::All(verdict) => Ok(vec![verdict; count]),
@@ -90,16 +91,8 @@ fn each(verdict: BatchVerdict, count: usize) -> Result<Vec<Verdict>, HandlerErro
     }
 }
 
-/// A handler's failure is told to nobody but the log.
-fn log_failure(what: fmt::Arguments<'_>, error: &HandlerError) {
-    if error.is_expected() {
-        log::debug!("{what} answered {error}");
-    } else {
-        log::error!("{what} failed, which counts as handled: {error}");
-    }
-}
-
-/// Gives each notification to every endpoint that wants it. It comes again if any of them says so.
+/// Gives each notification to every endpoint that wants it. Returns its verdict: it comes again if
+/// any endpoint says so.
 pub(crate) fn dispatch(endpoints: &[AnyEndpoint], notices: &[&Notice]) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Handled; notices.len()];
     for (at, verdict) in endpoints.iter().flat_map(|receiver| receiver.run(notices)) {

@@ -1,4 +1,4 @@
-//! What the lanes of a listener do: acknowledge notifications, run them, and tell the broker what came of them.
+//! What a worker of a listener does: acknowledges a notification, runs it, and reports its end.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,24 +12,23 @@ use super::endpoint::Verdict;
 use super::notice::Notice;
 use crate::runtime::completions::{Completion, EndedNotification};
 use crate::runtime::now;
-use crate::runtime::rep_worker::{Answer, Body, Work, WorkerContext, malformed_body};
+use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, malformed_body};
 
-/// What all lanes of a listener share.
-pub(crate) struct ListenerWorker {
+pub(crate) struct ListenerWork {
     endpoints: Vec<AnyEndpoint>,
     deliveries: Mutex<Deliveries>,
 }
 
-/// A notification that was acknowledged.
+/// An acknowledged notification.
 pub(crate) struct Delivery {
     notice: Notice,
     key: TopicKey,
     tag: u64,
-    /// It goes back to the broker if it shall come again.
+    /// It goes back to the broker with [`Verdict::Requeue`].
     body: Frame,
 }
 
-impl ListenerWorker {
+impl ListenerWork {
     pub(crate) fn new(endpoints: Vec<AnyEndpoint>) -> Self {
         Self { endpoints, deliveries: Mutex::default() }
     }
@@ -39,7 +38,7 @@ impl ListenerWorker {
     }
 }
 
-impl Work for ListenerWorker {
+impl Work for ListenerWork {
     type Accepted = Delivery;
 
     fn answer(
@@ -47,7 +46,7 @@ impl Work for ListenerWorker {
         header: &Header,
         body: Body<'_>,
         deadline: Instant,
-        worker: &WorkerContext,
+        worker: &Worker,
     ) -> Result<Answer<Delivery>, Refusal> {
         let malformed = |detail: String| Refusal::new(Reason::Malformed, detail);
         if header.kind != Kind::Notify {
@@ -71,16 +70,17 @@ impl Work for ListenerWorker {
         };
         match self.deliveries().take(header.id, header.tag) {
             Known::New => {}
-            Known::Handled => return Ok(Answer::ack_and_send(header, handled(header.tag))),
-            Known::Running(None) => return Ok(Answer::ack_and_wait(header)),
-            Known::Running(Some(tag)) => return Ok(Answer::ack_and_send(header, handled(tag))),
+            Known::Handled => return Ok(Answer::acknowledge(header, AfterAnswer::Send(handled(header.tag)))),
+            Known::Running(None) => return Ok(Answer::acknowledge(header, AfterAnswer::Wait)),
+            Known::Running(Some(tag)) => return Ok(Answer::acknowledge(header, AfterAnswer::Send(handled(tag)))),
         }
         let notice = Notice { notification, topic, id: header.id, delivery: header.count.max(1), deadline };
-        Ok(Answer::ack_and_run(header, Delivery { notice, key, tag: header.tag, body: body.into() }))
+        Ok(Answer::acknowledge(header, AfterAnswer::Run(Delivery { notice, key, tag: header.tag, body: body.into() })))
     }
 
-    fn run(&self, accepted: Vec<Delivery>, worker: &WorkerContext) {
-        // While a batch gathered, the time of some may have ended. They go back: the broker has the dead letters.
+    fn run(&self, accepted: Vec<Delivery>, worker: &Worker) {
+        // The time of some may have ended while the batch filled. They go back to the broker, which
+        // keeps the dead letters.
         let now = now();
         let (accepted, expired): (Vec<_>, Vec<_>) =
             accepted.into_iter().partition(|delivery| delivery.notice.deadline > now);
@@ -94,19 +94,19 @@ impl Work for ListenerWorker {
     }
 }
 
-impl ListenerWorker {
-    /// Tells the broker what came of each.
-    fn settle(&self, verdicts: impl Iterator<Item = (Delivery, Verdict)>, worker: &WorkerContext) {
+impl ListenerWork {
+    /// Tells the broker how each delivery ended.
+    fn settle(&self, verdicts: impl Iterator<Item = (Delivery, Verdict)>, worker: &Worker) {
         for (delivery, verdict) in verdicts {
             let Delivery { notice: Notice { id, deadline, .. }, key, tag, body } = delivery;
-            let again = self.deliveries().settle(id, verdict, deadline, now());
+            let later = self.deliveries().settle(id, verdict, deadline, now());
             let done = |tag, requeue| {
                 Completion::Notification(EndedNotification { id, tag, key: key.clone(), deadline, requeue })
             };
             let requeue = (verdict == Verdict::Requeue).then_some(body);
-            match again {
+            match later {
                 None => worker.completions.send(done(tag, requeue)),
-                // The broker has the later one to deliver again, and must not get a third.
+                // The broker has this notification twice, and requeues only the later delivery.
                 Some(last) => {
                     worker.completions.send(done(tag, None));
                     worker.completions.send(done(last, requeue));
@@ -116,7 +116,7 @@ impl ListenerWorker {
     }
 }
 
-/// The topic as the publisher knows it.
+/// The topic without the priority.
 fn topic(key: &TopicKey, priority: Priority) -> Result<Topic, InvalidName> {
     let plain = key.topic().strip_suffix(priority.as_str()).and_then(|text| text.strip_suffix('.'));
     Topic::new(plain.unwrap_or(key.topic()))

@@ -2,7 +2,8 @@
 
 use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Version};
 
-use crate::rpc::endpoint::{Endpoint, HandlerError, Incoming, reply};
+use crate::handler_error::HandlerError;
+use crate::rpc::endpoint::{Endpoint, Incoming, reply};
 use crate::rpc::panic_guard::catch_panic;
 
 /// The method that every server answers with `pong`, as in oslo.messaging.
@@ -18,16 +19,12 @@ impl Dispatcher {
         Self { endpoints }
     }
 
-    /// Runs a request; whatever happens becomes a reply.
+    /// Runs a request. Errors and panics become replies, too.
     pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
         match catch_panic(incoming.method(), || self.run(incoming)) {
             Ok(reply) => reply,
             Err(error) => {
-                if error.is_expected() {
-                    log::debug!("{} answered {error}", incoming.method());
-                } else {
-                    log::error!("{} failed: {error}", incoming.method());
-                }
+                error.log(incoming.method(), "failed");
                 Reply::Failure(error.into_failure())
             }
         }
@@ -43,7 +40,7 @@ impl Dispatcher {
         let mut version_fits = false;
         for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.serves(request.namespace.as_ref(), asked)) {
             version_fits = true;
-            // Methods that start with `_` are the endpoint's own.
+            // A method that starts with `_` is private.
             if !method.starts_with('_')
                 && let Some(result) = endpoint.call(incoming)
             {
@@ -126,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_has_an_error_of_its_own() {
+    fn an_unknown_method_and_an_unknown_version_have_different_errors() {
         assert_eq!(run("n", None, None, "null").unwrap_err().0, "NoSuchMethod");
         assert_eq!(run("_hidden", Some("ns"), None, "null").unwrap_err().0, "NoSuchMethod");
         let (class, message) = run("m", None, Some("1.3"), "null").unwrap_err();

@@ -1,4 +1,4 @@
-//! Endpoints: what a server offers, and how a handler is written.
+//! Endpoints: the methods that a server offers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,15 +8,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{Failure, InvalidName, MessageId, MethodName, Namespace, Reply, Request, RequestContext, Version};
 
-/// What a handler gets to know about a request.
+use crate::handler_error::{HandlerError, MODULE};
+
+/// A request, as a handler sees it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Incoming {
     /// Method, arguments, context.
     pub request: Request,
-    /// The message's id; the same in every resend.
+    /// The message's id. It is the same if the client sends the request again.
     pub id: MessageId,
-    /// When the caller gives up: what is not done by then is done for nobody.
+    /// The caller gives up at this time.
     pub deadline: Instant,
 }
 
@@ -31,7 +33,7 @@ impl Incoming {
         &self.request.context
     }
 
-    /// The method asked for.
+    /// The method that the caller asks for.
     #[must_use]
     pub fn method(&self) -> &MethodName {
         &self.request.method
@@ -40,7 +42,7 @@ impl Incoming {
     /// The arguments as a typed value.
     ///
     /// # Errors
-    /// A [`HandlerError`] that tells the caller what was expected.
+    /// A [`HandlerError`] that tells the caller which type does not fit.
     pub fn args<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
         self.request.args().map_err(|error| {
             let detail = format!("arguments of {}: {error}", self.request.method);
@@ -49,79 +51,7 @@ impl Incoming {
     }
 }
 
-/// The module of failures that this crate itself raises, other than the dispatcher's.
-pub(crate) const MODULE: &str = "zmqv2.server";
-
-/// The error of a handler, as it goes to the caller.
-///
-/// Any [`std::error::Error`] becomes one through `?`: its type is the class, its text the message, its sources the traceback.
-pub struct HandlerError {
-    failure: Box<Failure>,
-    expected: bool,
-}
-
-impl HandlerError {
-    /// An error of this class and message.
-    #[must_use]
-    pub fn new(module: impl Into<String>, class: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { failure: Box::new(Failure::new(module, class, message)), expected: false }
-    }
-
-    /// An error that is part of the interface, such as "not found": it goes to the caller as any other, but is not
-    /// logged as a failure of this server.
-    #[must_use]
-    pub fn expected(failure: Failure) -> Self {
-        Self { failure: Box::new(failure), expected: true }
-    }
-
-    /// Whether it is part of the interface.
-    #[must_use]
-    pub fn is_expected(&self) -> bool {
-        self.expected
-    }
-
-    /// What goes to the caller.
-    #[must_use]
-    pub fn failure(&self) -> &Failure {
-        &self.failure
-    }
-
-    pub(crate) fn into_failure(self) -> Box<Failure> {
-        self.failure
-    }
-}
-
-impl fmt::Debug for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.failure)
-    }
-}
-
-impl fmt::Display for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.failure)
-    }
-}
-
-// Not an `Error` itself: that would collide with this conversion, which is what makes `?` work in handlers.
-impl<E: std::error::Error> From<E> for HandlerError {
-    fn from(error: E) -> Self {
-        let path = std::any::type_name::<E>();
-        // `a::b::C<d::E>` is class `C<d::E>` in module `a::b`.
-        let name = path.split('<').next().unwrap_or(path);
-        let (module, class) = name.rsplit_once("::").unwrap_or(("", name));
-        let mut chain = Vec::new();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            chain.push(format!("caused by: {cause}"));
-            source = cause.source();
-        }
-        let failure = Failure::new(module, class, error.to_string()).with_traceback(chain);
-        Self { failure: Box::new(failure), expected: false }
-    }
-}
-
-/// What a handler comes to: JSON for the caller, or an error.
+/// The result of a handler: JSON for the caller, or an error.
 pub type HandlerResult = Result<Reply, HandlerError>;
 
 /// Turns a handler's value into its result.
@@ -132,10 +62,10 @@ pub fn reply(value: &(impl Serialize + ?Sized)) -> HandlerResult {
     Ok(Reply::result(value)?)
 }
 
-/// A set of methods under one namespace and version. Implement it for a service with state; for a few closures, use
-/// [`Methods`].
+/// A set of methods under one namespace and version. Implement it for a service with state. For a
+/// few closures, use [`Methods`].
 ///
-/// Called by several workers at once, so `Sync`.
+/// Several workers call it at the same time, so it must be `Sync`.
 ///
 /// ```
 /// use zmqv2_server::{Endpoint, HandlerResult, Incoming, Version, reply};
@@ -158,23 +88,25 @@ pub fn reply(value: &(impl Serialize + ?Sized)) -> HandlerResult {
 /// # assert_eq!(Compute.version().minor, 4);
 /// ```
 pub trait Endpoint: Send + Sync {
-    /// The namespace that it answers to; `None`: requests without one.
+    /// Its namespace. `None`: it takes requests without a namespace.
     fn namespace(&self) -> Option<&Namespace> {
         None
     }
 
-    /// The version of its interface; requests of the same major and at most this minor reach it.
+    /// The version of its interface. It takes requests of the same major version and of at most
+    /// this minor version.
     fn version(&self) -> Version {
         Version::DEFAULT
     }
 
-    /// Whether a request for this interface is for this endpoint. The default is the rule of oslo.messaging; an endpoint
-    /// that passes everything on may say yes to all.
+    /// Whether it takes requests for this interface. The default is the rule of oslo.messaging. An
+    /// endpoint that forwards everything may return `true`.
     fn serves(&self, namespace: Option<&Namespace>, version: Version) -> bool {
         self.namespace() == namespace && self.version().serves(version)
     }
 
-    /// Runs a method; `None` when it has no such method. A panic in here is an error for the caller, and the worker goes on.
+    /// Runs a method. `None`: it has no such method. A panic becomes an error for the caller, and
+    /// the worker goes on.
     fn call(&self, incoming: &Incoming) -> Option<HandlerResult>;
 }
 
@@ -204,13 +136,13 @@ pub struct Methods {
 }
 
 impl Methods {
-    /// No methods yet; version 1.0, without namespace.
+    /// No methods, version 1.0, no namespace.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers to this namespace.
+    /// Takes requests of this namespace.
     ///
     /// # Errors
     /// [`InvalidName`] when `namespace` is not a valid namespace.
@@ -239,7 +171,7 @@ impl Methods {
         self.raw(name, move |incoming| reply(&handler(incoming.args()?)?))
     }
 
-    /// Adds a method that sees the whole request: context, deadline, arguments as JSON text.
+    /// Adds a method that gets the whole request: context, deadline, arguments as JSON text.
     ///
     /// # Errors
     /// [`InvalidName`] when `name` is not a valid method.

@@ -1,4 +1,4 @@
-//! The RPC server: calls and casts.
+//! The RPC server, which takes calls and casts.
 
 pub(crate) mod dispatcher;
 pub(crate) mod duplicates;

@@ -1,11 +1,11 @@
-//! Runs the user's code: whatever happens in it stays in it.
+//! Runs the user's code, so that a panic in it ends nothing else.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::rpc::endpoint::{HandlerError, MODULE};
+use crate::handler_error::{HandlerError, MODULE};
 
-/// What `run` comes to; a panic in it is an error of `what` alone.
+/// Turns a panic in `run` into an error that names `what` panicked.
 pub(crate) fn catch_panic<T>(
     what: impl fmt::Display,
     run: impl FnOnce() -> Result<T, HandlerError>,

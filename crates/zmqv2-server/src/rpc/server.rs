@@ -11,9 +11,10 @@ use crate::error::ServerError;
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::repeats::RepeatedRequests;
 use crate::rpc::endpoint::Endpoint;
-use crate::rpc::worker::RpcWorker;
+use crate::rpc::worker::RpcWork;
 use crate::runtime::rep_worker::Batch;
-use crate::runtime::service::{Offer, Service, Settings};
+use crate::runtime::service::{Offer, Service};
+use crate::runtime::settings::{Settings, service_methods, settings_setters};
 
 /// Builds an [`RpcServer`].
 pub struct RpcServerBuilder {
@@ -23,17 +24,17 @@ pub struct RpcServerBuilder {
     settings: Settings,
 }
 
-/// How the workers of an [`RpcServer`] get their requests. Both keep the same promises.
+/// How the workers of an [`RpcServer`] get their requests. The promises are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WorkerSockets {
-    /// All workers take turns with one ROUTER, to which the broker sends as many requests as there are workers. A quick
-    /// request costs no wake-up of another worker; beside one that is slow, others wait for about a millisecond. The
-    /// default.
+    /// All workers take turns with one ROUTER socket. A quick request wakes no other worker. Beside
+    /// a slow request, others may wait for about a millisecond. The default.
     #[default]
     Shared,
-    /// Each has a REP of its own, with one request at a time: no request waits for any other worker, each costs a
-    /// wake-up, and each worker seven descriptors in the broker.
+    /// Each worker has a REP socket of its own, with one request at a time. No request waits for
+    /// another worker. Each request wakes a worker, and each worker costs the broker seven
+    /// descriptors.
     Own,
 }
 
@@ -49,78 +50,59 @@ impl fmt::Debug for RpcServerBuilder {
 }
 
 impl RpcServerBuilder {
-    /// Adds an endpoint. A request goes to the first that fits its namespace and version and has its method.
+    /// Adds an endpoint. A request goes to the first one that fits its namespace and version and
+    /// has its method.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Endpoint + 'static) -> Self {
         self.endpoints.push(Box::new(endpoint));
         self
     }
 
-    /// How many requests run at the same time; 1 to [`MAX_WORKERS`](zmqv2_proto::control::MAX_WORKERS). Default: option `rpc_thread_pool_size` (64).
-    /// With 1, requests of one client run in the order they were sent.
-    #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.settings.workers = Some(workers);
-        self
-    }
-
-    /// How the workers get their requests. A single worker always has a REP.
+    /// How the workers get their requests. A single worker always has a REP socket.
     #[must_use]
     pub fn worker_sockets(mut self, sockets: WorkerSockets) -> Self {
         self.sockets = sockets;
         self
     }
 
-    /// The configuration. Default: [`Config::default`].
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.settings.config = config;
-        self
+    settings_setters! {
+        /// How many requests run at the same time: 1 to
+        /// [`MAX_WORKERS`](zmqv2_proto::control::MAX_WORKERS). Default: option
+        /// `rpc_thread_pool_size` (64). With 1, requests of one client run in the order in which
+        /// they were sent.
     }
 
-    /// The socket directory of the node's broker. Default: the one that the configuration leads to.
-    #[must_use]
-    pub fn ipc_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.settings.ipc_dir = Some(dir.into());
-        self
-    }
-
-    /// Shares a transport, and so one libzmq context, with clients of the same process.
-    #[must_use]
-    pub fn transport(mut self, transport: Transport) -> Self {
-        self.settings.transport = Some(transport);
-        self
-    }
-
-    /// Starts the server: binds its workers and registers at the node's broker as soon as there is one.
-    /// [`RpcServer::wait_ready`] tells when work can come.
+    /// Starts the server: binds its sockets, and registers at the node's broker as soon as there is
+    /// one. [`RpcServer::wait_ready`] tells when work can come.
     ///
     /// # Errors
-    /// [`ServerError`], which says what is in the way.
+    /// [`ServerError`]: the server cannot start as asked.
     pub fn start(self) -> Result<RpcServer, ServerError> {
-        let Self { mut target, endpoints, sockets, settings } = self;
+        let Self { target, endpoints, sockets, settings } = self;
         let workers = settings.workers_or(settings.config.thread_pool_size)?;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
         }
+        let mut target = target.or_exchange(&settings.config.control_exchange);
         let server = match &target.server {
             Some(server) => server.clone(),
             None => ServerName::new(settings.config.host.as_str())?,
         };
         target.server = Some(server.clone());
-        let work = RpcWorker {
+        let work = RpcWork {
             dispatcher: Dispatcher::new(endpoints),
             max_message_bytes: settings.config.max_message_bytes,
             repeated: RepeatedRequests::default(),
         };
-        let shared = workers > 1 && sockets == WorkerSockets::Shared;
-        let offer = Offer { key: target.key(), also: Vec::new(), server, batch: Batch::ONE, shared };
-        let service = settings.start(workers, offer, work)?;
+        let shares_socket = workers > 1 && sockets == WorkerSockets::Shared;
+        let key = target.key();
+        let offer = Offer { key, also: Vec::new(), server, workers, batch: Batch::ONE, shares_socket };
+        let service = Service::start(settings, offer, work)?;
         Ok(RpcServer { target, service })
     }
 }
 
-/// A running server. `Send + Sync`. Dropping it stops it as [`stop`](Self::stop) does.
+/// A running server. Dropping it stops it as [`stop`](Self::stop) does.
 pub struct RpcServer {
     target: Target,
     service: Service,
@@ -133,48 +115,28 @@ impl fmt::Debug for RpcServer {
 }
 
 impl RpcServer {
-    /// A builder of a server for `target`: exchange, topic, and a server name (default: option `rpc_zmq_host`).
+    /// A builder of a server for the topic of `target`. Without an exchange, the target is in the
+    /// one of option `control_exchange`. Without a server name, it gets that of option
+    /// `rpc_zmq_host`. Namespaces and versions are those of the endpoints.
     #[must_use]
     pub fn builder(target: Target) -> RpcServerBuilder {
-        RpcServerBuilder {
-            target,
-            endpoints: Vec::new(),
-            sockets: WorkerSockets::default(),
-            settings: Settings::default(),
-        }
+        let (endpoints, sockets, settings) = (Vec::new(), WorkerSockets::default(), Settings::default());
+        RpcServerBuilder { target, endpoints, sockets, settings }
     }
 
-    /// What it serves, with its server name.
+    /// Its target, with exchange and server name.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// The id of this run.
-    #[must_use]
-    pub fn instance(&self) -> InstanceId {
-        self.service.instance()
-    }
+    service_methods!();
 
-    /// Whether the broker has taken its registration. Turns false while the broker is away.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.service.is_ready()
-    }
-
-    /// Waits until the broker has taken the registration: work can come from now on.
+    /// Stops: takes no new requests, finishes those that it has (within option
+    /// `rpc_zmq_drain_timeout`), and unregisters. A second call does nothing.
     ///
     /// # Errors
-    /// [`ServerError::NotReady`] after `timeout`; the server goes on trying.
-    pub fn wait_ready(&self, timeout: Duration) -> Result<(), ServerError> {
-        self.service.wait_ready(timeout)
-    }
-
-    /// Stops: takes no new work, finishes what is in flight (within option `rpc_zmq_drain_timeout`), unregisters. Does
-    /// nothing the second time.
-    ///
-    /// # Errors
-    /// [`ServerError::Unfinished`] when handlers were still running at the end of that time.
+    /// [`ServerError::Unfinished`]: handlers were still running at the end of that time.
     pub fn stop(&self) -> Result<(), ServerError> {
         self.service.stop()
     }

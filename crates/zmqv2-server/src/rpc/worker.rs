@@ -1,4 +1,4 @@
-//! What the lanes of an RPC server do: run calls and reply, acknowledge casts and run them.
+//! What a worker of an RPC server does: runs a call and replies, acknowledges a cast and runs it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,22 +9,21 @@ use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::endpoint::Incoming;
-use crate::runtime::rep_worker::{Answer, Body, Work, WorkerContext, answer_to, malformed_body};
+use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed_body};
 
-/// What all lanes of a server share.
-pub(crate) struct RpcWorker {
+pub(crate) struct RpcWork {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) max_message_bytes: usize,
     pub(crate) repeated: RepeatedRequests,
 }
 
-/// A cast that was acknowledged; one copy of a fanout is a cast.
+/// An acknowledged cast, or one copy of a fanout.
 pub(crate) struct Cast {
     incoming: Incoming,
     may_repeat: bool,
 }
 
-impl Work for RpcWorker {
+impl Work for RpcWork {
     type Accepted = Cast;
 
     fn answer(
@@ -32,7 +31,7 @@ impl Work for RpcWorker {
         header: &Header,
         body: Body<'_>,
         deadline: Instant,
-        worker: &WorkerContext,
+        worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
         if header.kind == Kind::Notify {
             let detail = format!(
@@ -44,39 +43,40 @@ impl Work for RpcWorker {
         let request = Request::decode(&body).map_err(|error| malformed_body(&error))?;
         let incoming = Incoming::new(request, header.id, deadline);
         let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
-        let seen = if may_repeat { self.repeated.see(header.id, deadline) } else { Seen::New };
+        let seen = if may_repeat { self.repeated.record(header.id, deadline) } else { Seen::New };
+        let ack = |then| Ok(Answer::acknowledge(header, then));
         match (header.kind, seen) {
-            (Kind::Cast | Kind::Fanout, Seen::New) => Ok(Answer::ack_and_run(header, Cast { incoming, may_repeat })),
-            (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => Ok(Answer::ack(header)),
+            (Kind::Cast | Kind::Fanout, Seen::New) => ack(AfterAnswer::Run(Cast { incoming, may_repeat })),
+            (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
             (_, Seen::New) => self.run_call(header, &incoming, may_repeat),
-            (_, Seen::Answered(kept)) => repeat(header, kept),
+            (_, Seen::Answered(answer)) => repeat(header, answer),
             (_, Seen::Running) => {
-                let kept = self.repeated.wait(header.id, deadline);
-                repeat(header, kept.ok_or_else(|| unknown("its first run has not ended in time"))?)
+                let answer = self.repeated.wait(header.id, deadline);
+                repeat(header, answer.ok_or_else(|| unknown("its first run has not ended in time"))?)
             }
         }
     }
 
-    /// A cast has nobody to tell of its failure but the log, where the dispatcher writes it.
-    fn run(&self, accepted: Vec<Cast>, worker: &WorkerContext) {
+    /// Nobody waits for the result of a cast. The dispatcher logs its failure.
+    fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
         for Cast { incoming, may_repeat } in accepted {
             drop(self.dispatcher.dispatch(&incoming));
             if may_repeat {
-                self.repeated.keep(incoming.id, None);
+                self.repeated.store(incoming.id, None);
             }
-            worker.free();
+            worker.free_place();
         }
     }
 }
 
-impl RpcWorker {
+impl RpcWork {
     fn run_call(&self, header: &Header, incoming: &Incoming, may_repeat: bool) -> Result<Answer<Cast>, Refusal> {
         let reply = self.dispatcher.dispatch(incoming);
         let flags = if reply.is_failure() { Flags::FAILURE } else { Flags::NONE };
         let written = self.write(incoming, reply);
         if may_repeat {
-            let kept = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));
-            self.repeated.keep(header.id, kept);
+            let answer = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));
+            self.repeated.store(header.id, answer);
         }
         let mut answer = answer_to(header, Kind::Reply);
         answer.flags = flags;
@@ -100,16 +100,16 @@ impl RpcWorker {
     }
 }
 
-/// The answer that was given before.
-fn repeat(header: &Header, kept: StoredAnswer) -> Result<Answer<Cast>, Refusal> {
+/// Gives the answer of the first run again.
+fn repeat(header: &Header, stored: StoredAnswer) -> Result<Answer<Cast>, Refusal> {
     log::debug!("message {} came again", header.id);
-    let kept = kept.ok_or_else(|| unknown("its answer could not be written"))?;
+    let stored = stored.ok_or_else(|| unknown("its answer could not be written"))?;
     let mut answer = answer_to(header, Kind::Reply);
-    answer.flags = kept.0;
-    Ok(Answer::reply(answer, kept.1.clone()))
+    answer.flags = stored.0;
+    Ok(Answer::reply(answer, stored.1.clone()))
 }
 
-/// The request has run or runs, and what came of it cannot be told.
+/// The request has run or runs, and its result is not known.
 fn unknown(why: &str) -> Refusal {
     Refusal::new(Reason::ServerLost, format!("the request came again, and {why}"))
 }

@@ -1,7 +1,8 @@
-//! What lanes tell the broker over the registration's connection, once they have run what they had accepted.
+//! What workers report to the broker over the registration's connection: the ends of requests that
+//! they had acknowledged before they ran.
 //!
-//! Every request that was accepted without giving its place back is followed by exactly one word, so the words are bounded
-//! by the credit that the broker has given.
+//! Every acknowledged request that keeps its place has exactly one end. So the number of ends is
+//! bounded by the number of requests that the broker sends at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,158 +13,158 @@ use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{MessageId, TopicKey};
 
-use crate::runtime::registration::Desk;
+use crate::runtime::wakeup::RegistrationWaker;
 
-/// One word to the broker.
+/// An acknowledged request has ended.
 #[derive(Debug)]
 pub(crate) enum Completion {
-    /// The worker of this number is free again after a cast.
+    /// The worker of this number has run a cast and is free.
     WorkerFree(u16),
-    /// A listener is done with a notification.
     Notification(EndedNotification),
 }
 
-/// How a notification ended.
 #[derive(Debug)]
 pub(crate) struct EndedNotification {
     pub(crate) id: MessageId,
-    /// Of the delivery.
+    /// The tag of the delivery.
     pub(crate) tag: u64,
     pub(crate) key: TopicKey,
     pub(crate) deadline: Instant,
-    /// The body, when it shall come again.
+    /// The body, if the broker shall deliver it again.
     pub(crate) requeue: Option<Frame>,
 }
 
 impl Completion {
-    /// Whether it must reach a broker that has restarted. What only gives credit back is of no use to that one.
+    /// Whether a broker that has restarted needs it. Such a broker knows no places that it could
+    /// get back.
     fn outlives_the_broker(&self) -> bool {
         match self {
             Self::WorkerFree(_) => false,
-            Self::Notification(done) => done.requeue.is_some(),
+            Self::Notification(ended) => ended.requeue.is_some(),
         }
     }
 }
 
-/// Both ends, for at most `bound` words on their way.
-pub(crate) fn channel(bound: usize, desk: &Arc<Desk>) -> (CompletionSender, CompletionQueue) {
+/// Both ends of a channel for at most `bound` completions.
+pub(crate) fn channel(bound: usize, waker: &Arc<RegistrationWaker>) -> (CompletionSender, CompletionQueue) {
     let (sender, receiver) = crossbeam_channel::bounded(bound);
     let running = Arc::new(AtomicUsize::new(0));
-    let completions = CompletionSender { channel: sender, running: Arc::clone(&running), desk: Arc::clone(desk) };
-    (completions, CompletionQueue { channel: receiver, running, held: VecDeque::new(), bound })
+    let completions = CompletionSender { channel: sender, running: Arc::clone(&running), waker: Arc::clone(waker) };
+    (completions, CompletionQueue { channel: receiver, running, unsent: VecDeque::new(), bound })
 }
 
-/// The lanes' end.
+/// The workers' end.
 #[derive(Debug, Clone)]
 pub(crate) struct CompletionSender {
     channel: Sender<Completion>,
+    /// How many acknowledged requests have not ended.
     running: Arc<AtomicUsize>,
-    desk: Arc<Desk>,
+    waker: Arc<RegistrationWaker>,
 }
 
 impl CompletionSender {
-    /// To be called before a request is acknowledged that a word will follow.
+    /// To be called before a request is acknowledged that has not ended.
     pub(crate) fn begin(&self) {
         self.running.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Nothing is left to be told: what was running is done, and the broker learns of it in another way.
-    pub(crate) fn finish(&self) {
-        // In one order with the stop flag and what is still running: one of both sides sees the other.
+    /// A request has ended, and the broker learns of it in another way.
+    pub(crate) fn end_unsent(&self) {
+        // This counter and the stop flag are in one order: either this thread sees the flag, or
+        // the registration's thread sees the new count.
         self.running.fetch_sub(1, Ordering::SeqCst);
-        // Only a server that stops waits for it.
-        if self.desk.stop.load(Ordering::SeqCst) {
-            self.desk.waker.wake();
+        if self.waker.is_stopped() {
+            self.waker.waker.wake();
         }
     }
 
-    /// Tells the broker. Waits while there is no room, which only a broker that exceeds its credit can bring about; it ends
-    /// with the registration's thread.
-    pub(crate) fn send(&self, word: Completion) {
+    /// Tells the broker that a request has ended. Waits while the channel is full, which only a
+    /// broker that sends more than it may can cause. The wait ends with the registration's thread.
+    pub(crate) fn send(&self, completion: Completion) {
         // Without a receiver the server has stopped.
-        let _ = self.channel.send(word);
-        self.desk.waker.wake();
+        let _ = self.channel.send(completion);
+        self.waker.waker.wake();
     }
 }
 
-/// The end of the thread that owns the connection.
+/// The end of the registration's thread, which owns the connection.
 #[derive(Debug)]
 pub(crate) struct CompletionQueue {
     channel: Receiver<Completion>,
     running: Arc<AtomicUsize>,
-    held: VecDeque<Completion>,
+    unsent: VecDeque<Completion>,
     bound: usize,
 }
 
 impl CompletionQueue {
-    /// Takes in what the lanes have left. There is no broker: what would be of no use to the next one is dropped.
-    pub(crate) fn hold(&mut self) {
+    /// Takes in what workers have sent while there is no broker. Keeps what the next one needs.
+    pub(crate) fn keep_for_next_broker(&mut self) {
         loop {
             let any = self.take_in();
-            self.held.retain(Completion::outlives_the_broker);
+            self.unsent.retain(Completion::outlives_the_broker);
             if !any {
                 return;
             }
         }
     }
 
-    /// Sends what there is, in order, until `send` says that a word was not taken. Without `all`, what can wait for the next
-    /// broker stays. Says whether anything was sent; then there may be more.
-    pub(crate) fn flush(&mut self, all: bool, mut send: impl FnMut(&Completion) -> bool) -> bool {
+    /// Gives everything to `send`, in order, until that returns `false`. If the broker has not
+    /// `accepted` the registration yet, requeued notifications stay. Returns whether anything was
+    /// sent; then there may be more.
+    pub(crate) fn flush(&mut self, accepted: bool, mut send: impl FnMut(&Completion) -> bool) -> bool {
         self.take_in();
-        let (mut any, mut stuck) = (false, false);
+        let (mut any, mut full) = (false, false);
         let mut waiting = Vec::new();
-        self.held.retain(|word| {
-            if let Completion::Notification(done) = word
-                && !all
-                && (done.requeue.is_some() || waiting.contains(&done.id))
+        self.unsent.retain(|completion| {
+            if let Completion::Notification(ended) = completion
+                && !accepted
+                && (ended.requeue.is_some() || waiting.contains(&ended.id))
             {
-                // The broker had it from its store and delivered it: what came of that stays behind, else the broker took
-                // what is to come again for a new one.
-                waiting.push(done.id);
+                // The broker may have delivered a notification of its store again. If the end of
+                // that delivery overtook an earlier requeue, the broker would take the requeued
+                // notification for a new one.
+                waiting.push(ended.id);
                 return true;
             }
-            if stuck {
+            if full {
                 return true;
             }
-            let taken = send(word);
-            any |= taken;
-            stuck = !taken;
-            stuck
+            let sent = send(completion);
+            any |= sent;
+            full = !sent;
+            full
         });
         any
     }
 
-    /// How many words are still to be told.
+    /// How many requests have not ended, or ended without the broker's knowledge.
     pub(crate) fn outstanding(&self) -> usize {
-        self.running.load(Ordering::SeqCst) + self.held.len()
+        self.running.load(Ordering::SeqCst) + self.unsent.len()
     }
 
-    /// Takes in as many words as there is room for; whether there were any.
+    /// Takes in as many completions as the bound allows. Returns whether there were any.
     fn take_in(&mut self) -> bool {
-        let room = self.bound.saturating_sub(self.held.len());
-        let before = self.held.len();
-        for word in self.channel.try_iter().take(room) {
-            self.held.push_back(word);
-            // Behind the push: a word that is running is always seen in one of both.
+        let room = self.bound.saturating_sub(self.unsent.len());
+        let before = self.unsent.len();
+        for completion in self.channel.try_iter().take(room) {
+            self.unsent.push_back(completion);
+            // After the push, so that `outstanding` never misses it.
             self.running.fetch_sub(1, Ordering::AcqRel);
         }
-        self.held.len() > before
+        self.unsent.len() > before
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::wakeup::Waker;
-    use std::sync::atomic::AtomicBool;
 
     fn ends(bound: usize) -> (CompletionSender, CompletionQueue) {
-        channel(bound, &Arc::new(Desk { stop: AtomicBool::new(false), waker: Waker::new().unwrap() }))
+        channel(bound, &Arc::new(RegistrationWaker::new().unwrap()))
     }
 
-    /// A word about a notification, told as a lane does.
-    fn tell(sender: &CompletionSender, tag: u64, requeue: bool) {
+    /// Begins and ends a notification, as a worker does.
+    fn end(sender: &CompletionSender, tag: u64, requeue: bool) {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let deadline = Instant::now();
         let key = TopicKey::parse("e/t").unwrap();
@@ -178,13 +179,13 @@ mod tests {
         }));
     }
 
-    /// Tags of what is sent when the broker takes `room` words.
-    fn flush(queue: &mut CompletionQueue, all: bool, room: usize) -> Vec<u64> {
+    /// The tags of what is sent when the socket takes `room` messages.
+    fn flush(queue: &mut CompletionQueue, accepted: bool, room: usize) -> Vec<u64> {
         let mut sent = Vec::new();
-        let any = queue.flush(all, |word| {
-            let Completion::Notification(done) = word else { panic!("{word:?}") };
+        let any = queue.flush(accepted, |completion| {
+            let Completion::Notification(ended) = completion else { panic!("{completion:?}") };
             if sent.len() < room {
-                sent.push(done.tag);
+                sent.push(ended.tag);
                 return true;
             }
             false
@@ -194,41 +195,41 @@ mod tests {
     }
 
     #[test]
-    fn without_a_broker_only_what_the_next_one_needs_is_kept() {
+    fn without_a_broker_only_requeued_notifications_are_kept() {
         let (sender, mut queue) = ends(8);
         for tag in 0..6 {
-            tell(&sender, tag, tag % 3 == 0);
+            end(&sender, tag, tag % 3 == 0);
         }
         assert_eq!(queue.outstanding(), 6);
-        queue.hold();
+        queue.keep_for_next_broker();
         assert_eq!(queue.outstanding(), 2);
-        tell(&sender, 6, false);
+        end(&sender, 6, false);
         assert_eq!(flush(&mut queue, false, 8), [6]);
         assert_eq!(flush(&mut queue, true, 8), [0, 3]);
         assert_eq!(queue.outstanding(), 0);
     }
 
     #[test]
-    fn what_came_of_a_later_delivery_does_not_overtake_what_is_to_come_again() {
+    fn the_end_of_a_later_delivery_does_not_overtake_an_earlier_requeue() {
         let (sender, mut queue) = ends(8);
-        tell(&sender, 0, true);
-        queue.hold();
-        let Some(Completion::Notification(EndedNotification { id, key, deadline, .. })) = queue.held.front() else {
-            panic!("nothing is held")
+        end(&sender, 0, true);
+        queue.keep_for_next_broker();
+        let Some(Completion::Notification(EndedNotification { id, key, deadline, .. })) = queue.unsent.front() else {
+            panic!("the queue is empty")
         };
         let again = EndedNotification { id: *id, tag: 1, key: key.clone(), deadline: *deadline, requeue: None };
         sender.begin();
         sender.send(Completion::Notification(again));
-        tell(&sender, 2, false);
+        end(&sender, 2, false);
         assert_eq!(flush(&mut queue, false, 8), [2]);
         assert_eq!(flush(&mut queue, true, 8), [0, 1]);
     }
 
     #[test]
-    fn what_is_not_taken_is_sent_later_in_order() {
+    fn completions_that_the_socket_did_not_take_are_sent_later_in_order() {
         let (sender, mut queue) = ends(8);
         for tag in 0..4 {
-            tell(&sender, tag, tag == 1);
+            end(&sender, tag, tag == 1);
         }
         assert_eq!(flush(&mut queue, true, 1), [0]);
         assert!(flush(&mut queue, true, 0).is_empty());
@@ -236,19 +237,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_and_what_is_owed_is_missing() {
+    fn the_queue_is_bounded_and_running_requests_are_outstanding() {
         let (sender, mut queue) = ends(2);
         sender.begin();
         for tag in [0, 1] {
-            tell(&sender, tag, true);
+            end(&sender, tag, true);
         }
-        queue.hold();
+        queue.keep_for_next_broker();
         for tag in [2, 3] {
-            tell(&sender, tag, true);
+            end(&sender, tag, true);
         }
-        queue.hold();
-        // A lane that told a fifth would wait.
-        assert_eq!((queue.held.len(), queue.channel.len(), queue.outstanding()), (2, 2, 5));
+        queue.keep_for_next_broker();
+        // A fifth send would wait.
+        assert_eq!((queue.unsent.len(), queue.channel.len(), queue.outstanding()), (2, 2, 5));
         assert_eq!(flush(&mut queue, true, 8), [0, 1]);
         assert_eq!(flush(&mut queue, true, 8), [2, 3]);
         assert_eq!(queue.outstanding(), 1);

@@ -4,12 +4,14 @@ pub(crate) mod completions;
 pub(crate) mod registration;
 pub(crate) mod rep_worker;
 pub(crate) mod service;
+pub(crate) mod settings;
 pub(crate) mod shared_socket;
 pub(crate) mod wakeup;
+pub(crate) mod worker;
 
 use std::time::Instant;
 
-#[expect(clippy::disallowed_methods, reason = "the threads of a server own its clock; pure code gets `now` from them")]
+#[expect(clippy::disallowed_methods, reason = "a server's threads own its clock; pure code gets `now` from them")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

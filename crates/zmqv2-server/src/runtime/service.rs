@@ -1,120 +1,107 @@
-//! What every kind of server is made of: lanes that serve, a thread that keeps them registered, and their orderly end.
+//! A running server of either kind: its workers, its registration, and its orderly end.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
-use zmqv2_proto::control::{MAX_WORKERS, Registration, broker_socket, worker_socket};
+use zmqv2_proto::control::{Registration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
 
 use crate::error::ServerError;
-use crate::runtime::completions::{CompletionSender, channel};
+use crate::runtime::completions::{self, CompletionSender};
 use crate::runtime::now;
-use crate::runtime::registration::{Desk, Link, Readiness, RegistrationThread};
-use crate::runtime::rep_worker::{Batch, ShutdownSignals, Work, WorkerContext};
+use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread};
+use crate::runtime::rep_worker::{Batch, RepWorker};
+use crate::runtime::settings::Settings;
 use crate::runtime::shared_socket::WorkerPool;
-use crate::runtime::wakeup::{Signal, Waker};
+use crate::runtime::wakeup::{RegistrationWaker, Signal};
+use crate::runtime::worker::{ShutdownSignals, Work, Worker};
 
-/// Workers that have nothing to do end sooner than this.
+/// Idle workers end sooner than this.
 const IDLE_WORKERS_END_WITHIN: Duration = Duration::from_millis(200);
 
-/// What all builders of servers ask for.
-#[derive(Default)]
-pub(crate) struct Settings {
-    pub(crate) workers: Option<usize>,
-    pub(crate) config: Config,
-    pub(crate) ipc_dir: Option<PathBuf>,
-    pub(crate) transport: Option<Transport>,
-}
-
-/// What a server offers, and to whom.
+/// What a server offers.
 pub(crate) struct Offer {
     pub(crate) key: TopicKey,
-    /// Further topics that the same lanes serve.
+    /// Further topics that the same workers serve.
     pub(crate) also: Vec<TopicKey>,
     pub(crate) server: ServerName,
+    pub(crate) workers: u16,
     pub(crate) batch: Batch,
     /// All workers share one socket.
-    pub(crate) shared: bool,
+    pub(crate) shares_socket: bool,
 }
 
-/// A running server, whatever its lanes do.
+impl Offer {
+    /// The registration of this offer. `window` is the most requests that the broker may send at
+    /// a time to a shared socket.
+    fn registration(&self, instance: InstanceId, window: u16) -> Registration {
+        let window = if self.shares_socket { window } else { 0 };
+        Registration::new(instance, self.workers, self.batch.size, std::process::id())
+            .sharing_a_socket(self.shares_socket)
+            .with_window(window)
+            .with_topics(self.also.clone())
+    }
+}
+
 pub(crate) struct Service {
     name: String,
     instance: InstanceId,
     dir: PathBuf,
     readiness: Arc<Readiness>,
-    desk: Arc<Desk>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    waker: Arc<RegistrationWaker>,
+    /// `None` after a stop.
+    registration: Mutex<Option<JoinHandle<()>>>,
     shutdown: Arc<ShutdownSignals>,
+    /// Disconnected when the last worker has ended.
     ended: Receiver<()>,
     workers: u16,
     drain_timeout: Duration,
 }
 
-impl Settings {
-    /// How many lanes: what was asked for, or else `default`.
-    pub(crate) fn workers_or(&self, default: usize) -> Result<u16, ServerError> {
-        let count = self.workers.unwrap_or(default);
-        let workers = u16::try_from(count).ok().filter(|count| (1..=MAX_WORKERS).contains(count));
-        workers.ok_or(ServerError::Workers(count))
-    }
-
-    /// Binds `workers` lanes that do `work`, and registers them as soon as there is a broker.
-    pub(crate) fn start<W: Work>(self, workers: u16, offer: Offer, work: W) -> Result<Service, ServerError> {
-        let Self { config, ipc_dir, transport, .. } = self;
-        let Offer { key, also, server, batch, shared } = offer;
+impl Service {
+    /// Binds the workers' sockets, and registers the offer as soon as there is a broker.
+    pub(crate) fn start<W: Work>(settings: Settings, offer: Offer, work: W) -> Result<Self, ServerError> {
+        let Settings { config, ipc_dir, transport, .. } = settings;
         let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
         let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
-        let instance = InstanceId::random();
-        let desk = Arc::new(Desk { stop: AtomicBool::new(false), waker: Waker::new().map_err(ServerError::Thread)? });
-        let (sender, completions) = channel(usize::from(workers) * usize::from(batch.size), &desk);
-        let lanes = WorkerStarter {
-            transport: &transport,
-            dir: &dir,
-            instance,
-            server: &server,
-            config: &config,
-            batch,
-            completions: sender,
-            shared,
-        };
+        let (instance, workers, drain_timeout) = (InstanceId::random(), offer.workers, config.drain_timeout);
+        let registration = offer.registration(instance, config.window);
+        let waker = Arc::new(RegistrationWaker::new().map_err(ServerError::Thread)?);
+        let (sender, completions) = completions::channel(usize::from(workers) * usize::from(offer.batch.size), &waker);
         let shutdown = Arc::new(ShutdownSignals {
             drain: Signal::new().map_err(ServerError::Thread)?,
             stop: Signal::new().map_err(ServerError::Thread)?,
         });
-        let mut undo = StopUnlessStarted(Some(Arc::clone(&shutdown)));
-        let ended = lanes.start(workers, &shutdown, &Arc::new(work))?;
-        let link = Link::open(transport.clone(), broker_socket(&dir)?)?;
+        let mut stop_on_error = StopOnError(Some(Arc::clone(&shutdown)));
+        let starter = WorkerStarter {
+            transport: &transport,
+            dir: &dir,
+            instance,
+            config: &config,
+            offer: &offer,
+            completions: sender,
+            shutdown: &shutdown,
+        };
+        let ended = starter.start(&Arc::new(work))?;
+        let link = BrokerLink::open(transport.clone(), broker_socket(&dir)?)?;
         let readiness = Arc::new(Readiness::default());
+        let Offer { key, server, .. } = offer;
         let name = format!("{server} of {key}");
-        let registration = Registration::new(instance, workers, batch.size, std::process::id());
-        let registration =
-            registration.sharing_a_socket(shared).with_window(if shared { config.window } else { 0 }).with_topics(also);
-        let thread = RegistrationThread::new(
-            link,
-            key,
-            server,
-            registration,
-            Arc::clone(&readiness),
-            Arc::clone(&desk),
-            completions,
-        );
-        let drain_timeout = config.drain_timeout;
-        let thread = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
-        undo.0 = None;
-        let thread = Mutex::new(Some(thread));
-        Ok(Service { name, instance, dir, readiness, desk, thread, shutdown, ended, workers, drain_timeout })
+        let (ready, wakes) = (Arc::clone(&readiness), Arc::clone(&waker));
+        let thread =
+            RegistrationThread { link, key, server, registration, readiness: ready, waker: wakes, completions };
+        let registration = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
+        stop_on_error.0 = None;
+        let registration = Mutex::new(Some(registration));
+        Ok(Self { name, instance, dir, readiness, waker, registration, shutdown, ended, workers, drain_timeout })
     }
-}
 
-impl Service {
     pub(crate) fn instance(&self) -> InstanceId {
         self.instance
     }
@@ -131,17 +118,16 @@ impl Service {
     }
 
     pub(crate) fn stop(&self) -> Result<(), ServerError> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return Ok(()) };
+        let registration = self.registration.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(registration) = registration else { return Ok(()) };
         let end_at = now() + self.drain_timeout;
         self.shutdown.drain.set();
-        self.desk.stop.store(true, Ordering::SeqCst);
-        self.desk.waker.wake();
-        // Ends by itself within the time to drain; a panic in there has been printed already.
-        let _ = thread.join();
+        self.waker.stop();
+        // Its thread ends within the time to drain. A panic in it has been printed already.
+        let _ = registration.join();
         self.shutdown.stop.set();
-        // Nothing is ever sent: this waits for the last lane to drop its end.
-        // Idle ones end at once, also when all of the time is used up.
+        // Nothing is ever sent: this waits for the last worker to drop its sender. Idle workers
+        // get some time even if all of it is used up.
         match self.ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
                 let workers = Arc::strong_count(&self.shutdown) - 1;
@@ -170,58 +156,46 @@ impl Drop for Service {
     }
 }
 
-/// What the lanes of a server have in common.
+/// Starts the worker threads of a server.
 struct WorkerStarter<'a> {
     transport: &'a Transport,
-    dir: &'a std::path::Path,
+    dir: &'a Path,
     instance: InstanceId,
-    server: &'a ServerName,
     config: &'a Config,
-    batch: Batch,
+    offer: &'a Offer,
     completions: CompletionSender,
-    shared: bool,
+    shutdown: &'a Arc<ShutdownSignals>,
 }
 
 impl WorkerStarter<'_> {
-    /// Starts `count` of them. What comes back is disconnected when the last one has ended.
-    fn start<W: Work>(
-        self,
-        count: u16,
-        shutdown: &Arc<ShutdownSignals>,
-        work: &Arc<W>,
-    ) -> Result<Receiver<()>, ServerError> {
+    /// The receiver is disconnected when the last thread has ended.
+    fn start<W: Work>(self, work: &Arc<W>) -> Result<Receiver<()>, ServerError> {
         let (running, ended) = crossbeam_channel::bounded(0);
-        if self.shared {
-            self.start_pool(count, shutdown, work, &running)?;
-        } else {
-            for index in 0..count {
-                let (socket, file) = self.bind(Role::Worker, index)?;
-                let bound = Bound { socket, _file: file };
-                let (worker, work) = (self.lane(index, shutdown), Arc::clone(work));
-                spawn_worker(index, &running, move || {
-                    // As a whole: its parts go in their order.
-                    let bound = bound;
-                    worker.run(&bound.socket, &*work);
-                })?;
-            }
+        if self.offer.shares_socket {
+            self.start_pool(work, &running)?;
+            return Ok(ended);
+        }
+        for index in 0..self.offer.workers {
+            let (socket, file) = self.bind(Role::Worker, index)?;
+            let worker = RepWorker::new(self.worker(index), self.offer.batch, Arc::clone(work), socket);
+            spawn_worker(index, &running, move || {
+                worker.run();
+                drop(file);
+            })?;
         }
         Ok(ended)
     }
 
-    /// Starts workers that take turns with one socket.
-    fn start_pool<W: Work>(
-        &self,
-        count: u16,
-        shutdown: &Arc<ShutdownSignals>,
-        work: &Arc<W>,
-        running: &Sender<()>,
-    ) -> Result<(), ServerError> {
+    /// Starts workers that share one socket.
+    fn start_pool<W: Work>(&self, work: &Arc<W>, running: &Sender<()>) -> Result<(), ServerError> {
         let (socket, file) = self.bind(Role::Front, 0)?;
-        let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, count, self.config.window)?;
+        let workers = self.offer.workers;
+        let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, workers, self.config.window)?;
+        // In this order: the socket closes before its file is removed.
         let shared = Arc::new((pool, file));
-        // One thread more than may run something.
-        for index in 0..=count {
-            let (worker, shared) = (self.lane(index, shutdown), Arc::clone(&shared));
+        // One thread more than workers: see `WorkerPool::run`.
+        for index in 0..=workers {
+            let (worker, shared) = (self.worker(index), Arc::clone(&shared));
             spawn_worker(index, running, move || shared.0.run(&worker))?;
         }
         Ok(())
@@ -234,20 +208,19 @@ impl WorkerStarter<'_> {
         Ok((socket, SocketFile(address)))
     }
 
-    fn lane(&self, index: u16, shutdown: &Arc<ShutdownSignals>) -> WorkerContext {
-        WorkerContext {
+    fn worker(&self, index: u16) -> Worker {
+        Worker {
             index,
-            server: self.server.clone(),
+            server: self.offer.server.clone(),
             node: self.config.host.clone(),
-            batch: self.batch,
             completions: self.completions.clone(),
-            shutdown: Arc::clone(shutdown),
-            shares: self.shared,
+            shutdown: Arc::clone(self.shutdown),
+            shares_socket: self.offer.shares_socket,
         }
     }
 }
 
-/// Starts the thread of a worker; it keeps `running` until it ends.
+/// Starts a worker's thread, which keeps `running` until it ends.
 fn spawn_worker(index: u16, running: &Sender<()>, run: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
     let running = running.clone();
     spawn(format!("worker-{index}"), move || {
@@ -257,10 +230,14 @@ fn spawn_worker(index: u16, running: &Sender<()>, run: impl FnOnce() + Send + 's
     Ok(())
 }
 
-/// Ends the lanes of a server that does not come to start.
-struct StopUnlessStarted(Option<Arc<ShutdownSignals>>);
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServerError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)
+}
 
-impl Drop for StopUnlessStarted {
+/// Ends the workers of a server that could not start as a whole.
+struct StopOnError(Option<Arc<ShutdownSignals>>);
+
+impl Drop for StopOnError {
     fn drop(&mut self) {
         if let Some(shutdown) = &self.0 {
             shutdown.stop.set();
@@ -268,13 +245,7 @@ impl Drop for StopUnlessStarted {
     }
 }
 
-/// A lane's socket, and then its file.
-struct Bound {
-    socket: Socket,
-    _file: SocketFile,
-}
-
-/// libzmq leaves it behind, and nobody will ever bind it again.
+/// The file of a socket. libzmq leaves it behind, and nobody will bind it again.
 struct SocketFile(Address);
 
 impl Drop for SocketFile {
@@ -285,6 +256,6 @@ impl Drop for SocketFile {
     }
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServerError> {
-    std::thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)
-}
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

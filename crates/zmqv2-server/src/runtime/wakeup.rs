@@ -1,4 +1,4 @@
-//! How threads that wait for a socket are woken: a signal that stays, for many, and a waker that rings again, for one.
+//! How threads that wait for a socket are woken.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Readable once [`set`](Self::set) was called: the writing end is closed, which no reader can use up.
+/// Wakes any number of threads, once and for good: its descriptor stays readable.
 #[derive(Debug)]
 pub(crate) struct Signal {
     reader: UnixStream,
+    /// Closing this end makes the other one readable, and no reader can use that up.
     writer: Mutex<Option<UnixStream>>,
 }
 
@@ -32,12 +33,36 @@ impl Signal {
     }
 }
 
-/// Wakes one waiting thread, again and again.
+/// Wakes the registration's thread, and tells it when to stop.
+#[derive(Debug)]
+pub(crate) struct RegistrationWaker {
+    pub(crate) waker: Waker,
+    stop: AtomicBool,
+}
+
+impl RegistrationWaker {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { waker: Waker::new()?, stop: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Whether [`stop`](Self::stop) was called. Sequentially consistent: see
+    /// [`end_unsent`](super::completions::CompletionSender::end_unsent).
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+/// Wakes one waiting thread, any number of times.
 #[derive(Debug)]
 pub(crate) struct Waker {
     reader: UnixStream,
     writer: UnixStream,
-    rung: AtomicBool,
+    pending: AtomicBool,
 }
 
 impl Waker {
@@ -45,25 +70,25 @@ impl Waker {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
-        Ok(Self { reader, writer, rung: AtomicBool::new(false) })
+        Ok(Self { reader, writer, pending: AtomicBool::new(false) })
     }
 
-    /// Wakes the thread: what was done before this call, it sees.
+    /// Wakes the thread. It then sees everything that was done before this call.
     pub(crate) fn wake(&self) {
-        // One byte until the thread has heard it: while it is busy, ringing costs the others nothing.
-        if !self.rung.swap(true, Ordering::AcqRel)
+        // Only the first wake writes a byte, so waking a busy thread costs no system call.
+        if !self.pending.swap(true, Ordering::AcqRel)
             && let Err(error) = (&self.writer).write_all(&[1])
         {
             log::error!("cannot wake a thread: {error}");
         }
     }
 
-    /// To be called by the thread before it looks at what was done.
+    /// The woken thread calls this before it looks at what was done.
     pub(crate) fn clear(&self) {
         let mut bytes = [0; 16];
         while (&self.reader).read(&mut bytes).is_ok_and(|read| read > 0) {}
-        // After the bytes: whoever rang until now was too late to write one, but what it did will be seen.
-        self.rung.swap(false, Ordering::AcqRel);
+        // After the bytes: a wake until now wrote none, but the thread will see what was done.
+        self.pending.swap(false, Ordering::AcqRel);
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

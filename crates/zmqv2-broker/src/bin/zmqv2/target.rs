@@ -113,7 +113,11 @@ impl TopicFlags {
         let publisher = publisher.map_or_else(|| format!("zmqv2.{}", config.host), str::to_owned);
         let target = self.target(&config, &InterfaceFlags::default()).map_err(Failure::usage)?;
         let builder = || -> anyhow::Result<NotifierBuilder> {
-            Ok(Notifier::builder(publisher).topics([target.topic.as_str()])?.exchange(target.exchange).config(config))
+            let builder = Notifier::builder(publisher).topics([target.topic.as_str()])?.config(config);
+            Ok(match target.exchange {
+                Some(exchange) => builder.exchange(exchange),
+                None => builder,
+            })
         };
         let builder = build(builder().map_err(Failure::usage)?);
         let builder = match self.timeout {

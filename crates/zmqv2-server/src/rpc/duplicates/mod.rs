@@ -1,4 +1,4 @@
-//! Messages that come again are not run twice.
+//! A request that comes again does not run again.
 
 pub(crate) mod recent;
 pub(crate) mod repeats;

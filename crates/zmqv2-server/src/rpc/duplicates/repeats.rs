@@ -1,14 +1,15 @@
-//! Serves a request that comes again: waits for the first run of it, and hands out its answer.
+//! Gives a request that comes again the answer of its first run.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_proto::{Flags, MessageId};
 
-use crate::rpc::duplicates::recent::{Bounds, RecentIds, Seen};
+use super::recent::{Bounds, RecentIds, Seen};
 use crate::runtime::now;
 
-/// The answer to a call: flags and body. Empty for a cast, which has been answered before it ran.
+/// The flags and the body of the answer to a call. `None` for a cast, and for a call whose answer
+/// could not be written.
 pub(crate) type StoredAnswer = Option<Arc<(Flags, Vec<u8>)>>;
 
 #[derive(Debug)]
@@ -24,20 +25,20 @@ impl Default for RepeatedRequests {
 }
 
 impl RepeatedRequests {
-    /// What is known of a request; remembers it.
-    pub(crate) fn see(&self, id: MessageId, deadline: Instant) -> Seen<StoredAnswer> {
-        self.lock().see(id, deadline, now())
+    /// Looks up a request that may come again until `deadline`. Keeps its id.
+    pub(crate) fn record(&self, id: MessageId, deadline: Instant) -> Seen<StoredAnswer> {
+        self.lock().record(id, deadline, now())
     }
 
-    /// The answer of a request that runs already, or nothing at its deadline.
+    /// Waits for the answer of a request that runs, until `deadline`.
     pub(crate) fn wait(&self, id: MessageId, deadline: Instant) -> Option<StoredAnswer> {
         let mut recent = self.lock();
         loop {
             let left = deadline.saturating_duration_since(now());
-            match recent.see(id, deadline, now()) {
-                Seen::Answered(kept) => return Some(kept),
+            match recent.record(id, deadline, now()) {
+                Seen::Answered(answer) => return Some(answer),
                 Seen::Running if !left.is_zero() => {}
-                // `New`: forgotten meanwhile, above the bounds; running it now could be the second time.
+                // `New`: its id was forgotten meanwhile, so a run now could be the second one.
                 Seen::Running | Seen::New => return None,
             }
             recent = self.answered.wait_timeout(recent, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -45,9 +46,9 @@ impl RepeatedRequests {
     }
 
     /// Keeps the answer of a request that has run.
-    pub(crate) fn keep(&self, id: MessageId, kept: StoredAnswer) {
-        let bytes = kept.as_ref().map_or(0, |kept| kept.1.len());
-        self.lock().answer(id, kept, bytes, now());
+    pub(crate) fn store(&self, id: MessageId, answer: StoredAnswer) {
+        let bytes = answer.as_ref().map_or(0, |answer| answer.1.len());
+        self.lock().store(id, answer, bytes, now());
         self.answered.notify_all();
     }
 

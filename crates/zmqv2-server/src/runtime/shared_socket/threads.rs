@@ -1,66 +1,37 @@
-//! A pool: many workers behind one ROUTER, which take turns with it.
-//!
-//! Most handlers are quick, and waking another thread costs more than running them: a worker that has read a few requests runs
-//! them itself, one after the other, sends the answers, and reads on. Nobody reads meanwhile. If a handler takes its time,
-//! the *watcher*, another worker that looks on once in [`TICK`], takes the reader's place, and the next worker becomes the
-//! watcher; after that, requests are shared out at once for a while. So a slow handler delays others by about a tick.
-//!
-//! The broker gives a server no more requests at a time than it has workers, and more of them ([`Window`]) while handlers are
-//! quick. When some are slow, what is here above the number of workers goes back. There is one thread more than workers run
-//! handlers, so that somebody is left to do that.
-//!
-//! Answers leave in bundles, at the latest when no request is left to run. If a handler takes its time meanwhile, the watcher
-//! sends them after a tick or two.
-//!
-//! An acknowledged request keeps its place until it has run; the place is given back with the answers that leave next, or on
-//! its own when there are none.
+//! The threads that take turns with the shared socket: they do what [`Turns`] says.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use zmqv2_proto::InstanceId;
 use zmqv2_proto::transport::{Notice, Socket, TransportError};
 
-use super::window::Window;
+use super::io::SharedSocket;
+use super::turns::{Action, Input, TICK, Turns};
 use crate::error::ServerError;
 use crate::runtime::now;
-use crate::runtime::rep_worker::{AfterAnswer, Answer, ShutdownSignals, Work, WorkerContext};
 use crate::runtime::wakeup::Waker;
+use crate::runtime::worker::{AfterAnswer, Answer, Work, Worker};
 
-use super::io::{Desk, Request};
-
-/// How often the watcher looks on.
-const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks in which nothing began, it sleeps until something does.
-const QUIET_TICKS: u32 = 100;
-/// A handler that took longer than this is slow.
-const SLOW: Duration = Duration::from_micros(500);
-/// So many requests are shared out after a slow one. Few: on a busy machine, a handler that had to wait for a processor looks
-/// slow, too.
-const SHARED_AFTER_SLOW: u32 = 4;
-/// When so many handlers run and nothing has begun for a tick, they are all slow, as far as anybody can tell.
-const SLOW_AT_ONCE: usize = 4;
-/// The most requests that are read before they run.
+/// So many requests are read before the first of them runs.
 const READ_AT_ONCE: usize = 64;
-/// Answers wait no longer than this for a handler that is about to begin.
-const PROMPT: Duration = Duration::from_micros(100);
 
-/// What the workers of a server share.
+/// Workers that share one ROUTER socket.
 pub(crate) struct WorkerPool<W> {
     work: Arc<W>,
-    workers: usize,
-    /// The most requests that the broker gives at a time, usually and while they are quick.
-    windows: [u16; 2],
-    desk: Mutex<Desk>,
+    shared: Mutex<SharedSocket>,
+    /// Tells the reader that the socket may have something to read.
     notice: Notice,
+    /// Wakes the reader.
     waker: Waker,
     parked: Condvar,
     watcher: Condvar,
 }
 
-type Turn<'a> = MutexGuard<'a, Desk>;
+type Shared<'a> = MutexGuard<'a, SharedSocket>;
 
 impl<W: Work> WorkerPool<W> {
+    /// `window` is the most requests that the broker sends at a time while handlers are quick.
     pub(crate) fn new(
         socket: Socket,
         work: Arc<W>,
@@ -69,12 +40,10 @@ impl<W: Work> WorkerPool<W> {
         window: u16,
     ) -> Result<Self, ServerError> {
         let notice = socket.notice().map_err(ServerError::Thread)?;
-        let desk = Desk::new(socket, instance, Window::new(window > workers));
+        let shared = SharedSocket::new(socket, instance, Turns::new(now(), workers, window));
         Ok(Self {
             work,
-            workers: workers.into(),
-            windows: [workers, window.max(workers)],
-            desk: Mutex::new(desk),
+            shared: Mutex::new(shared),
             notice,
             waker: Waker::new().map_err(ServerError::Thread)?,
             parked: Condvar::new(),
@@ -82,211 +51,163 @@ impl<W: Work> WorkerPool<W> {
         })
     }
 
-    /// One worker, or the thread that is left when all workers run something: serves requests until the stop signal,
-    /// finishing what has come.
-    pub(crate) fn run(&self, worker: &WorkerContext) {
-        let mut desk = self.turn();
-        // The last request's end is the next one's beginning: reading the clock costs as much as a small step of a request.
-        let mut clock = None;
+    /// The life of one thread: serves requests until the stop signal, and finishes those that have
+    /// come. There is one thread more than workers, so that one is left to hand requests back when
+    /// all workers are busy.
+    pub(crate) fn run(&self, worker: &Worker) {
+        let mut shared = self.lock();
+        let mut input = Input::Free;
+        // The end of one request is the beginning of the next: reading the clock costs as much as
+        // a step of a quick request.
+        let mut last_end = None;
         loop {
-            let last = clock.take();
-            if desk.running < self.workers
-                && let Some(request) = desk.inbox.pop_front()
-            {
-                let ended;
-                (desk, ended) = self.serve(desk, worker, request, last.unwrap_or_else(now));
-                clock = Some(ended);
-            } else if desk.ended {
-                desk.send();
-                return;
-            } else if desk.reading {
-                desk = self.rest(desk);
-            } else if !desk.inbox.is_empty() {
-                desk = self.relieve(desk);
-            } else {
-                desk = self.read(desk, &worker.shutdown).unwrap_or_else(|error| {
-                    log::error!("the workers of {} end: {error}", worker.server);
-                    let mut desk = self.turn();
-                    self.end(&mut desk);
-                    desk
-                });
+            let action = shared.turns.handle(input);
+            let began = last_end.take();
+            input = Input::Free;
+            match action {
+                Action::Run => {
+                    let ended;
+                    (shared, ended) = self.serve(shared, worker, began.unwrap_or_else(now));
+                    last_end = Some(ended);
+                }
+                Action::Read => input = read(&mut shared).unwrap_or_else(|error| self.fail(worker, &error)),
+                Action::WaitForSocket => (shared, input) = self.wait_for_socket(shared, worker),
+                Action::Rest => {
+                    self.send(&mut shared);
+                    input = Input::Rested;
+                }
+                Action::Park => {
+                    shared = self.parked.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                    input = Input::Unparked;
+                }
+                Action::Watch => {
+                    shared = self.wait_a_tick(shared);
+                    input = Input::Watched;
+                }
+                Action::Sleep => {
+                    shared = self.watcher.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                    input = Input::Watched;
+                }
+                Action::EndWatch { hand_back } => {
+                    if hand_back {
+                        shared.hand_back();
+                    }
+                    self.send(&mut shared);
+                    self.parked.notify_one();
+                }
+                Action::WaitForRoom { begun } => {
+                    shared = self.wait_a_tick(shared);
+                    input = Input::WaitedForRoom { begun };
+                }
+                Action::HandBack => {
+                    shared.hand_back();
+                    self.send(&mut shared);
+                }
+                Action::End => {
+                    shared.send();
+                    return;
+                }
             }
         }
     }
 
-    fn turn(&self) -> Turn<'_> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Shared<'_> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, desk: &mut Desk) {
-        desk.ended = true;
-        self.parked.notify_all();
-        self.watcher.notify_all();
-        self.waker.wake();
+    fn wait_a_tick<'a>(&self, shared: Shared<'a>) -> Shared<'a> {
+        self.watcher.wait_timeout(shared, TICK).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Takes in what has come, or waits until something has.
-    fn read<'a>(&'a self, mut desk: Turn<'a>, shutdown: &ShutdownSignals) -> Result<Turn<'a>, TransportError> {
-        desk.take_in(READ_AT_ONCE)?;
-        if !desk.inbox.is_empty() {
-            return Ok(desk);
-        }
-        if desk.send() && desk.is_readable()? {
-            return Ok(desk);
-        }
-        desk.reading = true;
-        drop(desk);
-        let waited = self.notice.wait([shutdown.stop.fd(), self.waker.fd()]);
+    fn wait_for_socket<'a>(&'a self, shared: Shared<'a>, worker: &Worker) -> (Shared<'a>, Input) {
+        drop(shared);
+        let stop = &worker.shutdown.stop;
+        let waited = self.notice.wait([stop.fd(), self.waker.fd()]);
         if matches!(waited, Ok([_, true])) {
             self.waker.clear();
         }
-        let mut desk = self.turn();
-        desk.reading = false;
-        waited.map_err(|source| TransportError::Socket { action: "wait", source })?;
-        if shutdown.stop.is_set() {
-            // What the broker has given until it let go of this server is here.
-            desk.take_in(usize::MAX)?;
-            self.end(&mut desk);
-        }
-        Ok(desk)
+        let mut shared = self.lock();
+        let waited = waited.map_err(|source| TransportError::Socket { action: "wait", source });
+        let input = match waited {
+            Ok(_) if !stop.is_set() => Input::SocketReady,
+            // The broker has released this server, so everything that it sent is here.
+            Ok(_) => shared.read(usize::MAX).map_or_else(|error| self.fail(worker, &error), |()| self.stop()),
+            Err(error) => self.fail(worker, &error),
+        };
+        (shared, input)
     }
 
-    /// Answers a request that begins now, and runs it; when it ended.
-    fn serve<'a>(
-        &'a self,
-        mut desk: Turn<'a>,
-        worker: &WorkerContext,
-        mut request: Request,
-        began: Instant,
-    ) -> (Turn<'a>, Instant) {
-        desk.begin(&request);
-        if desk.dozes {
+    fn fail(&self, worker: &Worker, error: &TransportError) -> Input {
+        log::error!("the workers of {} end: {error}", worker.server);
+        self.stop()
+    }
+
+    fn stop(&self) -> Input {
+        self.parked.notify_all();
+        self.watcher.notify_all();
+        self.waker.wake();
+        Input::Stopped
+    }
+
+    /// Runs the first request of the queue. Returns when it ended.
+    fn serve<'a>(&'a self, mut shared: Shared<'a>, worker: &Worker, began: Instant) -> (Shared<'a>, Instant) {
+        let Some(mut request) = shared.next_request() else { return (shared, began) };
+        let wake = shared.turns.begin(began);
+        if wake.watcher {
             self.watcher.notify_one();
         }
-        // Somebody must look on while this one runs: if nobody does, the next worker comes and reads, or looks on.
-        let shared_out = desk.share > 0 && !desk.inbox.is_empty();
-        let waits = !desk.inbox.is_empty() && began.saturating_duration_since(desk.waits_since) > SLOW;
-        if desk.parked > 0 && (shared_out || waits || !desk.watched) {
-            desk.share -= u32::from(shared_out);
-            desk.waits_since = began;
+        if wake.parked {
             self.parked.notify_one();
         }
-        drop(desk);
+        drop(shared);
         let Answer { header, body, then } = worker.answer(&*self.work, request.message(), began);
         let mut ended = now();
-        let mut desk = self.turn();
-        desk.answer(&request.route, &header.encode(), body, ended);
-        // With nobody to look on, they must not wait for a handler. (If somebody waits for the socket and the inbox is not empty, he has been
-        // woken: so it does no harm that an answer which left by itself may have used up his notice.)
-        let kept = !desk.inbox.is_empty()
-            && desk.watched
-            && desk.share == 0
-            && ended.saturating_duration_since(desk.answered) < PROMPT;
-        if !kept {
-            self.send(&mut desk);
+        let mut shared = self.lock();
+        let since = shared.answer(&request.route, &header.encode(), body, ended);
+        if shared.turns.answered(ended, since) {
+            self.send(&mut shared);
         }
         match then {
             AfterAnswer::Run(accepted) => {
-                drop(desk);
+                drop(shared);
                 self.work.run(vec![accepted], worker);
                 ended = now();
-                desk = self.turn();
-                desk.free(&request);
-                // Half a window on its way back and the other half on its way here keep everybody busy.
-                if desk.freed >= self.windows[usize::from(desk.window.is_wide())] / 2 {
-                    self.send(&mut desk);
+                shared = self.lock();
+                if shared.turns.place_freed(request.broker) {
+                    self.send(&mut shared);
                 }
             }
-            AfterAnswer::Send(word) => worker.completions.send(word),
-            AfterAnswer::Nothing | AfterAnswer::SameAsFirst => {}
+            AfterAnswer::Send(completion) => worker.completions.send(completion),
+            AfterAnswer::Nothing | AfterAnswer::Wait => {}
         }
-        let took = ended.saturating_duration_since(began);
-        if took > SLOW {
-            desk.share = SHARED_AFTER_SLOW;
+        if shared.turns.ended(request.broker, ended.saturating_duration_since(began)) {
+            shared.hand_back();
+            self.send(&mut shared);
         }
-        desk.window.ran(took);
-        desk.end(&request);
-        if desk.window.has_become_slow() {
-            desk.hand_back(self.workers);
-            self.send(&mut desk);
-        }
-        (desk, ended)
+        (shared, ended)
     }
 
-    /// All workers run something, and more has come. If that lasts for a tick, others may have it.
-    fn relieve<'a>(&'a self, desk: Turn<'a>) -> Turn<'a> {
-        let begun = desk.begun;
-        let mut desk = self.watcher.wait_timeout(desk, TICK).unwrap_or_else(PoisonError::into_inner).0;
-        if desk.begun == begun && !desk.ended {
-            desk.hand_back(self.workers);
-            self.send(&mut desk);
-        }
-        desk
-    }
-
-    /// Answers leave, and places are given back.
-    fn send(&self, desk: &mut Desk) {
-        desk.send();
-        self.look_around(desk);
-    }
-
-    /// A send may have used up the notice for whoever waits for the socket.
-    fn look_around(&self, desk: &mut Desk) {
-        if !desk.reading {
+    /// Sends the answers and the credit. That may consume the event that the waiting reader waits
+    /// for, so this thread reads in its place, and wakes it for what it has found.
+    fn send(&self, shared: &mut SharedSocket) {
+        shared.send();
+        if !shared.turns.reader_waits() {
             return;
         }
-        if let Err(error) = desk.take_in(READ_AT_ONCE) {
+        if let Err(error) = shared.read(READ_AT_ONCE) {
             log::error!("cannot read requests: {error}");
         }
-        if !desk.inbox.is_empty() {
+        if shared.has_requests() {
             self.waker.wake();
         }
     }
+}
 
-    /// Nothing to do, and somebody else reads.
-    fn rest<'a>(&'a self, mut desk: Turn<'a>) -> Turn<'a> {
-        self.send(&mut desk);
-        if !desk.inbox.is_empty() && desk.running < self.workers {
-            return desk;
-        }
-        if !desk.watched {
-            return self.watch(desk);
-        }
-        desk.parked += 1;
-        let mut desk = self.parked.wait(desk).unwrap_or_else(PoisonError::into_inner);
-        desk.parked -= 1;
-        desk
+/// Reads requests. Without any, sends the answers before the thread waits.
+fn read(shared: &mut SharedSocket) -> Result<Input, TransportError> {
+    shared.read(READ_AT_ONCE)?;
+    if shared.has_requests() || (shared.send() && shared.is_readable()?) {
+        return Ok(Input::Free);
     }
-
-    /// Looks on until a reader is needed.
-    fn watch<'a>(&'a self, mut desk: Turn<'a>) -> Turn<'a> {
-        desk.watched = true;
-        let mut quiet = 0;
-        loop {
-            let begun = desk.begun;
-            if quiet < QUIET_TICKS {
-                desk = self.watcher.wait_timeout(desk, TICK).unwrap_or_else(PoisonError::into_inner).0;
-            } else {
-                desk.dozes = true;
-                desk = self.watcher.wait(desk).unwrap_or_else(PoisonError::into_inner);
-                desk.dozes = false;
-            }
-            if desk.ended {
-                break;
-            }
-            if !desk.reading && desk.begun == begun {
-                desk.share = SHARED_AFTER_SLOW;
-                if desk.running >= SLOW_AT_ONCE.min(self.workers) {
-                    desk.hand_back(self.workers);
-                }
-                break;
-            }
-            quiet = if desk.begun == begun { quiet + 1 } else { 0 };
-        }
-        desk.watched = false;
-        // Those whose handler takes its time has left some behind, perhaps.
-        self.send(&mut desk);
-        self.parked.notify_one();
-        desk
-    }
+    Ok(Input::SocketEmpty)
 }

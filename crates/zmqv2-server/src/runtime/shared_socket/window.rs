@@ -1,69 +1,65 @@
-//! How many requests a server takes at a time: as many as it has workers, and more of them while its handlers are quick.
-//!
-//! Many quick requests share one wake-up, on the way here and back. But what waits here behind slow handlers could run
-//! elsewhere (promise P10): a server that has more than it can run hands it back, and takes no more than it has workers until
-//! its handlers have been quick again for a while.
+//! How many requests a server takes at a time: as many as it has workers, or more while its
+//! handlers are quick. Pure. `docs/decisions/0021-windows.md` gives the reasons.
 
 use std::time::Duration;
 
-/// Handlers that take no longer than this, on average, are quick: 200 requests that wait for such ones wait for 20 ms.
+/// Handlers whose average is at most this are quick.
 const QUICK: Duration = Duration::from_micros(100);
-/// The average is that of so many.
-const RUNS: u32 = 64;
+/// An average is that of so many handlers.
+const SAMPLE: u32 = 64;
 
-/// What the broker has been told of this server's handlers.
 #[derive(Debug)]
-pub(crate) struct Window {
-    /// There is a wider one than that of the workers.
-    widens: bool,
+pub(super) struct Window {
+    /// The wide window is larger than the number of workers.
+    may_widen: bool,
     wide: bool,
-    /// The last average was that of quick handlers.
+    /// The last average was quick.
     quick: bool,
-    /// It is far from it, and nobody has asked yet.
+    /// The last average was twice as long as a quick one, and has not been reported yet.
     slow: bool,
-    runs: u32,
+    handlers: u32,
     took: Duration,
 }
 
 impl Window {
-    pub(crate) fn new(widens: bool) -> Self {
-        Self { widens, wide: false, quick: false, slow: false, runs: 0, took: Duration::ZERO }
+    pub(super) fn new(may_widen: bool) -> Self {
+        Self { may_widen, wide: false, quick: false, slow: false, handlers: 0, took: Duration::ZERO }
     }
 
-    /// A handler took so long.
-    pub(crate) fn ran(&mut self, took: Duration) {
-        self.runs += 1;
+    /// A handler has run for this time.
+    pub(super) fn record(&mut self, took: Duration) {
+        self.handlers += 1;
         self.took += took;
-        if self.runs == RUNS {
-            self.quick = self.took <= RUNS * QUICK;
-            self.slow = self.took > 2 * RUNS * QUICK;
-            (self.runs, self.took) = (0, Duration::ZERO);
+        if self.handlers == SAMPLE {
+            self.quick = self.took <= SAMPLE * QUICK;
+            self.slow = self.took > 2 * SAMPLE * QUICK;
+            (self.handlers, self.took) = (0, Duration::ZERO);
         }
     }
 
-    /// The broker is to be told that handlers are quick.
-    pub(crate) fn is_due(&self) -> bool {
-        self.widens && !self.wide && self.quick
+    /// Whether the broker is to be told that handlers are quick.
+    pub(super) fn should_widen(&self) -> bool {
+        self.may_widen && !self.wide && self.quick
     }
 
-    /// Handlers have become slow, though each of them may be too quick for anybody to notice; said once for each average.
-    pub(crate) fn has_become_slow(&mut self) -> bool {
+    /// Whether handlers have become slow, although each may be too quick for the watcher. Each
+    /// average is reported once.
+    pub(super) fn take_slow(&mut self) -> bool {
         std::mem::take(&mut self.slow) && self.wide
     }
 
-    /// The broker gives more than there are workers.
-    pub(crate) fn is_wide(&self) -> bool {
+    pub(super) fn is_wide(&self) -> bool {
         self.wide
     }
 
-    /// It has been told.
-    pub(crate) fn widen(&mut self) {
+    /// The broker has been told.
+    pub(super) fn widen(&mut self) {
         self.wide = true;
     }
 
-    /// Something was handed back, or this is another broker: it gives no more than there are workers.
-    pub(crate) fn narrow(&mut self) {
-        *self = Self::new(self.widens);
+    /// The broker takes the window for narrow: a request was handed back, or the broker is new.
+    pub(super) fn narrow(&mut self) {
+        *self = Self::new(self.may_widen);
     }
 }
 
@@ -71,53 +67,53 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn run(window: &mut Window, times: u32, took: Duration) {
-        (0..times).for_each(|_| window.ran(took));
+    fn record(window: &mut Window, times: u32, took: Duration) {
+        (0..times).for_each(|_| window.record(took));
     }
 
     #[test]
     fn quick_handlers_widen_it_once() {
         let mut window = Window::new(true);
-        run(&mut window, RUNS - 1, QUICK);
-        assert!(!window.is_due());
-        window.ran(QUICK);
-        assert!(window.is_due());
+        record(&mut window, SAMPLE - 1, QUICK);
+        assert!(!window.should_widen());
+        window.record(QUICK);
+        assert!(window.should_widen());
         window.widen();
-        run(&mut window, 2 * RUNS, QUICK);
-        assert!(!window.is_due());
+        record(&mut window, 2 * SAMPLE, QUICK);
+        assert!(!window.should_widen());
     }
 
     #[test]
-    fn slow_handlers_do_not_and_what_is_handed_back_starts_anew() {
+    fn slow_handlers_do_not_widen_it_and_after_a_hand_back_the_average_starts_anew() {
         let mut window = Window::new(true);
-        run(&mut window, RUNS - 1, QUICK);
-        window.ran(QUICK + Duration::from_nanos(1));
-        assert!(!window.is_due());
-        run(&mut window, RUNS, QUICK);
-        assert!(window.is_due());
+        record(&mut window, SAMPLE - 1, QUICK);
+        window.record(QUICK + Duration::from_nanos(1));
+        assert!(!window.should_widen());
+        record(&mut window, SAMPLE, QUICK);
+        assert!(window.should_widen());
         window.widen();
         window.narrow();
-        assert!(!window.is_due());
-        run(&mut window, RUNS, QUICK);
-        assert!(window.is_due());
+        assert!(!window.should_widen());
+        record(&mut window, SAMPLE, QUICK);
+        assert!(window.should_widen());
     }
 
     #[test]
-    fn that_handlers_have_become_slow_is_said_once_for_each_average() {
+    fn a_slow_average_is_reported_once_and_only_while_the_window_is_wide() {
         let mut window = Window::new(true);
-        run(&mut window, RUNS, 3 * QUICK);
-        assert!(!window.has_become_slow(), "it is not wide");
+        record(&mut window, SAMPLE, 3 * QUICK);
+        assert!(!window.take_slow(), "it is not wide");
         window.widen();
-        run(&mut window, RUNS, 2 * QUICK);
-        assert!(!window.has_become_slow());
-        run(&mut window, RUNS, 3 * QUICK);
-        assert!(window.has_become_slow() && !window.has_become_slow());
+        record(&mut window, SAMPLE, 2 * QUICK);
+        assert!(!window.take_slow());
+        record(&mut window, SAMPLE, 3 * QUICK);
+        assert!(window.take_slow() && !window.take_slow());
     }
 
     #[test]
-    fn without_a_wider_one_it_stays() {
+    fn without_a_larger_window_it_stays_narrow() {
         let mut window = Window::new(false);
-        run(&mut window, 2 * RUNS, QUICK);
-        assert!(!window.is_due());
+        record(&mut window, 2 * SAMPLE, QUICK);
+        assert!(!window.should_widen());
     }
 }
