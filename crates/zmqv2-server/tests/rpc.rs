@@ -6,9 +6,9 @@ use crossbeam_channel::{Receiver, unbounded};
 use support::{Broker, LONG, SHORT, body, delivery, request};
 use tempfile::TempDir;
 use zmqv2_proto::{Flags, Kind, Priority, Reason};
-use zmqv2_server::{Methods, Request, RpcServer, Target};
+use zmqv2_server::{Config, Methods, Request, RpcServer, Target};
 
-/// A server of one worker whose method `run` says what it got.
+/// A server of one worker, and what its method `run` gets.
 fn server(dir: &TempDir) -> (RpcServer, Receiver<u32>) {
     let (ran, runs) = unbounded();
     let methods = Methods::new().method("run", move |number: u32| Ok(ran.send(number)?)).unwrap();
@@ -24,6 +24,22 @@ fn stop(server: RpcServer, mut broker: Broker) {
     let stopping = std::thread::spawn(move || server.stop().unwrap());
     assert!(broker.release().is_empty());
     stopping.join().unwrap();
+}
+
+#[test]
+fn an_exchange_that_the_target_names_wins_over_the_configured_one() {
+    let plain = Target::topic("t").unwrap().with_server("s").unwrap();
+    for (target, key) in [(plain.clone(), "nova/t"), (plain.with_exchange("openstack").unwrap(), "openstack/t")] {
+        let dir = TempDir::new().unwrap();
+        let mut config = Config::default();
+        config.control_exchange = "nova".parse().unwrap();
+        let builder = RpcServer::builder(target).config(config).ipc_dir(dir.path());
+        let server = builder.endpoint(Methods::new()).workers(1).start().unwrap();
+        let broker = Broker::start(dir.path());
+        assert_eq!(broker.header.key.as_ref().unwrap().as_str(), key);
+        assert_eq!(server.target().key().as_str(), key);
+        stop(server, broker);
+    }
 }
 
 #[test]

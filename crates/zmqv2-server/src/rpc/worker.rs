@@ -113,3 +113,7 @@ fn repeat(header: &Header, stored: StoredAnswer) -> Result<Answer<Cast>, Refusal
 fn unknown(why: &str) -> Refusal {
     Refusal::new(Reason::ServerLost, format!("the request came again, and {why}"))
 }
+
+#[cfg(test)]
+#[path = "tests/worker.rs"]
+mod tests;

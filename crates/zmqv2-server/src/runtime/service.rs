@@ -257,5 +257,5 @@ impl Drop for SocketFile {
 }
 
 #[cfg(test)]
-#[path = "service_tests.rs"]
+#[path = "tests/service.rs"]
 mod tests;

@@ -211,3 +211,7 @@ fn refuse<A>(request: Option<&Header>, refusal: &Refusal) -> Answer<A> {
     header.reason = Some(refusal.reason);
     Answer::reply(header, refusal.detail.as_bytes().to_vec())
 }
+
+#[cfg(test)]
+#[path = "tests/worker.rs"]
+mod tests;
