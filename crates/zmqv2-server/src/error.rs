@@ -10,7 +10,7 @@ use zmqv2_proto::{InvalidAddress, InvalidName};
 
 /// The most notifications in the batches of all workers of one listener. It is below a socket's
 /// high-water mark, so the reports of their ends always find room.
-pub const MAX_BATCHED: usize = 8_192;
+pub(crate) const MAX_BATCHED: usize = 8_192;
 
 /// A server cannot start, or did not stop in time.
 #[derive(Debug, thiserror::Error)]

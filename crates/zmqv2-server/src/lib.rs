@@ -27,14 +27,13 @@ mod listener;
 mod rpc;
 mod runtime;
 
-pub use error::{MAX_BATCHED, ServerError};
+pub use error::ServerError;
 pub use handler_error::HandlerError;
 pub use listener::{
     BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter, Notice,
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
     Priorities, Verdict,
 };
-pub use rpc::dispatcher::PING_METHOD;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
 pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};
 pub use zmqv2_proto::{

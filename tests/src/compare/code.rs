@@ -81,8 +81,8 @@ const LEGACY: &[Item] = &[
 /// Of zmqv2: the reply takes the way of the request back.
 const ZMQV2: &[Item] = &[
     // The server gives the reply to the socket that the request came from.
-    way("crates/zmqv2-server/src/runtime/rep_worker.rs", "pub(crate) fn reply("),
-    and_acks(way("crates/zmqv2-server/src/runtime/rep_worker.rs", "pub(crate) fn answer_to(")),
+    way("crates/zmqv2-server/src/runtime/worker.rs", "pub(crate) fn reply("),
+    and_acks(way("crates/zmqv2-server/src/runtime/worker.rs", "pub(crate) fn answer_to(")),
     // The broker finds the request that it belongs to, and puts the sender's tag and path back.
     and_acks(way("crates/zmqv2-broker/src/parcel.rs", "pub(crate) struct WorkerAnswer {")),
     and_acks(way("crates/zmqv2-broker/src/inbox.rs", "pub(crate) fn hear(")),
@@ -202,7 +202,7 @@ mod tests {
         ("crates/zmqv2-server/src/rpc/dispatcher.rs", "fn run(", "runs requests as well"),
         ("crates/zmqv2-server/src/rpc/endpoint.rs", "pub fn method<", "runs requests as well"),
         (
-            "crates/zmqv2-server/src/runtime/rep_worker.rs",
+            "crates/zmqv2-server/src/runtime/worker.rs",
             "fn refuse<",
             "refuses requests, which the legacy driver does not",
         ),

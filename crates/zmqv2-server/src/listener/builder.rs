@@ -113,7 +113,8 @@ impl NotificationListenerBuilder {
     /// Collects notifications in batches. Handlers run when a worker has `size` of them, or
     /// `timeout` after the first one. With [`Duration::MAX`], they run when the batch is full or
     /// the listener stops. Every worker collects a batch of its own, so the default is one worker.
-    /// A notification whose time to live ends before its batch runs goes back to the broker.
+    /// All batches together have at most 8,192 notifications. A notification whose time to live
+    /// ends before its batch runs goes back to the broker.
     ///
     /// ```
     /// use std::time::Duration;

@@ -95,7 +95,8 @@ pub trait BatchEndpoint: Send + Sync {
     fn notify_batch(&self, batch: &[&Notice]) -> BatchResult;
 }
 
-/// What a closure for one notification may return: nothing, a [`Verdict`], or a `Result` of one of these.
+/// What a closure for one notification may return: nothing, a [`Verdict`], or a `Result` of one of
+/// these.
 pub trait IntoNotificationResult {
     /// As a result. Nothing means handled.
     ///

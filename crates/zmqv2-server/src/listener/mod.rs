@@ -91,7 +91,7 @@ impl NotificationListener {
 
     service_methods!();
 
-    /// Stops: takes no new notifications, runs those that it has (also in a batch that is not full),
+    /// Stops: takes no new notifications, runs those that it has (also a batch that is not full),
     /// reports their ends to the broker, and unregisters. All of this takes no longer than option
     /// `rpc_zmq_drain_timeout`. If the broker is away and has to requeue a notification, the
     /// listener waits for it. A second call does nothing.

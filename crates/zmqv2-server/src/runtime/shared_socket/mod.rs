@@ -19,6 +19,7 @@
 
 mod io;
 #[cfg(test)]
+#[path = "tests/scenarios.rs"]
 mod scenarios;
 mod threads;
 mod turns;

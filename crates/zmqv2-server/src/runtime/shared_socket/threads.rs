@@ -40,7 +40,7 @@ impl<W: Work> WorkerPool<W> {
         window: u16,
     ) -> Result<Self, ServerError> {
         let notice = socket.notice().map_err(ServerError::Thread)?;
-        let shared = SharedSocket::new(socket, instance, Turns::new(now(), workers, window));
+        let shared = SharedSocket::new(socket, instance, Turns::new(workers, window));
         Ok(Self {
             work,
             shared: Mutex::new(shared),

@@ -14,10 +14,10 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 const QUIET_TICKS: u32 = 100;
 /// A handler that takes longer than this is slow. A request that waits longer wakes a thread.
 const SLOW: Duration = Duration::from_micros(500);
-/// After a slow handler, the next requests each wake a thread, so many of them. The number is
-/// small: on a busy machine, a handler that waits for a processor looks slow, too.
-const SHARED_AFTER_SLOW: u32 = 4;
-/// If so many handlers run and nothing has begun for a tick, all of them count as slow.
+/// After a slow handler, each of the next requests wakes a thread, this many times. The number is
+/// small because on a busy machine, a handler that waits for a processor looks slow, too.
+const SPREAD_AFTER_SLOW: u32 = 4;
+/// If at least this many handlers run and nothing has begun for a tick, all of them count as slow.
 const SLOW_AT_ONCE: usize = 4;
 /// An answer waits no longer than this for a request that is about to begin.
 const PROMPT: Duration = Duration::from_micros(100);
@@ -94,7 +94,7 @@ struct Watch {
     sleeps: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Turns {
     workers: usize,
     /// The most requests that the broker sends at a time: usually, and while they are quick.
@@ -102,17 +102,17 @@ pub(super) struct Turns {
     window: Window,
     /// The number of the current broker. Requests of an earlier one come first in the queue.
     broker: u32,
-    /// All requests, and those of the current broker.
+    /// All requests in the queue, and those of the current broker.
     queued: usize,
-    queued_here: usize,
+    queued_current: usize,
     running: usize,
-    running_here: usize,
+    running_current: usize,
     /// How many requests have begun so far.
     begun: u64,
     /// Since when the queue has waited, or since a thread was woken for it.
-    waits_since: Instant,
-    /// How many of the next requests wake a thread each.
-    share: u32,
+    waits_since: Option<Instant>,
+    /// How many of the next requests wake a thread, because a handler was slow.
+    spread: u32,
     /// Acknowledged requests of the current broker that have run, and whose places are not given
     /// back yet.
     free_places: u16,
@@ -125,30 +125,13 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(now: Instant, workers: u16, window: u16) -> Self {
-        Self {
-            workers: workers.into(),
-            windows: [workers, window.max(workers)],
-            window: Window::new(window > workers),
-            broker: 0,
-            queued: 0,
-            queued_here: 0,
-            running: 0,
-            running_here: 0,
-            begun: 0,
-            waits_since: now,
-            share: 0,
-            free_places: 0,
-            reader_waits: false,
-            watch: None,
-            parked: 0,
-            stopped: false,
-        }
+    pub(super) fn new(workers: u16, window: u16) -> Self {
+        let windows = [workers, window.max(workers)];
+        Self { workers: workers.into(), windows, window: Window::new(window > workers), ..Self::default() }
     }
 
-    /// A thread has done something; what does it do next?
-    ///
-    /// This takes no time, because reading the clock costs as much as a step of a quick request.
+    /// A thread has done something. Returns what it does next. No rule here needs the time, and
+    /// reading the clock costs as much as a step of a quick request.
     pub(super) fn handle(&mut self, input: Input) -> Action {
         match input {
             Input::Free => {}
@@ -194,8 +177,8 @@ impl Turns {
         Action::Watch
     }
 
-    /// The watcher looks. If nobody waits for the socket and nothing has begun since the last look,
-    /// the thread that read last has a slow handler, and the watcher takes its place.
+    /// The watcher looks. If no thread waits for the socket and no request has begun since the last
+    /// look, the thread that read last runs a slow handler, and the watcher takes its place.
     fn watch(&mut self) -> Action {
         let Some(watch) = &mut self.watch else { return Action::EndWatch { hand_back: false } };
         let quiet = watch.begun == self.begun;
@@ -204,7 +187,7 @@ impl Turns {
             if self.stopped {
                 return Action::EndWatch { hand_back: false };
             }
-            self.share = SHARED_AFTER_SLOW;
+            self.spread = SPREAD_AFTER_SLOW;
             return Action::EndWatch { hand_back: self.running >= SLOW_AT_ONCE.min(self.workers) };
         }
         let quiet_ticks = if quiet { watch.quiet_ticks + 1 } else { 0 };
@@ -216,7 +199,7 @@ impl Turns {
     /// are.
     pub(super) fn broker_changed(&mut self) {
         self.broker = self.broker.wrapping_add(1);
-        (self.queued_here, self.running_here, self.free_places) = (0, 0, 0);
+        (self.queued_current, self.running_current, self.free_places) = (0, 0, 0);
         self.window.narrow();
     }
 
@@ -228,44 +211,46 @@ impl Turns {
     /// Requests of the current broker were added to the queue.
     pub(super) fn received(&mut self, now: Instant, requests: usize) {
         if self.queued == 0 {
-            self.waits_since = now;
+            self.waits_since = Some(now);
         }
         self.queued += requests;
-        self.queued_here += requests;
+        self.queued_current += requests;
     }
 
-    /// The first request of the queue begins. Somebody must look on while it runs: the watcher,
-    /// or a thread that is woken and then reads or watches.
+    /// The first request of the queue begins. If no thread watches, one is woken, which then reads
+    /// or watches while this request runs.
     pub(super) fn begin(&mut self, now: Instant) -> Wake {
-        let here = usize::from(self.queued == self.queued_here);
+        let current = usize::from(self.queued == self.queued_current);
         self.queued -= 1;
-        self.queued_here -= here;
+        self.queued_current -= current;
         self.begun += 1;
         self.running += 1;
-        self.running_here += here;
+        self.running_current += current;
         let more = self.queued > 0;
-        let shared = more && self.share > 0;
-        let waits = more && now.saturating_duration_since(self.waits_since) > SLOW;
-        let parked = self.parked > 0 && (shared || waits || self.watch.is_none());
+        let spread = more && self.spread > 0;
+        let waits = more && self.waits_since.is_some_and(|since| now.saturating_duration_since(since) > SLOW);
+        let parked = self.parked > 0 && (spread || waits || self.watch.is_none());
         if parked {
-            self.share -= u32::from(shared);
-            self.waits_since = now;
+            self.spread -= u32::from(spread);
+            self.waits_since = Some(now);
         }
         Wake { watcher: self.watch.is_some_and(|watch| watch.sleeps), parked }
     }
 
-    /// A request has its answer, and the first answer that has not left is there `since`. Returns
-    /// whether the answers leave now. They may wait while requests are about to begin, if somebody
-    /// watches who sends them when a handler is slow.
+    /// A request has its answer, and the first unsent answer waits `since` this time. Returns
+    /// whether the answers leave now. They may wait while requests are about to begin, if there is
+    /// a watcher to send them in case a handler is slow.
     pub(super) fn answered(&self, now: Instant, since: Instant) -> bool {
-        let may_wait =
-            self.queued > 0 && self.watch.is_some() && self.share == 0 && now.saturating_duration_since(since) < PROMPT;
+        let may_wait = self.queued > 0
+            && self.watch.is_some()
+            && self.spread == 0
+            && now.saturating_duration_since(since) < PROMPT;
         !may_wait
     }
 
-    /// An acknowledged request of this broker has run. Returns whether its place, and others, go
-    /// back now, and not with later answers: when they are half of the window, so that one half is
-    /// on its way back while the other one is on its way here.
+    /// An acknowledged request of this broker has run. Returns whether free places go back now,
+    /// and do not wait for an answer: they do when they are half of the window. Then one half is on
+    /// its way back while the other half is on its way here.
     pub(super) fn place_freed(&mut self, broker: u32) -> bool {
         self.free_places = self.free_places.saturating_add((broker == self.broker).into());
         self.free_places >= self.windows[usize::from(self.window.is_wide())] / 2
@@ -275,24 +260,24 @@ impl Turns {
     /// handlers have become slow.
     pub(super) fn ended(&mut self, broker: u32, took: Duration) -> bool {
         if took > SLOW {
-            self.share = SHARED_AFTER_SLOW;
+            self.spread = SPREAD_AFTER_SLOW;
         }
         self.window.record(took);
         self.running -= 1;
-        self.running_here -= usize::from(broker == self.broker);
+        self.running_current -= usize::from(broker == self.broker);
         self.window.take_slow()
     }
 
     /// How many requests are handed back, from the end of the queue: those of the current broker
     /// that all workers together cannot run at the same time.
     pub(super) fn excess(&self) -> usize {
-        (self.running_here + self.queued_here).saturating_sub(self.workers).min(self.queued_here)
+        (self.running_current + self.queued_current).saturating_sub(self.workers).min(self.queued_current)
     }
 
     /// The last request of the queue was handed back.
     pub(super) fn handed_back(&mut self) {
         self.queued -= 1;
-        self.queued_here -= 1;
+        self.queued_current -= 1;
         self.window.narrow();
     }
 
@@ -314,7 +299,7 @@ impl Turns {
         self.free_places > 0
     }
 
-    /// A send may consume the event that the waiting reader waits for.
+    /// Whether a thread waits for the socket.
     pub(super) fn reader_waits(&self) -> bool {
         self.reader_waits
     }

@@ -74,7 +74,7 @@ impl World {
     fn new() -> Self {
         let now = crate::runtime::now();
         Self {
-            turns: Turns::new(now, 1, 1),
+            turns: Turns::new(1, 1),
             start: now,
             now,
             threads: Vec::new(),
@@ -330,7 +330,7 @@ impl World {
             "start" => {
                 let workers = option("workers").expect("workers=").parse().unwrap();
                 let window = option("window").map_or(workers, |window| window.parse().unwrap());
-                self.turns = Turns::new(self.now, workers, window);
+                self.turns = Turns::new(workers, window);
                 for thread in 0..=usize::from(workers) {
                     self.threads.push(Thread::Ended);
                     self.wake(thread, Input::Free);
