@@ -8,14 +8,14 @@ use std::time::Duration;
 use rustix::process::Signal;
 use zmqv2_client::{Outcome, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
-use zmqv2_server::{Methods, RpcServer, ServerBuilder};
+use zmqv2_server::{Methods, RpcServer, RpcServerBuilder};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
 /// What a server ran, in order.
 type Ran = Arc<Mutex<Vec<u64>>>;
 
 /// A server in the test's process that notes what it runs.
-fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Ran) {
+fn noting(node: &Node, topic: &str, server: &str) -> (RpcServerBuilder, Ran) {
     let ran = Ran::default();
     let (note, blocked) = (Arc::clone(&ran), Duration::from_secs(5));
     let methods = Methods::new()
@@ -35,7 +35,7 @@ fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Ran) {
     (RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods), ran)
 }
 
-fn start(builder: ServerBuilder) -> RpcServer {
+fn start(builder: RpcServerBuilder) -> RpcServer {
     let server = builder.start().unwrap();
     server.wait_ready(PATIENCE).unwrap();
     server

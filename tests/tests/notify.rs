@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde_json::json;
 use zmqv2_client::{NotifyReport, Outcome};
 use zmqv2_proto::{Priority, Reason, RequestContext, Target};
-use zmqv2_server::{Handler, ListenerBuilder, Methods, NotificationFilter, NotificationListener, RpcServer, Verdict};
+use zmqv2_server::{
+    Handler, Methods, NotificationFilter, NotificationListener, NotificationListenerBuilder, RpcServer, Verdict,
+};
 use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
 /// A listener that notes the number of each notification and which delivery it is.
-fn noting(builder: ListenerBuilder, heard: &NotificationLog<(u64, u16)>) -> NotificationListener {
+fn noting(builder: NotificationListenerBuilder, heard: &NotificationLog<(u64, u16)>) -> NotificationListener {
     let heard = heard.clone();
     let note = move |notice: &zmqv2_server::Notice| heard.add((notice.payload().unwrap(), notice.delivery));
     started(builder.workers(1).on(Priority::Info, note))

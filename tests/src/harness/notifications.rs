@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use zmqv2_client::{Notifier, NotifyHandle, NotifyReport};
 use zmqv2_proto::{Config, RequestContext};
-use zmqv2_server::{ListenerBuilder, NotificationListener};
+use zmqv2_server::{NotificationListener, NotificationListenerBuilder};
 
 use crate::{Node, PATIENCE, eventually};
 
@@ -59,7 +59,7 @@ impl<T: Clone + fmt::Debug> NotificationLog<T> {
 impl Node {
     /// A builder for a listener of this topic and pool at this node, without endpoints yet.
     #[must_use]
-    pub fn listener_builder(&self, topic: &str, pool: &str) -> ListenerBuilder {
+    pub fn listener_builder(&self, topic: &str, pool: &str) -> NotificationListenerBuilder {
         let builder = NotificationListener::builder().topic(topic).expect("a topic").pool(pool).expect("a pool");
         builder.config(self.config()).ipc_dir(&self.ipc_dir)
     }
@@ -83,7 +83,7 @@ impl Node {
 
 /// Starts a listener and waits until it is registered.
 #[must_use]
-pub fn started(builder: ListenerBuilder) -> NotificationListener {
+pub fn started(builder: NotificationListenerBuilder) -> NotificationListener {
     let listener = builder.start().expect("a listener");
     listener.wait_ready(PATIENCE).expect("a registered listener");
     listener
