@@ -348,7 +348,7 @@ impl Engine {
             Outcome::Reply { body, server, node: named } => {
                 self.done(address, socket);
                 let node = named.unwrap_or_else(|| node.name.clone());
-                match Reply::decode_typed(&body).map_err(|source| journey.unexpected(source))? {
+                match Reply::decode(&body).map_err(|source| journey.unexpected(source))? {
                     Ok(value) => Ok(Answered { value, server, node, elapsed: journey.elapsed() }),
                     Err(failure) => {
                         let allowed = &self.settings.allowed_remote_modules;

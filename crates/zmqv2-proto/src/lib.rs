@@ -28,10 +28,12 @@ pub mod transport;
 mod wire;
 
 pub use config::Config;
+pub use message::body::{BodyError, json_text};
+pub use message::context::RequestContext;
 pub use message::envelope;
 pub use message::notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
 pub use message::reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use message::request::{BodyError, Request, RequestContext, RequestRef};
+pub use message::request::{Request, RequestRef};
 pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
 pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};

@@ -1,5 +1,7 @@
 //! The bodies of messages, which only clients and servers read: JSON in an envelope.
 
+pub(crate) mod body;
+pub(crate) mod context;
 pub mod envelope;
 mod json;
 pub(crate) mod notification;

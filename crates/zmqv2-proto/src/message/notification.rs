@@ -3,15 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::message::envelope::{self, EnvelopeWriter};
-use crate::message::json;
-use crate::message::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
+use crate::message::body::{self, BodyError};
+use crate::message::context::{RequestContext, UNIQUE_ID};
 use crate::naming::names::{InvalidName, Topic};
 use crate::naming::text::Text;
 use crate::wire::id::{LenientId, MessageId};
@@ -149,7 +147,7 @@ impl Notification {
             publisher_id: publisher_id.into(),
             event_type: event_type.into(),
             priority,
-            payload: json::to_raw(payload).map_err(BodyError::Write)?,
+            payload: body::json_text(payload)?,
             timestamp: String::new(),
             context: RequestContext::new(),
             unique_id: None,
@@ -169,9 +167,7 @@ impl Notification {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut envelope = EnvelopeWriter::default();
-        json::write(self, &mut envelope).map_err(BodyError::Write)?;
-        Ok(envelope.finish())
+        body::encode(self)
     }
 
     /// Reads the body of a message.
@@ -179,7 +175,7 @@ impl Notification {
     /// # Errors
     /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        serde_json::from_str(&envelope::open(body)?).map_err(BodyError::Read)
+        body::decode(body)
     }
 }
 
@@ -192,13 +188,7 @@ impl Serialize for Notification {
         map.serialize_entry("priority", &self.priority)?;
         map.serialize_entry("payload", &self.payload)?;
         map.serialize_entry("timestamp", &self.timestamp)?;
-        if let Some(id) = &self.unique_id {
-            map.serialize_entry(UNIQUE_ID, id)?;
-        }
-        for (key, value) in self.context.iter() {
-            map.serialize_entry(&ContextKey(key), value)?;
-        }
-        map.end()
+        self.context.write_with(self.unique_id, map)
     }
 }
 
@@ -231,10 +221,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
                 "priority" => priority = Some(map.next_value()?),
                 "payload" => payload = Some(map.next_value()?),
                 UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
-                other => match other.strip_prefix(CONTEXT_PREFIX) {
-                    Some(name) => context = context.with(name, map.next_value::<Value>()?),
-                    None => drop(map.next_value::<IgnoredAny>()?),
-                },
+                other => context.read_or_skip(other, &mut map)?,
             }
         }
         Ok(Notification {
@@ -252,7 +239,10 @@ impl<'de> Visitor<'de> for NotificationVisitor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::message::envelope;
 
     #[test]
     fn a_notification_goes_through_its_body_and_back() {

@@ -30,11 +30,28 @@ const KEY_LENGTH_AT: usize = 44;
 const SERVER_LENGTH_AT: usize = 46;
 const NODE_LENGTH_AT: usize = 47;
 
-/// What a message is. The numbers stand on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum Kind {
+macro_rules! kinds {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal,)+) => {
+        /// What a message is. The numbers stand on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $($(#[doc = $meaning])+ $name = $code,)+
+        }
+
+        impl Kind {
+            fn from_code(code: u8) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// A request whose sender waits for the result.
     Call = 1,
     /// A request whose sender waits only for the acknowledgement that a server has accepted it.
@@ -78,31 +95,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
-        Self::Call,
-        Self::Cast,
-        Self::Fanout,
-        Self::Notify,
-        Self::Inquire,
-        Self::Reply,
-        Self::Ack,
-        Self::Refusal,
-        Self::Stored,
-        Self::InFlight,
-        Self::Register,
-        Self::Registered,
-        Self::Withdraw,
-        Self::Withdrawn,
-        Self::Credit,
-        Self::Status,
-        Self::StatusReport,
-        Self::Handled,
-    ];
-
-    fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == code)
-    }
-
     /// Whether a message of this kind asks a server to run something.
     #[must_use]
     pub const fn is_request(self) -> bool {
