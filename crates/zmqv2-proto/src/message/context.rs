@@ -5,7 +5,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::wire::id::MessageId;
+use crate::wire::MessageId;
 
 /// The prefix of context values in a message, as in oslo.messaging.
 const PREFIX: &str = "_context_";

@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use crate::message::body::{self, BodyError};
 use crate::message::context::{RequestContext, UNIQUE_ID};
-use crate::naming::names::{InvalidName, Topic};
-use crate::naming::text::Text;
-use crate::wire::id::{LenientId, MessageId};
+use crate::naming::Text;
+use crate::naming::{InvalidName, Topic};
+use crate::wire::{LenientId, MessageId};
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
 /// registration, in the directory.

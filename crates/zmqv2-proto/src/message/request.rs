@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::message::body::{self, BodyError};
 use crate::message::context::{RequestContext, UNIQUE_ID};
-use crate::naming::names::{MethodName, Namespace};
-use crate::naming::text::Text;
-use crate::naming::version::Version;
-use crate::wire::id::{LenientId, MessageId};
+use crate::naming::Text;
+use crate::naming::Version;
+use crate::naming::{MethodName, Namespace};
+use crate::wire::{LenientId, MessageId};
 
 /// What a client asks of a server.
 ///

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::naming::names::{NodeName, Zone};
+use crate::naming::{NodeName, Zone};
 
 /// The longest path of a Unix socket, in bytes (`sun_path` less its final NUL on Linux).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// The port of a broker unless told otherwise (option `rpc_zmq_port`).
-pub const DEFAULT_PORT: u16 = 9501;
+pub(crate) const DEFAULT_PORT: u16 = 9501;
 
 /// A text or path is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

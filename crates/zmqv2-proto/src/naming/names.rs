@@ -12,10 +12,10 @@ use std::sync::Arc;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::naming::text::Text;
+use crate::naming::Text;
 
 /// The longest name, in bytes. One length byte on the wire (`docs/wire-protocol.md`).
-pub const MAX_NAME_BYTES: usize = 255;
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// How many characters of a refused name are shown in its error.
 const SHOWN_CHARS: usize = 40;

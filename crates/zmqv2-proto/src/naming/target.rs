@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::naming::names::{Exchange, InvalidName, Namespace, ServerName, Topic};
-use crate::naming::version::Version;
+use crate::naming::Version;
+use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic};
 
 /// Whom a message is for, or what a server or endpoint offers.
 ///

@@ -1,15 +1,15 @@
 //! The header frame: all that a broker reads of a message. `docs/wire-protocol.md` is the layout's home.
 
-use crate::naming::names::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
-use crate::naming::target::TopicKey;
+use crate::naming::TopicKey;
+use crate::naming::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
 use crate::refusal::Reason;
-use crate::wire::id::MessageId;
-use crate::wire::ttl::Ttl;
+use crate::wire::MessageId;
+use crate::wire::Ttl;
 
 /// The first bytes of every header.
-pub const MAGIC: [u8; 2] = *b"Z2";
+pub(crate) const MAGIC: [u8; 2] = *b"Z2";
 /// The version of this protocol.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub(crate) const PROTOCOL_VERSION: u8 = 1;
 /// Length of the part of a header that every message has.
 pub const FIXED_BYTES: usize = 48;
 /// The longest key: two names and a `/`.

@@ -10,7 +10,7 @@ use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::{Builder, Uuid};
 
-use crate::naming::text::Text;
+use crate::naming::Text;
 #[cfg(feature = "zmq")]
 use crate::transport::process_id;
 
