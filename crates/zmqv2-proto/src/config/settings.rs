@@ -4,9 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::naming::DEFAULT_EXCHANGE;
-use crate::naming::TcpAddress;
-use crate::naming::{Exchange, NodeName, Zone};
+use crate::naming::{DEFAULT_EXCHANGE, Exchange, NodeName, TcpAddress, Zone};
 
 use crate::config::load::ConfigBuilder;
 use crate::config::options::OPTIONS;

@@ -10,8 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::message::body::{self, BodyError};
 use crate::message::context::{RequestContext, UNIQUE_ID};
-use crate::naming::Text;
-use crate::naming::{InvalidName, Topic};
+use crate::naming::{InvalidName, Text, Topic, serde_as_text};
 use crate::wire::{LenientId, MessageId};
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
@@ -19,8 +18,7 @@ use crate::wire::{LenientId, MessageId};
 pub const DEFAULT_POOL: &str = "default";
 
 /// How much a notification matters; the priorities of oslo.messaging. Each has a topic of its own, `<topic>.<priority>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// For audit trails.
     Audit,
@@ -86,19 +84,8 @@ impl FromStr for Priority {
     }
 }
 
-impl TryFrom<String> for Priority {
-    type Error = InvalidPriority;
-    fn try_from(text: String) -> Result<Self, InvalidPriority> {
-        text.parse()
-    }
-}
-
-impl From<Priority> for String {
-    /// As oslo.messaging writes it into bodies, in upper case.
-    fn from(priority: Priority) -> Self {
-        priority.as_str().to_ascii_uppercase()
-    }
-}
+// Upper case, as oslo.messaging writes it into bodies.
+serde_as_text!(Priority, priority => &priority.as_str().to_ascii_uppercase());
 
 /// The body of a notification, with the fields of oslo.messaging.
 ///
@@ -279,7 +266,8 @@ mod tests {
     fn a_priority_is_read_in_any_case_and_makes_a_topic() {
         for priority in Priority::ALL {
             assert_eq!(priority.to_string().parse(), Ok(priority));
-            assert_eq!(String::from(priority).parse(), Ok(priority));
+            assert_eq!(serde_json::to_value(priority).unwrap(), priority.as_str().to_uppercase());
+            assert_eq!(priority.as_str().to_uppercase().parse(), Ok(priority));
         }
         let topic = Topic::new("notifications").unwrap();
         assert_eq!(Priority::Warn.topic(&topic).unwrap().as_str(), "notifications.warn");

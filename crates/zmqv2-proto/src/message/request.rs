@@ -9,9 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::message::body::{self, BodyError};
 use crate::message::context::{RequestContext, UNIQUE_ID};
-use crate::naming::Text;
-use crate::naming::Version;
-use crate::naming::{MethodName, Namespace};
+use crate::naming::{MethodName, Namespace, Text, Version};
 use crate::wire::{LenientId, MessageId};
 
 /// What a client asks of a server.

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::naming::TopicKey;
-use crate::naming::{Address, InvalidAddress};
-use crate::naming::{Exchange, NodeName, ServerName, Topic};
+use crate::naming::{Address, Exchange, InvalidAddress, NodeName, ServerName, Topic, TopicKey};
 use crate::wire::{InstanceId, MessageId};
 
 /// The file name of a broker's local socket.

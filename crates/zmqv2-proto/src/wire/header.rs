@@ -1,10 +1,8 @@
 //! The header frame: all that a broker reads of a message. `docs/wire-protocol.md` is the layout's home.
 
-use crate::naming::TopicKey;
-use crate::naming::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
+use crate::naming::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName, TopicKey};
 use crate::refusal::Reason;
-use crate::wire::MessageId;
-use crate::wire::Ttl;
+use crate::wire::{MessageId, Ttl};
 
 /// The first bytes of every header.
 pub(crate) const MAGIC: [u8; 2] = *b"Z2";
