@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{Failure, InvalidName, MessageId, MethodName, Namespace, Reply, Request, RequestContext, Version};
+use zmqv2_proto::{
+    Failure, InvalidName, MessageId, MethodName, Namespace, Reply, Request, RequestContext, Version, json_text,
+};
 
 use crate::handler_error::{HandlerError, MODULE};
 
@@ -59,7 +61,7 @@ pub type HandlerResult = Result<Reply, HandlerError>;
 /// # Errors
 /// A [`HandlerError`] when `value` has no JSON form.
 pub fn reply(value: &(impl Serialize + ?Sized)) -> HandlerResult {
-    Ok(Reply::result(value)?)
+    Ok(Reply::Result(json_text(value)?))
 }
 
 /// A set of methods under one namespace and version. Implement it for a service with state. For a

@@ -72,7 +72,7 @@ impl Work for RpcWork {
 impl RpcWork {
     fn run_call(&self, header: &Header, incoming: &Incoming, may_repeat: bool) -> Result<Answer<Cast>, Refusal> {
         let reply = self.dispatcher.dispatch(incoming);
-        let flags = if reply.is_failure() { Flags::FAILURE } else { Flags::NONE };
+        let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
         let written = self.write(incoming, reply);
         if may_repeat {
             let answer = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));

@@ -95,6 +95,7 @@ const ZMQV2: &[Item] = &[
     body("crates/zmqv2-server/src/rpc/endpoint.rs", "pub type HandlerResult ="),
     body("crates/zmqv2-server/src/rpc/endpoint.rs", "pub fn reply("),
     body("crates/zmqv2-proto/src/message/reply.rs", "pub enum Reply {"),
+    body("crates/zmqv2-proto/src/message/reply.rs", "fn failure_text<"),
     body("crates/zmqv2-proto/src/message/reply.rs", "struct Message<"),
     body("crates/zmqv2-proto/src/message/reply.rs", "impl Reply {"),
     checks("crates/zmqv2-server/src/rpc/worker.rs", "fn write("),
@@ -215,8 +216,7 @@ mod tests {
         ("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn reply(", "another word: what the broker itself says"),
         ("crates/zmqv2-broker/src/engine/events.rs", "pub enum Input<", "requests as well"),
         ("crates/zmqv2-broker/src/engine/mod.rs", "pub fn handle(", "requests as well"),
-        ("crates/zmqv2-proto/src/wire/header.rs", "pub enum Kind {", "kinds of requests as well"),
-        ("crates/zmqv2-proto/src/wire/header.rs", "const ALL: [Self;", "kinds of requests as well"),
+        ("crates/zmqv2-proto/src/wire/header.rs", "kinds! {", "kinds of requests as well"),
     ];
 
     /// The sources of both drivers, without options, tools and tests.
