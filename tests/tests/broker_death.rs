@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
-use zmqv2_tests::{Cluster, Load, Node, PATIENCE, Process, Record, echo, eventually, now, spread};
+use zmqv2_tests::{CallRecord, Cluster, Load, Node, PATIENCE, Process, echo, eventually, now, spread};
 
 /// How long after a deadline a call may end (P1).
 const GRACE: Duration = Duration::from_millis(50);
@@ -16,7 +16,7 @@ fn client(node: &Node, timeout: Duration) -> RpcClient {
 }
 
 /// Every call ended by its deadline, and if not with an answer, then with a reason that `allowed` accepts.
-fn all_ended(records: &[Record], timeout: Duration, allowed: impl Fn(&CallError) -> bool) {
+fn all_ended(records: &[CallRecord], timeout: Duration, allowed: impl Fn(&CallError) -> bool) {
     for record in records {
         assert!(record.took() <= timeout + GRACE, "{:?}: {record:?}", record.took());
         if let Err(error) = &record.outcome {
@@ -76,7 +76,7 @@ fn kill_9_of_a_broker_under_load_and_its_return() {
             .collect();
         assert!(late.is_empty(), "more than a second after its return: {late:?}");
     }
-    println!("{} calls, slowest {:?}", records.len(), records.iter().map(Record::took).max());
+    println!("{} calls, slowest {:?}", records.len(), records.iter().map(CallRecord::took).max());
     println!("noticed after {:?}, answered again after {:?} (min, median, max)", spread(noticed), spread(back.clone()));
     assert!(back.iter().all(|back| *back < Duration::from_secs(1)), "{back:?}");
 }
@@ -91,10 +91,10 @@ fn a_broker_that_hangs_is_a_timeout_by_the_deadline() {
     let broker = node.broker();
     let _server = node.serve("t", "s", &["--workers", &CALLERS.to_string()]);
     let client = client(outside, timeout);
-    let all = |method: &'static str| -> Vec<Record> {
+    let all = |method: &'static str| -> Vec<CallRecord> {
         let call = || client.call::<Value>(&RequestContext::new(), method, &0.2).map(|_| String::new());
         std::thread::scope(|scope| {
-            let calls: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| Record::of(call))).collect();
+            let calls: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| CallRecord::of(call))).collect();
             calls.into_iter().map(|call| call.join().unwrap()).collect()
         })
     };
@@ -112,7 +112,7 @@ fn a_broker_that_hangs_is_a_timeout_by_the_deadline() {
     for record in &unconnected {
         assert!(broker_is_gone(record.outcome.as_ref().unwrap_err()), "{record:?}");
     }
-    let late = |record: &Record| record.took().saturating_sub(timeout);
+    let late = |record: &CallRecord| record.took().saturating_sub(timeout);
     let [min, median, max] = spread(connected.iter().chain(&unconnected).map(late));
     println!("after the deadline: min {min:?}, median {median:?}, max {max:?}");
     assert!(median <= GRACE, "{median:?}");
@@ -160,7 +160,7 @@ fn sigterm_of_a_broker_under_load_finishes_what_is_in_flight() {
         let told = now();
         brokers[0].signal(Signal::TERM);
         eventually("it is stopping", || brokers[0].stderr().contains("stopping"));
-        let refused = Record::of(|| echo(&at_first, "x"));
+        let refused = CallRecord::of(|| echo(&at_first, "x"));
         let reason = refused.outcome.as_ref().expect_err("it takes nothing new").reason();
         assert_eq!(reason, Some(Reason::ShuttingDown), "{refused:?}");
         println!("ShuttingDown after {:?}", refused.took());
@@ -176,7 +176,7 @@ fn sigterm_of_a_broker_under_load_finishes_what_is_in_flight() {
     let failed: Vec<_> = records.iter().filter_map(|record| record.outcome.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} of {} calls failed: {:?}", failed.len(), records.len(), failed[0]);
     all_ended(&records, timeout, |_| false);
-    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(Record::took).max());
+    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(CallRecord::took).max());
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn rg17_sigterm_of_a_server_under_load_loses_no_call_and_it_is_gone_at_once() {
     let records = load.stop();
     let failed: Vec<_> = records.iter().filter_map(|record| record.outcome.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} of {} calls failed: {:?}", failed.len(), records.len(), failed[0]);
-    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(Record::took).max());
+    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(CallRecord::took).max());
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn node_with_a_server(cluster: &Cluster) -> (&Node, [zmqv2_tests::Process; 2]) {
 }
 
 #[test]
-fn a_bundle_of_calls_is_answered_in_bundles_to_those_who_read_them() {
+fn a_peer_that_reads_bundles_gets_its_answers_in_bundles() {
     let cluster = Cluster::new(1, &["demo"]);
     let (node, _processes) = node_with_a_server(&cluster);
     let mut peer = Zmtp::tcp(format!("{}:9501", node.host), "DEALER").unwrap();
@@ -75,7 +75,7 @@ fn a_bundle_of_calls_is_answered_in_bundles_to_those_who_read_them() {
 }
 
 #[test]
-fn a_bad_bundle_is_counted_and_what_stands_before_the_fault_is_answered() {
+fn a_bad_bundle_is_counted_and_the_requests_before_its_fault_are_answered() {
     let cluster = Cluster::new(1, &["demo"]);
     let (node, [broker, _server]) = node_with_a_server(&cluster);
     let malformed = || node.status().counters["refused_malformed"];

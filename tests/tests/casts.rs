@@ -245,7 +245,7 @@ fn cold_start_waits_if_asked_to_and_is_refused_at_once_if_not_rg06() {
 }
 
 #[test]
-fn the_tool_says_what_became_of_a_cast() {
+fn the_tool_prints_the_outcome_of_a_cast() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let broker = node.broker();

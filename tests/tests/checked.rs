@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use zmqv2_tests::checker::Expected;
-use zmqv2_tests::runs::{self, Going, Timetable};
-use zmqv2_tests::{Cluster, Node, PATIENCE, Summary, Trial, eventually, stop_all};
+use zmqv2_tests::scenarios::{self, Schedule, StopMode};
+use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, Summary, eventually, stop_all};
 
 /// Longer than any message may take, and the ends of a few processes.
 const END: Duration = Duration::from_secs(90);
@@ -13,17 +13,17 @@ const END: Duration = Duration::from_secs(90);
 /// The quick form of the first long run.
 #[test]
 fn casts_of_four_processes_to_three_nodes_keep_every_promise() {
-    let run = runs::casts(12_000, 200, END);
+    let run = scenarios::casts(12_000, 200, END);
     println!("{run}");
     run.report.assert_clean();
     assert_eq!((run.report.counts.outcome("acked"), run.report.counts.executions), (12_000, 12_000));
-    assert!(run.casters.iter().all(|(_, summary)| summary.slowed > 0), "no bound was met");
+    assert!(run.clients.iter().all(|(_, summary)| summary.slowed > 0), "no bound was met");
 }
 
 /// The quick form of the second.
 #[test]
 fn servers_that_are_killed_under_load_break_no_promise() {
-    let run = runs::servers_go(Going::Killed, Timetable { every: Duration::from_millis(700), kills: 4 });
+    let run = scenarios::servers_stop(StopMode::Killed, Schedule { every: Duration::from_millis(700), kills: 4 });
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 4);
@@ -31,7 +31,7 @@ fn servers_that_are_killed_under_load_break_no_promise() {
 
 #[test]
 fn servers_that_are_restarted_in_order_under_load_lose_nothing() {
-    let run = runs::servers_go(Going::InOrder, Timetable { every: Duration::from_millis(700), kills: 4 });
+    let run = scenarios::servers_stop(StopMode::Orderly, Schedule { every: Duration::from_millis(700), kills: 4 });
     println!("{run}");
     run.report.assert_clean();
     assert_eq!((run.report.counts.runs, run.report.counts.killed), (7, 0));
@@ -40,7 +40,7 @@ fn servers_that_are_restarted_in_order_under_load_lose_nothing() {
 /// The quick form of the third.
 #[test]
 fn a_broker_that_is_killed_under_load_breaks_no_promise() {
-    let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(2), kills: 2 }, 100);
+    let run = scenarios::broker_stops(StopMode::Killed, Schedule { every: Duration::from_secs(2), kills: 2 }, 100);
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
@@ -50,7 +50,7 @@ fn a_broker_that_is_killed_under_load_breaks_no_promise() {
 
 #[test]
 fn listeners_that_are_killed_under_load_lose_no_notification() {
-    let run = runs::listeners_go(Going::Killed, Timetable { every: Duration::from_millis(700), kills: 4 });
+    let run = scenarios::listeners_stop(StopMode::Killed, Schedule { every: Duration::from_millis(700), kills: 4 });
     println!("{run}");
     run.report.assert_clean();
     assert_eq!(run.report.counts.killed, 4);
@@ -60,7 +60,7 @@ fn listeners_that_are_killed_under_load_lose_no_notification() {
 
 #[test]
 fn listeners_that_are_restarted_in_order_under_load_repeat_no_notification() {
-    let run = runs::listeners_go(Going::InOrder, Timetable { every: Duration::from_millis(700), kills: 4 });
+    let run = scenarios::listeners_stop(StopMode::Orderly, Schedule { every: Duration::from_millis(700), kills: 4 });
     println!("{run}");
     run.report.assert_clean();
     assert_eq!((run.report.counts.killed, run.report.counts.repeated), (0, 0));
@@ -68,7 +68,7 @@ fn listeners_that_are_restarted_in_order_under_load_repeat_no_notification() {
 
 #[test]
 fn a_broker_that_is_restarted_in_order_under_load_answers_for_all_that_ran() {
-    let run = runs::broker_goes(Going::InOrder, Timetable { every: Duration::from_secs(2), kills: 2 }, 100);
+    let run = scenarios::broker_stops(StopMode::Orderly, Schedule { every: Duration::from_secs(2), kills: 2 }, 100);
     println!("{run}");
     run.report.assert_clean();
     // What comes while it closes its sockets has no answer any more; but it does not run either.
@@ -83,12 +83,12 @@ fn a_broker_that_is_restarted_in_order_under_load_answers_for_all_that_ran() {
 fn casts_to_one_server_keep_their_order_while_its_node_is_not_known() {
     let cluster = Cluster::new(2, &["t"]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
-    let trial = Trial::new();
-    let mut servers = [0, 1].map(|n| trial.executor(cluster.node(n), &format!("s{n}"), 1));
-    let mut caster = trial.caster(cluster.node(0), "c", &["--count", "1000", "--server", "s1"]);
-    let summary = Summary::of(&mut caster, END);
+    let journaled = JournaledRun::new();
+    let mut servers = [0, 1].map(|n| journaled.server(cluster.node(n), &format!("s{n}"), 1));
+    let mut client = journaled.client(cluster.node(0), "c", &["--count", "1000", "--server", "s1"]);
+    let summary = Summary::of(&mut client, END);
     stop_all(&mut servers, PATIENCE);
-    let (_, report) = trial.check(&Expected::nothing().all_accepted("c"));
+    let (_, report) = journaled.check(&Expected::nothing().all_accepted("c"));
     println!("{summary:?}\n{report}");
     report.assert_clean();
 }
@@ -98,12 +98,13 @@ fn casts_to_one_server_keep_their_order_while_its_node_is_not_known() {
 fn a_cast_to_one_server_finds_it_among_ten_nodes() {
     let cluster = Cluster::new(10, &["t"]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
-    let trial = Trial::new();
-    let mut server = [trial.executor(cluster.node(9), "s", 1)];
-    let mut caster = trial.caster(cluster.node(0), "c", &["--count", "100", "--server", "s", "--max-outstanding", "1"]);
-    let summary = Summary::of(&mut caster, END);
+    let journaled = JournaledRun::new();
+    let mut server = [journaled.server(cluster.node(9), "s", 1)];
+    let mut client =
+        journaled.client(cluster.node(0), "c", &["--count", "100", "--server", "s", "--max-outstanding", "1"]);
+    let summary = Summary::of(&mut client, END);
     stop_all(&mut server, PATIENCE);
-    let (_, report) = trial.check(&Expected::nothing().all_accepted("c"));
+    let (_, report) = journaled.check(&Expected::nothing().all_accepted("c"));
     println!("{summary:?}\n{report}");
     report.assert_clean();
 }
@@ -114,18 +115,18 @@ fn the_memory_of_a_client_stays_within_its_bounds_while_nobody_takes_its_casts()
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let trial = Trial::new();
-    let mut server = [trial.executor(node, "s", 1)];
+    let journaled = JournaledRun::new();
+    let mut server = [journaled.server(node, "s", 1)];
     server[0].signal(Signal::STOP);
     // Ten times as much as it may keep.
     let flags = ["--count", "4000", "--padding", "10000", "--max-outstanding-bytes", &BOUND.to_string()];
-    let mut waiting = trial.caster(node, "waiting", &flags);
+    let mut waiting = journaled.client(node, "waiting", &flags);
     eventually("the broker has what the client may have outstanding", || node.status().held_bytes > BOUND * 95 / 100);
-    let mut refused = trial.caster(node, "refused", &[&flags[..], &["--refuse"]].concat());
+    let mut refused = journaled.client(node, "refused", &[&flags[..], &["--refuse"]].concat());
     eventually("the broker has that of both", || node.status().held_bytes > 2 * BOUND * 95 / 100);
     server[0].signal(Signal::CONT);
-    for (name, caster) in [("waiting", &mut waiting), ("refused", &mut refused)] {
-        let summary = Summary::of(caster, END);
+    for (name, client) in [("waiting", &mut waiting), ("refused", &mut refused)] {
+        let summary = Summary::of(client, END);
         println!("{name}: {summary:?}");
         assert!(if name == "refused" { summary.full > 0 } else { summary.slowed > 0 }, "{summary:?}");
         // The same again in libzmq, and some for the handles and the heap.
@@ -133,7 +134,7 @@ fn the_memory_of_a_client_stays_within_its_bounds_while_nobody_takes_its_casts()
         assert!(grown < allowed, "{name} has grown by {grown} KiB, allowed are {allowed}");
     }
     stop_all(&mut server, PATIENCE);
-    let (_, report) = trial.check(&Expected::nothing().all_accepted("waiting"));
+    let (_, report) = journaled.check(&Expected::nothing().all_accepted("waiting"));
     println!("{report}");
     report.assert_clean();
 }

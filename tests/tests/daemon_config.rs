@@ -82,7 +82,7 @@ fn flags_win_over_environment_over_later_files_over_earlier_ones() {
 }
 
 #[test]
-fn what_is_printed_can_be_read_again() {
+fn the_printed_configuration_can_be_read_again() {
     let files = Files::new();
     let flags = [
         "--print-config",
@@ -170,7 +170,7 @@ fn a_bad_value_is_named_with_file_line_option_value_and_what_is_allowed() {
 }
 
 #[test]
-fn a_flag_mends_a_bad_file() {
+fn a_flag_overrides_a_bad_value_in_a_file() {
     let files = Files::new();
     let bad = files.write("bad.conf", "rpc_zmq_port = 95x1\n");
     assert_eq!(files.daemon(&[&bad], &["--check-config"], &[]).code(), 2);

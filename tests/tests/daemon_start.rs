@@ -159,7 +159,7 @@ fn retried(node: &Node) -> Finished {
 }
 
 #[test]
-fn what_crashed_servers_left_behind_is_swept_and_nothing_else() {
+fn sockets_of_crashed_servers_are_removed_and_nothing_else() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (mut broker, mut server) = (node.broker(), node.serve("demo", "s1", &["--workers", "3"]));

@@ -118,7 +118,7 @@ fn output_that_is_no_json_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_late_command_is_killed_with_its_children() {
+fn a_command_past_its_deadline_is_killed_with_its_children() {
     let dir = tempfile::tempdir().unwrap();
     let (parent, child) = (dir.path().join("parent"), dir.path().join("child"));
     let line = format!("echo $$ > {}; sleep 1000 & echo $! > {}; wait", parent.display(), child.display());
@@ -135,7 +135,7 @@ fn a_late_command_is_killed_with_its_children() {
 }
 
 #[test]
-fn what_a_command_leaves_in_the_background_does_not_hold_the_worker() {
+fn a_background_process_of_a_command_does_not_hold_the_worker() {
     let dir = tempfile::tempdir().unwrap();
     let child = dir.path().join("child");
     // The shell ends at once; the sleep keeps the pipes open. The second time the file is there.

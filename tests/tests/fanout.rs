@@ -106,7 +106,7 @@ fn sixty_servers_on_six_nodes_and_a_node_that_hangs_rg03_rg04_rg05_rg23() {
 }
 
 #[test]
-fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_told_of() {
+fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_reported() {
     let mut fleet = Fleet::start(1, 3);
     let timeout = Duration::from_secs(3);
     let client = fleet.cluster.node(0).client_with(target(), |config| config.cast_timeout = timeout);
@@ -136,7 +136,7 @@ fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_told_of() {
 
 /// Its node is not even in the directory for a while, as when it is restarted.
 #[test]
-fn the_part_of_a_node_that_is_gone_for_a_while_waits_for_that_node_and_goes_to_no_other() {
+fn the_part_for_a_node_that_is_down_waits_for_that_node_and_goes_to_no_other() {
     let mut fleet = Fleet::start(2, 1);
     let client = fleet.cluster.node(0).client_with(target(), |config| config.cast_timeout = PATIENCE);
     let names = |n: usize| vec![format!("s{n}-0")];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zmqv2_proto::bundle::Bundle;
-use zmqv2_proto::control::{BROKER_SOCKET, Registration, worker_socket};
+use zmqv2_proto::control::{BROKER_SOCKET, ServerRegistration, worker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Header, InstanceId, Kind, MessageId, NodeName, Reason, Target};
 use zmqv2_tests::zmtp::Zmtp;
@@ -84,7 +84,7 @@ fn a_garbage_registration_is_refused_with_what_is_wrong_and_registers_nothing() 
 struct Fake {
     socket: Socket,
     registrar: Zmtp,
-    registration: Registration,
+    registration: ServerRegistration,
 }
 
 impl Fake {
@@ -92,7 +92,7 @@ impl Fake {
     fn start(node: &Node, server: &str, role: Role) -> Self {
         let transport = Transport::new(TransportOptions::default());
         let mut socket = transport.socket(role).unwrap();
-        let registration = Registration::new(InstanceId::random(), 1, 1, std::process::id());
+        let registration = ServerRegistration::new(InstanceId::random(), 1, 1, std::process::id());
         socket.bind(&worker_socket(&node.ipc_dir, registration.instance, 0).unwrap()).unwrap();
         let registrar = Zmtp::ipc(node.file(BROKER_SOCKET), "DEALER").unwrap();
         let mut fake = Self { socket, registrar, registration };
@@ -170,7 +170,7 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
         },
     ];
     for (n, lie) in lies.iter().enumerate() {
-        let fake = Fake::start(node, "liar", Role::Front);
+        let fake = Fake::start(node, "liar", Role::Router);
         let mut caller = caller(node, "liar");
         let request = fake.receive();
         let frames = lie(&honest(&request[2], node));
@@ -193,7 +193,7 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &["--workers", "2"]));
-    let fake = Fake::start(node, "liar", Role::Front);
+    let fake = Fake::start(node, "liar", Role::Router);
     // Somebody else's request is in flight while the liar guesses tags.
     let mut victim =
         Process::start("victim", &mut node.command("zmqv2", &["call", "demo", "sleep", "1", "--server", "good"]));
@@ -232,7 +232,7 @@ fn a_server_that_dies_right_after_it_registered_costs_nobody_anything() {
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     for n in 0..50 {
-        drop(Fake::start(node, &format!("short-lived-{n}"), Role::Worker));
+        drop(Fake::start(node, &format!("short-lived-{n}"), Role::Rep));
     }
     // Registered without ever having had a socket: forgotten after a while, meanwhile nobody is sent there.
     let mut peer = Zmtp::ipc(node.file(BROKER_SOCKET), "DEALER").unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zmqv2_proto::{RequestContext, Target};
-use zmqv2_tests::{Cluster, Process, Record, echo, eventually, now, spread};
+use zmqv2_tests::{CallRecord, Cluster, Process, echo, eventually, now, spread};
 
 /// Entries of `/proc/PID/KIND`: open descriptors (`fd`) or threads (`task`).
 fn count(process: &Process, kind: &str) -> usize {
@@ -73,7 +73,7 @@ fn one_slow_handler_delays_nobody() {
         let slow = scope.spawn(|| client.call::<Value>(&RequestContext::new(), "sleep", &json!({ "seconds": 4.0 })));
         eventually("a worker is busy", || node.status().in_flight == 1);
         let took = (0..CALLS).map(|n| {
-            let record = Record::of(|| echo(&client, &n.to_string()));
+            let record = CallRecord::of(|| echo(&client, &n.to_string()));
             assert_eq!(record.outcome.as_ref().expect("an answer"), "s");
             record.took()
         });

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use zmq::{Context, Socket, SocketType};
 use zmqv2_proto::Failure;
-use zmqv2_tests::heard::Heard;
 use zmqv2_tests::legacy::frames::{self, Frames, Message, Notice, Received, Unreadable};
 use zmqv2_tests::legacy::{Client, Daemon, Failed, Help, Options, Server, Target};
-use zmqv2_tests::messaging::{Driver, To, World};
+use zmqv2_tests::messaging::{Driver, DriverCluster, To};
+use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::{Cluster, PATIENCE, eventually, now};
 
 const RECORDED: &str = include_str!("../fixtures/legacy/frames.txt");
@@ -275,14 +275,14 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
 
 #[test]
 fn each_socket_of_the_daemon_has_a_context_of_its_own() {
-    let world = World::start(Driver::Legacy, 1, &["t"], &[]);
-    let (tasks, client) = (format!("/proc/{}/task", world.process(0).id()), world.at(0));
+    let nodes = DriverCluster::start(Driver::Legacy, 1, &["t"], &[]);
+    let (tasks, client) = (format!("/proc/{}/task", nodes.process(0).id()), nodes.at(0));
     let threads = || std::fs::read_dir(&tasks).map_or(0, Iterator::count);
     let at_first = threads();
     // One that sends, and two of the context.
-    drop(client.post(&To::topic("t"), "note", &Value::Null));
+    drop(client.send(&To::topic("t"), "note", &Value::Null));
     eventually("PUSH for the topic", || threads() == at_first + 3);
-    drop(client.post_to_all(&To::topic("t"), "note", &Value::Null));
+    drop(client.send_to_all(&To::topic("t"), "note", &Value::Null));
     eventually("PUB for its fanouts", || threads() == at_first + 6);
 }
 
@@ -294,10 +294,10 @@ fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_
         stage.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
         stage.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
     );
-    let taken = Heard::default();
+    let taken = NotificationLog::default();
     let note = taken.clone();
     let handler = move |message: &Message| {
-        note.note(message.method.clone());
+        note.add(message.method.clone());
         Some(Ok(Value::Null))
     };
     let _server = Server::serve(stage.options(port), "demo", Arc::new(handler)).unwrap();

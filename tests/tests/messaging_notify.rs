@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use zmqv2_proto::Priority;
-use zmqv2_tests::heard::Heard;
 use zmqv2_tests::messaging::Expected::{Differs, Pass};
-use zmqv2_tests::messaging::{Driver, Hearer, Messaging, Running, Said, Told, World};
+use zmqv2_tests::messaging::{
+    Driver, DriverCluster, Messaging, Notification, NotificationHandler, Running, SendOutcome,
+};
+use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::{PATIENCE, eventually, suite, within};
 
 suite! {
@@ -31,30 +33,35 @@ suite! {
 }
 
 /// A listener that notes what it hears.
-fn listen(at: &dyn Messaging, topics: &[&str], priorities: &[Priority], pool: &str) -> (Heard<Said>, Box<dyn Running>) {
-    let heard: Heard<Said> = Heard::default();
+fn listen(
+    at: &dyn Messaging,
+    topics: &[&str],
+    priorities: &[Priority],
+    pool: &str,
+) -> (NotificationLog<Notification>, Box<dyn Running>) {
+    let heard: NotificationLog<Notification> = NotificationLog::default();
     let note = heard.clone();
-    let hearer: Hearer = Arc::new(move |said| {
-        note.note(said.clone());
+    let handler: NotificationHandler = Arc::new(move |said| {
+        note.add(said.clone());
         true
     });
-    let running = at.listen(topics, priorities, pool, hearer);
+    let running = at.listen(topics, priorities, pool, handler);
     (heard, running)
 }
 
-fn events(heard: &Heard<Said>) -> Vec<String> {
+fn events(heard: &NotificationLog<Notification>) -> Vec<String> {
     heard.all().into_iter().map(|said| said.event_type).collect()
 }
 
 /// Whether `heard` has `count` in time. The legacy driver is documented not to: it is not waited for as long.
-fn has(driver: Driver, heard: &Heard<Said>, count: usize) -> bool {
+fn has(driver: Driver, heard: &NotificationLog<Notification>, count: usize) -> bool {
     let patience = if driver == Driver::Legacy { Duration::from_secs(3) } else { PATIENCE };
     within(patience, || heard.len() >= count)
 }
 
 fn listeners_hear_their_priorities(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
     let (info, _info) = listen(&*node, &["t"], &[Priority::Info], "p");
     let (bad, _bad) = listen(&*node, &["t"], &[Priority::Error, Priority::Critical], "p");
     for (priority, event) in [
@@ -76,8 +83,8 @@ fn listeners_hear_their_priorities(driver: Driver) {
 }
 
 fn a_listener_hears_several_topics(driver: Driver) {
-    let world = World::start(driver, 1, &["a", "b", "c"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["a", "b", "c"], &[]);
+    let node = nodes.at(0);
     let (both, _both) = listen(&*node, &["a", "b"], &[Priority::Info], "p");
     let (one, _one) = listen(&*node, &["c"], &[Priority::Info], "p");
     for topic in ["a", "b", "c", "a"] {
@@ -91,8 +98,8 @@ fn a_listener_hears_several_topics(driver: Driver) {
 }
 
 fn two_listeners_share_what_there_is(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
     let (one, _one) = listen(&*node, &["t"], &[Priority::Info], "p");
     // One that has just started may not have joined yet: the first is for whoever is there.
     let (two, _two) = listen(&*node, &["t"], &[Priority::Info], "p");
@@ -103,7 +110,7 @@ fn two_listeners_share_what_there_is(driver: Driver) {
     for number in 0..8 {
         node.notify("t", Priority::Info, "number", &json!(number));
     }
-    let numbers = |heard: &Heard<Said>| {
+    let numbers = |heard: &NotificationLog<Notification>| {
         let said = heard.all().into_iter().filter(|said| said.event_type == "number");
         said.map(|said| said.payload.as_u64().expect("a number")).collect::<Vec<_>>()
     };
@@ -115,11 +122,11 @@ fn two_listeners_share_what_there_is(driver: Driver) {
 }
 
 fn many_notifiers_at_several_nodes(driver: Driver) {
-    let world = World::start(driver, 2, &["t"], &[]);
-    let listeners = [0, 1].map(|n| listen(&*world.at(n), &["t"], &[Priority::Warn], "p"));
+    let nodes = DriverCluster::start(driver, 2, &["t"], &[]);
+    let listeners = [0, 1].map(|n| listen(&*nodes.at(n), &["t"], &[Priority::Warn], "p"));
     std::thread::scope(|scope| {
         for notifier in 0..6 {
-            let node = world.at(notifier % 2);
+            let node = nodes.at(notifier % 2);
             scope.spawn(move || {
                 for number in 0..5 {
                     node.notify("t", Priority::Warn, "said", &json!(notifier * 5 + number));
@@ -138,8 +145,8 @@ fn many_notifiers_at_several_nodes(driver: Driver) {
 }
 
 fn what_nobody_hears_yet_is_kept(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
     for number in 0..3 {
         node.notify("t", Priority::Info, "early", &json!(number));
     }
@@ -149,8 +156,8 @@ fn what_nobody_hears_yet_is_kept(driver: Driver) {
 }
 
 fn every_pool_gets_a_copy(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
     let (audit, _audit) = listen(&*node, &["t"], &[Priority::Info], "audit");
     let (billing, _billing) = listen(&*node, &["t"], &[Priority::Info], "billing");
     for number in 0..4 {
@@ -163,15 +170,15 @@ fn every_pool_gets_a_copy(driver: Driver) {
 }
 
 fn what_is_given_back_comes_again(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
-    let heard: Heard<Said> = Heard::default();
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
+    let heard: NotificationLog<Notification> = NotificationLog::default();
     let note = heard.clone();
-    let hearer: Hearer = Arc::new(move |said| {
-        note.note(said.clone());
+    let handler: NotificationHandler = Arc::new(move |said| {
+        note.add(said.clone());
         note.len() > 1
     });
-    let _running = node.listen(&["t"], &[Priority::Info], "p", hearer);
+    let _running = node.listen(&["t"], &[Priority::Info], "p", handler);
     node.notify("t", Priority::Info, "said", &json!(7));
     heard.wait(1);
     assert!(has(driver, &heard, 2), "what is given back comes again");
@@ -179,12 +186,12 @@ fn what_is_given_back_comes_again(driver: Driver) {
 }
 
 fn the_notifier_is_told(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
     let kept = node.notify("t", Priority::Info, "early", &json!(1));
-    assert_eq!(kept, [Told::Kept], "the notifier is told that it is kept");
+    assert_eq!(kept, [SendOutcome::Stored], "the notifier is told that it is kept");
     let (heard, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
     heard.wait(1);
     let taken = node.notify("t", Priority::Info, "said", &json!(2));
-    assert!(matches!(taken[..], [Told::Accepted | Told::Kept]), "{taken:?}");
+    assert!(matches!(taken[..], [SendOutcome::Accepted | SendOutcome::Stored]), "{taken:?}");
 }

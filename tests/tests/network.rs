@@ -143,7 +143,7 @@ fn a_broken_edit_keeps_the_last_good_ring_and_says_so() {
 }
 
 #[test]
-fn the_own_node_is_reached_over_its_local_socket() {
+fn a_client_reaches_its_own_node_over_the_local_socket() {
     let cluster = Cluster::new(2, &["demo"]);
     let (near, far) = (cluster.node(0), cluster.node(1));
     let _broker = far.broker();
@@ -191,7 +191,7 @@ fn another_protocol_version_is_refused_and_both_versions_are_named_rg37() {
     let _broker = node.broker();
     let _server = node.serve("demo", "s1", &[]);
     let transport = Transport::new(TransportOptions::default());
-    let mut socket = transport.socket(Role::Caller).unwrap();
+    let mut socket = transport.socket(Role::Req).unwrap();
     socket.connect(&Address::Tcp(node.host.parse().unwrap())).unwrap();
     let mut header = Header::new(Kind::Call, MessageId::random());
     header.key = Some(demo().key());

@@ -8,15 +8,15 @@ use zmqv2_client::Notifier;
 use zmqv2_proto::Priority;
 use zmqv2_server::Verdict;
 use zmqv2_tests::checker::Expected;
-use zmqv2_tests::heard::{Heard, say, started, told};
-use zmqv2_tests::{Cluster, Node, PATIENCE, Process, TOPIC, Trial, eventually, stop_all};
+use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
+use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, Process, TOPIC, eventually, stop_all};
 
 const CLIENT: &str = "c";
 
 /// Says a number, as a listener process expects it.
 fn say_to_process(notifier: &Notifier, number: u64) -> zmqv2_client::NotifyReport {
     let payload = (CLIENT, number, "");
-    told(&notifier.info(&zmqv2_proto::RequestContext::new(), "run", &payload).expect("it is sent"))
+    report_of(&notifier.info(&zmqv2_proto::RequestContext::new(), "run", &payload).expect("it is sent"))
 }
 
 /// Number and delivery of each line that a listener process has printed.
@@ -59,13 +59,13 @@ fn durable_broker(node: &Node) -> Process {
 }
 
 #[test]
-fn what_a_killed_listener_had_accepted_goes_to_another_one_of_its_pool() {
+fn notifications_of_a_killed_listener_go_to_another_one_of_its_pool() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
-    let mut first = trial.listener(node, "p", &["--hold", "--workers", "3"]);
+    let mut first = journaled.listener(node, "p", &["--hold", "--workers", "3"]);
     for number in 0..3 {
         assert!(say_to_process(&notifier, number).all_acked());
     }
@@ -76,13 +76,13 @@ fn what_a_killed_listener_had_accepted_goes_to_another_one_of_its_pool() {
     }
     first.kill9();
     // The next one that is started gets them.
-    let mut second = trial.listener(node, "p", &["--hold", "--workers", "5"]);
+    let mut second = journaled.listener(node, "p", &["--hold", "--workers", "5"]);
     let heard = printed(&second.wait_for_output(5));
     let mut sorted = heard.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, [(0, 2), (1, 2), (2, 2), (3, 1), (4, 1)]);
     // One that is there already gets them at once.
-    let third = trial.listener(node, "p", &[]);
+    let third = journaled.listener(node, "p", &[]);
     second.kill9();
     let mut heard = printed(&third.wait_for_output(5));
     heard.sort_unstable();
@@ -95,16 +95,16 @@ fn a_notification_that_kills_its_listeners_becomes_a_dead_letter() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=2"]);
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
     assert_eq!(say_to_process(&notifier, 0).stored(), 1);
     for delivery in 1..=2 {
-        let mut victim = trial.listener(node, "p", &["--hold"]);
+        let mut victim = journaled.listener(node, "p", &["--hold"]);
         assert_eq!(printed(&victim.wait_for_output(1)), [(0, delivery)]);
         victim.kill9();
     }
     eventually("it is given up", || node.status().dead_letters.len() == 1);
-    let survivor = trial.listener(node, "p", &[]);
+    let survivor = journaled.listener(node, "p", &[]);
     assert!(say_to_process(&notifier, 1).all_taken_over());
     assert_eq!(printed(&survivor.wait_for_output(1)), [(1, 1)]);
     eventually("nothing is left", || node.status().notifications == 0);
@@ -116,10 +116,10 @@ fn listeners_that_stop_in_order_lose_nothing_and_leave_nothing_to_be_repeated() 
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let trial = Trial::new();
-    let start = || trial.listener(node, "p", &["--workers", "2", "--work", "2", "--requeue", "5"]);
+    let journaled = JournaledRun::new();
+    let start = || journaled.listener(node, "p", &["--workers", "2", "--work", "2", "--requeue", "5"]);
     let mut listeners = vec![start()];
-    let mut caster = trial.caster(node, CLIENT, &["--how", "notify", "--count", COUNT, "--rate", "500"]);
+    let mut client = journaled.client(node, CLIENT, &["--how", "notify", "--count", COUNT, "--rate", "500"]);
     // Each hears some before the next one takes over.
     for _ in 0..5 {
         let next = start();
@@ -128,10 +128,10 @@ fn listeners_that_stop_in_order_lose_nothing_and_leave_nothing_to_be_repeated() 
         stop_all(std::slice::from_mut(&mut last), PATIENCE);
         listeners.push(next);
     }
-    let summary = zmqv2_tests::Summary::of(&mut caster, PATIENCE * 2);
+    let summary = zmqv2_tests::Summary::of(&mut client, PATIENCE * 2);
     nothing_is_left(node);
     stop_all(&mut listeners, PATIENCE);
-    let (_, report) = trial.check(&Expected::nothing().all_accepted(CLIENT));
+    let (_, report) = journaled.check(&Expected::nothing().all_accepted(CLIENT));
     println!("{summary:?}\n{report}");
     report.assert_clean();
     let counts = &report.counts;
@@ -144,14 +144,14 @@ fn a_listener_that_stops_finishes_what_it_has_accepted() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
-    let mut first = trial.listener(node, "p", &["--hold", "--workers", "2"]);
+    let mut first = journaled.listener(node, "p", &["--hold", "--workers", "2"]);
     for number in 0..5 {
         assert!(say_to_process(&notifier, number).all_taken_over());
     }
     first.wait_for_output(2);
-    let second = trial.listener(node, "p", &["--hold", "--workers", "3"]);
+    let second = journaled.listener(node, "p", &["--hold", "--workers", "3"]);
     assert_eq!(times(&printed(&second.wait_for_output(3))).len(), 3);
     first.signal(Signal::TERM);
     assert!(first.wait_end(PATIENCE).success(), "{}", first.stderr());
@@ -169,7 +169,7 @@ fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let mut broker = durable_broker(node);
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
     for number in 0..20 {
         let report = say_to_process(&notifier, number);
@@ -181,12 +181,12 @@ fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
     let text = node.tool(&["status"]).stdout;
     assert!(text.contains("20 notifications kept in ") && text.contains("notifications.redb"), "{text}");
     // Some are handled, one is held while the broker goes.
-    let mut holder = trial.listener(node, "p", &["--hold", "--workers", "20"]);
+    let mut holder = journaled.listener(node, "p", &["--hold", "--workers", "20"]);
     assert_eq!(times(&printed(&holder.wait_for_output(20))), each(20, 1));
     holder.kill9();
     go(&mut broker);
     broker = durable_broker(node);
-    let mut listener = [trial.listener(node, "p", &[])];
+    let mut listener = [journaled.listener(node, "p", &[])];
     assert_eq!(times(&printed(&listener[0].wait_for_output(20))), each(20, 1));
     nothing_is_left(node);
     stop_all(&mut listener, PATIENCE);
@@ -194,13 +194,13 @@ fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
 }
 
 #[test]
-fn a_killed_broker_loses_nothing_that_it_has_called_stored() {
+fn a_killed_broker_loses_no_notification_that_it_reported_as_stored() {
     // What was handled just before a kill may still be in the file, and come again.
     let _ = a_broker_goes(Process::kill9);
 }
 
 #[test]
-fn a_broker_that_is_stopped_loses_nothing_that_it_has_called_stored() {
+fn a_stopped_broker_loses_no_notification_that_it_reported_as_stored() {
     let stop = |broker: &mut Process| stop_all(std::slice::from_mut(broker), PATIENCE);
     let (cluster, mut broker) = a_broker_goes(stop);
     stop(&mut broker);
@@ -209,21 +209,21 @@ fn a_broker_that_is_stopped_loses_nothing_that_it_has_called_stored() {
 }
 
 #[test]
-fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker() {
+fn a_handled_notification_does_not_come_again_after_an_orderly_restart_of_the_broker() {
     const COUNT: u64 = 200;
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let mut broker = durable_broker(node);
-    let heard: Heard<(u64, u16)> = Heard::default();
+    let heard: NotificationLog<(u64, u16)> = NotificationLog::default();
     let listen = || {
         let note = heard.clone();
-        let listener = node.listening("t", "p").workers(2);
-        started(listener.on(Priority::Info, move |notice| note.note((notice.payload().unwrap(), notice.delivery))))
+        let listener = node.listener_builder("t", "p").workers(2);
+        started(listener.on(Priority::Info, move |notice| note.add((notice.payload().unwrap(), notice.delivery))))
     };
     let listener = listen();
     let notifier = node.notifier(&["t"]);
-    let handles: Vec<_> = (0..COUNT).map(|number| say(&notifier, number)).collect();
-    assert!(handles.iter().all(|handle| told(handle).all_taken_over()));
+    let handles: Vec<_> = (0..COUNT).map(|number| send_number(&notifier, number)).collect();
+    assert!(handles.iter().all(|handle| report_of(handle).all_taken_over()));
     heard.wait(COUNT as usize);
     // The handlers have run; the broker may not know it of the last of them when it is told to stop.
     stop_all(std::slice::from_mut(&mut broker), PATIENCE);
@@ -231,13 +231,13 @@ fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker()
     let _broker = durable_broker(node);
     // This one has not seen any of them.
     let _listener = listen();
-    assert!(told(&say(&notifier, COUNT)).all_taken_over());
+    assert!(report_of(&send_number(&notifier, COUNT)).all_taken_over());
     nothing_is_left(node);
     assert_eq!(times(&heard.all()), each(COUNT + 1, 1));
 }
 
 #[test]
-fn a_broker_that_is_stopped_while_listeners_are_at_work_has_nothing_done_twice() {
+fn a_broker_that_is_stopped_while_listeners_work_repeats_nothing() {
     const COUNT: u64 = 300;
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
@@ -246,33 +246,33 @@ fn a_broker_that_is_stopped_while_listeners_are_at_work_has_nothing_done_twice()
     for number in 0..COUNT {
         assert_eq!(say_to_process(&notifier, number).stored(), 1);
     }
-    let trial = Trial::new();
-    let mut first = trial.listener(node, "p", &["--work", "20", "--workers", "2"]);
+    let journaled = JournaledRun::new();
+    let mut first = journaled.listener(node, "p", &["--work", "20", "--workers", "2"]);
     first.wait_for_output(20);
     stop_all(std::slice::from_mut(&mut broker), PATIENCE);
     stop_all(std::slice::from_mut(&mut first), PATIENCE);
     let done = printed(&first.wait_for_output(20));
     let _broker = durable_broker(node);
     assert_eq!(node.status().notifications, COUNT - done.len() as u64, "what was handled is not kept any more");
-    let second = trial.listener(node, "p", &["--workers", "2"]);
+    let second = journaled.listener(node, "p", &["--workers", "2"]);
     let rest = printed(&second.wait_for_output(COUNT as usize - done.len()));
     nothing_is_left(node);
     assert_eq!(times(&[done, rest].concat()), each(COUNT, 1));
 }
 
 #[test]
-fn what_is_requeued_while_the_broker_is_away_comes_again() {
+fn a_notification_requeued_while_the_broker_is_down_comes_again() {
     for is_durable in [true, false] {
         let cluster = Cluster::new(1, &[]);
         let node = cluster.node(0);
         let start = || if is_durable { durable_broker(node) } else { node.broker() };
         let mut broker = start();
-        let heard: Heard<(u64, u16)> = Heard::default();
+        let heard: NotificationLog<(u64, u16)> = NotificationLog::default();
         let (note, (release, blocked)) = (heard.clone(), std::sync::mpsc::channel::<()>());
         let blocked = std::sync::Mutex::new(blocked);
-        let listener = started(node.listening("t", "p").workers(1).on(Priority::Info, move |notice| {
+        let listener = started(node.listener_builder("t", "p").workers(1).on(Priority::Info, move |notice| {
             let number: u64 = notice.payload().unwrap();
-            note.note((number, notice.delivery));
+            note.add((number, notice.delivery));
             if note.len() > 1 {
                 return Verdict::Handled;
             }
@@ -280,7 +280,7 @@ fn what_is_requeued_while_the_broker_is_away_comes_again() {
             Verdict::Requeue
         }));
         let notifier = node.notifier(&["t"]);
-        assert!(told(&say(&notifier, 7)).all_taken_over());
+        assert!(report_of(&send_number(&notifier, 7)).all_taken_over());
         heard.wait(1);
         broker.kill9();
         release.send(()).unwrap();
@@ -293,17 +293,17 @@ fn what_is_requeued_while_the_broker_is_away_comes_again() {
 }
 
 #[test]
-fn what_a_listener_still_runs_when_the_broker_is_back_is_not_run_again() {
+fn a_notification_still_running_when_the_broker_returns_is_not_run_again() {
     for is_killed in [true, false] {
         let cluster = Cluster::new(1, &[]);
         let node = cluster.node(0);
         let mut broker = durable_broker(node);
-        let heard: Heard<(u64, u16)> = Heard::default();
+        let heard: NotificationLog<(u64, u16)> = NotificationLog::default();
         let (note, (release, blocked)) = (heard.clone(), std::sync::mpsc::channel::<()>());
         let blocked = std::sync::Mutex::new(blocked);
-        let listener = started(node.listening("t", "p").workers(2).on(Priority::Info, move |notice| {
+        let listener = started(node.listener_builder("t", "p").workers(2).on(Priority::Info, move |notice| {
             let number = notice.payload().unwrap();
-            note.note((number, notice.delivery));
+            note.add((number, notice.delivery));
             // The first worker is free when the second one has that which blocks, and gets it when it comes again.
             if number == 0 {
                 return;
@@ -312,7 +312,7 @@ fn what_a_listener_still_runs_when_the_broker_is_back_is_not_run_again() {
         }));
         let notifier = node.notifier(&["t"]);
         for (number, count) in [(0, 1), (7, 2)] {
-            assert!(told(&say(&notifier, number)).all_taken_over());
+            assert!(report_of(&send_number(&notifier, number)).all_taken_over());
             heard.wait(count);
         }
         eventually("the first is handled", || node.status().notifications == 1);

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use zmqv2_matchmaker::{
-    CacheSettings, CachedMatchmaker, Matchmaker, MatchmakerError, Presence, Question, RedisDirectory, RedisSettings,
-    Registration, Remote,
+    CacheSettings, CachedMatchmaker, Matchmaker, MatchmakerError, Presence, RedisDirectory, RedisSettings,
+    Registration, RemoteDirectory, TopicQuery,
 };
 use zmqv2_proto::{Config, Node, TopicKey};
 use zmqv2_tests::redis_server::{Redis, installed};
@@ -35,8 +35,8 @@ fn registrations(topics: &[&str], node: &str) -> Vec<Registration> {
     topics.iter().map(registration).collect()
 }
 
-fn questions(topics: &[&str]) -> Vec<Question> {
-    registrations(topics, "any").into_iter().map(|Registration { key, .. }| Question { key, known: None }).collect()
+fn questions(topics: &[&str]) -> Vec<TopicQuery> {
+    registrations(topics, "any").into_iter().map(|Registration { key, .. }| TopicQuery { key, known: None }).collect()
 }
 
 #[test]
@@ -67,9 +67,9 @@ fn a_topic_is_resolved_by_one_command_however_many_nodes_it_has() {
 }
 
 #[test]
-fn what_is_registered_together_is_there_together_or_not_at_all() {
+fn servers_registered_together_appear_together_or_not_at_all() {
     const ROUNDS: usize = 300;
-    if !installed("what_is_registered_together_is_there_together_or_not_at_all") {
+    if !installed("servers_registered_together_appear_together_or_not_at_all") {
         return;
     }
     let redis = Redis::start();
@@ -117,8 +117,8 @@ fn what_is_registered_together_is_there_together_or_not_at_all() {
 }
 
 #[test]
-fn that_nobody_is_there_is_asked_once_a_second_believed_or_not() {
-    if !installed("that_nobody_is_there_is_asked_once_a_second_believed_or_not") {
+fn an_empty_answer_is_asked_for_again_only_once_a_second() {
+    if !installed("an_empty_answer_is_asked_for_again_only_once_a_second") {
         return;
     }
     let redis = Redis::start();
@@ -149,8 +149,8 @@ fn that_nobody_is_there_is_asked_once_a_second_believed_or_not() {
 }
 
 #[test]
-fn what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_back() {
-    if !installed("what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_back") {
+fn data_that_is_too_old_is_an_error_and_asked_for_now_and_then_until_redis_is_back() {
+    if !installed("data_that_is_too_old_is_an_error_and_asked_for_now_and_then_until_redis_is_back") {
         return;
     }
     let redis = Redis::start();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use zmqv2_matchmaker::conformance::{self, Capabilities, Fixture, LEASE};
-use zmqv2_matchmaker::{CachedMatchmaker, Matchmaker, RedisDirectory, Registration, Remote};
+use zmqv2_matchmaker::{CachedMatchmaker, Matchmaker, RedisDirectory, Registration, RemoteDirectory};
 use zmqv2_proto::Config;
 use zmqv2_tests::redis_server::{Redis, Sentinels, installed};
 use zmqv2_tests::{now, wait_until};
@@ -23,14 +23,14 @@ fn config(settings: &[String]) -> Config {
 
 /// The matchmaker under test, and another node's.
 struct InRedis<W> {
-    world: W,
+    nodes: W,
     matchmaker: Arc<CachedMatchmaker>,
     elsewhere: RedisDirectory,
     interrupt: fn(&mut W, bool),
 }
 
 impl<W> InRedis<W> {
-    fn new(world: W, settings: &[String], interrupt: fn(&mut W, bool)) -> Self {
+    fn new(nodes: W, settings: &[String], interrupt: fn(&mut W, bool)) -> Self {
         let config = config(settings);
         drop(RedisDirectory::open(&config).unwrap());
         // A directory that is younger than a lease is not believed when it says that nobody is there.
@@ -38,7 +38,7 @@ impl<W> InRedis<W> {
         let matchmaker = Arc::new(RedisDirectory::open(&config).unwrap());
         let elsewhere =
             RedisDirectory::new(zmqv2_matchmaker::RedisSettings::new(&config).unwrap(), config.heartbeat_ttl);
-        Self { world, matchmaker, elsewhere, interrupt }
+        Self { nodes, matchmaker, elsewhere, interrupt }
     }
 }
 
@@ -65,7 +65,7 @@ impl<W> Fixture for InRedis<W> {
     }
 
     fn interrupt(&mut self, down: bool) {
-        (self.interrupt)(&mut self.world, down);
+        (self.interrupt)(&mut self.nodes, down);
     }
 }
 

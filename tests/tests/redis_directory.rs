@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zmqv2_client::{Outcome, RequestContext, RpcClient};
 use zmqv2_proto::Target;
+use zmqv2_tests::redis_cluster::{SLACK, directory_of, registered};
 use zmqv2_tests::redis_server::{Redis, installed, keys};
-use zmqv2_tests::redis_world::{SLACK, directory_of, registered};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
 
 fn with(redis: &Redis, options: &[&str]) -> Vec<String> {
@@ -72,8 +72,8 @@ fn a_hundred_thousand_casts_cost_redis_a_handful_of_commands_rg10() {
 }
 
 #[test]
-fn any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first() {
-    if !installed("any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first") {
+fn calls_are_spread_evenly_over_nodes_and_the_own_zone_comes_first() {
+    if !installed("calls_are_spread_evenly_over_nodes_and_the_own_zone_comes_first") {
         return;
     }
     let redis = Redis::start();
@@ -255,8 +255,8 @@ fn leases_of_a_second_are_long_enough() {
 
 /// A new Redis cannot say that nobody listens. That is no reason to lose a notification.
 #[test]
-fn what_is_announced_while_the_directory_fills_is_kept_by_the_nodes_own_broker() {
-    if !installed("what_is_announced_while_the_directory_fills_is_kept_by_the_nodes_own_broker") {
+fn notifications_sent_while_the_directory_fills_are_kept_by_the_nodes_own_broker() {
+    if !installed("notifications_sent_while_the_directory_fills_are_kept_by_the_nodes_own_broker") {
         return;
     }
     let redis = Redis::start();

@@ -6,8 +6,10 @@ use rustix::process::Signal;
 use zmqv2_client::CallError;
 use zmqv2_matchmaker::{RedisDirectory, RedisSettings};
 use zmqv2_proto::{Config, Reason, Target};
+use zmqv2_tests::redis_cluster::{
+    LEASE, RENEW_EVERY, RedisCluster, SERVERS, SLACK, directory_of, redis_hangs, registered,
+};
 use zmqv2_tests::redis_server::{Redis, Sentinels, installed};
-use zmqv2_tests::redis_world::{LEASE, RENEW_EVERY, SERVERS, SLACK, World, directory_of, redis_hangs, registered};
 use zmqv2_tests::{Cluster, Node, PATIENCE, echo, eventually, now, wait_until};
 
 /// What a broker says of the directory, by `zmqv2 status`.
@@ -22,24 +24,24 @@ fn redis_is_killed_and_comes_back_empty_rg12_rg13() {
         return;
     }
     let mut redis = Redis::start();
-    let world = World::start(&redis.settings());
-    let traffic = world.traffic();
+    let nodes = RedisCluster::start(&redis.settings());
+    let traffic = nodes.traffic();
     redis.kill9();
     // Longer than a lease: everything would have expired.
     wait_until(now() + LEASE + RENEW_EVERY);
-    eventually("the status tells", || health(world.cluster.node(0)).contains("; "));
+    eventually("the status tells", || health(nodes.cluster.node(0)).contains("; "));
     traffic.wait(200);
     redis.restart();
-    let took = world.wait_registered(now());
+    let took = nodes.wait_registered(now());
     println!("all were registered again {took:?} after the return");
     assert!(took < RENEW_EVERY + SLACK, "{took:?}");
     traffic.wait(200);
-    let _late = world.a_new_server_is_visible_soon();
+    let _late = nodes.a_new_server_is_visible_soon();
     // Until the doubt has ended: what was not believed is forgotten then, and nobody is missing.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     eventually("the status tells that all is well", || {
-        let health = health(world.cluster.node(0));
+        let health = health(nodes.cluster.node(0));
         health.contains("1 registrations, confirmed") && !health.contains("; ")
     });
     traffic.stop().assert_clean();
@@ -58,17 +60,17 @@ fn redis_loses_its_data_without_an_outage_rg13() {
         return;
     }
     let redis = Redis::start();
-    let world = World::start(&redis.settings());
-    let traffic = world.traffic();
+    let nodes = RedisCluster::start(&redis.settings());
+    let traffic = nodes.traffic();
     for _ in 0..3 {
         let flushed = now();
         let () = redis.run(&["FLUSHALL"]);
-        let took = world.wait_registered(flushed);
+        let took = nodes.wait_registered(flushed);
         println!("all were registered again {took:?} after FLUSHALL");
         assert!(took < RENEW_EVERY + SLACK, "{took:?}");
         traffic.wait(200);
     }
-    let _late = world.a_new_server_is_visible_soon();
+    let _late = nodes.a_new_server_is_visible_soon();
     // Until the doubt has ended: then what is missing is gone.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
@@ -86,18 +88,18 @@ fn redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13() {
     (config.redis_host, config.redis_port) = ("127.0.0.1".to_owned(), redis.port());
     RedisDirectory::new(RedisSettings::new(&config).unwrap(), LEASE).check().unwrap();
     let () = redis.run(&["SAVE"]);
-    let world = World::start(&redis.settings());
-    let traffic = world.traffic();
+    let nodes = RedisCluster::start(&redis.settings());
+    let traffic = nodes.traffic();
     for _ in 0..2 {
         // At once: nobody has to notice that it was away.
         redis.kill9();
         redis.restart();
         let back = now();
         // Who comes now has seen nothing of that, and does not believe that nobody is there.
-        let stranger = world.cluster.node(0).client(Target::topic("nobody").unwrap());
+        let stranger = nodes.cluster.node(0).client(Target::topic("nobody").unwrap());
         let error = echo(&stranger, "is anybody there").unwrap_err();
         assert!(matches!(error, CallError::Directory { .. }), "{error:?}");
-        let took = world.wait_registered(back);
+        let took = nodes.wait_registered(back);
         println!("all were registered again {took:?} after the return");
         assert!(took < RENEW_EVERY + SLACK, "{took:?}");
         traffic.wait(200);
@@ -108,7 +110,7 @@ fn redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13() {
         traffic.wait(200);
         let () = redis.run(&["SAVE"]);
     }
-    let _late = world.a_new_server_is_visible_soon();
+    let _late = nodes.a_new_server_is_visible_soon();
     traffic.stop().assert_clean();
 }
 
@@ -118,13 +120,13 @@ fn sentinels_make_a_replica_the_primary_rg14() {
         return;
     }
     let mut sentinels = Sentinels::start();
-    let world = World::start(&sentinels.settings());
-    let traffic = world.traffic();
+    let nodes = RedisCluster::start(&sentinels.settings());
+    let traffic = nodes.traffic();
     let killed = now();
     sentinels.servers[0].kill9();
-    wait_for_the_new_primary(&sentinels, &world, killed);
+    wait_for_the_new_primary(&sentinels, &nodes, killed);
     traffic.wait(200);
-    let _late = world.a_new_server_is_visible_soon();
+    let _late = nodes.a_new_server_is_visible_soon();
     // The old primary comes back as a replica; nobody is to listen to it.
     sentinels.servers[0].restart();
     // Until the doubt has ended, and the old primary would have been believed.
@@ -134,13 +136,13 @@ fn sentinels_make_a_replica_the_primary_rg14() {
 }
 
 /// Waits for the failover, and for all registrations there: they need not come from the old primary.
-fn wait_for_the_new_primary(sentinels: &Sentinels, world: &World, gone: Instant) {
+fn wait_for_the_new_primary(sentinels: &Sentinels, nodes: &RedisCluster, gone: Instant) {
     sentinels.wait_primary(1);
     let promoted = now();
     println!("the replica was the primary after {:?}", gone.elapsed());
     // What it had got from the old one is taken away, so that only renewals bring it back.
     let () = sentinels.servers[1].run(&["FLUSHALL"]);
-    let took = world.wait_registered(promoted);
+    let took = nodes.wait_registered(promoted);
     println!("all were registered there {took:?} later");
     // Brokers that have met the dead one try again within 5 s at most, and a renewal is due within a second.
     assert!(took < RENEW_EVERY + Duration::from_secs(5) + SLACK, "{took:?}");
@@ -152,19 +154,19 @@ fn sentinels_replace_a_primary_that_hangs_and_nobody_goes_back_to_it_rg14() {
         return;
     }
     let sentinels = Sentinels::start();
-    let world = World::start(&sentinels.settings());
-    let traffic = world.traffic();
+    let nodes = RedisCluster::start(&sentinels.settings());
+    let traffic = nodes.traffic();
     let stopped = now();
     sentinels.servers[0].signal(Signal::STOP);
-    wait_for_the_new_primary(&sentinels, &world, stopped);
+    wait_for_the_new_primary(&sentinels, &nodes, stopped);
     traffic.wait(200);
     // It goes on, and takes itself for the primary until a Sentinel tells it.
     sentinels.servers[0].signal(Signal::CONT);
-    let _late = world.a_new_server_is_visible_soon();
+    let _late = nodes.a_new_server_is_visible_soon();
     // Until the doubt has ended, and the old primary would have been believed.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
-    assert!(registered(&world.directory()).unwrap().len() >= SERVERS.len());
+    assert!(registered(&nodes.directory()).unwrap().len() >= SERVERS.len());
     traffic.stop().assert_clean();
 }
 
@@ -174,21 +176,21 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
         return;
     }
     let redis = Redis::start();
-    let mut world = World::start(&redis.settings());
+    let mut nodes = RedisCluster::start(&redis.settings());
     let connect = Duration::from_millis(800);
     let clients: Vec<_> = (0..3)
         .map(|n| {
             let topic = Target::topic("t").unwrap();
-            world.cluster.node(n % 2).client_with(topic, |config| config.connect_timeout = connect)
+            nodes.cluster.node(n % 2).client_with(topic, |config| config.connect_timeout = connect)
         })
         .collect();
-    let directory = world.directory();
+    let directory = nodes.directory();
     eventually("all are registered", || registered(&directory).unwrap().len() == 3);
     for client in &clients {
         // All three nodes are known and connected.
         (0..9).for_each(|_| drop(echo(client, "before").unwrap()));
     }
-    world.brokers[2].kill9();
+    nodes.brokers[2].kill9();
     let killed = now();
     let gone = || registered(&directory).unwrap() == ["s0", "s1"];
     let costs: Vec<_> = std::thread::scope(|scope| {
@@ -220,7 +222,7 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
         assert!(wasted.len() <= 1 && count > 100, "{wasted:?} of {count} calls");
     }
     // It comes back, and so does its server.
-    world.brokers[2] = world.cluster.node(2).broker();
+    nodes.brokers[2] = nodes.cluster.node(2).broker();
     eventually("it is back", || registered(&directory).unwrap().len() == 3);
     for client in &clients {
         eventually("it gets calls again", || echo(client, "again").is_ok_and(|server| server == "s2"));
@@ -228,8 +230,8 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
 }
 
 #[test]
-fn what_leaves_in_order_is_gone_at_once_rg17() {
-    if !installed("what_leaves_in_order_is_gone_at_once_rg17") {
+fn a_server_that_leaves_in_order_is_removed_at_once_rg17() {
+    if !installed("a_server_that_leaves_in_order_is_removed_at_once_rg17") {
         return;
     }
     let redis = Redis::start();

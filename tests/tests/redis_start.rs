@@ -76,7 +76,7 @@ fn a_wrong_host_is_named_and_one_that_is_silent_is_not_waited_for() {
 }
 
 #[test]
-fn one_that_takes_its_time_with_every_answer_is_not_waited_for_seven_times() {
+fn a_redis_that_is_slow_with_every_answer_is_not_waited_for_seven_times() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = at(listener.local_addr().unwrap().port());
     std::thread::spawn(move || {
@@ -178,7 +178,7 @@ fn a_wrong_password_of_a_sentinel_is_named_as_that() {
 }
 
 #[test]
-fn what_is_no_redis_is_said_to_be_none() {
+fn a_server_that_is_not_redis_is_named_as_that() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = at(listener.local_addr().unwrap().port());
     let server = std::thread::spawn(move || {

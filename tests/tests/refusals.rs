@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
-use zmqv2_tests::{Cluster, Node, Record, echo, eventually, spread};
+use zmqv2_tests::{CallRecord, Cluster, Node, echo, eventually, spread};
 
 /// "At once", for a refusal.
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -14,7 +14,7 @@ const TRIES: usize = 11;
 /// Tries several times, because the machine may be busy; each ends with `reason`, and the middle one comes at once.
 fn refused(what: &str, reason: Reason, call: impl Fn() -> Result<String, CallError>) {
     let times = (0..TRIES).map(|_| {
-        let record = Record::of(&call);
+        let record = CallRecord::of(&call);
         let error = record.outcome.as_ref().expect_err("a refusal");
         assert_eq!(error.reason(), Some(reason), "{what}: {error}");
         record.took()
@@ -184,7 +184,7 @@ fn error_text(client: &RpcClient, payload: &str) -> String {
 }
 
 #[test]
-fn what_expires_in_the_queue_never_runs() {
+fn a_request_that_expires_in_the_queue_never_runs() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer};
-use zmqv2_tests::{Cluster, Node, PATIENCE, Record, echo, eventually, now, spread};
+use zmqv2_tests::{CallRecord, Cluster, Node, PATIENCE, echo, eventually, now, spread};
 
 /// Within this, the caller of a server that died knows it (P7).
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ fn kill_9_tells_the_callers_in_flight_and_moves_those_who_wait() {
         let _heir = node.serve("t", "heir", &["--workers", "1"]);
         std::thread::scope(|scope| {
             let in_flight: Vec<_> =
-                (0..3).map(|_| scope.spawn(|| Record::of(|| sleep(&client, "victim", 25.0)))).collect();
+                (0..3).map(|_| scope.spawn(|| CallRecord::of(|| sleep(&client, "victim", 25.0)))).collect();
             // The heir has its hands full for a while, so that there is something to inherit.
             let of_heir = scope.spawn(|| sleep(&client, "heir", 1.5));
             eventually("every worker is busy", || busy_workers(node) == 4);
@@ -47,7 +47,7 @@ fn kill_9_tells_the_callers_in_flight_and_moves_those_who_wait() {
                     })
                 })
                 .collect();
-            let only_victim = scope.spawn(|| Record::of(|| sleep(&client, "victim", 0.0)));
+            let only_victim = scope.spawn(|| CallRecord::of(|| sleep(&client, "victim", 0.0)));
             eventually("five requests wait", || node.status().queued == 5);
             let killed = now();
             victim.kill9();
@@ -92,8 +92,8 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
 
     hung.signal(Signal::STOP);
     // All at once: the broker gives each to a worker of its own.
-    let records: Vec<Record> = std::thread::scope(|scope| {
-        let calls: Vec<_> = (0..TRIES).map(|_| scope.spawn(|| Record::of(ask_hung))).collect();
+    let records: Vec<CallRecord> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..TRIES).map(|_| scope.spawn(|| CallRecord::of(ask_hung))).collect();
         calls.into_iter().map(|call| call.join().unwrap()).collect()
     });
     for record in &records {
@@ -106,7 +106,7 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
     assert!(median <= Duration::from_millis(50), "median {median:?}");
     // P1: the next call works at once; it goes where a worker is free.
     for n in 0..10 {
-        let next = Record::of(|| echo(&client, &format!("next {n}")));
+        let next = CallRecord::of(|| echo(&client, &format!("next {n}")));
         assert!(matches!(&next.outcome, Ok(server) if server == "other") && next.took() < timeout, "{next:?}");
     }
 
@@ -121,7 +121,7 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
 }
 
 #[test]
-fn what_expires_in_the_socket_of_a_stopped_server_never_runs() {
+fn a_request_that_expires_in_the_socket_of_a_stopped_server_never_runs() {
     let timeout = Duration::from_millis(300);
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
@@ -203,7 +203,7 @@ fn a_handler_that_ends_its_process_is_a_lost_server() {
     let mut ends = Vec::new();
     for _ in 0..3 {
         let mut server = node.serve("t", "s", &["--exec", "kill -9 $PPID"]);
-        let record = Record::of(|| echo(&client, "x"));
+        let record = CallRecord::of(|| echo(&client, "x"));
         let error = record.outcome.as_ref().expect_err("nobody is left to answer");
         assert_eq!(error.reason(), Some(Reason::ServerLost), "{error}");
         ends.push(record.took());

@@ -87,7 +87,7 @@ fn mistakes_of_the_caller_exit_with_2_before_anything_is_sent() {
 }
 
 #[test]
-fn what_becomes_of_a_call_decides_the_exit_code() {
+fn the_result_of_a_call_decides_the_exit_code() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let call = |more: &[&'static str]| [&["call"], more].concat();

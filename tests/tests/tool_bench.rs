@@ -112,7 +112,7 @@ fn a_slow_service_does_not_hide_behind_a_sender_that_waits_for_it() {
 }
 
 #[test]
-fn what_goes_wrong_is_counted_by_its_kind_and_decides_the_exit_code() {
+fn failures_are_counted_by_kind_and_decide_the_exit_code() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let run = |arguments: &[&str], code, kind: &str, start: &str| {
@@ -147,7 +147,7 @@ fn what_goes_wrong_is_counted_by_its_kind_and_decides_the_exit_code() {
 }
 
 #[test]
-fn anything_that_was_ok_makes_it_a_success() {
+fn one_success_is_enough_for_exit_code_0() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -205,7 +205,7 @@ fn an_interrupted_run_does_not_wait_for_a_service_that_does_not_answer() {
 }
 
 #[test]
-fn a_table_for_people() {
+fn a_run_prints_a_table() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "1"]));
@@ -219,7 +219,7 @@ fn a_table_for_people() {
 }
 
 #[test]
-fn a_terminal_shows_how_it_goes() {
+fn a_terminal_shows_progress() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "2"]));

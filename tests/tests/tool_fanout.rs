@@ -68,7 +68,7 @@ fn one_refusal_is_enough_for_exit_code_4() {
 }
 
 #[test]
-fn silence_is_exit_code_5() {
+fn a_missing_answer_is_exit_code_5() {
     let cluster = Cluster::new(2, &["demo"]);
     let (one, two) = (cluster.node(0), cluster.node(1));
     let _one = (one.broker(), one.serve("demo", "s1", &[]));

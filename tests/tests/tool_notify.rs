@@ -93,7 +93,7 @@ fn every_pool_gets_it_and_a_listener_only_the_priorities_it_wants() {
 }
 
 #[test]
-fn what_nobody_takes_is_stored_and_comes_to_the_first_listener() {
+fn a_notification_without_a_listener_is_stored_for_the_first_one() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -136,7 +136,7 @@ fn deaf_listener(node: &Node) -> Child {
 }
 
 #[test]
-fn what_could_not_be_written_comes_again() {
+fn a_notification_that_could_not_be_written_comes_again() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -181,7 +181,7 @@ fn status_shows_where_notifications_are_kept_and_which_were_given_up() {
 }
 
 #[test]
-fn what_becomes_of_it_decides_the_exit_code() {
+fn the_result_of_a_notification_decides_the_exit_code() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let silent = notify(node, &["events", "e", "--timeout", "0.3"], 5);

@@ -158,18 +158,18 @@ fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
 }
 
 #[test]
-fn what_two_stuck_workers_have_not_begun_runs_elsewhere_p10() {
+fn requests_that_two_stuck_workers_have_not_begun_run_elsewhere_p10() {
     a_stuck_server_keeps_no_more_than_its_workers_can_run(2);
 }
 
 #[test]
-fn what_sixteen_stuck_workers_have_not_begun_runs_elsewhere_p10() {
+fn requests_that_sixteen_stuck_workers_have_not_begun_run_elsewhere_p10() {
     a_stuck_server_keeps_no_more_than_its_workers_can_run(16);
 }
 
 /// Each of its requests is short, and others begin all the time: still, what waits there could run elsewhere.
 #[test]
-fn a_server_that_is_quick_no_longer_keeps_no_more_than_its_workers_can_run_p10() {
+fn a_server_that_becomes_slow_keeps_only_what_its_workers_can_run_p10() {
     let _turn = alone();
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
@@ -192,7 +192,7 @@ fn a_server_that_is_quick_no_longer_keeps_no_more_than_its_workers_can_run_p10()
 
 /// Nobody else is there: what was handed back waits at the broker, and comes when the server is free again.
 #[test]
-fn a_server_gets_what_it_has_handed_back_when_it_can_run_it() {
+fn a_server_gets_a_handed_back_request_again_when_it_can_run_it() {
     let _turn = alone();
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
@@ -238,7 +238,7 @@ fn without_a_window_nothing_is_handed_back() {
 /// What a server had from an earlier broker gives it no place at the next one: else it got more than it can run, and handed it
 /// back again and again.
 #[test]
-fn what_an_earlier_broker_gave_gives_no_places_at_the_next_one() {
+fn requests_of_an_earlier_broker_give_no_places_at_the_next_one() {
     let _turn = alone();
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);

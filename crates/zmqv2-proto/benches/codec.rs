@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use zmqv2_proto::{
-    Draft, Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, Target, Ttl, envelope, rewrite_hop,
+    Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, RequestRef, Target, Ttl, envelope, rewrite_hop,
 };
 
 fn header() -> Header {
@@ -36,9 +36,9 @@ fn bodies(criterion: &mut Criterion) {
         let payload = "x".repeat(size);
         let request = || {
             let method = "echo".parse().expect("a name");
-            let mut draft = Draft::new(&method, black_box(&payload), &context);
-            draft.unique_id = Some(id);
-            draft.encode().expect("JSON")
+            let mut borrowed = RequestRef::new(&method, black_box(&payload), &context);
+            borrowed.unique_id = Some(id);
+            borrowed.encode().expect("JSON")
         };
         let body = request();
         let reply = Reply::result(&payload).and_then(Reply::encode).expect("JSON");

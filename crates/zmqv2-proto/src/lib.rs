@@ -19,40 +19,31 @@
 //! # }
 //! ```
 
-pub mod address;
-pub mod bundle;
 pub mod config;
-pub mod control;
-pub mod envelope;
-mod header;
-mod id;
-pub mod names;
-mod notification;
+mod message;
+mod naming;
 mod refusal;
-mod reply;
-mod request;
-mod strings;
-mod target;
-mod text;
 #[cfg(feature = "zmq")]
 pub mod transport;
-mod ttl;
-mod version;
+mod wire;
 
-pub use address::{Address, InvalidAddress, Node, TcpAddress};
 pub use config::Config;
-pub use header::{
+pub use message::envelope;
+pub use message::notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
+pub use message::reply::{DISPATCHER_MODULE, Failure, Reply};
+pub use message::request::{BodyError, Request, RequestContext, RequestRef};
+pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
+pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
+pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};
+pub use naming::version::{InvalidVersion, Version};
+pub use naming::{address, names};
+pub use refusal::{Avoid, NextStep, Reason, Refusal};
+pub use wire::header::{
     FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
 };
-pub use id::{InstanceId, InvalidId, MessageId};
-pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
-pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
-pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use request::{BodyError, Draft, Request, RequestContext};
-pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
-pub use ttl::Ttl;
-pub use version::{InvalidVersion, Version};
+pub use wire::id::{InstanceId, InvalidId, MessageId};
+pub use wire::ttl::Ttl;
+pub use wire::{bundle, control};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

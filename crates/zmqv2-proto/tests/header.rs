@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use zmqv2_proto::bundle::{Bundle, Bundled};
-use zmqv2_proto::control::{Registered, Registration, StatusReport, Withdrawal};
+use zmqv2_proto::control::{Registered, ServerRegistration, StatusReport, Withdrawal};
 use zmqv2_proto::{
     Flags, Header, HeaderView, Kind, MAX_HEADER_BYTES, MessageId, Notification, Reason, Reply, Request, Target, Ttl,
     rewrite_hop,
@@ -126,7 +126,7 @@ fn every_vectors_body_is_read_as_its_kind_says() {
                 let failed = Reply::decode(body).unwrap().is_failure();
                 assert_eq!(failed, header.flags.contains(Flags::FAILURE), "{name}");
             }
-            Kind::Register => assert_eq!(serde_json::from_slice::<Registration>(body).unwrap().workers, 4),
+            Kind::Register => assert_eq!(serde_json::from_slice::<ServerRegistration>(body).unwrap().workers, 4),
             Kind::Registered => assert_eq!(serde_json::from_slice::<Registered>(body).unwrap().node.as_str(), "node-7"),
             Kind::Withdraw | Kind::Withdrawn => drop(serde_json::from_slice::<Withdrawal>(body).unwrap()),
             Kind::StatusReport => {

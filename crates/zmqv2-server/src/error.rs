@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use zmqv2_proto::config::RunDirError;
+use zmqv2_proto::config::IpcDirError;
 use zmqv2_proto::control::{MAX_TOPICS, MAX_WORKERS};
 use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{InvalidAddress, InvalidName};
@@ -43,7 +43,7 @@ pub enum ServerError {
     Name(#[from] InvalidName),
     /// The socket directory cannot be used.
     #[error(transparent)]
-    RunDir(#[from] RunDirError),
+    RunDir(#[from] IpcDirError),
     /// A socket's path is too long.
     #[error(transparent)]
     Address(#[from] InvalidAddress),

@@ -21,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::InstanceId;
-use zmqv2_proto::transport::{Notice, Socket, TransportError};
+use zmqv2_proto::transport::{Socket, TransportError, Waiter};
 
 use crate::error::ServerError;
 use crate::lane::{Answer, Halt, Lane, Then, Work};
@@ -54,7 +54,7 @@ pub(crate) struct Pool<W> {
     /// The most requests that the broker gives at a time, usually and while they are quick.
     windows: [u16; 2],
     desk: Mutex<Desk>,
-    notice: Notice,
+    notice: Waiter,
     bell: Bell,
     parked: Condvar,
     watcher: Condvar,
@@ -70,7 +70,7 @@ impl<W: Work> Pool<W> {
         workers: u16,
         window: u16,
     ) -> Result<Self, ServerError> {
-        let notice = socket.notice().map_err(ServerError::Thread)?;
+        let notice = socket.waiter().map_err(ServerError::Thread)?;
         let desk = Desk::new(socket, instance, Window::new(window > workers));
         Ok(Self {
             work,

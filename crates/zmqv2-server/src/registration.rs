@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::control::{Registration, Withdrawal};
+use zmqv2_proto::control::{ServerRegistration, Withdrawal};
 use zmqv2_proto::transport::{Connection, Frame, Received, Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
 
@@ -63,7 +63,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn open(transport: Transport, address: Address) -> Result<Self, TransportError> {
-        let mut socket = transport.socket(Role::Link)?;
+        let mut socket = transport.socket(Role::Dealer)?;
         socket.connect(&address)?;
         Ok(Self { transport, address, socket, connect_at: None })
     }
@@ -72,7 +72,7 @@ impl Link {
     fn look(&mut self) -> Result<(bool, bool), TransportError> {
         let state = self.socket.readiness()?;
         if state.connection == Connection::Lost {
-            self.socket = self.transport.socket(Role::Link)?;
+            self.socket = self.transport.socket(Role::Dealer)?;
             self.connect_at = Some(now() + RECONNECT_PAUSE);
         }
         if self.connect_at.take_if(|at| *at <= now()).is_some() {
@@ -87,7 +87,7 @@ pub(crate) struct Keeper {
     link: Link,
     key: TopicKey,
     server: ServerName,
-    registration: Registration,
+    registration: ServerRegistration,
     readiness: Arc<Readiness>,
     desk: Arc<Desk>,
     outbox: Outbox,
@@ -103,7 +103,7 @@ impl Keeper {
         link: Link,
         key: TopicKey,
         server: ServerName,
-        registration: Registration,
+        registration: ServerRegistration,
         readiness: Arc<Readiness>,
         desk: Arc<Desk>,
         outbox: Outbox,

@@ -98,7 +98,8 @@ impl ServerBuilder {
     /// # Errors
     /// [`ServerError`], which says what is in the way.
     pub fn start(self) -> Result<RpcServer, ServerError> {
-        let Self { mut target, endpoints, sockets, setup } = self;
+        let Self { target, endpoints, sockets, setup } = self;
+        let mut target = target.with_default_exchange(&setup.config.control_exchange);
         let workers = setup.workers_or(setup.config.thread_pool_size)?;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
@@ -133,7 +134,8 @@ impl fmt::Debug for RpcServer {
 }
 
 impl RpcServer {
-    /// A builder of a server for `target`: exchange, topic, and a server name (default: option `rpc_zmq_host`).
+    /// A builder of a server for `target`: exchange (default: option `control_exchange`), topic, and a
+    /// server name (default: option `rpc_zmq_host`).
     #[must_use]
     pub fn builder(target: Target) -> ServerBuilder {
         ServerBuilder { target, endpoints: Vec::new(), sockets: WorkerSockets::default(), setup: Setup::default() }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
-use zmqv2_proto::control::{MAX_WORKERS, Registration, broker_socket, worker_socket};
+use zmqv2_proto::control::{MAX_WORKERS, ServerRegistration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
 
@@ -93,7 +93,7 @@ impl Setup {
         let link = Link::open(transport.clone(), broker_socket(&dir)?)?;
         let readiness = Arc::new(Readiness::default());
         let name = format!("{server} of {key}");
-        let registration = Registration::new(instance, workers, batch.size, std::process::id());
+        let registration = ServerRegistration::new(instance, workers, batch.size, std::process::id());
         let registration =
             registration.sharing_a_socket(shared).with_window(if shared { config.window } else { 0 }).with_topics(also);
         let keeper = Keeper::new(link, key, server, registration, Arc::clone(&readiness), Arc::clone(&desk), outbox);
@@ -181,7 +181,7 @@ impl Lanes<'_> {
             self.start_pool(count, halt, work, &running)?;
         } else {
             for index in 0..count {
-                let (socket, file) = self.bind(Role::Worker, index)?;
+                let (socket, file) = self.bind(Role::Rep, index)?;
                 let bound = Bound { socket, _file: file };
                 let (lane, work) = (self.lane(index, halt), Arc::clone(work));
                 spawn_worker(index, &running, move || {
@@ -202,7 +202,7 @@ impl Lanes<'_> {
         work: &Arc<W>,
         running: &Sender<()>,
     ) -> Result<(), ServerError> {
-        let (socket, file) = self.bind(Role::Front, 0)?;
+        let (socket, file) = self.bind(Role::Router, 0)?;
         let pool = Pool::new(socket, Arc::clone(work), self.instance, count, self.config.window)?;
         let shared = Arc::new((pool, file));
         // One thread more than may run something.

@@ -44,10 +44,13 @@ fn one_registration_stands_for_all_topics_and_priorities() {
     let dir = TempDir::new().unwrap();
     let mut config = Config::default();
     config.control_exchange = "nova".parse().unwrap();
-    let builder = NotificationListener::builder().topic("a").unwrap().target(Target::topic("b").unwrap());
+    let builder = NotificationListener::builder()
+        .topic("a")
+        .unwrap()
+        .target(Target::topic("b").unwrap().with_exchange("openstack").unwrap());
     let builder = builder.pool("audit").unwrap().config(config).ipc_dir(dir.path()).workers(2);
     let builder = builder.on([Priority::Error, Priority::Info], |_| ()).on(Priority::Info, |_| ());
-    let listener = builder.topic("a").unwrap().start().unwrap();
+    let listener = builder.target(Target::topic("a").unwrap()).start().unwrap();
     let broker = Broker::start(dir.path());
     let (header, registration) = (&broker.header, &broker.registration);
     assert_eq!(header.key.as_ref().unwrap().as_str(), "nova/a.info");

@@ -5,7 +5,7 @@ mod support;
 use crossbeam_channel::{Receiver, unbounded};
 use support::{Broker, LONG, SHORT, body, delivery, request};
 use tempfile::TempDir;
-use zmqv2_proto::{Flags, Kind, Priority, Reason};
+use zmqv2_proto::{Config, Flags, Kind, Priority, Reason};
 use zmqv2_server::{Methods, Request, RpcServer, Target};
 
 /// A server of one worker whose method `run` says what it got.
@@ -24,6 +24,23 @@ fn stop(server: RpcServer, mut broker: Broker) {
     let stopping = std::thread::spawn(move || server.stop().unwrap());
     assert!(broker.release().is_empty());
     stopping.join().unwrap();
+}
+
+#[test]
+fn the_configured_exchange_is_used_unless_the_target_names_one() {
+    let target = Target::topic("t").unwrap().with_server("s").unwrap();
+    for (target, key) in [(target.clone(), "nova/t"), (target.with_exchange("openstack").unwrap(), "openstack/t")] {
+        let dir = TempDir::new().unwrap();
+        let mut config = Config::default();
+        config.control_exchange = "nova".parse().unwrap();
+        let methods = Methods::new().method("run", |number: u32| Ok(number)).unwrap();
+        let builder = RpcServer::builder(target).config(config).ipc_dir(dir.path()).endpoint(methods).workers(1);
+        let server = builder.start().unwrap();
+        let broker = Broker::start(dir.path());
+        assert_eq!(broker.header.key.as_ref().unwrap().as_str(), key);
+        assert_eq!(server.target().key().as_str(), key);
+        stop(server, broker);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use zmq::{Context, DONTWAIT, Message, SNDMORE, Socket, SocketType};
 
 use crate::open;
-use crate::stopwatch::{Error, Window, measure, one_by_one, serve_until_told, windowed};
+use crate::measured_process::{Error, Window, measure, one_by_one, serve_until_stdin_ends, windowed};
 
 /// Connections are made and pages touched by then.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -49,7 +49,7 @@ pub(crate) fn hold(front: &str, count: usize) -> Result<(), Error> {
         socket.recv_msg(0)?;
         sockets.push(socket);
     }
-    serve_until_told()
+    serve_until_stdin_ends()
 }
 
 fn connected(context: &Context, kind: SocketType, front: &str) -> Result<Socket, zmq::Error> {

@@ -9,12 +9,12 @@
 //! ```
 
 mod client;
-#[path = "../../src/stopwatch.rs"]
-mod stopwatch;
+#[path = "../../src/measure/measured_process.rs"]
+mod measured_process;
 
 use std::process::ExitCode;
 
-use stopwatch::{Error, serve_until_told};
+use measured_process::{Error, serve_until_stdin_ends};
 use zmq::{Context, Socket, SocketType};
 
 /// 1,000 clients that connect at once overflow libzmq's default.
@@ -65,7 +65,7 @@ fn proxy(front: &str, back: &str) -> Result<(), Error> {
     servers.bind(back)?;
     // It has no way to stop but the end of its process.
     std::thread::spawn(move || zmq::proxy(&clients, &servers));
-    serve_until_told()?;
+    serve_until_stdin_ends()?;
     std::process::exit(0)
 }
 
@@ -77,7 +77,7 @@ fn serve(back: &str, threads: usize, echo: bool) -> Result<(), Error> {
         worker.connect(back)?;
         std::thread::spawn(move || answer(&worker, echo));
     }
-    serve_until_told()?;
+    serve_until_stdin_ends()?;
     std::process::exit(0)
 }
 

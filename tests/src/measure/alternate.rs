@@ -95,9 +95,6 @@ pub fn turns(round: usize, count: usize) -> impl Iterator<Item = usize> {
 
 /// Measures all contenders once in each round, every other round in reverse order, so that a drift of the machine meets
 /// all alike.
-///
-/// # Errors
-/// The first error of a contender.
 pub fn alternate<E>(
     rounds: usize,
     what: &str,

@@ -4,9 +4,6 @@
 const EMPTY: [&str; 1] = ["meta"];
 
 /// Checks that tags and quotes are closed in order, and that nothing else looks like markup.
-///
-/// # Errors
-/// What is wrong, and where.
 pub fn well_formed(text: &str) -> Result<(), String> {
     let mut open: Vec<&str> = Vec::new();
     let mut rest = text.strip_prefix("<!doctype html>").unwrap_or(text);

@@ -9,6 +9,7 @@ mod alternate;
 mod figure;
 mod machine;
 mod markup;
+pub mod measured_process;
 pub mod plot;
 mod progress;
 mod report;

@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::Machine;
 use super::plot::escape;
 
+/// The widest line of prose in Markdown.
+const COLUMNS: usize = 100;
+
 /// A report of measurements. Made in full before it is written, so that a run that fails leaves no half of one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -138,11 +141,16 @@ impl Report {
     /// The same as Markdown; plots are files named `<plots><name>.svg`, or left out.
     #[must_use]
     pub fn markdown(&self, plots: Option<&str>) -> String {
-        let mut text = format!("# {}\n\n{}\n", self.title, self.summary);
+        let mut text = format!("# {}\n\n{}\n", self.title, wrapped(&self.summary));
         for section in &self.sections {
             text.push_str(&section.markdown(plots));
         }
-        let _ = write!(text, "\n## How this was measured\n\n{}\n\n{}", self.noise, self.machine_table().markdown());
+        let _ = write!(
+            text,
+            "\n## How this was measured\n\n{}\n\n{}",
+            wrapped(&self.noise),
+            self.machine_table().markdown()
+        );
         for command in &self.commands {
             let _ = write!(text, "\n    {command}\n");
         }
@@ -157,9 +165,6 @@ impl Report {
     }
 
     /// Writes `report.html`, `report.md` and `report.json` into a directory, which is made if it is not there.
-    ///
-    /// # Errors
-    /// The file system's.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("report.html"), self.html())?;
@@ -182,7 +187,7 @@ impl Section {
     pub fn markdown(&self, plots: Option<&str>) -> String {
         let mut text = format!("\n## {}\n", self.title);
         if !self.text.is_empty() {
-            let _ = write!(text, "\n{}\n", self.text);
+            let _ = write!(text, "\n{}\n", wrapped(&self.text));
         }
         for plot in self.plots.iter().filter(|_| plots.is_some()) {
             let _ = write!(text, "\n![{}]({}{}.svg)\n", plot.alt, plots.unwrap_or_default(), plot.name);
@@ -203,6 +208,23 @@ pre{background:#f4f4f5;padding:.6rem;overflow-x:auto}";
 /// Paragraphs are parted by empty lines.
 fn paragraphs(text: &str) -> String {
     text.split("\n\n").filter(|part| !part.trim().is_empty()).map(|part| format!("<p>{}</p>\n", marked(part))).collect()
+}
+
+/// Paragraphs with lines of at most [`COLUMNS`].
+fn wrapped(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut column = 0;
+    for word in text.split_inclusive([' ', '\n']) {
+        let length = word.trim_end().chars().count();
+        if column + length > COLUMNS && wrapped.ends_with(' ') {
+            wrapped.pop();
+            wrapped.push('\n');
+            column = 0;
+        }
+        wrapped.push_str(word);
+        column = if word.ends_with('\n') { 0 } else { column + word.chars().count() };
+    }
+    wrapped
 }
 
 /// Text with names in backquotes, as in Markdown.
@@ -275,6 +297,14 @@ mod tests {
         let text = report().markdown(Some("img/"));
         assert!(text.contains("![rates](img/speed.svg)") && text.contains("| a \\| b | <1> |\n"), "{text}");
         assert!(!report().markdown(None).contains("svg"));
+    }
+
+    #[test]
+    fn prose_is_wrapped_and_paragraphs_stay() {
+        let long = "four ".repeat(30);
+        let text = wrapped(&format!("{long}\n\nsecond line\n{long}"));
+        assert!(text.lines().all(|line| line.len() <= COLUMNS) && text.contains("\n\nsecond line\nfour"), "{text}");
+        assert_eq!(text.split_whitespace().count(), 62);
     }
 
     #[test]

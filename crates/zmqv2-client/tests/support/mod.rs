@@ -160,7 +160,7 @@ impl Broker {
 
     pub(crate) fn start_at(address: &Address, act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
         let transport = Transport::new(TransportOptions::default());
-        let mut socket = transport.socket(Role::Front).unwrap();
+        let mut socket = transport.socket(Role::Router).unwrap();
         let address = socket.bind(address).unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();
         let counts = Arc::new(Mutex::new(Counts::default()));

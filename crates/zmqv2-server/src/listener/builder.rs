@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zmqv2_proto::control::MAX_TOPICS;
 use zmqv2_proto::transport::Transport;
-use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ServerName, Target, Topic, TopicKey};
+use zmqv2_proto::{Config, DEFAULT_POOL, InvalidName, ServerName, Target, TopicKey};
 
 use super::NotificationListener;
 use super::dispatch::Receiver;
@@ -22,8 +22,7 @@ use crate::service::{Offer, Setup};
 /// Builds a [`NotificationListener`].
 #[derive(Default)]
 pub struct ListenerBuilder {
-    /// Without an exchange: the configured one.
-    topics: Vec<(Option<Exchange>, Topic)>,
+    topics: Vec<Target>,
     pool: Option<ServerName>,
     receivers: Vec<Receiver>,
     batch: Option<(usize, Duration)>,
@@ -47,15 +46,15 @@ impl ListenerBuilder {
     ///
     /// # Errors
     /// [`InvalidName`] when `topic` is not a valid topic.
-    pub fn topic(mut self, topic: impl AsRef<str>) -> Result<Self, InvalidName> {
-        self.topics.push((None, Topic::new(topic)?));
-        Ok(self)
+    pub fn topic(self, topic: impl AsRef<str>) -> Result<Self, InvalidName> {
+        Ok(self.target(Target::topic(topic)?))
     }
 
-    /// Listens to the topic of `target`, in its exchange. The rest of the target is of no concern here.
+    /// Listens to the topic of `target`, in its exchange (default: option `control_exchange`). The other
+    /// fields of the target are ignored.
     #[must_use]
     pub fn target(mut self, target: Target) -> Self {
-        self.topics.push((Some(target.exchange), target.topic));
+        self.topics.push(target);
         self
     }
 
@@ -191,10 +190,11 @@ impl ListenerBuilder {
         }
         let wanted = self.receivers.iter().fold(Priorities::NONE, |all, receiver| all.with(receiver.priorities()));
         let mut keys = Vec::new();
-        for (exchange, topic) in &self.topics {
-            let exchange = exchange.as_ref().unwrap_or(&self.setup.config.control_exchange);
+        for target in &self.topics {
+            let mut edition = target.clone().with_default_exchange(&self.setup.config.control_exchange);
             for priority in wanted.iter() {
-                let key = TopicKey::new(exchange, &priority.topic(topic)?);
+                edition.topic = priority.topic(&target.topic)?;
+                let key = edition.key();
                 if !keys.contains(&key) {
                     keys.push(key);
                 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::control::{Registered, Registration, Withdrawal, broker_socket, worker_socket};
+use zmqv2_proto::control::{Registered, ServerRegistration, Withdrawal, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Notification, Priority, Ttl};
 
@@ -48,7 +48,7 @@ pub(crate) struct Broker {
     peer: Vec<u8>,
     /// The header of the registration.
     pub(crate) header: Header,
-    pub(crate) registration: Registration,
+    pub(crate) registration: ServerRegistration,
     dir: PathBuf,
 }
 
@@ -65,9 +65,9 @@ impl Broker {
         let (front, transport) = bind(dir);
         let (peer, got) = receive(&front, LONG).expect("a registration");
         assert_eq!(got.header.kind, Kind::Register);
-        let registration: Registration = serde_json::from_slice(&got.body).unwrap();
+        let registration: ServerRegistration = serde_json::from_slice(&got.body).unwrap();
         let connect = |worker| {
-            let mut link = transport.socket(Role::Link).unwrap();
+            let mut link = transport.socket(Role::Dealer).unwrap();
             link.connect(&worker_socket(dir, registration.instance, worker).unwrap()).unwrap();
             wait_until(&link, |socket| socket.readiness().unwrap().writable);
             link
@@ -148,7 +148,7 @@ impl Broker {
 /// The local socket of a broker that has just started.
 pub(crate) fn bind(dir: &Path) -> (Socket, Transport) {
     let transport = Transport::new(TransportOptions::default());
-    let mut front = transport.socket(Role::Front).unwrap();
+    let mut front = transport.socket(Role::Router).unwrap();
     front.bind(&broker_socket(dir).unwrap()).unwrap();
     (front, transport)
 }

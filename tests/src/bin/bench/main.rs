@@ -1,18 +1,18 @@
 //! The benchmark: our chain beside raw libzmq, the legacy driver and, with the feature `peers`, other messaging systems.
 //!
-//! Client, broker and servers are processes of their own; all contestants of a row are measured in alternation, and a figure
+//! Client, broker and servers are processes of their own; all contenders of a row are measured in alternation, and a figure
 //! counts only as the ratio of two of them. `docs/performance.md` says how to read the result.
 
 mod chain;
-mod ours;
-mod outcome;
-mod party;
 mod peers;
+mod process;
 mod raw;
 mod report;
+mod row_result;
 mod rows;
 mod run;
 mod workload;
+mod zmqv2;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ struct Arguments {
     /// Only rows whose name contains this; may be repeated
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// How often each contestant of a row is measured [default: 5; with --quick 1]
+    /// How often each contender of a row is measured [default: 5; with --quick 1]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// How long each measurement takes [default: 2; with --quick 0.1]
@@ -59,10 +59,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 #[command(hide = true)]
 enum Part {
-    Serve(ours::Serve),
-    Client(ours::Client),
-    Hold(ours::Hold),
-    Outstanding(ours::Outstanding),
+    Serve(zmqv2::Serve),
+    Client(zmqv2::Client),
+    Hold(zmqv2::Hold),
+    Outstanding(zmqv2::Outstanding),
     #[command(flatten)]
     Peer(peers::Part),
 }
@@ -107,16 +107,16 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         None => program.ancestors().nth(2).context("no target directory")?.join("bench"),
     };
     let peers = Peers::find(arguments.quick);
-    peers.told().iter().for_each(|line| eprintln!("{line}"));
+    peers.skipped().iter().for_each(|line| eprintln!("{line}"));
     let steps = rows.iter().map(|row| run::steps(row, pace, &peers)).sum();
     let mut progress = Progress::new(steps);
-    let mut outcomes = Vec::new();
+    let mut results = Vec::new();
     for row in rows {
-        outcomes.push(run::measure(row, pace, &peers, &mut progress)?);
+        results.push(run::measure(row, pace, &peers, &mut progress)?);
     }
     progress.end();
-    println!("{}", report::screen(&outcomes));
-    report::report(&outcomes, pace, &peers, &command()).write(&out).with_context(|| format!("{}", out.display()))?;
+    println!("{}", report::screen(&results));
+    report::report(&results, pace, &peers, &command()).write(&out).with_context(|| format!("{}", out.display()))?;
     println!("{}", out.join("report.html").display());
     Ok(())
 }

@@ -29,7 +29,7 @@ impl System {
 
 /// One of those that take turns in a row.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Contestant {
+pub(crate) struct ContenderSpec {
     pub(crate) name: String,
     pub(crate) system: System,
     pub(crate) load: Workload,
@@ -51,12 +51,12 @@ impl Bound {
     }
 }
 
-/// A goal of a row: on a ratio against another contestant, or on a value of ours.
+/// A goal of a row: on a ratio against another contender, or on a value of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Goal {
     /// What was measured.
     pub(crate) figure: &'static str,
-    /// The other contestant; `None`: the value counts as it is.
+    /// The other contender; `None`: the value counts as it is.
     pub(crate) against: Option<String>,
     pub(crate) bound: Bound,
 }
@@ -65,7 +65,7 @@ pub(crate) struct Goal {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
     /// Contestants under load.
-    Load(Vec<Contestant>),
+    Load(Vec<ContenderSpec>),
     /// A broker with so many clients that are connected and silent.
     Idle(usize),
     /// A server that dies with so many calls outstanding.
@@ -95,28 +95,28 @@ struct Against(System, Option<Bound>);
 
 impl Row {
     fn load(id: &str, title: &str, figure: &'static str, load: Workload, others: &[Against]) -> Self {
-        let contestant = |system: System| Contestant { name: system.name().to_owned(), system, load };
+        let contender = |system: System| ContenderSpec { name: system.name().to_owned(), system, load };
         let systems = [System::Ours].into_iter().chain(others.iter().map(|other| other.0));
         let goal = |other: &Against| Some(Goal { figure, against: Some(other.0.name().to_owned()), bound: other.1? });
         Self {
             id: id.to_owned(),
             title: title.to_owned(),
             figure,
-            kind: Kind::Load(systems.map(contestant).collect()),
+            kind: Kind::Load(systems.map(contender).collect()),
             goals: others.iter().filter_map(goal).collect(),
         }
     }
 
     /// Ours under one load, against ours under another.
     fn own(id: &str, title: &str, figure: &'static str, loads: [(&str, Workload); 2], bound: Bound) -> Self {
-        let contestant =
-            |(name, load): (&str, Workload)| Contestant { name: name.to_owned(), system: System::Ours, load };
+        let contender =
+            |(name, load): (&str, Workload)| ContenderSpec { name: name.to_owned(), system: System::Ours, load };
         Self {
             id: id.to_owned(),
             title: title.to_owned(),
             figure,
             goals: vec![Goal { figure, against: Some(loads[1].0.to_owned()), bound }],
-            kind: Kind::Load(loads.map(contestant).into()),
+            kind: Kind::Load(loads.map(contender).into()),
         }
     }
 
@@ -243,9 +243,9 @@ pub(crate) fn quick() -> Vec<Row> {
         ["call-1-128", "call-8-128", "later-64-1k", "cast-1000-128", "fanout-8", "topics-call-one"];
     let mut rows: Vec<Row> = all().into_iter().filter(|row| SHAPES.contains(&row.id.as_str())).collect();
     for row in &mut rows {
-        if let Kind::Load(contestants) = &mut row.kind {
-            for contestant in contestants {
-                contestant.load.topics = contestant.load.topics.min(20);
+        if let Kind::Load(contenders) = &mut row.kind {
+            for contender in contenders {
+                contender.load.topics = contender.load.topics.min(20);
             }
         }
     }
@@ -268,11 +268,11 @@ mod tests {
             assert_eq!(ids.len(), rows.len());
             for row in &rows {
                 for goal in &row.goals {
-                    let Kind::Load(contestants) = &row.kind else {
+                    let Kind::Load(contenders) = &row.kind else {
                         assert_eq!(goal.against, None, "{}", row.id);
                         continue;
                     };
-                    let names: Vec<&str> = contestants[1..].iter().map(|other| other.name.as_str()).collect();
+                    let names: Vec<&str> = contenders[1..].iter().map(|other| other.name.as_str()).collect();
                     assert!(names.contains(&goal.against.as_deref().unwrap()), "{}: {goal:?}", row.id);
                     assert_eq!(goal.figure, row.figure);
                 }

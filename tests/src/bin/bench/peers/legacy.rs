@@ -10,11 +10,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use zmqv2_tests::legacy::frames::Message;
 use zmqv2_tests::legacy::{Client, Daemon, Failed, Help, Options, Server, Target};
-use zmqv2_tests::stopwatch::{Error, measure, one_by_one, serve_until_told};
+use zmqv2_tests::measured_process::{Error, measure, one_by_one, serve_until_stdin_ends};
 use zmqv2_tests::{Cluster, binary};
 
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{MeasuredProcess, Role};
 use crate::workload::{Pattern, Workload};
 
 /// Connections are made, and the daemon's pauses before a new PUB socket are over by then.
@@ -56,13 +56,13 @@ pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
         command.args(node.options().iter().flat_map(|pair| ["--set", pair]));
         command
     };
-    let daemons = [0, 1].map(|n| Party::start("a legacy daemon", &mut command(&["legacy-daemon"], n)));
+    let daemons = [0, 1].map(|n| MeasuredProcess::start("a legacy daemon", &mut command(&["legacy-daemon"], n)));
     let [near, far] = daemons;
     let (near, far) = (near?, far?);
-    let server = Party::start("a legacy server", &mut command(&["legacy-serve"], 1))?;
+    let server = MeasuredProcess::start("a legacy server", &mut command(&["legacy-serve"], 1))?;
     let words = ["legacy-client", &load.senders.to_string(), &load.payload.to_string()];
-    let client = Party::start("a legacy client", &mut command(&words, 0))?;
-    let others = vec![(Stage::Broker, near.id()), (Stage::Broker, far.id()), (Stage::Server, server.id())];
+    let client = MeasuredProcess::start("a legacy client", &mut command(&words, 0))?;
+    let others = vec![(Role::Broker, near.id()), (Role::Broker, far.id()), (Role::Server, server.id())];
     let kept: Vec<Box<dyn Any>> = vec![Box::new(cluster), Box::new(near), Box::new(far), Box::new(server)];
     Ok(Chain { client, others, kept })
 }
@@ -78,12 +78,12 @@ impl Part {
         match self {
             Self::LegacyDaemon(common) => {
                 let _daemon = Daemon::start(common.options()?)?;
-                serve_until_told()
+                serve_until_stdin_ends()
             }
             Self::LegacyServe(common) => {
                 let echo = |message: &Message| Some(Ok(message.args["text"].clone()));
                 let _server = Server::serve(common.options()?, TOPIC, Arc::new(echo))?;
-                serve_until_told()
+                serve_until_stdin_ends()
             }
             Self::LegacyClient { callers, payload, common } => {
                 let client = Client::new(common.options()?, HELP)?;

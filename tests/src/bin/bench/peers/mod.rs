@@ -1,14 +1,14 @@
 //! Those who are not always there: the legacy driver, and other messaging systems behind the feature `peers`.
 
 #[cfg(feature = "peers")]
+mod async_callers;
+#[cfg(feature = "peers")]
 mod grpc;
 mod legacy;
 #[cfg(feature = "peers")]
 mod nats;
 #[cfg(feature = "peers")]
 mod rabbit;
-#[cfg(feature = "peers")]
-mod tasks;
 
 use clap::Subcommand;
 use zmqv2_broker::cli::Failure;
@@ -21,7 +21,7 @@ use crate::workload::Workload;
 pub(crate) struct Peers {
     missing: Vec<(System, String)>,
     #[cfg(feature = "peers")]
-    rabbit: rabbit::Keeper,
+    rabbit: rabbit::KeptServer,
 }
 
 /// Their processes.
@@ -51,7 +51,7 @@ impl Part {
             #[cfg(feature = "peers")]
             Self::Grpc(part) => part.run(),
         };
-        done.map_err(crate::ours::failed)
+        done.map_err(crate::zmqv2::failed)
     }
 }
 
@@ -70,7 +70,7 @@ impl Peers {
         Self {
             missing,
             #[cfg(feature = "peers")]
-            rabbit: rabbit::Keeper::default(),
+            rabbit: rabbit::KeptServer::default(),
         }
     }
 
@@ -97,7 +97,7 @@ impl Peers {
     }
 
     /// A line for each system that is left out.
-    pub(crate) fn told(&self) -> Vec<String> {
+    pub(crate) fn skipped(&self) -> Vec<String> {
         self.missing.iter().map(|(system, why)| format!("SKIPPED {}: {why}", system.name())).collect()
     }
 
@@ -115,7 +115,7 @@ impl Peers {
     }
 
     /// What takes long to start is kept for a row, and ends here.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn stop_idle(&self) {
         #[cfg(feature = "peers")]
         self.rabbit.stop();
     }

@@ -1,0 +1,325 @@
+//! What is lost under the same faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::speed::warm_up;
+use super::testbed::{TOPIC, Testbed, Variant, results_of, start};
+use super::{CallResults, CastResults, Plan};
+use crate::Process;
+use crate::measure::{Progress, Spread, turns};
+use crate::{now, wait_until, within};
+
+/// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
+const QUIET: Duration = Duration::from_millis(1_500);
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A fault that has not come after this never does: longer than any timeout of a message.
+const FIFTH_BY: Duration = Duration::from_secs(60);
+
+/// A fault, and what is sent meanwhile.
+pub(super) struct Fault {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    run: fn(Variant, u64) -> Result<MessageCounts>,
+}
+
+pub(super) const FAULTS: [Fault; 6] = [
+    Fault {
+        name: "server killed",
+        what: "casts to one server, which is killed (`kill -9`) when a fifth has run, and started again",
+        run: server_killed,
+    },
+    Fault {
+        name: "daemon killed",
+        what: "casts to one server; the daemon of its node is killed (`kill -9`) when a fifth has run, and started again",
+        run: daemon_killed,
+    },
+    Fault {
+        name: "slow consumer",
+        what: "fanouts to three servers of a node, one of which takes 2 ms for each",
+        run: slow_consumer,
+    },
+    Fault {
+        name: "cold start",
+        what: "calls of 8 threads, which begin half a second before their server starts",
+        run: cold_start,
+    },
+    Fault {
+        name: "full backlog",
+        what: "at least 6,000 casts, faster than their server runs them, with rpc_zmq_topic_backlog=100",
+        run: full_backlog,
+    },
+    Fault {
+        name: "calls, server killed",
+        what: "calls of 8 threads to one of two servers, one of which is killed",
+        run: calls_server_killed,
+    },
+];
+
+/// What became of the messages of one run.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct MessageCounts {
+    /// Sent; a fanout counts once for each server.
+    pub(super) sent: u64,
+    /// Ran, at least once; of calls: were answered.
+    pub(super) done: u64,
+    /// Did not, and the sender was told in time that they did not, or perhaps not.
+    pub(super) told: u64,
+    /// Did not, although a server had accepted it and said so: that server was killed before its worker began. At most as many
+    /// as the killed server had workers.
+    pub(super) died: u64,
+    /// Did not, and the sender believes otherwise, or was never told, or (a call) had to find out by its timeout.
+    pub(super) lost: u64,
+    /// Ran more than once.
+    pub(super) twice: u64,
+    /// Calls that ran although their caller had nothing of it.
+    pub(super) for_nobody: u64,
+    /// The longest that a caller waited without an answer.
+    pub(super) worst_wait_ms: f64,
+}
+
+/// All runs of a fault, by variant.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FaultResult {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) variants: Vec<(String, Vec<MessageCounts>)>,
+}
+
+impl FaultResult {
+    /// Smallest, middle and largest value of a column at a variant.
+    pub(super) fn spread(&self, variant: usize, column: fn(&MessageCounts) -> f64) -> Option<Spread> {
+        let values: Vec<f64> = self.variants.get(variant)?.1.iter().map(column).collect();
+        Spread::of(&values)
+    }
+}
+
+pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<FaultResult>> {
+    let mut all = Vec::new();
+    for Fault { name, what, run } in &FAULTS {
+        let mut variants: Vec<_> =
+            plan.fault_variants.iter().map(|variant| (variant.to_string(), Vec::new())).collect();
+        for round in 0..plan.fault_rounds {
+            for index in turns(round, variants.len()) {
+                let variant = plan.fault_variants[index];
+                progress.step(&format!("{name}: {variant}, round {} of {}", round + 1, plan.fault_rounds));
+                variants[index].1.push(run(variant, plan.fault_messages)?);
+            }
+        }
+        all.push(FaultResult { name, what, variants });
+    }
+    Ok(all)
+}
+
+/// A client's node and a server's node.
+fn two_nodes(variant: Variant, set: &[&str]) -> Result<Testbed> {
+    let mut testbed = Testbed::start(variant.driver(), 2, set)?;
+    testbed.nodes.place(TOPIC, &[1]);
+    Ok(testbed)
+}
+
+fn server(testbed: &mut Testbed, workers: usize, takes: Duration) {
+    let host = testbed.nodes.host(1).to_owned();
+    testbed.serve(1, &host, workers, takes);
+}
+
+/// Starts to cast; the numbers of those that were told of go to a file.
+fn casting(testbed: &Testbed, variant: Variant, count: u64, all: bool) -> Process {
+    let mut command = testbed.process(variant, 0);
+    command.args(["cast", TOPIC, "--count", &count.to_string()]).arg("--outcomes").arg(testbed.file("outcomes"));
+    if all {
+        command.arg("--all");
+    }
+    start(command)
+}
+
+/// Compares what ran with what the sender was told, message by message. `killed_workers`: of the server that was killed; each
+/// can have acknowledged one message that it had not begun yet.
+fn count_casts(
+    testbed: &Testbed,
+    mut caster: Process,
+    count: u64,
+    copies: u64,
+    killed_workers: u64,
+) -> Result<MessageCounts> {
+    let cast: CastResults = results_of(&mut caster, PATIENCE)?;
+    // One that is retried can run twice: all of them are waited for, not only as many as were sent.
+    settle(testbed, count * copies, || format!("{:?}", cast.outcomes))?;
+    let mut ran: BTreeMap<u64, u64> = BTreeMap::new();
+    for number in testbed.journal()? {
+        *ran.entry(number).or_default() += 1;
+    }
+    let (mut refused, mut acked) = (BTreeMap::<u64, u64>::new(), BTreeMap::<u64, u64>::new());
+    for line in std::fs::read_to_string(testbed.file("outcomes"))?.lines() {
+        if let Some((number, word)) = line.split_once(' ') {
+            let of = if word == "ok" { &mut acked } else { &mut refused };
+            *of.entry(number.parse()?).or_default() += 1;
+        }
+    }
+    let mut counts = MessageCounts { sent: count * copies, ..MessageCounts::default() };
+    for number in 0..count {
+        let of = |all: &BTreeMap<u64, u64>| all.get(&number).copied().unwrap_or(0);
+        let (ran, told) = (of(&ran), of(&refused));
+        let missing = copies.saturating_sub(ran);
+        let untold = missing.saturating_sub(told);
+        let died = untold.min(of(&acked).saturating_sub(ran)).min(killed_workers - counts.died);
+        counts.done += ran.min(copies);
+        counts.twice += ran.saturating_sub(copies);
+        counts.told += missing.min(told);
+        counts.died += died;
+        counts.lost += untold - died;
+    }
+    Ok(counts)
+}
+
+/// Waits until nothing runs any more; an error says what had been sent, and what was said of it.
+fn settle(testbed: &Testbed, sent: u64, outcomes: impl Fn() -> String) -> Result<()> {
+    let settled = testbed.settle(u64::MAX, QUIET);
+    settled.map(drop).with_context(|| format!("{sent} were sent, of which was told: {}", outcomes()))
+}
+
+/// How many calls had which outcome.
+fn words_of(called: &CallResults) -> String {
+    let mut words = BTreeMap::<&str, usize>::from([("answered", called.answered)]);
+    for (_, word) in &called.unanswered {
+        *words.entry(word.as_str()).or_default() += 1;
+    }
+    format!("{words:?}")
+}
+
+/// Waits for the moment of the fault. Without it there would be nothing to measure: an error says how far it came, and, from
+/// the sender's end, why.
+fn a_fifth_has_run(
+    testbed: &Testbed,
+    count: u64,
+    sender: &mut Process,
+    outcomes: fn(&mut Process) -> Result<String>,
+) -> Result<()> {
+    if within(FIFTH_BY, || testbed.ran().0 >= count / 5) {
+        return Ok(());
+    }
+    let ran = testbed.ran().0;
+    let words = outcomes(sender).unwrap_or_else(|error| format!("{error:#}"));
+    bail!("{ran} of {count} have run within {FIFTH_BY:?}, too few for the fault to come; their outcomes: {words}")
+}
+
+fn outcomes_of_casts(caster: &mut Process) -> Result<String> {
+    Ok(format!("{:?}", results_of::<CastResults>(caster, PATIENCE)?.outcomes))
+}
+
+fn outcomes_of_calls(caller: &mut Process) -> Result<String> {
+    Ok(words_of(&results_of::<CallResults>(caller, PATIENCE)?))
+}
+
+/// Workers of the server of casts, which a kill meets.
+const CAST_WORKERS: usize = 4;
+const CAST_SET: [&str; 2] = ["rpc_cast_timeout=10", "rpc_thread_pool_size=4"];
+
+fn server_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
+    let mut testbed = two_nodes(variant, &CAST_SET)?;
+    server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
+    let mut caster = casting(&testbed, variant, count, false);
+    a_fifth_has_run(&testbed, count, &mut caster, outcomes_of_casts)?;
+    testbed.servers[0].process.kill9();
+    server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
+    count_casts(&testbed, caster, count, 1, CAST_WORKERS as u64)
+}
+
+fn daemon_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
+    let mut testbed = two_nodes(variant, &CAST_SET)?;
+    server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
+    let mut caster = casting(&testbed, variant, count, false);
+    a_fifth_has_run(&testbed, count, &mut caster, outcomes_of_casts)?;
+    testbed.nodes.restart_daemon(1);
+    count_casts(&testbed, caster, count, 1, 0)
+}
+
+/// Warms up; what that took counts for nothing.
+fn warmed_up(testbed: &Testbed, to_all: bool) -> Result<()> {
+    warm_up(testbed, to_all)?;
+    for server in &testbed.servers {
+        std::fs::write(&server.journal, "")?;
+    }
+    Ok(())
+}
+
+fn slow_consumer(variant: Variant, count: u64) -> Result<MessageCounts> {
+    let mut testbed = two_nodes(variant, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1"])?;
+    for (name, takes) in [("s0", 0), ("s1", 0), ("slow", 2)] {
+        testbed.serve(1, name, 1, Duration::from_millis(takes));
+    }
+    warmed_up(&testbed, true)?;
+    let caster = casting(&testbed, variant, count, true);
+    count_casts(&testbed, caster, count, 3, 0)
+}
+
+/// The backlog that shall be full.
+const BACKLOG: u64 = 100;
+/// libzmq's default for a socket's queue, of which a local connection has one at each end.
+const HIGH_WATER: u64 = 1_000;
+/// More messages than the kernel's buffers of a local connection hold: 2 of 208 KiB, and each message has 300 bytes.
+const IN_THE_KERNEL: u64 = 1_500;
+/// More than run while these are sent.
+const MEANWHILE: u64 = 2_400;
+
+fn full_backlog(variant: Variant, count: u64) -> Result<MessageCounts> {
+    // So many that all queues between the sender and the handler are full, of which the backlog is only one.
+    let count = count.max(BACKLOG + 2 * HIGH_WATER + IN_THE_KERNEL + MEANWHILE);
+    let backlog = format!("rpc_zmq_topic_backlog={BACKLOG}");
+    let mut testbed = two_nodes(variant, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1", &backlog])?;
+    server(&mut testbed, 1, Duration::from_millis(1));
+    warmed_up(&testbed, false)?;
+    let caster = casting(&testbed, variant, count, false);
+    count_casts(&testbed, caster, count, 1, 0)
+}
+
+/// Compares the answers of callers with what ran.
+fn count_calls(testbed: &Testbed, mut caller: Process) -> Result<MessageCounts> {
+    let called: CallResults = results_of(&mut caller, PATIENCE)?;
+    let made = called.answered as u64 + called.unanswered.len() as u64;
+    settle(testbed, made, || words_of(&called))?;
+    let ran = testbed.journal()?;
+    let distinct: BTreeSet<u64> = ran.iter().copied().collect();
+    let silent = called.unanswered.iter().filter(|(_, word)| word == "Timeout").count() as u64;
+    let unanswered = called.unanswered.len() as u64;
+    Ok(MessageCounts {
+        sent: called.answered as u64 + unanswered,
+        done: called.answered as u64,
+        told: unanswered - silent,
+        died: 0,
+        lost: silent,
+        twice: (ran.len() - distinct.len()) as u64,
+        for_nobody: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
+        worst_wait_ms: called.worst_wait_ms,
+    })
+}
+
+fn calling(testbed: &Testbed, variant: Variant, count: u64) -> Process {
+    let mut command = testbed.process(variant, 0);
+    command.args(["call", TOPIC, "--threads", "8", "--count", &count.to_string()]);
+    start(command)
+}
+
+fn cold_start(variant: Variant, count: u64) -> Result<MessageCounts> {
+    let mut testbed = two_nodes(variant, &["rpc_response_timeout=1", "rpc_thread_pool_size=8"])?;
+    let caller = calling(&testbed, variant, count / 400).ready();
+    wait_until(now() + Duration::from_millis(500));
+    server(&mut testbed, 8, Duration::ZERO);
+    count_calls(&testbed, caller)
+}
+
+fn calls_server_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
+    let mut testbed = two_nodes(variant, &["rpc_response_timeout=2", "rpc_thread_pool_size=4"])?;
+    server(&mut testbed, 4, Duration::from_millis(10));
+    testbed.serve(1, "other", 4, Duration::from_millis(10));
+    // Enough that some are on their way when it happens. The legacy driver is helped: this is not about replies that come
+    // before their subscriber.
+    let caller_variant = if variant == Variant::Legacy { Variant::LegacyHelped(5) } else { variant };
+    let mut caller = calling(&testbed, caller_variant, count / 50);
+    a_fifth_has_run(&testbed, count / 50 * 8, &mut caller, outcomes_of_calls)?;
+    testbed.servers[0].process.kill9();
+    count_calls(&testbed, caller)
+}

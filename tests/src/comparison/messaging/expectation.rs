@@ -1,0 +1,95 @@
+//! What a driver must do, and what is known that it does not.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What is expected of a driver in a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// It passes.
+    Pass,
+    /// It fails, and that is documented.
+    Differs {
+        /// Why.
+        because: &'static str,
+        /// A part of the message that it fails with: a failure for another reason is none that is documented.
+        with: &'static str,
+    },
+}
+
+/// Runs a test and holds what comes of it against what is expected. A documented difference that is none any more is a
+/// failure, too: whoever reads of it would be told what is not true.
+pub fn judge(driver: &str, expected: Expected, test: impl FnOnce()) {
+    let outcome = catch_unwind(AssertUnwindSafe(test));
+    match (expected, outcome) {
+        (Expected::Pass, Ok(())) => {}
+        (Expected::Pass, Err(panic)) => resume_unwind(panic),
+        (Expected::Differs { because, .. }, Ok(())) => {
+            panic!("{driver} passes what is documented as a difference: {because}")
+        }
+        (Expected::Differs { because, with }, Err(panic)) => {
+            let said = text(panic.as_ref()).to_owned();
+            if !said.contains(with) {
+                eprintln!("{driver}: documented is a failure with {with:?}");
+                resume_unwind(panic);
+            }
+            eprintln!("{driver}: documented difference: {because}");
+        }
+    }
+}
+
+/// Tests that are functions of a [`Driver`](super::Driver), each with what is expected of either driver: one test for each of
+/// the two comes of it.
+#[macro_export]
+macro_rules! suite {
+    ($($name:ident: legacy $legacy:expr, zmqv2 $zmqv2:expr;)*) => {
+        mod legacy {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $crate::messaging::judge("legacy", $legacy, || super::$name($crate::messaging::Driver::Legacy));
+            })*
+        }
+        mod zmqv2 {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $crate::messaging::judge("zmqv2", $zmqv2, || super::$name($crate::messaging::Driver::Zmqv2));
+            })*
+        }
+    };
+}
+
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIFFERS: Expected = Expected::Differs { because: "it never did", with: "never" };
+
+    fn said(expected: Expected, test: impl FnOnce()) -> Result<(), String> {
+        catch_unwind(AssertUnwindSafe(|| judge("d", expected, test))).map_err(|panic| text(panic.as_ref()).to_owned())
+    }
+
+    #[test]
+    fn what_is_expected_is_fine() {
+        assert_eq!(said(Expected::Pass, || {}), Ok(()));
+        assert_eq!(said(DIFFERS, || panic!("it never comes")), Ok(()));
+    }
+
+    #[test]
+    fn a_failure_that_is_not_expected_is_one() {
+        assert_eq!(said(Expected::Pass, || panic!("broken")), Err("broken".to_owned()));
+        assert_eq!(said(DIFFERS, || panic!("no daemon")), Err("no daemon".to_owned()));
+    }
+
+    #[test]
+    fn a_documented_difference_that_starts_passing_is_caught() {
+        let said = said(DIFFERS, || {}).unwrap_err();
+        assert!(said.contains("d passes what is documented as a difference: it never did"), "{said}");
+    }
+}
