@@ -1,10 +1,10 @@
-//! What the numbers were measured on.
+//! Describes the machine of a measurement.
 
 use std::process::Command;
 
 use serde::Serialize;
 
-/// A machine and its software, as far as it can be found out; what cannot says `unknown`.
+/// A machine and its software. Unknown facts are `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// The processor.
@@ -42,14 +42,14 @@ impl Machine {
         }
     }
 
-    /// Adds the version of one more program, such as a server that is compared with.
+    /// Adds the version of another program, such as a server of the comparison.
     #[must_use]
     pub fn with_version(mut self, name: &str, version: &str) -> Self {
         self.versions.push((name.to_owned(), version.to_owned()));
         self
     }
 
-    /// Name and value of everything, for a table.
+    /// Names and values of all facts, for a table.
     #[must_use]
     pub fn facts(&self) -> Vec<(String, String)> {
         let mut facts = vec![

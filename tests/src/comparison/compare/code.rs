@@ -1,30 +1,33 @@
-//! How much code there is for replies.
+//! Counts the code for replies in both drivers.
 //!
 //! The rule, for both drivers:
-//! - An item (a function, a type, the methods of a type) counts, whole, if it exists because a call is answered: it makes the
-//!   answer, says where it shall go, carries it, waits for it, reads it or checks it; also if acknowledgements use it, too.
-//! - An item that requests pass through as well does not count, whatever of it is for answers: the verbs, the forwarding,
-//!   sockets and pools.
-//! - What an answer can do in zmqv2 beyond what the legacy driver can (calls that do not block, answers that are kept for a
-//!   request that comes again) does not count.
+//! - An item (a function, a type, the methods of a type) counts as a whole if it exists because a
+//!   call is answered: it makes the answer, stores its destination, carries it, waits for it, reads
+//!   it or checks it. It counts even if acknowledgements use it as well.
+//! - An item that also handles requests does not count, even if a part of it is for answers: the
+//!   public verbs, forwarding, sockets and pools.
+//! - An item for something that only zmqv2 can do with answers does not count: calls that do not
+//!   block, and answers kept for a request that comes again.
 //!
-//! No item is forgotten: a test finds every line of both drivers with the word "reply" in a name, and wants it to be in an item
-//! of these lists, of those that count or of those that do not. Comments, tests, options and command-line tools are left out.
+//! A test keeps the lists complete. It finds every line of both drivers with the word "reply" in a
+//! name. The line must belong to an item of one of the lists: those that count, or those that do
+//! not. Comments, tests, options and command-line tools are left out.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// What a piece of code is for.
+/// The purpose of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
-    /// That the answer finds its way back: addresses, carrying, waiting.
+    /// The answer finds its way back: addresses, carrying, waiting.
     Way,
-    /// What the answer looks like.
+    /// The content of the answer.
     Body,
-    /// That it is an answer to this call, complete, and within the limits. The legacy driver has none of this.
+    /// Checks: the answer belongs to this call, is complete and within the limits. The legacy
+    /// driver has none.
     Checks,
 }
 
@@ -32,7 +35,7 @@ pub enum Purpose {
 #[derive(Clone, Copy)]
 struct Item {
     purpose: Purpose,
-    /// Acknowledgements use it as well, which the legacy driver has not.
+    /// Whether acknowledgements use it as well. The legacy driver has no acknowledgements.
     for_acks: bool,
     file: &'static str,
     /// How its first line begins, without indentation.
@@ -55,12 +58,12 @@ const fn and_acks(item: Item) -> Item {
     Item { for_acks: true, ..item }
 }
 
-/// Of the legacy driver: a reply is a message of its own, over sockets of its own.
+/// Items of the legacy driver. A reply is a message of its own, over its own sockets.
 const LEGACY: &[Item] = &[
     // The caller: a SUB socket for each call, its subscription, the wait for it.
     way("tests/src/comparison/legacy/client.rs", "struct Waiter {"),
     way("tests/src/comparison/legacy/client.rs", "impl Waiter {"),
-    // The request is packed into one that says where its reply shall go.
+    // The request is packed into one that names the place for its reply.
     way("tests/src/comparison/legacy/options.rs", "pub(super) fn reply_topic("),
     way("tests/src/comparison/legacy/frames.rs", "const REPLY: &str"),
     way("tests/src/comparison/legacy/frames.rs", "const PROCESS_REPLY: &str"),
@@ -78,7 +81,7 @@ const LEGACY: &[Item] = &[
     body("tests/src/comparison/legacy/frames.rs", "pub fn read_reply("),
 ];
 
-/// Of zmqv2: the reply takes the way of the request back.
+/// Items of zmqv2. The reply goes back along the path of its request.
 const ZMQV2: &[Item] = &[
     // The server gives the reply to the socket that the request came from.
     way("crates/zmqv2-server/src/lane.rs", "pub(crate) fn reply("),
@@ -89,7 +92,8 @@ const ZMQV2: &[Item] = &[
     and_acks(way("crates/zmqv2-broker/src/inbox.rs", "fn hear_one(")),
     and_acks(way("crates/zmqv2-broker/src/engine/routes.rs", "pub(super) fn reply(")),
     and_acks(way("crates/zmqv2-broker/src/parcel.rs", "pub(crate) fn answer(")),
-    // The caller's REQ socket gives it the reply. This also notices that the broker is gone, and watches long calls.
+    // The caller's REQ socket receives the reply. This code also notices that the broker is gone,
+    // and monitors long calls.
     way("crates/zmqv2-client/src/exchange.rs", "pub(crate) enum Outcome {"),
     way("crates/zmqv2-client/src/exchange.rs", "fn wait_answer("),
     body("crates/zmqv2-server/src/endpoint.rs", "pub type HandlerResult ="),
@@ -104,35 +108,35 @@ const ZMQV2: &[Item] = &[
     checks("crates/zmqv2-client/src/exchange.rs", "fn read("),
 ];
 
-/// An item and its lines of code.
+/// An item and its number of lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lines {
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
     /// Whether acknowledgements use it as well.
     pub for_acks: bool,
-    /// File and beginning.
+    /// File and first words.
     pub item: String,
-    /// How many lines it has that are neither empty nor comments.
+    /// Its lines that are neither empty nor comments.
     pub lines: usize,
 }
 
 /// The code for replies of both drivers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counted {
-    /// Of the legacy driver.
+    /// The items of the legacy driver.
     pub legacy: Vec<Lines>,
-    /// Of zmqv2.
+    /// The items of zmqv2.
     pub zmqv2: Vec<Lines>,
 }
 
-/// The lines of those items for which this holds.
+/// The number of lines of the items that `which` selects.
 #[must_use]
 pub(super) fn total(lines: &[Lines], which: impl Fn(&Lines) -> bool) -> usize {
     lines.iter().filter(|item| which(item)).map(|item| item.lines).sum()
 }
 
-/// Counts the code for replies.
+/// Counts the code for replies. Fails if a listed item no longer exists.
 pub fn count() -> Result<Counted> {
     Ok(Counted { legacy: lines_of(LEGACY)?, zmqv2: lines_of(ZMQV2)? })
 }
@@ -162,7 +166,7 @@ fn is_code(line: &str) -> bool {
 fn found<'a>(file: &str, begins: &str, text: &'a str) -> Result<impl Iterator<Item = (usize, &'a str)> + use<'a>> {
     let mut from = text.lines().enumerate().skip_while(|(_, line)| !line.trim_start().starts_with(begins));
     let (number, first) = from.next().with_context(|| format!("{file} has no {begins:?}"))?;
-    // It ends on its line, or with the first closing brace at its own depth, or where a list of a constant does.
+    // An item ends on its first line, or with the first closing brace or bracket at its own depth.
     let depth = &first[..first.len() - first.trim_start().len()];
     let ends = |line: &str| line.strip_prefix(depth).is_some_and(|rest| rest.starts_with('}') || rest == "];");
     let length = if first.ends_with(';') { 0 } else { 1 + from.take_while(|(_, line)| !ends(line)).count() };
@@ -177,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Items with a "reply" in them that do not count: file, beginning, reason.
+    /// Items with "reply" in a name that do not count: file, first words, reason.
     const UNCOUNTED: &[(&str, &str, &str)] = &[
         ("tests/src/comparison/legacy/client.rs", "fn call_at(", "the verb: it sends the request as well"),
         ("tests/src/comparison/legacy/daemon.rs", "fn forward(", "forwards requests as well"),
@@ -232,7 +236,8 @@ mod tests {
         files
     }
 
-    /// Numbers of the lines with the word in a name: no comments, no texts, no lists of imports, no tests.
+    /// The numbers of the lines with the word in a name. Comments, string literals, imports and
+    /// tests are left out.
     fn with_the_word(text: &str) -> Vec<usize> {
         let (mut numbers, mut importing) = (Vec::new(), false);
         let lines: Vec<&str> = text.lines().collect();
@@ -242,7 +247,7 @@ mod tests {
             }
             let code = line.trim();
             importing |= ["use ", "pub use ", "mod ", "pub mod "].iter().any(|start| code.starts_with(start));
-            // Every other part is between quotes.
+            // Every second part is a string literal.
             let names: String = code.split('"').step_by(2).collect::<String>().to_lowercase();
             if is_code(line) && !importing && ["reply", "replies"].iter().any(|word| names.contains(word)) {
                 numbers.push(number);

@@ -1,4 +1,4 @@
-//! Makes the report of what was measured.
+//! Makes the report of all measurements.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{Counted, Plan, Variant};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
 
-/// All that was measured.
+/// All measurements.
 pub(super) struct Everything {
     pub(super) calls: Measured,
     pub(super) casts: Measured,
@@ -26,7 +26,7 @@ pub(super) struct Everything {
 const OURS: &str = "zmqv2";
 const LEGACY: &str = "legacy";
 const HELPED: &str = "legacy, helped";
-/// How many times the legacy driver's rate a call shall have.
+/// The goal for calls: this many times the legacy driver's rate.
 const GOAL: f64 = 2.0;
 
 pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: &str, took: Duration) -> Report {
@@ -72,18 +72,19 @@ fn times(ratio: Option<&Ratio>) -> String {
     ratio.and_then(Ratio::spread).map_or_else(|| "-".to_owned(), |spread| format!("{spread} x"))
 }
 
-/// What the request says, with a number for each.
+/// The claims of the request, with the numbers for each.
 fn claims(all: &Everything, plan: &Plan) -> Section {
     let mut table = Table::new(["claim of the request", "legacy", "zmqv2", "verdict"]);
     let mut data = Vec::new();
     for &callers in &plan.callers {
         let name = call_name(callers, "rate");
         let at = |variant| shown(all.calls.series(variant, &name).and_then(Series::spread));
-        // The legacy driver as it is, and at its best: the goal is above both.
+        // The goal applies to the legacy driver as it is, and at its best.
         for reference in [LEGACY, HELPED] {
             let ratio = all.calls.ratio(OURS, reference, &name);
             let median = ratio.as_ref().and_then(Ratio::spread).map(|spread| spread.median);
-            // Against a rate of 0 the ratio is infinite, which holds; JSON has no such number, and says null.
+            // Against a rate of 0 the ratio is infinite, which meets the goal. JSON writes it as
+            // null.
             let holds = median.is_some_and(|median| median >= GOAL);
             let verdict = format!("{}: {} (goal: {GOAL} x)", word(holds), times(ratio.as_ref()));
             let note = if reference == HELPED { ", legacy helped" } else { "" };
@@ -124,7 +125,7 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     for &callers in &plan.callers {
         let name = call_name(callers, LOST);
         let of = |variant| all.calls.series(variant, &name).and_then(Series::spread);
-        // Where the legacy driver loses none either, nothing fails less.
+        // If the legacy driver loses none either, the claim does not hold.
         let holds =
             of(OURS).is_some_and(|spread| spread.max == 0.0) && of(LEGACY).is_some_and(|spread| spread.median > 0.0);
         let what = format!("a reply has no second connection that can fail: {name}, %");
@@ -134,7 +135,7 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     for fault in &all.faults {
         let lost = |variant: usize| fault.spread(variant, |counts| counts.lost as f64);
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
-        // Where the legacy driver loses nothing either, nothing is higher.
+        // If the legacy driver loses nothing either, the claim does not hold.
         let holds = none(lost(1)) && lost(0).is_some_and(|spread| spread.median > 0.0);
         let what = format!("its reliability is higher: {}, lost in silence", fault.name);
         let mut ours = shown(lost(1));
@@ -218,7 +219,7 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
         alt: format!("{title} by number of callers, for both drivers"),
         svg: bars(title, unit, &bars_of(&all.calls, &labelled(what)), Scale::Log),
     };
-    // Each caller waits for the pause in each call, so that it bounds the rate whatever the machine can do.
+    // Each caller waits for the pause in each call, so the pause bounds the rate on any machine.
     let caps: Vec<String> = plan
         .callers
         .iter()
@@ -328,7 +329,7 @@ fn processes(all: &[Footprint]) -> Section {
 
 type Column = fn(&MessageCounts) -> f64;
 
-/// The columns of what became of messages.
+/// The columns of the table of faults.
 const COLUMNS: [(&str, Column); 8] = [
     ("sent", |counts| counts.sent as f64),
     ("ran or answered", |counts| counts.done as f64),
@@ -379,7 +380,7 @@ fn losses(all: &[FaultResult]) -> Section {
     }
 }
 
-/// Which items are summed up.
+/// Selects the items to add up.
 type Which = fn(&Lines) -> bool;
 
 pub(super) fn code(counted: &Counted) -> Section {

@@ -14,9 +14,9 @@ use crate::{Cluster, Process, binary};
 /// A driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
-    /// The one of the Python original, in Rust.
+    /// The legacy driver, in Rust.
     Legacy,
-    /// The one of this project.
+    /// zmqv2.
     Zmqv2,
 }
 
@@ -29,14 +29,14 @@ impl fmt::Display for Driver {
     }
 }
 
-/// How a process at a node uses its driver.
+/// The settings of a driver in one process.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Modules whose errors come back as themselves.
+    /// Modules whose errors keep their class.
     pub allowed_modules: Vec<String>,
     /// `rpc_response_timeout`.
     pub response_timeout: Duration,
-    /// What makes the legacy driver look better than it is.
+    /// Help for the legacy driver.
     pub help: Help,
 }
 
@@ -45,8 +45,8 @@ impl Default for Setup {
         Self {
             allowed_modules: Vec::new(),
             response_timeout: Duration::from_secs(10),
-            // Most tests are not about replies that come before their subscriber has joined, which takes long on a busy machine
-            // and which no event tells.
+            // Most tests are not about replies that arrive too early. On a busy machine joining
+            // takes long, and no event announces it.
             help: Help { shared_context: false, pause: Duration::from_millis(250) },
         }
     }
@@ -63,7 +63,8 @@ pub struct DriverCluster {
 }
 
 impl DriverCluster {
-    /// So many nodes; each topic, and its notifications, are on all of them. `set`: options for the daemons, `NAME=VALUE`.
+    /// Starts `nodes` nodes. Each topic and its notifications are on all of them. `set`: options
+    /// for the daemons, `NAME=VALUE`.
     #[must_use]
     pub fn start(driver: Driver, nodes: u8, topics: &[&str], set: &[&str]) -> Self {
         let cluster = Cluster::new(nodes, &[]);
@@ -79,10 +80,10 @@ impl DriverCluster {
         world
     }
 
-    /// Says that a topic, and its notifications, are on these nodes.
+    /// Puts a topic and its notifications on these nodes.
     pub fn place(&mut self, topic: &str, nodes: &[usize]) {
         let hosts: Vec<Value> = nodes.iter().map(|n| self.host(*n).into()).collect();
-        // The legacy driver takes a dot for the one before a host.
+        // In the legacy driver a dot would start the name of a host.
         let notified = Priority::ALL.into_iter().flat_map(|p| [format!("{topic}.{p}"), format!("{topic}-{p}")]);
         for name in std::iter::once(topic.to_owned()).chain(notified) {
             self.ring.insert(name, hosts.clone().into());
@@ -117,7 +118,7 @@ impl DriverCluster {
         Process::start(&format!("daemon of {}", node.host), &mut command).ready()
     }
 
-    /// Which driver it is.
+    /// The driver.
     #[must_use]
     pub fn driver(&self) -> Driver {
         self.driver
@@ -141,13 +142,13 @@ impl DriverCluster {
         &self.daemons[n]
     }
 
-    /// A process at node `n`.
+    /// The driver as a process at node `n`.
     #[must_use]
     pub fn at(&self, n: usize) -> Box<dyn Messaging> {
         self.at_with(n, Setup::default())
     }
 
-    /// The same with other settings.
+    /// The driver as a process at node `n`, with these settings.
     #[must_use]
     pub fn at_with(&self, n: usize, setup: Setup) -> Box<dyn Messaging> {
         match self.driver {

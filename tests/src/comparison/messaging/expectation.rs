@@ -1,24 +1,24 @@
-//! What a driver must do, and what is known that it does not.
+//! The expected result of a test for each driver.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What is expected of a driver in a test.
+/// The expected result of a test for a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// It passes.
+    /// The test passes.
     Pass,
-    /// It fails, and that is documented.
+    /// The test fails: a documented difference.
     Differs {
-        /// Why.
+        /// The reason.
         because: &'static str,
-        /// A part of the message that it fails with: a failure for another reason is none that is documented.
+        /// A part of the failure's message. A failure with another message is unexpected.
         with: &'static str,
     },
 }
 
-/// Runs a test and holds what comes of it against what is expected. A documented difference that is none any more is a
-/// failure, too: whoever reads of it would be told what is not true.
+/// Runs a test and compares its result with the expected one. A documented difference that no
+/// longer exists is a failure too, because the documentation would be wrong.
 pub fn judge(driver: &str, expected: Expected, test: impl FnOnce()) {
     let outcome = catch_unwind(AssertUnwindSafe(test));
     match (expected, outcome) {
@@ -38,8 +38,7 @@ pub fn judge(driver: &str, expected: Expected, test: impl FnOnce()) {
     }
 }
 
-/// Tests that are functions of a [`Driver`](super::Driver), each with what is expected of either driver: one test for each of
-/// the two comes of it.
+/// Makes one test for each driver from functions that take a [`Driver`](super::Driver).
 #[macro_export]
 macro_rules! suite {
     ($($name:ident: legacy $legacy:expr, zmqv2 $zmqv2:expr;)*) => {

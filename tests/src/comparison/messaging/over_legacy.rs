@@ -11,7 +11,7 @@ use super::{Failed, Handler, Messaging, Notification, NotificationHandler, Pendi
 use crate::legacy::frames::{Message, Notice};
 use crate::legacy::{Client, Failed as Legacy, Options, Server, Target};
 
-/// Modules whose errors always come back as themselves.
+/// Modules whose errors always keep their class.
 const BUILT_IN: [&str; 2] = ["builtins", "exceptions"];
 
 /// A process of the legacy driver.
@@ -22,7 +22,7 @@ pub struct OverLegacy {
 }
 
 impl OverLegacy {
-    /// With these options.
+    /// Makes one with these options.
     #[must_use]
     pub fn new(options: Options, setup: Setup) -> Self {
         let options = Options { response_timeout: setup.response_timeout, ..options };
@@ -101,7 +101,7 @@ impl Messaging for OverLegacy {
             let priority = notice.priority.to_lowercase().parse().expect("a priority");
             let said =
                 Notification { priority, event_type: notice.event_type.clone(), payload: notice.payload.clone() };
-            // Whether it shall come again is asked of nobody.
+            // The legacy driver cannot deliver it again.
             handler(&said);
         };
         Box::new(Server::listen(self.options(1), &wanted, Arc::new(hear)).expect("a listener"))
