@@ -1,7 +1,9 @@
-//! The base of the whole-system tests: real processes of both binaries, on several nodes of one machine.
+//! The base of the whole-system tests: real processes of both binaries, on several nodes of one
+//! machine.
 //!
-//! A node has its own loopback address (127.a.b.n, port 9501) and its own socket directory. A [`Cluster`] is a few nodes
-//! with one ring file. Every process is killed when its handle is dropped. When a test fails, it shows what they printed.
+//! A node has its own loopback address (127.a.b.n, port 9501) and its own socket directory. A
+//! [`Cluster`] is a few nodes with one ring file. Every process is killed when its handle is
+//! dropped. When a test fails, it shows what they printed.
 
 #![allow(
     clippy::missing_panics_doc,

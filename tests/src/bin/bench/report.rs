@@ -20,7 +20,7 @@ pub(crate) fn screen(results: &[RowResult]) -> String {
     let widths: Vec<usize> = (0..table.head.len()).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
-            // Names stand left, numbers right.
+            // Names are on the left, numbers on the right.
             0 | 1 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
@@ -59,7 +59,7 @@ fn cells(id: &str, line: &Line) -> [String; 10] {
     ]
 }
 
-/// Everything.
+/// The whole report.
 pub(crate) fn report(results: &[RowResult], pace: Pace, peers: &Peers, command: &str) -> Report {
     let lines: Vec<Line> = results.iter().flat_map(RowResult::lines).collect();
     let count = |met| lines.iter().filter(|line| line.met == Some(met)).count();
