@@ -1,4 +1,4 @@
-//! The full-size runs: minutes each, so only on demand.
+//! The runs of `checked.rs` in full size. They take minutes each, so they run only on demand.
 //!
 //! `cargo test --release -p zmqv2-tests --test long -- --ignored --nocapture --test-threads 1`
 
@@ -12,7 +12,7 @@ use zmqv2_tests::scenarios::{self, Schedule, StopMode};
 #[ignore = "takes minutes"]
 fn a_million_casts_of_four_processes_to_three_nodes() {
     const CASTS: u64 = 1_000_000;
-    // Together they stay below what one topic may have waiting at one broker (10,000).
+    // Together they stay below the backlog of one topic at one broker (10,000).
     let run = scenarios::casts(CASTS, 2_500, Duration::from_secs(1_200));
     println!("{run}");
     run.report.assert_clean();

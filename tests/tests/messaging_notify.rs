@@ -1,4 +1,5 @@
-//! Notifications over both drivers: one suite, in the spirit of the original project's functional tests.
+//! Runs one suite of notification tests with both drivers, modelled on the original project's
+//! functional tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ suite! {
     }, zmqv2 Pass;
 }
 
-/// A listener that notes what it hears.
+/// A listener that logs its notifications.
 fn listen(
     at: &dyn Messaging,
     topics: &[&str],
@@ -53,7 +54,8 @@ fn events(heard: &NotificationLog<Notification>) -> Vec<String> {
     heard.all().into_iter().map(|said| said.event_type).collect()
 }
 
-/// Whether `heard` has `count` in time. The legacy driver is documented not to: it is not waited for as long.
+/// Whether `heard` has `count` entries in time. The legacy driver is documented not to, so its wait
+/// is shorter.
 fn has(driver: Driver, heard: &NotificationLog<Notification>, count: usize) -> bool {
     let patience = if driver == Driver::Legacy { Duration::from_secs(3) } else { PATIENCE };
     within(patience, || heard.len() >= count)
@@ -101,7 +103,7 @@ fn two_listeners_share_what_there_is(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
     let (one, _one) = listen(&*node, &["t"], &[Priority::Info], "p");
-    // One that has just started may not have joined yet: the first is for whoever is there.
+    // A new listener may not have joined yet, so the first notification is for any of them.
     let (two, _two) = listen(&*node, &["t"], &[Priority::Info], "p");
     eventually("both are there", || {
         node.notify("t", Priority::Info, "hello", &json!(null));

@@ -1,4 +1,5 @@
-//! Calls, casts and fanouts over both drivers: one suite, in the spirit of the original project's functional tests.
+//! Runs one suite of tests for calls, casts and fanouts with both drivers, modelled on the original
+//! project's functional tests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ suite! {
     }, zmqv2 Pass;
 }
 
-/// A server that says its name, and notes what it runs.
+/// A server that returns its name, and logs its messages.
 struct Server {
     name: String,
     ran: NotificationLog<Value>,
@@ -113,7 +114,7 @@ fn t() -> To {
     To::topic("t")
 }
 
-/// A server of `t` at each of the nodes, named as its node.
+/// A server of `t` at each of the nodes, with the name of its node.
 fn servers(nodes: &DriverCluster, count: usize) -> Vec<Server> {
     (0..count).map(|n| Server::start(&*nodes.at(n), &t().at(nodes.host(n)), 2)).collect()
 }
@@ -124,7 +125,8 @@ fn who(client: &dyn Messaging, to: &To) -> String {
     answer.as_str().expect("a name").to_owned()
 }
 
-/// Fanouts until every server has had one: PUB drops what it is given before its subscribers have joined.
+/// Sends fanouts until every server has had one. PUB drops messages that come before its
+/// subscribers have joined.
 fn warm_up(client: &dyn Messaging, to: &To, servers: &[Server]) {
     eventually("a fanout reaches all", || {
         client.fanout(to, "note", &json!("warm"));
@@ -374,7 +376,7 @@ fn what_its_caller_has_given_up_never_runs(driver: Driver) {
     // The only worker is busy for another second.
     let given_up = client.call(&t(), "note", &json!("given up"), None);
     assert!(given_up.is_err(), "{given_up:?}");
-    // When this is through, what was before it would have run.
+    // When this has run, the messages before it would have run.
     let patient = nodes.at(0);
     eventually("the server is free again", || who_or_nobody(&*patient) == Some("s".to_owned()));
     assert!(!server.ran.all().contains(&json!("given up")), "it runs for nobody");
@@ -384,14 +386,14 @@ fn who_or_nobody(client: &dyn Messaging) -> Option<String> {
     client.call(&t(), "who", &json!({}), None).ok()?.as_str().map(str::to_owned)
 }
 
-/// A server whose handler waits for a word before it ends.
+/// A server whose handlers wait for a signal before they end.
 fn gated(at: &dyn Messaging) -> (NotificationLog<Value>, Sender<()>, Box<dyn Running>) {
     let (open, gate): (Sender<()>, Receiver<()>) = channel();
     let ran: NotificationLog<Value> = NotificationLog::default();
     let (note, gate) = (ran.clone(), std::sync::Mutex::new(gate));
     let handler: Handler = Arc::new(move |_, args| {
         note.add(args.clone());
-        // An error: the gate is open for ever.
+        // An error means that the gate stays open.
         let _ = gate.lock().unwrap().recv_timeout(PATIENCE);
         Some(Ok(Value::Null))
     });
@@ -405,8 +407,9 @@ fn a_full_backlog_is_told_of(driver: Driver) {
     let (ran, open, _server) = gated(&*client);
     client.cast(&t(), "note", &json!("first"));
     ran.wait(1);
-    // The server stays busy until the backlog has been full: a sender is told, or all are through and the daemon has said it
-    // in its log. Those that wait in a backlog are told of when the server is free again.
+    // The server stays busy until the backlog has been full: a sender learns it, or all messages
+    // are sent and the daemon has logged it. Outcomes of messages in the backlog come when the
+    // server is free again.
     let (failed, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let full = std::thread::scope(|scope| {
         for n in 0..100 {
@@ -429,7 +432,7 @@ fn a_full_backlog_is_told_of(driver: Driver) {
     });
     assert!(full, "the backlog was never full");
     let failed = failed.into_inner();
-    // The last to come: what was sent before it has run, or never will.
+    // This message is the last. The messages before it have run, or never will.
     eventually("the server is free again", || {
         client.cast(&t(), "note", &json!("last"));
         ran.all().contains(&json!("last"))
@@ -453,7 +456,7 @@ fn topics_do_not_mix(driver: Driver) {
 }
 
 fn topics_with_dots_do_not_mix(driver: Driver) {
-    // What a host could be after the dot is one, and nobody else's: nothing asks the network for a name.
+    // The name after the dot is this node's own, so nothing asks the network for a name.
     let mut nodes = DriverCluster::start(driver, 2, &[], &[]);
     let names = [0, 1].map(|n| format!("fruit.{}", nodes.host(n)));
     for name in &names {

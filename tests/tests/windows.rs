@@ -1,5 +1,5 @@
-//! Servers with more requests than workers: what they have not begun runs elsewhere when their handlers are slow (promise P10),
-//! and everything runs once (decision 0021).
+//! Proves for servers with more requests than workers: requests that a slow server has not begun
+//! run elsewhere (P10), and everything runs once (decision 0021).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use zmqv2_proto::{Config, RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer};
 use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
 
-/// A door that handlers wait at while it is shut.
+/// A gate that handlers wait at while it is closed.
 #[derive(Default)]
 struct Door {
     shut: Mutex<bool>,
@@ -31,12 +31,12 @@ impl Door {
     }
 }
 
-/// A server that counts what it runs.
+/// A server that counts its executions.
 struct World {
     server: RpcServer,
     workers: usize,
     door: Arc<Door>,
-    /// Another one.
+    /// Starts another one.
     gate: Arc<Door>,
     ran: Arc<AtomicUsize>,
 }
@@ -62,7 +62,7 @@ impl World {
             })
             .unwrap()
             .method("nap", move |(): ()| {
-                // Too short for anybody to notice, and three times what is quick.
+                // Too short to be seen as stuck, and three times the limit for a quick handler.
                 std::thread::park_timeout(Duration::from_micros(300));
                 Ok(())
             })
@@ -79,7 +79,7 @@ impl World {
         Self { server, workers, door, gate, ran }
     }
 
-    /// Calls that keep all workers busy until the door is opened.
+    /// Calls that keep all workers busy until the gate opens.
     fn hold(&self, client: &RpcClient) -> Vec<CallHandle<()>> {
         self.door.set(true);
         let pass = |_| client.call_async(&RequestContext::new(), "pass", &()).unwrap();
@@ -103,17 +103,17 @@ fn lengths(client: &RpcClient, lengths: impl IntoIterator<Item = usize>) -> Vec<
     lengths.into_iter().map(call).collect()
 }
 
-/// Quick ones, and some that are too large for a bundle.
+/// Quick calls, and some that are too large for a bundle.
 fn mixed() -> impl Iterator<Item = usize> {
     (0..200).map(|number| if number % 20 == 7 { 10_000 + number } else { number })
 }
 
-/// After so many quick ones a window is wide.
+/// After this many quick calls the window is wide.
 fn quick() -> impl Iterator<Item = usize> {
     (0..200).map(|number| number % 10)
 }
 
-/// One test at a time: what is quick depends on what else there is to do.
+/// One test at a time, because other work can make a quick handler slow.
 fn alone() -> impl Drop {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,7 +129,7 @@ fn handed_back(node: &Node) -> u64 {
     node.status().counters["handed_back"]
 }
 
-/// All workers of one server wait; the other one does what it was given meanwhile.
+/// All workers of one server wait. The other server runs the requests that the first had not begun.
 fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
     let _turn = alone();
     let cluster = Cluster::new(1, &["t"]);
@@ -142,7 +142,7 @@ fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
     });
     let mut sent = 0;
     let give_up = now() + PATIENCE;
-    // Its window is wide when its handlers have been quick, which a busy machine may spoil.
+    // Its window is wide after quick handlers. A busy machine may prevent that.
     while handed_back(node) == 0 {
         assert!(now() < give_up, "nothing is ever handed back");
         check(lengths(&only, quick()));
@@ -167,7 +167,7 @@ fn requests_that_sixteen_stuck_workers_have_not_begun_run_elsewhere_p10() {
     a_stuck_server_keeps_no_more_than_its_workers_can_run(16);
 }
 
-/// Each of its requests is short, and others begin all the time: still, what waits there could run elsewhere.
+/// Its requests are short and begin all the time. Still, waiting requests could run elsewhere.
 #[test]
 fn a_server_that_becomes_slow_keeps_only_what_its_workers_can_run_p10() {
     let _turn = alone();
@@ -177,7 +177,7 @@ fn a_server_that_becomes_slow_keeps_only_what_its_workers_can_run_p10() {
     let (first, other) = (World::start(node, "first", 2), World::start(node, "other", 2));
     let any = node.client(Target::topic("t").unwrap());
     let only = node.client(Target::topic("t").unwrap().with_server("first").unwrap());
-    // A busy machine may spoil a few rounds, and let one of very many look as if somebody were stuck.
+    // A busy machine may spoil a few rounds, and make one of very many handlers look stuck.
     let mut rounds = 0..50;
     while handed_back(node) == 0 {
         assert!(rounds.next().is_some(), "nothing is ever handed back");
@@ -190,7 +190,8 @@ fn a_server_that_becomes_slow_keeps_only_what_its_workers_can_run_p10() {
     other.server.stop().unwrap();
 }
 
-/// Nobody else is there: what was handed back waits at the broker, and comes when the server is free again.
+/// There is no other server: a request that was handed back waits at the broker, and comes when the
+/// server is free again.
 #[test]
 fn a_server_gets_a_handed_back_request_again_when_it_can_run_it() {
     let _turn = alone();
@@ -214,7 +215,8 @@ fn a_server_gets_a_handed_back_request_again_when_it_can_run_it() {
     world.server.stop().unwrap();
 }
 
-/// A window of the option's smallest value, or one that the workers fill: nothing is ever given above them.
+/// With a window of the smallest value, or one that the workers fill, a server never gets more than
+/// it can run.
 #[test]
 fn without_a_window_nothing_is_handed_back() {
     let _turn = alone();
@@ -235,8 +237,8 @@ fn without_a_window_nothing_is_handed_back() {
     world.server.stop().unwrap();
 }
 
-/// What a server had from an earlier broker gives it no place at the next one: else it got more than it can run, and handed it
-/// back again and again.
+/// Requests of an earlier broker give a server no place at the next one. Otherwise it would get
+/// more than it can run, and hand it back again and again.
 #[test]
 fn requests_of_an_earlier_broker_give_no_places_at_the_next_one() {
     let _turn = alone();

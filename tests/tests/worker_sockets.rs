@@ -1,5 +1,5 @@
-//! Workers that share a socket, and workers with one each: both run as many requests at a time as there are workers, and lose
-//! none.
+//! Proves for workers that share a socket, and for workers with a socket each: they run as many
+//! requests at a time as there are workers, and lose none.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
 const WORKERS: usize = 16;
 const BOTH: [WorkerSockets; 2] = [WorkerSockets::Shared, WorkerSockets::Own];
 
-/// Opens once.
+/// A gate that opens once.
 #[derive(Default)]
 struct Latch(Mutex<bool>, Condvar);
 
@@ -30,7 +30,7 @@ impl Latch {
     }
 }
 
-/// A server whose handlers wait for each other, for a latch, or for nothing.
+/// A server whose handlers wait for each other, for a gate, or not at all.
 struct World {
     server: RpcServer,
     latch: Arc<Latch>,
@@ -78,7 +78,7 @@ fn echo_of(client: &RpcClient, number: u64) -> u64 {
     client.call(&context(), "echo", &number).unwrap()
 }
 
-/// Checks servers of both kinds, with so many workers.
+/// Runs a check on servers of both kinds, with this many workers.
 fn each_kind(workers: usize, check: impl Fn(WorkerSockets, &Node, &World, &RpcClient)) {
     for sockets in BOTH {
         let cluster = Cluster::new(1, &["t"]);
@@ -90,7 +90,8 @@ fn each_kind(workers: usize, check: impl Fn(WorkerSockets, &Node, &World, &RpcCl
     }
 }
 
-/// Each waits until all of them run: one that waited for another to end would wait for ever.
+/// Each request waits until all of them run. If one had to wait for another to end, it would wait
+/// for ever.
 #[test]
 fn as_many_requests_run_at_a_time_as_there_are_workers() {
     each_kind(WORKERS, |sockets, _, _, client| {
@@ -101,7 +102,7 @@ fn as_many_requests_run_at_a_time_as_there_are_workers() {
                 let outcome = call.wait();
                 assert!(outcome.is_ok(), "{sockets:?}, round {round}: {outcome:?}");
             }
-            // Quick ones in between, which one worker can do alone.
+            // Quick calls in between, which one worker can run alone.
             assert!((0..100).all(|number| echo_of(client, number) == number));
         }
     });
@@ -147,14 +148,15 @@ fn a_server_that_stops_runs_what_it_has_acknowledged() {
     });
 }
 
-/// Workers with a socket each are not told of here: the new broker does not know that one of them is busy.
+/// Workers with a socket each are not checked here: the new broker does not know that one of them
+/// is busy.
 #[test]
 fn a_server_works_on_with_the_next_broker_whatever_it_was_doing() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let mut broker = node.broker();
     let world = World::start(node, 32, WorkerSockets::Shared);
-    // What is lost with a broker is known after this.
+    // After this the losses with the broker are known.
     let patient = |config: &mut zmqv2_proto::Config| config.cast_timeout = Duration::from_secs(3);
     let client = node.client_with(Target::topic("t").unwrap(), patient);
     for round in 1..=3 {
@@ -165,7 +167,7 @@ fn a_server_works_on_with_the_next_broker_whatever_it_was_doing() {
         broker = node.broker();
         eventually("it is registered again", || world.server.is_ready());
         assert!((0..200).all(|number| echo_of(&client, number) == number));
-        // Each has an outcome, whichever.
+        // Each has some outcome.
         assert!(quick.into_iter().all(|cast| cast.wait(PATIENCE).is_some()));
         drop(held);
     }
@@ -173,7 +175,8 @@ fn a_server_works_on_with_the_next_broker_whatever_it_was_doing() {
     world.server.stop().unwrap();
 }
 
-/// The way back of calls that block (decision 0016): each handler waits for all others, so all calls are on their way at once.
+/// The connections of blocking calls (decision 0016): each handler waits for all others, so all
+/// calls are in flight at once.
 #[test]
 fn calls_of_many_threads_share_connections_and_a_closed_client_calls_on() {
     let cluster = Cluster::new(2, &["t"]);
@@ -191,7 +194,7 @@ fn calls_of_many_threads_share_connections_and_a_closed_client_calls_on() {
     let connections = || tcp_connections_to(SocketAddr::new(there.host.parse().unwrap(), 9501));
     all_call();
     assert!((1..=2).contains(&connections()), "{} connections", connections());
-    // Nobody is there any more to make a call over to.
+    // There is no other server to move a call to.
     client.close(PATIENCE);
     all_call();
     assert!(connections() >= WORKERS, "{} connections", connections());
