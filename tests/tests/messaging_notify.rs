@@ -14,21 +14,21 @@ use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::{PATIENCE, eventually, suite, within};
 
 suite! {
-    listeners_hear_their_priorities: legacy Pass, zmqv2 Pass;
-    a_listener_hears_several_topics: legacy Pass, zmqv2 Pass;
-    two_listeners_share_what_there_is: legacy Pass, zmqv2 Pass;
+    listeners_get_their_priorities: legacy Pass, zmqv2 Pass;
+    a_listener_gets_several_topics: legacy Pass, zmqv2 Pass;
+    two_listeners_share_the_notifications: legacy Pass, zmqv2 Pass;
     many_notifiers_at_several_nodes: legacy Pass, zmqv2 Pass;
-    what_nobody_hears_yet_is_kept: legacy Pass, zmqv2 Pass;
+    a_notification_without_a_listener_is_kept: legacy Pass, zmqv2 Pass;
     every_pool_gets_a_copy: legacy Differs {
-        because: "there are no pools: all listeners of a node share what comes",
+        because: "there are no pools: all listeners of a node share the notifications",
         with: "have a copy each",
     }, zmqv2 Pass;
-    what_is_given_back_comes_again: legacy Differs {
+    a_requeued_notification_comes_again: legacy Differs {
         because: "requeueing is not supported",
         with: "comes again",
     }, zmqv2 Pass;
-    the_notifier_is_told: legacy Differs {
-        because: "PUSH has no way back",
+    the_notifier_learns_the_outcome: legacy Differs {
+        because: "PUSH has no return path",
         with: "the notifier is told",
     }, zmqv2 Pass;
 }
@@ -61,7 +61,7 @@ fn has(driver: Driver, heard: &NotificationLog<Notification>, count: usize) -> b
     within(patience, || heard.len() >= count)
 }
 
-fn listeners_hear_their_priorities(driver: Driver) {
+fn listeners_get_their_priorities(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
     let (info, _info) = listen(&*node, &["t"], &[Priority::Info], "p");
@@ -84,7 +84,7 @@ fn listeners_hear_their_priorities(driver: Driver) {
     assert_eq!((said.priority, said.payload), (Priority::Info, json!({"k": "info.1"})));
 }
 
-fn a_listener_hears_several_topics(driver: Driver) {
+fn a_listener_gets_several_topics(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["a", "b", "c"], &[]);
     let node = nodes.at(0);
     let (both, _both) = listen(&*node, &["a", "b"], &[Priority::Info], "p");
@@ -99,7 +99,7 @@ fn a_listener_hears_several_topics(driver: Driver) {
     assert_eq!((heard, events(&one)), (vec!["a".to_owned(), "a".to_owned(), "b".to_owned()], vec!["c".to_owned()]));
 }
 
-fn two_listeners_share_what_there_is(driver: Driver) {
+fn two_listeners_share_the_notifications(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
     let (one, _one) = listen(&*node, &["t"], &[Priority::Info], "p");
@@ -146,7 +146,7 @@ fn many_notifiers_at_several_nodes(driver: Driver) {
     assert_eq!(numbers(), (0..30).collect::<Vec<_>>());
 }
 
-fn what_nobody_hears_yet_is_kept(driver: Driver) {
+fn a_notification_without_a_listener_is_kept(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
     for number in 0..3 {
@@ -171,7 +171,7 @@ fn every_pool_gets_a_copy(driver: Driver) {
     }
 }
 
-fn what_is_given_back_comes_again(driver: Driver) {
+fn a_requeued_notification_comes_again(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
     let heard: NotificationLog<Notification> = NotificationLog::default();
@@ -187,7 +187,7 @@ fn what_is_given_back_comes_again(driver: Driver) {
     assert_eq!(heard.all()[0], heard.all()[1]);
 }
 
-fn the_notifier_is_told(driver: Driver) {
+fn the_notifier_learns_the_outcome(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
     let kept = node.notify("t", Priority::Info, "early", &json!(1));
