@@ -15,8 +15,7 @@ const END: Duration = Duration::from_secs(90);
 #[test]
 fn casts_of_four_processes_to_three_nodes_keep_every_promise() {
     let run = scenarios::casts(12_000, 200, END);
-    println!("{run}");
-    run.report.assert_clean();
+    run.assert_clean();
     assert_eq!((run.report.counts.outcome("acked"), run.report.counts.executions), (12_000, 12_000));
     assert!(run.clients.iter().all(|(_, summary)| summary.slowed > 0), "no bound was met");
 }
@@ -25,16 +24,14 @@ fn casts_of_four_processes_to_three_nodes_keep_every_promise() {
 #[test]
 fn servers_that_are_killed_under_load_break_no_promise() {
     let run = scenarios::servers_stop(StopMode::Killed, Schedule { every: Duration::from_millis(700), kills: 4 });
-    println!("{run}");
-    run.report.assert_clean();
+    run.assert_clean();
     assert_eq!(run.report.counts.killed, 4);
 }
 
 #[test]
 fn servers_that_are_restarted_in_order_under_load_lose_nothing() {
     let run = scenarios::servers_stop(StopMode::Orderly, Schedule { every: Duration::from_millis(700), kills: 4 });
-    println!("{run}");
-    run.report.assert_clean();
+    run.assert_clean();
     assert_eq!((run.report.counts.runs, run.report.counts.killed), (7, 0));
 }
 
@@ -42,8 +39,7 @@ fn servers_that_are_restarted_in_order_under_load_lose_nothing() {
 #[test]
 fn a_broker_that_is_killed_under_load_breaks_no_promise() {
     let run = scenarios::broker_stops(StopMode::Killed, Schedule { every: Duration::from_secs(2), kills: 2 }, 100);
-    println!("{run}");
-    run.report.assert_clean();
+    run.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
     // Other tests use the machine as well. The long run checks the promised time.
     assert!(run.recovery()[2] < Duration::from_secs(10), "{:?}", run.recoveries);
@@ -52,8 +48,7 @@ fn a_broker_that_is_killed_under_load_breaks_no_promise() {
 #[test]
 fn listeners_that_are_killed_under_load_lose_no_notification() {
     let run = scenarios::listeners_stop(StopMode::Killed, Schedule { every: Duration::from_millis(700), kills: 4 });
-    println!("{run}");
-    run.report.assert_clean();
+    run.assert_clean();
     assert_eq!(run.report.counts.killed, 4);
     // A listener had a notification when it was killed.
     assert!(run.report.counts.repeated > 0, "{run}");
@@ -62,16 +57,14 @@ fn listeners_that_are_killed_under_load_lose_no_notification() {
 #[test]
 fn listeners_that_are_restarted_in_order_under_load_repeat_no_notification() {
     let run = scenarios::listeners_stop(StopMode::Orderly, Schedule { every: Duration::from_millis(700), kills: 4 });
-    println!("{run}");
-    run.report.assert_clean();
+    run.assert_clean();
     assert_eq!((run.report.counts.killed, run.report.counts.repeated), (0, 0));
 }
 
 #[test]
 fn a_broker_that_is_restarted_in_order_under_load_answers_for_all_that_ran() {
     let run = scenarios::broker_stops(StopMode::Orderly, Schedule { every: Duration::from_secs(2), kills: 2 }, 100);
-    println!("{run}");
-    run.report.assert_clean();
+    run.assert_clean();
     // A message that arrives while the broker closes its sockets gets no answer, but it does not
     // run either.
     let counts = &run.report.counts;

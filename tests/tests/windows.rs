@@ -2,54 +2,33 @@
 //! run elsewhere (P10), and everything runs once (decision 0021).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use zmqv2_client::{CallHandle, RpcClient};
 use zmqv2_proto::{Config, RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer};
+use zmqv2_tests::gate::Gate;
 use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
 
-/// A gate that handlers wait at while it is closed.
-#[derive(Default)]
-struct Door {
-    shut: Mutex<bool>,
-    opens: Condvar,
-    waiting: AtomicUsize,
-}
-
-impl Door {
-    fn set(&self, shut: bool) {
-        *self.shut.lock().unwrap() = shut;
-        self.opens.notify_all();
-    }
-
-    fn pass(&self) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        drop(self.opens.wait_timeout_while(self.shut.lock().unwrap(), PATIENCE, |shut| *shut).unwrap());
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// A server that counts its executions.
-struct World {
-    server: RpcServer,
+struct GatedServer {
+    rpc: RpcServer,
     workers: usize,
-    door: Arc<Door>,
-    /// Starts another one.
-    gate: Arc<Door>,
+    gate: Arc<Gate>,
+    second_gate: Arc<Gate>,
     ran: Arc<AtomicUsize>,
 }
 
-impl World {
+impl GatedServer {
     fn start(node: &Node, name: &str, workers: usize) -> Self {
         Self::start_with(node, name, workers, node.config())
     }
 
     fn start_with(node: &Node, name: &str, workers: usize, config: Config) -> Self {
-        let [door, gate] = [(); 2].map(|()| Arc::new(Door::default()));
+        let [gate, second_gate] = [(); 2].map(|()| Gate::new(true));
         let ran = Arc::new(AtomicUsize::new(0));
-        let (passed, gone, counted) = (Arc::clone(&door), Arc::clone(&gate), Arc::clone(&ran));
+        let (passed, gone, counted) = (Arc::clone(&gate), Arc::clone(&second_gate), Arc::clone(&ran));
         let methods = Methods::new()
             .method("pass", move |(): ()| {
                 passed.pass();
@@ -76,20 +55,20 @@ impl World {
         let builder = RpcServer::builder(target).config(config).ipc_dir(&node.ipc_dir);
         let server = builder.endpoint(methods).workers(workers).start().unwrap();
         server.wait_ready(PATIENCE).unwrap();
-        Self { server, workers, door, gate, ran }
+        Self { rpc: server, workers, gate, second_gate, ran }
     }
 
     /// Calls that keep all workers busy until the gate opens.
     fn hold(&self, client: &RpcClient) -> Vec<CallHandle<()>> {
-        self.door.set(true);
+        self.gate.close();
         let pass = |_| client.call_async(&RequestContext::new(), "pass", &()).unwrap();
         let held = (0..self.workers).map(pass).collect();
-        eventually("all workers wait", || self.door.waiting.load(Ordering::SeqCst) == self.workers);
+        eventually("all workers wait", || self.gate.waiting() == self.workers);
         held
     }
 
     fn release(&self, held: Vec<CallHandle<()>>) {
-        self.door.set(false);
+        self.gate.open();
         assert!(held.into_iter().all(|call| call.wait().is_ok()));
     }
 }
@@ -135,7 +114,7 @@ fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let (stuck, other) = (World::start(node, "stuck", workers), World::start(node, "other", workers));
+    let (stuck, other) = (GatedServer::start(node, "stuck", workers), GatedServer::start(node, "other", workers));
     let [any, only] = [None, Some("stuck")].map(|name| {
         let target = Target::topic("t").unwrap();
         node.client(name.map_or(target.clone(), |name| target.with_server(name).unwrap()))
@@ -148,13 +127,13 @@ fn a_stuck_server_keeps_no_more_than_its_workers_can_run(workers: usize) {
         check(lengths(&only, quick()));
         let held = stuck.hold(&only);
         check(lengths(&any, mixed()));
-        assert_eq!(stuck.door.waiting.load(Ordering::SeqCst), workers);
+        assert_eq!(stuck.gate.waiting(), workers);
         stuck.release(held);
         sent += 400;
     }
     assert_eq!(stuck.ran.load(Ordering::SeqCst) + other.ran.load(Ordering::SeqCst), sent, "each runs once");
-    stuck.server.stop().unwrap();
-    other.server.stop().unwrap();
+    stuck.rpc.stop().unwrap();
+    other.rpc.stop().unwrap();
 }
 
 #[test]
@@ -174,7 +153,7 @@ fn a_server_that_becomes_slow_keeps_only_what_its_workers_can_run_p10() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let (first, other) = (World::start(node, "first", 2), World::start(node, "other", 2));
+    let (first, other) = (GatedServer::start(node, "first", 2), GatedServer::start(node, "other", 2));
     let any = node.client(Target::topic("t").unwrap());
     let only = node.client(Target::topic("t").unwrap().with_server("first").unwrap());
     // A busy machine may spoil a few rounds, and make one of very many handlers look stuck.
@@ -186,8 +165,8 @@ fn a_server_that_becomes_slow_keeps_only_what_its_workers_can_run_p10() {
         let naps: Vec<_> = (0..300).map(nap).collect();
         assert!(naps.into_iter().all(|nap| nap.wait().is_ok()));
     }
-    first.server.stop().unwrap();
-    other.server.stop().unwrap();
+    first.rpc.stop().unwrap();
+    other.rpc.stop().unwrap();
 }
 
 /// There is no other server: a request that was handed back waits at the broker, and comes when the
@@ -198,21 +177,21 @@ fn a_server_gets_a_handed_back_request_again_when_it_can_run_it() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let world = World::start(node, "s", 3);
+    let server = GatedServer::start(node, "s", 3);
     let client = node.client(Target::topic("t").unwrap());
     let (mut sent, give_up) = (0, now() + PATIENCE);
     while handed_back(node) == 0 {
         assert!(now() < give_up, "nothing is ever handed back");
         check(lengths(&client, quick()));
-        let held = world.hold(&client);
+        let held = server.hold(&client);
         let calls = lengths(&client, mixed());
         eventually("most wait at the broker", || node.status().queued >= 200);
-        world.release(held);
+        server.release(held);
         check(calls);
         sent += 400;
     }
-    assert_eq!(world.ran.load(Ordering::SeqCst), sent, "each runs once");
-    world.server.stop().unwrap();
+    assert_eq!(server.ran.load(Ordering::SeqCst), sent, "each runs once");
+    server.rpc.stop().unwrap();
 }
 
 /// With a window of the smallest value, or one that the workers fill, a server never gets more than
@@ -225,16 +204,16 @@ fn without_a_window_nothing_is_handed_back() {
     let _broker = node.broker();
     let mut config = node.config();
     config.window = 0;
-    let world = World::start_with(node, "s", 2, config);
+    let server = GatedServer::start_with(node, "s", 2, config);
     let client = node.client(Target::topic("t").unwrap());
     check(lengths(&client, (0..500).map(|_| 1)));
-    let held = world.hold(&client);
+    let held = server.hold(&client);
     let calls = lengths(&client, mixed());
     eventually("all of them wait at the broker", || node.status().queued == 200);
-    world.release(held);
+    server.release(held);
     check(calls);
     assert_eq!(handed_back(node), 0);
-    world.server.stop().unwrap();
+    server.rpc.stop().unwrap();
 }
 
 /// Requests of an earlier broker give a server no place at the next one. Otherwise it would get
@@ -245,26 +224,26 @@ fn requests_of_an_earlier_broker_give_no_places_at_the_next_one() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let mut broker = node.broker();
-    let world = World::start(node, "s", 2);
+    let server = GatedServer::start(node, "s", 2);
     let client = node.client(Target::topic("t").unwrap());
     let cast = |method| client.cast(&RequestContext::new(), method, &()).unwrap();
-    world.door.set(true);
-    world.gate.set(true);
+    server.gate.close();
+    server.second_gate.close();
     let before: Vec<_> = (0..2).map(|_| cast("pass")).collect();
     assert!(before.iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
-    eventually("both run", || world.door.waiting.load(Ordering::SeqCst) == 2);
+    eventually("both run", || server.gate.waiting() == 2);
     broker.kill9();
     broker = node.broker();
     eventually("it is registered again", || node.status().topics.iter().any(|topic| !topic.servers.is_empty()));
     let after: Vec<_> = (0..10).map(|_| cast("go")).collect();
     eventually("two are given", || (node.status().queued, node.status().counters["delivered"]) == (8, 2));
-    world.door.set(false);
-    eventually("they run", || world.gate.waiting.load(Ordering::SeqCst) == 2);
+    server.gate.open();
+    eventually("they run", || server.second_gate.waiting() == 2);
     assert!(after[..2].iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
     let status = node.status();
     assert_eq!((status.queued, status.counters["delivered"], status.counters["handed_back"]), (8, 2, 0));
-    world.gate.set(false);
+    server.second_gate.open();
     assert!(after.iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
-    world.server.stop().unwrap();
+    server.rpc.stop().unwrap();
     drop(broker);
 }

@@ -288,6 +288,12 @@ impl Clients {
 }
 
 impl ScenarioResult {
+    /// Prints the result, and fails the test if a rule was broken.
+    pub fn assert_clean(&self) {
+        println!("{self}");
+        self.report.assert_clean();
+    }
+
     /// The smallest, the median and the largest time from a broker's readiness until every client
     /// was answered again.
     #[must_use]
