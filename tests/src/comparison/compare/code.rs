@@ -145,8 +145,8 @@ fn lines_of(items: &[Item]) -> Result<Vec<Lines>> {
     let count = |&Item { purpose, for_acks, file, begins }: &Item| {
         let name = begins.trim_end_matches(['(', ' ', '{', '=']);
         let text = source(file)?;
-        let found = found(file, begins, &text)?;
-        let lines = found.filter(|(_, line)| is_code(line)).count();
+        let lines = lines_of_item(file, begins, &text)?;
+        let lines = lines.filter(|(_, line)| is_code(line)).count();
         Ok(Lines { purpose, for_acks, item: format!("{file}: {name}"), lines })
     };
     items.iter().map(count).collect()
@@ -162,8 +162,12 @@ fn is_code(line: &str) -> bool {
     !code.is_empty() && !code.starts_with("//")
 }
 
-/// The lines of an item, with their numbers from 0.
-fn found<'a>(file: &str, begins: &str, text: &'a str) -> Result<impl Iterator<Item = (usize, &'a str)> + use<'a>> {
+/// The lines of an item, with their numbers from 0. `begins`: how its first line begins.
+fn lines_of_item<'a>(
+    file: &str,
+    begins: &str,
+    text: &'a str,
+) -> Result<impl Iterator<Item = (usize, &'a str)> + use<'a>> {
     let mut from = text.lines().enumerate().skip_while(|(_, line)| !line.trim_start().starts_with(begins));
     let (number, first) = from.next().with_context(|| format!("{file} has no {begins:?}"))?;
     // An item ends on its first line, or with the first closing brace or bracket at its own depth.
@@ -238,7 +242,7 @@ mod tests {
 
     /// The numbers of the lines with the word in a name. Comments, string literals, imports and
     /// tests are left out.
-    fn with_the_word(text: &str) -> Vec<usize> {
+    fn lines_with_reply_in_a_name(text: &str) -> Vec<usize> {
         let (mut numbers, mut importing) = (Vec::new(), false);
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().enumerate() {
@@ -257,35 +261,38 @@ mod tests {
         numbers
     }
 
+    /// File and first words of the items of all lists.
+    fn all_items() -> Vec<(&'static str, &'static str)> {
+        let counted = LEGACY.iter().chain(ZMQV2).map(|item| (item.file, item.begins));
+        counted.chain(UNCOUNTED.iter().map(|(file, begins, _)| (*file, *begins))).collect()
+    }
+
     #[test]
     fn every_item_is_there_once_and_has_lines() {
         let counted = count().unwrap();
         for item in counted.legacy.iter().chain(&counted.zmqv2) {
             assert!((1..100).contains(&item.lines), "{item:?}");
         }
-        let all: Vec<_> = LEGACY.iter().chain(ZMQV2).map(|item| (item.file, item.begins)).collect();
-        let all: Vec<_> = all.into_iter().chain(UNCOUNTED.iter().map(|(file, begins, _)| (*file, *begins))).collect();
+        let all = all_items();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "an item is listed twice");
         for (file, begins) in all {
             let text = source(file).unwrap();
-            assert!(found(file, begins, &text).is_ok(), "{file} has no {begins}");
+            assert!(lines_of_item(file, begins, &text).is_ok(), "{file} has no {begins}");
         }
     }
 
     #[test]
     fn no_code_for_replies_is_forgotten() {
-        let listed: Vec<_> = LEGACY.iter().chain(ZMQV2).map(|item| (item.file, item.begins)).collect();
-        let listed = listed.into_iter().chain(UNCOUNTED.iter().map(|(file, begins, _)| (*file, *begins)));
-        let listed: Vec<_> = listed.collect();
+        let listed = all_items();
         let (mut seen, mut missing) = (0, Vec::new());
         for path in sources() {
             let file = path.to_str().unwrap();
             let text = source(file).unwrap();
             let mut covered = BTreeSet::new();
             for (_, begins) in listed.iter().filter(|(listed, _)| *listed == file) {
-                covered.extend(found(file, begins, &text).unwrap().map(|(number, _)| number));
+                covered.extend(lines_of_item(file, begins, &text).unwrap().map(|(number, _)| number));
             }
-            for number in with_the_word(&text) {
+            for number in lines_with_reply_in_a_name(&text) {
                 let line = text.lines().nth(number).unwrap();
                 if !covered.contains(&number) {
                     missing.push(format!("{file}:{}: {line}", number + 1));
@@ -293,18 +300,21 @@ mod tests {
                 seen += 1;
             }
         }
-        assert!(missing.is_empty(), "counted or not?\n{}", missing.join("\n"));
-        assert!(seen > 50, "the sources are not where they were: {seen}");
+        assert!(missing.is_empty(), "add these lines to a list in code.rs:\n{}", missing.join("\n"));
+        assert!(seen > 50, "only {seen} lines with the word: have the sources moved?");
     }
 
     #[test]
     fn an_item_ends_at_its_own_depth() {
         let text = "x();\nimpl A {\n    fn f() {\n        y\n    }\n\n    // no\n}\ntype B = C;\nfn g() {";
         let numbers =
-            |begins| found("f", begins, text).map(|lines| lines.map(|(number, _)| number).collect::<Vec<_>>());
+            |begins| lines_of_item("f", begins, text).map(|lines| lines.map(|(number, _)| number).collect::<Vec<_>>());
         assert_eq!(numbers("impl A {").unwrap(), [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!((numbers("fn f(").unwrap(), numbers("type B").unwrap()), (vec![2, 3, 4], vec![8]));
         assert!(numbers("fn g(").is_err() && numbers("fn h(").is_err());
-        assert_eq!(with_the_word("use reply;\n// reply\nlet a = \"reply\";\nReply::new()\nlast_replies\n"), [3, 4]);
+        assert_eq!(
+            lines_with_reply_in_a_name("use reply;\n// reply\nlet a = \"reply\";\nReply::new()\nlast_replies\n"),
+            [3, 4]
+        );
     }
 }
