@@ -40,25 +40,25 @@ fn listen(
     priorities: &[Priority],
     pool: &str,
 ) -> (NotificationLog<Notification>, Box<dyn Running>) {
-    let heard: NotificationLog<Notification> = NotificationLog::default();
-    let note = heard.clone();
-    let handler: NotificationHandler = Arc::new(move |said| {
-        note.add(said.clone());
+    let received: NotificationLog<Notification> = NotificationLog::default();
+    let note = received.clone();
+    let handler: NotificationHandler = Arc::new(move |notification| {
+        note.add(notification.clone());
         true
     });
     let running = at.listen(topics, priorities, pool, handler);
-    (heard, running)
+    (received, running)
 }
 
-fn events(heard: &NotificationLog<Notification>) -> Vec<String> {
-    heard.all().into_iter().map(|said| said.event_type).collect()
+fn events(received: &NotificationLog<Notification>) -> Vec<String> {
+    received.all().into_iter().map(|notification| notification.event_type).collect()
 }
 
-/// Whether `heard` has `count` entries in time. The legacy driver is documented not to, so its wait
+/// Whether `received` has `count` entries in time. The legacy driver is documented not to, so its wait
 /// is shorter.
-fn has(driver: Driver, heard: &NotificationLog<Notification>, count: usize) -> bool {
+fn has(driver: Driver, received: &NotificationLog<Notification>, count: usize) -> bool {
     let patience = if driver == Driver::Legacy { Duration::from_secs(3) } else { PATIENCE };
-    within(patience, || heard.len() >= count)
+    within(patience, || received.len() >= count)
 }
 
 fn listeners_get_their_priorities(driver: Driver) {
@@ -80,8 +80,8 @@ fn listeners_get_their_priorities(driver: Driver) {
     let mut both = events(&bad);
     both.sort();
     assert_eq!(both, ["critical.1", "error.1"]);
-    let said = info.all()[0].clone();
-    assert_eq!((said.priority, said.payload), (Priority::Info, json!({"k": "info.1"})));
+    let notification = info.all()[0].clone();
+    assert_eq!((notification.priority, notification.payload), (Priority::Info, json!({"k": "info.1"})));
 }
 
 fn a_listener_gets_several_topics(driver: Driver) {
@@ -94,9 +94,9 @@ fn a_listener_gets_several_topics(driver: Driver) {
     }
     both.wait(3);
     one.wait(1);
-    let mut heard = events(&both);
-    heard.sort();
-    assert_eq!((heard, events(&one)), (vec!["a".to_owned(), "a".to_owned(), "b".to_owned()], vec!["c".to_owned()]));
+    let mut received = events(&both);
+    received.sort();
+    assert_eq!((received, events(&one)), (vec!["a".to_owned(), "a".to_owned(), "b".to_owned()], vec!["c".to_owned()]));
 }
 
 fn two_listeners_share_the_notifications(driver: Driver) {
@@ -112,11 +112,11 @@ fn two_listeners_share_the_notifications(driver: Driver) {
     for number in 0..8 {
         node.notify("t", Priority::Info, "number", &json!(number));
     }
-    let numbers = |heard: &NotificationLog<Notification>| {
-        let said = heard.all().into_iter().filter(|said| said.event_type == "number");
-        said.map(|said| said.payload.as_u64().expect("a number")).collect::<Vec<_>>()
+    let numbers = |received: &NotificationLog<Notification>| {
+        let notification = received.all().into_iter().filter(|notification| notification.event_type == "number");
+        notification.map(|notification| notification.payload.as_u64().expect("a number")).collect::<Vec<_>>()
     };
-    eventually("all are heard", || numbers(&one).len() + numbers(&two).len() >= 8);
+    eventually("all are received", || numbers(&one).len() + numbers(&two).len() >= 8);
     let mut both = [numbers(&one), numbers(&two)].concat();
     both.sort_unstable();
     assert_eq!(both, (0..8).collect::<Vec<_>>(), "each once");
@@ -131,18 +131,18 @@ fn many_notifiers_at_several_nodes(driver: Driver) {
             let node = nodes.at(notifier % 2);
             scope.spawn(move || {
                 for number in 0..5 {
-                    node.notify("t", Priority::Warn, "said", &json!(notifier * 5 + number));
+                    node.notify("t", Priority::Warn, "notification", &json!(notifier * 5 + number));
                 }
             });
         }
     });
     let numbers = || {
-        let all = listeners.iter().flat_map(|(heard, _)| heard.all());
-        let mut numbers: Vec<_> = all.map(|said| said.payload.as_u64().expect("a number")).collect();
+        let all = listeners.iter().flat_map(|(received, _)| received.all());
+        let mut numbers: Vec<_> = all.map(|notification| notification.payload.as_u64().expect("a number")).collect();
         numbers.sort_unstable();
         numbers
     };
-    eventually("all are heard", || numbers().len() >= 30);
+    eventually("all are received", || numbers().len() >= 30);
     assert_eq!(numbers(), (0..30).collect::<Vec<_>>());
 }
 
@@ -152,8 +152,8 @@ fn a_notification_without_a_listener_is_kept(driver: Driver) {
     for number in 0..3 {
         node.notify("t", Priority::Info, "early", &json!(number));
     }
-    let (heard, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
-    let numbers: Vec<_> = heard.wait(3).into_iter().map(|said| said.payload).collect();
+    let (received, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
+    let numbers: Vec<_> = received.wait(3).into_iter().map(|notification| notification.payload).collect();
     assert_eq!(numbers, [0, 1, 2]);
 }
 
@@ -163,28 +163,28 @@ fn every_pool_gets_a_copy(driver: Driver) {
     let (audit, _audit) = listen(&*node, &["t"], &[Priority::Info], "audit");
     let (billing, _billing) = listen(&*node, &["t"], &[Priority::Info], "billing");
     for number in 0..4 {
-        node.notify("t", Priority::Info, "said", &json!(number));
+        node.notify("t", Priority::Info, "notification", &json!(number));
     }
-    for (pool, heard) in [("audit", &audit), ("billing", &billing)] {
-        assert!(has(driver, heard, 4), "the pools have a copy each, {pool} has {}", heard.len());
-        assert_eq!(heard.len(), 4);
+    for (pool, received) in [("audit", &audit), ("billing", &billing)] {
+        assert!(has(driver, received, 4), "the pools have a copy each, {pool} has {}", received.len());
+        assert_eq!(received.len(), 4);
     }
 }
 
 fn a_requeued_notification_comes_again(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
-    let heard: NotificationLog<Notification> = NotificationLog::default();
-    let note = heard.clone();
-    let handler: NotificationHandler = Arc::new(move |said| {
-        note.add(said.clone());
+    let received: NotificationLog<Notification> = NotificationLog::default();
+    let note = received.clone();
+    let handler: NotificationHandler = Arc::new(move |notification| {
+        note.add(notification.clone());
         note.len() > 1
     });
     let _running = node.listen(&["t"], &[Priority::Info], "p", handler);
-    node.notify("t", Priority::Info, "said", &json!(7));
-    heard.wait(1);
-    assert!(has(driver, &heard, 2), "what is given back comes again");
-    assert_eq!(heard.all()[0], heard.all()[1]);
+    node.notify("t", Priority::Info, "notification", &json!(7));
+    received.wait(1);
+    assert!(has(driver, &received, 2), "what is given back comes again");
+    assert_eq!(received.all()[0], received.all()[1]);
 }
 
 fn the_notifier_learns_the_outcome(driver: Driver) {
@@ -192,8 +192,8 @@ fn the_notifier_learns_the_outcome(driver: Driver) {
     let node = nodes.at(0);
     let kept = node.notify("t", Priority::Info, "early", &json!(1));
     assert_eq!(kept, [SendOutcome::Stored], "the notifier is told that it is kept");
-    let (heard, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
-    heard.wait(1);
-    let taken = node.notify("t", Priority::Info, "said", &json!(2));
+    let (received, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
+    received.wait(1);
+    let taken = node.notify("t", Priority::Info, "notification", &json!(2));
     assert!(matches!(taken[..], [SendOutcome::Accepted | SendOutcome::Stored]), "{taken:?}");
 }

@@ -313,7 +313,7 @@ fn cast(driver: &dyn Messaging, role: &Send) -> anyhow::Result<()> {
     }
     cast.sent = monotonic();
     words.extend(pending.into_iter().map(all_told));
-    let mut told = role.outcomes.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
+    let mut file = role.outcomes.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
     for (number, words) in words.into_iter().enumerate() {
         for word in words {
             let text = match &word {
@@ -322,13 +322,13 @@ fn cast(driver: &dyn Messaging, role: &Send) -> anyhow::Result<()> {
                 SendOutcome::Unknown => continue,
             };
             *cast.outcomes.entry(text.to_owned()).or_default() += 1;
-            if let Some(told) = &mut told {
-                writeln!(told, "{number} {text}")?;
+            if let Some(file) = &mut file {
+                writeln!(file, "{number} {text}")?;
             }
         }
     }
-    if let Some(mut told) = told {
-        told.flush()?;
+    if let Some(mut file) = file {
+        file.flush()?;
     }
     // libzmq sends the last messages in this time, which is as long as the legacy driver's sockets
     // linger.

@@ -134,8 +134,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let notifier = client.notifier(&arguments.client).topics([&arguments.topic])?.timeout(timeout);
     let notifier = notifier.retry(arguments.retry).build()?;
     let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    on_stop_signal(move || told.store(true, Ordering::Relaxed))?;
+    let stopping = Arc::clone(&stop);
+    on_stop_signal(move || stopping.store(true, Ordering::Relaxed))?;
     let first = Record::Client { client: arguments.client.as_str(), retries: arguments.retry };
     let journal = JournalWriter::create(&arguments.journal, &format!("client-{}", arguments.client), &first)?;
     eprintln!("ready");

@@ -76,10 +76,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let first = Record::Server { server: arguments.pool.as_str(), node: &node, run: &run, workers: arguments.workers };
     let created = JournalWriter::create(&arguments.journal, &format!("listener-{}", arguments.pool), &first)?;
     let journal = journal.get_or_init(|| created);
-    let (told, stop) = std::sync::mpsc::channel();
+    let (stopper, stop) = std::sync::mpsc::channel();
     on_stop_signal(move || {
         let _ = stopping.set(());
-        let _ = told.send(());
+        let _ = stopper.send(());
     })?;
     listener.wait_ready(PATIENCE)?;
     eprintln!("ready");

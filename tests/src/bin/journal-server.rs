@@ -52,9 +52,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Record::Server { server: arguments.server.as_str(), node: &node, run: &run, workers: arguments.workers };
     let created = JournalWriter::create(&arguments.journal, &format!("server-{}", arguments.server), &first)?;
     let journal = journal.get_or_init(|| created);
-    let (told, stop) = std::sync::mpsc::channel();
+    let (stopper, stop) = std::sync::mpsc::channel();
     on_stop_signal(move || {
-        let _ = told.send(());
+        let _ = stopper.send(());
     })?;
     server.wait_ready(PATIENCE)?;
     eprintln!("ready");

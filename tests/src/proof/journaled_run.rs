@@ -135,12 +135,12 @@ pub fn stop_all(processes: &mut [Process], timeout: Duration) {
 /// monotonic clock.
 #[must_use]
 pub fn acceptance_times(client: &ClientJournal) -> Vec<u64> {
-    let answered = |told: &&ReportedOutcome| match &told.outcome {
+    let answered = |reported: &&ReportedOutcome| match &reported.outcome {
         Outcome::Acked { .. } | Outcome::Replied { .. } => true,
         Outcome::Report(parts) => parts.iter().any(|part| matches!(part, Part::Acked(..) | Part::Stored(..))),
         _ => false,
     };
-    let mut times: Vec<_> = client.outcomes.iter().filter(answered).map(|told| told.at).collect();
+    let mut times: Vec<_> = client.outcomes.iter().filter(answered).map(|reported| reported.at).collect();
     times.sort_unstable();
     times
 }

@@ -60,7 +60,7 @@ impl Chain {
         self.client.write_line(&span.as_secs_f64().to_string())?;
         let line = self.client.read_line(span + PATIENCE)?;
         let after = Role::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
-        let result: ClientResult = serde_json::from_str(&line).with_context(|| format!("a client said {line:?}"))?;
+        let result: ClientResult = serde_json::from_str(&line).with_context(|| format!("a client printed {line:?}"))?;
         let mut samples = vec![Sample::new(RATE, "1/s", result.messages as f64 / result.seconds)];
         samples.extend(result.p50_us.map(|value| Sample::new(P50, "us", value)));
         samples.extend(result.p99_us.map(|value| Sample::new(P99, "us", value)));

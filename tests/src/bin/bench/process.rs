@@ -45,7 +45,7 @@ impl MeasuredProcess {
     pub(crate) fn wait_ready(&self, patience: Duration) -> anyhow::Result<()> {
         match self.read_line(patience)?.as_str() {
             "ready" => Ok(()),
-            other => bail!("{} said {other:?} and not that it is ready", self.name),
+            other => bail!("{} printed {other:?} instead of \"ready\"", self.name),
         }
     }
 
@@ -55,7 +55,7 @@ impl MeasuredProcess {
 
     /// Waits for its next line.
     pub(crate) fn read_line(&self, patience: Duration) -> anyhow::Result<String> {
-        self.lines.recv_timeout(patience).with_context(|| format!("{} says nothing", self.name))
+        self.lines.recv_timeout(patience).with_context(|| format!("{} prints nothing", self.name))
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -161,7 +161,7 @@ impl Serve {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a handler that takes its time is what is asked for")]
+#[expect(clippy::disallowed_methods, reason = "the handler must be slow")]
 fn pause(span: Duration) {
     std::thread::sleep(span);
 }
@@ -374,6 +374,6 @@ pub(crate) fn kill_one(count: usize, workers: Option<usize>) -> anyhow::Result<[
     servers[0].kill();
     let line = client.read_line(Duration::from_secs(120))?;
     let numbers = line.split(' ').map(str::parse).collect::<Result<Vec<f64>, _>>()?;
-    let [answered, lost, other] = numbers[..] else { bail!("a client said {line:?}") };
+    let [answered, lost, other] = numbers[..] else { bail!("a client printed {line:?}") };
     Ok([answered, lost, other, in_flight as f64])
 }

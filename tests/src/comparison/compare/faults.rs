@@ -181,7 +181,7 @@ fn count_casts(
 /// Waits until nothing runs any more. An error shows what was sent, and its outcomes.
 fn settle(testbed: &Testbed, sent: u64, outcomes: impl Fn() -> String) -> Result<()> {
     let settled = testbed.settle(u64::MAX, QUIET);
-    settled.map(drop).with_context(|| format!("{sent} were sent, of which was told: {}", outcomes()))
+    settled.map(drop).with_context(|| format!("{sent} were sent, with these outcomes: {}", outcomes()))
 }
 
 /// The number of calls for each outcome, as text.

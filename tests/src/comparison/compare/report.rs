@@ -116,11 +116,11 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     let (code, code_data) = code_claims(&all.code);
     table.rows.extend(code.rows);
     data.extend(code_data);
-    let told = |variant: &str| shown(all.casts.series(variant, CAST_ACKED).and_then(Series::spread));
+    let acked_share = |variant: &str| shown(all.casts.series(variant, CAST_ACKED).and_then(Series::spread));
     let what = "a cast is acknowledged: share of casts whose sender is told that a server has it, %".to_owned();
     let acked = all.casts.series(OURS, CAST_ACKED).and_then(Series::spread);
     let holds = acked.is_some_and(|spread| spread.min >= 100.0);
-    table.row([what, told(LEGACY), told(OURS), word(holds).to_owned()]);
+    table.row([what, acked_share(LEGACY), acked_share(OURS), word(holds).to_owned()]);
     data.push(json!({"claim": "acknowledged", "holds": holds}));
     for &callers in &plan.callers {
         let name = call_name(callers, LOST);

@@ -165,7 +165,7 @@ pub(super) fn warm_up(testbed: &Testbed, to_all: bool) -> Result<()> {
             return Ok(());
         }
     }
-    anyhow::bail!("a server never had what it was to be warmed up with")
+    anyhow::bail!("a server never got its messages to warm up")
 }
 
 /// The result of sending: executions a second, the percentage that never ran, and the percentage
@@ -187,7 +187,8 @@ fn send(testbed: &Testbed, variant: Variant, count: u64, expected: u64, to_all: 
         command.args(["--all", "--window", "200"]);
     }
     let cast: CastResults = results_of(&mut start(command), GRACE)?;
-    let (ran, last) = testbed.settle(before + expected, QUIET).with_context(|| format!("told: {:?}", cast.outcomes))?;
+    let (ran, last) =
+        testbed.settle(before + expected, QUIET).with_context(|| format!("outcomes: {:?}", cast.outcomes))?;
     let ran = ran - before;
     let seconds = last.saturating_sub(cast.begun) as f64 / 1e9;
     let percent = |part: u64| part as f64 / expected as f64 * 100.0;

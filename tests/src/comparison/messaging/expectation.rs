@@ -25,12 +25,12 @@ pub fn judge(driver: &str, expected: Expected, test: impl FnOnce()) {
         (Expected::Pass, Ok(())) => {}
         (Expected::Pass, Err(panic)) => resume_unwind(panic),
         (Expected::Differs { because, .. }, Ok(())) => {
-            panic!("{driver} passes what is documented as a difference: {because}")
+            panic!("{driver} passes a test that is documented to fail: {because}")
         }
         (Expected::Differs { because, with }, Err(panic)) => {
-            let said = text(panic.as_ref()).to_owned();
-            if !said.contains(with) {
-                eprintln!("{driver}: documented is a failure with {with:?}");
+            let message = text(panic.as_ref()).to_owned();
+            if !message.contains(with) {
+                eprintln!("{driver}: the documented failure has {with:?} in its message");
                 resume_unwind(panic);
             }
             eprintln!("{driver}: documented difference: {because}");
@@ -70,25 +70,25 @@ mod tests {
 
     const DIFFERS: Expected = Expected::Differs { because: "it never did", with: "never" };
 
-    fn said(expected: Expected, test: impl FnOnce()) -> Result<(), String> {
+    fn message_of(expected: Expected, test: impl FnOnce()) -> Result<(), String> {
         catch_unwind(AssertUnwindSafe(|| judge("d", expected, test))).map_err(|panic| text(panic.as_ref()).to_owned())
     }
 
     #[test]
     fn what_is_expected_is_fine() {
-        assert_eq!(said(Expected::Pass, || {}), Ok(()));
-        assert_eq!(said(DIFFERS, || panic!("it never comes")), Ok(()));
+        assert_eq!(message_of(Expected::Pass, || {}), Ok(()));
+        assert_eq!(message_of(DIFFERS, || panic!("it never comes")), Ok(()));
     }
 
     #[test]
     fn a_failure_that_is_not_expected_is_one() {
-        assert_eq!(said(Expected::Pass, || panic!("broken")), Err("broken".to_owned()));
-        assert_eq!(said(DIFFERS, || panic!("no daemon")), Err("no daemon".to_owned()));
+        assert_eq!(message_of(Expected::Pass, || panic!("broken")), Err("broken".to_owned()));
+        assert_eq!(message_of(DIFFERS, || panic!("no daemon")), Err("no daemon".to_owned()));
     }
 
     #[test]
     fn a_documented_difference_that_starts_passing_is_caught() {
-        let said = said(DIFFERS, || {}).unwrap_err();
-        assert!(said.contains("d passes what is documented as a difference: it never did"), "{said}");
+        let message = message_of(DIFFERS, || {}).unwrap_err();
+        assert!(message.contains("d passes a test that is documented to fail: it never did"), "{message}");
     }
 }

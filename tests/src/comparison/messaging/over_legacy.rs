@@ -99,10 +99,10 @@ impl Messaging for OverLegacy {
         let wanted: Vec<_> = topics.iter().flat_map(|topic| words.iter().map(move |word| (*topic, *word))).collect();
         let hear = move |notice: &Notice| {
             let priority = notice.priority.to_lowercase().parse().expect("a priority");
-            let said =
+            let notification =
                 Notification { priority, event_type: notice.event_type.clone(), payload: notice.payload.clone() };
             // The legacy driver cannot deliver it again.
-            handler(&said);
+            handler(&notification);
         };
         Box::new(Server::listen(self.options(1), &wanted, Arc::new(hear)).expect("a listener"))
     }

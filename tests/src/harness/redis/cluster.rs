@@ -48,7 +48,7 @@ impl RedisCluster {
         let clients: Vec<_> =
             cluster.nodes().iter().map(|node| node.client(Target::topic("t").expect("a topic"))).collect();
         for client in &clients {
-            eventually("somebody is there", || echo(client, "known").is_ok());
+            eventually("a server answers", || echo(client, "known").is_ok());
         }
         Self { cluster, brokers, _servers: servers, clients }
     }
