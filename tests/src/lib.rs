@@ -6,9 +6,10 @@
 //! dropped. When a test fails, it shows what they printed.
 
 #![allow(
+    missing_docs,
     clippy::missing_panics_doc,
     clippy::missing_errors_doc,
-    reason = "a test fails by a panic, and the measuring programs print every error"
+    reason = "only this package uses it: names suffice, a test fails by a panic, and programs print every error"
 )]
 
 pub mod comparison;

@@ -14,19 +14,16 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Makes a gate, open or closed.
     #[must_use]
     pub fn new(is_open: bool) -> Arc<Self> {
         let (changed, waiting) = Default::default();
         Arc::new(Self { is_open: Mutex::new(is_open), changed, waiting })
     }
 
-    /// Lets everybody pass.
     pub fn open(&self) {
         self.set(true);
     }
 
-    /// Lets nobody pass.
     pub fn close(&self) {
         self.set(false);
     }
@@ -36,7 +33,6 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Waits until the gate is open.
     pub fn pass(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let guard = self.is_open.lock().expect("no panic in here");
@@ -44,8 +40,6 @@ impl Gate {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// How many wait at the gate.
-    #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }

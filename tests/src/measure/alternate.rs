@@ -4,7 +4,6 @@ use super::{Progress, Ratio, Sample, Series};
 
 /// A contender: a name, and the measurement of one round.
 pub struct Contender<'a, E> {
-    /// The name in tables and plots.
     pub name: &'a str,
     /// Measures once. An error ends the run.
     pub run: Box<dyn FnMut() -> Result<Vec<Sample>, E> + 'a>,
@@ -25,7 +24,6 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Adds a round of a contender.
     pub fn add(&mut self, contender: &str, samples: Vec<Sample>) {
         let known = self.contenders.iter().position(|(name, _)| name == contender);
         let index = known.unwrap_or_else(|| {
@@ -52,31 +50,24 @@ impl Measured {
         }
     }
 
-    /// All series of a contender.
-    #[must_use]
     pub fn of(&self, contender: &str) -> &[Series] {
         self.contenders.iter().find(|(name, _)| name == contender).map_or(&[], |(_, all)| all)
     }
 
-    /// One series of a contender.
-    #[must_use]
     pub fn series(&self, contender: &str, name: &str) -> Option<&Series> {
         self.of(contender).iter().find(|series| series.name == name)
     }
 
     /// The ratio of one series of two contenders.
-    #[must_use]
     pub fn ratio(&self, ours: &str, reference: &str, name: &str) -> Option<Ratio> {
         Some(Ratio::new(self.series(ours, name)?, self.series(reference, name)?))
     }
 
-    /// The contenders, in the order in which they first came.
     pub fn contenders(&self) -> impl Iterator<Item = &str> {
         self.contenders.iter().map(|(name, _)| name.as_str())
     }
 
     /// The names of everything that was measured, in the order in which they first came.
-    #[must_use]
     pub fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         for series in self.contenders.iter().flat_map(|(_, all)| all) {

@@ -12,7 +12,6 @@
 /// assert_eq!(figure(-1500.0), "-1,500");
 /// assert_eq!(figure(1.0 / 0.0), "infinite");
 /// ```
-#[must_use]
 pub fn figure(value: f64) -> String {
     if value.is_nan() {
         return "-".to_owned();

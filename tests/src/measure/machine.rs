@@ -7,7 +7,6 @@ use serde::Serialize;
 /// A machine and its software. Unknown facts are `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
-    /// The processor.
     pub cpu: String,
     /// How many processors this process may use.
     pub cores: usize,
@@ -15,7 +14,6 @@ pub struct Machine {
     pub memory_mib: u64,
     /// The kernel and its release.
     pub kernel: String,
-    /// The distribution.
     pub system: String,
     /// Programs and libraries with their versions.
     pub versions: Vec<(String, String)>,
@@ -50,7 +48,6 @@ impl Machine {
     }
 
     /// Names and values of all facts, for a table.
-    #[must_use]
     pub fn facts(&self) -> Vec<(String, String)> {
         let mut facts = vec![
             ("processor".to_owned(), format!("{} ({} cores)", self.cpu, self.cores)),

@@ -57,7 +57,6 @@ pub struct Line {
 
 /// Horizontal bars in groups. The length of a bar is the median; a thin line shows the smallest and
 /// the largest value.
-#[must_use]
 pub fn bars(title: &str, unit: &str, bars: &[Bar], scale: Scale) -> String {
     let mut groups: Vec<&str> = Vec::new();
     let mut series: Vec<&str> = Vec::new();
@@ -104,7 +103,6 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], scale: Scale) -> String {
 
 /// Lines over an axis of numbers, which is logarithmic if `scale` is. A mark shows each median; a
 /// thin line shows the smallest and the largest value.
-#[must_use]
 pub fn lines(title: &str, unit: &str, axis: &str, lines: &[Line], scale: Scale) -> String {
     let series: Vec<&str> = lines.iter().map(|line| line.series.as_str()).collect();
     let head = TITLE + legend(&series).1;
@@ -293,7 +291,6 @@ fn colour(series: &[&str], name: &str) -> &'static str {
 }
 
 /// Escapes text for HTML and SVG.
-#[must_use]
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;").replace('"', "&quot;")
 }

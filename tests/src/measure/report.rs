@@ -16,28 +16,22 @@ const COLUMNS: usize = 100;
 /// report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The title.
     pub title: String,
     /// A summary in a few sentences.
     pub summary: String,
-    /// The machine.
     pub machine: Machine,
     /// The commands that repeat it.
     pub commands: Vec<String>,
     /// A text about the noise of the numbers.
     pub noise: String,
-    /// The parts.
     pub sections: Vec<Section>,
 }
 
-/// A part of a report.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Section {
-    /// The heading.
     pub title: String,
     /// The text below the heading.
     pub text: String,
-    /// Tables.
     pub tables: Vec<Table>,
     /// Plots. JSON has only the numbers.
     #[serde(skip)]
@@ -49,7 +43,6 @@ pub struct Section {
 /// A table of texts. The first column names the row.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Table {
-    /// The heads of the columns.
     pub head: Vec<String>,
     /// The rows, as wide as the head.
     pub rows: Vec<Vec<String>>,
@@ -62,23 +55,19 @@ pub struct Plot {
     pub name: String,
     /// A description of the picture.
     pub alt: String,
-    /// The picture.
     pub svg: String,
 }
 
 impl Table {
-    /// A table with these columns and no rows yet.
     pub fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
         Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
     /// The table as Markdown, with an end of line.
-    #[must_use]
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| {
             let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
@@ -114,7 +103,6 @@ impl Table {
 
 impl Report {
     /// The report as one HTML page. Plots are part of it, and it loads nothing.
-    #[must_use]
     pub fn html(&self) -> String {
         let mut body = format!("<h1>{}</h1>\n{}", escape(&self.title), paragraphs(&self.summary));
         for section in &self.sections {
@@ -140,7 +128,6 @@ impl Report {
     }
 
     /// The report as Markdown. Plots are files named `<plots><name>.svg`, or left out.
-    #[must_use]
     pub fn markdown(&self, plots: Option<&str>) -> String {
         let mut text = format!("# {}\n\n{}\n", self.title, wrapped(&self.summary));
         for section in &self.sections {
@@ -159,7 +146,6 @@ impl Report {
     }
 
     /// The report as JSON.
-    #[must_use]
     pub fn json(&self) -> String {
         // A tree of texts and numbers can always be written.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
@@ -185,7 +171,6 @@ impl Report {
 
 impl Section {
     /// The section as Markdown, with its heading.
-    #[must_use]
     pub fn markdown(&self, plots: Option<&str>) -> String {
         let mut text = format!("\n## {}\n", self.title);
         if !self.text.is_empty() {

@@ -11,14 +11,11 @@ use super::figure;
 pub struct Sample {
     /// Its name, such as `CALL, 8 callers, rate`.
     pub name: String,
-    /// Its unit, such as `1/s`.
     pub unit: &'static str,
-    /// The value.
     pub value: f64,
 }
 
 impl Sample {
-    /// Makes a sample.
     pub fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         Self { name: name.into(), unit, value }
     }
@@ -27,9 +24,7 @@ impl Sample {
 /// The values of one name for one contender, in the order of the rounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Series {
-    /// The name.
     pub name: String,
-    /// The unit.
     pub unit: &'static str,
     /// One value for each round in which it was measured.
     pub values: Vec<f64>,
@@ -37,7 +32,6 @@ pub struct Series {
 
 impl Series {
     /// The spread of its values; `None` if it is empty.
-    #[must_use]
     pub fn spread(&self) -> Option<Spread> {
         Spread::of(&self.values)
     }
@@ -46,11 +40,9 @@ impl Series {
 /// The smallest, the median and the largest of some values. The distance between them is the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The smallest.
     pub min: f64,
     /// The median; of an even number of values, the mean of the middle two.
     pub median: f64,
-    /// The largest.
     pub max: f64,
 }
 
@@ -82,9 +74,7 @@ impl fmt::Display for Spread {
 /// A series of ours against that of a reference, round by round.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ratio {
-    /// Ours.
     pub ours: Series,
-    /// The reference.
     pub reference: Series,
     /// Ours divided by the reference, for each round that has both.
     pub ratios: Vec<f64>,
@@ -100,7 +90,6 @@ impl Ratio {
 
     /// The spread of the ratios; `None` if no round has both values. If the reference is 0 and ours
     /// is not, the ratio is infinite. Leaving it out would hide the worst rounds of the reference.
-    #[must_use]
     pub fn spread(&self) -> Option<Spread> {
         Spread::among(self.ratios.iter().copied().filter(|ratio| !ratio.is_nan()))
     }

@@ -24,12 +24,9 @@ pub struct Traffic {
     senders: Vec<JoinHandle<()>>,
 }
 
-/// The results of all messages.
 #[derive(Debug)]
 pub struct TrafficResult {
-    /// How many succeeded.
     pub succeeded: usize,
-    /// The errors of the others.
     pub failures: Vec<String>,
 }
 

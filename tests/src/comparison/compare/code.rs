@@ -18,13 +18,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// The purpose of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// The answer finds its way back: addresses, carrying, waiting.
     Way,
-    /// The content of the answer.
     Body,
     /// Checks: the answer belongs to this call, is complete and within the limits. The legacy
     /// driver has none.
@@ -108,12 +106,9 @@ const ZMQV2: &[Item] = &[
     checks("crates/zmqv2-client/src/exchange.rs", "fn read("),
 ];
 
-/// An item and its number of lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lines {
-    /// Its purpose.
     pub purpose: Purpose,
-    /// Whether acknowledgements use it as well.
     pub for_acks: bool,
     /// File and first words.
     pub item: String,
@@ -121,17 +116,13 @@ pub struct Lines {
     pub lines: usize,
 }
 
-/// The code for replies of both drivers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counted {
-    /// The items of the legacy driver.
     pub legacy: Vec<Lines>,
-    /// The items of zmqv2.
     pub zmqv2: Vec<Lines>,
 }
 
 /// The number of lines of the items that `which` selects.
-#[must_use]
 pub(super) fn total(lines: &[Lines], which: impl Fn(&Lines) -> bool) -> usize {
     lines.iter().filter(|item| which(item)).map(|item| item.lines).sum()
 }

@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// If a fault has not happened by then, it never does. It is longer than any timeout of a message.
 const FIFTH_BY: Duration = Duration::from_secs(60);
 
-/// A fault, and the messages that are sent during it.
 pub(super) struct Fault {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
@@ -84,7 +83,6 @@ pub(super) struct MessageCounts {
     pub(super) worst_wait_ms: f64,
 }
 
-/// All runs of a fault, for each variant.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct FaultResult {
     pub(super) name: &'static str,
@@ -117,7 +115,6 @@ pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<FaultR
     Ok(all)
 }
 
-/// Starts a node for the client and a node for the server.
 fn two_nodes(variant: Variant, set: &[&str]) -> Result<Testbed> {
     let mut testbed = Testbed::start(variant.driver(), 2, set)?;
     testbed.nodes.place(TOPIC, &[1]);

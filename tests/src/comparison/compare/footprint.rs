@@ -58,9 +58,7 @@ pub(super) struct Footprint {
     pub(super) driver: String,
     pub(super) nodes: u8,
     pub(super) style: String,
-    /// Client, daemons, servers.
     pub(super) processes: Vec<ProcessFootprint>,
-    /// TCP connections of all processes.
     pub(super) connections: Spread,
     /// Answers a second during the measurement.
     pub(super) rate: Spread,
@@ -207,10 +205,8 @@ fn process_figures(id: u32, table: &TcpTable) -> [u64; 4] {
     [inodes.len() as u64, tcp as u64, threads as u64, memory]
 }
 
-/// The kernel's table of TCP connections.
 struct TcpTable {
     established: BTreeSet<u64>,
-    /// Both ends of each.
     ends: Vec<(String, String)>,
 }
 

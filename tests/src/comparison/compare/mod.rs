@@ -23,7 +23,6 @@ pub use testbed::{Testbed, Variant};
 
 use crate::measure::{Machine, Progress, Report};
 
-/// Measures everything in the plan.
 pub fn compare(plan: &Plan, command: &str) -> Result<Report> {
     // Builds the programs before the run starts.
     let _ = crate::binary("compare-process");

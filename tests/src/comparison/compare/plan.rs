@@ -7,25 +7,18 @@ use super::Variant;
 /// The sizes of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Rounds of the speed measurements.
     pub rounds: usize,
-    /// Rounds of the footprint measurements.
     pub footprint_rounds: usize,
-    /// Rounds of each fault.
     pub fault_rounds: usize,
     /// The numbers of calling threads.
     pub callers: Vec<usize>,
     /// How long each of them calls.
     pub calling: Duration,
-    /// Casts of a round.
     pub casts: u64,
-    /// Fanouts of a round.
     pub fanouts: u64,
     /// The numbers of servers of a fanout.
     pub fanout_servers: Vec<usize>,
-    /// The numbers of nodes.
     pub nodes: Vec<u8>,
-    /// Messages of a fault.
     pub fault_messages: u64,
     /// The variants that are measured under faults.
     pub fault_variants: Vec<Variant>,
@@ -68,7 +61,6 @@ impl Plan {
         }
     }
 
-    /// The number of steps.
     pub(super) fn steps(&self) -> usize {
         let speed = self.rounds * (3 * self.callers.len() + 2 + 2 * self.fanout_servers.len());
         let footprint = 2 * self.footprint_rounds * self.nodes.len();

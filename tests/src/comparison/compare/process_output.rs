@@ -6,18 +6,14 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of a clock that all processes of a machine share.
-#[must_use]
 pub fn monotonic() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The results of calls.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallResults {
-    /// The number of answered calls.
     pub answered: usize,
-    /// The time for all calls.
     pub seconds: f64,
     /// The median latency of answered calls, in microseconds.
     pub p50_us: Option<f64>,
@@ -29,7 +25,6 @@ pub struct CallResults {
     pub unanswered: Vec<(u64, String)>,
 }
 
-/// The results of casts or fanouts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CastResults {
     /// When the first was sent, by [`monotonic`].

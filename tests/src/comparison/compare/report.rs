@@ -13,7 +13,6 @@ use super::{Counted, Plan, Variant};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
 
-/// All measurements.
 pub(super) struct Everything {
     pub(super) calls: Measured,
     pub(super) casts: Measured,

@@ -27,7 +27,6 @@ pub(super) fn pause(callers: usize) -> u64 {
     }
 }
 
-/// The name of a sample of calls.
 pub(super) fn call_name(callers: usize, what: &str) -> String {
     format!("CALL, {}, {what}", callers_of(callers))
 }
@@ -83,7 +82,6 @@ fn calls_of(testbed: &Testbed, variant: Variant, callers: usize, plan: &Plan) ->
     Ok(samples)
 }
 
-/// The name of the samples of casts.
 pub(super) const CAST: &str = "CAST, until all have run, rate";
 /// The name of casts that nobody ran.
 pub(super) const CAST_LOST: &str = "CAST, never ran";
@@ -116,7 +114,6 @@ pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
 /// A message to warm up has run by then, or is lost.
 const WARM_BY: Duration = Duration::from_secs(2);
 
-/// The name of a sample of fanouts.
 pub(super) fn fanout_name(servers: usize, what: &str) -> String {
     format!("FANOUT to {servers}, {what}")
 }

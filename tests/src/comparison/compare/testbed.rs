@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 use crate::messaging::{Driver, DriverCluster};
 use crate::{PATIENCE, Process, binary, within};
 
-/// The topic of all messages.
 pub(super) const TOPIC: &str = "t";
 
 /// A server must have run its messages by then.
@@ -32,8 +31,6 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// Its driver.
-    #[must_use]
     pub fn driver(self) -> Driver {
         match self {
             Self::Legacy | Self::LegacyHelped(_) => Driver::Legacy,
@@ -41,8 +38,6 @@ impl Variant {
         }
     }
 
-    /// Its name in tables.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -69,7 +64,6 @@ pub struct Testbed {
     started: usize,
 }
 
-/// A server process.
 #[derive(Debug)]
 pub(super) struct ServerProcess {
     pub(super) process: Process,
@@ -127,7 +121,6 @@ impl Testbed {
         }
     }
 
-    /// A path in the testbed's directory.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -182,7 +175,6 @@ impl ServerProcess {
     }
 }
 
-/// Starts a `compare-process`.
 pub(super) fn start(mut command: Command) -> Process {
     Process::start("contender", &mut command)
 }

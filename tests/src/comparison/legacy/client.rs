@@ -14,7 +14,6 @@ use super::{Matchmaker, Options};
 /// The target of a message. There are no exchanges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The topic.
     pub topic: String,
     /// The server, which must be the name of a host.
     pub server: Option<String>,
@@ -29,7 +28,6 @@ pub enum Failed {
     /// The server answered with an error.
     #[error(transparent)]
     Remote(Box<Failure>),
-    /// A socket or a frame cannot be used.
     #[error("rpc exception: {0}")]
     Exception(String),
 }
@@ -54,7 +52,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client with these options.
     pub fn new(options: Options, help: Help) -> std::io::Result<Self> {
         let (matchmaker, pools) = (Matchmaker::open(&options)?, SocketPools::new(&options));
         Ok(Self { options, matchmaker, pools, help })
@@ -128,7 +125,6 @@ impl Client {
     }
 }
 
-/// The SUB socket of one call.
 struct Waiter {
     socket: zmq::Socket,
 }

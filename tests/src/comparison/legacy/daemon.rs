@@ -42,7 +42,6 @@ impl Daemon {
     }
 
     /// Whether it has ended by an error.
-    #[must_use]
     pub fn has_ended(&self) -> bool {
         self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }

@@ -9,10 +9,8 @@ use zmqv2_proto::Failure;
 
 use super::json::text;
 
-/// The frames of a message.
 pub type Frames = Vec<Vec<u8>>;
 
-/// The context of a request.
 pub type Context = Map<String, Value>;
 
 /// The id of a message that is not a reply.
@@ -26,33 +24,25 @@ const PROCESS_REPLY: &str = "-process_reply";
 /// A method and its arguments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
-    /// The method.
     pub method: String,
     /// The arguments, an object.
     pub args: Value,
-    /// The version of the interface.
     pub version: String,
 }
 
 impl Message {
-    /// A message of version 1.0.
     pub fn new(method: impl Into<String>, args: Value) -> Self {
         Self { method: method.into(), args, version: "1.0".to_owned() }
     }
 }
 
-/// A notification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Notice {
-    /// Its id.
     pub message_id: String,
-    /// Its publisher.
     pub publisher_id: String,
-    /// What happened.
     pub event_type: String,
     /// Its priority, in capitals.
     pub priority: String,
-    /// Its payload.
     pub payload: Value,
     /// Its time, in UTC.
     pub timestamp: String,
@@ -88,21 +78,18 @@ fn frames(id: &str, topic: &str, context: &Context, message: &impl Serialize) ->
 }
 
 /// A call: the request, packed into one that asks for its reply.
-#[must_use]
 pub fn call(topic: &str, context: &Context, message: &Message, msg_id: &str, reply_topic: &str) -> Frames {
     let args = Curried { msg_id, topic: reply_topic, msg: (text(context), message) };
     frames(NO_ID, topic, context, &Inner { method: REPLY, args })
 }
 
 /// A cast or a fanout. Only the topic differs.
-#[must_use]
 pub fn cast(topic: &str, context: &Context, message: &Message) -> Frames {
     frames(NO_ID, topic, context, message)
 }
 
 /// The reply to a call, for the topic that the call named. The caller's SUB socket filters for its
 /// first frame.
-#[must_use]
 pub fn reply(topic: &str, context: &Context, msg_id: &str, result: &Result<Value, Box<Failure>>) -> Frames {
     match result {
         Ok(value) => {
@@ -116,14 +103,10 @@ pub fn reply(topic: &str, context: &Context, msg_id: &str, result: &Result<Value
     }
 }
 
-/// A notification in version 1.
-#[must_use]
 pub fn notify(topic: &str, context: &Context, notice: &Notice) -> Frames {
     frames(NO_ID, topic, context, notice)
 }
 
-/// A notification in version 2.
-#[must_use]
 pub fn notify_2(topic: &str, context: &Context, notice: &Notice) -> Frames {
     let (context, notice) = (text(context), text(notice));
     let all = [NO_ID, topic, VERSION_2, &context, "oslo.version", "2.0", "oslo.message", &notice];
@@ -137,7 +120,6 @@ pub enum Received {
     Call(Context, Message, String, String),
     /// A request without a reply.
     Cast(Context, Message),
-    /// A notification.
     Notice(Context, Notice),
 }
 

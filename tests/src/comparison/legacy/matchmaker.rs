@@ -33,7 +33,6 @@ impl Matchmaker {
 
     /// The topics of the nodes that get a message for `topic`, each with its host. `fanout~t`: all
     /// hosts of `t`. `t.host`: that host. `t`: one host, in turn (`redis`: at random).
-    #[must_use]
     pub fn queues(&self, topic: &str) -> Vec<(String, String)> {
         if let Some(name) = topic.strip_prefix("fanout~") {
             return match &self.0 {

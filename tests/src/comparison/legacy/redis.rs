@@ -7,7 +7,6 @@ use redis::{Client, Commands, Connection, ConnectionAddr, IntoConnectionInfo, Re
 
 use super::Options;
 
-/// The longest wait for Redis.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The answer of `TTL` for a missing key.
 const NO_KEY: i64 = -2;

@@ -23,7 +23,6 @@ pub(super) enum Side {
     Connect,
 }
 
-/// Opens a socket.
 pub(super) fn open(context: &Context, kind: SocketType, address: &str, side: Side) -> zmq::Result<Socket> {
     if address.len() > MAX_ADDRESS_BYTES || address.contains('\0') {
         return Err(zmq::Error::EINVAL);

@@ -11,12 +11,10 @@ use super::{Messaging, OverLegacy, OverZmqv2};
 use crate::legacy::{Help, Options};
 use crate::{Cluster, Process, binary};
 
-/// A driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     /// The legacy driver, in Rust.
     Legacy,
-    /// zmqv2.
     Zmqv2,
 }
 
@@ -34,9 +32,7 @@ impl fmt::Display for Driver {
 pub struct Setup {
     /// Modules whose errors keep their class.
     pub allowed_modules: Vec<String>,
-    /// `rpc_response_timeout`.
     pub response_timeout: Duration,
-    /// Help for the legacy driver.
     pub help: Help,
 }
 
@@ -91,13 +87,11 @@ impl DriverCluster {
         self.cluster.write_ring(self.ring.clone());
     }
 
-    /// Kills the daemon of node `n` and starts it again.
     pub fn restart_daemon(&mut self, n: usize) {
         self.daemons[n].kill9();
         self.daemons[n] = self.daemon(n);
     }
 
-    /// Kills the daemon of node `n`.
     pub fn stop_daemon(&mut self, n: usize) {
         self.daemons[n].kill9();
     }
@@ -118,38 +112,29 @@ impl DriverCluster {
         Process::start(&format!("daemon of {}", node.host), &mut command).ready()
     }
 
-    /// The driver.
-    #[must_use]
     pub fn driver(&self) -> Driver {
         self.driver
     }
 
-    /// The nodes.
-    #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// The name of node `n`.
-    #[must_use]
     pub fn host(&self, n: usize) -> &str {
         &self.cluster.node(n).host
     }
 
-    /// The daemon of node `n`.
     #[must_use]
     pub fn process(&self, n: usize) -> &Process {
         &self.daemons[n]
     }
 
     /// The driver as a process at node `n`.
-    #[must_use]
     pub fn at(&self, n: usize) -> Box<dyn Messaging> {
         self.at_with(n, Setup::default())
     }
 
     /// The driver as a process at node `n`, with these settings.
-    #[must_use]
     pub fn at_with(&self, n: usize, setup: Setup) -> Box<dyn Messaging> {
         match self.driver {
             Driver::Zmqv2 => Box::new(OverZmqv2::new(self.cluster.node(n), setup)),

@@ -6,11 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// The expected result of a test for a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// The test passes.
     Pass,
     /// The test fails: a documented difference.
     Differs {
-        /// The reason.
         because: &'static str,
         /// A part of the failure's message. A failure with another message is unexpected.
         with: &'static str,

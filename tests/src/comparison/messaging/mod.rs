@@ -23,31 +23,26 @@ pub use expectation::{Expected, judge};
 pub use over_legacy::OverLegacy;
 pub use over_zmqv2::OverZmqv2;
 
-/// The target of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct To {
     /// The exchange; `None`: the configured one.
     pub exchange: Option<String>,
-    /// The topic.
     pub topic: String,
     /// The server; `None`: any server of the topic.
     pub server: Option<String>,
 }
 
 impl To {
-    /// Any server of a topic.
     #[must_use]
     pub fn topic(topic: &str) -> Self {
         Self { exchange: None, topic: topic.to_owned(), server: None }
     }
 
-    /// One server of it.
     #[must_use]
     pub fn at(&self, server: &str) -> Self {
         Self { server: Some(server.to_owned()), ..self.clone() }
     }
 
-    /// The same topic in an exchange.
     #[must_use]
     pub fn within(&self, exchange: &str) -> Self {
         Self { exchange: Some(exchange.to_owned()), ..self.clone() }
@@ -57,14 +52,12 @@ impl To {
 /// How a call ends without a result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failed {
-    /// The method failed.
     Remote {
         /// The class of the error: the original one, or `RemoteError` if its module is not allowed.
         class: String,
         /// The failure as it was sent.
         failure: Box<Failure>,
     },
-    /// No answer in time.
     Timeout,
     /// The call did not run, or its answer was lost. The reason comes first.
     NotAnswered(String),
@@ -108,7 +101,6 @@ pub enum Pending {
 
 impl Pending {
     /// Waits for all outcomes.
-    #[must_use]
     pub fn wait(self, timeout: Duration) -> Vec<SendOutcome> {
         match self {
             Self::Silent => Vec::new(),
@@ -142,11 +134,8 @@ pub type Handler = Arc<dyn Fn(&str, &Value) -> Option<Result<Value, Box<Failure>
 /// A notification, as its listener sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
-    /// Its priority.
     pub priority: Priority,
-    /// Its event type.
     pub event_type: String,
-    /// Its payload.
     pub payload: Value,
 }
 

@@ -14,7 +14,6 @@ use crate::legacy::{Client, Failed as Legacy, Options, Server, Target};
 /// Modules whose errors always keep their class.
 const BUILT_IN: [&str; 2] = ["builtins", "exceptions"];
 
-/// A process of the legacy driver.
 pub struct OverLegacy {
     options: Options,
     client: Client,
@@ -22,7 +21,6 @@ pub struct OverLegacy {
 }
 
 impl OverLegacy {
-    /// Makes one with these options.
     #[must_use]
     pub fn new(options: Options, setup: Setup) -> Self {
         let options = Options { response_timeout: setup.response_timeout, ..options };
@@ -42,7 +40,6 @@ impl OverLegacy {
     }
 }
 
-/// There are no exchanges.
 fn target(to: &To) -> Target {
     Target { topic: to.topic.clone(), server: to.server.clone() }
 }

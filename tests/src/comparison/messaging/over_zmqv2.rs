@@ -21,7 +21,6 @@ use super::{
 use crate::journal::convert::{call_error_name, variant_name};
 use crate::{Node, PATIENCE};
 
-/// A process of zmqv2.
 pub struct OverZmqv2 {
     config: Config,
     ipc_dir: PathBuf,
@@ -34,7 +33,6 @@ pub struct OverZmqv2 {
 }
 
 impl OverZmqv2 {
-    /// Makes one at this node.
     #[must_use]
     pub fn new(node: &Node, setup: Setup) -> Self {
         let mut config = node.config();

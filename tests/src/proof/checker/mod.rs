@@ -16,7 +16,6 @@ use crate::journal::{Journals, Name, Outcome, Part, Verb};
 use message::{MessageCheck, MessageHistory};
 pub use report::{Counts, Report};
 
-/// A rule that a run can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// Journals are whole: every line can be read, and each client has one.
@@ -33,9 +32,7 @@ pub enum Rule {
     RefusedNeverRuns,
     /// A server with one worker runs the casts of a client in the order in which they were sent.
     Order,
-    /// A reply belongs to its call.
     OwnReply,
-    /// Nothing runs that was never sent.
     Sent,
     /// A notification that was acknowledged or stored is handled by a listener of the pool.
     Handled,
@@ -83,7 +80,6 @@ impl Expected {
 }
 
 /// Checks the journals of a run against the rules.
-#[must_use]
 pub fn check(journals: &Journals, expected: &Expected) -> Report {
     let mut report = Report::default();
     for line in &journals.unreadable {
