@@ -80,19 +80,24 @@ fn a_tiny_comparison_writes_a_whole_report() {
     assert_eq!(data(3).as_array().unwrap().len(), 12, "two and four manners of calling with one node and with two");
     for fault in data(4).as_array().unwrap() {
         for variant in fault["variants"].as_array().unwrap() {
-            let fate = &variant[1][0];
-            let of = |name: &str| fate[name].as_u64().unwrap();
-            let what = format!("{} {}: {fate}", fault["name"], variant[0]);
-            assert_eq!(of("done") + of("told") + of("died") + of("lost"), of("sent"), "{what}");
+            let counts = &variant[1][0];
+            let of = |name: &str| counts[name].as_u64().unwrap();
+            let what = format!("{} {}: {counts}", fault["name"], variant[0]);
+            assert_eq!(
+                of("done") + of("reported") + of("lost_with_server") + of("lost_silently"),
+                of("sent"),
+                "{what}"
+            );
             assert!(of("sent") > 0);
-            assert!(variant[0] != "zmqv2" || of("lost") == 0, "zmqv2 loses nothing in silence: {what}");
+            assert!(variant[0] != "zmqv2" || of("lost_silently") == 0, "zmqv2 loses nothing in silence: {what}");
             // A killed server may lose one acknowledged message for each of its four workers.
             let most = if fault["name"] == "server killed" && variant[0] == "zmqv2" { 4 } else { 0 };
-            assert!(of("died") <= most, "{what}");
+            assert!(of("lost_with_server") <= most, "{what}");
         }
     }
     // The faults have an effect: the legacy driver loses messages under each.
-    let lost = data(4).as_array().unwrap().iter().map(|fault| fault["variants"][0][1][0]["lost"].as_u64().unwrap());
+    let lost =
+        data(4).as_array().unwrap().iter().map(|fault| fault["variants"][0][1][0]["lost_silently"].as_u64().unwrap());
     assert!(lost.clone().take(5).all(|lost| lost > 0), "{:?}", lost.collect::<Vec<_>>());
 
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();

@@ -46,9 +46,19 @@ pub struct Schedule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopMode {
+    /// `kill -9`.
     Killed,
     /// SIGTERM: the process finishes what it has begun.
     Orderly,
+}
+
+impl StopMode {
+    fn stop(self, process: &mut Process) {
+        match self {
+            Self::Killed => process.kill9(),
+            Self::Orderly => stop_all(std::slice::from_mut(process), PATIENCE),
+        }
+    }
 }
 
 /// Longer than any message may take (30 s) and a few processes need to end on a busy machine.
@@ -110,10 +120,7 @@ pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     );
     schedule.run(|n| {
         let mut leaving = victims.pop_front().expect("two victims");
-        match mode {
-            StopMode::Killed => leaving.kill9(),
-            StopMode::Orderly => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
-        }
+        mode.stop(&mut leaving);
         victims.push_back(victim(n + 2));
     });
     let (clients, took) = load.stop();
@@ -162,10 +169,7 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
     let mut restarts = Vec::new();
     schedule.run(|_| {
         let killed = Ttl::monotonic_millis();
-        match mode {
-            StopMode::Killed => broker.kill9(),
-            StopMode::Orderly => stop_all(std::slice::from_mut(&mut broker), PATIENCE),
-        }
+        mode.stop(&mut broker);
         broker = start();
         restarts.push((killed, Ttl::monotonic_millis()));
     });
@@ -202,10 +206,7 @@ pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let load = Clients::start(&journaled, &cluster, &[("plain", &rate), ("retrying", &retrying)]);
     schedule.run(|_| {
         let (pool, mut leaving) = victims.pop_front().expect("two victims");
-        match mode {
-            StopMode::Killed => leaving.kill9(),
-            StopMode::Orderly => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
-        }
+        mode.stop(&mut leaving);
         victims.push_back((pool, start(pool)));
     });
     let (clients, took) = load.stop();

@@ -68,17 +68,17 @@ pub(super) struct MessageCounts {
     pub(super) done: u64,
     /// Messages that did not run, and whose sender was told in time that they did not, or perhaps
     /// not.
-    pub(super) told: u64,
+    pub(super) reported: u64,
     /// Messages that did not run although a server had accepted them, because it was killed before
     /// its worker began. At most one for each worker.
-    pub(super) died: u64,
+    pub(super) lost_with_server: u64,
     /// Messages that did not run, and whose sender learnt nothing or the opposite, or (a call)
     /// noticed it only by its timeout.
-    pub(super) lost: u64,
+    pub(super) lost_silently: u64,
     /// Additional executions of messages that ran more than once.
-    pub(super) twice: u64,
+    pub(super) ran_again: u64,
     /// Calls that ran, but whose caller got no answer.
-    pub(super) for_nobody: u64,
+    pub(super) answer_unused: u64,
     /// The longest that a caller waited without an answer.
     pub(super) worst_wait_ms: f64,
 }
@@ -140,12 +140,12 @@ fn casting(testbed: &Testbed, variant: Variant, count: u64, all: bool) -> Proces
 /// a killed server may have acknowledged one message that it had not begun.
 fn count_casts(
     testbed: &Testbed,
-    mut caster: Process,
+    mut sender: Process,
     count: u64,
     copies: u64,
     killed_workers: u64,
 ) -> Result<MessageCounts> {
-    let cast: CastResults = results_of(&mut caster, PATIENCE)?;
+    let cast: CastResults = results_of(&mut sender, PATIENCE)?;
     // A retried message can run twice, so this waits until nothing runs, and not for a number.
     settle(testbed, count * copies, || format!("{:?}", cast.outcomes))?;
     let mut ran: BTreeMap<u64, u64> = BTreeMap::new();
@@ -162,15 +162,16 @@ fn count_casts(
     let mut counts = MessageCounts { sent: count * copies, ..MessageCounts::default() };
     for number in 0..count {
         let of = |all: &BTreeMap<u64, u64>| all.get(&number).copied().unwrap_or(0);
-        let (ran, told) = (of(&ran), of(&refused));
+        let (ran, reported) = (of(&ran), of(&refused));
         let missing = copies.saturating_sub(ran);
-        let untold = missing.saturating_sub(told);
-        let died = untold.min(of(&acked).saturating_sub(ran)).min(killed_workers - counts.died);
+        let unreported = missing.saturating_sub(reported);
+        let lost_with_server =
+            unreported.min(of(&acked).saturating_sub(ran)).min(killed_workers - counts.lost_with_server);
         counts.done += ran.min(copies);
-        counts.twice += ran.saturating_sub(copies);
-        counts.told += missing.min(told);
-        counts.died += died;
-        counts.lost += untold - died;
+        counts.ran_again += ran.saturating_sub(copies);
+        counts.reported += missing.min(reported);
+        counts.lost_with_server += lost_with_server;
+        counts.lost_silently += unreported - lost_with_server;
     }
     Ok(counts)
 }
@@ -182,7 +183,7 @@ fn settle(testbed: &Testbed, sent: u64, outcomes: impl Fn() -> String) -> Result
 }
 
 /// The number of calls for each outcome, as text.
-fn words_of(called: &CallResults) -> String {
+fn outcome_counts(called: &CallResults) -> String {
     let mut words = BTreeMap::<&str, usize>::from([("answered", called.answered)]);
     for (_, word) in &called.unanswered {
         *words.entry(word.as_str()).or_default() += 1;
@@ -206,12 +207,12 @@ fn a_fifth_has_run(
     bail!("{ran} of {count} have run within {FIFTH_BY:?}, too few for the fault to come; their outcomes: {words}")
 }
 
-fn outcomes_of_casts(caster: &mut Process) -> Result<String> {
-    Ok(format!("{:?}", results_of::<CastResults>(caster, PATIENCE)?.outcomes))
+fn outcomes_of_casts(sender: &mut Process) -> Result<String> {
+    Ok(format!("{:?}", results_of::<CastResults>(sender, PATIENCE)?.outcomes))
 }
 
 fn outcomes_of_calls(caller: &mut Process) -> Result<String> {
-    Ok(words_of(&results_of::<CallResults>(caller, PATIENCE)?))
+    Ok(outcome_counts(&results_of::<CallResults>(caller, PATIENCE)?))
 }
 
 /// Workers of the server that is killed.
@@ -221,20 +222,20 @@ const CAST_SET: [&str; 2] = ["rpc_cast_timeout=10", "rpc_thread_pool_size=4"];
 fn server_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
     let mut testbed = two_nodes(variant, &CAST_SET)?;
     server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
-    let mut caster = casting(&testbed, variant, count, false);
-    a_fifth_has_run(&testbed, count, &mut caster, outcomes_of_casts)?;
+    let mut sender = casting(&testbed, variant, count, false);
+    a_fifth_has_run(&testbed, count, &mut sender, outcomes_of_casts)?;
     testbed.servers[0].process.kill9();
     server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
-    count_casts(&testbed, caster, count, 1, CAST_WORKERS as u64)
+    count_casts(&testbed, sender, count, 1, CAST_WORKERS as u64)
 }
 
 fn daemon_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
     let mut testbed = two_nodes(variant, &CAST_SET)?;
     server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
-    let mut caster = casting(&testbed, variant, count, false);
-    a_fifth_has_run(&testbed, count, &mut caster, outcomes_of_casts)?;
+    let mut sender = casting(&testbed, variant, count, false);
+    a_fifth_has_run(&testbed, count, &mut sender, outcomes_of_casts)?;
     testbed.nodes.restart_daemon(1);
-    count_casts(&testbed, caster, count, 1, 0)
+    count_casts(&testbed, sender, count, 1, 0)
 }
 
 /// Warms up, and empties the journals after that.
@@ -252,8 +253,8 @@ fn slow_consumer(variant: Variant, count: u64) -> Result<MessageCounts> {
         testbed.serve(1, name, 1, Duration::from_millis(takes));
     }
     warmed_up(&testbed, true)?;
-    let caster = casting(&testbed, variant, count, true);
-    count_casts(&testbed, caster, count, 3, 0)
+    let sender = casting(&testbed, variant, count, true);
+    count_casts(&testbed, sender, count, 3, 0)
 }
 
 /// The backlog, which this fault fills.
@@ -274,15 +275,15 @@ fn full_backlog(variant: Variant, count: u64) -> Result<MessageCounts> {
     let mut testbed = two_nodes(variant, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1", &backlog])?;
     server(&mut testbed, 1, Duration::from_millis(1));
     warmed_up(&testbed, false)?;
-    let caster = casting(&testbed, variant, count, false);
-    count_casts(&testbed, caster, count, 1, 0)
+    let sender = casting(&testbed, variant, count, false);
+    count_casts(&testbed, sender, count, 1, 0)
 }
 
 /// Compares the answers of callers with the executions.
 fn count_calls(testbed: &Testbed, mut caller: Process) -> Result<MessageCounts> {
     let called: CallResults = results_of(&mut caller, PATIENCE)?;
     let made = called.answered as u64 + called.unanswered.len() as u64;
-    settle(testbed, made, || words_of(&called))?;
+    settle(testbed, made, || outcome_counts(&called))?;
     let ran = testbed.journal()?;
     let distinct: BTreeSet<u64> = ran.iter().copied().collect();
     let silent = called.unanswered.iter().filter(|(_, word)| word == "Timeout").count() as u64;
@@ -290,11 +291,11 @@ fn count_calls(testbed: &Testbed, mut caller: Process) -> Result<MessageCounts> 
     Ok(MessageCounts {
         sent: called.answered as u64 + unanswered,
         done: called.answered as u64,
-        told: unanswered - silent,
-        died: 0,
-        lost: silent,
-        twice: (ran.len() - distinct.len()) as u64,
-        for_nobody: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
+        reported: unanswered - silent,
+        lost_with_server: 0,
+        lost_silently: silent,
+        ran_again: (ran.len() - distinct.len()) as u64,
+        answer_unused: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
         worst_wait_ms: called.worst_wait_ms,
     })
 }

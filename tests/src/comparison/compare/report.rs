@@ -132,13 +132,13 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         data.push(json!({"claim": "replies", "callers": callers, "holds": holds}));
     }
     for fault in &all.faults {
-        let lost = |variant: usize| fault.spread(variant, |counts| counts.lost as f64);
+        let lost = |variant: usize| fault.spread(variant, |counts| counts.lost_silently as f64);
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
         // If the legacy driver loses nothing either, the claim does not hold.
         let holds = none(lost(1)) && lost(0).is_some_and(|spread| spread.median > 0.0);
         let what = format!("its reliability is higher: {}, lost in silence", fault.name);
         let mut ours = shown(lost(1));
-        if let Some(died) = fault.spread(1, |counts| counts.died as f64).filter(|spread| spread.max > 0.0) {
+        if let Some(died) = fault.spread(1, |counts| counts.lost_with_server as f64).filter(|spread| spread.max > 0.0) {
             let _ = write!(ours, ", and {died} acked, then the server died");
         }
         table.row([what, shown(lost(0)), ours, word(holds).to_owned()]);
@@ -332,11 +332,11 @@ type Column = fn(&MessageCounts) -> f64;
 const COLUMNS: [(&str, Column); 8] = [
     ("sent", |counts| counts.sent as f64),
     ("ran or answered", |counts| counts.done as f64),
-    ("sender was told", |counts| counts.told as f64),
-    ("acked, then its server died", |counts| counts.died as f64),
-    ("lost in silence", |counts| counts.lost as f64),
-    ("ran twice", |counts| counts.twice as f64),
-    ("ran, answer unused", |counts| counts.for_nobody as f64),
+    ("sender was told", |counts| counts.reported as f64),
+    ("acked, then its server died", |counts| counts.lost_with_server as f64),
+    ("lost in silence", |counts| counts.lost_silently as f64),
+    ("ran twice", |counts| counts.ran_again as f64),
+    ("ran, answer unused", |counts| counts.answer_unused as f64),
     ("longest wait without answer, ms", |counts| counts.worst_wait_ms),
 ];
 
@@ -351,7 +351,7 @@ fn losses(all: &[FaultResult]) -> Section {
             row.extend(COLUMNS.iter().map(|(_, column)| shown(fault.spread(index, *column))));
             table.row(row);
             let share: Vec<f64> =
-                runs.iter().map(|counts| counts.lost as f64 / (counts.sent as f64).max(1.0) * 100.0).collect();
+                runs.iter().map(|counts| counts.lost_silently as f64 / (counts.sent as f64).max(1.0) * 100.0).collect();
             if let Some(spread) = Spread::of(&share) {
                 bars_of.push(Bar { group: fault.name.to_owned(), series: variant.clone(), spread });
             }
