@@ -44,13 +44,13 @@ impl RemoteDirectory for Shared {
     fn name(&self) -> &'static str {
         "moody"
     }
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "moody".to_owned()
     }
     fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
         self.look()?;
         let states =
-            queries.iter().map(|_| Some(TopicState { version: Revision(1, 0), ..TopicState::default() })).collect();
+            queries.iter().map(|_| Some(TopicState { revision: Revision(1, 0), ..TopicState::default() })).collect();
         let (epoch, instance) = Default::default();
         Ok(DirectoryAnswer { epoch, instance, clock: Duration::ZERO, age: Duration::MAX, states })
     }
