@@ -29,8 +29,8 @@
 //! # }
 //! ```
 //!
-//! With the feature `conformance`, the module of that name holds the suite that every implementation
-//! must pass.
+//! With the feature `conformance`, the module of that name holds the suite that every
+//! implementation must pass.
 
 mod api;
 mod cached;

@@ -11,8 +11,8 @@ use crate::api::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Ref
 ///
 /// Every answer is this node without a list of servers, also for a topic or server that does not
 /// exist. The client's process cannot see the registrations in the broker's process, so the broker
-/// decides and refuses with `NoRoute`. For the same reason registrations are accepted and ignored. No
-/// method does I/O.
+/// decides and refuses with `NoRoute`. For the same reason registrations are accepted and ignored.
+/// No method does I/O.
 #[derive(Debug)]
 pub struct LocalMatchmaker {
     placement: Arc<Placement>,

@@ -10,8 +10,8 @@ use crate::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker};
 /// Opens the directory that `config` names (option `rpc_zmq_matchmaker`).
 ///
 /// # Errors
-/// [`MatchmakerError`] when the directory cannot be used: a ring file with a mistake, or, within a few
-/// seconds, a Redis that cannot be reached.
+/// [`MatchmakerError`] when the directory cannot be used: a ring file with a mistake, or, within a
+/// few seconds, a Redis that cannot be reached.
 pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
     Ok(match config.matchmaker {
         MatchmakerKind::Ring => Arc::new(RingMatchmaker::open(&config.ring_file, config.port)?),

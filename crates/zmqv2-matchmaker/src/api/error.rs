@@ -29,8 +29,8 @@ pub enum MatchmakerError {
         /// The option to correct, or another way out.
         remedy: String,
     },
-    /// The directory knows no server of the topic. But it is new, or has come back after an outage, so
-    /// some brokers may not have registered again yet.
+    /// The directory knows no server of the topic. But it is new, or has come back after an outage,
+    /// so some brokers may not have registered again yet.
     #[error("the {directory} directory knows no server yet; after its start, brokers register again within {within:?}")]
     Refilling {
         /// The kind of directory and its address.

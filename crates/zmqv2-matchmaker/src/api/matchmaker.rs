@@ -10,26 +10,28 @@ use crate::api::{MatchmakerError, Placement};
 
 /// A directory: it knows which nodes host which topic.
 ///
-/// A **client** asks with [`known`](Self::known) and [`resolve_all`](Self::resolve_all). A **broker**
-/// reports the servers of its own node with [`register`](Self::register), [`renew`](Self::renew) and
-/// [`withdraw`](Self::withdraw). One instance serves a whole process, from any number of threads.
+/// A **client** asks with [`known`](Self::known) and [`resolve_all`](Self::resolve_all). A
+/// **broker** reports the servers of its own node with [`register`](Self::register),
+/// [`renew`](Self::renew) and [`withdraw`](Self::withdraw). One instance serves a whole process,
+/// from any number of threads.
 ///
 /// # Which methods may block
 /// | method | does I/O | call it from |
 /// |---|---|---|
 /// | `known`, `generation`, `health`, `name` | never | any thread, also one that owns sockets |
-/// | `resolve_all` | for the first question about a topic, then almost never | a thread that may wait |
-/// | `register`, `renew`, `withdraw`, `refresh`, `list` | always | a thread beside the broker's event loop |
+/// | `resolve_all` | for the first question about a topic | a thread that may wait |
+/// | `register`, `renew`, `withdraw`, `refresh`, `list` | always | a thread beside the event loop |
 ///
-/// An implementation bounds every wait by a timeout and documents it. A caller with a nearer deadline
-/// asks `known` first, and leaves the first question about a topic to another thread.
+/// An implementation bounds every wait by a timeout and documents it. A caller with a nearer
+/// deadline asks `known` first, and leaves the first question about a topic to another thread.
 ///
 /// # Memory
-/// A directory that is asked over a network remembers its answers and renews them in the background,
-/// so that it is not asked for each message. The memory is bounded. While the directory cannot be
-/// reached, remembered answers stay valid and `health` is [`Health::Stale`]. Only a topic that was
-/// never asked for yields [`MatchmakerError::Unavailable`]. A directory that comes back *without its
-/// data* counts as unreachable until the next renewals of the brokers have filled it again.
+/// A directory that is asked over a network remembers its answers and renews them in the
+/// background, so that it is not asked for each message. The memory is bounded. While the directory
+/// cannot be reached, remembered answers stay valid and `health` is [`Health::Stale`]. Only a topic
+/// that was never asked for yields [`MatchmakerError::Unavailable`]. A directory that comes back
+/// *without its data* counts as unreachable until the next renewals of the brokers have filled it
+/// again.
 ///
 /// # Leases
 /// A registration lives for its lease, by the directory's clock; clocks of two nodes are never
@@ -46,26 +48,26 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// nobody offers gives an empty placement.
     ///
     /// # Errors
-    /// [`MatchmakerError::Unavailable`] when nothing is remembered and the directory cannot be asked.
-    /// [`MatchmakerError::Refilling`] when the directory knows no server of the topic, but may not
-    /// know all servers yet.
+    /// [`MatchmakerError::Unavailable`] when nothing is remembered and the directory cannot be
+    /// asked. [`MatchmakerError::Refilling`] when the directory knows no server of the topic, but
+    /// may not know all servers yet.
     fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError>;
 
-    /// The answer of `resolve_all` from memory, without I/O. `None` when `key` was never asked for, or
-    /// is forgotten.
+    /// The answer of `resolve_all` from memory, without I/O. `None` when `key` was never asked for,
+    /// or is forgotten.
     fn known(&self, key: &TopicKey) -> Option<Arc<Placement>>;
 
     /// Records that `registration.server` runs at `registration.node`, for the next `lease`.
     ///
-    /// Idempotent. Key, server and the *name* of the node identify a registration. Registering again
-    /// starts a new lease and replaces the node's address. On return, the answers of this matchmaker
-    /// contain the registration; other matchmakers see it at their next refresh. A read-only directory
-    /// accepts and ignores registrations, and its documentation says so. A failed registration is not
-    /// kept for later: the caller tries again.
+    /// Idempotent. Key, server and the *name* of the node identify a registration. Registering
+    /// again starts a new lease and replaces the node's address. On return, the answers of this
+    /// matchmaker contain the registration; other matchmakers see it at their next refresh. A
+    /// read-only directory accepts and ignores registrations, and its documentation says so. A
+    /// failed registration is not kept for later: the caller tries again.
     ///
     /// # Errors
-    /// [`MatchmakerError::Unavailable`] when the directory cannot be reached. It may have recorded the
-    /// registration nevertheless.
+    /// [`MatchmakerError::Unavailable`] when the directory cannot be reached. It may have recorded
+    /// the registration nevertheless.
     fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError>;
 
     /// Starts a new lease for a registration, and records it again if it has expired or is lost. So
@@ -120,16 +122,17 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// Looks for changes now and returns when the answers are up to date.
     ///
     /// Implementations notice changes without it, in the background or in `resolve_all`. It serves
-    /// callers that cannot wait for that: an operator's command, a client whose answer was outdated,
-    /// a test.
+    /// callers that cannot wait for that: an operator's command, a client whose answer was
+    /// outdated, a test.
     ///
     /// # Errors
     /// The reason why the directory could not be read. Remembered answers stay.
     fn refresh(&self) -> Result<Refreshed, MatchmakerError>;
 
     /// A number that changes whenever an answer may have changed. Read it *before* asking; when it
-    /// differs later, ask again. Never does I/O: a directory without a thread changes the number only
-    /// while somebody asks, so a caller that waits for a server must ask again from time to time.
+    /// differs later, ask again. Never does I/O: a directory without a thread changes the number
+    /// only while somebody asks, so a caller that waits for a server must ask again from time to
+    /// time.
     fn generation(&self) -> u64;
 
     /// Whether answers are up to date, as far as this matchmaker can tell. Never does I/O.

@@ -49,8 +49,8 @@ impl Nearness {
 }
 
 impl Placement {
-    /// A placement of these nodes, in this order. Later entries of the same name are dropped, because a
-    /// node that is listed twice would get every fanout twice.
+    /// A placement of these nodes, in this order. Later entries of the same name are dropped,
+    /// because a node that is listed twice would get every fanout twice.
     #[must_use]
     pub fn new(mut nodes: Vec<PlacedNode>) -> Self {
         let mut seen = HashSet::with_capacity(nodes.len());
@@ -147,7 +147,8 @@ impl Candidates {
     }
 
     /// Every node once, starting with the `turn`-th modulo their number. The nodes of `zone` come
-    /// first; both groups start with their own `turn`-th. Candidates for one server are not reordered.
+    /// first; both groups start with their own `turn`-th. Candidates for one server are not
+    /// reordered.
     pub fn iter_near<'a>(&'a self, turn: usize, zone: Option<&Zone>) -> impl Iterator<Item = &'a Node> + use<'a> {
         let nearness = zone.filter(|_| matches!(self.chosen, Chosen::All)).map(|zone| self.placement.nearness(zone));
         let pick =

@@ -15,10 +15,10 @@ const MAX_TOPICS: usize = 10_000;
 
 /// Turns among nodes: one counter per topic.
 ///
-/// Each client has one, not the matchmaker: snapshots stay immutable, and two clients of a process do
-/// not skew each other's turns. With a common counter, a client that alternates between two topics of
-/// two nodes would reach only one node of each. The first turn is random, so that ten thousand clients
-/// that start together do not all begin with the same node.
+/// Each client has one, not the matchmaker: snapshots stay immutable, and two clients of a process
+/// do not skew each other's turns. With a common counter, a client that alternates between two
+/// topics of two nodes would reach only one node of each. The first turn is random, so that ten
+/// thousand clients that start together do not all begin with the same node.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -26,8 +26,9 @@ const MAX_TOPICS: usize = 10_000;
 /// use zmqv2_proto::{Node, Target};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let node = |name: &str| Ok::<_, Box<dyn std::error::Error>>(Node::new(name.parse()?, name.parse()?));
-/// let placement = Arc::new(Placement::new(vec![PlacedNode::unlisted(node("a")?), PlacedNode::unlisted(node("b")?)]));
+/// let a = PlacedNode::unlisted(Node::new("a".parse()?, "a:9501".parse()?));
+/// let b = PlacedNode::unlisted(Node::new("b".parse()?, "b:9501".parse()?));
+/// let placement = Arc::new(Placement::new(vec![a, b]));
 /// let (turns, key) = (Rotation::new(), Target::topic("demo")?.key());
 ///
 /// // The node whose turn it is comes first. The others follow, in case it cannot be reached.
@@ -51,9 +52,11 @@ impl Rotation {
         Self::default()
     }
 
-    /// Takes the next turn and returns all `candidates` of the topic `key`, starting with that turn.
+    /// Takes the next turn and returns all `candidates` of the topic `key`, starting with that
+    /// turn.
     ///
-    /// A single candidate takes no turn, so that requests for one server do not skew those for any server.
+    /// A single candidate takes no turn, so that requests for one server do not skew those for any
+    /// server.
     pub fn order<'a>(&self, key: &TopicKey, candidates: &'a Candidates) -> impl Iterator<Item = &'a Node> + use<'a> {
         let turn = if candidates.len() > 1 { self.turn(key) } else { 0 };
         candidates.iter_near(turn, None)

@@ -12,7 +12,8 @@ use super::CacheSettings;
 use crate::api::{PlacedNode, Placement, Refreshed};
 use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
 
-/// The most topics that are remembered. Above it, the topic that was unused the longest is forgotten.
+/// The most topics that are remembered. Above it, the topic that was unused the longest is
+/// forgotten.
 pub(crate) const MAX_TOPICS: usize = 4_096;
 /// A topic that was unused for so long is forgotten, unless the directory cannot be read.
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
@@ -21,11 +22,12 @@ pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
 
 /// Topics as they were read last.
 ///
-/// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases may
-/// have ended although their servers live. During that time, earlier entries stay unless they were
-/// withdrawn, new ones count, and an empty answer is unconfirmed. The directory is also uncertain when
-/// it has lost its data; when another process answers for it (a replica that missed some writes, or an
-/// old copy from a disk); while it is younger than a lease; and when its clock jumped ahead.
+/// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases
+/// may have ended although their servers live. During that time, earlier entries stay unless they
+/// were withdrawn, new ones count, and an empty answer is unconfirmed. The directory is also
+/// uncertain when it has lost its data; when another process answers for it (a replica that missed
+/// some writes, or an old copy from a disk); while it is younger than a lease; and when its clock
+/// jumped ahead.
 #[derive(Debug)]
 pub(crate) struct TopicCache {
     settings: CacheSettings,
@@ -170,7 +172,8 @@ impl TopicCache {
         FirstAnswer::Unconfirmed(uncertain.unwrap_or_default())
     }
 
-    /// Applies answers about remembered topics. `late`: the answer took so long that leases may have ended.
+    /// Applies answers about remembered topics. `late`: the answer took so long that leases may
+    /// have ended.
     pub(crate) fn update(
         &mut self,
         queries: &[TopicQuery],

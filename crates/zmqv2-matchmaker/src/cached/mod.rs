@@ -16,12 +16,13 @@ use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, Top
 use crate::jitter::random_span;
 use cache::{EMPTY_FOR, FirstAnswer, TopicCache};
 
-/// After a failure, questions about unknown topics fail at once for this long instead of trying again.
+/// After a failure, questions about unknown topics fail at once for this long instead of trying
+/// again.
 const FAIL_FAST: Duration = Duration::from_millis(500);
 /// The first pause of the background thread after a failure. It doubles up to the refresh interval.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// The thread pauses for up to this long between a change and reading it, because other processes see
-/// the same change, and changes come in groups.
+/// The thread pauses for up to this long between a change and reading it, because other processes
+/// see the same change, and changes come in groups.
 const MOST_SPREAD: Duration = Duration::from_millis(200);
 /// Below this, waiting costs more than it is worth.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -33,8 +34,8 @@ pub struct CacheSettings {
     pub refresh: Duration,
     /// How long answers are used while the directory cannot be read.
     pub max_stale: Duration,
-    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`). For this long
-    /// after an outage, earlier answers stay in use.
+    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`). For this
+    /// long after an outage, earlier answers stay in use.
     pub lease: Duration,
     /// How often registrations are renewed (option `matchmaker_heartbeat_freq`).
     pub renew_every: Duration,
@@ -42,7 +43,8 @@ pub struct CacheSettings {
 
 impl CacheSettings {
     /// How long the thread waits for a change. An answer that comes later than this plus
-    /// [`allowance`](Self::allowance) shows that the directory paused long enough for leases to end.
+    /// [`allowance`](Self::allowance) shows that the directory paused long enough for leases to
+    /// end.
     fn wait(&self) -> Duration {
         self.refresh.min(self.slack() / 4).max(SHORTEST)
     }
@@ -66,17 +68,17 @@ impl CacheSettings {
 ///
 /// - The **first question** about a topic goes to the directory. Later questions are answered from
 ///   memory. A thread renews the memory on every change, and at least once per
-///   [`refresh`](CacheSettings::refresh). So the directory gets a few commands per minute, however many
-///   messages are sent. The thread and its one connection start with the first answer, and end within
-///   one refresh after the matchmaker.
+///   [`refresh`](CacheSettings::refresh). So the directory gets a few commands per minute, however
+///   many messages are sent. The thread and its one connection start with the first answer, and end
+///   within one refresh after the matchmaker.
 /// - An **empty answer** is used for one second. So is [`Refilling`](MatchmakerError::Refilling).
 /// - While the directory **cannot be read**, known answers stay in use for up to
 ///   [`max_stale`](CacheSettings::max_stale), and [`health`](Matchmaker::health) is stale.
 /// - **After an outage**, nodes that are missing stay in use for one more
-///   [`lease`](CacheSettings::lease), unless they were withdrawn, because their brokers could not renew.
-///   New nodes count at once. An empty answer is [`Refilling`](MatchmakerError::Refilling) during that
-///   time. The same holds when the directory comes back without its data or as another process, and
-///   while it is younger than a lease.
+///   [`lease`](CacheSettings::lease), unless they were withdrawn, because their brokers could not
+///   renew. New nodes count at once. An empty answer is [`Refilling`](MatchmakerError::Refilling)
+///   during that time. The same holds when the directory comes back without its data or as another
+///   process, and while it is younger than a lease.
 /// - At most 4,096 topics are remembered. A topic that nobody asked for in an hour is forgotten.
 pub struct CachedMatchmaker {
     shared: Arc<Shared>,
@@ -236,7 +238,8 @@ impl Shared {
                 }
                 failed => {
                     if failed.is_err() {
-                        // The panic was printed. The thread goes on, or nobody would notice its end.
+                        // The panic was printed. The thread goes on, or nobody would notice its
+                        // end.
                         let (directory, source) = (self.remote.location(), "its thread panicked".into());
                         self.failed(&MatchmakerError::Unavailable { directory, source });
                         watcher = self.remote.watcher();
@@ -250,7 +253,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a change, reads it, and returns the pause that follows. After a failure it reads at once.
+    /// Waits for a change, reads it, and returns the pause that follows. After a failure it reads
+    /// at once.
     fn round(&self, watcher: &mut dyn ChangeWatcher, failed: bool) -> Result<Duration, MatchmakerError> {
         let queries = self.read().queries();
         let wait = self.settings.wait();

@@ -8,8 +8,8 @@ use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
 use crate::api::{ListedTopic, MatchmakerError, Registration};
 
-/// A directory that is asked over a network. Every method except [`close_idle`](Self::close_idle) may
-/// do I/O, and bounds its waits by its own timeout.
+/// A directory that is asked over a network. Every method except [`close_idle`](Self::close_idle)
+/// may do I/O, and bounds its waits by its own timeout.
 pub trait RemoteDirectory: Send + Sync + fmt::Debug {
     /// The kind of directory, as the option `rpc_zmq_matchmaker` calls it.
     fn name(&self) -> &'static str;
@@ -51,7 +51,8 @@ pub trait RemoteDirectory: Send + Sync + fmt::Debug {
 
 /// Follows the changes of topics.
 pub trait ChangeWatcher: Send {
-    /// Waits at most for `timeout` until one of these topics may have changed. Returns whether one has.
+    /// Waits at most for `timeout` until one of these topics may have changed. Returns whether one
+    /// has.
     ///
     /// # Errors
     /// The reason why the directory could not be asked.

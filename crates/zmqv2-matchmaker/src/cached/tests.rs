@@ -124,7 +124,8 @@ fn a_refresh_interval_of_nothing_is_no_reason_to_spin() {
         // How often it looks shows in a time.
         pause(Duration::from_secs(2));
         let looks = directory.0.looks.load(Ordering::Relaxed) - before;
-        // Every 80 ms a wait and a look, or, after failures, a look every 50 ms and then ever more rarely.
+        // Every 80 ms a wait and a look, or, after failures, a look every 50 ms and then ever more
+        // rarely.
         assert!((2..60).contains(&looks), "{looks} looks in 2 s, {mood:?}");
     }
 }

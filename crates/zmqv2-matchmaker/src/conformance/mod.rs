@@ -1,8 +1,8 @@
 //! The suite that every [`Matchmaker`] must pass.
 //!
-//! Write a [`Fixture`] for a directory and call [`run`] in a test. Each check uses its own topics, so
-//! one fixture serves all checks. A failed check panics and says what it expected. No check sleeps:
-//! [`Fixture::let_pass`] moves the time.
+//! Write a [`Fixture`] for a directory and call [`run`] in a test. Each check uses its own topics,
+//! so one fixture serves all checks. A failed check panics and says what it expected. No check
+//! sleeps: [`Fixture::let_pass`] moves the time.
 
 mod rules;
 #[cfg(test)]
@@ -18,8 +18,8 @@ pub trait Fixture {
     /// The matchmaker under test; always the same one.
     fn matchmaker(&self) -> Arc<dyn Matchmaker>;
 
-    /// Adds `registration` to the directory from outside, as the broker of another node or an operator
-    /// would, with [`LEASE`]. It replaces a registration at the [same place](same_place).
+    /// Adds `registration` to the directory from outside, as the broker of another node or an
+    /// operator would, with [`LEASE`]. It replaces a registration at the [same place](same_place).
     fn place(&mut self, registration: &Registration);
 
     /// Removes `registration` from the directory from outside.

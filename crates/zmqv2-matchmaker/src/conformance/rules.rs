@@ -123,7 +123,8 @@ pub(super) fn what_is_withdrawn_disappears(fixture: &mut dyn Fixture) {
     displace(fixture, &second);
 }
 
-/// RG18: a node that comes later is found without a restart, and `generation` tells that something changed.
+/// RG18: a node that comes later is found without a restart, and `generation` tells that something
+/// changed.
 pub(super) fn a_new_node_is_found(fixture: &mut dyn Fixture) {
     let directory = fixture.matchmaker();
     assert!(nodes(&*directory, &target("new")).is_empty());
@@ -180,8 +181,8 @@ pub(super) fn leases_end_and_are_renewed(fixture: &mut dyn Fixture) {
     assert!(names(fixture, &target("lease")).is_empty(), "n1 is silent, too");
 }
 
-/// RG12: while the directory cannot be read, known answers stay and `health` is stale. Changes resume
-/// afterwards.
+/// RG12: while the directory cannot be read, known answers stay and `health` is stale. Changes
+/// resume afterwards.
 pub(super) fn answers_outlive_an_interruption(fixture: &mut dyn Fixture) {
     let (directory, server) = (fixture.matchmaker(), registration("interrupted", "s1", "n1"));
     place(fixture, &server);

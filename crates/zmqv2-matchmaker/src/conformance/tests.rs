@@ -1,7 +1,7 @@
 //! The suite passes for a directory in memory with leases, its own clock and outages.
 //!
-//! It stands for a networked directory: a "server" ([`Store`]) that is asked once per topic, answers
-//! that are remembered and renewed, and stale answers while the server is unreachable.
+//! It stands for a networked directory: a "server" ([`Store`]) that is asked once per topic,
+//! answers that are remembered and renewed, and stale answers while the server is unreachable.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

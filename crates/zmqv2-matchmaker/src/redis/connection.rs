@@ -39,8 +39,8 @@ pub(super) enum Script {
 pub(super) struct Connector {
     settings: Arc<RedisSettings>,
     session: Option<Session>,
-    /// A connection that did not open in time. A thread opens it, because the system's name lookup has
-    /// no time limit. There is one such thread at a time.
+    /// A connection that did not open in time. A thread opens it, because the system's name lookup
+    /// has no time limit. There is one such thread at a time.
     opening: Option<Opening>,
     used: bool,
 }
@@ -102,8 +102,8 @@ impl Connector {
         }
     }
 
-    /// Runs `work` over the connection. If the connection was open before, and turns out to be closed or
-    /// to lead to a former primary, runs `work` once more over a new one.
+    /// Runs `work` over the connection. If the connection was open before, and turns out to be
+    /// closed or to lead to a former primary, runs `work` once more over a new one.
     pub(super) fn run<T>(
         &mut self,
         work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
@@ -260,7 +260,8 @@ pub(super) fn connect(
     let client = match tls {
         None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
         Some(tls) => {
-            // Counts for the whole process. Fails when the process has a provider already, which is fine.
+            // Counts for the whole process. Fails when the process has a provider already, which is
+            // fine.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
             Client::build_with_tls(

@@ -27,8 +27,8 @@ const MOST_AT_ONCE: usize = 200;
 /// A directory in Redis (`rpc_zmq_matchmaker = redis`). `docs/matchmaker.md` lists its keys.
 ///
 /// Every registration is a lease that ends by the clock of Redis. One script registers, renews or
-/// withdraws up to 200 registrations, so that no reader sees a part of it. Reading a topic of any number
-/// of nodes takes one round trip. A command may take 2 s, opening a connection 5 s.
+/// withdraws up to 200 registrations, so that no reader sees a part of it. Reading a topic of any
+/// number of nodes takes one round trip. A command may take 2 s, opening a connection 5 s.
 ///
 /// It remembers nothing. [`RedisDirectory::open`] puts a [`CachedMatchmaker`] in front.
 pub struct RedisDirectory {
@@ -49,8 +49,9 @@ impl RedisDirectory {
     /// The directory that `config` names, with a cache in front, after a [check](Self::check).
     ///
     /// # Errors
-    /// [`MatchmakerError::Misconfigured`] names the option to correct. [`MatchmakerError::Unavailable`]
-    /// when Redis cannot be reached. Both come within a few seconds.
+    /// [`MatchmakerError::Misconfigured`] names the option to correct.
+    /// [`MatchmakerError::Unavailable`] when Redis cannot be reached. Both come within a few
+    /// seconds.
     pub fn open(config: &Config) -> Result<CachedMatchmaker, MatchmakerError> {
         let directory = Self::new(RedisSettings::new(config)?, config.heartbeat_ttl);
         directory.check()?;
@@ -204,7 +205,8 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
     }
 }
 
-/// Reads the revision, whether only changes follow, then pairs of member and place. `None`: unchanged.
+/// Reads the revision, whether only changes follow, then pairs of member and place. `None`:
+/// unchanged.
 fn state_of(value: Value) -> Result<Option<TopicState>, RedisFailure> {
     let Value::Array(parts) = value else { return Ok(None) };
     let mut parts = parts.into_iter();

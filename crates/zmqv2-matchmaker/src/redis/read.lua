@@ -1,7 +1,8 @@
--- KEYS: epoch, then leases, places and changes of each topic. ARGV: the known revision of each, or ''.
--- Returns the epoch and the time, then one value per topic: false if the revision is known, else a list
--- of the new revision, 'all' or 'changed', and pairs of member and place. 'all': every member in the
--- order of the leases. 'changed': the members that changed since; the place '-' means ended.
+-- KEYS: epoch, then leases, places and changes of each topic.
+-- ARGV: the known revision of each topic, or ''.
+-- Returns the epoch and the time, then one value per topic: false if the revision is known, else a
+-- list of the new revision, 'all' or 'changed', and pairs of member and place. 'all': every member in
+-- the order of the leases. 'changed': the members that changed since; the place '-' means ended.
 -- After so many members, the remaining topics are left out and asked for again, because Redis does
 -- nothing else meanwhile.
 local ENOUGH = 5000

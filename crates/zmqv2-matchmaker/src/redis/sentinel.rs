@@ -13,9 +13,9 @@ use super::settings::RedisSettings;
 use crate::cached::now;
 
 /// The addresses that Sentinels name for the primary of `group`; the one with the most votes comes
-/// first. All Sentinels are asked at once, until more than half agree, because a Sentinel that is cut
-/// off from the others may name a former primary. The answer may be out of date for a moment, so a
-/// connection checks the role of the server too.
+/// first. All Sentinels are asked at once, until more than half agree, because a Sentinel that is
+/// cut off from the others may name a former primary. The answer may be out of date for a moment,
+/// so a connection checks the role of the server too.
 pub(super) fn primaries(
     settings: &Arc<RedisSettings>,
     sentinels: &[TcpAddress],

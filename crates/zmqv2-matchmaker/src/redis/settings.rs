@@ -44,12 +44,13 @@ pub enum RedisLocation {
 
 /// PEM files of TLS.
 ///
-/// The first TLS connection makes `ring` the default crypto provider of `rustls` for the process, unless
-/// the program has chosen one before.
+/// The first TLS connection makes `ring` the default crypto provider of `rustls` for the process,
+/// unless the program has chosen one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RedisTls {
-    /// The authorities that may sign the server's certificate. `None`: those that the system trusts.
+    /// The authorities that may sign the server's certificate. `None`: those that the system
+    /// trusts.
     pub ca_file: Option<PathBuf>,
     /// This side's certificate.
     pub cert_file: Option<PathBuf>,
@@ -61,7 +62,8 @@ impl RedisSettings {
     /// The settings of `config`.
     ///
     /// # Errors
-    /// [`MatchmakerError::Misconfigured`] when the host is not an address, or a user has no password.
+    /// [`MatchmakerError::Misconfigured`] when the host is not an address, or a user has no
+    /// password.
     pub fn new(config: &Config) -> Result<Self, MatchmakerError> {
         if let (Some(user), None) = (&config.redis_user, &config.redis_password) {
             // Redis identifies a user only together with a password.

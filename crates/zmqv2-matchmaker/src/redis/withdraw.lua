@@ -1,5 +1,6 @@
 -- KEYS: epoch, topics, then leases, places and changes of each registration.
--- ARGV: lease in ms, then topic and member of each registration. Returns how many were there before.
+-- ARGV: lease in ms, then topic and member of each registration.
+-- Returns how many were there before.
 -- For one lease, an empty place tells caches that keep missing members that this one was withdrawn.
 local now = clock()
 local ends = whole(now + tonumber(ARGV[1]))

@@ -118,8 +118,8 @@ impl Stamp {
     }
 }
 
-// Seeds instead of derived types: they carry the default port, refuse a repeated key, and their errors
-// get line and column.
+// Seeds instead of derived types: they carry the default port, refuse a repeated key, and their
+// errors get line and column.
 
 struct RingSeed {
     default_port: u16,

@@ -17,8 +17,8 @@ use crate::ring::file::{Ring, Stamp};
 /// The shortest time between two checks of a ring file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long after a change every check reads the file, even when its times and size are the same. File
-/// systems count time in steps of up to 2 s, and two edits in one step look like one.
+/// How long after a change every check reads the file, even when its times and size are the same.
+/// File systems count time in steps of up to 2 s, and two edits in one step look like one.
 const SETTLING: Duration = Duration::from_secs(2);
 
 /// How many registrations are remembered so that a warning is not repeated.
@@ -32,15 +32,16 @@ const MAX_WARNED: usize = 1_000;
 ///   "nova/demo": [{"node": "n1", "address": "127.0.0.2:9501", "servers": ["s1"]}]
 /// }
 /// ```
-/// A key `topic` counts in every exchange. A key `exchange/topic` replaces it in that exchange. A node
-/// written as text has the name of its host, and its servers are unknown. The long form gives the
-/// node's name (default: its host) and its servers (default, or empty: unknown). A topic, node or
-/// address that is listed twice is an error.
+/// A key `topic` counts in every exchange. A key `exchange/topic` replaces it in that exchange. A
+/// node written as text has the name of its host, and its servers are unknown. The long form gives
+/// the node's name (default: its host) and its servers (default, or empty: unknown). A topic, node
+/// or address that is listed twice is an error.
 ///
 /// **Changes** are noticed while answering (not by `known`), by at most one `stat` per second. The
-/// thread that notices a change reads the file, while other threads use the old ring. While the file is
-/// broken or missing, the last good ring stays in use, one log line per change gives the reason, and
-/// [`health`](Matchmaker::health) is stale. Topics that an edit did not change keep their snapshot.
+/// thread that notices a change reads the file, while other threads use the old ring. While the
+/// file is broken or missing, the last good ring stays in use, one log line per change gives the
+/// reason, and [`health`](Matchmaker::health) is stale. Topics that an edit did not change keep
+/// their snapshot.
 ///
 /// **Registrations** are accepted and ignored: the file decides. A server that clients cannot find
 /// through the file is reported in the log, once.
@@ -75,7 +76,8 @@ impl RingMatchmaker {
     /// Reads the ring in `file`. An address without a port gets `default_port`.
     ///
     /// # Errors
-    /// [`MatchmakerError`] with file, line and problem when the file is missing, too large, or not a ring.
+    /// [`MatchmakerError`] with file, line and problem when the file is missing, too large, or not
+    /// a ring.
     pub fn open(file: impl Into<PathBuf>, default_port: u16) -> Result<Self, MatchmakerError> {
         let file = file.into();
         let stamp = Stamp::of(&file);
@@ -131,8 +133,8 @@ impl RingMatchmaker {
             *watch = Watch { stamp, since: now, settled: false };
         }
         let read = Ring::read(&self.file, self.default_port);
-        // A file that could not be read may become readable without a new stamp, for example when file
-        // descriptors are free again.
+        // A file that could not be read may become readable without a new stamp, for example when
+        // file descriptors are free again.
         let had_content = !matches!(read, Err(MatchmakerError::UnreadableRing { .. }));
         watch.settled = had_content && now.saturating_duration_since(watch.since) >= SETTLING;
 
@@ -151,7 +153,8 @@ impl RingMatchmaker {
                 if !changed {
                     return Ok(Refreshed::Unchanged);
                 }
-                // After the replacement, so that a caller that reads the number before it asks misses nothing.
+                // After the replacement, so that a caller that reads the number before it asks
+                // misses nothing.
                 self.generation.fetch_add(1, Ordering::Release);
                 Ok(Refreshed::Changed)
             }

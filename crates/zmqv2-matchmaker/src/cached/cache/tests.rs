@@ -25,7 +25,8 @@ fn key(name: &str) -> TopicKey {
     TopicKey::parse(&format!("x/{name}")).unwrap()
 }
 
-/// `n/s` is a server, `-n/s` one that was withdrawn, `!n/s` one that has ended, `n:port/s` one at another port.
+/// `n/s` is a server, `-n/s` one that was withdrawn, `!n/s` one that has ended, `n:port/s` one at
+/// another port.
 fn state(revision: u64, text: &str) -> TopicState {
     let entry = |word: &str| {
         let (address, server) = word.trim_start_matches(['-', '!']).split_once('/').unwrap();
