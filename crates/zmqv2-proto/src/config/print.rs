@@ -10,8 +10,8 @@ use crate::config::options::spec::{OptionSpec, Preset};
 impl Loaded {
     /// The effective configuration as an INI file that says above each option where it comes from.
     ///
-    /// Read again, it gives the same configuration, but for secrets: they are shown as `***`, in a
-    /// comment. What is unset or overridden by `transport_url` is a comment too.
+    /// Reading the text again gives the same configuration, except for secrets, which are shown as `***`
+    /// in a comment. Options that are unset, or overridden by `transport_url`, are comments too.
     #[must_use]
     pub fn print(&self) -> String {
         let mut text = String::new();
@@ -31,7 +31,7 @@ impl Loaded {
     }
 }
 
-/// An example file: every option with its meaning, what is allowed, and its default, commented out.
+/// An example file: every option with its meaning, allowed values and default, commented out.
 ///
 /// ```
 /// assert!(zmqv2_proto::config::example_ini().contains("\n# rpc_zmq_port = 9501\n"));
@@ -90,7 +90,7 @@ pub fn reference_markdown() -> String {
     text
 }
 
-/// Why an option is only a comment in what is printed.
+/// The reason why an option is printed as a comment.
 fn remark(spec: &OptionSpec, one: &EffectiveOption) -> String {
     match spec.preset {
         _ if one.overridden => ", overridden by transport_url".to_owned(),
