@@ -1,8 +1,10 @@
-//! The configuration: the options of the legacy driver, from INI files, the environment, flags and code.
+//! The configuration: the options of the legacy driver, from INI files, the environment, flags and
+//! code.
 //!
-//! [`OPTIONS`] defines every option: its parsing, its default, and its text in [`Loaded::print`] and
-//! [`example_ini`]. A flag or code wins over the environment, the environment over files, a later file
-//! over an earlier one, a later line over an earlier one, and any of them over the default.
+//! [`OPTIONS`] defines every option: its parsing, its default, and its text in [`Loaded::print`]
+//! and [`example_ini`]. A flag or code wins over the environment, the environment over files, a
+//! later file over an earlier one, a later line over an earlier one, and any of them over the
+//! default.
 //!
 //! Programs decide which files are read and which flags exist.
 //!

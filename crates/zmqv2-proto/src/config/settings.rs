@@ -9,8 +9,8 @@ use crate::naming::{DEFAULT_EXCHANGE, Exchange, NodeName, TcpAddress, Zone};
 use crate::config::load::ConfigBuilder;
 use crate::config::options::OPTIONS;
 
-/// The bound of a topic's backlog when `rpc_zmq_topic_backlog` is unset, in messages. The legacy driver
-/// had no bound.
+/// The bound of a topic's backlog when `rpc_zmq_topic_backlog` is unset, in messages. The legacy
+/// driver had no bound.
 pub const DEFAULT_TOPIC_BACKLOG: usize = 10_000;
 
 /// How nodes find each other (option `rpc_zmq_matchmaker`).
@@ -69,8 +69,8 @@ impl fmt::Debug for Secret {
 
 /// The effective configuration of one process.
 ///
-/// [`Config::default`] has the default of every option. It reads neither files nor the environment; it
-/// asks the machine only for its host name. `docs/configuration.md` lists what is allowed.
+/// [`Config::default`] has the default of every option. It reads neither files nor the environment;
+/// it asks the machine only for its host name. `docs/configuration.md` lists what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
@@ -323,7 +323,8 @@ impl Draft {
     }
 }
 
-/// The host name as a node name, or `localhost` if it is not a valid one. `rpc_zmq_host` overrides it.
+/// The host name as a node name, or `localhost` if it is not a valid one. `rpc_zmq_host` overrides
+/// it.
 pub(crate) fn host_name() -> NodeName {
     NodeName::new(gethostname::gethostname().to_string_lossy())
         .unwrap_or_else(|_| NodeName::new("localhost").expect("a valid name"))

@@ -13,11 +13,12 @@ use crate::message::context::{RequestContext, UNIQUE_ID};
 use crate::naming::{InvalidName, Text, Topic, serde_as_text};
 use crate::wire::{LenientId, MessageId};
 
-/// The pool of a listener that names none. Headers, registrations and the directory hold a pool in the
-/// place of a server's name.
+/// The pool of a listener that names none. Headers, registrations and the directory hold a pool in
+/// the place of a server's name.
 pub const DEFAULT_POOL: &str = "default";
 
-/// The priority of a notification, as in oslo.messaging. Each has its own topic, `<topic>.<priority>`.
+/// The priority of a notification, as in oslo.messaging. Each has its own topic,
+/// `<topic>.<priority>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// For audit trails.

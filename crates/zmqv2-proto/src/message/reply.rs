@@ -93,7 +93,8 @@ impl Reply {
         body::encode(self)
     }
 
-    /// Reads the body of a message: a result of type `T`, or the failure. A missing result is `null`.
+    /// Reads the body of a message: a result of type `T`, or the failure. A missing result is
+    /// `null`.
     ///
     /// # Errors
     /// [`BodyError`]. No bytes make it panic.

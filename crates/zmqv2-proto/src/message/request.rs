@@ -17,7 +17,8 @@ use crate::wire::{LenientId, MessageId};
 /// ```
 /// use zmqv2_proto::{Request, RequestContext};
 ///
-/// let request = Request::new("add".parse()?, &(1, 2))?.with_context(RequestContext::new().with("user", "ann"));
+/// let context = RequestContext::new().with("user", "ann");
+/// let request = Request::new("add".parse()?, &(1, 2))?.with_context(context);
 /// let body = request.encode()?;
 /// let read = Request::decode(&body)?;
 /// assert_eq!(read.method.as_str(), "add");
@@ -42,8 +43,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request of `method` with `args`: a struct or map of named arguments, as other drivers expect, or
-    /// any JSON value between services that use this driver.
+    /// A request of `method` with `args`: a struct or map of named arguments, as other drivers
+    /// expect, or any JSON value between services that use this driver.
     ///
     /// # Errors
     /// [`BodyError::Write`] when `args` has no JSON form.

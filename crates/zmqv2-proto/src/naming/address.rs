@@ -133,8 +133,8 @@ impl Address {
     /// The address of the Unix socket at `path`.
     ///
     /// # Errors
-    /// [`InvalidAddress::PathTooLong`] above 107 bytes, because libzmq would remove the file before it
-    /// notices the limit.
+    /// [`InvalidAddress::PathTooLong`] above 107 bytes, because libzmq would remove the file before
+    /// it notices the limit.
     pub fn ipc(path: impl AsRef<Path>) -> Result<Self, InvalidAddress> {
         let path = path.as_ref();
         let length = path.as_os_str().len();

@@ -1,9 +1,9 @@
 //! Names that travel: exchanges, topics, servers, nodes, namespaces and methods.
 //!
-//! A name is checked once, where it enters the program (flag, file, API, wire). All names have one rule:
-//! 1 to 255 bytes of printable ASCII without white space, `/` or `\`, and neither `.` nor `..`. `@`, `.`
-//! and `-` are legal: `host@backend` is a common server name. Without `/`, names can be joined into
-//! keys, and a name from the network cannot leave a directory.
+//! A name is checked once, where it enters the program (flag, file, API, wire). All names have one
+//! rule: 1 to 255 bytes of printable ASCII without white space, `/` or `\`, and neither `.` nor
+//! `..`. `@`, `.` and `-` are legal: `host@backend` is a common server name. Without `/`, names can
+//! be joined into keys, and a name from the network cannot leave a directory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -63,7 +63,8 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
         ///
-        /// 1 to 255 bytes of printable ASCII without spaces, `/` or `\`. Cheap to clone (shared text).
+        /// 1 to 255 bytes of printable ASCII without spaces, `/` or `\`. Cheap to clone (shared
+        /// text).
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
 

@@ -8,8 +8,8 @@ use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version
 
 /// The address of a message, or the offer of a server.
 ///
-/// A client's target needs a topic, and a server name for exactly that server. A server's target needs a
-/// topic and a server name. Namespace and version choose the interface.
+/// A client's target needs a topic, and a server name for exactly that server. A server's target
+/// needs a topic and a server name. Namespace and version choose the interface.
 ///
 /// ```
 /// use zmqv2_proto::Target;

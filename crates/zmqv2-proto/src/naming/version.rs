@@ -33,8 +33,8 @@ impl Version {
         Self { major, minor }
     }
 
-    /// Whether an endpoint of this version can serve a request of version `asked`: the same major, and at
-    /// least the same minor version, as in oslo.messaging.
+    /// Whether an endpoint of this version can serve a request of version `asked`: the same major,
+    /// and at least the same minor version, as in oslo.messaging.
     #[must_use]
     pub fn serves(self, asked: Self) -> bool {
         self.major == asked.major && self.minor >= asked.minor

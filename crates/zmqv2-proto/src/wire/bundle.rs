@@ -1,8 +1,8 @@
 //! Bundles: many small messages in one frame. `docs/wire-protocol.md` defines the layout.
 //!
-//! For a small message, the work of libzmq (three frames on both sides of each hop, and a wake-up) costs
-//! more than everything else. A bundle pays it once for all messages that are ready. No sender waits
-//! for more messages to fill a bundle.
+//! For a small message, the work of libzmq (three frames on both sides of each hop, and a wake-up)
+//! costs more than everything else. A bundle pays it once for all messages that are ready. No
+//! sender waits for more messages to fill a bundle.
 
 use crate::wire::{MAGIC, PROTOCOL_VERSION};
 
@@ -115,8 +115,8 @@ impl Bundle {
     }
 }
 
-/// The messages of a bundle in order, each as header and body: at least one, or an error. An error is
-/// the last item.
+/// The messages of a bundle in order, each as header and body: at least one, or an error. An error
+/// is the last item.
 #[derive(Debug, Clone)]
 pub struct Bundled<'a> {
     frame: &'a [u8],

@@ -19,7 +19,8 @@ pub const BROKER_LOCK: &str = "zmqv2-broker.lock";
 pub const WORKER_SOCKET_PREFIX: &str = "zmqv2-";
 /// The most workers that one server may offer.
 pub const MAX_WORKERS: u16 = 4096;
-/// The most outstanding requests on one worker's socket. It is below the high-water mark of sockets.
+/// The most outstanding requests on one worker's socket. It is below the high-water mark of
+/// sockets.
 pub const MAX_CREDIT: u16 = 8192;
 /// The most topics that one server may serve.
 pub const MAX_TOPICS: usize = 256;
@@ -35,8 +36,8 @@ pub fn broker_socket(dir: &std::path::Path) -> Result<Address, InvalidAddress> {
     Address::ipc(dir.join(BROKER_SOCKET))
 }
 
-/// The address of worker number `worker` of the server `instance`. It contains only the id, because no
-/// name that a peer chose may become part of a path.
+/// The address of worker number `worker` of the server `instance`. It contains only the id, because
+/// no name that a peer chose may become part of a path.
 ///
 /// # Errors
 /// [`InvalidAddress`] when the path is too long.
@@ -45,7 +46,8 @@ pub fn worker_socket(dir: &std::path::Path, instance: InstanceId, worker: u16) -
     Address::ipc(dir.join(format!("{WORKER_SOCKET_PREFIX}{}.{worker}", &id[..16])))
 }
 
-/// The body of [`Kind::Register`](crate::Kind::Register). The header has exchange, topic and server.
+/// The body of [`Kind::Register`](crate::Kind::Register). The header has exchange, topic and
+/// server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerRegistration {
@@ -59,13 +61,15 @@ pub struct ServerRegistration {
     /// Whether all workers share one ROUTER socket, which takes the requests of all of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
-    /// With [`shared`](Self::shared): the number of requests for all workers together while they are
-    /// [quick](crate::Flags::WIDE), until they hand one back. At most [`MAX_CREDIT`]. 0: no such window.
+    /// With [`shared`](Self::shared): the number of requests for all workers together while they
+    /// are [quick](crate::Flags::WIDE), until they hand one back. At most [`MAX_CREDIT`]. 0: no
+    /// such window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub window: u16,
     /// The process id, for people.
     pub pid: u32,
-    /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in all.
+    /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in
+    /// all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<TopicKey>,
 }
@@ -104,8 +108,8 @@ fn is_zero(number: &u16) -> bool {
     *number == 0
 }
 
-/// The broker's answer to a registration, sent when it is connected to every worker. Requests may come
-/// from now on.
+/// The broker's answer to a registration, sent when it is connected to every worker. Requests may
+/// come from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Registered {

@@ -54,11 +54,11 @@ kinds! {
     Call = 1,
     /// A request whose sender waits only for the acknowledgement that a server has accepted it.
     Cast = 2,
-    /// A cast for every server of the topic. The broker copies it to each server of its node, and each
-    /// server answers.
+    /// A cast for every server of the topic. The broker copies it to each server of its node, and
+    /// each server answers.
     Fanout = 3,
-    /// A notification. One listener of every pool gets it. The broker keeps it until the listener has
-    /// handled it.
+    /// A notification. One listener of every pool gets it. The broker keeps it until the listener
+    /// has handled it.
     Notify = 4,
     /// A caller asks whether the call with this id is still waiting or running. The broker answers.
     Inquire = 5,
@@ -80,16 +80,17 @@ kinds! {
     Withdraw = 34,
     /// That server has no request in flight any more.
     Withdrawn = 35,
-    /// A worker is free again after a cast. The header's id is the run of the server, the tag the number
-    /// of the worker, the count its new credit.
+    /// A worker is free again after a cast. The header's id is the run of the server, the tag the
+    /// number of the worker, the count its new credit.
     Credit = 36,
     /// A tool asks the local broker for its status.
     Status = 38,
     /// The status, as JSON.
     StatusReport = 39,
-    /// A listener has handled a notification. Tag and id are those of the delivery, the count is the
-    /// worker's new credit. With [`Flags::REQUEUE`] the notification is delivered again; the message then
-    /// has key, server, time to live and body, for a broker that has restarted meanwhile.
+    /// A listener has handled a notification. Tag and id are those of the delivery, the count is
+    /// the worker's new credit. With [`Flags::REQUEUE`] the notification is delivered again; the
+    /// message then has key, server, time to live and body, for a broker that has restarted
+    /// meanwhile.
     Handled = 40,
 }
 
@@ -120,8 +121,8 @@ impl Flags {
     pub const MONITORED: Self = Self(16);
     /// Answers to this request may come in a [bundle](crate::bundle).
     pub const BUNDLES: Self = Self(32);
-    /// In a [`Kind::Credit`] of a worker: its handlers are quick, so it takes as many requests as its
-    /// [window](crate::wire::control::ServerRegistration::window) allows.
+    /// In a [`Kind::Credit`] of a worker: its handlers are quick, so it takes as many requests as
+    /// its [window](crate::wire::control::ServerRegistration::window) allows.
     pub const WIDE: Self = Self(64);
 
     /// Whether all flags of `other` are set.
@@ -192,9 +193,9 @@ pub struct Header {
     pub id: MessageId,
     /// The time for which the request may still wait and run.
     pub ttl: Ttl,
-    /// From a broker to a worker of its node: [`Ttl::monotonic_millis`] when the broker wrote the time to
-    /// live, so that the time in the worker's socket counts. 0 on every other hop, where the time to
-    /// live counts from the reading.
+    /// From a broker to a worker of its node: [`Ttl::monotonic_millis`] when the broker wrote the
+    /// time to live, so that the time in the worker's socket counts. 0 on every other hop, where
+    /// the time to live counts from the reading.
     pub delivered: u64,
     /// Exchange and topic. Absent in answers.
     pub key: Option<TopicKey>,
@@ -247,8 +248,8 @@ impl Header {
         out
     }
 
-    /// Writes the time of delivery into an encoded header, after [`rewrite_hop`], on the hop to a worker
-    /// of the same node. A frame that is too short stays unchanged.
+    /// Writes the time of delivery into an encoded header, after [`rewrite_hop`], on the hop to a
+    /// worker of the same node. A frame that is too short stays unchanged.
     pub fn stamp_delivered(frame: &mut [u8], delivered: u64) {
         if frame.len() >= FIXED_BYTES {
             frame[DELIVERED_AT..DELIVERED_AT + 8].copy_from_slice(&delivered.to_be_bytes());
@@ -291,8 +292,8 @@ impl Header {
     }
 }
 
-/// A header that is read in place, without an allocation: the fields that a broker needs to route. The
-/// names are not checked, because a name that was never registered has no route.
+/// A header that is read in place, without an allocation: the fields that a broker needs to route.
+/// The names are not checked, because a name that was never registered has no route.
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderView<'a> {
     frame: &'a [u8],
@@ -416,9 +417,9 @@ impl<'a> HeaderView<'a> {
     }
 }
 
-/// Rewrites the tag and the time to live of an encoded header between two hops, and clears the time of
-/// delivery, which counts on one hop only ([`Header::stamp_delivered`]). A frame that is too short stays
-/// unchanged.
+/// Rewrites the tag and the time to live of an encoded header between two hops, and clears the time
+/// of delivery, which counts on one hop only ([`Header::stamp_delivered`]). A frame that is too
+/// short stays unchanged.
 pub fn rewrite_hop(frame: &mut [u8], tag: u64, ttl: Ttl) {
     if frame.len() >= FIXED_BYTES {
         frame[TAG_AT..TAG_AT + 8].copy_from_slice(&tag.to_be_bytes());

@@ -8,8 +8,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The time a message has left, in whole milliseconds, up to about 49 days.
 ///
-/// A span, never a time of day, because the clocks of nodes need not agree. A holder of a message turns
-/// it into a deadline on arrival, and back into a span when it sends the message on.
+/// A span, never a time of day, because the clocks of nodes need not agree. A holder of a message
+/// turns it into a deadline on arrival, and back into a span when it sends the message on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(u32);
 
@@ -49,8 +49,8 @@ impl Ttl {
         deadline.saturating_duration_since(now).into()
     }
 
-    /// This node's `CLOCK_MONOTONIC` in whole milliseconds, at least 1. All processes of a node share it,
-    /// except those in another time namespace. Two nodes do not.
+    /// This node's `CLOCK_MONOTONIC` in whole milliseconds, at least 1. All processes of a node
+    /// share it, except those in another time namespace. Two nodes do not.
     #[must_use]
     pub fn monotonic_millis() -> u64 {
         u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX).max(1)
@@ -71,8 +71,8 @@ impl Ttl {
     }
 
     /// The time left at `now` of a span that was written at `delivered`, both by
-    /// [`monotonic_millis`](Self::monotonic_millis). All of it when `delivered` is 0 (unknown) or later
-    /// than `now` (another clock).
+    /// [`monotonic_millis`](Self::monotonic_millis). All of it when `delivered` is 0 (unknown) or
+    /// later than `now` (another clock).
     #[must_use]
     pub fn left_since(self, delivered: u64, now: u64) -> Self {
         match now.checked_sub(delivered) {

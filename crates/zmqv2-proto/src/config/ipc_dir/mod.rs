@@ -1,11 +1,12 @@
 //! The rule that chooses the directory of local sockets.
 //!
-//! An explicit `rpc_zmq_ipc_dir` is used as given. Otherwise it is [`SYSTEM_IPC_DIR`] if this process
-//! can create it or write in it, else `zmqv2` in `$XDG_RUNTIME_DIR`, else `zmqv2-<uid>` in the temporary
-//! directory. The last two are private: mode 0700, owned by this user, no symbolic link.
+//! An explicit `rpc_zmq_ipc_dir` is used as given. Otherwise it is [`SYSTEM_IPC_DIR`] if this
+//! process can create it or write in it, else `zmqv2` in `$XDG_RUNTIME_DIR`, else `zmqv2-<uid>` in
+//! the temporary directory. The last two are private: mode 0700, owned by this user, no symbolic
+//! link.
 //!
-//! This module finds every problem of a directory, because the binding of libzmq panics on some of these
-//! errors (EPERM, EROFS, ENOTDIR, ENOSPC).
+//! This module finds every problem of a directory, because the binding of libzmq panics on some of
+//! these errors (EPERM, EROFS, ENOTDIR, ENOSPC).
 
 mod error;
 
@@ -195,7 +196,8 @@ fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     }
 }
 
-/// Binds a socket, as every process will do, to find permissions, quotas and read-only file systems.
+/// Binds a socket, as every process will do, to find permissions, quotas and read-only file
+/// systems.
 fn probe(dir: &Path) -> Result<(), IpcDirError> {
     let unusable = |cause| IpcDirError::Unusable { path: dir.to_owned(), cause };
     // Random, because two processes may probe at the same time.

@@ -1,8 +1,8 @@
 //! Reads INI files as oslo.config does, and remembers the line of each value.
 //!
-//! A line is `[group]`, `key = value` or `key: value`, a comment (`#` or `;` in the first column), or
-//! blank. A line that starts with white space continues the value above it. Quotes around a value are
-//! removed. `$` has no meaning.
+//! A line is `[group]`, `key = value` or `key: value`, a comment (`#` or `;` in the first column),
+//! or blank. A line that starts with white space continues the value above it. Quotes around a
+//! value are removed. `$` has no meaning.
 
 use std::fs::File;
 use std::io::Read;

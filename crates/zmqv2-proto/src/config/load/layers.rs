@@ -34,8 +34,8 @@ impl Layers {
             return self.warnings.push(ConfigWarning::Retired { origin, option: *option });
         }
         let ours = GROUPS.contains(&group);
-        // Other programs share the file. They may have `host` and `port` in DEFAULT, and options with
-        // the names of ours in their groups, but none that starts with `rpc_zmq_`.
+        // Other programs share the file. They may have `host` and `port` in DEFAULT, and options
+        // with the names of ours in their groups, but none that starts with `rpc_zmq_`.
         let misplaced = option(name)
             .filter(|_| !name.contains('.'))
             .filter(|spec| name.starts_with("rpc_zmq_") || (ours && !(group == DEFAULT && spec.group == REDIS)));

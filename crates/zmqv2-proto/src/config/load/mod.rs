@@ -12,7 +12,8 @@ use crate::config::options::value::shown;
 use crate::config::report::{ConfigError, ConfigWarning, Source};
 use crate::config::settings::Config;
 
-/// Collects the layers of a configuration. Nothing is read or checked before [`build`](Self::build).
+/// Collects the layers of a configuration. Nothing is read or checked before
+/// [`build`](Self::build).
 #[derive(Debug, Clone, Default)]
 #[must_use = "nothing is read before build()"]
 pub struct ConfigBuilder {
@@ -76,7 +77,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Sets an option (`name` or `group.name`) from code. Later calls win, [`flag`](Self::flag) included.
+    /// Sets an option (`name` or `group.name`) from code. Later calls win, [`flag`](Self::flag)
+    /// included.
     pub fn set(mut self, option: impl Into<String>, value: impl Into<String>) -> Self {
         self.overrides.push((Source::Code, option.into(), value.into()));
         self

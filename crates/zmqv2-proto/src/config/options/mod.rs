@@ -42,7 +42,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_matchmaker",
         preset: Preset::Text("local"),
-        doc: "How nodes find each other: local (one node), ring (a file lists the nodes) or redis (brokers register there).",
+        doc: "How nodes find each other: local (one node), ring (a file lists the nodes) or redis \
+              (brokers register there).",
         allowed: "local, ring, redis",
         parse: Parse::Special(|draft, text| {
             let (kind, accepted) = value::matchmaker(text)?;
@@ -70,7 +71,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_io_batch_bytes",
         preset: Preset::Text("65536"),
-        doc: "Most bytes that libzmq moves in one system call; each active connection has a buffer of this size. No effect on a libzmq that was built without its draft interface.",
+        doc: "Most bytes that libzmq moves in one system call; each active connection has a buffer \
+              of this size. No effect on a libzmq that was built without its draft interface.",
         allowed: "8192 to 1048576",
         reason: Some("the default of libzmq, 8192, costs a system call for every few messages"),
         parse: Parse::Integer { min: 8192, max: 1 << 20, set: |draft, n| draft.config.io_batch_bytes = n as u32 },
@@ -79,7 +81,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_high_water_mark",
         preset: Preset::Text("10000"),
-        doc: "Most messages that libzmq holds for one peer in each direction; above it, answers to a client that does not read are dropped and counted.",
+        doc: "Most messages that libzmq holds for one peer in each direction; above it, answers to \
+              a client that does not read are dropped and counted.",
         allowed: "10000 to 1000000",
         reason: Some("it bounds the memory for a peer that does not read"),
         parse: Parse::Integer { min: 10_000, max: 1_000_000, set: |draft, n| draft.config.high_water_mark = n as u32 },
@@ -88,7 +91,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_busy_poll_us",
         preset: Preset::Text("0"),
-        doc: "Microseconds for which a thread polls for the next message before it sleeps. Single calls get faster, and a processor is busy meanwhile.",
+        doc: "Microseconds for which a thread polls for the next message before it sleeps. Single \
+              calls get faster, and a processor is busy meanwhile.",
         allowed: "0 to 10000",
         reason: Some("waking a thread costs more than handling a message; use it only where processors are idle"),
         parse: Parse::Integer {
@@ -101,7 +105,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_adaptive_poll_us",
         preset: Preset::Text("100"),
-        doc: "Microseconds for which the I/O thread of a broker or client polls before it sleeps, as long as recent polls found messages; other threads get the processor first.",
+        doc: "Microseconds for which the I/O thread of a broker or client polls before it sleeps, \
+              as long as recent polls found messages; other threads get the processor first.",
         allowed: "0 to 10000",
         reason: Some("a caller that waits for each answer is served faster, and idle threads still sleep"),
         parse: Parse::Integer {
@@ -114,7 +119,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_window",
         preset: Preset::Text("256"),
-        doc: "Most requests that a server takes at once while its handlers are quick; when one is slow, requests that have not begun go back to the broker. A server always takes one request per worker.",
+        doc: "Most requests that a server takes at once while its handlers are quick; when one is \
+              slow, requests that have not begun go back to the broker. A server always takes one \
+              request per worker.",
         allowed: "0 to 8192",
         reason: Some(
             "many quick requests share one wake-up; more of them are lost, and reported, when the server dies",
@@ -152,7 +159,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_zone",
         preset: Preset::Unset("all nodes are equally near"),
-        doc: "Zone of this node, such as its rack; messages for any server of a topic go to nodes of the same zone first.",
+        doc: "Zone of this node, such as its rack; messages for any server of a topic go to nodes \
+              of the same zone first.",
         allowed: NAME,
         reason: Some("a call between data centres costs more than one inside, and only an operator knows the places"),
         parse: Parse::Text(|draft, text| value::name(text).map(|read| draft.config.zone = Some(read))),
@@ -185,7 +193,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_conn_pool_size",
         preset: Preset::Text("30"),
-        doc: "Most connections that a client keeps open; above it, the least recently used is closed.",
+        doc: "Most connections that a client keeps open; above it, the least recently used is \
+              closed.",
         allowed: "1 to 65536",
         parse: Parse::Integer { min: 1, max: 65536, set: |draft, n| draft.config.conn_pool_size = n as usize },
         ..SHARED
@@ -202,7 +211,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_backlog_bytes",
         preset: Preset::Text("268435456"),
-        doc: "Most bytes of all messages that a broker holds; above it, it refuses requests with Busy.",
+        doc: "Most bytes of all messages that a broker holds; above it, it refuses requests with \
+              Busy.",
         allowed: "1024 to 1099511627776, at least rpc_zmq_max_message_bytes",
         reason: Some("a bound in messages per topic does not bound the memory of a broker"),
         parse: Parse::Integer {
@@ -261,7 +271,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "transport_url",
         preset: Preset::Unset("the matchmaker is that of rpc_zmq_matchmaker"),
-        doc: "Transport and matchmaker in one; a matchmaker named here overrides rpc_zmq_matchmaker.",
+        doc: "Transport and matchmaker in one; a matchmaker named here overrides \
+              rpc_zmq_matchmaker.",
         allowed: "zmqv2:// or zmq:// (matchmaker from rpc_zmq_matchmaker), zmqv2+local://, \
                   zmqv2+ring:// or zmqv2+ring:///path/to/ring.json, zmqv2+redis://[user:password@]host[:port][/database] \
                   (zmqv2+rediss:// with TLS), zmqv2+sentinel://[user:password@]host[:port],.../group \
@@ -406,7 +417,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "refresh_interval",
         preset: Preset::Text("10"),
-        doc: "Most seconds between two reads of the remembered topics; most changes are noticed at once.",
+        doc: "Most seconds between two reads of the remembered topics; most changes are noticed at \
+              once.",
         allowed: SPAN,
         reason: Some("a short one loads Redis, a long one delays a change whose notice was missed"),
         parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_refresh = span },

@@ -67,7 +67,8 @@ impl Preset {
 /// How the text of an option is read, and the setting that it changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Parse {
-    /// A whole number within bounds. `set` narrows it without a check, because the bounds fit the field.
+    /// A whole number within bounds. `set` narrows it without a check, because the bounds fit the
+    /// field.
     Integer { min: u64, max: u64, set: fn(&mut Draft, u64) },
     /// Seconds, whole or decimal. Less than a millisecond would be zero on the wire.
     Seconds { zero: bool, set: fn(&mut Draft, Duration) },

@@ -1,4 +1,5 @@
-//! Escapes text for a JSON string, and back. Most bytes need no escape and are copied many at a time.
+//! Escapes text for a JSON string, and back. Most bytes need no escape and are copied many at a
+//! time.
 
 use std::io;
 
@@ -14,8 +15,9 @@ const fn is_plain(byte: u8) -> bool {
     byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
-/// Sets the highest bit of each byte of a word that needs an escape. Only the lowest set bit is certain:
-/// a borrow in the subtraction may set bits above it. No bit is set if no byte needs an escape.
+/// Sets the highest bit of each byte of a word that needs an escape. Only the lowest set bit is
+/// certain: a borrow in the subtraction may set bits above it. No bit is set if no byte needs an
+/// escape.
 const fn special(word: u64) -> u64 {
     const EACH: u64 = u64::MAX / 255;
     const fn below(word: u64, least: u8) -> u64 {
@@ -80,8 +82,8 @@ fn number(byte: u8) -> [u8; 6] {
     [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
 }
 
-/// Reserves capacity for a text and for the bytes that usually follow it, because moving a large text
-/// once more for a few bytes costs more than all the rest.
+/// Reserves capacity for a text and for the bytes that usually follow it, because moving a large
+/// text once more for a few bytes costs more than all the rest.
 pub(crate) fn reserve_for(out: &mut Vec<u8>, text: usize) {
     if out.capacity() - out.len() < text + WORD {
         out.reserve(text + text / 16 + SLACK);

@@ -1,6 +1,7 @@
 //! The JSON envelope of every body: `{"oslo.version": "2.0", "oslo.message": "<json text>"}`.
 //!
-//! It is the envelope of oslo.messaging, so that each driver can read the captured payloads of the other.
+//! It is the envelope of oslo.messaging, so that each driver can read the captured payloads of the
+//! other.
 
 use std::borrow::Cow;
 use std::io;
@@ -87,7 +88,8 @@ impl io::Write for EnvelopeWriter {
     }
 }
 
-/// Takes the JSON text of a message out of its envelope. An object without both keys passes through as it is.
+/// Takes the JSON text of a message out of its envelope. An object without both keys passes through
+/// as it is.
 ///
 /// # Errors
 /// [`BodyError`] when `body` is not a JSON object, or an envelope of another version.

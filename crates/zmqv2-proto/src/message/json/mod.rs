@@ -1,8 +1,9 @@
-//! Writes JSON as `serde_json` does, but long strings faster: `serde_json` checks each byte by itself.
+//! Writes JSON as `serde_json` does, but long strings faster: `serde_json` checks each byte by
+//! itself.
 //!
-//! A wrapper around the serializer of `serde_json` passes long strings as bytes, which `serde_json` gives
-//! whole to its [`Formatter`]. Our formatter writes them as strings, many bytes at a time. All other
-//! values pass unchanged.
+//! A wrapper around the serializer of `serde_json` passes long strings as bytes, which `serde_json`
+//! gives whole to its [`Formatter`]. Our formatter writes them as strings, many bytes at a time.
+//! All other values pass unchanged.
 
 use std::io;
 
