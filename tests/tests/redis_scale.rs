@@ -150,7 +150,7 @@ fn measure(scale: &Scale) -> Measured {
     // The refresh of a client when nothing has changed.
     let first: Vec<_> = (0..TOPICS).map(|n| TopicQuery { key: topic(n), known: None }).collect();
     let states = reader.read(&first).unwrap().states;
-    let known = states.iter().map(|state| Some(state.as_ref().unwrap().version));
+    let known = states.iter().map(|state| Some(state.as_ref().unwrap().revision));
     let mut again: Vec<_> = first.into_iter().zip(known).map(|(first, known)| TopicQuery { known, ..first }).collect();
     let used = processor(&redis);
     for _ in 0..scale.readings {
@@ -168,7 +168,7 @@ fn measure(scale: &Scale) -> Measured {
             let written = now();
             let reading = reader.read(std::slice::from_ref(&known)).unwrap();
             let state = reading.states[0].as_ref().unwrap();
-            again[0].known = Some(state.version);
+            again[0].known = Some(state.revision);
             assert!(state.changes_only && state.entries.len() == 1, "{state:?}");
             written.elapsed()
         })

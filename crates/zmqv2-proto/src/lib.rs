@@ -1,11 +1,11 @@
-//! The words of zmqv2: whom a message is for, what stands in it, and how it looks on the wire.
+//! The protocol of zmqv2: who a message is for, its content, and its form on the wire.
 //!
-//! This crate owns [targets](Target) and names, the [header](Header) that a broker reads, the JSON bodies that
-//! only clients and servers read, the [refusals](Refusal) that travel back, the [configuration](config), and (behind the
-//! default feature `zmq`) the one module that reaches libzmq, `transport`. It does not know who listens where, how
-//! requests are routed, or how methods are dispatched.
+//! This crate owns [targets](Target) and names, the [header](Header) that a broker reads, the JSON
+//! bodies that only clients and servers read, the [refusals](Refusal), the [configuration](config),
+//! and `transport`, the one module that uses libzmq. It leaves to others where servers are, how
+//! requests are routed, and how methods are dispatched.
 //!
-//! Without the feature `zmq` the crate is pure: no sockets, no threads, no C++.
+//! Without the default feature `zmq`, the crate has no sockets, no threads and no C++.
 //!
 //! ```
 //! use zmqv2_proto::{Header, Kind, MessageId, Request, Target};

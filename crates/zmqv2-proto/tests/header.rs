@@ -1,5 +1,5 @@
-//! The header on the wire: the vectors in `vectors/`, from which somebody can write a client in another language, are
-//! what this side reads and writes; and no bytes at all make a reader panic.
+//! The header on the wire: the vectors in `vectors/`, from which somebody can write a client in
+//! another language, are what this side reads and writes; and no bytes at all make a reader panic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Notifications: something happened, told to whoever listens.
+//! Notifications of events.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,26 +13,27 @@ use crate::message::context::{RequestContext, UNIQUE_ID};
 use crate::naming::{InvalidName, Text, Topic, serde_as_text};
 use crate::wire::{LenientId, MessageId};
 
-/// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
-/// registration, in the directory.
+/// The pool of a listener that names none. Headers, registrations and the directory hold a pool in
+/// the place of a server's name.
 pub const DEFAULT_POOL: &str = "default";
 
-/// How much a notification matters; the priorities of oslo.messaging. Each has a topic of its own, `<topic>.<priority>`.
+/// The priority of a notification, as in oslo.messaging. Each has its own topic,
+/// `<topic>.<priority>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// For audit trails.
     Audit,
-    /// For those who look for a fault.
+    /// For debugging.
     Debug,
-    /// Something happened as it should.
+    /// A normal event.
     Info,
     /// Something needs attention.
     Warn,
     /// Something failed.
     Error,
-    /// Something failed that others depend on.
+    /// Something failed on which others depend.
     Critical,
-    /// A measurement, one of many.
+    /// One of many measurements.
     Sample,
 }
 
@@ -42,11 +43,11 @@ pub enum Priority {
 pub struct InvalidPriority(String);
 
 impl Priority {
-    /// All of them.
+    /// All priorities.
     pub const ALL: [Self; 7] =
         [Self::Audit, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Critical, Self::Sample];
 
-    /// Its name in lower case, as in topics.
+    /// The name in lower case, as in topics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,7 +78,7 @@ impl fmt::Display for Priority {
 
 impl FromStr for Priority {
     type Err = InvalidPriority;
-    /// Upper and lower case are the same: bodies carry upper case, topics and command lines lower case.
+    /// Ignores case: bodies have upper case, topics and command lines lower case.
     fn from_str(text: &str) -> Result<Self, InvalidPriority> {
         let known = Self::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(text));
         known.ok_or_else(|| InvalidPriority(text.chars().take(40).collect()))
@@ -100,21 +101,21 @@ serde_as_text!(Priority, priority => &priority.as_str().to_ascii_uppercase());
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Notification {
-    /// Its id as readers of notifications know it; any text. Empty until it is sent.
+    /// Its id for readers of notifications, any text. Empty until it is sent.
     pub message_id: String,
-    /// Who says it, such as `compute.node-7`.
+    /// The publisher, such as `compute.node-7`.
     pub publisher_id: String,
-    /// What happened, such as `instance.created`.
+    /// The event, such as `instance.created`.
     pub event_type: String,
-    /// How much it matters.
+    /// The priority.
     pub priority: Priority,
-    /// What there is to say, as JSON text; parsed where it is used.
+    /// The payload as JSON text, parsed where it is used.
     pub payload: Box<RawValue>,
-    /// When, in UTC: `2015-06-12 10:11:12.123456`. Empty until it is sent.
+    /// The time in UTC: `2015-06-12 10:11:12.123456`. Empty until it is sent.
     pub timestamp: String,
     /// The publisher's context.
     pub context: RequestContext,
-    /// The id of the message that carries it; the same in every copy.
+    /// The id of the message, the same in every copy.
     pub unique_id: Option<MessageId>,
 }
 
@@ -160,7 +161,7 @@ impl Notification {
     /// Reads the body of a message.
     ///
     /// # Errors
-    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
+    /// [`BodyError`]. No bytes make it panic.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
         body::decode(body)
     }
@@ -185,7 +186,7 @@ impl<'de> Deserialize<'de> for Notification {
     }
 }
 
-/// By hand, because `#[serde(flatten)]` for the context would parse the payload that `RawValue` leaves alone.
+/// Written by hand, because `#[serde(flatten)]` for the context would parse the payload.
 struct NotificationVisitor;
 
 impl<'de> Visitor<'de> for NotificationVisitor {

@@ -1,4 +1,4 @@
-//! The body of a reply: a result, or what went wrong over there.
+//! The body of a reply: a result or a failure.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::message::body::{self, BodyError};
 
-/// An error that happened in a server, as it travels: the form of oslo.messaging's serialised exceptions.
+/// An error in a server, in the form of a serialised exception of oslo.messaging.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -21,7 +21,7 @@ pub struct Failure {
     pub module: String,
     /// The message for people.
     pub message: String,
-    /// Lines of a traceback or of an error's chain of sources; may be empty.
+    /// Lines of a traceback, or of the sources of an error. May be empty.
     pub tb: Vec<String>,
     /// Positional arguments of the exception.
     pub args: Vec<Value>,
@@ -29,7 +29,7 @@ pub struct Failure {
     pub kwargs: Map<String, Value>,
 }
 
-/// The module of the failures that a dispatcher itself raises, as in oslo.messaging.
+/// The module of the failures of a dispatcher, as in oslo.messaging.
 pub const DISPATCHER_MODULE: &str = "oslo_messaging.rpc.dispatcher";
 
 impl Failure {
@@ -46,7 +46,7 @@ impl Failure {
         }
     }
 
-    /// The same failure with lines that say where it came from.
+    /// The same failure with a traceback.
     #[must_use]
     pub fn with_traceback(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.tb = lines.into_iter().collect();
@@ -93,10 +93,11 @@ impl Reply {
         body::encode(self)
     }
 
-    /// Reads the body of a message: a result of type `T`, or the failure. A missing result is `null`.
+    /// Reads the body of a message: a result of type `T`, or the failure. A missing result is
+    /// `null`.
     ///
     /// # Errors
-    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
+    /// [`BodyError`]. No bytes make it panic.
     pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
         let Message { result, failure } = body::decode(body)?;
         let read = match failure {
@@ -116,14 +117,14 @@ mod tests {
         RawValue::from_string(json.to_owned()).unwrap()
     }
 
-    fn body(reply: Reply) -> Vec<u8> {
+    fn body(reply: &Reply) -> Vec<u8> {
         reply.encode().unwrap()
     }
 
     #[test]
     fn results_go_through_the_body_and_back() {
         for value in [Value::Null, Value::from(1), serde_json::json!({"a": ["\u{1f600}", 1.5]})] {
-            let body = body(Reply::Result(body::json_text(&value).unwrap()));
+            let body = body(&Reply::Result(body::json_text(&value).unwrap()));
             assert_eq!(Reply::decode::<Value>(&body).unwrap().unwrap(), value);
         }
     }
@@ -132,7 +133,7 @@ mod tests {
     fn failures_keep_class_module_message_traceback_and_arguments() {
         let mut failure = Failure::new("my.module", "Broken", "it broke").with_traceback(["line".to_owned()]);
         failure.kwargs.insert("code".to_owned(), Value::from(7));
-        let body = body(Reply::Failure(Box::new(failure.clone())));
+        let body = body(&Reply::Failure(Box::new(failure.clone())));
         let text = serde_json::to_string(&serde_json::to_string(&failure).unwrap()).unwrap();
         assert_eq!(body, envelope::seal(&format!("{{\"failure\":{text}}}")));
         assert_eq!(*Reply::decode::<u32>(&body).unwrap().unwrap_err(), failure);
@@ -193,9 +194,9 @@ mod tests {
     fn a_result_is_written_as_its_text_is_sealed() {
         let raw = raw("[1,\n\t2 , \"\\n\"]");
         let sealed = |result: &str| envelope::seal(&format!("{{\"result\":{result}}}"));
-        assert_eq!(body(Reply::Result(body::json_text(&raw).unwrap())), sealed(raw.get()));
+        assert_eq!(body(&Reply::Result(body::json_text(&raw).unwrap())), sealed(raw.get()));
         for value in [Value::Null, Value::from("a\"b\\c\n\u{1}é"), serde_json::json!({"k": [1.5, {"x": null}]})] {
-            assert_eq!(body(Reply::Result(body::json_text(&value).unwrap())), sealed(&value.to_string()));
+            assert_eq!(body(&Reply::Result(body::json_text(&value).unwrap())), sealed(&value.to_string()));
         }
     }
 

@@ -12,12 +12,13 @@ use crate::message::context::{RequestContext, UNIQUE_ID};
 use crate::naming::{MethodName, Namespace, Text, Version};
 use crate::wire::{LenientId, MessageId};
 
-/// What a client asks of a server.
+/// A request of a client to a server.
 ///
 /// ```
 /// use zmqv2_proto::{Request, RequestContext};
 ///
-/// let request = Request::new("add".parse()?, &(1, 2))?.with_context(RequestContext::new().with("user", "ann"));
+/// let context = RequestContext::new().with("user", "ann");
+/// let request = Request::new("add".parse()?, &(1, 2))?.with_context(context);
 /// let body = request.encode()?;
 /// let read = Request::decode(&body)?;
 /// assert_eq!(read.method.as_str(), "add");
@@ -29,7 +30,7 @@ use crate::wire::{LenientId, MessageId};
 pub struct Request {
     /// The method.
     pub method: MethodName,
-    /// Its arguments as JSON text; parsed where they are used.
+    /// Its arguments as JSON text, parsed where they are used.
     pub args: Box<RawValue>,
     /// The interface's namespace.
     pub namespace: Option<Namespace>,
@@ -37,13 +38,13 @@ pub struct Request {
     pub version: Option<Version>,
     /// The caller's context.
     pub context: RequestContext,
-    /// The message's id, as readers of captured payloads expect it.
+    /// The message's id, for readers of captured payloads.
     pub unique_id: Option<MessageId>,
 }
 
 impl Request {
-    /// A request of `method` with `args`: a struct or map for named arguments, as other drivers expect; any JSON
-    /// value between services that use this one.
+    /// A request of `method` with `args`: a struct or map of named arguments, as other drivers
+    /// expect, or any JSON value between services that use this driver.
     ///
     /// # Errors
     /// [`BodyError::Write`] when `args` has no JSON form.
@@ -89,7 +90,7 @@ impl Request {
     /// Reads the body of a message.
     ///
     /// # Errors
-    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
+    /// [`BodyError`]. No bytes make it panic.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
         body::decode(body)
     }
@@ -101,7 +102,8 @@ impl Serialize for Request {
     }
 }
 
-/// A [`Request`] that is only to be written: its parts are borrowed, and the arguments go into the body as they are serialised.
+/// A [`Request`] with borrowed parts, for writing only. The arguments are serialised into the body
+/// directly.
 ///
 /// ```
 /// use zmqv2_proto::{RequestRef, Request, RequestContext};
@@ -165,7 +167,7 @@ impl<'de> Deserialize<'de> for Request {
     }
 }
 
-/// By hand, because `#[serde(flatten)]` for the context would parse the arguments that `RawValue` leaves alone.
+/// Written by hand, because `#[serde(flatten)]` for the context would parse the arguments.
 struct RequestVisitor;
 
 impl<'de> Visitor<'de> for RequestVisitor {

@@ -1,4 +1,4 @@
-//! Targets: whom a message is for, and the one function that turns a target into a key.
+//! Targets, and the keys of their topics.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version, serde_as_text};
 
-/// Whom a message is for, or what a server or endpoint offers.
+/// The address of a message, or the offer of a server.
 ///
-/// A server's target needs a topic and a server name; a client's target needs a topic, and a server name when
-/// exactly that server is meant; an endpoint's target holds a namespace and a version.
+/// A client's target needs a topic, and a server name for exactly that server. A server's target
+/// needs a topic and a server name. Namespace and version choose the interface.
 ///
 /// ```
 /// use zmqv2_proto::Target;
@@ -28,13 +28,13 @@ pub struct Target {
     pub exchange: Option<Exchange>,
     /// The service.
     pub topic: Topic,
-    /// Exactly this server of the topic; `None`: any.
+    /// Exactly this server of the topic. `None`: any server.
     pub server: Option<ServerName>,
-    /// The interface's namespace; `None`: the unnamed one.
+    /// The interface's namespace. `None`: the unnamed one.
     pub namespace: Option<Namespace>,
-    /// The interface's version; `None`: 1.0.
+    /// The interface's version. `None`: 1.0.
     pub version: Option<Version>,
-    /// Every server of the topic.
+    /// Whether the message is for every server of the topic.
     pub fanout: bool,
 }
 
@@ -77,7 +77,7 @@ impl Target {
         self
     }
 
-    /// The same target, exactly at `server`.
+    /// The same target at exactly this server.
     ///
     /// # Errors
     /// [`InvalidName`] when `server` is not a valid server name.

@@ -1,4 +1,4 @@
-//! Interface versions, `major.minor`, and the one compatibility rule.
+//! Versions of interfaces, and the rule of compatibility.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,14 +17,14 @@ use crate::naming::serde_as_text;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
-    /// Changes when callers of the old interface would break.
+    /// Changes when old callers would break.
     pub major: u32,
-    /// Grows with compatible additions.
+    /// Grows with each compatible addition.
     pub minor: u32,
 }
 
 impl Version {
-    /// What a message or an endpoint without a version means.
+    /// The version of a message or endpoint that names none.
     pub const DEFAULT: Self = Self::new(1, 0);
 
     /// The version `major.minor`.
@@ -33,8 +33,8 @@ impl Version {
         Self { major, minor }
     }
 
-    /// Whether an endpoint of this version can serve a request of version `asked`: the same major, and a minor
-    /// at least as high (the rule of oslo.messaging).
+    /// Whether an endpoint of this version can serve a request of version `asked`: the same major,
+    /// and at least the same minor version, as in oslo.messaging.
     #[must_use]
     pub fn serves(self, asked: Self) -> bool {
         self.major == asked.major && self.minor >= asked.minor

@@ -1,4 +1,5 @@
-//! The quick ways to seal and open an envelope do exactly what `serde_json` does, for any text and any bytes.
+//! The quick ways to seal and open an envelope do exactly what `serde_json` does, for any text and
+//! any bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

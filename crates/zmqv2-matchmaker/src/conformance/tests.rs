@@ -1,7 +1,7 @@
-//! A directory in memory with leases, an own clock and outages: the stand-in for a networked one in tests.
+//! The suite passes for a directory in memory with leases, its own clock and outages.
 //!
-//! It shows that such a directory, with a cache in front of it, fits the trait: a "server" ([`Store`]) that is asked
-//! once per topic, answers that are remembered and renewed, and stale answers while the server is unreachable.
+//! It stands for a networked directory: a "server" ([`Store`]) that is asked once per topic,
+//! answers that are remembered and renewed, and stale answers while the server is unreachable.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,11 +163,11 @@ fn a_topic_never_asked_is_unavailable_during_an_outage_and_a_known_one_is_not_as
     let directory = MemoryMatchmaker::default();
     let (known, unknown) = (Target::topic("known").unwrap(), Target::topic("unknown").unwrap());
     for _ in 0..100 {
-        directory.candidates(&known).unwrap();
+        directory.resolve_all(&known.key()).unwrap();
     }
     assert_eq!(directory.store.lock().unwrap().queries, 1);
     directory.store.lock().unwrap().down = true;
     assert!(directory.known(&unknown.key()).is_none());
-    assert!(matches!(directory.candidates(&unknown), Err(MatchmakerError::Unavailable { .. })));
-    assert!(directory.candidates(&known).is_ok());
+    assert!(matches!(directory.resolve_all(&unknown.key()), Err(MatchmakerError::Unavailable { .. })));
+    assert!(directory.resolve_all(&known.key()).is_ok());
 }
