@@ -7,12 +7,12 @@ use zmqv2_proto::control::DeadLetter;
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Kind, Node, TcpAddress, Ttl};
 
-use crate::control;
 use crate::driver::{Broker, FIRST_LINK, now, unwatch, watch};
 use crate::engine::{Action, Counter, Input};
-use crate::load::Load;
+use crate::message::control_request;
+use crate::message::framing::Origin;
+use crate::message::payload::Load;
 use crate::outbox::{Batch, To};
-use crate::parcel::Origin;
 
 impl Broker {
     /// Does all that the engine asks for.
@@ -73,11 +73,12 @@ impl Broker {
                     self.links.close(worker, |socket| unwatch(&self.poll, socket));
                 }
                 Action::Registered { to } => {
-                    let body = control::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));
+                    let body =
+                        control_request::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));
                     self.reply(&to, Kind::Registered, &body);
                 }
                 Action::Withdrawn { to, instance } => {
-                    let body = control::write(&zmqv2_proto::control::Withdrawal::new(instance));
+                    let body = control_request::write(&zmqv2_proto::control::Withdrawal::new(instance));
                     self.reply(&to, Kind::Withdrawn, &body);
                 }
                 Action::Announce { key, server } => {

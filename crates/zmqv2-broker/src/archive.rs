@@ -13,7 +13,7 @@ use crate::driver::{Broker, now};
 use crate::engine::{Arrival, Input, Pattern};
 use crate::error::BrokerError;
 use crate::inbox::{Names, REQUEST_OVERHEAD};
-use crate::load::Load;
+use crate::message::payload::Load;
 use crate::store::{Buried, Change, Contents, Durable, Record, Recorder, Store, wall_clock_ms};
 
 /// A store with a recorder, and which of the engine's tags each record that is being written has.

@@ -6,12 +6,12 @@ use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Flags, Header, HeaderView, Kind, Reason, Refusal};
 
-use crate::control;
 use crate::driver::{Broker, now};
 use crate::engine::{Arrival, Counter, Input, Pattern, WorkerId};
-use crate::load::Load;
-use crate::parcel::{self, Content, Door, Malformed, Origin, Said, WorkerAnswer};
-use crate::path::Path;
+use crate::message::control_request;
+use crate::message::framing::{self, Content, Door, Malformed, Origin, Said, WorkerAnswer};
+use crate::message::payload::Load;
+use crate::message::return_path::Path;
 
 /// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
 /// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
@@ -20,7 +20,7 @@ pub(crate) const REQUEST_OVERHEAD: usize = 512;
 impl Broker {
     /// One message from a client or a local server, or a bundle of them; how many there were.
     pub(crate) fn take_in(&mut self, door: Door, frames: &mut Vec<Frame>) -> usize {
-        let Some((path, content)) = parcel::take_apart(frames) else {
+        let Some((path, content)) = framing::take_apart(frames) else {
             let peer = frames.first().map(|frame| frame.to_vec()).unwrap_or_default();
             self.complain(&peer, &Malformed::NoDelimiter);
             return 1;
@@ -52,7 +52,7 @@ impl Broker {
     /// What came from a worker: an answer, or a bundle of them; how many there were.
     pub(crate) fn hear(&mut self, worker: WorkerId, frames: &mut Vec<Frame>) -> usize {
         self.looked = now();
-        match parcel::take_reply(frames) {
+        match framing::take_reply(frames) {
             Ok(Content::One(load)) => {
                 self.hear_one(worker, Ok(load));
                 1
@@ -81,7 +81,7 @@ impl Broker {
 
     fn hear_one(&mut self, worker: WorkerId, load: Result<Load, Malformed>) {
         self.heard = true;
-        match load.and_then(parcel::understand) {
+        match load.and_then(framing::understand) {
             Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
                 self.feed_on(Input::Reply { worker, tag, credit, refused, load });
             }
@@ -143,21 +143,23 @@ impl Broker {
                     let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
                     return self.refuse(&origin, &Refusal::new(Reason::Unauthorized, detail));
                 }
-                match control::read(&view, load.body()) {
-                    Ok(control::Order::Status) => {
+                match control_request::read(&view, load.body()) {
+                    Ok(control_request::Order::Status) => {
                         let report = self.status();
-                        self.reply(&origin, Kind::StatusReport, &control::write(&report));
+                        self.reply(&origin, Kind::StatusReport, &control_request::write(&report));
                     }
-                    Ok(control::Order::Credit { instance, worker, credit }) => {
+                    Ok(control_request::Order::Credit { instance, worker, credit }) => {
                         self.feed(Input::Credit { instance, worker, credit });
                     }
-                    Ok(control::Order::Handled { requeue: false }) => {
+                    Ok(control_request::Order::Handled { requeue: false }) => {
                         let (tag, id, credit) = (view.tag(), view.id(), view.count());
                         self.feed(Input::Handled { tag, id, credit, requeue: None });
                     }
-                    Ok(control::Order::Handled { requeue: true }) => self.take_back(&origin, load),
-                    Ok(control::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
-                    Ok(control::Order::Withdraw(instance)) => self.feed(Input::Withdraw { instance, from: origin }),
+                    Ok(control_request::Order::Handled { requeue: true }) => self.take_back(&origin, load),
+                    Ok(control_request::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
+                    Ok(control_request::Order::Withdraw(instance)) => {
+                        self.feed(Input::Withdraw { instance, from: origin })
+                    }
                     Err(error) => self.reject(&origin, &error),
                 }
             }
@@ -167,7 +169,7 @@ impl Broker {
 
     /// A listener gives a notification back.
     fn take_back(&mut self, origin: &Origin, load: Load) {
-        let (given, load) = match parcel::given_back(load) {
+        let (given, load) = match framing::given_back(load) {
             Ok(given) => given,
             Err(error) => return self.reject(origin, &error),
         };
@@ -193,7 +195,7 @@ impl Broker {
     pub(crate) fn complain(&mut self, peer: &[u8], error: &Malformed) {
         self.engine.count(Counter::RefusedMalformed);
         if self.complaints.worth_a_line(peer, now()) {
-            log::warn!("malformed message from peer {}: {error}", control::hex(peer));
+            log::warn!("malformed message from peer {}: {error}", control_request::hex(peer));
         }
     }
 
@@ -241,6 +243,6 @@ pub(crate) fn arrival<'a>(view: &HeaderView<'_>, names: &'a Names, bytes: usize,
         server: &names.server,
         wait_for_ready: flags.contains(Flags::WAIT_FOR_READY),
         monitored: flags.contains(Flags::MONITORED),
-        ..Arrival::new(view.id(), &names.key, parcel::deadline(view, now), bytes + REQUEST_OVERHEAD)
+        ..Arrival::new(view.id(), &names.key, framing::deadline(view, now), bytes + REQUEST_OVERHEAD)
     }
 }

@@ -5,9 +5,9 @@ use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::Frame;
 
 use crate::engine::WorkerId;
-use crate::load::Load;
-use crate::parcel::Door;
-use crate::path::Path;
+use crate::message::framing::Door;
+use crate::message::payload::Load;
+use crate::message::return_path::Path;
 
 /// With more peers than this at a time, what is gathered leaves at once: a bundle saves little then, and is looked for in turn.
 const MAX_PEERS: usize = 16;

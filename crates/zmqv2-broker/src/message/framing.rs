@@ -9,8 +9,8 @@ use zmqv2_proto::{
     Flags, Header, HeaderView, InvalidHeader, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl, rewrite_hop,
 };
 
-use crate::load::Load;
-use crate::path::{MAX_PATH_BYTES, Path};
+use crate::message::payload::Load;
+use crate::message::return_path::{MAX_PATH_BYTES, Path};
 
 /// Through which socket a message came, and an answer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

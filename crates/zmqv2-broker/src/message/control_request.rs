@@ -8,7 +8,7 @@ use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, ServerName, TopicKey};
 use crate::archive::Archive;
 use crate::driver::{Broker, now};
 use crate::engine::Offer;
-use crate::parcel::Malformed;
+use crate::message::framing::Malformed;
 
 /// What a local peer asks of the broker.
 pub(crate) enum Order {
