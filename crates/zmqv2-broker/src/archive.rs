@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::control::DeadLetter;
 use zmqv2_proto::{Header, HeaderView, Kind, ServerName, TopicKey, Ttl};
 
+use crate::driver::inbox::{Names, REQUEST_OVERHEAD};
 use crate::driver::{Broker, now};
 use crate::engine::{Arrival, Input, Pattern};
 use crate::error::BrokerError;
-use crate::inbox::{Names, REQUEST_OVERHEAD};
 use crate::message::payload::Load;
 use crate::store::{Buried, Change, Contents, Durable, Record, Recorder, Store, wall_clock_ms};
 

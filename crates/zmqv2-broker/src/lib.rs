@@ -22,22 +22,17 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod actions;
 mod archive;
 mod ask;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod cli;
-mod complaints;
 mod driver;
 pub mod engine;
 mod error;
-mod inbox;
 mod letters;
-mod links;
 mod lock;
 mod message;
-mod outbox;
 mod registrar;
 mod settings;
 mod stale;

@@ -85,8 +85,8 @@ const ZMQV2: &[Item] = &[
     and_acks(way("crates/zmqv2-server/src/lane.rs", "pub(crate) fn answer_to(")),
     // The broker finds the request that it belongs to, and puts the sender's tag and path back.
     and_acks(way("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) struct WorkerAnswer {")),
-    and_acks(way("crates/zmqv2-broker/src/inbox.rs", "pub(crate) fn hear(")),
-    and_acks(way("crates/zmqv2-broker/src/inbox.rs", "fn hear_one(")),
+    and_acks(way("crates/zmqv2-broker/src/driver/inbox.rs", "pub(crate) fn hear(")),
+    and_acks(way("crates/zmqv2-broker/src/driver/inbox.rs", "fn hear_one(")),
     and_acks(way("crates/zmqv2-broker/src/engine/routes.rs", "pub(super) fn reply(")),
     and_acks(way("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) fn answer(")),
     // The caller's REQ socket gives it the reply. This also notices that the broker is gone, and watches long calls.
@@ -100,7 +100,7 @@ const ZMQV2: &[Item] = &[
     checks("crates/zmqv2-server/src/rpc.rs", "fn write("),
     and_acks(checks("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) fn take_reply(")),
     and_acks(checks("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) fn understand(")),
-    and_acks(checks("crates/zmqv2-broker/src/driver.rs", "pub(crate) fn disown(")),
+    and_acks(checks("crates/zmqv2-broker/src/driver/mod.rs", "pub(crate) fn disown(")),
     checks("crates/zmqv2-client/src/exchange.rs", "fn read("),
 ];
 
@@ -204,9 +204,9 @@ mod tests {
         ("crates/zmqv2-server/src/lane.rs", "fn refuse<", "refuses requests, which the legacy driver does not"),
         ("crates/zmqv2-server/src/rpc.rs", "fn run_call(", "runs requests as well"),
         ("crates/zmqv2-server/src/rpc.rs", "fn repeat(", "answers that are kept for a request that comes again"),
-        ("crates/zmqv2-broker/src/actions.rs", "pub(crate) fn perform(", "sends requests as well"),
-        ("crates/zmqv2-broker/src/inbox.rs", "fn take_message(", "takes requests"),
-        ("crates/zmqv2-broker/src/inbox.rs", "pub(crate) fn reply(", "another word: what the broker itself says"),
+        ("crates/zmqv2-broker/src/driver/actions.rs", "pub(crate) fn perform(", "sends requests as well"),
+        ("crates/zmqv2-broker/src/driver/inbox.rs", "fn take_message(", "takes requests"),
+        ("crates/zmqv2-broker/src/driver/inbox.rs", "pub(crate) fn reply(", "another word: what the broker itself says"),
         ("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) fn reply(", "another word: what the broker itself says"),
         ("crates/zmqv2-broker/src/engine/events.rs", "pub enum Input<", "requests as well"),
         ("crates/zmqv2-broker/src/engine/mod.rs", "pub fn handle(", "requests as well"),

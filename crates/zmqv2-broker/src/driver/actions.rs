@@ -7,12 +7,12 @@ use zmqv2_proto::control::DeadLetter;
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Kind, Node, TcpAddress, Ttl};
 
+use crate::driver::outbox::{Batch, To};
 use crate::driver::{Broker, FIRST_LINK, now, unwatch, watch};
 use crate::engine::{Action, Counter, Input};
 use crate::message::control_request;
 use crate::message::framing::Origin;
 use crate::message::payload::Load;
-use crate::outbox::{Batch, To};
 
 impl Broker {
     /// Does all that the engine asks for.

@@ -5,6 +5,12 @@
 //! a notice too, so whatever was sent to is hot again. The loop sleeps only when nothing is hot. A quiet broker with
 //! 500 links costs nothing, and a busy one does not look at the idle links.
 
+mod actions;
+pub(crate) mod inbox;
+mod links;
+pub(crate) mod log_limiter;
+mod outbox;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,16 +22,16 @@ use zmqv2_proto::transport::{Frame, Pace, Received, Role, Socket, Transport};
 use zmqv2_proto::{Address, TcpAddress};
 
 use crate::archive::Archive;
-use crate::complaints::Complaints;
+use crate::driver::inbox::Names;
+use crate::driver::links::{Links, Seen};
+use crate::driver::log_limiter::Complaints;
+use crate::driver::outbox::Outbox;
 use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
-use crate::inbox::Names;
 use crate::letters::Letters;
-use crate::links::{Links, Seen};
 use crate::lock::Lock;
 use crate::message::framing::{Door, Malformed, Origin};
 use crate::message::payload::Load;
-use crate::outbox::Outbox;
 use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
 use crate::stale;
