@@ -27,13 +27,14 @@ mod ask;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod cli;
+mod directory;
 mod driver;
 pub mod engine;
 mod error;
 mod letters;
 mod lock;
 mod message;
-mod registrar;
+
 mod settings;
 mod stale;
 pub mod store;

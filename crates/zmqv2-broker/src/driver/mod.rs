@@ -22,6 +22,7 @@ use zmqv2_proto::transport::{Frame, Pace, Received, Role, Socket, Transport};
 use zmqv2_proto::{Address, TcpAddress};
 
 use crate::archive::Archive;
+use crate::directory::registrar::Registrar;
 use crate::driver::inbox::Names;
 use crate::driver::links::{Links, Seen};
 use crate::driver::log_limiter::Complaints;
@@ -32,7 +33,6 @@ use crate::letters::Letters;
 use crate::lock::Lock;
 use crate::message::framing::{Door, Malformed, Origin};
 use crate::message::payload::Load;
-use crate::registrar::Registrar;
 use crate::settings::{Settings, Stopper};
 use crate::stale;
 use crate::store::Contents;

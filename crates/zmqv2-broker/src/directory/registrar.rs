@@ -1,7 +1,5 @@
 //! Keeps the node's servers in the directory, from a thread of its own: a slow directory never stops the broker.
 
-mod book;
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
 
-use book::{Book, Counts, Task, Times};
+use super::registration_book::{Book, Counts, Task, Times};
 
 enum Order {
     Announce(Registration),
