@@ -22,7 +22,6 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod archive;
 mod ask;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
@@ -31,7 +30,6 @@ mod directory;
 mod driver;
 pub mod engine;
 mod error;
-mod letters;
 mod lock;
 mod message;
 

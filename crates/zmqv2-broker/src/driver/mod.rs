@@ -21,7 +21,6 @@ use zmqv2_proto::control::broker_socket;
 use zmqv2_proto::transport::{Frame, Pace, Received, Role, Socket, Transport};
 use zmqv2_proto::{Address, TcpAddress};
 
-use crate::archive::Archive;
 use crate::directory::registrar::Registrar;
 use crate::driver::inbox::Names;
 use crate::driver::links::{Links, Seen};
@@ -29,13 +28,14 @@ use crate::driver::log_limiter::Complaints;
 use crate::driver::outbox::Outbox;
 use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
-use crate::letters::Letters;
 use crate::lock::Lock;
 use crate::message::framing::{Door, Malformed, Origin};
 use crate::message::payload::Load;
 use crate::settings::{Settings, Stopper};
 use crate::stale;
 use crate::store::Contents;
+use crate::store::dead_letters::Letters;
+use crate::store::writer::Archive;
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;

@@ -5,10 +5,10 @@ use serde::de::DeserializeOwned;
 use zmqv2_proto::control::{MAX_CREDIT, MAX_TOPICS, MAX_WORKERS, Registration, StatusReport, Withdrawal};
 use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, ServerName, TopicKey};
 
-use crate::archive::Archive;
 use crate::driver::{Broker, now};
 use crate::engine::Offer;
 use crate::message::framing::Malformed;
+use crate::store::writer::Archive;
 
 /// What a local peer asks of the broker.
 pub(crate) enum Order {

@@ -31,19 +31,21 @@
 //! ```
 
 mod clock;
-mod dead;
-mod durable;
+mod commit_thread;
+mod dead_letter_index;
+pub(crate) mod dead_letters;
 mod error;
+mod file_store;
 mod record;
-mod recorder;
 mod tables;
+pub(crate) mod writer;
 
 pub use clock::wall_clock_ms;
-pub use dead::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
-pub use durable::Durable;
+pub use commit_thread::{Outcome, Recorder};
+pub use dead_letter_index::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
 pub use error::StoreError;
+pub use file_store::Durable;
 pub use record::{Buried, Change, Contents, Record};
-pub use recorder::{Outcome, Recorder};
 
 /// A place that keeps notifications while no broker runs.
 ///

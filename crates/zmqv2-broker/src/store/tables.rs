@@ -5,7 +5,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::dead::Graveyard;
+use super::dead_letter_index::Graveyard;
 use super::record::{Buried, Change, Contents, Record};
 
 /// The format that this version writes and reads. Goes up with every change of the tables below.

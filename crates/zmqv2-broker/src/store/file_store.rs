@@ -12,7 +12,7 @@ use redb::backends::FileBackend;
 use redb::{Database, Error};
 use zmqv2_proto::MessageId;
 
-use super::dead::Graveyard;
+use super::dead_letter_index::Graveyard;
 use super::{Change, Contents, Store, StoreError, tables};
 
 /// The broker holds what is live in its own memory, so the file's pages are read once, at the start.
