@@ -30,11 +30,10 @@ mod directory;
 mod driver;
 pub mod engine;
 mod error;
-mod lock;
 mod message;
 
 mod settings;
-mod stale;
+mod startup;
 pub mod store;
 
 pub use ask::{AskError, ask_status};

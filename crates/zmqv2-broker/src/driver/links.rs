@@ -9,7 +9,7 @@ use zmqv2_proto::transport::{Connection, Role, Socket, Transport, TransportError
 
 use crate::engine::WorkerId;
 use crate::error::BrokerError;
-use crate::stale;
+use crate::startup::stale_sockets;
 
 #[derive(Debug)]
 struct Link {
@@ -109,7 +109,7 @@ impl Links {
         if let Some(link) = self.by_worker.get_mut(worker).and_then(Option::take) {
             unwatch(&link.socket);
             drop(link.socket);
-            stale::remove(&link.path);
+            stale_sockets::remove(&link.path);
         }
     }
 }

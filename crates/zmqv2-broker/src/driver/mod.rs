@@ -28,11 +28,11 @@ use crate::driver::log_limiter::Complaints;
 use crate::driver::outbox::Outbox;
 use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
-use crate::lock::Lock;
 use crate::message::framing::{Door, Malformed, Origin};
 use crate::message::payload::Load;
 use crate::settings::{Settings, Stopper};
-use crate::stale;
+use crate::startup::lock::Lock;
+use crate::startup::stale_sockets;
 use crate::store::Contents;
 use crate::store::dead_letters::Letters;
 use crate::store::writer::Archive;
@@ -109,7 +109,7 @@ impl Broker {
             }
             None => (None, Contents::default()),
         };
-        stale::sweep(&settings.ipc_dir);
+        stale_sockets::sweep(&settings.ipc_dir);
         let transport = Transport::new(settings.transport.clone());
         let mut local = transport.socket(Role::Front)?;
         local.bind(&broker_socket(&settings.ipc_dir)?)?;
