@@ -22,7 +22,6 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod ask;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod cli;
@@ -34,9 +33,10 @@ mod message;
 
 mod settings;
 mod startup;
+mod status_query;
 pub mod store;
 
-pub use ask::{AskError, ask_status};
 pub use driver::Broker;
 pub use error::BrokerError;
 pub use settings::{Settings, Stopper};
+pub use status_query::{AskError, ask_status};

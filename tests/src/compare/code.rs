@@ -87,7 +87,7 @@ const ZMQV2: &[Item] = &[
     and_acks(way("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) struct WorkerAnswer {")),
     and_acks(way("crates/zmqv2-broker/src/driver/inbox.rs", "pub(crate) fn hear(")),
     and_acks(way("crates/zmqv2-broker/src/driver/inbox.rs", "fn hear_one(")),
-    and_acks(way("crates/zmqv2-broker/src/engine/routes.rs", "pub(super) fn reply(")),
+    and_acks(way("crates/zmqv2-broker/src/engine/topics.rs", "pub(super) fn reply(")),
     and_acks(way("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) fn answer(")),
     // The caller's REQ socket gives it the reply. This also notices that the broker is gone, and watches long calls.
     way("crates/zmqv2-client/src/exchange.rs", "pub(crate) enum Outcome {"),

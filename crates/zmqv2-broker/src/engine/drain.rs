@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use zmqv2_proto::Reason;
 
-use super::requests::{At, Queue};
+use super::pending::{At, Queue};
 use super::{Action, Engine};
 
 impl<O: Clone, L: Clone> Engine<O, L> {

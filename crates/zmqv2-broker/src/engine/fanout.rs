@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::requests::{At, Queue};
+use super::pending::{At, Queue};
 use super::{Arrival, Counter, Engine};
 
 impl<O: Clone, L: Clone> Engine<O, L> {

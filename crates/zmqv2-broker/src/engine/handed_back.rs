@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use zmqv2_proto::{Reason, Refusal};
 
-use super::requests::{At, Queue, State};
+use super::pending::{At, Queue, State};
 use super::{Arrival, Counter, Engine, Pattern, WorkerId};
 
 impl<O: Clone, L: Clone> Engine<O, L> {

@@ -40,11 +40,11 @@ mod events;
 mod fanout;
 mod handed_back;
 mod notifications;
+mod pending;
 mod queues;
-mod requests;
-mod routes;
 mod servers;
 mod status;
+mod topics;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -57,9 +57,9 @@ pub use events::{Action, Arrival, Input, Offer, Pattern};
 
 use backlog::Backlog;
 use deadlines::Deadlines;
-use requests::{Held, Requests, State};
-use routes::Topic;
+use pending::{Held, Requests, State};
 use servers::{Server, Worker};
+use topics::Topic;
 
 /// A worker's number: the driver keeps its socket under it. Reused after [`Action::Disconnect`].
 pub type WorkerId = usize;

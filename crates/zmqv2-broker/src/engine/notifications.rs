@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::requests::{Held, Queue, State};
+use super::pending::{Held, Queue, State};
 use super::{Action, Arrival, Counter, Engine, WorkerId};
 
 /// How long a notification that was given back rests before its second delivery; then twice as long each time.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 use zmqv2_proto::{Reason, ServerName};
 
-use super::requests::{At, Queue, State};
+use super::pending::{At, Queue, State};
 use super::{Backlog, Engine, Server, Topic};
 
 impl<O: Clone, L: Clone> Engine<O, L> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
 
-use super::requests::{At, Queue};
+use super::pending::{At, Queue};
 use super::{Action, Backlog, CONNECT_WITHIN, Counter, Engine, Offer, WorkerId};
 
 /// One run of a server.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::requests::{Held, Queue, State};
+use super::pending::{Held, Queue, State};
 use super::{Action, Arrival, Backlog, Counter, Engine, Pattern, WorkerId};
 
 /// Topics come from the network while requests wait for their servers: so many, and no more.
