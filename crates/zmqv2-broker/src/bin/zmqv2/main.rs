@@ -4,16 +4,11 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
-mod call;
 mod demo;
-mod exec;
-mod fanout;
 mod listen;
-mod notify;
-mod outcome;
+mod send;
 mod serve;
 mod status;
-mod target;
 mod topics;
 
 use std::process::ExitCode;
@@ -43,17 +38,17 @@ enum Command {
     /// Run a service: the methods echo, sleep and fail, or any command
     Serve(serve::ServeFlags),
     /// Call a method and print its reply as JSON
-    Call(call::CallFlags),
+    Call(send::call::CallFlags),
     /// Tell a service something, and print who has accepted it
-    Cast(call::CastFlags),
+    Cast(send::call::CastFlags),
     /// Tell every server of a service something, and print what each of them says
-    Fanout(fanout::FanoutFlags),
+    Fanout(send::fanout::FanoutFlags),
     /// Tell whoever listens that something happened, and print who has taken that over
-    Notify(notify::NotifyFlags),
+    Notify(send::notify::NotifyFlags),
     /// Print notifications, one JSON object a line
     Listen(listen::ListenFlags),
     /// Ask whether a service answers
-    Ping(call::PingFlags),
+    Ping(send::call::PingFlags),
     /// Measure how many messages a second a service takes, and how long each takes
     Bench(bench::BenchFlags),
     /// Show what the broker of this node holds
@@ -73,12 +68,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Demo => demo::run(common),
         Command::Broker(flags) => launch(common, flags),
         Command::Serve(flags) => serve::run(common, flags),
-        Command::Call(flags) => call::call(common, flags),
-        Command::Cast(flags) => call::cast(common, flags),
-        Command::Fanout(flags) => fanout::run(common, flags),
-        Command::Notify(flags) => notify::run(common, flags),
+        Command::Call(flags) => send::call::call(common, flags),
+        Command::Cast(flags) => send::call::cast(common, flags),
+        Command::Fanout(flags) => send::fanout::run(common, flags),
+        Command::Notify(flags) => send::notify::run(common, flags),
         Command::Listen(flags) => listen::run(common, flags),
-        Command::Ping(flags) => call::ping(common, flags),
+        Command::Ping(flags) => send::call::ping(common, flags),
         Command::Bench(flags) => bench::run(common, flags),
         Command::Status(flags) => status::run(common, flags),
         Command::Topics(flags) => topics::run(common, flags),

@@ -1,11 +1,11 @@
 //! `zmqv2 bench`: how many messages a second, and how long each takes.
 
-mod drive;
-mod pace;
 mod pattern;
+mod progress;
 mod report;
-mod screen;
-mod tally;
+mod results;
+mod run;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use serde_json::value::to_raw_value;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, say};
 use zmqv2_client::NotifierBuilder;
 
+use crate::send::target::{InterfaceFlags, TargetFlags, seconds};
 use crate::serve::now;
-use crate::target::{InterfaceFlags, TargetFlags, seconds};
-use drive::{End, Run};
-use pace::Pace;
 use pattern::{Pattern, Sender};
+use progress::Screen;
 use report::Report;
-use screen::Screen;
-use tally::Tally;
+use results::Tally;
+use run::{End, Run};
+use schedule::Pace;
 
 /// How long a run that is cut short waits for what is on its way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -180,7 +180,7 @@ fn watch(run: &Run, stopped: &End, ended: &End, screen: &Screen) -> (Duration, u
             recv(over) -> _ => measured = Some(measure()),
             recv(ticks) -> _ => {
                 let tally = run.tally().clone();
-                screen.progress(screen::progress(now().saturating_duration_since(run.pace.start), &tally, ok_before));
+                screen.progress(progress::progress(now().saturating_duration_since(run.pace.start), &tally, ok_before));
                 ok_before = tally.ok;
             }
         }

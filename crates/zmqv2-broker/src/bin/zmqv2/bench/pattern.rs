@@ -14,8 +14,8 @@ use zmqv2_broker::cli::{Exit, Failure};
 use zmqv2_client::{CallError, Notifier, Outcome, Prepared, SendError};
 use zmqv2_proto::RequestContext;
 
-use super::tally::{Ended, Kind};
-use crate::call::failure;
+use super::results::{Ended, Kind};
+use crate::send::call::failure;
 use crate::serve::now;
 
 /// What is measured.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::pattern::Pattern;
-use super::tally::{Kind, Tally};
+use super::results::{Kind, Tally};
 
 /// In the order in which it is shown.
 #[derive(Debug, Serialize)]

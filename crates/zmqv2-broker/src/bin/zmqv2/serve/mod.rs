@@ -10,7 +10,9 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Target, Version};
 use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, ServerBuilder, reply};
 
-use crate::exec::Command;
+mod shell_command;
+
+use shell_command::Command;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeFlags {

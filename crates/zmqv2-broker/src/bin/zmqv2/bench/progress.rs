@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::tally::{Kind, Tally};
+use super::results::{Kind, Tally};
 
 /// Back to the start of the line, and clear it.
 const CLEAR: &str = "\r\x1b[K";

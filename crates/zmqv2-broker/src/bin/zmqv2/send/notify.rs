@@ -8,9 +8,9 @@ use zmqv2_broker::cli::{CommonFlags, Failure, say};
 use zmqv2_client::{DEFAULT_TIME_TO_LIVE, NotifyReport, NotifyResult, Outcome};
 use zmqv2_proto::{Priority, RequestContext, ServerName};
 
-use crate::call::failure;
-use crate::outcome;
-use crate::target::{self, TopicFlags, seconds};
+use super::call::failure;
+use super::outcome;
+use super::target::{self, TopicFlags, seconds};
 
 #[derive(Debug, Args)]
 #[command(

@@ -8,7 +8,7 @@ use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
 use zmqv2_client::{Answered, CallError, Outcome};
 use zmqv2_proto::{Reason, RequestContext};
 
-use crate::target::{InterfaceFlags, MessageFlags, TargetFlags, seconds};
+use super::target::{InterfaceFlags, MessageFlags, TargetFlags, seconds};
 
 #[derive(Debug, Args)]
 pub(crate) struct CallFlags {

@@ -8,9 +8,9 @@ use zmqv2_broker::cli::{CommonFlags, Failure, say};
 use zmqv2_client::FanoutResult;
 use zmqv2_proto::{NodeName, RequestContext, ServerName};
 
-use crate::call::failure;
-use crate::outcome;
-use crate::target::{MessageFlags, TopicFlags};
+use super::call::failure;
+use super::outcome;
+use super::target::{MessageFlags, TopicFlags};
 
 #[derive(Debug, Args)]
 #[command(

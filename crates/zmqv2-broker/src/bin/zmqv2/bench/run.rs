@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, select};
 
-use super::pace::Pace;
 use super::pattern::{self, Ticket};
-use super::screen::Screen;
-use super::tally::{Ended, Tally};
+use super::progress::Screen;
+use super::results::{Ended, Tally};
+use super::schedule::Pace;
 use crate::serve::now;
 
 /// A channel on which nothing is ever sent: what it tells is that its other side is gone.
