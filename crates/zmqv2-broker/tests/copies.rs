@@ -192,7 +192,7 @@ impl Account {
                     server: pool.map_or("", |pool| POOLS[pool]),
                     ..Arrival::new(id(message), KEYS[key], deadline, 10)
                 };
-                self.handle(Input::Request { arrival, from: message, load: message });
+                self.handle(Input::Request { arrival, from: message, payload: message });
             }
             Op::Answer(of, refused) => {
                 let waiting =
@@ -212,7 +212,7 @@ impl Account {
                     }
                 }
                 let told = self.told[message].answers;
-                self.handle(Input::Reply { worker, tag, credit, refused, load: message });
+                self.handle(Input::Reply { worker, tag, credit, refused, payload: message });
                 // Malformed and told of it: this is its end.
                 if self.notes[message] && refused.is_some() && self.told[message].answers > told {
                     let ends_here = match refused {
@@ -278,7 +278,7 @@ impl Account {
                     self.on_disk.insert(number, message);
                 }
                 let result = if well { Ok(()) } else { Err("full".to_owned()) };
-                self.handle(Input::Stored { tag, result });
+                self.handle(Input::StoreResult { tag, result });
             }
             Op::Wait(ms) => self.wait(Duration::from_millis(ms)),
             Op::Drain => self.handle(Input::Drain),
@@ -313,19 +313,19 @@ impl Account {
         }
     }
 
-    fn answer(&mut self, to: usize, more: u16) {
+    fn answer(&mut self, to: usize, remaining: u16) {
         let told = &mut self.told[to];
         // A fanout's copy whose time is over in a worker's hands is counted out without a word.
-        let silent = if self.notes[to] { 0 } else { u16::MAX - more - 1 };
-        let possible = |before: u16| (more + 1..=more + 1 + silent).contains(&before);
-        assert!(told.more.is_none_or(possible), "{to}: {more} more after {:?}", told.more);
-        (told.answers, told.more) = (told.answers + 1, Some(more));
+        let silent = if self.notes[to] { 0 } else { u16::MAX - remaining - 1 };
+        let possible = |before: u16| (remaining + 1..=remaining + 1 + silent).contains(&before);
+        assert!(told.more.is_none_or(possible), "{to}: {remaining} more after {:?}", told.more);
+        (told.answers, told.more) = (told.answers + 1, Some(remaining));
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "its fields are compared as values")]
     fn check(&mut self, action: Action<usize, usize>) {
         match action {
-            Action::Deliver { worker, tag, delivery, load: message, .. } => {
+            Action::Deliver { worker, tag, delivery, payload: message, .. } => {
                 assert!(self.workers.contains_key(&worker), "delivered to nobody");
                 let is_note = self.notes[message];
                 assert_eq!(delivery > 0, is_note);
@@ -334,29 +334,29 @@ impl Account {
                 assert!(self.tags.insert(tag), "tag {tag} again");
                 self.copies.insert(tag, Copy { message, is_note, at: Some((worker, false)), early: false });
             }
-            Action::Answer { to, load, more } => {
-                assert_eq!(to, load);
-                self.answer(to, more);
+            Action::Answer { to, payload, remaining } => {
+                assert_eq!(to, payload);
+                self.answer(to, remaining);
             }
             Action::Refuse { to: usize::MAX, .. } => {}
-            Action::Refuse { to, more, .. } => {
-                self.answer(to, more);
+            Action::Refuse { to, remaining, .. } => {
+                self.answer(to, remaining);
                 self.ended[to] += usize::from(self.notes[to]);
                 // Not a notification, or one that no worker has.
                 self.copies.retain(|_, copy| copy.message != to || copy.at.is_some() || copy.is_note);
             }
-            Action::Keep { to, more, .. } => self.answer(to, more),
-            Action::Store { tag, number, load, .. } => {
+            Action::ConfirmStored { to, remaining, .. } => self.answer(to, remaining),
+            Action::Store { tag, number, payload, .. } => {
                 assert!(self.limits.durable && !self.on_disk.contains_key(&number));
-                self.storing.insert(tag, (number, load));
+                self.storing.insert(tag, (number, payload));
             }
             Action::Erase { number } => {
                 assert!(self.on_disk.remove(&number).is_some(), "{number} is not on disk");
             }
-            Action::Bury { number, load, deliveries, .. } => {
+            Action::DeadLetter { number, payload, deliveries, .. } => {
                 assert!(number.is_none() || self.limits.durable);
                 assert!(deliveries <= self.limits.max_deliveries);
-                self.ended[load] += 1;
+                self.ended[payload] += 1;
                 number.map(|number| self.on_disk.remove(&number).expect("it is on disk"));
             }
             Action::Connect { worker, instance, .. } => {

@@ -94,8 +94,8 @@ struct Runner {
 }
 
 /// How many answers are still to come.
-fn and(more: u16) -> String {
-    if more > 0 { format!(" and {more} more") } else { String::new() }
+fn and(remaining: u16) -> String {
+    if remaining > 0 { format!(" and {remaining} more") } else { String::new() }
 }
 
 impl Runner {
@@ -146,14 +146,14 @@ impl Runner {
                     let wait_for_ready = command.options.contains_key("wait");
                     let arrival =
                         Arrival { pattern, server, wait_for_ready, ..Arrival::new(id(from), key, deadline, bytes) };
-                    self.handle(Input::Request { arrival, from: from.to_string(), load: from.to_string() });
+                    self.handle(Input::Request { arrival, from: from.to_string(), payload: from.to_string() });
                 }
             }
             "handled" => self.handled(&command),
             "stored" => {
                 let result = command.options.get("error").map_or(Ok(()), |error| Err(error.to_string()));
                 let tag = self.storing.remove(command.word(1)).unwrap();
-                self.handle(Input::Stored { tag, result });
+                self.handle(Input::StoreResult { tag, result });
             }
             "restore" => {
                 let (key, from) = (command.options["topic"], command.word(1));
@@ -161,7 +161,7 @@ impl Runner {
                 let deadline = self.now + command.options.get("ttl").map_or(Duration::from_secs(60), |text| span(text));
                 let arrival = Arrival { pattern: Pattern::Notify, server, ..Arrival::new(id(from), key, deadline, 10) };
                 let number = command.number("number", 1) as u64;
-                self.handle(Input::Restore { number, arrival, load: from.to_owned() });
+                self.handle(Input::Restore { number, arrival, payload: from.to_owned() });
             }
             "reply" => self.reply(&command),
             "credit" => {
@@ -190,7 +190,7 @@ impl Runner {
                         wait_for_ready: command.options.contains_key("wait"),
                         ..Arrival::new(id(name), command.options["topic"], self.now, 10)
                     };
-                    self.handle(Input::HandedBack { worker, tag, arrival, load: (*name).to_owned() });
+                    self.handle(Input::HandedBack { worker, tag, arrival, payload: (*name).to_owned() });
                 }
             }
             "advance" => {
@@ -249,7 +249,7 @@ impl Runner {
             .get("refused")
             .map(|name| Reason::ALL.into_iter().find(|reason| reason.to_string() == *name).expect("a reason"));
         let credit = command.number("credit", usize::from(!it.is_note || refused.is_some())) as u16;
-        self.handle(Input::Reply { worker, tag, credit, refused, load: format!("from {link}") });
+        self.handle(Input::Reply { worker, tag, credit, refused, payload: format!("from {link}") });
     }
 
     /// A listener is done with what it has had longest, or with `to=`; `again` gives it back.
@@ -288,13 +288,13 @@ impl Runner {
         while let Some(action) = self.engine.poll_action() {
             let link = |worker| self.links[&worker].as_str();
             let line = match action {
-                Action::Deliver { worker, tag, ttl, delivery, load } => {
-                    let mut line = format!("deliver {load} -> {} ttl={}", link(worker), ttl.as_millis());
+                Action::Deliver { worker, tag, ttl, delivery, payload } => {
+                    let mut line = format!("deliver {payload} -> {} ttl={}", link(worker), ttl.as_millis());
                     if delivery > 0 {
                         write!(line, " delivery={delivery}").unwrap();
                     }
                     self.delivered.push(Delivered {
-                        request: load,
+                        request: payload,
                         worker,
                         tag,
                         answered: false,
@@ -302,26 +302,26 @@ impl Runner {
                     });
                     line
                 }
-                Action::Answer { to, load, more } => format!("answer {to} {load}{}", and(more)),
-                Action::Refuse { to, refusal, server, more } => {
+                Action::Answer { to, payload, remaining } => format!("answer {to} {payload}{}", and(remaining)),
+                Action::Refuse { to, refusal, server, remaining } => {
                     let whose = server.map_or(String::new(), |server| format!(" for {server}"));
-                    format!("refuse {to}{whose} {refusal}{}", and(more))
+                    format!("refuse {to}{whose} {refusal}{}", and(remaining))
                 }
-                Action::Keep { to, pool, more } => {
+                Action::ConfirmStored { to, pool, remaining } => {
                     let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
-                    format!("keep {to}{pool}{}", and(more))
+                    format!("keep {to}{pool}{}", and(remaining))
                 }
-                Action::Store { tag, number, pool, ttl, load } => {
+                Action::Store { tag, number, pool, ttl, payload } => {
                     let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
-                    let name = format!("{load}.{number}");
+                    let name = format!("{payload}.{number}");
                     self.storing.insert(name.clone(), tag);
                     format!("store {name}{pool} ttl={}", ttl.as_millis())
                 }
                 Action::Erase { number } => format!("erase {number}"),
-                Action::Bury { number, key, pool, deliveries, why, load, .. } => {
+                Action::DeadLetter { number, key, pool, deliveries, why, payload, .. } => {
                     let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
                     let number = number.map_or(String::new(), |number| format!(" number={number}"));
-                    format!("bury {load} of {key}{pool} deliveries={deliveries}{number}: {why}")
+                    format!("bury {payload} of {key}{pool} deliveries={deliveries}{number}: {why}")
                 }
                 Action::Connect { worker, instance, index, .. } => {
                     let run = self.runs.iter().find(|run| self.instance(run) == instance).unwrap();

@@ -206,8 +206,16 @@ mod tests {
         ("crates/zmqv2-server/src/rpc.rs", "fn repeat(", "answers that are kept for a request that comes again"),
         ("crates/zmqv2-broker/src/driver/actions.rs", "pub(crate) fn perform(", "sends requests as well"),
         ("crates/zmqv2-broker/src/driver/inbox.rs", "fn take_message(", "takes requests"),
-        ("crates/zmqv2-broker/src/driver/inbox.rs", "pub(crate) fn reply(", "another word: what the broker itself says"),
-        ("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) fn reply(", "another word: what the broker itself says"),
+        (
+            "crates/zmqv2-broker/src/driver/inbox.rs",
+            "pub(crate) fn reply(",
+            "another word: what the broker itself says",
+        ),
+        (
+            "crates/zmqv2-broker/src/message/framing.rs",
+            "pub(crate) fn reply(",
+            "another word: what the broker itself says",
+        ),
         ("crates/zmqv2-broker/src/engine/events.rs", "pub enum Input<", "requests as well"),
         ("crates/zmqv2-broker/src/engine/mod.rs", "pub fn handle(", "requests as well"),
         ("crates/zmqv2-proto/src/header.rs", "pub enum Kind {", "kinds of requests as well"),

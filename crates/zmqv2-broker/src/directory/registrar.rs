@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
 
-use super::registration_book::{Book, Counts, Task, Times};
+use super::registration_book::{Counts, RegistrationBook, Task, Times};
 
 enum Order {
     Announce(Registration),
@@ -48,7 +48,7 @@ impl Registrar {
         let (orders, inbox) = crossbeam_channel::unbounded();
         let (running, ended) = crossbeam_channel::bounded(0);
         let state = Arc::<Mutex<State>>::default();
-        let book = Book::new(Times { renew_every, lease, spread: random_span }, now());
+        let book = RegistrationBook::new(Times { renew_every, lease, spread: random_span }, now());
         let mut keeper = Keeper { directory: Arc::clone(&directory), lease, book, state: Arc::clone(&state) };
         let thread = std::thread::Builder::new().name("registrar".to_owned()).spawn(move || {
             let _running: Sender<()> = running;
@@ -102,7 +102,7 @@ impl Drop for Registrar {
 struct Keeper {
     directory: Arc<dyn Matchmaker>,
     lease: Duration,
-    book: Book,
+    book: RegistrationBook,
     state: Arc<Mutex<State>>,
 }
 

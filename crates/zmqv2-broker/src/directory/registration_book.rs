@@ -20,7 +20,7 @@ pub(super) struct Times {
 
 /// The registrations of a node.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct RegistrationBook {
     times: Times,
     kept: HashSet<Registration>,
     /// Those of them that the directory has not taken yet.
@@ -51,7 +51,7 @@ pub(super) struct Counts {
     pub(super) leaving: usize,
 }
 
-impl Book {
+impl RegistrationBook {
     pub(super) fn new(times: Times, now: Instant) -> Self {
         let renew_at = now + times.next_renewal();
         let (kept, missing, leaving) = Default::default();
@@ -158,13 +158,13 @@ mod tests {
         Registration { key: TopicKey::parse("x/t").unwrap(), server: name.parse().unwrap(), node }
     }
 
-    fn book() -> (Book, Instant) {
+    fn book() -> (RegistrationBook, Instant) {
         let now = crate::driver::now();
-        (Book::new(TIMES, now), now)
+        (RegistrationBook::new(TIMES, now), now)
     }
 
     /// Does all that is due, and says what.
-    fn work(book: &mut Book, now: Instant, taken: bool) -> Vec<&'static str> {
+    fn work(book: &mut RegistrationBook, now: Instant, taken: bool) -> Vec<&'static str> {
         let mut done = Vec::new();
         while let Some(task) = book.due(now) {
             done.push(match &task {
@@ -198,7 +198,7 @@ mod tests {
     fn nodes_that_started_together_do_not_renew_together_nor_come_back_together() {
         // The earliest that chance may choose; the other tests have the latest.
         let now = crate::driver::now();
-        let mut book = Book::new(Times { spread: |least, _| least, ..TIMES }, now);
+        let mut book = RegistrationBook::new(Times { spread: |least, _| least, ..TIMES }, now);
         book.announce(server("a"));
         assert_eq!(work(&mut book, now, true), ["register"]);
         let mut at = now;

@@ -12,7 +12,7 @@ use crate::driver::{Broker, FIRST_LINK, now, unwatch, watch};
 use crate::engine::{Action, Counter, Input};
 use crate::message::control_request;
 use crate::message::framing::Origin;
-use crate::message::payload::Load;
+use crate::message::payload::Payload;
 
 impl Broker {
     /// Does all that the engine asks for.
@@ -20,46 +20,48 @@ impl Broker {
         let mut failed = None;
         while let Some(action) = self.engine.poll_action() {
             match action {
-                Action::Deliver { worker, tag, ttl, delivery, load } => {
+                Action::Deliver { worker, tag, ttl, delivery, payload } => {
                     let bundles = self.links.reads_bundles(worker);
                     self.post(
                         &To::Worker(worker),
-                        load.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.looked)),
+                        payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.looked)),
                         bundles,
                     );
                 }
-                Action::Answer { to, load, more } => self.answer(&to, to.answer(load, more)),
-                Action::Refuse { to, refusal, server, more } => {
-                    self.answer(&to, to.refuse_copy(&self.settings.node, &refusal, server, more));
+                Action::Answer { to, payload, remaining } => self.answer(&to, to.answer(payload, remaining)),
+                Action::Refuse { to, refusal, server, remaining } => {
+                    self.answer(&to, to.refuse_copy(&self.settings.node, &refusal, server, remaining));
                 }
-                Action::Keep { to, pool, more } => self.answer(&to, to.keep(&self.settings.node, pool, more)),
-                Action::Store { tag, number, pool, ttl, load } => {
-                    if let Some(archive) = &mut self.archive {
-                        archive.put(tag, number, pool, ttl, &load);
+                Action::ConfirmStored { to, pool, remaining } => {
+                    self.answer(&to, to.keep(&self.settings.node, pool, remaining))
+                }
+                Action::Store { tag, number, pool, ttl, payload } => {
+                    if let Some(writer) = &mut self.writer {
+                        writer.put(tag, number, pool, ttl, &payload);
                     }
                 }
-                Action::Erase { number } => drop(self.archive.as_ref().inspect(|archive| archive.erase(number))),
-                Action::Bury { number, key, pool, id, deliveries, why, load } => {
-                    if let (Some(archive), Some(number)) = (&self.archive, number) {
-                        archive.bury(number, why.clone(), deliveries);
+                Action::Erase { number } => drop(self.writer.as_ref().inspect(|writer| writer.erase(number))),
+                Action::DeadLetter { number, key, pool, id, deliveries, why, payload } => {
+                    if let (Some(writer), Some(number)) = (&self.writer, number) {
+                        writer.bury(number, why.clone(), deliveries);
                     }
                     // One line for many: the status report has the last of them.
-                    if self.complaints.worth_a_line(key.as_str().as_bytes(), now()) {
+                    if self.limiter.allows(key.as_str().as_bytes(), now()) {
                         log::warn!("notification {id} of {key} is a dead letter: {why}");
                     }
                     let letter = DeadLetter::new(key, pool, id);
-                    self.letters.add(letter, deliveries, why, load.body(), now());
+                    self.dead_letters.add(letter, deliveries, why, payload.body(), now());
                 }
                 // Its `Disconnect` follows.
                 Action::Connect { instance, .. } if failed == Some(instance) => {}
                 Action::Connect { worker, instance, index, shared } => {
                     let watch = |socket: &_| watch(&self.poll, socket, Token(worker + FIRST_LINK));
                     match self.links.open(worker, instance, index, shared, watch) {
-                        Ok(()) => self.hot.add(Token(worker + FIRST_LINK)),
+                        Ok(()) => self.ready.add(Token(worker + FIRST_LINK)),
                         Err(error) => {
                             failed = Some(instance);
                             // The server offers itself again and again.
-                            if self.complaints.worth_a_line(instance.as_bytes(), now()) {
+                            if self.limiter.allows(instance.as_bytes(), now()) {
                                 log::error!("cannot connect to worker {index} of server {instance}: {error}");
                             }
                             self.looked = now();
@@ -68,7 +70,7 @@ impl Broker {
                     }
                 }
                 Action::Disconnect { worker } => {
-                    self.hot.remove(Token(worker + FIRST_LINK));
+                    self.ready.remove(Token(worker + FIRST_LINK));
                     drop(self.outbox.take(&To::Worker(worker)));
                     self.links.close(worker, |socket| unwatch(&self.poll, socket));
                 }
@@ -95,14 +97,14 @@ impl Broker {
     }
 
     /// An answer leaves, with others for the same sender.
-    pub(crate) fn answer(&mut self, to: &Origin, load: Load) {
-        self.post(&To::Peer(to.door, to.path.clone()), load, to.bundles);
+    pub(crate) fn answer(&mut self, to: &Origin, payload: Payload) {
+        self.post(&To::Peer(to.ingress, to.path.clone()), payload, to.bundles);
     }
 
     /// A message leaves, with others for the same peer if that reads bundles.
-    fn post(&mut self, to: &To, load: Load, bundles: bool) {
-        if bundles && Bundle::takes(load.body().len()) {
-            if let Some(full) = self.outbox.add(to, load) {
+    fn post(&mut self, to: &To, payload: Payload, bundles: bool) {
+        if bundles && Bundle::takes(payload.body().len()) {
+            if let Some(full) = self.outbox.add(to, payload) {
                 self.send_batch(full);
             }
             return;
@@ -111,7 +113,7 @@ impl Broker {
         if let Some(before) = self.outbox.take(to) {
             self.send_batch(before);
         }
-        self.send(to, load.into_frames().into_iter(), 1);
+        self.send(to, payload.into_frames().into_iter(), 1);
     }
 
     /// All that waits leaves.
@@ -132,7 +134,7 @@ impl Broker {
     fn send(&mut self, to: &To, frames: impl Iterator<Item = Frame>, messages: usize) {
         match to {
             To::Worker(worker) => {
-                self.hot.add(Token(worker + FIRST_LINK));
+                self.ready.add(Token(worker + FIRST_LINK));
                 let sent = self.links.get(*worker).map(|link| link.send([Frame::new()].into_iter().chain(frames)));
                 // A worker that takes nothing has died, or is as good as dead: its credit says that it has room.
                 if let Some(Err(error)) = sent {
@@ -141,10 +143,10 @@ impl Broker {
                     self.engine.handle(self.looked, Input::WorkerDown { worker: *worker });
                 }
             }
-            To::Peer(door, path) => {
-                self.hot.add(door.token());
+            To::Peer(ingress, path) => {
+                self.ready.add(ingress.token());
                 self.spoke_at = now();
-                if let Err(error) = self.door(*door).send(path.frames().chain(frames)) {
+                if let Err(error) = self.ingress(*ingress).send(path.frames().chain(frames)) {
                     (0..messages).for_each(|_| self.engine.count(Counter::Undeliverable));
                     log::debug!("{messages} answers were not taken: {error}");
                 }

@@ -9,9 +9,9 @@ use zmqv2_proto::{Flags, Header, HeaderView, Kind, Reason, Refusal};
 use crate::driver::{Broker, now};
 use crate::engine::{Arrival, Counter, Input, Pattern, WorkerId};
 use crate::message::control_request;
-use crate::message::framing::{self, Content, Door, Malformed, Origin, Said, WorkerAnswer};
-use crate::message::payload::Load;
-use crate::message::return_path::Path;
+use crate::message::framing::{self, Content, Ingress, Malformed, Origin, WorkerAnswer, WorkerMessage};
+use crate::message::payload::Payload;
+use crate::message::return_path::ReturnPath;
 
 /// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
 /// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
@@ -19,7 +19,7 @@ pub(crate) const REQUEST_OVERHEAD: usize = 512;
 
 impl Broker {
     /// One message from a client or a local server, or a bundle of them; how many there were.
-    pub(crate) fn take_in(&mut self, door: Door, frames: &mut Vec<Frame>) -> usize {
+    pub(crate) fn take_in(&mut self, ingress: Ingress, frames: &mut Vec<Frame>) -> usize {
         let Some((path, content)) = framing::take_apart(frames) else {
             let peer = frames.first().map(|frame| frame.to_vec()).unwrap_or_default();
             self.complain(&peer, &Malformed::NoDelimiter);
@@ -27,20 +27,23 @@ impl Broker {
         };
         self.looked = now();
         match content {
-            Ok(Content::One(load)) => self.take_message(Origin::of(door, path, load.header()), load),
-            Ok(Content::Bundle(bundle)) => return self.take_bundle(door, &path, &bundle),
-            Err(error) => self.reject(&Origin::of(door, path, &[]), &error),
+            Ok(Content::One(payload)) => self.take_message(Origin::of(ingress, path, payload.header()), payload),
+            Ok(Content::Bundle(bundle)) => return self.take_bundle(ingress, &path, &bundle),
+            Err(error) => self.reject(&Origin::of(ingress, path, &[]), &error),
         }
         1
     }
 
-    fn take_bundle(&mut self, door: Door, path: &Path, bundle: &[u8]) -> usize {
+    fn take_bundle(&mut self, ingress: Ingress, path: &ReturnPath, bundle: &[u8]) -> usize {
         let mut messages = 0;
         for message in Bundled::of(bundle).into_iter().flatten() {
             messages += 1;
             match message {
                 Ok(message) => {
-                    self.take_message(Origin::of(door, path.clone(), message.0), Load::copied(message.0, message.1));
+                    self.take_message(
+                        Origin::of(ingress, path.clone(), message.0),
+                        Payload::copied(message.0, message.1),
+                    );
                 }
                 // Nobody can say what was to be answered.
                 Err(error) => self.complain(path.peer(), &error.into()),
@@ -53,8 +56,8 @@ impl Broker {
     pub(crate) fn hear(&mut self, worker: WorkerId, frames: &mut Vec<Frame>) -> usize {
         self.looked = now();
         match framing::take_reply(frames) {
-            Ok(Content::One(load)) => {
-                self.hear_one(worker, Ok(load));
+            Ok(Content::One(payload)) => {
+                self.hear_one(worker, Ok(payload));
                 1
             }
             Ok(Content::Bundle(bundle)) => {
@@ -63,7 +66,7 @@ impl Broker {
                     messages += 1;
                     self.hear_one(
                         worker,
-                        message.map(|(header, body)| Load::copied(header, body)).map_err(Malformed::from),
+                        message.map(|(header, body)| Payload::copied(header, body)).map_err(Malformed::from),
                     );
                     // A worker that was dropped says nothing more.
                     if self.links.get(worker).is_none() {
@@ -79,38 +82,38 @@ impl Broker {
         }
     }
 
-    fn hear_one(&mut self, worker: WorkerId, load: Result<Load, Malformed>) {
+    fn hear_one(&mut self, worker: WorkerId, payload: Result<Payload, Malformed>) {
         self.heard = true;
-        match load.and_then(framing::understand) {
-            Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load })) => {
-                self.feed_on(Input::Reply { worker, tag, credit, refused, load });
+        match payload.and_then(framing::understand) {
+            Ok(WorkerMessage::Answer(WorkerAnswer { tag, credit, refused, payload })) => {
+                self.feed_on(Input::Reply { worker, tag, credit, refused, payload });
             }
-            Ok(Said::Free { credit, wide }) => self.feed_on(Input::Freed { worker, credit, wide }),
-            Ok(Said::HandedBack { tag, load }) if self.links.reads_bundles(worker) => {
-                self.take_again(worker, tag, load);
+            Ok(WorkerMessage::Free { credit, wide }) => self.feed_on(Input::Freed { worker, credit, wide }),
+            Ok(WorkerMessage::HandedBack { tag, payload }) if self.links.reads_bundles(worker) => {
+                self.take_again(worker, tag, payload);
             }
             // It has one request at a time, and would get it again at once.
-            Ok(Said::HandedBack { .. }) => self.disown(worker, &Malformed::HandedBack),
+            Ok(WorkerMessage::HandedBack { .. }) => self.disown(worker, &Malformed::HandedBack),
             Err(error) => self.disown(worker, &error),
         }
     }
 
     /// A worker hands back a request.
-    fn take_again(&mut self, worker: WorkerId, tag: u64, load: Load) {
-        if load.check_size(self.settings.max_message_bytes).is_err() {
+    fn take_again(&mut self, worker: WorkerId, tag: u64, payload: Payload) {
+        if payload.check_size(self.settings.max_message_bytes).is_err() {
             return self.disown(worker, &Malformed::HandedBackLarger);
         }
-        let Ok(view) = HeaderView::new(load.header()) else { return };
+        let Ok(view) = HeaderView::new(payload.header()) else { return };
         let now = self.looked;
         self.names.copy(&view);
-        let arrival = arrival(&view, &self.names, load.size(), now);
-        self.engine.handle(now, Input::HandedBack { worker, tag, arrival, load });
+        let arrival = arrival(&view, &self.names, payload.size(), now);
+        self.engine.handle(now, Input::HandedBack { worker, tag, arrival, payload });
         self.perform();
     }
 
-    fn take_message(&mut self, origin: Origin, load: Load) {
+    fn take_message(&mut self, origin: Origin, payload: Payload) {
         self.heard = true;
-        let view = match HeaderView::new(load.header()) {
+        let view = match HeaderView::new(payload.header()) {
             Ok(view) => view,
             Err(error) => return self.reject(&origin, &error.into()),
         };
@@ -120,44 +123,46 @@ impl Broker {
                 if !view.node().is_empty() || !matches!(view.reason(), Ok(None)) {
                     return self.reject(&origin, &Malformed::Answered);
                 }
-                if let Err(refusal) = load.check_size(self.settings.max_message_bytes) {
+                if let Err(refusal) = payload.check_size(self.settings.max_message_bytes) {
                     return self.refuse(&origin, &refusal);
                 }
                 let now = self.looked;
                 // The engine only looks at the names; they are copied because the load they stand in moves on.
                 self.names.copy(&view);
-                let arrival = arrival(&view, &self.names, load.size(), now);
-                self.engine.handle(now, Input::Request { arrival, from: origin, load });
+                let arrival = arrival(&view, &self.names, payload.size(), now);
+                self.engine.handle(now, Input::Request { arrival, from: origin, payload });
                 self.perform();
             }
             Kind::Inquire => {
                 self.engine.count(Counter::Inquiries);
-                if self.engine.is_held(view.id()) {
+                if self.engine.is_pending(view.id()) {
                     return self.reply(&origin, Kind::InFlight, &[]);
                 }
                 let detail = "the broker has no such call: it never came, was answered, or was lost";
                 self.refuse(&origin, &Refusal::new(Reason::ServerLost, detail));
             }
             kind @ (Kind::Register | Kind::Withdraw | Kind::Credit | Kind::Handled | Kind::Status) => {
-                if origin.door != Door::Local {
+                if origin.ingress != Ingress::Local {
                     let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
                     return self.refuse(&origin, &Refusal::new(Reason::Unauthorized, detail));
                 }
-                match control_request::read(&view, load.body()) {
-                    Ok(control_request::Order::Status) => {
+                match control_request::read(&view, payload.body()) {
+                    Ok(control_request::ControlRequest::Status) => {
                         let report = self.status();
                         self.reply(&origin, Kind::StatusReport, &control_request::write(&report));
                     }
-                    Ok(control_request::Order::Credit { instance, worker, credit }) => {
+                    Ok(control_request::ControlRequest::Credit { instance, worker, credit }) => {
                         self.feed(Input::Credit { instance, worker, credit });
                     }
-                    Ok(control_request::Order::Handled { requeue: false }) => {
+                    Ok(control_request::ControlRequest::Handled { requeue: false }) => {
                         let (tag, id, credit) = (view.tag(), view.id(), view.count());
                         self.feed(Input::Handled { tag, id, credit, requeue: None });
                     }
-                    Ok(control_request::Order::Handled { requeue: true }) => self.take_back(&origin, load),
-                    Ok(control_request::Order::Register(offer)) => self.feed(Input::Register { offer, from: origin }),
-                    Ok(control_request::Order::Withdraw(instance)) => {
+                    Ok(control_request::ControlRequest::Handled { requeue: true }) => self.take_back(&origin, payload),
+                    Ok(control_request::ControlRequest::Register(offer)) => {
+                        self.feed(Input::Register { offer, from: origin })
+                    }
+                    Ok(control_request::ControlRequest::Withdraw(instance)) => {
                         self.feed(Input::Withdraw { instance, from: origin })
                     }
                     Err(error) => self.reject(&origin, &error),
@@ -168,21 +173,21 @@ impl Broker {
     }
 
     /// A listener gives a notification back.
-    fn take_back(&mut self, origin: &Origin, load: Load) {
-        let (given, load) = match framing::given_back(load) {
+    fn take_back(&mut self, origin: &Origin, payload: Payload) {
+        let (given, payload) = match framing::given_back(payload) {
             Ok(given) => given,
             Err(error) => return self.reject(origin, &error),
         };
-        let (header, now) = (load.header().to_vec(), self.looked);
+        let (header, now) = (payload.header().to_vec(), self.looked);
         let Ok(view) = HeaderView::new(&header) else { return };
         let names = Names::of(&view);
-        let arrival = arrival(&view, &names, load.size(), now);
+        let arrival = arrival(&view, &names, payload.size(), now);
         let Header { tag, id, count: credit, key, server, .. } = given;
         if key.is_none() || server.is_none() {
             let detail = "a notification that is given back names its topic and its pool";
             return self.reject(origin, &Malformed::Control(detail.to_owned()));
         }
-        self.engine.handle(now, Input::Handled { tag, id, credit, requeue: Some((arrival, load)) });
+        self.engine.handle(now, Input::Handled { tag, id, credit, requeue: Some((arrival, payload)) });
         self.perform();
     }
 
@@ -194,7 +199,7 @@ impl Broker {
 
     pub(crate) fn complain(&mut self, peer: &[u8], error: &Malformed) {
         self.engine.count(Counter::RefusedMalformed);
-        if self.complaints.worth_a_line(peer, now()) {
+        if self.limiter.allows(peer, now()) {
             log::warn!("malformed message from peer {}: {error}", control_request::hex(peer));
         }
     }

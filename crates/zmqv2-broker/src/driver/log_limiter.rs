@@ -8,14 +8,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const MOST_PEERS: usize = 1024;
 
 #[derive(Debug, Default)]
-pub(crate) struct Complaints {
+pub(crate) struct LogLimiter {
     since: Option<Instant>,
     peers: HashSet<Vec<u8>>,
 }
 
-impl Complaints {
+impl LogLimiter {
     /// Whether to write a line about `peer` now.
-    pub(crate) fn worth_a_line(&mut self, peer: &[u8], now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, peer: &[u8], now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= INTERVAL) {
             self.since = Some(now);
             self.peers.clear();
@@ -32,12 +32,12 @@ mod tests {
     fn one_line_per_peer_and_interval_and_bounded_in_all() {
         #[expect(clippy::disallowed_methods, reason = "only a base to count from")]
         let now = Instant::now();
-        let mut complaints = Complaints::default();
-        assert!(complaints.worth_a_line(b"a", now));
-        assert!(!complaints.worth_a_line(b"a", now));
-        assert!(complaints.worth_a_line(b"b", now));
-        let lines = (0..5_000_u32).filter(|n| complaints.worth_a_line(&n.to_be_bytes(), now)).count();
+        let mut limiter = LogLimiter::default();
+        assert!(limiter.allows(b"a", now));
+        assert!(!limiter.allows(b"a", now));
+        assert!(limiter.allows(b"b", now));
+        let lines = (0..5_000_u32).filter(|n| limiter.allows(&n.to_be_bytes(), now)).count();
         assert_eq!(lines, MOST_PEERS - 2);
-        assert!(complaints.worth_a_line(b"a", now + INTERVAL));
+        assert!(limiter.allows(b"a", now + INTERVAL));
     }
 }

@@ -24,29 +24,29 @@ use zmqv2_proto::{Address, TcpAddress};
 use crate::directory::registrar::Registrar;
 use crate::driver::inbox::Names;
 use crate::driver::links::{Links, Seen};
-use crate::driver::log_limiter::Complaints;
+use crate::driver::log_limiter::LogLimiter;
 use crate::driver::outbox::Outbox;
 use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
-use crate::message::framing::{Door, Malformed, Origin};
-use crate::message::payload::Load;
+use crate::message::framing::{Ingress, Malformed, Origin};
+use crate::message::payload::Payload;
 use crate::settings::{Settings, Stopper};
 use crate::startup::lock::Lock;
 use crate::startup::stale_sockets;
 use crate::store::Contents;
-use crate::store::dead_letters::Letters;
-use crate::store::writer::Archive;
+use crate::store::dead_letters::DeadLetters;
+use crate::store::writer::StoreWriter;
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
 /// With so many messages to send, no other socket is looked at before they leave.
-const MOST_GATHERED: usize = 256;
+const MAX_GATHERED: usize = 256;
 /// A stopping broker with nothing left to do goes when it has said nothing for this long: a request that is not read here
 /// any more looks to its sender as if it might have run, and makes the kernel reset the connection, with all that the
 /// sender has not read yet.
 const QUIET: Duration = Duration::from_millis(100);
 /// Those who go on asking are refused for this long at the most, and listeners may finish what they have accepted.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const MAX_REFUSING: Duration = Duration::from_secs(1);
 const NETWORK: Token = Token(0);
 const LOCAL: Token = Token(1);
 const WAKER: Token = Token(2);
@@ -61,16 +61,16 @@ pub struct Broker {
     pub(crate) started: Instant,
     /// When the clock was read last: once for all messages of a bundle.
     pub(crate) looked: Instant,
-    pub(crate) engine: Engine<Origin, Load>,
+    pub(crate) engine: Engine<Origin, Payload>,
     network: Socket,
     local: Socket,
     pub(crate) links: Links,
     pub(crate) poll: Poll,
-    pub(crate) hot: Hot,
+    pub(crate) ready: ReadyList,
     stopper: Stopper,
     pub(crate) registrar: Registrar,
-    pub(crate) complaints: Complaints,
-    pub(crate) letters: Letters,
+    pub(crate) limiter: LogLimiter,
+    pub(crate) dead_letters: DeadLetters,
     /// Those of the request that is looked at.
     pub(crate) names: Names,
     end_at: Option<Instant>,
@@ -80,7 +80,7 @@ pub struct Broker {
     pace: Pace,
     /// A message has come since the last sleep.
     pub(crate) heard: bool,
-    pub(crate) archive: Option<Archive>,
+    pub(crate) writer: Option<StoreWriter>,
     // Last: unlocked when every socket is closed.
     _lock: Lock,
 }
@@ -103,9 +103,9 @@ impl Broker {
         let mut lock = Lock::take(&settings.ipc_dir)?;
         let poll = Poll::new().map_err(BrokerError::Events)?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER).map_err(BrokerError::Events)?);
-        let (archive, contents) = match &settings.notification_store {
+        let (writer, contents) = match &settings.notification_store {
             Some(path) => {
-                Archive::open(path, Arc::clone(&waker)).map(|(archive, contents)| (Some(archive), contents))?
+                StoreWriter::open(path, Arc::clone(&waker)).map(|(writer, contents)| (Some(writer), contents))?
             }
             None => (None, Contents::default()),
         };
@@ -120,10 +120,10 @@ impl Broker {
             Address::Ipc(_) => settings.bind.clone(),
         };
         lock.describe(&format!("process {} at tcp://{address}", std::process::id()));
-        let mut hot = Hot::default();
+        let mut ready = ReadyList::default();
         for (socket, token) in [(&network, NETWORK), (&local, LOCAL)] {
             watch(&poll, socket, token)?;
-            hot.add(token);
+            ready.add(token);
         }
         let registrar =
             Registrar::start(directory, settings.renew_every, settings.lease).map_err(BrokerError::Events)?;
@@ -139,18 +139,18 @@ impl Broker {
             network,
             local,
             poll,
-            hot,
+            ready,
             stopper: Stopper::new(waker),
             registrar,
-            complaints: Complaints::default(),
-            letters: Letters::default(),
+            limiter: LogLimiter::default(),
+            dead_letters: DeadLetters::default(),
             names: Names::default(),
             end_at: None,
             drained_at: None,
             spoke_at: started,
             outbox: Outbox::default(),
             heard: false,
-            archive,
+            writer,
             _lock: lock,
         };
         broker.restore(contents);
@@ -177,21 +177,21 @@ impl Broker {
         let mut events = Events::with_capacity(256);
         let mut frames = Vec::new();
         while !self.is_over() || self.hears_last_words(&mut frames)? {
-            let timeout = if self.hot.is_empty() { self.time_to_next() } else { Some(Duration::ZERO) };
+            let timeout = if self.ready.is_empty() { self.time_to_next() } else { Some(Duration::ZERO) };
             match self.wait(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(BrokerError::Events(error)),
             }
             for event in &events {
-                self.hot.add(event.token());
+                self.ready.add(event.token());
                 if let Some(worker) = event.token().0.checked_sub(FIRST_LINK) {
                     self.links.stir(worker);
                 }
             }
-            for token in self.hot.take() {
+            for token in self.ready.take() {
                 self.visit(token, &mut frames)?;
-                if self.outbox.len() >= MOST_GATHERED {
+                if self.outbox.len() >= MAX_GATHERED {
                     self.flush();
                 }
             }
@@ -206,7 +206,7 @@ impl Broker {
         // libzmq leaves it behind. Nobody else can have bound it: the lock is still held.
         let _ = std::fs::remove_file(self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET));
         let kept = self.engine.notifications();
-        if kept > 0 && self.archive.is_none() {
+        if kept > 0 && self.writer.is_none() {
             log::warn!("{kept} notifications were kept in memory, and are lost: rpc_zmq_notification_store is not set");
         }
         log::info!("stopped");
@@ -234,7 +234,7 @@ impl Broker {
     /// it wanted to.
     fn hears_last_words(&mut self, frames: &mut Vec<Frame>) -> Result<bool, BrokerError> {
         let (now, before) = (now(), self.spoke_at);
-        if self.stopper.asked() > 1 || self.drained_at.is_none_or(|at| now >= at + LAST_WORDS) {
+        if self.stopper.asked() > 1 || self.drained_at.is_none_or(|at| now >= at + MAX_REFUSING) {
             return Ok(false);
         }
         for token in [NETWORK, LOCAL] {
@@ -247,9 +247,9 @@ impl Broker {
     fn over_at(&self) -> Option<Instant> {
         let silent = self.drained_at.map(|at| {
             // A listener that is about to be done with a notification is heard: else it came again after the restart.
-            let listens = self.archive.is_some() && self.engine.has_notes_running();
-            let quiet_at = if listens { at + LAST_WORDS } else { self.spoke_at + QUIET };
-            quiet_at.min(at + LAST_WORDS)
+            let listens = self.writer.is_some() && self.engine.has_unhandled_notifications();
+            let quiet_at = if listens { at + MAX_REFUSING } else { self.spoke_at + QUIET };
+            quiet_at.min(at + MAX_REFUSING)
         });
         [silent, self.end_at].into_iter().flatten().min()
     }
@@ -267,19 +267,19 @@ impl Broker {
                 self.check_stop();
             }
             NETWORK | LOCAL => {
-                let door = if token == NETWORK { Door::Network } else { Door::Local };
+                let ingress = if token == NETWORK { Ingress::Network } else { Ingress::Local };
                 let mut read = 0;
                 while read < MESSAGES_PER_VISIT {
-                    match self.door(door).receive(frames)? {
+                    match self.ingress(ingress).receive(frames)? {
                         Received::Nothing => return Ok(()),
-                        Received::Message => read += self.take_in(door, frames),
+                        Received::Message => read += self.take_in(ingress, frames),
                         Received::Overlong => {
                             self.complain(&frames[0], &Malformed::Overlong);
                             read += 1;
                         }
                     }
                 }
-                self.hot.add(token);
+                self.ready.add(token);
             }
             Token(number) => self.visit_link(number - FIRST_LINK, frames)?,
         }
@@ -307,7 +307,7 @@ impl Broker {
                 }
             }
         }
-        self.hot.add(Token(worker + FIRST_LINK));
+        self.ready.add(Token(worker + FIRST_LINK));
         Ok(())
     }
 
@@ -318,13 +318,13 @@ impl Broker {
         self.feed(Input::WorkerDown { worker });
     }
 
-    pub(crate) fn feed(&mut self, input: Input<'_, Origin, Load>) {
+    pub(crate) fn feed(&mut self, input: Input<'_, Origin, Payload>) {
         self.looked = now();
         self.feed_on(input);
     }
 
     /// The same, at the time at which the clock was read last.
-    pub(crate) fn feed_on(&mut self, input: Input<'_, Origin, Load>) {
+    pub(crate) fn feed_on(&mut self, input: Input<'_, Origin, Payload>) {
         self.engine.handle(self.looked, input);
         self.perform();
     }
@@ -341,15 +341,15 @@ impl Broker {
         }
     }
 
-    pub(crate) fn door(&self, door: Door) -> &Socket {
-        match door {
-            Door::Network => &self.network,
-            Door::Local => &self.local,
+    pub(crate) fn ingress(&self, ingress: Ingress) -> &Socket {
+        match ingress {
+            Ingress::Network => &self.network,
+            Ingress::Local => &self.local,
         }
     }
 }
 
-impl Door {
+impl Ingress {
     pub(crate) fn token(self) -> Token {
         match self {
             Self::Network => NETWORK,
@@ -374,12 +374,12 @@ pub(crate) fn unwatch(poll: &Poll, socket: &Socket) {
 
 /// Sockets to visit before the next sleep, each once.
 #[derive(Debug, Default)]
-pub(crate) struct Hot {
+pub(crate) struct ReadyList {
     tokens: Vec<Token>,
     listed: Vec<bool>,
 }
 
-impl Hot {
+impl ReadyList {
     pub(crate) fn add(&mut self, token: Token) {
         if self.listed.len() <= token.0 {
             self.listed.resize(token.0 + 1, false);

@@ -5,9 +5,9 @@ use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::Frame;
 
 use crate::engine::WorkerId;
-use crate::message::framing::Door;
-use crate::message::payload::Load;
-use crate::message::return_path::Path;
+use crate::message::framing::Ingress;
+use crate::message::payload::Payload;
+use crate::message::return_path::ReturnPath;
 
 /// With more peers than this at a time, what is gathered leaves at once: a bundle saves little then, and is looked for in turn.
 const MAX_PEERS: usize = 16;
@@ -16,7 +16,7 @@ const MAX_PEERS: usize = 16;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum To {
     Worker(WorkerId),
-    Peer(Door, Path),
+    Peer(Ingress, ReturnPath),
 }
 
 /// Messages for one peer, in order.
@@ -24,7 +24,7 @@ pub(crate) enum To {
 pub(crate) struct Batch {
     pub(crate) to: To,
     /// The only one: it leaves as it is.
-    alone: Option<Load>,
+    alone: Option<Payload>,
     bundle: Bundle,
 }
 
@@ -38,8 +38,8 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Gathers a message; what has to leave before it comes back.
-    pub(crate) fn add(&mut self, to: &To, load: Load) -> Option<Batch> {
-        let (header, body) = (load.header().len(), load.body().len());
+    pub(crate) fn add(&mut self, to: &To, payload: Payload) -> Option<Batch> {
+        let (header, body) = (payload.header().len(), payload.body().len());
         let mut before = None;
         let at = match self.batches.iter().position(|batch| batch.to == *to) {
             Some(at) => at,
@@ -57,7 +57,7 @@ impl Outbox {
             let bundle = self.spare.pop().unwrap_or_default();
             before = Some(std::mem::replace(batch, Batch { to: to.clone(), alone: None, bundle }));
         }
-        batch.add(load);
+        batch.add(payload);
         before
     }
 
@@ -87,13 +87,13 @@ impl Outbox {
 }
 
 impl Batch {
-    fn add(&mut self, load: Load) {
+    fn add(&mut self, payload: Payload) {
         if self.bundle.is_empty() && self.alone.is_none() {
-            self.alone = Some(load);
+            self.alone = Some(payload);
             return;
         }
-        for load in self.alone.take().into_iter().chain([load]) {
-            self.bundle.push(load.header(), load.body());
+        for payload in self.alone.take().into_iter().chain([payload]) {
+            self.bundle.push(payload.header(), payload.body());
         }
     }
 
@@ -105,7 +105,7 @@ impl Batch {
     /// The frames behind the delimiter.
     pub(crate) fn frames(&mut self) -> impl Iterator<Item = Frame> + use<> {
         let [first, second] = match self.alone.take() {
-            Some(load) => load.into_frames().map(Some),
+            Some(payload) => payload.into_frames().map(Some),
             None => [Some(Frame::from(self.bundle.frame())), None],
         };
         first.into_iter().chain(second)
@@ -118,8 +118,8 @@ mod tests {
 
     use super::*;
 
-    fn load(text: &str) -> Load {
-        Load::copied(text.as_bytes(), b"body")
+    fn payload(text: &str) -> Payload {
+        Payload::copied(text.as_bytes(), b"body")
     }
 
     fn headers(batch: &mut Batch) -> Vec<String> {
@@ -135,7 +135,7 @@ mod tests {
     fn messages_for_one_peer_leave_together_and_in_order() {
         let mut outbox = Outbox::default();
         for (worker, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
-            assert!(outbox.add(&To::Worker(worker), load(text)).is_none());
+            assert!(outbox.add(&To::Worker(worker), payload(text)).is_none());
         }
         let mut first = outbox.next().unwrap();
         assert_eq!((first.len(), headers(&mut first)), (3, vec!["a".into(), "c".into(), "d".into()]));
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn a_full_batch_and_one_peer_too_many_make_room() {
         let mut outbox = Outbox::default();
-        let full = (0..=MAX_BUNDLE_MESSAGES).find_map(|_| outbox.add(&To::Worker(0), load("x"))).unwrap();
+        let full = (0..=MAX_BUNDLE_MESSAGES).find_map(|_| outbox.add(&To::Worker(0), payload("x"))).unwrap();
         assert_eq!(full.len(), MAX_BUNDLE_MESSAGES);
-        let left = (1..=MAX_PEERS).find_map(|worker| outbox.add(&To::Worker(worker), load("x"))).unwrap();
+        let left = (1..=MAX_PEERS).find_map(|worker| outbox.add(&To::Worker(worker), payload("x"))).unwrap();
         assert_eq!((left.to, outbox.batches.len()), (To::Worker(0), MAX_PEERS));
     }
 }

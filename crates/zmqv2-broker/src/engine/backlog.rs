@@ -54,7 +54,7 @@ impl Backlog {
     }
 
     /// One of its requests left by itself.
-    pub(super) fn left(&mut self) {
+    pub(super) fn count_removed(&mut self) {
         self.live -= 1;
     }
 

@@ -73,7 +73,7 @@ impl<'a> Arrival<'a> {
 /// What can happen.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Input<'a, O, L> {
+pub enum Input<'a, O, P> {
     /// A request came in.
     Request {
         /// Whom it is for.
@@ -81,7 +81,7 @@ pub enum Input<'a, O, L> {
         /// The path back.
         from: O,
         /// What goes to the worker.
-        load: L,
+        payload: P,
     },
     /// A worker answered a request that was delivered to it.
     Reply {
@@ -95,7 +95,7 @@ pub enum Input<'a, O, L> {
         /// Why it did not take the request, if it did not.
         refused: Option<Reason>,
         /// What goes to the sender.
-        load: L,
+        payload: P,
     },
     /// A worker gives back a request that was delivered to it, and that it has not begun. It goes to another one, in its
     /// old place in the order; this worker [takes no more](Input::Freed) than at first.
@@ -107,7 +107,7 @@ pub enum Input<'a, O, L> {
         /// Whom it is for.
         arrival: Arrival<'a>,
         /// The frames.
-        load: L,
+        payload: P,
     },
     /// A listener is done with a notification that was delivered to it.
     Handled {
@@ -118,10 +118,10 @@ pub enum Input<'a, O, L> {
         /// How many more requests its worker will take than before.
         credit: u16,
         /// It shall come again: the notification as the listener has it, for when it is not known here.
-        requeue: Option<(Arrival<'a>, L)>,
+        requeue: Option<(Arrival<'a>, P)>,
     },
     /// The store has, or has not, taken a notification ([`Action::Store`]).
-    Stored {
+    StoreResult {
         /// The tag that came with it.
         tag: u64,
         /// What went wrong.
@@ -134,7 +134,7 @@ pub enum Input<'a, O, L> {
         /// Whom it is for.
         arrival: Arrival<'a>,
         /// The frames.
-        load: L,
+        payload: P,
     },
     /// A worker has ended what it had acknowledged, with a credit of 0, before.
     Credit {
@@ -185,7 +185,7 @@ pub enum Input<'a, O, L> {
 /// What a driver shall do.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Action<O, L> {
+pub enum Action<O, P> {
     /// Send a request to a worker.
     Deliver {
         /// The worker.
@@ -197,16 +197,16 @@ pub enum Action<O, L> {
         /// Of a notification: which delivery of it this is, from 1. 0 for anything else.
         delivery: u16,
         /// The frames.
-        load: L,
+        payload: P,
     },
     /// Send a worker's answer to the sender of the request.
     Answer {
         /// The path back.
         to: O,
         /// The frames.
-        load: L,
+        payload: P,
         /// Answers to the same request that are still to come.
-        more: u16,
+        remaining: u16,
     },
     /// Tell the sender that its request was not run, or was lost.
     Refuse {
@@ -217,16 +217,16 @@ pub enum Action<O, L> {
         /// Whose copy it was, of a fanout or a notification.
         server: Option<ServerName>,
         /// Answers to the same request that are still to come.
-        more: u16,
+        remaining: u16,
     },
     /// Tell the sender of a notification that it is kept.
-    Keep {
+    ConfirmStored {
         /// The path back.
         to: O,
         /// Whose copy it is; `None`: of the first pool that comes.
         pool: Option<ServerName>,
         /// Answers to the same request that are still to come.
-        more: u16,
+        remaining: u16,
     },
     /// Write a notification to the durable store, and report [`Input::Stored`].
     Store {
@@ -239,7 +239,7 @@ pub enum Action<O, L> {
         /// How long it is worth keeping.
         ttl: Ttl,
         /// The frames.
-        load: L,
+        payload: P,
     },
     /// Take a notification out of the store.
     Erase {
@@ -247,7 +247,7 @@ pub enum Action<O, L> {
         number: u64,
     },
     /// A notification is given up; show it to the operator, and move it to the dead letters of the store.
-    Bury {
+    DeadLetter {
         /// Its number in the store, if it has one.
         number: Option<u64>,
         /// Exchange and topic.
@@ -261,7 +261,7 @@ pub enum Action<O, L> {
         /// Why.
         why: String,
         /// The frames.
-        load: L,
+        payload: P,
     },
     /// Connect to a worker of a new server; report [`Input::WorkerUp`].
     Connect {

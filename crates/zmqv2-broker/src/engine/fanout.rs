@@ -2,25 +2,25 @@
 
 use std::time::Instant;
 
-use super::pending::{At, Queue};
+use super::pending::{Queue, Recipient};
 use super::{Arrival, Counter, Engine};
 
-impl<O: Clone, L: Clone> Engine<O, L> {
+impl<O: Clone, P: Clone> Engine<O, P> {
     /// Each copy waits for its own server only, and is answered for itself: a slow server delays no other.
-    pub(super) fn fanout(&mut self, now: Instant, arrival: Arrival<'_>, from: O, load: L) {
+    pub(super) fn fanout(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
         let runs = self.runs_of(arrival);
         let Some((topic, runs)) = runs.filter(|(_, runs)| !runs.is_empty()) else {
             // Nobody is there, or one day the first one, who will be all.
-            return self.request_one(now, arrival, from, load);
+            return self.request_one(now, arrival, from, payload);
         };
         let group = (runs.len() > 1).then(|| self.groups.insert(runs.len()));
         for run in runs {
             self.counters.add(Counter::Copies);
             // Copies in workers' hands count, too: one large message must not become many without a bound.
-            let room = self.has_no_room(arrival.bytes).is_none();
+            let room = self.why_bytes_full(arrival.bytes).is_none();
             let worker = if room { self.servers[run].take_ready(&mut self.workers) } else { None };
-            let queue = Queue { topic, at: At::Run(run) };
-            self.place(now, arrival, from.clone(), load.clone(), worker, queue, group);
+            let queue = Queue { topic, recipient: Recipient::Run(run) };
+            self.deliver_or_queue(now, arrival, from.clone(), payload.clone(), worker, queue, group);
         }
     }
 

@@ -57,7 +57,7 @@ pub use events::{Action, Arrival, Input, Offer, Pattern};
 
 use backlog::Backlog;
 use deadlines::Deadlines;
-use pending::{Held, Requests, State};
+use pending::{Pending, PendingTable, State};
 use servers::{Server, Worker};
 use topics::Topic;
 
@@ -65,7 +65,7 @@ use topics::Topic;
 pub type WorkerId = usize;
 
 /// A registered server that is not connected after this long is forgotten; a living one offers itself again.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bounds of what a broker holds (promise P5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,34 +92,34 @@ impl Default for Limits {
 
 /// The routing state of one broker.
 #[derive(Debug)]
-pub struct Engine<O, L> {
+pub struct Engine<O, P> {
     limits: Limits,
     topics: Slab<Topic>,
     by_key: HashMap<TopicKey, usize>,
     servers: Slab<Server<O>>,
     by_instance: HashMap<InstanceId, usize>,
     workers: Slab<Worker>,
-    requests: Requests<O, L>,
+    pending: PendingTable<O, P>,
     /// How many answers are still to come, of copies that are answered together.
     groups: Slab<usize>,
     /// The number of the next notification in the store.
     next_number: u64,
     /// Notifications that are held, by the message's id: how many copies.
-    notes: HashMap<MessageId, usize>,
+    notification_copies: HashMap<MessageId, usize>,
     deadlines: Deadlines,
     /// Servers whose workers are not all connected yet, with the instant at which they are given up.
     connecting: VecDeque<(Instant, InstanceId)>,
-    actions: VecDeque<Action<O, L>>,
+    actions: VecDeque<Action<O, P>>,
     counters: Counters,
     /// Bytes of requests that wait, and of copies of fanouts.
-    held_bytes: usize,
+    request_bytes: usize,
     /// Bytes of notifications: a budget of its own, so that what nobody listens to takes no room from calls.
-    kept_bytes: usize,
+    notification_bytes: usize,
     draining: bool,
     drained: bool,
 }
 
-impl<O: Clone, L: Clone> Engine<O, L> {
+impl<O: Clone, P: Clone> Engine<O, P> {
     /// An engine that knows nobody.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
@@ -130,35 +130,37 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             servers: Slab::new(),
             by_instance: HashMap::new(),
             workers: Slab::new(),
-            requests: Requests::starting_at(limits.first_generation),
+            pending: PendingTable::with_first_generation(limits.first_generation),
             groups: Slab::new(),
             next_number: 1,
-            notes: HashMap::new(),
+            notification_copies: HashMap::new(),
             deadlines: Deadlines::default(),
             connecting: VecDeque::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
-            held_bytes: 0,
-            kept_bytes: 0,
+            request_bytes: 0,
+            notification_bytes: 0,
             draining: false,
             drained: false,
         }
     }
 
     /// Notifications get this number in the store, and those above it: lower ones are taken.
-    pub fn number_from(&mut self, number: u64) {
+    pub fn start_numbers_at(&mut self, number: u64) {
         self.next_number = self.next_number.max(number);
     }
 
     /// Takes in one event. Drain [`poll_action`](Self::poll_action) afterwards.
-    pub fn handle(&mut self, now: Instant, input: Input<'_, O, L>) {
+    pub fn handle(&mut self, now: Instant, input: Input<'_, O, P>) {
         match input {
-            Input::Request { arrival, from, load } => self.request(now, arrival, from, load),
-            Input::Reply { worker, tag, credit, refused, load } => self.reply(now, worker, tag, credit, refused, load),
-            Input::HandedBack { worker, tag, arrival, load } => self.handed_back(now, worker, tag, arrival, load),
+            Input::Request { arrival, from, payload } => self.request(now, arrival, from, payload),
+            Input::Reply { worker, tag, credit, refused, payload } => {
+                self.reply(now, worker, tag, credit, refused, payload)
+            }
+            Input::HandedBack { worker, tag, arrival, payload } => self.handed_back(now, worker, tag, arrival, payload),
             Input::Handled { tag, id, credit, requeue } => self.handled(now, tag, id, credit, requeue),
-            Input::Stored { tag, result } => self.stored(now, tag, result),
-            Input::Restore { number, arrival, load } => self.restore(now, number, arrival, load),
+            Input::StoreResult { tag, result } => self.stored(now, tag, result),
+            Input::Restore { number, arrival, payload } => self.restore(now, number, arrival, payload),
             Input::Credit { instance, worker, credit } => self.credit(now, instance, worker, credit),
             Input::Freed { worker, credit, wide } => self.freed(now, worker, credit, wide),
             Input::Register { offer, from } => self.register(now, offer, from),
@@ -171,7 +173,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// The next thing for the driver to do, in order.
-    pub fn poll_action(&mut self) -> Option<Action<O, L>> {
+    pub fn poll_action(&mut self) -> Option<Action<O, P>> {
         self.actions.pop_front()
     }
 
@@ -203,51 +205,51 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     /// Requests delivered to a worker, or on their way into the store, whose senders still wait.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.requests.in_flight()
+        self.pending.in_flight()
     }
 
     /// Whether a request that came as [`monitored`](Arrival::monitored) waits or is in flight.
     #[must_use]
-    pub fn is_held(&self, id: MessageId) -> bool {
-        self.requests.is_held(id)
+    pub fn is_pending(&self, id: MessageId) -> bool {
+        self.pending.is_pending(id)
     }
 
     /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
     #[must_use]
     pub fn notifications(&self) -> usize {
-        self.notes.values().sum()
+        self.notification_copies.values().sum()
     }
 
     fn expire_request(&mut self, now: Instant, tag: u64) {
-        let Some(held) = self.requests.get(tag) else { return };
-        match held.state {
-            State::Queued(_) if held.note.is_some() => self.expire_note(tag),
-            State::Resting => self.rested(now, tag),
+        let Some(request) = self.pending.get(tag) else { return };
+        match request.state {
+            State::Queued(_) if request.notification.is_some() => self.expire_notification(tag),
+            State::Delayed => self.end_delay(now, tag),
             State::Queued(queue) => {
-                let Some(held) = self.requests.remove(tag) else { return };
-                self.held_bytes -= held.bytes;
+                let Some(request) = self.pending.remove(tag) else { return };
+                self.request_bytes -= request.bytes;
                 let detail = format!("no worker of {} was free in time; it did not run", self.describe(queue));
-                let server = self.whose(queue);
-                self.left(queue);
+                let server = self.copy_for(queue);
+                self.removed_from(queue);
                 self.counters.add(Counter::Expired);
-                self.refuse_held(held, server, Reason::Expired, detail);
+                self.refuse_pending(request, server, Reason::Expired, detail);
             }
             // The sender's own deadline has passed; the worker still owes an answer for its credit.
-            State::InFlight { worker } if held.note.is_none() => {
-                let group = held.group;
-                self.more(group);
-                self.requests.abandon(tag, worker);
+            State::InFlight { worker } if request.notification.is_none() => {
+                let group = request.group;
+                self.count_answer(group);
+                self.pending.abandon(tag, worker);
                 self.counters.add(Counter::Abandoned);
             }
             // It is no longer the broker's to give up: the store or a listener has it.
-            State::Storing | State::InFlight { .. } | State::Running { .. } | State::Abandoned { .. } => {}
+            State::Storing | State::InFlight { .. } | State::Acknowledged { .. } | State::Abandoned { .. } => {}
         }
     }
 
     /// Remembers when a request expires.
-    fn watch_deadline(&mut self, deadline: Instant, tag: u64) {
-        let requests = &self.requests;
-        self.deadlines.push(deadline, tag, requests.len(), |tag| requests.contains(tag));
+    fn add_deadline(&mut self, deadline: Instant, tag: u64) {
+        let pending = &self.pending;
+        self.deadlines.push(deadline, tag, pending.len(), |tag| pending.contains(tag));
     }
 
     fn refuse(&mut self, origin: Option<O>, reason: Reason, detail: impl Into<String>) {
@@ -255,21 +257,27 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// Refuses a request that was held, or a copy of one that was made for `server`.
-    fn refuse_held(&mut self, held: Held<O, L>, server: Option<ServerName>, reason: Reason, detail: impl Into<String>) {
+    fn refuse_pending(
+        &mut self,
+        request: Pending<O, P>,
+        server: Option<ServerName>,
+        reason: Reason,
+        detail: impl Into<String>,
+    ) {
         // One that is abandoned was counted out of its group before.
-        let more = if held.origin.is_some() { self.more(held.group) } else { 0 };
-        self.refuse_one(held.origin, Refusal::new(reason, detail), server, more);
+        let remaining = if request.origin.is_some() { self.count_answer(request.group) } else { 0 };
+        self.refuse_one(request.origin, Refusal::new(reason, detail), server, remaining);
     }
 
-    fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, more: u16) {
+    fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, remaining: u16) {
         self.counters.add(Counter::refused(refusal.reason));
         if let Some(to) = origin {
-            self.actions.push_back(Action::Refuse { to, refusal, server, more });
+            self.actions.push_back(Action::Refuse { to, refusal, server, remaining });
         }
     }
 
     /// Counts one answer of a group: how many are still to come.
-    fn more(&mut self, group: Option<usize>) -> u16 {
+    fn count_answer(&mut self, group: Option<usize>) -> u16 {
         let Some(left) = group.and_then(|group| self.groups.get_mut(group)) else { return 0 };
         *left -= 1;
         let left = *left;

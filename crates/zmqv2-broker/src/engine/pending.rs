@@ -9,7 +9,7 @@ use std::time::Instant;
 use zmqv2_proto::MessageId;
 
 use super::WorkerId;
-use super::notifications::Note;
+use super::notifications::Notification;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -18,11 +18,11 @@ pub(super) enum State {
     /// Waits for a worker.
     Queued(Queue),
     /// A notification that was given back, until it is to be delivered again.
-    Resting,
+    Delayed,
     /// A worker has it.
     InFlight { worker: WorkerId },
     /// A worker has acknowledged this notification, and has not handled it yet.
-    Running { worker: WorkerId },
+    Acknowledged { worker: WorkerId },
     /// A worker has it, but its time is over and its sender is gone.
     Abandoned { worker: WorkerId },
 }
@@ -36,8 +36,8 @@ impl State {
     /// The worker that has it.
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
-            Self::InFlight { worker } | Self::Running { worker } | Self::Abandoned { worker } => Some(worker),
-            Self::Storing | Self::Queued(_) | Self::Resting => None,
+            Self::InFlight { worker } | Self::Acknowledged { worker } | Self::Abandoned { worker } => Some(worker),
+            Self::Storing | Self::Queued(_) | Self::Delayed => None,
         }
     }
 }
@@ -46,32 +46,32 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Queue {
     pub(super) topic: usize,
-    pub(super) at: At,
+    pub(super) recipient: Recipient,
 }
 
 /// For whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+pub(super) enum Recipient {
     /// Any server of the topic.
-    Any,
+    AnyServer,
     /// A server of this name (its number in the topic).
-    Named(usize),
+    Server(usize),
     /// One run of a server, and no other: its copy of a fanout.
     Run(usize),
 }
 
-impl From<Option<usize>> for At {
+impl From<Option<usize>> for Recipient {
     fn from(named: Option<usize>) -> Self {
-        named.map_or(Self::Any, Self::Named)
+        named.map_or(Self::AnyServer, Self::Server)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Held<O, L> {
+pub(super) struct Pending<O, P> {
     /// The path back; taken when the request is abandoned.
     pub(super) origin: Option<O>,
     /// The frames; taken when the request is delivered. A notification's stay until it is handled.
-    pub(super) load: Option<L>,
+    pub(super) payload: Option<P>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
     /// Order of arrival; given by [`Requests::insert`].
@@ -82,58 +82,58 @@ pub(super) struct Held<O, L> {
     /// A copy of a fanout: its bytes count also while a worker has it.
     pub(super) is_copy: bool,
     /// Its sender asks about it by this id.
-    pub(super) asked_about: Option<MessageId>,
+    pub(super) monitored: Option<MessageId>,
     /// The copies that are answered together with this one.
     pub(super) group: Option<usize>,
     /// What is known of a notification.
-    pub(super) note: Option<Box<Note>>,
+    pub(super) notification: Option<Box<Notification>>,
 }
 
-impl<O, L> Held<O, L> {
-    pub(super) fn new(origin: Option<O>, load: Option<L>, bytes: usize, deadline: Instant, state: State) -> Self {
-        let (asked_about, group, note) = (None, None, None);
+impl<O, P> Pending<O, P> {
+    pub(super) fn new(origin: Option<O>, payload: Option<P>, bytes: usize, deadline: Instant, state: State) -> Self {
+        let (monitored, group, notification) = (None, None, None);
         Self {
             origin,
-            load,
+            payload,
             bytes,
             deadline,
             order: 0,
             state,
             wait_for_ready: false,
             is_copy: false,
-            asked_about,
+            monitored,
             group,
-            note,
+            notification,
         }
     }
 }
 
-impl<O, L> Held<O, L> {
+impl<O, P> Pending<O, P> {
     /// What it counts for while a worker has it.
-    pub(super) fn copied_bytes(&self) -> usize {
+    pub(super) fn bytes_while_delivered(&self) -> usize {
         if self.is_copy { self.bytes } else { 0 }
     }
 }
 
 #[derive(Debug)]
-struct Slot<O, L> {
+struct Slot<O, P> {
     generation: u32,
-    held: Option<Held<O, L>>,
+    request: Option<Pending<O, P>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Requests<O, L> {
-    slots: Vec<Slot<O, L>>,
+pub(super) struct PendingTable<O, P> {
+    slots: Vec<Slot<O, P>>,
     free: Vec<u32>,
     arrived: u64,
     in_flight: usize,
     /// The generation of a new slot.
     first_generation: u32,
     /// Those whose senders ask about them.
-    asked_about: HashMap<MessageId, u64>,
+    monitored: HashMap<MessageId, u64>,
 }
 
-impl<O, L> Default for Requests<O, L> {
+impl<O, P> Default for PendingTable<O, P> {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
@@ -141,20 +141,21 @@ impl<O, L> Default for Requests<O, L> {
             arrived: 0,
             in_flight: 0,
             first_generation: 0,
-            asked_about: HashMap::new(),
+            monitored: HashMap::new(),
         }
     }
 }
 
-impl<O, L> Requests<O, L> {
+impl<O, P> PendingTable<O, P> {
     /// A table whose tags are other ones than those of a table with another number.
-    pub(super) fn starting_at(first_generation: u32) -> Self {
+    pub(super) fn with_first_generation(first_generation: u32) -> Self {
         Self { first_generation, ..Self::default() }
     }
 
     /// Gives a request another tag: whatever was said of it under the old one is said of nothing.
-    pub(super) fn rename(&mut self, tag: u64) -> u64 {
-        match self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.held.is_some()) {
+    pub(super) fn renew_tag(&mut self, tag: u64) -> u64 {
+        match self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.request.is_some())
+        {
             Some(slot) => {
                 slot.generation = slot.generation.wrapping_add(1);
                 u64::from(slot.generation) << 32 | index(tag) as u64
@@ -164,84 +165,84 @@ impl<O, L> Requests<O, L> {
     }
 
     /// Keeps a request and gives it a tag.
-    pub(super) fn insert(&mut self, mut held: Held<O, L>) -> u64 {
+    pub(super) fn insert(&mut self, mut request: Pending<O, P>) -> u64 {
         self.arrived += 1;
-        self.in_flight += usize::from(held.state.is_in_flight());
-        held.order = self.arrived;
+        self.in_flight += usize::from(request.state.is_in_flight());
+        request.order = self.arrived;
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
-                self.slots.push(Slot { generation: self.first_generation, held: None });
+                self.slots.push(Slot { generation: self.first_generation, request: None });
                 // More than 2^32 requests do not fit into memory.
                 (self.slots.len() - 1) as u32
             }
         };
-        let asked_about = held.asked_about;
+        let monitored = request.monitored;
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.held = Some(held);
+        slot.request = Some(request);
         let tag = u64::from(slot.generation) << 32 | u64::from(index);
-        if let Some(id) = asked_about {
-            self.asked_about.insert(id, tag);
+        if let Some(id) = monitored {
+            self.monitored.insert(id, tag);
         }
         tag
     }
 
     /// Whether a request whose sender asks about it is held.
-    pub(super) fn is_held(&self, id: MessageId) -> bool {
-        self.asked_about.contains_key(&id)
+    pub(super) fn is_pending(&self, id: MessageId) -> bool {
+        self.monitored.contains_key(&id)
     }
 
-    fn slot(&self, tag: u64) -> Option<&Slot<O, L>> {
-        self.slots.get(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.held.is_some())
+    fn slot(&self, tag: u64) -> Option<&Slot<O, P>> {
+        self.slots.get(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.request.is_some())
     }
 
     pub(super) fn contains(&self, tag: u64) -> bool {
         self.slot(tag).is_some()
     }
 
-    pub(super) fn get(&self, tag: u64) -> Option<&Held<O, L>> {
-        self.slot(tag)?.held.as_ref()
+    pub(super) fn get(&self, tag: u64) -> Option<&Pending<O, P>> {
+        self.slot(tag)?.request.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, tag: u64) -> Option<&mut Held<O, L>> {
-        self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag))?.held.as_mut()
+    pub(super) fn get_mut(&mut self, tag: u64) -> Option<&mut Pending<O, P>> {
+        self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag))?.request.as_mut()
     }
 
-    pub(super) fn remove(&mut self, tag: u64) -> Option<Held<O, L>> {
+    pub(super) fn remove(&mut self, tag: u64) -> Option<Pending<O, P>> {
         let slot = self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag))?;
-        let held = slot.held.take()?;
+        let request = slot.request.take()?;
         self.free.push(index(tag) as u32);
-        self.in_flight -= usize::from(held.state.is_in_flight());
-        if let Some(id) = held.asked_about.filter(|id| self.asked_about.get(id) == Some(&tag)) {
-            self.asked_about.remove(&id);
+        self.in_flight -= usize::from(request.state.is_in_flight());
+        if let Some(id) = request.monitored.filter(|id| self.monitored.get(id) == Some(&tag)) {
+            self.monitored.remove(&id);
         }
-        Some(held)
+        Some(request)
     }
 
     /// Moves a request to another state.
     pub(super) fn set_state(&mut self, tag: u64, state: State) {
-        if let Some(held) = self.get_mut(tag) {
-            let before = std::mem::replace(&mut held.state, state);
+        if let Some(request) = self.get_mut(tag) {
+            let before = std::mem::replace(&mut request.state, state);
             self.in_flight += usize::from(state.is_in_flight());
             self.in_flight -= usize::from(before.is_in_flight());
         }
     }
 
     /// Puts a request behind all others.
-    pub(super) fn set_last(&mut self, tag: u64) {
+    pub(super) fn move_to_end(&mut self, tag: u64) {
         self.arrived += 1;
         let order = self.arrived;
-        if let Some(held) = self.get_mut(tag) {
-            held.order = order;
+        if let Some(request) = self.get_mut(tag) {
+            request.order = order;
         }
     }
 
     /// Forgets the sender of a request that a worker still has.
     pub(super) fn abandon(&mut self, tag: u64, worker: WorkerId) {
         self.set_state(tag, State::Abandoned { worker });
-        if let Some(held) = self.get_mut(tag) {
-            held.origin = None;
+        if let Some(request) = self.get_mut(tag) {
+            request.origin = None;
         }
     }
 
@@ -256,9 +257,9 @@ impl<O, L> Requests<O, L> {
     }
 
     /// Tags of all that match; costs a walk over every slot, for rare events.
-    pub(super) fn tags_where(&self, wanted: impl Fn(&Held<O, L>) -> bool) -> Vec<u64> {
-        let tag_of = |(index, slot): (usize, &Slot<O, L>)| {
-            slot.held.as_ref().filter(|held| wanted(held))?;
+    pub(super) fn tags_where(&self, wanted: impl Fn(&Pending<O, P>) -> bool) -> Vec<u64> {
+        let tag_of = |(index, slot): (usize, &Slot<O, P>)| {
+            slot.request.as_ref().filter(|request| wanted(request))?;
             Some(u64::from(slot.generation) << 32 | index as u64)
         };
         self.slots.iter().enumerate().filter_map(tag_of).collect()
@@ -281,14 +282,14 @@ mod tests {
     fn an_old_tag_never_meets_the_slots_next_request() {
         #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
-        let mut requests: Requests<(), ()> = Requests::default();
-        let held = || Held::new(Some(()), Some(()), 1, now, State::InFlight { worker: 0 });
-        let first = requests.insert(held());
-        assert!(requests.remove(first).is_some());
-        let second = requests.insert(held());
+        let mut pending: PendingTable<(), ()> = PendingTable::default();
+        let request = || Pending::new(Some(()), Some(()), 1, now, State::InFlight { worker: 0 });
+        let first = pending.insert(request());
+        assert!(pending.remove(first).is_some());
+        let second = pending.insert(request());
         assert_ne!(first, second);
-        assert!(requests.get(first).is_none() && requests.remove(first).is_none() && requests.contains(second));
-        assert_eq!((requests.len(), requests.in_flight()), (1, 1));
-        assert!(requests.get(u64::MAX).is_none());
+        assert!(pending.get(first).is_none() && pending.remove(first).is_none() && pending.contains(second));
+        assert_eq!((pending.len(), pending.in_flight()), (1, 1));
+        assert!(pending.get(u64::MAX).is_none());
     }
 }

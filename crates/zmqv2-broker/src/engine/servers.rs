@@ -6,8 +6,8 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
 
-use super::pending::{At, Queue};
-use super::{Action, Backlog, CONNECT_WITHIN, Counter, Engine, Offer, WorkerId};
+use super::pending::{Queue, Recipient};
+use super::{Action, Backlog, CONNECT_TIMEOUT, Counter, Engine, Offer, WorkerId};
 
 /// One run of a server.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Server<O> {
     pub(super) instance: InstanceId,
     pub(super) pid: u32,
     /// Where it takes work; nowhere once it withdraws.
-    pub(super) places: Vec<Place>,
+    pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
     /// How many workers it says it has, and whether they share a socket and so count as one here.
     offered: (u16, bool),
@@ -36,7 +36,7 @@ pub(super) struct Server<O> {
 
 /// A topic that a server serves.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Membership {
     pub(super) topic: usize,
     /// Its name's number in the topic.
     pub(super) named: usize,
@@ -55,7 +55,7 @@ pub(super) struct Worker {
     wide_window: u16,
     wide: bool,
     /// It takes no more than at first all the same: what it handed back could not go to a server with an order to keep.
-    pub(super) kept_narrow: bool,
+    pub(super) narrowed: bool,
     /// Requests that it has and that are not settled.
     pub(super) outstanding: usize,
     /// Requests that are settled and still take a place: acknowledged casts that run. Below zero while the word that
@@ -65,31 +65,22 @@ pub(super) struct Worker {
 
 impl Worker {
     fn new(server: usize, window: u16, wide_window: u16) -> Self {
-        Self {
-            server,
-            connected: false,
-            window,
-            wide_window,
-            wide: false,
-            kept_narrow: false,
-            outstanding: 0,
-            running: 0,
-        }
+        Self { server, connected: false, window, wide_window, wide: false, narrowed: false, outstanding: 0, running: 0 }
     }
 
     /// How many more requests it will take.
     pub(super) fn credit(&self) -> usize {
-        let window = if self.wide && !self.kept_narrow { self.wide_window } else { self.window };
-        usize::from(window).saturating_sub(self.has())
+        let window = if self.wide && !self.narrowed { self.wide_window } else { self.window };
+        usize::from(window).saturating_sub(self.occupied())
     }
 
     /// The requests that it has, or runs.
-    fn has(&self) -> usize {
+    fn occupied(&self) -> usize {
         self.outstanding + self.running.max(0).cast_unsigned()
     }
 
     /// It gives places back; never more than it was given requests, whatever it says.
-    fn give_back(&mut self, credit: u16) {
+    fn return_credit(&mut self, credit: u16) {
         let floor = 0_isize.saturating_sub_unsigned(self.outstanding);
         self.running = self.running.saturating_sub_unsigned(usize::from(credit)).max(floor);
     }
@@ -112,11 +103,11 @@ impl<O> Server<O> {
     }
 
     pub(super) fn takes_work(&self) -> bool {
-        !self.places.is_empty()
+        !self.memberships.is_empty()
     }
 
     pub(super) fn set_in_ring(&mut self, topic: usize, in_ring: bool) {
-        if let Some(place) = self.places.iter_mut().find(|place| place.topic == topic) {
+        if let Some(place) = self.memberships.iter_mut().find(|place| place.topic == topic) {
             place.in_ring = in_ring;
         }
     }
@@ -124,7 +115,7 @@ impl<O> Server<O> {
     /// How many of its workers wait for requests, and how many have some.
     pub(super) fn count_workers(&self, workers: &Slab<Worker>) -> (usize, usize) {
         let (count, shared) = self.offered;
-        let has = |number: &WorkerId| workers.get(*number).map_or(0, Worker::has);
+        let has = |number: &WorkerId| workers.get(*number).map_or(0, Worker::occupied);
         let busy =
             |number: &WorkerId| if shared { has(number).min(count.into()) } else { usize::from(has(number) > 0) };
         let ready = |number: &WorkerId| if shared { usize::from(count).saturating_sub(has(number)) } else { 1 };
@@ -141,7 +132,7 @@ impl<O> Server<O> {
     }
 }
 
-impl<O: Clone, L: Clone> Engine<O, L> {
+impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn register(&mut self, now: Instant, offer: Offer, from: O) {
         if self.draining {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping");
@@ -176,16 +167,16 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             return;
         }
         let mut place = |key| {
-            let topic = self.topic(key);
-            Place { topic, named: self.topics[topic].server(&name), in_ring: false }
+            let topic = self.topic_number(key);
+            Membership { topic, named: self.topics[topic].server_number(&name), in_ring: false }
         };
-        let places: Vec<Place> = keys.iter().map(&mut place).collect();
+        let memberships: Vec<Membership> = keys.iter().map(&mut place).collect();
         let number = self.servers.insert(Server {
             keys,
             name,
             instance: registration.instance,
             pid: registration.pid,
-            places: places.clone(),
+            memberships: memberships.clone(),
             workers: Vec::new(),
             offered: (registration.workers, registration.shared),
             connected: 0,
@@ -196,14 +187,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             answer_to: Some(from),
         });
         let keeps_order = self.servers[number].keeps_order();
-        for Place { topic, named, .. } in &places {
+        for Membership { topic, named, .. } in &memberships {
             let topic = &mut self.topics[*topic];
             topic.named[*named].runs.push_back(number);
             topic.runs += 1;
-            topic.in_order += usize::from(keeps_order);
+            topic.ordered_runs += usize::from(keeps_order);
         }
         self.by_instance.insert(registration.instance, number);
-        self.connecting.push_back((now + CONNECT_WITHIN, registration.instance));
+        self.connecting.push_back((now + CONNECT_TIMEOUT, registration.instance));
         let (workers, credit) = (registration.workers.max(1), registration.credit.max(1));
         let (sockets, window) =
             if registration.shared { (1, workers.saturating_mul(credit)) } else { (workers, credit) };
@@ -218,10 +209,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 shared: registration.shared,
             });
         }
-        self.check_window(now, number);
-        for Place { topic, .. } in places {
-            if keeps_order && self.topics[topic].in_order == 1 {
-                self.check_windows(now, topic);
+        self.update_window(now, number);
+        for Membership { topic, .. } in memberships {
+            if keeps_order && self.topics[topic].ordered_runs == 1 {
+                self.update_windows(now, topic);
             }
         }
     }
@@ -235,10 +226,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if !server.takes_work() || !server.is_connected() {
             return;
         }
-        let (workers, places) = (server.workers.clone(), server.places.clone());
+        let (workers, memberships) = (server.workers.clone(), server.memberships.clone());
         let (name, to) = (server.name.clone(), server.answer_to.take());
         self.counters.add(Counter::Registered);
-        for Place { topic, named, .. } in places {
+        for Membership { topic, named, .. } in memberships {
             let runs = &self.topics[topic].named[named].runs;
             if runs.iter().filter(|run| self.servers[**run].is_connected()).count() == 1 {
                 let key = self.topics[topic].key.clone();
@@ -250,7 +241,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         let server = self.workers[number].server;
         self.servers[server].ready.extend(workers);
-        self.serve(now, server);
+        self.deliver_waiting(now, server);
     }
 
     /// A request that a worker had is settled. With a credit of 0 it still takes its place: an acknowledged cast runs.
@@ -259,11 +250,11 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let before = worker.credit();
         worker.outstanding -= 1;
         worker.running += 1;
-        worker.give_back(credit);
+        worker.return_credit(credit);
         let server = worker.server;
         self.servers[server].outstanding -= 1;
-        self.offer(now, number, before);
-        self.check_withdrawn(server);
+        self.credit_changed(now, number, before);
+        self.finish_withdrawal(server);
     }
 
     /// A worker has ended what it had acknowledged before.
@@ -277,15 +268,15 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     /// The same, for a worker by its number, which may be [`wide`](super::Input::Freed).
     pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16, wide: bool) {
         if self.workers.contains(number) {
-            let before = self.give_back(number, credit);
+            let before = self.return_credit(number, credit);
             self.workers[number].wide |= wide;
-            self.offer(now, number, before);
+            self.credit_changed(now, number, before);
         }
     }
 
     /// A worker gives a request back that it has not begun, and says so that it takes too many. What credit it had before, for
     /// [`offer`](Self::offer).
-    pub(super) fn unburden(&mut self, number: WorkerId) -> usize {
+    pub(super) fn take_back_delivery(&mut self, number: WorkerId) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();
         worker.wide = false;
@@ -300,21 +291,21 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// Takes credit back from a worker; what it had before, for [`offer`](Self::offer).
-    pub(super) fn give_back(&mut self, number: WorkerId, credit: u16) -> usize {
+    pub(super) fn return_credit(&mut self, number: WorkerId, credit: u16) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();
-        worker.give_back(credit);
+        worker.return_credit(credit);
         before
     }
 
     /// A worker may have more credit than the `before`: hands it what waits.
-    pub(super) fn offer(&mut self, now: Instant, number: WorkerId, before: usize) {
+    pub(super) fn credit_changed(&mut self, now: Instant, number: WorkerId, before: usize) {
         let worker = &self.workers[number];
         let server = worker.server;
         if before == 0 && worker.credit() > 0 && self.servers[server].takes_work() {
             self.servers[server].ready.push_back(number);
         }
-        self.serve(now, server);
+        self.deliver_waiting(now, server);
     }
 
     pub(super) fn worker_down(&mut self, now: Instant, number: WorkerId) {
@@ -322,7 +313,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if self.servers[server].is_connected() {
             self.counters.add(Counter::ServersLost);
         }
-        self.lose(now, server);
+        self.remove_lost(now, server);
     }
 
     /// Forgets every server that is not connected yet.
@@ -341,29 +332,30 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if let Some(number) = self.by_instance.get(&instance)
             && !self.servers[*number].is_connected()
         {
-            self.lose(now, *number);
+            self.remove_lost(now, *number);
         }
     }
 
     /// A server is gone, with whatever it had.
-    fn lose(&mut self, now: Instant, number: usize) {
+    fn remove_lost(&mut self, now: Instant, number: usize) {
         let workers = &self.workers;
         let ours = |worker: WorkerId| workers.get(worker).is_some_and(|worker| worker.server == number);
-        let had = self.requests.tags_where(|held| held.state.worker().is_some_and(ours));
-        let is_note = |tag: &u64| self.requests.get(*tag).is_some_and(|held| held.note.is_some());
-        let (notes, had): (Vec<u64>, Vec<u64>) = had.into_iter().partition(is_note);
+        let had = self.pending.tags_where(|request| request.state.worker().is_some_and(ours));
+        let is_notification = |tag: &u64| self.pending.get(*tag).is_some_and(|request| request.notification.is_some());
+        let (notes, had): (Vec<u64>, Vec<u64>) = had.into_iter().partition(is_notification);
         let Server { keys, name, .. } = &self.servers[number];
         let of = if let [key] = &keys[..] { format!(" of {key}") } else { String::new() };
         let detail = format!("server {name}{of} was lost while it had the request, which may have run");
         let name = name.clone();
         for tag in had {
-            let held = self.requests.remove(tag).inspect(|held| self.held_bytes -= held.copied_bytes());
-            if let Some(held) = held.filter(|held| held.origin.is_some()) {
-                let server = held.group.is_some().then(|| name.clone());
-                self.refuse_held(held, server, Reason::ServerLost, detail.as_str());
+            let request =
+                self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered());
+            if let Some(request) = request.filter(|request| request.origin.is_some()) {
+                let server = request.group.is_some().then(|| name.clone());
+                self.refuse_pending(request, server, Reason::ServerLost, detail.as_str());
             }
         }
-        self.take_back(now, notes);
+        self.reclaim_notifications(now, notes);
         let server = &mut self.servers[number];
         match (server.answer_to.take(), server.takes_work()) {
             (Some(to), false) => self.actions.push_back(Action::Withdrawn { to, instance: server.instance }),
@@ -371,19 +363,19 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             (Some(to), true) => self.refuse(Some(to), Reason::Busy, "the broker cannot connect to its workers"),
             (None, _) => {}
         }
-        let places = self.servers[number].places.clone();
-        self.leave(now, number);
+        let memberships = self.servers[number].memberships.clone();
+        self.stop_taking_work(now, number);
         self.remove(number);
-        self.serve_others(now, &places, &name);
+        self.deliver_waiting_to_name(now, &memberships, &name);
     }
 
     /// Hands what a server left behind to others of its name.
-    fn serve_others(&mut self, now: Instant, places: &[Place], name: &ServerName) {
-        for place in places {
+    fn deliver_waiting_to_name(&mut self, now: Instant, memberships: &[Membership], name: &ServerName) {
+        for place in memberships {
             let named = self.topics.get(place.topic).and_then(|topic| topic.named.get(*topic.by_name.get(name)?));
             let runs = named.map_or_else(Vec::new, |named| named.runs.iter().copied().collect());
             for run in runs {
-                self.serve(now, run);
+                self.deliver_waiting(now, run);
             }
         }
     }
@@ -396,12 +388,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             self.counters.add(Counter::Withdrawn);
         }
         self.servers[number].answer_to = Some(from);
-        self.leave(now, number);
-        self.check_withdrawn(number);
+        self.stop_taking_work(now, number);
+        self.finish_withdrawal(number);
     }
 
     /// Whether a withdrawing server has nothing in flight any more: then it is told so and forgotten.
-    pub(super) fn check_withdrawn(&mut self, number: usize) {
+    pub(super) fn finish_withdrawal(&mut self, number: usize) {
         let server = &mut self.servers[number];
         if !server.takes_work() && server.outstanding == 0 && server.notes == 0 {
             let instance = server.instance;
@@ -413,25 +405,25 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// Takes a server out of its topics: it gets no new work. What only it could have run is refused.
-    fn leave(&mut self, now: Instant, number: usize) {
-        let places = std::mem::take(&mut self.servers[number].places);
-        let Some(first) = places.first() else { return };
+    fn stop_taking_work(&mut self, now: Instant, number: usize) {
+        let memberships = std::mem::take(&mut self.servers[number].memberships);
+        let Some(first) = memberships.first() else { return };
         self.servers[number].ready.clear();
         let detail = format!("server {} left before it took the request, which did not run", self.servers[number].name);
-        let queue = Queue { topic: first.topic, at: At::Run(number) };
+        let queue = Queue { topic: first.topic, recipient: Recipient::Run(number) };
         self.refuse_all_but(queue, |_| false, Reason::NoRoute, &detail);
         let keeps_order = self.servers[number].keeps_order();
-        for place in &places {
+        for place in &memberships {
             self.leave_topic(number, *place);
         }
-        for place in places {
-            if keeps_order && self.topics.get(place.topic).is_some_and(|topic| topic.in_order == 0) {
-                self.check_windows(now, place.topic);
+        for place in memberships {
+            if keeps_order && self.topics.get(place.topic).is_some_and(|topic| topic.ordered_runs == 0) {
+                self.update_windows(now, place.topic);
             }
         }
     }
 
-    fn leave_topic(&mut self, number: usize, Place { topic, named, .. }: Place) {
+    fn leave_topic(&mut self, number: usize, Membership { topic, named, .. }: Membership) {
         let was_connected = self.servers[number].is_connected();
         let place = &mut self.topics[topic];
         place.ring.retain(|other| *other != number);
@@ -444,24 +436,24 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             self.actions.push_back(Action::Unannounce { key, server });
         }
         place.runs -= 1;
-        place.in_order -= usize::from(servers[number].keeps_order());
+        place.ordered_runs -= usize::from(servers[number].keeps_order());
         let key = place.key.clone();
         if place.named[named].runs.is_empty() {
             let name = &place.named[named].name;
             let detail = format!("server {name} of {key} left before it took the request, which did not run");
-            let queue = Queue { topic, at: At::Named(named) };
-            self.refuse_all_but(queue, |held| held.wait_for_ready, Reason::NoRoute, &detail);
+            let queue = Queue { topic, recipient: Recipient::Server(named) };
+            self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
         if self.topics[topic].runs == 0 {
             let detail = format!("the last server of {key} left before it took the request, which did not run");
-            let queue = Queue { topic, at: At::Any };
-            self.refuse_all_but(queue, |held| held.wait_for_ready, Reason::NoRoute, &detail);
+            let queue = Queue { topic, recipient: Recipient::AnyServer };
+            self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
-        self.tidy(topic, Some(named));
+        self.remove_if_idle(topic, Some(named));
     }
 
     /// Forgets a name without runs and requests, and a topic without names and requests.
-    pub(super) fn tidy(&mut self, topic: usize, named: Option<usize>) {
+    pub(super) fn remove_if_idle(&mut self, topic: usize, named: Option<usize>) {
         let place = &mut self.topics[topic];
         if let Some(named) = named.filter(|named| place.named[*named].is_idle()) {
             let gone = place.named.remove(named);

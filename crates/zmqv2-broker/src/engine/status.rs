@@ -7,7 +7,7 @@ use zmqv2_proto::{Exchange, Topic, TopicKey};
 
 use super::Engine;
 
-impl<O: Clone, L: Clone> Engine<O, L> {
+impl<O: Clone, P: Clone> Engine<O, P> {
     /// Fills in everything that the engine knows, topics in the order of their keys.
     pub fn report(&self, into: &mut StatusReport) {
         let mut topics: BTreeMap<&TopicKey, TopicStatus> = BTreeMap::new();
@@ -47,7 +47,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         into.in_flight = self.in_flight() as u64;
         into.queued = self.topics.iter().map(|(_, topic)| topic.waiting as u64).sum();
-        into.held_bytes = (self.held_bytes + self.kept_bytes) as u64;
+        into.held_bytes = (self.request_bytes + self.notification_bytes) as u64;
         into.notifications = self.notifications() as u64;
         into.draining = self.draining;
         into.counters = self.counters.iter().map(|(counter, count)| (counter.name().to_owned(), count)).collect();

@@ -6,11 +6,11 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::pending::{Held, Queue, State};
+use super::pending::{Pending, Queue, State};
 use super::{Action, Arrival, Backlog, Counter, Engine, Pattern, WorkerId};
 
 /// Topics come from the network while requests wait for their servers: so many, and no more.
-const MOST_TOPICS_WITHOUT_SERVER: usize = 1_000;
+const MAX_TOPICS_WITHOUT_SERVER: usize = 1_000;
 
 /// A topic with servers that take work, or with requests that wait for one.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Topic {
     /// Runs of all its servers that take work; 0 while requests wait for one to come.
     pub(super) runs: usize,
     /// Those of them that have one worker, and so an order to keep (promise P10).
-    pub(super) in_order: usize,
+    pub(super) ordered_runs: usize,
     /// Requests that wait here, for whomever.
     pub(super) waiting: usize,
 }
@@ -56,11 +56,11 @@ impl Named {
 impl Topic {
     pub(super) fn new(key: TopicKey) -> Self {
         let (named, by_name, ring) = Default::default();
-        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, in_order: 0, waiting: 0 }
+        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, ordered_runs: 0, waiting: 0 }
     }
 
     /// The number of a server name, made if it is new.
-    pub(super) fn server(&mut self, name: &ServerName) -> usize {
+    pub(super) fn server_number(&mut self, name: &ServerName) -> usize {
         let Self { named, by_name, .. } = self;
         *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())))
     }
@@ -71,8 +71,8 @@ impl Topic {
     }
 }
 
-impl<O: Clone, L: Clone> Engine<O, L> {
-    pub(super) fn request(&mut self, now: Instant, arrival: Arrival<'_>, from: O, load: L) {
+impl<O: Clone, P: Clone> Engine<O, P> {
+    pub(super) fn request(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
         self.counters.add(Counter::Requests);
         if self.draining {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping; the request did not run");
@@ -82,15 +82,15 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             return self.refuse(Some(from), Reason::Expired, "no time was left on arrival; the request did not run");
         }
         match arrival.pattern {
-            Pattern::Fanout => self.fanout(now, arrival, from, load),
-            Pattern::Notify => self.notify(now, arrival, Some(from), load),
-            Pattern::One => self.request_one(now, arrival, from, load),
+            Pattern::Fanout => self.fanout(now, arrival, from, payload),
+            Pattern::Notify => self.notify(now, arrival, Some(from), payload),
+            Pattern::One => self.request_one(now, arrival, from, payload),
         }
     }
 
     /// A request for one worker.
-    pub(super) fn request_one(&mut self, now: Instant, arrival: Arrival<'_>, from: O, load: L) {
-        let (topic, server) = match self.find(arrival) {
+    pub(super) fn request_one(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
+        let (topic, server) = match self.find_server(arrival) {
             Ok(place) => place,
             Err(refusal) => return self.refuse(Some(from), refusal.reason, refusal.detail),
         };
@@ -98,50 +98,50 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             Some(server) => self.take_worker_of(topic, server),
             None => self.take_worker(topic),
         };
-        let queue = Queue { topic, at: server.into() };
-        self.place(now, arrival, from, load, worker, queue, None);
+        let queue = Queue { topic, recipient: server.into() };
+        self.deliver_or_queue(now, arrival, from, payload, worker, queue, None);
     }
 
     /// Gives a request to its worker, or lets it wait for one.
     #[expect(clippy::too_many_arguments, reason = "where a request goes is decided in two ways and done in one")]
-    pub(super) fn place(
+    pub(super) fn deliver_or_queue(
         &mut self,
         now: Instant,
         arrival: Arrival<'_>,
         from: O,
-        load: L,
+        payload: P,
         worker: Option<WorkerId>,
         queue: Queue,
         group: Option<usize>,
     ) {
         let Arrival { deadline, bytes, .. } = arrival;
-        let mut held = Held::new(Some(from), None, bytes, deadline, State::Queued(queue));
-        (held.group, held.is_copy) = (group, group.is_some());
-        held.asked_about = arrival.monitored.then_some(arrival.id);
+        let mut request = Pending::new(Some(from), None, bytes, deadline, State::Queued(queue));
+        (request.group, request.is_copy) = (group, group.is_some());
+        request.monitored = arrival.monitored.then_some(arrival.id);
         let tag = if let Some(worker) = worker {
-            held.state = State::InFlight { worker };
-            self.held_bytes += held.copied_bytes();
-            let tag = self.requests.insert(held);
-            self.deliver(now, worker, tag, deadline, 0, load);
+            request.state = State::InFlight { worker };
+            self.request_bytes += request.bytes_while_delivered();
+            let tag = self.pending.insert(request);
+            self.deliver(now, worker, tag, deadline, 0, payload);
             tag
         } else {
-            if let Some(full) = self.is_full(queue.topic, bytes) {
-                self.tidy_queue(queue);
-                let server = self.whose(queue);
-                return self.refuse_held(held, server, Reason::Busy, full);
+            if let Some(full) = self.why_topic_full(queue.topic, bytes) {
+                self.remove_queue_if_idle(queue);
+                let server = self.copy_for(queue);
+                return self.refuse_pending(request, server, Reason::Busy, full);
             }
-            self.held_bytes += bytes;
-            held.load = Some(load);
-            held.wait_for_ready = arrival.wait_for_ready;
-            let tag = self.requests.insert(held);
+            self.request_bytes += bytes;
+            request.payload = Some(payload);
+            request.wait_for_ready = arrival.wait_for_ready;
+            let tag = self.pending.insert(request);
             self.enqueue(tag, queue);
             tag
         };
-        self.watch_deadline(deadline, tag);
+        self.add_deadline(deadline, tag);
     }
 
     /// The topic, and the server in it if one is asked for. Never another server (RG02).
-    pub(super) fn find(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
+    pub(super) fn find_server(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
         let Arrival { key, server, wait_for_ready, .. } = arrival;
         if let Some(topic) = self.by_key.get(key).copied() {
             let named = self.topics[topic].by_name.get(server).copied();
@@ -151,62 +151,62 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             }
         }
         if wait_for_ready {
-            return self.make_place(key, server);
+            return self.find_or_add_server(key, server);
         }
         let at = if server.is_empty() { String::new() } else { format!(" named {server:?}") };
         Err(Refusal::new(Reason::NoRoute, format!("no server of {key:?}{at} is registered there")))
     }
 
     /// A place for a request that waits for its server to come.
-    fn make_place(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
+    fn find_or_add_server(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
         let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
         let key = TopicKey::parse(key).map_err(malformed)?;
         let server = Some(server).filter(|server| !server.is_empty()).map(ServerName::new).transpose();
         let server = server.map_err(malformed)?;
-        match self.has_no_topic_left(&key) {
+        match self.why_topics_full(&key) {
             Some(detail) => Err(Refusal::new(Reason::Busy, detail)),
-            None => Ok(self.open_place(&key, server.as_ref())),
+            None => Ok(self.topic_and_server(&key, server.as_ref())),
         }
     }
 
     /// Why nothing can wait for a server of this topic.
-    pub(super) fn has_no_topic_left(&self, key: &TopicKey) -> Option<String> {
+    pub(super) fn why_topics_full(&self, key: &TopicKey) -> Option<String> {
         let without_server = || self.topics.iter().filter(|(_, topic)| topic.runs == 0).count();
-        let full = !self.by_key.contains_key(key) && without_server() >= MOST_TOPICS_WITHOUT_SERVER;
+        let full = !self.by_key.contains_key(key) && without_server() >= MAX_TOPICS_WITHOUT_SERVER;
         full.then(|| {
-            format!("messages wait for {MOST_TOPICS_WITHOUT_SERVER} topics that nobody serves, which is the most")
+            format!("messages wait for {MAX_TOPICS_WITHOUT_SERVER} topics that nobody serves, which is the most")
         })
     }
 
     /// The numbers of a topic, and of a server or pool in it.
-    pub(super) fn open_place(&mut self, key: &TopicKey, server: Option<&ServerName>) -> (usize, Option<usize>) {
-        let topic = self.topic(key);
-        (topic, server.map(|server| self.topics[topic].server(server)))
+    pub(super) fn topic_and_server(&mut self, key: &TopicKey, server: Option<&ServerName>) -> (usize, Option<usize>) {
+        let topic = self.topic_number(key);
+        (topic, server.map(|server| self.topics[topic].server_number(server)))
     }
 
     /// The number of a topic, made if it is new.
-    pub(super) fn topic(&mut self, key: &TopicKey) -> usize {
+    pub(super) fn topic_number(&mut self, key: &TopicKey) -> usize {
         let topics = &mut self.topics;
         *self.by_key.entry(key.clone()).or_insert_with_key(|key| topics.insert(Topic::new(key.clone())))
     }
 
     /// Why one more request of `bytes` cannot wait.
-    pub(super) fn is_full(&self, topic: usize, bytes: usize) -> Option<String> {
+    pub(super) fn why_topic_full(&self, topic: usize, bytes: usize) -> Option<String> {
         let topic = &self.topics[topic];
         let limit = self.limits.topic_backlog;
         if topic.waiting >= limit {
             return Some(format!("{limit} requests for {} wait already (rpc_zmq_topic_backlog)", topic.key));
         }
-        self.has_no_room(bytes)
+        self.why_bytes_full(bytes)
     }
 
     /// Why `bytes` more cannot be held.
-    pub(super) fn has_no_room(&self, bytes: usize) -> Option<String> {
+    pub(super) fn why_bytes_full(&self, bytes: usize) -> Option<String> {
         let limit = self.limits.backlog_bytes;
-        if self.held_bytes + bytes > limit {
-            let held = self.held_bytes;
+        if self.request_bytes + bytes > limit {
+            let request = self.request_bytes;
             return Some(format!(
-                "{held} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
+                "{request} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
             ));
         }
         None
@@ -244,33 +244,33 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         None
     }
 
-    fn deliver(&mut self, now: Instant, worker: WorkerId, tag: u64, deadline: Instant, delivery: u16, load: L) {
+    fn deliver(&mut self, now: Instant, worker: WorkerId, tag: u64, deadline: Instant, delivery: u16, payload: P) {
         self.counters.add(Counter::Delivered);
-        self.actions.push_back(Action::Deliver { worker, tag, ttl: Ttl::until(deadline, now), delivery, load });
+        self.actions.push_back(Action::Deliver { worker, tag, ttl: Ttl::until(deadline, now), delivery, payload });
     }
 
     /// Gives a request that is held to a worker, which has been taken for it.
-    pub(super) fn hand_over(&mut self, now: Instant, tag: u64, worker: WorkerId) {
-        let Some(held) = self.requests.get_mut(tag) else { return };
-        let deadline = held.deadline;
-        let (load, delivery) = match &mut held.note {
-            Some(note) => {
+    pub(super) fn deliver_pending(&mut self, now: Instant, tag: u64, worker: WorkerId) {
+        let Some(request) = self.pending.get_mut(tag) else { return };
+        let deadline = request.deadline;
+        let (payload, delivery) = match &mut request.notification {
+            Some(notification) => {
                 let server = &mut self.servers[self.workers[worker].server];
                 server.notes += 1;
-                note.deliveries += 1;
-                note.pool = Some(server.name.clone());
-                (held.load.clone(), note.deliveries)
+                notification.deliveries += 1;
+                notification.pool = Some(server.name.clone());
+                (request.payload.clone(), notification.deliveries)
             }
             None => {
-                if !held.is_copy {
-                    self.held_bytes -= held.bytes;
+                if !request.is_copy {
+                    self.request_bytes -= request.bytes;
                 }
-                (held.load.take(), 0)
+                (request.payload.take(), 0)
             }
         };
-        self.requests.set_state(tag, State::InFlight { worker });
-        if let Some(load) = load {
-            self.deliver(now, worker, tag, deadline, delivery, load);
+        self.pending.set_state(tag, State::InFlight { worker });
+        if let Some(payload) = payload {
+            self.deliver(now, worker, tag, deadline, delivery, payload);
         }
     }
 
@@ -281,24 +281,24 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         tag: u64,
         credit: u16,
         refused: Option<Reason>,
-        load: L,
+        payload: P,
     ) {
-        let held = self.requests.get(tag).filter(|held| match held.state {
+        let request = self.pending.get(tag).filter(|request| match request.state {
             State::InFlight { worker: w } | State::Abandoned { worker: w } => w == worker,
             _ => false,
         });
         // An answer to nothing gives no credit either: it was given when the request was settled.
-        let Some(held) = held else { return self.counters.add(Counter::LateAnswers) };
-        if held.note.is_some() {
-            return self.note_answered(now, worker, tag, credit, refused, load);
+        let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
+        if request.notification.is_some() {
+            return self.notification_answered(now, worker, tag, credit, refused, payload);
         }
-        let held = self.requests.remove(tag).inspect(|held| self.held_bytes -= held.copied_bytes());
-        if let Some(held) = held
-            && let Some(to) = held.origin
+        let request = self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered());
+        if let Some(request) = request
+            && let Some(to) = request.origin
         {
             self.counters.add(Counter::Answered);
-            let more = self.more(held.group);
-            self.actions.push_back(Action::Answer { to, load, more });
+            let remaining = self.count_answer(request.group);
+            self.actions.push_back(Action::Answer { to, payload, remaining });
         } else {
             self.counters.add(Counter::LateAnswers);
         }
@@ -306,10 +306,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
     }
 
     /// Hands waiting requests to the ready workers of one server, oldest first.
-    pub(super) fn serve(&mut self, now: Instant, number: usize) {
-        while self.servers[number].has_ready() && !self.leaves_notes() {
+    pub(super) fn deliver_waiting(&mut self, now: Instant, number: usize) {
+        while self.servers[number].has_ready() && !self.leaves_notifications_in_store() {
             let Some((tag, queue)) = self.oldest_for(number) else { break };
-            if self.requests.get(tag).is_some_and(|held| held.deadline <= now) {
+            if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
                 // It expired, and `expire` was not called yet.
                 self.expire_request(now, tag);
                 continue;
@@ -317,11 +317,11 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             self.backlog(queue).pop();
             self.topics[queue.topic].waiting -= 1;
             let Some(worker) = self.servers[number].take_ready(&mut self.workers) else { break };
-            self.hand_over(now, tag, worker);
+            self.deliver_pending(now, tag, worker);
         }
         let server = &mut self.servers[number];
         if server.has_ready() {
-            for place in server.places.iter_mut().filter(|place| !place.in_ring) {
+            for place in server.memberships.iter_mut().filter(|place| !place.in_ring) {
                 place.in_ring = true;
                 self.topics[place.topic].ring.push_back(number);
             }

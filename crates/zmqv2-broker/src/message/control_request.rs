@@ -8,10 +8,10 @@ use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, ServerName, TopicKey};
 use crate::driver::{Broker, now};
 use crate::engine::Offer;
 use crate::message::framing::Malformed;
-use crate::store::writer::Archive;
+use crate::store::writer::StoreWriter;
 
 /// What a local peer asks of the broker.
-pub(crate) enum Order {
+pub(crate) enum ControlRequest {
     Register(Offer),
     Withdraw(InstanceId),
     Credit { instance: InstanceId, worker: usize, credit: u16 },
@@ -20,7 +20,7 @@ pub(crate) enum Order {
 }
 
 /// Reads a control message.
-pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malformed> {
+pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<ControlRequest, Malformed> {
     match view.kind() {
         Kind::Register => {
             let registration: Registration = json(body)?;
@@ -41,17 +41,17 @@ pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malforme
             let name = |error| Malformed::Control(format!("{error}"));
             let key = TopicKey::parse(view.key()).map_err(name)?;
             let server = ServerName::new(view.server()).map_err(name)?;
-            Ok(Order::Register(Offer::new(key, server, registration)))
+            Ok(ControlRequest::Register(Offer::new(key, server, registration)))
         }
-        Kind::Withdraw => Ok(Order::Withdraw(json::<Withdrawal>(body)?.instance)),
+        Kind::Withdraw => Ok(ControlRequest::Withdraw(json::<Withdrawal>(body)?.instance)),
         Kind::Credit => {
             let instance = InstanceId::from_bytes(*view.id().as_bytes());
             // A number that fits no worker is looked up in vain.
             let worker = usize::try_from(view.tag()).unwrap_or(usize::MAX);
-            Ok(Order::Credit { instance, worker, credit: view.count() })
+            Ok(ControlRequest::Credit { instance, worker, credit: view.count() })
         }
-        Kind::Handled => Ok(Order::Handled { requeue: view.flags().contains(Flags::REQUEUE) }),
-        Kind::Status => Ok(Order::Status),
+        Kind::Handled => Ok(ControlRequest::Handled { requeue: view.flags().contains(Flags::REQUEUE) }),
+        Kind::Status => Ok(ControlRequest::Status),
         other => Err(Malformed::Kind(other)),
     }
 }
@@ -88,8 +88,8 @@ impl Broker {
             format!("tcp://{}", self.address),
             format!("ipc://{}", self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET).display()),
         ];
-        self.archive.as_ref().map_or("memory", Archive::name).clone_into(&mut report.store);
-        report.dead_letters = self.letters.report(now());
+        self.writer.as_ref().map_or("memory", StoreWriter::name).clone_into(&mut report.store);
+        report.dead_letters = self.dead_letters.report(now());
         report
     }
 }

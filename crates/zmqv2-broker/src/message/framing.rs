@@ -9,12 +9,12 @@ use zmqv2_proto::{
     Flags, Header, HeaderView, InvalidHeader, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl, rewrite_hop,
 };
 
-use crate::message::payload::Load;
-use crate::message::return_path::{MAX_PATH_BYTES, Path};
+use crate::message::payload::Payload;
+use crate::message::return_path::{MAX_PATH_BYTES, ReturnPath};
 
 /// Through which socket a message came, and an answer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Ingress {
     /// From the network.
     Network,
     /// From this node's socket directory.
@@ -24,8 +24,8 @@ pub(crate) enum Door {
 /// Whoever sent a request, and wants an answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
-    pub(crate) door: Door,
-    pub(crate) path: Path,
+    pub(crate) ingress: Ingress,
+    pub(crate) path: ReturnPath,
     tag: u64,
     id: MessageId,
     /// The sender reads bundles.
@@ -61,16 +61,16 @@ pub(crate) enum Malformed {
 
 /// What stands behind a path.
 pub(crate) enum Content {
-    One(Load),
+    One(Payload),
     /// Several messages, each to be answered on its own.
     Bundle(Frame),
 }
 
 /// Cuts what a ROUTER received into path and message. The path is given back even if the message is malformed, so
 /// that a lock-step sender is answered.
-pub(crate) fn take_apart(frames: &mut Vec<Frame>) -> Option<(Path, Result<Content, Malformed>)> {
+pub(crate) fn take_apart(frames: &mut Vec<Frame>) -> Option<(ReturnPath, Result<Content, Malformed>)> {
     let delimiter = frames.iter().skip(1).position(|frame| frame.is_empty())? + 1;
-    let path = Path::of(&frames[..=delimiter])?;
+    let path = ReturnPath::of(&frames[..=delimiter])?;
     Some((path, content(frames.drain(delimiter + 1..))))
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn take_apart(frames: &mut Vec<Frame>) -> Option<(Path, Result<Conten
 fn content(mut frames: Drain<'_, Frame>) -> Result<Content, Malformed> {
     let count = frames.len();
     match (frames.next(), frames.next(), frames.next()) {
-        (Some(header), Some(body), None) => Ok(Content::One(Load::new(header, body))),
+        (Some(header), Some(body), None) => Ok(Content::One(Payload::new(header, body))),
         (Some(only), None, None) if Bundled::of(&only).is_some() => Ok(Content::Bundle(only)),
         _ => Err(Malformed::Frames(count)),
     }
@@ -86,25 +86,25 @@ fn content(mut frames: Drain<'_, Frame>) -> Result<Content, Malformed> {
 
 impl Origin {
     /// The sender of the message with this header, if there is one.
-    pub(crate) fn of(door: Door, path: Path, header: &[u8]) -> Self {
+    pub(crate) fn of(ingress: Ingress, path: ReturnPath, header: &[u8]) -> Self {
         match HeaderView::new(header) {
             Ok(view) => {
-                Self { door, path, tag: view.tag(), id: view.id(), bundles: view.flags().contains(Flags::BUNDLES) }
+                Self { ingress, path, tag: view.tag(), id: view.id(), bundles: view.flags().contains(Flags::BUNDLES) }
             }
-            Err(_) => Self { door, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles: false },
+            Err(_) => Self { ingress, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles: false },
         }
     }
 
     /// A worker's load as the answer; `more` answers are still to come.
-    pub(crate) fn answer(&self, mut load: Load, more: u16) -> Load {
-        rewrite_hop(load.header_mut(), self.tag, Ttl::ZERO);
+    pub(crate) fn answer(&self, mut payload: Payload, more: u16) -> Payload {
+        rewrite_hop(payload.header_mut(), self.tag, Ttl::ZERO);
         // The worker's credit is nobody else's business.
-        Header::stamp_count(load.header_mut(), more);
-        load
+        Header::stamp_count(payload.header_mut(), more);
+        payload
     }
 
     /// A refusal.
-    pub(crate) fn refuse(&self, node: &NodeName, refusal: &Refusal) -> Load {
+    pub(crate) fn refuse(&self, node: &NodeName, refusal: &Refusal) -> Payload {
         self.refuse_copy(node, refusal, None, 0)
     }
 
@@ -115,28 +115,28 @@ impl Origin {
         refusal: &Refusal,
         server: Option<ServerName>,
         more: u16,
-    ) -> Load {
+    ) -> Payload {
         let mut header = Header::new(Kind::Refusal, self.id);
         (header.reason, header.server, header.count) = (Some(refusal.reason), server, more);
         self.say(header, node, refusal.detail.as_bytes())
     }
 
     /// A notification is kept; `more` answers are still to come.
-    pub(crate) fn keep(&self, node: &NodeName, pool: Option<ServerName>, more: u16) -> Load {
+    pub(crate) fn keep(&self, node: &NodeName, pool: Option<ServerName>, more: u16) -> Payload {
         let mut header = Header::new(Kind::Stored, self.id);
         (header.server, header.count) = (pool, more);
         self.say(header, node, &[])
     }
 
     /// A message of the broker itself.
-    pub(crate) fn reply(&self, kind: Kind, node: &NodeName, body: &[u8]) -> Load {
+    pub(crate) fn reply(&self, kind: Kind, node: &NodeName, body: &[u8]) -> Payload {
         self.say(Header::new(kind, self.id), node, body)
     }
 
-    fn say(&self, mut header: Header, node: &NodeName, body: &[u8]) -> Load {
+    fn say(&self, mut header: Header, node: &NodeName, body: &[u8]) -> Payload {
         header.tag = self.tag;
         header.node = Some(node.clone());
-        Load::copied(&header.encode(), body)
+        Payload::copied(&header.encode(), body)
     }
 
     /// Who sent it, to tell one noisy peer from another.
@@ -146,13 +146,13 @@ impl Origin {
 }
 
 /// What comes from a worker.
-pub(crate) enum Said {
+pub(crate) enum WorkerMessage {
     /// An answer to a request.
     Answer(WorkerAnswer),
     /// It has ended so many requests that it had acknowledged, and perhaps takes more from now on.
     Free { credit: u16, wide: bool },
     /// A request, back as it came: it has not begun.
-    HandedBack { tag: u64, load: Load },
+    HandedBack { tag: u64, payload: Payload },
 }
 
 /// A worker's answer.
@@ -160,7 +160,7 @@ pub(crate) struct WorkerAnswer {
     pub(crate) tag: u64,
     pub(crate) credit: u16,
     pub(crate) refused: Option<Reason>,
-    pub(crate) load: Load,
+    pub(crate) payload: Payload,
 }
 
 /// What a worker's link received.
@@ -172,28 +172,28 @@ pub(crate) fn take_reply(frames: &mut Vec<Frame>) -> Result<Content, Malformed> 
 }
 
 /// What a worker says.
-pub(crate) fn understand(load: Load) -> Result<Said, Malformed> {
-    let view = HeaderView::new(load.header())?;
+pub(crate) fn understand(payload: Payload) -> Result<WorkerMessage, Malformed> {
+    let view = HeaderView::new(payload.header())?;
     let refused = match view.kind() {
         Kind::Reply | Kind::Ack => None,
         // What is refused for a reason of a later protocol is refused.
         Kind::Refusal => Some(view.reason().ok().flatten().unwrap_or(Reason::Malformed)),
         Kind::Credit => {
-            return Ok(Said::Free { credit: view.count(), wide: view.flags().contains(Flags::WIDE) });
+            return Ok(WorkerMessage::Free { credit: view.count(), wide: view.flags().contains(Flags::WIDE) });
         }
-        kind if kind.is_request() => return Ok(Said::HandedBack { tag: view.tag(), load }),
+        kind if kind.is_request() => return Ok(WorkerMessage::HandedBack { tag: view.tag(), payload }),
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());
-    Ok(Said::Answer(WorkerAnswer { tag, credit, refused, load }))
+    Ok(WorkerMessage::Answer(WorkerAnswer { tag, credit, refused, payload }))
 }
 
 /// What a listener gives back: what it says of it, and the notification as it came.
-pub(crate) fn given_back(load: Load) -> Result<(Header, Load), Malformed> {
-    let given = Header::decode(load.header())?;
+pub(crate) fn given_back(payload: Payload) -> Result<(Header, Payload), Malformed> {
+    let given = Header::decode(payload.header())?;
     let mut notification = Header::new(Kind::Notify, given.id);
     (notification.key, notification.server, notification.ttl) = (given.key.clone(), given.server.clone(), given.ttl);
-    Ok((given, load.with_header(&notification.encode())))
+    Ok((given, payload.with_header(&notification.encode())))
 }
 
 /// When a message that arrived at `now` expires.

@@ -5,7 +5,7 @@ use zmqv2_proto::{Header, Reason, Refusal, Ttl, rewrite_hop};
 
 /// The frames that go through.
 #[derive(Debug)]
-pub(crate) struct Load(Bytes);
+pub(crate) struct Payload(Bytes);
 
 #[derive(Debug)]
 enum Bytes {
@@ -15,7 +15,7 @@ enum Bytes {
     Copied { bytes: Vec<u8>, header: usize },
 }
 
-impl Clone for Load {
+impl Clone for Payload {
     /// For copies of fanouts, and for notifications, which stay here while a listener has them. The bytes are copied: the
     /// binding has no way to share a frame, and a send to a local worker copies them anyway.
     fn clone(&self) -> Self {
@@ -23,7 +23,7 @@ impl Clone for Load {
     }
 }
 
-impl Load {
+impl Payload {
     /// Frames as they are.
     pub(crate) fn new(header: Frame, body: Frame) -> Self {
         Self(Bytes::Frames { header, body })

@@ -11,9 +11,9 @@ const LENGTH: usize = 2;
 
 /// Routing id, whatever the sender's side put behind it, and the empty delimiter. Messages that came in one bundle share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Path(Arc<[u8]>);
+pub(crate) struct ReturnPath(Arc<[u8]>);
 
-impl Path {
+impl ReturnPath {
     /// The path of these frames; none if they are longer than [`MAX_PATH_BYTES`].
     pub(crate) fn of(frames: &[Frame]) -> Option<Self> {
         let mut buffer = [0; MAX_PATH_BYTES + LENGTH * MAX_FRAMES];
@@ -42,7 +42,7 @@ impl Path {
     }
 }
 
-impl PartialEq for Path {
+impl PartialEq for ReturnPath {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
@@ -72,18 +72,18 @@ mod tests {
     #[test]
     fn the_frames_of_a_path_come_back_as_they_were() {
         for pieces in [&[&b"id"[..], b"", b"xx", b""][..], &[b"id", b""], &[&[7; 1000], &[8; 24], b""]] {
-            let path = Path::of(&frames(pieces)).unwrap();
+            let path = ReturnPath::of(&frames(pieces)).unwrap();
             assert_eq!(path.frames().map(|frame| frame.to_vec()).collect::<Vec<_>>(), pieces);
             assert_eq!(path.peer(), pieces[0]);
-            assert_eq!(path, Path::of(&frames(pieces)).unwrap());
-            assert_ne!(path, Path::of(&frames(&[b"id", b"xx"])).unwrap());
+            assert_eq!(path, ReturnPath::of(&frames(pieces)).unwrap());
+            assert_ne!(path, ReturnPath::of(&frames(&[b"id", b"xx"])).unwrap());
         }
     }
 
     #[test]
     fn a_path_that_is_too_long_is_none() {
-        assert!(Path::of(&frames(&[&[7; 1000], &[8; 25], b""])).is_none());
-        assert!(Path::of(&frames(&[&[7; 70_000], b""])).is_none());
-        assert!(Path::of(&frames(&[b"".as_slice(); MAX_FRAMES + 600])).is_none());
+        assert!(ReturnPath::of(&frames(&[&[7; 1000], &[8; 25], b""])).is_none());
+        assert!(ReturnPath::of(&frames(&[&[7; 70_000], b""])).is_none());
+        assert!(ReturnPath::of(&frames(&[b"".as_slice(); MAX_FRAMES + 600])).is_none());
     }
 }

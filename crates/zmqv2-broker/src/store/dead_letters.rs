@@ -6,16 +6,16 @@ use std::time::Instant;
 use zmqv2_proto::control::{DeadLetter, SHOWN_BYTES};
 
 /// The most letters that are remembered; with the most that is shown of each, about 400 kB.
-const MOST_LETTERS: usize = 100;
+const MAX_DEAD_LETTERS: usize = 100;
 
 /// The last ones, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Letters(VecDeque<(Instant, DeadLetter)>);
+pub(crate) struct DeadLetters(VecDeque<(Instant, DeadLetter)>);
 
-impl Letters {
+impl DeadLetters {
     /// Remembers one more; above the bound the oldest is forgotten.
     pub(crate) fn add(&mut self, mut letter: DeadLetter, deliveries: u16, why: String, body: &[u8], now: Instant) {
-        if self.0.len() == MOST_LETTERS {
+        if self.0.len() == MAX_DEAD_LETTERS {
             self.0.pop_front();
         }
         let shown = &body[..body.len().min(SHOWN_BYTES)];
@@ -44,13 +44,13 @@ mod tests {
     #[test]
     fn the_last_ones_are_remembered_and_of_each_a_part() {
         let now = crate::driver::now();
-        let mut letters = Letters::default();
-        for number in 0..=MOST_LETTERS as u16 {
+        let mut dead_letters = DeadLetters::default();
+        for number in 0..=MAX_DEAD_LETTERS as u16 {
             let letter = DeadLetter::new(TopicKey::parse("e/t").unwrap(), None, MessageId::random());
-            letters.add(letter, number, "worn out".to_owned(), &[b'x'; SHOWN_BYTES + 1], now);
+            dead_letters.add(letter, number, "worn out".to_owned(), &[b'x'; SHOWN_BYTES + 1], now);
         }
-        let report = letters.report(now);
-        assert_eq!((report.len(), report[0].deliveries), (MOST_LETTERS, 1));
+        let report = dead_letters.report(now);
+        assert_eq!((report.len(), report[0].deliveries), (MAX_DEAD_LETTERS, 1));
         assert_eq!((report[0].bytes, report[0].body.len()), (SHOWN_BYTES as u64 + 1, SHOWN_BYTES));
     }
 }

@@ -13,18 +13,18 @@ use crate::driver::inbox::{Names, REQUEST_OVERHEAD};
 use crate::driver::{Broker, now};
 use crate::engine::{Arrival, Input, Pattern};
 use crate::error::BrokerError;
-use crate::message::payload::Load;
+use crate::message::payload::Payload;
 use crate::store::{Buried, Change, Contents, Durable, Record, Recorder, Store, wall_clock_ms};
 
 /// A store with a recorder, and which of the engine's tags each record that is being written has.
 #[derive(Debug)]
-pub(crate) struct Archive {
+pub(crate) struct StoreWriter {
     name: String,
     recorder: Recorder,
     writing: HashMap<u64, u64>,
 }
 
-impl Archive {
+impl StoreWriter {
     /// Opens the file, and reads what is in it.
     pub(crate) fn open(path: &Path, waker: Arc<mio::Waker>) -> Result<(Self, Contents), BrokerError> {
         let mut store = Durable::open(path)?;
@@ -43,10 +43,10 @@ impl Archive {
     }
 
     /// Writes a copy of a notification.
-    pub(crate) fn put(&mut self, tag: u64, number: u64, pool: Option<ServerName>, ttl: Ttl, load: &Load) {
+    pub(crate) fn put(&mut self, tag: u64, number: u64, pool: Option<ServerName>, ttl: Ttl, payload: &Payload) {
         // It was read before; what does not decode is written as it is, and says so when it is read again.
-        let header = Header::decode(load.header()).map_or_else(
-            |_| load.header().to_vec(),
+        let header = Header::decode(payload.header()).map_or_else(
+            |_| payload.header().to_vec(),
             |mut header| {
                 (header.server, header.ttl) = (pool, ttl);
                 header.encode()
@@ -54,7 +54,7 @@ impl Archive {
         );
         let expires_ms = wall_clock_ms().saturating_add(ttl.as_millis().into());
         self.writing.insert(number, tag);
-        self.recorder.order(Change::Put(Record { number, header, body: load.body().to_vec(), expires_ms }));
+        self.recorder.order(Change::Put(Record { number, header, body: payload.body().to_vec(), expires_ms }));
     }
 
     pub(crate) fn erase(&self, number: u64) {
@@ -79,15 +79,15 @@ impl Archive {
 impl Broker {
     /// Tells the engine what the recorder has done.
     pub(crate) fn take_outcomes(&mut self) {
-        let outcomes = self.archive.as_mut().map(Archive::outcomes).unwrap_or_default();
+        let outcomes = self.writer.as_mut().map(StoreWriter::outcomes).unwrap_or_default();
         for (tag, result) in outcomes {
-            self.feed(Input::Stored { tag, result });
+            self.feed(Input::StoreResult { tag, result });
         }
     }
 
     /// Takes up what an earlier run has left in the store.
     pub(crate) fn restore(&mut self, contents: Contents) {
-        self.engine.number_from(contents.next_number());
+        self.engine.start_numbers_at(contents.next_number());
         let (now, clock) = (now(), wall_clock_ms());
         if !contents.live.is_empty() {
             log::info!("{} notifications are in the store", contents.live.len());
@@ -96,7 +96,7 @@ impl Broker {
             let number = record.number;
             if !self.restore_one(&record, now, clock) {
                 log::error!("record {number} of the store is no notification; it is dropped");
-                self.archive.as_ref().inspect(|archive| archive.erase(number));
+                self.writer.as_ref().inspect(|writer| writer.erase(number));
             }
         }
         for buried in contents.dead {
@@ -118,8 +118,8 @@ impl Broker {
             server: &names.server,
             ..Arrival::new(view.id(), &names.key, deadline, bytes)
         };
-        let load = Load::copied(&record.header, &record.body);
-        self.engine.handle(now, Input::Restore { number: record.number, arrival, load });
+        let payload = Payload::copied(&record.header, &record.body);
+        self.engine.handle(now, Input::Restore { number: record.number, arrival, payload });
         self.perform();
         true
     }
@@ -130,6 +130,6 @@ impl Broker {
         let age = Duration::from_millis(clock.saturating_sub(at_ms));
         let since = now.checked_sub(age).unwrap_or(now);
         let deliveries = deliveries.try_into().unwrap_or(u16::MAX);
-        self.letters.add(DeadLetter::new(key, server, id), deliveries, why, &record.body, since);
+        self.dead_letters.add(DeadLetter::new(key, server, id), deliveries, why, &record.body, since);
     }
 }

@@ -32,17 +32,19 @@ impl Model {
 
     fn check(&mut self, action: &Action<From, usize>) {
         match action {
-            Action::Deliver { worker, tag, ttl, delivery: 0, load } => self.check_delivery(*worker, *tag, *ttl, *load),
+            Action::Deliver { worker, tag, ttl, delivery: 0, payload } => {
+                self.check_delivery(*worker, *tag, *ttl, *payload)
+            }
             // `reply` knows the one that may come.
-            Action::Answer { to, load, more: 0 } => assert_eq!(*to, From::Request(*load)),
-            Action::Refuse { to: From::Request(id), refusal, server: None, more: 0 } => {
+            Action::Answer { to, payload, remaining: 0 } => assert_eq!(*to, From::Request(*payload)),
+            Action::Refuse { to: From::Request(id), refusal, server: None, remaining: 0 } => {
                 self.check_refusal(*id, refusal);
             }
-            Action::Refuse { to: From::Request(id), refusal, server: Some(_), more: 0 } => {
+            Action::Refuse { to: From::Request(id), refusal, server: Some(_), remaining: 0 } => {
                 assert!(self.requests[*id].only.is_some(), "request {id} is refused for a server");
                 self.check_refusal(*id, refusal);
             }
-            Action::Refuse { to, refusal, server: None, more: 0 } => {
+            Action::Refuse { to, refusal, server: None, remaining: 0 } => {
                 let possible = match refusal.reason {
                     Reason::ShuttingDown => self.draining,
                     Reason::Busy => matches!(to, From::Register(run) if !self.is_up(*run)),

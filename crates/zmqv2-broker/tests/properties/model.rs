@@ -236,7 +236,7 @@ impl Model {
             () => Is::Waiting,
         };
         let arrival = self.requests[id].arrival();
-        self.handle(Input::Request { arrival, from: From::Request(id), load: id });
+        self.handle(Input::Request { arrival, from: From::Request(id), payload: id });
         match self.requests[id].is {
             Is::At(..) => assert_eq!(expected, Is::At(0, 0), "request {id}"),
             is => assert_eq!(is, expected, "request {id}"),
@@ -249,7 +249,7 @@ impl Model {
         if let Some(id) = held {
             let late = matches!(self.requests[id].is, Is::Abandoned(..));
             self.requests[id].is = if late { Is::Late } else { Is::Answered };
-            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), load: id, more: 0 }));
+            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), payload: id, remaining: 0 }));
             self.workers.get_mut(&worker).unwrap().running += 1;
             self.give_back(worker, credit);
         }
@@ -257,7 +257,7 @@ impl Model {
             self.counters.add(Counter::LateAnswers);
         }
         let actions =
-            self.handle(Input::Reply { worker, tag, credit, refused: None, load: held.unwrap_or(usize::MAX) });
+            self.handle(Input::Reply { worker, tag, credit, refused: None, payload: held.unwrap_or(usize::MAX) });
         let answers: Vec<_> = actions.into_iter().filter(|action| matches!(action, Action::Answer { .. })).collect();
         assert_eq!(answers, expected);
     }
@@ -290,7 +290,7 @@ impl Model {
         request.only = mixed.then_some(run);
         request.is = if let Is::Abandoned(..) = request.is { Is::Late } else { Is::Waiting };
         let arrival = request.arrival();
-        self.handle(Input::HandedBack { worker: number, tag, arrival, load: id });
+        self.handle(Input::HandedBack { worker: number, tag, arrival, payload: id });
     }
 
     fn give_back(&mut self, worker: WorkerId, credit: u16) {

@@ -71,7 +71,7 @@ impl Town {
         let deadline = self.now + Duration::from_secs(60);
         let mut arrival = Arrival::new(MessageId::from_bytes(id), key, deadline, 600);
         arrival.wait_for_ready = wait;
-        self.engine.handle(self.now, Input::Request { arrival, from: 1, load: 2 });
+        self.engine.handle(self.now, Input::Request { arrival, from: 1, payload: 2 });
         let mut delivered = None;
         while let Some(action) = self.engine.poll_action() {
             match action {
@@ -88,7 +88,7 @@ impl Town {
         let (worker, tag) = self.ask(&key, false).expect("a free worker");
         self.keys[self.next] = key;
         self.next = (self.next + 1) % self.keys.len();
-        self.engine.handle(self.now, Input::Reply { worker, tag, credit: 1, refused: None, load: 3 });
+        self.engine.handle(self.now, Input::Reply { worker, tag, credit: 1, refused: None, payload: 3 });
         assert!(matches!(self.engine.poll_action(), Some(Action::Answer { .. })));
         assert_eq!(self.engine.poll_action(), None);
         // A driver asks before each sleep; time passes, so that deadlines of what is answered come.
