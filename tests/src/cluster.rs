@@ -218,7 +218,7 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> StatusReport {
         let transport = Transport::new(TransportOptions::default());
-        zmqv2_broker::ask_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
+        zmqv2_broker::query_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
     }
 
     /// The ring file that it shares with the other nodes.

@@ -1,4 +1,4 @@
-//! Asking the node's broker about itself.
+//! Asks the node's broker for its status report.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use zmqv2_proto::control::{StatusReport, broker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, SendError, Transport, TransportError};
 use zmqv2_proto::{Address, Header, InvalidAddress, Kind, MessageId};
 
-use crate::driver::now;
+use crate::driver::clock::now;
 
-/// The broker did not tell.
+/// Why there is no status report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AskError {
-    /// Nobody answered in time.
+pub enum StatusQueryError {
+    /// No broker answered in time.
     #[error("Unreachable: no broker answered at {address} within {waited:?}; is zmqv2-broker running?")]
     NoAnswer {
-        /// Where it should be.
+        /// The broker's local socket.
         address: Address,
-        /// How long was waited.
+        /// The time that was waited.
         waited: Duration,
     },
-    /// The answer is no report.
+    /// The answer is not a report.
     #[error("the broker's report cannot be read: {0}")]
     Report(String),
     /// The socket's path is too long.
@@ -30,44 +30,44 @@ pub enum AskError {
     /// The socket failed.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The question was not taken.
-    #[error("the broker did not take the question: {0}")]
+    /// The request could not be sent.
+    #[error("cannot send the status request: {0}")]
     Send(#[from] SendError),
 }
 
-/// Asks the broker whose socket directory is `dir` for its report.
+/// Asks the broker with the socket directory `dir` for its report.
 ///
 /// # Errors
-/// [`AskError`], at the latest after `timeout`.
-pub fn ask_status(transport: &Transport, dir: &Path, timeout: Duration) -> Result<StatusReport, AskError> {
+/// [`StatusQueryError`], after `timeout` at the latest.
+pub fn query_status(transport: &Transport, dir: &Path, timeout: Duration) -> Result<StatusReport, StatusQueryError> {
     let address = broker_socket(dir)?;
     let mut socket = transport.socket(Role::Caller)?;
     socket.connect(&address)?;
     let end_at = now() + timeout;
-    let question = Header::new(Kind::Status, MessageId::random());
-    let mut asked = false;
+    let request = Header::new(Kind::Status, MessageId::random());
+    let mut sent = false;
     let mut frames = Vec::new();
     loop {
-        if !asked && socket.readiness()?.writable {
-            socket.send([Frame::from(question.encode()), Frame::new()])?;
-            asked = true;
+        if !sent && socket.readiness()?.writable {
+            socket.send([Frame::from(request.encode()), Frame::new()])?;
+            sent = true;
         }
         if socket.receive(&mut frames)? == Received::Message {
             return read(&frames);
         }
         let left = end_at.saturating_duration_since(now());
         if left.is_zero() {
-            return Err(AskError::NoAnswer { address, waited: timeout });
+            return Err(StatusQueryError::NoAnswer { address, waited: timeout });
         }
         let state = socket.readiness()?;
-        if !state.readable && (asked || !state.writable) {
+        if !state.readable && (sent || !state.writable) {
             socket.wait(Some(left), None).map_err(|source| TransportError::Socket { action: "wait", source })?;
         }
     }
 }
 
-fn read(frames: &[Frame]) -> Result<StatusReport, AskError> {
-    let wrong = |problem: String| AskError::Report(problem);
+fn read(frames: &[Frame]) -> Result<StatusReport, StatusQueryError> {
+    let wrong = |problem: String| StatusQueryError::Report(problem);
     let [header, body] = frames else { return Err(wrong(format!("{} frames", frames.len()))) };
     let header = Header::decode(header).map_err(|error| wrong(error.to_string()))?;
     match header.kind {

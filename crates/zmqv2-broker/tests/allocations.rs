@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use town::{Size, Town};
-use zmqv2_broker::{Broker, Settings, ask_status};
+use zmqv2_broker::{Broker, Settings, query_status};
 use zmqv2_matchmaker::LocalMatchmaker;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, Node, TcpAddress};
@@ -83,7 +83,7 @@ fn a_broker_in_its_steady_state_allocates_little() {
     let loop_thread = std::thread::spawn(move || broker.run().expect("a broker that runs"));
     let _server = tool(dir.path(), port, &["serve", "demo", "--server", "s", "--workers", "4"]);
     let transport = Transport::new(TransportOptions::default());
-    let status = || ask_status(&transport, dir.path(), Duration::from_secs(10)).expect("a report");
+    let status = || query_status(&transport, dir.path(), Duration::from_secs(10)).expect("a report");
     eventually("a server is there", || status().topics.iter().any(|topic| !topic.servers.is_empty()));
     let _callers = tool(dir.path(), port, &["bench", "call", "demo", "--concurrency", "4", "--duration", "60"]);
     let answered = || status().counters["answered"];

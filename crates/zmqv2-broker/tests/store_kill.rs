@@ -2,14 +2,14 @@
 //!
 //! A kill shows that nothing is told before it was handed to the operating system, and that a half-done commit is none. It
 //! cannot show that the disk has it: what was written but not synced survives in the system's cache. For that, a unit test
-//! of `store::Durable` cuts the power of a simulated disk.
+//! of `store::FileStore` cuts the power of a simulated disk.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use zmqv2_broker::store::{Change, Contents, Durable, Record, Recorder, Store};
+use zmqv2_broker::store::{Change, CommitThread, Contents, FileStore, Record, Store};
 
 const STORE: &str = "ZMQV2_TEST_STORE";
 const FIRST: &str = "ZMQV2_TEST_FIRST";
@@ -26,7 +26,7 @@ fn record(number: u64) -> Record {
 /// Of ten records one is buried and five are erased, all as soon as they are kept.
 fn fate(number: u64) -> Option<Change> {
     match number % 10 {
-        0 => Some(Change::Bury { number, why: "tenth".to_owned(), deliveries: number, at_ms: number }),
+        0 => Some(Change::MoveToDeadLetters { number, why: "tenth".to_owned(), deliveries: number, at_ms: number }),
         1..6 => Some(Change::Erase(number)),
         _ => None,
     }
@@ -39,19 +39,19 @@ fn writer() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let mut next: u64 = std::env::var(FIRST).unwrap().parse().unwrap();
     let (wake, woken) = crossbeam_channel::unbounded();
-    let store = Durable::open(Path::new(&path)).unwrap();
-    let recorder = Recorder::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
+    let store = FileStore::open(Path::new(&path)).unwrap();
+    let commits = CommitThread::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
     let mut out = std::io::stdout().lock();
     let mut kept = next;
     // Whose fates were ordered before which record was put: its outcome confirms them.
     let mut ordered: Vec<(u64, u64)> = Vec::new();
     loop {
         while next < kept + WINDOW {
-            recorder.order(Change::Put(record(next)));
+            commits.submit(Change::Put(record(next)));
             next += 1;
         }
         woken.recv().unwrap();
-        while let Some(outcome) = recorder.outcome() {
+        while let Some(outcome) = commits.outcome() {
             outcome.result.unwrap();
             for number in outcome.numbers {
                 let mut lines = format!("kept {number}\n");
@@ -67,7 +67,7 @@ fn writer() {
                 out.flush().unwrap();
                 kept = number + 1;
                 if let Some(change) = fate(number) {
-                    recorder.order(change);
+                    commits.submit(change);
                     ordered.push((number, next));
                 }
             }
@@ -119,7 +119,7 @@ impl Said {
                 (None, _) if !there => return Err(format!("{number} was kept, and is lost")),
                 (Some(_), true) if there => return Err(format!("{number} has left, and is back")),
                 // The oldest dead letters have made room.
-                (Some(Change::Bury { .. }), _)
+                (Some(Change::MoveToDeadLetters { .. }), _)
                     if !there && !buried && dead.first().is_some_and(|first| first < number) =>
                 {
                     return Err(format!("{number} was buried, and is lost"));
@@ -153,7 +153,7 @@ fn whatever_was_said_to_be_kept_survives_a_kill() {
         }
         assert!(killed, "round {round}: the writer ended by itself: {:?}", child.wait());
         child.wait().unwrap();
-        let contents = Durable::open(&path).unwrap().load().unwrap();
+        let contents = FileStore::open(&path).unwrap().load().unwrap();
         if let Err(wrong) = said.check(&contents) {
             panic!("round {round}: {wrong}");
         }
@@ -184,7 +184,7 @@ fn measure() {
     let now = std::time::Instant::now;
     let dir = tempfile::tempdir_in(std::env::var_os("ZMQV2_TEST_DIR").unwrap_or("/var/tmp".into())).unwrap();
     let path = dir.path().join("kept.db");
-    let mut store = Durable::open(&path).unwrap();
+    let mut store = FileStore::open(&path).unwrap();
     let put = |number| Change::Put(Record { number, header: vec![1; 80], body: vec![2; 1024], expires_ms: 0 });
     for group in [1, 10, 100, 1_000] {
         let mut times: Vec<Duration> = (0..200)
@@ -201,29 +201,29 @@ fn measure() {
         println!("commit of {group} x 1 KiB: p50 {:?}, p99 {:?}", times[100], times[198]);
     }
     let (wake, woken) = crossbeam_channel::unbounded();
-    let recorder = Recorder::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
+    let commits = CommitThread::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
     for window in [1, 16, 256, 4_096] {
         let start = now();
         let (mut sent, mut done, total) = (0_u64, 0_u64, (window * 400).min(40_000));
         while done < total {
             while sent < total && sent < done + window {
-                recorder.order(put(sent));
+                commits.submit(put(sent));
                 sent += 1;
             }
             woken.recv().unwrap();
-            while let Some(outcome) = recorder.outcome() {
+            while let Some(outcome) = commits.outcome() {
                 outcome.result.unwrap();
                 done += outcome.numbers.len() as u64;
-                outcome.numbers.into_iter().for_each(|number| recorder.order(Change::Erase(number)));
+                outcome.numbers.into_iter().for_each(|number| commits.submit(Change::Erase(number)));
             }
         }
         let rate = total as f64 / start.elapsed().as_secs_f64();
-        println!("recorder, {window} outstanding, put and erase: {rate:.0} per s");
+        println!("commits, {window} outstanding, put and erase: {rate:.0} per s");
     }
     let start = now();
-    drop(recorder);
+    drop(commits);
     println!("drop: {:?}", start.elapsed());
-    let mut store = Durable::open(&path).unwrap();
+    let mut store = FileStore::open(&path).unwrap();
     for chunk in 0..100 {
         let changes: Vec<_> = (0..1_000).map(|at| put(chunk * 1_000 + at)).collect();
         store.commit(&changes).unwrap();
@@ -236,7 +236,7 @@ fn measure() {
     drop(store);
     for (what, path) in [("a crash", &copy), ("a close", &path)] {
         let start = now();
-        let mut store = Durable::open(path).unwrap();
+        let mut store = FileStore::open(path).unwrap();
         let opened = start.elapsed();
         let loaded = store.load().unwrap().live.len();
         println!("after {what}: opened in {opened:?}, {loaded} loaded after {:?}", start.elapsed());

@@ -1,4 +1,5 @@
-//! Keeps the node's servers in the directory, from a thread of its own: a slow directory never stops the broker.
+//! Keeps the node's servers in the directory. It has its own thread, so a slow directory never stops
+//! the event loop.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -7,65 +8,71 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
+use zmqv2_proto::{Node, ServerName, TopicKey};
 
 use super::registration_book::{Counts, RegistrationBook, Task, Times};
 
-enum Order {
+enum Change {
     Announce(Registration),
     Withdraw(Registration),
 }
 
-/// A broker that ends waits for the directory for this long; a lease that is not withdrawn ends by itself.
-const LAST_ORDERS: Duration = Duration::from_secs(5);
+/// A broker that ends waits for the directory this long. A lease that is not withdrawn expires by itself.
+const MAX_CLOSE: Duration = Duration::from_secs(5);
 
-/// Hands orders to the thread; dropping it withdraws everything and waits for that, but not for ever.
+/// Sends changes to the thread. Dropping it withdraws everything, and waits for that within a bound.
 pub(crate) struct Registrar {
     directory: Arc<dyn Matchmaker>,
+    node: Node,
     state: Arc<Mutex<State>>,
-    orders: Option<Sender<Order>>,
+    changes: Option<Sender<Change>>,
     thread: Option<JoinHandle<()>>,
-    /// Disconnected when the thread has ended; nothing is ever sent.
+    /// Disconnected when the thread has ended. Nothing is ever sent.
     ended: Receiver<()>,
 }
 
-/// What the thread lets others know.
+/// The thread's part of the status.
 #[derive(Debug, Default)]
 struct State {
     counts: Counts,
-    /// When the directory took something last.
+    /// When the directory last accepted something.
     confirmed: Option<Instant>,
     problem: Option<String>,
 }
 
 impl Registrar {
-    /// Starts the thread; it renews every `renew_every` at the latest, for `lease` each time.
+    /// Starts the thread. It renews the registrations of `node` at least every `renew_every`, for
+    /// `lease` each time.
     pub(crate) fn start(
         directory: Arc<dyn Matchmaker>,
+        node: Node,
         renew_every: Duration,
         lease: Duration,
     ) -> std::io::Result<Self> {
-        // Unbounded, but a server that comes or goes is one small order, and their number is bounded by file descriptors.
-        let (orders, inbox) = crossbeam_channel::unbounded();
+        // Unbounded, but file descriptors bound the number of servers, and each change is small.
+        let (changes, inbox) = crossbeam_channel::unbounded();
         let (running, ended) = crossbeam_channel::bounded(0);
         let state = Arc::<Mutex<State>>::default();
-        let book = RegistrationBook::new(Times { renew_every, lease, spread: random_span }, now());
-        let mut keeper = Keeper { directory: Arc::clone(&directory), lease, book, state: Arc::clone(&state) };
+        let book = RegistrationBook::new(Times { renew_every, lease, random: random_span }, now());
+        let mut worker = Worker { directory: Arc::clone(&directory), lease, book, state: Arc::clone(&state) };
         let thread = std::thread::Builder::new().name("registrar".to_owned()).spawn(move || {
             let _running: Sender<()> = running;
-            keeper.run(&inbox);
+            worker.run(&inbox);
         })?;
-        Ok(Self { directory, state, orders: Some(orders), thread: Some(thread), ended })
+        Ok(Self { directory, node, state, changes: Some(changes), thread: Some(thread), ended })
     }
 
-    pub(crate) fn announce(&self, registration: Registration) {
-        self.order(Order::Announce(registration));
+    pub(crate) fn announce(&self, key: TopicKey, server: ServerName) {
+        log::info!("{server} serves {key}");
+        self.submit(Change::Announce(Registration { key, server, node: self.node.clone() }));
     }
 
-    pub(crate) fn withdraw(&self, registration: Registration) {
-        self.order(Order::Withdraw(registration));
+    pub(crate) fn withdraw(&self, key: TopicKey, server: ServerName) {
+        log::info!("{server} no longer serves {key}");
+        self.submit(Change::Withdraw(Registration { key, server, node: self.node.clone() }));
     }
 
-    /// How well the directory follows this broker.
+    /// How far the directory has accepted this node's registrations.
     pub(crate) fn status(&self) -> DirectoryStatus {
         let state = lock(&self.state);
         let mut status = DirectoryStatus::new(self.directory.name());
@@ -79,51 +86,51 @@ impl Registrar {
         status
     }
 
-    fn order(&self, order: Order) {
-        if self.orders.as_ref().is_some_and(|orders| orders.send(order).is_err()) {
-            log::error!("the registrar has ended; the directory no longer follows this broker");
+    fn submit(&self, change: Change) {
+        if self.changes.as_ref().is_some_and(|changes| changes.send(change).is_err()) {
+            log::error!("the registrar has ended; this broker no longer updates the directory");
         }
     }
 }
 
 impl Drop for Registrar {
     fn drop(&mut self) {
-        drop(self.orders.take());
+        drop(self.changes.take());
         if let Some(thread) = self.thread.take() {
-            if self.ended.recv_timeout(LAST_ORDERS) == Err(RecvTimeoutError::Timeout) {
-                return log::warn!("the directory is slow; what is registered there ends with its lease");
+            if self.ended.recv_timeout(MAX_CLOSE) == Err(RecvTimeoutError::Timeout) {
+                return log::warn!("the directory is slow; this node's registrations there end with their leases");
             }
-            // A panic in there has been printed already.
+            // A panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
 }
 
-struct Keeper {
+struct Worker {
     directory: Arc<dyn Matchmaker>,
     lease: Duration,
     book: RegistrationBook,
     state: Arc<Mutex<State>>,
 }
 
-impl Keeper {
-    fn run(&mut self, inbox: &Receiver<Order>) {
+impl Worker {
+    fn run(&mut self, inbox: &Receiver<Change>) {
         loop {
-            let order = inbox.recv_deadline(self.book.next());
-            let ended = matches!(order, Err(RecvTimeoutError::Disconnected));
-            // All that has come, so that it is told in one go.
-            for order in order.into_iter().chain(inbox.try_iter()) {
-                match order {
-                    Order::Announce(registration) => self.book.announce(registration),
-                    Order::Withdraw(registration) => self.book.withdraw(registration, now()),
+            let change = inbox.recv_deadline(self.book.next());
+            let ended = matches!(change, Err(RecvTimeoutError::Disconnected));
+            // Takes all waiting changes, so that the directory gets them in one request.
+            for change in change.into_iter().chain(inbox.try_iter()) {
+                match change {
+                    Change::Announce(registration) => self.book.announce(registration),
+                    Change::Withdraw(registration) => self.book.withdraw(registration, now()),
                 }
             }
             if ended {
                 self.book.close(now());
             }
             while let Some(task) = self.book.due(now()) {
-                let taken = self.tell(&task);
-                self.book.done(task, taken, now());
+                let accepted = self.perform(&task);
+                self.book.done(task, accepted, now());
                 if ended {
                     return;
                 }
@@ -135,10 +142,9 @@ impl Keeper {
         }
     }
 
-    /// Tells the directory; whether it took it. A failure is not final: it is tried again, and a lease that is not withdrawn
-    /// ends by itself.
-    fn tell(&self, task: &Task) -> bool {
-        let (what, registrations, result) = match task {
+    /// Sends a task to the directory. Returns whether it was accepted; if not, the book tries again.
+    fn perform(&self, task: &Task) -> bool {
+        let (verb, registrations, result) = match task {
             Task::Register(new) => ("register", new, self.directory.register_all(new, self.lease)),
             Task::Renew(all) => ("renew", all, self.directory.renew_all(all, self.lease)),
             Task::Withdraw(gone) => ("withdraw", gone, self.directory.withdraw_all(gone)),
@@ -153,20 +159,20 @@ impl Keeper {
             Ok(()) => {
                 state.confirmed = Some(now());
                 if state.problem.take().is_some() {
-                    log::info!("the {name} directory follows this broker again");
+                    log::info!("the {name} directory accepts this broker's changes again");
                 }
-                log::debug!("{what} {shown} in the {name} directory");
+                log::debug!("{verb} {shown} in the {name} directory");
             }
-            Err(error) => self.complain(&mut state, &format!("cannot {what} {shown}"), error),
+            Err(error) => self.log_problem(&mut state, &format!("cannot {verb} {shown}"), error),
         }
         result.is_ok()
     }
 
-    /// Logs a problem once, until it is another one or has gone.
-    fn complain(&self, state: &mut State, what: &str, error: &MatchmakerError) {
+    /// Logs a problem once, until it changes or is solved.
+    fn log_problem(&self, state: &mut State, failed: &str, error: &MatchmakerError) {
         let problem = error.to_string();
         if state.problem.as_ref() != Some(&problem) {
-            log::warn!("{what} in the {} directory: {problem}; trying again", self.directory.name());
+            log::warn!("{failed} in the {} directory: {problem}; trying again", self.directory.name());
         }
         state.problem = Some(problem);
     }
@@ -176,7 +182,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the registrar's thread is a driver: it owns its renewals' clock")]
+#[expect(clippy::disallowed_methods, reason = "the registrar's thread is a driver: it reads the clock for the book")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -1,49 +1,49 @@
-//! What of a node shall stand in the directory, and what the directory still has to be told. Pure.
+//! Which registrations of a node the directory must hold, and which changes it has not accepted yet. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use zmqv2_matchmaker::Registration;
 
-/// After the first failure, until the next try; then twice as long each time, up to [`LONGEST_RETRY`].
+/// The pause after the first failure. It doubles with each further one, up to [`MAX_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// A directory that is back is told within this.
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// A directory that works again gets the changes within this time.
+const MAX_RETRY: Duration = Duration::from_secs(5);
 
-/// How often what is renewed, and a source of random spans between two others.
+/// The interval of renewals, the lease of each, and a random span between two others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     pub(super) renew_every: Duration,
     pub(super) lease: Duration,
-    pub(super) spread: fn(Duration, Duration) -> Duration,
+    pub(super) random: fn(Duration, Duration) -> Duration,
 }
 
-/// The registrations of a node.
+/// The registrations of a node, and the progress of each.
 #[derive(Debug)]
 pub(super) struct RegistrationBook {
     times: Times,
     kept: HashSet<Registration>,
-    /// Those of them that the directory has not taken yet.
+    /// The kept ones that the directory has not accepted yet.
     missing: HashSet<Registration>,
-    /// Those that are still to be withdrawn, and when their leases have ended anyway.
+    /// Registrations to be withdrawn, with the end of their leases.
     leaving: HashMap<Registration, Instant>,
     renew_at: Instant,
-    /// When to try again after a failure, and the interval after that.
+    /// After a failure: when to try again, and the pause after that.
     retry: Option<(Instant, Duration)>,
 }
 
-/// What the directory is to be told next.
+/// The next request to the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Task {
-    /// These are new.
+    /// Register these.
     Register(Vec<Registration>),
-    /// All that is kept: new leases, also for what a directory has lost.
+    /// Renew all leases. This also restores registrations that the directory has lost.
     Renew(Vec<Registration>),
-    /// These are gone.
+    /// Withdraw these.
     Withdraw(Vec<Registration>),
 }
 
-/// How many of what there are.
+/// The number of registrations in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counts {
     pub(super) kept: usize,
@@ -70,7 +70,7 @@ impl RegistrationBook {
         self.leaving.insert(registration, now + self.times.lease);
     }
 
-    /// All is to be withdrawn: the broker ends.
+    /// Withdraws everything, because the broker ends.
     pub(super) fn close(&mut self, now: Instant) {
         for registration in self.kept.clone() {
             self.withdraw(registration, now);
@@ -78,7 +78,8 @@ impl RegistrationBook {
         self.retry = None;
     }
 
-    /// What is to be done now. After a failure nothing, until it is time to try again: then everything.
+    /// The task for now. After a failure there is none until the pause has ended, and then every
+    /// registration is renewed.
     pub(super) fn due(&mut self, now: Instant) -> Option<Task> {
         self.leaving.retain(|_, ends| *ends > now);
         if self.retry.is_some_and(|(at, _)| at > now) {
@@ -97,12 +98,12 @@ impl RegistrationBook {
         (!self.missing.is_empty()).then(|| Task::Register(self.missing.iter().cloned().collect()))
     }
 
-    /// The directory has taken a task, or not.
-    pub(super) fn done(&mut self, task: Task, taken: bool, now: Instant) {
-        if !taken {
+    /// The directory has accepted a task, or has not.
+    pub(super) fn done(&mut self, task: Task, accepted: bool, now: Instant) {
+        if !accepted {
             let interval = self.retry.map_or(FIRST_RETRY.min(self.times.renew_every), |(_, interval)| interval);
-            let next = (interval * 2).min(LONGEST_RETRY).min(self.times.renew_every).max(interval);
-            self.retry = Some((now + (self.times.spread)(interval / 2, interval), next));
+            let next = (interval * 2).min(MAX_RETRY).min(self.times.renew_every).max(interval);
+            self.retry = Some((now + (self.times.random)(interval / 2, interval), next));
             if let Task::Renew(registrations) = task {
                 self.missing.extend(registrations.into_iter().filter(|registration| self.kept.contains(registration)));
             }
@@ -126,7 +127,7 @@ impl RegistrationBook {
         }
     }
 
-    /// When something is due, if nothing else happens.
+    /// When the next task is due, if no change comes before.
     pub(super) fn next(&self) -> Instant {
         self.retry.map_or(self.renew_at, |(at, _)| at)
     }
@@ -137,9 +138,9 @@ impl RegistrationBook {
 }
 
 impl Times {
-    /// Nodes that started together do not renew together.
+    /// Random, so that nodes that started together do not renew together.
     fn next_renewal(&self) -> Duration {
-        (self.spread)(self.renew_every * 4 / 5, self.renew_every)
+        (self.random)(self.renew_every * 4 / 5, self.renew_every)
     }
 }
 
@@ -151,7 +152,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
     const TIMES: Times =
-        Times { renew_every: Duration::from_secs(10), lease: Duration::from_secs(25), spread: |_, most| most };
+        Times { renew_every: Duration::from_secs(10), lease: Duration::from_secs(25), random: |_, most| most };
 
     fn server(name: &str) -> Registration {
         let node = Node::new("n".parse().unwrap(), "n".parse().unwrap());
@@ -159,11 +160,11 @@ mod tests {
     }
 
     fn book() -> (RegistrationBook, Instant) {
-        let now = crate::driver::now();
+        let now = crate::driver::clock::now();
         (RegistrationBook::new(TIMES, now), now)
     }
 
-    /// Does all that is due, and says what.
+    /// Does all that is due, and names it.
     fn work(book: &mut RegistrationBook, now: Instant, taken: bool) -> Vec<&'static str> {
         let mut done = Vec::new();
         while let Some(task) = book.due(now) {
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_together_is_told_together() {
+    fn changes_that_come_together_make_one_request() {
         let (mut book, now) = book();
         ["a", "b", "c"].iter().for_each(|name| book.announce(server(name)));
         book.withdraw(server("c"), now);
@@ -195,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_started_together_do_not_renew_together_nor_come_back_together() {
-        // The earliest that chance may choose; the other tests have the latest.
-        let now = crate::driver::now();
-        let mut book = RegistrationBook::new(Times { spread: |least, _| least, ..TIMES }, now);
+    fn renewals_and_retries_are_spread_by_random_spans() {
+        // The shortest random spans; the other tests use the longest.
+        let now = crate::driver::clock::now();
+        let mut book = RegistrationBook::new(Times { random: |least, _| least, ..TIMES }, now);
         book.announce(server("a"));
         assert_eq!(work(&mut book, now, true), ["register"]);
         let mut at = now;
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_everything_is_told_again_and_no_server_is_tried_alone() {
+    fn after_a_failure_everything_is_renewed_in_one_request() {
         let (mut book, now) = book();
         book.announce(server("a"));
         assert_eq!(work(&mut book, now, true), ["register"]);
@@ -227,7 +228,7 @@ mod tests {
             at = book.next();
             assert_eq!(work(&mut book, at, false), ["renew"]);
         }
-        assert_eq!(book.counts().missing, 3, "who cannot renew may have lost all");
+        assert_eq!(book.counts().missing, 3, "after a failed renewal the directory may have lost everything");
         at = book.next();
         assert_eq!(work(&mut book, at, true), ["renew"]);
         assert_eq!(book.counts(), Counts { kept: 3, missing: 0, leaving: 0 });
@@ -235,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawal_that_failed_is_tried_until_the_lease_has_ended() {
+    fn a_failed_withdrawal_is_tried_until_the_lease_has_ended() {
         let (mut book, now) = book();
         ["a", "b"].iter().for_each(|name| book.announce(server(name)));
         assert_eq!(work(&mut book, now, true), ["register"]);
         ["a", "b"].iter().for_each(|name| book.withdraw(server(name), now));
         assert_eq!(work(&mut book, now, false), ["withdraw"]);
         book.announce(server("b"));
-        assert_eq!(book.counts().leaving, 1, "who is back is not withdrawn");
+        assert_eq!(book.counts().leaving, 1, "a server that is back is not withdrawn");
         let again = book.next();
         assert_eq!(work(&mut book, again, true), ["withdraw", "renew"]);
         book.withdraw(server("b"), now);
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_all_is_withdrawn_also_after_a_failure() {
+    fn close_withdraws_everything_even_after_a_failure() {
         let (mut book, now) = book();
         ["a", "b"].iter().for_each(|name| book.announce(server(name)));
         assert_eq!(work(&mut book, now, false), ["register"]);

@@ -1,126 +1,266 @@
-//! Does what the engine asks for.
+//! Carries out what the engine asks for.
 
-use mio::Token;
-use zmqv2_matchmaker::Registration;
+use std::time::Instant;
+
 use zmqv2_proto::bundle::Bundle;
-use zmqv2_proto::control::DeadLetter;
+use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Kind, Node, TcpAddress, Ttl};
+use zmqv2_proto::{InstanceId, Kind, NodeName, Reason, Ttl};
 
-use crate::driver::outbox::{Batch, To};
-use crate::driver::{Broker, FIRST_LINK, now, unwatch, watch};
-use crate::engine::{Action, Counter, Input};
-use crate::message::control_request;
-use crate::message::framing::Origin;
+use super::clock::now;
+use super::log_limiter::LogLimiter;
+use super::outbox::{Batch, Destination, Outbox};
+use super::sockets::Sockets;
+use crate::directory::registrar::Registrar;
+use crate::engine::{Action, Counter, Engine, Input, Limits, WorkerId};
+use crate::message::control_request::write;
+use crate::message::framing::Malformed;
+use crate::message::origin::Origin;
 use crate::message::payload::Payload;
+use crate::store::dead_letters::DeadLetters;
+use crate::store::writer::StoreWriter;
 
-impl Broker {
-    /// Does all that the engine asks for.
-    pub(crate) fn perform(&mut self) {
+/// With so many messages in the outbox, they leave before another socket is read.
+const MAX_GATHERED: usize = 256;
+
+/// The engine with everything that carries out its actions. When [`handle`](Self::handle) returns,
+/// all that the input leads to is done, except for messages in the outbox.
+pub(super) struct Routing {
+    engine: Engine<Origin, Payload>,
+    /// The last reading of the clock: one for all messages of a bundle.
+    now: Instant,
+    pub(super) sockets: Sockets,
+    outbox: Outbox,
+    pub(super) node: NodeName,
+    registrar: Registrar,
+    store: StoreWriter,
+    dead_letters: DeadLetters,
+    limiter: LogLimiter,
+    /// When the engine had nothing in flight after [`Input::Drain`].
+    drained_at: Option<Instant>,
+    last_answer_at: Instant,
+}
+
+impl Routing {
+    pub(super) fn new(
+        limits: Limits,
+        sockets: Sockets,
+        node: NodeName,
+        registrar: Registrar,
+        store: StoreWriter,
+    ) -> Self {
+        let now = now();
+        Self {
+            engine: Engine::new(limits),
+            now,
+            sockets,
+            outbox: Outbox::default(),
+            node,
+            registrar,
+            store,
+            dead_letters: DeadLetters::default(),
+            limiter: LogLimiter::default(),
+            drained_at: None,
+            last_answer_at: now,
+        }
+    }
+
+    pub(super) fn engine(&self) -> &Engine<Origin, Payload> {
+        &self.engine
+    }
+
+    pub(super) fn has_durable_store(&self) -> bool {
+        self.store.is_durable()
+    }
+
+    pub(super) fn drained_at(&self) -> Option<Instant> {
+        self.drained_at
+    }
+
+    pub(super) fn last_answer_at(&self) -> Instant {
+        self.last_answer_at
+    }
+
+    /// Reads the clock for the inputs that follow.
+    pub(super) fn read_clock(&mut self) -> Instant {
+        self.now = now();
+        self.now
+    }
+
+    /// The last reading of the clock.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Handles an input at the last reading of the clock.
+    pub(super) fn handle(&mut self, input: Input<'_, Origin, Payload>) {
+        self.engine.handle(self.now, input);
+        self.perform();
+    }
+
+    /// Reads the clock, then handles an input.
+    pub(super) fn handle_now(&mut self, input: Input<'_, Origin, Payload>) {
+        self.read_clock();
+        self.handle(input);
+    }
+
+    /// Expires what is due.
+    pub(super) fn expire_due(&mut self) {
+        let now = now();
+        if self.engine.next_deadline().is_some_and(|at| at <= now) {
+            self.now = now;
+            self.engine.expire(now);
+            self.perform();
+        }
+    }
+
+    pub(super) fn count(&mut self, counter: Counter) {
+        self.engine.count(counter);
+    }
+
+    /// Drops the server of a worker that broke the protocol: its credit cannot be trusted any more.
+    /// The server may register again.
+    pub(super) fn drop_worker(&mut self, worker: WorkerId, error: &Malformed) {
+        self.count(Counter::Refused(Reason::Malformed));
+        log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}");
+        self.handle_now(Input::WorkerDown { worker });
+    }
+
+    /// Reports to the engine what the store has written.
+    pub(super) fn take_store_results(&mut self) {
+        for (tag, result) in self.store.results() {
+            self.handle_now(Input::StoreResult { tag, result });
+        }
+    }
+
+    /// The engine's new notifications get numbers from `number` on.
+    pub(super) fn start_numbers_at(&mut self, number: u64) {
+        self.engine.start_numbers_at(number);
+    }
+
+    pub(super) fn erase(&self, number: u64) {
+        self.store.erase(number);
+    }
+
+    pub(super) fn add_dead_letter(&mut self, letter: DeadLetter, body: &[u8], since: Instant) {
+        self.dead_letters.add(letter, body, since);
+    }
+
+    /// Fills in what the engine, the store and the directory know.
+    pub(super) fn report(&self, into: &mut StatusReport) {
+        self.engine.report(into);
+        into.directory = Some(self.registrar.status());
+        self.store.name().clone_into(&mut into.store);
+        into.dead_letters = self.dead_letters.report(now());
+    }
+
+    fn perform(&mut self) {
         let mut failed = None;
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Deliver { worker, tag, ttl, delivery, payload } => {
-                    let bundles = self.links.reads_bundles(worker);
-                    self.post(
-                        &To::Worker(worker),
-                        payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.looked)),
-                        bundles,
-                    );
+                    let bundles = self.sockets.reads_bundles(worker);
+                    let payload = payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.now));
+                    self.post(&Destination::Worker(worker), payload, bundles);
                 }
                 Action::Answer { to, payload, remaining } => self.answer(&to, to.answer(payload, remaining)),
                 Action::Refuse { to, refusal, server, remaining } => {
-                    self.answer(&to, to.refuse_copy(&self.settings.node, &refusal, server, remaining));
+                    self.answer(&to, to.refuse_copy(&self.node, &refusal, server, remaining));
                 }
                 Action::ConfirmStored { to, pool, remaining } => {
-                    self.answer(&to, to.keep(&self.settings.node, pool, remaining))
+                    self.answer(&to, to.confirm_stored(&self.node, pool, remaining));
                 }
-                Action::Store { tag, number, pool, ttl, payload } => {
-                    if let Some(writer) = &mut self.writer {
-                        writer.put(tag, number, pool, ttl, &payload);
-                    }
-                }
-                Action::Erase { number } => drop(self.writer.as_ref().inspect(|writer| writer.erase(number))),
+                Action::Store { tag, number, pool, ttl, payload } => self.store.put(tag, number, pool, ttl, &payload),
+                Action::Erase { number } => self.erase(number),
                 Action::DeadLetter { number, key, pool, id, deliveries, why, payload } => {
-                    if let (Some(writer), Some(number)) = (&self.writer, number) {
-                        writer.bury(number, why.clone(), deliveries);
+                    if let Some(number) = number {
+                        self.store.move_to_dead_letters(number, why.clone(), deliveries);
                     }
-                    // One line for many: the status report has the last of them.
+                    // One line for many: the status report shows the last dead letters.
                     if self.limiter.allows(key.as_str().as_bytes(), now()) {
                         log::warn!("notification {id} of {key} is a dead letter: {why}");
                     }
-                    let letter = DeadLetter::new(key, pool, id);
-                    self.dead_letters.add(letter, deliveries, why, payload.body(), now());
+                    let mut letter = DeadLetter::new(key, pool, id);
+                    (letter.deliveries, letter.why) = (deliveries.into(), why);
+                    self.add_dead_letter(letter, payload.body(), now());
                 }
-                // Its `Disconnect` follows.
+                // One link of this server has failed: the engine removes the whole server.
                 Action::Connect { instance, .. } if failed == Some(instance) => {}
                 Action::Connect { worker, instance, index, shared } => {
-                    let watch = |socket: &_| watch(&self.poll, socket, Token(worker + FIRST_LINK));
-                    match self.links.open(worker, instance, index, shared, watch) {
-                        Ok(()) => self.ready.add(Token(worker + FIRST_LINK)),
-                        Err(error) => {
-                            failed = Some(instance);
-                            // The server offers itself again and again.
-                            if self.limiter.allows(instance.as_bytes(), now()) {
-                                log::error!("cannot connect to worker {index} of server {instance}: {error}");
-                            }
-                            self.looked = now();
-                            self.engine.handle(self.looked, Input::WorkerDown { worker });
-                        }
+                    if !self.connect(worker, instance, index, shared) {
+                        failed = Some(instance);
                     }
                 }
                 Action::Disconnect { worker } => {
-                    self.ready.remove(Token(worker + FIRST_LINK));
-                    drop(self.outbox.take(&To::Worker(worker)));
-                    self.links.close(worker, |socket| unwatch(&self.poll, socket));
+                    drop(self.outbox.take(&Destination::Worker(worker)));
+                    self.sockets.close_link(worker);
                 }
                 Action::Registered { to } => {
-                    let body =
-                        control_request::write(&zmqv2_proto::control::Registered::new(self.settings.node.clone()));
-                    self.reply(&to, Kind::Registered, &body);
+                    self.reply(&to, Kind::Registered, &write(&Registered::new(self.node.clone())));
                 }
                 Action::Withdrawn { to, instance } => {
-                    let body = control_request::write(&zmqv2_proto::control::Withdrawal::new(instance));
-                    self.reply(&to, Kind::Withdrawn, &body);
+                    self.reply(&to, Kind::Withdrawn, &write(&Withdrawal::new(instance)));
                 }
-                Action::Announce { key, server } => {
-                    log::info!("{server} serves {key}");
-                    self.registrar.announce(Registration { key, server, node: self.node() });
-                }
-                Action::Unannounce { key, server } => {
-                    log::info!("{server} no longer serves {key}");
-                    self.registrar.withdraw(Registration { key, server, node: self.node() });
-                }
+                Action::Announce { key, server } => self.registrar.announce(key, server),
+                Action::Unannounce { key, server } => self.registrar.withdraw(key, server),
                 Action::Drained => self.drained_at = Some(now()),
             }
         }
     }
 
-    /// An answer leaves, with others for the same sender.
-    pub(crate) fn answer(&mut self, to: &Origin, payload: Payload) {
-        self.post(&To::Peer(to.ingress, to.path.clone()), payload, to.bundles);
+    /// Opens a link. Reports a failure to the engine and returns false.
+    fn connect(&mut self, worker: WorkerId, instance: InstanceId, index: u16, shared: bool) -> bool {
+        let Err(error) = self.sockets.open_link(worker, instance, index, shared) else { return true };
+        // The server registers again and again.
+        if self.limiter.allows(instance.as_bytes(), now()) {
+            log::error!("cannot connect to worker {index} of server {instance}: {error}");
+        }
+        self.lose_worker(worker);
+        false
     }
 
-    /// A message leaves, with others for the same peer if that reads bundles.
-    fn post(&mut self, to: &To, payload: Payload, bundles: bool) {
+    /// Reports a lost worker to the engine from within `perform`, which goes on with the new actions.
+    fn lose_worker(&mut self, worker: WorkerId) {
+        let now = self.read_clock();
+        self.engine.handle(now, Input::WorkerDown { worker });
+    }
+
+    /// Answers with a message of the broker itself.
+    pub(super) fn reply(&mut self, origin: &Origin, kind: Kind, body: &[u8]) {
+        self.answer(origin, origin.reply(kind, &self.node, body));
+    }
+
+    /// Sends an answer, in a bundle with others if its receiver reads bundles.
+    pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
+        self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
+    }
+
+    fn post(&mut self, to: &Destination, payload: Payload, bundles: bool) {
         if bundles && Bundle::takes(payload.body().len()) {
             if let Some(full) = self.outbox.add(to, payload) {
                 self.send_batch(full);
             }
             return;
         }
-        // Behind what waits for the same peer.
+        // Earlier messages for the same peer leave first.
         if let Some(before) = self.outbox.take(to) {
             self.send_batch(before);
         }
         self.send(to, payload.into_frames().into_iter(), 1);
     }
 
-    /// All that waits leaves.
-    pub(crate) fn flush(&mut self) {
+    /// Sends all that is in the outbox.
+    pub(super) fn flush(&mut self) {
         while let Some(batch) = self.outbox.next() {
             self.send_batch(batch);
             self.perform();
+        }
+    }
+
+    /// Sends all that is in the outbox if it is much.
+    pub(super) fn flush_if_full(&mut self) {
+        if self.outbox.len() >= MAX_GATHERED {
+            self.flush();
         }
     }
 
@@ -130,35 +270,22 @@ impl Broker {
         self.outbox.recycle(batch);
     }
 
-    /// Sends frames of so many messages. If it is a worker who does not take them, the engine has something to do.
-    fn send(&mut self, to: &To, frames: impl Iterator<Item = Frame>, messages: usize) {
+    /// Sends the frames of so many messages. If a worker does not take them, the engine learns of it.
+    fn send(&mut self, to: &Destination, frames: impl Iterator<Item = Frame>, messages: usize) {
+        if let Destination::Peer(..) = to {
+            self.last_answer_at = now();
+        }
+        let Err(error) = self.sockets.send(to, frames) else { return };
         match to {
-            To::Worker(worker) => {
-                self.ready.add(Token(worker + FIRST_LINK));
-                let sent = self.links.get(*worker).map(|link| link.send([Frame::new()].into_iter().chain(frames)));
-                // A worker that takes nothing has died, or is as good as dead: its credit says that it has room.
-                if let Some(Err(error)) = sent {
-                    log::warn!("worker {worker} took no request, its server is dropped: {error}");
-                    self.looked = now();
-                    self.engine.handle(self.looked, Input::WorkerDown { worker: *worker });
-                }
+            // Its credit says that it has room, so it must be dead or stuck.
+            Destination::Worker(worker) => {
+                log::warn!("worker {worker} took no request, its server is dropped: {error}");
+                self.lose_worker(*worker);
             }
-            To::Peer(ingress, path) => {
-                self.ready.add(ingress.token());
-                self.spoke_at = now();
-                if let Err(error) = self.ingress(*ingress).send(path.frames().chain(frames)) {
-                    (0..messages).for_each(|_| self.engine.count(Counter::Undeliverable));
-                    log::debug!("{messages} answers were not taken: {error}");
-                }
+            Destination::Peer(..) => {
+                (0..messages).for_each(|_| self.engine.count(Counter::Undeliverable));
+                log::debug!("{messages} answers were not taken: {error}");
             }
         }
-    }
-
-    /// The node as others reach it.
-    fn node(&self) -> Node {
-        let name = &self.settings.node;
-        let address = TcpAddress::new(name.as_str(), self.address.port());
-        let address = address.unwrap_or_else(|_| self.address.clone());
-        Node::new(name.clone(), address).in_zone(self.settings.zone.clone())
     }
 }

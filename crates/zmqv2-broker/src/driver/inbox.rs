@@ -1,253 +1,278 @@
-//! What comes in through the broker's two doors, and who is told what is wrong with it.
-
-use std::time::Instant;
+//! Reads messages and bundles, answers what needs no engine, and gives the rest to the engine.
 
 use zmqv2_proto::bundle::Bundled;
-use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Flags, Header, HeaderView, Kind, Reason, Refusal};
+use zmqv2_proto::transport::{Frame, Received};
+use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
 
-use crate::driver::{Broker, now};
-use crate::engine::{Arrival, Counter, Input, Pattern, WorkerId};
-use crate::message::control_request;
-use crate::message::framing::{self, Content, Ingress, Malformed, Origin, WorkerAnswer, WorkerMessage};
+use super::actions::Routing;
+use super::clock::now;
+use super::links::LinkChange;
+use super::log_limiter::LogLimiter;
+use super::status::StatusReporter;
+use crate::engine::{Counter, Input, WorkerId};
+use crate::error::BrokerError;
+use crate::message::arrival::Names;
+use crate::message::control_request::{ControlRequest, write};
+use crate::message::framing::{self, Content, Malformed};
+use crate::message::origin::{Ingress, Origin};
 use crate::message::payload::Payload;
 use crate::message::return_path::ReturnPath;
+use crate::message::worker_message::{self, WorkerAnswer, WorkerMessage};
 
-/// What a waiting request costs besides its frames: the frames of its path back, its slot in the table of requests and
-/// its places in the queues. It counts for the byte budget, so that empty bodies are bounded, too.
-pub(crate) const REQUEST_OVERHEAD: usize = 512;
+/// The most messages read from one socket before the others get their turn.
+const MESSAGES_PER_VISIT: usize = 64;
 
-impl Broker {
-    /// One message from a client or a local server, or a bundle of them; how many there were.
-    pub(crate) fn take_in(&mut self, ingress: Ingress, frames: &mut Vec<Frame>) -> usize {
-        let Some((path, content)) = framing::take_apart(frames) else {
-            let peer = frames.first().map(|frame| frame.to_vec()).unwrap_or_default();
-            self.complain(&peer, &Malformed::NoDelimiter);
+/// Reads what arrives.
+pub(super) struct Inbox {
+    max_message_bytes: usize,
+    status: StatusReporter,
+    limiter: LogLimiter,
+    /// The names in the header that is being read.
+    names: Names,
+    received: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
+        let (limiter, names) = (LogLimiter::default(), Names::default());
+        Self { max_message_bytes, status, limiter, names, received: false }
+    }
+
+    /// Whether a message has come since the last call.
+    pub(super) fn take_received(&mut self) -> bool {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Reads what clients and local servers have sent. Returns whether there may be more.
+    pub(super) fn read_ingress(
+        &mut self,
+        routing: &mut Routing,
+        ingress: Ingress,
+        frames: &mut Vec<Frame>,
+    ) -> Result<bool, BrokerError> {
+        let mut read = 0;
+        while read < MESSAGES_PER_VISIT {
+            match routing.sockets.receive(ingress, frames)? {
+                Received::Nothing => return Ok(false),
+                Received::Message => read += self.receive(routing, ingress, frames),
+                Received::Overlong => {
+                    self.log_malformed(routing, &frames[0], &Malformed::TooManyFrames);
+                    read += 1;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads what a worker has sent. Returns whether there may be more.
+    pub(super) fn read_link(
+        &mut self,
+        routing: &mut Routing,
+        worker: WorkerId,
+        frames: &mut Vec<Frame>,
+    ) -> Result<bool, BrokerError> {
+        let mut read = 0;
+        while read < MESSAGES_PER_VISIT {
+            let Some(received) = routing.sockets.receive_from_worker(worker, frames) else { return Ok(false) };
+            match received? {
+                Received::Message => read += self.receive_from_worker(routing, worker, frames),
+                Received::Overlong => {
+                    routing.drop_worker(worker, &Malformed::TooManyFrames);
+                    read += 1;
+                }
+                Received::Nothing => {
+                    match routing.sockets.check_link(worker)? {
+                        LinkChange::Message => continue,
+                        LinkChange::Nothing => {}
+                        LinkChange::Connected => routing.handle_now(Input::WorkerUp { worker }),
+                        LinkChange::Disconnected => routing.handle_now(Input::WorkerDown { worker }),
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Handles a message, or a bundle, from a client or a local server. Returns the number of messages.
+    fn receive(&mut self, routing: &mut Routing, ingress: Ingress, frames: &mut Vec<Frame>) -> usize {
+        let Some((path, content)) = framing::split_request(frames) else {
+            let peer: &[u8] = frames.first().map_or(&[], |routing_id| routing_id);
+            self.log_malformed(routing, peer, &Malformed::NoDelimiter);
             return 1;
         };
-        self.looked = now();
+        routing.read_clock();
         match content {
-            Ok(Content::One(payload)) => self.take_message(Origin::of(ingress, path, payload.header()), payload),
-            Ok(Content::Bundle(bundle)) => return self.take_bundle(ingress, &path, &bundle),
-            Err(error) => self.reject(&Origin::of(ingress, path, &[]), &error),
+            Ok(Content::One(payload)) => {
+                self.receive_message(routing, Origin::of(ingress, path, payload.header()), payload);
+            }
+            Ok(Content::Bundle(bundle)) => return self.receive_bundle(routing, ingress, &path, &bundle),
+            Err(error) => self.reject(routing, &Origin::of(ingress, path, &[]), &error),
         }
         1
     }
 
-    fn take_bundle(&mut self, ingress: Ingress, path: &ReturnPath, bundle: &[u8]) -> usize {
+    fn receive_bundle(&mut self, routing: &mut Routing, ingress: Ingress, path: &ReturnPath, bundle: &[u8]) -> usize {
         let mut messages = 0;
         for message in Bundled::of(bundle).into_iter().flatten() {
             messages += 1;
             match message {
-                Ok(message) => {
-                    self.take_message(
-                        Origin::of(ingress, path.clone(), message.0),
-                        Payload::copied(message.0, message.1),
-                    );
+                Ok((header, body)) => {
+                    let origin = Origin::of(ingress, path.clone(), header);
+                    self.receive_message(routing, origin, Payload::copied(header, body));
                 }
-                // Nobody can say what was to be answered.
-                Err(error) => self.complain(path.peer(), &error.into()),
+                // Without a header there is no request to answer.
+                Err(error) => self.log_malformed(routing, path.peer(), &error.into()),
             }
         }
         messages
     }
 
-    /// What came from a worker: an answer, or a bundle of them; how many there were.
-    pub(crate) fn hear(&mut self, worker: WorkerId, frames: &mut Vec<Frame>) -> usize {
-        self.looked = now();
-        match framing::take_reply(frames) {
+    /// Handles a message, or a bundle, from a worker. Returns the number of messages.
+    fn receive_from_worker(&mut self, routing: &mut Routing, worker: WorkerId, frames: &mut Vec<Frame>) -> usize {
+        routing.read_clock();
+        let bundle = match framing::split_answer(frames) {
+            Ok(Content::Bundle(bundle)) => bundle,
             Ok(Content::One(payload)) => {
-                self.hear_one(worker, Ok(payload));
-                1
-            }
-            Ok(Content::Bundle(bundle)) => {
-                let mut messages = 0;
-                for message in Bundled::of(&bundle).into_iter().flatten() {
-                    messages += 1;
-                    self.hear_one(
-                        worker,
-                        message.map(|(header, body)| Payload::copied(header, body)).map_err(Malformed::from),
-                    );
-                    // A worker that was dropped says nothing more.
-                    if self.links.get(worker).is_none() {
-                        break;
-                    }
-                }
-                messages
+                self.receive_answer(routing, worker, Ok(payload));
+                return 1;
             }
             Err(error) => {
-                self.hear_one(worker, Err(error));
-                1
+                self.receive_answer(routing, worker, Err(error));
+                return 1;
+            }
+        };
+        let mut messages = 0;
+        for message in Bundled::of(&bundle).into_iter().flatten() {
+            messages += 1;
+            let payload = message.map(|(header, body)| Payload::copied(header, body)).map_err(Malformed::from);
+            self.receive_answer(routing, worker, payload);
+            // The rest of the bundle of a worker that was dropped is ignored.
+            if !routing.sockets.has_link(worker) {
+                break;
             }
         }
+        messages
     }
 
-    fn hear_one(&mut self, worker: WorkerId, payload: Result<Payload, Malformed>) {
-        self.heard = true;
-        match payload.and_then(framing::understand) {
+    fn receive_answer(&mut self, routing: &mut Routing, worker: WorkerId, payload: Result<Payload, Malformed>) {
+        self.received = true;
+        match payload.and_then(worker_message::read) {
             Ok(WorkerMessage::Answer(WorkerAnswer { tag, credit, refused, payload })) => {
-                self.feed_on(Input::Reply { worker, tag, credit, refused, payload });
+                routing.handle(Input::Reply { worker, tag, credit, refused, payload });
             }
-            Ok(WorkerMessage::Free { credit, wide }) => self.feed_on(Input::Freed { worker, credit, wide }),
-            Ok(WorkerMessage::HandedBack { tag, payload }) if self.links.reads_bundles(worker) => {
-                self.take_again(worker, tag, payload);
+            Ok(WorkerMessage::Credit { credit, wide }) => routing.handle(Input::Freed { worker, credit, wide }),
+            Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.reads_bundles(worker) => {
+                self.receive_returned(routing, worker, tag, payload);
             }
-            // It has one request at a time, and would get it again at once.
-            Ok(WorkerMessage::HandedBack { .. }) => self.disown(worker, &Malformed::HandedBack),
-            Err(error) => self.disown(worker, &error),
+            // A worker with its own socket has one request at a time, and would get it again at once.
+            Ok(WorkerMessage::Returned { .. }) => routing.drop_worker(worker, &Malformed::Returned),
+            Err(error) => routing.drop_worker(worker, &error),
         }
     }
 
-    /// A worker hands back a request.
-    fn take_again(&mut self, worker: WorkerId, tag: u64, payload: Payload) {
-        if payload.check_size(self.settings.max_message_bytes).is_err() {
-            return self.disown(worker, &Malformed::HandedBackLarger);
+    fn receive_returned(&mut self, routing: &mut Routing, worker: WorkerId, tag: u64, payload: Payload) {
+        if payload.check_size(self.max_message_bytes).is_err() {
+            return routing.drop_worker(worker, &Malformed::ReturnedTooLarge);
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
-        let now = self.looked;
         self.names.copy(&view);
-        let arrival = arrival(&view, &self.names, payload.size(), now);
-        self.engine.handle(now, Input::HandedBack { worker, tag, arrival, payload });
-        self.perform();
+        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        routing.handle(Input::HandedBack { worker, tag, arrival, payload });
     }
 
-    fn take_message(&mut self, origin: Origin, payload: Payload) {
-        self.heard = true;
+    fn receive_message(&mut self, routing: &mut Routing, origin: Origin, payload: Payload) {
+        self.received = true;
         let view = match HeaderView::new(payload.header()) {
             Ok(view) => view,
-            Err(error) => return self.reject(&origin, &error.into()),
+            Err(error) => return self.reject(routing, &origin, &error.into()),
         };
         match view.kind() {
             kind if kind.is_request() => {
-                // A worker reads headers more strictly than this: what it could not read, it could not answer.
+                // A worker reads headers more strictly, and could not answer what it cannot read.
                 if !view.node().is_empty() || !matches!(view.reason(), Ok(None)) {
-                    return self.reject(&origin, &Malformed::Answered);
+                    return self.reject(routing, &origin, &Malformed::AnswerFields);
                 }
-                if let Err(refusal) = payload.check_size(self.settings.max_message_bytes) {
-                    return self.refuse(&origin, &refusal);
+                if let Err(refusal) = payload.check_size(self.max_message_bytes) {
+                    return refuse(routing, &origin, &refusal);
                 }
-                let now = self.looked;
-                // The engine only looks at the names; they are copied because the load they stand in moves on.
+                // The payload moves on while the engine looks at the names, so these are copies.
                 self.names.copy(&view);
-                let arrival = arrival(&view, &self.names, payload.size(), now);
-                self.engine.handle(now, Input::Request { arrival, from: origin, payload });
-                self.perform();
+                let arrival = self.names.arrival(&view, payload.size(), routing.now());
+                routing.handle(Input::Request { arrival, from: origin, payload });
             }
             Kind::Inquire => {
-                self.engine.count(Counter::Inquiries);
-                if self.engine.is_pending(view.id()) {
-                    return self.reply(&origin, Kind::InFlight, &[]);
+                routing.count(Counter::Inquiries);
+                if routing.engine().is_pending(view.id()) {
+                    return routing.reply(&origin, Kind::InFlight, &[]);
                 }
                 let detail = "the broker has no such call: it never came, was answered, or was lost";
-                self.refuse(&origin, &Refusal::new(Reason::ServerLost, detail));
+                refuse(routing, &origin, &Refusal::new(Reason::ServerLost, detail));
             }
             kind @ (Kind::Register | Kind::Withdraw | Kind::Credit | Kind::Handled | Kind::Status) => {
                 if origin.ingress != Ingress::Local {
                     let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
-                    return self.refuse(&origin, &Refusal::new(Reason::Unauthorized, detail));
+                    return refuse(routing, &origin, &Refusal::new(Reason::Unauthorized, detail));
                 }
-                match control_request::read(&view, payload.body()) {
-                    Ok(control_request::ControlRequest::Status) => {
-                        let report = self.status();
-                        self.reply(&origin, Kind::StatusReport, &control_request::write(&report));
-                    }
-                    Ok(control_request::ControlRequest::Credit { instance, worker, credit }) => {
-                        self.feed(Input::Credit { instance, worker, credit });
-                    }
-                    Ok(control_request::ControlRequest::Handled { requeue: false }) => {
-                        let (tag, id, credit) = (view.tag(), view.id(), view.count());
-                        self.feed(Input::Handled { tag, id, credit, requeue: None });
-                    }
-                    Ok(control_request::ControlRequest::Handled { requeue: true }) => self.take_back(&origin, payload),
-                    Ok(control_request::ControlRequest::Register(offer)) => {
-                        self.feed(Input::Register { offer, from: origin })
-                    }
-                    Ok(control_request::ControlRequest::Withdraw(instance)) => {
-                        self.feed(Input::Withdraw { instance, from: origin })
-                    }
-                    Err(error) => self.reject(&origin, &error),
+                match ControlRequest::read(&view, payload.body()) {
+                    Ok(request) => self.control(routing, request, origin, payload),
+                    Err(error) => self.reject(routing, &origin, &error),
                 }
             }
-            kind => self.reject(&origin, &Malformed::Kind(kind)),
+            kind => self.reject(routing, &origin, &Malformed::Kind(kind)),
         }
     }
 
-    /// A listener gives a notification back.
-    fn take_back(&mut self, origin: &Origin, payload: Payload) {
-        let (given, payload) = match framing::given_back(payload) {
-            Ok(given) => given,
-            Err(error) => return self.reject(origin, &error),
+    fn control(&mut self, routing: &mut Routing, request: ControlRequest, origin: Origin, payload: Payload) {
+        match request {
+            ControlRequest::Status => {
+                let report = self.status.report(routing);
+                routing.reply(&origin, Kind::StatusReport, &write(&report));
+            }
+            ControlRequest::Credit { instance, worker, credit } => {
+                routing.handle_now(Input::Credit { instance, worker, credit });
+            }
+            ControlRequest::Handled { requeue: true, .. } => self.receive_requeued(routing, &origin, payload),
+            ControlRequest::Handled { requeue: false, tag, id, credit } => {
+                routing.handle_now(Input::Handled { tag, id, credit, requeue: None });
+            }
+            ControlRequest::Register(offer) => routing.handle_now(Input::Register { offer, from: origin }),
+            ControlRequest::Withdraw(instance) => routing.handle_now(Input::Withdraw { instance, from: origin }),
+        }
+    }
+
+    fn receive_requeued(&mut self, routing: &mut Routing, origin: &Origin, payload: Payload) {
+        let (requeued, payload) = match worker_message::read_requeued(payload) {
+            Ok(requeued) => requeued,
+            Err(error) => return self.reject(routing, origin, &error),
         };
-        let (header, now) = (payload.header().to_vec(), self.looked);
-        let Ok(view) = HeaderView::new(&header) else { return };
-        let names = Names::of(&view);
-        let arrival = arrival(&view, &names, payload.size(), now);
-        let Header { tag, id, count: credit, key, server, .. } = given;
+        let Header { tag, id, count: credit, key, server, .. } = requeued;
         if key.is_none() || server.is_none() {
-            let detail = "a notification that is given back names its topic and its pool";
-            return self.reject(origin, &Malformed::Control(detail.to_owned()));
+            let detail = "a requeued notification must name its topic and its pool";
+            return self.reject(routing, origin, &Malformed::Control(detail.to_owned()));
         }
-        self.engine.handle(now, Input::Handled { tag, id, credit, requeue: Some((arrival, payload)) });
-        self.perform();
+        let Ok(view) = HeaderView::new(payload.header()) else { return };
+        self.names.copy(&view);
+        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        routing.handle(Input::Handled { tag, id, credit, requeue: Some((arrival, payload)) });
     }
 
-    fn reject(&mut self, origin: &Origin, error: &Malformed) {
-        self.complain(origin.peer(), error);
-        let refusal = origin.refuse(&self.settings.node, &Refusal::new(Reason::Malformed, error.to_string()));
-        self.answer(origin, refusal);
+    fn reject(&mut self, routing: &mut Routing, origin: &Origin, error: &Malformed) {
+        self.log_malformed(routing, origin.peer(), error);
+        let refusal = Refusal::new(Reason::Malformed, error.to_string());
+        routing.answer(origin, origin.refuse(&routing.node, &refusal));
     }
 
-    pub(crate) fn complain(&mut self, peer: &[u8], error: &Malformed) {
-        self.engine.count(Counter::RefusedMalformed);
+    fn log_malformed(&mut self, routing: &mut Routing, peer: &[u8], error: &Malformed) {
+        routing.count(Counter::Refused(Reason::Malformed));
         if self.limiter.allows(peer, now()) {
-            log::warn!("malformed message from peer {}: {error}", control_request::hex(peer));
+            let peer: String = peer.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            log::warn!("malformed message from peer {peer}: {error}");
         }
     }
-
-    fn refuse(&mut self, origin: &Origin, refusal: &Refusal) {
-        self.engine.count(Counter::refused(refusal.reason));
-        let refusal = origin.refuse(&self.settings.node, refusal);
-        self.answer(origin, refusal);
-    }
-
-    pub(crate) fn reply(&mut self, origin: &Origin, kind: Kind, body: &[u8]) {
-        let reply = origin.reply(kind, &self.settings.node, body);
-        self.answer(origin, reply);
-    }
 }
 
-/// The names in a header, on their own. One that is used again and again allocates nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    pub(crate) key: String,
-    pub(crate) server: String,
-}
-
-impl Names {
-    pub(crate) fn of(view: &HeaderView<'_>) -> Self {
-        let mut names = Self::default();
-        names.copy(view);
-        names
-    }
-
-    fn copy(&mut self, view: &HeaderView<'_>) {
-        view.key().clone_into(&mut self.key);
-        view.server().clone_into(&mut self.server);
-    }
-}
-
-/// What the engine needs to know of a request with frames of `bytes`.
-pub(crate) fn arrival<'a>(view: &HeaderView<'_>, names: &'a Names, bytes: usize, now: Instant) -> Arrival<'a> {
-    let flags = view.flags();
-    Arrival {
-        pattern: match view.kind() {
-            Kind::Fanout => Pattern::Fanout,
-            Kind::Notify => Pattern::Notify,
-            _ => Pattern::One,
-        },
-        server: &names.server,
-        wait_for_ready: flags.contains(Flags::WAIT_FOR_READY),
-        monitored: flags.contains(Flags::MONITORED),
-        ..Arrival::new(view.id(), &names.key, framing::deadline(view, now), bytes + REQUEST_OVERHEAD)
-    }
+fn refuse(routing: &mut Routing, origin: &Origin, refusal: &Refusal) {
+    routing.count(Counter::Refused(refusal.reason));
+    routing.answer(origin, origin.refuse(&routing.node, refusal));
 }

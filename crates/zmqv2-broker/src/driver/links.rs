@@ -1,11 +1,11 @@
-//! The links to workers: one DEALER each, because a DEALER with one peer knows who died and never spreads blindly.
+//! One DEALER socket for each worker. With one peer per socket, the broker learns which worker died,
+//! and no message goes to another worker.
 
 use std::path::PathBuf;
 
-use zmqv2_proto::Address;
-use zmqv2_proto::InstanceId;
 use zmqv2_proto::control::worker_socket;
 use zmqv2_proto::transport::{Connection, Role, Socket, Transport, TransportError};
+use zmqv2_proto::{Address, InstanceId};
 
 use crate::engine::WorkerId;
 use crate::error::BrokerError;
@@ -17,36 +17,36 @@ struct Link {
     path: PathBuf,
     bundles: bool,
     connected: bool,
-    /// Something has come since its connection was looked at last.
-    stirred: bool,
+    /// An event has come since the last check.
+    notified: bool,
 }
 
-/// What [`Links::look`] saw.
+/// The result of [`Links::check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// Nothing new.
+pub(super) enum LinkChange {
     Nothing,
-    /// A message has come meanwhile.
+    /// A message can be received.
     Message,
-    /// The connection came (true) or went.
-    Connection(bool),
+    Connected,
+    Disconnected,
 }
 
-/// Links by worker.
+/// The links, by worker.
 #[derive(Debug)]
-pub(crate) struct Links {
+pub(super) struct Links {
     transport: Transport,
     dir: PathBuf,
     by_worker: Vec<Option<Link>>,
 }
 
 impl Links {
-    pub(crate) fn new(transport: Transport, dir: PathBuf) -> Self {
+    pub(super) fn new(transport: Transport, dir: PathBuf) -> Self {
         Self { transport, dir, by_worker: Vec::new() }
     }
 
-    /// Connects to a worker, or to workers that share a socket, and read bundles, in the background; `watch` puts the socket under the loop's eyes.
-    pub(crate) fn open(
+    /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read bundles.
+    /// `watch` registers the socket with epoll.
+    pub(super) fn open(
         &mut self,
         worker: WorkerId,
         instance: InstanceId,
@@ -65,51 +65,54 @@ impl Links {
         if self.by_worker.len() <= worker {
             self.by_worker.resize_with(worker + 1, || None);
         }
-        self.by_worker[worker] = Some(Link { socket, path, bundles: shared, connected: false, stirred: true });
+        self.by_worker[worker] = Some(Link { socket, path, bundles: shared, connected: false, notified: true });
         Ok(())
     }
 
-    pub(crate) fn get(&self, worker: WorkerId) -> Option<&Socket> {
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Socket> {
         self.by_worker.get(worker)?.as_ref().map(|link| &link.socket)
     }
 
-    pub(crate) fn reads_bundles(&self, worker: WorkerId) -> bool {
+    pub(super) fn reads_bundles(&self, worker: WorkerId) -> bool {
         self.by_worker.get(worker).is_some_and(|link| link.as_ref().is_some_and(|link| link.bundles))
     }
 
-    /// A descriptor of this link has given notice.
-    pub(crate) fn stir(&mut self, worker: WorkerId) {
+    /// Epoll has reported an event of this link.
+    pub(super) fn mark_notified(&mut self, worker: WorkerId) {
         if let Some(Some(link)) = self.by_worker.get_mut(worker) {
-            link.stirred = true;
+            link.notified = true;
         }
     }
 
-    /// What a link that had nothing to read has to tell; asked for before the loop sleeps. Without notice since the last
-    /// time that is nothing, at no cost: a receive that finds nothing leaves no notice unheard.
+    /// Checks a link that had nothing to read, before the loop sleeps. An empty receive has consumed
+    /// all pending events. So without a new event nothing has changed, and the check costs nothing.
     ///
-    /// The question takes in what came since the last receive, and uses up its notice: an answer must be read now, or it
-    /// stays until the next one comes.
-    pub(crate) fn look(&mut self, worker: WorkerId) -> Result<Seen, TransportError> {
-        let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(Seen::Nothing) };
-        if !std::mem::take(&mut link.stirred) {
-            return Ok(Seen::Nothing);
+    /// The check itself takes in what has arrived since the last receive, and consumes its event.
+    /// After [`LinkChange::Message`] the caller must read, or the message waits for the next one.
+    pub(super) fn check(&mut self, worker: WorkerId) -> Result<LinkChange, TransportError> {
+        let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(LinkChange::Nothing) };
+        if !std::mem::take(&mut link.notified) {
+            return Ok(LinkChange::Nothing);
         }
         let state = link.socket.readiness()?;
         if state.readable {
-            link.stirred = true;
-            return Ok(Seen::Message);
+            link.notified = true;
+            return Ok(LinkChange::Message);
         }
         let connected = state.connection == Connection::Up;
-        let changed = std::mem::replace(&mut link.connected, connected) != connected;
-        Ok(if changed { Seen::Connection(connected) } else { Seen::Nothing })
+        Ok(match (std::mem::replace(&mut link.connected, connected), connected) {
+            (false, true) => LinkChange::Connected,
+            (true, false) => LinkChange::Disconnected,
+            _ => LinkChange::Nothing,
+        })
     }
 
-    /// Closes a link, and removes the socket file that a killed server leaves behind.
-    pub(crate) fn close(&mut self, worker: WorkerId, unwatch: impl FnOnce(&Socket)) {
+    /// Closes a link, and removes the socket file if its server was killed.
+    pub(super) fn close(&mut self, worker: WorkerId, unwatch: impl FnOnce(&Socket)) {
         if let Some(link) = self.by_worker.get_mut(worker).and_then(Option::take) {
             unwatch(&link.socket);
             drop(link.socket);
-            stale_sockets::remove(&link.path);
+            stale_sockets::remove_if_dead(&link.path);
         }
     }
 }

@@ -1,414 +1,154 @@
-//! The event loop: owns every socket of the broker, feeds the engine and does what it asks for.
+//! The event loop. One thread owns every socket, feeds the engine, and carries out its actions.
 //!
-//! One thread waits with epoll on the notification descriptor of each socket. Such a descriptor tells of a change once, so a
-//! socket stays on the *hot* list, and is visited without waiting, until it has nothing left to read; a send may swallow
-//! a notice too, so whatever was sent to is hot again. The loop sleeps only when nothing is hot. A quiet broker with
-//! 500 links costs nothing, and a busy one does not look at the idle links.
+//! The thread waits with epoll on the notification descriptors of the sockets. libzmq reports a change
+//! on such a descriptor only once, so a socket stays on the ready list, and is read without waiting,
+//! until it has nothing left. A send can consume a notification as well, so a socket that was sent to
+//! goes back on the list. The loop sleeps only when the list is empty. A quiet broker with 500 links
+//! costs nothing, and a busy one does not look at its idle links.
 
 mod actions;
-pub(crate) mod inbox;
+pub(crate) mod clock;
+mod inbox;
 mod links;
-pub(crate) mod log_limiter;
+mod log_limiter;
+mod open;
 mod outbox;
+mod ready_list;
+mod restore;
+mod shutdown;
+mod sockets;
+mod status;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
-use zmqv2_matchmaker::Matchmaker;
-use zmqv2_proto::control::broker_socket;
-use zmqv2_proto::transport::{Frame, Pace, Received, Role, Socket, Transport};
-use zmqv2_proto::{Address, TcpAddress};
+use mio::Events;
+use zmqv2_proto::TcpAddress;
+use zmqv2_proto::control::BROKER_SOCKET;
+use zmqv2_proto::transport::{Frame, Pace};
 
-use crate::directory::registrar::Registrar;
-use crate::driver::inbox::Names;
-use crate::driver::links::{Links, Seen};
-use crate::driver::log_limiter::LogLimiter;
-use crate::driver::outbox::Outbox;
-use crate::engine::{Counter, Engine, Input};
 use crate::error::BrokerError;
-use crate::message::framing::{Ingress, Malformed, Origin};
-use crate::message::payload::Payload;
-use crate::settings::{Settings, Stopper};
+use crate::message::origin::Ingress;
+use crate::settings::Settings;
 use crate::startup::lock::Lock;
-use crate::startup::stale_sockets;
-use crate::store::Contents;
-use crate::store::dead_letters::DeadLetters;
-use crate::store::writer::StoreWriter;
+use actions::Routing;
+use clock::now;
+use inbox::Inbox;
+use ready_list::Source;
+use shutdown::Shutdown;
 
-/// The most messages read from one socket before the others get their turn.
-const MESSAGES_PER_VISIT: usize = 64;
-/// With so many messages to send, no other socket is looked at before they leave.
-const MAX_GATHERED: usize = 256;
-/// A stopping broker with nothing left to do goes when it has said nothing for this long: a request that is not read here
-/// any more looks to its sender as if it might have run, and makes the kernel reset the connection, with all that the
-/// sender has not read yet.
-const QUIET: Duration = Duration::from_millis(100);
-/// Those who go on asking are refused for this long at the most, and listeners may finish what they have accepted.
-const MAX_REFUSING: Duration = Duration::from_secs(1);
-const NETWORK: Token = Token(0);
-const LOCAL: Token = Token(1);
-const WAKER: Token = Token(2);
-pub(crate) const FIRST_LINK: usize = 3;
+pub use shutdown::Stopper;
 
-/// A broker that is bound and locked; [`run`](Self::run) makes it work.
+/// A broker that has locked its socket directory and bound its sockets. [`run`](Self::run) makes it work.
 ///
-/// `Send`, not `Sync`: it belongs to the thread that runs it. Stop it with a [`Stopper`].
+/// `Send`, not `Sync`: it belongs to the thread that runs it. A [`Stopper`] stops it.
 pub struct Broker {
-    pub(crate) settings: Settings,
-    pub(crate) address: TcpAddress,
-    pub(crate) started: Instant,
-    /// When the clock was read last: once for all messages of a bundle.
-    pub(crate) looked: Instant,
-    pub(crate) engine: Engine<Origin, Payload>,
-    network: Socket,
-    local: Socket,
-    pub(crate) links: Links,
-    pub(crate) poll: Poll,
-    pub(crate) ready: ReadyList,
-    stopper: Stopper,
-    pub(crate) registrar: Registrar,
-    pub(crate) limiter: LogLimiter,
-    pub(crate) dead_letters: DeadLetters,
-    /// Those of the request that is looked at.
-    pub(crate) names: Names,
-    end_at: Option<Instant>,
-    pub(crate) drained_at: Option<Instant>,
-    pub(crate) spoke_at: Instant,
-    pub(crate) outbox: Outbox,
+    settings: Settings,
+    address: TcpAddress,
+    routing: Routing,
+    inbox: Inbox,
+    shutdown: Shutdown,
     pace: Pace,
-    /// A message has come since the last sleep.
-    pub(crate) heard: bool,
-    pub(crate) writer: Option<StoreWriter>,
-    // Last: unlocked when every socket is closed.
+    // The last field: the lock is released when every socket is closed.
     _lock: Lock,
 }
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker")
-            .field("settings", &self.settings)
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        let Self { settings, address, .. } = self;
+        f.debug_struct("Broker").field("settings", settings).field("address", address).finish_non_exhaustive()
     }
 }
 
 impl Broker {
-    /// Locks the socket directory, removes what crashed servers left there, and binds. Nothing is taken yet.
-    ///
-    /// # Errors
-    /// [`BrokerError`], which says what is in the way and which option to change.
-    pub fn open(settings: Settings, directory: Arc<dyn Matchmaker>) -> Result<Self, BrokerError> {
-        let mut lock = Lock::take(&settings.ipc_dir)?;
-        let poll = Poll::new().map_err(BrokerError::Events)?;
-        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER).map_err(BrokerError::Events)?);
-        let (writer, contents) = match &settings.notification_store {
-            Some(path) => {
-                StoreWriter::open(path, Arc::clone(&waker)).map(|(writer, contents)| (Some(writer), contents))?
-            }
-            None => (None, Contents::default()),
-        };
-        stale_sockets::sweep(&settings.ipc_dir);
-        let transport = Transport::new(settings.transport.clone());
-        let mut local = transport.socket(Role::Front)?;
-        local.bind(&broker_socket(&settings.ipc_dir)?)?;
-        let mut network = transport.socket(Role::Front)?;
-        let bound = network.bind(&Address::Tcp(settings.bind.clone()));
-        let address = match bound.map_err(|source| BrokerError::Bind { source })? {
-            Address::Tcp(address) => address,
-            Address::Ipc(_) => settings.bind.clone(),
-        };
-        lock.describe(&format!("process {} at tcp://{address}", std::process::id()));
-        let mut ready = ReadyList::default();
-        for (socket, token) in [(&network, NETWORK), (&local, LOCAL)] {
-            watch(&poll, socket, token)?;
-            ready.add(token);
-        }
-        let registrar =
-            Registrar::start(directory, settings.renew_every, settings.lease).map_err(BrokerError::Events)?;
-        let started = now();
-        let mut broker = Self {
-            engine: Engine::new(settings.limits),
-            pace: Pace::new(settings.transport.adaptive_poll),
-            links: Links::new(transport, settings.ipc_dir.clone()),
-            settings,
-            address,
-            started,
-            looked: started,
-            network,
-            local,
-            poll,
-            ready,
-            stopper: Stopper::new(waker),
-            registrar,
-            limiter: LogLimiter::default(),
-            dead_letters: DeadLetters::default(),
-            names: Names::default(),
-            end_at: None,
-            drained_at: None,
-            spoke_at: started,
-            outbox: Outbox::default(),
-            heard: false,
-            writer,
-            _lock: lock,
-        };
-        broker.restore(contents);
-        Ok(broker)
-    }
-
-    /// Where it listens; a port 0 in the settings has become the one that was picked.
+    /// The TCP address. A port 0 of the settings has become the chosen one.
     #[must_use]
     pub fn address(&self) -> &TcpAddress {
         &self.address
     }
 
-    /// A handle that stops it.
+    /// A handle that stops this broker.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+        self.shutdown.stopper()
     }
 
     /// Works until it is stopped.
     ///
     /// # Errors
-    /// [`BrokerError`] when the operating system no longer tells of events.
+    /// [`BrokerError`] when the operating system reports no more events, or a socket fails.
     pub fn run(mut self) -> Result<(), BrokerError> {
         let mut events = Events::with_capacity(256);
         let mut frames = Vec::new();
-        while !self.is_over() || self.hears_last_words(&mut frames)? {
-            let timeout = if self.ready.is_empty() { self.time_to_next() } else { Some(Duration::ZERO) };
-            match self.wait(&mut events, timeout) {
+        while !self.shutdown.is_over(&self.routing) || self.answers_late_requests(&mut frames)? {
+            match self.wait(&mut events) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(BrokerError::Events(error)),
             }
-            for event in &events {
-                self.ready.add(event.token());
-                if let Some(worker) = event.token().0.checked_sub(FIRST_LINK) {
-                    self.links.stir(worker);
-                }
+            for source in self.routing.sockets.take_ready(&events) {
+                self.visit(source, &mut frames)?;
+                self.routing.flush_if_full();
             }
-            for token in self.ready.take() {
-                self.visit(token, &mut frames)?;
-                if self.outbox.len() >= MAX_GATHERED {
-                    self.flush();
-                }
-            }
-            let now = now();
-            if self.engine.next_deadline().is_some_and(|at| at <= now) {
-                self.looked = now;
-                self.engine.expire(now);
-                self.perform();
-            }
-            self.flush();
+            self.routing.expire_due();
+            self.routing.flush();
         }
-        // libzmq leaves it behind. Nobody else can have bound it: the lock is still held.
-        let _ = std::fs::remove_file(self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET));
-        let kept = self.engine.notifications();
-        if kept > 0 && self.writer.is_none() {
-            log::warn!("{kept} notifications were kept in memory, and are lost: rpc_zmq_notification_store is not set");
+        // libzmq leaves the file behind. No other broker can have bound it: the lock is still held.
+        let _ = std::fs::remove_file(self.settings.ipc_dir.join(BROKER_SOCKET));
+        let lost = self.routing.engine().notifications();
+        if lost > 0 && !self.routing.has_durable_store() {
+            log::warn!("{lost} notifications in memory are lost: rpc_zmq_notification_store is not set");
         }
         log::info!("stopped");
         Ok(())
     }
 
-    /// Waits for events; looks without sleeping at first, while that is of use, or if it is the option.
-    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> std::io::Result<()> {
-        if timeout == Some(Duration::ZERO) {
-            return self.poll.poll(events, timeout);
+    /// Waits for events. Polls without sleeping first if that is of use, or if an option says so.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let sockets = &mut self.routing.sockets;
+        if sockets.has_ready() {
+            return sockets.poll(events, Some(Duration::ZERO));
         }
-        let heard = std::mem::take(&mut self.heard);
-        let always = self.settings.transport.busy_poll;
-        let (found, timeout) = self.pace.look(heard, always, timeout, || {
-            self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty())
+        let deadlines = [self.routing.engine().next_deadline(), self.shutdown.ends_at(&self.routing)];
+        let timeout = deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now()));
+        if timeout == Some(Duration::ZERO) {
+            return self.routing.sockets.poll(events, timeout);
+        }
+        let (received, busy_poll) = (self.inbox.take_received(), self.settings.transport.busy_poll);
+        let (found, timeout) = self.pace.look(received, busy_poll, timeout, || {
+            self.routing.sockets.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty())
         })?;
-        if found { Ok(()) } else { self.poll.poll(events, timeout) }
+        if found { Ok(()) } else { self.routing.sockets.poll(events, timeout) }
     }
 
-    fn is_over(&self) -> bool {
-        self.stopper.asked() > 1 || self.over_at().is_some_and(|at| at <= now())
-    }
-
-    /// Whether somebody has spoken meanwhile, although the time is over: on a busy machine, this loop may have slept longer than
-    /// it wanted to.
-    fn hears_last_words(&mut self, frames: &mut Vec<Frame>) -> Result<bool, BrokerError> {
-        let (now, before) = (now(), self.spoke_at);
-        if self.stopper.asked() > 1 || self.drained_at.is_none_or(|at| now >= at + MAX_REFUSING) {
+    /// Whether a request has come although it was time to end. On a busy machine this loop may have
+    /// slept longer than it wanted.
+    fn answers_late_requests(&mut self, frames: &mut Vec<Frame>) -> Result<bool, BrokerError> {
+        if !self.shutdown.may_linger(&self.routing) {
             return Ok(false);
         }
-        for token in [NETWORK, LOCAL] {
-            self.visit(token, frames)?;
+        let before = self.routing.last_answer_at();
+        for ingress in [Ingress::Network, Ingress::Local] {
+            self.visit(Source::Ingress(ingress), frames)?;
         }
-        self.flush();
-        Ok(self.spoke_at > before)
+        self.routing.flush();
+        Ok(self.routing.last_answer_at() > before)
     }
 
-    fn over_at(&self) -> Option<Instant> {
-        let silent = self.drained_at.map(|at| {
-            // A listener that is about to be done with a notification is heard: else it came again after the restart.
-            let listens = self.writer.is_some() && self.engine.has_unhandled_notifications();
-            let quiet_at = if listens { at + MAX_REFUSING } else { self.spoke_at + QUIET };
-            quiet_at.min(at + MAX_REFUSING)
-        });
-        [silent, self.end_at].into_iter().flatten().min()
-    }
-
-    fn time_to_next(&self) -> Option<Duration> {
-        let at = [self.engine.next_deadline(), self.over_at()].into_iter().flatten().min()?;
-        Some(at.saturating_duration_since(now()))
-    }
-
-    /// Reads what a socket has; it stays hot while there may be more.
-    fn visit(&mut self, token: Token, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
-        match token {
-            WAKER => {
-                self.take_outcomes();
-                self.check_stop();
+    /// Reads a source. It stays on the ready list while it may have more.
+    fn visit(&mut self, source: Source, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
+        let may_have_more = match source {
+            Source::Waker => {
+                self.routing.take_store_results();
+                self.shutdown.begin_if_requested(&mut self.routing);
+                false
             }
-            NETWORK | LOCAL => {
-                let ingress = if token == NETWORK { Ingress::Network } else { Ingress::Local };
-                let mut read = 0;
-                while read < MESSAGES_PER_VISIT {
-                    match self.ingress(ingress).receive(frames)? {
-                        Received::Nothing => return Ok(()),
-                        Received::Message => read += self.take_in(ingress, frames),
-                        Received::Overlong => {
-                            self.complain(&frames[0], &Malformed::Overlong);
-                            read += 1;
-                        }
-                    }
-                }
-                self.ready.add(token);
-            }
-            Token(number) => self.visit_link(number - FIRST_LINK, frames)?,
+            Source::Ingress(ingress) => self.inbox.read_ingress(&mut self.routing, ingress, frames)?,
+            Source::Link(worker) => self.inbox.read_link(&mut self.routing, worker, frames)?,
+        };
+        if may_have_more {
+            self.routing.sockets.keep_ready(source);
         }
         Ok(())
     }
-
-    fn visit_link(&mut self, worker: usize, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
-        let mut read = 0;
-        while read < MESSAGES_PER_VISIT {
-            let Some(link) = self.links.get(worker) else { return Ok(()) };
-            match link.receive(frames)? {
-                Received::Nothing => match self.links.look(worker)? {
-                    Seen::Message => {}
-                    Seen::Nothing => return Ok(()),
-                    Seen::Connection(connected) => {
-                        let input = if connected { Input::WorkerUp { worker } } else { Input::WorkerDown { worker } };
-                        self.feed(input);
-                        return Ok(());
-                    }
-                },
-                Received::Message => read += self.hear(worker, frames),
-                Received::Overlong => {
-                    self.disown(worker, &Malformed::Overlong);
-                    read += 1;
-                }
-            }
-        }
-        self.ready.add(Token(worker + FIRST_LINK));
-        Ok(())
-    }
-
-    /// A worker that breaks the protocol cannot be trusted with credit; its server may register again.
-    pub(crate) fn disown(&mut self, worker: usize, error: &Malformed) {
-        self.engine.count(Counter::RefusedMalformed);
-        log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}");
-        self.feed(Input::WorkerDown { worker });
-    }
-
-    pub(crate) fn feed(&mut self, input: Input<'_, Origin, Payload>) {
-        self.looked = now();
-        self.feed_on(input);
-    }
-
-    /// The same, at the time at which the clock was read last.
-    pub(crate) fn feed_on(&mut self, input: Input<'_, Origin, Payload>) {
-        self.engine.handle(self.looked, input);
-        self.perform();
-    }
-
-    pub(crate) fn check_stop(&mut self) {
-        if self.stopper.asked() > 0 && self.end_at.is_none() {
-            log::info!(
-                "stopping: {} requests in flight have {:?} to finish",
-                self.engine.in_flight(),
-                self.settings.drain_timeout
-            );
-            self.end_at = Some(now() + self.settings.drain_timeout);
-            self.feed(Input::Drain);
-        }
-    }
-
-    pub(crate) fn ingress(&self, ingress: Ingress) -> &Socket {
-        match ingress {
-            Ingress::Network => &self.network,
-            Ingress::Local => &self.local,
-        }
-    }
-}
-
-impl Ingress {
-    pub(crate) fn token(self) -> Token {
-        match self {
-            Self::Network => NETWORK,
-            Self::Local => LOCAL,
-        }
-    }
-}
-
-pub(crate) fn watch(poll: &Poll, socket: &Socket, token: Token) -> Result<(), BrokerError> {
-    let watched = socket.fds().try_for_each(|fd| {
-        let mut source = SourceFd(&fd);
-        poll.registry().register(&mut source, token, Interest::READABLE)
-    });
-    watched.map_err(BrokerError::Events)
-}
-
-pub(crate) fn unwatch(poll: &Poll, socket: &Socket) {
-    for fd in socket.fds() {
-        drop(poll.registry().deregister(&mut SourceFd(&fd)));
-    }
-}
-
-/// Sockets to visit before the next sleep, each once.
-#[derive(Debug, Default)]
-pub(crate) struct ReadyList {
-    tokens: Vec<Token>,
-    listed: Vec<bool>,
-}
-
-impl ReadyList {
-    pub(crate) fn add(&mut self, token: Token) {
-        if self.listed.len() <= token.0 {
-            self.listed.resize(token.0 + 1, false);
-        }
-        if !std::mem::replace(&mut self.listed[token.0], true) {
-            self.tokens.push(token);
-        }
-    }
-
-    pub(crate) fn remove(&mut self, token: Token) {
-        if self.listed.get_mut(token.0).is_some_and(std::mem::take) {
-            self.tokens.retain(|other| *other != token);
-        }
-    }
-
-    fn take(&mut self) -> Vec<Token> {
-        self.listed.fill(false);
-        std::mem::take(&mut self.tokens)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the broker's loop is a driver: it owns the clock that its engine is told"
-)]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }

@@ -1,44 +1,44 @@
-//! What leaves the broker, gathered until the loop has looked at every socket that has something: messages for the same peer
-//! leave in one bundle, if it reads bundles.
+//! Messages that are about to leave. The loop collects them until it has read every ready socket.
+//! Messages for the same peer then leave in one bundle, if the peer reads bundles.
 
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::Frame;
 
 use crate::engine::WorkerId;
-use crate::message::framing::Ingress;
+use crate::message::origin::Ingress;
 use crate::message::payload::Payload;
 use crate::message::return_path::ReturnPath;
 
-/// With more peers than this at a time, what is gathered leaves at once: a bundle saves little then, and is looked for in turn.
+/// The most peers with a batch. Beyond it a bundle saves little, and the search for one costs more.
 const MAX_PEERS: usize = 16;
 
-/// Who is to get something.
+/// The receiver of a message.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum To {
+pub(super) enum Destination {
     Worker(WorkerId),
     Peer(Ingress, ReturnPath),
 }
 
 /// Messages for one peer, in order.
 #[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) to: To,
-    /// The only one: it leaves as it is.
-    alone: Option<Payload>,
+pub(super) struct Batch {
+    pub(super) to: Destination,
+    /// The only message of the batch: it leaves without a bundle.
+    single: Option<Payload>,
     bundle: Bundle,
 }
 
 /// The messages that have not left yet.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(super) struct Outbox {
     batches: Vec<Batch>,
-    /// Bundles that are to be used again.
+    /// Empty bundles, whose memory is used again.
     spare: Vec<Bundle>,
 }
 
 impl Outbox {
-    /// Gathers a message; what has to leave before it comes back.
-    pub(crate) fn add(&mut self, to: &To, payload: Payload) -> Option<Batch> {
+    /// Adds a message. Returns a batch that must be sent before.
+    pub(super) fn add(&mut self, to: &Destination, payload: Payload) -> Option<Batch> {
         let (header, body) = (payload.header().len(), payload.body().len());
         let mut before = None;
         let at = match self.batches.iter().position(|batch| batch.to == *to) {
@@ -48,37 +48,37 @@ impl Outbox {
                     before = self.next();
                 }
                 let bundle = self.spare.pop().unwrap_or_default();
-                self.batches.push(Batch { to: to.clone(), alone: None, bundle });
+                self.batches.push(Batch { to: to.clone(), single: None, bundle });
                 self.batches.len() - 1
             }
         };
         let batch = &mut self.batches[at];
         if !batch.bundle.has_room(header, body) {
             let bundle = self.spare.pop().unwrap_or_default();
-            before = Some(std::mem::replace(batch, Batch { to: to.clone(), alone: None, bundle }));
+            before = Some(std::mem::replace(batch, Batch { to: to.clone(), single: None, bundle }));
         }
         batch.add(payload);
         before
     }
 
-    /// How many messages there are.
-    pub(crate) fn len(&self) -> usize {
+    /// The number of messages.
+    pub(super) fn len(&self) -> usize {
         self.batches.iter().map(Batch::len).sum()
     }
 
-    /// The messages for this peer leave now.
-    pub(crate) fn take(&mut self, to: &To) -> Option<Batch> {
+    /// Takes out the batch for one peer.
+    pub(super) fn take(&mut self, to: &Destination) -> Option<Batch> {
         let at = self.batches.iter().position(|batch| batch.to == *to)?;
         Some(self.batches.remove(at))
     }
 
-    /// The messages that leave next.
-    pub(crate) fn next(&mut self) -> Option<Batch> {
+    /// Takes out the oldest batch.
+    pub(super) fn next(&mut self) -> Option<Batch> {
         (!self.batches.is_empty()).then(|| self.batches.remove(0))
     }
 
-    /// Keeps the room of messages that have left.
-    pub(crate) fn recycle(&mut self, mut batch: Batch) {
+    /// Keeps the memory of a batch that was sent.
+    pub(super) fn recycle(&mut self, mut batch: Batch) {
         batch.bundle.clear();
         if self.spare.len() < MAX_PEERS {
             self.spare.push(batch.bundle);
@@ -88,23 +88,23 @@ impl Outbox {
 
 impl Batch {
     fn add(&mut self, payload: Payload) {
-        if self.bundle.is_empty() && self.alone.is_none() {
-            self.alone = Some(payload);
+        if self.bundle.is_empty() && self.single.is_none() {
+            self.single = Some(payload);
             return;
         }
-        for payload in self.alone.take().into_iter().chain([payload]) {
+        for payload in self.single.take().into_iter().chain([payload]) {
             self.bundle.push(payload.header(), payload.body());
         }
     }
 
-    /// How many messages there are.
-    pub(crate) fn len(&self) -> usize {
-        self.bundle.len().max(self.alone.is_some().into())
+    /// The number of messages.
+    pub(super) fn len(&self) -> usize {
+        self.bundle.len().max(self.single.is_some().into())
     }
 
     /// The frames behind the delimiter.
-    pub(crate) fn frames(&mut self) -> impl Iterator<Item = Frame> + use<> {
-        let [first, second] = match self.alone.take() {
+    pub(super) fn frames(&mut self) -> impl Iterator<Item = Frame> + use<> {
+        let [first, second] = match self.single.take() {
             Some(payload) => payload.into_frames().map(Some),
             None => [Some(Frame::from(self.bundle.frame())), None],
         };
@@ -135,22 +135,22 @@ mod tests {
     fn messages_for_one_peer_leave_together_and_in_order() {
         let mut outbox = Outbox::default();
         for (worker, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
-            assert!(outbox.add(&To::Worker(worker), payload(text)).is_none());
+            assert!(outbox.add(&Destination::Worker(worker), payload(text)).is_none());
         }
         let mut first = outbox.next().unwrap();
         assert_eq!((first.len(), headers(&mut first)), (3, vec!["a".into(), "c".into(), "d".into()]));
         outbox.recycle(first);
-        let mut second = outbox.take(&To::Worker(2)).unwrap();
+        let mut second = outbox.take(&Destination::Worker(2)).unwrap();
         assert_eq!((second.len(), headers(&mut second)), (1, vec!["b".into()]));
-        assert!(outbox.next().is_none() && outbox.take(&To::Worker(1)).is_none());
+        assert!(outbox.next().is_none() && outbox.take(&Destination::Worker(1)).is_none());
     }
 
     #[test]
     fn a_full_batch_and_one_peer_too_many_make_room() {
         let mut outbox = Outbox::default();
-        let full = (0..=MAX_BUNDLE_MESSAGES).find_map(|_| outbox.add(&To::Worker(0), payload("x"))).unwrap();
+        let full = (0..=MAX_BUNDLE_MESSAGES).find_map(|_| outbox.add(&Destination::Worker(0), payload("x"))).unwrap();
         assert_eq!(full.len(), MAX_BUNDLE_MESSAGES);
-        let left = (1..=MAX_PEERS).find_map(|worker| outbox.add(&To::Worker(worker), payload("x"))).unwrap();
-        assert_eq!((left.to, outbox.batches.len()), (To::Worker(0), MAX_PEERS));
+        let left = (1..=MAX_PEERS).find_map(|worker| outbox.add(&Destination::Worker(worker), payload("x"))).unwrap();
+        assert_eq!((left.to, outbox.batches.len()), (Destination::Worker(0), MAX_PEERS));
     }
 }

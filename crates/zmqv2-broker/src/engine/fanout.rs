@@ -15,7 +15,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         };
         let group = (runs.len() > 1).then(|| self.groups.insert(runs.len()));
         for run in runs {
-            self.counters.add(Counter::Copies);
+            self.counters.add(Counter::FanoutCopies);
             // Copies in workers' hands count, too: one large message must not become many without a bound.
             let room = self.why_bytes_full(arrival.bytes).is_none();
             let worker = if room { self.servers[run].take_ready(&mut self.workers) } else { None };

@@ -1,12 +1,17 @@
 //! The routing rules: a state machine without sockets, threads, clocks or files.
 //!
-//! [`Engine`] holds the registrations, the workers and their credit, the backlog, what is in flight, and all deadlines.
-//! A driver feeds it with [`handle`](Engine::handle), drains [`poll_action`](Engine::poll_action) after every call,
-//! and calls [`expire`](Engine::expire) when [`next_deadline`](Engine::next_deadline) has come. Time is an argument, so
-//! that a test can let an hour pass in no time.
+//! [`Engine`] holds the registrations, the workers and their credit, the backlog, the requests in
+//! flight, and all deadlines. A driver feeds it with [`handle`](Engine::handle), drains
+//! [`poll_action`](Engine::poll_action) after every call, and calls [`expire`](Engine::expire) when
+//! [`next_deadline`](Engine::next_deadline) has come. Time is an argument, so a test can let an hour
+//! pass at once.
 //!
-//! The engine is generic over what it never looks into: `O`, the *origin* of a request (the path back to its sender), and
-//! `L`, the *load* (the frames that go on to a worker, or back from it). Both are copied for fanouts and notifications only.
+//! The engine never looks into two of its types. `O` is the *origin* of a request, the path back to
+//! its sender. `P` is the *payload*, the frames on their way to a worker or back. Both are copied for
+//! fanouts and notifications only.
+//!
+//! The files of this folder refer to each other, because they are one state machine: each holds the
+//! rules of one concern, as an `impl Engine`.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -26,8 +31,8 @@
 //! while engine.poll_action().is_some() {}
 //!
 //! let arrival = Arrival::new(MessageId::random(), "openstack/demo", now + Duration::from_secs(1), 5);
-//! engine.handle(now, Input::Request { arrival, from: "client", load: "hello" });
-//! assert!(matches!(engine.poll_action(), Some(Action::Deliver { load: "hello", .. })));
+//! engine.handle(now, Input::Request { arrival, from: "client", payload: "hello" });
+//! assert!(matches!(engine.poll_action(), Some(Action::Deliver { payload: "hello", .. })));
 //! # Ok(())
 //! # }
 //! ```
@@ -52,7 +57,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use zmqv2_proto::{InstanceId, MessageId, Reason, Refusal, ServerName, TopicKey};
 
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, reference_markdown};
 pub use events::{Action, Arrival, Input, Offer, Pattern};
 
 use backlog::Backlog;
@@ -270,7 +275,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, remaining: u16) {
-        self.counters.add(Counter::refused(refusal.reason));
+        self.counters.add(Counter::Refused(refusal.reason));
         if let Some(to) = origin {
             self.actions.push_back(Action::Refuse { to, refusal, server, remaining });
         }

@@ -221,7 +221,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                     // Nobody else could make more of it.
                     reason if told => {
                         self.forward_answer(tag, payload);
-                        self.counters.add(Counter::refused(reason));
+                        self.counters.add(Counter::Refused(reason));
                         self.complete_notification(tag);
                     }
                     reason => self.add_dead_letter(tag, format!("its listener refused it: {reason}")),

@@ -1,95 +1,72 @@
-//! Orders of local servers and tools, and the broker's report about itself.
+//! Requests of local servers and tools to the broker itself.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::control::{MAX_CREDIT, MAX_TOPICS, MAX_WORKERS, Registration, StatusReport, Withdrawal};
-use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, ServerName, TopicKey};
+use zmqv2_proto::control::{MAX_CREDIT, MAX_TOPICS, MAX_WORKERS, Registration, Withdrawal};
+use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, MessageId, ServerName, TopicKey};
 
-use crate::driver::{Broker, now};
+use super::framing::Malformed;
 use crate::engine::Offer;
-use crate::message::framing::Malformed;
-use crate::store::writer::StoreWriter;
 
-/// What a local peer asks of the broker.
+/// A request to the broker itself.
 pub(crate) enum ControlRequest {
     Register(Offer),
     Withdraw(InstanceId),
     Credit { instance: InstanceId, worker: usize, credit: u16 },
-    Handled { requeue: bool },
+    Handled { tag: u64, id: MessageId, credit: u16, requeue: bool },
     Status,
 }
 
-/// Reads a control message.
-pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<ControlRequest, Malformed> {
-    match view.kind() {
-        Kind::Register => {
-            let registration: Registration = json(body)?;
-            let Registration { workers, credit, .. } = registration;
-            if !(1..=MAX_WORKERS).contains(&workers) || !(1..=MAX_CREDIT).contains(&credit) {
-                return Err(Malformed::Control(format!(
-                    "{workers} workers with credit {credit}; allowed are 1 to {MAX_WORKERS} workers with a credit of 1 to {MAX_CREDIT}"
-                )));
+impl ControlRequest {
+    /// Reads a control message.
+    pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Self, Malformed> {
+        match view.kind() {
+            Kind::Register => register(view, json(body)?).map(Self::Register).map_err(Malformed::Control),
+            Kind::Withdraw => Ok(Self::Withdraw(json::<Withdrawal>(body)?.instance)),
+            Kind::Credit => {
+                let instance = InstanceId::from_bytes(*view.id().as_bytes());
+                // A number that is too large for usize matches no worker, and usize::MAX does neither.
+                let worker = usize::try_from(view.tag()).unwrap_or(usize::MAX);
+                Ok(Self::Credit { instance, worker, credit: view.count() })
             }
-            let window = registration.window;
-            if window > MAX_CREDIT {
-                return Err(Malformed::Control(format!("a window of {window}; allowed are up to {MAX_CREDIT}")));
+            Kind::Handled => {
+                let requeue = view.flags().contains(Flags::REQUEUE);
+                Ok(Self::Handled { tag: view.tag(), id: view.id(), credit: view.count(), requeue })
             }
-            let topics = registration.also.len() + 1;
-            if topics > MAX_TOPICS {
-                return Err(Malformed::Control(format!("{topics} topics; allowed are {MAX_TOPICS}")));
-            }
-            let name = |error| Malformed::Control(format!("{error}"));
-            let key = TopicKey::parse(view.key()).map_err(name)?;
-            let server = ServerName::new(view.server()).map_err(name)?;
-            Ok(ControlRequest::Register(Offer::new(key, server, registration)))
+            Kind::Status => Ok(Self::Status),
+            other => Err(Malformed::Kind(other)),
         }
-        Kind::Withdraw => Ok(ControlRequest::Withdraw(json::<Withdrawal>(body)?.instance)),
-        Kind::Credit => {
-            let instance = InstanceId::from_bytes(*view.id().as_bytes());
-            // A number that fits no worker is looked up in vain.
-            let worker = usize::try_from(view.tag()).unwrap_or(usize::MAX);
-            Ok(ControlRequest::Credit { instance, worker, credit: view.count() })
-        }
-        Kind::Handled => Ok(ControlRequest::Handled { requeue: view.flags().contains(Flags::REQUEUE) }),
-        Kind::Status => Ok(ControlRequest::Status),
-        other => Err(Malformed::Kind(other)),
     }
+}
+
+fn register(view: &HeaderView<'_>, registration: Registration) -> Result<Offer, String> {
+    let Registration { workers, credit, window, .. } = registration;
+    if !(1..=MAX_WORKERS).contains(&workers) || !(1..=MAX_CREDIT).contains(&credit) {
+        return Err(format!(
+            "{workers} workers with credit {credit}; allowed are 1 to {MAX_WORKERS} workers with a credit of 1 to {MAX_CREDIT}"
+        ));
+    }
+    if window > MAX_CREDIT {
+        return Err(format!("a window of {window}; allowed are up to {MAX_CREDIT}"));
+    }
+    let topics = registration.also.len() + 1;
+    if topics > MAX_TOPICS {
+        return Err(format!("{topics} topics; allowed are {MAX_TOPICS}"));
+    }
+    let key = TopicKey::parse(view.key()).map_err(|error| error.to_string())?;
+    let server = ServerName::new(view.server()).map_err(|error| error.to_string())?;
+    Ok(Offer::new(key, server, registration))
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
     serde_json::from_slice(body).map_err(|error| Malformed::Control(error.to_string()))
 }
 
-/// Writes the body of an answer.
+/// The body of an answer, as JSON.
 pub(crate) fn write(answer: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(answer).unwrap_or_else(|error| {
-        // Plain data of ours: cannot happen, and an empty body is refused by any reader.
+        // Plain data always becomes JSON. If it did not, every reader would refuse the empty body.
         log::error!("cannot write an answer: {error}");
         Vec::new()
     })
-}
-
-/// A routing id for the log.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl Broker {
-    /// What the broker holds and has seen.
-    pub(crate) fn status(&self) -> StatusReport {
-        let mut report = StatusReport::default();
-        self.engine.report(&mut report);
-        env!("CARGO_PKG_VERSION").clone_into(&mut report.version);
-        report.node = self.settings.node.to_string();
-        report.pid = std::process::id();
-        report.directory = Some(self.registrar.status());
-        report.uptime_s = now().saturating_duration_since(self.started).as_secs_f64();
-        report.listening = vec![
-            format!("tcp://{}", self.address),
-            format!("ipc://{}", self.settings.ipc_dir.join(zmqv2_proto::control::BROKER_SOCKET).display()),
-        ];
-        self.writer.as_ref().map_or("memory", StoreWriter::name).clone_into(&mut report.store);
-        report.dead_letters = self.dead_letters.report(now());
-        report
-    }
 }

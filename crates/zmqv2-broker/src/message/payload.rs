@@ -1,35 +1,35 @@
-//! Header and body of a message that goes through.
+//! Header and body of a message that the broker forwards.
 
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Header, Reason, Refusal, Ttl, rewrite_hop};
 
-/// The frames that go through.
+/// Header and body of a message that the broker forwards.
 #[derive(Debug)]
 pub(crate) struct Payload(Bytes);
 
 #[derive(Debug)]
 enum Bytes {
-    /// As they came, and as they go on: without a copy.
+    /// The frames as they were received. They are sent without a copy.
     Frames { header: Frame, body: Frame },
-    /// Out of a bundle, and most often on into one: a small copy, header and then body.
+    /// A small copy from a bundle: the header, then the body. Most leave in a bundle again.
     Copied { bytes: Vec<u8>, header: usize },
 }
 
 impl Clone for Payload {
-    /// For copies of fanouts, and for notifications, which stay here while a listener has them. The bytes are copied: the
-    /// binding has no way to share a frame, and a send to a local worker copies them anyway.
+    /// For copies of fanouts, and for notifications, which stay here while a listener has them.
+    /// Copies the bytes: the binding cannot share a frame, and a send to a local worker copies anyway.
     fn clone(&self) -> Self {
         Self::copied(self.header(), self.body())
     }
 }
 
 impl Payload {
-    /// Frames as they are.
+    /// Keeps the frames without a copy.
     pub(crate) fn new(header: Frame, body: Frame) -> Self {
         Self(Bytes::Frames { header, body })
     }
 
-    /// A message of a bundle, on its own: it may have to wait, and must not keep all of the bundle meanwhile.
+    /// Copies one message out of a bundle, so that it does not keep the whole bundle while it waits.
     pub(crate) fn copied(header: &[u8], body: &[u8]) -> Self {
         Self(Bytes::Copied { bytes: [header, body].concat(), header: header.len() })
     }
@@ -50,7 +50,7 @@ impl Payload {
         }
     }
 
-    /// The same, to be rewritten.
+    /// The header's bytes, to be rewritten in place.
     pub(crate) fn header_mut(&mut self) -> &mut [u8] {
         match &mut self.0 {
             Bytes::Frames { header, .. } => header,
@@ -74,7 +74,8 @@ impl Payload {
         }
     }
 
-    /// It goes to a worker, from now on its node's clock: what waits in the worker's socket goes on expiring.
+    /// Addresses the message to a worker. The stamp is this node's monotonic clock, by which the worker
+    /// counts the time that the message waits in its socket.
     pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl, delivery: u16, monotonic_millis: u64) -> Self {
         let header = self.header_mut();
         rewrite_hop(header, tag, ttl);
@@ -83,7 +84,7 @@ impl Payload {
         self
     }
 
-    /// The bytes of both frames.
+    /// The size of both frames in bytes.
     pub(crate) fn size(&self) -> usize {
         self.header().len() + self.body().len()
     }

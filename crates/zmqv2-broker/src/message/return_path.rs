@@ -1,20 +1,21 @@
-//! The path back to whoever sent a message.
+//! The path back to the sender of a message.
 
 use std::sync::Arc;
 
 use zmqv2_proto::transport::{Frame, MAX_FRAMES};
 
-/// The path back is the sender's, kept as it is; more than this is no honest path.
+/// The longest path that is accepted. Honest senders have paths of a few bytes.
 pub(crate) const MAX_PATH_BYTES: usize = 1024;
-/// In front of each frame: its length.
+/// Bytes of the length in front of each frame.
 const LENGTH: usize = 2;
 
-/// Routing id, whatever the sender's side put behind it, and the empty delimiter. Messages that came in one bundle share it.
+/// Routing id, any further frames of the sender, and the empty delimiter. The messages of one bundle
+/// share it.
 #[derive(Debug, Clone)]
 pub(crate) struct ReturnPath(Arc<[u8]>);
 
 impl ReturnPath {
-    /// The path of these frames; none if they are longer than [`MAX_PATH_BYTES`].
+    /// The path with these frames; `None` if they have more than [`MAX_PATH_BYTES`].
     pub(crate) fn of(frames: &[Frame]) -> Option<Self> {
         let mut buffer = [0; MAX_PATH_BYTES + LENGTH * MAX_FRAMES];
         let (mut at, mut bytes) = (0, 0);
@@ -31,12 +32,12 @@ impl ReturnPath {
         Some(Self(Arc::from(&buffer[..at])))
     }
 
-    /// Its frames.
+    /// The frames of the path.
     pub(crate) fn frames(&self) -> impl Iterator<Item = Frame> {
         Pieces(&self.0).map(Frame::from)
     }
 
-    /// Who sent it, to tell one noisy peer from another.
+    /// The routing id, which identifies the sender in logs.
     pub(crate) fn peer(&self) -> &[u8] {
         Pieces(&self.0).next().unwrap_or_default()
     }

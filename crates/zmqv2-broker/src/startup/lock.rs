@@ -1,4 +1,4 @@
-//! One broker per socket directory: binding would silently take the socket of a living one.
+//! One broker per socket directory. Binding alone would silently replace the socket of a running one.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,7 +8,7 @@ use zmqv2_proto::control::BROKER_LOCK;
 
 use crate::error::BrokerError;
 
-/// Held while the broker lives; the kernel lets go of it however the process ends.
+/// A file lock. The kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
@@ -21,13 +21,13 @@ impl Lock {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {
-                // What it says is of a holder that is dead.
+                // The text in the file is of an earlier broker.
                 file.set_len(0).map_err(failed)?;
                 Ok(Self(file))
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Told for information only: a half-written line is no reason to say nothing.
+                // For information only, so a line that cannot be read in full is no error.
                 let _ = Read::by_ref(&mut file).take(300).read_to_string(&mut holder);
                 let holder = if holder.trim().is_empty() { "it is just starting" } else { holder.trim() };
                 Err(BrokerError::AlreadyRunning { dir: dir.to_owned(), holder: holder.to_owned() })
@@ -36,7 +36,7 @@ impl Lock {
         }
     }
 
-    /// Writes who holds the lock, for the next one to read.
+    /// Writes who holds the lock, for the error of a second broker.
     pub(crate) fn describe(&mut self, holder: &str) {
         let written = self.0.set_len(0).and_then(|()| self.0.rewind()).and_then(|()| writeln!(self.0, "{holder}"));
         if let Err(error) = written {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_refused_and_told_of_the_first() {
+    fn a_second_broker_is_refused_and_learns_who_the_first_is() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = Lock::take(dir.path()).unwrap();
         first.describe("process 7 at tcp://x:1");

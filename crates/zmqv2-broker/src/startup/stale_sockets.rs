@@ -1,4 +1,4 @@
-//! Socket files that crashed servers left behind.
+//! Socket files of crashed servers.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use zmqv2_proto::control::{BROKER_LOCK, BROKER_SOCKET, WORKER_SOCKET_PREFIX};
 
-/// Removes every worker's socket file in `dir` that nobody listens on.
+/// Removes every worker's socket file in `dir` on which no process listens.
 pub(crate) fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -16,21 +16,21 @@ pub(crate) fn sweep(dir: &Path) {
             .to_str()
             .is_some_and(|name| name.starts_with(WORKER_SOCKET_PREFIX) && name != BROKER_SOCKET && name != BROKER_LOCK);
         if ours {
-            remove(&entry.path());
+            remove_if_dead(&entry.path());
         }
     }
 }
 
-/// Removes one socket file, if nobody listens on it.
-pub(crate) fn remove(path: &Path) {
+/// Removes a socket file if no process listens on it.
+pub(crate) fn remove_if_dead(path: &Path) {
     if is_dead(path) {
-        // Somebody else may have been faster.
+        // Another process may have removed it first.
         let _ = std::fs::remove_file(path);
     }
 }
 
-/// Only a refused connection proves it: a full queue, for example, belongs to a living server. But a file that is no socket
-/// refuses, too. Never blocks.
+/// Only a refused connection proves that the server is dead: a living one may have a full queue, for
+/// example. A file that is no socket refuses as well, so that is checked first. Never blocks.
 fn is_dead(path: &Path) -> bool {
     if !std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
         return false;
@@ -49,7 +49,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn only_dead_sockets_of_workers_go() {
+    fn only_dead_sockets_of_workers_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let living = UnixListener::bind(path("zmqv2-00aa.0")).unwrap();

@@ -9,9 +9,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::{Change, Store};
 
 /// The most changes in one commit: many more gain nothing, and the first of them waits for the last.
-const MOST_CHANGES: usize = 1_000;
+const MAX_CHANGES: usize = 1_000;
 /// A commit takes no further change above this many bytes.
-const ENOUGH_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// A store that failed is tried again after this long; until then it refuses what is put.
 const RETRY: Duration = Duration::from_secs(1);
 /// A broker that ends waits for the disk for this long.
@@ -38,7 +38,7 @@ pub struct Outcome {
 /// the next second: a full disk is not tried for each of them. What was to be erased or buried is kept here and tried again every
 /// second, ahead of anything else, until the store takes it; so is the erasure of what was reported as failed, since nobody
 /// knows whether it reached the disk.
-pub struct Recorder {
+pub struct CommitThread {
     changes: Option<Sender<Change>>,
     outcomes: Receiver<Outcome>,
     thread: Option<JoinHandle<()>>,
@@ -46,7 +46,7 @@ pub struct Recorder {
     ended: Receiver<()>,
 }
 
-impl Recorder {
+impl CommitThread {
     /// Starts the thread. It calls `wake` after every new [`Outcome`].
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Recorder {
         let (changes, inbox) = crossbeam_channel::unbounded();
         let (report, outcomes) = crossbeam_channel::unbounded();
         let (running, ended) = crossbeam_channel::bounded(0);
-        let writer = Writer { store, report, wake, owed: Vec::new(), broken: None };
+        let writer = Committer { store, report, wake, unsettled: Vec::new(), broken: None };
         let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             let _running: Sender<()> = running;
             writer.run(&inbox);
@@ -67,7 +67,7 @@ impl Recorder {
     }
 
     /// Orders a change; never blocks.
-    pub fn order(&self, change: Change) {
+    pub fn submit(&self, change: Change) {
         if self.changes.as_ref().is_some_and(|changes| changes.send(change).is_err()) {
             log::error!("the recorder has ended; notifications are not stored any more");
         }
@@ -80,7 +80,7 @@ impl Recorder {
     }
 }
 
-impl Drop for Recorder {
+impl Drop for CommitThread {
     fn drop(&mut self) {
         drop(self.changes.take());
         if let Some(thread) = self.thread.take() {
@@ -93,24 +93,24 @@ impl Drop for Recorder {
     }
 }
 
-impl std::fmt::Debug for Recorder {
+impl std::fmt::Debug for CommitThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recorder").finish_non_exhaustive()
+        f.debug_struct("CommitThread").finish_non_exhaustive()
     }
 }
 
-struct Writer {
+struct Committer {
     store: Box<dyn Store>,
     report: Sender<Outcome>,
     wake: Box<dyn Fn() + Send>,
     /// Erasures and burials that the store did not take. Bounded: each is of a record that the store holds, or of the one
     /// commit that failed.
-    owed: Vec<Change>,
+    unsettled: Vec<Change>,
     /// Why the store does not take anything, and when to try it again.
     broken: Option<(String, Instant)>,
 }
 
-impl Writer {
+impl Committer {
     fn run(mut self, inbox: &Receiver<Change>) {
         loop {
             let first = match &self.broken {
@@ -128,8 +128,11 @@ impl Writer {
             }
         }
         self.retry();
-        if !self.owed.is_empty() {
-            log::warn!("{} notifications that were settled are still in the store, and will be back", self.owed.len());
+        if !self.unsettled.is_empty() {
+            log::warn!(
+                "{} notifications that were settled are still in the store, and will be back",
+                self.unsettled.len()
+            );
         }
     }
 
@@ -145,9 +148,9 @@ impl Writer {
             for change in group {
                 match change {
                     // It may be on the disk for all we know.
-                    Change::Put(record) if tried => self.owed.push(Change::Erase(record.number)),
+                    Change::Put(record) if tried => self.unsettled.push(Change::Erase(record.number)),
                     Change::Put(_) => {}
-                    change => self.owed.push(change),
+                    change => self.unsettled.push(change),
                 }
             }
             if tried {
@@ -162,17 +165,17 @@ impl Writer {
         }
     }
 
-    /// Does what is owed; the store works again if that succeeds.
+    /// Does what is unsettled; the store works again if that succeeds.
     fn retry(&mut self) {
-        while !self.owed.is_empty() {
-            let count = self.owed.len().min(MOST_CHANGES);
-            let part: Vec<_> = self.owed[..count].to_vec();
+        while !self.unsettled.is_empty() {
+            let count = self.unsettled.len().min(MAX_CHANGES);
+            let part: Vec<_> = self.unsettled[..count].to_vec();
             if let Err(why) = self.commit(&part) {
                 log::debug!("the store does not work yet: {why}");
                 self.broken = Some((why, now() + RETRY));
                 return;
             }
-            self.owed.drain(..count);
+            self.unsettled.drain(..count);
         }
         if self.broken.take().is_some() {
             log::info!("the notification store {} works again", self.store.name());
@@ -192,8 +195,8 @@ impl Writer {
 fn gather(first: Change, inbox: &Receiver<Change>) -> Vec<Change> {
     let mut bytes = first.bytes();
     let mut group = vec![first];
-    while bytes < ENOUGH_BYTES
-        && group.len() < MOST_CHANGES
+    while bytes < MAX_BYTES
+        && group.len() < MAX_CHANGES
         && let Ok(change) = inbox.try_recv()
     {
         bytes = bytes.saturating_add(change.bytes());

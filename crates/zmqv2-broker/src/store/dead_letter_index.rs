@@ -1,40 +1,40 @@
-//! Which dead letters stay: bounded in number and bytes, the newest first.
+//! Bounds the dead letters of a store in number and bytes. The oldest go first.
 
 use std::collections::VecDeque;
 
 /// The most dead letters that are kept.
 pub const MAX_DEAD_LETTERS: usize = 1_000;
-/// The most bytes of all dead letters (headers, bodies and reasons). The newest one is kept whatever its size.
+/// The most bytes of all dead letters: headers, bodies and reasons. The newest one is kept whatever its size.
 pub const MAX_DEAD_LETTER_BYTES: usize = 16 << 20;
 
-/// The dead letters of a store, by their place in the order of burial.
+/// Keys and sizes of the dead letters in the file, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Graveyard {
-    plots: VecDeque<(u64, usize)>,
+pub(super) struct DeadLetterIndex {
+    entries: VecDeque<(u64, usize)>,
     bytes: usize,
 }
 
-impl Graveyard {
-    /// The place of the next one.
-    pub(super) fn next_place(&self) -> u64 {
-        self.plots.back().map_or(0, |(place, _)| place.saturating_add(1))
+impl DeadLetterIndex {
+    /// The key of the next dead letter.
+    pub(super) fn next_key(&self) -> u64 {
+        self.entries.back().map_or(0, |(key, _)| key.saturating_add(1))
     }
 
-    /// Adds the one at `place`, the last so far.
-    pub(super) fn add(&mut self, place: u64, bytes: usize) {
-        self.plots.push_back((place, bytes));
+    /// Adds the newest dead letter.
+    pub(super) fn add(&mut self, key: u64, bytes: usize) {
+        self.entries.push_back((key, bytes));
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// The oldest one, if it has to go.
-    pub(super) fn surplus(&mut self) -> Option<u64> {
-        let full = self.plots.len() > MAX_DEAD_LETTERS || self.bytes > MAX_DEAD_LETTER_BYTES;
-        if !full || self.plots.len() == 1 {
+    /// Takes out the oldest dead letter, if a bound is exceeded.
+    pub(super) fn pop_excess(&mut self) -> Option<u64> {
+        let full = self.entries.len() > MAX_DEAD_LETTERS || self.bytes > MAX_DEAD_LETTER_BYTES;
+        if !full || self.entries.len() == 1 {
             return None;
         }
-        let (place, bytes) = self.plots.pop_front()?;
+        let (key, bytes) = self.entries.pop_front()?;
         self.bytes = self.bytes.saturating_sub(bytes);
-        Some(place)
+        Some(key)
     }
 }
 
@@ -42,29 +42,29 @@ impl Graveyard {
 mod tests {
     use super::*;
 
-    fn bury(graveyard: &mut Graveyard, bytes: usize) -> Vec<u64> {
-        graveyard.add(graveyard.next_place(), bytes);
-        std::iter::from_fn(|| graveyard.surplus()).collect()
+    fn add(index: &mut DeadLetterIndex, bytes: usize) -> Vec<u64> {
+        index.add(index.next_key(), bytes);
+        std::iter::from_fn(|| index.pop_excess()).collect()
     }
 
     #[test]
-    fn the_oldest_go_above_the_number() {
-        let mut graveyard = Graveyard::default();
+    fn above_the_number_the_oldest_go() {
+        let mut index = DeadLetterIndex::default();
         for _ in 0..MAX_DEAD_LETTERS {
-            assert!(bury(&mut graveyard, 10).is_empty());
+            assert!(add(&mut index, 10).is_empty());
         }
-        assert_eq!(bury(&mut graveyard, 10), [0]);
-        assert_eq!(bury(&mut graveyard, 10), [1]);
+        assert_eq!(add(&mut index, 10), [0]);
+        assert_eq!(add(&mut index, 10), [1]);
     }
 
     #[test]
-    fn the_oldest_go_above_the_bytes_but_the_newest_stays() {
-        let mut graveyard = Graveyard::default();
+    fn above_the_bytes_the_oldest_go_but_the_newest_stays() {
+        let mut index = DeadLetterIndex::default();
         let third = MAX_DEAD_LETTER_BYTES / 3;
-        assert!((0..3).all(|_| bury(&mut graveyard, third).is_empty()));
-        assert_eq!(bury(&mut graveyard, third), [0]);
-        assert_eq!(bury(&mut graveyard, MAX_DEAD_LETTER_BYTES + 1), [1, 2, 3]);
-        assert_eq!(bury(&mut graveyard, 1), [4]);
-        assert!(bury(&mut graveyard, 1).is_empty());
+        assert!((0..3).all(|_| add(&mut index, third).is_empty()));
+        assert_eq!(add(&mut index, third), [0]);
+        assert_eq!(add(&mut index, MAX_DEAD_LETTER_BYTES + 1), [1, 2, 3]);
+        assert_eq!(add(&mut index, 1), [4]);
+        assert!(add(&mut index, 1).is_empty());
     }
 }

@@ -82,7 +82,10 @@ pub enum StoreError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// For stores of your own.
+    /// The thread that writes cannot be started.
+    #[error("cannot start the thread of the notification store: {0}")]
+    Thread(#[source] io::Error),
+    /// An error of another kind of store.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }

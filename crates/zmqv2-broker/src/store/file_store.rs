@@ -12,7 +12,7 @@ use redb::backends::FileBackend;
 use redb::{Database, Error};
 use zmqv2_proto::MessageId;
 
-use super::dead_letter_index::Graveyard;
+use super::dead_letter_index::DeadLetterIndex;
 use super::{Change, Contents, Store, StoreError, tables};
 
 /// The broker holds what is live in its own memory, so the file's pages are read once, at the start.
@@ -25,7 +25,7 @@ type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
 /// A commit is on the disk when [`commit`](Store::commit) returns: data and checksums are written, then `fdatasync` is
 /// called. After a crash the last complete commit counts. The file is readable by its owner alone when it is made here, and grows
 /// and shrinks with what it holds. It belongs on a local disk: locks of network file systems are not to be relied on.
-pub struct Durable {
+pub struct FileStore {
     path: PathBuf,
     opener: Opener,
     /// `None` after a failure: the file is opened again, and thereby checked, for the next commit.
@@ -34,10 +34,10 @@ pub struct Durable {
 
 struct Open {
     database: Database,
-    graveyard: Graveyard,
+    dead_letters: DeadLetterIndex,
 }
 
-impl Durable {
+impl FileStore {
     /// Opens the file at `path`, or makes it in a directory that exists. A file that was not closed properly is checked and
     /// brought back to its last commit first.
     ///
@@ -107,8 +107,8 @@ impl Durable {
                 return Err(StoreError::Damaged { path: self.path.clone(), detail });
             }
         }
-        let graveyard = tables::graveyard(&database).map_err(failed)?;
-        Ok(Open { database, graveyard })
+        let dead_letters = tables::dead_letter_index(&database).map_err(failed)?;
+        Ok(Open { database, dead_letters })
     }
 
     fn guarded<T>(&self, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -119,7 +119,7 @@ impl Durable {
     }
 }
 
-impl Store for Durable {
+impl Store for FileStore {
     fn name(&self) -> String {
         self.path.display().to_string()
     }
@@ -129,13 +129,13 @@ impl Store for Durable {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        self.with(|open| tables::apply(&open.database, &mut open.graveyard, changes))
+        self.with(|open| tables::apply(&open.database, &mut open.dead_letters, changes))
     }
 }
 
-impl fmt::Debug for Durable {
+impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Durable").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("FileStore").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a broker keeps notifications, so that what it has promised survives it.
 //!
-//! This module owns the [`Store`] trait, the store in a file ([`Durable`]), and the thread that writes ([`Recorder`]), so that
+//! This module owns the [`Store`] trait, the store in a file ([`FileStore`]), and the thread that writes ([`CommitThread`]), so that
 //! the event loop never waits for a disk. It does not know who gets a notification, nor when. Without a store,
 //! notifications are kept in memory alone: there is nothing to write, and nothing of this module is used.
 //!
@@ -14,17 +14,17 @@
 //! set forward takes as much off the time to live; one set back adds to it, but never beyond what there was at first.
 //!
 //! ```
-//! use zmqv2_broker::store::{Change, Durable, Record, Store};
+//! use zmqv2_broker::store::{Change, FileStore, Record, Store};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("notifications.db");
 //! let record = |number| Record { number, header: vec![1], body: vec![2], expires_ms: 60_000 };
-//! let mut store = Durable::open(&path)?;
+//! let mut store = FileStore::open(&path)?;
 //! store.commit(&[Change::Put(record(1)), Change::Put(record(2))])?;
 //! store.commit(&[Change::Erase(1)])?;
 //! drop(store);
 //!
-//! let kept = Durable::open(&path)?.load()?;
+//! let kept = FileStore::open(&path)?.load()?;
 //! assert_eq!(kept.live, [record(2)]);
 //! assert_eq!(kept.next_number(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -41,11 +41,11 @@ mod tables;
 pub(crate) mod writer;
 
 pub use clock::wall_clock_ms;
-pub use commit_thread::{Outcome, Recorder};
+pub use commit_thread::{CommitThread, Outcome};
 pub use dead_letter_index::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
 pub use error::StoreError;
-pub use file_store::Durable;
-pub use record::{Buried, Change, Contents, Record};
+pub use file_store::FileStore;
+pub use record::{Change, Contents, DeadRecord, Record};
 
 /// A place that keeps notifications while no broker runs.
 ///

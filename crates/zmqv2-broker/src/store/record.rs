@@ -27,14 +27,14 @@ impl Record {
     }
 
     /// What it takes up, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.header.len() + self.body.len()
     }
 }
 
 /// A dead letter: a notification that was given up, kept for whoever looks into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buried {
+pub struct DeadRecord {
     /// The notification.
     pub record: Record,
     /// Why it was given up.
@@ -56,7 +56,7 @@ pub enum Change {
     Erase(u64),
     /// Move the living record with this number to the dead letters. No such record: nothing to do. Above
     /// [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) or [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES) the oldest letters go.
-    Bury {
+    MoveToDeadLetters {
         /// The record's number.
         number: u64,
         /// Why it is given up.
@@ -74,7 +74,7 @@ impl Change {
         match self {
             Self::Put(record) => record.bytes(),
             Self::Erase(_) => 0,
-            Self::Bury { why, .. } => why.len(),
+            Self::MoveToDeadLetters { why, .. } => why.len(),
         }
     }
 }
@@ -85,7 +85,7 @@ pub struct Contents {
     /// Notifications to deliver, by ascending number; some may have expired.
     pub live: Vec<Record>,
     /// Dead letters, the oldest burial first.
-    pub dead: Vec<Buried>,
+    pub dead: Vec<DeadRecord>,
 }
 
 impl Contents {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn numbers_go_on_behind_the_last_one_dead_or_alive() {
-        let buried = |number| Buried { record: numbered(number), why: String::new(), deliveries: 5, at_ms: 0 };
+        let buried = |number| DeadRecord { record: numbered(number), why: String::new(), deliveries: 5, at_ms: 0 };
         fn numbered(number: u64) -> Record {
             Record { number, ..record(1, 1) }
         }

@@ -227,7 +227,7 @@ impl Model {
                 Reason::Busy => self.given_up,
                 _ => 0,
             };
-            assert_eq!(count(Counter::refused(reason)), outcomes(Is::Refused(reason)) + servers, "{reason}");
+            assert_eq!(count(Counter::Refused(reason)), outcomes(Is::Refused(reason)) + servers, "{reason}");
         }
     }
 }

@@ -9,8 +9,8 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use zmqv2_broker::ask_status;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, tell};
+use zmqv2_broker::query_status;
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
@@ -176,7 +176,8 @@ impl Printer {
             let mut servers = report.topics.iter().flat_map(|topic| &topic.servers);
             servers.any(|server| server.instance == instance && !server.withdrawing)
         };
-        while now() < by && ask_status(&self.transport, &self.dir, PATIENCE).is_ok_and(|report| takes_work(&report)) {}
+        while now() < by && query_status(&self.transport, &self.dir, PATIENCE).is_ok_and(|report| takes_work(&report)) {
+        }
     }
 }
 

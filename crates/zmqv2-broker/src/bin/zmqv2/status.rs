@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
-use zmqv2_broker::ask_status;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
+use zmqv2_broker::query_status;
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::control::{DeadLetter, DirectoryStatus, StatusReport};
 use zmqv2_proto::transport::{Transport, TransportOptions};
@@ -24,7 +24,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &StatusFlags) -> Result<(), Failu
     let setup = common.setup(log::LevelFilter::Warn)?;
     let dir = find_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let transport = Transport::new(TransportOptions::from(&setup.config));
-    let report = ask_status(&transport, &dir, WITHIN).map_err(|error| Failure::new(Exit::Timeout, error))?;
+    let report = query_status(&transport, &dir, WITHIN).map_err(|error| Failure::new(Exit::Timeout, error))?;
     Ok(if flags.json { say(serde_json::to_string_pretty(&report)?) } else { say(render(&report).trim_end()) }?)
 }
 

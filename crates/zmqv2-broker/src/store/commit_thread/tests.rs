@@ -40,7 +40,7 @@ impl Store for Fake {
         for change in changes {
             match change {
                 Change::Put(record) => kept.push(record.number),
-                Change::Erase(number) | Change::Bury { number, .. } => kept.retain(|kept| kept != number),
+                Change::Erase(number) | Change::MoveToDeadLetters { number, .. } => kept.retain(|kept| kept != number),
             }
         }
         if self.is == Is::Failing {
@@ -52,7 +52,7 @@ impl Store for Fake {
 }
 
 struct Bench {
-    recorder: Recorder,
+    thread: CommitThread,
     woken: Receiver<()>,
     orders: Option<Sender<Is>>,
     commits: Receiver<Vec<Change>>,
@@ -67,8 +67,8 @@ impl Bench {
         let kept = Arc::default();
         let fake = Fake { orders, is: Is::Fine, commits: commit, kept: Arc::clone(&kept) };
         let wake = Box::new(move || wake.send(()).unwrap_or_default());
-        let recorder = Recorder::start(Box::new(fake), wake).unwrap();
-        Self { recorder, woken, orders: Some(order), commits, kept }
+        let thread = CommitThread::start(Box::new(fake), wake).unwrap();
+        Self { thread, woken, orders: Some(order), commits, kept }
     }
 
     /// The changes of the next commit, which waits now.
@@ -82,7 +82,7 @@ impl Bench {
 
     fn outcome(&self) -> Outcome {
         self.woken.recv_timeout(PATIENCE).expect("to be woken");
-        self.recorder.outcome().expect("an outcome")
+        self.thread.outcome().expect("an outcome")
     }
 }
 
@@ -95,17 +95,17 @@ fn sized(number: u64, bytes: usize) -> Change {
 }
 
 fn bury(number: u64) -> Change {
-    Change::Bury { number, why: "broken".to_owned(), deliveries: 1, at_ms: 0 }
+    Change::MoveToDeadLetters { number, why: "broken".to_owned(), deliveries: 1, at_ms: 0 }
 }
 
 #[test]
 fn what_gathers_during_a_commit_goes_into_the_next_one_together_and_in_order() {
     let bench = Bench::new();
-    bench.recorder.order(put(1));
+    bench.thread.submit(put(1));
     assert_eq!(bench.commit(), [put(1)]);
     let next = [put(2), Change::Erase(1), put(3), bury(2)];
-    next.iter().cloned().for_each(|change| bench.recorder.order(change));
-    assert!(bench.recorder.outcome().is_none(), "told before it was committed");
+    next.iter().cloned().for_each(|change| bench.thread.submit(change));
+    assert!(bench.thread.outcome().is_none(), "told before it was committed");
     bench.end_it(Is::Fine);
     assert_eq!(bench.outcome(), Outcome { numbers: vec![1], result: Ok(()) });
     assert_eq!(bench.commit(), next);
@@ -116,29 +116,29 @@ fn what_gathers_during_a_commit_goes_into_the_next_one_together_and_in_order() {
 #[test]
 fn a_commit_is_bounded_in_changes_and_in_bytes() {
     let bench = Bench::new();
-    bench.recorder.order(put(0));
+    bench.thread.submit(put(0));
     bench.commit();
-    let most = MOST_CHANGES as u64;
-    (1..=most).for_each(|number| bench.recorder.order(put(number)));
-    (0..4).for_each(|number| bench.recorder.order(sized(most + 1 + number, ENOUGH_BYTES / 2)));
+    let most = MAX_CHANGES as u64;
+    (1..=most).for_each(|number| bench.thread.submit(put(number)));
+    (0..4).for_each(|number| bench.thread.submit(sized(most + 1 + number, MAX_BYTES / 2)));
     let mut sizes = Vec::new();
     for _ in 0..3 {
         bench.end_it(Is::Fine);
         sizes.push(bench.commit().len());
     }
     bench.end_it(Is::Fine);
-    assert_eq!(sizes, [MOST_CHANGES, 2, 2]);
+    assert_eq!(sizes, [MAX_CHANGES, 2, 2]);
 }
 
 #[test]
 fn what_is_only_erased_wakes_nobody() {
     let bench = Bench::new();
-    bench.recorder.order(Change::Erase(1));
+    bench.thread.submit(Change::Erase(1));
     bench.commit();
-    bench.recorder.order(put(2));
+    bench.thread.submit(put(2));
     bench.end_it(Is::Fine);
     bench.commit();
-    assert!(bench.woken.is_empty() && bench.recorder.outcome().is_none());
+    assert!(bench.woken.is_empty() && bench.thread.outcome().is_none());
     bench.end_it(Is::Fine);
     assert_eq!(bench.outcome().numbers, [2]);
 }
@@ -147,16 +147,16 @@ fn what_is_only_erased_wakes_nobody() {
 fn a_store_that_fails_refuses_at_once_and_later_gets_what_it_is_owed_first() {
     for failure in [Is::Failing, Is::Panicking] {
         let bench = Bench::new();
-        bench.recorder.order(put(1));
+        bench.thread.submit(put(1));
         bench.commit();
         bench.end_it(Is::Fine);
         assert_eq!(bench.outcome().result, Ok(()));
 
-        bench.recorder.order(put(2));
+        bench.thread.submit(put(2));
         assert_eq!(bench.commit(), [put(2)]);
-        bench.recorder.order(Change::Erase(1));
-        bench.recorder.order(put(3));
-        bench.recorder.order(bury(7));
+        bench.thread.submit(Change::Erase(1));
+        bench.thread.submit(put(3));
+        bench.thread.submit(bury(7));
         bench.end_it(failure);
         let refused = bench.outcome();
         let why = refused.result.unwrap_err();
@@ -166,11 +166,11 @@ fn a_store_that_fails_refuses_at_once_and_later_gets_what_it_is_owed_first() {
         assert_eq!(bench.outcome(), Outcome { numbers: vec![3], result: Err(why) });
 
         // It may hold what it says that it failed to put; nobody else would ever erase that.
-        let owed = [Change::Erase(2), Change::Erase(1), bury(7)];
-        assert_eq!(bench.commit(), owed);
+        let unsettled = [Change::Erase(2), Change::Erase(1), bury(7)];
+        assert_eq!(bench.commit(), unsettled);
         bench.end_it(failure);
-        assert_eq!(bench.commit(), owed);
-        bench.recorder.order(put(4));
+        assert_eq!(bench.commit(), unsettled);
+        bench.thread.submit(put(4));
         bench.end_it(Is::Fine);
         assert_eq!(bench.commit(), [put(4)]);
         bench.end_it(Is::Fine);
@@ -182,11 +182,11 @@ fn a_store_that_fails_refuses_at_once_and_later_gets_what_it_is_owed_first() {
 #[test]
 fn dropping_it_commits_what_waits() {
     let mut bench = Bench::new();
-    bench.recorder.order(put(1));
+    bench.thread.submit(put(1));
     bench.commit();
-    (2..=2_500).for_each(|number| bench.recorder.order(put(number)));
+    (2..=2_500).for_each(|number| bench.thread.submit(put(number)));
     // From now on every commit succeeds by itself.
     drop(bench.orders.take());
-    drop(bench.recorder);
+    drop(bench.thread);
     assert_eq!(*bench.kept.lock().unwrap(), (1..=2_500).collect::<Vec<_>>());
 }

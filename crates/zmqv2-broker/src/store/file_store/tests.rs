@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use redb::TableDefinition;
 
-use super::super::record::{Buried, Record};
+use super::super::record::{DeadRecord, Record};
 use super::super::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
 use super::*;
 
@@ -19,7 +19,7 @@ fn record(number: u64, bytes: usize) -> Record {
 }
 
 fn bury(number: u64) -> Change {
-    Change::Bury { number, why: format!("{number} is no good"), deliveries: number + 5, at_ms: number + 7 }
+    Change::MoveToDeadLetters { number, why: format!("{number} is no good"), deliveries: number + 5, at_ms: number + 7 }
 }
 
 fn numbers(contents: &Contents) -> (Vec<u64>, Vec<u64>) {
@@ -28,10 +28,10 @@ fn numbers(contents: &Contents) -> (Vec<u64>, Vec<u64>) {
 }
 
 /// A store in a new directory, which goes with the first of the pair.
-fn fresh() -> (tempfile::TempDir, PathBuf, Durable) {
+fn fresh() -> (tempfile::TempDir, PathBuf, FileStore) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kept.db");
-    let store = Durable::open(&path).unwrap();
+    let store = FileStore::open(&path).unwrap();
     (dir, path, store)
 }
 
@@ -42,9 +42,9 @@ fn what_was_committed_is_there_in_order_after_a_restart() {
     store.commit(&[5, 300, 2, 70_000].map(|number| Change::Put(record(number, 10)))).unwrap();
     store.commit(&[Change::Erase(300), bury(5), Change::Erase(17), bury(18)]).unwrap();
     drop(store);
-    let contents = Durable::open(&path).unwrap().load().unwrap();
+    let contents = FileStore::open(&path).unwrap().load().unwrap();
     assert_eq!(contents.live, [record(2, 10), record(70_000, 10)]);
-    let buried = Buried { record: record(5, 10), why: "5 is no good".to_owned(), deliveries: 10, at_ms: 12 };
+    let buried = DeadRecord { record: record(5, 10), why: "5 is no good".to_owned(), deliveries: 10, at_ms: 12 };
     assert_eq!(contents.dead, [buried]);
 }
 
@@ -63,13 +63,13 @@ fn dead_letters_are_bounded_in_number_and_in_bytes_after_a_restart_too() {
         (from..to).flat_map(|number| [Change::Put(record(number, bytes)), bury(number)]).collect()
     };
     let most = MAX_DEAD_LETTERS as u64;
-    // Buried from the highest number down: the order of burial counts.
+    // DeadRecord from the highest number down: the order of burial counts.
     let mut changes: Vec<_> = (0..=most).map(|number| Change::Put(record(number, 1))).collect();
     changes.extend((0..=most).rev().map(bury));
     store.commit(&changes).unwrap();
     assert_eq!(numbers(&store.load().unwrap()).1, (0..most).rev().collect::<Vec<_>>());
     drop(store);
-    let mut store = Durable::open(&path).unwrap();
+    let mut store = FileStore::open(&path).unwrap();
     let quarter = MAX_DEAD_LETTER_BYTES / 4;
     store.commit(&letters(5_000, 5_004, quarter)).unwrap();
     let (_, dead) = numbers(&store.load().unwrap());
@@ -88,7 +88,7 @@ fn the_file_is_its_owners_alone_and_nothing_else_is_left() {
     let made = dir.path().join("made.db");
     fs::write(&made, "").unwrap();
     fs::set_permissions(&made, fs::Permissions::from_mode(0o640)).unwrap();
-    let mut store = Durable::open(&made).unwrap();
+    let mut store = FileStore::open(&made).unwrap();
     store.commit(&[Change::Put(record(1, 1))]).unwrap();
     assert_eq!(numbers(&store.load().unwrap()).0, [1]);
     assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o640);
@@ -115,22 +115,22 @@ fn the_file_gives_room_back() {
 #[test]
 fn a_second_broker_is_told() {
     let (_dir, path, store) = fresh();
-    let error = Durable::open(&path).unwrap_err();
+    let error = FileStore::open(&path).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("rpc_zmq_notification_store of its own"), "{error}");
     drop(store);
-    Durable::open(&path).unwrap();
+    FileStore::open(&path).unwrap();
 }
 
 #[test]
 fn a_path_that_cannot_be_is_named_with_its_option() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing/kept.db");
-    for error in [Durable::check(&missing).unwrap_err(), Durable::open(&missing).unwrap_err()] {
+    for error in [FileStore::check(&missing).unwrap_err(), FileStore::open(&missing).unwrap_err()] {
         assert!(matches!(error, StoreError::NoDirectory { .. }), "{error}");
         assert!(error.to_string().starts_with("rpc_zmq_notification_store = /"), "{error}");
     }
-    let error = Durable::open(dir.path()).unwrap_err().to_string();
+    let error = FileStore::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("not a regular file"), "{error}");
 }
 
@@ -148,7 +148,7 @@ fn other_files_are_refused_and_left_as_they_are() {
     drop(database);
     for path in [text, other] {
         let before = fs::read(&path).unwrap();
-        let error = Durable::open(&path).unwrap_err();
+        let error = FileStore::open(&path).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("move it away"), "{error}");
         if path.ends_with("text") {
@@ -167,7 +167,7 @@ fn a_newer_format_is_refused() {
     writing.open_table(META).unwrap().insert("format", tables::FORMAT + 1).unwrap();
     writing.commit().unwrap();
     drop(database);
-    let error = Durable::open(&path).unwrap_err();
+    let error = FileStore::open(&path).unwrap_err();
     assert!(matches!(error, StoreError::Format { found: 2, known: 1, .. }), "{error}");
 }
 
@@ -190,7 +190,7 @@ fn a_damaged_file_is_an_error_or_harmless() {
         flipped[place] ^= 0x41;
         for bytes in [&flipped[..], &good[..place]] {
             fs::write(&bad, bytes).unwrap();
-            match Durable::open(&bad).and_then(|mut store| store.load()) {
+            match FileStore::open(&bad).and_then(|mut store| store.load()) {
                 Ok(contents) if bytes.is_empty() => assert_eq!(contents, Contents::default()),
                 Ok(contents) => {
                     assert_eq!(contents, expected, "place {place}");
@@ -204,10 +204,10 @@ fn a_damaged_file_is_an_error_or_harmless() {
     assert!(refused > 50 && harmless > 0, "{refused} refused, {harmless} harmless");
 }
 
-fn on(disk: &Disk) -> Result<Durable, StoreError> {
+fn on(disk: &Disk) -> Result<FileStore, StoreError> {
     let disk = disk.clone();
     let path = Path::new("/disk");
-    Durable::over(
+    FileStore::over(
         path,
         Box::new(move || builder().create_with_backend(disk.clone()).map_err(|error| meaning(path, error.into()))),
     )
@@ -242,7 +242,7 @@ impl Model {
             match change {
                 Change::Put(record) => drop(self.live.insert(record.number, record.clone())),
                 Change::Erase(number) => drop(self.live.remove(number)),
-                Change::Bury { number, .. } => self.dead.extend(self.live.remove(number).map(|_| *number)),
+                Change::MoveToDeadLetters { number, .. } => self.dead.extend(self.live.remove(number).map(|_| *number)),
             }
         }
     }
