@@ -25,13 +25,23 @@ fn the_example_file_has_every_option() {
     agree("docs/zmqv2.conf.example", &config::example_ini());
 }
 
-#[test]
-fn the_configuration_page_has_every_option() {
-    let page = read("docs/configuration.md");
+/// Compares the part of a page between the marks, or rewrites it when asked to.
+fn agree_between_marks(path: &str, expected: &str) {
+    let page = read(path);
     let (start, end) = ("--test docs -->\n", "<!-- end -->");
     let (head, rest) = page.split_once(start).expect("a start mark");
     let (_, tail) = rest.split_once(end).expect("an end mark");
-    agree("docs/configuration.md", &format!("{head}{start}\n{}\n{end}{tail}", config::reference_markdown().trim()));
+    agree(path, &format!("{head}{start}\n{}\n{end}{tail}", expected.trim()));
+}
+
+#[test]
+fn the_configuration_page_has_every_option() {
+    agree_between_marks("docs/configuration.md", &config::reference_markdown());
+}
+
+#[test]
+fn the_counters_page_has_every_counter() {
+    agree_between_marks("docs/counters.md", &zmqv2_broker::engine::reference_markdown());
 }
 
 #[test]
