@@ -1,8 +1,9 @@
-//! A process that writes to a store as fast as it can is killed at any moment: whatever it said to be kept is there.
+//! Kills a process that writes to a store as fast as it can. Every record that it reported as kept must
+//! be there.
 //!
-//! A kill shows that nothing is told before it was handed to the operating system, and that a half-done commit is none. It
-//! cannot show that the disk has it: what was written but not synced survives in the system's cache. For that, a unit test
-//! of `store::FileStore` cuts the power of a simulated disk.
+//! This shows that nothing is reported before the operating system has it, and that a half-done commit
+//! does not count. It cannot show that the disk has it, because the system's cache survives the kill.
+//! A unit test of `store::FileStore` cuts the power of a simulated disk for that.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -14,7 +15,7 @@ use zmqv2_broker::store::{Change, CommitThread, Contents, FileStore, Record, Sto
 const STORE: &str = "ZMQV2_TEST_STORE";
 const FIRST: &str = "ZMQV2_TEST_FIRST";
 const ROUNDS: usize = 12;
-/// Records that wait for their outcome at the same time.
+/// The number of records that wait for their outcome at the same time.
 const WINDOW: u64 = 64;
 
 fn record(number: u64) -> Record {
@@ -23,7 +24,7 @@ fn record(number: u64) -> Record {
     Record { number, header: number.to_be_bytes().to_vec(), body, expires_ms: number + 1 }
 }
 
-/// Of ten records one is buried and five are erased, all as soon as they are kept.
+/// Of ten records one becomes a dead letter and five are erased, as soon as they are kept.
 fn fate(number: u64) -> Option<Change> {
     match number % 10 {
         0 => Some(Change::MoveToDeadLetters { number, why: "tenth".to_owned(), deliveries: number, at_ms: number }),
@@ -32,8 +33,8 @@ fn fate(number: u64) -> Option<Change> {
     }
 }
 
-/// Not a test but the process that is killed: prints `kept <number>` when a record is on the disk, and `left <number>` when
-/// its erasure or burial is.
+/// Not a test but the process that is killed. It prints `kept <number>` when a record is on the disk, and
+/// `left <number>` when its erasure or its move to the dead letters is.
 #[test]
 fn writer() {
     let Some(path) = std::env::var_os(STORE) else { return };
@@ -43,7 +44,8 @@ fn writer() {
     let commits = CommitThread::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
     let mut out = std::io::stdout().lock();
     let mut kept = next;
-    // Whose fates were ordered before which record was put: its outcome confirms them.
+    // Numbers whose fates were submitted before a record was put, with the number of that record. The
+    // outcome of the record confirms the fates.
     let mut ordered: Vec<(u64, u64)> = Vec::new();
     loop {
         while next < kept + WINDOW {
@@ -85,27 +87,27 @@ fn spawn(path: &Path, first: u64) -> Child {
         .unwrap()
 }
 
-/// What the killed processes have said in all rounds.
+/// The reports of the killed processes in all rounds.
 #[derive(Default)]
-struct Said {
+struct Reported {
     kept: Vec<u64>,
     left: Vec<u64>,
 }
 
-impl Said {
-    fn hear(&mut self, line: &str) {
+impl Reported {
+    fn read(&mut self, line: &str) {
         match line.split_once(' ') {
             Some(("kept", number)) => self.kept.push(number.parse().unwrap()),
             Some(("left", number)) => self.left.push(number.parse().unwrap()),
-            // The test harness has its own to say.
+            // A line of the test harness.
             _ => {}
         }
     }
 
-    /// What is wrong with a store that holds `contents`.
+    /// Compares the contents of a store with the reports.
     fn check(&self, contents: &Contents) -> Result<(), String> {
         let live: Vec<u64> = contents.live.iter().map(|record| record.number).collect();
-        let dead: Vec<u64> = contents.dead.iter().map(|buried| buried.record.number).collect();
+        let dead: Vec<u64> = contents.dead.iter().map(|dead| dead.record.number).collect();
         if !live.is_sorted() || !dead.is_sorted() {
             return Err("out of order".to_owned());
         }
@@ -114,15 +116,15 @@ impl Said {
         }
         for number in &self.kept {
             let there = live.binary_search(number).is_ok();
-            let buried = dead.binary_search(number).is_ok();
+            let is_dead = dead.binary_search(number).is_ok();
             match (fate(*number), self.left.contains(number)) {
                 (None, _) if !there => return Err(format!("{number} was kept, and is lost")),
                 (Some(_), true) if there => return Err(format!("{number} has left, and is back")),
-                // The oldest dead letters have made room.
+                // The oldest dead letters may be gone.
                 (Some(Change::MoveToDeadLetters { .. }), _)
-                    if !there && !buried && dead.first().is_some_and(|first| first < number) =>
+                    if !there && !is_dead && dead.first().is_some_and(|first| first < number) =>
                 {
-                    return Err(format!("{number} was buried, and is lost"));
+                    return Err(format!("{number} was a dead letter, and is lost"));
                 }
                 _ => {}
             }
@@ -132,15 +134,15 @@ impl Said {
 }
 
 #[test]
-fn whatever_was_said_to_be_kept_survives_a_kill() {
+fn every_record_reported_as_kept_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kept.db");
-    let mut said = Said::default();
+    let mut reported = Reported::default();
     let mut first = 0;
     for round in 0..ROUNDS {
         let mut child = spawn(&path, first);
         let lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n');
-        // Killed at another moment each time; the first time perhaps before there is a store.
+        // Each round kills at another moment; the first perhaps before there is a store.
         let enough = round * round * 13;
         let mut killed = false;
         for (count, line) in lines.map(Result::unwrap).enumerate() {
@@ -149,31 +151,36 @@ fn whatever_was_said_to_be_kept_survives_a_kill() {
                 child.kill().unwrap();
                 killed = true;
             }
-            said.hear(&String::from_utf8(line).unwrap());
+            reported.read(&String::from_utf8(line).unwrap());
         }
         assert!(killed, "round {round}: the writer ended by itself: {:?}", child.wait());
         child.wait().unwrap();
         let contents = FileStore::open(&path).unwrap().load().unwrap();
-        if let Err(wrong) = said.check(&contents) {
+        if let Err(wrong) = reported.check(&contents) {
             panic!("round {round}: {wrong}");
         }
         first = contents.next_number().max(first);
     }
-    assert!(said.kept.len() > 1_000 && said.left.len() > 500, "{} kept, {} left", said.kept.len(), said.left.len());
+    assert!(
+        reported.kept.len() > 1_000 && reported.left.len() > 500,
+        "{} kept, {} left",
+        reported.kept.len(),
+        reported.left.len()
+    );
 }
 
 #[test]
-fn the_check_sees_what_is_lost_and_what_is_back() {
-    let said = Said { kept: vec![6, 7, 11], left: vec![11] };
+fn the_check_detects_lost_and_returned_records() {
+    let reported = Reported { kept: vec![6, 7, 11], left: vec![11] };
     let holding =
         |numbers: &[u64]| Contents { live: numbers.iter().copied().map(record).collect(), ..Contents::default() };
-    assert_eq!(said.check(&holding(&[6, 7])), Ok(()));
-    assert!(said.check(&holding(&[6])).unwrap_err().contains("7 was kept"));
-    assert!(said.check(&holding(&[6, 7, 11])).unwrap_err().contains("11 has left"));
-    assert!(said.check(&holding(&[7, 6])).unwrap_err().contains("order"));
+    assert_eq!(reported.check(&holding(&[6, 7])), Ok(()));
+    assert!(reported.check(&holding(&[6])).unwrap_err().contains("7 was kept"));
+    assert!(reported.check(&holding(&[6, 7, 11])).unwrap_err().contains("11 has left"));
+    assert!(reported.check(&holding(&[7, 6])).unwrap_err().contains("order"));
     let mut other = holding(&[6, 7]);
     other.live[0].body.push(1);
-    assert!(said.check(&other).unwrap_err().contains("not what was put"));
+    assert!(reported.check(&other).unwrap_err().contains("not what was put"));
 }
 
 /// Not a test but a measurement: `cargo test --release -p zmqv2-broker --test store_kill -- --ignored --nocapture`.

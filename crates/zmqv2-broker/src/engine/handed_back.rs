@@ -1,8 +1,10 @@
-//! HAND BACK: a worker has taken more requests than it can run, because they were quick until now. What it has not begun goes
-//! to whoever is free first, or waits again in its old place in the order.
+//! Requests that a worker returns before it starts them. While its requests were quick, it took more
+//! than it can run now. A returned request goes to the next free worker, or waits again in its old
+//! place in the order.
 //!
-//! A server with one worker runs requests in the order in which they came (promise P10), and what comes back late would break it.
-//! So nobody's window is wide in a topic with such a server. What somebody had taken before that one came waits for whoever had it.
+//! A server with one worker runs requests in the order in which they came (promise P10), and a request
+//! that returns late would break that order. So while a topic has such a server, all windows in it are
+//! narrow. Requests delivered before that server registered go back only to the server that had them.
 
 use std::time::Instant;
 
@@ -13,13 +15,13 @@ use super::{Arrival, Counter, Engine, Pattern, WorkerId};
 
 impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn handed_back(&mut self, now: Instant, worker: WorkerId, tag: u64, arrival: Arrival<'_>, payload: P) {
-        let begun = |state| matches!(state, State::Acknowledged { .. });
-        let its_own = |state: State| state.worker() == Some(worker) && !begun(state);
-        let Some(request) = self.pending.get(tag).filter(|request| its_own(request.state)) else {
+        let is_started = |state| matches!(state, State::Acknowledged { .. });
+        let may_return = |state: State| state.worker() == Some(worker) && !is_started(state);
+        let Some(request) = self.pending.get(tag).filter(|request| may_return(request.state)) else {
             return self.counters.add(Counter::LateAnswers);
         };
         if request.notification.is_some() {
-            // No listener takes more than it can run: this one cannot take it now, and says so in this way.
+            // A listener never takes more than it can run. It returns what it cannot take now.
             return self.notification_answered(now, worker, tag, 1, Some(Reason::Busy), payload);
         }
         self.counters.add(Counter::HandedBack);
@@ -40,7 +42,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.finish_withdrawal(server);
     }
 
-    /// Where a request belongs that `server` has handed back, or why it is refused.
+    /// The queue of a request that `server` has returned, or its refusal.
     fn queue_for_returned(
         &mut self,
         server: usize,
@@ -57,7 +59,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
         if arrival.pattern == Pattern::Fanout {
             let own = self.queue_of_run(server, arrival);
-            // One that is no copy has waited for the first server that comes, and may do so again.
+            // A fanout without copies has waited for the first server, and may do so again.
             if is_copy || own.is_ok() {
                 return own;
             }
@@ -69,10 +71,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         Ok(Queue { topic, recipient: named.into() })
     }
 
-    /// Where the copy of a fanout waits for the run of the server that it was made for, or another request for the one that had it.
+    /// The queue of a request that only this run of a server may take.
     fn queue_of_run(&self, number: usize, arrival: Arrival<'_>) -> Result<Queue, Refusal> {
         let server = &self.servers[number];
-        let mut topics = server.memberships.iter().map(|place| place.topic);
+        let mut topics = server.memberships.iter().map(|membership| membership.topic);
         let topic = topics.find(|topic| self.topics[*topic].key.as_str() == arrival.key);
         topic.map(|topic| Queue { topic, recipient: Recipient::Run(number) }).ok_or_else(|| {
             let detail = format!("server {} left before it took the request, which did not run", server.name);
@@ -85,7 +87,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.request_bytes -= request.bytes_while_delivered();
         (request.payload, request.bytes, request.wait_for_ready) =
             (Some(payload), arrival.bytes, arrival.wait_for_ready);
-        // It was accepted before, and is not refused for want of room: a worker has no more of them than its window.
+        // No limit is checked: the request was accepted before, and the window bounds such requests.
         self.request_bytes += request.bytes;
         let worker = match queue.recipient {
             Recipient::AnyServer => self.take_worker(queue.topic),
@@ -105,18 +107,20 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.refuse_pending(request, server, refusal.reason, refusal.detail);
     }
 
-    /// The first server that keeps an order has come to this topic, or the last one has left: the windows of all its servers.
+    /// Updates the windows of all servers of a topic, because the first server that keeps the order has
+    /// registered, or the last one has left.
     pub(super) fn update_windows(&mut self, now: Instant, topic: usize) {
-        let Some(place) = self.topics.get(topic) else { return };
-        let runs: Vec<usize> = place.named.iter().flat_map(|(_, named)| &named.runs).copied().collect();
+        let Some(entry) = self.topics.get(topic) else { return };
+        let runs: Vec<usize> = entry.named.iter().flat_map(|(_, named)| &named.runs).copied().collect();
         for run in runs {
             self.update_window(now, run);
         }
     }
 
-    /// A server takes no more than at first while one of its topics has a server that keeps an order.
+    /// Narrows the windows of a server while one of its topics has a server that keeps the order.
     pub(super) fn update_window(&mut self, now: Instant, run: usize) {
-        let narrow = self.servers[run].memberships.iter().any(|place| self.topics[place.topic].ordered_runs > 0);
+        let narrow =
+            self.servers[run].memberships.iter().any(|membership| self.topics[membership.topic].ordered_runs > 0);
         for number in self.servers[run].workers.clone() {
             let worker = &mut self.workers[number];
             let before = worker.credit();

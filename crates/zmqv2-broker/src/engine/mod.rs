@@ -66,26 +66,26 @@ use pending::{Pending, PendingTable, State};
 use servers::{Server, Worker};
 use topics::Topic;
 
-/// A worker's number: the driver keeps its socket under it. Reused after [`Action::Disconnect`].
+/// The number of a worker, and of its link in the driver. Reused after [`Action::Disconnect`].
 pub type WorkerId = usize;
 
-/// A registered server that is not connected after this long is forgotten; a living one offers itself again.
+/// A server that is not connected after this long is removed. A living one registers again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The bounds of what a broker holds (promise P5).
+/// The bounds of what a broker keeps (promise P5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The most requests that wait, per topic (option `rpc_zmq_topic_backlog`). Above: `Busy`.
+    /// The most waiting requests of a topic (option `rpc_zmq_topic_backlog`). Above it: `Busy`.
     pub topic_backlog: usize,
-    /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above: `Busy`.
+    /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above it: `Busy`.
     pub backlog_bytes: usize,
-    /// How often a notification is delivered before it becomes a dead letter (option `rpc_zmq_max_deliveries`).
+    /// Deliveries of a notification before it becomes a dead letter (option `rpc_zmq_max_deliveries`).
     pub max_deliveries: u16,
-    /// Notifications go to the durable store before anywhere else (option `rpc_zmq_notification_store`).
+    /// Whether notifications are stored in a file first (option `rpc_zmq_notification_store`).
     pub durable: bool,
-    /// Where tags begin. Another number for every run of a broker: what a listener says of a delivery of an earlier run then
-    /// means nothing to this one.
+    /// Where tags begin. It differs between runs of a broker, so that a listener's message about a
+    /// delivery of an earlier run matches no request of this one.
     pub first_generation: u32,
 }
 
@@ -105,27 +105,27 @@ pub struct Engine<O, P> {
     by_instance: HashMap<InstanceId, usize>,
     workers: Slab<Worker>,
     pending: PendingTable<O, P>,
-    /// How many answers are still to come, of copies that are answered together.
+    /// Copies of one request, which are answered together: how many answers are still to come.
     groups: Slab<usize>,
-    /// The number of the next notification in the store.
+    /// The store's number of the next notification.
     next_number: u64,
-    /// Notifications that are held, by the message's id: how many copies.
+    /// The number of pending copies of each notification.
     notification_copies: HashMap<MessageId, usize>,
     deadlines: Deadlines,
-    /// Servers whose workers are not all connected yet, with the instant at which they are given up.
+    /// Servers that are not fully connected yet, with the time at which they are given up.
     connecting: VecDeque<(Instant, InstanceId)>,
     actions: VecDeque<Action<O, P>>,
     counters: Counters,
-    /// Bytes of requests that wait, and of copies of fanouts.
+    /// Bytes of waiting requests, and of all copies of fanouts.
     request_bytes: usize,
-    /// Bytes of notifications: a budget of its own, so that what nobody listens to takes no room from calls.
+    /// Bytes of notifications. Counted apart, so that notifications without listeners leave room for calls.
     notification_bytes: usize,
     draining: bool,
     drained: bool,
 }
 
 impl<O: Clone, P: Clone> Engine<O, P> {
-    /// An engine that knows nobody.
+    /// An engine without servers and requests.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -150,12 +150,12 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Notifications get this number in the store, and those above it: lower ones are taken.
+    /// Numbers new notifications from `number` on, because the store has used the lower ones.
     pub fn start_numbers_at(&mut self, number: u64) {
         self.next_number = self.next_number.max(number);
     }
 
-    /// Takes in one event. Drain [`poll_action`](Self::poll_action) afterwards.
+    /// Handles one event. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn handle(&mut self, now: Instant, input: Input<'_, O, P>) {
         match input {
             Input::Request { arrival, from, payload } => self.request(now, arrival, from, payload),
@@ -177,19 +177,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.check_drained();
     }
 
-    /// The next thing for the driver to do, in order.
+    /// The next action for the driver, in order.
     pub fn poll_action(&mut self) -> Option<Action<O, P>> {
         self.actions.pop_front()
     }
 
-    /// When [`expire`](Self::expire) has work to do at the latest; `None`: not before the next event.
+    /// When [`expire`](Self::expire) must be called at the latest. `None`: not before the next event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let connecting = self.connecting.front().map(|(at, _)| *at);
         [self.deadlines.next(), connecting].into_iter().flatten().min()
     }
 
-    /// Drops what has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
+    /// Ends what has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn expire(&mut self, now: Instant) {
         while let Some(tag) = self.deadlines.pop_due(now) {
             self.expire_request(now, tag);
@@ -201,25 +201,25 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.check_drained();
     }
 
-    /// What happened so far.
+    /// The counts so far.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Requests delivered to a worker, or on their way into the store, whose senders still wait.
+    /// Requests that a worker or the store has, and whose senders wait.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.pending.in_flight()
     }
 
-    /// Whether a request that came as [`monitored`](Arrival::monitored) waits or is in flight.
+    /// Whether a [`monitored`](Arrival::monitored) request with this id waits or is in flight.
     #[must_use]
     pub fn is_pending(&self, id: MessageId) -> bool {
         self.pending.is_pending(id)
     }
 
-    /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
+    /// Copies of notifications that wait for a listener, or that a listener has not handled yet.
     #[must_use]
     pub fn notifications(&self) -> usize {
         self.notification_copies.values().sum()
@@ -239,19 +239,18 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.counters.add(Counter::Expired);
                 self.refuse_pending(request, server, Reason::Expired, detail);
             }
-            // The sender's own deadline has passed; the worker still owes an answer for its credit.
+            // The sender's own deadline has passed. The worker's answer will still return its credit.
             State::InFlight { worker } if request.notification.is_none() => {
                 let group = request.group;
                 self.count_answer(group);
                 self.pending.abandon(tag, worker);
                 self.counters.add(Counter::Abandoned);
             }
-            // It is no longer the broker's to give up: the store or a listener has it.
+            // The store or a listener has it, so the broker cannot give it up.
             State::Storing | State::InFlight { .. } | State::Acknowledged { .. } | State::Abandoned { .. } => {}
         }
     }
 
-    /// Remembers when a request expires.
     fn add_deadline(&mut self, deadline: Instant, tag: u64) {
         let pending = &self.pending;
         self.deadlines.push(deadline, tag, pending.len(), |tag| pending.contains(tag));
@@ -261,7 +260,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.refuse_one(origin, Refusal::new(reason, detail), None, 0);
     }
 
-    /// Refuses a request that was held, or a copy of one that was made for `server`.
+    /// Refuses a pending request, or a copy of one for `server`.
     fn refuse_pending(
         &mut self,
         request: Pending<O, P>,
@@ -269,7 +268,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         reason: Reason,
         detail: impl Into<String>,
     ) {
-        // One that is abandoned was counted out of its group before.
+        // An abandoned request has left its group before.
         let remaining = if request.origin.is_some() { self.count_answer(request.group) } else { 0 };
         self.refuse_one(request.origin, Refusal::new(reason, detail), server, remaining);
     }
@@ -281,7 +280,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Counts one answer of a group: how many are still to come.
+    /// Counts an answer of a group. Returns how many are still to come.
     fn count_answer(&mut self, group: Option<usize>) -> u16 {
         let Some(left) = group.and_then(|group| self.groups.get_mut(group)) else { return 0 };
         *left -= 1;

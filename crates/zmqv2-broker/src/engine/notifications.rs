@@ -1,7 +1,7 @@
-//! NOTIFY: a copy for every pool, kept until a listener of the pool has handled it.
+//! NOTIFY: every pool gets a copy, which is kept until a listener of the pool has handled it.
 //!
-//! A notification leaves the engine when it is handled, given up or refused, and not before: a listener that dies, or gives
-//! it back, leaves it to the next one. With a durable store, it is written there first, and delivered only then.
+//! A notification leaves the engine only when it is handled, given up or refused. If its listener dies
+//! or requeues it, the next one gets it. With a durable store it is written first, and then delivered.
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +10,23 @@ use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
 use super::pending::{Pending, Queue, State};
 use super::{Action, Arrival, Counter, Engine, WorkerId};
 
-/// How long a notification that was given back rests before its second delivery; then twice as long each time.
+/// The delay of a requeued notification before its second delivery. It doubles each time.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
-/// The longest rest.
+/// The longest such delay.
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// What is known of a notification that is kept.
+/// The part of a pending request that only notifications have.
 #[derive(Debug)]
 pub(super) struct Notification {
     id: MessageId,
     key: TopicKey,
-    /// Whose copy it is; the first pool that comes takes one that is nobody's.
+    /// The pool that gets this copy. `None`: the first pool that comes.
     pub(super) pool: Option<ServerName>,
     pub(super) deliveries: u16,
-    /// Its number in the durable store.
+    /// The number in the durable store.
     number: Option<u64>,
-    /// The word that it has been handled came before the acknowledgement did, over another connection: whether it shall
-    /// come again.
+    /// The listener's report came before its acknowledgement, over another connection. The value says
+    /// whether the listener requeued the notification.
     handled_early: Option<bool>,
 }
 
@@ -43,7 +43,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 Err(error) => return self.refuse(from, Reason::Malformed, error.to_string()),
             },
         };
-        // Without a sender nobody counts answers.
+        // Without a sender there are no answers to count.
         let group = (pools.len() > 1 && from.is_some()).then(|| self.groups.insert(pools.len()));
         for pool in pools {
             let (id, key) = (arrival.id, key.clone());
@@ -52,7 +52,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Every pool that has listeners now, or nobody yet.
+    /// Every pool that has listeners now. `[None]` if there is none.
     fn pools_of(&self, key: &TopicKey) -> Vec<Option<ServerName>> {
         let topic = self.by_key.get(key).map(|topic| &self.topics[*topic]);
         let named = topic.into_iter().flat_map(|topic| &topic.named).filter(|(_, named)| !named.runs.is_empty());
@@ -106,7 +106,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// The durable store has it, or has not.
+    /// The durable store has written it, or has failed.
     pub(super) fn stored(&mut self, now: Instant, tag: u64, result: Result<(), String>) {
         let Some(request) = self.pending.get_mut(tag).filter(|request| request.state == State::Storing) else { return };
         match result {
@@ -124,7 +124,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Takes up what an earlier run of the broker had stored.
+    /// Takes over a notification that an earlier run of the broker has stored.
     pub(super) fn restore(&mut self, now: Instant, number: u64, arrival: Arrival<'_>, payload: P) {
         self.next_number = self.next_number.max(number + 1);
         let Ok(key) = TopicKey::parse(arrival.key) else { return self.actions.push_back(Action::Erase { number }) };
@@ -137,7 +137,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.deliver_or_queue_notification(now, tag);
     }
 
-    /// Gives a notification to a listener, or lets it wait for one, behind the others.
+    /// Delivers a notification to a listener, or appends it to its queue.
     fn deliver_or_queue_notification(&mut self, now: Instant, tag: u64) {
         if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
             return self.expire_notification(tag);
@@ -156,12 +156,12 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     fn queue_parts_of(&mut self, tag: u64) -> Option<(usize, Option<usize>)> {
-        let notification = self.pending.get(tag)?.notification.as_ref()?;
+        let notification = self.pending.notification(tag)?;
         let (key, pool) = (notification.key.clone(), notification.pool.clone());
-        Some(self.topic_and_server(&key, pool.as_ref()))
+        Some(self.topic_and_server_index(&key, pool.as_ref()))
     }
 
-    /// Why a notification cannot be kept. Asked before anybody is told that it is: later it is too late.
+    /// Why a notification cannot be kept. This is checked before its sender is told that it is stored.
     fn why_not_accepted(&self, key: &TopicKey, bytes: usize) -> Option<String> {
         let (waiting, limit) =
             (self.by_key.get(key).map_or(0, |topic| self.topics[*topic].waiting), self.limits.topic_backlog);
@@ -177,7 +177,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.why_topics_full(key)
     }
 
-    /// Tells the sender that it is kept; once, and not if a listener's acknowledgement was first.
+    /// Tells the sender that it is stored, unless the sender has had its answer before.
     fn confirm_stored(&mut self, tag: u64) {
         let Some(request) = self.pending.get_mut(tag) else { return };
         let Some(to) = request.origin.take() else { return };
@@ -188,7 +188,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.actions.push_back(Action::ConfirmStored { to, pool, remaining });
     }
 
-    /// A listener has accepted it, or has not.
+    /// A listener has acknowledged or refused it.
     pub(super) fn notification_answered(
         &mut self,
         now: Instant,
@@ -210,16 +210,16 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 }
             }
             Some(reason) => {
-                self.servers[server].notes -= 1;
-                let told = request.origin.is_some();
+                self.servers[server].notifications -= 1;
+                let sender_waits = request.origin.is_some();
                 match reason {
-                    Reason::Busy | Reason::ShuttingDown => self.delay_redelivery(now, tag),
+                    reason if reason.another_node_may_take_it() => self.delay_redelivery(now, tag),
                     Reason::Expired => {
                         self.forward_answer(tag, payload);
                         self.expire_notification(tag);
                     }
-                    // Nobody else could make more of it.
-                    reason if told => {
+                    // Another listener would refuse it as well.
+                    reason if sender_waits => {
                         self.forward_answer(tag, payload);
                         self.counters.add(Counter::Refused(reason));
                         self.complete_notification(tag);
@@ -231,7 +231,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.settled(now, worker, credit);
     }
 
-    /// Sends a listener's first answer to the sender.
+    /// Forwards a listener's answer, if the sender still waits for one.
     fn forward_answer(&mut self, tag: u64, payload: P) {
         let Some(request) = self.pending.get_mut(tag) else { return };
         if let Some(to) = request.origin.take() {
@@ -242,7 +242,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// A listener says that it is done with it.
+    /// A listener reports that it has handled a notification, or requeues it.
     pub(super) fn handled(
         &mut self,
         now: Instant,
@@ -251,15 +251,14 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         credit: u16,
         requeue: Option<(Arrival<'_>, P)>,
     ) {
-        // A tag is of one delivery, by one run of a broker: another one says nothing, not even with the right id.
-        let request = self
-            .pending
-            .get_mut(tag)
-            .filter(|request| request.notification.as_ref().is_some_and(|notification| notification.id == id));
-        let at =
-            request.and_then(|request| Some((request.state, request.state.worker()?, request.notification.as_mut()?)));
-        let Some((state, worker, notification)) = at else {
-            // From before this broker's start: it is known from the store, or not at all.
+        // A tag belongs to one delivery by one run of a broker. With another tag the report counts for
+        // nothing, even if the id is right.
+        let delivered = self.pending.get_mut(tag).and_then(|request| {
+            let (state, worker) = (request.state, request.state.worker()?);
+            Some((state, worker, request.notification.as_mut().filter(|notification| notification.id == id)?))
+        });
+        let Some((state, worker, notification)) = delivered else {
+            // A delivery of an earlier run. The store has the notification, or it is unknown here.
             self.counters.add(Counter::LateAnswers);
             if let Some((arrival, payload)) = requeue.filter(|(arrival, _)| !self.has_notification(id, arrival.server))
             {
@@ -280,22 +279,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.finish_withdrawal(server);
     }
 
-    /// Whether a pool's copy of this notification is here.
+    /// Whether the copy of this notification for a pool is pending.
     fn has_notification(&self, id: MessageId, pool: &str) -> bool {
         if !self.notification_copies.contains_key(&id) {
             return false;
         }
-        let is_it = |notification: &Notification| {
+        let matches = |notification: &Notification| {
             notification.id == id && notification.pool.as_ref().is_none_or(|name| name.as_str() == pool)
         };
-        !self
-            .pending
-            .tags_where(|request| request.notification.as_ref().is_some_and(|notification| is_it(notification)))
-            .is_empty()
+        !self.pending.tags_where(|request| request.notification.as_deref().is_some_and(matches)).is_empty()
     }
 
     fn listener_finished(&mut self, now: Instant, server: usize, tag: u64, again: bool) {
-        self.servers[server].notes -= 1;
+        self.servers[server].notifications -= 1;
         if !again {
             self.counters.add(Counter::Handled);
             return self.complete_notification(tag);
@@ -303,7 +299,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.delay_redelivery(now, tag);
     }
 
-    /// Lets a notification that was given back rest before it is delivered again: what failed now may not fail later.
+    /// Delays the next delivery of a requeued notification, because the cause of the failure may pass.
     fn delay_redelivery(&mut self, now: Instant, tag: u64) {
         if self.deliveries_exhausted(tag) {
             return self.reject_exhausted(tag);
@@ -313,20 +309,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let tag = self.pending.renew_tag(tag);
         self.pending.set_state(tag, State::Delayed);
         let Some(request) = self.pending.get(tag) else { return };
-        let deliveries =
-            request.notification.as_ref().map_or(1, |notification| u32::from(notification.deliveries.max(1)));
-        let pause = FIRST_DELAY.saturating_mul(1 << (deliveries - 1).min(16)).min(MAX_DELAY);
-        self.add_deadline(request.deadline.min(now + pause), tag);
+        let deliveries = request.notification.as_ref().map_or(1, |notification| notification.deliveries.max(1).into());
+        let delay = FIRST_DELAY.saturating_mul(1 << u32::min(deliveries - 1, 16)).min(MAX_DELAY);
+        self.add_deadline(request.deadline.min(now + delay), tag);
     }
 
-    /// A listener is gone with these.
+    /// A listener that had these notifications is lost.
     pub(super) fn reclaim_notifications(&mut self, now: Instant, mut tags: Vec<u64>) {
-        // The oldest is put in front at last.
+        // The oldest comes last, because each is put in front of the queue.
         tags.sort_unstable_by_key(|tag| std::cmp::Reverse(self.pending.get(*tag).map(|request| request.order)));
         for tag in tags {
             let notification = self.pending.get_mut(tag).and_then(|request| request.notification.as_mut());
             match notification.and_then(|notification| notification.handled_early.take()) {
-                // It had said so, before it could acknowledge.
+                // The listener had reported it handled before the acknowledgement.
                 Some(false) => {
                     self.counters.add(Counter::Handled);
                     self.confirm_stored(tag);
@@ -338,7 +333,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// It waits again, before those that came after it.
+    /// Puts a notification in front of its queue.
     fn requeue_first(&mut self, now: Instant, tag: u64) {
         if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
             self.pending.set_state(tag, State::Storing);
@@ -356,7 +351,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     fn deliveries_exhausted(&self, tag: u64) -> bool {
-        let notification = self.pending.get(tag).and_then(|request| request.notification.as_ref());
+        let notification = self.pending.notification(tag);
         notification.is_some_and(|notification| notification.deliveries >= self.limits.max_deliveries)
     }
 
@@ -366,7 +361,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.reject_notification(tag, Refusal::new(Reason::ServerLost, detail));
     }
 
-    /// It has rested: behind the others.
+    /// The delay has ended: the notification goes behind the others.
     pub(super) fn end_delay(&mut self, now: Instant, tag: u64) {
         self.pending.move_to_end(tag);
         self.deliver_or_queue_notification(now, tag);
@@ -381,10 +376,11 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.reject_notification(tag, Refusal::new(Reason::Expired, detail));
     }
 
-    /// It is not kept: the sender is told, or the operator when the sender has been told otherwise.
+    /// Gives a notification up. It is refused, or becomes a dead letter if its sender has been told that
+    /// it was stored or accepted.
     fn reject_notification(&mut self, tag: u64, refusal: Refusal) {
-        let told = self.pending.get(tag).is_some_and(|request| request.origin.is_none());
-        if told {
+        let confirmed = self.pending.get(tag).is_some_and(|request| request.origin.is_none());
+        if confirmed {
             return self.add_dead_letter(tag, refusal.detail);
         }
         if let Some((request, notification)) = self.remove_notification(tag) {
@@ -414,7 +410,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Takes a notification out, wherever it is.
+    /// Removes a notification from the engine in any state.
     fn remove_notification(&mut self, tag: u64) -> Option<(Pending<O, P>, Notification)> {
         let mut request = self.pending.remove(tag)?;
         let notification = request.notification.take()?;

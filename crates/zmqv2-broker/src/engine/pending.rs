@@ -1,7 +1,7 @@
-//! Every request that is held: waiting or in flight, by tag.
+//! The table of pending requests: waiting or in flight, by tag.
 //!
-//! A tag is a slot's number and the slot's generation, so that the answer to a request that is long settled never
-//! meets the request that has its slot now, and looking one up costs the same however many there are.
+//! A tag is the number of a slot and the slot's generation. So a late answer never matches the request
+//! that has the slot now, and a lookup costs the same however many requests there are.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -17,18 +17,18 @@ pub(super) enum State {
     Storing,
     /// Waits for a worker.
     Queued(Queue),
-    /// A notification that was given back, until it is to be delivered again.
+    /// A requeued notification, until its delay has ended.
     Delayed,
     /// A worker has it.
     InFlight { worker: WorkerId },
     /// A worker has acknowledged this notification, and has not handled it yet.
     Acknowledged { worker: WorkerId },
-    /// A worker has it, but its time is over and its sender is gone.
+    /// A worker has it, but it has expired and its sender no longer waits.
     Abandoned { worker: WorkerId },
 }
 
 impl State {
-    /// Somebody waits for the next word about it, which must come from a worker or the store.
+    /// Whether a sender waits, and a worker or the store must act next.
     fn is_in_flight(self) -> bool {
         matches!(self, Self::InFlight { .. } | Self::Storing)
     }
@@ -42,21 +42,21 @@ impl State {
     }
 }
 
-/// Where a request waits.
+/// The queue in which a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Queue {
     pub(super) topic: usize,
     pub(super) recipient: Recipient,
 }
 
-/// For whom.
+/// The server for which a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recipient {
     /// Any server of the topic.
     AnyServer,
-    /// A server of this name (its number in the topic).
+    /// The server with this name; the number is its index in the topic.
     Server(usize),
-    /// One run of a server, and no other: its copy of a fanout.
+    /// Only this run of a server: its copy of a fanout, for example.
     Run(usize),
 }
 
@@ -68,24 +68,24 @@ impl From<Option<usize>> for Recipient {
 
 #[derive(Debug)]
 pub(super) struct Pending<O, P> {
-    /// The path back; taken when the request is abandoned.
+    /// The path back. Taken out when the request is answered or abandoned.
     pub(super) origin: Option<O>,
-    /// The frames; taken when the request is delivered. A notification's stay until it is handled.
+    /// The frames. Taken out by the delivery; those of a notification stay until it is handled.
     pub(super) payload: Option<P>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
-    /// Order of arrival; given by [`Requests::insert`].
+    /// The order of arrival, set by [`PendingTable::insert`].
     pub(super) order: u64,
     pub(super) state: State,
-    /// It waits while no server of its target is there.
+    /// It waits even if no server of its target is there.
     pub(super) wait_for_ready: bool,
-    /// A copy of a fanout: its bytes count also while a worker has it.
+    /// A copy of a fanout. Its bytes count even while a worker has it.
     pub(super) is_copy: bool,
-    /// Its sender asks about it by this id.
+    /// The id by which its sender asks about it.
     pub(super) monitored: Option<MessageId>,
-    /// The copies that are answered together with this one.
+    /// The group of copies that are answered together.
     pub(super) group: Option<usize>,
-    /// What is known of a notification.
+    /// Present if it is a notification.
     pub(super) notification: Option<Box<Notification>>,
 }
 
@@ -109,7 +109,7 @@ impl<O, P> Pending<O, P> {
 }
 
 impl<O, P> Pending<O, P> {
-    /// What it counts for while a worker has it.
+    /// Its bytes that count while a worker has it.
     pub(super) fn bytes_while_delivered(&self) -> usize {
         if self.is_copy { self.bytes } else { 0 }
     }
@@ -127,9 +127,9 @@ pub(super) struct PendingTable<O, P> {
     free: Vec<u32>,
     arrived: u64,
     in_flight: usize,
-    /// The generation of a new slot.
+    /// The first generation of a new slot.
     first_generation: u32,
-    /// Those whose senders ask about them.
+    /// Tags of the requests whose senders ask about them.
     monitored: HashMap<MessageId, u64>,
 }
 
@@ -147,12 +147,12 @@ impl<O, P> Default for PendingTable<O, P> {
 }
 
 impl<O, P> PendingTable<O, P> {
-    /// A table whose tags are other ones than those of a table with another number.
+    /// A table whose tags differ from those of a table with another number.
     pub(super) fn with_first_generation(first_generation: u32) -> Self {
         Self { first_generation, ..Self::default() }
     }
 
-    /// Gives a request another tag: whatever was said of it under the old one is said of nothing.
+    /// Gives a request a new tag, so that late messages with the old one match nothing.
     pub(super) fn renew_tag(&mut self, tag: u64) -> u64 {
         match self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.request.is_some())
         {
@@ -164,7 +164,7 @@ impl<O, P> PendingTable<O, P> {
         }
     }
 
-    /// Keeps a request and gives it a tag.
+    /// Inserts a request and returns its tag.
     pub(super) fn insert(&mut self, mut request: Pending<O, P>) -> u64 {
         self.arrived += 1;
         self.in_flight += usize::from(request.state.is_in_flight());
@@ -173,7 +173,7 @@ impl<O, P> PendingTable<O, P> {
             Some(index) => index,
             None => {
                 self.slots.push(Slot { generation: self.first_generation, request: None });
-                // More than 2^32 requests do not fit into memory.
+                // 2^32 requests do not fit into memory.
                 (self.slots.len() - 1) as u32
             }
         };
@@ -188,7 +188,7 @@ impl<O, P> PendingTable<O, P> {
         tag
     }
 
-    /// Whether a request whose sender asks about it is held.
+    /// Whether a monitored request is pending.
     pub(super) fn is_pending(&self, id: MessageId) -> bool {
         self.monitored.contains_key(&id)
     }
@@ -203,6 +203,11 @@ impl<O, P> PendingTable<O, P> {
 
     pub(super) fn get(&self, tag: u64) -> Option<&Pending<O, P>> {
         self.slot(tag)?.request.as_ref()
+    }
+
+    /// The notification with this tag, if it is one.
+    pub(super) fn notification(&self, tag: u64) -> Option<&Notification> {
+        self.get(tag)?.notification.as_deref()
     }
 
     pub(super) fn get_mut(&mut self, tag: u64) -> Option<&mut Pending<O, P>> {
@@ -220,7 +225,6 @@ impl<O, P> PendingTable<O, P> {
         Some(request)
     }
 
-    /// Moves a request to another state.
     pub(super) fn set_state(&mut self, tag: u64, state: State) {
         if let Some(request) = self.get_mut(tag) {
             let before = std::mem::replace(&mut request.state, state);
@@ -229,7 +233,7 @@ impl<O, P> PendingTable<O, P> {
         }
     }
 
-    /// Puts a request behind all others.
+    /// Orders a request behind all others.
     pub(super) fn move_to_end(&mut self, tag: u64) {
         self.arrived += 1;
         let order = self.arrived;
@@ -246,17 +250,17 @@ impl<O, P> PendingTable<O, P> {
         }
     }
 
-    /// Requests held.
+    /// The number of pending requests.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Requests that a worker has, or the store, and whose senders wait.
+    /// Requests that a worker or the store has, and whose senders wait.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Tags of all that match; costs a walk over every slot, for rare events.
+    /// The tags of all requests that match. Walks over every slot, so it is for rare events only.
     pub(super) fn tags_where(&self, wanted: impl Fn(&Pending<O, P>) -> bool) -> Vec<u64> {
         let tag_of = |(index, slot): (usize, &Slot<O, P>)| {
             slot.request.as_ref().filter(|request| wanted(request))?;
@@ -279,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_tag_never_meets_the_slots_next_request() {
+    fn an_old_tag_never_matches_the_next_request_of_its_slot() {
         #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
         let mut pending: PendingTable<(), ()> = PendingTable::default();

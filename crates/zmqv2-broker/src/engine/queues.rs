@@ -1,4 +1,4 @@
-//! Where requests wait: for any server of a topic, for the servers of one name, or for one run.
+//! The queues of waiting requests: for any server of a topic, for one server name, or for one run.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         backlog_at(&mut self.topics, &mut self.servers, queue)
     }
 
-    /// Puts a request behind those that wait there.
+    /// Appends a request to a queue.
     pub(super) fn enqueue(&mut self, tag: u64, queue: Queue) {
         self.pending.set_state(tag, State::Queued(queue));
         let Self { topics, servers, pending, .. } = self;
@@ -21,14 +21,14 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         backlog_at(topics, servers, queue).push(tag, |tag| pending.contains(tag));
     }
 
-    /// Puts a request before those that wait there.
+    /// Puts a request in front of a queue.
     pub(super) fn enqueue_first(&mut self, tag: u64, queue: Queue) {
         self.pending.set_state(tag, State::Queued(queue));
         self.topics[queue.topic].waiting += 1;
         self.backlog(queue).push_front(tag);
     }
 
-    /// Puts a request before those that came after it.
+    /// Puts a request in front of those that arrived after it.
     pub(super) fn enqueue_in_order(&mut self, tag: u64, queue: Queue) {
         self.pending.set_state(tag, State::Queued(queue));
         let order = self.pending.get(tag).map_or(0, |request| request.order);
@@ -38,7 +38,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         backlog_at(topics, servers, queue).insert(tag, is_younger);
     }
 
-    /// The request that a worker of this server takes next.
+    /// The oldest request that a worker of this server may take, and its queue.
     pub(super) fn oldest_for(&mut self, number: usize) -> Option<(u64, Queue)> {
         let Self { topics, servers, pending, .. } = self;
         let mut oldest: Option<(u64, u64, Queue)> = None;
@@ -52,29 +52,28 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             }
         };
         let server = &mut servers[number];
-        for place in &server.memberships {
-            let topic = &mut topics[place.topic];
+        for membership in &server.memberships {
+            let topic = &mut topics[membership.topic];
             look(&mut topic.shared);
-            look(&mut topic.named[place.named].backlog);
+            look(&mut topic.named[membership.named].backlog);
         }
         look(&mut server.backlog);
         oldest.map(|(_, tag, queue)| (tag, queue))
     }
 
-    /// A request that waited there has left by itself.
+    /// Counts a request that left a queue from the middle.
     pub(super) fn removed_from(&mut self, queue: Queue) {
         self.backlog(queue).count_removed();
         self.topics[queue.topic].waiting -= 1;
         self.remove_queue_if_idle(queue);
     }
 
-    /// Forgets a place where nobody is and nothing waits.
     pub(super) fn remove_queue_if_idle(&mut self, queue: Queue) {
         let named = if let Recipient::Server(named) = queue.recipient { Some(named) } else { None };
         self.remove_if_idle(queue.topic, named);
     }
 
-    /// Whom a request waits for, in words.
+    /// The recipient of a queue, in words.
     pub(super) fn describe(&self, queue: Queue) -> String {
         let topic = &self.topics[queue.topic];
         match queue.recipient {
@@ -84,7 +83,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// The server whose copy of a fanout waits there.
+    /// The server whose copies of fanouts wait in this queue.
     pub(super) fn copy_for(&self, queue: Queue) -> Option<ServerName> {
         match queue.recipient {
             Recipient::Run(run) => Some(self.servers[run].name.clone()),
@@ -92,7 +91,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Refuses what was taken out of a queue, but for what `stays`; that goes back.
+    /// Refuses all requests of a queue except those that stay.
     pub(super) fn refuse_all_but(
         &mut self,
         queue: Queue,
@@ -109,7 +108,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         for tag in go {
             if let Some(request) = self.pending.remove(tag) {
                 self.request_bytes -= request.bytes;
-                // A run's queue holds copies for all of its topics.
+                // The queue of a run has copies for all of its topics.
                 if let State::Queued(Queue { topic, .. }) = request.state {
                     self.topics[topic].waiting -= 1;
                 }
@@ -119,7 +118,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 }
 
-/// On its own, so that the requests can be looked at meanwhile.
+/// A free function, so that the caller can borrow the pending requests meanwhile.
 fn backlog_at<'a, O>(topics: &'a mut Slab<Topic>, servers: &'a mut Slab<Server<O>>, queue: Queue) -> &'a mut Backlog {
     match queue.recipient {
         Recipient::AnyServer => &mut topics[queue.topic].shared,

@@ -1,4 +1,4 @@
-//! Which worker gets a request, and which request a worker gets.
+//! Which worker gets a request, and which request a free worker gets.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -9,26 +9,26 @@ use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
 use super::pending::{Pending, Queue, State};
 use super::{Action, Arrival, Backlog, Counter, Engine, Pattern, WorkerId};
 
-/// Topics come from the network while requests wait for their servers: so many, and no more.
+/// The most topics without a server. Requests that wait for a server create them.
 const MAX_TOPICS_WITHOUT_SERVER: usize = 1_000;
 
-/// A topic with servers that take work, or with requests that wait for one.
+/// A topic with servers that take work, or with waiting requests.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) key: TopicKey,
-    /// Requests for any server.
+    /// Requests for any server of the topic.
     pub(super) shared: Backlog,
-    /// Servers by name; several runs may share one.
+    /// The server names; several runs of a server may share one.
     pub(super) named: Slab<Named>,
     pub(super) by_name: HashMap<ServerName, usize>,
-    /// Servers that may have a ready worker, in turn. Strictly round robin over servers, not workers: three requests in
-    /// a row reach three servers, however many workers each has.
+    /// Servers that may have a ready worker. Requests go round robin over servers, not workers: three
+    /// requests in a row reach three servers, however many workers each has.
     pub(super) ring: VecDeque<usize>,
-    /// Runs of all its servers that take work; 0 while requests wait for one to come.
+    /// The number of runs that take work, over all names.
     pub(super) runs: usize,
-    /// Those of them that have one worker, and so an order to keep (promise P10).
+    /// The number of those that have one worker, and so keep the order of requests (promise P10).
     pub(super) ordered_runs: usize,
-    /// Requests that wait here, for whomever.
+    /// The number of requests that wait in all queues of this topic.
     pub(super) waiting: usize,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Topic {
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) name: ServerName,
-    /// Requests for exactly this server.
+    /// Requests for this server only.
     pub(super) backlog: Backlog,
     /// Runs that take work.
     pub(super) runs: VecDeque<usize>,
@@ -47,7 +47,7 @@ impl Named {
         Self { name, backlog: Backlog::default(), runs: VecDeque::new() }
     }
 
-    /// Nobody is there and nothing waits.
+    /// Whether it has no runs and no requests.
     pub(super) fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.backlog.len() == 0
     }
@@ -59,13 +59,13 @@ impl Topic {
         Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, ordered_runs: 0, waiting: 0 }
     }
 
-    /// The number of a server name, made if it is new.
-    pub(super) fn server_number(&mut self, name: &ServerName) -> usize {
+    /// The index of a server name, which is added if it is new.
+    pub(super) fn server_index(&mut self, name: &ServerName) -> usize {
         let Self { named, by_name, .. } = self;
         *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())))
     }
 
-    /// Whether somebody is there to take a request for any server, or for one.
+    /// Whether a run takes requests for any server, or for the given one.
     fn has_runs(&self, server: Option<usize>) -> bool {
         server.map_or(self.runs > 0, |server| !self.named[server].runs.is_empty())
     }
@@ -88,10 +88,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// A request for one worker.
+    /// Delivers a request to one worker, or queues or refuses it.
     pub(super) fn request_one(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
         let (topic, server) = match self.find_server(arrival) {
-            Ok(place) => place,
+            Ok(found) => found,
             Err(refusal) => return self.refuse(Some(from), refusal.reason, refusal.detail),
         };
         let worker = match server {
@@ -102,8 +102,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.deliver_or_queue(now, arrival, from, payload, worker, queue, None);
     }
 
-    /// Gives a request to its worker, or lets it wait for one.
-    #[expect(clippy::too_many_arguments, reason = "where a request goes is decided in two ways and done in one")]
+    /// Delivers a request to `worker`, or queues it without one.
+    #[expect(clippy::too_many_arguments, reason = "one step for requests and for copies of fanouts")]
     pub(super) fn deliver_or_queue(
         &mut self,
         now: Instant,
@@ -140,13 +140,13 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.add_deadline(deadline, tag);
     }
 
-    /// The topic, and the server in it if one is asked for. Never another server (RG02).
+    /// The topic of a request, and the server in it if the request names one. Never another server.
     pub(super) fn find_server(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
         let Arrival { key, server, wait_for_ready, .. } = arrival;
         if let Some(topic) = self.by_key.get(key).copied() {
             let named = self.topics[topic].by_name.get(server).copied();
-            let place = named.map(Some).or(server.is_empty().then_some(None));
-            if let Some(server) = place.filter(|server| wait_for_ready || self.topics[topic].has_runs(*server)) {
+            let found = named.map(Some).or(server.is_empty().then_some(None));
+            if let Some(server) = found.filter(|server| wait_for_ready || self.topics[topic].has_runs(*server)) {
                 return Ok((topic, server));
             }
         }
@@ -157,7 +157,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         Err(Refusal::new(Reason::NoRoute, format!("no server of {key:?}{at} is registered there")))
     }
 
-    /// A place for a request that waits for its server to come.
+    /// The same for a request that may wait for its server; adds the topic and the name.
     fn find_or_add_server(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
         let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
         let key = TopicKey::parse(key).map_err(malformed)?;
@@ -165,11 +165,11 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let server = server.map_err(malformed)?;
         match self.why_topics_full(&key) {
             Some(detail) => Err(Refusal::new(Reason::Busy, detail)),
-            None => Ok(self.topic_and_server(&key, server.as_ref())),
+            None => Ok(self.topic_and_server_index(&key, server.as_ref())),
         }
     }
 
-    /// Why nothing can wait for a server of this topic.
+    /// Why no request can wait for this topic.
     pub(super) fn why_topics_full(&self, key: &TopicKey) -> Option<String> {
         let without_server = || self.topics.iter().filter(|(_, topic)| topic.runs == 0).count();
         let full = !self.by_key.contains_key(key) && without_server() >= MAX_TOPICS_WITHOUT_SERVER;
@@ -178,19 +178,23 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         })
     }
 
-    /// The numbers of a topic, and of a server or pool in it.
-    pub(super) fn topic_and_server(&mut self, key: &TopicKey, server: Option<&ServerName>) -> (usize, Option<usize>) {
-        let topic = self.topic_number(key);
-        (topic, server.map(|server| self.topics[topic].server_number(server)))
+    /// The indexes of a topic, and of a server or pool in it. New ones are added.
+    pub(super) fn topic_and_server_index(
+        &mut self,
+        key: &TopicKey,
+        server: Option<&ServerName>,
+    ) -> (usize, Option<usize>) {
+        let topic = self.topic_index(key);
+        (topic, server.map(|server| self.topics[topic].server_index(server)))
     }
 
-    /// The number of a topic, made if it is new.
-    pub(super) fn topic_number(&mut self, key: &TopicKey) -> usize {
+    /// The index of a topic, which is added if it is new.
+    pub(super) fn topic_index(&mut self, key: &TopicKey) -> usize {
         let topics = &mut self.topics;
         *self.by_key.entry(key.clone()).or_insert_with_key(|key| topics.insert(Topic::new(key.clone())))
     }
 
-    /// Why one more request of `bytes` cannot wait.
+    /// Why a topic cannot queue another request of `bytes`.
     pub(super) fn why_topic_full(&self, topic: usize, bytes: usize) -> Option<String> {
         let topic = &self.topics[topic];
         let limit = self.limits.topic_backlog;
@@ -200,19 +204,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.why_bytes_full(bytes)
     }
 
-    /// Why `bytes` more cannot be held.
+    /// Why no more `bytes` of requests can be kept.
     pub(super) fn why_bytes_full(&self, bytes: usize) -> Option<String> {
         let limit = self.limits.backlog_bytes;
         if self.request_bytes + bytes > limit {
-            let request = self.request_bytes;
+            let held = self.request_bytes;
             return Some(format!(
-                "{request} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
+                "{held} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
             ));
         }
         None
     }
 
-    /// A worker of the next server in turn that has one ready.
+    /// A ready worker of the next server in turn.
     pub(super) fn take_worker(&mut self, topic: usize) -> Option<WorkerId> {
         let ring = &mut self.topics[topic].ring;
         while let Some(number) = ring.pop_front() {
@@ -230,11 +234,11 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         None
     }
 
-    /// A worker of the next run of one server that has one ready.
+    /// A ready worker of the next run of one server.
     pub(super) fn take_worker_of(&mut self, topic: usize, server: usize) -> Option<WorkerId> {
         let runs = &mut self.topics[topic].named[server].runs;
         for _ in 0..runs.len() {
-            // The next request starts at the run after this one.
+            // The next request starts with the run after this one.
             runs.rotate_left(1);
             let worker = runs.back().and_then(|run| self.servers[*run].take_ready(&mut self.workers));
             if worker.is_some() {
@@ -249,14 +253,14 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.actions.push_back(Action::Deliver { worker, tag, ttl: Ttl::until(deadline, now), delivery, payload });
     }
 
-    /// Gives a request that is held to a worker, which has been taken for it.
+    /// Delivers a pending request to a worker that was taken for it.
     pub(super) fn deliver_pending(&mut self, now: Instant, tag: u64, worker: WorkerId) {
         let Some(request) = self.pending.get_mut(tag) else { return };
         let deadline = request.deadline;
         let (payload, delivery) = match &mut request.notification {
             Some(notification) => {
                 let server = &mut self.servers[self.workers[worker].server];
-                server.notes += 1;
+                server.notifications += 1;
                 notification.deliveries += 1;
                 notification.pool = Some(server.name.clone());
                 (request.payload.clone(), notification.deliveries)
@@ -284,10 +288,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         payload: P,
     ) {
         let request = self.pending.get(tag).filter(|request| match request.state {
-            State::InFlight { worker: w } | State::Abandoned { worker: w } => w == worker,
+            State::InFlight { worker: at } | State::Abandoned { worker: at } => at == worker,
             _ => false,
         });
-        // An answer to nothing gives no credit either: it was given when the request was settled.
+        // Without a request there is no credit either: it was returned when the request was settled.
         let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);
@@ -310,7 +314,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         while self.servers[number].has_ready() && !self.leaves_notifications_in_store() {
             let Some((tag, queue)) = self.oldest_for(number) else { break };
             if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
-                // It expired, and `expire` was not called yet.
+                // It has expired, but `expire` was not called yet.
                 self.expire_request(now, tag);
                 continue;
             }
@@ -321,9 +325,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
         let server = &mut self.servers[number];
         if server.has_ready() {
-            for place in server.memberships.iter_mut().filter(|place| !place.in_ring) {
-                place.in_ring = true;
-                self.topics[place.topic].ring.push_back(number);
+            for membership in server.memberships.iter_mut().filter(|membership| !membership.in_ring) {
+                membership.in_ring = true;
+                self.topics[membership.topic].ring.push_back(number);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Writes changes to a store from a thread of its own: a slow disk never stops the broker.
+//! Commits changes to a store from its own thread, so that a slow disk never stops the event loop.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
@@ -8,41 +8,41 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::{Change, Store};
 
-/// The most changes in one commit: many more gain nothing, and the first of them waits for the last.
+/// The most changes in one commit. More would gain little, and the first would wait for the last.
 const MAX_CHANGES: usize = 1_000;
-/// A commit takes no further change above this many bytes.
+/// Above so many bytes a commit takes no further change.
 const MAX_BYTES: usize = 4 << 20;
-/// A store that failed is tried again after this long; until then it refuses what is put.
+/// A store that failed is tried again after this time. Until then all puts fail.
 const RETRY: Duration = Duration::from_secs(1);
-/// A broker that ends waits for the disk for this long.
-const LAST_CHANGES: Duration = Duration::from_secs(5);
+/// A broker that ends waits for the disk this long.
+const MAX_CLOSE: Duration = Duration::from_secs(5);
 
-/// What became of records that were put.
+/// The result for records that were put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Their numbers.
+    /// The numbers of the records.
     pub numbers: Vec<u64>,
-    /// `Ok`: they are on the disk. Else why not: the store does not hold them, and forgets what it may hold of them.
+    /// `Ok`: they are on the disk. `Err`: they are not, or are erased again later; with the cause.
     pub result: Result<(), String>,
 }
 
-/// Hands changes to the thread that owns the store; dropping it commits all that waits, and waits for that, but not for
-/// ever.
+/// Sends changes to the thread that owns the store. Dropping it commits all waiting changes, and waits
+/// for that within a bound.
 ///
-/// While one commit is under way the next changes gather, and all of them go into the next commit: one sync of the disk
-/// confirms many. Changes are committed in the order in which they were ordered; so the [`Outcome`] of a record also says
-/// that whatever was ordered before it is on the disk.
+/// Changes that come during one commit go into the next one together, so one sync of the disk confirms
+/// many. Changes are committed in the order of their submission. So the [`Outcome`] of a record also
+/// means that every earlier change is on the disk.
 ///
-/// **When the store fails**, the records of that commit are reported, and so are, at once, those that are put within
-/// the next second: a full disk is not tried for each of them. What was to be erased or buried is kept here and tried again every
-/// second, ahead of anything else, until the store takes it; so is the erasure of what was reported as failed, since nobody
-/// knows whether it reached the disk.
+/// **If the store fails**, the records of that commit are reported as failed. So are, without a try,
+/// the records that are put within the next second. Erasures and dead letters are kept here, and tried
+/// again every second before anything else. The records that were reported as failed are erased in the
+/// same way, because it is unknown whether they reached the disk.
 pub struct CommitThread {
     changes: Option<Sender<Change>>,
     outcomes: Receiver<Outcome>,
     thread: Option<JoinHandle<()>>,
-    /// Disconnected when the thread has ended; nothing is ever sent.
+    /// Disconnected when the thread has ended. Nothing is ever sent.
     ended: Receiver<()>,
 }
 
@@ -50,30 +50,29 @@ impl CommitThread {
     /// Starts the thread. It calls `wake` after every new [`Outcome`].
     ///
     /// # Errors
-    /// The operating system's reason for not giving a thread.
+    /// The operating system cannot start a thread.
     pub fn start(store: Box<dyn Store>, wake: Box<dyn Fn() + Send>) -> std::io::Result<Self> {
-        // Unbounded, so that the event loop never waits. What is in it is bounded all the same: a record that is put, and one
-        // that is erased or buried, has its place in the backlog, which is bounded in messages and bytes, until then; and
-        // each has at most these two changes. Outcomes are fewer than records that were put.
+        // Unbounded, so that the event loop never waits. The backlog still bounds it: every record in it
+        // counts there, and has at most two changes. There are fewer outcomes than records.
         let (changes, inbox) = crossbeam_channel::unbounded();
         let (report, outcomes) = crossbeam_channel::unbounded();
         let (running, ended) = crossbeam_channel::bounded(0);
         let writer = Committer { store, report, wake, unsettled: Vec::new(), broken: None };
-        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             let _running: Sender<()> = running;
             writer.run(&inbox);
         })?;
         Ok(Self { changes: Some(changes), outcomes, thread: Some(thread), ended })
     }
 
-    /// Orders a change; never blocks.
+    /// Submits a change. Never blocks.
     pub fn submit(&self, change: Change) {
         if self.changes.as_ref().is_some_and(|changes| changes.send(change).is_err()) {
-            log::error!("the recorder has ended; notifications are not stored any more");
+            log::error!("the store's thread has ended; notifications are not stored any more");
         }
     }
 
-    /// The next outcome, if there is one; never blocks. Every record that was put is in exactly one.
+    /// The next outcome, if there is one. Never blocks. Every record that was put is in one outcome.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcomes.try_recv().ok()
@@ -84,10 +83,10 @@ impl Drop for CommitThread {
     fn drop(&mut self) {
         drop(self.changes.take());
         if let Some(thread) = self.thread.take() {
-            if self.ended.recv_timeout(LAST_CHANGES) == Err(RecvTimeoutError::Timeout) {
+            if self.ended.recv_timeout(MAX_CLOSE) == Err(RecvTimeoutError::Timeout) {
                 return log::warn!("the disk is slow; notifications that were just handled may be delivered again");
             }
-            // A panic in there has been printed already.
+            // A panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
@@ -103,10 +102,10 @@ struct Committer {
     store: Box<dyn Store>,
     report: Sender<Outcome>,
     wake: Box<dyn Fn() + Send>,
-    /// Erasures and burials that the store did not take. Bounded: each is of a record that the store holds, or of the one
-    /// commit that failed.
+    /// Erasures and dead letters that the store has not taken. Bounded, because each is of a record in
+    /// the store, or of the one commit that failed.
     unsettled: Vec<Change>,
-    /// Why the store does not take anything, and when to try it again.
+    /// Set while the store fails: the cause, and when to try again.
     broken: Option<(String, Instant)>,
 }
 
@@ -122,7 +121,7 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => self.retry(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            // Refusing records must not keep a store from being tried again.
+            // A stream of puts must not prevent the next try.
             if self.broken.as_ref().is_some_and(|(_, retry_at)| *retry_at <= now()) {
                 self.retry();
             }
@@ -130,13 +129,13 @@ impl Committer {
         self.retry();
         if !self.unsettled.is_empty() {
             log::warn!(
-                "{} notifications that were settled are still in the store, and will be back",
+                "{} notifications that were settled are still in the store, and will be delivered again",
                 self.unsettled.len()
             );
         }
     }
 
-    /// Commits a group and reports its records.
+    /// Commits a group of changes and reports its records.
     fn write(&mut self, group: Vec<Change>) {
         let result = match &self.broken {
             Some((why, _)) => Err(why.clone()),
@@ -147,7 +146,7 @@ impl Committer {
         if let Err(why) = &result {
             for change in group {
                 match change {
-                    // It may be on the disk for all we know.
+                    // It may be on the disk.
                     Change::Put(record) if tried => self.unsettled.push(Change::Erase(record.number)),
                     Change::Put(_) => {}
                     change => self.unsettled.push(change),
@@ -159,13 +158,13 @@ impl Committer {
             }
         }
         if !numbers.is_empty() {
-            // The broker may be on its way out.
+            // The broker may have ended.
             let _ = self.report.send(Outcome { numbers, result });
             (self.wake)();
         }
     }
 
-    /// Does what is unsettled; the store works again if that succeeds.
+    /// Commits the unsettled changes. If that succeeds, the store works again.
     fn retry(&mut self) {
         while !self.unsettled.is_empty() {
             let count = self.unsettled.len().min(MAX_CHANGES);
@@ -182,7 +181,6 @@ impl Committer {
         }
     }
 
-    /// A store of the user's own may even panic.
     fn commit(&mut self, changes: &[Change]) -> Result<(), String> {
         match catch_unwind(AssertUnwindSafe(|| self.store.commit(changes))) {
             Ok(result) => result.map_err(|error| error.to_string()),
@@ -191,7 +189,7 @@ impl Committer {
     }
 }
 
-/// `first` and what waits behind it, up to the bounds of a commit.
+/// `first` and the waiting changes behind it, up to the bounds of a commit.
 fn gather(first: Change, inbox: &Receiver<Change>) -> Vec<Change> {
     let mut bytes = first.bytes();
     let mut group = vec![first];
@@ -212,7 +210,7 @@ fn put(change: &Change) -> Option<u64> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the recorder's thread is a driver: it owns its retries' clock")]
+#[expect(clippy::disallowed_methods, reason = "this thread is a driver: it reads the clock for its retries")]
 fn now() -> Instant {
     Instant::now()
 }

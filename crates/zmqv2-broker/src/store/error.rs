@@ -3,23 +3,23 @@
 use std::io;
 use std::path::PathBuf;
 
-/// A store cannot be opened, read or written. Variants are named by what an operator can do.
+/// Why a store cannot be opened, read or written. Each message says what an operator can do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The directory of the file is not there.
+    /// The directory of the file does not exist.
     #[error("rpc_zmq_notification_store = {path}: its directory does not exist; create it, or choose another path")]
     NoDirectory {
         /// The file.
         path: PathBuf,
     },
-    /// The file is not there any more.
+    /// The file does not exist any more.
     #[error("the notification store {path} is gone; restart the broker to begin a new one")]
     Gone {
         /// The file.
         path: PathBuf,
     },
-    /// The broker may not write there.
+    /// The broker is not permitted to write the file.
     #[error(
         "cannot write the notification store {path}: {source}; give the broker's user the right to write the file and its \
          directory, or choose another rpc_zmq_notification_store"
@@ -30,10 +30,10 @@ pub enum StoreError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// No room.
+    /// The disk is full.
     #[error(
         "no room for the notification store {path}: {source}; make room on its disk. Until then notifications are refused, \
-         and what is kept already is safe"
+         and those that are stored already are safe"
     )]
     Full {
         /// The file.
@@ -50,7 +50,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// Its contents make no sense.
+    /// The file is damaged, or is not a store.
     #[error(
         "{path} is not a notification store, or is damaged: {detail}; move it away to begin with an empty store, or put a \
          backup in its place"
@@ -58,10 +58,10 @@ pub enum StoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The damage.
         detail: String,
     },
-    /// Another version of this program wrote it.
+    /// Another version of this program wrote the file.
     #[error(
         "the notification store {path} has format {found}, this version reads {known}; use the version that wrote it, \
          or move the file away to begin with an empty store"
@@ -69,7 +69,7 @@ pub enum StoreError {
     Format {
         /// The file.
         path: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: u64,
         /// The format of this version.
         known: u64,
@@ -91,15 +91,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What an operating system's error on the file at `path` means.
+    /// Translates an error of the operating system on the file at `path`.
     pub(super) fn of_file(path: &std::path::Path, source: io::Error) -> Self {
-        use io::ErrorKind as Is;
+        use io::ErrorKind as Kind;
         let path = path.to_owned();
         match source.kind() {
-            Is::NotFound => Self::Gone { path },
-            Is::PermissionDenied | Is::ReadOnlyFilesystem => Self::Denied { path, source },
-            Is::StorageFull | Is::QuotaExceeded | Is::FileTooLarge => Self::Full { path, source },
-            Is::InvalidData | Is::UnexpectedEof => Self::Damaged { path, detail: source.to_string() },
+            Kind::NotFound => Self::Gone { path },
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Self::Denied { path, source },
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Self::Full { path, source },
+            Kind::InvalidData | Kind::UnexpectedEof => Self::Damaged { path, detail: source.to_string() },
             _ => Self::Io { path, source },
         }
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_failure_of_the_system_says_what_to_do() {
+    fn every_error_of_the_system_says_what_to_do() {
         for (errno, remedy) in [
             (rustix::io::Errno::ACCESS, "right to write"),
             (rustix::io::Errno::ROFS, "choose another rpc_zmq_notification_store"),

@@ -1,4 +1,4 @@
-//! The store in a file, over `redb`: transactions with checksums, one `fdatasync` per commit.
+//! The store in a file, with `redb`: transactions with checksums, and one `fdatasync` per commit.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,20 +15,21 @@ use zmqv2_proto::MessageId;
 use super::dead_letter_index::DeadLetterIndex;
 use super::{Change, Contents, Store, StoreError, tables};
 
-/// The broker holds what is live in its own memory, so the file's pages are read once, at the start.
+/// A small cache: the broker has live records in its own memory, and reads the file only at the start.
 const CACHE_BYTES: usize = 16 << 20;
 
 type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
 
-/// A store in one file, which this process has for itself.
+/// A store in one file, which this process locks.
 ///
-/// A commit is on the disk when [`commit`](Store::commit) returns: data and checksums are written, then `fdatasync` is
-/// called. After a crash the last complete commit counts. The file is readable by its owner alone when it is made here, and grows
-/// and shrinks with what it holds. It belongs on a local disk: locks of network file systems are not to be relied on.
+/// When [`commit`](Store::commit) returns, data and checksums are written and `fdatasync` has been
+/// called. After a crash the last complete commit counts. A new file is readable by its owner only. It
+/// grows and shrinks with its contents. It must be on a local disk, because the locks of network file
+/// systems are not reliable.
 pub struct FileStore {
     path: PathBuf,
     opener: Opener,
-    /// `None` after a failure: the file is opened again, and thereby checked, for the next commit.
+    /// `None` after a failure. The next commit opens the file again, which checks it.
     open: Option<Open>,
 }
 
@@ -38,11 +39,11 @@ struct Open {
 }
 
 impl FileStore {
-    /// Opens the file at `path`, or makes it in a directory that exists. A file that was not closed properly is checked and
-    /// brought back to its last commit first.
+    /// Opens the file at `path`, or creates it in an existing directory. A file that was not closed
+    /// properly is checked first, and brought back to its last commit.
     ///
     /// # Errors
-    /// [`StoreError`], which says what is in the way and what to do. A file that is no database is left as it is.
+    /// [`StoreError`] names the cause and what to do. A file that is no database is left unchanged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::check(path)?;
         if !path.exists() {
@@ -52,10 +53,10 @@ impl FileStore {
         Self::over(path, Box::new(move || open_file(&file)))
     }
 
-    /// Whether `path` can be that of a store, without touching it or its holder.
+    /// Checks whether `path` can be a store, without opening it.
     ///
     /// # Errors
-    /// [`StoreError::NoDirectory`], or [`StoreError::Damaged`] if something else than a file is there.
+    /// [`StoreError::NoDirectory`], or [`StoreError::Damaged`] if `path` is not a file.
     pub fn check(path: &Path) -> Result<(), StoreError> {
         if !path.parent().is_some_and(Path::is_dir) {
             return Err(StoreError::NoDirectory { path: path.to_owned() });
@@ -72,20 +73,21 @@ impl FileStore {
         Ok(store)
     }
 
-    /// Opens the file unless it is open, and does something with it. After a failure it is closed: its state is not known.
+    /// Opens the file if necessary, and calls `act` with it. After a failure the file is closed, because
+    /// its state is unknown.
     ///
-    /// Panics of the database (its authors mean them for damage that no checksum shows) become errors, each step on its own: no
-    /// unwinding passes through the closing of a file.
+    /// The database panics on damage that no checksum detects. Each step turns a panic into an error on
+    /// its own, so that no unwinding passes through the closing of the file.
     fn with<T>(&mut self, act: impl FnOnce(&mut Open) -> Result<T, Error>) -> Result<T, StoreError> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.guarded(|| self.reopen())?,
         };
-        let done = self.guarded(|| act(&mut open).map_err(|error| meaning(&self.path, error)));
+        let done = self.guarded(|| act(&mut open).map_err(|error| translate(&self.path, error)));
         if done.is_ok() {
             self.open = Some(open);
         } else {
-            // What went wrong is known already.
+            // The first error counts.
             let _ = self.guarded(move || {
                 drop(open);
                 Ok(())
@@ -96,7 +98,7 @@ impl FileStore {
 
     fn reopen(&self) -> Result<Open, StoreError> {
         let database = (self.opener)()?;
-        let failed = |error| meaning(&self.path, error);
+        let failed = |error| translate(&self.path, error);
         match tables::format(&database).map_err(failed)? {
             Some(tables::FORMAT) => {}
             Some(found) => {
@@ -139,7 +141,8 @@ impl fmt::Debug for FileStore {
     }
 }
 
-/// Makes an empty store beside `path` and gives it its name when it is complete: a crash leaves no half of one there.
+/// Creates an empty store beside `path`, and gives it its name when it is complete. So a crash leaves
+/// no incomplete store there.
 fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |error| StoreError::of_file(path, error);
     let mut unfinished = OsString::from(path);
@@ -149,24 +152,24 @@ fn create(path: &Path) -> Result<(), StoreError> {
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
     let complete = || {
         let database = open_backend(path, file)?;
-        tables::format(&database).map_err(|error| meaning(path, error))?;
+        tables::format(&database).map_err(|error| translate(path, error))?;
         drop(database);
         give_name(&unfinished, path).map_err(failed)
     };
     let done = complete();
-    // Its other name stays.
+    // The final name stays.
     let _ = fs::remove_file(&unfinished);
     done?;
-    // The name is in the directory, which is synced on its own.
+    // The name is part of the directory, which needs its own sync.
     let directory = path.parent().map(File::open).transpose();
     directory.and_then(|directory| directory.map_or(Ok(()), |directory| directory.sync_all())).map_err(failed)
 }
 
-/// Never over a file that somebody else has just put there: that one will do.
+/// Keeps a file that another process has just put there: it is a store as well.
 fn give_name(unfinished: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(unfinished, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // Not every file system has links.
+        // Some file systems have no hard links.
         Err(_) => fs::rename(unfinished, path),
         Ok(()) => Ok(()),
     }
@@ -178,31 +181,34 @@ fn open_file(path: &Path) -> Result<Database, StoreError> {
 }
 
 fn open_backend(path: &Path, file: File) -> Result<Database, StoreError> {
-    let backend = FileBackend::new(file).map_err(|error| meaning(path, error.into()))?;
-    builder().create_with_backend(backend).map_err(|error| meaning(path, error.into()))
+    let backend = FileBackend::new(file).map_err(|error| translate(path, error.into()))?;
+    builder().create_with_backend(backend).map_err(|error| translate(path, error.into()))
 }
 
-/// Every checksum is looked at when a file is opened: damage is an error then, not a wrong body later.
+/// Checks every checksum when a file is opened, so that damage is an error then, and not a wrong body
+/// later.
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     builder
 }
 
-/// What the database's error means to an operator.
-fn meaning(path: &Path, error: Error) -> StoreError {
-    let path_owned = path.to_owned();
+/// Translates an error of the database.
+fn translate(path: &Path, error: Error) -> StoreError {
+    if let Error::Io(source) = error {
+        return StoreError::of_file(path, source);
+    }
+    let path = path.to_owned();
     match error {
-        Error::Io(source) => StoreError::of_file(path, source),
-        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => StoreError::InUse { path: path_owned },
+        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => StoreError::InUse { path },
         Error::Corrupted(_)
         | Error::UpgradeRequired(_)
         | Error::RepairAborted
         | Error::TableDoesNotExist(_)
         | Error::TableTypeMismatch { .. }
         | Error::TypeDefinitionChanged { .. }
-        | Error::TableIsMultimap(_) => StoreError::Damaged { path: path_owned, detail: error.to_string() },
-        other => StoreError::Io { path: path_owned, source: io::Error::other(other) },
+        | Error::TableIsMultimap(_) => StoreError::Damaged { path, detail: error.to_string() },
+        other => StoreError::Io { path, source: io::Error::other(other) },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tables of the durable store's file, and how changes get into them.
+//! The tables of the store's file, and how changes are written into them.
 
 use redb::{
     Database, Durability, Error, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle,
@@ -8,19 +8,20 @@ use redb::{
 use super::dead_letter_index::DeadLetterIndex;
 use super::record::{Change, Contents, DeadRecord, Record};
 
-/// The format that this version writes and reads. Goes up with every change of the tables below.
+/// The format that this version reads and writes. It grows with every change of the tables below.
 pub(super) const FORMAT: u64 = 1;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Number: expiry, header, body.
 const LIVE: TableDefinition<'_, u64, (u64, &[u8], &[u8])> = TableDefinition::new("live");
-/// Place in the order of burial: number, expiry, header, body, why, deliveries, when.
+/// Key in the order of arrival: number, expiry, header, body, why, deliveries, when.
 const DEAD: TableDefinition<'_, u64, DeadRow> = TableDefinition::new("dead");
 type DeadRow = (u64, u64, &'static [u8], &'static [u8], &'static [u8], u64, u64);
 
 const FORMAT_KEY: &str = "format";
 
-/// The format of the file; a file without any table becomes one of this version's. `None`: another program's file.
+/// The format of the file. A file without tables gets those of this version. `None`: the file of
+/// another program.
 pub(super) fn format(database: &Database) -> Result<Option<u64>, Error> {
     let reading = database.begin_read()?;
     let mut tables = reading.list_tables()?;
@@ -45,12 +46,12 @@ fn initialise(database: &Database) -> Result<(), Error> {
 
 fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     let mut writing = database.begin_write()?;
-    // The whole point of the store: nothing is told to be kept before it is on the disk.
+    // Nothing may be confirmed before it is on the disk.
     writing.set_durability(Durability::Immediate)?;
     Ok(writing)
 }
 
-/// The dead letters' places and sizes.
+/// The keys and sizes of the dead letters in the file.
 pub(super) fn dead_letter_index(database: &Database) -> Result<DeadLetterIndex, Error> {
     let mut dead_letters = DeadLetterIndex::default();
     for entry in database.begin_read()?.open_table(DEAD)?.iter()? {
@@ -88,7 +89,7 @@ fn record(number: u64, expires_ms: u64, header: &[u8], body: &[u8]) -> Record {
     Record { number, header: header.to_vec(), body: body.to_vec(), expires_ms }
 }
 
-/// All of `changes` in one transaction. After an error the dead_letters no longer tells what the file holds.
+/// Makes all of `changes` in one transaction. After an error the index no longer matches the file.
 pub(super) fn apply(database: &Database, dead_letters: &mut DeadLetterIndex, changes: &[Change]) -> Result<(), Error> {
     let writing = begin(database)?;
     {

@@ -5,16 +5,16 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A store that fails, panics and waits on command, and tells what it was asked for.
+/// A store that fails, panics and waits on command, and reports its commits.
 struct Fake {
-    orders: Receiver<Is>,
-    is: Is,
+    commands: Receiver<Mode>,
+    mode: Mode,
     commits: Sender<Vec<Change>>,
     kept: Arc<Mutex<Vec<u64>>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Is {
+enum Mode {
     Fine,
     Failing,
     Panicking,
@@ -32,9 +32,9 @@ impl Store for Fake {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.commits.send(changes.to_vec()).unwrap();
         // Each commit waits until the test says how it ends.
-        self.is = self.orders.recv().unwrap_or(self.is);
-        if self.is == Is::Panicking {
-            panic!("as ordered");
+        self.mode = self.commands.recv().unwrap_or(self.mode);
+        if self.mode == Mode::Panicking {
+            panic!("as commanded");
         }
         let mut kept = self.kept.lock().unwrap();
         for change in changes {
@@ -43,41 +43,41 @@ impl Store for Fake {
                 Change::Erase(number) | Change::MoveToDeadLetters { number, .. } => kept.retain(|kept| kept != number),
             }
         }
-        if self.is == Is::Failing {
-            // The worst: it says that it failed, and did it.
+        if self.mode == Mode::Failing {
+            // The worst case: it reports a failure, but has made the changes.
             return Err(StoreError::Other("out of ink".into()));
         }
         Ok(())
     }
 }
 
-struct Bench {
+struct Fixture {
     thread: CommitThread,
     woken: Receiver<()>,
-    orders: Option<Sender<Is>>,
+    commands: Option<Sender<Mode>>,
     commits: Receiver<Vec<Change>>,
     kept: Arc<Mutex<Vec<u64>>>,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
-        let (order, orders) = crossbeam_channel::unbounded();
+        let (command, commands) = crossbeam_channel::unbounded();
         let (commit, commits) = crossbeam_channel::unbounded();
         let (wake, woken) = crossbeam_channel::unbounded();
         let kept = Arc::default();
-        let fake = Fake { orders, is: Is::Fine, commits: commit, kept: Arc::clone(&kept) };
+        let fake = Fake { commands, mode: Mode::Fine, commits: commit, kept: Arc::clone(&kept) };
         let wake = Box::new(move || wake.send(()).unwrap_or_default());
         let thread = CommitThread::start(Box::new(fake), wake).unwrap();
-        Self { thread, woken, orders: Some(order), commits, kept }
+        Self { thread, woken, commands: Some(command), commits, kept }
     }
 
-    /// The changes of the next commit, which waits now.
+    /// The changes of the next commit, which then waits for `finish`.
     fn commit(&self) -> Vec<Change> {
         self.commits.recv_timeout(PATIENCE).expect("a commit")
     }
 
-    fn end_it(&self, is: Is) {
-        self.orders.as_ref().unwrap().send(is).unwrap();
+    fn finish(&self, mode: Mode) {
+        self.commands.as_ref().unwrap().send(mode).unwrap();
     }
 
     fn outcome(&self) -> Outcome {
@@ -94,99 +94,99 @@ fn sized(number: u64, bytes: usize) -> Change {
     Change::Put(Record { number, header: Vec::new(), body: vec![0; bytes], expires_ms: 0 })
 }
 
-fn bury(number: u64) -> Change {
+fn to_dead_letters(number: u64) -> Change {
     Change::MoveToDeadLetters { number, why: "broken".to_owned(), deliveries: 1, at_ms: 0 }
 }
 
 #[test]
-fn what_gathers_during_a_commit_goes_into_the_next_one_together_and_in_order() {
-    let bench = Bench::new();
-    bench.thread.submit(put(1));
-    assert_eq!(bench.commit(), [put(1)]);
-    let next = [put(2), Change::Erase(1), put(3), bury(2)];
-    next.iter().cloned().for_each(|change| bench.thread.submit(change));
-    assert!(bench.thread.outcome().is_none(), "told before it was committed");
-    bench.end_it(Is::Fine);
-    assert_eq!(bench.outcome(), Outcome { numbers: vec![1], result: Ok(()) });
-    assert_eq!(bench.commit(), next);
-    bench.end_it(Is::Fine);
-    assert_eq!(bench.outcome(), Outcome { numbers: vec![2, 3], result: Ok(()) });
+fn changes_during_a_commit_go_into_the_next_one_together_and_in_order() {
+    let fixture = Fixture::new();
+    fixture.thread.submit(put(1));
+    assert_eq!(fixture.commit(), [put(1)]);
+    let next = [put(2), Change::Erase(1), put(3), to_dead_letters(2)];
+    next.iter().cloned().for_each(|change| fixture.thread.submit(change));
+    assert!(fixture.thread.outcome().is_none(), "reported before it was committed");
+    fixture.finish(Mode::Fine);
+    assert_eq!(fixture.outcome(), Outcome { numbers: vec![1], result: Ok(()) });
+    assert_eq!(fixture.commit(), next);
+    fixture.finish(Mode::Fine);
+    assert_eq!(fixture.outcome(), Outcome { numbers: vec![2, 3], result: Ok(()) });
 }
 
 #[test]
 fn a_commit_is_bounded_in_changes_and_in_bytes() {
-    let bench = Bench::new();
-    bench.thread.submit(put(0));
-    bench.commit();
+    let fixture = Fixture::new();
+    fixture.thread.submit(put(0));
+    fixture.commit();
     let most = MAX_CHANGES as u64;
-    (1..=most).for_each(|number| bench.thread.submit(put(number)));
-    (0..4).for_each(|number| bench.thread.submit(sized(most + 1 + number, MAX_BYTES / 2)));
+    (1..=most).for_each(|number| fixture.thread.submit(put(number)));
+    (0..4).for_each(|number| fixture.thread.submit(sized(most + 1 + number, MAX_BYTES / 2)));
     let mut sizes = Vec::new();
     for _ in 0..3 {
-        bench.end_it(Is::Fine);
-        sizes.push(bench.commit().len());
+        fixture.finish(Mode::Fine);
+        sizes.push(fixture.commit().len());
     }
-    bench.end_it(Is::Fine);
+    fixture.finish(Mode::Fine);
     assert_eq!(sizes, [MAX_CHANGES, 2, 2]);
 }
 
 #[test]
-fn what_is_only_erased_wakes_nobody() {
-    let bench = Bench::new();
-    bench.thread.submit(Change::Erase(1));
-    bench.commit();
-    bench.thread.submit(put(2));
-    bench.end_it(Is::Fine);
-    bench.commit();
-    assert!(bench.woken.is_empty() && bench.thread.outcome().is_none());
-    bench.end_it(Is::Fine);
-    assert_eq!(bench.outcome().numbers, [2]);
+fn a_commit_without_puts_reports_nothing() {
+    let fixture = Fixture::new();
+    fixture.thread.submit(Change::Erase(1));
+    fixture.commit();
+    fixture.thread.submit(put(2));
+    fixture.finish(Mode::Fine);
+    fixture.commit();
+    assert!(fixture.woken.is_empty() && fixture.thread.outcome().is_none());
+    fixture.finish(Mode::Fine);
+    assert_eq!(fixture.outcome().numbers, [2]);
 }
 
 #[test]
-fn a_store_that_fails_refuses_at_once_and_later_gets_what_it_is_owed_first() {
-    for failure in [Is::Failing, Is::Panicking] {
-        let bench = Bench::new();
-        bench.thread.submit(put(1));
-        bench.commit();
-        bench.end_it(Is::Fine);
-        assert_eq!(bench.outcome().result, Ok(()));
+fn a_failed_store_refuses_at_once_and_later_gets_unsettled_changes_first() {
+    for failure in [Mode::Failing, Mode::Panicking] {
+        let fixture = Fixture::new();
+        fixture.thread.submit(put(1));
+        fixture.commit();
+        fixture.finish(Mode::Fine);
+        assert_eq!(fixture.outcome().result, Ok(()));
 
-        bench.thread.submit(put(2));
-        assert_eq!(bench.commit(), [put(2)]);
-        bench.thread.submit(Change::Erase(1));
-        bench.thread.submit(put(3));
-        bench.thread.submit(bury(7));
-        bench.end_it(failure);
-        let refused = bench.outcome();
+        fixture.thread.submit(put(2));
+        assert_eq!(fixture.commit(), [put(2)]);
+        fixture.thread.submit(Change::Erase(1));
+        fixture.thread.submit(put(3));
+        fixture.thread.submit(to_dead_letters(7));
+        fixture.finish(failure);
+        let refused = fixture.outcome();
         let why = refused.result.unwrap_err();
         assert_eq!(refused.numbers, [2]);
         assert!(why.contains("out of ink") || why.contains("panicked"), "{why}");
-        // Without asking the store.
-        assert_eq!(bench.outcome(), Outcome { numbers: vec![3], result: Err(why) });
+        // The store is not tried.
+        assert_eq!(fixture.outcome(), Outcome { numbers: vec![3], result: Err(why) });
 
-        // It may hold what it says that it failed to put; nobody else would ever erase that.
-        let unsettled = [Change::Erase(2), Change::Erase(1), bury(7)];
-        assert_eq!(bench.commit(), unsettled);
-        bench.end_it(failure);
-        assert_eq!(bench.commit(), unsettled);
-        bench.thread.submit(put(4));
-        bench.end_it(Is::Fine);
-        assert_eq!(bench.commit(), [put(4)]);
-        bench.end_it(Is::Fine);
-        assert_eq!(bench.outcome(), Outcome { numbers: vec![4], result: Ok(()) });
-        assert_eq!(*bench.kept.lock().unwrap(), [4]);
+        // The failed record may be in the store, so it is erased.
+        let unsettled = [Change::Erase(2), Change::Erase(1), to_dead_letters(7)];
+        assert_eq!(fixture.commit(), unsettled);
+        fixture.finish(failure);
+        assert_eq!(fixture.commit(), unsettled);
+        fixture.thread.submit(put(4));
+        fixture.finish(Mode::Fine);
+        assert_eq!(fixture.commit(), [put(4)]);
+        fixture.finish(Mode::Fine);
+        assert_eq!(fixture.outcome(), Outcome { numbers: vec![4], result: Ok(()) });
+        assert_eq!(*fixture.kept.lock().unwrap(), [4]);
     }
 }
 
 #[test]
 fn dropping_it_commits_what_waits() {
-    let mut bench = Bench::new();
-    bench.thread.submit(put(1));
-    bench.commit();
-    (2..=2_500).for_each(|number| bench.thread.submit(put(number)));
-    // From now on every commit succeeds by itself.
-    drop(bench.orders.take());
-    drop(bench.thread);
-    assert_eq!(*bench.kept.lock().unwrap(), (1..=2_500).collect::<Vec<_>>());
+    let mut fixture = Fixture::new();
+    fixture.thread.submit(put(1));
+    fixture.commit();
+    (2..=2_500).for_each(|number| fixture.thread.submit(put(number)));
+    // From now on every commit succeeds at once.
+    drop(fixture.commands.take());
+    drop(fixture.thread);
+    assert_eq!(*fixture.kept.lock().unwrap(), (1..=2_500).collect::<Vec<_>>());
 }

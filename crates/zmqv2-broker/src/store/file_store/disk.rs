@@ -1,26 +1,26 @@
-//! A disk whose power can be cut, and that can be full.
+//! A simulated disk whose power can be cut, and that can be full.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
-/// Shared by whoever has it open, as a file is.
+/// Shared by all that have it open, as a file is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is read.
+    /// The bytes that are read.
     bytes: Vec<u8>,
-    /// What is there after a power cut, for certain.
+    /// The bytes that surely survive a power cut.
     synced: Vec<u8>,
-    /// What else may be there, each by itself: nobody knows in which order a disk writes between two syncs.
+    /// Steps since the last sync. Each may survive by itself, because a disk writes in any order.
     unsynced: Vec<Step>,
     full: bool,
-    /// Makes the disk forget to sync: the planted bug.
+    /// The disk ignores syncs: a planted bug.
     lies: bool,
-    /// What a power cut during each sync would have left.
+    /// The bytes that a power cut during each sync would have left.
     cuts: Vec<Vec<u8>>,
     random: u64,
 }
@@ -36,7 +36,7 @@ impl Step {
         match self {
             Self::Length(length) => bytes.resize(*length, 0),
             Self::Write(at, data) => {
-                // A write behind an end that was never set is as good as lost.
+                // A write behind the end of the file is lost.
                 if let Some(place) = bytes.get_mut(*at..at + data.len()) {
                     place.copy_from_slice(data);
                 }
@@ -51,7 +51,7 @@ impl State {
         self.random >> 63 == 1
     }
 
-    /// What a power cut leaves now: all that was synced, and some of the rest.
+    /// The bytes after a power cut now: all that was synced, and a random part of the rest.
     fn cut(&mut self) -> Vec<u8> {
         let mut left = self.synced.clone();
         for at in 0..self.unsynced.len() {
@@ -85,12 +85,12 @@ impl Disk {
         self.0.lock().unwrap().lies = true;
     }
 
-    /// What a power cut leaves now.
+    /// The bytes after a power cut now.
     pub(super) fn cut(&self) -> Vec<u8> {
         self.0.lock().unwrap().cut()
     }
 
-    /// What power cuts would have left during each sync since the last call.
+    /// The bytes that power cuts during each sync since the last call would have left.
     pub(super) fn cuts(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0.lock().unwrap().cuts)
     }

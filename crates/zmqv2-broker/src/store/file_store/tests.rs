@@ -18,16 +18,16 @@ fn record(number: u64, bytes: usize) -> Record {
     Record { number, header: number.to_be_bytes().to_vec(), body, expires_ms: number * 1_000 }
 }
 
-fn bury(number: u64) -> Change {
-    Change::MoveToDeadLetters { number, why: format!("{number} is no good"), deliveries: number + 5, at_ms: number + 7 }
+fn to_dead_letters(number: u64) -> Change {
+    Change::MoveToDeadLetters { number, why: format!("{number} failed"), deliveries: number + 5, at_ms: number + 7 }
 }
 
 fn numbers(contents: &Contents) -> (Vec<u64>, Vec<u64>) {
-    let dead = contents.dead.iter().map(|buried| buried.record.number).collect();
+    let dead = contents.dead.iter().map(|dead| dead.record.number).collect();
     (contents.live.iter().map(|record| record.number).collect(), dead)
 }
 
-/// A store in a new directory, which goes with the first of the pair.
+/// A store in a new directory, which is removed with the first value.
 fn fresh() -> (tempfile::TempDir, PathBuf, FileStore) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kept.db");
@@ -36,36 +36,37 @@ fn fresh() -> (tempfile::TempDir, PathBuf, FileStore) {
 }
 
 #[test]
-fn what_was_committed_is_there_in_order_after_a_restart() {
+fn commits_are_there_in_order_after_a_restart() {
     let (_dir, path, mut store) = fresh();
     assert_eq!(store.load().unwrap(), Contents::default());
     store.commit(&[5, 300, 2, 70_000].map(|number| Change::Put(record(number, 10)))).unwrap();
-    store.commit(&[Change::Erase(300), bury(5), Change::Erase(17), bury(18)]).unwrap();
+    store.commit(&[Change::Erase(300), to_dead_letters(5), Change::Erase(17), to_dead_letters(18)]).unwrap();
     drop(store);
     let contents = FileStore::open(&path).unwrap().load().unwrap();
     assert_eq!(contents.live, [record(2, 10), record(70_000, 10)]);
-    let buried = DeadRecord { record: record(5, 10), why: "5 is no good".to_owned(), deliveries: 10, at_ms: 12 };
-    assert_eq!(contents.dead, [buried]);
+    let dead = DeadRecord { record: record(5, 10), why: "5 failed".to_owned(), deliveries: 10, at_ms: 12 };
+    assert_eq!(contents.dead, [dead]);
 }
 
 #[test]
-fn one_commit_may_put_and_erase_and_bury_the_same_records() {
+fn one_commit_may_put_and_erase_and_give_up_the_same_records() {
     let (_dir, _path, mut store) = fresh();
-    let changes = [Change::Put(record(1, 1)), Change::Put(record(2, 1)), Change::Erase(1), bury(2), Change::Erase(2)];
+    let changes =
+        [Change::Put(record(1, 1)), Change::Put(record(2, 1)), Change::Erase(1), to_dead_letters(2), Change::Erase(2)];
     store.commit(&changes).unwrap();
     assert_eq!(numbers(&store.load().unwrap()), (vec![], vec![2]));
 }
 
 #[test]
-fn dead_letters_are_bounded_in_number_and_in_bytes_after_a_restart_too() {
+fn dead_letters_are_bounded_in_number_and_in_bytes_even_after_a_restart() {
     let (_dir, path, mut store) = fresh();
     let letters = |from: u64, to: u64, bytes| -> Vec<_> {
-        (from..to).flat_map(|number| [Change::Put(record(number, bytes)), bury(number)]).collect()
+        (from..to).flat_map(|number| [Change::Put(record(number, bytes)), to_dead_letters(number)]).collect()
     };
     let most = MAX_DEAD_LETTERS as u64;
     // DeadRecord from the highest number down: the order of burial counts.
     let mut changes: Vec<_> = (0..=most).map(|number| Change::Put(record(number, 1))).collect();
-    changes.extend((0..=most).rev().map(bury));
+    changes.extend((0..=most).rev().map(to_dead_letters));
     store.commit(&changes).unwrap();
     assert_eq!(numbers(&store.load().unwrap()).1, (0..most).rev().collect::<Vec<_>>());
     drop(store);
@@ -79,12 +80,12 @@ fn dead_letters_are_bounded_in_number_and_in_bytes_after_a_restart_too() {
 }
 
 #[test]
-fn the_file_is_its_owners_alone_and_nothing_else_is_left() {
+fn a_new_file_is_readable_by_its_owner_only_and_no_other_file_stays() {
     let (dir, path, store) = fresh();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     drop(store);
-    // What an operator made stays as it is.
+    // A file that an operator has made keeps its permissions.
     let made = dir.path().join("made.db");
     fs::write(&made, "").unwrap();
     fs::set_permissions(&made, fs::Permissions::from_mode(0o640)).unwrap();
@@ -95,7 +96,7 @@ fn the_file_is_its_owners_alone_and_nothing_else_is_left() {
 }
 
 #[test]
-fn the_file_gives_room_back() {
+fn the_file_shrinks_again() {
     let (_dir, path, mut store) = fresh();
     let size = || fs::metadata(&path).unwrap().len();
     let all: Vec<_> = (0..400).map(|number| Change::Put(record(number, 50_000))).collect();
@@ -113,7 +114,7 @@ fn the_file_gives_room_back() {
 }
 
 #[test]
-fn a_second_broker_is_told() {
+fn a_second_broker_learns_that_the_file_is_in_use() {
     let (_dir, path, store) = fresh();
     let error = FileStore::open(&path).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
@@ -123,7 +124,7 @@ fn a_second_broker_is_told() {
 }
 
 #[test]
-fn a_path_that_cannot_be_is_named_with_its_option() {
+fn an_impossible_path_is_named_with_its_option() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing/kept.db");
     for error in [FileStore::check(&missing).unwrap_err(), FileStore::open(&missing).unwrap_err()] {
@@ -135,7 +136,7 @@ fn a_path_that_cannot_be_is_named_with_its_option() {
 }
 
 #[test]
-fn other_files_are_refused_and_left_as_they_are() {
+fn other_files_are_refused_and_stay_unchanged() {
     const OTHER: TableDefinition<'_, u64, u64> = TableDefinition::new("other");
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("text");
@@ -171,19 +172,20 @@ fn a_newer_format_is_refused() {
     assert!(matches!(error, StoreError::Format { found: 2, known: 1, .. }), "{error}");
 }
 
-/// Wherever a byte is wrong, or the file ends: what is there is read, or an error says that the file is damaged.
+/// Whichever byte is wrong, and wherever the file ends: either all records are read, or the file is
+/// reported as damaged.
 #[test]
 fn a_damaged_file_is_an_error_or_harmless() {
     let (dir, path, mut store) = fresh();
     for number in 0..20 {
-        store.commit(&[Change::Put(record(number, 3_000)), bury(number / 3)]).unwrap();
+        store.commit(&[Change::Put(record(number, 3_000)), to_dead_letters(number / 3)]).unwrap();
     }
     let expected = store.load().unwrap();
     drop(store);
     let good = fs::read(&path).unwrap();
     let bad = dir.path().join("bad.db");
     let (mut refused, mut harmless) = (0, 0);
-    // Every part of the head, and samples of the rest.
+    // The whole head, and samples of the rest.
     let places = (0..600).step_by(7).chain((600..good.len()).step_by(good.len() / 150));
     for place in places {
         let mut flipped = good.clone();
@@ -209,12 +211,12 @@ fn on(disk: &Disk) -> Result<FileStore, StoreError> {
     let path = Path::new("/disk");
     FileStore::over(
         path,
-        Box::new(move || builder().create_with_backend(disk.clone()).map_err(|error| meaning(path, error.into()))),
+        Box::new(move || builder().create_with_backend(disk.clone()).map_err(|error| translate(path, error.into()))),
     )
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_when_there_is_room_again_it_goes_on() {
+fn after_a_full_disk_it_goes_on_when_there_is_room_again() {
     let disk = Disk::new(Vec::new(), 1);
     let mut store = on(&disk).unwrap();
     store.commit(&[Change::Put(record(1, 100))]).unwrap();
@@ -229,7 +231,7 @@ fn a_full_disk_is_an_error_and_when_there_is_room_again_it_goes_on() {
     assert_eq!(numbers(&on(&disk).unwrap().load().unwrap()).0, [1, 3]);
 }
 
-/// What a store has to hold, by far simpler than the store.
+/// The contents that a store must have, in a simple model.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Model {
     live: BTreeMap<u64, Record>,
@@ -257,11 +259,11 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         3 => (number.clone(), 0..20_000_usize).prop_map(|(number, bytes)| Change::Put(record(number, bytes))),
         2 => number.clone().prop_map(Change::Erase),
-        1 => number.prop_map(bury),
+        1 => number.prop_map(to_dead_letters),
     ]
 }
 
-/// Why the store did not keep its word on a disk whose power is cut during and after every commit.
+/// Cuts the power during and after every commit. Returns what the store has lost or invented.
 fn cut_everywhere(disk: &Disk, commits: &[Vec<Change>]) -> Result<(), String> {
     let left = |bytes: Vec<u8>| on(&Disk::new(bytes, 3)).and_then(|mut store| store.load());
     let mut store = on(disk).map_err(|error| error.to_string())?;
@@ -289,7 +291,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_power_cut_leaves_whole_commits_and_all_that_returned(
+    fn a_power_cut_leaves_whole_commits_and_every_finished_one(
         commits in vec(vec(change(), 0..8), 1..10),
         random in any::<u64>(),
     ) {
@@ -298,7 +300,7 @@ proptest! {
 }
 
 #[test]
-fn the_check_sees_a_disk_that_is_not_synced() {
+fn the_check_detects_a_disk_that_is_not_synced() {
     let disk = Disk::new(Vec::new(), 5);
     drop(on(&disk).unwrap());
     disk.lie();

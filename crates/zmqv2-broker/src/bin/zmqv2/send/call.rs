@@ -8,6 +8,7 @@ use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
 use zmqv2_client::{Answered, CallError, Outcome};
 use zmqv2_proto::{Reason, RequestContext};
 
+use super::outcome::millis;
 use super::target::{InterfaceFlags, MessageFlags, TargetFlags, seconds};
 
 #[derive(Debug, Args)]
@@ -16,10 +17,10 @@ pub(crate) struct CallFlags {
     target: TargetFlags,
     #[command(flatten)]
     message: MessageFlags,
-    /// Ask the broker again and again whether it still has the call, and give up when it does not say so for SECONDS
+    /// Ask the broker repeatedly whether it still has the call, and give up after SECONDS without a yes
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     call_monitor_timeout: Option<Duration>,
-    /// Say on stderr who answered, and how long it took
+    /// Print on stderr which server answered, and how long it took
     #[arg(long, short)]
     verbose: bool,
 }
@@ -30,7 +31,7 @@ pub(crate) struct CastFlags {
     target: TargetFlags,
     #[command(flatten)]
     message: MessageFlags,
-    /// Send it again up to N times when nobody acknowledges it; a server runs it once
+    /// Send it again up to N times without an acknowledgement; a server runs it once
     #[arg(long, value_name = "N", default_value_t = 0)]
     retry: u32,
 }
@@ -53,7 +54,7 @@ pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failur
         client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
     say(answered.value.get())?;
     if *verbose {
-        tell(who(&answered));
+        tell(answered_by(&answered));
     }
     Ok(())
 }
@@ -62,21 +63,19 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
     let CastFlags { target, message, retry } = flags;
     let args = message.args()?;
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready).retry(*retry);
-    let whom = client.target().clone();
+    let target = client.target().clone();
     let handle = client.cast(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;
-    // Every cast has its outcome, at its timeout at the latest; this only bounds the wait for the impossible.
-    let outcome = handle.wait(Duration::MAX);
-    match outcome {
+    // Every cast has an outcome, at its timeout at the latest.
+    match handle.wait(Duration::MAX) {
         Some(Outcome::Acked { server, node, elapsed, .. }) => {
-            let millis = elapsed.as_secs_f64() * 1e3;
-            Ok(say(format_args!("acked by {server} at node {node} in {millis:.3} ms"))?)
+            Ok(say(format_args!("acked by {server} at node {node} in {:.3} ms", millis(elapsed)))?)
         }
         Some(Outcome::Refused { refusal, node, after, .. }) => {
-            Err(failure(CallError::Refused { refusal, target: Box::new(whom), node, after }))
+            Err(failure(CallError::Refused { refusal, target: Box::new(target), node, after }))
         }
         outcome => {
-            let told = outcome.map_or_else(|| "no outcome".to_owned(), |outcome| outcome.to_string());
-            Err(Failure::new(Exit::Timeout, anyhow::anyhow!("Unacknowledged: {whom}: {told}")))
+            let outcome = outcome.map_or_else(|| "no outcome".to_owned(), |outcome| outcome.to_string());
+            Err(Failure::new(Exit::Timeout, format!("Unacknowledged: {target}: {outcome}")))
         }
     }
 }
@@ -84,31 +83,30 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
 pub(crate) fn ping(common: &CommonFlags, flags: &PingFlags) -> Result<(), Failure> {
     let client = flags.target.client(common, &InterfaceFlags::default())?;
     let answered = client.ping().map_err(failure)?;
-    Ok(say(format_args!("pong, {}", who(&answered)))?)
+    Ok(say(format_args!("pong, {}", answered_by(&answered)))?)
 }
 
-fn who<R>(answered: &Answered<R>) -> String {
+fn answered_by<R>(answered: &Answered<R>) -> String {
     let Answered { server, node, elapsed, .. } = answered;
-    format!("answered by {server} at node {node} in {:.3} ms", elapsed.as_secs_f64() * 1e3)
+    format!("answered by {server} at node {node} in {:.3} ms", millis(*elapsed))
 }
 
-/// The exit code of a call that failed. A refusal's reason comes first in the text, for whoever reads it by machine.
+/// The failure of a call. The text of a refusal begins with its reason, so that a program can read it.
 pub(crate) fn failure(error: CallError) -> Failure {
     match error {
         CallError::Refused { refusal, target, node, after, .. } => {
             let node = node.map_or_else(String::new, |node| format!(" by node {node}"));
-            let millis = after.as_secs_f64() * 1e3;
-            Failure::new(Exit::Refused, anyhow::anyhow!("{refusal} ({target} was refused{node} after {millis:.1} ms)"))
+            Failure::new(Exit::Refused, format!("{refusal} ({target} was refused{node} after {:.1} ms)", millis(after)))
         }
-        CallError::TooLarge { .. } => Failure::new(Exit::Refused, anyhow::anyhow!("{}: {error}", Reason::TooLarge)),
+        CallError::TooLarge { .. } => Failure::new(Exit::Refused, format!("{}: {error}", Reason::TooLarge)),
         CallError::Remote(_) => Failure::new(Exit::Remote, error),
-        CallError::Timeout { .. } => Failure::new(Exit::Timeout, anyhow::anyhow!("Timeout: {error}")),
+        CallError::Timeout { .. } => Failure::new(Exit::Timeout, format!("Timeout: {error}")),
         CallError::Unreachable { .. } => {
             let hint = "is zmqv2-broker running there?";
-            Failure::new(Exit::Timeout, anyhow::anyhow!("Unreachable: {error}; {hint}"))
+            Failure::new(Exit::Timeout, format!("Unreachable: {error}; {hint}"))
         }
         CallError::ConnectionLost { .. } => {
-            Failure::new(Exit::Timeout, anyhow::anyhow!("ConnectionLost: {error}; the request may have run"))
+            Failure::new(Exit::Timeout, format!("ConnectionLost: {error}; the request may have run"))
         }
         CallError::DirectorySilent { .. } => Failure::new(Exit::Timeout, error),
         CallError::InvalidName(_) | CallError::VersionCap { .. } | CallError::Directory { .. } => Failure::usage(error),
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_exits_with_4_and_its_reason_first() {
+    fn every_refusal_exits_with_4_and_begins_with_its_reason() {
         for reason in Reason::ALL {
             for node in [Some(NodeName::new("n1").unwrap()), None] {
                 let refusal = Refusal::new(reason, "why");
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn every_silence_exits_with_5_and_its_name_first() {
+    fn every_missing_answer_exits_with_5_and_begins_with_its_name() {
         let (node, address) = (NodeName::new("n1").unwrap(), Address::Tcp("n1:9501".parse().unwrap()));
         let after = Duration::from_secs(1);
         let (n, a) = (node.clone(), address.clone());
@@ -163,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_can_mend_exits_with_2() {
+    fn a_mistake_of_the_caller_exits_with_2() {
         let bad: InvalidName = Topic::new("../x").unwrap_err();
         leads_to(bad.into(), Exit::Usage, "invalid topic");
     }

@@ -13,20 +13,18 @@ use super::outcome;
 use super::target::{MessageFlags, TopicFlags};
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Prints a line for every server: its node, its name (- when nobody knows it), and what became of the message there.\n\n\
-Exit codes: 0 every server has accepted it, 4 one has refused it or there is none (the reason comes first on stderr), 5 one has \
-not answered; 1 failed, 2 usage or configuration."
-)]
+#[command(after_help = "Prints a line for every server: its node, its name (- if unknown), and the outcome there.\n\n\
+Exit codes: 0 every server has accepted it, 4 a server has refused it or there is none (stderr begins with the reason), \
+5 a server has not answered; 1 failure, 2 wrong usage or configuration.")]
 pub(crate) struct FanoutFlags {
     #[command(flatten)]
     topic: TopicFlags,
     #[command(flatten)]
     message: MessageFlags,
-    /// Send it again up to N times to nodes that do not answer; a server runs it once
+    /// Send it again up to N times to nodes without an answer; a server runs it once
     #[arg(long, value_name = "N", default_value_t = 0)]
     retry: u32,
-    /// One JSON object a line for every server
+    /// Print one JSON object per line for every server
     #[arg(long)]
     json: bool,
 }
@@ -35,10 +33,10 @@ pub(crate) fn run(common: &CommonFlags, flags: &FanoutFlags) -> Result<(), Failu
     let FanoutFlags { topic, message, retry, json } = flags;
     let args = message.args()?;
     let client = topic.client(common, &message.interface)?.retry(*retry).wait_for_ready(message.wait_for_ready);
-    let whom = client.target().clone();
+    let target = client.target().clone();
     let handle =
         client.fanout(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;
-    // Every server has its outcome, at the timeout at the latest; this only bounds the wait for the impossible.
+    // Every server has an outcome, at the timeout at the latest.
     let report = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
         say(if *json { object(result).to_string() } else { line(result) })?;
@@ -50,13 +48,13 @@ pub(crate) fn run(common: &CommonFlags, flags: &FanoutFlags) -> Result<(), Failu
         return Ok(());
     }
     let outcomes = report.results.iter().map(|result| &result.outcome);
-    Err(outcome::failure(outcomes, format_args!("{whom}: {report}")))
+    Err(outcome::failure(outcomes, format_args!("{target}: {report}")))
 }
 
 fn line(FanoutResult { node, server, outcome, .. }: &FanoutResult) -> String {
     let node = node.as_ref().map_or("-", |node| node.as_str());
     let server = server.as_ref().map_or("-", |server| server.as_str());
-    format!("{node}  {server}  {}", outcome::words(outcome))
+    format!("{node}  {server}  {}", outcome::text(outcome))
 }
 
 fn object(FanoutResult { node, server, outcome, .. }: &FanoutResult) -> Value {

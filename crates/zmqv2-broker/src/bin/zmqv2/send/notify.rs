@@ -14,31 +14,31 @@ use super::target::{self, TopicFlags, seconds};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints a line for every pool of listeners: accepted by a listener of it, or stored by a broker until one has time or comes.\n\n\
-Exit codes: 0 accepted or stored for every pool, 4 refused for one (the reason comes first on stderr), 5 not acknowledged for one; \
-1 failed, 2 usage or configuration."
+    after_help = "Prints a line for every pool of listeners: accepted by a listener, or stored by a broker until one is free.\n\n\
+Exit codes: 0 accepted or stored for every pool, 4 refused for a pool (stderr begins with the reason), 5 not acknowledged \
+for a pool; 1 failure, 2 wrong usage or configuration."
 )]
 pub(crate) struct NotifyFlags {
     #[command(flatten)]
     topic: TopicFlags,
-    /// What happened, such as instance.created
+    /// The event type, such as instance.created
     event: String,
-    /// What there is to say about it, as JSON
+    /// The payload, as JSON
     #[arg(default_value = "{}")]
     payload: String,
-    /// How much it matters: audit, debug, info, warn, error, critical or sample
+    /// The priority: audit, debug, info, warn, error, critical or sample
     #[arg(long, value_name = "P", default_value = "info")]
     priority: Priority,
-    /// Who says it, such as compute.node-7 (default: zmqv2 and the node's name)
+    /// The publisher, such as compute.node-7 (default: zmqv2 and the node's name)
     #[arg(long, value_name = "ID")]
     publisher: Option<String>,
-    /// How long a broker may keep it until a listener takes it (default: an hour)
+    /// How long a broker may keep it for a listener (default: an hour)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     ttl: Option<Duration>,
-    /// Send it again up to N times when nobody has taken it over; a listener runs it once
+    /// Send it again up to N times without an acknowledgement; a listener handles it once
     #[arg(long, value_name = "N", default_value_t = 0)]
     retry: u32,
-    /// One JSON object a line for every pool
+    /// Print one JSON object per line for every pool
     #[arg(long)]
     json: bool,
 }
@@ -50,7 +50,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failu
     let notifier = topic.notifier(common, publisher.as_deref(), |builder| builder.time_to_live(kept).retry(*retry))?;
     let handle =
         notifier.notify(&RequestContext::new(), event, &payload, *priority).map_err(|error| failure(error.into()))?;
-    // Every pool has its outcome, at the timeout at the latest; this only bounds the wait for the impossible.
+    // Every pool has an outcome, at the timeout at the latest.
     let report: NotifyReport = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
         say(if *json { object(result, handle.message_id()).to_string() } else { line(result) })?;
@@ -65,12 +65,12 @@ pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failu
 fn line(NotifyResult { pool, outcome, .. }: &NotifyResult) -> String {
     match (outcome, pool) {
         (Outcome::Acked { server, node, elapsed }, _) => {
-            format!("accepted by pool {server} at node {node} in {:.3} ms", elapsed.as_secs_f64() * 1e3)
+            format!("accepted by pool {server} at node {node} in {:.3} ms", outcome::millis(*elapsed))
         }
         (Outcome::Stored { node, .. }, Some(pool)) => format!("stored at node {node} for pool {pool}"),
         (Outcome::Stored { node, .. }, None) => format!("stored at node {node} for the first pool that comes"),
-        (other, Some(pool)) => format!("pool {pool}: {}", outcome::words(other)),
-        (other, None) => outcome::words(other),
+        (other, Some(pool)) => format!("pool {pool}: {}", outcome::text(other)),
+        (other, None) => outcome::text(other),
     }
 }
 

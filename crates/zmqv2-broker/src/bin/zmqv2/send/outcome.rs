@@ -1,4 +1,4 @@
-//! How outcomes are shown, for those commands whose message has several.
+//! The output of commands whose message has several outcomes.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use zmqv2_broker::cli::{Exit, Failure};
 use zmqv2_client::Outcome;
 
-/// What became of it, in words behind a name.
-pub(crate) fn words(outcome: &Outcome) -> String {
+/// The outcome in words, to follow a name.
+pub(crate) fn text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Acked { elapsed, .. } => format!("acked in {:.3} ms", millis(*elapsed)),
         Outcome::Stored { elapsed, .. } => format!("stored in {:.3} ms", millis(*elapsed)),
@@ -16,7 +16,7 @@ pub(crate) fn words(outcome: &Outcome) -> String {
     }
 }
 
-/// The same as fields of a JSON object: `outcome`, `after_ms`, and what there is to say besides.
+/// The outcome as fields of a JSON object.
 pub(crate) fn fields(outcome: &Outcome) -> Map<String, Value> {
     let name = |name: &str| ("outcome", Value::from(name));
     let after = |span: &Duration| ("after_ms", Value::from(millis(*span)));
@@ -32,25 +32,26 @@ pub(crate) fn fields(outcome: &Outcome) -> Map<String, Value> {
         Outcome::Unacknowledged { after: span, sent, .. } => {
             vec![name("unacknowledged"), after(span), ("sent", (*sent).into())]
         }
-        // An outcome that is not known here yet.
+        // An outcome of a later version.
         other => vec![name(&other.to_string())],
     };
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The failure of a message that not all have taken over: refused counts more than unacknowledged, for it is certain.
+/// The failure of a message that not all receivers have accepted. A refusal comes before a missing
+/// acknowledgement, because it is certain.
 pub(crate) fn failure<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>, summary: impl std::fmt::Display) -> Failure {
     let refusal = outcomes.into_iter().find_map(|outcome| match outcome {
         Outcome::Refused { refusal, .. } => Some(refusal),
         _ => None,
     });
     match refusal {
-        Some(refusal) => Failure::new(Exit::Refused, anyhow::anyhow!("{refusal} ({summary})")),
-        None => Failure::new(Exit::Timeout, anyhow::anyhow!("Unacknowledged ({summary})")),
+        Some(refusal) => Failure::new(Exit::Refused, format!("{refusal} ({summary})")),
+        None => Failure::new(Exit::Timeout, format!("Unacknowledged ({summary})")),
     }
 }
 
-/// To a microsecond.
-fn millis(span: Duration) -> f64 {
+/// Milliseconds, to a microsecond.
+pub(super) fn millis(span: Duration) -> f64 {
     span.as_micros() as f64 / 1e3
 }

@@ -1,4 +1,4 @@
-//! Flags of every command that sends: whom to, and which interface.
+//! The flags of every command that sends: target, interface and message.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use zmqv2_broker::cli::{CommonFlags, Failure};
 use zmqv2_client::{Notifier, NotifierBuilder, Prepared, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, Target, Version};
 
-/// Which service to send to.
+/// A service.
 #[derive(Debug, Args)]
 pub(crate) struct TopicFlags {
     /// The topic: the service's name
@@ -16,7 +16,8 @@ pub(crate) struct TopicFlags {
     /// The exchange that scopes the topic (default: option control_exchange)
     #[arg(long, value_name = "NAME")]
     exchange: Option<String>,
-    /// Seconds until a message is given up (default: option rpc_response_timeout for calls, rpc_cast_timeout for others)
+    /// Seconds until a message is given up (default: option rpc_response_timeout for calls,
+    /// rpc_cast_timeout for others)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
 }
@@ -26,12 +27,12 @@ pub(crate) struct TopicFlags {
 pub(crate) struct TargetFlags {
     #[command(flatten)]
     pub(crate) topic: TopicFlags,
-    /// Exactly this server of the topic
+    /// Only this server of the topic
     #[arg(long, value_name = "NAME")]
     pub(crate) server: Option<String>,
 }
 
-/// What to say to it.
+/// A message.
 #[derive(Debug, Args)]
 pub(crate) struct MessageFlags {
     /// The method
@@ -41,12 +42,12 @@ pub(crate) struct MessageFlags {
     args: String,
     #[command(flatten)]
     pub(crate) interface: InterfaceFlags,
-    /// Wait for a server to come, instead of being refused with NoRoute
+    /// Wait for a server if there is none, instead of a refusal with NoRoute
     #[arg(long)]
     pub(crate) wait_for_ready: bool,
 }
 
-/// Which interface of it.
+/// An interface of a service.
 #[derive(Debug, Default, Args)]
 pub(crate) struct InterfaceFlags {
     /// The interface's namespace
@@ -57,7 +58,7 @@ pub(crate) struct InterfaceFlags {
     version: Option<Version>,
 }
 
-/// A positive number of seconds.
+/// Parses a positive number of seconds.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a number of seconds above 0 and up to 4294967");
     let seconds: f64 = text.parse().map_err(|_| wrong())?;
@@ -65,10 +66,9 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     if span.is_zero() || seconds > 4_294_967.0 { Err(wrong()) } else { Ok(span) }
 }
 
-/// JSON text of a command line.
+/// Parses JSON text of the command line.
 pub(crate) fn json(text: &str) -> Result<Box<RawValue>, Failure> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::usage(anyhow::anyhow!("the arguments are not JSON: {error}: {text}")))
+    serde_json::from_str(text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}: {text}")))
 }
 
 impl MessageFlags {
@@ -78,12 +78,12 @@ impl MessageFlags {
 }
 
 impl TopicFlags {
-    /// A client of the whole service, with the configuration's settings.
+    /// A client of the service, with the settings of the configuration.
     pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
         self.client_with(common, interface, |_| {}, |builder| builder)
     }
 
-    /// The same with changes to the configuration and to the client.
+    /// The same, with changes to the configuration and to the client.
     pub(crate) fn client_with(
         &self,
         common: &CommonFlags,
@@ -102,7 +102,7 @@ impl TopicFlags {
         })
     }
 
-    /// A notifier of the topic that speaks for `publisher`, or for this node's tool.
+    /// A notifier of the topic. The default publisher is the tool at this node.
     pub(crate) fn notifier(
         &self,
         common: &CommonFlags,
@@ -139,7 +139,7 @@ impl TargetFlags {
         self.at_server(self.topic.client(common, interface)?)
     }
 
-    /// The same client, of the server that was named.
+    /// Limits the client to the server of the flag, if there is one.
     pub(crate) fn at_server(&self, client: Prepared) -> Result<Prepared, Failure> {
         match &self.server {
             Some(server) => client.server(server).map_err(Failure::usage),

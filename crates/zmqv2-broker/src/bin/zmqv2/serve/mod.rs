@@ -1,4 +1,4 @@
-//! `zmqv2 serve`: a service from the shell.
+//! `zmqv2 serve`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, ServerBuilder, re
 
 mod shell_command;
 
-use shell_command::Command;
+use shell_command::ShellCommand;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeFlags {
@@ -27,7 +27,8 @@ pub(crate) struct ServeFlags {
     /// How many requests run at the same time (default: option rpc_thread_pool_size)
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Run this shell command for every request: the request as JSON on stdin, the reply as JSON on stdout
+    /// Run this shell command for every request, with the request as JSON on stdin and the reply as JSON
+    /// on stdout
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
     /// The namespace of the methods echo, sleep and fail
@@ -47,10 +48,10 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
         if let Some(server) = &flags.server {
             target = target.with_server(server)?;
         }
-        // A server binds sockets: when it starts before the broker does, it makes their directory.
+        // A server binds sockets. If it starts before the broker, it creates their directory.
         let builder = RpcServer::builder(target).ipc_dir(resolve_ipc_dir(config)?).config(config.clone());
         let builder = match &flags.exec {
-            Some(command) => builder.endpoint(Command::new(command, config.max_message_bytes)),
+            Some(command) => builder.endpoint(ShellCommand::new(command, config.max_message_bytes)),
             None => builder.endpoint(built_in(flags)?),
         };
         Ok(match flags.workers {
@@ -60,13 +61,13 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
     };
     let server = Arc::new(builder().and_then(|builder| Ok(builder.start()?)).map_err(Failure::usage)?);
     let (stop, stopped) = crossbeam_channel::bounded(1);
-    // The channel holds one: a second signal while stopping changes nothing.
+    // The channel has room for one: a second signal while stopping changes nothing.
     on_stop_signal(move || {
         let _ = stop.try_send(());
     })?;
     let waiting = Arc::clone(&server);
     std::thread::Builder::new().name("ready".to_owned()).spawn(move || say_ready(&waiting))?;
-    // The sender lives as long as the signal thread, which is for ever.
+    // The signal thread has the sender and never ends, so this receives.
     let _ = stopped.recv();
     Ok(server.stop()?)
 }
@@ -90,10 +91,10 @@ fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {
     })
 }
 
-/// How far beyond the caller's deadline a sleep goes, so that its answer surely comes too late.
+/// The longest sleep beyond the caller's deadline. The answer then surely comes too late.
 const OVERSLEEP: Duration = Duration::from_millis(500);
 
-/// `sleep 0.5`, `sleep {"seconds": 0.5}`: but not far beyond the caller's deadline, after which nobody waits.
+/// `sleep 0.5`, `sleep {"seconds": 0.5}`. It ends soon after the caller's deadline.
 fn sleep(incoming: &Incoming) -> Result<Reply, HandlerError> {
     let args: Value = incoming.args()?;
     let seconds = args.as_f64().or_else(|| args.get("seconds")?.as_f64()).unwrap_or(1.0);
@@ -101,7 +102,7 @@ fn sleep(incoming: &Incoming) -> Result<Reply, HandlerError> {
         HandlerError::new("zmqv2.tool", "InvalidArguments", format!("cannot sleep for {seconds} seconds"))
     })?;
     let span = span.min(incoming.deadline.saturating_duration_since(now()) + OVERSLEEP);
-    // A tick that comes once: the wait is what this method is for.
+    // A timer that fires once: waiting is the purpose of this method.
     let _ = crossbeam_channel::after(span).recv();
     reply(&serde_json::json!({ "slept_s": span.as_secs_f64() }))
 }
@@ -113,7 +114,7 @@ fn fail(incoming: &Incoming) -> Result<Reply, HandlerError> {
     Err(HandlerError::new("zmqv2.tool", "Failed", message))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a handler that sleeps has to know the time")]
+#[expect(clippy::disallowed_methods, reason = "the tool measures and waits")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! `zmqv2 serve --exec`: every request starts a command, so that any script is an RPC service.
+//! `zmqv2 serve --exec`: every request runs a shell command, so any script can be a service.
 
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -14,21 +14,21 @@ use zmqv2_server::{Endpoint, HandlerError, HandlerResult, Incoming};
 
 use crate::serve::now;
 
-/// The module of errors that come from here.
+/// The module of these errors.
 const MODULE: &str = "zmqv2.exec";
-/// The most of a command's stderr that goes to the caller.
+/// The most bytes of a command's stderr that go to the caller.
 const STDERR_BYTES: usize = 64 * 1024;
 
 /// An endpoint that has every method.
 #[derive(Debug)]
-pub(crate) struct Command {
+pub(super) struct ShellCommand {
     line: String,
-    most_bytes: usize,
+    max_bytes: usize,
 }
 
-impl Command {
-    pub(crate) fn new(line: &str, most_bytes: usize) -> Self {
-        Self { line: line.to_owned(), most_bytes }
+impl ShellCommand {
+    pub(super) fn new(line: &str, max_bytes: usize) -> Self {
+        Self { line: line.to_owned(), max_bytes }
     }
 
     fn run(&self, incoming: &Incoming) -> HandlerResult {
@@ -37,20 +37,20 @@ impl Command {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own, so that a late command goes with all that it started.
+            // A process group of its own, so that all that the command starts can be killed with it.
             .process_group(0)
             .spawn()?;
         let input = request(incoming).to_string().into_bytes();
-        // Each pipe has a thread: a command may fill one while it waits for another.
-        // One that does not read its input breaks the pipe, which is its own business.
+        // Each pipe has a thread, because a command may fill one while it waits for another. If the
+        // command does not read its input, the write fails, and that is no error.
         child.stdin.take().map(|mut pipe| std::thread::spawn(move || pipe.write_all(&input)));
-        let stdout = child.stdout.take().map(|pipe| reader(pipe, self.most_bytes));
+        let stdout = child.stdout.take().map(|pipe| reader(pipe, self.max_bytes));
         let stderr = child.stderr.take().map(|pipe| reader(pipe, STDERR_BYTES));
         let group = Pid::from_child(&child);
         let ended = end_of(group);
         let left = || incoming.deadline.saturating_duration_since(now());
         let budget = left();
-        // What it started in the background may hold the pipes open: their ends are waited for, too.
+        // A background process may keep the pipes open, so this waits for their ends as well.
         let collect =
             |reader: Option<Receiver<Output>>| reader.map_or(Some(Output::default()), |r| r.recv_timeout(left()).ok());
         let finish = || {
@@ -58,7 +58,7 @@ impl Command {
             Some((collect(stdout)?, collect(stderr)?))
         };
         let Some((stdout, stderr)) = finish() else {
-            // Nobody waits for it any more: it goes, with all that it started. Not yet reaped, so the group is still its own.
+            // The caller no longer waits. The child is not reaped yet, so the group id is still its own.
             let _ = kill_process_group(group, Signal::KILL);
             std::thread::spawn(move || child.wait());
             let detail = format!("{} did not end within {budget:?} and was killed", self.line);
@@ -69,7 +69,7 @@ impl Command {
             return Err(self.failed(status, &stderr.text()));
         }
         if stdout.cut {
-            let detail = format!("{} printed more than {} bytes", self.line, self.most_bytes);
+            let detail = format!("{} printed more than {} bytes", self.line, self.max_bytes);
             return Err(HandlerError::new(MODULE, "InvalidReply", detail));
         }
         let reply = serde_json::from_str::<Box<RawValue>>(stdout.text().trim());
@@ -91,7 +91,7 @@ impl Command {
     }
 }
 
-impl Endpoint for Command {
+impl Endpoint for ShellCommand {
     fn serves(&self, _namespace: Option<&Namespace>, _version: Version) -> bool {
         true
     }
@@ -101,14 +101,14 @@ impl Endpoint for Command {
     }
 }
 
-/// What the command reads.
+/// The input of the command.
 fn request(incoming: &Incoming) -> Value {
     let request = &incoming.request;
     let context: Map<String, Value> =
         request.context.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
     json!({
         "method": request.method.as_str(),
-        // JSON text that was parsed on arrival.
+        // The arguments were parsed on arrival, so they are JSON.
         "args": request.args::<Value>().unwrap_or_default(),
         "namespace": request.namespace.as_ref().map(Namespace::as_str),
         "version": request.version.unwrap_or_default().to_string(),
@@ -130,8 +130,8 @@ impl Output {
     }
 }
 
-/// Tells when a process has ended, and leaves it to be waited for: until then its id, which is its group's, is not given
-/// to another.
+/// Reports when a process has ended, without reaping it. Until it is reaped, its id and its group's
+/// are not given to another process.
 fn end_of(process: Pid) -> Receiver<()> {
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
@@ -142,14 +142,14 @@ fn end_of(process: Pid) -> Receiver<()> {
     receive
 }
 
-/// Reads a pipe to its end, keeping at most `most` bytes.
-fn reader(mut pipe: impl Read + Send + 'static, most: usize) -> Receiver<Output> {
+/// Reads a pipe to its end, and keeps the first `max_bytes`.
+fn reader(mut pipe: impl Read + Send + 'static, max_bytes: usize) -> Receiver<Output> {
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
         let mut output = Output::default();
-        // What was read before an error still says something.
-        let _ = pipe.by_ref().take(most as u64).read_to_end(&mut output.bytes);
-        // The rest is read too, so that the command is not stopped by a full pipe.
+        // An error ends the output, and the bytes before it count.
+        let _ = pipe.by_ref().take(max_bytes as u64).read_to_end(&mut output.bytes);
+        // The rest is read as well, so that a full pipe does not block the command.
         output.cut = std::io::copy(&mut pipe, &mut std::io::sink()).is_ok_and(|more| more > 0);
         let _ = send.send(output);
     });
