@@ -1,27 +1,27 @@
-//! What is shown on stderr while a run is under way.
+//! The output on stderr during a run.
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::results::{Kind, Tally};
+use super::results::{FailureKind, Results};
 
-/// Back to the start of the line, and clear it.
+/// Returns to the start of the line, and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// Stderr, with a line at its end that is written again and again if it is a terminal.
-pub(super) struct Screen {
+/// Stderr. On a terminal its last line shows the progress, and is rewritten.
+pub(super) struct Progress {
     pub(super) is_terminal: bool,
     line: Mutex<String>,
 }
 
-impl Screen {
+impl Progress {
     pub(super) fn new() -> Self {
         Self { is_terminal: std::io::stderr().is_terminal(), line: Mutex::default() }
     }
 
-    /// Shows a line that stays.
-    pub(super) fn say(&self, text: &str) {
+    /// Prints a line that stays.
+    pub(super) fn print(&self, text: &str) {
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_terminal {
             write(&format!("{CLEAR}{text}\n{line}"));
@@ -30,8 +30,8 @@ impl Screen {
         }
     }
 
-    /// Replaces the line at the end; an empty one clears it. Nothing, where stderr is no terminal.
-    pub(super) fn progress(&self, text: String) {
+    /// Replaces the last line; an empty text clears it. Without a terminal nothing happens.
+    pub(super) fn show(&self, text: String) {
         if self.is_terminal {
             write(&format!("{CLEAR}{text}"));
             *self.line.lock().unwrap_or_else(PoisonError::into_inner) = text;
@@ -39,20 +39,20 @@ impl Screen {
     }
 }
 
-/// Where nobody reads, nothing is shown.
+/// Writes to stderr. A failure is ignored.
 fn write(text: &str) {
     let mut stderr = std::io::stderr();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
-/// The line: how far the run is, how many were ok in the last second, and what went wrong so far.
-pub(super) fn progress(elapsed: Duration, tally: &Tally, ok_before: u64) -> String {
-    let mut line = format!("{} s: {} ok, {} in the last second", elapsed.as_secs(), tally.ok, tally.ok - ok_before);
-    if let Some(p99) = tally.quantile_us(0.99) {
+/// The text of the progress: elapsed time, successful messages, and failures.
+pub(super) fn progress_line(elapsed: Duration, results: &Results, ok_before: u64) -> String {
+    let mut line = format!("{} s: {} ok, {} in the last second", elapsed.as_secs(), results.ok, results.ok - ok_before);
+    if let Some(p99) = results.quantile_us(0.99) {
         line.push_str(&format!(", p99 {p99} us"));
     }
-    for kind in Kind::ALL.into_iter().filter(|kind| tally.bad(*kind) > 0) {
-        line.push_str(&format!(", {} {}", tally.bad(kind), kind.name()));
+    for kind in FailureKind::ALL.into_iter().filter(|kind| results.failed(*kind) > 0) {
+        line.push_str(&format!(", {} {}", results.failed(kind), kind.name()));
     }
     line
 }

@@ -1,4 +1,4 @@
-//! The threads that send: one message each at a time, or one with many on their way.
+//! The threads that send: each one message at a time, or one thread with many outstanding messages.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,42 +8,49 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, select};
 
-use super::pattern::{self, Ticket};
-use super::progress::Screen;
-use super::results::{Ended, Tally};
-use super::schedule::Pace;
+use super::pattern::{self, PendingMessage};
+use super::progress::Progress;
+use super::results::{Ended, Results};
+use super::schedule::Schedule;
 use crate::serve::now;
 
-/// A channel on which nothing is ever sent: what it tells is that its other side is gone.
+/// A channel on which nothing is ever sent. It reports that its other side is gone.
 pub(super) type End = Receiver<Infallible>;
 
-/// What the threads of a run share.
+/// The state that the threads of a run share.
 pub(super) struct Run {
-    pub(super) pace: Pace,
-    /// Ends when the run is cut short.
+    pub(super) schedule: Schedule,
+    /// Disconnected when the run is interrupted.
     stopped: End,
-    screen: Arc<Screen>,
-    /// Messages whose turn has come.
-    turns: AtomicU64,
+    progress: Arc<Progress>,
+    /// The number of messages that were due so far.
+    started: AtomicU64,
     sent: AtomicU64,
-    tally: Mutex<Tally>,
+    results: Mutex<Results>,
 }
 
 impl Run {
-    pub(super) fn new(pace: Pace, stopped: End, screen: Arc<Screen>, tally: Tally) -> Self {
-        Self { pace, stopped, screen, turns: AtomicU64::new(0), sent: AtomicU64::new(0), tally: Mutex::new(tally) }
+    pub(super) fn new(schedule: Schedule, stopped: End, progress: Arc<Progress>, results: Results) -> Self {
+        Self {
+            schedule,
+            stopped,
+            progress,
+            started: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            results: Mutex::new(results),
+        }
     }
 
-    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn results(&self) -> MutexGuard<'_, Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many messages were sent; read after the tally, it is at least as many as have ended.
+    /// The number of sent messages. Read after the results, it is at least the number that have ended.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// Starts the threads that send; they end when nothing more is to be sent and everything has ended, and drop `alive`.
+    /// Starts the threads that send. They end, and drop `alive`, when every message has ended.
     pub(super) fn start(
         self: &Arc<Self>,
         sender: &Arc<pattern::Sender>,
@@ -52,14 +59,14 @@ impl Run {
     ) -> std::io::Result<()> {
         let threads = match **sender {
             pattern::Sender::Blocking(_) => concurrency,
-            pattern::Sender::Later(_) => 1,
+            pattern::Sender::Async(_) => 1,
         };
         for _ in 0..threads {
             let (run, sender, alive) = (Arc::clone(self), Arc::clone(sender), alive.clone());
             let work = move || {
                 match &*sender {
-                    pattern::Sender::Blocking(send) => run.one_by_one(send),
-                    pattern::Sender::Later(send) => Window::new(&run, concurrency).send_all(send),
+                    pattern::Sender::Blocking(send) => run.send_one_by_one(send),
+                    pattern::Sender::Async(send) => Window::new(&run, concurrency).send_all(send),
                 }
                 drop(alive);
             };
@@ -68,8 +75,8 @@ impl Run {
         Ok(())
     }
 
-    fn one_by_one(&self, send: &dyn Fn() -> Ended) {
-        while let Some(at) = self.pace.turn(self.turns.fetch_add(1, Ordering::Relaxed), now()) {
+    fn send_one_by_one(&self, send: &dyn Fn() -> Ended) {
+        while let Some(at) = self.schedule.due_at(self.started.fetch_add(1, Ordering::Relaxed), now()) {
             if self.wait_until(at) {
                 return;
             }
@@ -78,7 +85,7 @@ impl Run {
         }
     }
 
-    /// Waits; true: the run is cut short.
+    /// Waits. Returns whether the run is interrupted.
     fn wait_until(&self, at: Instant) -> bool {
         match self.stopped.recv_deadline(at) {
             Ok(never) => match never {},
@@ -97,126 +104,126 @@ impl Run {
     }
 
     fn record(&self, at: Instant, began: Instant, ended: Ended) {
-        let first = self.tally().record(began.saturating_duration_since(at), ended);
+        let first = self.results().record(began.saturating_duration_since(at), ended);
         if let Some((kind, failure)) = first {
-            self.screen.say(&format!("{failure} (the first of: {})", kind.name()));
+            self.progress.print(&format!("{failure} (the first of: {})", kind.name()));
         }
     }
 }
 
-/// Places for messages on their way; each rings when its message has ended.
+/// Slots for outstanding messages. Each is woken when its message has ended.
 struct Window<'a> {
     run: &'a Run,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     free: Vec<usize>,
-    /// Places that have rung.
-    rung: Receiver<usize>,
+    /// Slots that were woken.
+    woken: Receiver<usize>,
 }
 
-struct Place {
+struct Slot {
     message: Option<Message>,
-    bell: Arc<Bell>,
+    slot_waker: Arc<SlotWaker>,
     waker: Waker,
 }
 
 struct Message {
-    ticket: Ticket,
+    pending: PendingMessage,
     at: Instant,
     began: Instant,
 }
 
-struct Bell {
-    place: usize,
-    /// So that each place is at most once in the channel, which has room for that.
-    is_rung: AtomicBool,
+struct SlotWaker {
+    slot: usize,
+    /// Keeps each slot in the channel at most once, so that the channel never overflows.
+    is_woken: AtomicBool,
     channel: Sender<usize>,
 }
 
-impl Wake for Bell {
+impl Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_rung.swap(true, Ordering::SeqCst) {
-            // Without the other side nobody waits any more.
-            let _ = self.channel.try_send(self.place);
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            // Without a receiver the run has ended.
+            let _ = self.channel.try_send(self.slot);
         }
     }
 }
 
 impl<'a> Window<'a> {
-    fn new(run: &'a Run, places: usize) -> Self {
-        let (channel, rung) = crossbeam_channel::bounded(places);
-        let place = |place| {
-            let bell = Arc::new(Bell { place, is_rung: AtomicBool::new(false), channel: channel.clone() });
-            Place { message: None, waker: Arc::clone(&bell).into(), bell }
+    fn new(run: &'a Run, slots: usize) -> Self {
+        let (channel, woken) = crossbeam_channel::bounded(slots);
+        let slot = |slot| {
+            let slot_waker = Arc::new(SlotWaker { slot, is_woken: AtomicBool::new(false), channel: channel.clone() });
+            Slot { message: None, waker: Arc::clone(&slot_waker).into(), slot_waker }
         };
-        Self { run, places: (0..places).map(place).collect(), free: (0..places).rev().collect(), rung }
+        Self { run, slots: (0..slots).map(slot).collect(), free: (0..slots).rev().collect(), woken }
     }
 
-    fn send_all(&mut self, send: &dyn Fn() -> Result<Ticket, Ended>) {
+    fn send_all(&mut self, send: &dyn Fn() -> Result<PendingMessage, Ended>) {
         let mut number = 0;
         loop {
-            while let Ok(place) = self.rung.try_recv() {
-                self.look(place);
+            while let Ok(slot) = self.woken.try_recv() {
+                self.poll(slot);
             }
             let now = now();
-            let turn = if self.run.is_stopped() { None } else { self.run.pace.turn(number, now) };
-            match turn {
+            let due = if self.run.is_stopped() { None } else { self.run.schedule.due_at(number, now) };
+            match due {
                 Some(at) if at <= now => {
-                    if let Some(place) = self.free.pop() {
+                    if let Some(slot) = self.free.pop() {
                         number += 1;
-                        self.send(place, at, send);
+                        self.send(slot, at, send);
                     } else {
-                        self.wait_for_bell();
+                        self.wait_for_slot();
                     }
                 }
                 Some(at) => self.wait_until(at),
-                None if self.free.len() == self.places.len() => return,
-                None => self.wait_for_bell(),
+                None if self.free.len() == self.slots.len() => return,
+                None => self.wait_for_slot(),
             }
         }
     }
 
-    fn send(&mut self, place: usize, at: Instant, send: &dyn Fn() -> Result<Ticket, Ended>) {
+    fn send(&mut self, slot: usize, at: Instant, send: &dyn Fn() -> Result<PendingMessage, Ended>) {
         let began = self.run.begin();
         match send() {
-            Ok(ticket) => {
-                self.places[place].message = Some(Message { ticket, at, began });
-                // The first look asks for the bell to be rung.
-                self.look(place);
+            Ok(pending) => {
+                self.slots[slot].message = Some(Message { pending, at, began });
+                // The first poll registers the waker.
+                self.poll(slot);
             }
             Err(ended) => {
                 self.run.record(at, began, ended);
-                self.free.push(place);
+                self.free.push(slot);
             }
         }
     }
 
-    /// Looks whether the message of a place has ended.
-    fn look(&mut self, place: usize) {
-        let Place { message, bell, waker } = &mut self.places[place];
-        // Before the look: whatever rings from now on is heard.
-        bell.is_rung.store(false, Ordering::SeqCst);
-        let Some(Message { ticket, at, began }) = message else { return };
-        let Poll::Ready(ended) = ticket.as_mut().poll(&mut Context::from_waker(waker)) else { return };
+    /// Checks whether the message of a slot has ended.
+    fn poll(&mut self, slot: usize) {
+        let Slot { message, slot_waker, waker } = &mut self.slots[slot];
+        // Before the poll, so that no wake from now on is lost.
+        slot_waker.is_woken.store(false, Ordering::SeqCst);
+        let Some(Message { pending, at, began }) = message else { return };
+        let Poll::Ready(ended) = pending.as_mut().poll(&mut Context::from_waker(waker)) else { return };
         self.run.record(*at, *began, ended);
         *message = None;
-        self.free.push(place);
+        self.free.push(slot);
     }
 
-    /// Every message ends, so a bell rings.
-    fn wait_for_bell(&mut self) {
-        if let Ok(place) = self.rung.recv() {
-            self.look(place);
+    /// Every message ends, so a slot is woken.
+    fn wait_for_slot(&mut self) {
+        if let Ok(slot) = self.woken.recv() {
+            self.poll(slot);
         }
     }
 
     fn wait_until(&mut self, at: Instant) {
         let left = at.saturating_duration_since(now());
         select! {
-            recv(self.rung) -> place => if let Ok(place) = place { self.look(place) },
+            recv(self.woken) -> slot => if let Ok(slot) = slot { self.poll(slot) },
             recv(self.run.stopped) -> _ => {}
             default(left) => {}
         }

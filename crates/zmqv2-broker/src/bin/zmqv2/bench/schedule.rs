@@ -1,26 +1,26 @@
-//! When each message is to be sent. Pure: no clock.
+//! When each message is due. Pure: no clock.
 
 use std::time::{Duration, Instant};
 
 /// The schedule of a run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct Schedule {
     pub(super) start: Instant,
     pub(super) duration: Duration,
-    /// `None`: further away than the clock counts.
+    /// `None`: beyond the range of the clock.
     end: Option<Instant>,
-    /// Messages per second; `None`: each as soon as there is room for it.
+    /// Messages per second. `None`: each as soon as there is a free slot.
     rate: Option<f64>,
 }
 
-impl Pace {
+impl Schedule {
     pub(super) fn new(start: Instant, duration: Duration, rate: Option<f64>) -> Self {
         Self { start, duration, end: start.checked_add(duration), rate }
     }
 
-    /// When message `number`, from 0, is to be sent, which may be over already: then it is late, and its latency counts
-    /// from here all the same. `None`: not in this run, and no later message either.
-    pub(super) fn turn(&self, number: u64, now: Instant) -> Option<Instant> {
+    /// When message `number`, from 0, is due. If that is in the past, the message is late, and its latency
+    /// counts from there. `None`: this message and all later ones are after the end of the run.
+    pub(super) fn due_at(&self, number: u64, now: Instant) -> Option<Instant> {
         let at = match self.rate {
             None => now,
             Some(rate) => {
@@ -32,7 +32,7 @@ impl Pace {
         (before_end(at) && before_end(now)).then_some(at)
     }
 
-    /// How much of the run is left.
+    /// The time until the end of the run.
     pub(super) fn left(&self, now: Instant) -> Duration {
         self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(now))
     }
@@ -46,31 +46,31 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn at_a_rate_every_message_has_its_time_also_when_it_is_late() {
+    fn with_a_rate_every_message_has_its_time_even_if_it_is_late() {
         let start = now();
-        let pace = Pace::new(start, 2 * SECOND, Some(4.0));
-        assert_eq!(pace.turn(0, start), Some(start));
-        assert_eq!(pace.turn(6, start), Some(start + SECOND * 3 / 2));
-        assert_eq!(pace.turn(2, start + SECOND * 3 / 2), Some(start + SECOND / 2), "late, and still meant for then");
-        assert_eq!(pace.turn(8, start), None, "after the end");
-        assert_eq!(pace.turn(2, start + 2 * SECOND), None, "too late to be sent at all");
+        let schedule = Schedule::new(start, 2 * SECOND, Some(4.0));
+        assert_eq!(schedule.due_at(0, start), Some(start));
+        assert_eq!(schedule.due_at(6, start), Some(start + SECOND * 3 / 2));
+        assert_eq!(schedule.due_at(2, start + SECOND * 3 / 2), Some(start + SECOND / 2), "late, but due at that time");
+        assert_eq!(schedule.due_at(8, start), None, "after the end");
+        assert_eq!(schedule.due_at(2, start + 2 * SECOND), None, "too late to be sent at all");
     }
 
     #[test]
-    fn without_a_rate_it_is_always_now() {
+    fn without_a_rate_every_message_is_due_now() {
         let start = now();
-        let pace = Pace::new(start, SECOND, None);
-        assert_eq!(pace.turn(1_000_000, start + SECOND / 2), Some(start + SECOND / 2));
-        assert_eq!(pace.turn(0, start + SECOND), None);
-        assert_eq!((pace.left(start), pace.left(start + 2 * SECOND)), (SECOND, Duration::ZERO));
+        let schedule = Schedule::new(start, SECOND, None);
+        assert_eq!(schedule.due_at(1_000_000, start + SECOND / 2), Some(start + SECOND / 2));
+        assert_eq!(schedule.due_at(0, start + SECOND), None);
+        assert_eq!((schedule.left(start), schedule.left(start + 2 * SECOND)), (SECOND, Duration::ZERO));
     }
 
     #[test]
-    fn no_rate_or_duration_is_too_odd() {
+    fn extreme_rates_and_durations_work() {
         let start = now();
-        let slow = Pace::new(start, Duration::MAX, Some(f64::MIN_POSITIVE));
-        assert_eq!((slow.turn(0, start), slow.turn(u64::MAX, start)), (Some(start), None));
+        let slow = Schedule::new(start, Duration::MAX, Some(f64::MIN_POSITIVE));
+        assert_eq!((slow.due_at(0, start), slow.due_at(u64::MAX, start)), (Some(start), None));
         assert_eq!(slow.left(start), Duration::MAX);
-        assert!(Pace::new(start, SECOND, Some(f64::MAX)).turn(u64::MAX, start).is_some());
+        assert!(Schedule::new(start, SECOND, Some(f64::MAX)).due_at(u64::MAX, start).is_some());
     }
 }

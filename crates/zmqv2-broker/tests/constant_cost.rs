@@ -1,37 +1,37 @@
-//! What one request costs the routing rules does not grow with what else there is.
+//! The cost of one request in the engine does not grow with the number of other things.
 
-mod town;
+mod loaded_engine;
 
 use std::time::{Duration, Instant};
 
-use town::{Size, Town};
+use loaded_engine::{LoadedEngine, Size};
 
-/// Enough that a cost that grows with the number would be hundreds of times as high.
+/// So many that a cost which grows with the number would be hundreds of times as high.
 const MANY: usize = 40_000;
-/// Cold caches make a large table slower than a small one, by less than this.
+/// Cold caches make a large table slower than a small one, by less than this factor.
 const AT_MOST: f64 = 8.0;
 const ROUND_TRIPS: u32 = 500;
 
 #[allow(clippy::disallowed_methods, reason = "the time that code takes is what is measured")]
-fn cost(town: &mut Town) -> Duration {
+fn cost(engine: &mut LoadedEngine) -> Duration {
     let began = Instant::now();
     for _ in 0..ROUND_TRIPS {
-        town.round_trip();
+        engine.round_trip();
     }
     began.elapsed() / ROUND_TRIPS
 }
 
-/// The least of several measurements, taken in turn: what the machine does besides only ever adds to one.
-fn compare(what: &str, small: Size, large: Size) -> f64 {
-    let mut towns = [Town::new(small), Town::new(large)];
+/// Compares the least of several measurements, taken in turn: other load of the machine only adds to one.
+fn compare(name: &str, small: Size, large: Size) -> f64 {
+    let mut engines = [LoadedEngine::new(small), LoadedEngine::new(large)];
     let mut least = [Duration::MAX; 2];
     for _ in 0..15 {
-        for (town, least) in towns.iter_mut().zip(&mut least) {
-            *least = cost(town).min(*least);
+        for (engine, least) in engines.iter_mut().zip(&mut least) {
+            *least = cost(engine).min(*least);
         }
     }
     let ratio = least[1].as_secs_f64() / least[0].as_secs_f64();
-    println!("{what}: {:?} against {:?}, ratio {ratio:.2}", least[1], least[0]);
+    println!("{name}: {:?} against {:?}, ratio {ratio:.2}", least[1], least[0]);
     ratio
 }
 
@@ -60,9 +60,9 @@ fn a_request_costs_the_same_beside_many_that_wait() {
     assert!(ratio < AT_MOST, "{ratio}");
 }
 
-/// The check would see what grows: a walk over as many things as there are.
+/// The check detects a cost that grows: a walk over all things.
 #[test]
-fn a_cost_that_grows_would_be_seen() {
+fn a_growing_cost_is_detected() {
     let walk = |count: usize| {
         let things: Vec<u64> = (0..count as u64).collect();
         move || std::hint::black_box(&things).iter().filter(|thing| std::hint::black_box(**thing) % 7 == 3).count()
@@ -80,8 +80,8 @@ fn a_cost_that_grows_would_be_seen() {
             .min()
             .expect("measured")
     };
-    // Beside the whole of a round trip, which a walk would be added to.
-    let base = cost(&mut Town::new(Size::SMALL)) * ROUND_TRIPS;
+    // A walk would add to the cost of a whole round trip.
+    let base = cost(&mut LoadedEngine::new(Size::SMALL)) * ROUND_TRIPS;
     let [few, many] = [2, MANY].map(|count| base + least(&walk(count)));
     assert!(many.as_secs_f64() / few.as_secs_f64() > AT_MOST, "{many:?} against {few:?}");
 }
