@@ -1,5 +1,5 @@
-//! The broker of zmqv2. One runs on each node: it takes requests from clients of any node, and hands
-//! them to the servers of its own node.
+//! The broker of zmqv2. One runs on each node: it takes requests from clients of any node, and
+//! hands them to the servers of its own node.
 //!
 //! This crate owns the routing rules, the event loop around them ([`Broker`]), the store that keeps
 //! notifications, and the binaries `zmqv2-broker` and `zmqv2`. It leaves message formats to

@@ -11,7 +11,8 @@ use zmqv2_proto::{Config, InstanceId, Node, NodeName, TcpAddress, Zone};
 use crate::engine::Limits;
 use crate::error::BrokerError;
 
-/// The settings of a broker. They come from a [`Config`], so that options keep their names and defaults.
+/// The settings of a broker. They come from a [`Config`], so that options keep their names and
+/// defaults.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Settings {
@@ -33,7 +34,8 @@ pub struct Settings {
     pub renew_every: Duration,
     /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`).
     pub lease: Duration,
-    /// The file in which notifications are kept; `None` keeps them in memory (option `rpc_zmq_notification_store`).
+    /// The file in which notifications are kept; `None` keeps them in memory (option
+    /// `rpc_zmq_notification_store`).
     pub notification_store: Option<PathBuf>,
     /// The options of every socket.
     pub transport: TransportOptions,
@@ -45,8 +47,8 @@ impl Settings {
     /// Resolves a host name in `rpc_zmq_bind_address`, because libzmq binds only to IP addresses.
     ///
     /// # Errors
-    /// [`BrokerError::Address`] if `rpc_zmq_bind_address` is not an address. [`BrokerError::HostName`]
-    /// if it is a name that cannot be resolved.
+    /// [`BrokerError::Address`] if `rpc_zmq_bind_address` is not an address.
+    /// [`BrokerError::HostName`] if it is a name that cannot be resolved.
     pub fn new(config: &Config, ipc_dir: PathBuf) -> Result<Self, BrokerError> {
         let limits = Limits {
             topic_backlog: config.topic_backlog,

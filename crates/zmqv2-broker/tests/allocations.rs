@@ -1,8 +1,8 @@
 //! Bounds the allocations of a broker for one message.
 //!
-//! This process is the broker alone. Client and server are processes of the tool, so that the allocator
-//! counts only the broker's allocations. Those of libzmq in C++ are not counted, but the descriptor of a
-//! frame is.
+//! This process is the broker alone. Client and server are processes of the tool, so that the
+//! allocator counts only the broker's allocations. Those of libzmq in C++ are not counted, but the
+//! descriptor of a frame is.
 
 #![cfg(feature = "tool")]
 

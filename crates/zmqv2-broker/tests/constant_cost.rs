@@ -21,7 +21,8 @@ fn cost(engine: &mut LoadedEngine) -> Duration {
     began.elapsed() / ROUND_TRIPS
 }
 
-/// Compares the least of several measurements, taken in turn: other load of the machine only adds to one.
+/// Compares the least of several measurements, taken in turn: other load of the machine only adds
+/// to one.
 fn compare(name: &str, small: Size, large: Size) -> f64 {
     let mut engines = [LoadedEngine::new(small), LoadedEngine::new(large)];
     let mut least = [Duration::MAX; 2];

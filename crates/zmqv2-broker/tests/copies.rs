@@ -1,4 +1,5 @@
-//! Feeds random lists of events with fanouts and notifications to the engine: every copy has one end.
+//! Feeds random lists of events with fanouts and notifications to the engine: every copy has one
+//! end.
 //!
 //! A simple model tracks every copy by its tag, the answers to each sender, and the copies of each
 //! worker. It checks every action when it comes.

@@ -1,5 +1,5 @@
-//! Freed memory is kept for the next message. This test has its own process, because both the counter
-//! and the kept memory belong to the process.
+//! Freed memory is kept for the next message. This test has its own process, because both the
+//! counter and the kept memory belong to the process.
 
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 

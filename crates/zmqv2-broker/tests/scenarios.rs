@@ -1,8 +1,8 @@
 //! The routing rules as readable texts: `scenarios/*.txt`.
 //!
 //! A scenario is a list of blocks: commands, a line `----`, and the actions that follow from them.
-//! `BLESS=1 cargo test --test scenarios` writes the current actions, to be reviewed as a diff. Lines
-//! that begin with `#` are comments.
+//! `BLESS=1 cargo test --test scenarios` writes the current actions, to be reviewed as a diff.
+//! Lines that begin with `#` are comments.
 //!
 //! ```text
 //! limits backlog=2 bytes=100            the bounds, as the first command; also: deliveries=N, `durable`

@@ -1,9 +1,9 @@
-//! Kills a process that writes to a store as fast as it can. Every record that it reported as kept must
-//! be there.
+//! Kills a process that writes to a store as fast as it can. Every record that it reported as kept
+//! must be there.
 //!
-//! This shows that nothing is reported before the operating system has it, and that a half-done commit
-//! does not count. It cannot show that the disk has it, because the system's cache survives the kill.
-//! A unit test of `store::FileStore` cuts the power of a simulated disk for that.
+//! This shows that nothing is reported before the operating system has it, and that a half-done
+//! commit does not count. It cannot show that the disk has it, because the system's cache survives
+//! the kill. A unit test of `store::FileStore` cuts the power of a simulated disk for that.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -33,8 +33,8 @@ fn fate(number: u64) -> Option<Change> {
     }
 }
 
-/// Not a test but the process that is killed. It prints `kept <number>` when a record is on the disk, and
-/// `left <number>` when its erasure or its move to the dead letters is.
+/// Not a test but the process that is killed. It prints `kept <number>` when a record is on the
+/// disk, and `left <number>` when its erasure or its move to the dead letters is.
 #[test]
 fn writer() {
     let Some(path) = std::env::var_os(STORE) else { return };
@@ -44,8 +44,8 @@ fn writer() {
     let commits = CommitThread::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
     let mut out = std::io::stdout().lock();
     let mut kept = next;
-    // Numbers whose fates were submitted before a record was put, with the number of that record. The
-    // outcome of the record confirms the fates.
+    // Numbers whose fates were submitted before a record was put, with the number of that record.
+    // The outcome of the record confirms the fates.
     let mut ordered: Vec<(u64, u64)> = Vec::new();
     loop {
         while next < kept + WINDOW {
@@ -183,7 +183,8 @@ fn the_check_detects_lost_and_returned_records() {
     assert!(reported.check(&other).unwrap_err().contains("not what was put"));
 }
 
-/// Not a test but a measurement: `cargo test --release -p zmqv2-broker --test store_kill -- --ignored --nocapture`.
+/// Not a test but a measurement: `cargo test --release -p zmqv2-broker --test store_kill --
+/// --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]

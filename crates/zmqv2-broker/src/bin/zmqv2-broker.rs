@@ -9,8 +9,8 @@ use zmqv2_broker::cli::{CommonFlags, LaunchFlags, finish, keep_freed_memory, lau
 
 /// Takes requests from clients of any node and hands them to the servers of this node.
 ///
-/// SIGTERM or SIGINT stops it: it takes no new requests and finishes those in flight. A second signal
-/// ends it at once.
+/// SIGTERM or SIGINT stops it: it takes no new requests and finishes those in flight. A second
+/// signal ends it at once.
 #[derive(Debug, Parser)]
 #[command(name = "zmqv2-broker", version)]
 struct Arguments {

@@ -53,8 +53,8 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     Ok(broker.run()?)
 }
 
-/// Raises the limit to what the system allows, and logs it. Without descriptors libzmq silently fails
-/// to accept connections.
+/// Raises the limit to what the system allows, and logs it. Without descriptors libzmq silently
+/// fails to accept connections.
 fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {

@@ -1,5 +1,5 @@
-//! Output to stdout and stderr. Stdout carries the result, so a failed write is an error. Stderr is for
-//! people, and may have no reader.
+//! Output to stdout and stderr. Stdout carries the result, so a failed write is an error. Stderr is
+//! for people, and may have no reader.
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! Keeps the node's servers in the directory. It has its own thread, so a slow directory never stops
-//! the event loop.
+//! Keeps the node's servers in the directory. It has its own thread, so a slow directory never
+//! stops the event loop.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,10 +17,12 @@ enum Change {
     Withdraw(Registration),
 }
 
-/// A broker that ends waits for the directory this long. A lease that is not withdrawn expires by itself.
+/// A broker that ends waits for the directory this long. A lease that is not withdrawn expires by
+/// itself.
 const MAX_CLOSE: Duration = Duration::from_secs(5);
 
-/// Sends changes to the thread. Dropping it withdraws everything, and waits for that within a bound.
+/// Sends changes to the thread. Dropping it withdraws everything, and waits for that within a
+/// bound.
 pub(crate) struct Registrar {
     directory: Arc<dyn Matchmaker>,
     node: Node,
@@ -142,7 +144,8 @@ impl Worker {
         }
     }
 
-    /// Sends a task to the directory. Returns whether it was accepted; if not, the book tries again.
+    /// Sends a task to the directory. Returns whether it was accepted; if not, the book tries
+    /// again.
     fn perform(&self, task: &Task) -> bool {
         let (verb, registrations, result) = match task {
             Task::Register(new) => ("register", new, self.directory.register_all(new, self.lease)),

@@ -1,4 +1,5 @@
-//! Which registrations of a node the directory must hold, and which changes it has not accepted yet. Pure.
+//! Which registrations of a node the directory must hold, and which changes it has not accepted
+//! yet. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

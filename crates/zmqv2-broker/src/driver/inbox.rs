@@ -94,7 +94,8 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Handles a message, or a bundle, from a client or a local server. Returns the number of messages.
+    /// Handles a message, or a bundle, from a client or a local server. Returns the number of
+    /// messages.
     fn receive(&mut self, routing: &mut Routing, ingress: Ingress, frames: &mut Vec<Frame>) -> usize {
         let Some((path, content)) = framing::split_request(frames) else {
             let peer: &[u8] = frames.first().map_or(&[], |routing_id| routing_id);
@@ -165,7 +166,8 @@ impl Inbox {
             Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.reads_bundles(worker) => {
                 self.receive_returned(routing, worker, tag, payload);
             }
-            // A worker with its own socket has one request at a time, and would get it again at once.
+            // A worker with its own socket has one request at a time, and would get it again at
+            // once.
             Ok(WorkerMessage::Returned { .. }) => routing.drop_worker(worker, &Malformed::Returned),
             Err(error) => routing.drop_worker(worker, &error),
         }

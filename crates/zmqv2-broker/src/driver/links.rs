@@ -1,5 +1,5 @@
-//! One DEALER socket for each worker. With one peer per socket, the broker learns which worker died,
-//! and no message goes to another worker.
+//! One DEALER socket for each worker. With one peer per socket, the broker learns which worker
+//! died, and no message goes to another worker.
 
 use std::path::PathBuf;
 
@@ -44,8 +44,8 @@ impl Links {
         Self { transport, dir, by_worker: Vec::new() }
     }
 
-    /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read bundles.
-    /// `watch` registers the socket with epoll.
+    /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read
+    /// bundles. `watch` registers the socket with epoll.
     pub(super) fn open(
         &mut self,
         worker: WorkerId,
@@ -84,8 +84,9 @@ impl Links {
         }
     }
 
-    /// Checks a link that had nothing to read, before the loop sleeps. An empty receive has consumed
-    /// all pending events. So without a new event nothing has changed, and the check costs nothing.
+    /// Checks a link that had nothing to read, before the loop sleeps. An empty receive has
+    /// consumed all pending events. So without a new event nothing has changed, and the check costs
+    /// nothing.
     ///
     /// The check itself takes in what has arrived since the last receive, and consumes its event.
     /// After [`LinkChange::Message`] the caller must read, or the message waits for the next one.

@@ -1,10 +1,10 @@
 //! The event loop. One thread owns every socket, feeds the engine, and carries out its actions.
 //!
-//! The thread waits with epoll on the notification descriptors of the sockets. libzmq reports a change
-//! on such a descriptor only once, so a socket stays on the ready list, and is read without waiting,
-//! until it has nothing left. A send can consume a notification as well, so a socket that was sent to
-//! goes back on the list. The loop sleeps only when the list is empty. A quiet broker with 500 links
-//! costs nothing, and a busy one does not look at its idle links.
+//! The thread waits with epoll on the notification descriptors of the sockets. libzmq reports a
+//! change on such a descriptor only once, so a socket stays on the ready list, and is read without
+//! waiting, until it has nothing left. A send can consume a notification as well, so a socket that
+//! was sent to goes back on the list. The loop sleeps only when the list is empty. A quiet broker
+//! with 500 links costs nothing, and a busy one does not look at its idle links.
 
 mod actions;
 pub(crate) mod clock;
@@ -39,7 +39,8 @@ use shutdown::Shutdown;
 
 pub use shutdown::Stopper;
 
-/// A broker that has locked its socket directory and bound its sockets. [`run`](Self::run) makes it work.
+/// A broker that has locked its socket directory and bound its sockets. [`run`](Self::run) makes it
+/// work.
 ///
 /// `Send`, not `Sync`: it belongs to the thread that runs it. A [`Stopper`] stops it.
 pub struct Broker {

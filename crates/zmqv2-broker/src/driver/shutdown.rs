@@ -8,9 +8,9 @@ use super::actions::Routing;
 use super::clock::now;
 use crate::engine::Input;
 
-/// A drained broker ends after this long without an answer. A request that arrives when nobody reads
-/// any more would look to its sender as if it might have run. It would also make the kernel reset the
-/// connection, and the sender would lose the answers that it has not read yet.
+/// A drained broker ends after this long without an answer. A request that arrives when nobody
+/// reads any more would look to its sender as if it might have run. It would also make the kernel
+/// reset the connection, and the sender would lose the answers that it has not read yet.
 const QUIET: Duration = Duration::from_millis(100);
 /// The longest time for which a drained broker goes on refusing requests, and waits for listeners.
 const MAX_LINGER: Duration = Duration::from_secs(1);
@@ -24,7 +24,8 @@ pub struct Stopper {
 
 impl Stopper {
     /// The first call stops the broker gracefully: it takes no new work, finishes what is in flight
-    /// within [`drain_timeout`](crate::Settings::drain_timeout), and ends. The second call ends it now.
+    /// within [`drain_timeout`](crate::Settings::drain_timeout), and ends. The second call ends it
+    /// now.
     pub fn stop(&self) {
         let add = |requests: u8| Some(requests.saturating_add(1));
         let _ = self.requests.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);

@@ -1,5 +1,5 @@
-//! The counters of the status report. Each stands here once, with its name and its description, from
-//! which `docs/counters.md` is generated. Those of refusals come from [`Reason`].
+//! The counters of the status report. Each stands here once, with its name and its description,
+//! from which `docs/counters.md` is generated. Those of refusals come from [`Reason`].
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! When requests expire. A heap, in which the deadlines of settled requests stay until a sweep.
 //!
-//! Removing from the middle of a heap is slow, and a timer wheel rounds. Most deadlines are later than
-//! all before them, so a push is cheap. A sweep costs a constant per request on average.
+//! Removing from the middle of a heap is slow, and a timer wheel rounds. Most deadlines are later
+//! than all before them, so a push is cheap. A sweep costs a constant per request on average.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,7 +14,8 @@ const SWEEP_FROM: usize = 1024;
 pub(super) struct Deadlines(BinaryHeap<Reverse<(Instant, u64)>>);
 
 impl Deadlines {
-    /// Adds a deadline. `live` is the number of pending requests, `is_live` says whether a tag is one.
+    /// Adds a deadline. `live` is the number of pending requests, `is_live` says whether a tag is
+    /// one.
     pub(super) fn push(&mut self, at: Instant, tag: u64, live: usize, is_live: impl Fn(u64) -> bool) {
         if self.0.len() > SWEEP_FROM && self.0.len() > 2 * live {
             self.0.retain(|Reverse((_, tag))| is_live(*tag));

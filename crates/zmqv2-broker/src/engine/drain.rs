@@ -44,8 +44,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.refuse_connecting(now);
     }
 
-    /// Whether waiting notifications stay in the store for the next run. If a listener took one now, the
-    /// broker might end before the listener reports it, and the next run would deliver it again.
+    /// Whether waiting notifications stay in the store for the next run. If a listener took one
+    /// now, the broker might end before the listener reports it, and the next run would deliver it
+    /// again.
     pub(super) fn leaves_notifications_in_store(&self) -> bool {
         self.draining && self.limits.durable
     }

@@ -36,7 +36,8 @@ pub enum Pattern {
     One,
     /// Every run of a server gets a copy.
     Fanout,
-    /// Every pool (server name) gets a copy, which is kept until a listener of it has handled the copy.
+    /// Every pool (server name) gets a copy, which is kept until a listener of it has handled the
+    /// copy.
     Notify,
 }
 
@@ -89,16 +90,16 @@ pub enum Input<'a, O, P> {
         worker: WorkerId,
         /// The tag of the delivery.
         tag: u64,
-        /// How many more requests the worker takes than before. 0 if it has acknowledged a cast that it
-        /// runs now; then [`Input::Credit`] follows.
+        /// How many more requests the worker takes than before. 0 if it has acknowledged a cast
+        /// that it runs now; then [`Input::Credit`] follows.
         credit: u16,
         /// The reason, if it refused the request.
         refused: Option<Reason>,
         /// The frames for the sender.
         payload: P,
     },
-    /// A worker returns a request that it has not started. The request goes to another worker, in its
-    /// old place in the order. This worker's window is [narrow](Input::Freed) again.
+    /// A worker returns a request that it has not started. The request goes to another worker, in
+    /// its old place in the order. This worker's window is [narrow](Input::Freed) again.
     HandedBack {
         /// The worker.
         worker: WorkerId,
@@ -127,7 +128,8 @@ pub enum Input<'a, O, P> {
         /// The failure, if there is one.
         result: Result<(), String>,
     },
-    /// The store has this notification of an earlier run. The arrival's server is its pool, if it has one.
+    /// The store has this notification of an earlier run. The arrival's server is its pool, if it
+    /// has one.
     Restore {
         /// Its number in the store.
         number: u64,
@@ -151,8 +153,8 @@ pub enum Input<'a, O, P> {
         worker: WorkerId,
         /// How many more requests it takes than before.
         credit: u16,
-        /// Its requests are quick. It takes as many as its [window](Registration::window) allows, until it
-        /// returns one.
+        /// Its requests are quick. It takes as many as its [window](Registration::window) allows,
+        /// until it returns one.
         wide: bool,
     },
     /// A server registers, or repeats its registration.

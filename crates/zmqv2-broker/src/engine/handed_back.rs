@@ -1,10 +1,11 @@
-//! Requests that a worker returns before it starts them. While its requests were quick, it took more
-//! than it can run now. A returned request goes to the next free worker, or waits again in its old
-//! place in the order.
+//! Requests that a worker returns before it starts them. While its requests were quick, it took
+//! more than it can run now. A returned request goes to the next free worker, or waits again in its
+//! old place in the order.
 //!
-//! A server with one worker runs requests in the order in which they came (promise P10), and a request
-//! that returns late would break that order. So while a topic has such a server, all windows in it are
-//! narrow. Requests delivered before that server registered go back only to the server that had them.
+//! A server with one worker runs requests in the order in which they came (promise P10), and a
+//! request that returns late would break that order. So while a topic has such a server, all
+//! windows in it are narrow. Requests delivered before that server registered go back only to the
+//! server that had them.
 
 use std::time::Instant;
 
@@ -87,7 +88,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.request_bytes -= request.bytes_while_delivered();
         (request.payload, request.bytes, request.wait_for_ready) =
             (Some(payload), arrival.bytes, arrival.wait_for_ready);
-        // No limit is checked: the request was accepted before, and the window bounds such requests.
+        // No limit is checked: the request was accepted before, and the window bounds such
+        // requests.
         self.request_bytes += request.bytes;
         let worker = match queue.recipient {
             Recipient::AnyServer => self.take_worker(queue.topic),
@@ -107,8 +109,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.refuse_pending(request, server, refusal.reason, refusal.detail);
     }
 
-    /// Updates the windows of all servers of a topic, because the first server that keeps the order has
-    /// registered, or the last one has left.
+    /// Updates the windows of all servers of a topic, because the first server that keeps the order
+    /// has registered, or the last one has left.
     pub(super) fn update_windows(&mut self, now: Instant, topic: usize) {
         let Some(entry) = self.topics.get(topic) else { return };
         let runs: Vec<usize> = entry.named.iter().flat_map(|(_, named)| &named.runs).copied().collect();

@@ -3,12 +3,12 @@
 //! [`Engine`] holds the registrations, the workers and their credit, the backlog, the requests in
 //! flight, and all deadlines. A driver feeds it with [`handle`](Engine::handle), drains
 //! [`poll_action`](Engine::poll_action) after every call, and calls [`expire`](Engine::expire) when
-//! [`next_deadline`](Engine::next_deadline) has come. Time is an argument, so a test can let an hour
-//! pass at once.
+//! [`next_deadline`](Engine::next_deadline) has come. Time is an argument, so a test can let an
+//! hour pass at once.
 //!
 //! The engine never looks into two of its types. `O` is the *origin* of a request, the path back to
-//! its sender. `P` is the *payload*, the frames on their way to a worker or back. Both are copied for
-//! fanouts and notifications only.
+//! its sender. `P` is the *payload*, the frames on their way to a worker or back. Both are copied
+//! for fanouts and notifications only.
 //!
 //! The files of this folder refer to each other, because they are one state machine: each holds the
 //! rules of one concern, as an `impl Engine`.
@@ -80,7 +80,8 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above it: `Busy`.
     pub backlog_bytes: usize,
-    /// Deliveries of a notification before it becomes a dead letter (option `rpc_zmq_max_deliveries`).
+    /// Deliveries of a notification before it becomes a dead letter (option
+    /// `rpc_zmq_max_deliveries`).
     pub max_deliveries: u16,
     /// Whether notifications are stored in a file first (option `rpc_zmq_notification_store`).
     pub durable: bool,
@@ -118,7 +119,8 @@ pub struct Engine<O, P> {
     counters: Counters,
     /// Bytes of waiting requests, and of all copies of fanouts.
     request_bytes: usize,
-    /// Bytes of notifications. Counted apart, so that notifications without listeners leave room for calls.
+    /// Bytes of notifications. Counted apart, so that notifications without listeners leave room
+    /// for calls.
     notification_bytes: usize,
     draining: bool,
     drained: bool,
@@ -182,7 +184,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.actions.pop_front()
     }
 
-    /// When [`expire`](Self::expire) must be called at the latest. `None`: not before the next event.
+    /// When [`expire`](Self::expire) must be called at the latest. `None`: not before the next
+    /// event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let connecting = self.connecting.front().map(|(at, _)| *at);
@@ -239,7 +242,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.counters.add(Counter::Expired);
                 self.refuse_pending(request, server, Reason::Expired, detail);
             }
-            // The sender's own deadline has passed. The worker's answer will still return its credit.
+            // The sender's own deadline has passed. The worker's answer will still return its
+            // credit.
             State::InFlight { worker } if request.notification.is_none() => {
                 let group = request.group;
                 self.count_answer(group);

@@ -1,7 +1,8 @@
 //! NOTIFY: every pool gets a copy, which is kept until a listener of the pool has handled it.
 //!
-//! A notification leaves the engine only when it is handled, given up or refused. If its listener dies
-//! or requeues it, the next one gets it. With a durable store it is written first, and then delivered.
+//! A notification leaves the engine only when it is handled, given up or refused. If its listener
+//! dies or requeues it, the next one gets it. With a durable store it is written first, and then
+//! delivered.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ pub(super) struct Notification {
     pub(super) deliveries: u16,
     /// The number in the durable store.
     number: Option<u64>,
-    /// The listener's report came before its acknowledgement, over another connection. The value says
-    /// whether the listener requeued the notification.
+    /// The listener's report came before its acknowledgement, over another connection. The value
+    /// says whether the listener requeued the notification.
     handled_early: Option<bool>,
 }
 
@@ -161,7 +162,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         Some(self.topic_and_server_index(&key, pool.as_ref()))
     }
 
-    /// Why a notification cannot be kept. This is checked before its sender is told that it is stored.
+    /// Why a notification cannot be kept. This is checked before its sender is told that it is
+    /// stored.
     fn why_not_accepted(&self, key: &TopicKey, bytes: usize) -> Option<String> {
         let (waiting, limit) =
             (self.by_key.get(key).map_or(0, |topic| self.topics[*topic].waiting), self.limits.topic_backlog);
@@ -251,8 +253,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         credit: u16,
         requeue: Option<(Arrival<'_>, P)>,
     ) {
-        // A tag belongs to one delivery by one run of a broker. With another tag the report counts for
-        // nothing, even if the id is right.
+        // A tag belongs to one delivery by one run of a broker. With another tag the report counts
+        // for nothing, even if the id is right.
         let delivered = self.pending.get_mut(tag).and_then(|request| {
             let (state, worker) = (request.state, request.state.worker()?);
             Some((state, worker, request.notification.as_mut().filter(|notification| notification.id == id)?))
@@ -299,7 +301,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.delay_redelivery(now, tag);
     }
 
-    /// Delays the next delivery of a requeued notification, because the cause of the failure may pass.
+    /// Delays the next delivery of a requeued notification, because the cause of the failure may
+    /// pass.
     fn delay_redelivery(&mut self, now: Instant, tag: u64) {
         if self.deliveries_exhausted(tag) {
             return self.reject_exhausted(tag);
@@ -376,8 +379,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.reject_notification(tag, Refusal::new(Reason::Expired, detail));
     }
 
-    /// Gives a notification up. It is refused, or becomes a dead letter if its sender has been told that
-    /// it was stored or accepted.
+    /// Gives a notification up. It is refused, or becomes a dead letter if its sender has been told
+    /// that it was stored or accepted.
     fn reject_notification(&mut self, tag: u64, refusal: Refusal) {
         let confirmed = self.pending.get(tag).is_some_and(|request| request.origin.is_none());
         if confirmed {

@@ -1,7 +1,7 @@
 //! The table of pending requests: waiting or in flight, by tag.
 //!
-//! A tag is the number of a slot and the slot's generation. So a late answer never matches the request
-//! that has the slot now, and a lookup costs the same however many requests there are.
+//! A tag is the number of a slot and the slot's generation. So a late answer never matches the
+//! request that has the slot now, and a lookup costs the same however many requests there are.
 
 use std::collections::HashMap;
 use std::time::Instant;

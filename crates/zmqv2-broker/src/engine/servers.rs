@@ -19,7 +19,8 @@ pub(super) struct Server<O> {
     /// The topics from which it takes work. Empty once it withdraws.
     pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
-    /// The number of workers in its offer, and whether they share a socket and so are one worker here.
+    /// The number of workers in its offer, and whether they share a socket and so are one worker
+    /// here.
     offered: (u16, bool),
     connected: usize,
     /// The workers with credit, each once.
@@ -58,8 +59,8 @@ pub(super) struct Worker {
     pub(super) narrowed: bool,
     /// Unanswered requests that it has.
     pub(super) outstanding: usize,
-    /// Acknowledged requests that still run, and take up the window. Below zero if the report that one
-    /// has ended comes before its acknowledgement, over another connection.
+    /// Acknowledged requests that still run, and take up the window. Below zero if the report that
+    /// one has ended comes before its acknowledgement, over another connection.
     running: isize,
 }
 
@@ -274,8 +275,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// A worker returns a request that it has not started, so its wide window is too wide. Returns the
-    /// credit from before, for [`credit_changed`](Self::credit_changed).
+    /// A worker returns a request that it has not started, so its wide window is too wide. Returns
+    /// the credit from before, for [`credit_changed`](Self::credit_changed).
     pub(super) fn take_back_delivery(&mut self, number: WorkerId) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();
@@ -290,7 +291,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         before
     }
 
-    /// Returns credit to a worker, and the credit from before for [`credit_changed`](Self::credit_changed).
+    /// Returns credit to a worker, and the credit from before for
+    /// [`credit_changed`](Self::credit_changed).
     pub(super) fn return_credit(&mut self, number: WorkerId, credit: u16) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();
@@ -404,7 +406,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Takes a server out of its topics, so that it gets no new work. Requests for it alone are refused.
+    /// Takes a server out of its topics, so that it gets no new work. Requests for it alone are
+    /// refused.
     fn stop_taking_work(&mut self, now: Instant, number: usize) {
         let memberships = std::mem::take(&mut self.servers[number].memberships);
         let Some(first) = memberships.first() else { return };

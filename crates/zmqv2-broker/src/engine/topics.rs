@@ -21,8 +21,8 @@ pub(super) struct Topic {
     /// The server names; several runs of a server may share one.
     pub(super) named: Slab<Named>,
     pub(super) by_name: HashMap<ServerName, usize>,
-    /// Servers that may have a ready worker. Requests go round robin over servers, not workers: three
-    /// requests in a row reach three servers, however many workers each has.
+    /// Servers that may have a ready worker. Requests go round robin over servers, not workers:
+    /// three requests in a row reach three servers, however many workers each has.
     pub(super) ring: VecDeque<usize>,
     /// The number of runs that take work, over all names.
     pub(super) runs: usize,
@@ -291,7 +291,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             State::InFlight { worker: at } | State::Abandoned { worker: at } => at == worker,
             _ => false,
         });
-        // Without a request there is no credit either: it was returned when the request was settled.
+        // Without a request there is no credit either: it was returned when the request was
+        // settled.
         let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);

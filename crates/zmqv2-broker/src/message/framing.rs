@@ -41,8 +41,8 @@ pub(crate) enum Content {
     Bundle(Frame),
 }
 
-/// Splits the frames from a ROUTER socket into the return path and the content. The path is returned
-/// even if the content is malformed, so that a lock-step sender gets an answer.
+/// Splits the frames from a ROUTER socket into the return path and the content. The path is
+/// returned even if the content is malformed, so that a lock-step sender gets an answer.
 pub(crate) fn split_request(frames: &mut Vec<Frame>) -> Option<(ReturnPath, Result<Content, Malformed>)> {
     let delimiter = frames.iter().skip(1).position(|frame| frame.is_empty())? + 1;
     let path = ReturnPath::of(&frames[..=delimiter])?;

@@ -17,7 +17,8 @@ enum Bytes {
 
 impl Clone for Payload {
     /// For copies of fanouts, and for notifications, which stay here while a listener has them.
-    /// Copies the bytes: the binding cannot share a frame, and a send to a local worker copies anyway.
+    /// Copies the bytes: the binding cannot share a frame, and a send to a local worker copies
+    /// anyway.
     fn clone(&self) -> Self {
         Self::copied(self.header(), self.body())
     }
@@ -29,7 +30,8 @@ impl Payload {
         Self(Bytes::Frames { header, body })
     }
 
-    /// Copies one message out of a bundle, so that it does not keep the whole bundle while it waits.
+    /// Copies one message out of a bundle, so that it does not keep the whole bundle while it
+    /// waits.
     pub(crate) fn copied(header: &[u8], body: &[u8]) -> Self {
         Self(Bytes::Copied { bytes: [header, body].concat(), header: header.len() })
     }
@@ -74,8 +76,8 @@ impl Payload {
         }
     }
 
-    /// Addresses the message to a worker. The stamp is this node's monotonic clock, by which the worker
-    /// counts the time that the message waits in its socket.
+    /// Addresses the message to a worker. The stamp is this node's monotonic clock, by which the
+    /// worker counts the time that the message waits in its socket.
     pub(crate) fn deliver(mut self, tag: u64, ttl: Ttl, delivery: u16, monotonic_millis: u64) -> Self {
         let header = self.header_mut();
         rewrite_hop(header, tag, ttl);

@@ -9,8 +9,8 @@ pub(crate) const MAX_PATH_BYTES: usize = 1024;
 /// Bytes of the length in front of each frame.
 const LENGTH: usize = 2;
 
-/// Routing id, any further frames of the sender, and the empty delimiter. The messages of one bundle
-/// share it.
+/// Routing id, any further frames of the sender, and the empty delimiter. The messages of one
+/// bundle share it.
 #[derive(Debug, Clone)]
 pub(crate) struct ReturnPath(Arc<[u8]>);
 

@@ -8,7 +8,8 @@ use super::payload::Payload;
 /// A message from a worker.
 pub(crate) enum WorkerMessage {
     Answer(WorkerAnswer),
-    /// The worker has finished `credit` acknowledged requests. `wide`: it may take more from now on.
+    /// The worker has finished `credit` acknowledged requests. `wide`: it may take more from now
+    /// on.
     Credit {
         credit: u16,
         wide: bool,
@@ -33,7 +34,8 @@ pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
     let view = HeaderView::new(payload.header())?;
     let refused = match view.kind() {
         Kind::Reply | Kind::Ack => None,
-        // The code of a later protocol has no reason here. Such an answer is a refusal all the same.
+        // The code of a later protocol has no reason here. Such an answer is a refusal all the
+        // same.
         Kind::Refusal => Some(view.reason().ok().flatten().unwrap_or(Reason::Malformed)),
         Kind::Credit => {
             return Ok(WorkerMessage::Credit { credit: view.count(), wide: view.flags().contains(Flags::WIDE) });

@@ -1,4 +1,5 @@
-//! One broker per socket directory. Binding alone would silently replace the socket of a running one.
+//! One broker per socket directory. Binding alone would silently replace the socket of a running
+//! one.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};

@@ -29,8 +29,8 @@ pub(crate) fn remove_if_dead(path: &Path) {
     }
 }
 
-/// Only a refused connection proves that the server is dead: a living one may have a full queue, for
-/// example. A file that is no socket refuses as well, so that is checked first. Never blocks.
+/// Only a refused connection proves that the server is dead: a living one may have a full queue,
+/// for example. A file that is no socket refuses as well, so that is checked first. Never blocks.
 fn is_dead(path: &Path) -> bool {
     if !std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
         return false;

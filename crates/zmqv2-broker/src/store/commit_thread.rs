@@ -27,17 +27,17 @@ pub struct Outcome {
     pub result: Result<(), String>,
 }
 
-/// Sends changes to the thread that owns the store. Dropping it commits all waiting changes, and waits
-/// for that within a bound.
+/// Sends changes to the thread that owns the store. Dropping it commits all waiting changes, and
+/// waits for that within a bound.
 ///
-/// Changes that come during one commit go into the next one together, so one sync of the disk confirms
-/// many. Changes are committed in the order of their submission. So the [`Outcome`] of a record also
-/// means that every earlier change is on the disk.
+/// Changes that come during one commit go into the next one together, so one sync of the disk
+/// confirms many. Changes are committed in the order of their submission. So the [`Outcome`] of a
+/// record also means that every earlier change is on the disk.
 ///
-/// **If the store fails**, the records of that commit are reported as failed. So are, without a try,
-/// the records that are put within the next second. Erasures and dead letters are kept here, and tried
-/// again every second before anything else. The records that were reported as failed are erased in the
-/// same way, because it is unknown whether they reached the disk.
+/// **If the store fails**, the records of that commit are reported as failed. So are, without a
+/// try, the records that are put within the next second. Erasures and dead letters are kept here,
+/// and tried again every second before anything else. The records that were reported as failed are
+/// erased in the same way, because it is unknown whether they reached the disk.
 pub struct CommitThread {
     changes: Option<Sender<Change>>,
     outcomes: Receiver<Outcome>,
@@ -52,8 +52,8 @@ impl CommitThread {
     /// # Errors
     /// The operating system cannot start a thread.
     pub fn start(store: Box<dyn Store>, wake: Box<dyn Fn() + Send>) -> std::io::Result<Self> {
-        // Unbounded, so that the event loop never waits. The backlog still bounds it: every record in it
-        // counts there, and has at most two changes. There are fewer outcomes than records.
+        // Unbounded, so that the event loop never waits. The backlog still bounds it: every record
+        // in it counts there, and has at most two changes. There are fewer outcomes than records.
         let (changes, inbox) = crossbeam_channel::unbounded();
         let (report, outcomes) = crossbeam_channel::unbounded();
         let (running, ended) = crossbeam_channel::bounded(0);
@@ -72,7 +72,8 @@ impl CommitThread {
         }
     }
 
-    /// The next outcome, if there is one. Never blocks. Every record that was put is in one outcome.
+    /// The next outcome, if there is one. Never blocks. Every record that was put is in one
+    /// outcome.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcomes.try_recv().ok()
@@ -102,8 +103,8 @@ struct Committer {
     store: Box<dyn Store>,
     report: Sender<Outcome>,
     wake: Box<dyn Fn() + Send>,
-    /// Erasures and dead letters that the store has not taken. Bounded, because each is of a record in
-    /// the store, or of the one commit that failed.
+    /// Erasures and dead letters that the store has not taken. Bounded, because each is of a record
+    /// in the store, or of the one commit that failed.
     unsettled: Vec<Change>,
     /// Set while the store fails: the cause, and when to try again.
     broken: Option<(String, Instant)>,

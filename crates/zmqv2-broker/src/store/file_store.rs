@@ -15,7 +15,8 @@ use zmqv2_proto::MessageId;
 use super::dead_letter_index::DeadLetterIndex;
 use super::{Change, Contents, Store, StoreError, tables};
 
-/// A small cache: the broker has live records in its own memory, and reads the file only at the start.
+/// A small cache: the broker has live records in its own memory, and reads the file only at the
+/// start.
 const CACHE_BYTES: usize = 16 << 20;
 
 type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
@@ -23,9 +24,9 @@ type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
 /// A store in one file, which this process locks.
 ///
 /// When [`commit`](Store::commit) returns, data and checksums are written and `fdatasync` has been
-/// called. After a crash the last complete commit counts. A new file is readable by its owner only. It
-/// grows and shrinks with its contents. It must be on a local disk, because the locks of network file
-/// systems are not reliable.
+/// called. After a crash the last complete commit counts. A new file is readable by its owner only.
+/// It grows and shrinks with its contents. It must be on a local disk, because the locks of network
+/// file systems are not reliable.
 pub struct FileStore {
     path: PathBuf,
     opener: Opener,
@@ -73,11 +74,11 @@ impl FileStore {
         Ok(store)
     }
 
-    /// Opens the file if necessary, and calls `act` with it. After a failure the file is closed, because
-    /// its state is unknown.
+    /// Opens the file if necessary, and calls `act` with it. After a failure the file is closed,
+    /// because its state is unknown.
     ///
-    /// The database panics on damage that no checksum detects. Each step turns a panic into an error on
-    /// its own, so that no unwinding passes through the closing of the file.
+    /// The database panics on damage that no checksum detects. Each step turns a panic into an
+    /// error on its own, so that no unwinding passes through the closing of the file.
     fn with<T>(&mut self, act: impl FnOnce(&mut Open) -> Result<T, Error>) -> Result<T, StoreError> {
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -141,8 +142,8 @@ impl fmt::Debug for FileStore {
     }
 }
 
-/// Creates an empty store beside `path`, and gives it its name when it is complete. So a crash leaves
-/// no incomplete store there.
+/// Creates an empty store beside `path`, and gives it its name when it is complete. So a crash
+/// leaves no incomplete store there.
 fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |error| StoreError::of_file(path, error);
     let mut unfinished = OsString::from(path);
@@ -185,8 +186,8 @@ fn open_backend(path: &Path, file: File) -> Result<Database, StoreError> {
     builder().create_with_backend(backend).map_err(|error| translate(path, error.into()))
 }
 
-/// Checks every checksum when a file is opened, so that damage is an error then, and not a wrong body
-/// later.
+/// Checks every checksum when a file is opened, so that damage is an error then, and not a wrong
+/// body later.
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);

@@ -1,19 +1,20 @@
 //! Where a broker keeps notifications, so that they survive it.
 //!
 //! This module owns the [`Store`] trait, the store in a file ([`FileStore`]), and the thread that
-//! commits ([`CommitThread`]), so that the event loop never waits for a disk. It does not know who gets
-//! a notification, or when. Without a file, notifications are in memory alone.
+//! commits ([`CommitThread`]), so that the event loop never waits for a disk. It does not know who
+//! gets a notification, or when. Without a file, notifications are in memory alone.
 //!
 //! **Order.** Changes reach the disk in the order in which they were submitted. A notification is
-//! confirmed to its sender, and delivered, only after its [`Put`](Change::Put) is on the disk. It is
-//! [erased](Change::Erase) when a listener has handled it. If the broker dies in between, it is
+//! confirmed to its sender, and delivered, only after its [`Put`](Change::Put) is on the disk. It
+//! is [erased](Change::Erase) when a listener has handled it. If the broker dies in between, it is
 //! delivered again: at least once.
 //!
-//! **Expiry.** A notification has a time to live on a monotonic clock, which does not survive a restart
-//! of the machine. So the file stores the wall-clock time of its expiry ([`Record::expires_ms`]). The
-//! wall clock is read when a record is put and when it is loaded ([`Record::ttl_left`]), so setting it
-//! while the broker runs changes nothing. Between the two, a clock that is set forward shortens the time
-//! to live. One that is set back extends it, but never beyond its first value.
+//! **Expiry.** A notification has a time to live on a monotonic clock, which does not survive a
+//! restart of the machine. So the file stores the wall-clock time of its expiry
+//! ([`Record::expires_ms`]). The wall clock is read when a record is put and when it is loaded
+//! ([`Record::ttl_left`]), so setting it while the broker runs changes nothing. Between the two, a
+//! clock that is set forward shortens the time to live. One that is set back extends it, but never
+//! beyond its first value.
 //!
 //! ```
 //! use zmqv2_broker::store::{Change, FileStore, Record, Store};
@@ -62,14 +63,14 @@ pub trait Store: Send {
     /// [`StoreError`]. The broker then does not start.
     fn load(&mut self) -> Result<Contents, StoreError>;
 
-    /// Makes all of `changes` in this order, or none. When it returns `Ok`, they survive a crash of the
-    /// machine.
+    /// Makes all of `changes` in this order, or none. When it returns `Ok`, they survive a crash of
+    /// the machine.
     ///
-    /// It is called again after an error, so a store should recover if it can, for example when its disk
-    /// has room again.
+    /// It is called again after an error, so a store should recover if it can, for example when its
+    /// disk has room again.
     ///
     /// # Errors
-    /// [`StoreError`]. It is then unknown whether the changes were made, and the records that were put
-    /// are erased later.
+    /// [`StoreError`]. It is then unknown whether the changes were made, and the records that were
+    /// put are erased later.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 }

@@ -7,19 +7,21 @@ use zmqv2_proto::{HeaderView, Ttl};
 /// A notification, or one pool's copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Chosen by the broker, ascending in the order of arrival. Unique among the records of the store.
+    /// Chosen by the broker, ascending in the order of arrival. Unique among the records of the
+    /// store.
     pub number: u64,
     /// The message's header frame: key, pool (as server), id, and the time to live when it was put.
     pub header: Vec<u8>,
     /// The message's body frame.
     pub body: Vec<u8>,
-    /// When it expires, in wall-clock milliseconds since the epoch ([`wall_clock_ms`](super::wall_clock_ms)).
+    /// When it expires, in wall-clock milliseconds since the epoch
+    /// ([`wall_clock_ms`](super::wall_clock_ms)).
     pub expires_ms: u64,
 }
 
 impl Record {
-    /// The time to live that is left at the wall-clock time `now_ms`; zero if it has expired. Never more
-    /// than when it was put, so that a clock that was set back does not keep it for ever.
+    /// The time to live that is left at the wall-clock time `now_ms`; zero if it has expired. Never
+    /// more than when it was put, so that a clock that was set back does not keep it for ever.
     #[must_use]
     pub fn ttl_left(&self, now_ms: u64) -> Ttl {
         let left = Ttl::from(Duration::from_millis(self.expires_ms.saturating_sub(now_ms)));
@@ -52,8 +54,8 @@ pub enum Change {
     Put(Record),
     /// Erase the live record with this number. Without such a record nothing happens.
     Erase(u64),
-    /// Move the live record with this number to the dead letters. Without such a record nothing happens.
-    /// The oldest dead letters go above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) and
+    /// Move the live record with this number to the dead letters. Without such a record nothing
+    /// happens. The oldest dead letters go above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) and
     /// [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES).
     MoveToDeadLetters {
         /// The record's number.

@@ -1,4 +1,5 @@
-//! The store as the event loop uses it. Without a file, every change is dropped: then the engine asks for none.
+//! The store as the event loop uses it. Without a file, every change is dropped: then the engine
+//! asks for none.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -91,7 +91,8 @@ impl LoadedEngine {
         self.engine.handle(self.now, Input::Reply { worker, tag, credit: 1, refused: None, payload: 3 });
         assert!(matches!(self.engine.poll_action(), Some(Action::Answer { .. })));
         assert_eq!(self.engine.poll_action(), None);
-        // A driver asks before each sleep. Time passes, so that the deadlines of answered requests come.
+        // A driver asks before each sleep. Time passes, so that the deadlines of answered requests
+        // come.
         self.now += Duration::from_micros(100);
         if self.engine.next_deadline().is_some_and(|at| at <= self.now) {
             self.engine.expire(self.now);

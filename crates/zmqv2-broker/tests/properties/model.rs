@@ -1,5 +1,5 @@
-//! A model of the engine: plain lists, searched from end to end. This file has the events; `checks.rs`
-//! checks the actions.
+//! A model of the engine: plain lists, searched from end to end. This file has the events;
+//! `checks.rs` checks the actions.
 
 #[path = "checks.rs"]
 mod checks;

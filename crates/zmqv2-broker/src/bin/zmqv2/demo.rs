@@ -228,7 +228,8 @@ fn lines(stream: ChildStdout) -> Receiver<String> {
     receive
 }
 
-/// The first line that begins with `ready`. A thread reads the rest, so that the writer never blocks.
+/// The first line that begins with `ready`. A thread reads the rest, so that the writer never
+/// blocks.
 fn ready_line(stderr: ChildStderr) -> anyhow::Result<String> {
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {

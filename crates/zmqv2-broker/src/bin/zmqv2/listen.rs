@@ -38,7 +38,8 @@ pub(crate) struct ListenFlags {
     /// The pool: each pool gets every notification, for one of its listeners (default: default)
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
-    /// Only this priority, repeatable: audit, debug, info, warn, error, critical or sample (default: all)
+    /// Only this priority, repeatable: audit, debug, info, warn, error, critical or sample
+    /// (default: all)
     #[arg(long, value_name = "P")]
     priority: Vec<Priority>,
     /// Exit after N notifications
@@ -166,8 +167,8 @@ impl Printer {
         Verdict::Handled
     }
 
-    /// Ends the program, and waits until the broker delivers nothing more. A further delivery would be
-    /// requeued, and count against the maximum of deliveries.
+    /// Ends the program, and waits until the broker delivers nothing more. A further delivery would
+    /// be requeued, and count against the maximum of deliveries.
     fn end(&self, end: End) {
         let by = now() + PATIENCE;
         let _ = self.end.try_send(end);

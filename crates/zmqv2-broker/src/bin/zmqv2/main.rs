@@ -18,8 +18,8 @@ use zmqv2_broker::cli::{CommonFlags, Failure, LaunchFlags, finish, keep_freed_me
 
 /// RPC messaging between services on many nodes, without a central broker.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 remote error, 4 refused (stderr
-/// begins with the reason), 5 timeout, no acknowledgement, or no broker reached.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 remote error, 4 refused
+/// (stderr begins with the reason), 5 timeout, no acknowledgement, or no broker reached.
 #[derive(Debug, Parser)]
 #[command(name = "zmqv2", version)]
 struct Arguments {

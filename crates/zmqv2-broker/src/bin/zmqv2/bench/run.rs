@@ -45,7 +45,8 @@ impl Run {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of sent messages. Read after the results, it is at least the number that have ended.
+    /// The number of sent messages. Read after the results, it is at least the number that have
+    /// ended.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }

@@ -27,8 +27,8 @@ pub(crate) struct ServeFlags {
     /// How many requests run at the same time (default: option rpc_thread_pool_size)
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Run this shell command for every request, with the request as JSON on stdin and the reply as JSON
-    /// on stdout
+    /// Run this shell command for every request, with the request as JSON on stdin and the reply as
+    /// JSON on stdout
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
     /// The namespace of the methods echo, sleep and fail

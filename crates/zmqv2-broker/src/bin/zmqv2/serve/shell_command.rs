@@ -37,7 +37,8 @@ impl ShellCommand {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A process group of its own, so that all that the command starts can be killed with it.
+            // A process group of its own, so that all that the command starts can be killed with
+            // it.
             .process_group(0)
             .spawn()?;
         let input = request(incoming).to_string().into_bytes();
@@ -58,7 +59,8 @@ impl ShellCommand {
             Some((collect(stdout)?, collect(stderr)?))
         };
         let Some((stdout, stderr)) = finish() else {
-            // The caller no longer waits. The child is not reaped yet, so the group id is still its own.
+            // The caller no longer waits. The child is not reaped yet, so the group id is still its
+            // own.
             let _ = kill_process_group(group, Signal::KILL);
             std::thread::spawn(move || child.wait());
             let detail = format!("{} did not end within {budget:?} and was killed", self.line);
