@@ -31,18 +31,15 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// An error that ends the program with `exit`.
     pub fn new(exit: Exit, error: impl Into<BoxedError>) -> Self {
         Self { exit, error: error.into() }
     }
 
-    /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// A usage or configuration error.
     pub fn usage(error: impl Into<BoxedError>) -> Self {
         Self::new(Exit::Usage, error)
     }

@@ -44,10 +44,8 @@ fn level(text: &str) -> Result<log::LevelFilter, &'static str> {
     text.parse().map_err(|_| "allowed are off, error, warn, info, debug and trace")
 }
 
-/// A loaded configuration.
 #[derive(Debug)]
 pub struct Setup {
-    /// The typed configuration.
     pub config: Config,
     /// The source of each value, and warnings about the files.
     pub loaded: Loaded,

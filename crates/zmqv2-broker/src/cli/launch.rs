@@ -12,7 +12,6 @@ use crate::{Broker, Settings};
 /// The most descriptors that one worker socket of a server takes in the broker.
 const DESCRIPTORS_PER_LINK: u64 = 7;
 
-/// The flags of the daemon alone.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LaunchFlags {
     /// Check the configuration, print what is wrong with it, and exit

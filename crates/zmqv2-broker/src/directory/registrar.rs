@@ -33,7 +33,6 @@ pub(crate) struct Registrar {
     ended: Receiver<()>,
 }
 
-/// The thread's part of the status.
 #[derive(Debug, Default)]
 struct State {
     counts: Counts,

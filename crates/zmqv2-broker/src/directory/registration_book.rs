@@ -33,18 +33,14 @@ pub(super) struct RegistrationBook {
     retry: Option<(Instant, Duration)>,
 }
 
-/// The next request to the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Task {
-    /// Register these.
     Register(Vec<Registration>),
     /// Renew all leases. This also restores registrations that the directory has lost.
     Renew(Vec<Registration>),
-    /// Withdraw these.
     Withdraw(Vec<Registration>),
 }
 
-/// The number of registrations in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counts {
     pub(super) kept: usize,
@@ -165,7 +161,6 @@ mod tests {
         (RegistrationBook::new(TIMES, now), now)
     }
 
-    /// Does all that is due, and names it.
     fn work(book: &mut RegistrationBook, now: Instant, taken: bool) -> Vec<&'static str> {
         let mut done = Vec::new();
         while let Some(task) = book.due(now) {

@@ -81,13 +81,11 @@ impl Routing {
         self.last_answer_at
     }
 
-    /// Reads the clock for the inputs that follow.
     pub(super) fn read_clock(&mut self) -> Instant {
         self.now = now();
         self.now
     }
 
-    /// The last reading of the clock.
     pub(super) fn now(&self) -> Instant {
         self.now
     }
@@ -104,7 +102,6 @@ impl Routing {
         self.handle(input);
     }
 
-    /// Expires what is due.
     pub(super) fn expire_due(&mut self) {
         let now = now();
         if self.engine.next_deadline().is_some_and(|at| at <= now) {
@@ -208,7 +205,6 @@ impl Routing {
         }
     }
 
-    /// Opens a link. Reports a failure to the engine and returns false.
     fn connect(&mut self, worker: WorkerId, instance: InstanceId, index: u16, shared: bool) -> bool {
         let Err(error) = self.sockets.open_link(worker, instance, index, shared) else { return true };
         // The server registers again and again.
@@ -226,7 +222,6 @@ impl Routing {
         self.engine.handle(now, Input::WorkerDown { worker });
     }
 
-    /// Answers with a message of the broker itself.
     pub(super) fn reply(&mut self, origin: &Origin, kind: Kind, body: &[u8]) {
         self.answer(origin, origin.reply(kind, &self.node, body));
     }
@@ -250,7 +245,6 @@ impl Routing {
         self.send(to, payload.into_frames().into_iter(), 1);
     }
 
-    /// Sends all that is in the outbox.
     pub(super) fn flush(&mut self) {
         while let Some(batch) = self.outbox.next() {
             self.send_batch(batch);
@@ -258,7 +252,6 @@ impl Routing {
         }
     }
 
-    /// Sends all that is in the outbox if it is much.
     pub(super) fn flush_if_full(&mut self) {
         if self.outbox.len() >= MAX_GATHERED {
             self.flush();

@@ -22,12 +22,10 @@ use crate::message::worker_message::{self, WorkerAnswer, WorkerMessage};
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
 
-/// Reads what arrives.
 pub(super) struct Inbox {
     max_message_bytes: usize,
     status: StatusReporter,
     limiter: LogLimiter,
-    /// The names in the header that is being read.
     names: Names,
     received: bool,
 }
@@ -38,7 +36,6 @@ impl Inbox {
         Self { max_message_bytes, status, limiter, names, received: false }
     }
 
-    /// Whether a message has come since the last call.
     pub(super) fn take_received(&mut self) -> bool {
         std::mem::take(&mut self.received)
     }

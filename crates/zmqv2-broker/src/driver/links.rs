@@ -21,7 +21,6 @@ struct Link {
     notified: bool,
 }
 
-/// The result of [`Links::check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkChange {
     Nothing,
@@ -31,7 +30,6 @@ pub(super) enum LinkChange {
     Disconnected,
 }
 
-/// The links, by worker.
 #[derive(Debug)]
 pub(super) struct Links {
     transport: Transport,
@@ -77,7 +75,6 @@ impl Links {
         self.by_worker.get(worker).is_some_and(|link| link.as_ref().is_some_and(|link| link.bundles))
     }
 
-    /// Epoll has reported an event of this link.
     pub(super) fn mark_notified(&mut self, worker: WorkerId) {
         if let Some(Some(link)) = self.by_worker.get_mut(worker) {
             link.notified = true;

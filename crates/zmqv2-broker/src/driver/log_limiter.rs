@@ -14,7 +14,6 @@ pub(super) struct LogLimiter {
 }
 
 impl LogLimiter {
-    /// Whether a line about `peer` may be written now.
     pub(super) fn allows(&mut self, peer: &[u8], now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= INTERVAL) {
             self.since = Some(now);

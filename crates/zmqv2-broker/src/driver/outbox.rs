@@ -12,14 +12,12 @@ use crate::message::return_path::ReturnPath;
 /// The most peers with a batch. Beyond it a bundle saves little, and the search for one costs more.
 const MAX_PEERS: usize = 16;
 
-/// The receiver of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Destination {
     Worker(WorkerId),
     Peer(Ingress, ReturnPath),
 }
 
-/// Messages for one peer, in order.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) to: Destination,
@@ -28,7 +26,6 @@ pub(super) struct Batch {
     bundle: Bundle,
 }
 
-/// The messages that have not left yet.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     batches: Vec<Batch>,
@@ -37,7 +34,6 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a message. Returns a batch that must be sent before.
     pub(super) fn add(&mut self, to: &Destination, payload: Payload) -> Option<Batch> {
         let (header, body) = (payload.header().len(), payload.body().len());
         let mut before = None;
@@ -61,23 +57,19 @@ impl Outbox {
         before
     }
 
-    /// The number of messages.
     pub(super) fn len(&self) -> usize {
         self.batches.iter().map(Batch::len).sum()
     }
 
-    /// Takes out the batch for one peer.
     pub(super) fn take(&mut self, to: &Destination) -> Option<Batch> {
         let at = self.batches.iter().position(|batch| batch.to == *to)?;
         Some(self.batches.remove(at))
     }
 
-    /// Takes out the oldest batch.
     pub(super) fn next(&mut self) -> Option<Batch> {
         (!self.batches.is_empty()).then(|| self.batches.remove(0))
     }
 
-    /// Keeps the memory of a batch that was sent.
     pub(super) fn recycle(&mut self, mut batch: Batch) {
         batch.bundle.clear();
         if self.spare.len() < MAX_PEERS {
@@ -97,7 +89,6 @@ impl Batch {
         }
     }
 
-    /// The number of messages.
     pub(super) fn len(&self) -> usize {
         self.bundle.len().max(self.single.is_some().into())
     }

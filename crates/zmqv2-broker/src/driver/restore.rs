@@ -11,7 +11,6 @@ use crate::message::arrival::Names;
 use crate::message::payload::Payload;
 use crate::store::{Contents, DeadRecord, Record, wall_clock_ms};
 
-/// Gives the contents of the store to the engine.
 pub(super) fn restore(routing: &mut Routing, contents: Contents) {
     routing.start_numbers_at(contents.next_number());
     let (now, wall_clock) = (routing.read_clock(), wall_clock_ms());

@@ -39,7 +39,6 @@ impl Stopper {
     }
 }
 
-/// How far the broker's stop is.
 #[derive(Debug)]
 pub(super) struct Shutdown {
     stopper: Stopper,
@@ -57,7 +56,6 @@ impl Shutdown {
         self.stopper.clone()
     }
 
-    /// Begins to stop if somebody has asked for it.
     pub(super) fn begin_if_requested(&mut self, routing: &mut Routing) {
         if self.stopper.requests() > 0 && self.end_at.is_none() {
             let (in_flight, timeout) = (routing.engine().in_flight(), self.drain_timeout);
@@ -79,7 +77,6 @@ impl Shutdown {
         [drained, self.end_at].into_iter().flatten().min()
     }
 
-    /// Whether it is time to end.
     pub(super) fn is_over(&self, routing: &Routing) -> bool {
         self.is_immediate() || self.ends_at(routing).is_some_and(|at| at <= now())
     }

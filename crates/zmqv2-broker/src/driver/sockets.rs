@@ -17,7 +17,6 @@ use crate::error::BrokerError;
 use crate::message::origin::Ingress;
 use crate::settings::Settings;
 
-/// Every socket of the broker.
 #[derive(Debug)]
 pub(super) struct Sockets {
     network: Socket,
@@ -54,7 +53,6 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
-    /// Waits for events with epoll.
     pub(super) fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.poll.poll(events, timeout)
     }
@@ -80,7 +78,6 @@ impl Sockets {
         self.ingress(ingress).receive(frames)
     }
 
-    /// Receives from a worker; `None` if it has no link any more.
     pub(super) fn receive_from_worker(
         &self,
         worker: WorkerId,
@@ -89,7 +86,6 @@ impl Sockets {
         self.links.get(worker).map(|link| link.receive(frames))
     }
 
-    /// Checks a link that has nothing to read. See [`Links::check`].
     pub(super) fn check_link(&mut self, worker: WorkerId) -> Result<LinkChange, TransportError> {
         self.links.check(worker)
     }

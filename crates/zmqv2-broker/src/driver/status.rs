@@ -9,7 +9,6 @@ use super::actions::Routing;
 use super::clock::now;
 use crate::settings::Settings;
 
-/// The parts of the report that never change.
 #[derive(Debug)]
 pub(super) struct StatusReporter {
     listening: Vec<String>,

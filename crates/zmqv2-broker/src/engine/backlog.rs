@@ -9,7 +9,6 @@ pub(super) struct Backlog {
 }
 
 impl From<VecDeque<u64>> for Backlog {
-    /// Takes tags that are all live.
     fn from(tags: VecDeque<u64>) -> Self {
         Self { live: tags.len(), tags }
     }
@@ -24,7 +23,6 @@ impl Backlog {
         self.live += 1;
     }
 
-    /// Puts a tag in front of all others.
     pub(super) fn push_front(&mut self, tag: u64) {
         self.tags.push_front(tag);
         self.live += 1;
@@ -64,7 +62,6 @@ impl Backlog {
         std::mem::take(&mut self.tags)
     }
 
-    /// The number of live requests.
     pub(super) fn len(&self) -> usize {
         self.live
     }

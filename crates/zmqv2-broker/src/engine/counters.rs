@@ -7,7 +7,6 @@ use zmqv2_proto::Reason;
 
 macro_rules! counters {
     ($($(#[doc = $meaning:literal])+ $variant:ident = $name:literal $(, if_not_zero: $advice:literal)?;)*) => {
-        /// Something that is counted.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Counter {
@@ -22,7 +21,6 @@ macro_rules! counters {
         impl Counter {
             const UNREFUSED: [Self; Place::Refused as usize] = [$(Self::$variant),*];
 
-            /// The name in the status report.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -106,7 +104,6 @@ counters! {
 const COUNTERS: usize = Counter::UNREFUSED.len() + Reason::ALL.len();
 
 impl Counter {
-    /// Every counter.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::UNREFUSED.into_iter().chain(Reason::ALL.map(Self::Refused))
     }
@@ -128,7 +125,6 @@ pub fn reference_markdown() -> String {
     out
 }
 
-/// The counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counters([u64; COUNTERS]);
 
@@ -139,18 +135,15 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts one more.
     pub fn add(&mut self, counter: Counter) {
         self.0[counter.index()] += 1;
     }
 
-    /// The count so far.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter.index()]
     }
 
-    /// Every counter with its count.
     pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> {
         Counter::all().map(|counter| (counter, self.get(counter)))
     }

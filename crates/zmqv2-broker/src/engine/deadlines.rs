@@ -23,12 +23,10 @@ impl Deadlines {
         self.0.push(Reverse((at, tag)));
     }
 
-    /// The earliest deadline. Its request may be settled already.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes out one deadline that is due.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u64> {
         self.next().filter(|at| *at <= now)?;
         self.0.pop().map(|Reverse((_, tag))| tag)

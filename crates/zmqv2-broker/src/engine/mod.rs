@@ -127,7 +127,6 @@ pub struct Engine<O, P> {
 }
 
 impl<O: Clone, P: Clone> Engine<O, P> {
-    /// An engine without servers and requests.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -179,7 +178,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.check_drained();
     }
 
-    /// The next action for the driver, in order.
     pub fn poll_action(&mut self) -> Option<Action<O, P>> {
         self.actions.pop_front()
     }
@@ -204,13 +202,11 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.check_drained();
     }
 
-    /// The counts so far.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Requests that a worker or the store has, and whose senders wait.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.pending.in_flight()

@@ -13,7 +13,6 @@ use super::{Action, Arrival, Counter, Engine, WorkerId};
 
 /// The delay of a requeued notification before its second delivery. It doubles each time.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
-/// The longest such delay.
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// The part of a pending request that only notifications have.
@@ -24,7 +23,6 @@ pub(super) struct Notification {
     /// The pool that gets this copy. `None`: the first pool that comes.
     pub(super) pool: Option<ServerName>,
     pub(super) deliveries: u16,
-    /// The number in the durable store.
     number: Option<u64>,
     /// The listener's report came before its acknowledgement, over another connection. The value
     /// says whether the listener requeued the notification.
@@ -107,7 +105,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// The durable store has written it, or has failed.
     pub(super) fn stored(&mut self, now: Instant, tag: u64, result: Result<(), String>) {
         let Some(request) = self.pending.get_mut(tag).filter(|request| request.state == State::Storing) else { return };
         match result {
@@ -190,7 +187,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.actions.push_back(Action::ConfirmStored { to, pool, remaining });
     }
 
-    /// A listener has acknowledged or refused it.
     pub(super) fn notification_answered(
         &mut self,
         now: Instant,
@@ -336,7 +332,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Puts a notification in front of its queue.
     fn requeue_first(&mut self, now: Instant, tag: u64) {
         if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
             self.pending.set_state(tag, State::Storing);

@@ -15,16 +15,20 @@ use super::notifications::Notification;
 pub(super) enum State {
     /// A notification that is being written to the store.
     Storing,
-    /// Waits for a worker.
     Queued(Queue),
     /// A requeued notification, until its delay has ended.
     Delayed,
-    /// A worker has it.
-    InFlight { worker: WorkerId },
+    InFlight {
+        worker: WorkerId,
+    },
     /// A worker has acknowledged this notification, and has not handled it yet.
-    Acknowledged { worker: WorkerId },
+    Acknowledged {
+        worker: WorkerId,
+    },
     /// A worker has it, but it has expired and its sender no longer waits.
-    Abandoned { worker: WorkerId },
+    Abandoned {
+        worker: WorkerId,
+    },
 }
 
 impl State {
@@ -33,7 +37,6 @@ impl State {
         matches!(self, Self::InFlight { .. } | Self::Storing)
     }
 
-    /// The worker that has it.
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
             Self::InFlight { worker } | Self::Acknowledged { worker } | Self::Abandoned { worker } => Some(worker),
@@ -42,7 +45,6 @@ impl State {
     }
 }
 
-/// The queue in which a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Queue {
     pub(super) topic: usize,
@@ -52,7 +54,6 @@ pub(super) struct Queue {
 /// The server for which a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recipient {
-    /// Any server of the topic.
     AnyServer,
     /// The server with this name; the number is its index in the topic.
     Server(usize),
@@ -74,7 +75,6 @@ pub(super) struct Pending<O, P> {
     pub(super) payload: Option<P>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
-    /// The order of arrival, set by [`PendingTable::insert`].
     pub(super) order: u64,
     pub(super) state: State,
     /// It waits even if no server of its target is there.
@@ -85,7 +85,6 @@ pub(super) struct Pending<O, P> {
     pub(super) monitored: Option<MessageId>,
     /// The group of copies that are answered together.
     pub(super) group: Option<usize>,
-    /// Present if it is a notification.
     pub(super) notification: Option<Box<Notification>>,
 }
 
@@ -106,9 +105,7 @@ impl<O, P> Pending<O, P> {
             notification,
         }
     }
-}
 
-impl<O, P> Pending<O, P> {
     /// Its bytes that count while a worker has it.
     pub(super) fn bytes_while_delivered(&self) -> usize {
         if self.is_copy { self.bytes } else { 0 }
@@ -121,10 +118,16 @@ struct Slot<O, P> {
     request: Option<Pending<O, P>>,
 }
 
+impl<O, P> Slot<O, P> {
+    fn tag(&self, index: usize) -> u64 {
+        u64::from(self.generation) << 32 | index as u64
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct PendingTable<O, P> {
     slots: Vec<Slot<O, P>>,
-    free: Vec<u32>,
+    free: Vec<usize>,
     arrived: u64,
     in_flight: usize,
     /// The first generation of a new slot.
@@ -133,76 +136,53 @@ pub(super) struct PendingTable<O, P> {
     monitored: HashMap<MessageId, u64>,
 }
 
-impl<O, P> Default for PendingTable<O, P> {
-    fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            arrived: 0,
-            in_flight: 0,
-            first_generation: 0,
-            monitored: HashMap::new(),
-        }
-    }
-}
-
 impl<O, P> PendingTable<O, P> {
     /// A table whose tags differ from those of a table with another number.
     pub(super) fn with_first_generation(first_generation: u32) -> Self {
-        Self { first_generation, ..Self::default() }
+        let (slots, free, monitored) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { slots, free, arrived: 0, in_flight: 0, first_generation, monitored }
     }
 
     /// Gives a request a new tag, so that late messages with the old one match nothing.
     pub(super) fn renew_tag(&mut self, tag: u64) -> u64 {
-        match self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.request.is_some())
-        {
-            Some(slot) => {
-                slot.generation = slot.generation.wrapping_add(1);
-                u64::from(slot.generation) << 32 | index(tag) as u64
-            }
-            None => tag,
-        }
+        let Some(slot) = self.slot_mut(tag).filter(|slot| slot.request.is_some()) else { return tag };
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.tag(index(tag))
     }
 
-    /// Inserts a request and returns its tag.
     pub(super) fn insert(&mut self, mut request: Pending<O, P>) -> u64 {
         self.arrived += 1;
         self.in_flight += usize::from(request.state.is_in_flight());
         request.order = self.arrived;
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.slots.push(Slot { generation: self.first_generation, request: None });
-                // 2^32 requests do not fit into memory.
-                (self.slots.len() - 1) as u32
-            }
-        };
         let monitored = request.monitored;
-        let slot = &mut self.slots[index as usize];
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: self.first_generation, request: None });
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[index];
         slot.generation = slot.generation.wrapping_add(1);
         slot.request = Some(request);
-        let tag = u64::from(slot.generation) << 32 | u64::from(index);
+        let tag = slot.tag(index);
         if let Some(id) = monitored {
             self.monitored.insert(id, tag);
         }
         tag
     }
 
-    /// Whether a monitored request is pending.
     pub(super) fn is_pending(&self, id: MessageId) -> bool {
         self.monitored.contains_key(&id)
     }
 
-    fn slot(&self, tag: u64) -> Option<&Slot<O, P>> {
-        self.slots.get(index(tag)).filter(|slot| slot.generation == generation(tag) && slot.request.is_some())
+    fn slot_mut(&mut self, tag: u64) -> Option<&mut Slot<O, P>> {
+        self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag))
     }
 
     pub(super) fn contains(&self, tag: u64) -> bool {
-        self.slot(tag).is_some()
+        self.get(tag).is_some()
     }
 
     pub(super) fn get(&self, tag: u64) -> Option<&Pending<O, P>> {
-        self.slot(tag)?.request.as_ref()
+        self.slots.get(index(tag)).filter(|slot| slot.generation == generation(tag))?.request.as_ref()
     }
 
     /// The notification with this tag, if it is one.
@@ -211,13 +191,12 @@ impl<O, P> PendingTable<O, P> {
     }
 
     pub(super) fn get_mut(&mut self, tag: u64) -> Option<&mut Pending<O, P>> {
-        self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag))?.request.as_mut()
+        self.slot_mut(tag)?.request.as_mut()
     }
 
     pub(super) fn remove(&mut self, tag: u64) -> Option<Pending<O, P>> {
-        let slot = self.slots.get_mut(index(tag)).filter(|slot| slot.generation == generation(tag))?;
-        let request = slot.request.take()?;
-        self.free.push(index(tag) as u32);
+        let request = self.slot_mut(tag)?.request.take()?;
+        self.free.push(index(tag));
         self.in_flight -= usize::from(request.state.is_in_flight());
         if let Some(id) = request.monitored.filter(|id| self.monitored.get(id) == Some(&tag)) {
             self.monitored.remove(&id);
@@ -250,12 +229,10 @@ impl<O, P> PendingTable<O, P> {
         }
     }
 
-    /// The number of pending requests.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Requests that a worker or the store has, and whose senders wait.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -264,7 +241,7 @@ impl<O, P> PendingTable<O, P> {
     pub(super) fn tags_where(&self, wanted: impl Fn(&Pending<O, P>) -> bool) -> Vec<u64> {
         let tag_of = |(index, slot): (usize, &Slot<O, P>)| {
             slot.request.as_ref().filter(|request| wanted(request))?;
-            Some(u64::from(slot.generation) << 32 | index as u64)
+            Some(slot.tag(index))
         };
         self.slots.iter().enumerate().filter_map(tag_of).collect()
     }
@@ -286,7 +263,7 @@ mod tests {
     fn an_old_tag_never_matches_the_next_request_of_its_slot() {
         #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
-        let mut pending: PendingTable<(), ()> = PendingTable::default();
+        let mut pending: PendingTable<(), ()> = PendingTable::with_first_generation(0);
         let request = || Pending::new(Some(()), Some(()), 1, now, State::InFlight { worker: 0 });
         let first = pending.insert(request());
         assert!(pending.remove(first).is_some());

@@ -13,7 +13,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         backlog_at(&mut self.topics, &mut self.servers, queue)
     }
 
-    /// Appends a request to a queue.
     pub(super) fn enqueue(&mut self, tag: u64, queue: Queue) {
         self.pending.set_state(tag, State::Queued(queue));
         let Self { topics, servers, pending, .. } = self;
@@ -21,7 +20,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         backlog_at(topics, servers, queue).push(tag, |tag| pending.contains(tag));
     }
 
-    /// Puts a request in front of a queue.
     pub(super) fn enqueue_first(&mut self, tag: u64, queue: Queue) {
         self.pending.set_state(tag, State::Queued(queue));
         self.topics[queue.topic].waiting += 1;
@@ -73,7 +71,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.remove_if_idle(queue.topic, named);
     }
 
-    /// The recipient of a queue, in words.
     pub(super) fn describe(&self, queue: Queue) -> String {
         let topic = &self.topics[queue.topic];
         match queue.recipient {

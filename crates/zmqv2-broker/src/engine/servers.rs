@@ -9,7 +9,6 @@ use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
 use super::pending::{Queue, Recipient};
 use super::{Action, Backlog, CONNECT_TIMEOUT, Counter, Engine, Offer, WorkerId};
 
-/// One run of a server.
 #[derive(Debug)]
 pub(super) struct Server<O> {
     pub(super) keys: Vec<TopicKey>,
@@ -35,17 +34,13 @@ pub(super) struct Server<O> {
     answer_to: Option<O>,
 }
 
-/// A topic of a server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Membership {
     pub(super) topic: usize,
-    /// The index of the server's name in the topic.
     pub(super) named: usize,
-    /// Whether the server is in the topic's ring.
     pub(super) in_ring: bool,
 }
 
-/// One worker of a server.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) server: usize,
@@ -69,13 +64,11 @@ impl Worker {
         Self { server, connected: false, window, wide_window, wide: false, narrowed: false, outstanding: 0, running: 0 }
     }
 
-    /// How many more requests it takes.
     pub(super) fn credit(&self) -> usize {
         let window = if self.wide && !self.narrowed { self.wide_window } else { self.window };
         usize::from(window).saturating_sub(self.occupied())
     }
 
-    /// The part of the window that is in use.
     fn occupied(&self) -> usize {
         self.outstanding + self.running.max(0).cast_unsigned()
     }
@@ -113,7 +106,6 @@ impl<O> Server<O> {
         }
     }
 
-    /// The numbers of its ready and its busy workers.
     pub(super) fn count_workers(&self, workers: &Slab<Worker>) -> (usize, usize) {
         let (count, shared) = self.offered;
         let has = |number: &WorkerId| workers.get(*number).map_or(0, Worker::occupied);

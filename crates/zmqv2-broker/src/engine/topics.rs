@@ -16,7 +16,6 @@ const MAX_TOPICS_WITHOUT_SERVER: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) key: TopicKey,
-    /// Requests for any server of the topic.
     pub(super) shared: Backlog,
     /// The server names; several runs of a server may share one.
     pub(super) named: Slab<Named>,
@@ -32,13 +31,10 @@ pub(super) struct Topic {
     pub(super) waiting: usize,
 }
 
-/// The runs of one server name.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) name: ServerName,
-    /// Requests for this server only.
     pub(super) backlog: Backlog,
-    /// Runs that take work.
     pub(super) runs: VecDeque<usize>,
 }
 
@@ -47,7 +43,6 @@ impl Named {
         Self { name, backlog: Backlog::default(), runs: VecDeque::new() }
     }
 
-    /// Whether it has no runs and no requests.
     pub(super) fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.backlog.len() == 0
     }

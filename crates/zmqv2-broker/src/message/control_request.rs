@@ -8,7 +8,6 @@ use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, MessageId, ServerName, To
 use super::framing::Malformed;
 use crate::engine::Offer;
 
-/// A request to the broker itself.
 pub(crate) enum ControlRequest {
     Register(Offer),
     Withdraw(InstanceId),
@@ -18,7 +17,6 @@ pub(crate) enum ControlRequest {
 }
 
 impl ControlRequest {
-    /// Reads a control message.
     pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Self, Malformed> {
         match view.kind() {
             Kind::Register => register(view, json(body)?).map(Self::Register).map_err(Malformed::Control),
@@ -63,7 +61,6 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
     serde_json::from_slice(body).map_err(|error| Malformed::Control(error.to_string()))
 }
 
-/// The body of an answer, as JSON.
 pub(crate) fn write(answer: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(answer).unwrap_or_else(|error| {
         // Plain data always becomes JSON. If it did not, every reader would refuse the empty body.

@@ -8,9 +8,7 @@ use super::return_path::ReturnPath;
 /// The socket through which a message came, and through which its answer leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ingress {
-    /// The TCP socket.
     Network,
-    /// The socket in this node's socket directory.
     Local,
 }
 
@@ -21,7 +19,6 @@ pub(crate) struct Origin {
     pub(crate) path: ReturnPath,
     tag: u64,
     id: MessageId,
-    /// Whether the sender reads bundles.
     pub(crate) bundles: bool,
 }
 
@@ -44,7 +41,6 @@ impl Origin {
         payload
     }
 
-    /// A refusal of the request.
     pub(crate) fn refuse(&self, node: &NodeName, refusal: &Refusal) -> Payload {
         self.refuse_copy(node, refusal, None, 0)
     }
@@ -69,7 +65,6 @@ impl Origin {
         self.broker_message(header, node, &[])
     }
 
-    /// An answer of the broker itself.
     pub(crate) fn reply(&self, kind: Kind, node: &NodeName, body: &[u8]) -> Payload {
         self.broker_message(Header::new(kind, self.id), node, body)
     }

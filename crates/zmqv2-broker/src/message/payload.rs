@@ -25,7 +25,6 @@ impl Clone for Payload {
 }
 
 impl Payload {
-    /// Keeps the frames without a copy.
     pub(crate) fn new(header: Frame, body: Frame) -> Self {
         Self(Bytes::Frames { header, body })
     }
@@ -36,7 +35,6 @@ impl Payload {
         Self(Bytes::Copied { bytes: [header, body].concat(), header: header.len() })
     }
 
-    /// The same body under another header.
     pub(crate) fn with_header(self, new: &[u8]) -> Self {
         match self.0 {
             Bytes::Frames { body, .. } => Self::new(Frame::from(new), body),
@@ -44,7 +42,6 @@ impl Payload {
         }
     }
 
-    /// The header's bytes.
     pub(crate) fn header(&self) -> &[u8] {
         match &self.0 {
             Bytes::Frames { header, .. } => header,
@@ -60,7 +57,6 @@ impl Payload {
         }
     }
 
-    /// The body's bytes.
     pub(crate) fn body(&self) -> &[u8] {
         match &self.0 {
             Bytes::Frames { body, .. } => body,
@@ -68,7 +64,6 @@ impl Payload {
         }
     }
 
-    /// Header and body as frames.
     pub(crate) fn into_frames(self) -> [Frame; 2] {
         match self.0 {
             Bytes::Frames { header, body } => [header, body],
@@ -86,12 +81,10 @@ impl Payload {
         self
     }
 
-    /// The size of both frames in bytes.
     pub(crate) fn size(&self) -> usize {
         self.header().len() + self.body().len()
     }
 
-    /// Refuses a body over `limit` bytes.
     pub(crate) fn check_size(&self, limit: usize) -> Result<(), Refusal> {
         let size = self.body().len();
         if size <= limit {

@@ -32,7 +32,6 @@ impl ReturnPath {
         Some(Self(Arc::from(&buffer[..at])))
     }
 
-    /// The frames of the path.
     pub(crate) fn frames(&self) -> impl Iterator<Item = Frame> {
         Pieces(&self.0).map(Frame::from)
     }

@@ -5,7 +5,6 @@ use zmqv2_proto::{Flags, Header, HeaderView, Kind, Reason};
 use super::framing::Malformed;
 use super::payload::Payload;
 
-/// A message from a worker.
 pub(crate) enum WorkerMessage {
     Answer(WorkerAnswer),
     /// The worker has finished `credit` acknowledged requests. `wide`: it may take more from now
@@ -21,7 +20,6 @@ pub(crate) enum WorkerMessage {
     },
 }
 
-/// A worker's answer to a request.
 pub(crate) struct WorkerAnswer {
     pub(crate) tag: u64,
     pub(crate) credit: u16,
@@ -29,7 +27,6 @@ pub(crate) struct WorkerAnswer {
     pub(crate) payload: Payload,
 }
 
-/// Reads a message from a worker.
 pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
     let view = HeaderView::new(payload.header())?;
     let refused = match view.kind() {

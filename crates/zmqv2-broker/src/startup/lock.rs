@@ -9,12 +9,10 @@ use zmqv2_proto::control::BROKER_LOCK;
 
 use crate::error::BrokerError;
 
-/// A file lock. The kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
 impl Lock {
-    /// Takes the lock of `dir`.
     pub(crate) fn take(dir: &Path) -> Result<Self, BrokerError> {
         let path = dir.join(BROKER_LOCK);
         let failed = |source| BrokerError::File { path: path.clone(), source };

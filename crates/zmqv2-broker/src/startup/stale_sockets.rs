@@ -21,7 +21,6 @@ pub(crate) fn sweep(dir: &Path) {
     }
 }
 
-/// Removes a socket file if no process listens on it.
 pub(crate) fn remove_if_dead(path: &Path) {
     if is_dead(path) {
         // Another process may have removed it first.

@@ -21,7 +21,6 @@ const MAX_CLOSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// The numbers of the records.
     pub numbers: Vec<u64>,
     /// `Ok`: they are on the disk. `Err`: they are not, or are erased again later; with the cause.
     pub result: Result<(), String>,
@@ -65,7 +64,6 @@ impl CommitThread {
         Ok(Self { changes: Some(changes), outcomes, thread: Some(thread), ended })
     }
 
-    /// Submits a change. Never blocks.
     pub fn submit(&self, change: Change) {
         if self.changes.as_ref().is_some_and(|changes| changes.send(change).is_err()) {
             log::error!("the store's thread has ended; notifications are not stored any more");
@@ -136,7 +134,6 @@ impl Committer {
         }
     }
 
-    /// Commits a group of changes and reports its records.
     fn write(&mut self, group: Vec<Change>) {
         let result = match &self.broken {
             Some((why, _)) => Err(why.clone()),

@@ -16,12 +16,10 @@ pub(super) struct DeadLetterIndex {
 }
 
 impl DeadLetterIndex {
-    /// The key of the next dead letter.
     pub(super) fn next_key(&self) -> u64 {
         self.entries.back().map_or(0, |(key, _)| key.saturating_add(1))
     }
 
-    /// Adds the newest dead letter.
     pub(super) fn add(&mut self, key: u64, bytes: usize) {
         self.entries.push_back((key, bytes));
         self.bytes = self.bytes.saturating_add(bytes);

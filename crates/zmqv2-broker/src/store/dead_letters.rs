@@ -23,7 +23,6 @@ impl DeadLetters {
         self.0.push_back((since, letter));
     }
 
-    /// The dead letters with their ages.
     pub(crate) fn report(&self, now: Instant) -> Vec<DeadLetter> {
         let aged = |(since, letter): &(Instant, DeadLetter)| {
             let mut letter = letter.clone();

@@ -7,81 +7,40 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The directory of the file does not exist.
     #[error("rpc_zmq_notification_store = {path}: its directory does not exist; create it, or choose another path")]
-    NoDirectory {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file does not exist any more.
+    NoDirectory { path: PathBuf },
     #[error("the notification store {path} is gone; restart the broker to begin a new one")]
-    Gone {
-        /// The file.
-        path: PathBuf,
-    },
+    Gone { path: PathBuf },
     /// The broker is not permitted to write the file.
     #[error(
         "cannot write the notification store {path}: {source}; give the broker's user the right to write the file and its \
          directory, or choose another rpc_zmq_notification_store"
     )]
-    Denied {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// The disk is full.
+    Denied { path: PathBuf, source: io::Error },
     #[error(
         "no room for the notification store {path}: {source}; make room on its disk. Until then notifications are refused, \
          and those that are stored already are safe"
     )]
-    Full {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// Another process has it open.
+    Full { path: PathBuf, source: io::Error },
     #[error(
         "another process uses the notification store {path}; stop it, or give each broker an rpc_zmq_notification_store of \
          its own"
     )]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
     /// The file is damaged, or is not a store.
     #[error(
         "{path} is not a notification store, or is damaged: {detail}; move it away to begin with an empty store, or put a \
          backup in its place"
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The damage.
-        detail: String,
-    },
-    /// Another version of this program wrote the file.
+    Damaged { path: PathBuf, detail: String },
     #[error(
         "the notification store {path} has format {found}, this version reads {known}; use the version that wrote it, \
          or move the file away to begin with an empty store"
     )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The format of the file.
-        found: u64,
-        /// The format of this version.
-        known: u64,
-    },
+    Format { path: PathBuf, found: u64, known: u64 },
     /// The operating system failed in some other way.
     #[error("cannot use the notification store {path}: {source}; check its disk")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     /// The thread that writes cannot be started.
     #[error("cannot start the thread of the notification store: {0}")]
     Thread(#[source] io::Error),

@@ -12,7 +12,6 @@ pub struct Record {
     pub number: u64,
     /// The message's header frame: key, pool (as server), id, and the time to live when it was put.
     pub header: Vec<u8>,
-    /// The message's body frame.
     pub body: Vec<u8>,
     /// When it expires, in wall-clock milliseconds since the epoch
     /// ([`wall_clock_ms`](super::wall_clock_ms)).
@@ -28,7 +27,6 @@ impl Record {
         HeaderView::new(&self.header).map_or(left, |view| left.min(view.ttl()))
     }
 
-    /// Its approximate size.
     pub(crate) fn bytes(&self) -> usize {
         self.header.len() + self.body.len()
     }
@@ -37,17 +35,13 @@ impl Record {
 /// A dead letter: a notification that was given up, kept for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadRecord {
-    /// The notification.
     pub record: Record,
-    /// Why it was given up.
     pub why: String,
-    /// How often it had been delivered.
     pub deliveries: u64,
     /// When it was given up, in wall-clock milliseconds since the epoch.
     pub at_ms: u64,
 }
 
-/// A change of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Add this record with a new number.
@@ -57,16 +51,7 @@ pub enum Change {
     /// Move the live record with this number to the dead letters. Without such a record nothing
     /// happens. The oldest dead letters go above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) and
     /// [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES).
-    MoveToDeadLetters {
-        /// The record's number.
-        number: u64,
-        /// Why it is given up.
-        why: String,
-        /// How often it was delivered.
-        deliveries: u64,
-        /// Now, in wall-clock milliseconds since the epoch.
-        at_ms: u64,
-    },
+    MoveToDeadLetters { number: u64, why: String, deliveries: u64, at_ms: u64 },
 }
 
 impl Change {
@@ -80,7 +65,6 @@ impl Change {
     }
 }
 
-/// The contents of a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Notifications to deliver, by ascending number. Some may have expired.

@@ -13,7 +13,6 @@ use crate::message::payload::Payload;
 /// Sends changes to the thread that commits them, and relates its results to the engine's tags.
 #[derive(Debug)]
 pub(crate) struct StoreWriter {
-    /// The file, or `memory`.
     name: String,
     commits: Option<CommitThread>,
     /// The engine's tags of the records that are being written.
@@ -21,7 +20,6 @@ pub(crate) struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// Opens the file, if there is one, and reads what is in it.
     pub(crate) fn open(path: Option<&Path>, waker: Arc<mio::Waker>) -> Result<(Self, Contents), StoreError> {
         let writing = HashMap::new();
         let Some(path) = path else {
@@ -46,7 +44,6 @@ impl StoreWriter {
         self.commits.is_some()
     }
 
-    /// Writes a copy of a notification.
     pub(crate) fn put(&mut self, tag: u64, number: u64, pool: Option<ServerName>, ttl: Ttl, payload: &Payload) {
         // The engine has read this header. One that cannot be decoded is written unchanged, and the
         // next start reports it.

@@ -47,7 +47,6 @@ pub(crate) struct ListenFlags {
     count: Option<u64>,
 }
 
-/// Why the command ends.
 enum End {
     Signal,
     Counted,
@@ -138,7 +137,6 @@ struct Printer {
     dir: PathBuf,
 }
 
-/// A line of output.
 #[derive(Serialize)]
 struct Line<'a> {
     event_type: &'a str,
@@ -182,7 +180,6 @@ impl Printer {
     }
 }
 
-/// Writes and flushes a line.
 fn write(notice: &Notice) -> std::io::Result<()> {
     let line = Line {
         event_type: notice.event_type(),

@@ -86,7 +86,6 @@ fn render(report: &StatusReport) -> String {
     out
 }
 
-/// The state of the directory, on one line.
 fn directory_line(directory: &DirectoryStatus) -> String {
     let DirectoryStatus { kind, registrations, missing, leaving, confirmed_s, problem, .. } = directory;
     let mut text = format!("directory {kind}: {registrations} registrations");
@@ -109,7 +108,6 @@ fn directory_line(directory: &DirectoryStatus) -> String {
 /// Shown characters of a dead letter's body. `--json` has all that the broker reports.
 const SHOWN_CHARACTERS: usize = 200;
 
-/// The beginning of a body, on one line.
 fn beginning(body: &str, bytes: u64) -> String {
     let shown: String = body.chars().take(SHOWN_CHARACTERS).collect();
     let more = if (shown.len() as u64) < bytes { format!("... ({bytes} bytes)") } else { String::new() };

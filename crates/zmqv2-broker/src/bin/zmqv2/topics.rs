@@ -29,7 +29,6 @@ pub(crate) fn run(common: &CommonFlags, flags: &TopicsFlags) -> Result<(), Failu
     }?)
 }
 
-/// The servers of a topic, by node.
 fn by_node(topic: &ListedTopic) -> impl Iterator<Item = &[ListedServer]> {
     topic.servers.chunk_by(|one, other| one.node == other.node)
 }

@@ -71,7 +71,6 @@ pub(crate) struct BenchFlags {
     json: bool,
 }
 
-/// Parses a number of messages per second.
 fn rate(text: &str) -> Result<f64, String> {
     let rate: Option<f64> = text.parse().ok();
     rate.filter(|rate| rate.is_finite() && *rate > 0.0)

@@ -18,7 +18,6 @@ use super::results::{Ended, FailureKind};
 use crate::send::call::failure;
 use crate::serve::now;
 
-/// The kind of message to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Pattern {
     /// Requests with a reply; each thread waits for its own
@@ -100,7 +99,6 @@ impl fmt::Display for Pattern {
 }
 
 impl Sender {
-    /// Sends one message and waits for its end.
     pub(super) fn send_and_wait(&self) -> Ended {
         match self {
             Self::Blocking(send) => send(),
@@ -112,7 +110,6 @@ impl Sender {
     }
 }
 
-/// Runs a future on this thread.
 fn wait(mut pending: PendingMessage) -> Ended {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     loop {

@@ -20,7 +20,6 @@ impl Progress {
         Self { is_terminal: std::io::stderr().is_terminal(), line: Mutex::default() }
     }
 
-    /// Prints a line that stays.
     pub(super) fn print(&self, text: &str) {
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_terminal {

@@ -51,7 +51,6 @@ impl Report {
     }
 }
 
-/// The table.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name, value: String, unit| writeln!(f, "{name:<14} {value:>12}{unit}");

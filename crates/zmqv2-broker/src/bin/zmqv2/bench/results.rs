@@ -7,17 +7,13 @@ use zmqv2_broker::cli::{Exit, Failure};
 
 /// The longest latency that is counted, about 73 minutes. Longer ones count as this.
 const MAX_NANOS: u64 = 1 << 42;
-/// The precision of the histogram in digits.
 const DIGITS: u8 = 3;
 
-/// The ways in which a message fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// Refused with a typed reason.
     Refused,
     /// No server or broker has acknowledged it.
     Unacknowledged,
-    /// No answer came in time.
     Timeout,
     /// Anything else: a remote error, a lost connection.
     Error,
@@ -37,7 +33,6 @@ impl FailureKind {
     }
 }
 
-/// The end of one message.
 #[derive(Debug)]
 pub(super) struct Ended {
     /// The time from sending to the end.
@@ -46,7 +41,6 @@ pub(super) struct Ended {
     pub(super) result: Result<(), (FailureKind, Failure)>,
 }
 
-/// The sums over a run.
 #[derive(Debug, Clone)]
 pub(super) struct Results {
     pub(super) ok: u64,
@@ -94,7 +88,6 @@ impl Results {
         self.failed[kind as usize].count
     }
 
-    /// The number of messages that have ended.
     pub(super) fn ended(&self) -> u64 {
         self.ok + FailureKind::ALL.map(|kind| self.failed(kind)).iter().sum::<u64>()
     }
@@ -109,7 +102,6 @@ impl Results {
         (self.ok > 0).then(|| micros(self.latencies.max()))
     }
 
-    /// The most frequent failure, and its exit code.
     pub(super) fn most_frequent(&self) -> Option<(FailureKind, Exit)> {
         let most = FailureKind::ALL.into_iter().max_by_key(|kind| self.failed(*kind))?;
         (self.failed(most) > 0).then(|| (most, self.failed[most as usize].exit.unwrap_or(Exit::Timeout)))

@@ -202,7 +202,6 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Checks whether the message of a slot has ended.
     fn poll(&mut self, slot: usize) {
         let Slot { message, slot_waker, waker } = &mut self.slots[slot];
         // Before the poll, so that no wake from now on is lost.

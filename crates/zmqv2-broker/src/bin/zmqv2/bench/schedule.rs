@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// The schedule of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     pub(super) start: Instant,
@@ -33,7 +32,6 @@ impl Schedule {
         (before_end(at) && before_end(now)).then_some(at)
     }
 
-    /// The time until the end of the run.
     pub(super) fn left(&self, now: Instant) -> Duration {
         self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(now))
     }

@@ -16,7 +16,6 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     }
 }
 
-/// The outcome as fields of a JSON object.
 pub(crate) fn fields(outcome: &Outcome) -> Map<String, Value> {
     let name = |name: &str| ("outcome", Value::from(name));
     let after = |span: &Duration| ("after_ms", Value::from(millis(*span)));

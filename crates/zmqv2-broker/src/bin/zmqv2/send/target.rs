@@ -8,7 +8,6 @@ use zmqv2_broker::cli::{CommonFlags, Failure};
 use zmqv2_client::{Notifier, NotifierBuilder, Prepared, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, Target, Version};
 
-/// A service.
 #[derive(Debug, Args)]
 pub(crate) struct TopicFlags {
     /// The topic: the service's name
@@ -22,7 +21,6 @@ pub(crate) struct TopicFlags {
     timeout: Option<Duration>,
 }
 
-/// A service, or one server of it.
 #[derive(Debug, Args)]
 pub(crate) struct TargetFlags {
     #[command(flatten)]
@@ -32,7 +30,6 @@ pub(crate) struct TargetFlags {
     pub(crate) server: Option<String>,
 }
 
-/// A message.
 #[derive(Debug, Args)]
 pub(crate) struct MessageFlags {
     /// The method
@@ -47,7 +44,6 @@ pub(crate) struct MessageFlags {
     pub(crate) wait_for_ready: bool,
 }
 
-/// An interface of a service.
 #[derive(Debug, Default, Args)]
 pub(crate) struct InterfaceFlags {
     /// The interface's namespace
@@ -58,7 +54,6 @@ pub(crate) struct InterfaceFlags {
     version: Option<Version>,
 }
 
-/// Parses a positive number of seconds.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a number of seconds above 0 and up to 4294967");
     let seconds: f64 = text.parse().map_err(|_| wrong())?;
@@ -66,7 +61,6 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     if span.is_zero() || seconds > 4_294_967.0 { Err(wrong()) } else { Ok(span) }
 }
 
-/// Parses JSON text of the command line.
 pub(crate) fn json(text: &str) -> Result<Box<RawValue>, Failure> {
     serde_json::from_str(text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}: {text}")))
 }

@@ -14,7 +14,6 @@ use zmqv2_server::{Endpoint, HandlerError, HandlerResult, Incoming};
 
 use crate::serve::now;
 
-/// The module of these errors.
 const MODULE: &str = "zmqv2.exec";
 /// The most bytes of a command's stderr that go to the caller.
 const STDERR_BYTES: usize = 64 * 1024;
@@ -103,7 +102,6 @@ impl Endpoint for ShellCommand {
     }
 }
 
-/// The input of the command.
 fn request(incoming: &Incoming) -> Value {
     let request = &incoming.request;
     let context: Map<String, Value> =
