@@ -37,8 +37,8 @@ pub(super) struct Routing {
     dead_letters: DeadLetters,
     limiter: LogLimiter,
     /// When the engine had nothing in flight after [`Input::Drain`].
-    drained_at: Option<Instant>,
-    last_answer_at: Instant,
+    pub(super) drained_at: Option<Instant>,
+    pub(super) last_answer_at: Instant,
 }
 
 impl Routing {
@@ -71,14 +71,6 @@ impl Routing {
 
     pub(super) fn has_durable_store(&self) -> bool {
         self.store.is_durable()
-    }
-
-    pub(super) fn drained_at(&self) -> Option<Instant> {
-        self.drained_at
-    }
-
-    pub(super) fn last_answer_at(&self) -> Instant {
-        self.last_answer_at
     }
 
     pub(super) fn read_clock(&mut self) -> Instant {
@@ -156,13 +148,13 @@ impl Routing {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Deliver { worker, tag, ttl, delivery, payload } => {
-                    let bundles = self.sockets.reads_bundles(worker);
+                    let bundles = self.sockets.links.reads_bundles(worker);
                     let payload = payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.now));
                     self.post(&Destination::Worker(worker), payload, bundles);
                 }
                 Action::Answer { to, payload, remaining } => self.answer(&to, to.answer(payload, remaining)),
                 Action::Refuse { to, refusal, server, remaining } => {
-                    self.answer(&to, to.refuse_copy(&self.node, &refusal, server, remaining));
+                    self.answer(&to, to.refuse(&self.node, &refusal, server, remaining));
                 }
                 Action::ConfirmStored { to, pool, remaining } => {
                     self.answer(&to, to.confirm_stored(&self.node, pool, remaining));

@@ -27,13 +27,15 @@ pub(super) struct Inbox {
     status: StatusReporter,
     limiter: LogLimiter,
     names: Names,
+    /// The frames that are being read.
+    frames: Vec<Frame>,
     received: bool,
 }
 
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
-        let (limiter, names) = (LogLimiter::default(), Names::default());
-        Self { max_message_bytes, status, limiter, names, received: false }
+        let (limiter, names, frames) = Default::default();
+        Self { max_message_bytes, status, limiter, names, frames, received: false }
     }
 
     pub(super) fn take_received(&mut self) -> bool {
@@ -41,44 +43,31 @@ impl Inbox {
     }
 
     /// Reads what clients and local servers have sent. Returns whether there may be more.
-    pub(super) fn read_ingress(
-        &mut self,
-        routing: &mut Routing,
-        ingress: Ingress,
-        frames: &mut Vec<Frame>,
-    ) -> Result<bool, BrokerError> {
+    pub(super) fn read_ingress(&mut self, routing: &mut Routing, ingress: Ingress) -> Result<bool, BrokerError> {
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
-            match routing.sockets.receive(ingress, frames)? {
+            read += match routing.sockets.receive(ingress, &mut self.frames)? {
                 Received::Nothing => return Ok(false),
-                Received::Message => read += self.receive(routing, ingress, frames),
-                Received::Overlong => {
-                    self.log_malformed(routing, &frames[0], &Malformed::TooManyFrames);
-                    read += 1;
-                }
+                Received::Message => self.receive(routing, ingress),
+                Received::Overlong => self.count_malformed(routing, &Malformed::TooManyFrames),
             }
         }
         Ok(true)
     }
 
     /// Reads what a worker has sent. Returns whether there may be more.
-    pub(super) fn read_link(
-        &mut self,
-        routing: &mut Routing,
-        worker: WorkerId,
-        frames: &mut Vec<Frame>,
-    ) -> Result<bool, BrokerError> {
+    pub(super) fn read_link(&mut self, routing: &mut Routing, worker: WorkerId) -> Result<bool, BrokerError> {
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
-            let Some(received) = routing.sockets.receive_from_worker(worker, frames) else { return Ok(false) };
-            match received? {
-                Received::Message => read += self.receive_from_worker(routing, worker, frames),
+            let Some(link) = routing.sockets.links.get(worker) else { return Ok(false) };
+            match link.receive(&mut self.frames)? {
+                Received::Message => read += self.receive_from_worker(routing, worker),
                 Received::Overlong => {
                     routing.drop_worker(worker, &Malformed::TooManyFrames);
                     read += 1;
                 }
                 Received::Nothing => {
-                    match routing.sockets.check_link(worker)? {
+                    match routing.sockets.links.check(worker)? {
                         LinkChange::Message => continue,
                         LinkChange::Nothing => {}
                         LinkChange::Connected => routing.handle_now(Input::WorkerUp { worker }),
@@ -93,11 +82,9 @@ impl Inbox {
 
     /// Handles a message, or a bundle, from a client or a local server. Returns the number of
     /// messages.
-    fn receive(&mut self, routing: &mut Routing, ingress: Ingress, frames: &mut Vec<Frame>) -> usize {
-        let Some((path, content)) = framing::split_request(frames) else {
-            let peer: &[u8] = frames.first().map_or(&[], |routing_id| routing_id);
-            self.log_malformed(routing, peer, &Malformed::NoDelimiter);
-            return 1;
+    fn receive(&mut self, routing: &mut Routing, ingress: Ingress) -> usize {
+        let Some((path, content)) = framing::split_request(&mut self.frames) else {
+            return self.count_malformed(routing, &Malformed::NoDelimiter);
         };
         routing.read_clock();
         match content {
@@ -127,9 +114,9 @@ impl Inbox {
     }
 
     /// Handles a message, or a bundle, from a worker. Returns the number of messages.
-    fn receive_from_worker(&mut self, routing: &mut Routing, worker: WorkerId, frames: &mut Vec<Frame>) -> usize {
+    fn receive_from_worker(&mut self, routing: &mut Routing, worker: WorkerId) -> usize {
         routing.read_clock();
-        let bundle = match framing::split_answer(frames) {
+        let bundle = match framing::split_answer(&mut self.frames) {
             Ok(Content::Bundle(bundle)) => bundle,
             Ok(Content::One(payload)) => {
                 self.receive_answer(routing, worker, Ok(payload));
@@ -146,7 +133,7 @@ impl Inbox {
             let payload = message.map(|(header, body)| Payload::copied(header, body)).map_err(Malformed::from);
             self.receive_answer(routing, worker, payload);
             // The rest of the bundle of a worker that was dropped is ignored.
-            if !routing.sockets.has_link(worker) {
+            if routing.sockets.links.get(worker).is_none() {
                 break;
             }
         }
@@ -160,7 +147,7 @@ impl Inbox {
                 routing.handle(Input::Reply { worker, tag, credit, refused, payload });
             }
             Ok(WorkerMessage::Credit { credit, wide }) => routing.handle(Input::Freed { worker, credit, wide }),
-            Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.reads_bundles(worker) => {
+            Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.links.reads_bundles(worker) => {
                 self.receive_returned(routing, worker, tag, payload);
             }
             // A worker with its own socket has one request at a time, and would get it again at
@@ -259,7 +246,14 @@ impl Inbox {
     fn reject(&mut self, routing: &mut Routing, origin: &Origin, error: &Malformed) {
         self.log_malformed(routing, origin.peer(), error);
         let refusal = Refusal::new(Reason::Malformed, error.to_string());
-        routing.answer(origin, origin.refuse(&routing.node, &refusal));
+        routing.answer(origin, origin.refuse(&routing.node, &refusal, None, 0));
+    }
+
+    /// Counts a malformed message without a return path.
+    fn count_malformed(&mut self, routing: &mut Routing, error: &Malformed) -> usize {
+        let peer = self.frames.first().map_or_else(Vec::new, |routing_id| routing_id.to_vec());
+        self.log_malformed(routing, &peer, error);
+        1
     }
 
     fn log_malformed(&mut self, routing: &mut Routing, peer: &[u8], error: &Malformed) {
@@ -273,5 +267,5 @@ impl Inbox {
 
 fn refuse(routing: &mut Routing, origin: &Origin, refusal: &Refusal) {
     routing.count(Counter::Refused(refusal.reason));
-    routing.answer(origin, origin.refuse(&routing.node, refusal));
+    routing.answer(origin, origin.refuse(&routing.node, refusal, None, 0));
 }

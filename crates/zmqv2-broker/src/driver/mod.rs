@@ -25,7 +25,7 @@ use std::time::Duration;
 use mio::Events;
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::control::BROKER_SOCKET;
-use zmqv2_proto::transport::{Frame, Pace};
+use zmqv2_proto::transport::Pace;
 
 use crate::error::BrokerError;
 use crate::message::origin::Ingress;
@@ -80,15 +80,14 @@ impl Broker {
     /// [`BrokerError`] when the operating system reports no more events, or a socket fails.
     pub fn run(mut self) -> Result<(), BrokerError> {
         let mut events = Events::with_capacity(256);
-        let mut frames = Vec::new();
-        while !self.shutdown.is_over(&self.routing) || self.answers_late_requests(&mut frames)? {
+        while !self.shutdown.is_over(&self.routing) || self.answers_late_requests()? {
             match self.wait(&mut events) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(BrokerError::Events(error)),
             }
             for source in self.routing.sockets.take_ready(&events) {
-                self.visit(source, &mut frames)?;
+                self.visit(source)?;
                 self.routing.flush_if_full();
             }
             self.routing.expire_due();
@@ -124,28 +123,28 @@ impl Broker {
 
     /// Whether a request has come although it was time to end. On a busy machine this loop may have
     /// slept longer than it wanted.
-    fn answers_late_requests(&mut self, frames: &mut Vec<Frame>) -> Result<bool, BrokerError> {
+    fn answers_late_requests(&mut self) -> Result<bool, BrokerError> {
         if !self.shutdown.may_linger(&self.routing) {
             return Ok(false);
         }
-        let before = self.routing.last_answer_at();
+        let before = self.routing.last_answer_at;
         for ingress in [Ingress::Network, Ingress::Local] {
-            self.visit(Source::Ingress(ingress), frames)?;
+            self.visit(Source::Ingress(ingress))?;
         }
         self.routing.flush();
-        Ok(self.routing.last_answer_at() > before)
+        Ok(self.routing.last_answer_at > before)
     }
 
     /// Reads a source. It stays on the ready list while it may have more.
-    fn visit(&mut self, source: Source, frames: &mut Vec<Frame>) -> Result<(), BrokerError> {
+    fn visit(&mut self, source: Source) -> Result<(), BrokerError> {
         let may_have_more = match source {
             Source::Waker => {
                 self.routing.take_store_results();
                 self.shutdown.begin_if_requested(&mut self.routing);
                 false
             }
-            Source::Ingress(ingress) => self.inbox.read_ingress(&mut self.routing, ingress, frames)?,
-            Source::Link(worker) => self.inbox.read_link(&mut self.routing, worker, frames)?,
+            Source::Ingress(ingress) => self.inbox.read_ingress(&mut self.routing, ingress)?,
+            Source::Link(worker) => self.inbox.read_link(&mut self.routing, worker)?,
         };
         if may_have_more {
             self.routing.sockets.keep_ready(source);

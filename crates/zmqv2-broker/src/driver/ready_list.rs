@@ -89,12 +89,4 @@ mod tests {
         ready.remove(link);
         assert_eq!(ready.take(), [network]);
     }
-
-    #[test]
-    fn tokens_name_their_sources() {
-        let ingress = [Ingress::Network, Ingress::Local].map(Source::Ingress);
-        for source in ingress.into_iter().chain([Source::Waker, Source::Link(0), Source::Link(9)]) {
-            assert_eq!(Source::from(Token::from(source)), source);
-        }
-    }
 }

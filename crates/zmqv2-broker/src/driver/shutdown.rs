@@ -67,12 +67,12 @@ impl Shutdown {
 
     /// When the broker ends, unless it answers somebody before.
     pub(super) fn ends_at(&self, routing: &Routing) -> Option<Instant> {
-        let drained = routing.drained_at().map(|drained_at| {
+        let drained = routing.drained_at.map(|drained_at| {
             // A listener that is about to finish a notification is waited for. Without its word the
             // notification would be delivered again after the restart.
             let awaits_listeners = routing.has_durable_store() && routing.engine().has_unhandled_notifications();
             let latest = drained_at + MAX_LINGER;
-            if awaits_listeners { latest } else { latest.min(routing.last_answer_at() + QUIET) }
+            if awaits_listeners { latest } else { latest.min(routing.last_answer_at + QUIET) }
         });
         [drained, self.end_at].into_iter().flatten().min()
     }
@@ -83,7 +83,7 @@ impl Shutdown {
 
     /// Whether late requests may still be refused.
     pub(super) fn may_linger(&self, routing: &Routing) -> bool {
-        !self.is_immediate() && routing.drained_at().is_some_and(|at| now() < at + MAX_LINGER)
+        !self.is_immediate() && routing.drained_at.is_some_and(|at| now() < at + MAX_LINGER)
     }
 
     fn is_immediate(&self) -> bool {

@@ -9,7 +9,7 @@ use zmqv2_proto::control::broker_socket;
 use zmqv2_proto::transport::{Frame, Received, Role, SendError, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, InstanceId, TcpAddress};
 
-use super::links::{LinkChange, Links};
+use super::links::Links;
 use super::outbox::Destination;
 use super::ready_list::{ReadyList, Source};
 use crate::engine::WorkerId;
@@ -21,7 +21,7 @@ use crate::settings::Settings;
 pub(super) struct Sockets {
     network: Socket,
     local: Socket,
-    links: Links,
+    pub(super) links: Links,
     poll: Poll,
     ready: ReadyList,
 }
@@ -76,26 +76,6 @@ impl Sockets {
 
     pub(super) fn receive(&self, ingress: Ingress, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
         self.ingress(ingress).receive(frames)
-    }
-
-    pub(super) fn receive_from_worker(
-        &self,
-        worker: WorkerId,
-        frames: &mut Vec<Frame>,
-    ) -> Option<Result<Received, TransportError>> {
-        self.links.get(worker).map(|link| link.receive(frames))
-    }
-
-    pub(super) fn check_link(&mut self, worker: WorkerId) -> Result<LinkChange, TransportError> {
-        self.links.check(worker)
-    }
-
-    pub(super) fn has_link(&self, worker: WorkerId) -> bool {
-        self.links.get(worker).is_some()
-    }
-
-    pub(super) fn reads_bundles(&self, worker: WorkerId) -> bool {
-        self.links.reads_bundles(worker)
     }
 
     /// Sends one message or one bundle, and lists the socket: a send can consume its notification.

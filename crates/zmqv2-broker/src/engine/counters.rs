@@ -21,7 +21,6 @@ macro_rules! counters {
         impl Counter {
             const UNREFUSED: [Self; Place::Refused as usize] = [$(Self::$variant),*];
 
-            #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
@@ -30,7 +29,6 @@ macro_rules! counters {
             }
 
             /// What is counted, in sentences for users.
-            #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => concat!($($meaning),+).trim_ascii(),)*
@@ -39,7 +37,6 @@ macro_rules! counters {
             }
 
             /// What an operator does when the counter grows, if it stays at 0 in a healthy system.
-            #[must_use]
             pub fn if_not_zero(self) -> Option<&'static str> {
                 match self {
                     $($(Self::$variant => Some($advice),)?)*
@@ -110,7 +107,6 @@ impl Counter {
 }
 
 /// The table of `docs/counters.md`.
-#[must_use]
 pub fn reference_markdown() -> String {
     let mut out = "| counter | what it counts | if it should stay at 0 |\n|---|---|---|\n".to_owned();
     for counter in Counter::all() {
@@ -139,7 +135,6 @@ impl Counters {
         self.0[counter.index()] += 1;
     }
 
-    #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter.index()]
     }

@@ -52,7 +52,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     /// Whether listeners have notifications that they have not handled yet.
-    #[must_use]
     pub fn has_unhandled_notifications(&self) -> bool {
         self.servers.iter().any(|(_, server)| server.notifications > 0)
     }

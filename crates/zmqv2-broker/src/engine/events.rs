@@ -19,7 +19,6 @@ pub struct Offer {
 }
 
 impl Offer {
-    #[must_use]
     pub fn new(key: TopicKey, server: ServerName, registration: Registration) -> Self {
         Self { key, server, registration }
     }
@@ -59,7 +58,6 @@ pub struct Arrival<'a> {
 
 impl<'a> Arrival<'a> {
     /// A request of `bytes` for any one server of `key`.
-    #[must_use]
     pub fn new(id: MessageId, key: &'a str, deadline: Instant, bytes: usize) -> Self {
         let (pattern, wait_for_ready, monitored) = (Pattern::One, false, false);
         Self { pattern, id, key, server: "", deadline, bytes, wait_for_ready, monitored }

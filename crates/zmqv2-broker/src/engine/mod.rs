@@ -127,7 +127,6 @@ pub struct Engine<O, P> {
 }
 
 impl<O: Clone, P: Clone> Engine<O, P> {
-    #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -184,7 +183,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// When [`expire`](Self::expire) must be called at the latest. `None`: not before the next
     /// event.
-    #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let connecting = self.connecting.front().map(|(at, _)| *at);
         [self.deadlines.next(), connecting].into_iter().flatten().min()
@@ -202,24 +200,20 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.check_drained();
     }
 
-    #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.pending.in_flight()
     }
 
     /// Whether a [`monitored`](Arrival::monitored) request with this id waits or is in flight.
-    #[must_use]
     pub fn is_pending(&self, id: MessageId) -> bool {
         self.pending.is_pending(id)
     }
 
     /// Copies of notifications that wait for a listener, or that a listener has not handled yet.
-    #[must_use]
     pub fn notifications(&self) -> usize {
         self.notification_copies.values().sum()
     }

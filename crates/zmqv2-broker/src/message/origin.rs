@@ -41,12 +41,8 @@ impl Origin {
         payload
     }
 
-    pub(crate) fn refuse(&self, node: &NodeName, refusal: &Refusal) -> Payload {
-        self.refuse_copy(node, refusal, None, 0)
-    }
-
-    /// A refusal of the copy for one server. `remaining` answers are still to come.
-    pub(crate) fn refuse_copy(
+    /// A refusal of the request, or of the copy for `server`. `remaining` answers are still to come.
+    pub(crate) fn refuse(
         &self,
         node: &NodeName,
         refusal: &Refusal,

@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The wall clock in milliseconds since the epoch; 0 before it.
 ///
 /// Only the records of a store use it. Everything else uses a monotonic clock.
-#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "a store outlives the monotonic clock, and the time never leaves this node"

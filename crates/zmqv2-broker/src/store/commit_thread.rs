@@ -72,7 +72,6 @@ impl CommitThread {
 
     /// The next outcome, if there is one. Never blocks. Every record that was put is in one
     /// outcome.
-    #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcomes.try_recv().ok()
     }

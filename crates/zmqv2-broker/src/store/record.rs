@@ -21,7 +21,6 @@ pub struct Record {
 impl Record {
     /// The time to live that is left at the wall-clock time `now_ms`; zero if it has expired. Never
     /// more than when it was put, so that a clock that was set back does not keep it for ever.
-    #[must_use]
     pub fn ttl_left(&self, now_ms: u64) -> Ttl {
         let left = Ttl::from(Duration::from_millis(self.expires_ms.saturating_sub(now_ms)));
         HeaderView::new(&self.header).map_or(left, |view| left.min(view.ttl()))
@@ -75,7 +74,6 @@ pub struct Contents {
 
 impl Contents {
     /// The number after the highest one in the store.
-    #[must_use]
     pub fn next_number(&self) -> u64 {
         let numbers = self.live.iter().chain(self.dead.iter().map(|dead| &dead.record)).map(|record| record.number);
         numbers.max().map_or(0, |last| last.saturating_add(1))
