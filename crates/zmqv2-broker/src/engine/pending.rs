@@ -90,20 +90,8 @@ pub(super) struct Pending<O, P> {
 
 impl<O, P> Pending<O, P> {
     pub(super) fn new(origin: Option<O>, payload: Option<P>, bytes: usize, deadline: Instant, state: State) -> Self {
-        let (monitored, group, notification) = (None, None, None);
-        Self {
-            origin,
-            payload,
-            bytes,
-            deadline,
-            order: 0,
-            state,
-            wait_for_ready: false,
-            is_copy: false,
-            monitored,
-            group,
-            notification,
-        }
+        let (order, wait_for_ready, is_copy, monitored, group, notification) = Default::default();
+        Self { origin, payload, bytes, deadline, order, state, wait_for_ready, is_copy, monitored, group, notification }
     }
 
     /// Its bytes that count while a worker has it.

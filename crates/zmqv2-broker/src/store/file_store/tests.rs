@@ -9,7 +9,6 @@ use super::super::record::{DeadRecord, Record};
 use super::super::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
 use super::*;
 
-#[path = "disk.rs"]
 mod disk;
 use disk::Disk;
 
