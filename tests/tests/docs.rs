@@ -59,6 +59,11 @@ fn the_page_of_calls_has_every_reason_for_a_refusal() {
     agree("docs/calls.md", |page| with_generated(page, &refusals()));
 }
 
+#[test]
+fn the_page_of_counters_has_every_counter() {
+    agree("docs/counters.md", |page| with_generated(page, &zmqv2_broker::engine::reference_markdown()));
+}
+
 /// The table of reasons for users.
 fn refusals() -> String {
     let mut text = "| code | reason | meaning | may have run? | the client then | counter |\n".to_owned();

@@ -182,7 +182,7 @@ impl Node {
     /// The status report of the node's broker.
     pub fn status(&self) -> StatusReport {
         let transport = Transport::new(TransportOptions::default());
-        zmqv2_broker::ask_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
+        zmqv2_broker::query_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
     }
 
     /// The ring file, which all nodes share.
