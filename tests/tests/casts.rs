@@ -66,9 +66,9 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
         .collect();
     // Each client's numbers are its own: who * CASTS + 0, 1, 2, ...
     let acked: Vec<BTreeMap<String, Vec<u64>>> = std::thread::scope(|scope| {
-        let cast_all = |who: u64| {
-            let client = client(cluster.node(who as usize % 3), "t");
-            let numbers = who * CASTS..(who + 1) * CASTS;
+        let cast_all = |number: u64| {
+            let client = client(cluster.node(number as usize % 3), "t");
+            let numbers = number * CASTS..(number + 1) * CASTS;
             let handles: Vec<_> =
                 numbers.map(|number| (number, client.cast(&context(), "note", &number).unwrap())).collect();
             let mut acked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -81,7 +81,7 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
             assert_eq!(client.close(PATIENCE).open, 0);
             acked
         };
-        let threads: Vec<_> = (0..4).map(|who| scope.spawn(move || cast_all(who))).collect();
+        let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || cast_all(number))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for (number, (server, ran)) in servers.iter().enumerate() {
@@ -89,10 +89,10 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
         server.stop().unwrap();
         let ran = ran.lock().unwrap();
         let name = format!("s{number}");
-        for (who, acked) in acked.iter().enumerate() {
-            let of_who: Vec<u64> = ran.iter().copied().filter(|n| n / CASTS == who as u64).collect();
+        for (number, acked) in acked.iter().enumerate() {
+            let of_client: Vec<u64> = ran.iter().copied().filter(|n| n / CASTS == number as u64).collect();
             // The server ran exactly the acked casts, each once, in the order of sending.
-            assert_eq!(of_who, acked[&name], "{name} and client {who}");
+            assert_eq!(of_client, acked[&name], "{name} and client {number}");
         }
     }
 }

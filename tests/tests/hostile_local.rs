@@ -201,7 +201,7 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
     let mut caller = caller(node, "liar");
     let request = fake.receive();
     let truth = honest(&request[2], node);
-    let say = |header: &Header| {
+    let answer_with = |header: &Header| {
         let frames =
             [Frame::from(&request[0][..]), Frame::new(), Frame::from(header.encode()), Frame::from(&b"null"[..])];
         fake.socket.send(frames).unwrap();
@@ -211,10 +211,10 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
         guess.tag = tag;
         // A message that only gives credit must not help either.
         guess.count = u16::MAX;
-        say(&guess);
+        answer_with(&guess);
     }
     // It may still answer its own request. The broker may or may not still trust it.
-    say(&truth);
+    answer_with(&truth);
     assert_eq!(victim.wait_end(PATIENCE).code(), Some(0), "{}", victim.stderr());
     let code = caller.wait_end(PATIENCE).code();
     assert!(matches!(code, Some(1 | 3 | 4)), "a body that is no reply, or a lost server: {code:?} {}", caller.stderr());

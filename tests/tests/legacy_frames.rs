@@ -234,7 +234,7 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
         });
         match (message, result) {
             ("call", Ok(value)) => assert_eq!(value, "hi"),
-            (_, Err(Failed::Remote(told))) => assert_eq!(told, failure()),
+            (_, Err(Failed::Remote(failed_with))) => assert_eq!(failed_with, failure()),
             (message, other) => panic!("{message}: {other:?}"),
         }
         drop(replies);
