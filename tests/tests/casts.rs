@@ -13,11 +13,11 @@ use zmqv2_server::{Methods, RpcServer, ServerBuilder};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
 /// The messages that a server ran, in order.
-type Ran = Arc<Mutex<Vec<u64>>>;
+type Executions = Arc<Mutex<Vec<u64>>>;
 
 /// A server in the test's process that logs its messages.
-fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Ran) {
-    let ran = Ran::default();
+fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Executions) {
+    let ran = Executions::default();
     let (note, blocked) = (Arc::clone(&ran), Duration::from_secs(5));
     let methods = Methods::new()
         .method("note", move |number: u64| {

@@ -81,13 +81,13 @@ fn a_garbage_registration_is_refused_with_what_is_wrong_and_registers_nothing() 
 }
 
 /// A hand-made server: one worker socket, registered at the broker.
-struct Fake {
+struct WrongServer {
     socket: Socket,
     registrar: Zmtp,
     registration: Registration,
 }
 
-impl Fake {
+impl WrongServer {
     /// Binds a worker's socket as `role` and registers it as `server` of the topic `demo`.
     fn start(node: &Node, server: &str, role: Role) -> Self {
         let transport = Transport::new(TransportOptions::default());
@@ -139,7 +139,7 @@ fn honest(request: &[u8], node: &Node) -> Header {
 }
 
 /// Makes the frames of a wrong answer from the header of the correct one.
-type Lie = fn(&Header) -> Vec<Vec<u8>>;
+type WrongAnswer = fn(&Header) -> Vec<Vec<u8>>;
 
 #[test]
 fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
@@ -147,7 +147,7 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
     let node = cluster.node(0);
     let (broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     // Each sends frames that a REP socket never sends.
-    let lies: [Lie; 8] = [
+    let lies: [WrongAnswer; 8] = [
         |_| vec![b"garbage".to_vec()],
         |_| vec![vec![], b"garbage".to_vec(), vec![]],
         |honest| vec![honest.encode(), b"no delimiter".to_vec()],
@@ -169,15 +169,15 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
             vec![vec![], bundle.frame().to_vec()]
         },
     ];
-    for (n, lie) in lies.iter().enumerate() {
-        let fake = Fake::start(node, "liar", Role::Front);
+    for (n, answer) in lies.iter().enumerate() {
+        let fake = WrongServer::start(node, "liar", Role::Front);
         let mut caller = caller(node, "liar");
         let request = fake.receive();
-        let frames = lie(&honest(&request[2], node));
+        let frames = answer(&honest(&request[2], node));
         let id = Frame::from(&request[0][..]);
         let sent = [id].into_iter().chain(frames.into_iter().map(Frame::from));
         fake.socket.send(sent).unwrap();
-        assert_eq!(caller.wait_end(Duration::from_secs(5)).code(), Some(4), "lie {n}: {}", caller.stderr());
+        assert_eq!(caller.wait_end(Duration::from_secs(5)).code(), Some(4), "answer {n}: {}", caller.stderr());
         caller.wait_for_line("ServerLost: ");
         eventually("the liar is forgotten", || node.tool(&["ping", "demo", "--server", "liar"]).code() == 4);
     }
@@ -193,7 +193,7 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &["--workers", "2"]));
-    let fake = Fake::start(node, "liar", Role::Front);
+    let fake = WrongServer::start(node, "liar", Role::Front);
     // Another request is in flight while the wrong server guesses tags.
     let mut victim =
         Process::start("victim", &mut node.command("zmqv2", &["call", "demo", "sleep", "1", "--server", "good"]));
@@ -232,7 +232,7 @@ fn a_server_that_dies_right_after_it_registered_costs_nobody_anything() {
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     for n in 0..50 {
-        drop(Fake::start(node, &format!("short-lived-{n}"), Role::Worker));
+        drop(WrongServer::start(node, &format!("short-lived-{n}"), Role::Worker));
     }
     // Registered without a socket: the broker forgets it after a while, and sends nothing there
     // meanwhile.
