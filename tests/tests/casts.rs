@@ -9,14 +9,14 @@ use std::time::Duration;
 use rustix::process::Signal;
 use zmqv2_client::{Outcome, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
-use zmqv2_server::{Methods, RpcServer, ServerBuilder};
+use zmqv2_server::{Methods, RpcServer, RpcServerBuilder};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
 /// The messages that a server ran, in order.
 type Executions = Arc<Mutex<Vec<u64>>>;
 
 /// A server in the test's process that logs its messages.
-fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Executions) {
+fn logging(node: &Node, topic: &str, server: &str) -> (RpcServerBuilder, Executions) {
     let ran = Executions::default();
     let (note, blocked) = (Arc::clone(&ran), Duration::from_secs(5));
     let methods = Methods::new()
@@ -36,7 +36,7 @@ fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Executions)
     (RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods), ran)
 }
 
-fn start(builder: ServerBuilder) -> RpcServer {
+fn start(builder: RpcServerBuilder) -> RpcServer {
     let server = builder.start().unwrap();
     server.wait_ready(PATIENCE).unwrap();
     server
@@ -60,7 +60,7 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
         .iter()
         .enumerate()
         .map(|(number, node)| {
-            let (builder, ran) = noting(node, "t", &format!("s{number}"));
+            let (builder, ran) = logging(node, "t", &format!("s{number}"));
             (start(builder.workers(1)), ran)
         })
         .collect();
@@ -102,7 +102,7 @@ fn one_busy_worker_delays_no_call_that_the_other_can_take_p10() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let (builder, _) = noting(node, "t", "s");
+    let (builder, _) = logging(node, "t", "s");
     let server = start(builder.workers(2));
     let client = client(node, "t");
     let began = now();
@@ -186,7 +186,7 @@ fn a_broker_that_is_killed_leaves_no_cast_without_outcome_and_traffic_comes_back
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let mut broker = node.broker();
-    let (builder, ran) = noting(node, "t", "s");
+    let (builder, ran) = logging(node, "t", "s");
     let server = start(builder.workers(2));
     let client = client(node, "t");
     let mut acked = Vec::new();
@@ -238,7 +238,7 @@ fn cold_start_waits_if_asked_to_and_is_refused_at_once_if_not_rg06() {
     let expired = too_short.wait(PATIENCE).unwrap();
     assert!(matches!(&expired, Outcome::Refused { refusal, .. } if refusal.reason == Reason::Expired), "{expired}");
     assert_eq!(waiting.outcome(), None);
-    let (builder, ran) = noting(node, "t", "s");
+    let (builder, ran) = logging(node, "t", "s");
     let server = start(builder.workers(1));
     assert!(waiting.wait(PATIENCE).unwrap().is_acked());
     // A call as well.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zmqv2_proto::bundle::Bundle;
-use zmqv2_proto::control::{BROKER_SOCKET, Registration, worker_socket};
+use zmqv2_proto::control::{BROKER_SOCKET, ServerRegistration, worker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Header, InstanceId, Kind, MessageId, NodeName, Reason, Target};
 use zmqv2_tests::zmtp::Zmtp;
@@ -84,7 +84,7 @@ fn a_garbage_registration_is_refused_with_what_is_wrong_and_registers_nothing() 
 struct WrongServer {
     socket: Socket,
     registrar: Zmtp,
-    registration: Registration,
+    registration: ServerRegistration,
 }
 
 impl WrongServer {
@@ -92,14 +92,14 @@ impl WrongServer {
     fn start(node: &Node, server: &str, role: Role) -> Self {
         let transport = Transport::new(TransportOptions::default());
         let mut socket = transport.socket(role).unwrap();
-        let registration = Registration::new(InstanceId::random(), 1, 1, std::process::id());
+        let registration = ServerRegistration::new(InstanceId::random(), 1, 1, std::process::id());
         socket.bind(&worker_socket(&node.ipc_dir, registration.instance, 0).unwrap()).unwrap();
         let registrar = Zmtp::ipc(node.file(BROKER_SOCKET), "DEALER").unwrap();
-        let mut fake = Self { socket, registrar, registration };
-        fake.register(server);
-        let answer = fake.registrar.receive().unwrap();
+        let mut wrong = Self { socket, registrar, registration };
+        wrong.register(server);
+        let answer = wrong.registrar.receive().unwrap();
         assert_eq!(Header::decode(&answer[1]).unwrap().kind, Kind::Registered);
-        fake
+        wrong
     }
 
     fn register(&mut self, server: &str) {
@@ -147,7 +147,7 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
     let node = cluster.node(0);
     let (broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     // Each sends frames that a REP socket never sends.
-    let lies: [WrongAnswer; 8] = [
+    let wrong_answers: [WrongAnswer; 8] = [
         |_| vec![b"garbage".to_vec()],
         |_| vec![vec![], b"garbage".to_vec(), vec![]],
         |honest| vec![honest.encode(), b"no delimiter".to_vec()],
@@ -169,23 +169,23 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
             vec![vec![], bundle.frame().to_vec()]
         },
     ];
-    for (n, answer) in lies.iter().enumerate() {
-        let fake = WrongServer::start(node, "liar", Role::Front);
+    for (n, answer) in wrong_answers.iter().enumerate() {
+        let wrong = WrongServer::start(node, "liar", Role::Router);
         let mut caller = caller(node, "liar");
-        let request = fake.receive();
+        let request = wrong.receive();
         let frames = answer(&honest(&request[2], node));
         let id = Frame::from(&request[0][..]);
         let sent = [id].into_iter().chain(frames.into_iter().map(Frame::from));
-        fake.socket.send(sent).unwrap();
+        wrong.socket.send(sent).unwrap();
         assert_eq!(caller.wait_end(Duration::from_secs(5)).code(), Some(4), "answer {n}: {}", caller.stderr());
         caller.wait_for_line("ServerLost: ");
         eventually("the liar is forgotten", || node.tool(&["ping", "demo", "--server", "liar"]).code() == 4);
     }
     let status = node.status();
-    assert_eq!(status.counters["refused_malformed"], lies.len() as u64);
+    assert_eq!(status.counters["refused_malformed"], wrong_answers.len() as u64);
     assert_eq!(status.in_flight, 0);
     assert_eq!(node.tool(&["call", "demo", "echo", "2"]).stdout, "2\n");
-    eventually("a line for each", || broker.stderr().matches("malformed answer").count() == lies.len());
+    eventually("a line for each", || broker.stderr().matches("malformed answer").count() == wrong_answers.len());
 }
 
 #[test]
@@ -193,18 +193,18 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &["--workers", "2"]));
-    let fake = WrongServer::start(node, "liar", Role::Front);
+    let wrong = WrongServer::start(node, "liar", Role::Router);
     // Another request is in flight while the wrong server guesses tags.
     let mut victim =
         Process::start("victim", &mut node.command("zmqv2", &["call", "demo", "sleep", "1", "--server", "good"]));
     eventually("the victim's request is in flight", || node.status().in_flight == 1);
     let mut caller = caller(node, "liar");
-    let request = fake.receive();
+    let request = wrong.receive();
     let truth = honest(&request[2], node);
     let answer_with = |header: &Header| {
         let frames =
             [Frame::from(&request[0][..]), Frame::new(), Frame::from(header.encode()), Frame::from(&b"null"[..])];
-        fake.socket.send(frames).unwrap();
+        wrong.socket.send(frames).unwrap();
     };
     for tag in (0..200).chain([u64::MAX, u64::MAX / 2]).filter(|tag| *tag != truth.tag) {
         let mut guess = truth.clone();
@@ -232,7 +232,7 @@ fn a_server_that_dies_right_after_it_registered_costs_nobody_anything() {
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     for n in 0..50 {
-        drop(WrongServer::start(node, &format!("short-lived-{n}"), Role::Worker));
+        drop(WrongServer::start(node, &format!("short-lived-{n}"), Role::Rep));
     }
     // Registered without a socket: the broker forgets it after a while, and sends nothing there
     // meanwhile.

@@ -192,7 +192,7 @@ fn another_protocol_version_is_refused_and_both_versions_are_named_rg37() {
     let _broker = node.broker();
     let _server = node.serve("demo", "s1", &[]);
     let transport = Transport::new(TransportOptions::default());
-    let mut socket = transport.socket(Role::Caller).unwrap();
+    let mut socket = transport.socket(Role::Req).unwrap();
     socket.connect(&Address::Tcp(node.host.parse().unwrap())).unwrap();
     let mut header = Header::new(Kind::Call, MessageId::random());
     header.key = Some(demo().key());

@@ -8,12 +8,14 @@ use std::time::Duration;
 use serde_json::json;
 use zmqv2_client::{NotifyReport, Outcome};
 use zmqv2_proto::{Priority, Reason, RequestContext, Target};
-use zmqv2_server::{Handler, ListenerBuilder, Methods, NotificationFilter, NotificationListener, RpcServer, Verdict};
+use zmqv2_server::{
+    Handler, Methods, NotificationFilter, NotificationListener, NotificationListenerBuilder, RpcServer, Verdict,
+};
 use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
 /// A listener that logs the number and the delivery of each notification.
-fn logging(builder: ListenerBuilder, received: &NotificationLog<(u64, u16)>) -> NotificationListener {
+fn logging(builder: NotificationListenerBuilder, received: &NotificationLog<(u64, u16)>) -> NotificationListener {
     let received = received.clone();
     let note = move |notice: &zmqv2_server::Notice| received.add((notice.payload().unwrap(), notice.delivery));
     started(builder.workers(1).on(Priority::Info, note))

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use zmqv2_matchmaker::{
-    CacheSettings, CachedMatchmaker, Matchmaker, MatchmakerError, Presence, Question, RedisDirectory, RedisSettings,
-    Registration, Remote,
+    CacheSettings, CachedMatchmaker, Matchmaker, MatchmakerError, Presence, RedisDirectory, RedisSettings,
+    Registration, RemoteDirectory, TopicQuery,
 };
 use zmqv2_proto::{Config, Node, TopicKey};
 use zmqv2_tests::redis_server::{Redis, installed};
@@ -36,8 +36,8 @@ fn registrations(topics: &[&str], node: &str) -> Vec<Registration> {
     topics.iter().map(registration).collect()
 }
 
-fn questions(topics: &[&str]) -> Vec<Question> {
-    registrations(topics, "any").into_iter().map(|Registration { key, .. }| Question { key, known: None }).collect()
+fn questions(topics: &[&str]) -> Vec<TopicQuery> {
+    registrations(topics, "any").into_iter().map(|Registration { key, .. }| TopicQuery { key, known: None }).collect()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use zmqv2_matchmaker::conformance::{self, Capabilities, Fixture, LEASE};
-use zmqv2_matchmaker::{CachedMatchmaker, Matchmaker, RedisDirectory, Registration, Remote};
+use zmqv2_matchmaker::{CachedMatchmaker, Matchmaker, RedisDirectory, Registration, RemoteDirectory};
 use zmqv2_proto::Config;
 use zmqv2_tests::redis_server::{Redis, Sentinels, installed};
 use zmqv2_tests::{now, wait_until};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use zmqv2_matchmaker::{
-    CacheSettings, CachedMatchmaker, Matchmaker, Question, RedisDirectory, RedisSettings, Registration, Remote,
-    random_span,
+    CacheSettings, CachedMatchmaker, Matchmaker, RedisDirectory, RedisSettings, Registration, RemoteDirectory,
+    TopicQuery, random_span,
 };
 use zmqv2_proto::{Config, Node, TopicKey};
 use zmqv2_tests::redis_server::{Redis, installed};
@@ -137,7 +137,7 @@ fn measure(scale: &Scale) -> Measured {
     let mut took: Vec<_> = (0..scale.readings)
         .map(|n| {
             let started = now();
-            let reading = reader.read(&[Question { key: topic(n % TOPICS), known: None }]).unwrap();
+            let reading = reader.read(&[TopicQuery { key: topic(n % TOPICS), known: None }]).unwrap();
             let took = started.elapsed();
             assert_eq!(reading.states[0].as_ref().unwrap().entries.len(), scale.nodes, "one round trip reads all");
             took
@@ -148,10 +148,10 @@ fn measure(scale: &Scale) -> Measured {
     let reading = [at(0.0), at(0.5), at(0.99), at(1.0)];
     let reading_bytes = (redis.info("total_net_output_bytes") - sent) as f64 / scale.readings as f64;
     // The refresh of a client when nothing has changed.
-    let first: Vec<_> = (0..TOPICS).map(|n| Question { key: topic(n), known: None }).collect();
+    let first: Vec<_> = (0..TOPICS).map(|n| TopicQuery { key: topic(n), known: None }).collect();
     let states = reader.read(&first).unwrap().states;
     let known = states.iter().map(|state| Some(state.as_ref().unwrap().version));
-    let mut again: Vec<_> = first.into_iter().zip(known).map(|(first, known)| Question { known, ..first }).collect();
+    let mut again: Vec<_> = first.into_iter().zip(known).map(|(first, known)| TopicQuery { known, ..first }).collect();
     let used = processor(&redis);
     for _ in 0..scale.readings {
         assert!(reader.read(&again).unwrap().states.iter().all(Option::is_none), "nothing has changed");

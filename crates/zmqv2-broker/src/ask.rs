@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use zmqv2_proto::control::{StatusReport, broker_socket};
-use zmqv2_proto::transport::{Frame, Received, Role, SendError, Transport, TransportError};
+use zmqv2_proto::transport::{Frame, Received, Role, SocketSendError, Transport, TransportError};
 use zmqv2_proto::{Address, Header, InvalidAddress, Kind, MessageId};
 
 use crate::driver::now;
@@ -32,7 +32,7 @@ pub enum AskError {
     Transport(#[from] TransportError),
     /// The question was not taken.
     #[error("the broker did not take the question: {0}")]
-    Send(#[from] SendError),
+    Send(#[from] SocketSendError),
 }
 
 /// Asks the broker whose socket directory is `dir` for its report.
@@ -41,7 +41,7 @@ pub enum AskError {
 /// [`AskError`], at the latest after `timeout`.
 pub fn ask_status(transport: &Transport, dir: &Path, timeout: Duration) -> Result<StatusReport, AskError> {
     let address = broker_socket(dir)?;
-    let mut socket = transport.socket(Role::Caller)?;
+    let mut socket = transport.socket(Role::Req)?;
     socket.connect(&address)?;
     let end_at = now() + timeout;
     let question = Header::new(Kind::Status, MessageId::random());

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::control::{MAX_CREDIT, MAX_TOPICS, MAX_WORKERS, Registration, StatusReport, Withdrawal};
+use zmqv2_proto::control::{MAX_CREDIT, MAX_TOPICS, MAX_WORKERS, ServerRegistration, StatusReport, Withdrawal};
 use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, ServerName, TopicKey};
 
 use crate::archive::Archive;
@@ -23,8 +23,8 @@ pub(crate) enum Order {
 pub(crate) fn read(view: &HeaderView<'_>, body: &[u8]) -> Result<Order, Malformed> {
     match view.kind() {
         Kind::Register => {
-            let registration: Registration = json(body)?;
-            let Registration { workers, credit, .. } = registration;
+            let registration: ServerRegistration = json(body)?;
+            let ServerRegistration { workers, credit, .. } = registration;
             if !(1..=MAX_WORKERS).contains(&workers) || !(1..=MAX_CREDIT).contains(&credit) {
                 return Err(Malformed::Control(format!(
                     "{workers} workers with credit {credit}; allowed are 1 to {MAX_WORKERS} workers with a credit of 1 to {MAX_CREDIT}"

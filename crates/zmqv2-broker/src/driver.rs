@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::control::broker_socket;
-use zmqv2_proto::transport::{Frame, Pace, Received, Role, Socket, Transport};
+use zmqv2_proto::transport::{AdaptivePoll, Frame, Received, Role, Socket, Transport};
 use zmqv2_proto::{Address, TcpAddress};
 
 use crate::archive::Archive;
@@ -71,7 +71,7 @@ pub struct Broker {
     pub(crate) drained_at: Option<Instant>,
     pub(crate) spoke_at: Instant,
     pub(crate) outbox: Outbox,
-    pace: Pace,
+    pace: AdaptivePoll,
     /// A message has come since the last sleep.
     pub(crate) heard: bool,
     pub(crate) archive: Option<Archive>,
@@ -105,9 +105,9 @@ impl Broker {
         };
         stale::sweep(&settings.ipc_dir);
         let transport = Transport::new(settings.transport.clone());
-        let mut local = transport.socket(Role::Front)?;
+        let mut local = transport.socket(Role::Router)?;
         local.bind(&broker_socket(&settings.ipc_dir)?)?;
-        let mut network = transport.socket(Role::Front)?;
+        let mut network = transport.socket(Role::Router)?;
         let bound = network.bind(&Address::Tcp(settings.bind.clone()));
         let address = match bound.map_err(|source| BrokerError::Bind { source })? {
             Address::Tcp(address) => address,
@@ -124,7 +124,7 @@ impl Broker {
         let started = now();
         let mut broker = Self {
             engine: Engine::new(settings.limits),
-            pace: Pace::new(settings.transport.adaptive_poll),
+            pace: AdaptivePoll::new(settings.transport.adaptive_poll),
             links: Links::new(transport, settings.ipc_dir.clone()),
             settings,
             address,

@@ -55,7 +55,7 @@ impl Links {
         watch: impl FnOnce(&Socket) -> Result<(), BrokerError>,
     ) -> Result<(), BrokerError> {
         let address = worker_socket(&self.dir, instance, index)?;
-        let mut socket = self.transport.socket(Role::Link)?;
+        let mut socket = self.transport.socket(Role::Dealer)?;
         socket.connect(&address)?;
         watch(&socket)?;
         let path = match address {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer, Pattern, WorkerId};
-use zmqv2_proto::control::{Registration, StatusReport};
+use zmqv2_proto::control::{ServerRegistration, StatusReport};
 use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
 
 const KEYS: [&str; 3] = ["e/n.info", "e/n.warn", "e/t"];
@@ -155,7 +155,7 @@ impl Account {
                 let keys = if keys == 3 { &KEYS[..2] } else { &KEYS[keys..=keys] };
                 let mut keys = keys.iter().map(|key| TopicKey::parse(key).unwrap());
                 self.started += 1;
-                let registration = Registration::new(instance(self.started), workers, credit, 1);
+                let registration = ServerRegistration::new(instance(self.started), workers, credit, 1);
                 let offer = Offer::new(
                     keys.next().unwrap(),
                     POOLS[pool].parse().unwrap(),

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer, Pattern, WorkerId};
-use zmqv2_proto::control::{Registration, StatusReport};
+use zmqv2_proto::control::{ServerRegistration, StatusReport};
 use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
 
 /// One command: its verb, its words, and its `key=value` options.
@@ -221,7 +221,7 @@ impl Runner {
             self.runs.push(run.clone());
         }
         let (workers, credit) = (command.number("workers", 1) as u16, command.number("credit", 1) as u16);
-        let registration = Registration::new(self.instance(&run), workers, credit, 1);
+        let registration = ServerRegistration::new(self.instance(&run), workers, credit, 1);
         let mut keys = command.options["topic"].split(',').map(|key| TopicKey::parse(key).unwrap());
         let key = keys.next().unwrap();
         let window = command.number("window", 0) as u16;

@@ -19,7 +19,7 @@ fn context() -> RequestContext {
 }
 
 #[test]
-fn a_result_comes_back_with_who_gave_it() {
+fn a_result_comes_back_with_its_server_and_node() {
     let (saw, seen) = mpsc::channel();
     let broker = Broker::start(move |request| {
         saw.send((request.header.clone(), request.request.clone())).unwrap();
@@ -104,14 +104,14 @@ fn a_refusal_is_typed_and_quick() {
 }
 
 #[test]
-fn nobody_to_ask_is_a_refusal_at_once_rg06() {
+fn without_any_node_a_call_is_refused_at_once_rg06() {
     let error = builder([]).build().unwrap().call::<()>(&context(), "m", &()).unwrap_err();
     assert_eq!(error.reason(), Some(Reason::NoRoute));
     assert!(error.to_string().contains("the directory knows no node of openstack/t"), "{error}");
 }
 
 #[test]
-fn what_is_no_answer_is_ignored_until_the_deadline_and_the_next_call_works() {
+fn invalid_answers_are_ignored_until_the_deadline_and_the_next_call_works() {
     let mut garbage = 0;
     let broker = Broker::start(move |seen| {
         garbage += 1;
@@ -151,7 +151,7 @@ fn what_is_no_answer_is_ignored_until_the_deadline_and_the_next_call_works() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_before_sending() {
+fn a_call_that_cannot_be_sent_is_refused_before_sending() {
     let broker = Broker::start(support::Seen::echo);
     let mut config = Config::default();
     config.max_message_bytes = 1024;

@@ -99,7 +99,7 @@ fn a_call_that_is_in_flight_goes_on_until_its_reply() {
 }
 
 #[test]
-fn a_quick_call_is_never_asked_for_and_the_client_goes_on() {
+fn a_quick_call_is_never_asked_about_and_the_client_goes_on() {
     let broker = Broker::start(Seen::good);
     let client = builder([broker.node("n1")]).call_monitor_timeout(WATCH).build().unwrap();
     for number in 0..20 {

@@ -182,7 +182,7 @@ fn a_broker_that_knows_the_pools_answers_for_each() {
 }
 
 #[test]
-fn where_nobody_listens_the_broker_of_this_node_keeps_it() {
+fn without_a_listener_the_broker_of_this_node_keeps_the_notification() {
     let dir = tempfile::tempdir().unwrap();
     let socket = control::broker_socket(dir.path()).unwrap();
     let broker = Broker::start_at(&socket, |seen| stored(seen, "here"));
@@ -194,7 +194,7 @@ fn where_nobody_listens_the_broker_of_this_node_keeps_it() {
 }
 
 #[test]
-fn another_node_of_the_pool_takes_what_the_first_cannot() {
+fn another_node_of_the_pool_takes_a_notification_that_the_first_refuses() {
     let busy = Broker::start(|seen| seen.refusal(Reason::Busy, "full"));
     let named = Broker::start(|seen| Act::Several(vec![seen.refused_word(Reason::ShuttingDown, "n2", "default", 0)]));
     let good = Broker::start(|seen| stored(seen, "n3"));
@@ -218,7 +218,7 @@ fn another_node_of_the_pool_takes_what_the_first_cannot() {
 }
 
 #[test]
-fn silence_ends_at_the_timeout_and_a_retry_doubles_nothing() {
+fn a_missing_answer_ends_at_the_timeout_and_a_retry_doubles_no_outcome() {
     let (broker, seen) = telling(|_| Act::Ignore);
     let directory = Fixed::listing(&[(broker.node("n1"), &["default", "billing"])]);
     let silent = notifier(directory).timeout(millis(150)).build().unwrap();
@@ -271,7 +271,7 @@ fn a_notifier_through_a_client_shares_what_it_has_open() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_an_error_at_once_for_all_topics() {
+fn a_notification_that_cannot_be_sent_is_an_error_at_once_for_all_topics() {
     let broker = Broker::start(|seen| seen.acks("n1", &["default"], 0));
     let mut config = Config::default();
     config.max_message_bytes = 1024;

@@ -3,7 +3,7 @@
 //! This crate owns the [`Matchmaker`] trait, what it answers ([`Placement`], [`Candidates`]), the turn-taking among
 //! several nodes ([`Rotation`]), and three directories: [`LocalMatchmaker`] (everything is on this node),
 //! [`RingMatchmaker`] (a JSON file says who is where), and, with the feature `redis`, one in Redis, asked through a memory of
-//! its answers ([`CachedMatchmaker`]), as any [`Remote`] directory can be. It does not know how messages travel, and it never decides what
+//! its answers ([`CachedMatchmaker`]), as any [`RemoteDirectory`] directory can be. It does not know how messages travel, and it never decides what
 //! happens to a message: a broker that does not have the server answers so itself.
 //!
 //! ```
@@ -31,37 +31,32 @@
 //!
 //! With the feature `conformance`, the module of that name holds the suite that every implementation must pass.
 
+mod api;
 mod cached;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-mod error;
 mod jitter;
 mod local;
-mod matchmaker;
-#[cfg(test)]
-mod memory;
 mod open;
-mod placement;
 #[cfg(feature = "redis")]
 mod redis;
-mod remote;
 mod ring;
-mod ring_file;
-mod rotation;
 
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisAt, RedisDirectory, RedisSettings, RedisTls};
+pub use api::{
+    Candidates, Health, Lease, ListedServer, ListedTopic, Matchmaker, MatchmakerError, PlacedNode, Placement,
+    Refreshed, Registration, Rotation,
+};
+pub use cached::remote::{
+    ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, Revision, ServerEntry, TopicQuery, TopicState,
+};
 pub use cached::{CacheSettings, CachedMatchmaker};
-pub use error::MatchmakerError;
 pub use jitter::random_span;
 pub use local::LocalMatchmaker;
-pub use matchmaker::{Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration};
 pub use open::open;
-pub use placement::{Candidates, PlacedNode, Placement};
-pub use remote::{Entry, Presence, Question, Reading, Remote, State, Version, Watcher};
+pub use ring::file::MAX_RING_BYTES;
 pub use ring::{CHECK_INTERVAL, RingMatchmaker};
-pub use ring_file::MAX_RING_BYTES;
-pub use rotation::Rotation;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

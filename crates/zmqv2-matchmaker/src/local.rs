@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, TopicKey};
 
-use crate::error::MatchmakerError;
-use crate::matchmaker::{Health, Matchmaker, Refreshed, Registration};
-use crate::placement::{PlacedNode, Placement};
+use crate::api::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
 
 /// Every topic is on this one node (`rpc_zmq_matchmaker = local`, the default).
 ///

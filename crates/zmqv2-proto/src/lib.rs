@@ -19,40 +19,28 @@
 //! # }
 //! ```
 
-pub mod address;
-pub mod bundle;
 pub mod config;
-pub mod control;
-pub mod envelope;
-mod header;
-mod id;
-pub mod names;
-mod notification;
+mod message;
+mod naming;
 mod refusal;
-mod reply;
-mod request;
-mod strings;
-mod target;
-mod text;
 #[cfg(feature = "zmq")]
 pub mod transport;
-mod ttl;
-mod version;
+mod wire;
 
-pub use address::{Address, InvalidAddress, Node, TcpAddress};
 pub use config::Config;
-pub use header::{
-    FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
+pub use message::{
+    BodyError, DEFAULT_POOL, DISPATCHER_MODULE, Failure, InvalidPriority, Notification, Priority, Reply, Request,
+    RequestContext, RequestRef, envelope, json_text,
 };
-pub use id::{InstanceId, InvalidId, MessageId};
-pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
-pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
+pub use naming::{
+    Address, DEFAULT_EXCHANGE, Exchange, InvalidAddress, InvalidName, InvalidVersion, MethodName, Namespace, Node,
+    NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
+};
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use request::{BodyError, Draft, Request, RequestContext};
-pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
-pub use ttl::Ttl;
-pub use version::{InvalidVersion, Version};
+pub use wire::{
+    FIXED_BYTES, Flags, Header, HeaderView, InstanceId, InvalidHeader, InvalidId, Kind, MAX_HEADER_BYTES, MessageId,
+    Ttl, bundle, control, rewrite_hop,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

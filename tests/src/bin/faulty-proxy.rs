@@ -75,8 +75,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let transport = Transport::new(TransportOptions::default());
-    let mut front = transport.socket(Role::Front)?;
-    let mut link = transport.socket(Role::Link)?;
+    let mut front = transport.socket(Role::Router)?;
+    let mut link = transport.socket(Role::Dealer)?;
     front.bind(&Address::Tcp(arguments.listen.clone()))?;
     link.connect(&broker_socket(&arguments.broker)?)?;
     // A link sends only while it is connected.

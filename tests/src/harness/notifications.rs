@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use zmqv2_client::{Notifier, NotifyHandle, NotifyReport};
 use zmqv2_proto::{Config, RequestContext};
-use zmqv2_server::{ListenerBuilder, NotificationListener};
+use zmqv2_server::{NotificationListener, NotificationListenerBuilder};
 
 use crate::{Node, PATIENCE, eventually};
 
@@ -51,7 +51,7 @@ impl<T: Clone + fmt::Debug> NotificationLog<T> {
 
 impl Node {
     /// A builder for a listener of this topic and pool at this node, without endpoints yet.
-    pub fn listener_builder(&self, topic: &str, pool: &str) -> ListenerBuilder {
+    pub fn listener_builder(&self, topic: &str, pool: &str) -> NotificationListenerBuilder {
         let builder = NotificationListener::builder().topic(topic).expect("a topic").pool(pool).expect("a pool");
         builder.config(self.config()).ipc_dir(&self.ipc_dir)
     }
@@ -77,7 +77,7 @@ impl Node {
 }
 
 /// Starts a listener and waits until it is registered.
-pub fn started(builder: ListenerBuilder) -> NotificationListener {
+pub fn started(builder: NotificationListenerBuilder) -> NotificationListener {
     let listener = builder.start().expect("a listener");
     listener.wait_ready(PATIENCE).expect("a registered listener");
     listener

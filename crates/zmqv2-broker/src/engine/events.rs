@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use zmqv2_proto::control::Registration;
+use zmqv2_proto::control::ServerRegistration;
 use zmqv2_proto::{InstanceId, MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
 
 use super::WorkerId;
@@ -16,13 +16,13 @@ pub struct Offer {
     /// Its name.
     pub server: ServerName,
     /// Its run, workers and credit.
-    pub registration: Registration,
+    pub registration: ServerRegistration,
 }
 
 impl Offer {
     /// An offer from its parts.
     #[must_use]
-    pub fn new(key: TopicKey, server: ServerName, registration: Registration) -> Self {
+    pub fn new(key: TopicKey, server: ServerName, registration: ServerRegistration) -> Self {
         Self { key, server, registration }
     }
 }
@@ -151,7 +151,7 @@ pub enum Input<'a, O, L> {
         worker: WorkerId,
         /// How many more requests it will take than before.
         credit: u16,
-        /// Its requests are quick: it takes as many as [its window](Registration::window) says, until it hands one back.
+        /// Its requests are quick: it takes as many as [its window](ServerRegistration::window) says, until it hands one back.
         wide: bool,
     },
     /// A server offers itself, or says again that it is there.

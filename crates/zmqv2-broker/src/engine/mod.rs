@@ -11,14 +11,14 @@
 //! ```
 //! use std::time::{Duration, Instant};
 //! use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer};
-//! use zmqv2_proto::control::Registration;
+//! use zmqv2_proto::control::ServerRegistration;
 //! use zmqv2_proto::{InstanceId, MessageId, Target};
 //!
 //! # fn main() -> Result<(), zmqv2_proto::InvalidName> {
 //! # #[allow(clippy::disallowed_methods)]
 //! let now = Instant::now();
 //! let mut engine: Engine<&str, &str> = Engine::new(Limits::default());
-//! let registration = Registration::new(InstanceId::random(), 1, 1, 42);
+//! let registration = ServerRegistration::new(InstanceId::random(), 1, 1, 42);
 //! let offer = Offer::new(Target::topic("demo")?.key(), "s1".parse()?, registration);
 //! engine.handle(now, Input::Register { offer, from: "server" });
 //! let Some(Action::Connect { worker, .. }) = engine.poll_action() else { panic!() };

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use zmqv2_broker::engine::{Action, Arrival, Counter, Counters, Engine, Input, Limits, Offer, WorkerId};
-use zmqv2_proto::control::Registration;
+use zmqv2_proto::control::ServerRegistration;
 use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
 
 const KEYS: [&str; 4] = ["openstack/t", "nova/t", "openstack/u", "openstack/nobody"];
@@ -101,7 +101,7 @@ fn instance(run: u32) -> InstanceId {
 }
 
 fn offer(number: u32, run: &Run) -> Offer {
-    let registration = Registration::new(instance(number), run.workers, run.credit, number);
+    let registration = ServerRegistration::new(instance(number), run.workers, run.credit, number);
     let registration = registration.sharing_a_socket(run.is_shared()).with_window(run.credit + run.wider);
     Offer::new(TopicKey::parse(KEYS[run.key]).unwrap(), NAMES[run.name].parse().unwrap(), registration)
 }

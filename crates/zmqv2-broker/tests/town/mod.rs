@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer};
-use zmqv2_proto::control::Registration;
+use zmqv2_proto::control::ServerRegistration;
 use zmqv2_proto::{InstanceId, MessageId, Target};
 
 /// How much there is.
@@ -44,7 +44,7 @@ impl Town {
         let mut town = Self { engine: Engine::new(limits), keys: Vec::new(), now, sent: 0, next: 0 };
         for n in 0..size.topics {
             let target = Target::topic(format!("topic-{n}")).expect("a topic");
-            let registration = Registration::new(InstanceId::random(), size.workers, 1, 1);
+            let registration = ServerRegistration::new(InstanceId::random(), size.workers, 1, 1);
             let offer = Offer::new(target.key(), format!("s{n}").parse().expect("a name"), registration);
             town.engine.handle(now, Input::Register { offer, from: 0 });
             while let Some(action) = town.engine.poll_action() {

@@ -14,7 +14,7 @@ use zmqv2_proto::config::Secret;
 
 use super::sentinel;
 use super::settings::{RedisAt, RedisSettings, RedisTls};
-use crate::error::MatchmakerError;
+use crate::api::MatchmakerError;
 
 /// Within this a connection stands, and within this again every command is answered.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub(super) enum Script {
 }
 
 /// A way to the primary.
-pub(super) struct Line {
+pub(super) struct Connector {
     settings: Arc<RedisSettings>,
     session: Option<Session>,
     /// One that was not there in time. Nothing bounds how long the system looks for a name, so a thread does it; one at a time.
@@ -44,19 +44,19 @@ pub(super) struct Line {
     used: bool,
 }
 
-type Opening = Receiver<Result<Session, Trouble>>;
+type Opening = Receiver<Result<Session, RedisFailure>>;
 
 /// An open connection, whose other end is known to be of use.
 pub(super) struct Session {
     connection: Connection,
     scripts: [String; 3],
-    about: About,
+    about: ServerInfo,
     /// The other end has to say with every answer that it is still the primary.
     by_sentinel: bool,
 }
 
 /// What a server says of itself.
-struct About {
+struct ServerInfo {
     /// Another one for each process.
     instance: String,
     /// When it started, by its clock.
@@ -65,20 +65,20 @@ struct About {
 
 /// Why something did not work.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum RedisFailure {
     /// The connection or a command failed.
     Failed(RedisError),
     /// The other end is not what is needed.
-    Useless { problem: String, remedy: String },
+    Misconfigured { problem: String, remedy: String },
 }
 
-impl From<RedisError> for Trouble {
+impl From<RedisError> for RedisFailure {
     fn from(error: RedisError) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<redis::ParsingError> for Trouble {
+impl From<redis::ParsingError> for RedisFailure {
     fn from(error: redis::ParsingError) -> Self {
         Self::Failed(error.into())
     }
@@ -89,7 +89,7 @@ pub(super) fn remedy(option: &str) -> String {
     format!("correct {option} in [matchmaker_redis], or transport_url")
 }
 
-impl Line {
+impl Connector {
     pub(super) fn new(settings: Arc<RedisSettings>) -> Self {
         Self { settings, session: None, opening: None, used: false }
     }
@@ -105,20 +105,20 @@ impl Line {
     /// end, or lead to a primary of yesterday: then over a new one.
     pub(super) fn run<T>(
         &mut self,
-        work: impl FnMut(&mut Session) -> Result<T, Trouble>,
+        work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
     ) -> Result<T, MatchmakerError> {
-        self.try_run(work).map_err(|trouble| self.settings.explain(trouble))
+        self.try_run(work).map_err(|failure| self.settings.explain(failure))
     }
 
-    /// The same, with the trouble itself.
+    /// The same, with the failure itself.
     pub(super) fn try_run<T>(
         &mut self,
-        mut work: impl FnMut(&mut Session) -> Result<T, Trouble>,
-    ) -> Result<T, Trouble> {
+        mut work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
+    ) -> Result<T, RedisFailure> {
         self.used = true;
         let again = self.session.is_some() || self.opening.is_some();
         match self.attempt(&mut work) {
-            Err(Trouble::Failed(error)) if again && !timed_out(&error) => {
+            Err(RedisFailure::Failed(error)) if again && !timed_out(&error) => {
                 log::debug!("opening a new connection to redis: {error}");
                 self.attempt(&mut work)
             }
@@ -126,7 +126,10 @@ impl Line {
         }
     }
 
-    fn attempt<T>(&mut self, work: &mut impl FnMut(&mut Session) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    fn attempt<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Session) -> Result<T, RedisFailure>,
+    ) -> Result<T, RedisFailure> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.open()?,
@@ -136,7 +139,7 @@ impl Line {
         Ok(done)
     }
 
-    fn open(&mut self) -> Result<Session, Trouble> {
+    fn open(&mut self) -> Result<Session, RedisFailure> {
         let opening = match self.opening.take() {
             Some(opening) => opening,
             None => {
@@ -162,23 +165,23 @@ impl Line {
 }
 
 impl Session {
-    fn open(settings: &Arc<RedisSettings>) -> Result<Self, Trouble> {
+    fn open(settings: &Arc<RedisSettings>) -> Result<Self, RedisFailure> {
         let (sentinels, group, password) = match &settings.at {
             RedisAt::Server(address) => return Self::open_at(settings, address, false),
             RedisAt::Sentinel { sentinels, group, password } => (sentinels, group, password),
         };
-        let mut trouble = None;
+        let mut failure = None;
         for address in sentinel::primaries(settings, sentinels, group, password.as_ref())? {
             match Self::open_at(settings, &address, true) {
                 Ok(session) => return Ok(session),
-                Err(error) => trouble = trouble.or(Some(error)),
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Err(trouble.unwrap_or_else(|| RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel")).into()))
+        Err(failure.unwrap_or_else(|| RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel")).into()))
     }
 
-    fn open_at(settings: &RedisSettings, address: &TcpAddress, by_sentinel: bool) -> Result<Self, Trouble> {
-        let login = Login { user: settings.user.as_deref(), password: settings.password.as_ref() };
+    fn open_at(settings: &RedisSettings, address: &TcpAddress, by_sentinel: bool) -> Result<Self, RedisFailure> {
+        let login = Credentials { user: settings.user.as_deref(), password: settings.password.as_ref() };
         let mut connection = connect(address, &login, settings.database, settings.tls.as_ref())?;
         let about = check_server(&mut connection)?;
         check_role(cmd("ROLE").query(&mut connection)?, by_sentinel)?;
@@ -205,14 +208,14 @@ impl Session {
         script: Script,
         keys: &[String],
         arguments: &[String],
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, RedisFailure> {
         let mut call = cmd("EVALSHA");
         call.arg(&self.scripts[script as usize]).arg(keys.len()).arg(keys).arg(arguments);
         self.ask(call)
     }
 
     /// Sends a command, and returns its answer.
-    pub(super) fn ask<T: FromRedisValue>(&mut self, command: Cmd) -> Result<T, Trouble> {
+    pub(super) fn ask<T: FromRedisValue>(&mut self, command: Cmd) -> Result<T, RedisFailure> {
         if !self.by_sentinel {
             return Ok(command.query(&mut self.connection)?);
         }
@@ -224,7 +227,7 @@ impl Session {
     }
 
     /// Sends a command that is answered within `wait`, and some.
-    pub(super) fn wait<T: FromRedisValue>(&mut self, command: &Cmd, wait: Duration) -> Result<T, Trouble> {
+    pub(super) fn wait<T: FromRedisValue>(&mut self, command: &Cmd, wait: Duration) -> Result<T, RedisFailure> {
         self.connection.set_read_timeout(Some(wait + PATIENCE))?;
         let answer = command.query(&mut self.connection)?;
         self.connection.set_read_timeout(Some(PATIENCE))?;
@@ -233,7 +236,7 @@ impl Session {
 }
 
 /// How this side says who it is.
-pub(super) struct Login<'a> {
+pub(super) struct Credentials<'a> {
     pub(super) user: Option<&'a str>,
     pub(super) password: Option<&'a Secret>,
 }
@@ -241,10 +244,10 @@ pub(super) struct Login<'a> {
 /// A connection whose every wait is bounded.
 pub(super) fn connect(
     address: &TcpAddress,
-    login: &Login<'_>,
+    login: &Credentials<'_>,
     database: u16,
     tls: Option<&RedisTls>,
-) -> Result<Connection, Trouble> {
+) -> Result<Connection, RedisFailure> {
     let mut redis = RedisConnectionInfo::default().set_db(i64::from(database)).set_skip_set_lib_name();
     if let Some(user) = login.user {
         redis = redis.set_username(user);
@@ -266,7 +269,7 @@ pub(super) fn connect(
                     root_cert: tls.ca_file.as_deref().map(|file| pem(file, "tls_ca_file")).transpose()?,
                 },
             )
-            .map_err(|error| Trouble::Useless {
+            .map_err(|error| RedisFailure::Misconfigured {
                 problem: format!("the certificates cannot be used: {error}"),
                 remedy: remedy("tls_ca_file, tls_cert_file or tls_key_file"),
             })?
@@ -278,28 +281,28 @@ pub(super) fn connect(
     Ok(connection)
 }
 
-fn client_certificate(tls: &RedisTls) -> Result<Option<ClientTlsConfig>, Trouble> {
+fn client_certificate(tls: &RedisTls) -> Result<Option<ClientTlsConfig>, RedisFailure> {
     match (&tls.cert_file, &tls.key_file) {
         (None, None) => Ok(None),
         (Some(cert), Some(key)) => Ok(Some(ClientTlsConfig {
             client_cert: pem(cert, "tls_cert_file")?,
             client_key: pem(key, "tls_key_file")?,
         })),
-        _ => Err(Trouble::Useless {
+        _ => Err(RedisFailure::Misconfigured {
             problem: "a certificate needs its key, and a key its certificate".to_owned(),
             remedy: remedy("tls_cert_file and tls_key_file"),
         }),
     }
 }
 
-fn pem(file: &std::path::Path, option: &str) -> Result<Vec<u8>, Trouble> {
-    std::fs::read(file).map_err(|error| Trouble::Useless {
+fn pem(file: &std::path::Path, option: &str) -> Result<Vec<u8>, RedisFailure> {
+    std::fs::read(file).map_err(|error| RedisFailure::Misconfigured {
         problem: format!("cannot read {}: {error}", file.display()),
         remedy: remedy(option),
     })
 }
 
-fn check_server(connection: &mut Connection) -> Result<About, Trouble> {
+fn check_server(connection: &mut Connection) -> Result<ServerInfo, RedisFailure> {
     let info: String = cmd("INFO").arg("server").query(connection)?;
     let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let version = line("redis_version").unwrap_or("unknown");
@@ -310,17 +313,17 @@ fn check_server(connection: &mut Connection) -> Result<About, Trouble> {
         // One that does not say it may have been there for ever.
         let up = line("uptime_in_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(now);
         let started = Duration::from_secs(now.saturating_sub(up));
-        return Ok(About { instance: line("run_id").unwrap_or_default().to_owned(), started });
+        return Ok(ServerInfo { instance: line("run_id").unwrap_or_default().to_owned(), started });
     }
     let (major, minor) = OLDEST;
-    Err(Trouble::Useless {
+    Err(RedisFailure::Misconfigured {
         problem: format!("its version is {version}, {major}.{minor} or later is needed"),
         remedy: format!("update it, or name another one: {}", remedy("host")),
     })
 }
 
 /// The answer to `ROLE`. What a replica says may be old, and it takes nothing.
-fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), Trouble> {
+fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), RedisFailure> {
     let role = match role {
         redis::Value::Array(parts) => parts.into_iter().next().map(String::from_redis_value).transpose()?,
         _ => None,
@@ -328,11 +331,11 @@ fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), Trouble> {
     match role.as_deref() {
         Some("master") => Ok(()),
         // Sentinel has not told all of them yet, or this one is alone; the next attempt asks again.
-        _ if by_sentinel => Err(Trouble::Failed(RedisError::from((
+        _ if by_sentinel => Err(RedisFailure::Failed(RedisError::from((
             ErrorKind::Server(ServerErrorKind::ReadOnly),
             "it is not the primary any more",
         )))),
-        role => Err(Trouble::Useless {
+        role => Err(RedisFailure::Misconfigured {
             problem: format!("it is no primary but a {}", role.unwrap_or("stranger")),
             remedy: format!("name the primary, or sentinel_hosts: {}", remedy("host and port")),
         }),

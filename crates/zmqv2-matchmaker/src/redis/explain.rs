@@ -2,9 +2,9 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::connection::{Trouble, remedy};
+use super::connection::{RedisFailure, remedy};
 use super::settings::{RedisAt, RedisSettings};
-use crate::error::MatchmakerError;
+use crate::api::MatchmakerError;
 
 /// Whether the other end wants a password, or another one.
 pub(super) fn wants_login(error: &RedisError) -> bool {
@@ -24,11 +24,11 @@ fn shown(error: &RedisError) -> String {
 
 impl RedisSettings {
     /// What an operator has to do about it.
-    pub(super) fn explain(&self, trouble: Trouble) -> MatchmakerError {
+    pub(super) fn explain(&self, failure: RedisFailure) -> MatchmakerError {
         let directory = format!("redis at {}", self.at);
-        let (problem, remedy) = match trouble {
-            Trouble::Useless { problem, remedy } => (problem, remedy),
-            Trouble::Failed(error) => match self.diagnosis(&error) {
+        let (problem, remedy) = match failure {
+            RedisFailure::Misconfigured { problem, remedy } => (problem, remedy),
+            RedisFailure::Failed(error) => match self.diagnosis(&error) {
                 Some((problem, option)) => (problem, remedy(option)),
                 None => return MatchmakerError::Unavailable { directory, source: shown(&error).into() },
             },
@@ -37,7 +37,7 @@ impl RedisSettings {
     }
 
     /// The same for an error at the first attempt, when nothing has ever worked.
-    pub(super) fn explain_start(&self, trouble: Trouble) -> MatchmakerError {
+    pub(super) fn explain_start(&self, failure: RedisFailure) -> MatchmakerError {
         let directory = format!("redis at {}", self.at);
         let place = match (&self.at, &self.tls) {
             (RedisAt::Server(_), None) => "host and port",
@@ -46,7 +46,7 @@ impl RedisSettings {
             (RedisAt::Sentinel { .. }, None) => "sentinel_hosts",
             (RedisAt::Sentinel { .. }, Some(_)) => "sentinel_hosts and tls",
         };
-        let Trouble::Failed(error) = trouble else { return self.explain(trouble) };
+        let RedisFailure::Failed(error) = failure else { return self.explain(failure) };
         let dropped = error.is_connection_dropped() && !error.is_connection_refusal();
         let (problem, option) = match self.diagnosis(&error) {
             Some(known) => known,

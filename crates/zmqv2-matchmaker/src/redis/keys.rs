@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 
-use crate::matchmaker::Registration;
-use crate::remote::{Entry, Presence, Version};
+use crate::api::Registration;
+use crate::cached::remote::{Presence, Revision, ServerEntry};
 
 /// Names the set of data.
 pub(super) const EPOCH: &str = "zmqv2:epoch";
@@ -46,7 +46,7 @@ pub(super) fn millis(span: Duration) -> u64 {
 const ENDED: &str = "-";
 
 /// A member and its place, and the lease it was given; `None`: it is not ours.
-pub(super) fn entry(member: &str, place: &str) -> Option<(Entry, Duration)> {
+pub(super) fn entry(member: &str, place: &str) -> Option<(ServerEntry, Duration)> {
     let (node, server) = member.split_once('/')?;
     let (node, server) = (NodeName::new(node).ok()?, ServerName::new(server).ok()?);
     let (presence, lease) = match place {
@@ -60,7 +60,7 @@ pub(super) fn entry(member: &str, place: &str) -> Option<(Entry, Duration)> {
             (Presence::At(Node::new(node.clone(), address).in_zone(zone)), lease)
         }
     };
-    Some((Entry { node, server, presence }, lease))
+    Some((ServerEntry { node, server, presence }, lease))
 }
 
 /// When the set of data with this name began: its name says it.
@@ -70,12 +70,12 @@ pub(super) fn begun(epoch: &str) -> Option<Duration> {
 }
 
 /// The id of a stream's entry.
-pub(super) fn version(text: &str) -> Option<Version> {
+pub(super) fn version(text: &str) -> Option<Revision> {
     let (millis, number) = text.split_once('-')?;
-    Some(Version(millis.parse().ok()?, number.parse().ok()?))
+    Some(Revision(millis.parse().ok()?, number.parse().ok()?))
 }
 
-pub(super) fn shown(version: Version) -> String {
+pub(super) fn shown(version: Revision) -> String {
     format!("{}-{}", version.0, version.1)
 }
 
@@ -95,7 +95,7 @@ mod tests {
             assert_eq!(super::entry(&text, "").unwrap().0.presence, Presence::Withdrawn);
             assert_eq!(super::entry(&text, ENDED).unwrap().0.presence, Presence::Ended);
         }
-        assert_eq!(version(&shown(Version(1_700_000_000_000, 3))), Some(Version(1_700_000_000_000, 3)));
+        assert_eq!(version(&shown(Revision(1_700_000_000_000, 3))), Some(Revision(1_700_000_000_000, 3)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use redis::{RedisError, cmd};
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
-use super::connection::{Login, PATIENCE, Trouble, connect, remedy};
+use super::connection::{Credentials, PATIENCE, RedisFailure, connect, remedy};
 use super::explain::wants_login;
 use super::settings::RedisSettings;
 use crate::cached::now;
@@ -20,7 +20,7 @@ pub(super) fn primaries(
     sentinels: &[TcpAddress],
     group: &str,
     password: Option<&Secret>,
-) -> Result<Vec<TcpAddress>, Trouble> {
+) -> Result<Vec<TcpAddress>, RedisFailure> {
     let (answers, told) = mpsc::channel();
     for sentinel in sentinels {
         let (answers, settings) = (answers.clone(), Arc::clone(settings));
@@ -46,11 +46,11 @@ struct Poll {
     count: usize,
     votes: Vec<(TcpAddress, usize)>,
     strangers: usize,
-    trouble: Option<Trouble>,
+    failure: Option<RedisFailure>,
 }
 
 impl Poll {
-    fn hear(&mut self, answer: Result<Option<TcpAddress>, Trouble>) {
+    fn hear(&mut self, answer: Result<Option<TcpAddress>, RedisFailure>) {
         match answer {
             Ok(Some(address)) => match self.votes.iter_mut().find(|(named, _)| *named == address) {
                 Some((_, votes)) => *votes += 1,
@@ -58,8 +58,8 @@ impl Poll {
             },
             Ok(None) => self.strangers += 1,
             // What an operator can mend says more than that one is not there.
-            Err(error) if self.trouble.is_none() || matches!(error, Trouble::Useless { .. }) => {
-                self.trouble = Some(error);
+            Err(error) if self.failure.is_none() || matches!(error, RedisFailure::Misconfigured { .. }) => {
+                self.failure = Some(error);
             }
             Err(_) => {}
         }
@@ -69,20 +69,20 @@ impl Poll {
         self.votes.iter().any(|(_, votes)| votes * 2 > self.count)
     }
 
-    fn result(mut self, group: &str) -> Result<Vec<TcpAddress>, Trouble> {
+    fn result(mut self, group: &str) -> Result<Vec<TcpAddress>, RedisFailure> {
         if !self.votes.is_empty() {
             self.votes.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
             return Ok(self.votes.into_iter().map(|(address, _)| address).collect());
         }
         // One that answers but does not know the group is a mistake; one that does not answer may come back.
         if self.strangers == self.count {
-            return Err(Trouble::Useless {
+            return Err(RedisFailure::Misconfigured {
                 problem: format!("no Sentinel knows a group {group:?}"),
                 remedy: remedy("sentinel_group_name"),
             });
         }
         let silent = || RedisError::from(io::Error::from(io::ErrorKind::TimedOut)).into();
-        Err(self.trouble.unwrap_or_else(silent))
+        Err(self.failure.unwrap_or_else(silent))
     }
 }
 
@@ -91,13 +91,13 @@ fn ask(
     sentinel: &TcpAddress,
     group: &str,
     password: Option<&Secret>,
-) -> Result<Option<TcpAddress>, Trouble> {
-    let login = Login { user: None, password };
+) -> Result<Option<TcpAddress>, RedisFailure> {
+    let login = Credentials { user: None, password };
     let named = connect(sentinel, &login, 0, settings.tls.as_ref()).and_then(|mut connection| {
         Ok(cmd("SENTINEL").arg("get-master-addr-by-name").arg(group).query::<Option<(String, u16)>>(&mut connection)?)
     });
-    let named = named.map_err(|trouble| match trouble {
-        Trouble::Failed(error) if wants_login(&error) => Trouble::Useless {
+    let named = named.map_err(|failure| match failure {
+        RedisFailure::Failed(error) if wants_login(&error) => RedisFailure::Misconfigured {
             problem: match password {
                 None => format!("Sentinel {sentinel} wants a password"),
                 Some(_) => format!("Sentinel {sentinel} does not take this password"),
@@ -107,7 +107,7 @@ fn ask(
         other => other,
     })?;
     let Some((host, port)) = named else { return Ok(None) };
-    let address = TcpAddress::new(&host, port).map_err(|error| Trouble::Useless {
+    let address = TcpAddress::new(&host, port).map_err(|error| RedisFailure::Misconfigured {
         problem: format!("Sentinel {sentinel} names a primary that cannot be reached: {error}"),
         remedy: "correct the Sentinels' configuration".to_owned(),
     })?;
@@ -126,7 +126,7 @@ mod tests {
             poll.hear(match *answer {
                 "?" => Ok(None),
                 "" => Err(RedisError::from((ErrorKind::Io, "gone")).into()),
-                "login" => Err(Trouble::Useless { problem: "login".to_owned(), remedy: String::new() }),
+                "login" => Err(RedisFailure::Misconfigured { problem: "login".to_owned(), remedy: String::new() }),
                 address => Ok(Some(address.parse().unwrap())),
             });
         }
@@ -148,8 +148,8 @@ mod tests {
     #[test]
     fn what_can_be_mended_is_told() {
         let problem = |answers: &[&str]| match poll(answers.len(), answers).result("g").unwrap_err() {
-            Trouble::Useless { problem, .. } => problem,
-            Trouble::Failed(error) => error.to_string(),
+            RedisFailure::Misconfigured { problem, .. } => problem,
+            RedisFailure::Failed(error) => error.to_string(),
         };
         assert_eq!(problem(&["?", "?"]), "no Sentinel knows a group \"g\"");
         assert_eq!(problem(&["", "login", ""]), "login");

@@ -20,26 +20,20 @@
 //! # Ok::<(), zmqv2_proto::config::ConfigError>(())
 //! ```
 
-mod builder;
-mod ini;
-mod layers;
+mod ipc_dir;
+mod load;
 mod options;
 mod print;
 mod report;
-mod retired;
-mod rundir;
 mod settings;
-mod spec;
-mod url;
-mod value;
 
-pub use builder::{ConfigBuilder, EffectiveOption, Loaded};
+pub use ipc_dir::{
+    IpcDirError, LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
+};
+pub use load::{ConfigBuilder, EffectiveOption, Loaded};
 pub use options::OPTIONS;
+pub use options::retired::{RETIRED, Retired};
+pub use options::spec::{OptionSpec, Preset, option};
 pub use print::{example_ini, reference_markdown};
 pub use report::{ConfigError, ConfigWarning, Source};
-pub use retired::{RETIRED, Retired};
-pub use rundir::{
-    LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, RunDirError, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
-};
 pub use settings::{Config, DEFAULT_TOPIC_BACKLOG, MatchmakerKind, Secret};
-pub use spec::{OptionSpec, Preset, option};

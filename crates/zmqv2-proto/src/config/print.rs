@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::builder::{EffectiveOption, Loaded};
-use super::ini::quoted;
-use super::options::OPTIONS;
-use super::spec::{OptionSpec, Preset};
+use crate::config::load::ini::quoted;
+use crate::config::load::{EffectiveOption, Loaded};
+use crate::config::options::OPTIONS;
+use crate::config::options::spec::{OptionSpec, Preset};
 
 impl Loaded {
     /// The effective configuration as an INI file that says above each option where it comes from.
@@ -115,8 +115,8 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, ConfigBuilder};
     use super::*;
+    use crate::config::{Config, ConfigBuilder};
 
     fn reread(text: &str) -> Loaded {
         let dir = tempfile::tempdir().unwrap();

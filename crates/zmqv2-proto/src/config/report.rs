@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::retired::Retired;
-use super::spec::OptionSpec;
-use super::value::shown;
+use crate::config::options::retired::Retired;
+use crate::config::options::spec::OptionSpec;
+use crate::config::options::value::shown;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,11 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::address::TcpAddress;
-use crate::names::{Exchange, NodeName, Zone};
+use crate::naming::{DEFAULT_EXCHANGE, Exchange, NodeName, TcpAddress, Zone};
 
-use super::builder::ConfigBuilder;
-use super::options::OPTIONS;
+use crate::config::load::ConfigBuilder;
+use crate::config::options::OPTIONS;
 
 /// The bound of a topic's backlog when `rpc_zmq_topic_backlog` is unset, in messages.
 ///
@@ -207,36 +206,36 @@ impl Default for Config {
 ///
 /// `transport_url` is kept apart until the end because it overrides options that may come after it.
 #[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) config: Config,
-    pub(super) url: Option<UrlChoice>,
+pub(crate) struct Draft {
+    pub(crate) config: Config,
+    pub(crate) url: Option<UrlChoice>,
 }
 
 /// What a `transport_url` says about the matchmaker.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct UrlChoice {
-    pub(super) kind: MatchmakerKind,
-    pub(super) ring_file: Option<PathBuf>,
-    pub(super) redis: Option<RedisChoice>,
+pub(crate) struct UrlChoice {
+    pub(crate) kind: MatchmakerKind,
+    pub(crate) ring_file: Option<PathBuf>,
+    pub(crate) redis: Option<RedisChoice>,
 }
 
 /// Where Redis is, by a `transport_url`; what it leaves out is as the options say.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct RedisChoice {
-    pub(super) user: Option<String>,
-    pub(super) password: Option<Secret>,
-    pub(super) host: Option<String>,
-    pub(super) port: Option<u16>,
-    pub(super) database: Option<u16>,
-    pub(super) tls: bool,
+pub(crate) struct RedisChoice {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) database: Option<u16>,
+    pub(crate) tls: bool,
     /// Where the Sentinels are: empty, if Redis is at a host; `None`: as the options say.
-    pub(super) sentinels: Option<Vec<TcpAddress>>,
-    pub(super) group: Option<String>,
+    pub(crate) sentinels: Option<Vec<TcpAddress>>,
+    pub(crate) group: Option<String>,
 }
 
 impl RedisChoice {
     /// What it says of options by their names: whether each now has another value than in `config`.
-    pub(super) fn overrides(&self, config: &Config, option: &str) -> bool {
+    pub(crate) fn overrides(&self, config: &Config, option: &str) -> bool {
         let sentinel = self.sentinels.as_ref().is_some_and(|sentinels| !sentinels.is_empty());
         match option {
             "host" => sentinel || self.host.as_ref().is_some_and(|host| *host != config.redis_host),
@@ -266,7 +265,7 @@ impl RedisChoice {
 
 impl Draft {
     /// Every option as it is when nothing is said about it; those with a default text get it later.
-    pub(super) fn blank() -> Self {
+    pub(crate) fn blank() -> Self {
         let config = Config {
             bind_address: String::new(),
             matchmaker: MatchmakerKind::Local,
@@ -285,7 +284,7 @@ impl Draft {
             response_timeout: Duration::ZERO,
             thread_pool_size: 1,
             conn_pool_size: 1,
-            control_exchange: Exchange::new("openstack").expect("a valid name"),
+            control_exchange: Exchange::new(DEFAULT_EXCHANGE).expect("a valid name"),
             heartbeat_freq: Duration::ZERO,
             heartbeat_ttl: Duration::ZERO,
             redis_host: String::new(),
@@ -314,7 +313,7 @@ impl Draft {
     }
 
     /// The configuration, with the matchmaker of the `transport_url` when it names one.
-    pub(super) fn finish(self) -> Config {
+    pub(crate) fn finish(self) -> Config {
         let mut config = self.config;
         if let Some(url) = self.url {
             config.matchmaker = url.kind;
@@ -331,7 +330,7 @@ impl Draft {
 
 /// This machine's name as a node name. A machine without a usable name still gets a configuration:
 /// an operator who needs another name than `localhost` sets `rpc_zmq_host`.
-pub(super) fn host_name() -> NodeName {
+pub(crate) fn host_name() -> NodeName {
     NodeName::new(gethostname::gethostname().to_string_lossy())
         .unwrap_or_else(|_| NodeName::new("localhost").expect("a valid name"))
 }
@@ -339,7 +338,7 @@ pub(super) fn host_name() -> NodeName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::DEFAULT_PORT;
+    use crate::naming::DEFAULT_PORT;
 
     #[test]
     fn defaults_are_those_of_the_legacy_driver() {

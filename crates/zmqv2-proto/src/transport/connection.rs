@@ -107,7 +107,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::address::{Address, TcpAddress};
+    use crate::naming::{Address, TcpAddress};
     use crate::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 
     #[expect(clippy::disallowed_methods, reason = "a test is its own driver")]
@@ -138,7 +138,7 @@ mod tests {
         for _ in 0..50 {
             let Pair { front, address, .. } = pair();
             let links = [(); 8].map(|()| {
-                let mut link = transport.socket(Role::Link).unwrap();
+                let mut link = transport.socket(Role::Dealer).unwrap();
                 link.connect(&address).unwrap();
                 // The I/O thread of `transport` still works.
                 wait_for(&link, Connection::Up);
@@ -160,9 +160,9 @@ mod tests {
 
     fn pair() -> Pair {
         let [here, there] = [(); 2].map(|()| Transport::new(TransportOptions::default()));
-        let mut front = there.socket(Role::Front).unwrap();
+        let mut front = there.socket(Role::Router).unwrap();
         let address = front.bind(&Address::Tcp(TcpAddress::new("127.0.0.1", 0).unwrap())).unwrap();
-        let mut link = here.socket(Role::Link).unwrap();
+        let mut link = here.socket(Role::Dealer).unwrap();
         assert_eq!(link.readiness().unwrap().connection, Connection::Awaited);
         assert!(link.send([Frame::new()]).is_err(), "it sends before it is connected");
         link.connect(&address).unwrap();
@@ -275,9 +275,9 @@ mod tests {
         drop(there);
         wait_for(&link, Connection::Lost);
         let again = Transport::new(TransportOptions::default());
-        let mut front = again.socket(Role::Front).unwrap();
+        let mut front = again.socket(Role::Router).unwrap();
         front.bind(&address).unwrap();
-        let mut next = again.socket(Role::Link).unwrap();
+        let mut next = again.socket(Role::Dealer).unwrap();
         next.connect(&address).unwrap();
         wait_for(&next, Connection::Up);
         assert_eq!(link.readiness().unwrap().connection, Connection::Lost);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::address::Address;
+use crate::naming::Address;
 
 /// A socket could not be made, bound, connected or read.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ impl TransportError {
 /// A message was not taken by a socket; it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum SendError {
+pub enum SocketSendError {
     /// No connected peer has room below the high-water mark.
     #[error("no connected peer has room")]
     Full,

@@ -10,23 +10,23 @@
 // that it does not know (bind and connect). A fork is told by the C library alone.
 #![allow(unsafe_code)]
 
+mod adaptive_poll;
 mod connection;
 mod context;
 mod error;
 mod lent;
-#[cfg(test)]
-mod lockstep;
-mod pace;
 mod process;
+#[cfg(test)]
+mod rep_tests;
 mod socket;
 
+pub use adaptive_poll::AdaptivePoll;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
-pub use error::{SendError, TransportError};
-pub use pace::Pace;
+pub use error::{SocketSendError, TransportError};
 pub use process::process_id;
-use socket::look_before_sleep;
-pub use socket::{Frame, MAX_FRAMES, Notice, Readiness, Received, Role, Socket};
+use socket::poll_before_sleep;
+pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 
 /// The version of the libzmq that is linked in, such as `4.3.4`.
 #[must_use]

@@ -10,45 +10,45 @@ unsafe extern "C" {
 }
 
 /// Nobody has asked libc to tell.
-const UNTOLD: u8 = 0;
+const NOT_INSTALLED: u8 = 0;
 /// Somebody is about to, or libc would not: the number is not kept.
-const ASKING: u8 = 1;
+const INSTALLING: u8 = 1;
 /// It tells.
-const TOLD: u8 = 2;
+const INSTALLED: u8 = 2;
 
-static STATE: AtomicU8 = AtomicU8::new(UNTOLD);
+static FORK_HOOK: AtomicU8 = AtomicU8::new(NOT_INSTALLED);
 /// The number, or 0: not known.
-static KNOWN: AtomicU32 = AtomicU32::new(0);
+static CACHED: AtomicU32 = AtomicU32::new(0);
 
 /// The number of this process, as [`std::process::id`] says it, also after a `fork`. Of a child that was made without libc's
 /// knowledge (a bare `clone`, `_Fork`, `vfork`) it knows nothing: such a child must not use what its parent has opened.
 #[must_use]
 pub fn process_id() -> u32 {
-    match KNOWN.load(Ordering::Relaxed) {
-        0 => find_out(),
+    match CACHED.load(Ordering::Relaxed) {
+        0 => look_up(),
         known => known,
     }
 }
 
 #[cold]
-fn find_out() -> u32 {
+fn look_up() -> u32 {
     let id = std::process::id();
     // No lock and no `Once`: a child that is forked by another thread meanwhile would wait for it for ever.
-    if STATE.compare_exchange(UNTOLD, ASKING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+    if FORK_HOOK.compare_exchange(NOT_INSTALLED, INSTALLING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
         // SAFETY: the hook only stores to a static atomic, which a child may do after a fork of any thread.
         if unsafe { pthread_atfork(None, None, Some(forget)) } == 0 {
-            STATE.store(TOLD, Ordering::Release);
+            FORK_HOOK.store(INSTALLED, Ordering::Release);
         }
     }
-    if STATE.load(Ordering::Acquire) == TOLD {
-        KNOWN.store(id, Ordering::Relaxed);
+    if FORK_HOOK.load(Ordering::Acquire) == INSTALLED {
+        CACHED.store(id, Ordering::Relaxed);
     }
     id
 }
 
 /// Runs in the child, before `fork` returns there.
 unsafe extern "C" fn forget() {
-    KNOWN.store(0, Ordering::Relaxed);
+    CACHED.store(0, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::id::MessageId;
+    use crate::wire::MessageId;
 
     unsafe extern "C" {
         fn fork() -> c_int;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::address::{Address, TcpAddress};
+use crate::naming::{Address, TcpAddress};
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
-use crate::transport::error::{SendError, TransportError};
+use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
 
 /// One frame of a message; owned by libzmq, so that forwarding copies nothing.
@@ -31,7 +31,7 @@ const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
 /// the socket at each look, and in sends about once a millisecond. With a mark of 16, answers were lost on busy machines.
 const LEAST_HWM: u32 = 10_000;
 /// High-water mark of callers, in messages. Theirs is an error when it is reached.
-const CALLER_HWM: i32 = 16;
+const REQ_HWM: i32 = 16;
 /// Half-dead TCP connections are found after at most interval + timeout; libzmq's default is never.
 const HEARTBEAT_INTERVAL_MS: i32 = 15_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 30_000;
@@ -56,23 +56,23 @@ const BATCH_OPTIONS: [c_int; 2] = [101, 102];
 pub enum Role {
     /// REQ: one blocking caller's lock-step. RELAXED and CORRELATE, so that a lost reply never wedges it; no linger,
     /// because a request whose caller has given up is of no use to anybody. Serves one connection, as a link does.
-    Caller,
+    Req,
     /// REP: one worker's lock-step.
-    Worker,
+    Rep,
     /// DEALER: many messages in flight to exactly one peer. Serves *one connection*: sends only while that lasts, gives out
     /// all that came over it before it says that it is lost, and is of no use after that.
-    Link,
+    Dealer,
     /// ROUTER: many peers. Mandatory, so that an unroutable answer is an error and not a silent drop.
-    Front,
+    Router,
 }
 
 impl Role {
     fn kind(self) -> u32 {
         match self {
-            Self::Caller => zmq_sys::ZMQ_REQ,
-            Self::Worker => zmq_sys::ZMQ_REP,
-            Self::Link => zmq_sys::ZMQ_DEALER,
-            Self::Front => zmq_sys::ZMQ_ROUTER,
+            Self::Req => zmq_sys::ZMQ_REQ,
+            Self::Rep => zmq_sys::ZMQ_REP,
+            Self::Dealer => zmq_sys::ZMQ_DEALER,
+            Self::Router => zmq_sys::ZMQ_ROUTER,
         }
     }
 }
@@ -82,9 +82,9 @@ impl Role {
 pub struct Readiness {
     /// A message can be received.
     pub readable: bool,
-    /// A message can be sent: for [`Role::Caller`] and [`Role::Link`] only while they are connected.
+    /// A message can be sent: for [`Role::Req`] and [`Role::Dealer`] only while they are connected.
     pub writable: bool,
-    /// Where the connection of a [`Role::Caller`] or [`Role::Link`] stands. It is lost only when nothing is left to
+    /// Where the connection of a [`Role::Req`] or [`Role::Dealer`] stands. It is lost only when nothing is left to
     /// read. The other roles have many peers, and are always [`Connection::Up`].
     pub connection: Connection,
 }
@@ -121,11 +121,11 @@ impl Socket {
         let raw = context.socket(role.kind())?;
         // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
-        move_more_at_once(&mut raw, options.io_batch_bytes);
+        set_batch_sizes(&mut raw, options.io_batch_bytes);
         let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
         let monitor = match role {
-            Role::Caller | Role::Link => Some(Monitor::of(&raw, &context)?),
-            Role::Worker | Role::Front => None,
+            Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
+            Role::Rep | Role::Router => None,
         };
         Ok(Self { raw, monitor, _context: context, fd, busy_poll: options.busy_poll })
     }
@@ -182,10 +182,10 @@ impl Socket {
     /// Sends one message without blocking.
     ///
     /// # Errors
-    /// [`SendError`]: the message was not taken, in whole, and is gone.
-    pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SendError> {
+    /// [`SocketSendError`]: the message was not taken, in whole, and is gone.
+    pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SocketSendError> {
         if self.connection() != Connection::Up {
-            return Err(SendError::Full);
+            return Err(SocketSendError::Full);
         }
         let mut frames = frames.into_iter().peekable();
         while let Some(frame) = frames.next() {
@@ -200,9 +200,13 @@ impl Socket {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_lent<const N: usize>(&mut self, frames: [Frame; N], last: &Arc<Vec<u8>>) -> Result<(), SendError> {
+    pub fn send_lent<const N: usize>(
+        &mut self,
+        frames: [Frame; N],
+        last: &Arc<Vec<u8>>,
+    ) -> Result<(), SocketSendError> {
         if self.connection() != Connection::Up {
-            return Err(SendError::Full);
+            return Err(SocketSendError::Full);
         }
         let last = Lent::new(last).map_err(not_sent)?;
         for frame in frames {
@@ -269,8 +273,8 @@ impl Socket {
         }
     }
 
-    /// Whether it was connected when its [`readiness`](Self::readiness) was last asked for. Of [`Role::Caller`] and
-    /// [`Role::Link`]; the other roles always are.
+    /// Whether it was connected when its [`readiness`](Self::readiness) was last asked for. Of [`Role::Req`] and
+    /// [`Role::Dealer`]; the other roles always are.
     #[must_use]
     pub fn was_connected(&self) -> bool {
         self.connection() == Connection::Up
@@ -288,14 +292,14 @@ impl Socket {
     }
 
     /// Tells when [`readiness`](Self::readiness) may have changed: threads that take turns with a socket can wait while another
-    /// one has it. Of no use for [`Role::Caller`] and [`Role::Link`], whose connections may end unnoticed.
+    /// one has it. Of no use for [`Role::Req`] and [`Role::Dealer`], whose connections may end unnoticed.
     ///
     /// # Errors
     /// The operating system's reason.
-    pub fn notice(&self) -> io::Result<Notice> {
+    pub fn waiter(&self) -> io::Result<Waiter> {
         // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` is.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()?;
-        Ok(Notice { fd, busy_poll: self.busy_poll })
+        Ok(Waiter { fd, busy_poll: self.busy_poll })
     }
 
     /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed (`None`: no limit).
@@ -315,22 +319,22 @@ impl Socket {
     }
 }
 
-fn not_sent(error: zmq::Error) -> SendError {
+fn not_sent(error: zmq::Error) -> SocketSendError {
     match error {
-        zmq::Error::EAGAIN => SendError::Full,
-        zmq::Error::EHOSTUNREACH => SendError::PeerGone,
-        _ => SendError::State,
+        zmq::Error::EAGAIN => SocketSendError::Full,
+        zmq::Error::EHOSTUNREACH => SocketSendError::PeerGone,
+        _ => SocketSendError::State,
     }
 }
 
 /// A descriptor of its own for the notices of a [`Socket`]. `Send` and `Sync`.
 #[derive(Debug)]
-pub struct Notice {
+pub struct Waiter {
     fd: OwnedFd,
     busy_poll: Duration,
 }
 
-impl Notice {
+impl Waiter {
     /// Blocks until there is a notice, or one of the `others` is readable: which of those are. May return early.
     ///
     /// # Errors
@@ -350,7 +354,7 @@ fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Dur
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     };
-    if look_before_sleep(busy_poll, timeout, || look(Some(&Timespec::default())))? {
+    if poll_before_sleep(busy_poll, timeout, || look(Some(&Timespec::default())))? {
         return Ok(());
     }
     let timeout = timeout.map(|timeout| timeout.saturating_sub(busy_poll)).and_then(|t| Timespec::try_from(t).ok());
@@ -363,7 +367,7 @@ fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Dur
 /// # Errors
 /// That of `look`.
 #[expect(clippy::disallowed_methods, reason = "how long it has looked is nobody else's business")]
-pub(super) fn look_before_sleep(
+pub(super) fn poll_before_sleep(
     busy_poll: Duration,
     timeout: Option<Duration>,
     mut look: impl FnMut() -> io::Result<bool>,
@@ -394,7 +398,7 @@ impl Drop for Socket {
 }
 
 /// Raises the batch sizes, if this libzmq has them: else it works as well, only slower.
-fn move_more_at_once(raw: &mut zmq::Socket, bytes: u32) {
+fn set_batch_sizes(raw: &mut zmq::Socket, bytes: u32) {
     let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     if !has_drafts() {
         return;
@@ -419,8 +423,8 @@ pub(super) fn has_drafts() -> bool {
 fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Result<c_int, zmq::Error> {
     let hwm = i32::try_from(options.high_water_mark.max(LEAST_HWM)).unwrap_or(i32::MAX);
     let (hwm, linger) = match role {
-        Role::Caller => (CALLER_HWM, 0),
-        Role::Worker | Role::Link | Role::Front => (hwm, LINGER_MS),
+        Role::Req => (REQ_HWM, 0),
+        Role::Rep | Role::Dealer | Role::Router => (hwm, LINGER_MS),
     };
     raw.set_linger(linger)?;
     raw.set_sndhwm(hwm)?;
@@ -432,20 +436,20 @@ fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Resul
     raw.set_tcp_keepalive(1)?;
     raw.set_handshake_ivl(HANDSHAKE_MS)?;
     match role {
-        Role::Caller | Role::Link => {
+        Role::Req | Role::Dealer => {
             raw.set_reconnect_ivl(RECONNECT_MS)?;
             raw.set_reconnect_ivl_max(RECONNECT_MAX_MS)?;
             raw.set_connect_timeout(CONNECT_TIMEOUT_MS)?;
         }
-        Role::Worker | Role::Front => raw.set_backlog(LISTEN_BACKLOG)?,
+        Role::Rep | Role::Router => raw.set_backlog(LISTEN_BACKLOG)?,
     }
     match role {
-        Role::Caller => {
+        Role::Req => {
             raw.set_req_relaxed(true)?;
             raw.set_req_correlate(true)?;
         }
-        Role::Front => raw.set_router_mandatory(true)?,
-        Role::Worker | Role::Link => {}
+        Role::Router => raw.set_router_mandatory(true)?,
+        Role::Rep | Role::Dealer => {}
     }
     raw.get_fd()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use zmqv2_client::{RequestContext, RpcClient};
-use zmqv2_matchmaker::{MatchmakerError, RedisDirectory, RedisSettings, Remote};
+use zmqv2_matchmaker::{MatchmakerError, RedisDirectory, RedisSettings, RemoteDirectory};
 use zmqv2_proto::Target;
 
 use crate::redis_server::Redis;

@@ -14,10 +14,11 @@ use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, tell};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
-use zmqv2_proto::{InstanceId, Priority, Target};
-use zmqv2_server::{ListenerBuilder, Notice, NotificationListener, Priorities, Verdict};
+use zmqv2_proto::{InstanceId, Priority};
+use zmqv2_server::{Notice, NotificationListener, NotificationListenerBuilder, Priorities, Verdict};
 
 use crate::serve::now;
+use crate::target::target_of;
 
 /// How long the last line waits for the broker to know that it is the last.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -98,13 +99,13 @@ impl ListenFlags {
         stops: Receiver<InstanceId>,
     ) -> anyhow::Result<NotificationListener> {
         let config = common.setup(log::LevelFilter::Warn).map_err(|failure| anyhow::anyhow!("{failure}"))?.config;
-        let exchange = self.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
         let dir = resolve_ipc_dir(&config)?;
         let transport = Transport::new(TransportOptions::from(&config));
         let mut builder = NotificationListener::builder().ipc_dir(&dir).transport(transport.clone());
         let printer = Printer { left: Mutex::new(self.count), end, stops, transport, dir };
         for topic in &self.topics {
-            builder = builder.target(Target::topic(topic)?.with_exchange(exchange)?);
+            let target = target_of(topic, self.exchange.as_deref())?;
+            builder = builder.target(target.with_default_exchange(&config.control_exchange));
         }
         if let Some(pool) = &self.pool {
             builder = builder.pool(pool)?;
@@ -114,7 +115,7 @@ impl ListenFlags {
             some => some.iter().copied().collect(),
         };
         // One worker: lines come in the order of the notifications, and nothing more once the last is written.
-        let builder: ListenerBuilder =
+        let builder: NotificationListenerBuilder =
             builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
         Ok(builder.start()?)
     }

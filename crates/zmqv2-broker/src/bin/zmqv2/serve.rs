@@ -7,10 +7,11 @@ use clap::Args;
 use serde_json::Value;
 use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, tell};
 use zmqv2_proto::config::resolve_ipc_dir;
-use zmqv2_proto::{Reply, Target, Version};
-use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, ServerBuilder, reply};
+use zmqv2_proto::{Reply, Version};
+use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder, reply};
 
 use crate::exec::Command;
+use crate::target::target_of;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeFlags {
@@ -39,9 +40,8 @@ pub(crate) struct ServeFlags {
 pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failure> {
     let setup = common.setup(log::LevelFilter::Info)?;
     let config = &setup.config;
-    let builder = || -> anyhow::Result<ServerBuilder> {
-        let exchange = flags.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
-        let mut target = Target::topic(&flags.topic)?.with_exchange(exchange)?;
+    let builder = || -> anyhow::Result<RpcServerBuilder> {
+        let mut target = target_of(&flags.topic, flags.exchange.as_deref())?;
         if let Some(server) = &flags.server {
             target = target.with_server(server)?;
         }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Failure};
 use zmqv2_client::{Notifier, NotifierBuilder, Prepared, RpcClient, RpcClientBuilder};
-use zmqv2_proto::{Config, Target, Version};
+use zmqv2_proto::{Config, InvalidName, Target, Version};
 
 /// Which service to send to.
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ impl TopicFlags {
     ) -> Result<Prepared, Failure> {
         let mut config = common.setup(log::LevelFilter::Warn)?.config;
         configure(&mut config);
-        let target = self.target(&config, interface).map_err(Failure::usage)?;
+        let target = self.target(interface).map_err(Failure::usage)?;
         let builder = build(RpcClient::builder(target).config(config));
         let client = builder.build().map_err(Failure::usage)?.prepare();
         Ok(match self.timeout {
@@ -111,9 +111,13 @@ impl TopicFlags {
     ) -> Result<Notifier, Failure> {
         let config = common.setup(log::LevelFilter::Warn)?.config;
         let publisher = publisher.map_or_else(|| format!("zmqv2.{}", config.host), str::to_owned);
-        let target = self.target(&config, &InterfaceFlags::default()).map_err(Failure::usage)?;
+        let target = self.target(&InterfaceFlags::default()).map_err(Failure::usage)?;
         let builder = || -> anyhow::Result<NotifierBuilder> {
-            Ok(Notifier::builder(publisher).topics([target.topic.as_str()])?.exchange(target.exchange).config(config))
+            let notifier = Notifier::builder(publisher).topics([target.topic.as_str()])?.config(config);
+            Ok(match target.exchange {
+                Some(exchange) => notifier.exchange(exchange),
+                None => notifier,
+            })
         };
         let builder = build(builder().map_err(Failure::usage)?);
         let builder = match self.timeout {
@@ -123,14 +127,22 @@ impl TopicFlags {
         builder.build().map_err(Failure::usage)
     }
 
-    fn target(&self, config: &Config, interface: &InterfaceFlags) -> anyhow::Result<Target> {
-        let exchange = self.exchange.as_deref().unwrap_or(config.control_exchange.as_str());
-        let mut target = Target::topic(&self.topic)?.with_exchange(exchange)?;
+    fn target(&self, interface: &InterfaceFlags) -> anyhow::Result<Target> {
+        let mut target = target_of(&self.topic, self.exchange.as_deref())?;
         if let Some(namespace) = &interface.namespace {
             target = target.with_namespace(namespace)?;
         }
         target.version = interface.version;
         Ok(target)
+    }
+}
+
+/// A topic in this exchange, or else in the configured one.
+pub(crate) fn target_of(topic: &str, exchange: Option<&str>) -> Result<Target, InvalidName> {
+    let target = Target::topic(topic)?;
+    match exchange {
+        Some(exchange) => target.with_exchange(exchange),
+        None => Ok(target),
     }
 }
 

@@ -1,8 +1,8 @@
 use std::collections::HashSet;
 
-use super::super::retired::RETIRED;
-use super::super::settings::Draft;
 use super::*;
+use crate::config::options::retired::RETIRED;
+use crate::config::settings::Draft;
 
 #[test]
 fn names_are_unique_and_every_entry_is_documented() {
