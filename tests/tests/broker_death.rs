@@ -159,7 +159,7 @@ fn sigterm_of_a_broker_under_load_finishes_what_is_in_flight() {
         eventually("they are in flight", || cluster.node(0).status().in_flight == 3);
         load.add(&client, 3);
         load.wait_answered(100);
-        let told = now();
+        let signalled = now();
         brokers[0].signal(Signal::TERM);
         eventually("it is stopping", || brokers[0].stderr().contains("stopping"));
         let refused = CallRecord::of(|| echo(&at_first, "x"));
@@ -170,7 +170,7 @@ fn sigterm_of_a_broker_under_load_finishes_what_is_in_flight() {
         assert!(ends.iter().all(Result::is_ok), "they were in flight: {ends:?}");
         let status = brokers[0].wait_end(PATIENCE);
         assert_eq!(status.code(), Some(0));
-        println!("ended {:?} after SIGTERM", told.elapsed());
+        println!("ended {:?} after SIGTERM", signalled.elapsed());
     });
     load.wait_answered(100);
     let records = load.stop();
@@ -213,13 +213,13 @@ fn rg17_sigterm_of_a_server_under_load_loses_no_call_and_it_is_gone_at_once() {
         // More callers than workers, so that there is always something waiting.
         load.add(&client, 10);
         load.wait_answered(100);
-        let told = now();
+        let signalled = now();
         leaving.signal(Signal::TERM);
         for call in in_flight {
             assert!(call.join().unwrap().is_ok());
         }
         assert_eq!(leaving.wait_end(PATIENCE).code(), Some(0));
-        println!("ended {:?} after SIGTERM", told.elapsed());
+        println!("ended {:?} after SIGTERM", signalled.elapsed());
         let names: Vec<_> = node.status().topics[0].servers.iter().map(|s| s.server.to_string()).collect();
         assert_eq!(names, ["staying"], "gone from the status as soon as the process is");
     });
@@ -233,15 +233,15 @@ fn rg17_sigterm_of_a_server_under_load_loses_no_call_and_it_is_gone_at_once() {
 #[test]
 fn rg36_sigint_stops_broker_and_server_in_order() {
     let Pair { cluster, mut brokers, mut servers } = Pair::start();
-    let told = now();
+    let signalled = now();
     servers[0].signal(Signal::INT);
     assert_eq!(servers[0].wait_end(PATIENCE).code(), Some(0));
     assert!(cluster.node(0).status().topics.is_empty());
     brokers[0].signal(Signal::INT);
     assert_eq!(brokers[0].wait_end(PATIENCE).code(), Some(0));
-    println!("both ended {:?} after SIGINT", told.elapsed());
+    println!("both ended {:?} after SIGINT", signalled.elapsed());
     // Nothing was in flight, so the server stopped at once and left no socket behind.
-    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    assert!(signalled.elapsed() < Duration::from_secs(5), "{:?}", signalled.elapsed());
     let left =
         |node: &Node| std::fs::read_dir(&node.ipc_dir).unwrap().flatten().map(|f| f.file_name()).collect::<Vec<_>>();
     assert!(left(cluster.node(0)).iter().all(|name| name == "zmqv2-broker.lock"), "{:?}", left(cluster.node(0)));

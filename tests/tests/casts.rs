@@ -13,11 +13,11 @@ use zmqv2_server::{Methods, RpcServer, RpcServerBuilder};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
 /// The messages that a server ran, in order.
-type Ran = Arc<Mutex<Vec<u64>>>;
+type Executions = Arc<Mutex<Vec<u64>>>;
 
 /// A server in the test's process that logs its messages.
-fn noting(node: &Node, topic: &str, server: &str) -> (RpcServerBuilder, Ran) {
-    let ran = Ran::default();
+fn logging(node: &Node, topic: &str, server: &str) -> (RpcServerBuilder, Executions) {
+    let ran = Executions::default();
     let (note, blocked) = (Arc::clone(&ran), Duration::from_secs(5));
     let methods = Methods::new()
         .method("note", move |number: u64| {
@@ -60,15 +60,15 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
         .iter()
         .enumerate()
         .map(|(number, node)| {
-            let (builder, ran) = noting(node, "t", &format!("s{number}"));
+            let (builder, ran) = logging(node, "t", &format!("s{number}"));
             (start(builder.workers(1)), ran)
         })
         .collect();
     // Each client's numbers are its own: who * CASTS + 0, 1, 2, ...
     let acked: Vec<BTreeMap<String, Vec<u64>>> = std::thread::scope(|scope| {
-        let cast_all = |who: u64| {
-            let client = client(cluster.node(who as usize % 3), "t");
-            let numbers = who * CASTS..(who + 1) * CASTS;
+        let cast_all = |number: u64| {
+            let client = client(cluster.node(number as usize % 3), "t");
+            let numbers = number * CASTS..(number + 1) * CASTS;
             let handles: Vec<_> =
                 numbers.map(|number| (number, client.cast(&context(), "note", &number).unwrap())).collect();
             let mut acked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -81,7 +81,7 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
             assert_eq!(client.close(PATIENCE).open, 0);
             acked
         };
-        let threads: Vec<_> = (0..4).map(|who| scope.spawn(move || cast_all(who))).collect();
+        let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || cast_all(number))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for (number, (server, ran)) in servers.iter().enumerate() {
@@ -89,10 +89,10 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
         server.stop().unwrap();
         let ran = ran.lock().unwrap();
         let name = format!("s{number}");
-        for (who, acked) in acked.iter().enumerate() {
-            let of_who: Vec<u64> = ran.iter().copied().filter(|n| n / CASTS == who as u64).collect();
+        for (number, acked) in acked.iter().enumerate() {
+            let of_client: Vec<u64> = ran.iter().copied().filter(|n| n / CASTS == number as u64).collect();
             // The server ran exactly the acked casts, each once, in the order of sending.
-            assert_eq!(of_who, acked[&name], "{name} and client {who}");
+            assert_eq!(of_client, acked[&name], "{name} and client {number}");
         }
     }
 }
@@ -102,7 +102,7 @@ fn one_busy_worker_delays_no_call_that_the_other_can_take_p10() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let (builder, _) = noting(node, "t", "s");
+    let (builder, _) = logging(node, "t", "s");
     let server = start(builder.workers(2));
     let client = client(node, "t");
     let began = now();
@@ -186,7 +186,7 @@ fn a_broker_that_is_killed_leaves_no_cast_without_outcome_and_traffic_comes_back
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let mut broker = node.broker();
-    let (builder, ran) = noting(node, "t", "s");
+    let (builder, ran) = logging(node, "t", "s");
     let server = start(builder.workers(2));
     let client = client(node, "t");
     let mut acked = Vec::new();
@@ -238,7 +238,7 @@ fn cold_start_waits_if_asked_to_and_is_refused_at_once_if_not_rg06() {
     let expired = too_short.wait(PATIENCE).unwrap();
     assert!(matches!(&expired, Outcome::Refused { refusal, .. } if refusal.reason == Reason::Expired), "{expired}");
     assert_eq!(waiting.outcome(), None);
-    let (builder, ran) = noting(node, "t", "s");
+    let (builder, ran) = logging(node, "t", "s");
     let server = start(builder.workers(1));
     assert!(waiting.wait(PATIENCE).unwrap().is_acked());
     // A call as well.

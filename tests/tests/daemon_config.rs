@@ -208,5 +208,5 @@ fn a_ring_that_cannot_be_read_is_a_configuration_error() {
     assert!(bad.stderr.contains("ring.json, line 1, column"), "{}", bad.stderr);
     let missing = check(Path::new("/no/such/ring.json"));
     assert_eq!(missing.code(), 2);
-    assert_eq!(missing.stderr.matches("No such file").count(), 1, "said once: {}", missing.stderr);
+    assert_eq!(missing.stderr.matches("No such file").count(), 1, "printed once: {}", missing.stderr);
 }

@@ -24,10 +24,10 @@ fn refuses(node: &Node, flags: &[&str], code: i32, parts: &[&str]) {
 #[track_caller]
 fn assert_refused(finished: &Finished, code: i32, parts: &[&str]) {
     assert_eq!(finished.code(), code, "{finished:?}");
-    let told = finished.stderr.lines().last().unwrap_or_default();
+    let last_line = finished.stderr.lines().last().unwrap_or_default();
     assert!(!finished.stderr.contains("panicked") && !finished.stderr.contains("\nready"), "{}", finished.stderr);
-    assert!(parts.iter().all(|part| told.contains(part)), "not all of {parts:?} in {told:?}");
-    assert_eq!(told.matches("os error").count().max(1), 1, "said twice: {told}");
+    assert!(parts.iter().all(|part| last_line.contains(part)), "not all of {parts:?} in {last_line:?}");
+    assert_eq!(last_line.matches("os error").count().max(1), 1, "printed twice: {last_line}");
 }
 
 /// The same with an option that replaces the node's own flag.

@@ -92,8 +92,11 @@ fn a_temporary_directory_that_cannot_be_used_is_named_with_what_to_do() {
     std::fs::create_dir(&deep).unwrap();
     let finished = Process::run(&mut demo(&deep));
     assert_eq!(finished.code(), 1);
-    let told = finished.stderr;
-    assert!(told.contains("TMPDIR") && told.contains("bytes") && told.contains(deep.to_str().unwrap()), "{told}");
+    let stderr = finished.stderr;
+    assert!(
+        stderr.contains("TMPDIR") && stderr.contains("bytes") && stderr.contains(deep.to_str().unwrap()),
+        "{stderr}"
+    );
     assert_nothing_left(&deep);
 
     let missing = dir.path().join("missing");

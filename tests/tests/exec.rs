@@ -48,7 +48,7 @@ fn remote(result: Result<Value, CallError>) -> (String, String) {
 /// The process id that a script wrote into `file`.
 fn pid_in(file: &Path) -> u32 {
     let mut pid = None;
-    eventually("the script says its process id", || {
+    eventually("the script prints its process id", || {
         pid = std::fs::read_to_string(file)
             .ok()
             .filter(|text| text.ends_with('\n'))

@@ -18,7 +18,7 @@ fn three_servers_on_one_node() {
     let _servers = [0, 1, 2].map(|n| node.serve("fair", NAMES[n], &["--workers", workers[n]]));
     is_fair(&node.client(Target::topic("fair").unwrap()));
     // This also holds for clients that do not know each other.
-    let who: BTreeSet<String> = (0..3)
+    let servers: BTreeSet<String> = (0..3)
         .map(|_| {
             let called = node.tool(&["call", "fair", "echo", "--verbose"]);
             assert_eq!(called.code(), 0, "{}", called.stderr);
@@ -26,7 +26,10 @@ fn three_servers_on_one_node() {
         })
         .collect();
     for name in NAMES {
-        assert!(who.iter().any(|line| line.contains(name)), "three calls in a row did not reach {name}: {who:?}");
+        assert!(
+            servers.iter().any(|line| line.contains(name)),
+            "three calls in a row did not reach {name}: {servers:?}"
+        );
     }
 }
 

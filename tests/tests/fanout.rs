@@ -92,7 +92,7 @@ fn sixty_servers_on_six_nodes_and_a_node_that_hangs_rg03_rg04_rg05_rg23() {
     let handle = client.fanout(&context, "echo", &"all").expect("it is sent");
     zmqv2_tests::eventually("the servers of the other nodes accept it", || handle.so_far().acked() == 50);
     assert!(started.elapsed() < timeout / 2, "a node that hangs delays the others: {:?}", started.elapsed());
-    assert!(handle.report().is_none(), "the node that hangs has said nothing yet");
+    assert!(handle.report().is_none(), "the node that hangs has not answered yet");
     let report = handle.wait(PATIENCE).expect("a report");
     assert!(started.elapsed() >= timeout && started.elapsed() < timeout + Duration::from_secs(1));
     assert_eq!((once_each(&report), report.acked(), report.unacknowledged()), (60, 50, 10), "{report}");

@@ -23,7 +23,7 @@ const GROWTH_KIB: u64 = 64 * 1024;
 
 /// A node under attack, with its broker and server, and a client of another node that calls all the
 /// time.
-struct Scene {
+struct Attack {
     cluster: Cluster,
     broker: Process,
     _server: Process,
@@ -38,7 +38,7 @@ struct Progress {
     over: AtomicBool,
 }
 
-impl Scene {
+impl Attack {
     fn new() -> Self {
         let cluster = Cluster::new(2, &["demo"]);
         let (near, far) = (cluster.node(0), cluster.node(1));
@@ -50,9 +50,9 @@ impl Scene {
         let theirs = Arc::clone(&progress);
         let good = std::thread::spawn(move || call_until(&client, &theirs));
         let memory_before = memory_kib(broker.id());
-        let scene = Self { cluster, broker, _server: server, memory_before, good, progress };
-        scene.see_calls();
-        scene
+        let attack = Self { cluster, broker, _server: server, memory_before, good, progress };
+        attack.see_calls();
+        attack
     }
 
     fn node(&self) -> &Node {
@@ -116,10 +116,10 @@ fn noise(seed: usize, count: usize) -> Vec<u8> {
 
 #[test]
 fn random_bytes_leave_the_broker_serving() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let mut open = Vec::new();
     for n in 0..MANY {
-        let mut stream = TcpStream::connect(scene.address()).unwrap();
+        let mut stream = TcpStream::connect(attack.address()).unwrap();
         // The broker may close the connection early.
         let _ = stream.write_all(&noise(n, 1 + n % 3_000));
         if n % 2 == 0 {
@@ -129,28 +129,28 @@ fn random_bytes_leave_the_broker_serving() {
     drop(open);
     // The same number of times, random bytes after a proper handshake.
     for n in 0..MANY {
-        let mut peer = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let mut peer = Zmtp::tcp(attack.address(), "DEALER").unwrap();
         let _ = peer.send_raw(&noise(n, 1 + n % 3_000));
     }
-    scene.check(MANY + 100);
+    attack.check(MANY + 100);
 }
 
 #[test]
 fn half_handshakes_that_stay_open_leave_the_broker_serving() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let whole = [greeting(), ready("DEALER")].concat();
     let open: Vec<_> = (0..MANY)
         .map(|n| {
-            let mut stream = TcpStream::connect(scene.address()).unwrap();
+            let mut stream = TcpStream::connect(attack.address()).unwrap();
             stream.write_all(&whole[..n % whole.len()]).unwrap();
             stream
         })
         .collect();
     // All of them are open at once, and a new peer is still served.
-    let answer = scene.cluster.node(0).tool(&["call", "demo", "echo", "1"]);
+    let answer = attack.cluster.node(0).tool(&["call", "demo", "echo", "1"]);
     assert_eq!(answer.code(), 0, "{answer:?}");
     drop(open);
-    scene.check(20);
+    attack.check(20);
 }
 
 /// A valid request for `demo`.
@@ -236,14 +236,14 @@ fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
 
 #[test]
 fn wrong_frames_are_each_answered_with_a_typed_refusal() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let wrong = wrong_messages();
     let (mut malformed, mut no_route, mut unauthorized) = (0, 0, 0);
     for n in 0..MANY {
         let (name, frames, reason) = &wrong[n % wrong.len()];
         // A correlating REQ puts an id in front of the delimiter. Both must come back.
         let path: &[&[u8]] = if n % 2 == 0 { &[b""] } else { &[b"\0\0\0\x07", b""] };
-        let mut peer = Zmtp::tcp(scene.address(), if n % 2 == 0 { "DEALER" } else { "REQ" }).unwrap();
+        let mut peer = Zmtp::tcp(attack.address(), if n % 2 == 0 { "DEALER" } else { "REQ" }).unwrap();
         let sent: Vec<&[u8]> = path.iter().copied().chain(frames.iter().map(Vec::as_slice)).collect();
         peer.send(&sent).unwrap();
         let answer = peer.receive().unwrap_or_else(|error| panic!("{name}: no answer: {error}"));
@@ -262,15 +262,15 @@ fn wrong_frames_are_each_answered_with_a_typed_refusal() {
         }
     }
     assert!(malformed > 0 && no_route > 0 && unauthorized > 0);
-    assert_eq!(scene.counter("refused_malformed"), malformed);
-    assert_eq!(scene.counter("refused_no_route"), no_route);
-    assert_eq!(scene.counter("refused_unauthorized"), unauthorized);
-    scene.check(MANY + 100);
+    assert_eq!(attack.counter("refused_malformed"), malformed);
+    assert_eq!(attack.counter("refused_no_route"), no_route);
+    assert_eq!(attack.counter("refused_unauthorized"), unauthorized);
+    attack.check(MANY + 100);
 }
 
 #[test]
 fn frames_without_a_path_back_are_counted_and_logged_once_per_peer() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let [header, body] = request(b"{}");
     let long = vec![b"x".to_vec(); 13];
     let huge_path = [vec![b'p'; 100_000], vec![], header.clone(), body.clone()];
@@ -282,12 +282,12 @@ fn frames_without_a_path_back_are_counted_and_logged_once_per_peer() {
         huge_path.iter().map(Vec::as_slice).collect(),
     ];
     // One peer that sends without end, and many that send once.
-    let mut noisy = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+    let mut noisy = Zmtp::tcp(attack.address(), "DEALER").unwrap();
     for n in 0..10 * MANY {
         noisy.send(&cases[n % 4]).unwrap();
     }
     for n in 0..MANY {
-        let mut peer = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let mut peer = Zmtp::tcp(attack.address(), "DEALER").unwrap();
         peer.send(&cases[n % cases.len()]).unwrap();
         // A good request behind the bad message is served: nothing of the bad message remains
         // (RG25).
@@ -298,38 +298,38 @@ fn frames_without_a_path_back_are_counted_and_logged_once_per_peer() {
             assert_eq!(Header::decode(&answer[1]).unwrap().server, Some("s1".parse().unwrap()), "a server answered");
         }
     }
-    eventually("every message is counted", || scene.counter("refused_malformed") == 11 * MANY as u64);
-    scene.check(MANY + 100);
+    eventually("every message is counted", || attack.counter("refused_malformed") == 11 * MANY as u64);
+    attack.check(MANY + 100);
 }
 
 #[test]
 fn a_message_over_the_limit_is_refused_or_cut_off() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let limit = 16 * 1024 * 1024;
-    let mut slightly = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+    let mut slightly = Zmtp::tcp(attack.address(), "DEALER").unwrap();
     let [header, body] = request(&vec![b'x'; limit + 1]);
     slightly.send(&[b"", &header, &body]).unwrap();
     let answer = slightly.receive().unwrap();
     assert_eq!(Header::decode(&answer[1]).unwrap().reason, Some(Reason::TooLarge));
     let detail = String::from_utf8_lossy(&answer[2]);
     assert!(detail.contains("16777217") && detail.contains("16777216"), "{detail}");
-    assert_eq!(scene.counter("refused_too_large"), 1);
+    assert_eq!(attack.counter("refused_too_large"), 1);
     drop((slightly, body));
     // The message is only announced: nobody waits for it, and no memory is reserved for it.
     for n in 0..100_u64 {
-        let mut lying = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let mut lying = Zmtp::tcp(attack.address(), "DEALER").unwrap();
         let mut bytes = vec![2];
         bytes.extend_from_slice(&(u64::MAX >> (n % 30)).to_be_bytes());
         lying.send_raw(&bytes).unwrap();
         assert!(lying.receive().is_err(), "the connection was kept");
     }
-    scene.check(20);
+    attack.check(20);
 }
 
 #[test]
 fn a_peer_that_never_reads_its_replies_stops_nobody() {
-    let scene = Scene::new();
-    let mut deaf = TcpStream::connect(scene.address()).unwrap();
+    let attack = Attack::new();
+    let mut deaf = TcpStream::connect(attack.address()).unwrap();
     deaf.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     deaf.write_all(&[greeting(), ready("DEALER")].concat()).unwrap();
     let unserved = keyed(b"openstack/nobody");
@@ -339,7 +339,7 @@ fn a_peer_that_never_reads_its_replies_stops_nobody() {
     assert!(sent > 10, "only {sent} batches were taken: the socket, not the broker, was tested");
     // Either TCP stops the peer, or the broker drops answers that nobody reads. It never keeps them
     // all.
-    eventually("an end to it", || scene.counter("undeliverable") > 0 || sent < 100);
-    scene.check(20);
+    eventually("an end to it", || attack.counter("undeliverable") > 0 || sent < 100);
+    attack.check(20);
     drop(deaf);
 }

@@ -142,12 +142,12 @@ fn every_message_is_read_as_it_was_recorded() {
 }
 
 /// Raw sockets in place of the original's processes.
-struct Stage {
+struct RawPeers {
     zmq: Context,
     dir: TempDir,
 }
 
-impl Stage {
+impl RawPeers {
     fn new() -> Self {
         Self { zmq: Context::new(), dir: tempfile::tempdir().expect("a directory") }
     }
@@ -168,6 +168,14 @@ impl Stage {
         let address = format!("ipc://{}/{name}", self.dir.path().display());
         if bind { socket.bind(&address) } else { socket.connect(&address) }.expect("an address");
         socket
+    }
+
+    /// A daemon at this address, and a socket that pushes to it.
+    fn daemon(&self, address: &str) -> (Daemon, Socket) {
+        let daemon = Daemon::start(Options { bind_address: address.to_owned(), ..self.options(9501) }).unwrap();
+        let push = self.socket(SocketType::PUSH);
+        push.connect(&format!("tcp://{address}:9501")).unwrap();
+        (daemon, push)
     }
 
     /// The socket that clients and servers push to, and its port. `localhost` has two addresses on
@@ -203,9 +211,9 @@ fn id_of(frames: &Frames) -> String {
 
 #[test]
 fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
-    let stage = Stage::new();
-    let (pull, port) = stage.pull();
-    let client = Client::new(stage.options(port), Help::default()).unwrap();
+    let peers = RawPeers::new();
+    let (pull, port) = peers.pull();
+    let client = Client::new(peers.options(port), Help::default()).unwrap();
     let demo = |server: Option<&str>| Target { topic: "demo".to_owned(), server: server.map(str::to_owned) };
     client.cast(&demo(None), &context(), &count());
     assert_eq!(text(&receive(&pull)), text(&hop("cast", "client send")));
@@ -219,7 +227,7 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
     assert_eq!(text(&receive(&pull))[..7], text(&hop("notify 2", "client send")));
 
     for (message, method, id) in [("call", "echo", CALL), ("call that fails", "nosuch", FAILING)] {
-        let replies = stage.ipc(SocketType::XPUB, "zmq_topic_zmq_replies.localhost", true);
+        let replies = peers.ipc(SocketType::XPUB, "zmq_topic_zmq_replies.localhost", true);
         let result = std::thread::scope(|scope| {
             let call = scope.spawn(|| client.call(&demo(None), &context(), &echo(method)));
             let sent = receive(&pull);
@@ -234,7 +242,7 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
         });
         match (message, result) {
             ("call", Ok(value)) => assert_eq!(value, "hi"),
-            (_, Err(Failed::Remote(told))) => assert_eq!(told, failure()),
+            (_, Err(Failed::Remote(failed_with))) => assert_eq!(failed_with, failure()),
             (message, other) => panic!("{message}: {other:?}"),
         }
         drop(replies);
@@ -243,11 +251,11 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
 
 #[test]
 fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
-    let stage = Stage::new();
-    let (pull, port) = stage.pull();
+    let peers = RawPeers::new();
+    let (pull, port) = peers.pull();
     let (requests, fanouts) = (
-        stage.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
-        stage.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
+        peers.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
+        peers.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
     );
     let (put, taken) = std::sync::mpsc::channel();
     let (put, fails) = (std::sync::Mutex::new(put), failure());
@@ -259,7 +267,7 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
             _ => Some(Ok(Value::Null)),
         }
     };
-    let server = Server::serve(stage.options(port), "demo", Arc::new(handler)).unwrap();
+    let server = Server::serve(peers.options(port), "demo", Arc::new(handler)).unwrap();
     // It receives all fanouts of its topic.
     assert_eq!(fanouts.recv_bytes(0).unwrap(), b"\x01");
     for (message, expected) in [("call", echo("echo")), ("call that fails", echo("nosuch"))] {
@@ -289,11 +297,11 @@ fn each_socket_of_the_daemon_has_a_context_of_its_own() {
 
 #[test]
 fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_its_socket() {
-    let stage = Stage::new();
-    let (_pull, port) = stage.pull();
+    let peers = RawPeers::new();
+    let (_pull, port) = peers.pull();
     let (requests, fanouts) = (
-        stage.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
-        stage.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
+        peers.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
+        peers.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
     );
     let taken = NotificationLog::default();
     let note = taken.clone();
@@ -301,7 +309,7 @@ fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_
         note.add(message.method.clone());
         Some(Ok(Value::Null))
     };
-    let _server = Server::serve(stage.options(port), "demo", Arc::new(handler)).unwrap();
+    let _server = Server::serve(peers.options(port), "demo", Arc::new(handler)).unwrap();
     assert_eq!(fanouts.recv_bytes(0).unwrap(), b"\x01");
     for envelope in ["impl_zmq_v3", "", "else"] {
         requests.send_multipart(["0", "demo.localhost", envelope, "{}"], 0).unwrap();
@@ -320,12 +328,12 @@ fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_
 
 #[test]
 fn the_sending_of_a_call_is_bounded_by_its_response_timeout() {
-    let stage = Stage::new();
+    let peers = RawPeers::new();
     // Nobody listens there. Messages fill the queue of the client's only socket, and then a send
     // blocks.
     let cluster = Cluster::new(1, &[]);
     let target = Target { topic: "demo".to_owned(), server: Some(cluster.node(0).host.clone()) };
-    let options = Options { response_timeout: Duration::from_millis(300), conn_pool_size: 1, ..stage.options(9501) };
+    let options = Options { response_timeout: Duration::from_millis(300), conn_pool_size: 1, ..peers.options(9501) };
     assert!(options.cast_timeout >= PATIENCE);
     let client = Client::new(options, Help::default()).unwrap();
     for _ in 0..1_000 {
@@ -339,12 +347,9 @@ fn the_sending_of_a_call_is_bounded_by_its_response_timeout() {
 
 #[test]
 fn a_daemon_forwards_every_message_unchanged_to_the_socket_of_its_topic() {
-    let stage = Stage::new();
+    let peers = RawPeers::new();
     let cluster = Cluster::new(1, &[]);
-    let bind_address = cluster.node(0).host.clone();
-    let daemon = Daemon::start(Options { bind_address: bind_address.clone(), ..stage.options(9501) }).unwrap();
-    let push = stage.socket(SocketType::PUSH);
-    push.connect(&format!("tcp://{bind_address}:9501")).unwrap();
+    let (daemon, push) = peers.daemon(&cluster.node(0).host);
     let mut servers = BTreeMap::new();
     for (message, hops) in recorded() {
         let pairs = hops.iter().zip(hops.iter().skip(1));
@@ -355,7 +360,7 @@ fn a_daemon_forwards_every_message_unchanged_to_the_socket_of_its_topic() {
             let kind = if kind == "PUB" { SocketType::SUB } else { SocketType::PULL };
             // One server for each topic, because a message for a server that has just stopped is
             // lost.
-            let socket = servers.entry(name.to_owned()).or_insert_with(|| stage.ipc(kind, name, false));
+            let socket = servers.entry(name.to_owned()).or_insert_with(|| peers.ipc(kind, name, false));
             push.send_multipart(&received.frames, 0).unwrap();
             assert_eq!(text(&receive(socket)), text(&sent.frames), "{message}");
             assert_eq!(received.frames, sent.frames);
@@ -366,21 +371,18 @@ fn a_daemon_forwards_every_message_unchanged_to_the_socket_of_its_topic() {
 
 #[test]
 fn a_topic_that_is_a_path_is_refused_and_a_message_of_one_frame_ends_the_daemon() {
-    let stage = Stage::new();
+    let peers = RawPeers::new();
     let cluster = Cluster::new(1, &[]);
-    let bind_address = cluster.node(0).host.clone();
-    let daemon = Daemon::start(Options { bind_address: bind_address.clone(), ..stage.options(9501) }).unwrap();
-    let push = stage.socket(SocketType::PUSH);
-    push.connect(&format!("tcp://{bind_address}:9501")).unwrap();
-    let pull = stage.ipc(SocketType::PULL, "zmq_topic_t.localhost", false);
+    let (daemon, push) = peers.daemon(&cluster.node(0).host);
+    let pull = peers.ipc(SocketType::PULL, "zmq_topic_t.localhost", false);
     for topic in ["../../t.localhost", "a\\b.localhost", "t.localhost"] {
         push.send_multipart(["0", topic, "cast", "x"], 0).unwrap();
     }
     assert_eq!(text(&receive(&pull)), ["0", "t.localhost", "cast", "x"]);
-    assert_eq!(names(stage.dir.path()), ["zmq_topic_t.localhost"]);
+    assert_eq!(names(peers.dir.path()), ["zmq_topic_t.localhost"]);
     push.send("x", 0).unwrap();
     eventually("the daemon ends", || daemon.has_ended());
-    eventually("it is gone", || std::net::TcpStream::connect((bind_address.as_str(), 9501)).is_err());
+    eventually("it is gone", || std::net::TcpStream::connect((cluster.node(0).host.as_str(), 9501)).is_err());
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -120,7 +120,7 @@ fn two_listeners_share_the_notifications(driver: Driver) {
     let mut both = [numbers(&one), numbers(&two)].concat();
     both.sort_unstable();
     assert_eq!(both, (0..8).collect::<Vec<_>>(), "each once");
-    assert!(!numbers(&one).is_empty() && !numbers(&two).is_empty(), "one hears nothing");
+    assert!(!numbers(&one).is_empty() && !numbers(&two).is_empty(), "one gets nothing");
 }
 
 fn many_notifiers_at_several_nodes(driver: Driver) {
@@ -191,7 +191,7 @@ fn the_notifier_learns_the_outcome(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let node = nodes.at(0);
     let kept = node.notify("t", Priority::Info, "early", &json!(1));
-    assert_eq!(kept, [SendOutcome::Stored], "the notifier is told that it is kept");
+    assert_eq!(kept, [SendOutcome::Stored], "the notifier is told that it is stored");
     let (received, _running) = listen(&*node, &["t"], &[Priority::Info], "p");
     received.wait(1);
     let taken = node.notify("t", Priority::Info, "notification", &json!(2));

@@ -328,9 +328,9 @@ fn a_call_without_a_server_ends_before_its_timeout(driver: Driver) {
 fn a_cast_is_acknowledged(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
-    let told = nodes.at(0).cast(&t(), "note", &json!(1));
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
     assert_eq!(server.ran.wait(1), [1]);
-    assert_eq!(told, SendOutcome::Accepted, "the sender is told that a server has it");
+    assert_eq!(outcome, SendOutcome::Accepted, "the sender is told that a server has it");
 }
 
 fn a_fanout_reports_every_server(driver: Driver) {
@@ -338,20 +338,20 @@ fn a_fanout_reports_every_server(driver: Driver) {
     let servers = servers(&nodes, 2);
     let client = nodes.at(0);
     warm_up(&*client, &t(), &servers);
-    let told = client.fanout(&t(), "note", &json!(1));
-    assert_eq!(told, [SendOutcome::Accepted, SendOutcome::Accepted], "the sender is told of every server");
+    let outcome = client.fanout(&t(), "note", &json!(1));
+    assert_eq!(outcome, [SendOutcome::Accepted, SendOutcome::Accepted], "the sender is told of every server");
 }
 
 fn a_cast_without_a_server_is_reported(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
-    let told = nodes.at(0).cast(&t(), "note", &json!(1));
-    assert_eq!(told, SendOutcome::Failed("NoRoute".to_owned()), "the sender is told that nobody is there");
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
+    assert_eq!(outcome, SendOutcome::Failed("NoRoute".to_owned()), "the sender is told that nobody is there");
 }
 
 fn a_cast_waits_for_a_server_that_comes_later(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
-    let told = nodes.at(0).cast(&t(), "note", &json!(1));
-    assert!(!matches!(told, SendOutcome::Failed(_)), "{told:?}");
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
+    assert!(!matches!(outcome, SendOutcome::Failed(_)), "{outcome:?}");
     let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
     assert_eq!(server.ran.wait(1), [1]);
 }

@@ -62,9 +62,9 @@ fn ipv6_works_from_bind_to_reply_rg41() {
     let client = near.client(demo());
     assert_eq!(echo(&client).unwrap(), "s1");
     drop(broker);
-    let told = near.tool(&["call", "demo", "echo", "--timeout", "0.3"]);
-    assert_eq!(told.code(), 5);
-    assert!(told.stderr.contains(&format!("tcp://[::1]:{port}")), "{}", told.stderr);
+    let finished = near.tool(&["call", "demo", "echo", "--timeout", "0.3"]);
+    assert_eq!(finished.code(), 5);
+    assert!(finished.stderr.contains(&format!("tcp://[::1]:{port}")), "{}", finished.stderr);
 }
 
 #[test]
@@ -134,9 +134,9 @@ fn a_broken_edit_keeps_the_last_good_ring_and_says_so() {
     assert_eq!(complaints.len(), 1, "once, not at every look: {complaints:?}");
     assert!(complaints[0].contains("ring.json, line 1, column"), "{complaints:?}");
     // A new process has no earlier valid ring.
-    let told = near.tool(&["call", "demo", "echo"]);
-    assert_eq!(told.code(), 2, "{told:?}");
-    assert!(told.stderr.contains("ring.json, line 1, column"), "{}", told.stderr);
+    let finished = near.tool(&["call", "demo", "echo"]);
+    assert_eq!(finished.code(), 2, "{finished:?}");
+    assert!(finished.stderr.contains("ring.json, line 1, column"), "{}", finished.stderr);
     cluster.write_ring(ring("demo", &[]));
     let no_route =
         |result| matches!(result, Err(CallError::Refused { refusal, .. }) if refusal.reason == Reason::NoRoute);

@@ -91,12 +91,12 @@ impl fmt::Display for Measured {
 }
 
 /// A node with one server of each topic, and its connection.
-struct Simulated {
+struct SimulatedNode {
     directory: RedisDirectory,
     registrations: Vec<Registration>,
 }
 
-impl Simulated {
+impl SimulatedNode {
     fn new(redis: &Redis, lease: Duration, n: usize) -> Self {
         let name = format!("node-{n:05}.example.org");
         let node = Node::new(name.parse().unwrap(), format!("{name}:9501").parse().unwrap());
@@ -120,7 +120,7 @@ fn measure(scale: &Scale) -> Measured {
     let redis = Redis::start_with(&["--maxclients", "10000"]);
     let lease = scale.renew_every * 6;
     let empty = redis.info("used_memory");
-    let nodes: Vec<_> = (0..scale.nodes).map(|n| Simulated::new(&redis, lease, n)).collect();
+    let nodes: Vec<_> = (0..scale.nodes).map(|n| SimulatedNode::new(&redis, lease, n)).collect();
     nodes.iter().for_each(|node| node.directory.check().unwrap());
     let connected = redis.info("used_memory");
     let started = now();

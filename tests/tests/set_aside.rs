@@ -17,13 +17,13 @@ const WATCH_FOR: Duration = Duration::from_secs(6);
 const PACE: Duration = Duration::from_millis(10);
 
 /// Three nodes with a server each, and one more server, of one name, on the last two.
-struct World {
+struct ThreeNodes {
     cluster: Cluster,
     brokers: Vec<Process>,
     _servers: Vec<Process>,
 }
 
-impl World {
+impl ThreeNodes {
     fn start() -> Self {
         let cluster = Cluster::new(3, &["t"]);
         let twins: Vec<_> = cluster.nodes()[1..].iter().map(|node| node.host.as_str()).collect();
@@ -96,25 +96,25 @@ fn cast(client: &RpcClient) -> bool {
 
 #[test]
 fn a_broker_that_hangs_costs_each_client_one_call_or_one_cast() {
-    let world = World::start();
+    let nodes = ThreeNodes::start();
     let answered_by = |client: &RpcClient| echo(client, "again").is_ok_and(|server| server == "s2");
-    world.hang(&world.clients("t", 3), call, answered_by);
-    world.hang(&world.clients("t", 3), cast, answered_by);
+    nodes.hang(&nodes.clients("t", 3), call, answered_by);
+    nodes.hang(&nodes.clients("t", 3), cast, answered_by);
 }
 
 #[test]
 fn a_server_that_is_on_two_nodes_is_found_on_the_one_that_does_not_hang() {
-    let world = World::start();
+    let nodes = ThreeNodes::start();
     // Each client finds it at one of both nodes, at random, and stays there.
-    let [callers, casters] = [(); 2].map(|()| world.clients("twins", 8));
+    let [callers, casters] = [(); 2].map(|()| nodes.clients("twins", 8));
     let named = |client: &RpcClient| {
         let call = client.prepare().server("twin").unwrap();
         call.call::<serde_json::Value>(&RequestContext::new(), "echo", &1).is_ok()
     };
-    world.hang(&callers, named, named);
+    nodes.hang(&callers, named, named);
     let cast_to = |client: &RpcClient| {
         let cast = client.prepare().server("twin").unwrap().cast(&RequestContext::new(), "echo", &1).unwrap();
         cast.wait(PATIENCE).unwrap().is_acked()
     };
-    world.hang(&casters, cast_to, cast_to);
+    nodes.hang(&casters, cast_to, cast_to);
 }

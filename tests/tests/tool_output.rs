@@ -70,8 +70,8 @@ fn a_demo_that_nobody_watches_cleans_up() {
 fn commands_work_when_nobody_reads_stderr() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
-    let mut broker = Quiet::start(node.command("zmqv2-broker", &["--log-level", "debug"]));
-    let mut server = Quiet::start(node.command("zmqv2", &["serve", "demo", "--server", "s1"]));
+    let mut broker = SilentProcess::start(node.command("zmqv2-broker", &["--log-level", "debug"]));
+    let mut server = SilentProcess::start(node.command("zmqv2", &["serve", "demo", "--server", "s1"]));
     let answered = |arguments: &[&str]| run(node.command("zmqv2", arguments).stderr(unread()));
     eventually("both work", || answered(&["call", "demo", "echo", "7", "--verbose"]).stdout == b"7\n");
     // The exit code still shows the result.
@@ -89,9 +89,9 @@ fn status(node: &Node) -> Output {
 }
 
 /// A process whose stderr has no reader.
-struct Quiet(Child);
+struct SilentProcess(Child);
 
-impl Quiet {
+impl SilentProcess {
     fn start(mut command: Command) -> Self {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(unread()).spawn().expect("it starts"))
     }
@@ -107,7 +107,7 @@ impl Quiet {
     }
 }
 
-impl Drop for Quiet {
+impl Drop for SilentProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -141,7 +141,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     eprintln!("ready");
 
     let pending = VecDeque::new();
-    let mut caster = Caster { journal, client, notifier, pending, answered: false, timeout, slowed: 0, full: 0 };
+    let mut sender =
+        JournaledClient { journal, client, notifier, pending, answered: false, timeout, slowed: 0, full: 0 };
     let idle_kib = kernel::peak_memory_kib(std::process::id());
     let started = now();
     let mut number = 0;
@@ -149,22 +150,22 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         if let Some(rate) = arguments.rate {
             wait_until(started + Duration::from_secs_f64(number as f64 / f64::from(rate)));
         }
-        caster.send(number, arguments);
+        sender.send(number, arguments);
         number += 1;
     }
-    while caster.settle_first() {}
+    while sender.settle_first() {}
     let seconds = started.elapsed().as_secs_f64();
-    let closed = caster.client.close(PATIENCE);
-    caster.journal.write(&Record::Observed([0, 1, 2].map(|column| observed[column].load(Ordering::Relaxed))));
-    caster.journal.write(&Record::End);
-    let counters = caster.client.counters();
+    let closed = sender.client.close(PATIENCE);
+    sender.journal.write(&Record::Observed([0, 1, 2].map(|column| observed[column].load(Ordering::Relaxed))));
+    sender.journal.write(&Record::End);
+    let counters = sender.client.counters();
     let summary = json!({
         "sent": number,
         "seconds": seconds,
         "idle_kib": idle_kib,
         "peak_kib": kernel::peak_memory_kib(std::process::id()),
-        "slowed": caster.slowed,
-        "full": caster.full,
+        "slowed": sender.slowed,
+        "full": sender.full,
         "open": closed.open,
         "resent": counters.resent,
         "late": counters.late,
@@ -175,7 +176,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// The client, its journal and its open messages.
-struct Caster {
+struct JournaledClient {
     journal: JournalWriter,
     client: RpcClient,
     notifier: Notifier,
@@ -188,7 +189,7 @@ struct Caster {
     full: u64,
 }
 
-impl Caster {
+impl JournaledClient {
     /// Sends one message, then takes the outcomes that are known.
     fn send(&mut self, number: u64, arguments: &Arguments) {
         let context = RequestContext::new();

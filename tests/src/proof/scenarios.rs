@@ -10,8 +10,7 @@ use zmqv2_proto::config::DEFAULT_TOPIC_BACKLOG;
 use crate::checker::{Expected, Report};
 use crate::journal::Journals;
 use crate::{
-    Cluster, JournaledRun, Node, PATIENCE, Process, Summary, TOPIC, acceptance_times, eventually, now, spread,
-    stop_all, wait_until,
+    Cluster, JournaledRun, Node, PATIENCE, Process, Summary, TOPIC, acceptance_times, now, spread, stop_all, wait_until,
 };
 
 #[derive(Debug)]
@@ -176,7 +175,7 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
     let (clients, took) = load.stop();
     // Shown when the test fails.
     println!("the last broker printed: {}", broker.stderr());
-    all_handled(node);
+    node.wait_all_handled();
     stop_all(&mut servers, PATIENCE);
     let expected = Expected::nothing().all_accepted("waiting");
     // A broker that stops in order tells its clients.
@@ -210,7 +209,7 @@ pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
         victims.push_back((pool, start(pool)));
     });
     let (clients, took) = load.stop();
-    all_handled(node);
+    node.wait_all_handled();
     listeners.extend(victims.into_iter().map(|(_, listener)| listener));
     stop_all(&mut listeners, PATIENCE);
     let expected = Expected::nothing().all_accepted("plain").all_accepted("retrying");
@@ -223,12 +222,6 @@ fn write_ring(cluster: &Cluster, pools: &[&str]) {
     let host = &cluster.node(0).host;
     let listed = serde_json::json!([{"node": host, "address": format!("{host}:9501"), "servers": pools}]);
     cluster.write_ring_text(&serde_json::json!({TOPIC: [host], format!("{TOPIC}.info"): listed}).to_string());
-}
-
-/// Waits until listeners have handled everything that the broker keeps.
-fn all_handled(node: &Node) {
-    eventually("every notification is handled", || node.status().notifications == 0);
-    assert_eq!(node.status().dead_letters, []);
 }
 
 /// The time until every client was answered again.

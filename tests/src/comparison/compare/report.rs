@@ -410,7 +410,7 @@ pub(super) fn code(counted: &Counted) -> Section {
                item that also handles requests counts in neither driver (the public verbs, forwarding, sockets). What \
                only zmqv2 can do with answers does not count either (`call_async`, answers kept for a retry). A test \
                finds every line of both drivers that has to do with replies, and compares them with these \
-               lists.\n\nThe legacy driver has no checks: a malformed answer ends the call with the first exception \
+               lists. The lines are those of the current sources, even if the rest was measured earlier.\n\nThe legacy driver has no checks: a malformed answer ends the call with the first exception \
                that it causes, and nobody notices an answer that never arrives. The waiting code of zmqv2 also notices \
                that the broker is gone, and monitors long calls."
             .to_owned(),

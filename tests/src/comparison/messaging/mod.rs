@@ -23,6 +23,7 @@ pub use expectation::{Expected, judge};
 pub use over_legacy::OverLegacy;
 pub use over_zmqv2::OverZmqv2;
 
+/// The target of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct To {
     /// The exchange; `None`: the configured one.
