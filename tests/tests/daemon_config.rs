@@ -1,4 +1,4 @@
-//! The daemon's configuration, as an operator gives it and reads it back.
+//! Proves that the daemon reads and prints its configuration as an operator expects.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +37,7 @@ impl Files {
     }
 }
 
-/// Value and origin of an option in what `--print-config` prints.
+/// The value and the origin of an option in the output of `--print-config`.
 #[track_caller]
 fn printed(finished: &Finished, option: &str) -> (String, String) {
     assert_eq!(finished.code(), 0, "{finished:?}");

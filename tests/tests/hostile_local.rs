@@ -1,4 +1,4 @@
-//! Peers inside the node that break the protocol: a broker drops them, says why, and serves the others.
+//! Proves that a broker drops local peers that break the protocol, says why, and serves the others.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn a_garbage_registration_is_refused_with_what_is_wrong_and_registers_nothing() 
     assert_eq!(broker.stderr().matches("malformed message").count(), 1, "one line for one peer:\n{}", broker.stderr());
 }
 
-/// A server made by hand: one worker's socket, registered at the broker.
+/// A hand-made server: one worker socket, registered at the broker.
 struct Fake {
     socket: Socket,
     registrar: Zmtp,
@@ -108,7 +108,7 @@ impl Fake {
         self.registrar.send(&[b"", &header, &body]).unwrap();
     }
 
-    /// The next request, with what stands in front of it.
+    /// The next request, with the frames in front of it.
     fn receive(&self) -> Vec<Frame> {
         let mut frames = Vec::new();
         let end_at = now() + PATIENCE;
@@ -127,7 +127,7 @@ fn caller(node: &Node, server: &str) -> Process {
     Process::start("caller", &mut node.command("zmqv2", &arguments))
 }
 
-/// The answer to a request whose header is `request`, from a worker that follows the rules.
+/// The correct answer to a request with the header `request`.
 fn honest(request: &[u8], node: &Node) -> Header {
     let request = Header::decode(request).unwrap();
     let mut answer = Header::new(Kind::Reply, request.id);
@@ -138,7 +138,7 @@ fn honest(request: &[u8], node: &Node) -> Header {
     answer
 }
 
-/// From the honest answer's header to the frames of a lie.
+/// Makes the frames of a wrong answer from the header of the correct one.
 type Lie = fn(&Header) -> Vec<Vec<u8>>;
 
 #[test]
@@ -146,7 +146,7 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
-    // Each sends frames that a REP never would.
+    // Each sends frames that a REP socket never sends.
     let lies: [Lie; 8] = [
         |_| vec![b"garbage".to_vec()],
         |_| vec![vec![], b"garbage".to_vec(), vec![]],
@@ -194,7 +194,7 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &["--workers", "2"]));
     let fake = Fake::start(node, "liar", Role::Router);
-    // Somebody else's request is in flight while the liar guesses tags.
+    // Another request is in flight while the wrong server guesses tags.
     let mut victim =
         Process::start("victim", &mut node.command("zmqv2", &["call", "demo", "sleep", "1", "--server", "good"]));
     eventually("the victim's request is in flight", || node.status().in_flight == 1);
@@ -209,11 +209,11 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
     for tag in (0..200).chain([u64::MAX, u64::MAX / 2]).filter(|tag| *tag != truth.tag) {
         let mut guess = truth.clone();
         guess.tag = tag;
-        // Credit for nothing must not help either.
+        // A message that only gives credit must not help either.
         guess.count = u16::MAX;
         say(&guess);
     }
-    // Its own request is still its own to answer; whether the broker still trusts it is the broker's choice.
+    // It may still answer its own request. The broker may or may not still trust it.
     say(&truth);
     assert_eq!(victim.wait_end(PATIENCE).code(), Some(0), "{}", victim.stderr());
     let code = caller.wait_end(PATIENCE).code();
@@ -234,7 +234,8 @@ fn a_server_that_dies_right_after_it_registered_costs_nobody_anything() {
     for n in 0..50 {
         drop(Fake::start(node, &format!("short-lived-{n}"), Role::Rep));
     }
-    // Registered without ever having had a socket: forgotten after a while, meanwhile nobody is sent there.
+    // Registered without a socket: the broker forgets it after a while, and sends nothing there
+    // meanwhile.
     let mut peer = Zmtp::ipc(node.file(BROKER_SOCKET), "DEALER").unwrap();
     for n in 0..50 {
         let [header, body] =

@@ -1,5 +1,5 @@
-//! The legacy driver of the tests speaks as the original does: frames, sockets and addresses are held against what was
-//! recorded from it, on every hop.
+//! Proves that the legacy driver behaves as the original does: its frames, sockets and addresses
+//! are compared, on every hop, with a recording of the original.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use zmqv2_tests::{Cluster, PATIENCE, eventually, now};
 
 const RECORDED: &str = include_str!("../fixtures/legacy/frames.txt");
 
-/// What was sent or received at one place of a message's way.
+/// The frames at one hop of a message.
 #[derive(Debug, Clone)]
 struct Hop {
     /// Such as `client send PUSH tcp://localhost:9501`.
@@ -45,7 +45,7 @@ fn recorded() -> BTreeMap<&'static str, Vec<Hop>> {
     messages
 }
 
-/// What a hop of this message has, with the socket type and the end of the address.
+/// The frames of a hop with this socket type and end of the address.
 fn hop(message: &str, start: &str) -> Frames {
     let all = recorded();
     let hop = all[message].iter().find(|hop| hop.place.starts_with(start));
@@ -141,7 +141,7 @@ fn every_message_is_read_as_it_was_recorded() {
     }
 }
 
-/// Raw sockets that stand for the processes of the original.
+/// Raw sockets in place of the original's processes.
 struct Stage {
     zmq: Context,
     dir: TempDir,
@@ -170,7 +170,8 @@ impl Stage {
         socket
     }
 
-    /// Where clients and servers push to, and its port. `localhost` is two addresses on some machines.
+    /// The socket that clients and servers push to, and its port. `localhost` has two addresses on
+    /// some machines.
     fn pull(&self) -> (Socket, u16) {
         let socket = self.socket(SocketType::PULL);
         socket.set_ipv6(true).expect("an option");
@@ -192,7 +193,7 @@ fn receive(socket: &Socket) -> Frames {
     socket.recv_multipart(0).expect("a message in time")
 }
 
-/// The id that a call was given, out of its text.
+/// The id of a call, read from its text.
 fn id_of(frames: &Frames) -> String {
     match frames::read(frames) {
         Ok(Received::Call(_, _, id, _)) => id,
@@ -226,7 +227,7 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
             let with =
                 |frames: Frames| -> Vec<String> { text(&frames).iter().map(|frame| frame.replace(id, &own)).collect() };
             assert_eq!(text(&sent), with(hop(message, "client send")));
-            // The caller has subscribed to its id, and nothing else.
+            // The caller has subscribed to its id only.
             assert_eq!(replies.recv_bytes(0).unwrap(), [b"\x01", own.as_bytes()].concat());
             replies.send_multipart(with(hop(message, "daemon send PUB")).iter(), 0).unwrap();
             call.join().unwrap()
@@ -259,7 +260,7 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
         }
     };
     let server = Server::serve(stage.options(port), "demo", Arc::new(handler)).unwrap();
-    // It hears all fanouts of its topic.
+    // It receives all fanouts of its topic.
     assert_eq!(fanouts.recv_bytes(0).unwrap(), b"\x01");
     for (message, expected) in [("call", echo("echo")), ("call that fails", echo("nosuch"))] {
         requests.send_multipart(hop(message, "server recv PULL"), 0).unwrap();
@@ -279,7 +280,7 @@ fn each_socket_of_the_daemon_has_a_context_of_its_own() {
     let (tasks, client) = (format!("/proc/{}/task", nodes.process(0).id()), nodes.at(0));
     let threads = || std::fs::read_dir(&tasks).map_or(0, Iterator::count);
     let at_first = threads();
-    // One that sends, and two of the context.
+    // One sending thread, and two of the context.
     drop(client.send(&To::topic("t"), "note", &Value::Null));
     eventually("PUSH for the topic", || threads() == at_first + 3);
     drop(client.send_to_all(&To::topic("t"), "note", &Value::Null));
@@ -307,12 +308,12 @@ fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_
     }
     requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
     taken.wait(1);
-    // This ends the reader of requests; who reads fanouts goes on.
+    // This ends the reader of requests. The reader of fanouts goes on.
     requests.send_multipart(["0", "demo.localhost", "cast", "{"], 0).unwrap();
     requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
     taken.wait(2);
-    // What was sent before these two would have run meanwhile, if it were read at all.
+    // The messages before these two would have run by now, if anything read them.
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
     assert_eq!(taken.wait(3), ["count", "count", "count"]);
 }
@@ -320,7 +321,8 @@ fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_
 #[test]
 fn the_sending_of_a_call_is_bounded_by_its_response_timeout() {
     let stage = Stage::new();
-    // Nobody listens there: what is sent fills the queue of the client's only socket, and then waits.
+    // Nobody listens there. Messages fill the queue of the client's only socket, and then a send
+    // blocks.
     let cluster = Cluster::new(1, &[]);
     let target = Target { topic: "demo".to_owned(), server: Some(cluster.node(0).host.clone()) };
     let options = Options { response_timeout: Duration::from_millis(300), conn_pool_size: 1, ..stage.options(9501) };
@@ -351,7 +353,8 @@ fn a_daemon_forwards_every_message_unchanged_to_the_socket_of_its_topic() {
             let (kind, address) = sent.place["daemon send ".len()..].split_once(' ').expect("a socket");
             let name = address.strip_prefix("ipc://IPC_DIR/").expect("a local address");
             let kind = if kind == "PUB" { SocketType::SUB } else { SocketType::PULL };
-            // One server for each topic: what is pushed to one that has just gone is lost.
+            // One server for each topic, because a message for a server that has just stopped is
+            // lost.
             let socket = servers.entry(name.to_owned()).or_insert_with(|| stage.ipc(kind, name, false));
             push.send_multipart(&received.frames, 0).unwrap();
             assert_eq!(text(&receive(socket)), text(&sent.frames), "{message}");

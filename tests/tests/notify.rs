@@ -1,4 +1,5 @@
-//! Notifications through real brokers: who gets them, how often, in which order, and what becomes of those nobody takes.
+//! Proves for notifications through real brokers: who gets them, how often and in which order, and
+//! what happens to those without a listener.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
@@ -7,12 +8,14 @@ use std::time::Duration;
 use serde_json::json;
 use zmqv2_client::{NotifyReport, Outcome};
 use zmqv2_proto::{Priority, Reason, RequestContext, Target};
-use zmqv2_server::{Handler, ListenerBuilder, Methods, NotificationFilter, NotificationListener, RpcServer, Verdict};
+use zmqv2_server::{
+    Handler, Methods, NotificationFilter, NotificationListener, NotificationListenerBuilder, RpcServer, Verdict,
+};
 use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
-/// A listener that notes the number of each notification and which delivery it is.
-fn noting(builder: ListenerBuilder, heard: &NotificationLog<(u64, u16)>) -> NotificationListener {
+/// A listener that logs the number and the delivery of each notification.
+fn noting(builder: NotificationListenerBuilder, heard: &NotificationLog<(u64, u16)>) -> NotificationListener {
     let heard = heard.clone();
     let note = move |notice: &zmqv2_server::Notice| heard.add((notice.payload().unwrap(), notice.delivery));
     started(builder.workers(1).on(Priority::Info, note))
@@ -47,7 +50,7 @@ fn every_pool_of_two_nodes_gets_one_copy_and_one_listener_of_it_takes_it_rg28() 
     const COUNT: u64 = 40;
     let cluster = Cluster::new(2, &[]);
     let (one, two) = (cluster.node(0), cluster.node(1));
-    // A pool stands where a server's name stands.
+    // The pool takes the place of a server's name.
     let entry = |node: &Node, pools: &[&str]| json!({"node": node.host, "address": format!("{}:9501", node.host), "servers": pools});
     let ring = json!({"t.info": [entry(one, &["audit"]), entry(two, &["audit", "billing"])]});
     cluster.write_ring_text(&ring.to_string());
@@ -147,12 +150,12 @@ fn topics_priorities_and_filters_decide_what_an_endpoint_receives() {
     let report = report_of(&both.error(&context, "error", &full).unwrap());
     assert!(report.all_acked() && report.results.len() == 2, "{report:#}");
     assert!(report_of(&both.critical(&context, "critical", &full).unwrap()).all_acked());
-    // The filter lets one of three through; all are handled.
+    // The filter passes one of three. All of them are handled.
     assert!(report_of(&both.warn(&context, "disk.1", &full).unwrap()).all_acked());
     assert!(report_of(&both.warn(&context, "disk.2", &json!({"state": "fuller"})).unwrap()).all_acked());
     assert!(report_of(&both.warn(&context, "net.1", &full).unwrap()).all_acked());
     nothing_is_left(node);
-    // Nobody wants these: they wait for somebody who does.
+    // No listener wants these, so they wait for one that does.
     assert_eq!(report_of(&both.info(&context, "info", &full).unwrap()).stored(), 2);
     assert_eq!(report_of(&both.sample(&context, "sample", &full).unwrap()).stored(), 2);
     listener.stop().unwrap();
@@ -221,7 +224,7 @@ fn a_full_backlog_refuses_at_once_by_count_and_by_bytes_rg38() {
             let refused = refusals(report);
             assert!(matches!(refused[..], [(Reason::Busy, detail)] if detail.contains(option)), "{option}: {report:#}");
         }
-        // The ones that were kept, and nothing else, once there is somebody.
+        // The new listener gets the stored ones, and nothing else.
         let heard = NotificationLog::<u64>::default();
         let note = heard.clone();
         let listening = node.listener_builder("t", "p").workers(1);
@@ -279,7 +282,7 @@ fn a_message_for_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
     }
     let report = client.fanout(&RequestContext::new(), "said", &1).unwrap().wait(PATIENCE).unwrap();
     assert_eq!((report.refused(), report.results.len()), (1, 1), "{report:#}");
-    // The listener is as it was.
+    // The listener still works.
     assert!(report_of(&send_number(&node.notifier(&["t"]), 7)).all_acked());
     nothing_is_left(node);
     assert_eq!(heard.all(), [(7, 1)]);
@@ -317,7 +320,7 @@ fn batches_are_exactly_as_large_as_they_should_be() {
         assert!(report_of(&send_number(&notifier, number)).all_acked());
     }
     assert_eq!(heard.len(), 3, "seven are no batch of ten");
-    // What is gathered runs at the end.
+    // An incomplete batch runs at the end.
     listener.stop().unwrap();
     let batches = heard.all();
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 10, 7]);
@@ -337,7 +340,7 @@ fn a_slow_handler_delays_no_notification_that_another_worker_can_take_p10() {
     let listener = node.listener_builder("t", "p").workers(2).on(Priority::Info, move |notice| {
         note.add((notice.payload().unwrap(), now()));
         let block = blocked.lock().unwrap().take();
-        // Until the others are through.
+        // The handler waits until the others have run.
         block.map(|block| block.recv_timeout(PATIENCE)).transpose().map(drop).unwrap_or_default();
     });
     let listener = started(listener);
@@ -352,7 +355,7 @@ fn a_slow_handler_delays_no_notification_that_another_worker_can_take_p10() {
         assert_eq!(last, number);
         assert!(at - said_at < Duration::from_secs(1), "{number} took {:?}", at - said_at);
     }
-    // And all at once: none is given to the worker that is busy.
+    // All of them come at once: none goes to the busy worker.
     let said_at = now();
     let handles: Vec<_> = (100..200).map(|number| send_number(&notifier, number)).collect();
     assert!(handles.iter().all(|handle| report_of(handle).all_taken_over()));

@@ -1,4 +1,5 @@
-//! Listeners and brokers that stop, or die, while they have notifications: none is lost, and none comes again without need.
+//! Proves that no notification is lost, and none is repeated without need, when listeners and
+//! brokers stop or die.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, Process, TOPIC, eventua
 
 const CLIENT: &str = "c";
 
-/// Says a number, as a listener process expects it.
+/// Sends a number, in the form that `journal-listener` expects.
 fn say_to_process(notifier: &Notifier, number: u64) -> zmqv2_client::NotifyReport {
     let payload = (CLIENT, number, "");
     report_of(&notifier.info(&zmqv2_proto::RequestContext::new(), "run", &payload).expect("it is sent"))
@@ -29,7 +30,7 @@ fn printed(lines: &[String]) -> Vec<(u64, u16)> {
     lines.iter().map(parse).collect()
 }
 
-/// How often each number was heard.
+/// How often each number was received.
 fn times(heard: &[(u64, u16)]) -> BTreeMap<u64, usize> {
     let mut times = BTreeMap::new();
     for (number, _) in heard {
@@ -70,18 +71,18 @@ fn notifications_of_a_killed_listener_go_to_another_one_of_its_pool() {
         assert!(say_to_process(&notifier, number).all_acked());
     }
     first.wait_for_output(3);
-    // These wait for a worker.
+    // These notifications wait for a worker.
     for number in 3..5 {
         assert_eq!(say_to_process(&notifier, number).stored(), 1);
     }
     first.kill9();
-    // The next one that is started gets them.
+    // The next listener gets them.
     let mut second = journaled.listener(node, "p", &["--hold", "--workers", "5"]);
     let heard = printed(&second.wait_for_output(5));
     let mut sorted = heard.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, [(0, 2), (1, 2), (2, 2), (3, 1), (4, 1)]);
-    // One that is there already gets them at once.
+    // A listener that runs already gets them at once.
     let third = journaled.listener(node, "p", &[]);
     second.kill9();
     let mut heard = printed(&third.wait_for_output(5));
@@ -120,7 +121,7 @@ fn listeners_that_stop_in_order_lose_nothing_and_leave_nothing_to_be_repeated() 
     let start = || journaled.listener(node, "p", &["--workers", "2", "--work", "2", "--requeue", "5"]);
     let mut listeners = vec![start()];
     let mut client = journaled.client(node, CLIENT, &["--how", "notify", "--count", COUNT, "--rate", "500"]);
-    // Each hears some before the next one takes over.
+    // Each listener gets some before the next one takes over.
     for _ in 0..5 {
         let next = start();
         let mut last = listeners.pop().expect("a listener");
@@ -164,7 +165,8 @@ fn a_listener_that_stops_finishes_what_it_has_accepted() {
     assert_eq!(times(&heard.concat()), each(5, 1));
 }
 
-/// Kept for a listener that is not there, and given to one that does not end: neither is lost, whichever way the broker goes.
+/// A notification stored for a missing listener and one given to a blocked listener both survive,
+/// whichever way the broker stops.
 fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
@@ -180,7 +182,7 @@ fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
     assert_eq!(node.status().notifications, 20);
     let text = node.tool(&["status"]).stdout;
     assert!(text.contains("20 notifications kept in ") && text.contains("notifications.redb"), "{text}");
-    // Some are handled, one is held while the broker goes.
+    // Some are handled. One is held while the broker stops.
     let mut holder = journaled.listener(node, "p", &["--hold", "--workers", "20"]);
     assert_eq!(times(&printed(&holder.wait_for_output(20))), each(20, 1));
     holder.kill9();
@@ -195,7 +197,7 @@ fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
 
 #[test]
 fn a_killed_broker_loses_no_notification_that_it_reported_as_stored() {
-    // What was handled just before a kill may still be in the file, and come again.
+    // A notification that was handled just before a kill may still be in the file, and come again.
     let _ = a_broker_goes(Process::kill9);
 }
 
@@ -225,11 +227,11 @@ fn a_handled_notification_does_not_come_again_after_an_orderly_restart_of_the_br
     let handles: Vec<_> = (0..COUNT).map(|number| send_number(&notifier, number)).collect();
     assert!(handles.iter().all(|handle| report_of(handle).all_taken_over()));
     heard.wait(COUNT as usize);
-    // The handlers have run; the broker may not know it of the last of them when it is told to stop.
+    // The handlers have run, but the broker may not know it of the last ones when it is stopped.
     stop_all(std::slice::from_mut(&mut broker), PATIENCE);
     listener.stop().unwrap();
     let _broker = durable_broker(node);
-    // This one has not seen any of them.
+    // This listener has not had any of them.
     let _listener = listen();
     assert!(report_of(&send_number(&notifier, COUNT)).all_taken_over());
     nothing_is_left(node);
@@ -304,7 +306,8 @@ fn a_notification_still_running_when_the_broker_returns_is_not_run_again() {
         let listener = started(node.listener_builder("t", "p").workers(2).on(Priority::Info, move |notice| {
             let number = notice.payload().unwrap();
             note.add((number, notice.delivery));
-            // The first worker is free when the second one has that which blocks, and gets it when it comes again.
+            // The first worker is free while the second one is blocked, and gets the notification
+            // when it comes again.
             if number == 0 {
                 return;
             }

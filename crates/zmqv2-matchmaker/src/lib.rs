@@ -44,10 +44,10 @@ mod ring;
 
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisAt, RedisDirectory, RedisSettings, RedisTls};
-pub use api::error::MatchmakerError;
-pub use api::matchmaker::{Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration};
-pub use api::placement::{Candidates, PlacedNode, Placement};
-pub use api::rotation::Rotation;
+pub use api::{
+    Candidates, Health, Lease, ListedServer, ListedTopic, Matchmaker, MatchmakerError, PlacedNode, Placement,
+    Refreshed, Registration, Rotation,
+};
 pub use cached::remote::{
     ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, Revision, ServerEntry, TopicQuery, TopicState,
 };

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Health, Matchmaker, Refreshed, Registration};
-use crate::api::placement::{PlacedNode, Placement};
+use crate::api::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
 
 /// Every topic is on this one node (`rpc_zmq_matchmaker = local`, the default).
 ///

@@ -28,22 +28,19 @@ pub mod transport;
 mod wire;
 
 pub use config::Config;
-pub use message::envelope;
-pub use message::notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
-pub use message::reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use message::request::{BodyError, Request, RequestContext, RequestRef};
-pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
-pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
-pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};
-pub use naming::version::{InvalidVersion, Version};
-pub use naming::{address, names};
-pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use wire::header::{
-    FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
+pub use message::{
+    BodyError, DEFAULT_POOL, DISPATCHER_MODULE, Failure, InvalidPriority, Notification, Priority, Reply, Request,
+    RequestContext, RequestRef, envelope, json_text,
 };
-pub use wire::id::{InstanceId, InvalidId, MessageId};
-pub use wire::ttl::Ttl;
-pub use wire::{bundle, control};
+pub use naming::{
+    Address, DEFAULT_EXCHANGE, Exchange, InvalidAddress, InvalidName, InvalidVersion, MethodName, Namespace, Node,
+    NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
+};
+pub use refusal::{Avoid, NextStep, Reason, Refusal};
+pub use wire::{
+    FIXED_BYTES, Flags, Header, HeaderView, InstanceId, InvalidHeader, InvalidId, Kind, MAX_HEADER_BYTES, MessageId,
+    Ttl, bundle, control, rewrite_hop,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,6 +7,8 @@ use std::path::Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::control::{Registered, ServerRegistration, StatusReport, Withdrawal};
 use zmqv2_proto::{
@@ -123,7 +125,7 @@ fn every_vectors_body_is_read_as_its_kind_says() {
             Kind::Notify => assert_eq!(Notification::decode(body).unwrap().event_type, "instance.created", "{name}"),
             Kind::Handled if header.flags.contains(Flags::REQUEUE) => drop(Notification::decode(body).unwrap()),
             Kind::Reply => {
-                let failed = Reply::decode(body).unwrap().is_failure();
+                let failed = Reply::decode::<IgnoredAny>(body).unwrap().is_err();
                 assert_eq!(failed, header.flags.contains(Flags::FAILURE), "{name}");
             }
             Kind::Register => assert_eq!(serde_json::from_slice::<ServerRegistration>(body).unwrap().workers, 4),
@@ -269,7 +271,9 @@ proptest! {
     #[test]
     fn no_bytes_make_the_body_readers_panic(body in nearly_a_body()) {
         let _ = Request::decode(&body).map(|request| request.encode().unwrap());
-        let _ = Reply::decode(&body).map(|reply| reply.encode().unwrap());
+        if let Ok(Ok(result)) = Reply::decode::<Box<RawValue>>(&body) {
+            Reply::Result(result).encode().unwrap();
+        }
     }
 
     #[test]
@@ -303,7 +307,7 @@ fn the_vector_of_a_bundle_is_what_this_side_reads_and_writes() {
     let header = |name: &str| &vectors.iter().find(|vector| vector.name == name).unwrap().bytes[..];
     assert_eq!(messages[0], (header("ack"), &b""[..]));
     assert_eq!(messages[1].0, header("reply"));
-    assert_eq!(Reply::decode_typed::<u8>(messages[1].1).unwrap().unwrap(), 7);
+    assert_eq!(Reply::decode::<u8>(messages[1].1).unwrap().unwrap(), 7);
     let mut again = Bundle::new();
     messages.iter().for_each(|(header, body)| {
         again.push(header, body);

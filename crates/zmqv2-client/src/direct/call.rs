@@ -222,7 +222,7 @@ impl DirectCaller<'_> {
             RoundTripEnd::Reply { body, server, node: named } => {
                 self.done(address, socket);
                 let node = named.unwrap_or_else(|| node.name.clone());
-                match Reply::decode_typed(&body).map_err(|source| request.unexpected(source))? {
+                match Reply::decode(&body).map_err(|source| request.unexpected(source))? {
                     Ok(value) => Ok(Answered { value, server, node, elapsed: request.elapsed(clock::now()) }),
                     Err(failure) => {
                         let allowed = &self.settings.allowed_remote_modules;

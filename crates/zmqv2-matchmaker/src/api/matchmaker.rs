@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, ServerName, Target, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::placement::{Candidates, Placement};
-use crate::api::rotation::Rotation;
+use crate::api::{Candidates, MatchmakerError, Placement, Rotation};
 
 /// A directory: it knows which nodes host which topic.
 ///

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use zmqv2_proto::{Node, TopicKey};
 
-use crate::api::placement::Candidates;
+use crate::api::Candidates;
 
 /// How many topics have a turn of their own. Above it all turns start anew, which costs fairness for one round.
 const MAX_TOPICS: usize = 10_000;
@@ -79,7 +79,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::api::placement::{PlacedNode, Placement};
+    use crate::api::{PlacedNode, Placement};
 
     fn placement(names: &[&str]) -> Arc<Placement> {
         let node = |name: &&str| Node::new(name.parse().unwrap(), name.parse().unwrap());

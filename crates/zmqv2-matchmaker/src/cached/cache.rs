@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
 use super::CacheSettings;
-use crate::api::matchmaker::Refreshed;
-use crate::api::placement::{PlacedNode, Placement};
+use crate::api::{PlacedNode, Placement, Refreshed};
 use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
 
 /// The most topics that are remembered; above it, those that nobody has asked for the longest time are forgotten.

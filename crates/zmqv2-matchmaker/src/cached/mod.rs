@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::TopicKey;
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
-use crate::api::placement::Placement;
+use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
 use crate::jitter::random_span;
 use cache::{FirstAnswer, NOBODY_FOR, TopicCache};

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{ListedTopic, Registration};
+use crate::api::{ListedTopic, MatchmakerError, Registration};
 
 /// A directory that is asked over a network. Every method may do I/O, and bounds its waits by a timeout of its own.
 pub trait RemoteDirectory: Send + Sync + fmt::Debug {

@@ -14,7 +14,7 @@ use zmqv2_proto::config::Secret;
 
 use super::sentinel;
 use super::settings::{RedisAt, RedisSettings, RedisTls};
-use crate::api::error::MatchmakerError;
+use crate::api::MatchmakerError;
 
 /// Within this a connection stands, and within this again every command is answered.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::connection::{RedisFailure, remedy};
 use super::settings::{RedisAt, RedisSettings};
-use crate::api::error::MatchmakerError;
+use crate::api::MatchmakerError;
 
 /// Whether the other end wants a password, or another one.
 pub(super) fn wants_login(error: &RedisError) -> bool {

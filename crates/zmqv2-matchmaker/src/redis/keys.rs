@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 
-use crate::api::matchmaker::Registration;
+use crate::api::Registration;
 use crate::cached::remote::{Presence, Revision, ServerEntry};
 
 /// Names the set of data.

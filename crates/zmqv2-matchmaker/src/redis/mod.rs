@@ -13,8 +13,7 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use zmqv2_proto::{Config, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Lease, ListedServer, ListedTopic, Registration};
+use crate::api::{Lease, ListedServer, ListedTopic, MatchmakerError, Registration};
 use crate::cached::remote::{
     ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, ServerEntry, TopicQuery, TopicState,
 };

@@ -7,7 +7,7 @@ use zmqv2_proto::config::Secret;
 use zmqv2_proto::{Config, TcpAddress};
 
 use super::connection::remedy;
-use crate::api::error::MatchmakerError;
+use crate::api::MatchmakerError;
 
 /// Where Redis is, and how it is spoken to: the options of `[matchmaker_redis]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

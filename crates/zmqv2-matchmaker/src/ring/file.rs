@@ -14,9 +14,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, Topic, TopicKey, Zone};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{ListedServer, ListedTopic};
-use crate::api::placement::{PlacedNode, Placement};
+use crate::api::{ListedServer, ListedTopic, MatchmakerError, PlacedNode, Placement};
 
 /// The largest ring file that is read, in bytes; 10,000 nodes in 100 topics need about half of it.
 pub const MAX_RING_BYTES: u64 = 64 << 20;

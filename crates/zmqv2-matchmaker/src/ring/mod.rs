@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::TopicKey;
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
-use crate::api::placement::Placement;
+use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::ring::file::{Ring, Stamp};
 
 /// How often, at most, a ring file is looked at for changes.

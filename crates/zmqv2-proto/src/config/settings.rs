@@ -4,9 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::naming::address::TcpAddress;
-use crate::naming::names::{Exchange, NodeName, Zone};
-use crate::naming::target::DEFAULT_EXCHANGE;
+use crate::naming::{DEFAULT_EXCHANGE, Exchange, NodeName, TcpAddress, Zone};
 
 use crate::config::load::ConfigBuilder;
 use crate::config::options::OPTIONS;
@@ -340,7 +338,7 @@ pub(crate) fn host_name() -> NodeName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::naming::address::DEFAULT_PORT;
+    use crate::naming::DEFAULT_PORT;
 
     #[test]
     fn defaults_are_those_of_the_legacy_driver() {

@@ -3,26 +3,22 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::message::envelope::{self, EnvelopeWriter};
-use crate::message::json;
-use crate::message::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
-use crate::naming::names::{InvalidName, Topic};
-use crate::naming::text::Text;
-use crate::wire::id::{LenientId, MessageId};
+use crate::message::body::{self, BodyError};
+use crate::message::context::{RequestContext, UNIQUE_ID};
+use crate::naming::{InvalidName, Text, Topic, serde_as_text};
+use crate::wire::{LenientId, MessageId};
 
 /// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
 /// registration, in the directory.
 pub const DEFAULT_POOL: &str = "default";
 
 /// How much a notification matters; the priorities of oslo.messaging. Each has a topic of its own, `<topic>.<priority>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// For audit trails.
     Audit,
@@ -88,19 +84,8 @@ impl FromStr for Priority {
     }
 }
 
-impl TryFrom<String> for Priority {
-    type Error = InvalidPriority;
-    fn try_from(text: String) -> Result<Self, InvalidPriority> {
-        text.parse()
-    }
-}
-
-impl From<Priority> for String {
-    /// As oslo.messaging writes it into bodies, in upper case.
-    fn from(priority: Priority) -> Self {
-        priority.as_str().to_ascii_uppercase()
-    }
-}
+// Upper case, as oslo.messaging writes it into bodies.
+serde_as_text!(Priority, priority => &priority.as_str().to_ascii_uppercase());
 
 /// The body of a notification, with the fields of oslo.messaging.
 ///
@@ -149,7 +134,7 @@ impl Notification {
             publisher_id: publisher_id.into(),
             event_type: event_type.into(),
             priority,
-            payload: json::to_raw(payload).map_err(BodyError::Write)?,
+            payload: body::json_text(payload)?,
             timestamp: String::new(),
             context: RequestContext::new(),
             unique_id: None,
@@ -169,9 +154,7 @@ impl Notification {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut envelope = EnvelopeWriter::default();
-        json::write(self, &mut envelope).map_err(BodyError::Write)?;
-        Ok(envelope.finish())
+        body::encode(self)
     }
 
     /// Reads the body of a message.
@@ -179,7 +162,7 @@ impl Notification {
     /// # Errors
     /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        serde_json::from_str(&envelope::open(body)?).map_err(BodyError::Read)
+        body::decode(body)
     }
 }
 
@@ -192,13 +175,7 @@ impl Serialize for Notification {
         map.serialize_entry("priority", &self.priority)?;
         map.serialize_entry("payload", &self.payload)?;
         map.serialize_entry("timestamp", &self.timestamp)?;
-        if let Some(id) = &self.unique_id {
-            map.serialize_entry(UNIQUE_ID, id)?;
-        }
-        for (key, value) in self.context.iter() {
-            map.serialize_entry(&ContextKey(key), value)?;
-        }
-        map.end()
+        self.context.write_with(self.unique_id, map)
     }
 }
 
@@ -231,10 +208,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
                 "priority" => priority = Some(map.next_value()?),
                 "payload" => payload = Some(map.next_value()?),
                 UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
-                other => match other.strip_prefix(CONTEXT_PREFIX) {
-                    Some(name) => context = context.with(name, map.next_value::<Value>()?),
-                    None => drop(map.next_value::<IgnoredAny>()?),
-                },
+                other => context.read_or_skip(other, &mut map)?,
             }
         }
         Ok(Notification {
@@ -252,7 +226,10 @@ impl<'de> Visitor<'de> for NotificationVisitor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::message::envelope;
 
     #[test]
     fn a_notification_goes_through_its_body_and_back() {
@@ -289,7 +266,8 @@ mod tests {
     fn a_priority_is_read_in_any_case_and_makes_a_topic() {
         for priority in Priority::ALL {
             assert_eq!(priority.to_string().parse(), Ok(priority));
-            assert_eq!(String::from(priority).parse(), Ok(priority));
+            assert_eq!(serde_json::to_value(priority).unwrap(), priority.as_str().to_uppercase());
+            assert_eq!(priority.as_str().to_uppercase().parse(), Ok(priority));
         }
         let topic = Topic::new("notifications").unwrap();
         assert_eq!(Priority::Warn.topic(&topic).unwrap().as_str(), "notifications.warn");

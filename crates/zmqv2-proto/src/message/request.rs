@@ -2,67 +2,15 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
-use crate::message::envelope::{self, EnvelopeError, EnvelopeWriter};
-use crate::message::json;
-use crate::naming::names::{MethodName, Namespace};
-use crate::naming::text::Text;
-use crate::naming::version::Version;
-use crate::wire::id::{LenientId, MessageId};
-
-/// Keys of context values in a message start with this, as in oslo.messaging.
-pub(crate) const CONTEXT_PREFIX: &str = "_context_";
-pub(crate) const UNIQUE_ID: &str = "_unique_id";
-
-/// A body could not be written or read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BodyError {
-    /// The envelope.
-    #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
-    /// The message inside is not of the expected form.
-    #[error("message is not of the expected form")]
-    Read(#[source] serde_json::Error),
-    /// A value has no JSON form (a map whose keys are not texts, for example).
-    #[error("value has no JSON form")]
-    Write(#[source] serde_json::Error),
-}
-
-/// Values that travel with every request of a caller, such as a request id or a user.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RequestContext(Map<String, Value>);
-
-impl RequestContext {
-    /// A context without values.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The same context with one more value.
-    #[must_use]
-    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.0.insert(key.into(), value.into());
-        self
-    }
-
-    /// One value.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
-    }
-
-    /// All values, in the order they were written or received.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
-    }
-}
+use crate::message::body::{self, BodyError};
+use crate::message::context::{RequestContext, UNIQUE_ID};
+use crate::naming::{MethodName, Namespace, Text, Version};
+use crate::wire::{LenientId, MessageId};
 
 /// What a client asks of a server.
 ///
@@ -100,7 +48,7 @@ impl Request {
     /// # Errors
     /// [`BodyError::Write`] when `args` has no JSON form.
     pub fn new(method: MethodName, args: &impl Serialize) -> Result<Self, BodyError> {
-        let args = json::to_raw(args).map_err(BodyError::Write)?;
+        let args = body::json_text(args)?;
         Ok(Self { method, args, namespace: None, version: None, context: RequestContext::new(), unique_id: None })
     }
 
@@ -143,7 +91,7 @@ impl Request {
     /// # Errors
     /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        serde_json::from_str(&envelope::open(body)?).map_err(BodyError::Read)
+        body::decode(body)
     }
 }
 
@@ -192,9 +140,7 @@ impl<'a, A: Serialize + ?Sized> RequestRef<'a, A> {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut envelope = EnvelopeWriter::default();
-        json::write(self, &mut envelope).map_err(BodyError::Write)?;
-        Ok(envelope.finish())
+        body::encode(self)
     }
 }
 
@@ -209,22 +155,7 @@ impl<A: Serialize + ?Sized> Serialize for RequestRef<'_, A> {
         if let Some(version) = &self.version {
             map.serialize_entry("version", version)?;
         }
-        if let Some(id) = &self.unique_id {
-            map.serialize_entry(UNIQUE_ID, id)?;
-        }
-        for (key, value) in self.context.iter() {
-            map.serialize_entry(&ContextKey(key), value)?;
-        }
-        map.end()
-    }
-}
-
-/// A key of the context, with its prefix.
-pub(crate) struct ContextKey<'a>(pub(crate) &'a str);
-
-impl Serialize for ContextKey<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{CONTEXT_PREFIX}{}", self.0))
+        self.context.write_with(self.unique_id, map)
     }
 }
 
@@ -246,7 +177,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
         let (mut method, mut args, mut namespace, mut version, mut unique_id) = (None, None, None, None, None);
-        let mut context = Map::new();
+        let mut context = RequestContext::new();
         while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             match key.as_ref() {
                 "method" => method = Some(map.next_value()?),
@@ -254,10 +185,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 "namespace" => namespace = map.next_value()?,
                 "version" => version = map.next_value()?,
                 UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
-                other => match other.strip_prefix(CONTEXT_PREFIX) {
-                    Some(name) => drop(context.insert(name.to_owned(), map.next_value()?)),
-                    None => drop(map.next_value::<IgnoredAny>()?),
-                },
+                other => context.read_or_skip(other, &mut map)?,
             }
         }
         Ok(Request {
@@ -268,7 +196,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
             },
             namespace,
             version,
-            context: RequestContext(context),
+            context,
             unique_id,
         })
     }
@@ -276,7 +204,10 @@ impl<'de> Visitor<'de> for RequestVisitor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::message::envelope;
 
     #[test]
     fn a_request_goes_through_its_body_and_back() {

@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::naming::names::{NodeName, Zone};
+use crate::naming::{NodeName, Zone, serde_as_text};
 
 /// The longest path of a Unix socket, in bytes (`sun_path` less its final NUL on Linux).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// The port of a broker unless told otherwise (option `rpc_zmq_port`).
-pub const DEFAULT_PORT: u16 = 9501;
+pub(crate) const DEFAULT_PORT: u16 = 9501;
 
 /// A text or path is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +33,7 @@ pub enum InvalidAddress {
 }
 
 /// A TCP address: host name, IPv4 or IPv6 literal, or `*`, and a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TcpAddress {
     host: Arc<str>,
     port: u16,
@@ -114,23 +111,12 @@ impl fmt::Display for TcpAddress {
     }
 }
 
+serde_as_text!(TcpAddress, address => &address.to_string());
+
 impl FromStr for TcpAddress {
     type Err = InvalidAddress;
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         Self::parse(text, DEFAULT_PORT)
-    }
-}
-
-impl TryFrom<String> for TcpAddress {
-    type Error = InvalidAddress;
-    fn try_from(text: String) -> Result<Self, InvalidAddress> {
-        text.parse()
-    }
-}
-
-impl From<TcpAddress> for String {
-    fn from(address: TcpAddress) -> String {
-        address.to_string()
     }
 }
 

@@ -9,13 +9,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::naming::text::Text;
+use crate::naming::serde_as_text;
 
 /// The longest name, in bytes. One length byte on the wire (`docs/wire-protocol.md`).
-pub const MAX_NAME_BYTES: usize = 255;
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// How many characters of a refused name are shown in its error.
 const SHOWN_CHARS: usize = 40;
@@ -71,18 +68,7 @@ macro_rules! name {
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Text(text) = Text::deserialize(deserializer)?;
-                Self::new(text).map_err(D::Error::custom)
-            }
-        }
+        serde_as_text!($type, name => &name.0);
 
         impl $type {
             /// Checks `text` and makes nothing of it.
@@ -142,13 +128,6 @@ macro_rules! name {
         impl TryFrom<&str> for $type {
             type Error = InvalidName;
             fn try_from(text: &str) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = InvalidName;
-            fn try_from(text: String) -> Result<Self, InvalidName> {
                 Self::new(text)
             }
         }

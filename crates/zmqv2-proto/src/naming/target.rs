@@ -1,12 +1,10 @@
 //! Targets: whom a message is for, and the one function that turns a target into a key.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::naming::names::{Exchange, InvalidName, Namespace, ServerName, Topic};
-use crate::naming::version::Version;
+use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version, serde_as_text};
 
 /// Whom a message is for, or what a server or endpoint offers.
 ///
@@ -128,22 +126,8 @@ impl fmt::Display for Target {
 /// Exchange and topic in one key, written `exchange/topic`.
 ///
 /// `/` cannot occur in a name, so two different pairs never share a key.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicKey(Arc<str>);
-
-impl TryFrom<String> for TopicKey {
-    type Error = InvalidName;
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        Self::parse(&text)
-    }
-}
-
-impl From<TopicKey> for String {
-    fn from(key: TopicKey) -> Self {
-        key.as_str().to_owned()
-    }
-}
 
 impl TopicKey {
     /// Joins the two names.
@@ -187,6 +171,15 @@ impl TopicKey {
         self.0.split_once('/').map_or("", |(exchange, _)| exchange)
     }
 }
+
+impl FromStr for TopicKey {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+serde_as_text!(TopicKey, key => key.as_str());
 
 impl std::borrow::Borrow<str> for TopicKey {
     fn borrow(&self) -> &str {

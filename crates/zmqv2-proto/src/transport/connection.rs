@@ -107,7 +107,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::naming::address::{Address, TcpAddress};
+    use crate::naming::{Address, TcpAddress};
     use crate::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 
     #[expect(clippy::disallowed_methods, reason = "a test is its own driver")]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::naming::address::Address;
+use crate::naming::Address;
 
 /// A socket could not be made, bound, connected or read.
 #[derive(Debug, thiserror::Error)]

@@ -58,7 +58,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::wire::id::MessageId;
+    use crate::wire::MessageId;
 
     unsafe extern "C" {
         fn fork() -> c_int;

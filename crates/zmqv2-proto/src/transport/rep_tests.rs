@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::naming::address::{Address, TcpAddress};
+use crate::naming::{Address, TcpAddress};
 use crate::transport::{Connection, Frame, Received, Role, Transport, TransportOptions};
 
 const REQUESTS: usize = 5_000;

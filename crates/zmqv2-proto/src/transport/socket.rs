@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::naming::address::{Address, TcpAddress};
+use crate::naming::{Address, TcpAddress};
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::error::{SocketSendError, TransportError};

@@ -5,7 +5,7 @@
 //! costs more than all that this project does with a small one. A bundle pays it once for all messages that are there.
 //! Nobody waits for more to come.
 
-use crate::wire::header::{MAGIC, PROTOCOL_VERSION};
+use crate::wire::{MAGIC, PROTOCOL_VERSION};
 
 /// The fourth byte of a bundle, where a header has its kind.
 const BUNDLE: u8 = 41;

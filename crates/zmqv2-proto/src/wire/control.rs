@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::naming::address::{Address, InvalidAddress};
-use crate::naming::names::{Exchange, NodeName, ServerName, Topic};
-use crate::naming::target::TopicKey;
-use crate::wire::id::{InstanceId, MessageId};
+use crate::naming::{Address, Exchange, InvalidAddress, NodeName, ServerName, Topic, TopicKey};
+use crate::wire::{InstanceId, MessageId};
 
 /// The file name of a broker's local socket.
 pub const BROKER_SOCKET: &str = "zmqv2-broker.sock";

@@ -1,15 +1,13 @@
 //! The header frame: all that a broker reads of a message. `docs/wire-protocol.md` is the layout's home.
 
-use crate::naming::names::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
-use crate::naming::target::TopicKey;
+use crate::naming::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName, TopicKey};
 use crate::refusal::Reason;
-use crate::wire::id::MessageId;
-use crate::wire::ttl::Ttl;
+use crate::wire::{MessageId, Ttl};
 
 /// The first bytes of every header.
-pub const MAGIC: [u8; 2] = *b"Z2";
+pub(crate) const MAGIC: [u8; 2] = *b"Z2";
 /// The version of this protocol.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub(crate) const PROTOCOL_VERSION: u8 = 1;
 /// Length of the part of a header that every message has.
 pub const FIXED_BYTES: usize = 48;
 /// The longest key: two names and a `/`.
@@ -30,11 +28,28 @@ const KEY_LENGTH_AT: usize = 44;
 const SERVER_LENGTH_AT: usize = 46;
 const NODE_LENGTH_AT: usize = 47;
 
-/// What a message is. The numbers stand on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum Kind {
+macro_rules! kinds {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal,)+) => {
+        /// What a message is. The numbers stand on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $($(#[doc = $meaning])+ $name = $code,)+
+        }
+
+        impl Kind {
+            fn from_code(code: u8) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// A request whose sender waits for the result.
     Call = 1,
     /// A request whose sender waits only for the acknowledgement that a server has accepted it.
@@ -78,31 +93,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
-        Self::Call,
-        Self::Cast,
-        Self::Fanout,
-        Self::Notify,
-        Self::Inquire,
-        Self::Reply,
-        Self::Ack,
-        Self::Refusal,
-        Self::Stored,
-        Self::InFlight,
-        Self::Register,
-        Self::Registered,
-        Self::Withdraw,
-        Self::Withdrawn,
-        Self::Credit,
-        Self::Status,
-        Self::StatusReport,
-        Self::Handled,
-    ];
-
-    fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == code)
-    }
-
     /// Whether a message of this kind asks a server to run something.
     #[must_use]
     pub const fn is_request(self) -> bool {

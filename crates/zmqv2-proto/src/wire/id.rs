@@ -6,11 +6,11 @@ use std::fmt;
 use std::process::id as process_id;
 use std::str::FromStr;
 
-use serde::de::{Error, IgnoredAny};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use uuid::{Builder, Uuid};
 
-use crate::naming::text::Text;
+use crate::naming::{Text, serde_as_text};
 #[cfg(feature = "zmq")]
 use crate::transport::process_id;
 
@@ -88,18 +88,7 @@ macro_rules! id {
             }
         }
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(Uuid::from_bytes(self.0).as_simple().encode_lower(&mut Uuid::encode_buffer()))
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Text(text) = Text::deserialize(deserializer)?;
-                text.parse().map_err(D::Error::custom)
-            }
-        }
+        serde_as_text!($type, id => Uuid::from_bytes(id.0).as_simple().encode_lower(&mut Uuid::encode_buffer()));
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,19 +104,6 @@ macro_rules! id {
                     Ok(uuid) if text.len() == 32 => Ok(Self(uuid.into_bytes())),
                     _ => Err(InvalidId(text.chars().take(40).collect())),
                 }
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                text.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(id: $type) -> String {
-                id.to_string()
             }
         }
     };

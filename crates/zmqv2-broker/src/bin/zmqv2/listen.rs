@@ -15,7 +15,7 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{InstanceId, Priority};
-use zmqv2_server::{ListenerBuilder, Notice, NotificationListener, Priorities, Verdict};
+use zmqv2_server::{Notice, NotificationListener, NotificationListenerBuilder, Priorities, Verdict};
 
 use crate::serve::now;
 use crate::target::target_of;
@@ -115,7 +115,7 @@ impl ListenFlags {
             some => some.iter().copied().collect(),
         };
         // One worker: lines come in the order of the notifications, and nothing more once the last is written.
-        let builder: ListenerBuilder =
+        let builder: NotificationListenerBuilder =
             builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
         Ok(builder.start()?)
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, tell};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Version};
-use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, ServerBuilder, reply};
+use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder, reply};
 
 use crate::exec::Command;
 use crate::target::target_of;
@@ -40,7 +40,7 @@ pub(crate) struct ServeFlags {
 pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failure> {
     let setup = common.setup(log::LevelFilter::Info)?;
     let config = &setup.config;
-    let builder = || -> anyhow::Result<ServerBuilder> {
+    let builder = || -> anyhow::Result<RpcServerBuilder> {
         let mut target = target_of(&flags.topic, flags.exchange.as_deref())?;
         if let Some(server) = &flags.server {
             target = target.with_server(server)?;

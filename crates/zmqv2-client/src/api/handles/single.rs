@@ -160,7 +160,7 @@ impl CallInfo {
     fn read<R: DeserializeOwned>(&self, Completion { kind, after }: Completion) -> Result<Answered<R>, CallError> {
         let target = || Box::new(Target::clone(&self.target));
         match kind {
-            CompletionKind::Answered { server, node, body: Some(body) } => match Reply::decode_typed(&body) {
+            CompletionKind::Answered { server, node, body: Some(body) } => match Reply::decode(&body) {
                 Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: after }),
                 Ok(Err(failure)) => Err(RemoteError::new(failure, &self.allowed_modules, server, node).into()),
                 Err(source) => Err(CallError::Answer { method: self.method.to_string(), target: target(), source }),

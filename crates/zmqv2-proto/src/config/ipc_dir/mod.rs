@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-pub use crate::naming::address::MAX_SOCKET_PATH_BYTES;
+pub use crate::naming::MAX_SOCKET_PATH_BYTES;
 
 use crate::config::settings::Config;
 

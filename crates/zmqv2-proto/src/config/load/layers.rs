@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 
 use crate::config::load::{EffectiveOption, Loaded};
-use crate::config::options::OPTIONS;
-use crate::config::options::retired;
 use crate::config::options::spec::{Accepted, DEFAULT, GROUPS, OptionSpec, REDIS, in_group, nearest, option};
 use crate::config::options::value::shown;
+use crate::config::options::{OPTIONS, retired};
 use crate::config::report::{ConfigError, ConfigWarning, Source};
 use crate::config::settings::{Config, Draft};
 

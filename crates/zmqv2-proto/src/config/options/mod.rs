@@ -5,7 +5,7 @@ pub(crate) mod spec;
 pub(crate) mod url;
 pub(crate) mod value;
 
-use crate::naming::names::{Exchange, NodeName, Zone};
+use crate::naming::{Exchange, NodeName, Zone};
 
 use crate::config::options::spec::{Accepted, DEFAULT, OptionSpec, Parse, Preset, REDIS, RING, ZMQ};
 use crate::config::settings::Secret;

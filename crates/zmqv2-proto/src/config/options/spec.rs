@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::options::OPTIONS;
-use crate::config::options::value;
+use crate::config::options::{OPTIONS, value};
 use crate::config::settings::{Draft, host_name};
 
 /// Options before any group, and most others.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::naming::address::TcpAddress;
+use crate::naming::TcpAddress;
 
 use crate::config::options::value;
 use crate::config::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::naming::address::TcpAddress;
+use crate::naming::TcpAddress;
 
 use crate::config::ipc_dir::LONGEST_DIR_BYTES;
 use crate::config::options::spec::Accepted;

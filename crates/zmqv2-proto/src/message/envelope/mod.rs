@@ -7,6 +7,8 @@ use std::io;
 
 use serde::Deserialize;
 
+use crate::message::body::BodyError;
+
 mod escape;
 #[cfg(test)]
 mod properties;
@@ -16,22 +18,7 @@ pub(crate) use escape::{make_room, write_escaped};
 pub(crate) use properties::text as any_text;
 
 /// The version that this side writes.
-pub const ENVELOPE_VERSION: &str = "2.0";
-
-/// A body is not an envelope that can be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnvelopeError {
-    /// Not a JSON object.
-    #[error("body is not a JSON object")]
-    Json(#[source] serde_json::Error),
-    /// An envelope of a version that this side does not read.
-    #[error("envelope version {found:?}, this side reads {ENVELOPE_VERSION}")]
-    Version {
-        /// The version found.
-        found: String,
-    },
-}
+pub(crate) const ENVELOPE_VERSION: &str = "2.0";
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -103,8 +90,8 @@ impl io::Write for EnvelopeWriter {
 /// Takes the JSON text of a message out of its envelope. An object without both keys passes through as it is.
 ///
 /// # Errors
-/// [`EnvelopeError`] when `body` is not a JSON object, or an envelope of another version.
-pub fn open(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
+/// [`BodyError`] when `body` is not a JSON object, or an envelope of another version.
+pub fn open(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
     match open_fast(body) {
         Some(message) => Ok(Cow::Owned(message)),
         None => open_with_serde(body),
@@ -117,13 +104,13 @@ fn open_fast(body: &[u8]) -> Option<String> {
     escape::unescape(message.strip_suffix(TAIL)?)
 }
 
-fn open_with_serde(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
-    match serde_json::from_slice(body).map_err(EnvelopeError::Json)? {
+fn open_with_serde(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
+    match serde_json::from_slice(body).map_err(BodyError::NotAnObject)? {
         Envelope { version: Some(version), message: Some(message) } => {
             if compatible(&version) {
                 Ok(message)
             } else {
-                Err(EnvelopeError::Version { found: version.into() })
+                Err(BodyError::EnvelopeVersion { found: version.into() })
             }
         }
         // It has just been parsed, so it is text.
@@ -157,14 +144,14 @@ mod tests {
     fn another_version_is_its_own_error_rg40() {
         for version in ["1.0", "2.1", "3.0", "2", ""] {
             let body = format!(r#"{{"oslo.version":"{version}","oslo.message":"{{}}"}}"#);
-            assert!(matches!(open(body.as_bytes()), Err(EnvelopeError::Version { .. })), "{version}");
+            assert!(matches!(open(body.as_bytes()), Err(BodyError::EnvelopeVersion { .. })), "{version}");
         }
     }
 
     #[test]
     fn what_is_not_an_object_is_refused() {
         for body in [&b""[..], b"x", b"[]", b"1", b"\xff", br#"{"oslo.version":2,"oslo.message":"{}"}"#] {
-            assert!(matches!(open(body), Err(EnvelopeError::Json(_))));
+            assert!(matches!(open(body), Err(BodyError::NotAnObject(_))));
         }
     }
 }

@@ -38,7 +38,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// An error in the words that its reader sees.
-fn told(result: Result<Cow<'_, str>, EnvelopeError>) -> Result<String, String> {
+fn told(result: Result<Cow<'_, str>, BodyError>) -> Result<String, String> {
     result.map(Cow::into_owned).map_err(|error| format!("{error:?}"))
 }
 
