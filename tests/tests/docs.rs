@@ -78,11 +78,13 @@ fn refusals() -> String {
         };
         let avoids = match reason.avoid() {
             Avoid::Nothing => "",
-            Avoid::TopicAtNode => ", and avoids this node for this topic",
-            Avoid::Node => ", and avoids this node",
+            Avoid::TopicAtNode => "; avoids this topic at this node",
+            Avoid::Node => "; avoids this node",
             other => panic!("{reason}: say in words what {other:?} is"),
         };
-        let (code, meaning, counter) = (reason.code(), reason.meaning(), reason.counter());
+        let (code, counter) = (reason.code(), reason.counter());
+        // The next column says it.
+        let meaning = reason.meaning().replace(" The request did not run.", "");
         writeln!(text, "| {code} | `{reason}` | {meaning} | {may_have_run} | {next}{avoids} | `{counter}` |")
             .expect("a String takes every text");
     }

@@ -128,8 +128,7 @@ fn a_user_needs_a_password_and_what_the_documentation_says() {
     fails(&[REDIS, "matchmaker_redis.user=me"], &["the user \"me\" has no password", "correct user or password"]);
     let redis = Redis::start();
     let text = include_str!("../../docs/matchmaker.md");
-    let rules = text.split("permissions: ").nth(1).unwrap().split("`.").next().unwrap();
-    let rules = rules.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
+    let rules = text.split("permissions:").nth(1).unwrap().split('`').nth(1).unwrap().split_whitespace();
     let words = ["ACL", "SETUSER", "me", "on", ">open sesame"].into_iter().chain(rules);
     let () = redis.run(&words.collect::<Vec<_>>());
     // All other users are disabled.

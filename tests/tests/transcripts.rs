@@ -18,10 +18,10 @@ use tempfile::TempDir;
 use zmqv2_tests::redis_server::installed;
 use zmqv2_tests::{Process, binary, in_namespaces, skip};
 
-/// Pages about measurements. Their commands take minutes and are indented; the tests named here run
-/// short forms of them.
-const HELD_ELSEWHERE: [(&str, &str); 2] =
-    [("comparison", "compare.rs and side_by_side.rs"), ("performance", "bench.rs")];
+/// Pages whose commands are indented, because they take minutes or change a running system. The tests
+/// named here run short forms of them.
+const HELD_ELSEWHERE: [(&str, &str); 3] =
+    [("comparison", "compare.rs"), ("migrating", "side_by_side.rs"), ("performance", "bench.rs")];
 /// The languages of blocks that are no commands.
 const OTHER_LANGUAGES: [&str; 4] = ["ini", "json", "rust", "text"];
 const WITH_REDIS: &str = "run with Redis";
