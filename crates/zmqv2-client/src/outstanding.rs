@@ -16,9 +16,9 @@ mod entry;
 mod lane_tests;
 mod lanes;
 mod links;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod order;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 mod tag;
 #[cfg(test)]

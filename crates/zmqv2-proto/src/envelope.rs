@@ -8,11 +8,11 @@ use std::io;
 use serde::Deserialize;
 
 mod escape;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 
 pub(crate) use escape::{make_room, write_escaped};
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 pub(crate) use properties::text as any_text;
 
 /// The version that this side writes.

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::envelope::{make_room, write_escaped};
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 
 /// Of shorter strings `serde_json` is done before it would pay.

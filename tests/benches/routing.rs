@@ -1,6 +1,6 @@
 //! The routing rules alone: one request from its arrival to its answer, beside more and more of everything.
 
-#[path = "../tests/town/mod.rs"]
+#[path = "../../crates/zmqv2-broker/tests/town/mod.rs"]
 mod town;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
