@@ -2,6 +2,7 @@
 
 #![no_main]
 
+#[allow(dead_code, reason = "the property tests use more of it")]
 #[path = "../../crates/zmqv2-broker/tests/properties/model.rs"]
 mod model;
 

@@ -1,6 +1,6 @@
 //! Freed memory is kept for the next message. In a process of its own: the counter is the process's, and so is what it keeps.
 
-#![cfg(all(target_os = "linux", target_env = "gnu"))]
+#![cfg(all(feature = "daemon", target_os = "linux", target_env = "gnu"))]
 
 use std::hint::black_box;
 

@@ -55,7 +55,7 @@ pub(super) struct Place {
     pub(super) presumed_at: Option<Instant>,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 impl Lane {
     /// Whether one of its messages searches, and nothing else is on its way.
     pub(super) fn searches(&self) -> bool {
