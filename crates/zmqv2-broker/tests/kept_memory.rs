@@ -1,7 +1,7 @@
 //! Freed memory is kept for the next message. This test has its own process, because both the
 //! counter and the kept memory belong to the process.
 
-#![cfg(all(target_os = "linux", target_env = "gnu"))]
+#![cfg(all(feature = "daemon", target_os = "linux", target_env = "gnu"))]
 
 use std::hint::black_box;
 

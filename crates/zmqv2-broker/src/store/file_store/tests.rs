@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
+#[cfg(feature = "proptest")]
 use proptest::collection::vec;
+#[cfg(feature = "proptest")]
 use proptest::prelude::*;
 use redb::TableDefinition;
 
@@ -253,6 +255,7 @@ impl Model {
     }
 }
 
+#[cfg(feature = "proptest")]
 fn change() -> impl Strategy<Value = Change> {
     let number = 0..12_u64;
     prop_oneof![
@@ -286,6 +289,7 @@ fn cut_everywhere(disk: &Disk, commits: &[Vec<Change>]) -> Result<(), String> {
     Ok(())
 }
 
+#[cfg(feature = "proptest")]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 

@@ -14,10 +14,10 @@ use zmqv2_proto::{NodeName, Reason, Refusal};
 mod entry;
 mod events;
 mod link_queue;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 mod server_queue;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod server_queue_properties;
 #[cfg(test)]
 mod server_queue_tests;

@@ -54,7 +54,7 @@ pub(super) struct Membership {
     pub(super) assume_found_at: Option<Instant>,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 impl ServerQueue {
     /// Whether one of its messages searches, and nothing else is on its way.
     pub(super) fn searches(&self) -> bool {

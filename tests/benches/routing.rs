@@ -1,6 +1,6 @@
 //! The engine alone: one request from its arrival to its answer, with growing load.
 
-#[path = "../tests/loaded_engine/mod.rs"]
+#[path = "../../crates/zmqv2-broker/tests/loaded_engine/mod.rs"]
 mod loaded_engine;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
