@@ -15,6 +15,7 @@ use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
 use crate::outcome::remote_error::RemoteError;
+use crate::outcome::send_error::SendError;
 use crate::outcome::{Completion, CompletionKind, Outcome};
 
 /// A cast on its way, made by [`RpcClient::cast`](crate::RpcClient::cast).
@@ -183,6 +184,7 @@ impl CallInfo {
     }
 
     fn closed(&self, sent: bool) -> CallError {
-        CallError::Closed { target: Box::new(Target::clone(&self.target)), sent }
+        let target = Box::new(Target::clone(&self.target));
+        if sent { CallError::Closed { target } } else { SendError::Closed { target }.into() }
     }
 }

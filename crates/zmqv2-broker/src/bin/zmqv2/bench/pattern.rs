@@ -137,7 +137,7 @@ fn not_sent(error: SendError) -> Ended {
 
 fn fault(error: CallError) -> (Kind, Failure) {
     let kind = match &error {
-        CallError::Refused { .. } | CallError::TooLarge { .. } => Kind::Refused,
+        CallError::Refused { .. } | CallError::NotSent(SendError::TooLarge { .. }) => Kind::Refused,
         CallError::Timeout { .. } => Kind::Timeout,
         _ => Kind::Error,
     };
