@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_allowed_and_built_in_modules_keep_their_class_rg38() {
+    fn allowed_and_built_in_modules_come_back_as_themselves_rg38() {
         for module in ["nova.exception", "builtins", "exceptions", DISPATCHER_MODULE] {
             let error = error(module);
             assert!(error.is_allowed(), "{module}");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_other_modules_become_generic_but_stay_readable_rg38() {
+    fn others_come_back_generic_but_readable_rg38() {
         for module in ["nova.exception.deep", "nova", "Builtins", "os"] {
             let error = error(module);
             assert_eq!((error.class(), error.original_class()), ("RemoteError", "Broken"));

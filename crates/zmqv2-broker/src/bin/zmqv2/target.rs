@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Failure};
-use zmqv2_client::{Notifier, NotifierBuilder, Prepared, RpcClient, RpcClientBuilder};
+use zmqv2_client::{Notifier, NotifierBuilder, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, InvalidName, Target, Version};
 
 /// Which service to send to.
@@ -79,7 +79,7 @@ impl MessageFlags {
 
 impl TopicFlags {
     /// A client of the whole service, with the configuration's settings.
-    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<RpcClient, Failure> {
         self.client_with(common, interface, |_| {}, |builder| builder)
     }
 
@@ -90,7 +90,7 @@ impl TopicFlags {
         interface: &InterfaceFlags,
         configure: impl FnOnce(&mut Config),
         build: impl FnOnce(RpcClientBuilder) -> RpcClientBuilder,
-    ) -> Result<Prepared, Failure> {
+    ) -> Result<RpcClient, Failure> {
         let mut config = common.setup(log::LevelFilter::Warn)?.config;
         configure(&mut config);
         let target = self.target(interface).map_err(Failure::usage)?;
@@ -147,12 +147,12 @@ pub(crate) fn target_of(topic: &str, exchange: Option<&str>) -> Result<Target, I
 }
 
 impl TargetFlags {
-    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<RpcClient, Failure> {
         self.at_server(self.topic.client(common, interface)?)
     }
 
     /// The same client, of the server that was named.
-    pub(crate) fn at_server(&self, client: Prepared) -> Result<Prepared, Failure> {
+    pub(crate) fn at_server(&self, client: RpcClient) -> Result<RpcClient, Failure> {
         match &self.server {
             Some(server) => client.server(server).map_err(Failure::usage),
             None => Ok(client),
