@@ -176,14 +176,14 @@ impl ServerProcess {
 }
 
 pub(super) fn start(mut command: Command) -> Process {
-    Process::start("contender", &mut command)
+    Process::start("compare-process", &mut command)
 }
 
 /// Waits for the end of a `compare-process`, and reads its results.
 pub(super) fn results_of<T: DeserializeOwned>(process: &mut Process, patience: Duration) -> Result<T> {
     let ended = within(patience, || !crate::kernel::is_alive(process.id()));
-    ensure!(ended, "a contender did not end within {patience:?}: {}", process.stderr());
+    ensure!(ended, "a compare-process did not end within {patience:?}: {}", process.stderr());
     let status = process.wait_end(PATIENCE);
-    ensure!(status.success(), "a contender failed: {}", process.stderr());
+    ensure!(status.success(), "a compare-process failed: {}", process.stderr());
     Ok(serde_json::from_str(&process.stdout_to_end())?)
 }
