@@ -366,7 +366,7 @@ fn commands(heading: &str) -> Vec<String> {
 }
 
 /// A command of the README; those that do not end print `ready`.
-fn step(command: &String) -> Step {
+fn step(command: &str) -> Step {
     let (words, built) = BUILT.iter().find(|(words, _)| command.starts_with(words)).expect("a command of cargo");
     let stays = command.ends_with("-broker") || command.contains(" serve ");
     let shown = if stays { vec!["ready".to_owned()] } else { Vec::new() };
@@ -376,7 +376,7 @@ fn step(command: &String) -> Step {
 #[test]
 fn three_terminals_work_as_printed() {
     let commands = commands("Three terminals");
-    let steps: Vec<_> = commands.iter().map(step).collect();
+    let steps: Vec<_> = commands.iter().map(|command| step(command)).collect();
     let Some(ran) = Ran::new("README.md", &steps, &[], false) else {
         return skip("three_terminals_work_as_printed", "no namespaces (unshare) here");
     };
