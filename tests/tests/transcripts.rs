@@ -26,6 +26,8 @@ const HELD_ELSEWHERE: [(&str, &str); 3] =
 const OTHER_LANGUAGES: [&str; 4] = ["ini", "json", "rust", "text"];
 const WITH_REDIS: &str = "run with Redis";
 const NOT_RUN: &str = "not run: ";
+/// The exit code of a script whose command did not print `ready` in time.
+const NOT_READY: i32 = 8;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
@@ -142,8 +144,9 @@ fn script(steps: &[Step], redis: bool) -> String {
             let lines = shown.len();
             writeln!(
                 script,
-                "{command} >out.{n} 2>&1 & all=\"$all $!\"\n\
-                 until grep -q ^ready out.{n} && [ $(wc -l <out.{n}) -ge {lines} ]; do kill -0 $! || break; sleep 0.01; done"
+                "{command} >out.{n} 2>&1 & all=\"$all $!\"; tries=0\n\
+                 until grep -q ^ready out.{n} && [ $(wc -l <out.{n}) -ge {lines} ]; do\n\
+                 kill -0 $! || break; tries=$((tries + 1)); [ $tries -lt 1000 ] || exit {NOT_READY}; sleep 0.01; done"
             )
         } else {
             // `$?` of a command is the exit code of the one before.
@@ -155,7 +158,10 @@ fn script(steps: &[Step], redis: bool) -> String {
 }
 
 /// A directory in which steps have run.
-struct Ran(TempDir);
+struct Ran {
+    dir: TempDir,
+    complete: bool,
+}
 
 impl Ran {
     /// Runs the steps; `None`: there are no namespaces here.
@@ -170,16 +176,20 @@ impl Ran {
         walk.env("PATH", format!("{programs}:{}", std::env::var("PATH").expect("a PATH")));
         without_options(&mut walk);
         let finished = Process::run(walk.current_dir(dir.path()));
-        assert_eq!(finished.code(), 0, "{what}: {finished:?}");
-        Some(Self(dir))
+        assert!([0, NOT_READY].contains(&finished.code()), "{what}: {finished:?}");
+        Some(Self { dir, complete: finished.code() == 0 })
+    }
+
+    fn started(&self, n: usize) -> bool {
+        self.dir.path().join(format!("out.{n}")).exists()
     }
 
     fn output(&self, n: usize) -> String {
-        std::fs::read_to_string(self.0.path().join(format!("out.{n}"))).unwrap_or_default()
+        std::fs::read_to_string(self.dir.path().join(format!("out.{n}"))).unwrap_or_default()
     }
 
     fn code(&self, n: usize) -> String {
-        std::fs::read_to_string(self.0.path().join(format!("code.{n}"))).unwrap_or_default().trim().to_owned()
+        std::fs::read_to_string(self.dir.path().join(format!("code.{n}"))).unwrap_or_default().trim().to_owned()
     }
 }
 
@@ -238,8 +248,8 @@ fn difference(step: &Step, printed: &str) -> Option<String> {
     (!as_shown).then(|| format!("the page shows\n{}\nand it prints\n{printed}", step.shown.join("\n")))
 }
 
-/// Runs the commands of a page that need Redis, or those that do not; the page as it should be.
-/// `None`: there are no namespaces here.
+/// Runs the commands of a page that need Redis, or those that do not. `None`: there are no namespaces
+/// here.
 fn run_page(path: &str, redis: bool) -> Option<Result<(), String>> {
     let page = read(path);
     let blocks = blocks(&page);
@@ -252,23 +262,28 @@ fn run_page(path: &str, redis: bool) -> Option<Result<(), String>> {
     let files = blocks.iter().filter_map(|block| Some((block.file()?, block.lines.join("\n") + "\n")));
     let ran = Ran::new(path, &steps, &files.collect::<Vec<_>>(), redis)?;
     let mut lines: Vec<_> = page.lines().map(str::to_owned).collect();
-    let mut wrong = String::new();
-    for (n, step) in steps.iter().enumerate().rev() {
+    let mut wrong = Vec::new();
+    // From the last to the first, so that a new output moves no line that comes later.
+    for (n, step) in steps.iter().enumerate().rev().filter(|(n, _)| ran.started(*n)) {
         let tells_code = steps.get(n + 1).is_some_and(|next| next.command == "echo $?");
         let (printed, code) = (ran.output(n), ran.code(n));
         if !step.stays() && !tells_code && code != "0" {
-            wrong += &format!("{}: `{}` ends with {code}:\n{printed}\n", path, step.command);
+            wrong.push(format!("{path}:{}: `{}` ends with {code}:\n{printed}", step.at.start, step.command));
         } else if let Some(difference) = difference(step, &printed) {
-            wrong += &format!("{path}:{}: `{}`: {difference}\n", step.at.start, step.command);
+            wrong.push(format!("{path}:{}: `{}`: {difference}", step.at.start, step.command));
             if !step.stays() {
                 lines.splice(step.at.clone(), printed.lines().map(str::to_owned));
             }
         }
     }
-    if std::env::var_os("BLESS").is_some() && !wrong.is_empty() {
+    if std::env::var_os("BLESS").is_some() && ran.complete && !wrong.is_empty() {
         std::fs::write(root().join(path), lines.join("\n") + "\n").expect("a page");
     }
-    Some(if wrong.is_empty() { Ok(()) } else { Err(wrong) })
+    wrong.reverse();
+    if !ran.complete {
+        wrong.push(format!("{path}: it did not print `ready`, so the commands after it were not run"));
+    }
+    Some(if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n") + "\n") })
 }
 
 fn run_pages(test: &str, redis: bool) {
