@@ -30,17 +30,20 @@ mod wire;
 pub use config::Config;
 pub use message::{
     BodyError, DEFAULT_POOL, DISPATCHER_MODULE, Failure, InvalidPriority, Notification, Priority, Reply, Request,
-    RequestContext, RequestRef, envelope, json_text,
+    RequestContext, json_text,
 };
 pub use naming::{
     Address, DEFAULT_EXCHANGE, Exchange, InvalidAddress, InvalidName, InvalidVersion, MethodName, Namespace, Node,
     NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
 };
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use wire::{
-    FIXED_BYTES, Flags, Header, HeaderView, InstanceId, InvalidHeader, InvalidId, Kind, MAX_HEADER_BYTES, MessageId,
-    Ttl, bundle, control, rewrite_hop,
-};
+pub use wire::{Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control};
+
+// Shared by the crates of zmqv2.
+#[doc(hidden)]
+pub use message::{RequestRef, envelope};
+#[doc(hidden)]
+pub use wire::{FIXED_BYTES, HeaderView, MAX_HEADER_BYTES, bundle, rewrite_hop};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -28,13 +28,17 @@ mod print;
 mod report;
 mod settings;
 
-pub use ipc_dir::{
-    IpcDirError, LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
-};
+pub use ipc_dir::{IpcDirError, find_ipc_dir, resolve_ipc_dir};
 pub use load::{ConfigBuilder, EffectiveOption, Loaded};
 pub use options::OPTIONS;
-pub use options::retired::{RETIRED, Retired};
+pub use options::retired::Retired;
 pub use options::spec::{OptionSpec, Preset, option};
-pub use print::{example_ini, reference_markdown};
+pub use print::example_ini;
 pub use report::{ConfigError, ConfigWarning, Source};
 pub use settings::{Config, DEFAULT_TOPIC_BACKLOG, MatchmakerKind, Secret};
+
+// Shared by the crates of zmqv2.
+#[doc(hidden)]
+pub use ipc_dir::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
+#[doc(hidden)]
+pub use print::reference_markdown;

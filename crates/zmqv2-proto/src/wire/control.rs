@@ -32,6 +32,7 @@ pub const SHOWN_BYTES: usize = 4096;
 ///
 /// # Errors
 /// [`InvalidAddress`] when the path is too long.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub fn broker_socket(dir: &std::path::Path) -> Result<Address, InvalidAddress> {
     Address::ipc(dir.join(BROKER_SOCKET))
 }
@@ -41,6 +42,7 @@ pub fn broker_socket(dir: &std::path::Path) -> Result<Address, InvalidAddress> {
 ///
 /// # Errors
 /// [`InvalidAddress`] when the path is too long.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub fn worker_socket(dir: &std::path::Path, instance: InstanceId, worker: u16) -> Result<Address, InvalidAddress> {
     let id = instance.to_string();
     Address::ipc(dir.join(format!("{WORKER_SOCKET_PREFIX}{}.{worker}", &id[..16])))

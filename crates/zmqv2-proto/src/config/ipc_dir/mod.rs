@@ -1,6 +1,6 @@
 //! The rule that chooses the directory of local sockets.
 //!
-//! An explicit `rpc_zmq_ipc_dir` is used as given. Otherwise it is [`SYSTEM_IPC_DIR`] if this
+//! An explicit `rpc_zmq_ipc_dir` is used as given. Otherwise it is `/var/run/openstack` if this
 //! process can create it or write in it, else `zmqv2` in `$XDG_RUNTIME_DIR`, else `zmqv2-<uid>` in
 //! the temporary directory. The last two are private: mode 0700, owned by this user, no symbolic
 //! link.
@@ -30,7 +30,7 @@ pub use error::IpcDirError;
 pub const LONGEST_SOCKET_NAME_BYTES: usize = 32;
 
 /// The directory of the legacy driver.
-pub const SYSTEM_IPC_DIR: &str = "/var/run/openstack";
+const SYSTEM_IPC_DIR: &str = "/var/run/openstack";
 
 /// The longest directory that leaves room for the names of sockets, in bytes.
 pub(super) const LONGEST_DIR_BYTES: usize = MAX_SOCKET_PATH_BYTES - LONGEST_SOCKET_NAME_BYTES - 1;

@@ -25,7 +25,7 @@ const ONE_PORT: &str = "a node listens on the one port of its broker, rpc_zmq_po
 const ONE_PATH: &str = "messages always go through the broker of the destination node";
 
 /// Every retired option.
-pub const RETIRED: &[Retired] = &[
+pub(crate) const RETIRED: &[Retired] = &[
     retired("zmq_linger", "a sender knows the outcome of each message before it closes; rpc_cast_timeout is the bound"),
     retired("zmq_target_expire", LEASES),
     retired("zmq_target_update", LEASES),
