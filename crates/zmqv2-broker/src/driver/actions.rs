@@ -88,7 +88,6 @@ impl Routing {
         self.perform();
     }
 
-    /// Reads the clock, then handles an input.
     pub(super) fn handle_now(&mut self, input: Input<'_, Origin, Payload>) {
         self.read_clock();
         self.handle(input);
@@ -115,7 +114,6 @@ impl Routing {
         self.handle_now(Input::WorkerDown { worker });
     }
 
-    /// Reports to the engine what the store has written.
     pub(super) fn take_store_results(&mut self) {
         for (tag, result) in self.store.results() {
             self.handle_now(Input::StoreResult { tag, result });
@@ -135,7 +133,6 @@ impl Routing {
         self.dead_letters.add(letter, body, since);
     }
 
-    /// Fills in what the engine, the store and the directory know.
     pub(super) fn report(&self, into: &mut StatusReport) {
         self.engine.report(into);
         into.directory = Some(self.registrar.status());

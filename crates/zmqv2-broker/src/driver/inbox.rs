@@ -27,7 +27,6 @@ pub(super) struct Inbox {
     status: StatusReporter,
     limiter: LogLimiter,
     names: Names,
-    /// The frames that are being read.
     frames: Vec<Frame>,
     received: bool,
 }

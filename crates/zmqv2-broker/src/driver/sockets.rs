@@ -57,7 +57,6 @@ impl Sockets {
         self.poll.poll(events, timeout)
     }
 
-    /// Lists the sources of `events`, and takes the whole list.
     pub(super) fn take_ready(&mut self, events: &Events) -> Vec<Source> {
         for event in events {
             let source = event.token().into();

@@ -303,7 +303,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.add_deadline(request.deadline.min(now + delay), tag);
     }
 
-    /// A listener that had these notifications is lost.
     pub(super) fn reclaim_notifications(&mut self, now: Instant, mut tags: Vec<u64>) {
         // The oldest comes last, because each is put in front of the queue.
         tags.sort_unstable_by_key(|tag| std::cmp::Reverse(self.pending.get(*tag).map(|request| request.order)));

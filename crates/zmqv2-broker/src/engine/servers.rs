@@ -26,7 +26,6 @@ pub(super) struct Server<O> {
     pub(super) ready: VecDeque<WorkerId>,
     /// Requests that wait for this run alone, such as copies of fanouts.
     pub(super) backlog: Backlog,
-    /// Unanswered requests that its workers have.
     pub(super) outstanding: usize,
     /// Notifications that its workers have, including acknowledged ones.
     pub(super) notifications: usize,
@@ -52,7 +51,6 @@ pub(super) struct Worker {
     wide: bool,
     /// The wide window is disabled, because a server of its topic keeps the order of requests.
     pub(super) narrowed: bool,
-    /// Unanswered requests that it has.
     pub(super) outstanding: usize,
     /// Acknowledged requests that still run, and take up the window. Below zero if the report that
     /// one has ended comes before its acknowledgement, over another connection.

@@ -41,7 +41,8 @@ impl Origin {
         payload
     }
 
-    /// A refusal of the request, or of the copy for `server`. `remaining` answers are still to come.
+    /// A refusal of the request, or of the copy for `server`. `remaining` answers are still to
+    /// come.
     pub(crate) fn refuse(
         &self,
         node: &NodeName,
@@ -71,7 +72,6 @@ impl Origin {
         Payload::copied(&header.encode(), body)
     }
 
-    /// Identifies the sender in logs.
     pub(crate) fn peer(&self) -> &[u8] {
         self.path.peer()
     }

@@ -43,14 +43,18 @@ pub struct DeadRecord {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Add this record with a new number.
     Put(Record),
     /// Erase the live record with this number. Without such a record nothing happens.
     Erase(u64),
     /// Move the live record with this number to the dead letters. Without such a record nothing
     /// happens. The oldest dead letters go above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) and
     /// [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES).
-    MoveToDeadLetters { number: u64, why: String, deliveries: u64, at_ms: u64 },
+    MoveToDeadLetters {
+        number: u64,
+        why: String,
+        deliveries: u64,
+        at_ms: u64,
+    },
 }
 
 impl Change {
@@ -68,7 +72,6 @@ impl Change {
 pub struct Contents {
     /// Notifications to deliver, by ascending number. Some may have expired.
     pub live: Vec<Record>,
-    /// Dead letters, oldest first.
     pub dead: Vec<DeadRecord>,
 }
 

@@ -51,7 +51,6 @@ fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     Ok(writing)
 }
 
-/// The keys and sizes of the dead letters in the file.
 pub(super) fn dead_letter_index(database: &Database) -> Result<DeadLetterIndex, Error> {
     let mut dead_letters = DeadLetterIndex::default();
     for entry in database.begin_read()?.open_table(DEAD)?.iter()? {

@@ -85,7 +85,6 @@ struct Demo {
 struct Process {
     name: String,
     child: Child,
-    /// The lines of its stdout.
     output: Option<Receiver<String>>,
     children: Children,
 }
@@ -128,7 +127,6 @@ impl Demo {
         command
     }
 
-    /// Starts a process, and waits for a line that begins with `ready`.
     fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let began = now();
         let mut command = self.command(arguments);
@@ -150,7 +148,6 @@ impl Demo {
         Ok(process)
     }
 
-    /// Runs a command, prints its output, and checks the exit code.
     fn run(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
         let output = self.command(arguments).output().context("cannot start a client")?;
         let shown: Vec<_> =
@@ -173,7 +170,6 @@ impl Process {
         self.children.lock().processes.retain(|pid| *pid != own);
     }
 
-    /// Shows the next lines of its stdout.
     fn show_lines(&mut self, count: usize) -> anyhow::Result<()> {
         let output = self.output.as_ref().context("no stdout")?;
         say(format_args!("  {} prints", self.name))?;
@@ -219,7 +215,6 @@ impl Drop for Process {
     }
 }
 
-/// The lines of a stream, to its end.
 fn lines(stream: ChildStdout) -> Receiver<String> {
     let (send, receive) = crossbeam_channel::bounded(16);
     std::thread::spawn(move || {
@@ -257,7 +252,6 @@ fn millis(since: Instant) -> String {
     format!("{:.0} ms", now().saturating_duration_since(since).as_secs_f64() * 1e3)
 }
 
-/// The word as one types it in a shell.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }

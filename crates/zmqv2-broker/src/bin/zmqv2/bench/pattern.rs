@@ -31,7 +31,6 @@ pub(super) enum Pattern {
     Notify,
 }
 
-/// Sends one message per call.
 pub(super) enum Sender {
     /// Blocks its thread until the message has ended.
     Blocking(Box<dyn Fn() -> Ended + Send + Sync>),
