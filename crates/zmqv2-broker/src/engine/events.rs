@@ -64,14 +64,12 @@ impl<'a> Arrival<'a> {
     }
 }
 
+/// An event for the engine.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Input<'a, O, P> {
-    Request {
-        arrival: Arrival<'a>,
-        from: O,
-        payload: P,
-    },
+    /// A request arrived.
+    Request { arrival: Arrival<'a>, from: O, payload: P },
     /// A worker answered a request that was delivered to it.
     Reply {
         worker: WorkerId,
@@ -84,12 +82,7 @@ pub enum Input<'a, O, P> {
     },
     /// A worker returns a request that it has not started. The request goes to another worker, in
     /// its old place in the order. This worker's window is [narrow](Input::Freed) again.
-    HandedBack {
-        worker: WorkerId,
-        tag: u64,
-        arrival: Arrival<'a>,
-        payload: P,
-    },
+    HandedBack { worker: WorkerId, tag: u64, arrival: Arrival<'a>, payload: P },
     /// A listener has handled a notification, or requeues it.
     Handled {
         tag: u64,
@@ -101,17 +94,10 @@ pub enum Input<'a, O, P> {
         requeue: Option<(Arrival<'a>, P)>,
     },
     /// The store has written a notification ([`Action::Store`]), or has failed.
-    StoreResult {
-        tag: u64,
-        result: Result<(), String>,
-    },
+    StoreResult { tag: u64, result: Result<(), String> },
     /// The store has this notification of an earlier run. The arrival's server is its pool, if it
     /// has one.
-    Restore {
-        number: u64,
-        arrival: Arrival<'a>,
-        payload: P,
-    },
+    Restore { number: u64, arrival: Arrival<'a>, payload: P },
     /// A worker has finished requests that it had acknowledged with a credit of 0.
     Credit {
         instance: InstanceId,
@@ -129,17 +115,11 @@ pub enum Input<'a, O, P> {
         wide: bool,
     },
     /// A server registers, or repeats its registration.
-    Register {
-        offer: Offer,
-        from: O,
-    },
-    WorkerUp {
-        worker: WorkerId,
-    },
+    Register { offer: Offer, from: O },
+    /// The link to a worker is connected.
+    WorkerUp { worker: WorkerId },
     /// The link to a worker broke, or the worker broke the protocol.
-    WorkerDown {
-        worker: WorkerId,
-    },
+    WorkerDown { worker: WorkerId },
     /// A server stops, and takes no new work.
     Withdraw {
         instance: InstanceId,
@@ -150,9 +130,11 @@ pub enum Input<'a, O, P> {
     Drain,
 }
 
+/// Something that the driver must do.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action<O, P> {
+    /// Send a request to a worker.
     Deliver {
         worker: WorkerId,
         /// The tag that its answer must carry.
@@ -195,9 +177,8 @@ pub enum Action<O, P> {
         ttl: Ttl,
         payload: P,
     },
-    Erase {
-        number: u64,
-    },
+    /// Erase a notification from the store.
+    Erase { number: u64 },
     /// A notification is given up. Log it, and move it to the dead letters of the store.
     DeadLetter {
         /// Its number in the store, if it has one.
@@ -217,27 +198,16 @@ pub enum Action<O, P> {
         /// The server's workers share this link, and read [bundles](zmqv2_proto::bundle).
         shared: bool,
     },
-    Disconnect {
-        worker: WorkerId,
-    },
+    /// Close the link to a worker.
+    Disconnect { worker: WorkerId },
     /// Tell a server that it is registered and connected.
-    Registered {
-        to: O,
-    },
+    Registered { to: O },
     /// Tell a server that nothing of it is in flight any more.
-    Withdrawn {
-        to: O,
-        instance: InstanceId,
-    },
-    Announce {
-        key: TopicKey,
-        server: ServerName,
-    },
+    Withdrawn { to: O, instance: InstanceId },
+    /// Put a server into the directory.
+    Announce { key: TopicKey, server: ServerName },
     /// Take a server out of the directory, because no run of it is left here.
-    Unannounce {
-        key: TopicKey,
-        server: ServerName,
-    },
+    Unannounce { key: TopicKey, server: ServerName },
     /// After [`Input::Drain`]: nothing is in flight any more. This comes once.
     Drained,
 }
