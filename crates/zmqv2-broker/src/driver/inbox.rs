@@ -17,7 +17,7 @@ use crate::message::framing::{self, Content, Malformed};
 use crate::message::origin::{Ingress, Origin};
 use crate::message::payload::Payload;
 use crate::message::return_path::ReturnPath;
-use crate::message::worker_message::{self, WorkerAnswer, WorkerMessage};
+use crate::message::worker_message::{self, WorkerMessage};
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
@@ -142,7 +142,7 @@ impl Inbox {
     fn receive_answer(&mut self, routing: &mut Routing, worker: WorkerId, payload: Result<Payload, Malformed>) {
         self.received = true;
         match payload.and_then(worker_message::read) {
-            Ok(WorkerMessage::Answer(WorkerAnswer { tag, credit, refused, payload })) => {
+            Ok(WorkerMessage::Answer { tag, credit, refused, payload }) => {
                 routing.handle(Input::Reply { worker, tag, credit, refused, payload });
             }
             Ok(WorkerMessage::Credit { credit, wide }) => routing.handle(Input::Freed { worker, credit, wide }),
@@ -243,7 +243,7 @@ impl Inbox {
     }
 
     fn reject(&mut self, routing: &mut Routing, origin: &Origin, error: &Malformed) {
-        self.log_malformed(routing, origin.peer(), error);
+        self.log_malformed(routing, origin.path.peer(), error);
         let refusal = Refusal::new(Reason::Malformed, error.to_string());
         routing.answer(origin, origin.refuse(&routing.node, &refusal, None, 0));
     }

@@ -71,8 +71,4 @@ impl Origin {
         header.node = Some(node.clone());
         Payload::copied(&header.encode(), body)
     }
-
-    pub(crate) fn peer(&self) -> &[u8] {
-        self.path.peer()
-    }
 }

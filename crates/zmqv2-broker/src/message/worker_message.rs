@@ -6,25 +6,13 @@ use super::framing::Malformed;
 use super::payload::Payload;
 
 pub(crate) enum WorkerMessage {
-    Answer(WorkerAnswer),
+    /// An answer to a request. `refused`: the reason, if it is a refusal.
+    Answer { tag: u64, credit: u16, refused: Option<Reason>, payload: Payload },
     /// The worker has finished `credit` acknowledged requests. `wide`: it may take more from now
     /// on.
-    Credit {
-        credit: u16,
-        wide: bool,
-    },
+    Credit { credit: u16, wide: bool },
     /// The worker returns a request that it has not started.
-    Returned {
-        tag: u64,
-        payload: Payload,
-    },
-}
-
-pub(crate) struct WorkerAnswer {
-    pub(crate) tag: u64,
-    pub(crate) credit: u16,
-    pub(crate) refused: Option<Reason>,
-    pub(crate) payload: Payload,
+    Returned { tag: u64, payload: Payload },
 }
 
 pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
@@ -41,7 +29,7 @@ pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());
-    Ok(WorkerMessage::Answer(WorkerAnswer { tag, credit, refused, payload }))
+    Ok(WorkerMessage::Answer { tag, credit, refused, payload })
 }
 
 /// Reads a notification that a listener requeues: the listener's header, and the notification as a

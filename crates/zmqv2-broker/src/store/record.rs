@@ -43,18 +43,14 @@ pub struct DeadRecord {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// Add this record, which has a new number.
     Put(Record),
     /// Erase the live record with this number. Without such a record nothing happens.
     Erase(u64),
     /// Move the live record with this number to the dead letters. Without such a record nothing
     /// happens. The oldest dead letters go above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) and
     /// [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES).
-    MoveToDeadLetters {
-        number: u64,
-        why: String,
-        deliveries: u64,
-        at_ms: u64,
-    },
+    MoveToDeadLetters { number: u64, why: String, deliveries: u64, at_ms: u64 },
 }
 
 impl Change {
