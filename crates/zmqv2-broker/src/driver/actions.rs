@@ -204,8 +204,7 @@ impl Routing {
         false
     }
 
-    /// Reports a lost worker to the engine from within `perform`, which goes on with the new
-    /// actions.
+    /// Reports a lost worker. `perform`, which called this, goes on with the new actions.
     fn lose_worker(&mut self, worker: WorkerId) {
         let now = self.read_clock();
         self.engine.handle(now, Input::WorkerDown { worker });
@@ -253,8 +252,7 @@ impl Routing {
         self.outbox.recycle(batch);
     }
 
-    /// Sends the frames of so many messages. If a worker does not take them, the engine learns of
-    /// it.
+    /// Sends the frames of so many messages. The engine learns of a worker that takes none.
     fn send(&mut self, to: &Destination, frames: impl Iterator<Item = Frame>, messages: usize) {
         if let Destination::Peer(..) = to {
             self.last_answer_at = now();

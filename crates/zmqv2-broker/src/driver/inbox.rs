@@ -79,8 +79,7 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Handles a message, or a bundle, from a client or a local server. Returns the number of
-    /// messages.
+    /// Handles a message, or a bundle, from a peer. Returns the number of messages.
     fn receive(&mut self, routing: &mut Routing, ingress: Ingress) -> usize {
         let Some((path, content)) = framing::split_request(&mut self.frames) else {
             return self.count_malformed(routing, &Malformed::NoDelimiter);
@@ -149,8 +148,7 @@ impl Inbox {
             Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.links.reads_bundles(worker) => {
                 self.receive_returned(routing, worker, tag, payload);
             }
-            // A worker with its own socket has one request at a time, and would get it again at
-            // once.
+            // A worker with its own socket has one request, and would get it again at once.
             Ok(WorkerMessage::Returned { .. }) => routing.drop_worker(worker, &Malformed::Returned),
             Err(error) => routing.drop_worker(worker, &error),
         }

@@ -27,8 +27,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds both sockets. Also returns the TCP address, in which a port 0 has become the chosen
-    /// one.
+    /// Binds both sockets. Also returns the TCP address, with the chosen port.
     pub(super) fn bind(settings: &Settings, poll: Poll) -> Result<(Self, TcpAddress), BrokerError> {
         let transport = Transport::new(settings.transport.clone());
         let mut local = transport.socket(Role::Front)?;

@@ -18,8 +18,7 @@ pub(super) struct Server<O> {
     /// The topics from which it takes work. Empty once it withdraws.
     pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
-    /// The number of workers in its offer, and whether they share a socket and so are one worker
-    /// here.
+    /// The workers in its offer, and whether they share a socket and so are one worker here.
     offered: (u16, bool),
     connected: usize,
     /// The workers with credit, each once.
@@ -396,8 +395,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Takes a server out of its topics, so that it gets no new work. Requests for it alone are
-    /// refused.
+    /// Takes a server out of its topics, and refuses the requests for it alone.
     fn stop_taking_work(&mut self, now: Instant, number: usize) {
         let memberships = std::mem::take(&mut self.servers[number].memberships);
         let Some(first) = memberships.first() else { return };

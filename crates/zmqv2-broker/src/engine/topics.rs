@@ -285,8 +285,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             State::InFlight { worker: at } | State::Abandoned { worker: at } => at == worker,
             _ => false,
         });
-        // Without a request there is no credit either: it was returned when the request was
-        // settled.
+        // There is no credit either: it was returned when the request was settled.
         let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);

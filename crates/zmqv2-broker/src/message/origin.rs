@@ -41,8 +41,7 @@ impl Origin {
         payload
     }
 
-    /// A refusal of the request, or of the copy for `server`. `remaining` answers are still to
-    /// come.
+    /// A refusal of the request, or of the copy for `server`; `remaining` answers follow.
     pub(crate) fn refuse(
         &self,
         node: &NodeName,

@@ -7,8 +7,7 @@ use zmqv2_proto::{HeaderView, Ttl};
 /// A notification, or one pool's copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Chosen by the broker, ascending in the order of arrival. Unique among the records of the
-    /// store.
+    /// Ascending in the order of arrival, and unique in the store.
     pub number: u64,
     /// The message's header frame: key, pool (as server), id, and the time to live when it was put.
     pub header: Vec<u8>,

@@ -14,6 +14,7 @@ use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, say};
 use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
 
 use crate::serve::now;
+use crate::serve::shell_command::end_of;
 
 /// The longest time of one step on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -184,25 +185,13 @@ impl Process {
         self.forget();
         kill_process(Pid::from_child(&self.child), Signal::TERM)
             .with_context(|| format!("cannot stop {}", self.name))?;
-        let (ended, end) = crossbeam_channel::bounded(1);
-        let id = self.child.id();
-        let name = std::mem::take(&mut self.name);
-        std::thread::scope(|scope| {
-            scope.spawn(|| ended.send(self.child.wait()));
-            match end.recv_timeout(PATIENCE) {
-                Ok(status) => {
-                    let status = status?;
-                    ensure!(status.success(), "{name} ended with {status}");
-                    say(format_args!("  {name} (process {id}) ended, {status}"))?;
-                    Ok(())
-                }
-                Err(_) => {
-                    // So that the waiting thread ends as well.
-                    let _ = Pid::from_raw(id as i32).map(|pid| kill_process(pid, Signal::KILL));
-                    bail!("{name} did not end within {PATIENCE:?}")
-                }
-            }
-        })
+        // If it does not end, dropping `self` kills it.
+        if end_of(Pid::from_child(&self.child)).recv_timeout(PATIENCE).is_err() {
+            bail!("{} did not end within {PATIENCE:?}", self.name)
+        }
+        let (name, id, status) = (&self.name, self.child.id(), self.child.wait()?);
+        ensure!(status.success(), "{name} ended with {status}");
+        Ok(say(format_args!("  {name} (process {id}) ended, {status}"))?)
     }
 }
 
@@ -223,8 +212,7 @@ fn lines(stream: ChildStdout) -> Receiver<String> {
     receive
 }
 
-/// The first line that begins with `ready`. A thread reads the rest, so that the writer never
-/// blocks.
+/// The first line that begins with `ready`. A thread reads the rest for the writer.
 fn ready_line(stderr: ChildStderr) -> anyhow::Result<String> {
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {

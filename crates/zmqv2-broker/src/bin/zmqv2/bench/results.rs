@@ -57,8 +57,7 @@ impl Results {
         Ok(Self { ok: 0, failed: Default::default(), latencies: Histogram::new_with_bounds(1, MAX_NANOS, DIGITS)? })
     }
 
-    /// Counts a message that was sent `late` after it was due. Returns its failure if it is the
-    /// first of its kind.
+    /// Counts a message that was sent `late`. Returns its failure if it is the first of its kind.
     pub(super) fn record(&mut self, late: Duration, ended: Ended) -> Option<(FailureKind, Failure)> {
         let Err((kind, failure)) = ended.result else {
             let nanos = u64::try_from((late + ended.after).as_nanos()).unwrap_or(u64::MAX);

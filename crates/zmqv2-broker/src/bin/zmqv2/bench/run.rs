@@ -44,8 +44,7 @@ impl Run {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of sent messages. Read after the results, it is at least the number that have
-    /// ended.
+    /// The number of sent messages. Read it after the results, so that no more have ended.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
