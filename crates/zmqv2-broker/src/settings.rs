@@ -11,8 +11,7 @@ use zmqv2_proto::{Config, InstanceId, Node, NodeName, TcpAddress, Zone};
 use crate::engine::Limits;
 use crate::error::BrokerError;
 
-/// The settings of a broker. They come from a [`Config`], so that options keep their names and
-/// defaults.
+/// The settings of a broker, made from the options of a [`Config`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Settings {

@@ -6,16 +6,13 @@ use std::process::ExitCode;
 
 use super::tell;
 
-/// The exit code of a failed program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Any other failure.
     Failed = 1,
     /// Wrong usage or configuration.
     Usage = 2,
-    /// The remote method failed.
     Remote = 3,
-    /// The request was refused, with a typed reason.
     Refused = 4,
     /// Timeout, or no broker could be reached.
     Timeout = 5,
@@ -23,7 +20,6 @@ pub enum Exit {
 
 type BoxedError = Box<dyn Error + Send + Sync>;
 
-/// An error with its exit code.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,

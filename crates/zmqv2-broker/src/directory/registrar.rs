@@ -1,5 +1,4 @@
-//! Keeps the node's servers in the directory. It has its own thread, so a slow directory never
-//! stops the event loop.
+//! Keeps the node's servers in the directory, in a thread that may wait for the directory.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,12 +16,10 @@ enum Change {
     Withdraw(Registration),
 }
 
-/// A broker that ends waits for the directory this long. A lease that is not withdrawn expires by
-/// itself.
+/// A broker that ends waits for the directory this long. After that the leases expire.
 const MAX_CLOSE: Duration = Duration::from_secs(5);
 
-/// Sends changes to the thread. Dropping it withdraws everything, and waits for that within a
-/// bound.
+/// Sends changes to the thread. Dropping it withdraws everything, within a bound.
 pub(crate) struct Registrar {
     directory: Arc<dyn Matchmaker>,
     node: Node,
@@ -42,8 +39,7 @@ struct State {
 }
 
 impl Registrar {
-    /// Starts the thread. It renews the registrations of `node` at least every `renew_every`, for
-    /// `lease` each time.
+    /// Starts the thread. It renews registrations for `lease`, at least every `renew_every`.
     pub(crate) fn start(
         directory: Arc<dyn Matchmaker>,
         node: Node,
@@ -143,8 +139,7 @@ impl Worker {
         }
     }
 
-    /// Sends a task to the directory. Returns whether it was accepted; if not, the book tries
-    /// again.
+    /// Sends a task to the directory. Returns whether the directory accepted it.
     fn perform(&self, task: &Task) -> bool {
         let (verb, registrations, result) = match task {
             Task::Register(new) => ("register", new, self.directory.register_all(new, self.lease)),

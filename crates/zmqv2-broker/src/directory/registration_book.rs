@@ -1,5 +1,4 @@
-//! Which registrations of a node the directory must hold, and which changes it has not accepted
-//! yet. Pure.
+//! A node's registrations, and the changes that the directory has not accepted yet. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

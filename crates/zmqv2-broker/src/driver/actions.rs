@@ -88,7 +88,6 @@ impl Routing {
         self.perform();
     }
 
-    /// Reads the clock, then handles an input.
     pub(super) fn handle_now(&mut self, input: Input<'_, Origin, Payload>) {
         self.read_clock();
         self.handle(input);
@@ -115,7 +114,6 @@ impl Routing {
         self.handle_now(Input::WorkerDown { worker });
     }
 
-    /// Reports to the engine what the store has written.
     pub(super) fn take_store_results(&mut self) {
         for (tag, result) in self.store.results() {
             self.handle_now(Input::StoreResult { tag, result });
@@ -135,7 +133,6 @@ impl Routing {
         self.dead_letters.add(letter, body, since);
     }
 
-    /// Fills in what the engine, the store and the directory know.
     pub(super) fn report(&self, into: &mut StatusReport) {
         self.engine.report(into);
         into.directory = Some(self.registrar.status());
@@ -207,8 +204,7 @@ impl Routing {
         false
     }
 
-    /// Reports a lost worker to the engine from within `perform`, which goes on with the new
-    /// actions.
+    /// Reports a lost worker. `perform`, which called this, goes on with the new actions.
     fn lose_worker(&mut self, worker: WorkerId) {
         let now = self.read_clock();
         self.engine.handle(now, Input::WorkerDown { worker });
@@ -256,8 +252,7 @@ impl Routing {
         self.outbox.recycle(batch);
     }
 
-    /// Sends the frames of so many messages. If a worker does not take them, the engine learns of
-    /// it.
+    /// Sends the frames of so many messages. The engine learns of a worker that takes none.
     fn send(&mut self, to: &Destination, frames: impl Iterator<Item = Frame>, messages: usize) {
         if let Destination::Peer(..) = to {
             self.last_answer_at = now();

@@ -17,7 +17,7 @@ use crate::message::framing::{self, Content, Malformed};
 use crate::message::origin::{Ingress, Origin};
 use crate::message::payload::Payload;
 use crate::message::return_path::ReturnPath;
-use crate::message::worker_message::{self, WorkerAnswer, WorkerMessage};
+use crate::message::worker_message::{self, WorkerMessage};
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
@@ -27,7 +27,6 @@ pub(super) struct Inbox {
     status: StatusReporter,
     limiter: LogLimiter,
     names: Names,
-    /// The frames that are being read.
     frames: Vec<Frame>,
     received: bool,
 }
@@ -80,8 +79,7 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Handles a message, or a bundle, from a client or a local server. Returns the number of
-    /// messages.
+    /// Handles a message, or a bundle, from a peer. Returns the number of messages.
     fn receive(&mut self, routing: &mut Routing, ingress: Ingress) -> usize {
         let Some((path, content)) = framing::split_request(&mut self.frames) else {
             return self.count_malformed(routing, &Malformed::NoDelimiter);
@@ -143,15 +141,14 @@ impl Inbox {
     fn receive_answer(&mut self, routing: &mut Routing, worker: WorkerId, payload: Result<Payload, Malformed>) {
         self.received = true;
         match payload.and_then(worker_message::read) {
-            Ok(WorkerMessage::Answer(WorkerAnswer { tag, credit, refused, payload })) => {
+            Ok(WorkerMessage::Answer { tag, credit, refused, payload }) => {
                 routing.handle(Input::Reply { worker, tag, credit, refused, payload });
             }
             Ok(WorkerMessage::Credit { credit, wide }) => routing.handle(Input::Freed { worker, credit, wide }),
             Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.links.reads_bundles(worker) => {
                 self.receive_returned(routing, worker, tag, payload);
             }
-            // A worker with its own socket has one request at a time, and would get it again at
-            // once.
+            // A worker with its own socket has one request, and would get it again at once.
             Ok(WorkerMessage::Returned { .. }) => routing.drop_worker(worker, &Malformed::Returned),
             Err(error) => routing.drop_worker(worker, &error),
         }
@@ -244,7 +241,7 @@ impl Inbox {
     }
 
     fn reject(&mut self, routing: &mut Routing, origin: &Origin, error: &Malformed) {
-        self.log_malformed(routing, origin.peer(), error);
+        self.log_malformed(routing, origin.path.peer(), error);
         let refusal = Refusal::new(Reason::Malformed, error.to_string());
         routing.answer(origin, origin.refuse(&routing.node, &refusal, None, 0));
     }

@@ -24,7 +24,6 @@ struct Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkChange {
     Nothing,
-    /// A message can be received.
     Message,
     Connected,
     Disconnected,

@@ -39,8 +39,7 @@ use shutdown::Shutdown;
 
 pub use shutdown::Stopper;
 
-/// A broker that has locked its socket directory and bound its sockets. [`run`](Self::run) makes it
-/// work.
+/// A broker with bound sockets. [`run`](Self::run) makes it work.
 ///
 /// `Send`, not `Sync`: it belongs to the thread that runs it. A [`Stopper`] stops it.
 pub struct Broker {

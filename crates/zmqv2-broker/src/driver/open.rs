@@ -22,8 +22,7 @@ use crate::startup::stale_sockets;
 use crate::store::writer::StoreWriter;
 
 impl Broker {
-    /// Locks the socket directory, removes the sockets of crashed servers, and binds. It reads
-    /// nothing yet.
+    /// Locks the socket directory, removes the sockets of crashed servers, and binds.
     ///
     /// # Errors
     /// [`BrokerError`] names the cause and the option to change.

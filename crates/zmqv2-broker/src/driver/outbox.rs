@@ -29,7 +29,6 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     batches: Vec<Batch>,
-    /// Empty bundles, whose memory is used again.
     spare: Vec<Bundle>,
 }
 

@@ -13,30 +13,23 @@ pub(super) enum Source {
     Link(WorkerId),
 }
 
-const NETWORK: usize = 0;
-const LOCAL: usize = 1;
-const WAKER: usize = 2;
-const FIRST_LINK: usize = 3;
+/// The sources that always exist. Their tokens are their places here; those of the links follow.
+const FIXED: [Source; 3] = [Source::Ingress(Ingress::Network), Source::Ingress(Ingress::Local), Source::Waker];
 
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
         Self(match source {
-            Source::Ingress(Ingress::Network) => NETWORK,
-            Source::Ingress(Ingress::Local) => LOCAL,
-            Source::Waker => WAKER,
-            Source::Link(worker) => worker + FIRST_LINK,
+            Source::Ingress(Ingress::Network) => 0,
+            Source::Ingress(Ingress::Local) => 1,
+            Source::Waker => 2,
+            Source::Link(worker) => worker + FIXED.len(),
         })
     }
 }
 
 impl From<Token> for Source {
-    fn from(token: Token) -> Self {
-        match token.0 {
-            NETWORK => Self::Ingress(Ingress::Network),
-            LOCAL => Self::Ingress(Ingress::Local),
-            WAKER => Self::Waker,
-            number => Self::Link(number - FIRST_LINK),
-        }
+    fn from(Token(number): Token) -> Self {
+        FIXED.get(number).copied().unwrap_or_else(|| Self::Link(number - FIXED.len()))
     }
 }
 
@@ -88,5 +81,6 @@ mod tests {
         [link, network].into_iter().for_each(|source| ready.add(source));
         ready.remove(link);
         assert_eq!(ready.take(), [network]);
+        assert!(FIXED.into_iter().chain([link]).all(|source| Source::from(Token::from(source)) == source));
     }
 }

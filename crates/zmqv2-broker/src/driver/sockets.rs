@@ -27,8 +27,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds both sockets. Also returns the TCP address, in which a port 0 has become the chosen
-    /// one.
+    /// Binds both sockets. Also returns the TCP address, with the chosen port.
     pub(super) fn bind(settings: &Settings, poll: Poll) -> Result<(Self, TcpAddress), BrokerError> {
         let transport = Transport::new(settings.transport.clone());
         let mut local = transport.socket(Role::Router)?;
@@ -57,7 +56,6 @@ impl Sockets {
         self.poll.poll(events, timeout)
     }
 
-    /// Lists the sources of `events`, and takes the whole list.
     pub(super) fn take_ready(&mut self, events: &Events) -> Vec<Source> {
         for event in events {
             let source = event.token().into();

@@ -70,7 +70,8 @@ counters! {
     Answered = "answered";
     /// Requests that a server returned before it started them, because its handlers became slow.
     HandedBack = "handed_back";
-    /// Requests whose time to live ended before a worker had them.
+    /// Requests whose time to live ended before a worker had them, and notifications whose time to
+    /// live ended before a listener handled them.
     Expired = "expired";
     /// Requests whose time to live ended while a worker had them.
     Abandoned = "abandoned";

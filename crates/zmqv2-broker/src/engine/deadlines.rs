@@ -14,8 +14,7 @@ const SWEEP_FROM: usize = 1024;
 pub(super) struct Deadlines(BinaryHeap<Reverse<(Instant, u64)>>);
 
 impl Deadlines {
-    /// Adds a deadline. `live` is the number of pending requests, `is_live` says whether a tag is
-    /// one.
+    /// Adds a deadline. `live` is the number of live tags, `is_live` checks one.
     pub(super) fn push(&mut self, at: Instant, tag: u64, live: usize, is_live: impl Fn(u64) -> bool) {
         if self.0.len() > SWEEP_FROM && self.0.len() > 2 * live {
             self.0.retain(|Reverse((_, tag))| is_live(*tag));

@@ -33,8 +33,7 @@ pub enum Pattern {
     One,
     /// Every run of a server gets a copy.
     Fanout,
-    /// Every pool (server name) gets a copy, which is kept until a listener of it has handled the
-    /// copy.
+    /// Every pool (server name) gets a copy, which is kept until a listener has handled it.
     Notify,
 }
 
@@ -95,8 +94,7 @@ pub enum Input<'a, O, P> {
     },
     /// The store has written a notification ([`Action::Store`]), or has failed.
     StoreResult { tag: u64, result: Result<(), String> },
-    /// The store has this notification of an earlier run. The arrival's server is its pool, if it
-    /// has one.
+    /// The store has this notification of an earlier run. The arrival's server is its pool.
     Restore { number: u64, arrival: Arrival<'a>, payload: P },
     /// A worker has finished requests that it had acknowledged with a credit of 0.
     Credit {

@@ -6,20 +6,17 @@ use super::pending::{Queue, Recipient};
 use super::{Arrival, Counter, Engine};
 
 impl<O: Clone, P: Clone> Engine<O, P> {
-    /// Each copy waits for its own server, and gets its own answer. So a slow server delays no
-    /// other.
+    /// Each copy waits for its own server, and is answered alone: a slow server delays no other.
     pub(super) fn fanout(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
         let runs = self.runs_of(arrival);
         let Some((topic, runs)) = runs.filter(|(_, runs)| !runs.is_empty()) else {
-            // No server is there. If the request waits for one, the first that comes is the only
-            // one.
+            // Without servers the request is refused, or waits for the first one.
             return self.request_one(now, arrival, from, payload);
         };
         let group = (runs.len() > 1).then(|| self.groups.insert(runs.len()));
         for run in runs {
             self.counters.add(Counter::FanoutCopies);
-            // Delivered copies count as well, so that one large message cannot become many without
-            // bound.
+            // Delivered copies count as well, so that they are bounded.
             let room = self.why_bytes_full(arrival.bytes).is_none();
             let worker = if room { self.servers[run].take_ready(&mut self.workers) } else { None };
             let queue = Queue { topic, recipient: Recipient::Run(run) };

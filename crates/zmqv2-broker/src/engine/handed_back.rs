@@ -88,8 +88,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.request_bytes -= request.bytes_while_delivered();
         (request.payload, request.bytes, request.wait_for_ready) =
             (Some(payload), arrival.bytes, arrival.wait_for_ready);
-        // No limit is checked: the request was accepted before, and the window bounds such
-        // requests.
+        // No limit is checked: the request was accepted, and windows bound these.
         self.request_bytes += request.bytes;
         let worker = match queue.recipient {
             Recipient::AnyServer => self.take_worker(queue.topic),

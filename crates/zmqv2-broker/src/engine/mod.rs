@@ -80,8 +80,7 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above it: `Busy`.
     pub backlog_bytes: usize,
-    /// Deliveries of a notification before it becomes a dead letter (option
-    /// `rpc_zmq_max_deliveries`).
+    /// The most deliveries of a notification (option `rpc_zmq_max_deliveries`).
     pub max_deliveries: u16,
     /// Whether notifications are stored in a file first (option `rpc_zmq_notification_store`).
     pub durable: bool,
@@ -119,8 +118,7 @@ pub struct Engine<O, P> {
     counters: Counters,
     /// Bytes of waiting requests, and of all copies of fanouts.
     request_bytes: usize,
-    /// Bytes of notifications. Counted apart, so that notifications without listeners leave room
-    /// for calls.
+    /// Bytes of notifications. Counted apart, so that they leave room for calls.
     notification_bytes: usize,
     draining: bool,
     drained: bool,
@@ -181,8 +179,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.actions.pop_front()
     }
 
-    /// When [`expire`](Self::expire) must be called at the latest. `None`: not before the next
-    /// event.
+    /// When [`expire`](Self::expire) must be called. `None`: not before the next event.
     pub fn next_deadline(&self) -> Option<Instant> {
         let connecting = self.connecting.front().map(|(at, _)| *at);
         [self.deadlines.next(), connecting].into_iter().flatten().min()
@@ -232,8 +229,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.counters.add(Counter::Expired);
                 self.refuse_pending(request, server, Reason::Expired, detail);
             }
-            // The sender's own deadline has passed. The worker's answer will still return its
-            // credit.
+            // The sender no longer waits. The worker's answer will still return its credit.
             State::InFlight { worker } if request.notification.is_none() => {
                 let group = request.group;
                 self.count_answer(group);

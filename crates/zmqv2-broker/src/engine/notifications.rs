@@ -149,8 +149,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         Some(self.topic_and_server_index(&key, pool.as_ref()))
     }
 
-    /// Why a notification cannot be kept. This is checked before its sender is told that it is
-    /// stored.
+    /// Why a notification cannot be kept. This is checked before the confirmation.
     fn why_not_accepted(&self, key: &TopicKey, bytes: usize) -> Option<String> {
         let (waiting, limit) =
             (self.by_key.get(key).map_or(0, |topic| self.topics[*topic].waiting), self.limits.topic_backlog);
@@ -287,8 +286,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.delay_redelivery(now, tag);
     }
 
-    /// Delays the next delivery of a requeued notification, because the cause of the failure may
-    /// pass.
+    /// Delays the next delivery, because the cause of the failure may pass.
     fn delay_redelivery(&mut self, now: Instant, tag: u64) {
         if self.deliveries_exhausted(tag) {
             return self.reject_exhausted(tag);
@@ -303,7 +301,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.add_deadline(request.deadline.min(now + delay), tag);
     }
 
-    /// A listener that had these notifications is lost.
     pub(super) fn reclaim_notifications(&mut self, now: Instant, mut tags: Vec<u64>) {
         // The oldest comes last, because each is put in front of the queue.
         tags.sort_unstable_by_key(|tag| std::cmp::Reverse(self.pending.get(*tag).map(|request| request.order)));

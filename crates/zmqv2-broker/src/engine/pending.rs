@@ -200,7 +200,6 @@ impl<O, P> PendingTable<O, P> {
         }
     }
 
-    /// Orders a request behind all others.
     pub(super) fn move_to_end(&mut self, tag: u64) {
         self.arrived += 1;
         let order = self.arrived;

@@ -18,15 +18,13 @@ pub(super) struct Server<O> {
     /// The topics from which it takes work. Empty once it withdraws.
     pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
-    /// The number of workers in its offer, and whether they share a socket and so are one worker
-    /// here.
+    /// The workers in its offer, and whether they share a socket and so are one worker here.
     offered: (u16, bool),
     connected: usize,
     /// The workers with credit, each once.
     pub(super) ready: VecDeque<WorkerId>,
     /// Requests that wait for this run alone, such as copies of fanouts.
     pub(super) backlog: Backlog,
-    /// Unanswered requests that its workers have.
     pub(super) outstanding: usize,
     /// Notifications that its workers have, including acknowledged ones.
     pub(super) notifications: usize,
@@ -52,7 +50,6 @@ pub(super) struct Worker {
     wide: bool,
     /// The wide window is disabled, because a server of its topic keeps the order of requests.
     pub(super) narrowed: bool,
-    /// Unanswered requests that it has.
     pub(super) outstanding: usize,
     /// Acknowledged requests that still run, and take up the window. Below zero if the report that
     /// one has ended comes before its acknowledgement, over another connection.
@@ -398,8 +395,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Takes a server out of its topics, so that it gets no new work. Requests for it alone are
-    /// refused.
+    /// Takes a server out of its topics, and refuses the requests for it alone.
     fn stop_taking_work(&mut self, now: Instant, number: usize) {
         let memberships = std::mem::take(&mut self.servers[number].memberships);
         let Some(first) = memberships.first() else { return };

@@ -24,8 +24,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             let (ready, busy) = server.count_workers(&self.workers);
             (line.workers_ready, line.workers_busy) = (ready as u64, busy as u64);
             line.withdrawing = !server.takes_work();
-            // A server stands under every topic that it serves, its copies of fanouts under the
-            // first.
+            // A server is under each of its topics. Its copies of fanouts count in the first.
             for (index, key) in server.keys.iter().enumerate() {
                 let entry = self.by_key.get(key).map(|topic| &self.topics[*topic]);
                 let named = entry.filter(|_| server.takes_work()).and_then(|entry| {

@@ -23,7 +23,6 @@ pub(super) struct Topic {
     /// Servers that may have a ready worker. Requests go round robin over servers, not workers:
     /// three requests in a row reach three servers, however many workers each has.
     pub(super) ring: VecDeque<usize>,
-    /// The number of runs that take work, over all names.
     pub(super) runs: usize,
     /// The number of those that have one worker, and so keep the order of requests (promise P10).
     pub(super) ordered_runs: usize,
@@ -286,8 +285,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             State::InFlight { worker: at } | State::Abandoned { worker: at } => at == worker,
             _ => false,
         });
-        // Without a request there is no credit either: it was returned when the request was
-        // settled.
+        // There is no credit either: it was returned when the request was settled.
         let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);

@@ -23,8 +23,7 @@ impl ControlRequest {
             Kind::Withdraw => Ok(Self::Withdraw(json::<Withdrawal>(body)?.instance)),
             Kind::Credit => {
                 let instance = InstanceId::from_bytes(*view.id().as_bytes());
-                // A number that is too large for usize matches no worker, and usize::MAX does
-                // neither.
+                // Neither a number beyond usize nor usize::MAX matches a worker.
                 let worker = usize::try_from(view.tag()).unwrap_or(usize::MAX);
                 Ok(Self::Credit { instance, worker, credit: view.count() })
             }

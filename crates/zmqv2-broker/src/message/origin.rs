@@ -41,7 +41,7 @@ impl Origin {
         payload
     }
 
-    /// A refusal of the request, or of the copy for `server`. `remaining` answers are still to come.
+    /// A refusal of the request, or of the copy for `server`; `remaining` answers follow.
     pub(crate) fn refuse(
         &self,
         node: &NodeName,
@@ -69,10 +69,5 @@ impl Origin {
         header.tag = self.tag;
         header.node = Some(node.clone());
         Payload::copied(&header.encode(), body)
-    }
-
-    /// Identifies the sender in logs.
-    pub(crate) fn peer(&self) -> &[u8] {
-        self.path.peer()
     }
 }

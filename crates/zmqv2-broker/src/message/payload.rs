@@ -29,8 +29,7 @@ impl Payload {
         Self(Bytes::Frames { header, body })
     }
 
-    /// Copies one message out of a bundle, so that it does not keep the whole bundle while it
-    /// waits.
+    /// Copies one message, so that it does not keep a whole bundle while it waits.
     pub(crate) fn copied(header: &[u8], body: &[u8]) -> Self {
         Self(Bytes::Copied { bytes: [header, body].concat(), header: header.len() })
     }

@@ -6,33 +6,19 @@ use super::framing::Malformed;
 use super::payload::Payload;
 
 pub(crate) enum WorkerMessage {
-    Answer(WorkerAnswer),
-    /// The worker has finished `credit` acknowledged requests. `wide`: it may take more from now
-    /// on.
-    Credit {
-        credit: u16,
-        wide: bool,
-    },
+    /// An answer to a request. `refused`: the reason, if it is a refusal.
+    Answer { tag: u64, credit: u16, refused: Option<Reason>, payload: Payload },
+    /// The worker has finished acknowledged requests. `wide`: it takes more from now on.
+    Credit { credit: u16, wide: bool },
     /// The worker returns a request that it has not started.
-    Returned {
-        tag: u64,
-        payload: Payload,
-    },
-}
-
-pub(crate) struct WorkerAnswer {
-    pub(crate) tag: u64,
-    pub(crate) credit: u16,
-    pub(crate) refused: Option<Reason>,
-    pub(crate) payload: Payload,
+    Returned { tag: u64, payload: Payload },
 }
 
 pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
     let view = HeaderView::new(payload.header())?;
     let refused = match view.kind() {
         Kind::Reply | Kind::Ack => None,
-        // The code of a later protocol has no reason here. Such an answer is a refusal all the
-        // same.
+        // An unknown code is of a later protocol, and the answer is a refusal all the same.
         Kind::Refusal => Some(view.reason().ok().flatten().unwrap_or(Reason::Malformed)),
         Kind::Credit => {
             return Ok(WorkerMessage::Credit { credit: view.count(), wide: view.flags().contains(Flags::WIDE) });
@@ -41,7 +27,7 @@ pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());
-    Ok(WorkerMessage::Answer(WorkerAnswer { tag, credit, refused, payload }))
+    Ok(WorkerMessage::Answer { tag, credit, refused, payload })
 }
 
 /// Reads a notification that a listener requeues: the listener's header, and the notification as a

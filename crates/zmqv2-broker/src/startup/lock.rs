@@ -1,5 +1,4 @@
-//! One broker per socket directory. Binding alone would silently replace the socket of a running
-//! one.
+//! One broker per socket directory. A second one would replace the socket of the first.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};

@@ -70,8 +70,7 @@ impl CommitThread {
         }
     }
 
-    /// The next outcome, if there is one. Never blocks. Every record that was put is in one
-    /// outcome.
+    /// The next outcome, if there is one. Every record that was put is in one outcome.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcomes.try_recv().ok()
     }

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 /// The most dead letters that are kept.
 pub const MAX_DEAD_LETTERS: usize = 1_000;
-/// The most bytes of all dead letters: headers, bodies and reasons. The newest one is kept whatever
-/// its size.
+/// The most bytes of all dead letters. The newest one is kept whatever its size.
 pub const MAX_DEAD_LETTER_BYTES: usize = 16 << 20;
 
 /// Keys and sizes of the dead letters in the file, oldest first.

@@ -15,8 +15,7 @@ use zmqv2_proto::MessageId;
 use super::dead_letter_index::DeadLetterIndex;
 use super::{Change, Contents, Store, StoreError, tables};
 
-/// A small cache: the broker has live records in its own memory, and reads the file only at the
-/// start.
+/// A small cache, because the broker reads the file only at the start.
 const CACHE_BYTES: usize = 16 << 20;
 
 type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
@@ -186,8 +185,7 @@ fn open_backend(path: &Path, file: File) -> Result<Database, StoreError> {
     builder().create_with_backend(backend).map_err(|error| translate(path, error.into()))
 }
 
-/// Checks every checksum when a file is opened, so that damage is an error then, and not a wrong
-/// body later.
+/// Checks all checksums at the start: damage must not become a wrong body later.
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);

@@ -7,8 +7,7 @@ use zmqv2_proto::{HeaderView, Ttl};
 /// A notification, or one pool's copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Chosen by the broker, ascending in the order of arrival. Unique among the records of the
-    /// store.
+    /// Ascending in the order of arrival, and unique in the store.
     pub number: u64,
     /// The message's header frame: key, pool (as server), id, and the time to live when it was put.
     pub header: Vec<u8>,
@@ -43,7 +42,7 @@ pub struct DeadRecord {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Add this record with a new number.
+    /// Add this record, which has a new number.
     Put(Record),
     /// Erase the live record with this number. Without such a record nothing happens.
     Erase(u64),
@@ -68,7 +67,6 @@ impl Change {
 pub struct Contents {
     /// Notifications to deliver, by ascending number. Some may have expired.
     pub live: Vec<Record>,
-    /// Dead letters, oldest first.
     pub dead: Vec<DeadRecord>,
 }
 

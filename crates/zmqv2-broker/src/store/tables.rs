@@ -20,8 +20,7 @@ type DeadRow = (u64, u64, &'static [u8], &'static [u8], &'static [u8], u64, u64)
 
 const FORMAT_KEY: &str = "format";
 
-/// The format of the file. A file without tables gets those of this version. `None`: the file of
-/// another program.
+/// The format of the file. An empty file gets this format. `None`: another program's file.
 pub(super) fn format(database: &Database) -> Result<Option<u64>, Error> {
     let reading = database.begin_read()?;
     let mut tables = reading.list_tables()?;
@@ -51,7 +50,6 @@ fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     Ok(writing)
 }
 
-/// The keys and sizes of the dead letters in the file.
 pub(super) fn dead_letter_index(database: &Database) -> Result<DeadLetterIndex, Error> {
     let mut dead_letters = DeadLetterIndex::default();
     for entry in database.begin_read()?.open_table(DEAD)?.iter()? {

@@ -1,5 +1,4 @@
-//! The store as the event loop uses it. Without a file, every change is dropped: then the engine
-//! asks for none.
+//! The store as the event loop uses it. Without a file it does nothing.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -44,8 +43,7 @@ impl StoreWriter {
     }
 
     pub(crate) fn put(&mut self, tag: u64, number: u64, pool: Option<ServerName>, ttl: Ttl, payload: &Payload) {
-        // The engine has read this header. One that cannot be decoded is written unchanged, and the
-        // next start reports it.
+        // A header that cannot be decoded is written unchanged. The next start reports it.
         let header = Header::decode(payload.header()).map_or_else(
             |_| payload.header().to_vec(),
             |mut header| {

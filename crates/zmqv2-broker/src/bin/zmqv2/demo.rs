@@ -14,6 +14,7 @@ use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, say};
 use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
 
 use crate::serve::now;
+use crate::serve::shell_command::end_of;
 
 /// The longest time of one step on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -85,7 +86,6 @@ struct Demo {
 struct Process {
     name: String,
     child: Child,
-    /// The lines of its stdout.
     output: Option<Receiver<String>>,
     children: Children,
 }
@@ -128,7 +128,6 @@ impl Demo {
         command
     }
 
-    /// Starts a process, and waits for a line that begins with `ready`.
     fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let began = now();
         let mut command = self.command(arguments);
@@ -150,7 +149,6 @@ impl Demo {
         Ok(process)
     }
 
-    /// Runs a command, prints its output, and checks the exit code.
     fn run(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
         let output = self.command(arguments).output().context("cannot start a client")?;
         let shown: Vec<_> =
@@ -173,7 +171,6 @@ impl Process {
         self.children.lock().processes.retain(|pid| *pid != own);
     }
 
-    /// Shows the next lines of its stdout.
     fn show_lines(&mut self, count: usize) -> anyhow::Result<()> {
         let output = self.output.as_ref().context("no stdout")?;
         say(format_args!("  {} prints", self.name))?;
@@ -188,25 +185,13 @@ impl Process {
         self.forget();
         kill_process(Pid::from_child(&self.child), Signal::TERM)
             .with_context(|| format!("cannot stop {}", self.name))?;
-        let (ended, end) = crossbeam_channel::bounded(1);
-        let id = self.child.id();
-        let name = std::mem::take(&mut self.name);
-        std::thread::scope(|scope| {
-            scope.spawn(|| ended.send(self.child.wait()));
-            match end.recv_timeout(PATIENCE) {
-                Ok(status) => {
-                    let status = status?;
-                    ensure!(status.success(), "{name} ended with {status}");
-                    say(format_args!("  {name} (process {id}) ended, {status}"))?;
-                    Ok(())
-                }
-                Err(_) => {
-                    // So that the waiting thread ends as well.
-                    let _ = Pid::from_raw(id as i32).map(|pid| kill_process(pid, Signal::KILL));
-                    bail!("{name} did not end within {PATIENCE:?}")
-                }
-            }
-        })
+        // If it does not end, dropping `self` kills it.
+        if end_of(Pid::from_child(&self.child)).recv_timeout(PATIENCE).is_err() {
+            bail!("{} did not end within {PATIENCE:?}", self.name)
+        }
+        let (name, id, status) = (&self.name, self.child.id(), self.child.wait()?);
+        ensure!(status.success(), "{name} ended with {status}");
+        Ok(say(format_args!("  {name} (process {id}) ended, {status}"))?)
     }
 }
 
@@ -219,7 +204,6 @@ impl Drop for Process {
     }
 }
 
-/// The lines of a stream, to its end.
 fn lines(stream: ChildStdout) -> Receiver<String> {
     let (send, receive) = crossbeam_channel::bounded(16);
     std::thread::spawn(move || {
@@ -228,8 +212,7 @@ fn lines(stream: ChildStdout) -> Receiver<String> {
     receive
 }
 
-/// The first line that begins with `ready`. A thread reads the rest, so that the writer never
-/// blocks.
+/// The first line that begins with `ready`. A thread reads the rest for the writer.
 fn ready_line(stderr: ChildStderr) -> anyhow::Result<String> {
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
@@ -257,7 +240,6 @@ fn millis(since: Instant) -> String {
     format!("{:.0} ms", now().saturating_duration_since(since).as_secs_f64() * 1e3)
 }
 
-/// The word as one types it in a shell.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }

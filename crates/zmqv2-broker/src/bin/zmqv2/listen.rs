@@ -85,7 +85,6 @@ pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failu
 }
 
 impl ListenFlags {
-    /// The topics and priorities, for people.
     fn description(&self) -> String {
         let priorities: Vec<_> = self.priority.iter().map(|priority| priority.as_str()).collect();
         let priorities = if priorities.is_empty() { "any priority".to_owned() } else { priorities.join(", ") };

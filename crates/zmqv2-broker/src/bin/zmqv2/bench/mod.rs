@@ -52,12 +52,10 @@ pub(crate) struct BenchFlags {
     method: Option<String>,
     #[command(flatten)]
     interface: InterfaceFlags,
-    /// Messages per second, whether or not earlier ones have ended (default: each when an earlier
-    /// one ends)
+    /// Messages per second, whether or not earlier ones have ended (default: one after another)
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// Outstanding messages: threads for calls, otherwise of one thread (default: 1; with --rate
-    /// 64)
+    /// Outstanding messages; for calls the number of threads (default: 1; with --rate 64)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_CONCURRENCY))]
     concurrency: Option<u64>,
     /// Length of the argument text, sent as {"text": "xxx..."}
@@ -90,8 +88,7 @@ impl BenchFlags {
         if for_every_server && self.target.server.is_some() {
             return Err(Failure::usage(format!("--server: a {} goes to every server", self.pattern)));
         }
-        // Only --concurrency bounds the messages, and no socket is closed that is needed again at
-        // once.
+        // Only --concurrency bounds the messages, and no socket is closed during the run.
         if self.pattern == Pattern::Notify {
             let build = |builder: NotifierBuilder| {
                 builder.max_outstanding(MAX_OUTSTANDING).max_outstanding_bytes(usize::MAX).time_to_live(TIME_TO_LIVE)

@@ -26,12 +26,10 @@ pub(super) enum Pattern {
     Cast,
     /// Casts for every server; each ends when the last server has answered
     Fanout,
-    /// Notifications of priority info, accepted by a listener or stored by a broker for at most a
-    /// minute
+    /// Notifications of priority info, accepted by a listener or stored by a broker for a minute
     Notify,
 }
 
-/// Sends one message per call.
 pub(super) enum Sender {
     /// Blocks its thread until the message has ended.
     Blocking(Box<dyn Fn() -> Ended + Send + Sync>),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::results::{FailureKind, Results};
 
-/// Returns to the start of the line, and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
 /// Stderr. On a terminal its last line shows the progress, and is rewritten.
@@ -38,7 +37,6 @@ impl Progress {
     }
 }
 
-/// Writes to stderr. A failure is ignored.
 fn write(text: &str) {
     let mut stderr = std::io::stderr();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());

@@ -22,7 +22,6 @@ pub(super) enum FailureKind {
 impl FailureKind {
     pub(super) const ALL: [Self; 4] = [Self::Refused, Self::Unacknowledged, Self::Timeout, Self::Error];
 
-    /// The name in results, in the plural.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",
@@ -35,7 +34,6 @@ impl FailureKind {
 
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// The time from sending to the end.
     pub(super) after: Duration,
     /// `Ok`: answered or accepted.
     pub(super) result: Result<(), (FailureKind, Failure)>,
@@ -45,14 +43,12 @@ pub(super) struct Ended {
 pub(super) struct Results {
     pub(super) ok: u64,
     failed: [FailureCount; FailureKind::ALL.len()],
-    /// The latencies of successful messages.
     latencies: Histogram<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct FailureCount {
     count: u64,
-    /// The exit code of the first one.
     exit: Option<Exit>,
 }
 
@@ -61,8 +57,7 @@ impl Results {
         Ok(Self { ok: 0, failed: Default::default(), latencies: Histogram::new_with_bounds(1, MAX_NANOS, DIGITS)? })
     }
 
-    /// Counts a message that was sent `late` after it was due. Returns its failure if it is the
-    /// first of its kind.
+    /// Counts a message that was sent `late`. Returns its failure if it is the first of its kind.
     pub(super) fn record(&mut self, late: Duration, ended: Ended) -> Option<(FailureKind, Failure)> {
         let Err((kind, failure)) = ended.result else {
             let nanos = u64::try_from((late + ended.after).as_nanos()).unwrap_or(u64::MAX);
@@ -79,7 +74,6 @@ impl Results {
         Some((kind, failure))
     }
 
-    /// Counts messages without an end when the run ended.
     pub(super) fn add_unended(&mut self, kind: FailureKind, messages: u64) {
         self.failed[kind as usize].count += messages;
     }
@@ -97,7 +91,6 @@ impl Results {
         (self.ok > 0).then(|| micros(self.latencies.value_at_quantile(share)))
     }
 
-    /// The longest latency in microseconds. `None` without latencies.
     pub(super) fn max_us(&self) -> Option<f64> {
         (self.ok > 0).then(|| micros(self.latencies.max()))
     }
@@ -108,7 +101,6 @@ impl Results {
     }
 }
 
-/// Microseconds with one decimal.
 fn micros(nanos: u64) -> f64 {
     (nanos as f64 / 100.0).round() / 10.0
 }

@@ -17,7 +17,6 @@ use crate::serve::now;
 /// A channel on which nothing is ever sent. It reports that its other side is gone.
 pub(super) type End = Receiver<Infallible>;
 
-/// The state that the threads of a run share.
 pub(super) struct Run {
     pub(super) schedule: Schedule,
     /// Disconnected when the run is interrupted.
@@ -45,8 +44,7 @@ impl Run {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of sent messages. Read after the results, it is at least the number that have
-    /// ended.
+    /// The number of sent messages. Read it after the results, so that no more have ended.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
@@ -213,7 +211,6 @@ impl<'a> Window<'a> {
         self.free.push(slot);
     }
 
-    /// Every message ends, so a slot is woken.
     fn wait_for_slot(&mut self) {
         if let Ok(slot) = self.woken.recv() {
             self.poll(slot);

@@ -17,9 +17,8 @@ impl Schedule {
         Self { start, duration, end: start.checked_add(duration), rate }
     }
 
-    /// When message `number`, from 0, is due. If that is in the past, the message is late, and its
-    /// latency counts from there. `None`: this message and all later ones are after the end of the
-    /// run.
+    /// When message `number`, from 0, is due. A late message counts its latency from there. `None`:
+    /// the run ends before.
     pub(super) fn due_at(&self, number: u64, now: Instant) -> Option<Instant> {
         let at = match self.rate {
             None => now,

@@ -17,8 +17,7 @@ pub(crate) struct CallFlags {
     target: TargetFlags,
     #[command(flatten)]
     message: MessageFlags,
-    /// Ask the broker repeatedly whether it still has the call, and give up after SECONDS without a
-    /// yes
+    /// Ask the broker repeatedly for the call, and give up when it has not confirmed it for SECONDS
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     call_monitor_timeout: Option<Duration>,
     /// Print on stderr which server answered, and how long it took
@@ -92,8 +91,7 @@ fn answered_by<R>(answered: &Answered<R>) -> String {
     format!("answered by {server} at node {node} in {:.3} ms", millis(*elapsed))
 }
 
-/// The failure of a call. The text of a refusal begins with its reason, so that a program can read
-/// it.
+/// The failure of a call. The text of a refusal begins with its reason, for programs.
 pub(crate) fn failure(error: CallError) -> Failure {
     match error {
         CallError::Refused { refusal, target, node, after, .. } => {

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use zmqv2_broker::cli::{Exit, Failure};
 use zmqv2_client::Outcome;
 
-/// The outcome in words, to follow a name.
 pub(crate) fn text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Acked { elapsed, .. } => format!("acked in {:.3} ms", millis(*elapsed)),
@@ -50,7 +49,6 @@ pub(crate) fn failure<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>, summa
     }
 }
 
-/// Milliseconds, to a microsecond.
 pub(super) fn millis(span: Duration) -> f64 {
     span.as_micros() as f64 / 1e3
 }

@@ -72,7 +72,6 @@ impl MessageFlags {
 }
 
 impl TopicFlags {
-    /// A client of the service, with the settings of the configuration.
     pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<RpcClient, Failure> {
         self.client_with(common, interface, |_| {}, |builder| builder)
     }

@@ -10,7 +10,7 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Version};
 use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder, reply};
 
-mod shell_command;
+pub(crate) mod shell_command;
 
 use crate::send::target::target_of;
 use shell_command::ShellCommand;
@@ -28,8 +28,7 @@ pub(crate) struct ServeFlags {
     /// How many requests run at the same time (default: option rpc_thread_pool_size)
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Run this shell command for every request, with the request as JSON on stdin and the reply as
-    /// JSON on stdout
+    /// Run this shell command per request: the request as JSON on stdin, the reply on stdout
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
     /// The namespace of the methods echo, sleep and fail

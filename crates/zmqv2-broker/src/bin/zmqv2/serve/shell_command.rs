@@ -36,8 +36,7 @@ impl ShellCommand {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A process group of its own, so that all that the command starts can be killed with
-            // it.
+            // A process group of its own, so that the command's children can be killed too.
             .process_group(0)
             .spawn()?;
         let input = request(incoming).to_string().into_bytes();
@@ -58,8 +57,7 @@ impl ShellCommand {
             Some((collect(stdout)?, collect(stderr)?))
         };
         let Some((stdout, stderr)) = finish() else {
-            // The caller no longer waits. The child is not reaped yet, so the group id is still its
-            // own.
+            // The caller no longer waits. The child is not reaped, so the group id is its own.
             let _ = kill_process_group(group, Signal::KILL);
             std::thread::spawn(move || child.wait());
             let detail = format!("{} did not end within {budget:?} and was killed", self.line);
@@ -132,7 +130,7 @@ impl Output {
 
 /// Reports when a process has ended, without reaping it. Until it is reaped, its id and its group's
 /// are not given to another process.
-fn end_of(process: Pid) -> Receiver<()> {
+pub(crate) fn end_of(process: Pid) -> Receiver<()> {
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
