@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use zmqv2_client::{CallError, Prepared};
+use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
 use zmqv2_tests::{Cluster, PATIENCE, now};
 
 const MONITOR: Duration = Duration::from_millis(400);
 
-fn client(cluster: &Cluster) -> Prepared {
+fn client(cluster: &Cluster) -> RpcClient {
     let client = cluster.node(0).client(Target::topic("t").expect("a topic"));
     // Longer than any test.
     client.prepare().timeout(Duration::from_secs(3600)).call_monitor_timeout(MONITOR)

@@ -173,7 +173,7 @@ fn an_expired_notification_never_runs_and_is_shown_as_a_dead_letter() {
     let node = cluster.node(0);
     let _broker = node.broker();
     let notifier = node.notifier(&["t"]);
-    let brief = notifier.with_time_to_live(Duration::from_millis(300));
+    let brief = notifier.prepare().time_to_live(Duration::from_millis(300));
     for number in [1, 2] {
         assert_eq!(report_of(&send_number(&brief, number)).stored(), 1);
     }

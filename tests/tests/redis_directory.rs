@@ -264,7 +264,7 @@ fn notifications_sent_while_the_directory_fills_are_kept_by_the_nodes_own_broker
     let cluster = Cluster::with_directory(1, &redis.settings());
     let node = cluster.node(0);
     let _broker = node.broker();
-    let notifier = client(node).notifier("test").topics(["nobody-yet"]).unwrap().build().unwrap();
+    let notifier = client(node).notifier("test").topics(["nobody-yet"]).unwrap();
     let report = notifier.info(&RequestContext::new(), "begun", &1).unwrap().wait(PATIENCE).unwrap();
     assert!(report.results.iter().all(|result| matches!(result.outcome, Outcome::Stored { .. })), "{report:?}");
     assert_eq!((report.results.len(), node.status().notifications), (1, 1));

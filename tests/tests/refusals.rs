@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zmqv2_client::{CallError, RpcClient};
+use zmqv2_client::{CallError, RpcClient, SendError};
 use zmqv2_proto::{Reason, RequestContext, Target};
 use zmqv2_tests::{CallRecord, Cluster, Node, echo, eventually, spread};
 
@@ -155,7 +155,7 @@ fn a_message_that_is_too_large_is_refused_with_both_sizes() {
     let limited = node.client_with(Target::topic("t").unwrap(), |config| config.max_message_bytes = 2048);
     let before = node.status().counters["requests"];
     let error = echo(&limited, &payload).unwrap_err();
-    let CallError::TooLarge { size, limit, .. } = error else { panic!("{error:?}") };
+    let CallError::NotSent(SendError::TooLarge { size, limit, .. }) = error else { panic!("{error:?}") };
     assert!(limit == 2048 && (3000..4000).contains(&size), "{size} and {limit}");
     let told = error_text(&limited, &payload);
     assert!(told.contains(&size.to_string()) && told.contains("2048"), "{told}");

@@ -105,7 +105,10 @@ fn a_directory_that_is_unavailable_is_an_error_at_once_or_waited_for() {
     directory.fail();
     let client = builder([]).matchmaker(directory.clone()).build().unwrap();
     assert!(matches!(client.cast(&context(), "m", &()).unwrap_err(), SendError::Directory { .. }));
-    assert!(matches!(client.call::<()>(&context(), "m", &()).unwrap_err(), CallError::Directory { .. }));
+    assert!(matches!(
+        client.call::<()>(&context(), "m", &()).unwrap_err(),
+        CallError::NotSent(SendError::Directory { .. })
+    ));
 
     // It says nothing in all their time.
     let patient = client.prepare().wait_for_ready(true);
@@ -113,7 +116,7 @@ fn a_directory_that_is_unavailable_is_an_error_at_once_or_waited_for() {
     let (outcome, _) = punctual(millis(300), || brief.cast(&context(), "m", &()).unwrap().wait(LONG).unwrap());
     assert!(matches!(outcome, Outcome::Refused { refusal, .. } if refusal.reason == Reason::Expired));
     let (error, _) = punctual(millis(300), || brief.call::<()>(&context(), "m", &()).unwrap_err());
-    assert!(matches!(error, CallError::Directory { .. }), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::Directory { .. })), "{error:?}");
 
     // It comes back.
     let named = patient.clone().server("s7").unwrap();

@@ -132,7 +132,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         })
         .build()?;
     let notifier = client.notifier(&arguments.client).topics([&arguments.topic])?.timeout(timeout);
-    let notifier = notifier.retry(arguments.retry).build()?;
+    let notifier = notifier.retry(arguments.retry);
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     on_stop_signal(move || stopping.store(true, Ordering::Relaxed))?;

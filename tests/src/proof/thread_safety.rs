@@ -4,7 +4,7 @@
 use zmqv2_broker::{Broker, Settings, Stopper};
 use zmqv2_client::{
     Answered, CallError, CallHandle, CastHandle, FanoutHandle, FanoutReport, Notifier, NotifyHandle, NotifyReport,
-    Outcome, Prepared, RpcClient, RpcClientBuilder, SendError,
+    Outcome, RpcClient, RpcClientBuilder, SendError,
 };
 use zmqv2_matchmaker::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker, Rotation};
 use zmqv2_proto::transport::{Socket, Transport};
@@ -17,7 +17,6 @@ const fn sent<T: Send>() {}
 const _: () = {
     shared::<RpcClient>();
     shared::<RpcClientBuilder>();
-    shared::<Prepared>();
     shared::<Notifier>();
     shared::<Answered<u8>>();
     shared::<CastHandle>();

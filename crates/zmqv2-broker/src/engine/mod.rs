@@ -128,29 +128,25 @@ pub struct Engine<O, P> {
 
 impl<O: Clone, P: Clone> Engine<O, P> {
     pub fn new(limits: Limits) -> Self {
-        let (topics, by_key, servers, by_instance, workers, groups) = Default::default();
-        let (notification_copies, deadlines, connecting, actions, counters) = Default::default();
-        let (request_bytes, notification_bytes, draining, drained) = Default::default();
-        let pending = PendingTable::with_first_generation(limits.first_generation);
         Self {
             limits,
-            topics,
-            by_key,
-            servers,
-            by_instance,
-            workers,
-            pending,
-            groups,
+            topics: Slab::new(),
+            by_key: HashMap::new(),
+            servers: Slab::new(),
+            by_instance: HashMap::new(),
+            workers: Slab::new(),
+            pending: PendingTable::with_first_generation(limits.first_generation),
+            groups: Slab::new(),
             next_number: 1,
-            notification_copies,
-            deadlines,
-            connecting,
-            actions,
-            counters,
-            request_bytes,
-            notification_bytes,
-            draining,
-            drained,
+            notification_copies: HashMap::new(),
+            deadlines: Deadlines::default(),
+            connecting: VecDeque::new(),
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+            request_bytes: 0,
+            notification_bytes: 0,
+            draining: false,
+            drained: false,
         }
     }
 

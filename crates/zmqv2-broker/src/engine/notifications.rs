@@ -45,9 +45,17 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         // Without a sender there are no answers to count.
         let group = (pools.len() > 1 && from.is_some()).then(|| self.groups.insert(pools.len()));
         for pool in pools {
+            let full = self.why_not_accepted(&key, arrival.bytes);
             let (id, key) = (arrival.id, key.clone());
             let notification = Notification { id, key, pool, deliveries: 0, number: None, handled_early: None };
-            self.accept_notification(now, arrival, notification, group, from.clone(), payload.clone());
+            let tag = self.insert_notification(arrival, notification, group, from.clone(), payload.clone());
+            if let Some(full) = full {
+                self.reject_notification(tag, Refusal::new(Reason::Busy, full));
+            } else if self.limits.durable {
+                self.store_notification(now, tag);
+            } else {
+                self.deliver_or_queue_notification(now, tag);
+            }
         }
     }
 
@@ -59,35 +67,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         if pools.is_empty() { vec![None] } else { pools }
     }
 
-    fn accept_notification(
+    fn insert_notification(
         &mut self,
-        now: Instant,
         arrival: Arrival<'_>,
         notification: Notification,
         group: Option<usize>,
         from: Option<O>,
         payload: P,
-    ) {
+    ) -> u64 {
         let Arrival { bytes, deadline, .. } = arrival;
-        let full = self.why_not_accepted(&notification.key, bytes);
+        self.notification_bytes += bytes;
+        *self.notification_copies.entry(notification.id).or_default() += 1;
         let mut request = Pending::new(from, Some(payload), bytes, deadline, State::Storing);
         (request.group, request.wait_for_ready, request.notification) = (group, true, Some(Box::new(notification)));
-        let tag = self.insert_notification(request);
-        if let Some(full) = full {
-            self.reject_notification(tag, Refusal::new(Reason::Busy, full));
-        } else if self.limits.durable {
-            self.store_notification(now, tag);
-        } else {
-            self.deliver_or_queue_notification(now, tag);
-        }
-    }
-
-    fn insert_notification(&mut self, request: Pending<O, P>) -> u64 {
-        self.notification_bytes += request.bytes;
-        if let Some(notification) = &request.notification {
-            *self.notification_copies.entry(notification.id).or_default() += 1;
-        }
-        let deadline = request.deadline;
         let tag = self.pending.insert(request);
         self.add_deadline(deadline, tag);
         tag
@@ -129,9 +121,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let pool = ServerName::new(arrival.server).ok();
         let notification =
             Notification { id: arrival.id, key, pool, deliveries: 0, number: Some(number), handled_early: None };
-        let mut request = Pending::new(None, Some(payload), arrival.bytes, arrival.deadline, State::Storing);
-        (request.wait_for_ready, request.notification) = (true, Some(Box::new(notification)));
-        let tag = self.insert_notification(request);
+        let tag = self.insert_notification(arrival, notification, None, None, payload);
         self.deliver_or_queue_notification(now, tag);
     }
 
@@ -343,6 +333,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             self.enqueue_first(tag, Queue { topic, recipient: named.into() });
             self.confirm_stored(tag);
         }
+        self.renew_deadline(tag);
+    }
+
+    fn renew_deadline(&mut self, tag: u64) {
         if let Some(deadline) = self.pending.get(tag).map(|request| request.deadline) {
             self.add_deadline(deadline, tag);
         }
@@ -363,9 +357,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn end_delay(&mut self, now: Instant, tag: u64) {
         self.pending.move_to_end(tag);
         self.deliver_or_queue_notification(now, tag);
-        if let Some(deadline) = self.pending.get(tag).map(|request| request.deadline) {
-            self.add_deadline(deadline, tag);
-        }
+        self.renew_deadline(tag);
     }
 
     pub(super) fn expire_notification(&mut self, tag: u64) {

@@ -90,12 +90,6 @@ impl Drop for CommitThread {
     }
 }
 
-impl std::fmt::Debug for CommitThread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CommitThread").finish_non_exhaustive()
-    }
-}
-
 struct Committer {
     store: Box<dyn Store>,
     report: Sender<Outcome>,

@@ -11,7 +11,6 @@ use super::{Change, CommitThread, Contents, FileStore, Record, Store, StoreError
 use crate::message::payload::Payload;
 
 /// Sends changes to the thread that commits them, and relates its results to the engine's tags.
-#[derive(Debug)]
 pub(crate) struct StoreWriter {
     name: String,
     commits: Option<CommitThread>,

@@ -200,7 +200,7 @@ pub(crate) fn may_go_elsewhere(error: &CallError) -> bool {
 
 /// Whether the directory, which could not say where to go, may say it later.
 pub(crate) fn directory_may_recover(error: &CallError) -> bool {
-    matches!(error, CallError::Directory { source, .. } if source.may_pass())
+    matches!(error, CallError::NotSent(SendError::Directory { source, .. }) if source.may_pass())
 }
 
 /// Which of two failures to report: that somebody is busy says most, because asking again later will help; then that

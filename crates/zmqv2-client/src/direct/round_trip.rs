@@ -11,6 +11,7 @@ use crate::delivery::request::{EncodedRequest, Request};
 use crate::direct::monitor::{CallStatus, Monitor};
 use crate::io::answer::MAX_DETAIL_BYTES;
 use crate::outcome::call_error::CallError;
+use crate::outcome::send_error::SendError;
 
 /// One request over one socket.
 pub(crate) struct RoundTrip<'a> {
@@ -46,7 +47,11 @@ pub(crate) struct SocketFailure {
 
 impl SocketFailure {
     pub(crate) fn into_call_error(self, request: &Request<'_>) -> CallError {
-        CallError::Transport { target: request.boxed_target(), sent: self.sent, source: self.source }
+        let (target, source) = (request.boxed_target(), self.source);
+        if self.sent {
+            return CallError::Transport { target, source };
+        }
+        SendError::Transport { target, source }.into()
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use zmqv2_broker::cli::{CommonFlags, Failure};
-use zmqv2_client::{CallHandle, CastHandle, FanoutHandle, Prepared, RpcClient};
+use zmqv2_client::{CallHandle, CastHandle, FanoutHandle, RpcClient};
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{RequestContext, Target};
@@ -191,7 +191,7 @@ impl Client {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let client = client(&self.common)?;
         let services =
-            (0..self.called).map(|n| client.prepare().topic(topic(n))).collect::<Result<Vec<Prepared>, _>>()?;
+            (0..self.called).map(|n| client.prepare().topic(topic(n))).collect::<Result<Vec<RpcClient>, _>>()?;
         let services = Turns { services, next: Arc::default() };
         let payload = "x".repeat(self.payload);
         if self.pattern == Pattern::Call {
@@ -224,12 +224,12 @@ fn check(answer: &str, payload: &str) -> Result<(), Error> {
 /// Services in turn; clones share the turn.
 #[derive(Clone)]
 struct Turns {
-    services: Vec<Prepared>,
+    services: Vec<RpcClient>,
     next: Arc<AtomicUsize>,
 }
 
 impl Turns {
-    fn next(&self) -> &Prepared {
+    fn next(&self) -> &RpcClient {
         match &self.services[..] {
             [one] => one,
             many => &many[self.next.fetch_add(1, Ordering::Relaxed) % many.len()],

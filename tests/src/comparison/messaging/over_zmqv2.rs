@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use zmqv2_client::{CallError, CallHandle, Notifier, Prepared, RpcClient};
+use zmqv2_client::{CallError, CallHandle, Notifier, RpcClient};
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, Namespace, Priority, RequestContext, Target, Version};
@@ -57,7 +57,7 @@ impl OverZmqv2 {
     }
 
     /// A copy of the topic's client for a target. Each topic has one client, made on first use.
-    fn client(&self, to: &To) -> Prepared {
+    fn client(&self, to: &To) -> RpcClient {
         let topic = To { server: None, ..to.clone() };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{Exit, Failure};
-use zmqv2_client::{CallError, Notifier, Outcome, Prepared, SendError};
+use zmqv2_client::{CallError, Notifier, Outcome, RpcClient, SendError};
 use zmqv2_proto::RequestContext;
 
 use super::results::{Ended, FailureKind};
@@ -52,7 +52,7 @@ impl Pattern {
     }
 }
 
-pub(super) fn call(client: Prepared, method: String, args: Box<RawValue>) -> Sender {
+pub(super) fn call(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
     let context = RequestContext::new();
     Sender::Blocking(Box::new(move || {
         let began = now();
@@ -63,7 +63,7 @@ pub(super) fn call(client: Prepared, method: String, args: Box<RawValue>) -> Sen
     }))
 }
 
-pub(super) fn cast(client: Prepared, method: String, args: Box<RawValue>) -> Sender {
+pub(super) fn cast(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
     let context = RequestContext::new();
     Sender::Async(Box::new(move || {
         let handle = client.cast(&context, &method, &args).map_err(not_sent)?;
@@ -71,7 +71,7 @@ pub(super) fn cast(client: Prepared, method: String, args: Box<RawValue>) -> Sen
     }))
 }
 
-pub(super) fn fanout(client: Prepared, method: String, args: Box<RawValue>) -> Sender {
+pub(super) fn fanout(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
     let context = RequestContext::new();
     Sender::Async(Box::new(move || {
         let handle = client.fanout(&context, &method, &args).map_err(not_sent)?;
@@ -134,7 +134,7 @@ fn not_sent(error: SendError) -> Ended {
 
 fn failed(error: CallError) -> (FailureKind, Failure) {
     let kind = match &error {
-        CallError::Refused { .. } | CallError::TooLarge { .. } => FailureKind::Refused,
+        CallError::Refused { .. } | CallError::NotSent(SendError::TooLarge { .. }) => FailureKind::Refused,
         CallError::Timeout { .. } => FailureKind::Timeout,
         _ => FailureKind::Error,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
-use zmqv2_client::{Answered, CallError, Outcome};
+use zmqv2_client::{Answered, CallError, Outcome, SendError};
 use zmqv2_proto::{Reason, RequestContext};
 
 use super::outcome::millis;
@@ -100,7 +100,9 @@ pub(crate) fn failure(error: CallError) -> Failure {
             let node = node.map_or_else(String::new, |node| format!(" by node {node}"));
             Failure::new(Exit::Refused, format!("{refusal} ({target} was refused{node} after {:.1} ms)", millis(after)))
         }
-        CallError::TooLarge { .. } => Failure::new(Exit::Refused, format!("{}: {error}", Reason::TooLarge)),
+        CallError::NotSent(SendError::TooLarge { .. }) => {
+            Failure::new(Exit::Refused, format!("{}: {error}", Reason::TooLarge))
+        }
         CallError::Remote(_) => Failure::new(Exit::Remote, error),
         CallError::Timeout { .. } => Failure::new(Exit::Timeout, format!("Timeout: {error}")),
         CallError::Unreachable { .. } => {
@@ -110,8 +112,10 @@ pub(crate) fn failure(error: CallError) -> Failure {
         CallError::ConnectionLost { .. } => {
             Failure::new(Exit::Timeout, format!("ConnectionLost: {error}; the request may have run"))
         }
-        CallError::DirectorySilent { .. } => Failure::new(Exit::Timeout, error),
-        CallError::InvalidName(_) | CallError::VersionCap { .. } | CallError::Directory { .. } => Failure::usage(error),
+        CallError::NotSent(SendError::DirectorySilent { .. }) => Failure::new(Exit::Timeout, error),
+        CallError::NotSent(SendError::InvalidName(_) | SendError::VersionCap { .. } | SendError::Directory { .. }) => {
+            Failure::usage(error)
+        }
         _ => Failure::new(Exit::Failed, error),
     }
 }
@@ -142,8 +146,8 @@ mod tests {
                 leads_to(error, Exit::Refused, &format!("{reason}: why"));
             }
         }
-        let error = CallError::TooLarge { size: 9, limit: 8, target: target() };
-        leads_to(error, Exit::Refused, "TooLarge: request of 9 bytes");
+        let error = SendError::TooLarge { size: 9, limit: 8, target: target() }.into();
+        leads_to(error, Exit::Refused, "TooLarge: message of 9 bytes");
     }
 
     #[test]

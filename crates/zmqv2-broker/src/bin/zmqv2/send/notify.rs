@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use zmqv2_broker::cli::{CommonFlags, Failure, say};
-use zmqv2_client::{DEFAULT_TIME_TO_LIVE, NotifyReport, NotifyResult, Outcome};
+use zmqv2_client::{NotifyReport, NotifyResult, Outcome};
 use zmqv2_proto::{Priority, RequestContext, ServerName};
 
 use super::call::failure;
@@ -46,14 +46,17 @@ pub(crate) struct NotifyFlags {
 pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failure> {
     let NotifyFlags { topic, event, payload, priority, publisher, ttl, retry, json } = flags;
     let payload = target::json(payload)?;
-    let kept = ttl.unwrap_or(DEFAULT_TIME_TO_LIVE);
-    let notifier = topic.notifier(common, publisher.as_deref(), |builder| builder.time_to_live(kept).retry(*retry))?;
+    let notifier = topic.notifier(common, publisher.as_deref(), |builder| builder.retry(*retry))?;
+    let notifier = match *ttl {
+        Some(ttl) => notifier.time_to_live(ttl),
+        None => notifier,
+    };
     let handle =
         notifier.notify(&RequestContext::new(), event, &payload, *priority).map_err(|error| failure(error.into()))?;
     // Every pool has an outcome, at the timeout at the latest.
     let report: NotifyReport = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
-        say(if *json { object(result, handle.message_id()).to_string() } else { line(result) })?;
+        say(if *json { object(result, &handle.message_id()).to_string() } else { line(result) })?;
     }
     if report.all_taken_over() {
         return Ok(());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Failure};
-use zmqv2_client::{Notifier, NotifierBuilder, Prepared, RpcClient, RpcClientBuilder};
+use zmqv2_client::{Notifier, NotifierBuilder, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, InvalidName, Target, Version};
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ impl MessageFlags {
 
 impl TopicFlags {
     /// A client of the service, with the settings of the configuration.
-    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<RpcClient, Failure> {
         self.client_with(common, interface, |_| {}, |builder| builder)
     }
 
@@ -84,7 +84,7 @@ impl TopicFlags {
         interface: &InterfaceFlags,
         configure: impl FnOnce(&mut Config),
         build: impl FnOnce(RpcClientBuilder) -> RpcClientBuilder,
-    ) -> Result<Prepared, Failure> {
+    ) -> Result<RpcClient, Failure> {
         let mut config = common.setup(log::LevelFilter::Warn)?.config;
         configure(&mut config);
         let target = self.target(interface).map_err(Failure::usage)?;
@@ -141,12 +141,12 @@ pub(crate) fn target_of(topic: &str, exchange: Option<&str>) -> Result<Target, I
 }
 
 impl TargetFlags {
-    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<Prepared, Failure> {
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<RpcClient, Failure> {
         self.at_server(self.topic.client(common, interface)?)
     }
 
     /// Limits the client to the server of the flag, if there is one.
-    pub(crate) fn at_server(&self, client: Prepared) -> Result<Prepared, Failure> {
+    pub(crate) fn at_server(&self, client: RpcClient) -> Result<RpcClient, Failure> {
         match &self.server {
             Some(server) => client.server(server).map_err(Failure::usage),
             None => Ok(client),
