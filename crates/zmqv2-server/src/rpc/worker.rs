@@ -73,7 +73,7 @@ impl RpcWork {
     fn run_call(&self, header: &Header, incoming: &Incoming, may_repeat: bool) -> Result<Answer<Cast>, Refusal> {
         let reply = self.dispatcher.dispatch(incoming);
         let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
-        let written = self.write(incoming, reply);
+        let written = self.write(incoming, &reply);
         if may_repeat {
             let answer = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));
             self.repeated.store(header.id, answer);
@@ -83,7 +83,7 @@ impl RpcWork {
         Ok(Answer::reply(answer, written?))
     }
 
-    fn write(&self, incoming: &Incoming, reply: Reply) -> Result<Vec<u8>, Refusal> {
+    fn write(&self, incoming: &Incoming, reply: &Reply) -> Result<Vec<u8>, Refusal> {
         let body = reply.encode();
         let body =
             body.map_err(|error| Refusal::new(Reason::Malformed, format!("the reply cannot be written: {error}")))?;

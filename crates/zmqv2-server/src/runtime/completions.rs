@@ -46,10 +46,10 @@ impl Completion {
 }
 
 /// Both ends of a channel for at most `bound` completions.
-pub(crate) fn channel(bound: usize, waker: &Arc<RegistrationWaker>) -> (CompletionSender, CompletionQueue) {
+pub(crate) fn channel(bound: usize, wakeup: &Arc<RegistrationWaker>) -> (CompletionSender, CompletionQueue) {
     let (sender, receiver) = crossbeam_channel::bounded(bound);
     let running = Arc::new(AtomicUsize::new(0));
-    let completions = CompletionSender { channel: sender, running: Arc::clone(&running), waker: Arc::clone(waker) };
+    let completions = CompletionSender { channel: sender, running: Arc::clone(&running), wakeup: Arc::clone(wakeup) };
     (completions, CompletionQueue { channel: receiver, running, unsent: VecDeque::new(), bound })
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct CompletionSender {
     channel: Sender<Completion>,
     /// How many acknowledged requests have not ended.
     running: Arc<AtomicUsize>,
-    waker: Arc<RegistrationWaker>,
+    wakeup: Arc<RegistrationWaker>,
 }
 
 impl CompletionSender {
@@ -73,8 +73,8 @@ impl CompletionSender {
         // This counter and the stop flag are in one order: either this thread sees the flag, or
         // the registration's thread sees the new count.
         self.running.fetch_sub(1, Ordering::SeqCst);
-        if self.waker.is_stopped() {
-            self.waker.waker.wake();
+        if self.wakeup.is_stopped() {
+            self.wakeup.waker.wake();
         }
     }
 
@@ -83,7 +83,7 @@ impl CompletionSender {
     pub(crate) fn send(&self, completion: Completion) {
         // Without a receiver the server has stopped.
         let _ = self.channel.send(completion);
-        self.waker.waker.wake();
+        self.wakeup.waker.wake();
     }
 }
 

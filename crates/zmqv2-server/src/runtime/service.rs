@@ -54,7 +54,7 @@ pub(crate) struct Service {
     instance: InstanceId,
     dir: PathBuf,
     readiness: Arc<Readiness>,
-    waker: Arc<RegistrationWaker>,
+    wakeup: Arc<RegistrationWaker>,
     /// `None` after a stop.
     registration: Mutex<Option<JoinHandle<()>>>,
     shutdown: Arc<ShutdownSignals>,
@@ -72,8 +72,8 @@ impl Service {
         let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
         let (instance, workers, drain_timeout) = (InstanceId::random(), offer.workers, config.drain_timeout);
         let registration = offer.registration(instance, config.window);
-        let waker = Arc::new(RegistrationWaker::new().map_err(ServerError::Thread)?);
-        let (sender, completions) = completions::channel(usize::from(workers) * usize::from(offer.batch.size), &waker);
+        let wakeup = Arc::new(RegistrationWaker::new().map_err(ServerError::Thread)?);
+        let (sender, completions) = completions::channel(usize::from(workers) * usize::from(offer.batch.size), &wakeup);
         let shutdown = Arc::new(ShutdownSignals {
             drain: Signal::new().map_err(ServerError::Thread)?,
             stop: Signal::new().map_err(ServerError::Thread)?,
@@ -93,13 +93,13 @@ impl Service {
         let readiness = Arc::new(Readiness::default());
         let Offer { key, server, .. } = offer;
         let name = format!("{server} of {key}");
-        let (ready, wakes) = (Arc::clone(&readiness), Arc::clone(&waker));
+        let (ready, wakes) = (Arc::clone(&readiness), Arc::clone(&wakeup));
         let thread =
-            RegistrationThread { link, key, server, registration, readiness: ready, waker: wakes, completions };
+            RegistrationThread { link, key, server, registration, readiness: ready, wakeup: wakes, completions };
         let registration = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
         stop_on_error.0 = None;
         let registration = Mutex::new(Some(registration));
-        Ok(Self { name, instance, dir, readiness, waker, registration, shutdown, ended, workers, drain_timeout })
+        Ok(Self { name, instance, dir, readiness, wakeup, registration, shutdown, ended, workers, drain_timeout })
     }
 
     pub(crate) fn instance(&self) -> InstanceId {
@@ -122,7 +122,7 @@ impl Service {
         let Some(registration) = registration else { return Ok(()) };
         let end_at = now() + self.drain_timeout;
         self.shutdown.drain.set();
-        self.waker.stop();
+        self.wakeup.stop();
         // Its thread ends within the time to drain. A panic in it has been printed already.
         let _ = registration.join();
         self.shutdown.stop.set();

@@ -20,7 +20,7 @@ pub(crate) struct RegistrationThread {
     pub(crate) server: ServerName,
     pub(crate) registration: ServerRegistration,
     pub(crate) readiness: Arc<Readiness>,
-    pub(crate) waker: Arc<RegistrationWaker>,
+    pub(crate) wakeup: Arc<RegistrationWaker>,
     pub(crate) completions: CompletionQueue,
 }
 
@@ -38,8 +38,8 @@ impl RegistrationThread {
         let mut state = RegistrationState::new(now(), MessageId::random());
         let mut frames = Vec::new();
         loop {
-            self.waker.waker.clear();
-            if self.waker.is_stopped() && !state.is_withdrawing() {
+            self.wakeup.waker.clear();
+            if self.wakeup.is_stopped() && !state.is_withdrawing() {
                 let withdrawal = Withdrawal::new(self.registration.instance);
                 let id = self.send(Kind::Withdraw, serde_json::to_vec(&withdrawal));
                 state.withdrawing(id, now() + drain_timeout);
@@ -75,7 +75,7 @@ impl RegistrationThread {
     fn wait(&self, timeout: Option<Duration>) {
         let connect = self.link.connect_at.map(|at| at.saturating_duration_since(now()));
         let timeout = [timeout, connect].into_iter().flatten().min();
-        if let Err(error) = self.link.socket.wait(timeout, Some(self.waker.waker.fd())) {
+        if let Err(error) = self.link.socket.wait(timeout, Some(self.wakeup.waker.fd())) {
             log::error!("cannot wait for the broker: {error}");
         }
     }

@@ -76,18 +76,9 @@ impl<W: Work> WorkerPool<W> {
                     self.send(&mut shared);
                     input = Input::Rested;
                 }
-                Action::Park => {
-                    shared = self.parked.wait(shared).unwrap_or_else(PoisonError::into_inner);
-                    input = Input::Unparked;
-                }
-                Action::Watch => {
-                    shared = self.wait_a_tick(shared);
-                    input = Input::Watched;
-                }
-                Action::Sleep => {
-                    shared = self.watcher.wait(shared).unwrap_or_else(PoisonError::into_inner);
-                    input = Input::Watched;
-                }
+                Action::Park => (shared, input) = (wait(&self.parked, shared), Input::Unparked),
+                Action::Watch => (shared, input) = (self.wait_a_tick(shared), Input::Watched),
+                Action::Sleep => (shared, input) = (wait(&self.watcher, shared), Input::Watched),
                 Action::EndWatch { hand_back } => {
                     if hand_back {
                         shared.hand_back();
@@ -96,8 +87,7 @@ impl<W: Work> WorkerPool<W> {
                     self.parked.notify_one();
                 }
                 Action::WaitForRoom { begun } => {
-                    shared = self.wait_a_tick(shared);
-                    input = Input::WaitedForRoom { begun };
+                    (shared, input) = (self.wait_a_tick(shared), Input::WaitedForRoom { begun });
                 }
                 Action::HandBack => {
                     shared.hand_back();
@@ -201,6 +191,10 @@ impl<W: Work> WorkerPool<W> {
             self.waker.wake();
         }
     }
+}
+
+fn wait<'a>(condition: &Condvar, shared: Shared<'a>) -> Shared<'a> {
+    condition.wait(shared).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads requests. Without any, sends the answers before the thread waits.
