@@ -1,8 +1,8 @@
 //! Arbitrary lists of events against the routing engine: whatever comes, in whatever order, the promises hold.
 //!
 //! `properties/model.rs` is an independent, simple and slow account of what an engine may do; it checks every action at
-//! the moment it comes, and the whole state after every event. `PROPTEST_CASES=100000 cargo test --release --test
-//! properties` searches for longer.
+//! the moment it comes, and the whole state after every event. `PROPTEST_CASES=100000 cargo test --workspace --release
+//! --test properties` searches for longer.
 
 #[path = "properties/model.rs"]
 mod model;
