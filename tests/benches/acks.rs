@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use zmqv2_client::measured::AckTable;
+use zmqv2_client::bench_support::AckTable;
 
 #[allow(clippy::disallowed_methods, reason = "one arbitrary instant to count from")]
 fn now() -> Instant {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use zmqv2_proto::{
-    Draft, Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, Target, Ttl, envelope, rewrite_hop,
+    Header, HeaderView, Kind, MessageId, Reply, Request, RequestContext, RequestRef, Target, Ttl, envelope, json_text,
+    rewrite_hop,
 };
 
 fn header() -> Header {
@@ -28,6 +29,10 @@ fn headers(criterion: &mut Criterion) {
     });
 }
 
+fn write_reply(payload: &str) -> Vec<u8> {
+    json_text(payload).and_then(|result| Reply::Result(result).encode()).expect("JSON")
+}
+
 fn bodies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("body");
     let (context, id) = (RequestContext::new(), MessageId::random());
@@ -36,12 +41,12 @@ fn bodies(criterion: &mut Criterion) {
         let payload = "x".repeat(size);
         let request = || {
             let method = "echo".parse().expect("a name");
-            let mut draft = Draft::new(&method, black_box(&payload), &context);
-            draft.unique_id = Some(id);
-            draft.encode().expect("JSON")
+            let mut borrowed = RequestRef::new(&method, black_box(&payload), &context);
+            borrowed.unique_id = Some(id);
+            borrowed.encode().expect("JSON")
         };
         let body = request();
-        let reply = Reply::result(&payload).and_then(Reply::encode).expect("JSON");
+        let reply = write_reply(&payload);
         let text = envelope::open(&body).expect("an envelope");
         let mut bench = |name: &str, run: &dyn Fn()| {
             group.bench_function(BenchmarkId::new(name, size), |bencher| bencher.iter(run));
@@ -53,9 +58,9 @@ fn bodies(criterion: &mut Criterion) {
             let read = Request::decode(black_box(&body)).expect("a request");
             drop(black_box(read.args::<String>()));
         });
-        bench("write a reply", &|| drop(black_box(Reply::result(black_box(&payload)).and_then(Reply::encode))));
+        bench("write a reply", &|| drop(black_box(write_reply(black_box(&payload)))));
         bench("read a reply", &|| {
-            drop(black_box(Reply::decode_typed::<String>(black_box(&reply)).expect("a reply")));
+            drop(black_box(Reply::decode::<String>(black_box(&reply)).expect("a reply")));
         });
     }
 }

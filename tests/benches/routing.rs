@@ -1,19 +1,19 @@
-//! The routing rules alone: one request from its arrival to its answer, beside more and more of everything.
+//! The engine alone: one request from its arrival to its answer, with growing load.
 
-#[path = "../../crates/zmqv2-broker/tests/town/mod.rs"]
-mod town;
+#[path = "../../crates/zmqv2-broker/tests/loaded_engine/mod.rs"]
+mod loaded_engine;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use town::{Size, Town};
+use loaded_engine::{LoadedEngine, Size};
 
 fn routing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("routing");
-    // A request, its answer, and what the driver does between.
+    // A request and its answer.
     group.throughput(Throughput::Elements(2));
     let mut bench = |name: &str, count: usize, size: Size| {
         group.bench_function(BenchmarkId::new(name, count), |bencher| {
-            let mut town = Town::new(size);
-            bencher.iter(|| town.round_trip());
+            let mut loaded_engine = LoadedEngine::new(size);
+            bencher.iter(|| loaded_engine.round_trip());
         });
     };
     for count in [1, 10, 100, 1_000, 10_000] {

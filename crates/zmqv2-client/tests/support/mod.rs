@@ -15,6 +15,7 @@ use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{
     Address, Config, Failure, Flags, Header, Kind, Node, Notification, Reason, Reply, Request, Target, TopicKey,
+    json_text,
 };
 
 #[expect(clippy::disallowed_methods, reason = "tests measure")]
@@ -83,7 +84,7 @@ impl Seen {
     }
 
     pub(crate) fn result(&self, value: &impl serde::Serialize) -> Act {
-        let body = Reply::result(value).unwrap().encode().unwrap();
+        let body = Reply::Result(json_text(value).unwrap()).encode().unwrap();
         Act::Answer(self.answer(Kind::Reply), body)
     }
 
@@ -160,7 +161,7 @@ impl Broker {
 
     pub(crate) fn start_at(address: &Address, act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
         let transport = Transport::new(TransportOptions::default());
-        let mut socket = transport.socket(Role::Front).unwrap();
+        let mut socket = transport.socket(Role::Router).unwrap();
         let address = socket.bind(address).unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();
         let counts = Arc::new(Mutex::new(Counts::default()));

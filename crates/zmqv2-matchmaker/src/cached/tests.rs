@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::remote::{State, Version};
+use crate::cached::remote::{Revision, TopicState};
 
 /// A directory that answers, fails, or panics.
 #[derive(Debug, Default)]
@@ -40,18 +40,19 @@ fn unavailable() -> MatchmakerError {
     MatchmakerError::Unavailable { directory: "moody".to_owned(), source: "failing".into() }
 }
 
-impl Remote for Shared {
+impl RemoteDirectory for Shared {
     fn name(&self) -> &'static str {
         "moody"
     }
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "moody".to_owned()
     }
-    fn read(&self, questions: &[Question]) -> Result<Reading, MatchmakerError> {
+    fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
         self.look()?;
-        let states = questions.iter().map(|_| Some(State { version: Version(1, 0), ..State::default() })).collect();
+        let states =
+            queries.iter().map(|_| Some(TopicState { revision: Revision(1, 0), ..TopicState::default() })).collect();
         let (epoch, instance) = Default::default();
-        Ok(Reading { epoch, instance, clock: Duration::ZERO, age: Duration::MAX, states })
+        Ok(DirectoryAnswer { epoch, instance, clock: Duration::ZERO, age: Duration::MAX, states })
     }
     fn register(&self, _: &[Registration], _: Duration) -> Result<(), MatchmakerError> {
         self.look()
@@ -62,19 +63,19 @@ impl Remote for Shared {
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
         Ok(Vec::new())
     }
-    fn watcher(&self) -> Box<dyn Watcher> {
+    fn watcher(&self) -> Box<dyn ChangeWatcher> {
         Box::new(self.clone())
     }
 }
 
-impl Watcher for Shared {
-    fn wait(&mut self, _: &[Question], timeout: Duration) -> Result<bool, MatchmakerError> {
+impl ChangeWatcher for Shared {
+    fn wait(&mut self, _: &[TopicQuery], timeout: Duration) -> Result<bool, MatchmakerError> {
         self.look()?;
         pause(timeout);
         Ok(false)
     }
-    fn read(&mut self, questions: &[Question]) -> Result<Reading, MatchmakerError> {
-        Remote::read(self, questions)
+    fn read(&mut self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
+        RemoteDirectory::read(self, queries)
     }
 }
 
@@ -123,7 +124,8 @@ fn a_refresh_interval_of_nothing_is_no_reason_to_spin() {
         // How often it looks shows in a time.
         pause(Duration::from_secs(2));
         let looks = directory.0.looks.load(Ordering::Relaxed) - before;
-        // Every 80 ms a wait and a look, or, after failures, a look every 50 ms and then ever more rarely.
+        // Every 80 ms a wait and a look, or, after failures, a look every 50 ms and then ever more
+        // rarely.
         assert!((2..60).contains(&looks), "{looks} looks in 2 s, {mood:?}");
     }
 }

@@ -1,11 +1,12 @@
-//! Configuration: the options of the legacy driver, read from INI files, the environment, flags and code.
+//! The configuration: the options of the legacy driver, from INI files, the environment, flags and
+//! code.
 //!
-//! [`OPTIONS`] is the one definition: parsing, defaults, [`Loaded::print`], [`example_ini`] and
-//! [`reference_markdown`] all come from it. The precedence is flag or code, then environment, then the
-//! later file, then the earlier file, then the default; inside a file the later line wins.
+//! [`OPTIONS`] defines every option: its parsing, its default, and its text in [`Loaded::print`]
+//! and [`example_ini`]. A flag or code wins over the environment, the environment over files, a
+//! later file over an earlier one, a later line over an earlier one, and any of them over the
+//! default.
 //!
-//! What is not decided here: which files are read and which flags exist (the programs), and what a full
-//! queue or an elapsed timeout does (the engines).
+//! Programs decide which files are read and which flags exist.
 //!
 //! ```
 //! use zmqv2_proto::config::Config;
@@ -20,26 +21,20 @@
 //! # Ok::<(), zmqv2_proto::config::ConfigError>(())
 //! ```
 
-mod builder;
-mod ini;
-mod layers;
+mod ipc_dir;
+mod load;
 mod options;
 mod print;
 mod report;
-mod retired;
-mod rundir;
 mod settings;
-mod spec;
-mod url;
-mod value;
 
-pub use builder::{ConfigBuilder, EffectiveOption, Loaded};
+pub use ipc_dir::{
+    IpcDirError, LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
+};
+pub use load::{ConfigBuilder, EffectiveOption, Loaded};
 pub use options::OPTIONS;
+pub use options::retired::{RETIRED, Retired};
+pub use options::spec::{OptionSpec, Preset, option};
 pub use print::{example_ini, reference_markdown};
 pub use report::{ConfigError, ConfigWarning, Source};
-pub use retired::{RETIRED, Retired};
-pub use rundir::{
-    LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, RunDirError, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
-};
 pub use settings::{Config, DEFAULT_TOPIC_BACKLOG, MatchmakerKind, Secret};
-pub use spec::{OptionSpec, Preset, option};

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use serde_json::value::RawValue;
 use zmqv2_proto::{FIXED_BYTES, Flags, Kind, MessageId, Reason, Target, Ttl, rewrite_hop};
 
 use super::*;
@@ -91,7 +92,9 @@ proptest! {
     #[test]
     fn no_bytes_make_the_body_readers_panic(body in nearly_a_body()) {
         let _ = Request::decode(&body).map(|request| request.encode().unwrap());
-        let _ = Reply::decode(&body).map(|reply| reply.encode().unwrap());
+        if let Ok(Ok(result)) = Reply::decode::<Box<RawValue>>(&body) {
+            Reply::Result(result).encode().unwrap();
+        }
     }
 
     #[test]

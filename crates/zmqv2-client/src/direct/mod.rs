@@ -1,0 +1,7 @@
+//! Calls that block alone: one request over one REQ socket.
+
+pub(crate) mod call;
+pub(crate) mod idle_pool;
+pub(crate) mod monitor;
+pub(crate) mod req_sockets;
+pub(crate) mod round_trip;

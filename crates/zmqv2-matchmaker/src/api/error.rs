@@ -1,0 +1,83 @@
+//! What can go wrong with a directory.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::ring::file::MAX_RING_BYTES;
+
+/// A directory cannot answer, or cannot take a registration.
+///
+/// A topic that nobody offers is not an error but an empty [`Placement`](crate::Placement).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MatchmakerError {
+    /// The directory cannot be reached and no answer is remembered. Try again later.
+    #[error("the {directory} directory is unavailable: {source}")]
+    Unavailable {
+        /// The kind of directory ([`Matchmaker::name`](crate::Matchmaker::name)) and its address.
+        directory: String,
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The directory cannot be used with these options. Correct an option or the directory.
+    #[error("cannot use the {directory} directory: {problem}; {remedy}")]
+    Misconfigured {
+        /// The kind of directory and its address.
+        directory: String,
+        /// What is wrong.
+        problem: String,
+        /// The option to correct, or another way out.
+        remedy: String,
+    },
+    /// The directory knows no server of the topic. But it is new, or has come back after an outage,
+    /// so some brokers may not have registered again yet.
+    #[error("the {directory} directory knows no server yet; after its start, brokers register again within {within:?}")]
+    Refilling {
+        /// The kind of directory and its address.
+        directory: String,
+        /// The time until all brokers have registered.
+        within: std::time::Duration,
+    },
+    /// The directory keeps no list of topics. Ask the broker of each node instead (`zmqv2 status`).
+    #[error("the {directory} directory keeps no list of topics; each node's broker has its own: zmqv2 status")]
+    NoList {
+        /// The kind of directory.
+        directory: String,
+    },
+    /// The ring file cannot be read. Correct the option `ringfile`, or the file's permissions.
+    #[error("cannot read ring file {}: {source}", file.display())]
+    UnreadableRing {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The ring file is not a ring. Correct the file.
+    #[error("ring file {}, line {line}, column {column}: {problem}", file.display())]
+    BadRing {
+        /// The file.
+        file: PathBuf,
+        /// The line of the problem, from 1.
+        line: usize,
+        /// The column of the problem, or where the reader stopped.
+        column: usize,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// The ring file is larger than 64 MiB. Split the cluster, or use another directory.
+    #[error("ring file {} has {bytes} bytes, the limit is {MAX_RING_BYTES}", file.display())]
+    RingTooLarge {
+        /// The file.
+        file: PathBuf,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+}
+
+impl MatchmakerError {
+    /// Whether the error may pass by itself.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Refilling { .. })
+    }
+}

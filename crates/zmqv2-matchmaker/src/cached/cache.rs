@@ -1,0 +1,384 @@
+//! The remembered answers of a remote directory, and the rules by which new answers replace them.
+//! Pure: `now` comes from the caller.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
+
+use super::CacheSettings;
+use crate::api::{PlacedNode, Placement, Refreshed};
+use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
+
+/// The most topics that are remembered. Above it, the topic that was unused the longest is
+/// forgotten.
+pub(crate) const MAX_TOPICS: usize = 4_096;
+/// A topic that was unused for so long is forgotten, unless the directory cannot be read.
+pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
+/// How long an empty answer is used.
+pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
+
+/// Topics as they were read last.
+///
+/// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases
+/// may have ended although their servers live. During that time, earlier entries stay unless they
+/// were withdrawn, new ones count, and an empty answer is unconfirmed. The directory is also
+/// uncertain when it has lost its data; when another process answers for it (a replica that missed
+/// some writes, or an old copy from a disk); while it is younger than a lease; and when its clock
+/// jumped ahead.
+#[derive(Debug)]
+pub(crate) struct TopicCache {
+    settings: CacheSettings,
+    started: Instant,
+    topics: HashMap<TopicKey, Topic>,
+    last_answer: Option<LastAnswer>,
+    /// When the directory answered last.
+    fresh_at: Instant,
+    failure: Option<Failure>,
+    uncertain_until: Option<Instant>,
+    /// Empty topics of an uncertain directory, and when it was asked for them.
+    unconfirmed: HashMap<TopicKey, Instant>,
+    generation: u64,
+}
+
+#[derive(Debug)]
+struct LastAnswer {
+    epoch: String,
+    instance: String,
+    clock: Duration,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Topic {
+    revision: Revision,
+    /// The answer for callers.
+    shown: Arc<Placement>,
+    /// The directory's last answer. It differs from `shown` only while the directory is uncertain.
+    fresh: Arc<Placement>,
+    servers: KnownServers,
+    checked: Instant,
+    /// The last use, in seconds after `started`.
+    asked: AtomicU64,
+}
+
+/// All known entries of a topic.
+#[derive(Debug, Default)]
+struct KnownServers {
+    /// `true` for a server that is there, `false` for a withdrawn one.
+    servers: BTreeMap<NodeName, BTreeMap<ServerName, bool>>,
+    nodes: HashMap<NodeName, Node>,
+}
+
+/// Why the directory cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) at: Instant,
+    pub(crate) reason: String,
+}
+
+/// The outcome of the first question about a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FirstAnswer {
+    Known(Arc<Placement>),
+    /// The answer is empty and unconfirmed, for this long.
+    Unconfirmed(Duration),
+}
+
+impl TopicCache {
+    pub(crate) fn new(settings: CacheSettings, now: Instant) -> Self {
+        Self {
+            settings,
+            started: now,
+            topics: HashMap::new(),
+            last_answer: None,
+            fresh_at: now,
+            failure: None,
+            uncertain_until: None,
+            unconfirmed: HashMap::new(),
+            generation: 0,
+        }
+    }
+
+    /// The answer for a topic; `None`: ask the directory. An empty answer is used for `empty_for`.
+    pub(crate) fn look(&self, key: &TopicKey, empty_for: Duration, now: Instant) -> Option<Arc<Placement>> {
+        let topic = self.topics.get(key)?;
+        let asked = now.saturating_duration_since(self.started).as_secs();
+        if topic.asked.load(Ordering::Relaxed) != asked {
+            topic.asked.store(asked, Ordering::Relaxed);
+        }
+        let too_old = if topic.shown.is_empty() {
+            self.uncertain_for(now).is_some() || now.saturating_duration_since(topic.checked) > empty_for
+        } else {
+            self.failure.is_some() && now.saturating_duration_since(self.fresh_at) > self.settings.max_stale
+        };
+        (!too_old).then(|| Arc::clone(&topic.shown))
+    }
+
+    /// For how much longer an empty answer about this topic, given a moment ago, is unconfirmed.
+    pub(crate) fn unconfirmed_for(&self, key: &TopicKey, now: Instant) -> Option<Duration> {
+        let told = self.unconfirmed.get(key)?;
+        self.uncertain_for(now).filter(|_| now.saturating_duration_since(*told) <= EMPTY_FOR)
+    }
+
+    fn uncertain_for(&self, now: Instant) -> Option<Duration> {
+        self.uncertain_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// Queries for all remembered topics.
+    pub(crate) fn queries(&self) -> Vec<TopicQuery> {
+        let query = |(key, topic): (&TopicKey, &Topic)| TopicQuery { key: key.clone(), known: Some(topic.revision) };
+        self.topics.iter().map(query).collect()
+    }
+
+    /// Queries for those of `keys` that are remembered.
+    pub(crate) fn queries_about<'a>(&self, keys: impl IntoIterator<Item = &'a TopicKey>) -> Vec<TopicQuery> {
+        let keys: BTreeSet<_> = keys.into_iter().collect();
+        let known = |key: &TopicKey| Some(TopicQuery { key: key.clone(), known: Some(self.topics.get(key)?.revision) });
+        keys.into_iter().filter_map(known).collect()
+    }
+
+    /// Applies the answer to the first question about a topic.
+    pub(crate) fn first(&mut self, key: &TopicKey, answer: DirectoryAnswer, late: bool, now: Instant) -> FirstAnswer {
+        let known = self.topics.contains_key(key);
+        let queries = [TopicQuery { key: key.clone(), known: None }];
+        self.notice(&queries, &answer, late, now);
+        let uncertain = self.uncertain_for(now);
+        let there = |entry: &ServerEntry| matches!(entry.presence, Presence::At(_));
+        if !known && uncertain.is_some() && !answer.states.iter().flatten().any(|state| state.entries.iter().any(there))
+        {
+            return self.note_unconfirmed(key, uncertain, now);
+        }
+        if !known && self.topics.len() >= MAX_TOPICS {
+            self.forget_one();
+        }
+        let _ = self.take(&queries, answer, now);
+        match self.topics.get(key) {
+            Some(topic) if !topic.shown.is_empty() => FirstAnswer::Known(Arc::clone(&topic.shown)),
+            _ if uncertain.is_some() => self.note_unconfirmed(key, uncertain, now),
+            _ => FirstAnswer::Known(Arc::default()),
+        }
+    }
+
+    fn note_unconfirmed(&mut self, key: &TopicKey, uncertain: Option<Duration>, now: Instant) -> FirstAnswer {
+        if self.unconfirmed.len() >= MAX_TOPICS {
+            self.unconfirmed.retain(|_, told| now.saturating_duration_since(*told) <= EMPTY_FOR);
+        }
+        if self.unconfirmed.len() < MAX_TOPICS {
+            self.unconfirmed.insert(key.clone(), now);
+        }
+        FirstAnswer::Unconfirmed(uncertain.unwrap_or_default())
+    }
+
+    /// Applies answers about remembered topics. `late`: the answer took so long that leases may
+    /// have ended.
+    pub(crate) fn update(
+        &mut self,
+        queries: &[TopicQuery],
+        mut answer: DirectoryAnswer,
+        late: bool,
+        now: Instant,
+    ) -> Refreshed {
+        self.notice(queries, &answer, late, now);
+        let in_cache = |(query, state): (&TopicQuery, Option<TopicState>)| {
+            self.topics.contains_key(&query.key).then(|| (query.clone(), state))
+        };
+        let (queries, states): (Vec<_>, Vec<_>) =
+            queries.iter().zip(std::mem::take(&mut answer.states)).filter_map(in_cache).unzip();
+        self.take(&queries, DirectoryAnswer { states, ..answer }, now)
+    }
+
+    /// The directory answered, and no topic is remembered.
+    pub(crate) fn reached(&mut self, now: Instant) {
+        if self.topics.is_empty() {
+            self.failure = None;
+            self.fresh_at = now;
+        }
+    }
+
+    /// The directory could not be read. Returns whether that is new.
+    pub(crate) fn failed(&mut self, reason: String, now: Instant) -> bool {
+        self.failure.replace(Failure { at: now, reason }).is_none()
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Ends an uncertainty whose time is over, and forgets unused topics.
+    pub(crate) fn settle(&mut self, now: Instant) -> Refreshed {
+        if self.failure.is_some() {
+            return Refreshed::Unchanged;
+        }
+        let mut refreshed = Refreshed::Unchanged;
+        if self.uncertain_until.take_if(|until| *until <= now).is_some() {
+            self.unconfirmed.clear();
+            for topic in self.topics.values_mut().filter(|topic| topic.shown != topic.fresh) {
+                topic.shown = Arc::clone(&topic.fresh);
+                refreshed = Refreshed::Changed;
+            }
+            self.generation += u64::from(refreshed == Refreshed::Changed);
+        }
+        let started = self.started;
+        let long_ago = |topic: &Topic| {
+            let asked = started + Duration::from_secs(topic.asked.load(Ordering::Relaxed));
+            now.saturating_duration_since(asked) > FORGET_AFTER
+        };
+        self.topics.retain(|_, topic| !long_ago(topic));
+        refreshed
+    }
+
+    /// Looks for signs of an outage or a loss, before the answer is applied.
+    fn notice(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
+        let until = now + self.settings.lease;
+        let DirectoryAnswer { epoch, instance, clock, age, .. } = answer;
+        match &self.last_answer {
+            None if *age < self.settings.lease => {
+                // It may have had other data before.
+                self.uncertain_until = Some(until - *age);
+            }
+            None => {}
+            Some(last) if last.epoch != *epoch => {
+                log::warn!("the directory has lost its data; earlier answers stay in use until brokers have renewed");
+                self.uncertain_until = Some(until);
+            }
+            Some(last) if last.instance != *instance => {
+                log::info!("another process answers for the directory; earlier answers stay in use for one lease");
+                self.uncertain_until = Some(until);
+            }
+            Some(last) => {
+                let passed = now.saturating_duration_since(last.at) + self.settings.allowance();
+                if clock.saturating_sub(last.clock) > passed {
+                    log::warn!("the directory's clock was put forward; earlier answers stay in use for one lease");
+                    self.uncertain_until = Some(until);
+                }
+            }
+        }
+        self.last_answer =
+            Some(LastAnswer { epoch: epoch.clone(), instance: instance.clone(), clock: *clock, at: now });
+        if self.failure.take().is_some() || late {
+            self.uncertain_until = Some(until);
+        }
+        let back = |(query, state): (&TopicQuery, &Option<TopicState>)| {
+            let known = self.topics.get(&query.key).map(|topic| topic.revision);
+            state.as_ref().is_some_and(|state| state.revision != Revision::NONE && Some(state.revision) < known)
+        };
+        if queries.iter().zip(&answer.states).any(back) {
+            // For example, a replica that missed some writes became the primary.
+            self.uncertain_until = Some(until);
+        }
+        self.fresh_at = now;
+    }
+
+    fn take(&mut self, queries: &[TopicQuery], answer: DirectoryAnswer, now: Instant) -> Refreshed {
+        let uncertain = self.uncertain_for(now).is_some();
+        let asked = now.saturating_duration_since(self.started).as_secs();
+        let mut refreshed = Refreshed::Unchanged;
+        for (query, state) in queries.iter().zip(answer.states) {
+            let topic = self.topics.entry(query.key.clone()).or_insert_with(|| Topic {
+                revision: Revision::NONE,
+                shown: Arc::default(),
+                fresh: Arc::default(),
+                servers: KnownServers::default(),
+                checked: now,
+                asked: AtomicU64::new(asked),
+            });
+            topic.checked = now;
+            let Some(state) = state else { continue };
+            // Changes since another revision are of no use: the next query asks for everything.
+            if state.changes_only && query.known != Some(topic.revision) {
+                topic.revision = Revision::NONE;
+                continue;
+            }
+            topic.revision = state.revision;
+            topic.servers.apply(state);
+            let fresh = topic.servers.nodes();
+            let shown = if uncertain { topic.servers.merged(&topic.shown, &fresh) } else { fresh.clone() };
+            topic.fresh = Arc::new(Placement::new(fresh));
+            let shown = Placement::new(shown);
+            if shown != *topic.shown {
+                // Equal placements share one allocation.
+                topic.shown = if shown == *topic.fresh { Arc::clone(&topic.fresh) } else { Arc::new(shown) };
+                refreshed = Refreshed::Changed;
+            }
+        }
+        self.generation += u64::from(refreshed == Refreshed::Changed);
+        refreshed
+    }
+
+    fn forget_one(&mut self) {
+        let oldest = self.topics.iter().min_by_key(|(_, topic)| topic.asked.load(Ordering::Relaxed));
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.topics.remove(&key);
+        }
+    }
+}
+
+impl KnownServers {
+    fn apply(&mut self, state: TopicState) {
+        if !state.changes_only {
+            *self = Self::default();
+        }
+        for ServerEntry { node, server, presence } in state.entries {
+            match presence {
+                Presence::Ended => {
+                    let servers = self.servers.entry(node.clone()).or_default();
+                    servers.remove(&server);
+                    if servers.is_empty() {
+                        self.servers.remove(&node);
+                        self.nodes.remove(&node);
+                    }
+                }
+                Presence::Withdrawn => drop(self.servers.entry(node).or_default().insert(server, false)),
+                Presence::At(at) => {
+                    self.servers.entry(node.clone()).or_default().insert(server, true);
+                    // The later address is newer.
+                    self.nodes.insert(node, at);
+                }
+            }
+        }
+    }
+
+    /// The nodes that have servers, by name.
+    fn nodes(&self) -> Vec<PlacedNode> {
+        let placed = |(name, servers): (&NodeName, &BTreeMap<ServerName, bool>)| {
+            let there: Vec<_> = servers.iter().filter(|(_, there)| **there).map(|(server, _)| server.clone()).collect();
+            let node = self.nodes.get(name).filter(|_| !there.is_empty())?;
+            Some(PlacedNode { node: node.clone(), servers: there })
+        };
+        self.servers.iter().filter_map(placed).collect()
+    }
+
+    fn is_withdrawn(&self, node: &NodeName, server: &ServerName) -> bool {
+        self.servers.get(node).and_then(|servers| servers.get(server)) == Some(&false)
+    }
+
+    /// The fresh entries, and those shown before unless they were withdrawn.
+    fn merged(&self, shown: &Placement, fresh: &[PlacedNode]) -> Vec<PlacedNode> {
+        let mut nodes: BTreeMap<NodeName, PlacedNode> =
+            fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();
+        for old in shown.nodes() {
+            let name = &old.node.name;
+            for server in old.servers.iter().filter(|server| !self.is_withdrawn(name, server)) {
+                let placed = nodes.entry(name.clone()).or_insert_with(|| PlacedNode::unlisted(old.node.clone()));
+                if let Err(place) = placed.servers.binary_search(server) {
+                    placed.servers.insert(place, server.clone());
+                }
+            }
+        }
+        nodes.into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! The trait of a directory that is asked over a network and stands behind the
+//! [cache](crate::CachedMatchmaker).
+
+use std::fmt;
+use std::time::Duration;
+
+use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
+
+use crate::api::{ListedTopic, MatchmakerError, Registration};
+
+/// A directory that is asked over a network. Every method except [`close_idle`](Self::close_idle)
+/// may do I/O, and bounds its waits by its own timeout.
+pub trait RemoteDirectory: Send + Sync + fmt::Debug {
+    /// The kind of directory, as the option `rpc_zmq_matchmaker` calls it.
+    fn name(&self) -> &'static str;
+
+    /// Kind and address, for errors.
+    fn location(&self) -> String;
+
+    /// Reads topics in as few round trips as possible; one topic takes one.
+    ///
+    /// # Errors
+    /// The reason why the directory could not be read.
+    fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>;
+
+    /// Records registrations in as few round trips as possible, each one whole or not at all.
+    ///
+    /// # Errors
+    /// The reason why the directory could not be written. Some may have been recorded.
+    fn register(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError>;
+
+    /// Ends registrations in as few round trips as possible, and keeps for one lease that they were
+    /// *withdrawn*. A cache that keeps old answers after an outage drops these.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    fn withdraw(&self, registrations: &[Registration]) -> Result<(), MatchmakerError>;
+
+    /// All topics with their servers, for people.
+    ///
+    /// # Errors
+    /// The reason why the directory could not be read.
+    fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError>;
+
+    /// Closes connections that were not used since the last call. Never waits.
+    fn close_idle(&self) {}
+
+    /// A watcher of changes with its own connection, which it opens when needed.
+    fn watcher(&self) -> Box<dyn ChangeWatcher>;
+}
+
+/// Follows the changes of topics.
+pub trait ChangeWatcher: Send {
+    /// Waits at most for `timeout` until one of these topics may have changed. Returns whether one
+    /// has.
+    ///
+    /// # Errors
+    /// The reason why the directory could not be asked.
+    fn wait(&mut self, known: &[TopicQuery], timeout: Duration) -> Result<bool, MatchmakerError>;
+
+    /// As [`RemoteDirectory::read`].
+    ///
+    /// # Errors
+    /// As [`RemoteDirectory::read`].
+    fn read(&mut self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>;
+}
+
+/// The revision of a topic. Later revisions compare greater, unless the directory lost its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Revision(pub u64, pub u64);
+
+impl Revision {
+    /// The revision of a topic that nobody has registered.
+    pub const NONE: Self = Self(0, 0);
+}
+
+/// Asks for the servers of one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicQuery {
+    /// The topic.
+    pub key: TopicKey,
+    /// The revision that the caller has, if any.
+    pub known: Option<Revision>,
+}
+
+/// The answer to some queries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryAnswer {
+    /// Stays the same while the directory keeps its data.
+    pub epoch: String,
+    /// Stays the same while one process answers for the directory.
+    pub instance: String,
+    /// The clock by which the directory counts leases, from any start.
+    pub clock: Duration,
+    /// The age of the directory with its data. Earlier registrations may be missing.
+    pub age: Duration,
+    /// One state per query, in their order. `None`: unchanged.
+    pub states: Vec<Option<TopicState>>,
+}
+
+/// The state of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TopicState {
+    /// The revision of this state.
+    pub revision: Revision,
+    /// Whether the entries are only the changes since the [known](TopicQuery::known) revision.
+    pub changes_only: bool,
+    /// Servers that are present or gone. Of two addresses of a node, the later one is newer.
+    pub entries: Vec<ServerEntry>,
+}
+
+/// A server of a topic at a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerEntry {
+    /// The node's name.
+    pub node: NodeName,
+    /// The server.
+    pub server: ServerName,
+    /// Whether it is there.
+    pub presence: Presence,
+}
+
+/// Whether a server is at a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It is registered at this node.
+    At(Node),
+    /// It was withdrawn within the last lease.
+    Withdrawn,
+    /// Its lease has ended, or it was withdrawn longer ago.
+    Ended,
+}

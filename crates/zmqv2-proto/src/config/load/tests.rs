@@ -1,0 +1,265 @@
+use std::path::Path;
+
+use super::*;
+use crate::config::load::layers::find;
+use crate::config::{MatchmakerKind, OPTIONS};
+
+/// Files that live as long as the test.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// Builds from one file, with messages that name it `nova.conf` instead of its real path.
+fn from(text: &str) -> Result<Loaded, String> {
+    let files = Files::new();
+    let path = files.write("nova.conf", text);
+    Config::builder().file(&path).build().map_err(|error| short(&files, &error.to_string()))
+}
+
+fn short(files: &Files, text: &str) -> String {
+    text.replace(&format!("{}/", files.0.path().display()), "")
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    let files = Files::new();
+    let path = files.write("nova.conf", text);
+    let loaded = Config::builder().file(&path).build().unwrap();
+    loaded.warnings.iter().map(|warning| short(&files, &warning.to_string())).collect()
+}
+
+fn source(loaded: &Loaded, name: &str) -> String {
+    let text = find(&loaded.effective, name).source.to_string();
+    let path = text.rsplit_once('/').map(|(_, file)| file.to_owned());
+    path.unwrap_or(text)
+}
+
+#[test]
+fn nothing_given_is_the_default() {
+    let loaded = Config::builder().build().unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert!(loaded.warnings.is_empty());
+    assert!(loaded.effective.iter().all(|option| option.source == Source::Default));
+    assert_eq!(loaded.effective.len(), OPTIONS.len());
+}
+
+#[test]
+fn flag_beats_environment_beats_later_file_beats_earlier_file() {
+    let files = Files::new();
+    let one = files.write("one.conf", "rpc_zmq_port = 1\nrpc_zmq_contexts = 2\ncontrol_exchange = a");
+    let two = files.write("two.conf", "[oslo_messaging_zmq]\nrpc_zmq_port = 2\nrpc_zmq_port = 3");
+    let builder = Config::builder().file(one).file(two);
+    let loaded = builder.clone().build().unwrap();
+    assert_eq!((loaded.config.port, loaded.config.io_threads), (3, 2));
+    assert_eq!(source(&loaded, "rpc_zmq_port"), "two.conf:3");
+    assert_eq!(source(&loaded, "control_exchange"), "one.conf:3");
+
+    let builder = builder.environment_from([("OS_DEFAULT__RPC_ZMQ_PORT", "4"), ("PATH", "/bin")]);
+    let loaded = builder.clone().build().unwrap();
+    assert_eq!(loaded.config.port, 4);
+    assert_eq!(source(&loaded, "rpc_zmq_port"), "environment OS_DEFAULT__RPC_ZMQ_PORT");
+
+    let builder = builder.set("rpc_zmq_port", "5");
+    assert_eq!(source(&builder.clone().build().unwrap(), "rpc_zmq_port"), "code");
+    let loaded = builder.flag("--port", "DEFAULT.rpc_zmq_port", "6").build().unwrap();
+    assert_eq!(loaded.config.port, 6);
+    assert_eq!(source(&loaded, "rpc_zmq_port"), "flag --port");
+}
+
+#[test]
+fn variables_reach_every_group() {
+    let loaded = Config::builder()
+        .environment_from([
+            ("OS_OSLO_MESSAGING_ZMQ__RPC_ZMQ_PORT", "1"),
+            ("OS_DEFAULT__RPC_ZMQ_PORT", "2"),
+            ("OS_MATCHMAKER_RING__RINGFILE", "/r.json"),
+            ("OS_MATCHMAKER_REDIS__PASSWORD", "pw"),
+            ("OS_DEFAULT__RPC_ZMQ_PROT", "3"),
+            ("OS_OTHER__RPC_ZMQ_PORT", "4"),
+            ("OS_USERNAME", "admin"),
+        ])
+        .build()
+        .unwrap();
+    assert_eq!(loaded.config.port, 1, "the more specific group wins in any order");
+    assert_eq!(loaded.config.ring_file, Path::new("/r.json"));
+    assert_eq!(loaded.config.redis_password.unwrap().expose(), "pw");
+    let texts: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        ["environment OS_DEFAULT__RPC_ZMQ_PROT: unknown option \"rpc_zmq_prot\" in [DEFAULT] is \
+             ignored; did you mean rpc_zmq_port?"]
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn variables_that_are_not_text_are_an_error_only_when_they_are_ours() {
+    use std::os::unix::ffi::OsStringExt;
+    let bad = || OsString::from_vec(vec![b'9', 0xff]);
+    let other = Config::builder().environment_from([("LANG", bad())]).build();
+    assert!(other.is_ok());
+    let ours = Config::builder().environment_from([("OS_DEFAULT__RPC_ZMQ_PORT", bad())]).build();
+    let text = ours.unwrap_err().to_string();
+    assert!(text.starts_with("environment OS_DEFAULT__RPC_ZMQ_PORT: rpc_zmq_port = "), "{text}");
+}
+
+#[test]
+fn a_bad_value_names_line_option_value_and_what_is_allowed() {
+    assert_eq!(
+        from("# x\n\n\nrpc_zmq_port = 95x1").unwrap_err(),
+        "nova.conf:4: rpc_zmq_port = \"95x1\": not a number; allowed: 0 to 65535 (0 picks a free port)"
+    );
+    let error = Config::builder().flag("--port", "rpc_zmq_port", "70000").build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "flag --port: rpc_zmq_port = \"70000\": out of range; allowed: 0 to 65535 (0 picks a free port)"
+    );
+    let other = from("rpc_zmq_matchmaker = consul").unwrap_err();
+    assert!(other.contains("not a matchmaker of this version; allowed: local, ring, redis"), "{other}");
+    let port = from("[matchmaker_redis]\nport = 0").unwrap_err();
+    assert!(port.starts_with("nova.conf:2: [matchmaker_redis] port = \"0\": out of"), "{port}");
+    let url = from("transport_url = rabbit://me:hunter2@host/").unwrap_err();
+    assert!(!url.contains("hunter2") && url.contains("zmqv2+local://"), "{url}");
+    let secret = from("[matchmaker_redis]\npassword = hunter2\n  hunter3").unwrap_err();
+    assert!(!secret.contains("hunter") && secret.contains("line break"), "{secret}");
+    for bad in [
+        "rpc_zmq_port =",
+        "rpc_zmq_ipc_dir = relative",
+        "rpc_zmq_notification_store = relative",
+        &format!("rpc_zmq_ipc_dir = /{}", "x".repeat(74)),
+        "rpc_zmq_host = a/b",
+        "control_exchange = a b",
+        "rpc_zmq_bind_address = tcp://x",
+        "rpc_response_timeout = 0",
+        "rpc_zmq_bind_address = a\n  b",
+        "[matchmaker_ring]\nringfile =",
+    ] {
+        assert!(from(bad).unwrap_err().contains("allowed: "), "{bad}");
+    }
+}
+
+#[test]
+fn a_later_layer_corrects_a_bad_value() {
+    let files = Files::new();
+    let path = files.write("nova.conf", "rpc_zmq_port = bad");
+    assert!(Config::builder().file(path).set("rpc_zmq_port", "1").build().is_ok());
+}
+
+#[test]
+fn a_missing_file_and_an_unknown_flag_are_errors() {
+    let error = Config::builder().file("/nonexistent/zmqv2.conf").build().unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/zmqv2.conf"), "{error}");
+    let error = Config::builder().flag("--ring", "ring_file", "x").build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "flag --ring: there is no option \"ring_file\"; did you mean [matchmaker_ring] ringfile?"
+    );
+}
+
+#[test]
+fn unknown_misplaced_and_retired_options_are_warnings() {
+    let text = "debug = 1\nrpc_zmq_prot = 1\nhost = me\nzmq_linger = 5\nringfile = x\n\
+                [oslo_messaging_zmq]\ncontrol_exchange = x\nuse_pub_sub = true\n\
+                [matchmaker_redis]\nhots = x\n[matchmaker_ring]\nhost = x\n\
+                [oslo_messaging_rabbit]\nrpc_conn_pool_size = 3\nunknown = 1\nzmq_linger = 1\n\
+                [default]\nrpc_zmq_port = 5\n";
+    let said = warnings(text);
+    let expected = [
+        "nova.conf:1: unknown option \"debug\" in [DEFAULT] is ignored",
+        "nova.conf:2: unknown option \"rpc_zmq_prot\" in [DEFAULT] is ignored; did you mean rpc_zmq_port?",
+        "nova.conf:3: unknown option \"host\" in [DEFAULT] is ignored",
+        "nova.conf:4: zmq_linger is ignored, it is not needed: a sender knows",
+        "nova.conf:5: ringfile in [DEFAULT] is ignored, it belongs in [matchmaker_ring]",
+        "nova.conf:7: control_exchange in [oslo_messaging_zmq] is ignored, it belongs in [DEFAULT]",
+        "nova.conf:8: use_pub_sub is ignored, it is not needed: a fanout",
+        "nova.conf:10: unknown option \"hots\" in [matchmaker_redis] is ignored; did you mean [matchmaker_redis] host?",
+        "nova.conf:12: host in [matchmaker_ring] is ignored, it belongs in [matchmaker_redis]",
+        "nova.conf:18: rpc_zmq_port in [default] is ignored, it belongs in [DEFAULT]",
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert!(said.starts_with(expected), "{said}");
+    }
+    assert_eq!(from(text).unwrap().config, Config::default());
+}
+
+#[test]
+fn old_spellings_and_dollars_are_warnings() {
+    let said = warnings(
+        "rpc_zmq_matchmaker = oslo_messaging._drivers.matchmaker_ring.MatchMakerRing\n\
+         rpc_zmq_host = $my_ip\n[matchmaker_redis]\npassword = a$b\n",
+    );
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("nova.conf:1: rpc_zmq_matchmaker = \"oslo_messaging."), "{said:?}");
+    assert!(said[0].ends_with("is an old spelling, write ring"), "{said:?}");
+    assert!(said[1].starts_with("nova.conf:2: rpc_zmq_host = \"$my_ip\" is taken"), "{said:?}");
+}
+
+#[test]
+fn a_url_overrides_the_matchmaker_and_says_so() {
+    let text = "rpc_zmq_matchmaker = local\ntransport_url = zmqv2+ring:///r.json\n\
+                [matchmaker_ring]\nringfile = /other.json\n";
+    let loaded = from(text).unwrap();
+    assert_eq!(loaded.config.matchmaker, MatchmakerKind::Ring);
+    assert_eq!(loaded.config.ring_file, Path::new("/r.json"));
+    let said = warnings(text);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(said[0], "nova.conf:1: rpc_zmq_matchmaker has no effect, transport_url (nova.conf:2) overrides it");
+    assert!(said[1].starts_with("nova.conf:4: [matchmaker_ring] ringfile has no effect"));
+
+    let loaded = from("rpc_zmq_matchmaker = ring\ntransport_url = zmqv2://\n").unwrap();
+    assert_eq!(loaded.config.matchmaker, MatchmakerKind::Ring);
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn a_url_of_a_scheme_alone_leaves_redis_to_the_options_but_not_tls() {
+    let options = "[matchmaker_redis]\nhost = h\nport = 7\nsentinel_hosts = s:1\n";
+    for (url, tls) in [("zmqv2+redis://", false), ("zmqv2+rediss://", true), ("zmqv2+rediss:///", true)] {
+        let config = from(&format!("transport_url = {url}\n{options}")).unwrap().config;
+        assert_eq!((config.matchmaker, config.redis_tls), (MatchmakerKind::Redis, tls), "{url}");
+        assert_eq!((config.redis_host.as_str(), config.redis_port), ("h", 7));
+        assert_eq!(config.redis_sentinel_hosts, ["s:1".parse().unwrap()], "{url}");
+    }
+    // One that names a host names no Sentinel.
+    let config = from(&format!("transport_url = zmqv2+rediss://other\n{options}")).unwrap().config;
+    assert_eq!((config.redis_host.as_str(), config.redis_sentinel_hosts.len()), ("other", 0));
+    let refused = from(&format!("transport_url = zmqv2+sentinels://\n{options}")).unwrap_err();
+    assert!(refused.contains("it names no Sentinels"), "{refused}");
+}
+
+#[test]
+fn an_empty_value_unsets_what_can_be_unset() {
+    let loaded = from("rpc_zmq_topic_backlog = 5\nrpc_zmq_topic_backlog =\nrpc_zmq_host =\n").unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(find(&loaded.effective, "rpc_zmq_topic_backlog").value, None);
+    let host = find(&loaded.effective, "rpc_zmq_host").value.clone();
+    assert_eq!(host.as_deref(), Some(loaded.config.host.as_str()));
+}
+
+#[test]
+fn values_that_do_not_go_together_are_both_named() {
+    assert_eq!(
+        from("\nmatchmaker_heartbeat_ttl = 300").unwrap_err(),
+        "matchmaker_heartbeat_ttl = 300 (nova.conf:2) must be greater than \
+         matchmaker_heartbeat_freq = 300 (default): a registration would end before it is renewed"
+    );
+    let error = from("rpc_zmq_max_message_bytes = 268435457").unwrap_err();
+    assert!(error.contains("rpc_zmq_backlog_bytes = 268435456 (default) must be at least"), "{error}");
+}
+
+#[test]
+fn secrets_are_in_no_text_of_what_was_loaded() {
+    let loaded = from("[matchmaker_redis]\npassword = hunter2").unwrap();
+    assert_eq!(find(&loaded.effective, "password").value.as_deref(), Some("***"));
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+}

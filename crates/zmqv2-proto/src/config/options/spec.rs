@@ -1,0 +1,180 @@
+//! The definition of an option: its names, its texts, and how a text becomes a setting.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::options::{OPTIONS, value};
+use crate::config::settings::{Draft, host_name};
+
+/// The group of options that stand before any group, and of most others.
+pub(crate) const DEFAULT: &str = "DEFAULT";
+/// The group to which the last ZeroMQ driver moved its options.
+pub(crate) const ZMQ: &str = "oslo_messaging_zmq";
+pub(crate) const REDIS: &str = "matchmaker_redis";
+pub(crate) const RING: &str = "matchmaker_ring";
+
+/// The groups in which unknown options are reported. Other groups belong to other programs.
+pub(crate) const GROUPS: [&str; 4] = [DEFAULT, ZMQ, REDIS, RING];
+
+/// One option: the definition behind parsing, defaults, printing and documentation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OptionSpec {
+    /// The group it is printed in.
+    pub group: &'static str,
+    /// Every group it is accepted in, [`group`](Self::group) included.
+    pub groups: &'static [&'static str],
+    /// Its name in a file.
+    pub name: &'static str,
+    /// The value when it is not set.
+    pub preset: Preset,
+    /// Meaning and unit, in one line.
+    pub doc: &'static str,
+    /// The allowed values, in one phrase.
+    pub allowed: &'static str,
+    /// The reason for an option that the legacy driver did not have.
+    pub reason: Option<&'static str>,
+    /// Its value is printed as `***`.
+    pub secret: bool,
+    pub(crate) parse: Parse,
+}
+
+/// The value of an option that is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Preset {
+    /// This text.
+    Text(&'static str),
+    /// The host name of the machine.
+    HostName,
+    /// No value; the text says what that means. An empty value unsets such an option again.
+    Unset(&'static str),
+}
+
+impl Preset {
+    /// The default text, when there is one.
+    #[must_use]
+    pub fn text(self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::HostName => Some(Cow::Owned(host_name().into())),
+            Self::Unset(_) => None,
+        }
+    }
+}
+
+/// How the text of an option is read, and the setting that it changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Parse {
+    /// A whole number within bounds. `set` narrows it without a check, because the bounds fit the
+    /// field.
+    Integer { min: u64, max: u64, set: fn(&mut Draft, u64) },
+    /// Seconds, whole or decimal. Less than a millisecond would be zero on the wire.
+    Seconds { zero: bool, set: fn(&mut Draft, Duration) },
+    /// Any other text.
+    Text(fn(&mut Draft, &str) -> Result<(), String>),
+    /// A text that may hide a password or use an old spelling.
+    Special(fn(&mut Draft, &str) -> Result<Accepted, String>),
+}
+
+/// How a value was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    AsWritten,
+    /// As written, but with a password in it.
+    Hidden,
+    /// An empty text for an option that can be unset.
+    Unset,
+    /// An old spelling of this text.
+    Deprecated(&'static str),
+}
+
+impl OptionSpec {
+    /// Its name in messages, without the group `DEFAULT`.
+    pub(crate) fn label(&self) -> String {
+        if self.group == DEFAULT { self.name.to_owned() } else { format!("[{}] {}", self.group, self.name) }
+    }
+
+    /// Reads `text` into `draft`, or says what is wrong with it.
+    pub(crate) fn apply(&self, draft: &mut Draft, text: &str) -> Result<Accepted, String> {
+        if text.is_empty() && !matches!(self.preset, Preset::Text(_)) {
+            return Ok(Accepted::Unset);
+        }
+        // No option needs them, and without them every value fits on one line.
+        if text.chars().any(char::is_control) {
+            return Err("it has a line break or control character".to_owned());
+        }
+        match self.parse {
+            Parse::Integer { min, max, set } => set(draft, value::integer(text, min, max)?),
+            Parse::Seconds { zero, set } => set(draft, value::seconds(text, zero)?),
+            Parse::Text(set) => set(draft, text)?,
+            Parse::Special(set) => return set(draft, text),
+        }
+        Ok(Accepted::AsWritten)
+    }
+}
+
+impl fmt::Display for OptionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label())
+    }
+}
+
+/// The option called `name`, or `group.name`. Names are unique, so the group may be left out.
+///
+/// ```
+/// assert_eq!(zmqv2_proto::config::option("matchmaker_ring.ringfile").unwrap().name, "ringfile");
+/// ```
+#[must_use]
+pub fn option(name: &str) -> Option<&'static OptionSpec> {
+    match name.split_once('.') {
+        Some((group, name)) => in_group(group, name),
+        None => OPTIONS.iter().find(|spec| spec.name == name),
+    }
+}
+
+/// The option called `name` when it is accepted in `group`.
+pub(crate) fn in_group(group: &str, name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|spec| spec.name == name && spec.groups.contains(&group))
+}
+
+/// The option of `group` (`None`: of any group) that `name` probably means.
+pub(crate) fn nearest(group: Option<&str>, name: &str) -> Option<&'static OptionSpec> {
+    // A comparison takes quadratic time, so a hostile name must not be long.
+    if name.len() > 64 {
+        return None;
+    }
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    OPTIONS
+        .iter()
+        .filter(|spec| group.is_none_or(|group| spec.groups.contains(&group)))
+        .map(|spec| (strsim::osa_distance(&name, spec.name), spec))
+        .filter(|(distance, spec)| *distance <= 1 + spec.name.len() / 6)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, spec)| spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_its_option_and_another_word_does_not() {
+        let name = |group, text| nearest(group, text).map(|spec| spec.name);
+        assert_eq!(name(Some(DEFAULT), "rpc_zmq_prot"), Some("rpc_zmq_port"));
+        assert_eq!(name(Some(DEFAULT), "rpc-zmq-port"), Some("rpc_zmq_port"));
+        assert_eq!(name(None, "ring_file"), Some("ringfile"));
+        assert_eq!(name(Some(DEFAULT), "hosts"), None);
+        assert_eq!(name(Some(DEFAULT), "debug"), None);
+        assert_eq!(name(Some(DEFAULT), &"rpc_zmq_port".repeat(1000)), None);
+    }
+
+    #[test]
+    fn an_option_is_found_with_and_without_its_group() {
+        assert_eq!(option("host").unwrap().group, REDIS);
+        assert_eq!(option("matchmaker_redis.host").unwrap().group, REDIS);
+        assert_eq!(option("oslo_messaging_zmq.rpc_zmq_port").unwrap().group, DEFAULT);
+        assert!(option("DEFAULT.host").is_none() && option("nothing").is_none());
+    }
+}

@@ -1,0 +1,224 @@
+//! Reads numbers, spans, paths and matchmakers from texts. An error here names only the problem;
+//! the caller adds the source of the text and the allowed values.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::naming::TcpAddress;
+
+use crate::config::ipc_dir::LONGEST_DIR_BYTES;
+use crate::config::options::spec::Accepted;
+use crate::config::settings::{MatchmakerKind, Secret};
+
+/// 2^32 milliseconds, the longest span on the wire, rounded down to seconds.
+const MAX_SECONDS: u64 = 4_294_967;
+
+/// A whole number from `min` to `max`.
+pub(crate) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        let decimal = text.parse::<f64>().is_ok_and(f64::is_finite);
+        return Err(if decimal { "not a whole number" } else { "not a number" }.to_owned());
+    }
+    // A number that does not fit into u64 is outside every range of the table.
+    match text.parse::<u64>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err("out of range".to_owned()),
+    }
+}
+
+/// A span in seconds: at least a millisecond (or zero where allowed), at most [`MAX_SECONDS`].
+pub(crate) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
+    let text = text.trim();
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    // A float may also be an exponent, `inf` or `nan`, which are probably mistakes.
+    let plain = unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let number = text.parse::<f64>().ok().filter(|_| plain);
+    let number = number.ok_or("not a number of seconds")?;
+    if number == 0.0 && zero {
+        return Ok(Duration::ZERO);
+    }
+    match Duration::try_from_secs_f64(number) {
+        Ok(span) if span < Duration::from_millis(1) => {
+            Err(if number == 0.0 { "zero" } else { "below a millisecond" }.to_owned())
+        }
+        Ok(span) if span <= Duration::from_secs(MAX_SECONDS) => Ok(span),
+        _ => Err("out of range".to_owned()),
+    }
+}
+
+/// A host name, an IP literal, or `*`.
+pub(crate) fn host(text: &str) -> Result<String, String> {
+    match TcpAddress::new(text, 0) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a host name or IP address".to_owned()),
+    }
+}
+
+/// A name such as a node, a zone or an exchange.
+pub(crate) fn name<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "not a name".to_owned())
+}
+
+/// A text that is never shown.
+pub(crate) fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
+}
+
+/// A path of any kind.
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A path that does not depend on the directory in which a daemon was started.
+pub(crate) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = path(text)?;
+    if path.is_absolute() { Ok(path) } else { Err("not an absolute path".to_owned()) }
+}
+
+/// A directory of sockets: absolute, and short enough for the names of sockets.
+pub(crate) fn socket_dir(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if !path.is_absolute() {
+        Err("not an absolute path".to_owned())
+    } else if text.len() > LONGEST_DIR_BYTES {
+        Err(format!("it has {} bytes", text.len()))
+    } else {
+        Ok(path)
+    }
+}
+
+/// A matchmaker by its word, or by the class name in the legacy driver.
+pub(crate) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), String> {
+    for kind in [MatchmakerKind::Local, MatchmakerKind::Ring, MatchmakerKind::Redis] {
+        if text == kind.as_str() {
+            return Ok((kind, Accepted::AsWritten));
+        }
+    }
+    let class = text.rsplit_once('.').map(|(_, class)| class);
+    let kind = match class {
+        Some("MatchMakerLocalhost") => MatchmakerKind::Local,
+        Some("MatchMakerRing") => MatchmakerKind::Ring,
+        Some("MatchMakerRedis" | "RedisMatchMaker") => MatchmakerKind::Redis,
+        _ => return Err("not a matchmaker of this version".to_owned()),
+    };
+    Ok((kind, Accepted::Deprecated(kind.as_str())))
+}
+
+/// The default port of a Sentinel.
+const SENTINEL_PORT: u16 = 26379;
+
+/// Addresses of Sentinels, separated by commas.
+pub(crate) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
+    let address = |text: &str| {
+        let address = TcpAddress::parse(text.trim(), SENTINEL_PORT).map_err(|error| error.to_string())?;
+        if address.host() == "*" || address.port() == 0 {
+            Err(format!("{address} is not an address"))
+        } else {
+            Ok(address)
+        }
+    };
+    text.split(',').map(address).collect()
+}
+
+/// True or false, in the words of oslo.config.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
+/// A text without white space.
+pub(crate) fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(char::is_whitespace) {
+        Err("not a name".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// `text` for a message: shortened, and without the password of a URL.
+pub(crate) fn shown(text: &str) -> String {
+    const SHOWN_CHARS: usize = 100;
+    let masked = match (text.split_once("://"), text.rfind('@')) {
+        (Some((scheme, _)), Some(at)) if at > scheme.len() => {
+            format!("{scheme}://***{}", &text[at..])
+        }
+        _ => text.to_owned(),
+    };
+    let mut shown: String = masked.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < masked.len() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_say_what_is_wrong_with_them() {
+        assert_eq!(integer(" 9501 ", 0, 65535), Ok(9501));
+        assert_eq!(integer("+1", 1, 64), Ok(1));
+        for (text, problem) in [
+            ("95x1", "not a number"),
+            ("", "not a number"),
+            ("-", "not a number"),
+            ("inf", "not a number"),
+            ("1.5", "not a whole number"),
+            ("65536", "out of range"),
+            ("-1", "out of range"),
+            ("99999999999999999999999999", "out of range"),
+        ] {
+            assert_eq!(integer(text, 0, 65535), Err(problem.to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_whole_or_decimal() {
+        assert_eq!(seconds("60", false), Ok(Duration::from_secs(60)));
+        assert_eq!(seconds("0.25", false), Ok(Duration::from_millis(250)));
+        assert_eq!(seconds("4294967", false), Ok(Duration::from_secs(4_294_967)));
+        assert_eq!(seconds("0", true), Ok(Duration::ZERO));
+        let endless = "9".repeat(400);
+        for text in ["0", "0.0001", "-1", "4294968", "inf", "nan", "1e3", "", ".", "5s", &endless] {
+            assert!(seconds(text, false).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn dotted_class_names_still_choose_a_matchmaker() {
+        for (text, word) in [
+            ("oslo_messaging._drivers.matchmaker_ring.MatchMakerRing", "ring"),
+            ("oslo.messaging._drivers.matchmaker.MatchMakerLocalhost", "local"),
+            ("oslo_messaging._drivers.matchmaker_redis.MatchMakerRedis", "redis"),
+        ] {
+            let (kind, accepted) = matchmaker(text).unwrap();
+            assert_eq!((kind.as_str(), accepted), (word, Accepted::Deprecated(word)));
+        }
+        assert_eq!(matchmaker("redis"), Ok((MatchmakerKind::Redis, Accepted::AsWritten)));
+        assert!(matchmaker("MatchMakerRing").is_err());
+    }
+
+    #[test]
+    fn sentinels_have_a_port_of_their_own_and_words_no_spaces() {
+        let shown = |text| sentinels(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        assert_eq!(shown("a, b:1,[::1]"), Ok("a:26379 b:1 [::1]:26379".to_owned()));
+        for text in ["", "a,", "a b", "*:1", "a:0"] {
+            assert!(sentinels(text).is_err(), "{text:?}");
+        }
+        assert_eq!((boolean("True"), boolean("off")), (Ok(true), Ok(false)));
+        assert!(boolean("maybe").is_err() && word("a b").is_err() && word("").is_err());
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        assert_eq!(shown("rabbit://me:pa@ss@host:5672/"), "rabbit://***@host:5672/");
+        assert_eq!(shown(&"\u{e9}".repeat(200)).chars().count(), 103);
+    }
+}

@@ -1,0 +1,13 @@
+//! Everything that a broker reads: headers, bundles, ids, times to live, control messages.
+
+pub mod bundle;
+pub mod control;
+mod header;
+mod id;
+mod ttl;
+
+pub use header::{FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAX_HEADER_BYTES, rewrite_hop};
+pub(crate) use header::{MAGIC, PROTOCOL_VERSION};
+pub(crate) use id::LenientId;
+pub use id::{InstanceId, InvalidId, MessageId};
+pub use ttl::Ttl;
