@@ -2,7 +2,7 @@
 //!
 //! `properties/model.rs` is an independent, simple and slow model of the engine. It checks every
 //! action when it comes, and the whole state after every event. `PROPTEST_CASES=100000 cargo test
-//! --release --test properties` searches for longer.
+//! --workspace --release --test properties` searches for longer.
 
 #[path = "properties/model.rs"]
 mod model;
