@@ -1,5 +1,6 @@
 //! Calls that block alone: one request over one REQ socket.
 
+mod attempts;
 pub(crate) mod call;
 pub(crate) mod idle_pool;
 pub(crate) mod monitor;
