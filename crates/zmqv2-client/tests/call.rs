@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use support::{Act, Broker, builder};
-use zmqv2_client::{CallError, RpcClient};
+use zmqv2_client::{CallError, RpcClient, SendError};
 use zmqv2_proto::{
     Config, DISPATCHER_MODULE, Failure, Header, Kind, MessageId, NodeName, Reason, RequestContext, Target, TcpAddress,
     Version, control,
@@ -158,14 +158,14 @@ fn a_call_that_cannot_be_sent_is_refused_before_sending() {
     let client = builder([broker.node("n1")]).config(config).version_cap(Version::new(1, 3)).build().unwrap();
 
     let error = client.call::<()>(&context(), "m", &"x".repeat(2000)).unwrap_err();
-    assert!(matches!(error, CallError::TooLarge { size: 2001.., limit: 1024, .. }), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::TooLarge { size: 2001.., limit: 1024, .. })), "{error:?}");
     assert!(error.to_string().contains("the limit is 1024 bytes"), "{error}");
 
     let error = client.call::<()>(&context(), "a/b", &()).unwrap_err();
-    assert!(matches!(error, CallError::InvalidName(_)), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::InvalidName(_))), "{error:?}");
 
     let error = client.call::<()>(&context(), "m", &std::collections::HashMap::from([((1, 2), 3)])).unwrap_err();
-    assert!(matches!(error, CallError::Arguments { .. }) && !error.may_have_run(), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::Arguments { .. })) && !error.may_have_run(), "{error:?}");
 
     for (version, covered) in [((1, 0), true), ((1, 3), true), ((1, 4), false), ((2, 0), false), ((0, 9), false)] {
         let version = Version::new(version.0, version.1);
@@ -173,7 +173,7 @@ fn a_call_that_cannot_be_sent_is_refused_before_sending() {
         let sent = client.prepare().version(version).call::<()>(&context(), "m", &());
         match sent {
             Ok(()) => assert!(covered),
-            Err(CallError::VersionCap { version: v, cap, .. }) => {
+            Err(CallError::NotSent(SendError::VersionCap { version: v, cap, .. })) => {
                 assert!(!covered && v == version && cap == Version::new(1, 3));
             }
             Err(error) => panic!("{error}"),
@@ -181,13 +181,13 @@ fn a_call_that_cannot_be_sent_is_refused_before_sending() {
     }
     // A message without a version is one of 1.0.
     let capped = client.prepare().version_cap(Version::new(2, 0));
-    assert!(matches!(capped.call::<()>(&context(), "m", &()), Err(CallError::VersionCap { .. })));
+    assert!(matches!(capped.call::<()>(&context(), "m", &()), Err(CallError::NotSent(SendError::VersionCap { .. }))));
     assert_eq!(broker.requests(), 2, "only what was covered");
 
     let mut every = Target::topic("t").unwrap();
     every.fanout = true;
     let error = RpcClient::builder(every).build().unwrap().call::<()>(&context(), "m", &()).unwrap_err();
-    assert!(matches!(error, CallError::FanoutTarget { .. }), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::FanoutTarget { .. })), "{error:?}");
 }
 
 #[test]

@@ -105,7 +105,10 @@ fn a_directory_that_is_unavailable_is_an_error_at_once_or_waited_for() {
     directory.fail();
     let client = builder([]).matchmaker(directory.clone()).build().unwrap();
     assert!(matches!(client.cast(&context(), "m", &()).unwrap_err(), SendError::Directory { .. }));
-    assert!(matches!(client.call::<()>(&context(), "m", &()).unwrap_err(), CallError::Directory { .. }));
+    assert!(matches!(
+        client.call::<()>(&context(), "m", &()).unwrap_err(),
+        CallError::NotSent(SendError::Directory { .. })
+    ));
 
     // It does not recover in all their time. Calls end like casts.
     let patient = client.prepare().wait_for_ready(true);

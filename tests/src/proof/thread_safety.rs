@@ -4,12 +4,12 @@
 use zmqv2_broker::{Broker, Settings, Stopper};
 use zmqv2_client::{
     Answered, CallError, CallHandle, CastHandle, FanoutHandle, FanoutReport, Notifier, NotifyHandle, NotifyReport,
-    Outcome, Prepared, RpcClient, RpcClientBuilder, SendError,
+    Outcome, RpcClient, RpcClientBuilder, SendError,
 };
 use zmqv2_matchmaker::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker, Rotation};
 use zmqv2_proto::transport::{Socket, Transport};
 use zmqv2_proto::{Config, Header, Reply, Request, Target};
-use zmqv2_server::{Methods, NotificationListener, RpcServer, ServerBuilder, ServerError};
+use zmqv2_server::{Methods, NotificationListener, RpcServer, RpcServerBuilder, ServerError};
 
 const fn shared<T: ?Sized + Send + Sync>() {}
 const fn sent<T: Send>() {}
@@ -17,7 +17,6 @@ const fn sent<T: Send>() {}
 const _: () = {
     shared::<RpcClient>();
     shared::<RpcClientBuilder>();
-    shared::<Prepared>();
     shared::<Notifier>();
     shared::<Answered<u8>>();
     shared::<CastHandle>();
@@ -30,7 +29,7 @@ const _: () = {
     shared::<CallError>();
     shared::<SendError>();
     shared::<RpcServer>();
-    sent::<ServerBuilder>();
+    sent::<RpcServerBuilder>();
     shared::<Methods>();
     shared::<NotificationListener>();
     shared::<ServerError>();

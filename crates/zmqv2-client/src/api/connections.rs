@@ -1,4 +1,4 @@
-//! All that the clones of a client share: its sockets, its I/O thread, and what it knows of nodes.
+//! Everything that the copies of a client share: sockets, I/O thread, and routing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,22 +22,21 @@ use crate::settings::Settings;
 
 const PING: &str = "oslo_rpc_server_ping";
 
-/// The sockets of a client, the thread that owns some of them, and the way to every node.
 #[derive(Debug)]
 pub(crate) struct Connections {
     pub(crate) settings: Settings,
     pub(crate) router: Arc<Router>,
     req_sockets: ReqSockets,
     pub(crate) io_thread: IoThread,
-    /// How many threads are in a call that blocks.
+    /// The number of threads in a blocking call.
     active_calls: AtomicUsize,
 }
 
-/// Counts a thread that is in a call, until it is dropped.
+/// Counts one thread in a blocking call, until it is dropped.
 struct ActiveCall<'a>(&'a AtomicUsize);
 
 impl<'a> ActiveCall<'a> {
-    /// Whether it is the only one, too.
+    /// Also returns whether this thread is the only one.
     fn enter(active_calls: &'a AtomicUsize) -> (Self, bool) {
         let before = active_calls.fetch_add(1, Ordering::Relaxed);
         (Self(active_calls), before == 0)
@@ -50,7 +49,6 @@ impl Drop for ActiveCall<'_> {
     }
 }
 
-/// The answer to a ping.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Pong {
@@ -67,8 +65,8 @@ impl Connections {
         Ok(answered.map(|Pong::Pong| ()))
     }
 
-    /// A call that blocks. Alone, it has a REQ, which is the shortest way; beside others it goes over the connection that all
-    /// share, which costs less for each (decision 0016).
+    /// A blocking call. A single one uses a REQ socket, which is the fastest. Concurrent calls share the
+    /// connection of the I/O thread, which costs less for each of them (decision 0016).
     pub(crate) fn call<R: DeserializeOwned>(
         &self,
         options: &CallOptions,
@@ -83,7 +81,7 @@ impl Connections {
         result
     }
 
-    /// `None`: there is no room, or nobody to make the call over to.
+    /// `None`: the I/O thread cannot take the call.
     fn call_over_io_thread<R: DeserializeOwned>(
         &self,
         options: &CallOptions,

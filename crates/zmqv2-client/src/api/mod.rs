@@ -4,7 +4,6 @@ pub(crate) mod connections;
 pub(crate) mod handles;
 pub(crate) mod notifier;
 pub(crate) mod notifier_builder;
-pub(crate) mod prepared;
 pub(crate) mod rpc_client;
 pub(crate) mod rpc_client_builder;
 pub(crate) mod send;

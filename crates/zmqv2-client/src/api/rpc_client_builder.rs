@@ -10,14 +10,14 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Target, Version};
 
 use crate::api::rpc_client::RpcClient;
-use crate::api::setup::{ClientError, Setup};
+use crate::api::setup::{ClientError, Setup, setup_setters};
 use crate::delivery::request::CallOptions;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 
-/// Settings of a client to be. Everything but the target has a default.
+/// Builds an [`RpcClient`]. Everything but the target has a default.
 #[derive(Clone)]
-#[must_use = "a builder makes no client before `build`"]
+#[must_use = "call `build` to make the client"]
 pub struct RpcClientBuilder {
     target: Target,
     setup: Setup,
@@ -49,70 +49,75 @@ impl RpcClientBuilder {
         }
     }
 
-    /// The options. Default: [`Config::default`].
-    pub fn config(mut self, config: Config) -> Self {
-        self.setup.config = config;
-        self
-    }
+    setup_setters!();
 
-    /// The directory that says which nodes host a topic; share one per process. Default: a new one, of the kind that
-    /// the configuration names (`rpc_zmq_matchmaker`).
-    pub fn matchmaker(mut self, matchmaker: Arc<dyn Matchmaker>) -> Self {
-        self.setup.matchmaker = Some(matchmaker);
-        self
-    }
-
-    /// The directory of this node's local sockets: the way to the broker of this node (`rpc_zmq_host`). Default: the
-    /// one that the configuration leads to.
-    pub fn ipc_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.setup.ipc_dir = Some(dir.into());
-        self
-    }
-
-    /// How long a call may take, from the call to its return. Default: `rpc_response_timeout` (60 s). Less than 1 ms
-    /// counts as 1 ms, more than [`Ttl::MAX`](zmqv2_proto::Ttl::MAX) (49 days) as that.
+    /// Sets how long a call may take. Default: the option `rpc_response_timeout` (60 s). The minimum is
+    /// 1 ms, the maximum is 49 days.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Send no message of a version above this, nor of another major version: for rolling upgrades, while old servers
-    /// still run. Default: no cap.
+    /// Sets how long a cast or a fanout waits for its outcome. Default: the option `rpc_cast_timeout`
+    /// (30 s). Minimum and maximum are those of [`timeout`](Self::timeout).
+    pub fn cast_timeout(mut self, timeout: Duration) -> Self {
+        self.cast_timeout = Some(timeout);
+        self
+    }
+
+    /// Sends no message with a version above `cap` or with another major version. Use this in a rolling
+    /// upgrade, while old servers still run. Default: no cap.
     pub fn version_cap(mut self, cap: Version) -> Self {
         self.version_cap = Some(cap);
         self
     }
 
-    /// Modules whose remote errors come back as themselves, besides the built-in ones; see
-    /// [`RemoteError`](crate::RemoteError). Default: none.
+    /// Allows remote errors of these modules to keep their class, as those of the built-in modules do
+    /// ([`RemoteError`](crate::RemoteError)). Default: none.
     pub fn allowed_remote_modules<M: Into<String>>(mut self, modules: impl IntoIterator<Item = M>) -> Self {
         self.setup.allowed_remote_modules = modules.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Shares a libzmq context with others. Default: a context of its own, with the configuration's options.
-    pub fn transport(mut self, transport: Transport) -> Self {
-        self.setup.transport = Some(transport);
+    /// Sets how often a message that may be lost is sent again, with the same id: after its connection
+    /// broke, after its server was lost, and after each `timeout / (retries + 1)` without an answer.
+    /// Default: 0.
+    ///
+    /// A server that still lives runs a repeated message once. *Another* server does not know what the
+    /// first one ran, so use this for methods that may run twice. With retries, a cast also waits for a
+    /// connection until its timeout, not only for `rpc_zmq_connect_timeout`.
+    pub fn retry(mut self, retries: u32) -> Self {
+        self.retries = retries;
         self
     }
 
-    /// Watches over calls, so that one may take hours and its caller still learns soon that it is lost: every half of
-    /// `timeout`, the broker that has the call is asked whether it is still waiting or running there. Default: calls are
-    /// not monitored.
+    /// Sets whether a message waits, within its timeout, until its target has a server. If none comes,
+    /// the message is refused with `Expired` and never runs. Default: no, it is refused at once with
+    /// `NoRoute`.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
+    /// Monitors calls, so that the caller of a long call learns early when it is lost. Every half of
+    /// `timeout`, the client asks the broker whether it still has the call. Default: calls are not
+    /// monitored.
     ///
-    /// A broker that does not know the call (it was lost, or the broker has restarted) ends it with
-    /// [`Refused`](crate::CallError::Refused) and the reason `ServerLost`; one that does not answer within `timeout`, with
-    /// [`Timeout`](crate::CallError::Timeout), whose `after` is then less than the call's own timeout. With
-    /// [`retry`](Self::retry), the call is sent again in both cases. The call's [`timeout`](Self::timeout) holds as well.
+    /// - If the broker does not have the call any more, the call ends as
+    ///   [`Refused`](crate::CallError::Refused) with the reason `ServerLost`.
+    /// - If the broker does not answer within `timeout`, the call ends as
+    ///   [`Timeout`](crate::CallError::Timeout), with an `after` below the timeout of the call.
     ///
-    /// Less than 100 ms counts as 100 ms. Choose it well above the time that the largest request needs to cross the network: a
-    /// call that has not arrived is not known. It is for `call` and `call_async`; a call that blocks is not monitored after
-    /// [`close`](RpcClient::close).
+    /// With [`retry`](Self::retry), the call is sent again in both cases. The [`timeout`](Self::timeout)
+    /// of the call still holds.
+    ///
+    /// The minimum is 100 ms. Choose much more than the time that your largest request needs to cross
+    /// the network, because a broker does not know a request that has not arrived. A blocking call is not
+    /// monitored after [`close`](RpcClient::close).
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # use zmqv2_client::{CallError, Reason, RpcClient};
-    /// # use zmqv2_proto::{RequestContext, Target};
+    /// # use zmqv2_client::{Reason, RequestContext, RpcClient, Target};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let client = RpcClient::builder(Target::topic("backup")?)
     ///     .timeout(Duration::from_secs(6 * 3600))
@@ -120,7 +125,7 @@ impl RpcClientBuilder {
     ///     .build()?;
     /// match client.call::<u64>(&RequestContext::new(), "run", &()) {
     ///     Ok(bytes) => println!("{bytes} saved"),
-    ///     Err(error) if error.reason() == Some(Reason::ServerLost) => println!("it was lost: {error}"),
+    ///     Err(error) if error.reason() == Some(Reason::ServerLost) => println!("lost: {error}"),
     ///     Err(error) => println!("{error}"),
     /// }
     /// # Ok(())
@@ -131,74 +136,10 @@ impl RpcClientBuilder {
         self
     }
 
-    /// How long a cast waits for its acknowledgement, from the cast on. Default: `rpc_cast_timeout` (30 s). The same bounds
-    /// as for [`timeout`](Self::timeout).
-    pub fn cast_timeout(mut self, timeout: Duration) -> Self {
-        self.cast_timeout = Some(timeout);
-        self
-    }
-
-    /// How often a message that may have been lost is sent again, with the same id: after its connection broke, after its
-    /// server was lost, and when its timeout divided by `retries + 1` has passed without an answer. Default: 0, never.
-    ///
-    /// A server that still lives runs a repeated message once; *another* server does not know what the first one ran. So
-    /// use this for methods that may run twice. With retries, a cast also waits for a connection until its timeout, not
-    /// only for `rpc_zmq_connect_timeout`.
-    pub fn retry(mut self, retries: u32) -> Self {
-        self.retries = retries;
-        self
-    }
-
-    /// Whether a message waits, within its timeout, until a server of its target is there. Default: no; it is refused at
-    /// once (`NoRoute`). One that has waited in vain is refused with `Expired`, and never runs.
-    pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.wait_for_ready = wait;
-        self
-    }
-
-    /// How many casts and calls that do not block may be without an outcome. Default: 10,000; at least 1, at most
-    /// 1,048,576. See [`when_full`](Self::when_full) for what happens then. A fanout counts once for each node; it is taken over
-    /// whole as soon as there is room for one, so that the bound is exceeded by at most the nodes of one fanout.
-    pub fn max_outstanding(mut self, messages: usize) -> Self {
-        self.setup.max_outstanding = messages;
-        self
-    }
-
-    /// How many bytes these messages may have together. Default: 64 MiB. A single message above this is sent when
-    /// nothing else is outstanding. What is on its way through libzmq comes on top, at most the same again.
-    pub fn max_outstanding_bytes(mut self, bytes: usize) -> Self {
-        self.setup.max_outstanding_bytes = bytes;
-        self
-    }
-
-    /// What becomes of a sender when one of these bounds is reached. Default: it waits.
-    pub fn when_full(mut self, what: WhenFull) -> Self {
-        self.setup.when_full = what;
-        self
-    }
-
-    /// Is told the outcome of every cast, also of those whose handle was dropped. It runs on the client's I/O thread:
-    /// be brief, and never block.
-    ///
-    /// ```no_run
-    /// # use zmqv2_client::RpcClient;
-    /// # use zmqv2_proto::Target;
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let client = RpcClient::builder(Target::topic("mailer")?)
-    ///     .observer(|target, outcome| println!("{target}: {outcome}"))
-    ///     .build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn observer(mut self, observer: impl Fn(&Target, &Outcome) + Send + Sync + 'static) -> Self {
-        self.setup.observer = Some(Arc::new(observer));
-        self
-    }
-
-    /// Makes the client. Opens nothing: a broker that is not there yet is no error.
+    /// Makes the client. No connection is opened, so the broker may start later.
     ///
     /// # Errors
-    /// [`ClientError`] when settings are missing or contradict each other.
+    /// [`ClientError`] if settings are missing or do not fit together.
     pub fn build(self) -> Result<RpcClient, ClientError> {
         let target = self.target.with_default_exchange(&self.setup.config.control_exchange);
         let options = CallOptions {

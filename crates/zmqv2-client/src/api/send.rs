@@ -1,4 +1,4 @@
-//! The verbs that do not block: each makes messages over to the I/O thread and returns a handle.
+//! The verbs that do not block: each gives messages to the I/O thread and returns a handle.
 
 use std::sync::Arc;
 
@@ -22,7 +22,6 @@ use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destinations;
 
 impl Connections {
-    /// Sends a cast on its way.
     pub(crate) fn cast(
         &self,
         options: &CallOptions,
@@ -36,7 +35,6 @@ impl Connections {
         Ok(CastHandle::new(id, self.send(Kind::Cast, options, &request, encoded)?))
     }
 
-    /// Sends a call on its way.
     pub(crate) fn call_async<R: DeserializeOwned>(
         &self,
         options: &CallOptions,
@@ -56,7 +54,6 @@ impl Connections {
         Ok(CallHandle::new(id, receiver, info))
     }
 
-    /// Sends a cast to every node of the topic.
     pub(crate) fn fanout(
         &self,
         options: &CallOptions,
@@ -84,29 +81,29 @@ impl Connections {
             })
             .collect();
         if parts.is_empty() {
-            // It waits for nodes, or is told that there are none.
+            // The I/O thread waits for a node, or refuses the message with `NoRoute`.
             parts.push(Part::new(topic.clone(), None, ExpectedReceivers::Unknown));
         }
         let (receiver, part_senders) = ResultGroup::start(request.started, parts);
-        // The body is shared, and counts once.
+        // The messages share the body, so only the first one counts its bytes.
         let mut bytes = message.header.len() + message.body.len();
         let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
         let outbounds = part_senders.into_iter().map(|part_sender| {
             let destinations: Destinations = destinations.next().into_iter().collect();
             let bytes = std::mem::replace(&mut bytes, message.header.len());
-            let options = DeliveryOptions {
+            let delivery = DeliveryOptions {
                 candidates: destinations.len(),
                 bytes,
                 ..options.delivery_options(Kind::Fanout, &request)
             };
-            Outbound::new(Arc::clone(&message), destinations, options, ResultSender::Part(part_sender))
+            Outbound::new(Arc::clone(&message), destinations, delivery, ResultSender::Part(part_sender))
         });
         let sent = self.io_thread.send_all(outbounds.collect());
         sent.map_err(|error| not_queued(error, request.boxed_target()))?;
         Ok(FanoutHandle::new(id, receiver))
     }
 
-    /// Makes a message with one receiver over to the I/O thread.
+    /// Sends a message with one receiver.
     fn send(
         &self,
         kind: Kind,
@@ -119,16 +116,16 @@ impl Connections {
         let (sender, receiver) = CompletionSender::new(request.started, Arc::clone(request.target));
         let result_sender = ResultSender::Single(sender);
         let bytes = message.header.len() + message.body.len();
-        let options = DeliveryOptions { bytes, ..options.delivery_options(kind, request) };
+        let delivery = DeliveryOptions { bytes, ..options.delivery_options(kind, request) };
         let outbound = match self.router.server_search(request, candidates) {
             Ok(search) => {
                 let server_queue = Some(search.number());
-                Outbound::to_server(message, search, DeliveryOptions { server_queue, ..options }, result_sender)
+                Outbound::to_server(message, search, DeliveryOptions { server_queue, ..delivery }, result_sender)
             }
             Err(candidates) => {
                 let destinations = self.router.destinations(request.key, candidates);
                 let candidates = destinations.len();
-                Outbound::new(message, destinations, DeliveryOptions { candidates, ..options }, result_sender)
+                Outbound::new(message, destinations, DeliveryOptions { candidates, ..delivery }, result_sender)
             }
         };
         self.io_thread.send(outbound).map_err(|error| not_queued(error, request.boxed_target()))?;
@@ -136,7 +133,7 @@ impl Connections {
     }
 }
 
-/// A request as it will be sent, to whomever.
+/// The request as it goes to any node.
 fn message(kind: Kind, request: &Request<'_>, encoded: EncodedRequest) -> Arc<Message> {
     Arc::new(Message {
         id: encoded.id,

@@ -1,4 +1,5 @@
-//! Sending a notification: one message for each pool that the directory knows, or one for a broker that knows more.
+//! Sends a notification: one message for each pool that the directory lists. If the directory does
+//! not list the pools of every node, one broker makes the copies.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use zmqv2_proto::{
 };
 
 use crate::api::connections::Connections;
-use crate::api::handles::notify::NotifyHandle;
-use crate::api::notifier::NotifierOptions;
+use crate::api::handles::notify::{NotifyHandle, uuid};
+use crate::api::notifier::NotifyOptions;
 use crate::api::send::not_queued;
 use crate::clock;
 use crate::delivery::request::{MIN_TIMEOUT, Request};
@@ -27,14 +28,14 @@ use crate::routing::directory::LookupError;
 /// A notification for one topic.
 struct TopicNotification {
     id: MessageId,
-    /// As the notifier calls it, without the priority.
+    /// Without the priority.
     topic: Topic,
     target: Arc<Target>,
     body: Arc<Vec<u8>>,
     pool_messages: Vec<PoolMessage>,
 }
 
-/// One message of a topic.
+/// The message for one pool of a topic.
 struct PoolMessage {
     /// `None`: for all pools that the broker knows.
     pool: Option<ServerName>,
@@ -44,65 +45,62 @@ struct PoolMessage {
 impl Connections {
     pub(crate) fn send_notification(
         &self,
-        options: &NotifierOptions,
+        options: &NotifyOptions,
         context: &RequestContext,
         event_type: &str,
         payload: &(impl Serialize + ?Sized),
         priority: Priority,
     ) -> Result<NotifyHandle, SendError> {
         let started = clock::now();
-        let span = |span: Duration| span.clamp(MIN_TIMEOUT, Ttl::MAX.into());
-        let expires = started + span(options.time_to_live);
-        let deadline = expires.min(started + span(options.timeout));
-        let unwritable = |target: &Target, source| SendError::Payload {
-            event_type: event_type.to_owned(),
-            target: Box::new(target.clone()),
-            source,
-        };
+        let bounded = |duration: Duration| duration.clamp(MIN_TIMEOUT, Ttl::MAX.into());
+        let expires = started + bounded(options.time_to_live);
+        let deadline = expires.min(started + bounded(options.timeout.unwrap_or(self.settings.cast_timeout)));
+        let exchange = options.exchange.as_ref().unwrap_or(&self.settings.exchange);
 
-        let mut notifications = Vec::with_capacity(options.topics.len());
+        let id = MessageId::random();
         let mut notification: Option<Notification> = None;
+        let mut notifications = Vec::with_capacity(options.topics.len());
         for topic in &options.topics {
-            let target = Arc::new(Target::new(options.exchange.clone(), priority.topic(topic)?));
-            let id = MessageId::random();
+            let target = Arc::new(Target::new(exchange.clone(), priority.topic(topic)?));
+            let boxed_target = || Box::new(Target::clone(&target));
+            let payload_error =
+                |source| SendError::Payload { event_type: event_type.to_owned(), target: boxed_target(), source };
+            // A listener of two topics must not drop the second as a repetition of the first.
+            let unique_id = if notification.is_none() { id } else { MessageId::random() };
             let notification = match &mut notification {
-                Some(written) => written,
+                Some(notification) => notification,
                 none => {
                     let new = Notification::new(&options.publisher_id, event_type, priority, payload);
-                    let mut new = new.map_err(|source| unwritable(&target, source))?;
-                    new.message_id = hyphenated(id);
+                    let mut new = new.map_err(payload_error)?;
+                    new.message_id = uuid(id);
                     new.timestamp = clock::timestamp();
                     new.context = context.clone();
                     none.insert(new)
                 }
             };
-            // A listener drops what it has seen by this id; a notification for another topic is another one.
-            notification.unique_id = Some(id);
-            let body = notification.encode().map_err(|source| unwritable(&target, source))?;
+            notification.unique_id = Some(unique_id);
+            let body = notification.encode().map_err(payload_error)?;
             let (size, limit) = (body.len(), self.settings.max_message_bytes);
             if size > limit {
-                return Err(SendError::TooLarge { size, limit, target: Box::new(Target::clone(&target)) });
+                return Err(SendError::TooLarge { size, limit, target: boxed_target() });
             }
-            let pool_messages = self.pool_messages(&target, event_type, started, deadline)?;
             notifications.push(TopicNotification {
-                id,
+                id: unique_id,
                 topic: topic.clone(),
+                pool_messages: self.pool_messages(&target, event_type, started, deadline)?,
                 target,
                 body: Arc::new(body),
-                pool_messages,
             });
         }
-        let message_id = notification.map(|notification| notification.message_id).unwrap_or_default();
 
-        let all = notifications.iter().flat_map(|notification| {
-            notification.pool_messages.iter().map(|pool_message| (&notification.topic, &pool_message.pool))
-        });
-        let parts = all.map(|(topic, pool)| {
-            let expected = pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
-            Part::new(topic.clone(), None, expected)
+        let parts = notifications.iter().flat_map(|notification| {
+            notification.pool_messages.iter().map(|PoolMessage { pool, .. }| {
+                let expected = pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
+                Part::new(notification.topic.clone(), None, expected)
+            })
         });
         let (receiver, part_senders) = ResultGroup::start(started, parts.collect());
-        let options = DeliveryOptions {
+        let delivery = DeliveryOptions {
             deadline,
             expires,
             retries: options.retries,
@@ -113,17 +111,17 @@ impl Connections {
             server_queue: None,
         };
         let first_target = notifications.first().map(|notification| notification.target.clone());
-        let messages = notifications.into_iter().flat_map(|notification| notification.messages(started, options));
-        let outbounds = messages.zip(part_senders).map(|((message, destinations, options), part_sender)| {
-            Outbound::new(Arc::new(message), destinations, options, ResultSender::Part(part_sender))
+        let messages = notifications.into_iter().flat_map(|notification| notification.messages(started, delivery));
+        let outbounds = messages.zip(part_senders).map(|((message, destinations, delivery), part_sender)| {
+            Outbound::new(Arc::new(message), destinations, delivery, ResultSender::Part(part_sender))
         });
         if let (Err(error), Some(target)) = (self.io_thread.send_all(outbounds.collect()), first_target) {
             return Err(not_queued(error, Box::new(Target::clone(&target))));
         }
-        Ok(NotifyHandle::new(message_id, receiver))
+        Ok(NotifyHandle::new(id, receiver))
     }
 
-    /// Where the message for each pool can go.
+    /// The message for each pool, with the places where it can go.
     fn pool_messages(
         &self,
         target: &Arc<Target>,
@@ -132,7 +130,7 @@ impl Connections {
         deadline: Instant,
     ) -> Result<Vec<PoolMessage>, SendError> {
         let directory = &self.router.directory;
-        // Nobody listens yet, as far as anybody can say: the broker of this node keeps it.
+        // The directory knows no listener, so the broker of this node keeps the notification.
         let kept_here = || {
             Ok(vec![PoolMessage { pool: None, destinations: [self.router.local_destination()].into_iter().collect() }])
         };
@@ -161,13 +159,13 @@ impl Connections {
 }
 
 impl TopicNotification {
-    /// The messages of this topic; the body is shared, and counts once.
+    /// The messages of this topic. They share the body, so only the first one counts its bytes.
     fn messages(
         self,
         started: Instant,
-        options: DeliveryOptions,
+        delivery: DeliveryOptions,
     ) -> impl Iterator<Item = (Message, Destinations, DeliveryOptions)> {
-        let flags = if options.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+        let flags = if delivery.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
         let Self { id, target, body, pool_messages, .. } = self;
         let mut size = body.len();
         pool_messages.into_iter().map(move |PoolMessage { pool, destinations }| {
@@ -181,12 +179,12 @@ impl TopicNotification {
             Arc::make_mut(&mut target).server = pool;
             let message = Message { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
             let candidates = destinations.len();
-            (message, destinations, DeliveryOptions { candidates, bytes, ..options })
+            (message, destinations, DeliveryOptions { candidates, bytes, ..delivery })
         })
     }
 }
 
-/// All pools of a topic, each once; `None`: the directory does not know those of every node.
+/// All pools of a topic; `None`: the directory does not list the pools of every node.
 fn pools(placement: &Placement) -> Option<Vec<&ServerName>> {
     let mut seen = HashSet::new();
     let mut pools = Vec::new();
@@ -199,19 +197,6 @@ fn pools(placement: &Placement) -> Option<Vec<&ServerName>> {
     Some(pools)
 }
 
-/// The id as readers of notifications expect it.
-fn hyphenated(id: MessageId) -> String {
-    let digits = id.to_string();
-    let mut text = String::with_capacity(digits.len() + 4);
-    for (index, digit) in digits.chars().enumerate() {
-        if matches!(index, 8 | 12 | 16 | 20) {
-            text.push('-');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use zmqv2_matchmaker::PlacedNode;
@@ -220,13 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_gets_its_hyphens() {
-        let id: MessageId = "0123456789abcdef0123456789abcdef".parse().unwrap();
-        assert_eq!(hyphenated(id), "01234567-89ab-cdef-0123-456789abcdef");
-    }
-
-    #[test]
-    fn pools_are_known_when_every_node_lists_its_own() {
+    fn pools_are_known_if_the_directory_lists_those_of_every_node() {
         let placed = |name: &str, pools: &[&str]| PlacedNode {
             node: Node::new(name.parse().unwrap(), name.parse().unwrap()),
             servers: pools.iter().map(|pool| pool.parse().unwrap()).collect(),

@@ -1,4 +1,4 @@
-//! What every client is made from, whatever it sends.
+//! The settings from which the connections of a client or a notifier are made.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
 use zmqv2_proto::config::{IpcDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
-use zmqv2_proto::{Config, InvalidAddress, control};
+use zmqv2_proto::{Config, InvalidAddress, InvalidName, control};
 
 use crate::api::connections::Connections;
 use crate::delivery::table::Limits;
@@ -20,7 +20,7 @@ use crate::settings::Settings;
 
 const DEFAULT_MAX_OUTSTANDING: usize = 10_000;
 const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 << 20;
-/// Slots of the table are numbered, and each costs memory.
+/// Each slot of the table costs memory.
 const MAX_OUTSTANDING: usize = 1 << 20;
 
 /// The settings from which the connections of a client are made.
@@ -37,20 +37,23 @@ pub(crate) struct Setup {
     pub(crate) observer: Option<Observer>,
 }
 
-/// A client or a notifier cannot be made from these settings.
+/// Why a client or a notifier cannot be made from its settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The directory that the configuration names cannot be opened.
+    /// The directory of the configuration cannot be opened.
     #[error(transparent)]
     Directory(#[from] MatchmakerError),
     /// The socket directory of this node cannot be found.
     #[error(transparent)]
     RunDir(#[from] IpcDirError),
-    /// The broker of this node has no address that could be used.
+    /// The socket directory gives no valid address for the broker of this node.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
-    /// A notifier without a topic would notify nobody.
+    /// A topic has no valid name.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// A notifier needs at least one topic.
     #[error("a notifier needs at least one topic, such as \"notifications\"")]
     NoTopic,
 }
@@ -70,6 +73,80 @@ impl Default for Setup {
         }
     }
 }
+
+/// The setters that all builders share. A builder has a field `setup`.
+macro_rules! setup_setters {
+    () => {
+        /// Sets the configuration. Default: [`Config::default`].
+        pub fn config(mut self, config: Config) -> Self {
+            self.setup.config = config;
+            self
+        }
+
+        /// Sets the directory, which says which nodes have a topic. Share one per process. Default: a
+        /// new directory of the configured kind (option `rpc_zmq_matchmaker`).
+        pub fn matchmaker(mut self, matchmaker: Arc<dyn Matchmaker>) -> Self {
+            self.setup.matchmaker = Some(matchmaker);
+            self
+        }
+
+        /// Sets the socket directory of this node, in which the local broker listens. Default: the
+        /// option `rpc_zmq_ipc_dir`.
+        pub fn ipc_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+            self.setup.ipc_dir = Some(dir.into());
+            self
+        }
+
+        /// Shares a libzmq context with other clients. Default: a new context with the configured
+        /// options.
+        pub fn transport(mut self, transport: Transport) -> Self {
+            self.setup.transport = Some(transport);
+            self
+        }
+
+        /// Sets how many messages may be without an outcome. Default: 10,000. The minimum is 1, the
+        /// maximum is 1,048,576. A blocking call never waits for room. A fanout counts once for each
+        /// node, but needs room for one message only, so one fanout can exceed the bound.
+        pub fn max_outstanding(mut self, messages: usize) -> Self {
+            self.setup.max_outstanding = messages;
+            self
+        }
+
+        /// Sets how many bytes these messages may have together. Default: 64 MiB. A larger single
+        /// message is sent while no other is outstanding. Messages inside libzmq may need up to as
+        /// much again.
+        pub fn max_outstanding_bytes(mut self, bytes: usize) -> Self {
+            self.setup.max_outstanding_bytes = bytes;
+            self
+        }
+
+        /// Sets what a sender does when one of these two bounds is reached. Default: it waits.
+        pub fn when_full(mut self, when_full: WhenFull) -> Self {
+            self.setup.when_full = when_full;
+            self
+        }
+
+        /// Sets a function that sees the outcome of every cast, fanout and notification, also if its
+        /// handle was dropped. For a notification, the target's topic is `<topic>.<priority>` and its
+        /// server is the pool. The function runs on the client's I/O thread, so it must be quick and
+        /// must not block.
+        ///
+        /// ```no_run
+        /// # use zmqv2_client::{RpcClient, Target};
+        /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// let client = RpcClient::builder(Target::topic("mailer")?)
+        ///     .observer(|target, outcome| println!("{target}: {outcome}"))
+        ///     .build()?;
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn observer(mut self, observer: impl Fn(&Target, &Outcome) + Send + Sync + 'static) -> Self {
+            self.setup.observer = Some(Arc::new(observer));
+            self
+        }
+    };
+}
+pub(crate) use setup_setters;
 
 impl Setup {
     pub(crate) fn build(self) -> Result<Connections, ClientError> {

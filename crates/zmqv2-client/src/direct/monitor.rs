@@ -16,6 +16,7 @@ use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::io::thread::IoThread;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::{CompletionReceiver, CompletionSender};
+use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destination;
 
 /// The reply and the answer to the question come over different connections: how long a reply may be behind.
@@ -76,7 +77,9 @@ impl<'a> Monitor<'a> {
                 }
                 // A broker that refuses to answer has answered.
                 Ok(_) | Err(CallError::Refused { .. }) => liveness.alive(now),
-                Err(CallError::Closed { .. }) => self.phase = Phase::Closed,
+                Err(CallError::Closed { .. } | CallError::NotSent(SendError::Closed { .. })) => {
+                    self.phase = Phase::Closed
+                }
                 Err(_) => liveness.question_failed(now),
             }
         }

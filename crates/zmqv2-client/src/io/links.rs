@@ -9,7 +9,7 @@ use zmqv2_proto::{Address, NodeName, ServerName};
 use crate::delivery::table::LinkId;
 
 /// How long an idle socket is kept. It is closed at the next check after that.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A destination.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::outcome::counters::LiveCounters;
 use crate::routing::router::Router;
 
 /// How long a client that is dropped waits for the outcomes of its messages.
-pub const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Starts the I/O thread at the first message, gives it messages, and ends it.
 #[derive(Debug)]
 pub(crate) struct IoThread {

@@ -1,20 +1,20 @@
-//! A result together with who gave it.
+//! The result of a call, with the server that gave it.
 
 use std::time::Duration;
 
 use zmqv2_proto::{NodeName, ServerName};
 
-/// What a call came to, who answered, and how long it took.
+/// The result of a call, the server that gave it, and the time it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answered<R> {
-    /// What the method returned.
+    /// The value that the method returned.
     pub value: R,
     /// The server that ran it.
     pub server: ServerName,
     /// The node of that server.
     pub node: NodeName,
-    /// From the call to its return, as the caller saw it.
+    /// The time from the call to its return.
     pub elapsed: Duration,
 }
 

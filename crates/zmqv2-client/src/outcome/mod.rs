@@ -22,6 +22,7 @@ use crate::outcome::answered::Answered;
 use crate::outcome::call_error::{AtNode, CallError, Span};
 use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 use crate::outcome::remote_error::RemoteError;
+use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destination;
 
 /// What became of a cast, of a fanout at one server, or of a notification for one pool.
@@ -112,7 +113,7 @@ pub(crate) struct Completion {
 impl Completion {
     /// How a message ended that nobody looks after any more.
     pub(crate) fn abandoned(target: &Target, after: Duration) -> Self {
-        Self { result: Err(CallError::Closed { target: Box::new(target.clone()), sent: true }), after }
+        Self { result: Err(CallError::Closed { target: Box::new(target.clone()) }), after }
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
@@ -135,9 +136,9 @@ impl Completion {
     ) -> Result<Answered<R>, CallError> {
         let target = || Box::new(target.clone());
         let ReceiverAnswer { server: Some(server), node, kind: AnswerKind::Reply(body), .. } = self.result? else {
-            return Err(CallError::Closed { target: target(), sent: true });
+            return Err(CallError::Closed { target: target() });
         };
-        match Reply::decode_typed(&body) {
+        match Reply::decode(&body) {
             Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: self.after }),
             Ok(Err(failure)) => Err(RemoteError::new(failure, allowed_modules, server, node).into()),
             Err(source) => Err(CallError::Answer { method: method.to_owned(), target: target(), source }),
@@ -146,8 +147,8 @@ impl Completion {
 }
 
 impl Verdict {
-    /// How a call, or another message, ended for its sender. `destination` tells the node of a
-    /// candidate; `socket_error` is why the socket to the last one failed, if it did.
+    /// How a message ended, for its sender. `destination` gives the node of a candidate.
+    /// `socket_error` is why no socket to the last candidate could be opened, if none could.
     pub(crate) fn into_call_error(
         self,
         target: &Target,
@@ -156,30 +157,32 @@ impl Verdict {
         socket_error: Option<TransportError>,
     ) -> CallError {
         let target = Box::new(target.clone());
-        let sent = !matches!(self, Self::Unreachable { .. });
-        let (refusal, node) = match self {
-            Self::Refused(refusal, node) => (refusal, node),
-            Self::NoCandidate => {
-                (Refusal::new(Reason::NoRoute, format!("the directory knows no node of {target}")), None)
+        let at = |candidate: usize| destination(candidate).map(|Destination { node, address }| (node, address));
+        match (self, socket_error) {
+            (Self::Refused(refusal, node), _) => CallError::Refused { refusal, target, node, after },
+            (Self::NoCandidate, _) => {
+                let refusal = Refusal::new(Reason::NoRoute, format!("the directory knows no node of {target}"));
+                CallError::Refused { refusal, target, node: None, after }
             }
-            Self::NeverReady => {
-                (Refusal::new(Reason::Expired, format!("no server of {target} became ready to take it")), None)
+            (Self::NeverReady, _) => {
+                let refusal = Refusal::new(Reason::Expired, format!("no server of {target} became ready to take it"));
+                CallError::Refused { refusal, target, node: None, after }
             }
-            Self::Closed { sent } => return CallError::Closed { target, sent },
-            Self::Unreachable { candidate } | Self::ConnectionLost { candidate } | Self::NoAnswer { candidate } => {
-                if let Some(source) = socket_error {
-                    return CallError::Transport { target, sent, source };
-                }
-                let Some(Destination { node, address }) = destination(candidate) else {
-                    return CallError::Closed { target, sent };
-                };
-                return match self {
-                    Self::Unreachable { .. } => CallError::Unreachable { target, node, address, after },
-                    Self::ConnectionLost { .. } => CallError::ConnectionLost { target, node, address, after },
-                    _ => CallError::Timeout { target, node, address, after },
-                };
-            }
-        };
-        CallError::Refused { refusal, target, node, after }
+            (Self::Unreachable { .. }, Some(source)) => SendError::Transport { target, source }.into(),
+            (Self::Unreachable { candidate }, None) => match at(candidate) {
+                Some((node, address)) => CallError::Unreachable { target, node, address, after },
+                None => SendError::Closed { target }.into(),
+            },
+            (Self::ConnectionLost { candidate }, _) => match at(candidate) {
+                Some((node, address)) => CallError::ConnectionLost { target, node, address, after },
+                None => CallError::Closed { target },
+            },
+            (Self::NoAnswer { candidate }, _) => match at(candidate) {
+                Some((node, address)) => CallError::Timeout { target, node, address, after },
+                None => CallError::Closed { target },
+            },
+            (Self::Closed { sent: true }, _) => CallError::Closed { target },
+            (Self::Closed { sent: false }, _) => SendError::Closed { target }.into(),
+        }
     }
 }

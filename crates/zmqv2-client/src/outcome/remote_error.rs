@@ -1,24 +1,24 @@
-//! Errors that happened in a server.
+//! Errors that a server answered with.
 
 use std::fmt;
 
 use zmqv2_proto::{DISPATCHER_MODULE, Failure, NodeName, ServerName};
 
-/// Modules whose errors always come back as themselves.
+/// Modules that every client allows.
 const BUILT_IN_MODULES: [&str; 3] = ["builtins", "exceptions", DISPATCHER_MODULE];
-/// The class of everything else.
+/// The class of an error whose module is not allowed.
 const GENERIC_CLASS: &str = "RemoteError";
 
-/// The method ran and failed, or the server could not run it (`NoSuchMethod`, `UnsupportedVersion`).
+/// The error that a server answered with: the method failed, or the server could not run it
+/// (`NoSuchMethod`, `UnsupportedVersion`).
 ///
-/// An error of a module that the client allows comes back as itself: [`class`](Self::class) is its class. Built-in
-/// modules (`builtins`, `exceptions`, the dispatcher's) are always allowed, others by
-/// [`allowed_remote_modules`](crate::RpcClientBuilder::allowed_remote_modules). Any other error comes back as the
-/// generic class `RemoteError`, so that a peer cannot pose as an error that the program acts upon; where it came from
-/// can still be read.
+/// If the client allows the module of the error, [`class`](Self::class) is the original class.
+/// Otherwise it is the generic class `RemoteError`, so that a peer cannot fake an error that the
+/// program acts on. Python's built-in modules and the dispatcher's module are always allowed. Allow
+/// more with [`allowed_remote_modules`](crate::RpcClientBuilder::allowed_remote_modules).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteError {
-    // Boxed: it is much larger than every result.
+    // Boxed because it is much larger than most results.
     failure: Box<Failure>,
     allowed: bool,
     server: ServerName,
@@ -32,49 +32,49 @@ impl RemoteError {
         Self { failure, allowed, server, node }
     }
 
-    /// The class to act upon: the original one when its module is allowed, else `RemoteError`.
+    /// The class to act on: the original class if its module is allowed, otherwise `RemoteError`.
     #[must_use]
     pub fn class(&self) -> &str {
         if self.allowed { &self.failure.class } else { GENERIC_CLASS }
     }
 
-    /// Whether the original module is one that the client allows.
+    /// Whether the client allows the original module.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.allowed
     }
 
-    /// The class as the server named it, allowed or not.
+    /// The original class, allowed or not.
     #[must_use]
     pub fn original_class(&self) -> &str {
         &self.failure.class
     }
 
-    /// The module as the server named it, allowed or not.
+    /// The original module, allowed or not.
     #[must_use]
     pub fn module(&self) -> &str {
         &self.failure.module
     }
 
-    /// The message for people.
+    /// The message of the error.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.failure.message
     }
 
-    /// The lines of the traceback; may be empty.
+    /// The lines of the traceback. There may be none.
     #[must_use]
     pub fn traceback(&self) -> &[String] {
         &self.failure.tb
     }
 
-    /// All that travelled, with the arguments of the original error.
+    /// Everything that the server sent, with the arguments of the original error.
     #[must_use]
     pub fn failure(&self) -> &Failure {
         &self.failure
     }
 
-    /// The server where it happened.
+    /// The server that answered.
     #[must_use]
     pub fn server(&self) -> &ServerName {
         &self.server

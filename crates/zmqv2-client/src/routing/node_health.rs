@@ -13,10 +13,10 @@ use zmqv2_proto::{Address, TopicKey};
 /// again; if not, it is looked at after twice the time, up to [`MAX_PROBE_INTERVAL`].
 pub const FIRST_PROBE_AFTER: Duration = Duration::from_secs(2);
 /// The longest time between two looks at an address that cannot be reached.
-pub const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// For how long, at most, a node that refused a message of a topic, or did not answer it, is tried after all others with
 /// messages of that topic.
-pub const AVOID_AFTER_REFUSAL: Duration = Duration::from_secs(2);
+const AVOID_AFTER_REFUSAL: Duration = Duration::from_secs(2);
 
 /// How many refusals are remembered; above it, new ones do not count until old ones have ended.
 const MAX_REFUSALS: usize = 10_000;

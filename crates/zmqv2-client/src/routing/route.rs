@@ -13,7 +13,7 @@ use crate::routing::router::Router;
 use crate::routing::server_search::ServerSearch;
 
 /// For how long a search trusts the last answer of the directory.
-const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
+pub(crate) const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
 /// The candidates of one message.
 #[derive(Debug)]

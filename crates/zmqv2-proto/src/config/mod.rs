@@ -1,11 +1,12 @@
-//! Configuration: the options of the legacy driver, read from INI files, the environment, flags and code.
+//! The configuration: the options of the legacy driver, from INI files, the environment, flags and
+//! code.
 //!
-//! [`OPTIONS`] is the one definition: parsing, defaults, [`Loaded::print`], [`example_ini`] and
-//! [`reference_markdown`] all come from it. The precedence is flag or code, then environment, then the
-//! later file, then the earlier file, then the default; inside a file the later line wins.
+//! [`OPTIONS`] defines every option: its parsing, its default, and its text in [`Loaded::print`]
+//! and [`example_ini`]. A flag or code wins over the environment, the environment over files, a
+//! later file over an earlier one, a later line over an earlier one, and any of them over the
+//! default.
 //!
-//! What is not decided here: which files are read and which flags exist (the programs), and what a full
-//! queue or an elapsed timeout does (the engines).
+//! Programs decide which files are read and which flags exist.
 //!
 //! ```
 //! use zmqv2_proto::config::Config;

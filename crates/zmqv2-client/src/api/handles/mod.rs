@@ -1,5 +1,6 @@
-//! What the verbs that do not block return.
+//! The handles that the non-blocking verbs return, and the reports that they give.
 
 pub(crate) mod fanout;
 pub(crate) mod notify;
+pub(crate) mod report;
 pub(crate) mod single;

@@ -1,4 +1,4 @@
-//! What a caller that does not block holds of its message.
+//! The handles of messages with one outcome: a cast or a call.
 
 use std::fmt;
 use std::future::Future;
@@ -16,28 +16,28 @@ use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
 use crate::outcome::{Completion, Outcome};
 
-/// A cast on its way, made by [`RpcClient::cast`](crate::RpcClient::cast).
+/// The handle of a cast, made by [`RpcClient::cast`](crate::RpcClient::cast).
 ///
-/// `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. A cast whose handle was dropped still has an outcome:
-/// it counts, the [observer](crate::RpcClientBuilder::observer) sees it, and unless it is `Acked` a warning is logged.
+/// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. If it
+/// is dropped, the cast still has its outcome: the counters count it, the
+/// [observer](crate::RpcClientBuilder::observer) sees it, and a warning is logged unless it is `Acked`.
 ///
 /// ```no_run
 /// # use std::time::Duration;
-/// # use zmqv2_client::{Outcome, RpcClient};
-/// # use zmqv2_proto::{RequestContext, Target};
+/// # use zmqv2_client::{Outcome, RequestContext, RpcClient, Target};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let client = RpcClient::builder(Target::topic("mailer")?).build()?;
 /// let handle = client.cast(&RequestContext::new(), "send", &("ann", "hello"))?;
 /// match handle.wait(Duration::from_secs(1)) {
-///     Some(Outcome::Acked { server, .. }) => println!("{server} has it"),
+///     Some(Outcome::Acked { server, .. }) => println!("{server} accepted it"),
 ///     Some(other) => println!("{other}"),
-///     None => println!("no word yet"),
+///     None => println!("no outcome yet"),
 /// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "dropped, the outcome reaches only the counters, the observer and the log"]
+#[must_use = "without the handle, only the counters, the observer and the log show the outcome"]
 pub struct CastHandle {
     id: MessageId,
     receiver: CompletionReceiver,
@@ -48,19 +48,20 @@ impl CastHandle {
         Self { id, receiver }
     }
 
-    /// The message's id, as servers and logs show it.
+    /// The id of the message in the logs.
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.id
     }
 
-    /// The outcome, if it is known by now.
+    /// The outcome, if it is known.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.receiver.peek(Completion::outcome)
     }
 
-    /// Waits for the outcome; `None` when it is not known within `timeout`. It is known by the cast timeout (+ 50 ms).
+    /// Waits for the outcome. Returns `None` if it is not known within `timeout`. It is known at most
+    /// 50 ms after the cast timeout.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
         self.receiver.wait(Some(timeout));
@@ -79,10 +80,11 @@ impl Future for CastHandle {
     }
 }
 
-/// A call on its way, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
+/// The handle of a call, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
 ///
-/// `Send` and `Sync`. It can be waited on or awaited on any executor. Dropped, it is forgotten: the method may run all the same.
-#[must_use = "dropped, the result is lost"]
+/// A handle is `Send` and `Sync`. It can be waited on, or awaited on any executor. If it is dropped, the
+/// result is lost, and the method may still run.
+#[must_use = "without the handle, the result is lost"]
 pub struct CallHandle<R> {
     id: MessageId,
     receiver: CompletionReceiver,
@@ -90,7 +92,7 @@ pub struct CallHandle<R> {
     result: PhantomData<fn() -> R>,
 }
 
-/// What the errors of a call speak of.
+/// The parts of a call that its errors name.
 #[derive(Debug)]
 pub(crate) struct CallInfo {
     pub(crate) method: MethodName,
@@ -103,7 +105,7 @@ impl<R: DeserializeOwned> CallHandle<R> {
         Self { id, receiver, info, result: PhantomData }
     }
 
-    /// The message's id, as servers and logs show it.
+    /// The id of the message in the logs.
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.id
@@ -118,18 +120,18 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// As [`RpcClient::call`](crate::RpcClient::call), by the call's timeout (+ 50 ms) at the latest.
+    /// As [`RpcClient::call`](crate::RpcClient::call), at most 50 ms after the timeout of the call.
     pub fn wait(self) -> Result<R, CallError> {
         Ok(self.wait_detailed()?.value)
     }
 
-    /// As [`wait`](Self::wait), and says who answered and how long it took.
+    /// Like [`wait`](Self::wait), and also returns which server answered and how long the call took.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
         self.receiver.wait(None);
-        self.take().unwrap_or_else(|| Err(self.info.closed(true)))
+        self.take().unwrap_or_else(|| Err(self.info.closed()))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
@@ -141,7 +143,7 @@ impl<R: DeserializeOwned> CallHandle<R> {
 impl<R: DeserializeOwned> Future for CallHandle<R> {
     type Output = Result<R, CallError>;
 
-    /// After the result was given, it stays pending for ever.
+    /// Once it has given the result, it stays pending for ever.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if !self.receiver.poll(context.waker()) {
             return Poll::Pending;
@@ -157,7 +159,7 @@ impl<R> fmt::Debug for CallHandle<R> {
 }
 
 impl CallInfo {
-    fn closed(&self, sent: bool) -> CallError {
-        CallError::Closed { target: Box::new(Target::clone(&self.target)), sent }
+    fn closed(&self) -> CallError {
+        CallError::Closed { target: Box::new(Target::clone(&self.target)) }
     }
 }

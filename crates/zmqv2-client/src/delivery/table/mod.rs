@@ -13,10 +13,10 @@ mod entry;
 mod events;
 mod inputs;
 mod link_queue;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 mod server_queue;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod server_queue_properties;
 #[cfg(test)]
 mod server_queue_tests;

@@ -55,7 +55,7 @@ pub(super) struct Membership {
     assumed: bool,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 impl ServerQueue {
     /// Whether one of its messages searches, and nothing else is on its way.
     pub(super) fn searches(&self) -> bool {
