@@ -179,13 +179,11 @@ impl Node {
     }
 
     /// A client inside the test's process, at this node.
-    #[must_use]
     pub fn client(&self, target: Target) -> RpcClient {
         self.client_with(target, |_| {})
     }
 
     /// A client with a changed configuration.
-    #[must_use]
     pub fn client_with(&self, target: Target, change: impl FnOnce(&mut Config)) -> RpcClient {
         let mut config = self.config();
         change(&mut config);

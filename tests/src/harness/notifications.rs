@@ -65,13 +65,11 @@ impl Node {
     }
 
     /// A notifier at this node.
-    #[must_use]
     pub fn notifier(&self, topics: &[&str]) -> Notifier {
         self.notifier_with(topics, |_| {})
     }
 
     /// A notifier with a changed configuration.
-    #[must_use]
     pub fn notifier_with(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Notifier {
         let mut config = self.config();
         change(&mut config);

@@ -66,8 +66,8 @@ impl Connections {
         Ok(answered.map(|Pong::Pong| ()))
     }
 
-    /// A blocking call. A single one uses a REQ socket, which is the fastest. Concurrent calls share the
-    /// connection of the I/O thread, which costs less for each of them (decision 0016).
+    /// A blocking call. A single one uses a REQ socket, which is the fastest. Concurrent calls
+    /// share the connection of the I/O thread, which costs less for each of them (decision 0016).
     pub(crate) fn call<R: DeserializeOwned>(
         &self,
         options: &CallOptions,
@@ -113,8 +113,8 @@ impl Connections {
         self.io_thread.close(timeout)
     }
 
-    /// The nodes of a message's target. With `wait_for_ready`, a failure of the directory that may pass
-    /// counts as no node, so that the message waits.
+    /// The nodes of a message's target. With `wait_for_ready`, a failure of the directory that may
+    /// pass counts as no node, so that the message waits.
     pub(crate) fn placement(&self, options: &CallOptions, request: &Request<'_>) -> Result<Arc<Placement>, SendError> {
         let directory = &self.router.directory;
         match directory.placement(request.key, request.deadline) {
