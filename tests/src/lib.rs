@@ -1,12 +1,15 @@
-//! The base of the whole-system tests: real processes of both binaries, on several nodes of one machine.
+//! The base of the whole-system tests: real processes of both binaries, on several nodes of one
+//! machine.
 //!
-//! A node has its own loopback address (127.a.b.n, port 9501) and its own socket directory. A [`Cluster`] is a few nodes
-//! with one ring file. Every process is killed when its handle is dropped. When a test fails, it shows what they printed.
+//! A node has its own loopback address (127.a.b.n, port 9501) and its own socket directory. A
+//! [`Cluster`] is a few nodes with one ring file. Every process is killed when its handle is
+//! dropped. When a test fails, it shows what they printed.
 
 #![allow(
+    missing_docs,
     clippy::missing_panics_doc,
     clippy::missing_errors_doc,
-    reason = "a test fails by a panic, and the measuring programs print every error"
+    reason = "only this package uses it: names suffice, a test fails by a panic, and programs print every error"
 )]
 
 pub mod comparison;
@@ -21,7 +24,7 @@ pub use harness::cluster::{Cluster, Node};
 pub use harness::namespaces::in_namespaces;
 pub use harness::process::{Finished, Process};
 pub use harness::redis::{cluster as redis_cluster, server as redis_server};
-pub use harness::{kernel, notifications, skip, zmtp};
+pub use harness::{gate, kernel, notifications, skip, zmtp};
 pub use measure::measured_process;
 pub use proof::journaled_run::{JournaledRun, Summary, TOPIC, acceptance_times, stop_all};
 pub use proof::load::{CallRecord, Load, echo, spread};

@@ -1,4 +1,4 @@
-//! The daemon's configuration, as an operator gives it and reads it back.
+//! Proves that the daemon reads and prints its configuration as an operator expects.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +37,7 @@ impl Files {
     }
 }
 
-/// Value and origin of an option in what `--print-config` prints.
+/// The value and the origin of an option in the output of `--print-config`.
 #[track_caller]
 fn printed(finished: &Finished, option: &str) -> (String, String) {
     assert_eq!(finished.code(), 0, "{finished:?}");
@@ -208,5 +208,5 @@ fn a_ring_that_cannot_be_read_is_a_configuration_error() {
     assert!(bad.stderr.contains("ring.json, line 1, column"), "{}", bad.stderr);
     let missing = check(Path::new("/no/such/ring.json"));
     assert_eq!(missing.code(), 2);
-    assert_eq!(missing.stderr.matches("No such file").count(), 1, "said once: {}", missing.stderr);
+    assert_eq!(missing.stderr.matches("No such file").count(), 1, "printed once: {}", missing.stderr);
 }

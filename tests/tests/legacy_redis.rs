@@ -1,4 +1,5 @@
-//! The legacy driver's directory in Redis, with what is wrong with it, beside zmqv2's in the same Redis.
+//! Proves that the legacy driver's Redis directory has the faults of the original, and that zmqv2
+//! can use the same Redis beside it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,7 @@ fn by_redis_a_fanout_of_the_legacy_driver_reaches_one_server_of_each_host_and_th
         let report = handle.wait(Duration::from_secs(10)).expect("a report");
         report.acked() == 6 && report.all_acked()
     });
-    // Neither driver's keys are the other's.
+    // The two drivers use different keys.
     let (own, others): (Vec<_>, Vec<_>) = keys(&redis).into_iter().partition(|key| key.starts_with("zmqv2:"));
     assert_eq!((ran[0].len(), ran[1].len()), (6, 5), "nothing has come since: {:?}", (ran[0].all(), ran[1].all()));
     assert!(!own.is_empty() && others.iter().all(|key| key == "t" || key.starts_with("t.")), "{own:?} {others:?}");

@@ -1,4 +1,5 @@
-//! Calls, casts and fanouts over both drivers: one suite, in the spirit of the original project's functional tests.
+//! Runs one suite of tests for calls, casts and fanouts with both drivers, modelled on the original
+//! project's functional tests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ suite! {
     a_call_reaches_one_of_several_servers: legacy Pass, zmqv2 Pass;
     a_call_to_a_named_server_reaches_that_one: legacy Pass, zmqv2 Pass;
     servers_of_one_node_have_names: legacy Differs {
-        because: "topic and topic at server are one: the server's name must be the host's",
+        because: "a topic and a topic at a server are the same: the server's name must be the host's",
         with: "a server is not reached by a name of its own",
     }, zmqv2 Pass;
     fanout_and_direct_messages_mix: legacy Pass, zmqv2 Pass;
@@ -30,54 +31,54 @@ suite! {
     the_configured_timeout_holds: legacy Pass, zmqv2 Pass;
     a_remote_exception_of_an_allowed_module_comes_back_as_itself: legacy Pass, zmqv2 Pass;
     a_remote_exception_of_another_module_is_generic: legacy Pass, zmqv2 Pass;
-    a_method_that_is_not_there_is_said_to_be: legacy Pass, zmqv2 Pass;
+    an_unknown_method_is_reported: legacy Pass, zmqv2 Pass;
     casts_reach_the_server_they_are_for: legacy Pass, zmqv2 Pass;
     casts_in_a_row_reach_different_servers: legacy Pass, zmqv2 Pass;
     many_clients_and_servers: legacy Pass, zmqv2 Pass;
-    a_call_to_nobody_ends_before_its_timeout: legacy Differs {
-        because: "the daemon keeps what nobody takes, and says nothing",
+    a_call_without_a_server_ends_before_its_timeout: legacy Differs {
+        because: "the daemon keeps a call without a server, and reports nothing",
         with: "told in time",
     }, zmqv2 Pass;
     a_cast_is_acknowledged: legacy Differs {
-        because: "PUSH has no way back",
+        because: "PUSH has no return path",
         with: "the sender is told",
     }, zmqv2 Pass;
-    a_fanout_says_who_has_it: legacy Differs {
-        because: "PUB has no way back",
+    a_fanout_reports_every_server: legacy Differs {
+        because: "PUB has no return path",
         with: "the sender is told",
     }, zmqv2 Pass;
-    a_cast_to_nobody_is_told_of: legacy Differs {
-        because: "PUSH has no way back",
+    a_cast_without_a_server_is_reported: legacy Differs {
+        because: "PUSH has no return path",
         with: "the sender is told",
     }, zmqv2 Pass;
     a_cast_waits_for_a_server_that_comes_later: legacy Pass, zmqv2 Differs {
-        because: "it is refused at once, NoRoute, so that its sender knows; with wait_for_ready it waits",
+        because: "it is refused at once with NoRoute, so that its sender knows; with wait_for_ready it waits",
         with: "NoRoute",
     };
     every_reply_arrives: legacy Differs {
-        because: "a reply that comes before its SUB socket has joined is lost",
+        because: "a reply that arrives before its SUB socket has joined is lost",
         with: "a reply is lost",
     }, zmqv2 Pass;
-    what_its_caller_has_given_up_never_runs: legacy Differs {
+    a_call_that_its_caller_gave_up_never_runs: legacy Differs {
         because: "nothing expires: rpc_cast_timeout bounds the sending, not the message",
         with: "runs for nobody",
     }, zmqv2 Pass;
-    a_full_backlog_is_told_of: legacy Differs {
-        because: "what is above rpc_zmq_topic_backlog is dropped, and a line is written to the daemon's log",
+    a_full_backlog_is_reported: legacy Differs {
+        because: "messages above rpc_zmq_topic_backlog are dropped, with a line in the daemon's log",
         with: "and nobody was told",
     }, zmqv2 Pass;
     exchanges_do_not_mix: legacy Differs {
-        because: "there are no exchanges: the same topic of another one is the same",
+        because: "there are no exchanges: a topic is the same in all of them",
         with: "of another exchange",
     }, zmqv2 Pass;
     topics_do_not_mix: legacy Pass, zmqv2 Pass;
     topics_with_dots_do_not_mix: legacy Differs {
-        because: "what follows the first dot of a topic is taken for a host",
+        because: "everything after the first dot of a topic is taken for a host",
         with: "the server of a topic with a dot does not answer",
     }, zmqv2 Pass;
 }
 
-/// A server that says its name, and notes what it runs.
+/// A server that returns its name, and logs its messages.
 struct Server {
     name: String,
     ran: NotificationLog<Value>,
@@ -113,7 +114,7 @@ fn t() -> To {
     To::topic("t")
 }
 
-/// A server of `t` at each of the nodes, named as its node.
+/// A server of `t` at each of the nodes, with the name of its node.
 fn servers(nodes: &DriverCluster, count: usize) -> Vec<Server> {
     (0..count).map(|n| Server::start(&*nodes.at(n), &t().at(nodes.host(n)), 2)).collect()
 }
@@ -124,7 +125,8 @@ fn who(client: &dyn Messaging, to: &To) -> String {
     answer.as_str().expect("a name").to_owned()
 }
 
-/// Fanouts until every server has had one: PUB drops what it is given before its subscribers have joined.
+/// Sends fanouts until every server has had one. PUB drops messages that come before its
+/// subscribers have joined.
 fn warm_up(client: &dyn Messaging, to: &To, servers: &[Server]) {
     eventually("a fanout reaches all", || {
         client.fanout(to, "note", &json!("warm"));
@@ -251,7 +253,7 @@ fn a_remote_exception_of_another_module_is_generic(driver: Driver) {
     }
 }
 
-fn a_method_that_is_not_there_is_said_to_be(driver: Driver) {
+fn an_unknown_method_is_reported(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let _server = Server::start(&*nodes.at(0), &t().at("s"), 1);
     match nodes.at(0).call(&t(), "nothing", &json!({}), None) {
@@ -311,7 +313,7 @@ fn many_clients_and_servers(driver: Driver) {
     assert!(ran.iter().sum::<usize>() == 80 && ran.iter().all(|count| *count >= 10), "{ran:?}");
 }
 
-fn a_call_to_nobody_ends_before_its_timeout(driver: Driver) {
+fn a_call_without_a_server_ends_before_its_timeout(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let client = nodes.at_with(0, Setup { response_timeout: Duration::from_secs(3), ..Setup::default() });
     let started = now();
@@ -326,30 +328,30 @@ fn a_call_to_nobody_ends_before_its_timeout(driver: Driver) {
 fn a_cast_is_acknowledged(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
-    let told = nodes.at(0).cast(&t(), "note", &json!(1));
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
     assert_eq!(server.ran.wait(1), [1]);
-    assert_eq!(told, SendOutcome::Accepted, "the sender is told that a server has it");
+    assert_eq!(outcome, SendOutcome::Accepted, "the sender is told that a server has it");
 }
 
-fn a_fanout_says_who_has_it(driver: Driver) {
+fn a_fanout_reports_every_server(driver: Driver) {
     let nodes = DriverCluster::start(driver, 2, &["t"], &[]);
     let servers = servers(&nodes, 2);
     let client = nodes.at(0);
     warm_up(&*client, &t(), &servers);
-    let told = client.fanout(&t(), "note", &json!(1));
-    assert_eq!(told, [SendOutcome::Accepted, SendOutcome::Accepted], "the sender is told of every server");
+    let outcome = client.fanout(&t(), "note", &json!(1));
+    assert_eq!(outcome, [SendOutcome::Accepted, SendOutcome::Accepted], "the sender is told of every server");
 }
 
-fn a_cast_to_nobody_is_told_of(driver: Driver) {
+fn a_cast_without_a_server_is_reported(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
-    let told = nodes.at(0).cast(&t(), "note", &json!(1));
-    assert_eq!(told, SendOutcome::Failed("NoRoute".to_owned()), "the sender is told that nobody is there");
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
+    assert_eq!(outcome, SendOutcome::Failed("NoRoute".to_owned()), "the sender is told that nobody is there");
 }
 
 fn a_cast_waits_for_a_server_that_comes_later(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
-    let told = nodes.at(0).cast(&t(), "note", &json!(1));
-    assert!(!matches!(told, SendOutcome::Failed(_)), "{told:?}");
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
+    assert!(!matches!(outcome, SendOutcome::Failed(_)), "{outcome:?}");
     let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
     assert_eq!(server.ran.wait(1), [1]);
 }
@@ -365,7 +367,7 @@ fn every_reply_arrives(driver: Driver) {
     }
 }
 
-fn what_its_caller_has_given_up_never_runs(driver: Driver) {
+fn a_call_that_its_caller_gave_up_never_runs(driver: Driver) {
     let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
     let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
     let client = nodes.at_with(0, Setup { response_timeout: Duration::from_millis(500), ..Setup::default() });
@@ -374,7 +376,7 @@ fn what_its_caller_has_given_up_never_runs(driver: Driver) {
     // The only worker is busy for another second.
     let given_up = client.call(&t(), "note", &json!("given up"), None);
     assert!(given_up.is_err(), "{given_up:?}");
-    // When this is through, what was before it would have run.
+    // When this has run, the messages before it would have run.
     let patient = nodes.at(0);
     eventually("the server is free again", || who_or_nobody(&*patient) == Some("s".to_owned()));
     assert!(!server.ran.all().contains(&json!("given up")), "it runs for nobody");
@@ -384,29 +386,30 @@ fn who_or_nobody(client: &dyn Messaging) -> Option<String> {
     client.call(&t(), "who", &json!({}), None).ok()?.as_str().map(str::to_owned)
 }
 
-/// A server whose handler waits for a word before it ends.
+/// A server whose handlers wait for a signal before they end.
 fn gated(at: &dyn Messaging) -> (NotificationLog<Value>, Sender<()>, Box<dyn Running>) {
     let (open, gate): (Sender<()>, Receiver<()>) = channel();
     let ran: NotificationLog<Value> = NotificationLog::default();
     let (note, gate) = (ran.clone(), std::sync::Mutex::new(gate));
     let handler: Handler = Arc::new(move |_, args| {
         note.add(args.clone());
-        // An error: the gate is open for ever.
+        // An error means that the gate stays open.
         let _ = gate.lock().unwrap().recv_timeout(PATIENCE);
         Some(Ok(Value::Null))
     });
     (ran, open, at.serve(&t().at("s"), 1, handler))
 }
 
-fn a_full_backlog_is_told_of(driver: Driver) {
+fn a_full_backlog_is_reported(driver: Driver) {
     const SENT: usize = 5_000;
     let nodes = DriverCluster::start(driver, 1, &["t"], &["rpc_zmq_topic_backlog=50"]);
     let client = nodes.at(0);
     let (ran, open, _server) = gated(&*client);
     client.cast(&t(), "note", &json!("first"));
     ran.wait(1);
-    // The server stays busy until the backlog has been full: a sender is told, or all are through and the daemon has said it
-    // in its log. Those that wait in a backlog are told of when the server is free again.
+    // The server stays busy until the backlog has been full: a sender learns it, or all messages
+    // are sent and the daemon has logged it. Outcomes of messages in the backlog come when the
+    // server is free again.
     let (failed, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let full = std::thread::scope(|scope| {
         for n in 0..100 {
@@ -429,7 +432,7 @@ fn a_full_backlog_is_told_of(driver: Driver) {
     });
     assert!(full, "the backlog was never full");
     let failed = failed.into_inner();
-    // The last to come: what was sent before it has run, or never will.
+    // This message is the last. The messages before it have run, or never will.
     eventually("the server is free again", || {
         client.cast(&t(), "note", &json!("last"));
         ran.all().contains(&json!("last"))
@@ -453,7 +456,7 @@ fn topics_do_not_mix(driver: Driver) {
 }
 
 fn topics_with_dots_do_not_mix(driver: Driver) {
-    // What a host could be after the dot is one, and nobody else's: nothing asks the network for a name.
+    // The name after the dot is this node's own, so nothing asks the network for a name.
     let mut nodes = DriverCluster::start(driver, 2, &[], &[]);
     let names = [0, 1].map(|n| format!("fruit.{}", nodes.host(n)));
     for name in &names {

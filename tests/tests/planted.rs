@@ -1,19 +1,20 @@
-//! Loads through somebody who does one thing wrong: the checker has to see what it is.
+//! Proves that the checker finds errors: each load goes through a proxy that makes one kind of
+//! error.
 
 use zmqv2_tests::checker::{Expected, Report, Rule};
 use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, Process, Summary, binary, eventually, stop_all};
 
 use std::time::Duration;
 
-/// Longer than any message may take, and the ends of a few processes.
+/// Longer than any message may take and a few processes need to end.
 const END: Duration = Duration::from_secs(90);
 
-/// A load through a proxy in this mode, to one server.
+/// A checked load to one server, through a proxy with this error.
 fn checked_run(mode: &str, flags: &[&str], expected: &Expected) -> Report {
     checked_run_with(mode, flags, expected, |journaled, node| vec![journaled.server(node, "s", 1)])
 }
 
-/// The same to those that `start` starts.
+/// The same to the servers that `start` starts.
 fn checked_run_with(
     mode: &str,
     flags: &[&str],
@@ -42,10 +43,10 @@ fn checked_run_with(
         &format!("{}:9501", between.host),
     ]);
     let proxy = Process::start("proxy", command.arg("--broker").arg(&real.ipc_dir)).ready();
-    // Not a multiple of what it does something to: it may hold the last one for ever.
+    // Not a multiple of ten, because the proxy may hold back every tenth message.
     let mut all = vec!["--count", "1005", "--max-outstanding", "100"];
     all.extend(flags);
-    // The client is at the broker's node, and asks the proxy over TCP.
+    // The client is at the broker's node, and reaches the proxy over TCP.
     let mut client = journaled.client(real, "c", &all);
     let summary = Summary::of(&mut client, END);
     eventually("every notification is handled", || real.status().notifications == 0);
@@ -56,7 +57,7 @@ fn checked_run_with(
     report
 }
 
-/// Everything has to be accepted.
+/// Everything must be accepted.
 fn all() -> Expected {
     Expected::nothing().all_accepted("c")
 }
@@ -98,7 +99,7 @@ fn lost_acknowledgements_are_found_and_retries_make_up_for_them() {
     let report = checked_run("drop-acks", &["--timeout", "3"], &all());
     finds(&report, Rule::Accepted);
     assert_eq!(report.counts.outcome("unacknowledged sent"), 100, "{report}");
-    // Sent again, it is acknowledged again, and not run again.
+    // A repeat is acknowledged again, and does not run again.
     checked_run("drop-acks", &["--retry", "5", "--timeout", "6"], &all()).assert_clean();
 }
 
@@ -147,7 +148,7 @@ fn a_refusal_of_a_fanout_that_runs_is_found() {
     finds(&fanouts("false-refusal", &[], &Expected::nothing()), Rule::RefusedNeverRuns);
 }
 
-/// A load of notifications to a pool of two listeners; every seventh has to come again.
+/// A load of notifications to a pool of two listeners. Every seventh is requeued.
 fn notifications(mode: &str, expected: &Expected) -> Report {
     checked_run_with(mode, &["--how", "notify"], expected, |journaled, node| {
         vec![journaled.listener(node, "s", &["--requeue", "7"]), journaled.listener(node, "s", &["--requeue", "7"])]

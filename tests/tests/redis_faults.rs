@@ -1,4 +1,5 @@
-//! Redis goes, hangs, comes back empty or elsewhere, and a broker dies: what is known goes on.
+//! Proves that traffic to known servers goes on when Redis stops, hangs, comes back empty or moves,
+//! and when a broker dies.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use zmqv2_tests::redis_cluster::{
 use zmqv2_tests::redis_server::{Redis, Sentinels, installed};
 use zmqv2_tests::{Cluster, Node, PATIENCE, echo, eventually, now, wait_until};
 
-/// What a broker says of the directory, by `zmqv2 status`.
+/// The state of the directory that a broker reports to `zmqv2 status`.
 fn health(node: &Node) -> String {
     let status = node.tool(&["status"]).stdout;
     status.lines().find(|line| line.contains("directory redis")).unwrap_or_default().to_owned()
@@ -27,7 +28,7 @@ fn redis_is_killed_and_comes_back_empty_rg12_rg13() {
     let nodes = RedisCluster::start(&redis.settings());
     let traffic = nodes.traffic();
     redis.kill9();
-    // Longer than a lease: everything would have expired.
+    // Longer than a lease, in which everything would have expired.
     wait_until(now() + LEASE + RENEW_EVERY);
     eventually("the status tells", || health(nodes.cluster.node(0)).contains("; "));
     traffic.wait(200);
@@ -37,7 +38,8 @@ fn redis_is_killed_and_comes_back_empty_rg12_rg13() {
     assert!(took < RENEW_EVERY + SLACK, "{took:?}");
     traffic.wait(200);
     let _late = nodes.a_new_server_is_visible_soon();
-    // Until the doubt has ended: what was not believed is forgotten then, and nobody is missing.
+    // After this time empty answers are trusted again and missing servers are removed. None is
+    // missing.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     eventually("the status tells that all is well", || {
@@ -71,7 +73,7 @@ fn redis_loses_its_data_without_an_outage_rg13() {
         traffic.wait(200);
     }
     let _late = nodes.a_new_server_is_visible_soon();
-    // Until the doubt has ended: then what is missing is gone.
+    // After this time empty answers are trusted again, and missing servers are removed.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     traffic.stop().assert_clean();
@@ -83,7 +85,7 @@ fn redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13() {
         return;
     }
     let mut redis = Redis::start();
-    // Its epoch, and nobody.
+    // Only its epoch.
     let mut config = Config::default();
     (config.redis_host, config.redis_port) = ("127.0.0.1".to_owned(), redis.port());
     RedisDirectory::new(RedisSettings::new(&config).unwrap(), LEASE).check().unwrap();
@@ -91,11 +93,11 @@ fn redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13() {
     let nodes = RedisCluster::start(&redis.settings());
     let traffic = nodes.traffic();
     for _ in 0..2 {
-        // At once: nobody has to notice that it was away.
+        // At once, without an outage that clients could notice.
         redis.kill9();
         redis.restart();
         let back = now();
-        // Who comes now has seen nothing of that, and does not believe that nobody is there.
+        // A new client has seen nothing of the outage, and does not trust an empty answer.
         let stranger = nodes.cluster.node(0).client(Target::topic("nobody").unwrap());
         let error = echo(&stranger, "is anybody there").unwrap_err();
         assert!(matches!(error, CallError::NotSent(SendError::Directory { .. })), "{error:?}");
@@ -127,24 +129,27 @@ fn sentinels_make_a_replica_the_primary_rg14() {
     wait_for_the_new_primary(&sentinels, &nodes, killed);
     traffic.wait(200);
     let _late = nodes.a_new_server_is_visible_soon();
-    // The old primary comes back as a replica; nobody is to listen to it.
+    // The old primary comes back as a replica. Nobody may use it.
     sentinels.servers[0].restart();
-    // Until the doubt has ended, and the old primary would have been believed.
+    // After this time the old primary would be trusted.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     traffic.stop().assert_clean();
 }
 
-/// Waits for the failover, and for all registrations there: they need not come from the old primary.
+/// Waits for the failover, and for all registrations on the new primary. They need not come from
+/// the old one.
 fn wait_for_the_new_primary(sentinels: &Sentinels, nodes: &RedisCluster, gone: Instant) {
     sentinels.wait_primary(1);
     let promoted = now();
     println!("the replica was the primary after {:?}", gone.elapsed());
-    // What it had got from the old one is taken away, so that only renewals bring it back.
+    // The entries that it copied from the old primary are deleted, so that only renewals bring them
+    // back.
     let () = sentinels.servers[1].run(&["FLUSHALL"]);
     let took = nodes.wait_registered(promoted);
     println!("all were registered there {took:?} later");
-    // Brokers that have met the dead one try again within 5 s at most, and a renewal is due within a second.
+    // Brokers that have tried the dead primary try again within 5 s, and a renewal is due within a
+    // second.
     assert!(took < RENEW_EVERY + Duration::from_secs(5) + SLACK, "{took:?}");
 }
 
@@ -160,10 +165,10 @@ fn sentinels_replace_a_primary_that_hangs_and_nobody_goes_back_to_it_rg14() {
     sentinels.servers[0].signal(Signal::STOP);
     wait_for_the_new_primary(&sentinels, &nodes, stopped);
     traffic.wait(200);
-    // It goes on, and takes itself for the primary until a Sentinel tells it.
+    // It goes on, and acts as primary until a Sentinel tells it otherwise.
     sentinels.servers[0].signal(Signal::CONT);
     let _late = nodes.a_new_server_is_visible_soon();
-    // Until the doubt has ended, and the old primary would have been believed.
+    // After this time the old primary would be trusted.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     assert!(registered(&nodes.directory()).unwrap().len() >= SERVERS.len());
@@ -195,9 +200,9 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
     let gone = || registered(&directory).unwrap() == ["s0", "s1"];
     let costs: Vec<_> = std::thread::scope(|scope| {
         let call = |client| {
-            // A call that waits and then fails is one attempt, and is told as one.
+            // A call that waits and then fails is one attempt.
             let (mut wasted, mut count) = (Vec::new(), 0);
-            // The first part of this is before the lease has ended, the rest after it.
+            // The first part is before the end of the lease, the rest after it.
             while killed.elapsed() < LEASE * 3 {
                 let started = now();
                 let outcome = echo(client, "after");
@@ -205,7 +210,7 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
                     wasted.push((started - killed, started.elapsed(), outcome));
                 }
                 count += 1;
-                // A load that leaves the machine time for other tests.
+                // A load that leaves time for other tests.
                 wait_until(now() + Duration::from_millis(5));
             }
             (wasted, count)
@@ -221,7 +226,7 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
     for (wasted, count) in costs {
         assert!(wasted.len() <= 1 && count > 100, "{wasted:?} of {count} calls");
     }
-    // It comes back, and so does its server.
+    // The broker comes back, and so does its server.
     nodes.brokers[2] = nodes.cluster.node(2).broker();
     eventually("it is back", || registered(&directory).unwrap().len() == 3);
     for client in &clients {
@@ -235,7 +240,7 @@ fn a_server_that_leaves_in_order_is_removed_at_once_rg17() {
         return;
     }
     let redis = Redis::start();
-    // A lease that no test could wait for.
+    // A lease that is too long to wait for.
     let options = [redis.settings(), vec!["matchmaker_heartbeat_ttl=600".into()]].concat();
     let cluster = Cluster::with_directory(2, &options);
     let mut brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
@@ -252,7 +257,7 @@ fn a_server_that_leaves_in_order_is_removed_at_once_rg17() {
     brokers[0].signal(Signal::TERM);
     assert_eq!(brokers[0].wait_end(PATIENCE).code(), Some(0));
     has(&["d"]);
-    // It did not leave: its broker did, and comes back with it.
+    // The server did not leave. Its broker did, and registers it again.
     brokers[0] = cluster.node(0).broker();
     has(&["c", "d"]);
 }

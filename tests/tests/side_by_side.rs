@@ -1,4 +1,5 @@
-//! Both drivers on the same nodes, and a service that moves from one to the other, node by node, as `docs/migrating.md` says.
+//! Proves that both drivers can run on the same nodes, and that a service moves from one to the
+//! other, node by node, as `docs/migrating.md` says.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +18,7 @@ use zmqv2_tests::{Finished, PATIENCE, Process, binary, eventually};
 /// The page that says what to start, with the names of its files.
 const PAGE: &str = include_str!("../../docs/migrating.md");
 
-/// Two nodes with the receivers of the legacy driver, and what zmqv2 needs to know beside what these have.
+/// Two nodes with the receivers of the legacy driver, and the files that zmqv2 needs.
 struct Nodes {
     nodes: DriverCluster,
     dir: PathBuf,
@@ -29,7 +30,7 @@ impl Nodes {
         let dir = nodes.cluster().node(0).ring_file().parent().expect("a directory").to_owned();
         let nodes = Self { nodes, dir };
         for n in 0..2 {
-            // The file of the services that are there already.
+            // The configuration file of the existing services.
             let options = nodes.nodes.cluster().node(n).options();
             let (ring, others): (Vec<_>, Vec<_>) = options.iter().partition(|option| option.starts_with("ringfile="));
             let others: Vec<&str> = others.iter().map(|option| option.as_str()).collect();
@@ -52,14 +53,14 @@ impl Nodes {
         self.dir.join("zmqv2_ring.json")
     }
 
-    /// What is different for zmqv2: its port, and a ring file of its own.
+    /// Writes the differences for zmqv2: its port and its own ring file.
     fn write_zmqv2_file(&self, port: u16) {
         let ring = self.ring_file();
         let text = format!("[DEFAULT]\nrpc_zmq_port={port}\n[matchmaker_ring]\nringfile={}\n", ring.display());
         std::fs::write(self.zmqv2_file(), text).expect("a file");
     }
 
-    /// Says where the topic is, for zmqv2.
+    /// Writes the nodes of the topic, for zmqv2.
     fn write_ring(&self, ports: &[(usize, u16)]) {
         let places: Vec<_> = ports.iter().map(|(n, port)| format!("{}:{port}", self.nodes.host(*n))).collect();
         let next = self.ring_file().with_extension("next");
@@ -70,7 +71,7 @@ impl Nodes {
     fn command(&self, n: usize, program: &str, words: &[&str]) -> Command {
         let mut command = Command::new(binary(program));
         command.args(words).arg("--config-file").arg(self.service_file(n)).arg("--config-file").arg(self.zmqv2_file());
-        // What whoever runs the tests has set is not meant for these.
+        // Settings in the environment of the test run are not meant for these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OS_")) {
             command.env_remove(name);
         }
@@ -91,7 +92,7 @@ impl Nodes {
         OverZmqv2::with(config, self.nodes.cluster().node(n).ipc_dir.clone(), patient)
     }
 
-    /// A server at node `n`, under its name, that says who it is.
+    /// A server at node `n`, with the node's name, that returns who it is.
     fn server(&self, driver: &dyn Messaging, name: &str, n: usize, ran: &NotificationLog<String>) -> Box<dyn Running> {
         let (own, ran) = (format!("{name} {n}"), ran.clone());
         let handler: Handler = Arc::new(move |method, _| {
@@ -104,7 +105,7 @@ impl Nodes {
     }
 }
 
-/// Calls without end, from a thread of its own.
+/// Calls without a pause, from its own thread.
 struct Calls {
     stop: Arc<AtomicBool>,
     made: NotificationLog<Result<Value, Failed>>,
@@ -123,13 +124,13 @@ impl Calls {
         Self { stop, made, thread: Some(thread) }
     }
 
-    /// Waits until so many more were made: what happened before had its effect on some.
+    /// Waits until `more` further calls were made, so that earlier changes have affected some.
     fn go_on(&self, more: usize) {
         let before = self.made.len();
         eventually("calls go on", || self.made.len() >= before + more);
     }
 
-    /// Ends; every call was answered by a server of this driver.
+    /// Stops. A server of this driver must have answered every call.
     fn all_answered_by(mut self, name: &str) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("a thread").join().expect("no panic");
@@ -182,7 +183,7 @@ fn a_service_moves_to_zmqv2_node_by_node_and_nobody_notices() {
         old_calls.go_on(2);
     }
 
-    // 3. Callers. Each driver reaches its own servers, all of them, and no others.
+    // 3. Callers. Each driver reaches all of its own servers, and no others.
     let new_calls = Calls::start(Box::new(nodes.zmqv2(0, true)));
     let old = nodes.nodes.at(0);
     for n in 0..2 {
@@ -191,7 +192,7 @@ fn a_service_moves_to_zmqv2_node_by_node_and_nobody_notices() {
     }
     let told = new[0].fanout(&To::topic("t"), "note", &json!({}));
     assert_eq!(told.len(), 2, "{told:?}");
-    // The first fanout may come before the PUB socket that it makes has subscribers.
+    // The first fanout may come before the PUB socket has subscribers.
     eventually("the legacy servers have one, too", || {
         drop(old.send_to_all(&To::topic("t"), "note", &json!({})));
         (0..2).all(|n| ran.all().contains(&format!("legacy {n}")))

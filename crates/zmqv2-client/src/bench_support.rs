@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::delivery::table::{Action, DeliveryOptions, Ending, Input, Limits, PendingTable, Tag};
+use crate::delivery::table::{Action, DeliveryOptions, Input, Limits, PendingTable, Tag};
 
 /// A table with one link that takes everything at once.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl AckTable {
         let Some(tag) = self.send(0) else { return false };
         self.now += Duration::from_micros(10);
         self.table.handle(self.now, Input::Answered { tag, answer: (), more: false });
-        matches!(self.table.poll_action(), Some(Action::End { ending: Ending::Answered(()), .. }))
+        matches!(self.table.poll_action(), Some(Action::End { result: Ok(()), .. }))
     }
 
     fn send(&mut self, message: u64) -> Option<Tag> {

@@ -44,7 +44,7 @@
 //!   and on the size of a message (option `rpc_zmq_max_message_bytes`).
 
 mod api;
-#[doc(hidden)] // For the benchmarks of this crate.
+#[doc(hidden)] // For the benchmarks of this workspace.
 pub mod bench_support;
 mod clock;
 mod delivery;

@@ -1,4 +1,4 @@
-//! Random spans, so that thousands of processes that start together do not go on together.
+//! Random spans, so that thousands of processes that start together do not act together.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// ```
 #[must_use]
 pub fn random_span(least: Duration, most: Duration) -> Duration {
-    // Each `RandomState` has keys of its own; the hash of nothing is then a number that nobody foresees.
+    // Each `RandomState` has its own random keys, so the hash of nothing is a random number.
     let random = RandomState::new().build_hasher().finish();
     let fraction = random as f64 / u64::MAX as f64;
     least + most.saturating_sub(least).mul_f64(fraction.clamp(0.0, 1.0))
@@ -32,7 +32,7 @@ mod tests {
         assert!(spans.iter().all(|span| (least..=most).contains(span)));
         let part =
             |from: u64, to: u64| spans.iter().filter(|span| (from..to).contains(&(span.as_micros() as u64))).count();
-        // Each third of them has its share: with 100 of them, it misses this bound once in a million runs.
+        // Each third has its share. With 100 spans, a run in a million misses this bound.
         for (from, to) in [(10_000, 13_333), (13_333, 16_666), (16_666, 20_001)] {
             assert!(part(from, to) >= 12, "{spans:?}");
         }

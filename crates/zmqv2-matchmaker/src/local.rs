@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Health, Matchmaker, Refreshed, Registration};
-use crate::api::placement::{PlacedNode, Placement};
+use crate::api::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
 
 /// Every topic is on this one node (`rpc_zmq_matchmaker = local`, the default).
 ///
-/// It answers every question, also for a topic or server that does not exist, with this node and with its servers unknown:
-/// a client's process cannot see what the broker's process registered, so only the broker can tell, and refuses with
-/// `NoRoute` what it does not have. For the same reason registrations are accepted and ignored.
+/// Every answer is this node without a list of servers, also for a topic or server that does not
+/// exist. The client's process cannot see the registrations in the broker's process, so the broker
+/// decides and refuses with `NoRoute`. For the same reason registrations are accepted and ignored.
 /// No method does I/O.
 #[derive(Debug)]
 pub struct LocalMatchmaker {
@@ -21,7 +19,7 @@ pub struct LocalMatchmaker {
 }
 
 impl LocalMatchmaker {
-    /// A directory that knows `node` alone.
+    /// A directory of `node` alone.
     #[must_use]
     pub fn new(node: Node) -> Self {
         Self { placement: Arc::new(Placement::new(vec![PlacedNode::unlisted(node)])) }

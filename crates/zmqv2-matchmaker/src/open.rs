@@ -1,4 +1,4 @@
-//! From a configuration to the directory it asks for.
+//! Opens the directory that the configuration names.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker};
 /// Opens the directory that `config` names (option `rpc_zmq_matchmaker`).
 ///
 /// # Errors
-/// [`MatchmakerError`] when the directory cannot be used, such as a ring file with a mistake in it, or a Redis that cannot be
-/// reached. For Redis, it says so within a few seconds.
+/// [`MatchmakerError`] when the directory cannot be used: a ring file with a mistake, or, within a
+/// few seconds, a Redis that cannot be reached.
 pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
     Ok(match config.matchmaker {
         MatchmakerKind::Ring => Arc::new(RingMatchmaker::open(&config.ring_file, config.port)?),
@@ -21,14 +21,15 @@ pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
         MatchmakerKind::Redis => {
             return Err(MatchmakerError::Misconfigured {
                 directory: "redis".to_owned(),
-                problem: "this program was built without it".to_owned(),
+                problem: "this program was built without Redis".to_owned(),
                 remedy: "build zmqv2-matchmaker with its feature redis, or correct rpc_zmq_matchmaker".to_owned(),
             });
         }
-        // `local`, and whatever kind this build does not know: the configuration has refused that already.
+        // `local`: the configuration refuses any other kind.
         _ => {
             let name = config.host.clone();
-            // The own node is reached over its socket directory; a name that is no host name does no harm.
+            // Clients reach their own node over its socket directory, so the address is not used. A
+            // node name need not be a host name.
             let address =
                 TcpAddress::new(name.as_str(), config.port).or_else(|_| TcpAddress::new("127.0.0.1", config.port));
             match address {

@@ -1,11 +1,11 @@
-//! The words of zmqv2: whom a message is for, what stands in it, and how it looks on the wire.
+//! The protocol of zmqv2: who a message is for, its content, and its form on the wire.
 //!
-//! This crate owns [targets](Target) and names, the [header](Header) that a broker reads, the JSON bodies that
-//! only clients and servers read, the [refusals](Refusal) that travel back, the [configuration](config), and (behind the
-//! default feature `zmq`) the one module that reaches libzmq, `transport`. It does not know who listens where, how
-//! requests are routed, or how methods are dispatched.
+//! This crate owns [targets](Target) and names, the [header](Header) that a broker reads, the JSON
+//! bodies that only clients and servers read, the [refusals](Refusal), the [configuration](config),
+//! and `transport`, the one module that uses libzmq. It leaves to others where servers are, how
+//! requests are routed, and how methods are dispatched.
 //!
-//! Without the feature `zmq` the crate is pure: no sockets, no threads, no C++.
+//! Without the default feature `zmq`, the crate has no sockets, no threads and no C++.
 //!
 //! ```
 //! use zmqv2_proto::{Header, Kind, MessageId, Request, Target};
@@ -28,22 +28,22 @@ pub mod transport;
 mod wire;
 
 pub use config::Config;
-pub use message::envelope;
-pub use message::notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
-pub use message::reply::{DISPATCHER_MODULE, Failure, Reply};
-pub use message::request::{BodyError, Request, RequestContext, RequestRef};
-pub use naming::address::{Address, InvalidAddress, Node, TcpAddress};
-pub use naming::names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
-pub use naming::target::{DEFAULT_EXCHANGE, Target, TopicKey};
-pub use naming::version::{InvalidVersion, Version};
-pub use naming::{address, names};
-pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use wire::header::{
-    FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAGIC, MAX_HEADER_BYTES, PROTOCOL_VERSION, rewrite_hop,
+pub use message::{
+    BodyError, DEFAULT_POOL, DISPATCHER_MODULE, Failure, InvalidPriority, Notification, Priority, Reply, Request,
+    RequestContext, json_text,
 };
-pub use wire::id::{InstanceId, InvalidId, MessageId};
-pub use wire::ttl::Ttl;
-pub use wire::{bundle, control};
+pub use naming::{
+    Address, DEFAULT_EXCHANGE, Exchange, InvalidAddress, InvalidName, InvalidVersion, MethodName, Namespace, Node,
+    NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
+};
+pub use refusal::{Avoid, NextStep, Reason, Refusal};
+pub use wire::{Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control};
+
+// Shared by the crates of zmqv2.
+#[doc(hidden)]
+pub use message::{RequestRef, envelope};
+#[doc(hidden)]
+pub use wire::{FIXED_BYTES, HeaderView, MAX_HEADER_BYTES, bundle, rewrite_hop};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

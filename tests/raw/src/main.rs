@@ -4,7 +4,7 @@
 //! zmqv2-raw proxy FRONT BACK                                   ROUTER and DEALER around zmq_proxy
 //! zmqv2-raw serve BACK THREADS echo|ack                        REP sockets that answer with the request, or with an empty frame
 //! zmqv2-raw call FRONT THREADS PAYLOAD                         REQ sockets, one for each thread
-//! zmqv2-raw window FRONT SIZE PAYLOAD GROUP                    one DEALER with SIZE groups of GROUP messages on their way
+//! zmqv2-raw window FRONT SIZE PAYLOAD GROUP                    one DEALER with SIZE groups of GROUP messages in flight
 //! zmqv2-raw hold FRONT COUNT                                   REQ sockets that are connected, and silent
 //! ```
 
@@ -63,7 +63,7 @@ fn proxy(front: &str, back: &str) -> Result<(), Error> {
     clients.set_backlog(LISTEN_BACKLOG)?;
     clients.bind(front)?;
     servers.bind(back)?;
-    // It has no way to stop but the end of its process.
+    // It stops only with its process.
     std::thread::spawn(move || zmq::proxy(&clients, &servers));
     serve_until_stdin_ends()?;
     std::process::exit(0)

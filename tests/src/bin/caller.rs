@@ -1,5 +1,5 @@
-//! A client process: calls `echo` of a topic, each time with a payload that nobody else sends, and says on stderr what
-//! became of the calls, in one line `summary {JSON}`.
+//! A client process that calls `echo` of a topic, each time with a new payload. It prints the
+//! results of the calls on stderr, in one line `summary {JSON}`.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ struct Arguments {
     common: CommonFlags,
 }
 
-/// What became of the calls of one thread.
+/// The results of the calls of one thread.
 #[derive(Debug, Default)]
 struct CallCounts {
     answered: BTreeMap<String, u64>,

@@ -1,4 +1,5 @@
-//! A process of the comparison: a server, callers or a caster, of either driver. What it has done, it says on stdout.
+//! A process of the comparison: a server, callers, or a sender of casts, with either driver. It
+//! prints its results on stdout.
 
 use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
@@ -30,7 +31,7 @@ struct Arguments {
     /// An option of the driver; both know the same names
     #[arg(long = "set", value_name = "OPTION=VALUE")]
     set: Vec<String>,
-    /// zmqv2: messages wait for a server, and those that may be lost are sent again
+    /// zmqv2: messages wait for a server, and are sent again when they may be lost
     #[arg(long)]
     patient: bool,
     /// legacy: pause before each call, in milliseconds, in the driver's own context
@@ -46,7 +47,7 @@ enum Role {
     Serve(Serve),
     /// Calls `echo` again and again
     Call(Call),
-    /// Casts `note`, or sends it to all
+    /// Casts `note` to one server, or to all
     Cast(Send),
 }
 
@@ -61,7 +62,7 @@ struct Serve {
     /// How long a handler takes, in microseconds
     #[arg(long, default_value_t = 0)]
     takes: u64,
-    /// File that holds how many messages have run, and when the last did
+    /// File with the number of messages that have run, and the time of the last one
     #[arg(long)]
     state: PathBuf,
     /// File with the number of each message that has run
@@ -77,7 +78,7 @@ struct Call {
     server: Vec<String>,
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// zmqv2: each thread has so many calls on their way, instead of one that it waits for
+    /// zmqv2: each thread has this many calls in flight, instead of one that it waits for
     #[arg(long)]
     window: Option<usize>,
     /// How many calls each thread makes, at most
@@ -102,10 +103,10 @@ struct Send {
     /// Bytes of padding
     #[arg(long, default_value_t = 128)]
     size: usize,
-    /// How many may be on their way
+    /// How many may be in flight
     #[arg(long, default_value_t = usize::MAX)]
     window: usize,
-    /// File with what was told of each message
+    /// File with the outcome of each message
     #[arg(long)]
     outcomes: Option<PathBuf>,
 }
@@ -123,7 +124,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Role::Call(role) => call(&*driver, role)?,
         Role::Cast(role) => cast(&*driver, role)?,
     }
-    // Nothing that still lingers is of use to anybody.
+    // Exits without waiting for sockets that still linger.
     std::process::exit(0)
 }
 
@@ -156,7 +157,7 @@ fn serve(driver: &dyn Messaging, role: &Serve) -> anyhow::Result<()> {
             _ => return None,
         };
         if let Some(mut journal) = journal.as_ref() {
-            // One write, so that it is there whatever happens next.
+            // One write, so that the line is complete before a kill.
             let _ = journal.write_all(format!("{}\n", args["number"]).as_bytes());
         }
         count.1.fetch_max(monotonic(), Ordering::Relaxed);
@@ -174,7 +175,7 @@ fn serve(driver: &dyn Messaging, role: &Serve) -> anyhow::Result<()> {
     loop {
         let seen = (ran.0.load(Ordering::Relaxed), ran.1.load(Ordering::Relaxed));
         if written != Some(seen) {
-            // Of a fixed length, so that a reader never sees half of an older one.
+            // The length is fixed, so that a reader never sees parts of two values.
             state.write_all_at(format!("{:020} {:020}", seen.0, seen.1).as_bytes(), 0)?;
             written = Some(seen);
         }
@@ -186,7 +187,7 @@ fn append(path: &Path) -> std::io::Result<std::fs::File> {
     std::fs::OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// What became of the calls of one thread.
+/// The results of the calls of one thread.
 #[derive(Debug, Default)]
 struct ThreadResults {
     micros: Vec<f64>,
@@ -208,7 +209,7 @@ impl ThreadResults {
     }
 }
 
-/// What all threads of a caller share.
+/// The data that all threads of a caller share.
 struct Run<'a> {
     driver: &'a dyn Messaging,
     targets: Vec<To>,
@@ -262,7 +263,7 @@ fn call(driver: &dyn Messaging, role: &Call) -> anyhow::Result<()> {
     if role.count == u64::MAX {
         // Connecting is not part of the result.
         for to in &targets {
-            // By the same connection as what is measured.
+            // Over the connection that is measured.
             within(Duration::from_secs(10), || {
                 match role.window.and_then(|_| driver.start_call(to, "echo", &json!({}))) {
                     Some(call) => call.wait().is_ok(),
@@ -312,7 +313,7 @@ fn cast(driver: &dyn Messaging, role: &Send) -> anyhow::Result<()> {
     }
     cast.sent = monotonic();
     words.extend(pending.into_iter().map(all_told));
-    let mut told = role.outcomes.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
+    let mut file = role.outcomes.as_ref().map(|path| std::fs::File::create(path).map(BufWriter::new)).transpose()?;
     for (number, words) in words.into_iter().enumerate() {
         for word in words {
             let text = match &word {
@@ -321,15 +322,16 @@ fn cast(driver: &dyn Messaging, role: &Send) -> anyhow::Result<()> {
                 SendOutcome::Unknown => continue,
             };
             *cast.outcomes.entry(text.to_owned()).or_default() += 1;
-            if let Some(told) = &mut told {
-                writeln!(told, "{number} {text}")?;
+            if let Some(file) = &mut file {
+                writeln!(file, "{number} {text}")?;
             }
         }
     }
-    if let Some(mut told) = told {
-        told.flush()?;
+    if let Some(mut file) = file {
+        file.flush()?;
     }
-    // What has been given to libzmq goes out in the meantime: as long as the legacy driver's sockets linger.
+    // libzmq sends the last messages in this time, which is as long as the legacy driver's sockets
+    // linger.
     println!("{}", serde_json::to_string(&cast)?);
     wait_until(now() + Duration::from_secs(1));
     Ok(())

@@ -1,5 +1,5 @@
-//! Stands between clients and a broker, passes frames on in both directions, and does one thing wrong: to show that the
-//! checker sees it.
+//! A proxy between clients and a broker. It forwards frames in both directions and makes one kind
+//! of error, which the checker must find.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,12 +12,12 @@ use zmqv2_proto::control::broker_socket;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Address, Flags, Header, Kind, MessageId, NodeName, Reason, Request, ServerName, TcpAddress};
 
-/// One socket at a time can be waited for: the other is looked at as often as this.
+/// The proxy waits for one socket, and checks the other at this interval.
 const LOOK_AT_ANSWERS: Duration = Duration::from_millis(1);
-/// What goes wrong goes wrong with every such request, acknowledgement or reply.
+/// The error affects every tenth request, acknowledgement or reply.
 const EVERY: u64 = 10;
 
-/// What it does wrong.
+/// The error that it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
     /// Nothing
@@ -28,7 +28,7 @@ enum Mode {
     EarlyStored,
     /// Delivers every tenth fanout to one server only, and acknowledges it for the other one
     LoseCopy,
-    /// Delivers every tenth request twice, without the flag by which a server would know the second one
+    /// Delivers every tenth request twice, without the flag that marks a repeat
     NoDedup,
     /// Delivers every tenth request twice, each time as another message
     Renumber,
@@ -44,7 +44,7 @@ enum Mode {
     Forge,
 }
 
-/// A man in the middle.
+/// Forwards messages between clients and a broker, with errors
 #[derive(Debug, Parser)]
 struct Arguments {
     #[arg(long)]
@@ -55,13 +55,13 @@ struct Arguments {
     /// The socket directory of the real broker
     #[arg(long, value_name = "DIR")]
     broker: PathBuf,
-    /// The server or pool in acknowledgements of its own
+    /// The server or pool that its own acknowledgements name
     #[arg(long)]
     server: ServerName,
     /// The server that gets every fanout
     #[arg(long, default_value = "other")]
     other: ServerName,
-    /// The node in acknowledgements of its own
+    /// The node that its own acknowledgements name
     #[arg(long)]
     node: NodeName,
 }
@@ -79,7 +79,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut link = transport.socket(Role::Dealer)?;
     front.bind(&Address::Tcp(arguments.listen.clone()))?;
     link.connect(&broker_socket(&arguments.broker)?)?;
-    // It sends only while it is connected.
+    // A link sends only while it is connected.
     while !link.readiness()?.writable {
         link.wait(None, None)?;
     }
@@ -102,14 +102,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                 send(&front, proxy.answer(message))?;
             }
         }
-        // Reading one socket may have used up the notice of the other.
+        // Reading one socket may have consumed the event of the other.
         if idle && !front.readiness()?.readable && !link.readiness()?.readable {
             front.wait(Some(LOOK_AT_ANSWERS), None)?;
         }
     }
 }
 
-/// The messages of a bundle, each with the path in front of it; any other message as it is.
+/// Splits a bundle into messages, each with the return path in front. Any other message stays as it
+/// is.
 fn unbundle(mut frames: Frames) -> Vec<Frames> {
     let Some(only) = frames.pop() else { return Vec::new() };
     let Some(bundled) = Bundled::of(&only) else {
@@ -131,14 +132,15 @@ struct FaultyProxy<'a> {
     arguments: &'a Arguments,
     requests: u64,
     answers: u64,
-    /// A cast that is to be overtaken.
+    /// A cast that is held back behind the next one.
     late: Option<Frames>,
-    /// A reply whose body the next one is to have.
+    /// A reply whose body is exchanged with that of the next one.
     kept: Option<Frames>,
 }
 
 impl FaultyProxy<'_> {
-    /// What goes to the broker instead of a client's message, and what goes back to clients at once.
+    /// The messages for the broker in place of a client's message, and the answers that clients get
+    /// at once.
     fn request(&mut self, frames: Frames) -> (Vec<Frames>, Vec<Frames>) {
         let Some(header) = header(&frames) else { return (vec![frames], Vec::new()) };
         if !header.kind.is_request() {
@@ -156,7 +158,7 @@ impl FaultyProxy<'_> {
                 (if chosen { Vec::new() } else { vec![frames] }, back)
             }
             Mode::LoseCopy if chosen && header.kind == Kind::Fanout => {
-                // The real one's comes after it, as the last.
+                // The broker's own acknowledgement follows as the last one.
                 let mut ack = self.answer_to(&frames, &header, Kind::Ack);
                 change(&mut ack, |header| header.count = 1);
                 let mut to_one = frames;
@@ -192,7 +194,7 @@ impl FaultyProxy<'_> {
         }
     }
 
-    /// What goes to clients instead of the broker's message.
+    /// The messages for clients in place of the broker's message.
     fn answer(&mut self, frames: Frames) -> Vec<Frames> {
         let Some(header) = header(&frames) else { return vec![frames] };
         let of_interest = match self.arguments.mode {
@@ -220,7 +222,7 @@ impl FaultyProxy<'_> {
         Vec::new()
     }
 
-    /// An answer that nobody has given.
+    /// Makes a false answer.
     fn answer_to(&self, frames: &Frames, request: &Header, kind: Kind) -> Frames {
         let mut header = Header::new(kind, request.id);
         header.tag = request.tag;
@@ -247,7 +249,7 @@ fn change(frames: &mut Frames, how: impl FnOnce(&mut Header)) {
     }
 }
 
-/// A copy with another header.
+/// Copies a message with another header.
 fn with_header(frames: &Frames, header: &Header) -> Frames {
     let at = frames.len() - 2;
     let copy =
@@ -255,7 +257,7 @@ fn with_header(frames: &Frames, header: &Header) -> Frames {
     frames.iter().enumerate().map(copy).collect()
 }
 
-/// A request of the same client with a number that it has not given out.
+/// Makes a request in the name of the same client, with a number that the client has not used.
 fn forge(frames: &Frames, header: &Header) -> Option<Frames> {
     let request = Request::decode(frames.last()?).ok()?;
     let (client, number, padding): (String, u64, String) = request.args().ok()?;

@@ -1,5 +1,5 @@
-//! A client process that casts, fans out or notifies (and, if asked to, calls) as fast as it may, and writes a journal of what
-//! it sent and what it was told.
+//! A client process that sends casts, fanouts or notifications (and calls, if asked to) as fast as
+//! possible. It writes its messages and their outcomes to a journal.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use zmqv2_tests::journal::convert::{self, call_error_name, variant_name};
 use zmqv2_tests::journal::{JournalWriter, Outcome, Part, Record, Verb};
 use zmqv2_tests::{PATIENCE, kernel, now, wait_until};
 
-/// A cast that took longer than this to be taken over has waited for room.
+/// A cast that took longer than this has waited for room.
 const SLOWED: Duration = Duration::from_millis(1);
 
-/// How messages are sent that are no calls.
+/// How messages are sent, except calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum How {
     /// To one server each
@@ -32,7 +32,8 @@ enum How {
     Notify,
 }
 
-/// Sends to a topic until it has sent so many, or gets SIGTERM, and then waits for every outcome.
+/// Sends to a topic until it has sent `--count` messages or gets SIGTERM, then waits for every
+/// outcome.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The topic
@@ -49,7 +50,7 @@ struct Arguments {
     /// How many messages a second at most
     #[arg(long)]
     rate: Option<u32>,
-    /// Exactly this server of the topic
+    /// Send only to this server of the topic
     #[arg(long)]
     server: Option<String>,
     /// How many messages; without it, until SIGTERM
@@ -86,10 +87,10 @@ struct Arguments {
     common: CommonFlags,
 }
 
-/// What calls return: who was asked for what.
+/// The result of a call: client and number of its request.
 type Identity = (String, u64);
 
-/// A message that was taken over.
+/// A message whose outcome is open.
 enum Pending {
     Cast { number: u64, at: u64, handle: CastHandle },
     Fanout { number: u64, at: u64, handle: FanoutHandle },
@@ -133,14 +134,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let notifier = client.notifier(&arguments.client).topics([&arguments.topic])?.timeout(timeout);
     let notifier = notifier.retry(arguments.retry);
     let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    on_stop_signal(move || told.store(true, Ordering::Relaxed))?;
+    let stopping = Arc::clone(&stop);
+    on_stop_signal(move || stopping.store(true, Ordering::Relaxed))?;
     let first = Record::Client { client: arguments.client.as_str(), retries: arguments.retry };
     let journal = JournalWriter::create(&arguments.journal, &format!("client-{}", arguments.client), &first)?;
     eprintln!("ready");
 
     let pending = VecDeque::new();
-    let mut caster = Caster { journal, client, notifier, pending, answered: false, timeout, slowed: 0, full: 0 };
+    let mut sender =
+        JournaledClient { journal, client, notifier, pending, answered: false, timeout, slowed: 0, full: 0 };
     let idle_kib = kernel::peak_memory_kib(std::process::id());
     let started = now();
     let mut number = 0;
@@ -148,22 +150,22 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         if let Some(rate) = arguments.rate {
             wait_until(started + Duration::from_secs_f64(number as f64 / f64::from(rate)));
         }
-        caster.send(number, arguments);
+        sender.send(number, arguments);
         number += 1;
     }
-    while caster.settle_first() {}
+    while sender.settle_first() {}
     let seconds = started.elapsed().as_secs_f64();
-    let closed = caster.client.close(PATIENCE);
-    caster.journal.write(&Record::Observed([0, 1, 2].map(|column| observed[column].load(Ordering::Relaxed))));
-    caster.journal.write(&Record::End);
-    let counters = caster.client.counters();
+    let closed = sender.client.close(PATIENCE);
+    sender.journal.write(&Record::Observed([0, 1, 2].map(|column| observed[column].load(Ordering::Relaxed))));
+    sender.journal.write(&Record::End);
+    let counters = sender.client.counters();
     let summary = json!({
         "sent": number,
         "seconds": seconds,
         "idle_kib": idle_kib,
         "peak_kib": kernel::peak_memory_kib(std::process::id()),
-        "slowed": caster.slowed,
-        "full": caster.full,
+        "slowed": sender.slowed,
+        "full": sender.full,
         "open": closed.open,
         "resent": counters.resent,
         "late": counters.late,
@@ -173,22 +175,22 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is on its way.
-struct Caster {
+/// The client, its journal and its open messages.
+struct JournaledClient {
     journal: JournalWriter,
     client: RpcClient,
     notifier: Notifier,
     /// In the order of sending.
     pending: VecDeque<Pending>,
-    /// Whether anything was acknowledged or replied to yet.
+    /// Whether any message was accepted yet.
     answered: bool,
     timeout: Duration,
     slowed: u64,
     full: u64,
 }
 
-impl Caster {
-    /// Sends one message, after it has read the outcomes that are there.
+impl JournaledClient {
+    /// Sends one message, then takes the outcomes that are known.
     fn send(&mut self, number: u64, arguments: &Arguments) {
         let context = RequestContext::new();
         let payload = (&arguments.client, number, "x".repeat(arguments.padding));
@@ -218,7 +220,7 @@ impl Caster {
             Err(error) => {
                 self.ended(number, Ttl::monotonic_millis(), Outcome::NotTaken(&variant_name(&error)));
                 if matches!(error, SendError::Full { .. }) {
-                    // There is room again when something has ended.
+                    // There is room again when a message has ended.
                     self.full += 1;
                     self.settle_first();
                 }
@@ -229,12 +231,14 @@ impl Caster {
         }
     }
 
-    /// Waits for the outcome of the oldest message and writes it down; false: there is none.
+    /// Waits for the outcome of the oldest message and writes it down. Returns false if there is
+    /// none.
     fn settle_first(&mut self) -> bool {
         match self.pending.pop_front() {
             None => return false,
             Some(Pending::Cast { number, at, handle }) => {
-                // It is known by its timeout. If it is not, the journal lacks it, and the checker says so.
+                // The outcome is known by the timeout. If it is not, the journal lacks it, and the
+                // checker reports that.
                 if let Some(outcome) = handle.wait(self.timeout + PATIENCE) {
                     self.ended_after(number, at, convert::cast_outcome(&outcome));
                 }

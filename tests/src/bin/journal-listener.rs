@@ -1,4 +1,4 @@
-//! A listener process that writes into a journal which notifications it runs, as soon as it runs them, and what comes of them.
+//! A listener process that writes the notifications that it runs, and their results, to a journal.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use zmqv2_server::{HandlerError, NotificationListener, Verdict};
 use zmqv2_tests::PATIENCE;
 use zmqv2_tests::journal::{JournalWriter, Record};
 
-/// Listens until SIGTERM. Prints client and number of each notification, and which delivery it is.
+/// Listens until SIGTERM. Prints client, number and delivery of each notification.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The topic
@@ -27,7 +27,7 @@ struct Arguments {
     /// How many notifications it runs at a time
     #[arg(long, default_value_t = 1)]
     workers: u16,
-    /// Asks for every so many-th notification again when it comes for the first time
+    /// Asks for every Nth notification again on its first delivery
     #[arg(long, value_name = "N")]
     requeue: Option<u64>,
     /// Milliseconds that each handler takes
@@ -54,14 +54,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (requeue, work, hold) = (arguments.requeue, Duration::from_millis(arguments.work), arguments.hold);
     let handler = move |notice: &zmqv2_server::Notice| -> Result<Verdict, HandlerError> {
         let (client, number, _) = notice.payload::<(String, u64, String)>()?;
-        // What comes before the journal has its first line waits for it.
+        // A handler that starts before the journal exists waits for it.
         let journal = write.wait();
         journal.write(&Record::Ran(&client, number, notice.delivery));
         println!("{client} {number} {}", notice.delivery);
         if hold {
             stopped.wait();
         } else if !work.is_zero() {
-            // Nobody rings: this takes as long as it is told.
+            // Nothing is ever sent, so this waits for the whole time.
             let (_keep, never) = std::sync::mpsc::channel::<()>();
             let _ = never.recv_timeout(work);
         }
@@ -76,10 +76,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let first = Record::Server { server: arguments.pool.as_str(), node: &node, run: &run, workers: arguments.workers };
     let created = JournalWriter::create(&arguments.journal, &format!("listener-{}", arguments.pool), &first)?;
     let journal = journal.get_or_init(|| created);
-    let (told, stop) = std::sync::mpsc::channel();
+    let (stopper, stop) = std::sync::mpsc::channel();
     on_stop_signal(move || {
         let _ = stopping.set(());
-        let _ = told.send(());
+        let _ = stopper.send(());
     })?;
     listener.wait_ready(PATIENCE)?;
     eprintln!("ready");

@@ -1,4 +1,4 @@
-//! A server process that writes into a journal what it runs, as soon as it runs it.
+//! A server process that writes every message to a journal as soon as it runs it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use zmqv2_server::{Methods, RpcServer};
 use zmqv2_tests::PATIENCE;
 use zmqv2_tests::journal::{JournalWriter, Record};
 
-/// Serves `run`, which returns the identity of the message that it ran, until SIGTERM.
+/// Serves `run`, which returns client and number of its message, until SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The topic
@@ -39,7 +39,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let node = setup.config.host.to_string();
     let journal: Arc<OnceLock<JournalWriter>> = Arc::default();
     let write = Arc::clone(&journal);
-    // What comes before the journal has its first line waits for it.
+    // A handler that starts before the journal exists waits for it.
     let methods = Methods::new().method("run", move |(client, number, _): (String, u64, String)| {
         write.wait().write(&Record::Ran(&client, number, 0));
         Ok((client, number))
@@ -52,9 +52,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Record::Server { server: arguments.server.as_str(), node: &node, run: &run, workers: arguments.workers };
     let created = JournalWriter::create(&arguments.journal, &format!("server-{}", arguments.server), &first)?;
     let journal = journal.get_or_init(|| created);
-    let (told, stop) = std::sync::mpsc::channel();
+    let (stopper, stop) = std::sync::mpsc::channel();
     on_stop_signal(move || {
-        let _ = told.send(());
+        let _ = stopper.send(());
     })?;
     server.wait_ready(PATIENCE)?;
     eprintln!("ready");

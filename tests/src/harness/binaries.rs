@@ -5,7 +5,6 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The path of a binary of this workspace, built from the sources as they are.
-#[must_use]
 pub fn binary(name: &str) -> PathBuf {
     BUILT.get_or_init(|| build(&[])).join(name)
 }

@@ -7,7 +7,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The time on the clock of the tests.
 #[expect(clippy::disallowed_methods, reason = "tests measure real processes in real time")]
-#[must_use]
 pub fn now() -> Instant {
     Instant::now()
 }

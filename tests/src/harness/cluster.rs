@@ -15,7 +15,6 @@ use zmqv2_proto::{Config, Target};
 
 use crate::{Finished, PATIENCE, Process, binary};
 
-/// A few nodes.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
@@ -25,12 +24,10 @@ pub struct Cluster {
     _dir: TempDir,
 }
 
-/// One node.
 #[derive(Debug)]
 pub struct Node {
     /// Its address, which is also its name.
     pub host: String,
-    /// Its socket directory.
     pub ipc_dir: PathBuf,
     /// Options that name the directory of services, as `option=value`.
     directory: Vec<String>,
@@ -85,7 +82,6 @@ impl Cluster {
         Self { nodes, ring_file, _claim: claim, _dir: dir }
     }
 
-    /// Replaces the ring file.
     pub fn write_ring(&self, ring: Map<String, Value>) {
         self.write_ring_text(&Value::from(ring).to_string());
     }
@@ -97,14 +93,10 @@ impl Cluster {
         std::fs::rename(&next, &self.ring_file).expect("a file");
     }
 
-    /// Node number `n`, from 0.
-    #[must_use]
     pub fn node(&self, n: usize) -> &Node {
         &self.nodes[n]
     }
 
-    /// All nodes.
-    #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -112,7 +104,6 @@ impl Cluster {
 
 impl Node {
     /// A command that runs a binary with the flags of this node.
-    #[must_use]
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary(name));
         // A subcommand comes before its flags.
@@ -152,14 +143,12 @@ impl Node {
     }
 
     /// Runs a command of the tool to its end.
-    #[must_use]
     pub fn tool(&self, arguments: &[&str]) -> Finished {
         Process::run(&mut self.command("zmqv2", arguments))
     }
 
     /// The options of a process at this node, as `option=value`: host, bind address, socket
     /// directory and directory of services. Both drivers know these names.
-    #[must_use]
     pub fn options(&self) -> Vec<String> {
         let own = [
             format!("rpc_zmq_host={}", self.host),
@@ -170,7 +159,6 @@ impl Node {
     }
 
     /// The node's configuration, for clients and servers inside the test.
-    #[must_use]
     pub fn config(&self) -> Config {
         let options = self.options();
         let pairs = options.iter().map(|option| option.split_once('=').expect("option=value"));
@@ -183,7 +171,6 @@ impl Node {
         self.client_with(target, |_| {})
     }
 
-    /// A client with a changed configuration.
     pub fn client_with(&self, target: Target, change: impl FnOnce(&mut Config)) -> RpcClient {
         let mut config = self.config();
         change(&mut config);
@@ -193,20 +180,17 @@ impl Node {
     }
 
     /// The status report of the node's broker.
-    #[must_use]
     pub fn status(&self) -> StatusReport {
         let transport = Transport::new(TransportOptions::default());
-        zmqv2_broker::ask_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
+        zmqv2_broker::query_status(&transport, &self.ipc_dir, PATIENCE).expect("a report")
     }
 
     /// The ring file, which all nodes share.
-    #[must_use]
     pub fn ring_file(&self) -> &Path {
         &self.ring_file
     }
 
     /// The path of a file in the node's socket directory.
-    #[must_use]
     pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.ipc_dir.join(name)
     }

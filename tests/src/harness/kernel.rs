@@ -3,14 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-/// Resident memory of a process, in KiB.
-#[must_use]
 pub fn memory_kib(pid: u32) -> u64 {
     memory(pid, "VmRSS:")
 }
 
 /// The most resident memory that a process has had so far, in KiB.
-#[must_use]
 pub fn peak_memory_kib(pid: u32) -> u64 {
     memory(pid, "VmHWM:")
 }
@@ -22,7 +19,6 @@ fn memory(pid: u32, field: &str) -> u64 {
 }
 
 /// Ids of the other processes that have `text` in their command line.
-#[must_use]
 pub fn processes_with(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
     let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -35,7 +31,6 @@ pub fn processes_with(text: &str) -> Vec<u32> {
 }
 
 /// Whether a process exists and is no zombie.
-#[must_use]
 pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the command's name, which may contain anything.
@@ -43,7 +38,6 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// How many established TCP connections end at the IPv4 address `to`.
-#[must_use]
 pub fn tcp_connections_to(to: SocketAddr) -> usize {
     let IpAddr::V4(host) = to.ip() else { panic!("{to} is not IPv4") };
     let wanted = format!("{:08X}:{:04X}", u32::from_le_bytes(Ipv4Addr::octets(&host)), to.port());
@@ -53,8 +47,6 @@ pub fn tcp_connections_to(to: SocketAddr) -> usize {
     table.lines().map(fields).filter(|f| f.len() > 3 && f[2] == wanted && f[3] == "01").count()
 }
 
-/// The names in a directory, sorted.
-#[must_use]
 pub fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

@@ -3,6 +3,7 @@
 pub mod binaries;
 pub mod clock;
 pub mod cluster;
+pub mod gate;
 pub mod kernel;
 pub mod namespaces;
 pub mod notifications;

@@ -7,7 +7,6 @@ use crate::binary;
 /// A command that runs a shell script in new namespaces: the default port is free, `/run` is empty,
 /// and nothing stays behind on this machine. `$B` is the daemon and `$Z` the tool. `None` if
 /// namespaces are not available.
-#[must_use]
 pub fn in_namespaces(script: &str) -> Option<Command> {
     let root = rustix::process::geteuid().is_root();
     // In a process namespace nothing outlives the script.

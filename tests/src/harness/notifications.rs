@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use zmqv2_client::{Notifier, NotifyHandle, NotifyReport};
 use zmqv2_proto::{Config, RequestContext};
-use zmqv2_server::{ListenerBuilder, NotificationListener};
+use zmqv2_server::{NotificationListener, NotificationListenerBuilder};
 
 use crate::{Node, PATIENCE, eventually};
 
@@ -26,25 +26,18 @@ impl<T> Default for NotificationLog<T> {
 }
 
 impl<T: Clone + fmt::Debug> NotificationLog<T> {
-    /// Adds an entry.
     pub fn add(&self, what: T) {
         self.0.lock().expect("no panic in here").push(what);
     }
 
-    /// All entries so far.
-    #[must_use]
     pub fn all(&self) -> Vec<T> {
         self.0.lock().expect("no panic in here").clone()
     }
 
-    /// The number of entries so far.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.all().len()
     }
 
-    /// Whether there are no entries yet.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -58,18 +51,22 @@ impl<T: Clone + fmt::Debug> NotificationLog<T> {
 
 impl Node {
     /// A builder for a listener of this topic and pool at this node, without endpoints yet.
-    #[must_use]
-    pub fn listener_builder(&self, topic: &str, pool: &str) -> ListenerBuilder {
+    pub fn listener_builder(&self, topic: &str, pool: &str) -> NotificationListenerBuilder {
         let builder = NotificationListener::builder().topic(topic).expect("a topic").pool(pool).expect("a pool");
         builder.config(self.config()).ipc_dir(&self.ipc_dir)
     }
 
-    /// A notifier at this node.
+    /// Waits until listeners have handled everything that the node's broker keeps, without a dead
+    /// letter.
+    pub fn wait_all_handled(&self) {
+        eventually("every notification is handled", || self.status().notifications == 0);
+        assert_eq!(self.status().dead_letters, []);
+    }
+
     pub fn notifier(&self, topics: &[&str]) -> Notifier {
         self.notifier_with(topics, |_| {})
     }
 
-    /// A notifier with a changed configuration.
     pub fn notifier_with(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Notifier {
         let mut config = self.config();
         change(&mut config);
@@ -80,8 +77,7 @@ impl Node {
 }
 
 /// Starts a listener and waits until it is registered.
-#[must_use]
-pub fn started(builder: ListenerBuilder) -> NotificationListener {
+pub fn started(builder: NotificationListenerBuilder) -> NotificationListener {
     let listener = builder.start().expect("a listener");
     listener.wait_ready(PATIENCE).expect("a registered listener");
     listener
@@ -93,7 +89,6 @@ pub fn send_number(notifier: &Notifier, number: u64) -> NotifyHandle {
 }
 
 /// Waits for the report of a notification.
-#[must_use]
 pub fn report_of(handle: &NotifyHandle) -> NotifyReport {
     handle.wait(PATIENCE).expect("a report")
 }

@@ -48,7 +48,6 @@ impl Printed {
     }
 }
 
-/// A running process.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -57,20 +56,15 @@ pub struct Process {
     output: Arc<Printed>,
 }
 
-/// A process that has ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// How it ended.
     pub status: ExitStatus,
-    /// Its standard output.
     pub stdout: String,
-    /// Its standard error.
     pub stderr: String,
 }
 
 impl Finished {
     /// The exit code; -1 after a signal.
-    #[must_use]
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or(-1)
     }
@@ -88,7 +82,6 @@ impl Process {
     }
 
     /// Runs `command` to its end and keeps its output.
-    #[must_use]
     pub fn run(command: &mut Command) -> Finished {
         let shown = format!("{command:?}");
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -121,7 +114,6 @@ impl Process {
     }
 
     /// Waits for the end of stdout, and returns all of it.
-    #[must_use]
     pub fn stdout_to_end(&self) -> String {
         let what = format!("the end of {}", self.name);
         self.output.wait(&what, |lines, ended| ended.then(|| lines.join("\n")))
@@ -135,15 +127,12 @@ impl Process {
     }
 
     /// The lines that the process has printed on stderr so far.
-    #[must_use]
     pub fn stderr(&self) -> String {
         // A failed wait panics while it holds the lock, and a test that unwinds asks for these
         // lines.
         self.printed.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
     }
 
-    /// Its process id.
-    #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -171,14 +160,12 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Waits for the end.
     pub fn wait_end(&mut self, timeout: Duration) -> ExitStatus {
         wait(&mut self.child, timeout)
             .unwrap_or_else(|| panic!("{} did not end within {timeout:?} but printed:\n{}", self.name, self.stderr()))
     }
 
     /// Seconds of processor time used so far (Linux).
-    #[must_use]
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a living process");
         // The fields follow the command's name, which may contain anything.

@@ -27,7 +27,6 @@ impl std::fmt::Debug for Zmtp {
 }
 
 /// The greeting of a peer without security.
-#[must_use]
 pub fn greeting() -> Vec<u8> {
     let mut bytes = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0];
     bytes.extend_from_slice(b"NULL");
@@ -36,7 +35,6 @@ pub fn greeting() -> Vec<u8> {
 }
 
 /// The READY command of a socket of `kind`, such as `DEALER`.
-#[must_use]
 pub fn ready(kind: &str) -> Vec<u8> {
     let mut body = b"\x05READY\x0bSocket-Type".to_vec();
     body.extend_from_slice(&(kind.len() as u32).to_be_bytes());
@@ -46,8 +44,6 @@ pub fn ready(kind: &str) -> Vec<u8> {
     bytes
 }
 
-/// The bytes of one message.
-#[must_use]
 pub fn message(frames: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (at, frame) in frames.iter().enumerate() {
@@ -65,7 +61,6 @@ pub fn message(frames: &[&[u8]]) -> Vec<u8> {
 }
 
 impl Zmtp {
-    /// Connects over TCP as a socket of `kind`.
     pub fn tcp(address: impl ToSocketAddrs, kind: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -74,7 +69,6 @@ impl Zmtp {
         Self::shake_hands(Box::new(stream), kind)
     }
 
-    /// Connects to a Unix socket as a socket of `kind`.
     pub fn ipc(path: impl AsRef<Path>, kind: &str) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -96,12 +90,10 @@ impl Zmtp {
         }
     }
 
-    /// Sends one message.
     pub fn send(&mut self, frames: &[&[u8]]) -> io::Result<()> {
         self.stream.write_all(&message(frames))
     }
 
-    /// Sends any bytes.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }

@@ -1,10 +1,11 @@
-//! What a measured process does between its cues: send for a given time, and count.
+//! Sends for a given time and counts: the work of a measured process.
 //!
-//! Nothing but the standard library is used: the package `tests/raw`, which knows nothing of this workspace, takes this file as
-//! it is, so that both sides of a comparison are measured by the same code.
+//! It uses only the standard library. The package `tests/raw`, which does not depend on this
+//! workspace, includes this file, so that the same code measures both sides of a comparison.
 //!
-//! The words between a measured process and who measures it: it prints `ready`; a line on its standard input says for how
-//! many seconds to go on; it prints its [`Measurement`] as a line of JSON; it ends when its standard input does.
+//! The protocol of a measured process: it prints `ready`. A line on its standard input says for how
+//! many seconds it sends. It prints its [`Measurement`] as a line of JSON. It ends when its
+//! standard input ends.
 
 use std::fmt;
 use std::io::{BufRead, Write};
@@ -12,17 +13,17 @@ use std::sync::Barrier;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-/// Why something could not be measured.
+/// The error of a measurement.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What was counted.
+/// The result of a measurement.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Measurement {
-    /// Messages that came to their good end.
+    /// Messages that succeeded.
     pub messages: u64,
     /// From the first message to the end of the last one.
     pub seconds: f64,
-    /// The middle latency in microseconds, where each message was timed.
+    /// The median latency in microseconds, if each message was timed.
     pub p50_us: Option<f64>,
     /// The latency that 99 of 100 messages did not exceed, in microseconds.
     pub p99_us: Option<f64>,
@@ -43,14 +44,14 @@ impl fmt::Display for Measurement {
     }
 }
 
-/// Says that it is ready, and blocks until its standard input ends: all that a server says.
+/// Prints `ready`, and blocks until its standard input ends. A server does no more than this.
 pub fn serve_until_stdin_ends() -> Result<(), Error> {
     print_line("ready")?;
     std::io::stdin().lock().lines().for_each(drop);
     Ok(())
 }
 
-/// Warms up, says that it is ready, and measures for as long as it is told to, once; `run` does either.
+/// Warms up, prints `ready`, and measures once for as long as the next line says. `run` does both.
 pub fn measure(warm_up: Duration, mut run: impl FnMut(Duration) -> Result<Measurement, Error>) -> Result<(), Error> {
     run(warm_up)?;
     print_line("ready")?;
@@ -69,7 +70,8 @@ fn print_line(line: &str) -> Result<(), Error> {
     Ok(out.flush()?)
 }
 
-/// Lets each of the `senders` send one message at a time, on a thread of its own, until `span` has passed.
+/// Lets each of the `senders` send one message at a time, on its own thread, until `span` has
+/// passed.
 pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(
     senders: &mut [S],
     span: Duration,
@@ -98,7 +100,7 @@ pub fn one_by_one<S: FnMut() -> Result<(), Error> + Send>(
     Ok(timed(seconds, parts.into_iter().flat_map(|part| part.2).collect()))
 }
 
-/// The measurement of messages that took these nanoseconds.
+/// The measurement of messages that took these times.
 #[must_use]
 pub fn timed(seconds: f64, mut nanos: Vec<u32>) -> Measurement {
     nanos.sort_unstable();
@@ -107,16 +109,17 @@ pub fn timed(seconds: f64, mut nanos: Vec<u32>) -> Measurement {
     Measurement { messages: nanos.len() as u64, seconds, p50_us: micros(50), p99_us: micros(99) }
 }
 
-/// One sender that keeps many messages on their way.
+/// A sender with many messages in flight.
 pub trait Window {
     /// Sends one.
     fn send(&mut self) -> Result<(), Error>;
 
-    /// Waits until at least one of them has come to its good end, and says how many have.
+    /// Waits until at least one of them has succeeded, and returns how many have. Fails if one has
+    /// failed.
     fn settle(&mut self) -> Result<usize, Error>;
 }
 
-/// Keeps `size` messages on their way until `span` has passed, and waits for the rest.
+/// Keeps `size` messages in flight until `span` has passed, and waits for the rest.
 pub fn windowed(window: &mut impl Window, size: usize, span: Duration) -> Result<Measurement, Error> {
     let (began, mut messages, mut open) = (now(), 0, 0);
     while now() < began + span {
@@ -180,7 +183,7 @@ mod tests {
         assert_eq!(error.to_string(), "lost");
     }
 
-    /// Settles half of what is open.
+    /// Settles half of the open messages.
     struct Half {
         open: usize,
         most: usize,

@@ -37,7 +37,6 @@ pub struct Summary {
     pub full: u64,
     /// Messages without outcome when the client was closed.
     pub open: u64,
-    /// Messages sent again.
     pub resent: u64,
     /// Answers that came too late.
     pub late: u64,
@@ -56,7 +55,6 @@ impl Drop for JournaledRun {
 }
 
 impl JournaledRun {
-    /// Creates an empty directory.
     #[must_use]
     pub fn new() -> Self {
         Self { dir: tempfile::Builder::new().prefix("zj").tempdir().expect("a temporary directory") }
@@ -88,7 +86,6 @@ impl JournaledRun {
     }
 
     /// Reads and checks the journals, when their processes have ended.
-    #[must_use]
     pub fn check(&self, expected: &Expected) -> (Journals, Report) {
         let journals = Journals::read(self.dir.path()).expect("journals");
         let report = check(&journals, expected);
@@ -133,14 +130,13 @@ pub fn stop_all(processes: &mut [Process], timeout: Duration) {
 
 /// When a client learnt that a message was accepted, sorted, in milliseconds of the machine's
 /// monotonic clock.
-#[must_use]
 pub fn acceptance_times(client: &ClientJournal) -> Vec<u64> {
-    let answered = |told: &&ReportedOutcome| match &told.outcome {
+    let answered = |reported: &&ReportedOutcome| match &reported.outcome {
         Outcome::Acked { .. } | Outcome::Replied { .. } => true,
         Outcome::Report(parts) => parts.iter().any(|part| matches!(part, Part::Acked(..) | Part::Stored(..))),
         _ => false,
     };
-    let mut times: Vec<_> = client.outcomes.iter().filter(answered).map(|told| told.at).collect();
+    let mut times: Vec<_> = client.outcomes.iter().filter(answered).map(|reported| reported.at).collect();
     times.sort_unstable();
     times
 }

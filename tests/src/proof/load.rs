@@ -11,12 +11,9 @@ use zmqv2_proto::RequestContext;
 
 use crate::{eventually, now};
 
-/// One call and its end.
 #[derive(Debug)]
 pub struct CallRecord {
-    /// When it was made.
     pub started: Instant,
-    /// When it returned.
     pub ended: Instant,
     /// The server that answered, or the error.
     pub outcome: Result<String, CallError>,
@@ -30,8 +27,6 @@ impl CallRecord {
         Self { started, ended: now(), outcome }
     }
 
-    /// How long the call took.
-    #[must_use]
     pub fn took(&self) -> Duration {
         self.ended - self.started
     }
@@ -85,7 +80,6 @@ impl Load {
     }
 
     /// Stops the callers after their current calls, and returns every call.
-    #[must_use]
     pub fn stop(mut self) -> Vec<CallRecord> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -110,7 +104,6 @@ pub fn echo(client: &RpcClient, payload: &str) -> Result<String, CallError> {
 }
 
 /// The smallest, the median and the largest of some durations.
-#[must_use]
 pub fn spread(spans: impl IntoIterator<Item = Duration>) -> [Duration; 3] {
     let mut spans: Vec<_> = spans.into_iter().collect();
     spans.sort_unstable();

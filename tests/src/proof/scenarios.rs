@@ -10,11 +10,9 @@ use zmqv2_proto::config::DEFAULT_TOPIC_BACKLOG;
 use crate::checker::{Expected, Report};
 use crate::journal::Journals;
 use crate::{
-    Cluster, JournaledRun, Node, PATIENCE, Process, Summary, TOPIC, acceptance_times, eventually, now, spread,
-    stop_all, wait_until,
+    Cluster, JournaledRun, Node, PATIENCE, Process, Summary, TOPIC, acceptance_times, now, spread, stop_all, wait_until,
 };
 
-/// The result of a run.
 #[derive(Debug)]
 pub struct ScenarioResult {
     /// The journals, which are removed unless the test fails.
@@ -23,7 +21,6 @@ pub struct ScenarioResult {
     pub report: Report,
     /// The summaries of the clients, in the order of their start.
     pub clients: Vec<(String, Summary)>,
-    /// How long it took.
     pub took: Duration,
     /// For each restart of a broker, the time until every client was answered again.
     pub recoveries: Vec<Recovery>,
@@ -43,17 +40,24 @@ pub struct Recovery {
 pub struct Schedule {
     /// The time between two stops.
     pub every: Duration,
-    /// The number of stops.
     pub kills: u32,
 }
 
-/// How a process is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopMode {
     /// `kill -9`.
     Killed,
     /// SIGTERM: the process finishes what it has begun.
     Orderly,
+}
+
+impl StopMode {
+    fn stop(self, process: &mut Process) {
+        match self {
+            Self::Killed => process.kill9(),
+            Self::Orderly => stop_all(std::slice::from_mut(process), PATIENCE),
+        }
+    }
 }
 
 /// Longer than any message may take (30 s) and a few processes need to end on a busy machine.
@@ -64,7 +68,6 @@ const END: Duration = Duration::from_secs(120);
 /// All clients together may have as many messages outstanding as one topic may have in the backlog
 /// of one broker. Up to that number every cast must be accepted, in order. Above it, a broker may
 /// be busy: then another broker takes the cast later, or it is refused.
-#[must_use]
 pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioResult {
     let cluster = Cluster::new(3, &[TOPIC]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
@@ -92,7 +95,6 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioRes
 /// Casts and calls to two nodes. One server stays; the others are stopped and started again.
 ///
 /// Everything that may be retried must be accepted. When servers stop in order, everything must be.
-#[must_use]
 pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(2, &[TOPIC]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
@@ -117,10 +119,7 @@ pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     );
     schedule.run(|n| {
         let mut leaving = victims.pop_front().expect("two victims");
-        match mode {
-            StopMode::Killed => leaving.kill9(),
-            StopMode::Orderly => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
-        }
+        mode.stop(&mut leaving);
         victims.push_back(victim(n + 2));
     });
     let (clients, took) = load.stop();
@@ -139,7 +138,6 @@ pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
 ///
 /// Two clients send `rate` notifications a second each. Listeners must be able to keep up with
 /// them.
-#[must_use]
 pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioResult {
     let rate = rate.to_string();
     let cluster = Cluster::new(1, &[]);
@@ -170,17 +168,14 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
     let mut restarts = Vec::new();
     schedule.run(|_| {
         let killed = Ttl::monotonic_millis();
-        match mode {
-            StopMode::Killed => broker.kill9(),
-            StopMode::Orderly => stop_all(std::slice::from_mut(&mut broker), PATIENCE),
-        }
+        mode.stop(&mut broker);
         broker = start();
         restarts.push((killed, Ttl::monotonic_millis()));
     });
     let (clients, took) = load.stop();
     // Shown when the test fails.
     println!("the last broker printed: {}", broker.stderr());
-    all_handled(node);
+    node.wait_all_handled();
     stop_all(&mut servers, PATIENCE);
     let expected = Expected::nothing().all_accepted("waiting");
     // A broker that stops in order tells its clients.
@@ -195,7 +190,6 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
 ///
 /// Nothing is lost, and requeued notifications come again. When listeners stop in order, nothing is
 /// repeated.
-#[must_use]
 pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
@@ -211,14 +205,11 @@ pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let load = Clients::start(&journaled, &cluster, &[("plain", &rate), ("retrying", &retrying)]);
     schedule.run(|_| {
         let (pool, mut leaving) = victims.pop_front().expect("two victims");
-        match mode {
-            StopMode::Killed => leaving.kill9(),
-            StopMode::Orderly => stop_all(std::slice::from_mut(&mut leaving), PATIENCE),
-        }
+        mode.stop(&mut leaving);
         victims.push_back((pool, start(pool)));
     });
     let (clients, took) = load.stop();
-    all_handled(node);
+    node.wait_all_handled();
     listeners.extend(victims.into_iter().map(|(_, listener)| listener));
     stop_all(&mut listeners, PATIENCE);
     let expected = Expected::nothing().all_accepted("plain").all_accepted("retrying");
@@ -231,12 +222,6 @@ fn write_ring(cluster: &Cluster, pools: &[&str]) {
     let host = &cluster.node(0).host;
     let listed = serde_json::json!([{"node": host, "address": format!("{host}:9501"), "servers": pools}]);
     cluster.write_ring_text(&serde_json::json!({TOPIC: [host], format!("{TOPIC}.info"): listed}).to_string());
-}
-
-/// Waits until listeners have handled everything that the broker keeps.
-fn all_handled(node: &Node) {
-    eventually("every notification is handled", || node.status().notifications == 0);
-    assert_eq!(node.status().dead_letters, []);
 }
 
 /// The time until every client was answered again.
@@ -288,9 +273,14 @@ impl Clients {
 }
 
 impl ScenarioResult {
+    /// Prints the result, and fails the test if a rule was broken.
+    pub fn assert_clean(&self) {
+        println!("{self}");
+        self.report.assert_clean();
+    }
+
     /// The smallest, the median and the largest time from a broker's readiness until every client
     /// was answered again.
-    #[must_use]
     pub fn recovery(&self) -> [Duration; 3] {
         spread(self.recoveries.iter().map(|recovery| recovery.after_ready))
     }

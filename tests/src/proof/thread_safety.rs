@@ -9,7 +9,7 @@ use zmqv2_client::{
 use zmqv2_matchmaker::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker, Rotation};
 use zmqv2_proto::transport::{Socket, Transport};
 use zmqv2_proto::{Config, Header, Reply, Request, Target};
-use zmqv2_server::{Methods, NotificationListener, RpcServer, ServerBuilder, ServerError};
+use zmqv2_server::{Methods, NotificationListener, RpcServer, RpcServerBuilder, ServerError};
 
 const fn shared<T: ?Sized + Send + Sync>() {}
 const fn sent<T: Send>() {}
@@ -29,7 +29,7 @@ const _: () = {
     shared::<CallError>();
     shared::<SendError>();
     shared::<RpcServer>();
-    sent::<ServerBuilder>();
+    sent::<RpcServerBuilder>();
     shared::<Methods>();
     shared::<NotificationListener>();
     shared::<ServerError>();

@@ -24,12 +24,9 @@ pub struct Traffic {
     senders: Vec<JoinHandle<()>>,
 }
 
-/// The results of all messages.
 #[derive(Debug)]
 pub struct TrafficResult {
-    /// How many succeeded.
     pub succeeded: usize,
-    /// The errors of the others.
     pub failures: Vec<String>,
 }
 
@@ -44,7 +41,9 @@ impl Traffic {
         for node in cluster.nodes() {
             let client = node.client(Target::topic(topic).expect("a topic"));
             // From now on the client knows every server.
-            eventually("all servers are in the directory", || fan_out(&client).is_ok_and(|told| told == servers.len()));
+            eventually("all servers are in the directory", || {
+                fan_out(&client).is_ok_and(|accepted| accepted == servers.len())
+            });
             for name in servers {
                 let named = client.prepare().server(name).expect("a name");
                 named.call::<Value>(&RequestContext::new(), "echo", &0).expect("it is there");
@@ -118,8 +117,8 @@ fn senders(client: &RpcClient, servers: &[&str]) -> Vec<Send> {
     }));
     let (all, count) = (client.clone(), servers.len());
     senders.push(Box::new(move || match fan_out(&all) {
-        Ok(told) if told >= count => Ok(()),
-        Ok(told) => Err(format!("fanout: {told} of {count} servers")),
+        Ok(accepted) if accepted >= count => Ok(()),
+        Ok(accepted) => Err(format!("fanout: {accepted} of {count} servers")),
         Err(report) => Err(format!("fanout: {report}")),
     }));
     let named: Vec<_> = servers.iter().map(|name| client.prepare().server(*name).expect("a name")).collect();

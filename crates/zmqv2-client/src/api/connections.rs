@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use zmqv2_matchmaker::Placement;
 use zmqv2_proto::RequestContext;
 
-use crate::clock;
 use crate::delivery::request::{CallOptions, Request};
 use crate::direct::call::DirectCaller;
 use crate::direct::req_sockets::ReqSockets;
@@ -113,16 +112,8 @@ impl Connections {
         self.io_thread.close(timeout)
     }
 
-    /// The nodes of a message's target. With `wait_for_ready`, a failure of the directory that may
-    /// pass counts as no node, so that the message waits.
+    /// The nodes of a message's target.
     pub(crate) fn placement(&self, options: &CallOptions, request: &Request<'_>) -> Result<Arc<Placement>, SendError> {
-        let directory = &self.router.directory;
-        match directory.placement(request.key, request.deadline) {
-            Err(error) if options.wait_for_ready && error.may_pass() => {
-                log::debug!("cannot look up {}: {error:?}", request.target);
-                Ok(Arc::default())
-            }
-            placement => placement.map_err(|error| error.into_send_error(request, directory.name(), clock::now())),
-        }
+        self.router.directory.first_placement(request, options.wait_for_ready)
     }
 }

@@ -19,7 +19,7 @@ use crate::outcome::completion::{CompletionReceiver, CompletionSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
-use crate::routing::router::Destinations;
+use crate::routing::destinations::Destinations;
 
 impl Connections {
     pub(crate) fn cast(
@@ -109,12 +109,11 @@ impl Connections {
         kind: Kind,
         options: &CallOptions,
         request: &Request<'_>,
-        mut encoded: EncodedRequest,
+        encoded: EncodedRequest,
     ) -> Result<CompletionReceiver, SendError> {
         let candidates = self.placement(options, request)?.candidates(request.target.server.as_ref());
-        encoded.flags = options.flags(kind, candidates.len());
         let message = message(kind, request, encoded);
-        let (sender, receiver) = CompletionSender::new(request.started);
+        let (sender, receiver) = CompletionSender::new(request.started, Arc::clone(request.target));
         let result_sender = ResultSender::Single(sender);
         let bytes = message.header.len() + message.body.len();
         let delivery = DeliveryOptions { bytes, ..options.delivery_options(kind, request) };

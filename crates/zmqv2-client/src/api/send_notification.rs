@@ -22,8 +22,8 @@ use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
+use crate::routing::destinations::Destinations;
 use crate::routing::directory::LookupError;
-use crate::routing::router::Destinations;
 
 /// A notification for one topic.
 struct TopicNotification {

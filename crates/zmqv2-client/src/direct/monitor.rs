@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
 
+use crate::delivery::attempt::AskError;
 use crate::delivery::liveness::{Due, Liveness};
 use crate::delivery::table::DeliveryOptions;
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::io::thread::IoThread;
-use crate::outcome::CompletionKind;
+use crate::outcome::call_error::CallError;
 use crate::outcome::completion::{CompletionReceiver, CompletionSender};
-use crate::routing::router::Destination;
+use crate::outcome::send_error::SendError;
+use crate::routing::destinations::Destination;
 
 /// The reply and the answer to the question come over different connections: how long a reply may be behind.
 const REPLY_GRACE: Duration = Duration::from_millis(300);
@@ -27,15 +29,12 @@ pub(crate) struct Monitor<'a> {
     id: MessageId,
     target: &'a Arc<Target>,
     destination: Destination,
-    timeout: Duration,
     phase: Phase,
     wake_pipe: Option<WakePipe>,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// The request is not sent yet.
-    NotSent,
     Monitoring(Liveness, Option<CompletionReceiver>),
     /// The broker does not know it; a reply that left before is waited for until then.
     Lost(Instant, Refusal, Option<NodeName>),
@@ -43,29 +42,18 @@ enum Phase {
     Closed,
 }
 
-/// What is known of the call.
-#[derive(Debug)]
-pub(crate) enum CallStatus {
-    /// Nothing is wrong; look again then, if not before.
-    Alive(Option<Instant>),
-    Lost(Refusal, Option<NodeName>),
-    NoAnswer,
-}
-
 impl<'a> Monitor<'a> {
+    /// Of a request that was sent now.
     pub(crate) fn new(
         io_thread: &'a IoThread,
         id: MessageId,
         target: &'a Arc<Target>,
         destination: Destination,
         timeout: Duration,
+        now: Instant,
     ) -> Self {
-        Self { io_thread, id, target, destination, timeout, phase: Phase::NotSent, wake_pipe: None }
-    }
-
-    /// The request was sent.
-    pub(crate) fn begin(&mut self, now: Instant) {
-        self.phase = Phase::Monitoring(Liveness::new(self.timeout, now), None);
+        let phase = Phase::Monitoring(Liveness::new(timeout, now), None);
+        Self { io_thread, id, target, destination, phase, wake_pipe: None }
     }
 
     /// Is readable when there is something new.
@@ -73,7 +61,9 @@ impl<'a> Monitor<'a> {
         self.wake_pipe.as_ref().map(|wake_pipe| wake_pipe.reader.as_fd())
     }
 
-    pub(crate) fn look(&mut self, now: Instant) -> CallStatus {
+    /// Looks after the call. Returns when to look again, at `latest` if nothing is due before; or
+    /// the reason why no answer will come.
+    pub(crate) fn check(&mut self, now: Instant, latest: Instant) -> Result<Instant, AskError> {
         if let Some(wake_pipe) = &self.wake_pipe {
             wake_pipe.drain();
         }
@@ -81,30 +71,41 @@ impl<'a> Monitor<'a> {
             && let Some(completion) = inquiry.as_ref().and_then(CompletionReceiver::take)
         {
             *inquiry = None;
-            match completion.kind {
-                CompletionKind::Refused { refusal, node } if refusal.reason == Reason::ServerLost => {
+            match completion.result {
+                Err(CallError::Refused { refusal, node, .. }) if refusal.reason == Reason::ServerLost => {
                     self.phase = Phase::Lost(now + REPLY_GRACE, refusal, node);
                 }
                 // A broker that refuses to answer has answered.
-                CompletionKind::InFlight | CompletionKind::Refused { .. } => liveness.alive(now),
-                CompletionKind::Closed { .. } => self.phase = Phase::Closed,
-                _ => liveness.question_failed(now),
+                Ok(_) | Err(CallError::Refused { .. }) => liveness.alive(now),
+                Err(CallError::Closed { .. } | CallError::NotSent(SendError::Closed { .. })) => {
+                    self.phase = Phase::Closed
+                }
+                Err(_) => liveness.question_failed(now),
             }
         }
-        let due = match &mut self.phase {
-            Phase::NotSent | Phase::Closed => return CallStatus::Alive(None),
-            Phase::Lost(by, refusal, node) if now >= *by => return CallStatus::Lost(refusal.clone(), node.clone()),
-            Phase::Lost(by, ..) => return CallStatus::Alive(Some(*by)),
-            Phase::Monitoring(liveness, _) => liveness.due(now),
+        let due = match &self.phase {
+            Phase::Closed => return Ok(latest),
+            Phase::Lost(by, refusal, node) if now >= *by => {
+                return Err(AskError::Refused(refusal.clone(), node.clone()));
+            }
+            Phase::Lost(by, ..) => return Ok(latest.min(*by)),
+            Phase::Monitoring(..) => self.due(now),
         };
         match due {
-            Due::GiveUp => return CallStatus::NoAnswer,
+            Due::GiveUp => return Err(AskError::NoAnswer),
             Due::Ask => self.ask(now),
             Due::Nothing => {}
         }
-        match &self.phase {
-            Phase::Monitoring(liveness, _) => CallStatus::Alive(Some(liveness.next_check())),
-            _ => CallStatus::Alive(None),
+        Ok(match &self.phase {
+            Phase::Monitoring(liveness, _) => latest.min(liveness.next_check().max(now)),
+            _ => latest,
+        })
+    }
+
+    fn due(&mut self, now: Instant) -> Due {
+        match &mut self.phase {
+            Phase::Monitoring(liveness, _) => liveness.due(now),
+            _ => Due::Nothing,
         }
     }
 
@@ -121,7 +122,7 @@ impl<'a> Monitor<'a> {
                 }
             },
         };
-        let (sender, receiver) = CompletionSender::new(now);
+        let (sender, receiver) = CompletionSender::new(now, Arc::clone(self.target));
         let header = Header::new(Kind::Inquire, self.id).encode();
         let deadline = now + liveness.time_for_answer(now);
         let message = Message {

@@ -1,83 +1,81 @@
-//! Reading an answer from the network.
+//! Reads the answers to a message, from a DEALER as from a REQ socket.
 
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{HeaderView, Kind, NodeName, Refusal, ServerName};
+use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Refusal, ServerName};
 
-use crate::io::outbound::{Message, Outbound};
 use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
-use crate::routing::router::Router;
-use crate::routing::server_search::ServerSearch;
 
 /// The most bytes of a refusal's detail that are kept.
-pub(crate) const MAX_DETAIL_BYTES: usize = 4096;
+const MAX_DETAIL_BYTES: usize = 4096;
 
-/// An answer from the network, understood.
+/// The message that is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) kind: Kind,
+    pub(crate) server: Option<&'a ServerName>,
+    /// The number of the send that is answered.
+    pub(crate) send: u8,
+}
+
+/// An answer from the network.
 #[derive(Debug)]
 pub(crate) enum ParsedAnswer {
-    /// One receiver speaks. With `more`, others will.
+    /// One receiver answers. With `more`, others will.
     FromReceiver { answer: ReceiverAnswer, more: bool },
-    /// The call itself is still waiting or running.
+    /// The call is still waiting or running.
     InFlight,
-    /// Of the whole message.
+    /// Of the whole message, by this node.
     Refusal(Refusal, Option<NodeName>),
 }
 
-impl Outbound {
-    /// What this answer to its send `attempt` says of it; the error says why it is none.
+impl Asked<'_> {
+    /// Reads an answer. The error says why it is none. `node` is the node that was asked, for
+    /// answers that do not name theirs; `names` are those of the last answer over the same link.
     pub(crate) fn read(
         &self,
         view: &HeaderView<'_>,
         body: Frame,
-        attempt: u8,
         names: &mut Option<(ServerName, NodeName)>,
-        router: &Router,
+        node: impl FnOnce() -> Option<NodeName>,
     ) -> Result<ParsedAnswer, String> {
-        let Message { id, kind, .. } = *self.message;
-        if view.id() != id {
+        if view.id() != self.id {
             return Err(format!("it answers message {}", view.id()));
         }
-        // Of one that has many receivers, each speaks for itself, under its name.
-        let many = kind == Kind::Fanout || kind == Kind::Notify && self.message.target.server.is_none();
-        let answer_kind = match (kind, view.kind()) {
-            (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => AnswerKind::Accepted,
-            (Kind::Notify, Kind::Stored) if many && view.server().is_empty() => {
-                let node = self.node(view, router)?;
-                let answer = ReceiverAnswer { server: None, node, kind: AnswerKind::Stored, attempt };
-                return Ok(ParsedAnswer::FromReceiver { answer, more: view.count() > 0 });
-            }
-            (Kind::Notify, Kind::Stored) => AnswerKind::Stored,
-            (Kind::Call, Kind::Reply) => AnswerKind::Reply(body),
+        // Of a message with many receivers, each answers under its own name.
+        let many = self.kind == Kind::Fanout || self.kind == Kind::Notify && self.server.is_none();
+        let unnamed = view.server().is_empty();
+        let (kind, named) = match (self.kind, view.kind()) {
             (Kind::Call, Kind::InFlight) => return Ok(ParsedAnswer::InFlight),
-            (Kind::Inquire, Kind::InFlight) => {
-                let answer = ReceiverAnswer {
-                    server: None,
-                    node: self.node(view, router)?,
-                    kind: AnswerKind::InFlight,
-                    attempt,
-                };
-                return Ok(ParsedAnswer::FromReceiver { answer, more: false });
-            }
+            (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => (AnswerKind::Accepted, true),
+            (Kind::Notify, Kind::Stored) => (AnswerKind::Stored, !many || !unnamed),
+            (Kind::Call, Kind::Reply) => (AnswerKind::Reply(body), true),
+            (Kind::Inquire, Kind::InFlight) => (AnswerKind::InFlight, false),
             (_, Kind::Refusal) => {
                 let refusal = read_refusal(view, &body)?;
-                if !many || view.server().is_empty() {
-                    let node = (!view.node().is_empty()).then(|| NodeName::new(view.node())).transpose();
-                    return Ok(ParsedAnswer::Refusal(refusal, node.map_err(|error| error.to_string())?));
+                if !many || unnamed {
+                    return Ok(ParsedAnswer::Refusal(refusal, read_node(view, node)?));
                 }
-                AnswerKind::Refused(refusal)
+                (AnswerKind::Refused(refusal), true)
             }
             (asked, kind) => return Err(format!("it is a {kind:?}, and a {asked:?} was sent")),
         };
-        let (server, node) = self.names(view, names, router)?;
-        let answer = ReceiverAnswer { server: Some(server), node, kind: answer_kind, attempt };
+        let (server, node) = if named {
+            let (server, node) = self.names(view, names, node)?;
+            (Some(server), node)
+        } else {
+            (None, read_node(view, node)?.ok_or("it does not name its node")?)
+        };
+        let answer = ReceiverAnswer { server, node, kind, attempt: self.send };
         Ok(ParsedAnswer::FromReceiver { answer, more: many && view.count() > 0 })
     }
 
-    /// Server and node of an answer. Those of the last one over the same link most often fit, and cost nothing.
+    /// Server and node of an answer. Most often they are those of the last one, and cost nothing.
     fn names(
         &self,
         view: &HeaderView<'_>,
         last: &mut Option<(ServerName, NodeName)>,
-        router: &Router,
+        node: impl FnOnce() -> Option<NodeName>,
     ) -> Result<(ServerName, NodeName), String> {
         if let Some((server, node)) = last
             && server.as_str() == view.server()
@@ -86,23 +84,20 @@ impl Outbound {
             return Ok((server.clone(), node.clone()));
         }
         let server = match view.server() {
-            "" => self.message.target.server.clone().ok_or("it does not name its server")?,
+            "" => self.server.cloned().ok_or("it does not name its server")?,
             name => ServerName::new(name).map_err(|error| error.to_string())?,
         };
-        let node = self.node(view, router)?;
+        let node = read_node(view, node)?.ok_or("it does not name its node")?;
         *last = Some((server.clone(), node.clone()));
         Ok((server, node))
     }
+}
 
-    fn node(&self, view: &HeaderView<'_>, router: &Router) -> Result<NodeName, String> {
-        match view.node() {
-            "" => {
-                let asked = self.search.as_ref().and_then(ServerSearch::asked).map(|node| node.name.clone());
-                let node = asked.or_else(|| Some(self.destination(0, router)?.node));
-                Ok(node.ok_or("it does not name its node")?)
-            }
-            name => NodeName::new(name).map_err(|error| error.to_string()),
-        }
+/// The node that an answer names, or else the one that was asked.
+fn read_node(view: &HeaderView<'_>, asked: impl FnOnce() -> Option<NodeName>) -> Result<Option<NodeName>, String> {
+    match view.node() {
+        "" => Ok(asked()),
+        name => NodeName::new(name).map(Some).map_err(|error| error.to_string()),
     }
 }
 

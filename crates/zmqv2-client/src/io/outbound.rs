@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zmqv2_proto::bundle::Bundle;
-use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Flags, Header, Kind, MessageId, Reason, Refusal, Target, TopicKey, Ttl, rewrite_hop};
+use zmqv2_proto::transport::{Frame, TransportError};
+use zmqv2_proto::{Flags, Header, Kind, MessageId, Target, TopicKey, Ttl, rewrite_hop};
 
-use crate::delivery::table::{DeliveryOptions, Ending, Tag};
+use crate::delivery::attempt::Verdict;
+use crate::delivery::table::{DeliveryOptions, Tag};
+use crate::outcome::Completion;
 use crate::outcome::completion::CompletionSender;
-use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
+use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
-use crate::outcome::{Completion, CompletionKind};
-use crate::routing::directory::Lookup;
-use crate::routing::router::{Destination, Destinations, Router};
+use crate::routing::destinations::Destinations;
+use crate::routing::route::Route;
+use crate::routing::router::Router;
 use crate::routing::server_search::ServerSearch;
 
 /// A message, the same for all its receivers.
@@ -40,16 +42,11 @@ impl Message {
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) message: Arc<Message>,
-    /// Where it can go, if it is for no certain server.
-    pub(crate) destinations: Destinations,
-    /// The way to the server that it is for.
-    pub(crate) search: Option<ServerSearch>,
+    pub(crate) route: Route,
     pub(crate) options: DeliveryOptions,
     pub(crate) result_sender: ResultSender,
-    /// A question to the directory that has no answer yet.
-    pub(crate) lookup: Option<Arc<Lookup>>,
-    /// When the directory was asked for the way to its server.
-    pub(crate) looked_up: Instant,
+    /// Why no socket to the last candidate could be opened, if none could.
+    pub(crate) socket_error: Option<TransportError>,
     /// Whether a link has taken it before.
     pub(crate) sent: bool,
 }
@@ -70,8 +67,8 @@ impl Outbound {
         options: DeliveryOptions,
         result_sender: ResultSender,
     ) -> Self {
-        let looked_up = message.started;
-        Self { message, destinations, search: None, options, result_sender, lookup: None, looked_up, sent: false }
+        let route = Route::to_any(destinations, message.started);
+        Self { message, route, options, result_sender, socket_error: None, sent: false }
     }
 
     /// A message to one server.
@@ -81,21 +78,14 @@ impl Outbound {
         options: DeliveryOptions,
         result_sender: ResultSender,
     ) -> Self {
-        Self { search: Some(search), ..Self::new(message, Destinations::Listed(Vec::new()), options, result_sender) }
-    }
-
-    /// The candidate of this number.
-    pub(crate) fn destination(&self, candidate: usize, router: &Router) -> Option<Destination> {
-        match &self.search {
-            Some(search) => search.node(candidate).map(|node| router.destination(node)),
-            None => router.nth_destination(&self.destinations, candidate),
-        }
+        let route = Route::to_server(search, message.started);
+        Self { message, route, options, result_sender, socket_error: None, sent: false }
     }
 
     /// The frames in front of the body, as they go over a DEALER: the delimiter that a REQ would add, and the header.
     pub(crate) fn head(&self, tag: Tag, ttl: Ttl) -> [Frame; 2] {
         let mut header = Frame::from(&self.message.header[..]);
-        stamp(&mut header, tag, ttl);
+        self.stamp(&mut header, tag, ttl);
         [Frame::new(), header]
     }
 
@@ -106,7 +96,14 @@ impl Outbound {
 
     /// It leaves together with others.
     pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
-        stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
+        self.stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
+    }
+
+    /// Writes what belongs to this send into a header.
+    fn stamp(&self, header: &mut [u8], tag: Tag, ttl: Ttl) {
+        let waits = self.options.wait_for_ready && self.route.is_certain();
+        rewrite_hop(header, tag.to_wire(), ttl);
+        Header::stamp_flags(header, if waits { Flags::BUNDLES.with(Flags::WAIT_FOR_READY) } else { Flags::BUNDLES });
     }
 
     /// The frames that ask for it, as they go over the same DEALER.
@@ -116,50 +113,18 @@ impl Outbound {
         [Frame::new(), Frame::from(header.encode()), Frame::new()]
     }
 
-    /// How it ended, in the words of its sender.
-    pub(crate) fn completion(&self, ending: Ending<ReceiverAnswer>, router: &Router, now: Instant) -> Completion {
-        let after = now.saturating_duration_since(self.message.started);
-        let destination =
-            |candidate: usize| self.destination(candidate, router).or_else(|| self.destination(0, router));
-        let refusal =
-            |reason, detail: String| CompletionKind::Refused { refusal: Refusal::new(reason, detail), node: None };
-        let kind = match ending {
-            Ending::Answered(ReceiverAnswer { kind: AnswerKind::InFlight, .. }) => CompletionKind::InFlight,
-            Ending::Answered(ReceiverAnswer { server: Some(server), node, kind, .. }) => match kind {
-                AnswerKind::Accepted | AnswerKind::Stored | AnswerKind::InFlight => {
-                    CompletionKind::Answered { server, node, body: None }
-                }
-                AnswerKind::Reply(body) => CompletionKind::Answered { server, node, body: Some(body) },
-                AnswerKind::Refused(refusal) => CompletionKind::Refused { refusal, node: Some(node) },
-            },
-            Ending::Answered(ReceiverAnswer { server: None, .. }) => CompletionKind::Closed { sent: true },
-            Ending::Refused(refusal, node) => CompletionKind::Refused { refusal, node },
-            Ending::NoCandidate => {
-                refusal(Reason::NoRoute, format!("the directory knows no node of {}", self.message.target))
-            }
-            Ending::NeverReady => {
-                refusal(Reason::Expired, format!("nobody became ready to take it for {}", self.message.target))
-            }
-            Ending::Closed { sent } => CompletionKind::Closed { sent },
-            Ending::Unreachable { candidate } => destination(candidate)
-                .map_or(CompletionKind::Closed { sent: false }, |Destination { node, address }| {
-                    CompletionKind::Unreachable { node, address }
-                }),
-            Ending::ConnectionLost { candidate } => destination(candidate)
-                .map_or(CompletionKind::Closed { sent: true }, |Destination { node, address }| {
-                    CompletionKind::ConnectionLost { node, address }
-                }),
-            Ending::NoAnswer { candidate } => destination(candidate)
-                .map_or(CompletionKind::Closed { sent: true }, |Destination { node, address }| {
-                    CompletionKind::NoAnswer { node, address }
-                }),
-        };
-        Completion { kind, after }
+    /// How it ended, for its sender.
+    pub(crate) fn completion(
+        &mut self,
+        result: Result<ReceiverAnswer, Verdict>,
+        router: &Router,
+        now: Instant,
+    ) -> Completion {
+        let Self { message, route, socket_error, .. } = self;
+        let after = now.saturating_duration_since(message.started);
+        let destination = |candidate| route.destination(candidate, router).or_else(|| route.destination(0, router));
+        let result =
+            result.map_err(|verdict| verdict.into_call_error(&message.target, after, destination, socket_error.take()));
+        Completion { result, after }
     }
-}
-
-/// Writes what belongs to this send into a header.
-fn stamp(header: &mut [u8], tag: Tag, ttl: Ttl) {
-    rewrite_hop(header, tag.to_wire(), ttl);
-    Header::stamp_flags(header, Flags::BUNDLES);
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{Address, BodyError, InvalidName, NodeName, Reason, Refusal, Target};
 
 use crate::outcome::remote_error::RemoteError;
@@ -90,14 +89,6 @@ pub enum CallError {
         /// The target of the call.
         target: Box<Target>,
     },
-    /// The socket failed after the request was sent.
-    #[error("cannot receive the reply of {target}")]
-    Transport {
-        /// The target of the call.
-        target: Box<Target>,
-        /// The error of the socket.
-        source: TransportError,
-    },
 }
 
 /// The same text as [`Display`](fmt::Display), because Rust prints the error of `main` in this
@@ -131,7 +122,7 @@ impl CallError {
     /// | error | may have run |
     /// |---|---|
     /// | `Remote`, `Answer` | yes: it did, unless the remote error says that it could not |
-    /// | `Timeout`, `ConnectionLost`, `Closed`, `Transport` | yes, and it may still run |
+    /// | `Timeout`, `ConnectionLost`, `Closed` | yes, and it may still run |
     /// | `Refused` | as [`Reason::may_have_run`] says: with `ServerLost` and `TooLarge` |
     /// | `NotSent`, `Unreachable` | no: nothing was sent |
     #[must_use]
@@ -143,8 +134,7 @@ impl CallError {
             | Self::Answer { .. }
             | Self::Timeout { .. }
             | Self::ConnectionLost { .. }
-            | Self::Closed { .. }
-            | Self::Transport { .. } => true,
+            | Self::Closed { .. } => true,
         }
     }
 }

@@ -5,14 +5,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use zmqv2_proto::Target;
+
 use crate::clock;
-use crate::outcome::{Completion, CompletionKind};
+use crate::outcome::Completion;
 
 /// The giving side. Dropped without having given, it says that nobody knows.
 #[derive(Debug)]
 pub(crate) struct CompletionSender {
     slot: Arc<Slot>,
     started: Instant,
+    target: Arc<Target>,
 }
 
 /// The waiting side.
@@ -35,9 +38,9 @@ struct SlotState {
 }
 
 impl CompletionSender {
-    pub(crate) fn new(started: Instant) -> (Self, CompletionReceiver) {
+    pub(crate) fn new(started: Instant, target: Arc<Target>) -> (Self, CompletionReceiver) {
         let slot = Arc::new(Slot::default());
-        (Self { slot: Arc::clone(&slot), started }, CompletionReceiver(slot))
+        (Self { slot: Arc::clone(&slot), started, target }, CompletionReceiver(slot))
     }
 
     /// Whether anybody is left who could look at it.
@@ -91,7 +94,7 @@ impl Drop for CompletionSender {
     fn drop(&mut self) {
         if !self.slot.lock().done {
             let after = clock::now().saturating_duration_since(self.started);
-            self.slot.complete_silently(Completion { kind: CompletionKind::Closed { sent: true }, after }).wake();
+            self.slot.complete_silently(Completion::abandoned(&self.target, after)).wake();
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zmqv2_proto::Reason;
 
-use crate::outcome::{Completion, CompletionKind, Outcome};
+use crate::outcome::call_error::CallError;
+use crate::outcome::receiver_answer::AnswerKind;
+use crate::outcome::{Completion, Outcome};
 
 /// How many casts, notifications, and calls that do not block, a client has sent, and what became of them.
 ///
@@ -42,13 +44,13 @@ pub struct Counters {
     by_reason: [u64; REASONS],
 }
 
-const REASONS: usize = Reason::ALL.len() + 1;
+const REASONS: usize = Reason::ALL.len();
 
 impl Counters {
     /// Messages refused for this reason.
     #[must_use]
     pub fn refused_for(&self, reason: Reason) -> u64 {
-        self.by_reason.get(usize::from(reason.code())).copied().unwrap_or(0)
+        self.by_reason[reason.index()]
     }
 }
 
@@ -71,11 +73,11 @@ pub(crate) struct LiveCounters {
 
 impl LiveCounters {
     pub(crate) fn count_completion(&self, completion: &Completion) {
-        match &completion.kind {
-            CompletionKind::Answered { body: None, .. } => count(&self.acked),
-            CompletionKind::Answered { body: Some(_), .. } => count(&self.replied),
-            CompletionKind::Refused { refusal, .. } => self.count_refusal(refusal.reason),
-            _ => count(&self.unacknowledged),
+        match &completion.result {
+            Ok(answer) if matches!(answer.kind, AnswerKind::Reply(_)) => count(&self.replied),
+            Ok(_) => count(&self.acked),
+            Err(CallError::Refused { refusal, .. }) => self.count_refusal(refusal.reason),
+            Err(_) => count(&self.unacknowledged),
         }
     }
 
@@ -90,9 +92,7 @@ impl LiveCounters {
     }
 
     fn count_refusal(&self, reason: Reason) {
-        if let Some(counter) = self.by_reason.get(usize::from(reason.code())) {
-            count(counter);
-        }
+        count(&self.by_reason[reason.index()]);
         count(&self.refused);
     }
 

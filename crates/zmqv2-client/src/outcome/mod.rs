@@ -13,10 +13,17 @@ pub(crate) mod send_error;
 use std::fmt;
 use std::time::Duration;
 
-use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Address, NodeName, Refusal, ServerName};
+use serde::de::DeserializeOwned;
+use zmqv2_proto::transport::TransportError;
+use zmqv2_proto::{NodeName, Reason, Refusal, Reply, ServerName, Target};
 
-use crate::outcome::call_error::{AtNode, Span};
+use crate::delivery::attempt::Verdict;
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::{AtNode, CallError, Span};
+use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
+use crate::outcome::remote_error::RemoteError;
+use crate::outcome::send_error::SendError;
+use crate::routing::destinations::Destination;
 
 /// What became of a cast, of a fanout at one server, or of a notification for one pool.
 ///
@@ -99,58 +106,83 @@ impl fmt::Display for Outcome {
 /// The end of a message, cast or call.
 #[derive(Debug)]
 pub(crate) struct Completion {
-    pub(crate) kind: CompletionKind,
+    pub(crate) result: Result<ReceiverAnswer, CallError>,
     pub(crate) after: Duration,
 }
 
-#[derive(Debug)]
-pub(crate) enum CompletionKind {
-    /// Accepted; with a body: a reply.
-    Answered {
-        server: ServerName,
-        node: NodeName,
-        body: Option<Frame>,
-    },
-    Refused {
-        refusal: Refusal,
-        node: Option<NodeName>,
-    },
-    Unreachable {
-        node: NodeName,
-        address: Address,
-    },
-    ConnectionLost {
-        node: NodeName,
-        address: Address,
-    },
-    NoAnswer {
-        node: NodeName,
-        address: Address,
-    },
-    /// Of a question for a call: its broker knows it.
-    InFlight,
-    /// The client was closed, or its I/O thread is gone.
-    Closed {
-        sent: bool,
-    },
+impl Completion {
+    /// How a message ended that nobody looks after any more.
+    pub(crate) fn abandoned(target: &Target, after: Duration) -> Self {
+        Self { result: Err(CallError::Closed { target: Box::new(target.clone()) }), after }
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        let unacknowledged = |sent| Outcome::Unacknowledged { after: self.after, sent };
+        match &self.result {
+            Ok(answer) => answer.outcome(self.after).unwrap_or_else(|| unacknowledged(true)),
+            Err(CallError::Refused { refusal, node, .. }) => {
+                Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after: self.after }
+            }
+            Err(error) => unacknowledged(error.may_have_run()),
+        }
+    }
+
+    /// The result of a call of `method`.
+    pub(crate) fn into_answered<R: DeserializeOwned>(
+        self,
+        method: &str,
+        target: &Target,
+        allowed_modules: &[String],
+    ) -> Result<Answered<R>, CallError> {
+        let target = || Box::new(target.clone());
+        let ReceiverAnswer { server: Some(server), node, kind: AnswerKind::Reply(body), .. } = self.result? else {
+            return Err(CallError::Closed { target: target() });
+        };
+        match Reply::decode(&body) {
+            Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: self.after }),
+            Ok(Err(failure)) => Err(RemoteError::new(failure, allowed_modules, server, node).into()),
+            Err(source) => Err(CallError::Answer { method: method.to_owned(), target: target(), source }),
+        }
+    }
 }
 
-impl Completion {
-    pub(crate) fn outcome(&self) -> Outcome {
-        let after = self.after;
-        let unacknowledged = |sent| Outcome::Unacknowledged { after, sent };
-        match &self.kind {
-            CompletionKind::Answered { server, node, .. } => {
-                Outcome::Acked { server: server.clone(), node: node.clone(), elapsed: after }
+impl Verdict {
+    /// How a message ended, for its sender. `destination` gives the node of a candidate.
+    /// `socket_error` is why no socket to the last candidate could be opened, if none could.
+    pub(crate) fn into_call_error(
+        self,
+        target: &Target,
+        after: Duration,
+        destination: impl FnOnce(usize) -> Option<Destination>,
+        socket_error: Option<TransportError>,
+    ) -> CallError {
+        let target = Box::new(target.clone());
+        let at = |candidate: usize| destination(candidate).map(|Destination { node, address }| (node, address));
+        match (self, socket_error) {
+            (Self::Refused(refusal, node), _) => CallError::Refused { refusal, target, node, after },
+            (Self::NoCandidate, _) => {
+                let refusal = Refusal::new(Reason::NoRoute, format!("the directory knows no node of {target}"));
+                CallError::Refused { refusal, target, node: None, after }
             }
-            CompletionKind::Refused { refusal, node } => {
-                Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after }
+            (Self::NeverReady, _) => {
+                let refusal = Refusal::new(Reason::Expired, format!("no server of {target} became ready to take it"));
+                CallError::Refused { refusal, target, node: None, after }
             }
-            CompletionKind::Unreachable { .. } => unacknowledged(false),
-            CompletionKind::ConnectionLost { .. } | CompletionKind::NoAnswer { .. } | CompletionKind::InFlight => {
-                unacknowledged(true)
-            }
-            CompletionKind::Closed { sent } => unacknowledged(*sent),
+            (Self::Unreachable { .. }, Some(source)) => SendError::Transport { target, source }.into(),
+            (Self::Unreachable { candidate }, None) => match at(candidate) {
+                Some((node, address)) => CallError::Unreachable { target, node, address, after },
+                None => SendError::Closed { target }.into(),
+            },
+            (Self::ConnectionLost { candidate }, _) => match at(candidate) {
+                Some((node, address)) => CallError::ConnectionLost { target, node, address, after },
+                None => CallError::Closed { target },
+            },
+            (Self::NoAnswer { candidate }, _) => match at(candidate) {
+                Some((node, address)) => CallError::Timeout { target, node, address, after },
+                None => CallError::Closed { target },
+            },
+            (Self::Closed { sent: true }, _) => CallError::Closed { target },
+            (Self::Closed { sent: false }, _) => SendError::Closed { target }.into(),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! One receiver's answer to a message.
 
+use std::time::Duration;
+
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{NodeName, Refusal, ServerName};
+
+use crate::outcome::Outcome;
 
 /// What one receiver says.
 #[derive(Debug)]
@@ -22,4 +26,20 @@ pub(crate) enum AnswerKind {
     InFlight,
     /// Of the copy that it was to have.
     Refused(Refusal),
+}
+
+impl ReceiverAnswer {
+    /// The outcome at this receiver. `None`: it has accepted the message without its name.
+    pub(crate) fn outcome(&self, elapsed: Duration) -> Option<Outcome> {
+        let node = self.node.clone();
+        Some(match &self.kind {
+            AnswerKind::Stored => Outcome::Stored { node, elapsed },
+            AnswerKind::Refused(refusal) => {
+                Outcome::Refused { refusal: refusal.clone(), node: Some(node), after: elapsed }
+            }
+            AnswerKind::Accepted | AnswerKind::Reply(_) | AnswerKind::InFlight => {
+                Outcome::Acked { server: self.server.clone()?, node, elapsed }
+            }
+        })
+    }
 }

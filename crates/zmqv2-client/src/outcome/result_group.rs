@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Topic};
 
 use crate::clock;
-use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
+use crate::outcome::Outcome;
+use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::receiver_tracker::{ExpectedReceivers, ReceiverResult, ReceiverTracker};
-use crate::outcome::{Completion, CompletionKind, Outcome};
 
 /// All parts.
 #[derive(Debug)]
@@ -85,27 +85,20 @@ impl PartSender {
     /// Takes down what one receiver has said; false: there are too many.
     pub(crate) fn record(&self, answer: ReceiverAnswer, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.started);
-        let ReceiverAnswer { server, node, kind, attempt } = answer;
-        let outcome = match (kind, &server) {
-            (AnswerKind::Stored, _) => Outcome::Stored { node: node.clone(), elapsed },
-            (AnswerKind::Refused(refusal), _) => Outcome::Refused { refusal, node: Some(node.clone()), after: elapsed },
-            (AnswerKind::Accepted | AnswerKind::Reply(_) | AnswerKind::InFlight, Some(server)) => {
-                Outcome::Acked { server: server.clone(), node: node.clone(), elapsed }
-            }
-            // Nobody accepts without saying who.
-            (_, None) => return false,
-        };
+        let Some(outcome) = answer.outcome(elapsed) else { return false };
+        let ReceiverAnswer { server, node, attempt, .. } = answer;
         let result = ReceiverResult { server, node: Some(node), outcome };
         self.group.lock().parts[self.part].tracker.record(result, attempt)
     }
 
-    /// Nothing else will be said. With a finish: of all that have not answered, this.
-    pub(crate) fn end(&mut self, rest: Option<&Completion>) -> Vec<ReceiverResult> {
+    /// The part has ended. `missing` is the outcome of all receivers that have not answered, if
+    /// there may be some.
+    pub(crate) fn end(&mut self, missing: Option<&Outcome>) -> Vec<ReceiverResult> {
         self.ended = true;
         let mut state = self.group.lock();
         let part = &mut state.parts[self.part];
-        if let Some(rest) = rest {
-            part.tracker.fill_missing(part.node.as_ref(), &rest.outcome());
+        if let Some(missing) = missing {
+            part.tracker.fill_missing(part.node.as_ref(), missing);
         }
         part.tracker.results().to_vec()
     }
@@ -134,7 +127,7 @@ impl Drop for PartSender {
     fn drop(&mut self) {
         if !self.ended {
             let after = clock::now().saturating_duration_since(self.started);
-            self.end(Some(&Completion { kind: CompletionKind::Closed { sent: true }, after }));
+            self.end(Some(&Outcome::Unacknowledged { after, sent: true }));
         }
         let mut state = self.group.lock();
         state.open -= 1;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use zmqv2_matchmaker::{Candidates, Matchmaker, MatchmakerError, Placement, Rotation};
-use zmqv2_proto::{ServerName, TopicKey};
+use zmqv2_matchmaker::{Matchmaker, MatchmakerError, Placement, Rotation};
+use zmqv2_proto::TopicKey;
 
 use crate::clock;
 use crate::delivery::request::Request;
@@ -70,14 +70,20 @@ impl Directory {
         self.matchmaker.name()
     }
 
-    /// The nodes that may host this server of a topic, or any.
-    pub(crate) fn candidates(
+    /// The nodes that a message of now can go to. If it waits for a server, it waits for the
+    /// directory as well.
+    pub(crate) fn first_placement(
         &self,
-        key: &TopicKey,
-        server: Option<&ServerName>,
-        deadline: Instant,
-    ) -> Result<Candidates, LookupError> {
-        Ok(self.placement(key, deadline)?.candidates(server))
+        request: &Request<'_>,
+        wait_for_ready: bool,
+    ) -> Result<Arc<Placement>, SendError> {
+        match self.placement(request.key, request.deadline) {
+            Err(error) if wait_for_ready && error.may_pass() => {
+                log::debug!("cannot look up {}: {error:?}", request.target);
+                Ok(Arc::default())
+            }
+            placement => placement.map_err(|error| error.into_send_error(request, self.name(), clock::now())),
+        }
     }
 
     /// All nodes of a topic.
@@ -247,7 +253,7 @@ mod tests {
         let directory = Directory::new(Arc::new(slow));
         let key = TopicKey::parse("e/t").unwrap();
         for _ in 0..3 {
-            let early = directory.candidates(&key, None, clock::now() + Duration::from_millis(5));
+            let early = directory.placement(&key, clock::now() + Duration::from_millis(5));
             assert!(matches!(early, Err(LookupError::NoAnswer)));
         }
         let open: Vec<_> = directory.lookups.lock().values().cloned().collect();
@@ -257,7 +263,7 @@ mod tests {
         assert_eq!(answer.nodes().len(), 1);
         // The next question is a new one; a directory that panics leaves nothing behind either.
         drop(go);
-        let none = directory.candidates(&key, None, clock::now() + Duration::from_millis(5));
+        let none = directory.placement(&key, clock::now() + Duration::from_millis(5));
         assert!(matches!(none, Err(LookupError::NoAnswer)));
     }
 }

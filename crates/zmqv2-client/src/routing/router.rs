@@ -5,19 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_matchmaker::{Candidates, random_span};
-use zmqv2_proto::{Address, Node, NodeName, Reason, ServerName, Target, TopicKey, Zone};
+use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, TopicKey, Zone};
 
 use crate::clock;
+use crate::delivery::attempt::SearchPlan;
 use crate::delivery::request::Request;
-use crate::delivery::table::SearchPlan;
+use crate::routing::destinations::{Destination, Destinations, Order};
 use crate::routing::directory::Directory;
 use crate::routing::node_health::NodeHealth;
 use crate::routing::probe::is_there;
 use crate::routing::server_locations::ServerLocations;
 use crate::routing::server_search::ServerSearch;
 
-/// How many nodes a message that nobody blocks for, and that any server may take, tries in a round.
-const MAX_DESTINATIONS: usize = 8;
+/// A message looks for nodes to avoid until it has found this many others, which are asked first.
+const ENOUGH_GOOD_NODES: usize = 8;
 /// How many addresses are probed at one time; each has a thread for that long.
 const MAX_PROBES: usize = 8;
 
@@ -32,40 +33,6 @@ pub(crate) struct Router {
     zone: Option<Zone>,
     /// This node, and the local socket of its broker.
     local_broker: (NodeName, Address),
-}
-
-/// A node that may take a message.
-#[derive(Debug, Clone)]
-pub(crate) struct Destination {
-    pub(crate) node: NodeName,
-    pub(crate) address: Address,
-}
-
-/// The nodes that may take a message, in the order in which they are tried.
-#[derive(Debug)]
-pub(crate) enum Destinations {
-    Listed(Vec<Destination>),
-    /// The first so many of these, from the one whose turn it is on: most messages need one of them, and no list.
-    Near {
-        candidates: Candidates,
-        turn: usize,
-        count: usize,
-    },
-}
-
-impl Destinations {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Listed(destinations) => destinations.len(),
-            Self::Near { count, .. } => *count,
-        }
-    }
-}
-
-impl FromIterator<Destination> for Destinations {
-    fn from_iter<I: IntoIterator<Item = Destination>>(destinations: I) -> Self {
-        Self::Listed(destinations.into_iter().collect())
-    }
 }
 
 impl Router {
@@ -90,16 +57,6 @@ impl Router {
         Destination { node, address }
     }
 
-    /// The nodes that may take a message for any server, in the order in which they are tried: those of this node's zone
-    /// first, among them the one whose turn it is.
-    pub(crate) fn nodes_in_turn<'a>(
-        &self,
-        key: &TopicKey,
-        candidates: &'a Candidates,
-    ) -> impl Iterator<Item = &'a Node> + use<'a> {
-        candidates.iter_near(self.turn(key, candidates), self.zone.as_ref())
-    }
-
     fn turn(&self, key: &TopicKey, candidates: &Candidates) -> usize {
         if candidates.len() > 1 { self.directory.turn(key) } else { 0 }
     }
@@ -113,9 +70,10 @@ impl Router {
     pub(crate) fn nth_destination(&self, destinations: &Destinations, nth: usize) -> Option<Destination> {
         match destinations {
             Destinations::Listed(destinations) => destinations.get(nth).cloned(),
-            Destinations::Near { candidates, turn, count } => {
-                let mut nodes = candidates.iter_near(*turn, self.zone.as_ref()).take(*count);
-                nodes.nth(nth).map(|node| self.destination(node))
+            Destinations::Near { candidates, turn, order } => {
+                let position = order.position(nth, candidates.len())?;
+                let node = candidates.get_near(*turn, self.zone.as_ref(), position)?;
+                Some(self.destination(node))
             }
         }
     }
@@ -145,35 +103,11 @@ impl Router {
         plan
     }
 
-    /// Whether a message of this topic, for this server or any, should rather go to another node.
-    pub(crate) fn should_avoid(
-        &self,
-        address: &Address,
-        server: Option<&ServerName>,
-        key: &TopicKey,
-        now: Instant,
-    ) -> bool {
-        let mut health = self.health();
-        if health.is_empty(now) {
-            return false;
-        }
-        let avoid =
-            if server.is_some() { health.is_unreachable(address) } else { health.should_avoid(address, key, now) };
-        if avoid {
-            self.probe(&mut health, now);
-        }
-        avoid
-    }
-
-    /// A node has refused a message. Whoever goes on asking a broker that stops may meet its end instead of its answer; one
-    /// without a server, or with too much to do, is asked after the others for a while. That a certain server is not there
-    /// says nothing about others.
+    /// A node has refused a message. That a certain server is not there says nothing about others.
     pub(crate) fn refused(&self, address: &Address, server: Option<&ServerName>, key: &TopicKey, reason: Reason) {
-        match reason {
-            Reason::ShuttingDown => self.health().mark_unreachable(address, clock::now()),
-            Reason::NoRoute | Reason::Busy if server.is_none() => {
-                self.health().mark_refused(address, key, clock::now());
-            }
+        match reason.avoid() {
+            Avoid::Node => self.health().mark_unreachable(address, clock::now()),
+            Avoid::TopicAtNode if server.is_none() => self.health().mark_refused(address, key, clock::now()),
             _ => {}
         }
     }
@@ -191,30 +125,21 @@ impl Router {
 
     /// The destinations of one message, with a turn that was taken before.
     pub(crate) fn destinations_from(&self, key: &TopicKey, turn: usize, candidates: Candidates) -> Destinations {
+        let order = if candidates.len() > 1 { self.order(key, turn, &candidates) } else { Order::default() };
+        Destinations::Near { candidates, turn, order }
+    }
+
+    fn order(&self, key: &TopicKey, turn: usize, candidates: &Candidates) -> Order {
         let mut health = self.health();
+        // Without entries, the clock is not needed.
         let now = health.may_have_entries().then(clock::now);
-        let Some(now) = now.filter(|now| !health.is_empty(*now)) else {
-            let count = candidates.len().min(MAX_DESTINATIONS);
-            return Destinations::Near { candidates, turn, count };
-        };
-        let order = candidates.iter_near(turn, self.zone.as_ref());
-        // With some to avoid, there may be others behind them.
-        let (mut destinations, mut last) = (Vec::new(), Vec::new());
-        for node in order {
-            let destination = self.destination(node);
-            if !health.should_avoid(&destination.address, key, now) {
-                destinations.push(destination);
-            } else if last.len() < MAX_DESTINATIONS {
-                last.push(destination);
-            }
-            if destinations.len() >= MAX_DESTINATIONS {
-                break;
-            }
-        }
-        last.truncate(MAX_DESTINATIONS - destinations.len());
-        destinations.append(&mut last);
+        let Some(now) = now.filter(|now| !health.is_empty(*now)) else { return Order::default() };
+        let mut nodes = candidates.iter_near(turn, self.zone.as_ref());
+        let order = Order::avoiding(candidates.len(), ENOUGH_GOOD_NODES, |_| {
+            nodes.next().is_some_and(|node| health.should_avoid(&self.address(node), key, now))
+        });
         self.probe(&mut health, now);
-        Destinations::Listed(destinations)
+        order
     }
 
     /// Probes unreachable nodes that are due, each from a thread of its own, so that no message has to find out.

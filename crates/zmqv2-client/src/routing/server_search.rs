@@ -5,7 +5,8 @@ use std::sync::Arc;
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::Node;
 
-use crate::delivery::table::SearchPlan;
+use crate::delivery::attempt::SearchPlan;
+use crate::routing::destinations::Order;
 use crate::routing::server_locations::ServerLocation;
 
 /// The nodes that may have the server, in the order in which they are asked. They may be thousands, and so may the
@@ -23,13 +24,13 @@ pub(crate) struct ServerSearch {
 enum SearchOrder {
     /// This position alone.
     Only(usize),
-    /// Round from the first one. `avoided_last` ones of the round, in ascending order, come after all others.
-    Round { first: usize, avoided_last: Vec<usize> },
+    /// Round from the first one, in this order.
+    Round { first: usize, order: Order },
 }
 
 impl ServerSearch {
     pub(crate) fn new(server: Arc<ServerLocation>, candidates: Candidates) -> Self {
-        Self { server, candidates, order: SearchOrder::Round { first: 0, avoided_last: Vec::new() }, asked: None }
+        Self { server, candidates, order: SearchOrder::Round { first: 0, order: Order::default() }, asked: None }
     }
 
     /// Tells apart the servers that a client searches for.
@@ -55,10 +56,17 @@ impl ServerSearch {
             return SearchPlan { candidates: 1, known: true, has_alternatives: true };
         }
         let first = self.asked.map_or_else(turn, |asked| asked + 1) % count;
-        let avoided_last =
-            if avoid.is_some() { (0..count).filter(|rank| avoided((first + rank) % count)).collect() } else { vec![] };
-        self.order = SearchOrder::Round { first, avoided_last };
+        let order = match avoid {
+            Some(_) => Order::avoiding(count, count, |rank| avoided((first + rank) % count)),
+            None => Order::default(),
+        };
+        self.order = SearchOrder::Round { first, order };
         SearchPlan { candidates: count, known: false, has_alternatives: false }
+    }
+
+    /// Whether the server cannot be at another node.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.candidates.len() <= 1
     }
 
     /// The node with this number in the order of now.
@@ -106,17 +114,7 @@ impl ServerSearch {
         let count = self.candidates.len();
         match &self.order {
             SearchOrder::Only(position) => Some(*position),
-            SearchOrder::Round { .. } if number >= count => None,
-            SearchOrder::Round { first, avoided_last } => {
-                let early = count - avoided_last.len();
-                let rank = match number.checked_sub(early) {
-                    Some(nth) => *avoided_last.get(nth)?,
-                    None => {
-                        avoided_last.iter().fold(number, |rank, avoided_last| rank + usize::from(*avoided_last <= rank))
-                    }
-                };
-                Some((first + rank) % count)
-            }
+            SearchOrder::Round { first, order } => Some((first + order.position(number, count)?) % count),
         }
     }
 }

@@ -15,6 +15,7 @@ use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{
     Address, Config, Failure, Flags, Header, Kind, Node, Notification, Reason, Reply, Request, Target, TopicKey,
+    json_text,
 };
 
 #[expect(clippy::disallowed_methods, reason = "tests measure")]
@@ -83,7 +84,7 @@ impl Seen {
     }
 
     pub(crate) fn result(&self, value: &impl serde::Serialize) -> Act {
-        let body = Reply::result(value).unwrap().encode().unwrap();
+        let body = Reply::Result(json_text(value).unwrap()).encode().unwrap();
         Act::Answer(self.answer(Kind::Reply), body)
     }
 

@@ -1,74 +1,77 @@
-//! The contract between a directory and those who ask it.
+//! The contract of a directory.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zmqv2_proto::{Node, ServerName, Target, TopicKey};
+use zmqv2_proto::{Node, ServerName, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::placement::{Candidates, Placement};
-use crate::api::rotation::Rotation;
+use crate::api::{MatchmakerError, Placement};
 
 /// A directory: it knows which nodes host which topic.
 ///
-/// Two parties use it. A **client** asks: [`known`](Self::known), [`resolve_all`](Self::resolve_all) and what is built
-/// on them. A **broker** tells: [`register`](Self::register), [`renew`](Self::renew) and [`withdraw`](Self::withdraw),
-/// for the servers of its own node. One instance serves a whole process, from any number of threads.
+/// A **client** asks with [`known`](Self::known) and [`resolve_all`](Self::resolve_all). A
+/// **broker** reports the servers of its own node with [`register`](Self::register),
+/// [`renew`](Self::renew) and [`withdraw`](Self::withdraw). One instance serves a whole process,
+/// from any number of threads.
 ///
-/// # What may block
-/// | method | may do I/O | called from |
+/// # Which methods may block
+/// | method | does I/O | call it from |
 /// |---|---|---|
 /// | `known`, `generation`, `health`, `name` | never | any thread, also one that owns sockets |
-/// | `resolve_all`, `candidates`, `resolve_one` | the first time a topic is asked; then as good as never | a thread that may wait: the caller's, or a resolver thread |
-/// | `register`, `renew`, `withdraw`, `refresh` | always | a thread of its own beside the broker's event loop |
+/// | `resolve_all` | for the first question about a topic | a thread that may wait |
+/// | `register`, `renew`, `withdraw`, `refresh`, `list` | always | a thread beside the event loop |
 ///
-/// An implementation bounds every wait by a timeout of its own and says which. Who has a nearer deadline than that asks
-/// `known` first and leaves the first question about a topic to another thread.
+/// An implementation bounds every wait by a timeout and documents it. A caller with a nearer
+/// deadline asks `known` first, and leaves the first question about a topic to another thread.
 ///
-/// # What is remembered
-/// A directory that is asked over a network keeps its answers and renews them in the background, so that it is never
-/// asked per message. While it cannot be reached, remembered answers stay valid and `health` says [`Health::Stale`];
-/// only a topic that was never asked yields [`MatchmakerError::Unavailable`]. A directory that comes back *without its
-/// data* counts as unreachable until the brokers' next renewals have filled it again. What is remembered is bounded.
+/// # Memory
+/// A directory that is asked over a network remembers its answers and renews them in the
+/// background, so that it is not asked for each message. The memory is bounded. While the directory
+/// cannot be reached, remembered answers stay valid and `health` is [`Health::Stale`]. Only a topic
+/// that was never asked for yields [`MatchmakerError::Unavailable`]. A directory that comes back
+/// *without its data* counts as unreachable until the next renewals of the brokers have filled it
+/// again.
 ///
 /// # Leases
-/// A registration lives for its lease, counted by the directory's clock, never by comparing two nodes' clocks. When
-/// the lease ends without renewal, the registration is as good as withdrawn: no fresh answer contains it, and a
-/// remembered answer loses it at its next refresh. A node whose last registration of a topic ends is no longer part of that
-/// topic. Dropping a matchmaker stops its threads but withdraws nothing: that is the broker's decision.
+/// A registration lives for its lease, by the directory's clock; clocks of two nodes are never
+/// compared. A lease that ends without renewal ends the registration: no fresh answer contains it,
+/// and a remembered answer loses it at the next refresh. A node leaves a topic with its last
+/// registration. Dropping a matchmaker stops its threads and withdraws nothing.
 pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// The kind of directory, as the option `rpc_zmq_matchmaker` calls it, for logs.
     fn name(&self) -> &'static str;
 
-    /// Every node that hosts `key`: one snapshot, shared by everybody who asks until something changes.
+    /// Every node that hosts `key`, as one snapshot that all callers share until something changes.
     ///
-    /// Asking twice without a change in between gives the same allocation ([`Arc::ptr_eq`]). A topic that nobody
-    /// offers gives an empty placement. May do I/O the first time (see the [trait](Self#what-may-block)).
+    /// Without a change, two questions give the same allocation ([`Arc::ptr_eq`]). A topic that
+    /// nobody offers gives an empty placement.
     ///
     /// # Errors
-    /// [`MatchmakerError::Unavailable`] when nothing is remembered and the directory cannot be asked; and
-    /// [`MatchmakerError::Refilling`] when it says that nobody offers the topic, and is not to be believed.
+    /// [`MatchmakerError::Unavailable`] when nothing is remembered and the directory cannot be
+    /// asked. [`MatchmakerError::Refilling`] when the directory knows no server of the topic, but
+    /// may not know all servers yet.
     fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError>;
 
-    /// What `resolve_all` would answer from memory, without any I/O; `None`: `key` was never asked, or is forgotten.
+    /// The answer of `resolve_all` from memory, without I/O. `None` when `key` was never asked for,
+    /// or is forgotten.
     fn known(&self, key: &TopicKey) -> Option<Arc<Placement>>;
 
-    /// Says that `registration.server` runs at `registration.node`, for the next `lease`.
+    /// Records that `registration.server` runs at `registration.node`, for the next `lease`.
     ///
-    /// Idempotent. A registration is identified by key, server and the *name* of the node: registering again starts
-    /// a new lease and replaces the node's address. When it returns, this matchmaker's own answers contain it; others'
-    /// do after their next refresh. A directory that does not take registrations accepts and ignores them (its
-    /// documentation says so). Not kept for later on failure: the caller tries again.
+    /// Idempotent. Key, server and the *name* of the node identify a registration. Registering
+    /// again starts a new lease and replaces the node's address. On return, the answers of this
+    /// matchmaker contain the registration; other matchmakers see it at their next refresh. A
+    /// read-only directory accepts and ignores registrations, and its documentation says so. A
+    /// failed registration is not kept for later: the caller tries again.
     ///
     /// # Errors
-    /// [`MatchmakerError::Unavailable`] when the directory cannot be reached; it may or may not have been noted.
+    /// [`MatchmakerError::Unavailable`] when the directory cannot be reached. It may have recorded
+    /// the registration nevertheless.
     fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError>;
 
-    /// Starts a new lease for a registration, which need not exist (any more).
-    ///
-    /// An expired or lost registration is made anew, so that a directory that lost its data is filled again by renewals
-    /// alone. Unless an implementation has a cheaper way, this is `register`.
+    /// Starts a new lease for a registration, and records it again if it has expired or is lost. So
+    /// renewals alone refill a directory that lost its data.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -76,83 +79,67 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
         self.register(registration, lease)
     }
 
-    /// Ends a registration at once. Idempotent: what is not registered is withdrawn already.
+    /// Ends a registration at once. Idempotent: it may be missing already.
     ///
     /// # Errors
-    /// [`MatchmakerError::Unavailable`] when the directory cannot be reached; the end of the lease then does the work.
+    /// [`MatchmakerError::Unavailable`] when the directory cannot be reached. The registration then
+    /// ends with its lease.
     fn withdraw(&self, registration: &Registration) -> Result<(), MatchmakerError>;
 
-    /// [`register`](Self::register) for many at once: one message to the directory where it has a way to take several.
+    /// [`register`](Self::register) for many registrations, in one message if the directory can.
     ///
     /// # Errors
-    /// As [`register`](Self::register); some may have been noted.
+    /// As [`register`](Self::register). Some may have been recorded.
     fn register_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
         registrations.iter().try_for_each(|registration| self.register(registration, lease))
     }
 
-    /// [`renew`](Self::renew) for many at once.
+    /// [`renew`](Self::renew) for many registrations.
     ///
     /// # Errors
-    /// As [`renew`](Self::renew); some may have been renewed.
+    /// As [`renew`](Self::renew). Some may have been renewed.
     fn renew_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
         registrations.iter().try_for_each(|registration| self.renew(registration, lease))
     }
 
-    /// [`withdraw`](Self::withdraw) for many at once.
+    /// [`withdraw`](Self::withdraw) for many registrations.
     ///
     /// # Errors
-    /// As [`withdraw`](Self::withdraw); some may have been withdrawn.
+    /// As [`withdraw`](Self::withdraw). Some may have been withdrawn.
     fn withdraw_all(&self, registrations: &[Registration]) -> Result<(), MatchmakerError> {
         registrations.iter().try_for_each(|registration| self.withdraw(registration))
     }
 
-    /// All that the directory knows, for people to read: asks the directory itself, never the memory of earlier answers.
+    /// All topics with their servers, for people. Asks the directory itself, never the memory.
     ///
     /// # Errors
-    /// [`MatchmakerError::NoList`] from a directory that keeps none (the default); otherwise why it could not be read.
+    /// [`MatchmakerError::NoList`] from a directory that keeps no list (the default). Otherwise the
+    /// reason why the directory could not be read.
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
         Err(MatchmakerError::NoList { directory: self.name().to_owned() })
     }
 
-    /// Looks for changes now, whatever the usual interval, and returns when answers are up to date.
+    /// Looks for changes now and returns when the answers are up to date.
     ///
-    /// Nobody needs to call this: implementations notice changes by themselves, in the background or while they answer
-    /// `resolve_all`. It is for those who cannot wait for that, such as an operator's command, a client that found its
-    /// answer outdated, or a test.
+    /// Implementations notice changes without it, in the background or in `resolve_all`. It serves
+    /// callers that cannot wait for that: an operator's command, a client whose answer was
+    /// outdated, a test.
     ///
     /// # Errors
-    /// Why the directory could not be read. Remembered answers stay.
+    /// The reason why the directory could not be read. Remembered answers stay.
     fn refresh(&self) -> Result<Refreshed, MatchmakerError>;
 
-    /// A number that changes whenever an answer may have changed. Read it *before* asking; when it differs
-    /// later, ask again. Never does I/O, so a directory without a thread of its own moves it only while somebody
-    /// asks: who waits for a server to come asks again now and then.
+    /// A number that changes whenever an answer may have changed. Read it *before* asking; when it
+    /// differs later, ask again. Never does I/O: a directory without a thread changes the number
+    /// only while somebody asks, so a caller that waits for a server must ask again from time to
+    /// time.
     fn generation(&self) -> u64;
 
     /// Whether answers are up to date, as far as this matchmaker can tell. Never does I/O.
     fn health(&self) -> Health;
-
-    /// The nodes that may host `target`: all of the topic's, or, when the target names a server, those where that
-    /// server may be ([`Placement::candidates`] has the rule). Never a node where it is known not to be.
-    ///
-    /// # Errors
-    /// As [`resolve_all`](Self::resolve_all).
-    fn candidates(&self, target: &Target) -> Result<Candidates, MatchmakerError> {
-        Ok(self.resolve_all(&target.key())?.candidates(target.server.as_ref()))
-    }
-
-    /// The candidate whose turn it is; `None`: nobody hosts `target`.
-    ///
-    /// # Errors
-    /// As [`resolve_all`](Self::resolve_all).
-    fn resolve_one(&self, target: &Target, turns: &Rotation) -> Result<Option<Node>, MatchmakerError> {
-        let key = target.key();
-        let candidates = self.resolve_all(&key)?.candidates(target.server.as_ref());
-        Ok(turns.order(&key, &candidates).next().cloned())
-    }
 }
 
-/// "This server of this topic runs at that node."
+/// A server of a topic that runs at a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Registration {
     /// The topic.
@@ -173,9 +160,9 @@ impl fmt::Display for Registration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedTopic {
-    /// Exchange and topic; a directory that does not tell exchanges apart lists the topic alone.
+    /// Exchange and topic, or the topic alone for an entry that counts in every exchange.
     pub topic: String,
-    /// Who is there, ordered by node and server.
+    /// Its servers, ordered by node and server.
     pub servers: Vec<ListedServer>,
 }
 
@@ -191,9 +178,9 @@ impl ListedTopic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedServer {
-    /// Where it is.
+    /// Its node.
     pub node: Node,
-    /// Its name; `None`: the directory does not say which servers the node has.
+    /// Its name. `None` when the directory does not name the servers of the node.
     pub server: Option<ServerName>,
     /// Its lease, if the directory has leases.
     pub lease: Option<Lease>,
@@ -210,19 +197,19 @@ impl ListedServer {
 /// The lease of a registration, by the directory's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// Since it was renewed last.
+    /// Time since the last renewal.
     pub age: Duration,
-    /// Until it ends.
+    /// Time until the lease ends.
     pub left: Duration,
 }
 
-/// What a [refresh](Matchmaker::refresh) found.
+/// The result of a [refresh](Matchmaker::refresh).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Refreshed {
-    /// All answers are as before.
+    /// Every answer is as before.
     Unchanged,
-    /// At least one answer is another one now.
+    /// At least one answer has changed.
     Changed,
 }
 
@@ -230,11 +217,11 @@ pub enum Refreshed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
-    /// As far as it can tell.
+    /// Answers are up to date, as far as the matchmaker can tell.
     Ok,
-    /// The directory cannot be read; answers are what was known last.
+    /// The directory cannot be read. Answers are those that were known last.
     Stale {
-        /// Why, in one line.
+        /// The reason, in one line.
         reason: String,
     },
 }

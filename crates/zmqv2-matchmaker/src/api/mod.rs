@@ -1,6 +1,11 @@
 //! The trait of every directory, and its questions, answers and errors.
 
-pub(crate) mod error;
-pub(crate) mod matchmaker;
-pub(crate) mod placement;
-pub(crate) mod rotation;
+mod error;
+mod matchmaker;
+mod placement;
+mod rotation;
+
+pub use error::MatchmakerError;
+pub use matchmaker::{Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration};
+pub use placement::{Candidates, PlacedNode, Placement};
+pub use rotation::Rotation;

@@ -1,4 +1,4 @@
-//! Where a topic is, as one immutable snapshot, and the rule by which nodes are chosen from it.
+//! The nodes of a topic as one immutable snapshot, and the rule by which nodes are chosen from it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -10,29 +10,30 @@ use zmqv2_proto::{Node, NodeName, ServerName, Zone};
 pub struct PlacedNode {
     /// The node.
     pub node: Node,
-    /// The topic's servers there. Empty: the directory does not say, and only the node itself can tell.
+    /// The topic's servers there. Empty: the directory does not list them, only the node knows.
     pub servers: Vec<ServerName>,
 }
 
 impl PlacedNode {
-    /// A node whose servers the directory does not know.
+    /// A node whose servers the directory does not list.
     #[must_use]
     pub fn unlisted(node: Node) -> Self {
         Self { node, servers: Vec::new() }
     }
 }
 
-/// All nodes that host one topic. Immutable, so that one allocation serves every message until something changes.
+/// All nodes that host one topic. Immutable, so that one allocation serves every message until the
+/// topic changes.
 #[derive(Debug, Default)]
 pub struct Placement {
     nodes: Vec<PlacedNode>,
-    // Made at the first question for a server: most topics are never asked for one.
+    // Made at the first question for a server; most topics are never asked for one.
     index: OnceLock<Index>,
-    // Made at the first question from a zone; a process is in one zone.
+    // Made at the first question with a zone; a process is in one zone.
     near: OnceLock<(Zone, Nearness)>,
 }
 
-/// Positions in `Placement::nodes`, those of one zone apart from all others.
+/// Positions in `Placement::nodes`: those of one zone, and all others.
 #[derive(Debug, Clone)]
 struct Nearness {
     near: Arc<[usize]>,
@@ -48,8 +49,8 @@ impl Nearness {
 }
 
 impl Placement {
-    /// A placement of these nodes, in this order. A node counts once: later entries of the same name are dropped,
-    /// for a node that stood here twice would get every fanout twice.
+    /// A placement of these nodes, in this order. Later entries of the same name are dropped,
+    /// because a node that is listed twice would get every fanout twice.
     #[must_use]
     pub fn new(mut nodes: Vec<PlacedNode>) -> Self {
         let mut seen = HashSet::with_capacity(nodes.len());
@@ -71,13 +72,13 @@ impl Placement {
 
     /// The nodes that may host `server`, or any server of the topic for `None`.
     ///
-    /// For a server, the first of these that yields a node decides, and nothing else is ever tried:
+    /// For a server, the first rule that yields a node decides:
     /// 1. the nodes that list the server;
-    /// 2. the node that is *named* like the server, if its servers are unknown (the legacy rule, where the server's
-    ///    name was the host's name);
-    /// 3. the nodes whose servers are unknown, because only they can tell.
+    /// 2. the node with the *name* of the server, if it lists no servers (in the legacy driver, a
+    ///    server had the name of its host);
+    /// 3. the nodes that list no servers, because only they know.
     ///
-    /// So a server that is known to be elsewhere, or nowhere, never resolves to a node that lists others.
+    /// So a node that lists other servers is never asked for this one.
     #[must_use]
     pub fn candidates(self: &Arc<Self>, server: Option<&ServerName>) -> Candidates {
         let chosen = match server {
@@ -115,7 +116,7 @@ enum Chosen {
 }
 
 impl Candidates {
-    /// How many nodes.
+    /// The number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.chosen {
@@ -124,7 +125,7 @@ impl Candidates {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there is no node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -132,10 +133,10 @@ impl Candidates {
 
     /// The nodes, in the directory's order.
     pub fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.iter_from(0)
+        (0..self.len()).filter_map(|position| self.get(position))
     }
 
-    /// The node at this position of [`iter`](Self::iter), found without going through the others.
+    /// The node at this position of [`iter`](Self::iter), in constant time.
     #[must_use]
     pub fn get(&self, position: usize) -> Option<&Node> {
         let place = match &self.chosen {
@@ -145,27 +146,34 @@ impl Candidates {
         self.placement.nodes.get(place).map(|placed| &placed.node)
     }
 
-    /// As [`iter_from`](Self::iter_from), but the nodes of `zone` come before all others; each of the two groups starts with
-    /// its own `turn`-th. Candidates for one server are not reordered.
+    /// Every node once, starting with the `turn`-th modulo their number. The nodes of `zone` come
+    /// first; both groups start with their own `turn`-th. Candidates for one server are not
+    /// reordered.
     pub fn iter_near<'a>(&'a self, turn: usize, zone: Option<&Zone>) -> impl Iterator<Item = &'a Node> + use<'a> {
-        let nearness = zone.filter(|_| matches!(self.chosen, Chosen::All)).map(|zone| self.placement.nearness(zone));
-        let pick =
-            move |list: &[usize], nth: usize| list.get((turn % list.len().max(1) + nth) % list.len().max(1)).copied();
-        let count = self.len();
-        (0..count).filter_map(move |nth| {
-            let position = match &nearness {
-                None => (turn % count + nth) % count,
-                Some(Nearness { near, .. }) if nth < near.len() => pick(near, nth)?,
-                Some(Nearness { near, far }) => pick(far, nth - near.len())?,
-            };
-            self.get(position)
-        })
+        let nearness = self.nearness(zone);
+        (0..self.len()).filter_map(move |nth| self.get(self.position(turn, nearness.as_ref(), nth)?))
     }
 
-    /// Every node once, starting with the `turn`-th modulo their number and going round.
-    pub fn iter_from(&self, turn: usize) -> impl Iterator<Item = &Node> {
-        let start = turn.checked_rem(self.len()).unwrap_or(0);
-        (start..self.len()).chain(0..start).filter_map(|position| self.get(position))
+    /// The node at this position of [`iter_near`](Self::iter_near), found without going through the others.
+    #[must_use]
+    pub fn get_near(&self, turn: usize, zone: Option<&Zone>, nth: usize) -> Option<&Node> {
+        if nth >= self.len() {
+            return None;
+        }
+        self.get(self.position(turn, self.nearness(zone).as_ref(), nth)?)
+    }
+
+    fn nearness(&self, zone: Option<&Zone>) -> Option<Nearness> {
+        zone.filter(|_| matches!(self.chosen, Chosen::All)).map(|zone| self.placement.nearness(zone))
+    }
+
+    fn position(&self, turn: usize, nearness: Option<&Nearness>, nth: usize) -> Option<usize> {
+        let pick = |list: &[usize], nth: usize| list.get((turn % list.len().max(1) + nth) % list.len().max(1)).copied();
+        match nearness {
+            None => (turn % self.len()).checked_add(nth)?.checked_rem(self.len()),
+            Some(Nearness { near, .. }) if nth < near.len() => pick(near, nth),
+            Some(Nearness { near, far }) => pick(far, nth - near.len()),
+        }
     }
 }
 
@@ -253,11 +261,10 @@ mod tests {
     fn iteration_goes_round_once_from_any_turn() {
         let placement = Arc::new(Placement::new(vec![placed("a", &[]), placed("b", &[]), placed("c", &[])]));
         let all = placement.candidates(None);
-        let from = |turn| all.iter_from(turn).map(|node| node.name.as_str()).collect::<String>();
+        let from = |turn| all.iter_near(turn, None).map(|node| node.name.as_str()).collect::<String>();
         assert_eq!([from(0), from(1), from(5), from(usize::MAX)], ["abc", "bca", "cab", "abc"]);
         assert_eq!(all.get(1).map(|node| node.name.as_str()), Some("b"));
         assert!(all.get(3).is_none());
-        assert_eq!(Arc::new(Placement::default()).candidates(None).iter_from(7).count(), 0);
     }
 
     #[test]
@@ -272,7 +279,10 @@ mod tests {
         let all = placement.candidates(None);
         let order = |turn, zone: &str| {
             let zone = zone.parse().ok();
-            all.iter_near(turn, zone.as_ref()).map(|node| node.name.as_str()).collect::<String>()
+            let nodes: Vec<&Node> = all.iter_near(turn, zone.as_ref()).collect();
+            let each: Vec<&Node> = (0..6).filter_map(|nth| all.get_near(turn, zone.as_ref(), nth)).collect();
+            assert_eq!(nodes, each);
+            nodes.into_iter().map(|node| node.name.as_str()).collect::<String>()
         };
         assert_eq!([order(0, "x"), order(1, "x"), order(2, "x")], ["acbde", "cadeb", "acebd"]);
         assert_eq!([order(0, "y"), order(usize::MAX, "y")], ["beacd", "ebacd"], "another zone than the first one");

@@ -1,4 +1,4 @@
-//! Whose turn it is among several nodes.
+//! Turns among several nodes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -8,17 +8,17 @@ use std::sync::{PoisonError, RwLock};
 
 use zmqv2_proto::{Node, TopicKey};
 
-use crate::api::placement::Candidates;
+use crate::api::Candidates;
 
-/// How many topics have a turn of their own. Above it all turns start anew, which costs fairness for one round.
+/// The most topics with a turn. Above it, all turns start again, which is unfair for one round.
 const MAX_TOPICS: usize = 10_000;
 
-/// Turn-taking: a counter per topic.
+/// Turns among nodes: one counter per topic.
 ///
-/// It lives with whoever sends (one per client), not in the matchmaker: a directory's snapshots stay immutable, and
-/// two clients of a process do not skew each other's turns. Each topic counts for itself, for with a common counter a
-/// client that alternates between two topics of two nodes would reach only one node of each. The first turn is
-/// random, for else ten thousand clients that start together would all begin with the same node.
+/// Each client has one, not the matchmaker: snapshots stay immutable, and two clients of a process
+/// do not skew each other's turns. With a common counter, a client that alternates between two
+/// topics of two nodes would reach only one node of each. The first turn is random, so that ten
+/// thousand clients that start together do not all begin with the same node.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -26,11 +26,12 @@ const MAX_TOPICS: usize = 10_000;
 /// use zmqv2_proto::{Node, Target};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let node = |name: &str| Ok::<_, Box<dyn std::error::Error>>(Node::new(name.parse()?, name.parse()?));
-/// let placement = Arc::new(Placement::new(vec![PlacedNode::unlisted(node("a")?), PlacedNode::unlisted(node("b")?)]));
+/// let a = PlacedNode::unlisted(Node::new("a".parse()?, "a:9501".parse()?));
+/// let b = PlacedNode::unlisted(Node::new("b".parse()?, "b:9501".parse()?));
+/// let placement = Arc::new(Placement::new(vec![a, b]));
 /// let (turns, key) = (Rotation::new(), Target::topic("demo")?.key());
 ///
-/// // Whose turn it is comes first; the others follow, for the case that the first cannot be reached.
+/// // The node whose turn it is comes first. The others follow, in case it cannot be reached.
 /// let nodes = placement.candidates(None);
 /// let order: Vec<_> = turns.order(&key, &nodes).collect();
 /// assert_eq!(order.len(), 2);
@@ -51,16 +52,17 @@ impl Rotation {
         Self::default()
     }
 
-    /// All `candidates` of the topic `key`, each once, beginning with the one whose turn it is; takes the turn.
+    /// Takes the next turn and returns all `candidates` of the topic `key`, starting with that
+    /// turn.
     ///
-    /// A single candidate takes no turn: requests for one certain server do not skew those for any server.
+    /// A single candidate takes no turn, so that requests for one server do not skew those for any
+    /// server.
     pub fn order<'a>(&self, key: &TopicKey, candidates: &'a Candidates) -> impl Iterator<Item = &'a Node> + use<'a> {
         let turn = if candidates.len() > 1 { self.turn(key) } else { 0 };
-        candidates.iter_from(turn)
+        candidates.iter_near(turn, None)
     }
 
-    /// Takes the next turn of the topic `key`, for [`Candidates::iter_from`]: for whoever sends one message to several choices
-    /// of its nodes, each of which is to begin with the same turn.
+    /// Takes the next turn of the topic `key`, for [`Candidates::iter_near`].
     pub fn turn(&self, key: &TopicKey) -> usize {
         if let Some(turn) = self.turns.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return turn.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +81,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::api::placement::{PlacedNode, Placement};
+    use crate::api::{PlacedNode, Placement};
 
     fn placement(names: &[&str]) -> Arc<Placement> {
         let node = |name: &&str| Node::new(name.parse().unwrap(), name.parse().unwrap());

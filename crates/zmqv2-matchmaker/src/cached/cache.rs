@@ -1,4 +1,5 @@
-//! What is remembered of a remote directory, and what of its answers is believed. Pure: `now` comes from the caller.
+//! The remembered answers of a remote directory, and the rules by which new answers replace them.
+//! Pure: `now` comes from the caller.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,35 +9,36 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
 use super::CacheSettings;
-use crate::api::matchmaker::Refreshed;
-use crate::api::placement::{PlacedNode, Placement};
+use crate::api::{PlacedNode, Placement, Refreshed};
 use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
 
-/// The most topics that are remembered; above it, those that nobody has asked for the longest time are forgotten.
+/// The most topics that are remembered. Above it, the topic that was unused the longest is
+/// forgotten.
 pub(crate) const MAX_TOPICS: usize = 4_096;
-/// A topic that nobody has asked for so long is forgotten, unless the directory cannot be read.
+/// A topic that was unused for so long is forgotten, unless the directory cannot be read.
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
-/// For how long it is believed that nobody offers a topic.
-pub(crate) const NOBODY_FOR: Duration = Duration::from_secs(1);
+/// How long an empty answer is used.
+pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
 
 /// Topics as they were read last.
 ///
-/// After an **outage** the directory is in *doubt* for one lease: brokers could not renew, so leases may have ended although
-/// their servers live. What was known before stays then, unless it was withdrawn; what is new counts; and that nobody offers a
-/// topic is not believed. The same when the directory has lost its data, when another process answers for it (a replica that had
-/// not got everything, or an old copy from a disk), when it is younger than a lease, and when its clock went ahead of ours.
+/// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases
+/// may have ended although their servers live. During that time, earlier entries stay unless they
+/// were withdrawn, new ones count, and an empty answer is unconfirmed. The directory is also
+/// uncertain when it has lost its data; when another process answers for it (a replica that missed
+/// some writes, or an old copy from a disk); while it is younger than a lease; and when its clock
+/// jumped ahead.
 #[derive(Debug)]
 pub(crate) struct TopicCache {
     settings: CacheSettings,
     started: Instant,
     topics: HashMap<TopicKey, Topic>,
-    /// What the directory said last of itself.
     last_answer: Option<LastAnswer>,
     /// When the directory answered last.
     fresh_at: Instant,
     failure: Option<Failure>,
     uncertain_until: Option<Instant>,
-    /// Topics that nobody offers, says a directory in doubt; and when it said so.
+    /// Empty topics of an uncertain directory, and when it was asked for them.
     unconfirmed: HashMap<TopicKey, Instant>,
     generation: u64,
 }
@@ -51,21 +53,21 @@ struct LastAnswer {
 
 #[derive(Debug)]
 struct Topic {
-    version: Revision,
-    /// What is answered.
+    revision: Revision,
+    /// The answer for callers.
     shown: Arc<Placement>,
-    /// What the directory says; the same, but while it is in doubt.
+    /// The directory's last answer. It differs from `shown` only while the directory is uncertain.
     fresh: Arc<Placement>,
     servers: KnownServers,
     checked: Instant,
-    /// Seconds after `started`.
+    /// The last use, in seconds after `started`.
     asked: AtomicU64,
 }
 
-/// All that the directory has said of a topic.
+/// All known entries of a topic.
 #[derive(Debug, Default)]
 struct KnownServers {
-    /// Whether each server is there (else it was withdrawn).
+    /// `true` for a server that is there, `false` for a withdrawn one.
     servers: BTreeMap<NodeName, BTreeMap<ServerName, bool>>,
     nodes: HashMap<NodeName, Node>,
 }
@@ -77,12 +79,12 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
 }
 
-/// What becomes of the first answer about a topic.
+/// The outcome of the first question about a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FirstAnswer {
     Known(Arc<Placement>),
-    /// The directory is in doubt: that nobody is there says nothing, for this long.
-    Unknown(Duration),
+    /// The answer is empty and unconfirmed, for this long.
+    Unconfirmed(Duration),
 }
 
 impl TopicCache {
@@ -100,96 +102,95 @@ impl TopicCache {
         }
     }
 
-    /// What is known of a topic; `None`: ask the directory. That nobody offers it is believed for `nobody_for`.
-    pub(crate) fn look(&self, key: &TopicKey, nobody_for: Duration, now: Instant) -> Option<Arc<Placement>> {
+    /// The answer for a topic; `None`: ask the directory. An empty answer is used for `empty_for`.
+    pub(crate) fn look(&self, key: &TopicKey, empty_for: Duration, now: Instant) -> Option<Arc<Placement>> {
         let topic = self.topics.get(key)?;
         let asked = now.saturating_duration_since(self.started).as_secs();
         if topic.asked.load(Ordering::Relaxed) != asked {
             topic.asked.store(asked, Ordering::Relaxed);
         }
         let too_old = if topic.shown.is_empty() {
-            self.uncertain_for(now).is_some() || now.saturating_duration_since(topic.checked) > nobody_for
+            self.uncertain_for(now).is_some() || now.saturating_duration_since(topic.checked) > empty_for
         } else {
             self.failure.is_some() && now.saturating_duration_since(self.fresh_at) > self.settings.max_stale
         };
         (!too_old).then(|| Arc::clone(&topic.shown))
     }
 
-    /// For how much longer the directory is not to be believed when it says that nobody offers this topic, as it did a moment ago.
+    /// For how much longer an empty answer about this topic, given a moment ago, is unconfirmed.
     pub(crate) fn unconfirmed_for(&self, key: &TopicKey, now: Instant) -> Option<Duration> {
         let told = self.unconfirmed.get(key)?;
-        self.uncertain_for(now).filter(|_| now.saturating_duration_since(*told) <= NOBODY_FOR)
+        self.uncertain_for(now).filter(|_| now.saturating_duration_since(*told) <= EMPTY_FOR)
     }
 
     fn uncertain_for(&self, now: Instant) -> Option<Duration> {
         self.uncertain_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
-    /// What to ask about all that is remembered.
+    /// Queries for all remembered topics.
     pub(crate) fn queries(&self) -> Vec<TopicQuery> {
-        let query = |(key, topic): (&TopicKey, &Topic)| TopicQuery { key: key.clone(), known: Some(topic.version) };
+        let query = |(key, topic): (&TopicKey, &Topic)| TopicQuery { key: key.clone(), known: Some(topic.revision) };
         self.topics.iter().map(query).collect()
     }
 
-    /// What to ask about these topics, if they are remembered.
+    /// Queries for those of `keys` that are remembered.
     pub(crate) fn queries_about<'a>(&self, keys: impl IntoIterator<Item = &'a TopicKey>) -> Vec<TopicQuery> {
         let keys: BTreeSet<_> = keys.into_iter().collect();
-        let known = |key: &TopicKey| Some(TopicQuery { key: key.clone(), known: Some(self.topics.get(key)?.version) });
+        let known = |key: &TopicKey| Some(TopicQuery { key: key.clone(), known: Some(self.topics.get(key)?.revision) });
         keys.into_iter().filter_map(known).collect()
     }
 
-    /// The answer to a question about a topic that is not known.
-    pub(crate) fn first(&mut self, key: &TopicKey, reading: DirectoryAnswer, late: bool, now: Instant) -> FirstAnswer {
+    /// Applies the answer to the first question about a topic.
+    pub(crate) fn first(&mut self, key: &TopicKey, answer: DirectoryAnswer, late: bool, now: Instant) -> FirstAnswer {
         let known = self.topics.contains_key(key);
         let queries = [TopicQuery { key: key.clone(), known: None }];
-        self.notice(&queries, &reading, late, now);
+        self.notice(&queries, &answer, late, now);
         let uncertain = self.uncertain_for(now);
         let there = |entry: &ServerEntry| matches!(entry.presence, Presence::At(_));
-        if !known
-            && uncertain.is_some()
-            && !reading.states.iter().flatten().any(|state| state.entries.iter().any(there))
+        if !known && uncertain.is_some() && !answer.states.iter().flatten().any(|state| state.entries.iter().any(there))
         {
-            return self.not_believed(key, uncertain, now);
+            return self.note_unconfirmed(key, uncertain, now);
         }
         if !known && self.topics.len() >= MAX_TOPICS {
             self.forget_one();
         }
-        let _ = self.take(&queries, reading, now);
+        let _ = self.take(&queries, answer, now);
         match self.topics.get(key) {
             Some(topic) if !topic.shown.is_empty() => FirstAnswer::Known(Arc::clone(&topic.shown)),
-            _ if uncertain.is_some() => self.not_believed(key, uncertain, now),
+            _ if uncertain.is_some() => self.note_unconfirmed(key, uncertain, now),
             _ => FirstAnswer::Known(Arc::default()),
         }
     }
 
-    fn not_believed(&mut self, key: &TopicKey, uncertain: Option<Duration>, now: Instant) -> FirstAnswer {
+    fn note_unconfirmed(&mut self, key: &TopicKey, uncertain: Option<Duration>, now: Instant) -> FirstAnswer {
         if self.unconfirmed.len() >= MAX_TOPICS {
-            self.unconfirmed.retain(|_, told| now.saturating_duration_since(*told) <= NOBODY_FOR);
+            self.unconfirmed.retain(|_, told| now.saturating_duration_since(*told) <= EMPTY_FOR);
         }
         if self.unconfirmed.len() < MAX_TOPICS {
             self.unconfirmed.insert(key.clone(), now);
         }
-        FirstAnswer::Unknown(uncertain.unwrap_or_default())
+        FirstAnswer::Unconfirmed(uncertain.unwrap_or_default())
     }
 
-    /// Takes what was read about remembered topics. `late`: it took so long that brokers cannot have renewed meanwhile.
-    pub(crate) fn reading(
+    /// Applies answers about remembered topics. `late`: the answer took so long that leases may
+    /// have ended.
+    pub(crate) fn update(
         &mut self,
         queries: &[TopicQuery],
-        mut reading: DirectoryAnswer,
+        mut answer: DirectoryAnswer,
         late: bool,
         now: Instant,
     ) -> Refreshed {
-        self.notice(queries, &reading, late, now);
+        self.notice(queries, &answer, late, now);
         let in_cache = |(query, state): (&TopicQuery, Option<TopicState>)| {
             self.topics.contains_key(&query.key).then(|| (query.clone(), state))
         };
         let (queries, states): (Vec<_>, Vec<_>) =
-            queries.iter().zip(std::mem::take(&mut reading.states)).filter_map(in_cache).unzip();
-        self.take(&queries, DirectoryAnswer { states, ..reading }, now)
+            queries.iter().zip(std::mem::take(&mut answer.states)).filter_map(in_cache).unzip();
+        self.take(&queries, DirectoryAnswer { states, ..answer }, now)
     }
 
-    /// The directory answered, but was not asked for anything.
+    /// The directory answered, and no topic is remembered.
     pub(crate) fn reached(&mut self, now: Instant) {
         if self.topics.is_empty() {
             self.failure = None;
@@ -197,7 +198,7 @@ impl TopicCache {
         }
     }
 
-    /// The directory could not be read; whether that is new.
+    /// The directory could not be read. Returns whether that is new.
     pub(crate) fn failed(&mut self, reason: String, now: Instant) -> bool {
         self.failure.replace(Failure { at: now, reason }).is_none()
     }
@@ -214,7 +215,7 @@ impl TopicCache {
         self.topics.len()
     }
 
-    /// Ends doubts whose time is over, and forgets what nobody asks for.
+    /// Ends an uncertainty whose time is over, and forgets unused topics.
     pub(crate) fn settle(&mut self, now: Instant) -> Refreshed {
         if self.failure.is_some() {
             return Refreshed::Unchanged;
@@ -237,28 +238,28 @@ impl TopicCache {
         refreshed
     }
 
-    /// Looks for signs of an outage or a loss, before anything is believed.
-    fn notice(&mut self, queries: &[TopicQuery], reading: &DirectoryAnswer, late: bool, now: Instant) {
+    /// Looks for signs of an outage or a loss, before the answer is applied.
+    fn notice(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
         let until = now + self.settings.lease;
-        let DirectoryAnswer { epoch, instance, clock, age, .. } = reading;
+        let DirectoryAnswer { epoch, instance, clock, age, .. } = answer;
         match &self.last_answer {
             None if *age < self.settings.lease => {
-                // Whether it was there before, and with what, nobody has seen.
+                // It may have had other data before.
                 self.uncertain_until = Some(until - *age);
             }
             None => {}
             Some(last) if last.epoch != *epoch => {
-                log::warn!("the directory has lost its data; what was known stays in use until brokers have renewed");
+                log::warn!("the directory has lost its data; earlier answers stay in use until brokers have renewed");
                 self.uncertain_until = Some(until);
             }
             Some(last) if last.instance != *instance => {
-                log::info!("another process answers for the directory; what was known stays in use for one lease");
+                log::info!("another process answers for the directory; earlier answers stay in use for one lease");
                 self.uncertain_until = Some(until);
             }
             Some(last) => {
                 let passed = now.saturating_duration_since(last.at) + self.settings.allowance();
                 if clock.saturating_sub(last.clock) > passed {
-                    log::warn!("the directory's clock was put forward; what was known stays in use for one lease");
+                    log::warn!("the directory's clock was put forward; earlier answers stay in use for one lease");
                     self.uncertain_until = Some(until);
                 }
             }
@@ -269,23 +270,23 @@ impl TopicCache {
             self.uncertain_until = Some(until);
         }
         let back = |(query, state): (&TopicQuery, &Option<TopicState>)| {
-            let known = self.topics.get(&query.key).map(|topic| topic.version);
-            state.as_ref().is_some_and(|state| state.version != Revision::NONE && Some(state.version) < known)
+            let known = self.topics.get(&query.key).map(|topic| topic.revision);
+            state.as_ref().is_some_and(|state| state.revision != Revision::NONE && Some(state.revision) < known)
         };
-        if queries.iter().zip(&reading.states).any(back) {
-            // Such as a replica that had not got everything when it became the primary.
+        if queries.iter().zip(&answer.states).any(back) {
+            // For example, a replica that missed some writes became the primary.
             self.uncertain_until = Some(until);
         }
         self.fresh_at = now;
     }
 
-    fn take(&mut self, queries: &[TopicQuery], reading: DirectoryAnswer, now: Instant) -> Refreshed {
+    fn take(&mut self, queries: &[TopicQuery], answer: DirectoryAnswer, now: Instant) -> Refreshed {
         let uncertain = self.uncertain_for(now).is_some();
         let asked = now.saturating_duration_since(self.started).as_secs();
         let mut refreshed = Refreshed::Unchanged;
-        for (query, state) in queries.iter().zip(reading.states) {
+        for (query, state) in queries.iter().zip(answer.states) {
             let topic = self.topics.entry(query.key.clone()).or_insert_with(|| Topic {
-                version: Revision::NONE,
+                revision: Revision::NONE,
                 shown: Arc::default(),
                 fresh: Arc::default(),
                 servers: KnownServers::default(),
@@ -294,19 +295,19 @@ impl TopicCache {
             });
             topic.checked = now;
             let Some(state) = state else { continue };
-            // Changes of another state than the one at hand say nothing; the next look begins anew.
-            if state.changes_only && query.known != Some(topic.version) {
-                topic.version = Revision::NONE;
+            // Changes since another revision are of no use: the next query asks for everything.
+            if state.changes_only && query.known != Some(topic.revision) {
+                topic.revision = Revision::NONE;
                 continue;
             }
-            topic.version = state.version;
-            topic.servers.hear(state);
+            topic.revision = state.revision;
+            topic.servers.apply(state);
             let fresh = topic.servers.nodes();
             let shown = if uncertain { topic.servers.merged(&topic.shown, &fresh) } else { fresh.clone() };
             topic.fresh = Arc::new(Placement::new(fresh));
             let shown = Placement::new(shown);
             if shown != *topic.shown {
-                // One allocation for both, when they are the same.
+                // Equal placements share one allocation.
                 topic.shown = if shown == *topic.fresh { Arc::clone(&topic.fresh) } else { Arc::new(shown) };
                 refreshed = Refreshed::Changed;
             }
@@ -324,7 +325,7 @@ impl TopicCache {
 }
 
 impl KnownServers {
-    fn hear(&mut self, state: TopicState) {
+    fn apply(&mut self, state: TopicState) {
         if !state.changes_only {
             *self = Self::default();
         }
@@ -341,7 +342,7 @@ impl KnownServers {
                 Presence::Withdrawn => drop(self.servers.entry(node).or_default().insert(server, false)),
                 Presence::At(at) => {
                     self.servers.entry(node.clone()).or_default().insert(server, true);
-                    // The later one is the newer one.
+                    // The later address is newer.
                     self.nodes.insert(node, at);
                 }
             }
@@ -362,7 +363,7 @@ impl KnownServers {
         self.servers.get(node).and_then(|servers| servers.get(server)) == Some(&false)
     }
 
-    /// What is fresh, and what was shown before unless it was withdrawn.
+    /// The fresh entries, and those shown before unless they were withdrawn.
     fn merged(&self, shown: &Placement, fresh: &[PlacedNode]) -> Vec<PlacedNode> {
         let mut nodes: BTreeMap<NodeName, PlacedNode> =
             fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();

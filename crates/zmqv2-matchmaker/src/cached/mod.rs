@@ -1,8 +1,6 @@
-//! A memory in front of a directory that is asked over a network.
+//! A cache in front of a directory that is asked over a network.
 
 mod cache;
-#[cfg(test)]
-mod memory;
 pub(crate) mod remote;
 
 use std::fmt;
@@ -13,45 +11,45 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::TopicKey;
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
-use crate::api::placement::Placement;
+use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
 use crate::jitter::random_span;
-use cache::{FirstAnswer, NOBODY_FOR, TopicCache};
+use cache::{EMPTY_FOR, FirstAnswer, TopicCache};
 
-/// After a failure, questions about unknown topics fail at once for this long instead of trying again.
+/// After a failure, questions about unknown topics fail at once for this long instead of trying
+/// again.
 const FAIL_FAST: Duration = Duration::from_millis(500);
-/// The first pause of the background thread after a failure; then twice as long each time, up to the refresh interval.
+/// The first pause of the background thread after a failure. It doubles up to the refresh interval.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// After a notice of a change, the thread waits for up to this long before it reads: others get the same notice, and
-/// changes come in groups.
+/// The thread pauses for up to this long between a change and reading it, because other processes
+/// see the same change, and changes come in groups.
 const MOST_SPREAD: Duration = Duration::from_millis(200);
-/// Below this, waiting costs more than it tells.
+/// Below this, waiting costs more than it is worth.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// How a [`CachedMatchmaker`] remembers.
+/// How long a [`CachedMatchmaker`] uses its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheSettings {
-    /// How often everything is asked for again, whether or not there was a notice of a change.
+    /// How often all topics are read again, even without a known change.
     pub refresh: Duration,
-    /// For how long answers are used while the directory cannot be read.
+    /// How long answers are used while the directory cannot be read.
     pub max_stale: Duration,
-    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`): for this long after an outage,
-    /// what was known before stays in use.
+    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`). For this
+    /// long after an outage, earlier answers stay in use.
     pub lease: Duration,
     /// How often registrations are renewed (option `matchmaker_heartbeat_freq`).
     pub renew_every: Duration,
 }
 
 impl CacheSettings {
-    /// For how long the thread waits for a notice. Short enough that no pause of the directory in which leases can end
-    /// goes unnoticed: an answer that comes later than this, and [`allowance`](Self::allowance), tells of one.
+    /// How long the thread waits for a change. An answer that comes later than this plus
+    /// [`allowance`](Self::allowance) shows that the directory paused long enough for leases to
+    /// end.
     fn wait(&self) -> Duration {
         self.refresh.min(self.slack() / 4).max(SHORTEST)
     }
 
-    /// The longest pause after a failure, and four times the longest after a notice.
+    /// The longest pause after a failure, and four times the longest after a change.
     fn pause(&self) -> Duration {
         self.refresh.max(SHORTEST * 4)
     }
@@ -60,26 +58,28 @@ impl CacheSettings {
         (self.slack() / 2).max(SHORTEST)
     }
 
-    /// A directory that pauses for less than this ends no lease of a broker that lives.
+    /// A directory that pauses for less than this ends no lease of a live broker.
     fn slack(&self) -> Duration {
         self.lease.saturating_sub(self.renew_every)
     }
 }
 
-/// Answers from memory what a remote directory said, and follows its changes in the background.
+/// Answers from memory, and follows the changes of a [`RemoteDirectory`] in the background.
 ///
-/// - The **first question** about a topic goes to the directory; all later ones are answered from memory. A thread renews
-///   what is remembered: on a notice of a change, and at least once per [`refresh`](CacheSettings::refresh). So however many
-///   messages are sent, the directory gets a few commands per minute. The thread, and its one connection, exist from the first
-///   answer on, and end within one refresh after the matchmaker.
-/// - **That nobody** offers a topic is believed for a second, and that this is not to be believed, as long.
-/// - While the directory **cannot be read**, what is known stays in use, for up to [`max_stale`](CacheSettings::max_stale),
-///   and [`health`](Matchmaker::health) says so.
-/// - **After an outage**, or when the directory comes back without its data, or as another process, nodes that are missing stay in
-///   use for one more [`lease`](CacheSettings::lease), unless they were withdrawn: their brokers could not renew. New ones count at
-///   once. A topic that has nobody is [`Refilling`](MatchmakerError::Refilling) then, not empty; and so it is while the directory
-///   is younger than a lease.
-/// - At most 4,096 topics are remembered; one that nobody asked for in an hour is forgotten.
+/// - The **first question** about a topic goes to the directory. Later questions are answered from
+///   memory. A thread renews the memory on every change, and at least once per
+///   [`refresh`](CacheSettings::refresh). So the directory gets a few commands per minute, however
+///   many messages are sent. The thread and its one connection start with the first answer, and end
+///   within one refresh after the matchmaker.
+/// - An **empty answer** is used for one second. So is [`Refilling`](MatchmakerError::Refilling).
+/// - While the directory **cannot be read**, known answers stay in use for up to
+///   [`max_stale`](CacheSettings::max_stale), and [`health`](Matchmaker::health) is stale.
+/// - **After an outage**, nodes that are missing stay in use for one more
+///   [`lease`](CacheSettings::lease), unless they were withdrawn, because their brokers could not
+///   renew. New nodes count at once. An empty answer is [`Refilling`](MatchmakerError::Refilling)
+///   during that time. The same holds when the directory comes back without its data or as another
+///   process, and while it is younger than a lease.
+/// - At most 4,096 topics are remembered. A topic that nobody asked for in an hour is forgotten.
 pub struct CachedMatchmaker {
     shared: Arc<Shared>,
 }
@@ -88,16 +88,16 @@ struct Shared {
     remote: Box<dyn RemoteDirectory>,
     settings: CacheSettings,
     cache: RwLock<TopicCache>,
-    /// Held while the directory is read and the answer is taken: answers are taken in the order in which they were given.
+    /// Held while the directory is read, so that answers are applied in their order.
     reading: Mutex<()>,
     thread: Mutex<bool>,
     stopped: AtomicBool,
     pause: Mutex<()>,
-    bell: Condvar,
+    wake: Condvar,
 }
 
 impl CachedMatchmaker {
-    /// A memory in front of `remote`. Asks nothing yet.
+    /// A cache in front of `remote`. Asks nothing yet.
     #[must_use]
     pub fn new(remote: Box<dyn RemoteDirectory>, settings: CacheSettings) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl CachedMatchmaker {
                 thread: Mutex::default(),
                 stopped: AtomicBool::new(false),
                 pause: Mutex::default(),
-                bell: Condvar::new(),
+                wake: Condvar::new(),
             }),
         }
     }
@@ -118,15 +118,15 @@ impl CachedMatchmaker {
 impl Drop for CachedMatchmaker {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Release);
-        // Taken once, so that a thread between its look at the flag and its sleep is not missed.
+        // Locked once, so that a thread between its check of the flag and its sleep is woken too.
         drop(self.shared.pause.lock());
-        self.shared.bell.notify_all();
+        self.shared.wake.notify_all();
     }
 }
 
 impl fmt::Debug for CachedMatchmaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Thousands of nodes have no place in a log line.
+        // A log line must not contain thousands of nodes.
         f.debug_struct("CachedMatchmaker")
             .field("remote", &self.shared.remote)
             .field("topics", &self.shared.read().len())
@@ -147,25 +147,25 @@ impl Shared {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the directory could not be reached.
+    /// Records that the directory could not be reached.
     fn failed(&self, error: &MatchmakerError) {
         if self.write().failed(error.to_string(), now()) {
-            log::warn!("{error}; what is known stays in use");
+            log::warn!("{error}; known answers stay in use");
         }
     }
 
     /// The first question about a topic.
     fn ask(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
         let _reading = self.reading();
-        // Somebody else may have asked meanwhile, or found out that asking is in vain.
-        if let Some(placement) = self.read().look(key, NOBODY_FOR, now()) {
+        // Another thread may have got the answer meanwhile, or a failure.
+        if let Some(placement) = self.read().look(key, EMPTY_FOR, now()) {
             return Ok(placement);
         }
         if let Some(within) = self.read().unconfirmed_for(key, now()) {
-            return Err(MatchmakerError::Refilling { directory: self.remote.place(), within });
+            return Err(MatchmakerError::Refilling { directory: self.remote.location(), within });
         }
         if let Some(failure) = self.read().failure().filter(|failure| failure.at + FAIL_FAST > now()) {
-            let (directory, source) = (self.remote.place(), failure.reason.clone().into());
+            let (directory, source) = (self.remote.location(), failure.reason.clone().into());
             return Err(MatchmakerError::Unavailable { directory, source });
         }
         let started = now();
@@ -174,11 +174,13 @@ impl Shared {
         let late = now().saturating_duration_since(started) > self.settings.allowance();
         match self.write().first(key, reading, late, now()) {
             FirstAnswer::Known(placement) => Ok(placement),
-            FirstAnswer::Unknown(within) => Err(MatchmakerError::Refilling { directory: self.remote.place(), within }),
+            FirstAnswer::Unconfirmed(within) => {
+                Err(MatchmakerError::Refilling { directory: self.remote.location(), within })
+            }
         }
     }
 
-    /// Asks about what is remembered.
+    /// Reads remembered topics again.
     fn renew(
         &self,
         queries: &[TopicQuery],
@@ -190,14 +192,14 @@ impl Shared {
         let late = now().saturating_duration_since(started) > usual + self.settings.allowance();
         let mut cache = self.write();
         if cache.failure().is_some() {
-            log::info!("{} can be read again", self.remote.place());
+            log::info!("{} can be read again", self.remote.location());
         }
-        let taken = cache.reading(queries, reading, late, now());
+        let taken = cache.update(queries, reading, late, now());
         let settled = cache.settle(now());
         Ok(if [taken, settled].contains(&Refreshed::Changed) { Refreshed::Changed } else { Refreshed::Unchanged })
     }
 
-    /// What was just written shall be seen by who has written it.
+    /// Reads the topics of registrations that were just written, so that the writer sees them.
     fn see<'a>(&self, registrations: impl Iterator<Item = &'a Registration>) -> Result<(), MatchmakerError> {
         let _reading = self.reading();
         let queries = self.read().queries_about(registrations.map(|registration| &registration.key));
@@ -216,7 +218,9 @@ impl Shared {
         let shared = Arc::clone(self);
         match std::thread::Builder::new().name("zmqv2-directory".to_owned()).spawn(move || shared.follow()) {
             Ok(_) => *running = true,
-            Err(error) => log::error!("no thread to follow the directory: {error}; trying again at the next query"),
+            Err(error) => log::error!(
+                "cannot start the thread that follows the directory: {error}; the next question tries again"
+            ),
         }
     }
 
@@ -234,8 +238,9 @@ impl Shared {
                 }
                 failed => {
                     if failed.is_err() {
-                        // It was printed already. Nobody would notice that nothing is followed any more.
-                        let (directory, source) = (self.remote.place(), "its thread panicked".into());
+                        // The panic was printed. The thread goes on, or nobody would notice its
+                        // end.
+                        let (directory, source) = (self.remote.location(), "its thread panicked".into());
                         self.failed(&MatchmakerError::Unavailable { directory, source });
                         watcher = self.remote.watcher();
                     }
@@ -248,7 +253,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a change and reads it; how long to pause after that. After a failure, there is nothing to wait for.
+    /// Waits for a change, reads it, and returns the pause that follows. After a failure it reads
+    /// at once.
     fn round(&self, watcher: &mut dyn ChangeWatcher, failed: bool) -> Result<Duration, MatchmakerError> {
         let queries = self.read().queries();
         let wait = self.settings.wait();
@@ -262,21 +268,21 @@ impl Shared {
             self.sleep(spread);
         }
         let _reading = self.reading();
-        // What was asked for the first time meanwhile is read as well.
+        // Includes topics that were asked for the first time meanwhile.
         let queries = self.read().queries();
         let _ = self.renew(&queries, started, wait + spread, |queries| watcher.read(queries))?;
-        self.remote.rest();
+        self.remote.close_idle();
         Ok(Duration::ZERO)
     }
 
-    /// Pauses, but not beyond the end.
+    /// Pauses until the matchmaker ends.
     fn sleep(&self, pause: Duration) {
         if pause.is_zero() {
             return;
         }
         let guard = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         let running = |(): &mut ()| !self.stopped.load(Ordering::Acquire);
-        drop(self.bell.wait_timeout_while(guard, pause, running));
+        drop(self.wake.wait_timeout_while(guard, pause, running));
     }
 }
 
@@ -286,8 +292,8 @@ impl Matchmaker for CachedMatchmaker {
     }
 
     fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
-        // Who has just found it `known` is not to wait for the directory after all.
-        if let Some(placement) = self.shared.read().look(key, NOBODY_FOR * 2, now()) {
+        // A caller that has just found it `known` must not wait for the directory.
+        if let Some(placement) = self.shared.read().look(key, EMPTY_FOR * 2, now()) {
             return Ok(placement);
         }
         let placement = self.shared.ask(key)?;
@@ -296,7 +302,7 @@ impl Matchmaker for CachedMatchmaker {
     }
 
     fn known(&self, key: &TopicKey) -> Option<Arc<Placement>> {
-        self.shared.read().look(key, NOBODY_FOR, now())
+        self.shared.read().look(key, EMPTY_FOR, now())
     }
 
     fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError> {
@@ -343,10 +349,7 @@ impl Matchmaker for CachedMatchmaker {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "drivers own the clock that what is remembered is told, and that bounds waits"
-)]
+#[expect(clippy::disallowed_methods, reason = "the cache gets the time from here, and waits are bounded by it")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

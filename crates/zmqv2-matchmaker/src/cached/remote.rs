@@ -1,59 +1,61 @@
-//! What a directory that is asked over a network has to be able to do, for the [cache](crate::CachedMatchmaker) in front.
+//! The trait of a directory that is asked over a network and stands behind the
+//! [cache](crate::CachedMatchmaker).
 
 use std::fmt;
 use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{ListedTopic, Registration};
+use crate::api::{ListedTopic, MatchmakerError, Registration};
 
-/// A directory that is asked over a network. Every method may do I/O, and bounds its waits by a timeout of its own.
+/// A directory that is asked over a network. Every method except [`close_idle`](Self::close_idle)
+/// may do I/O, and bounds its waits by its own timeout.
 pub trait RemoteDirectory: Send + Sync + fmt::Debug {
     /// The kind of directory, as the option `rpc_zmq_matchmaker` calls it.
     fn name(&self) -> &'static str;
 
-    /// Kind and place, for errors.
-    fn place(&self) -> String;
+    /// Kind and address, for errors.
+    fn location(&self) -> String;
 
-    /// Reads topics, in as few round trips as possible; one topic is read in one.
+    /// Reads topics in as few round trips as possible; one topic takes one.
     ///
     /// # Errors
-    /// Why the directory could not be read.
+    /// The reason why the directory could not be read.
     fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>;
 
-    /// Notes registrations, each whole or not at all, in as few round trips as possible.
+    /// Records registrations in as few round trips as possible, each one whole or not at all.
     ///
     /// # Errors
-    /// Why the directory could not be written; some may have been noted.
+    /// The reason why the directory could not be written. Some may have been recorded.
     fn register(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError>;
 
-    /// Ends registrations, in as few round trips as possible, and remembers for a lease that they were *withdrawn*: who does not believe
-    /// the directory after an outage believes this.
+    /// Ends registrations in as few round trips as possible, and keeps for one lease that they were
+    /// *withdrawn*. A cache that keeps old answers after an outage drops these.
     ///
     /// # Errors
     /// As [`register`](Self::register).
     fn withdraw(&self, registrations: &[Registration]) -> Result<(), MatchmakerError>;
 
-    /// All topics with their servers, for people to read.
+    /// All topics with their servers, for people.
     ///
     /// # Errors
-    /// Why the directory could not be read.
+    /// The reason why the directory could not be read.
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError>;
 
-    /// Nobody has asked for a while: connections of [`read`](Self::read) may be closed until somebody does. Never waits.
-    fn rest(&self) {}
+    /// Closes connections that were not used since the last call. Never waits.
+    fn close_idle(&self) {}
 
-    /// Somebody who follows changes, over a connection of its own, opened when first needed.
+    /// A watcher of changes with its own connection, which it opens when needed.
     fn watcher(&self) -> Box<dyn ChangeWatcher>;
 }
 
 /// Follows the changes of topics.
 pub trait ChangeWatcher: Send {
-    /// Waits until one of these topics may have changed since, at most for `timeout`; whether one has.
+    /// Waits at most for `timeout` until one of these topics may have changed. Returns whether one
+    /// has.
     ///
     /// # Errors
-    /// Why the directory could not be asked.
+    /// The reason why the directory could not be asked.
     fn wait(&mut self, known: &[TopicQuery], timeout: Duration) -> Result<bool, MatchmakerError>;
 
     /// As [`RemoteDirectory::read`].
@@ -63,47 +65,47 @@ pub trait ChangeWatcher: Send {
     fn read(&mut self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>;
 }
 
-/// Which state of a topic is known. Later states compare greater, unless the directory lost its data.
+/// The revision of a topic. Later revisions compare greater, unless the directory lost its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Revision(pub u64, pub u64);
 
 impl Revision {
-    /// The state of a topic that nobody has registered.
+    /// The revision of a topic that nobody has registered.
     pub const NONE: Self = Self(0, 0);
 }
 
-/// What is there of this topic that is not known yet?
+/// Asks for the servers of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicQuery {
     /// The topic.
     pub key: TopicKey,
-    /// The state that is known; `None`: none.
+    /// The revision that the caller has, if any.
     pub known: Option<Revision>,
 }
 
-/// The answers to some questions.
+/// The answer to some queries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryAnswer {
-    /// Stays the same as long as the directory keeps its data.
+    /// Stays the same while the directory keeps its data.
     pub epoch: String,
-    /// Stays the same as long as one process of the directory answers.
+    /// Stays the same while one process answers for the directory.
     pub instance: String,
-    /// The clock by which the directory counts leases, from any beginning.
+    /// The clock by which the directory counts leases, from any start.
     pub clock: Duration,
-    /// For how long the directory has been there with its data: what was registered before may be missing.
+    /// The age of the directory with its data. Earlier registrations may be missing.
     pub age: Duration,
-    /// In the order of the questions; `None`: nothing has changed.
+    /// One state per query, in their order. `None`: unchanged.
     pub states: Vec<Option<TopicState>>,
 }
 
-/// A topic as it is now.
+/// The state of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicState {
-    /// Which state this is.
-    pub version: Revision,
-    /// Only what has changed since the version that is [known](TopicQuery::known) is told; else everything is.
+    /// The revision of this state.
+    pub revision: Revision,
+    /// Whether the entries are only the changes since the [known](TopicQuery::known) revision.
     pub changes_only: bool,
-    /// Who is there, or is there no more. Of two addresses of a node, the later one is the newer one.
+    /// Servers that are present or gone. Of two addresses of a node, the later one is newer.
     pub entries: Vec<ServerEntry>,
 }
 
@@ -114,17 +116,17 @@ pub struct ServerEntry {
     pub node: NodeName,
     /// The server.
     pub server: ServerName,
-    /// What is known of it.
+    /// Whether it is there.
     pub presence: Presence,
 }
 
-/// Whether a server is somewhere.
+/// Whether a server is at a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence {
-    /// It is registered, and its node is reached like this.
+    /// It is registered at this node.
     At(Node),
-    /// It was withdrawn lately.
+    /// It was withdrawn within the last lease.
     Withdrawn,
-    /// Its lease has ended, or it was withdrawn long ago.
+    /// Its lease has ended, or it was withdrawn longer ago.
     Ended,
 }

@@ -44,13 +44,13 @@ impl RemoteDirectory for Shared {
     fn name(&self) -> &'static str {
         "moody"
     }
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "moody".to_owned()
     }
     fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
         self.look()?;
         let states =
-            queries.iter().map(|_| Some(TopicState { version: Revision(1, 0), ..TopicState::default() })).collect();
+            queries.iter().map(|_| Some(TopicState { revision: Revision(1, 0), ..TopicState::default() })).collect();
         let (epoch, instance) = Default::default();
         Ok(DirectoryAnswer { epoch, instance, clock: Duration::ZERO, age: Duration::MAX, states })
     }
@@ -124,7 +124,8 @@ fn a_refresh_interval_of_nothing_is_no_reason_to_spin() {
         // How often it looks shows in a time.
         pause(Duration::from_secs(2));
         let looks = directory.0.looks.load(Ordering::Relaxed) - before;
-        // Every 80 ms a wait and a look, or, after failures, a look every 50 ms and then ever more rarely.
+        // Every 80 ms a wait and a look, or, after failures, a look every 50 ms and then ever more
+        // rarely.
         assert!((2..60).contains(&looks), "{looks} looks in 2 s, {mood:?}");
     }
 }

@@ -1,47 +1,51 @@
 //! The suite that every [`Matchmaker`] must pass.
 //!
-//! Write a [`Fixture`] for a directory and call [`run`] in a test. Each check uses topics of its own, so one fixture serves all.
-//! A check panics with what was expected. No check sleeps: time passes by [`Fixture::let_pass`].
+//! Write a [`Fixture`] for a directory and call [`run`] in a test. Each check uses its own topics,
+//! so one fixture serves all checks. A failed check panics and says what it expected. No check
+//! sleeps: [`Fixture::let_pass`] moves the time.
 
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Matchmaker, Registration};
 
-/// A directory under test, and the world around it.
+/// A directory under test and its environment.
 pub trait Fixture {
     /// The matchmaker under test; always the same one.
     fn matchmaker(&self) -> Arc<dyn Matchmaker>;
 
-    /// Brings `registration` into the directory from outside, as another node's broker or an operator would, with
-    /// [`LEASE`]. It replaces what is at the [same place](same_place).
+    /// Adds `registration` to the directory from outside, as the broker of another node or an
+    /// operator would, with [`LEASE`]. It replaces a registration at the [same place](same_place).
     fn place(&mut self, registration: &Registration);
 
-    /// Takes `registration` out of the directory from outside.
+    /// Removes `registration` from the directory from outside.
     fn displace(&mut self, registration: &Registration);
 
-    /// What this directory is able to do, and so which checks apply.
+    /// The abilities of this directory, which decide the checks that apply.
     fn capabilities(&self) -> Capabilities;
 
-    /// Lets `time` pass for the directory: turns its clock, or really waits. Needed for leases.
+    /// Lets `time` pass for the directory: moves its clock, or waits. Needed for leases.
     fn let_pass(&mut self, time: Duration) {
-        panic!("write let_pass: a directory with leases lets {time:?} pass");
+        panic!("implement let_pass for a directory with leases ({time:?})");
     }
 
-    /// Makes the directory unreadable, or readable again, and returns when it is. Needed if interruptible.
+    /// Makes the directory unreadable, or readable again, and returns when it is so. Needed when
+    /// [`Capabilities::interruptible`].
     fn interrupt(&mut self, down: bool) {
-        panic!("write interrupt: an interruptible directory, down = {down}");
+        panic!("implement interrupt for an interruptible directory (down = {down})");
     }
 }
 
-/// What a directory is able to do.
+/// The abilities of a directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// It knows one node, which hosts everything.
     pub single_node: bool,
-    /// It accepts registrations but does not act on them.
+    /// It accepts registrations and ignores them.
     pub read_only: bool,
     /// Registrations expire.
     pub leases: bool,
@@ -52,7 +56,7 @@ pub struct Capabilities {
 /// The lease of everything that the suite registers.
 pub const LEASE: Duration = Duration::from_secs(3);
 
-/// Whether two registrations are of the same server at the same node, whatever the node's address.
+/// Whether two registrations name the same server at the same node, whatever the node's address.
 #[must_use]
 pub fn same_place(one: &Registration, other: &Registration) -> bool {
     one.key == other.key && one.server == other.server && one.node.name == other.node.name

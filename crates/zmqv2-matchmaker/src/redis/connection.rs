@@ -1,4 +1,4 @@
-//! One connection to the primary: opened when needed, checked once, opened again when it broke.
+//! One connection to the primary: opened when needed, checked once, opened again after it broke.
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
 use super::sentinel;
-use super::settings::{RedisAt, RedisSettings, RedisTls};
-use crate::api::error::MatchmakerError;
+use super::settings::{RedisLocation, RedisSettings, RedisTls};
+use crate::api::MatchmakerError;
 
-/// Within this a connection stands, and within this again every command is answered.
+/// The time limit for connecting, and again for each command.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// Within this a connection is ready for use, whatever it takes: names, Sentinels, TLS, and some commands.
+/// The time limit for opening a connection: name lookup, Sentinels, TLS, and some commands.
 pub(super) const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Streams, and scripts that replicate what they did rather than themselves, came with it.
+/// The oldest version with streams and with scripts that replicate their effects.
 const OLDEST: (u64, u64) = (5, 0);
 
 const PRELUDE: &str = include_str!("prelude.lua");
@@ -35,40 +35,41 @@ pub(super) enum Script {
     Read,
 }
 
-/// A way to the primary.
+/// Opens and keeps the connection to the primary.
 pub(super) struct Connector {
     settings: Arc<RedisSettings>,
     session: Option<Session>,
-    /// One that was not there in time. Nothing bounds how long the system looks for a name, so a thread does it; one at a time.
+    /// A connection that did not open in time. A thread opens it, because the system's name lookup
+    /// has no time limit. There is one such thread at a time.
     opening: Option<Opening>,
     used: bool,
 }
 
 type Opening = Receiver<Result<Session, RedisFailure>>;
 
-/// An open connection, whose other end is known to be of use.
+/// An open connection to a server that was checked.
 pub(super) struct Session {
     connection: Connection,
     scripts: [String; 3],
-    about: ServerInfo,
-    /// The other end has to say with every answer that it is still the primary.
+    server: ServerInfo,
+    /// The server must confirm with every answer that it is still the primary.
     by_sentinel: bool,
 }
 
-/// What a server says of itself.
+/// Facts about a server process.
 struct ServerInfo {
-    /// Another one for each process.
+    /// Differs for each process.
     instance: String,
-    /// When it started, by its clock.
+    /// Its start, by its own clock.
     started: Duration,
 }
 
-/// Why something did not work.
+/// The reason why an operation failed.
 #[derive(Debug)]
 pub(super) enum RedisFailure {
     /// The connection or a command failed.
     Failed(RedisError),
-    /// The other end is not what is needed.
+    /// The server, or an option, must be corrected.
     Misconfigured { problem: String, remedy: String },
 }
 
@@ -84,7 +85,7 @@ impl From<redis::ParsingError> for RedisFailure {
     }
 }
 
-/// What to change when an option of `[matchmaker_redis]` is wrong.
+/// The advice for a wrong option of `[matchmaker_redis]`.
 pub(super) fn remedy(option: &str) -> String {
     format!("correct {option} in [matchmaker_redis], or transport_url")
 }
@@ -94,15 +95,15 @@ impl Connector {
         Self { settings, session: None, opening: None, used: false }
     }
 
-    /// Closes the connection if it was not used since the last time.
-    pub(super) fn rest(&mut self) {
+    /// Closes the connection if it was not used since the last call.
+    pub(super) fn close_idle(&mut self) {
         if !std::mem::take(&mut self.used) {
             self.session = None;
         }
     }
 
-    /// Does `work`, which may be repeated, over the connection. One that was open before may have been closed by the other
-    /// end, or lead to a primary of yesterday: then over a new one.
+    /// Runs `work` over the connection. If the connection was open before, and turns out to be
+    /// closed or to lead to a former primary, runs `work` once more over a new one.
     pub(super) fn run<T>(
         &mut self,
         work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
@@ -110,7 +111,7 @@ impl Connector {
         self.try_run(work).map_err(|failure| self.settings.explain(failure))
     }
 
-    /// The same, with the failure itself.
+    /// The same, with the failure as it is.
     pub(super) fn try_run<T>(
         &mut self,
         mut work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
@@ -145,7 +146,7 @@ impl Connector {
             None => {
                 let (done, opening) = mpsc::channel();
                 let settings = Arc::clone(&self.settings);
-                // Nobody may wait for it any more.
+                // The receiver may be gone.
                 let open = move || drop(done.send(Session::open(&settings)));
                 std::thread::Builder::new().name("zmqv2-redis".to_owned()).spawn(open).map_err(RedisError::from)?;
                 opening
@@ -166,9 +167,9 @@ impl Connector {
 
 impl Session {
     fn open(settings: &Arc<RedisSettings>) -> Result<Self, RedisFailure> {
-        let (sentinels, group, password) = match &settings.at {
-            RedisAt::Server(address) => return Self::open_at(settings, address, false),
-            RedisAt::Sentinel { sentinels, group, password } => (sentinels, group, password),
+        let (sentinels, group, password) = match &settings.location {
+            RedisLocation::Server(address) => return Self::open_at(settings, address, false),
+            RedisLocation::Sentinel { sentinels, group, password } => (sentinels, group, password),
         };
         let mut failure = None;
         for address in sentinel::primaries(settings, sentinels, group, password.as_ref())? {
@@ -183,23 +184,23 @@ impl Session {
     fn open_at(settings: &RedisSettings, address: &TcpAddress, by_sentinel: bool) -> Result<Self, RedisFailure> {
         let login = Credentials { user: settings.user.as_deref(), password: settings.password.as_ref() };
         let mut connection = connect(address, &login, settings.database, settings.tls.as_ref())?;
-        let about = check_server(&mut connection)?;
+        let server = check_server(&mut connection)?;
         check_role(cmd("ROLE").query(&mut connection)?, by_sentinel)?;
         let mut scripts = [const { String::new() }; 3];
         for (hash, text) in scripts.iter_mut().zip(SCRIPTS) {
             *hash = cmd("SCRIPT").arg("LOAD").arg(format!("{PRELUDE}{text}")).query(&mut connection)?;
         }
-        Ok(Self { connection, scripts, about, by_sentinel })
+        Ok(Self { connection, scripts, server, by_sentinel })
     }
 
-    /// Another text for each process that answers.
+    /// The id of the server process.
     pub(super) fn instance(&self) -> &str {
-        &self.about.instance
+        &self.server.instance
     }
 
-    /// When that process started, by its clock.
+    /// The start of the server process, by its own clock.
     pub(super) fn started(&self) -> Duration {
-        self.about.started
+        self.server.started
     }
 
     /// Runs a script.
@@ -226,7 +227,7 @@ impl Session {
         Ok(T::from_redis_value(answer)?)
     }
 
-    /// Sends a command that is answered within `wait`, and some.
+    /// Sends a command that may block in Redis for `wait`.
     pub(super) fn wait<T: FromRedisValue>(&mut self, command: &Cmd, wait: Duration) -> Result<T, RedisFailure> {
         self.connection.set_read_timeout(Some(wait + PATIENCE))?;
         let answer = command.query(&mut self.connection)?;
@@ -235,7 +236,7 @@ impl Session {
     }
 }
 
-/// How this side says who it is.
+/// User and password.
 pub(super) struct Credentials<'a> {
     pub(super) user: Option<&'a str>,
     pub(super) password: Option<&'a Secret>,
@@ -259,7 +260,8 @@ pub(super) fn connect(
     let client = match tls {
         None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
         Some(tls) => {
-            // For the whole process, as its documentation says; fails when it has one already, which is as good.
+            // Counts for the whole process. Fails when the process has a provider already, which is
+            // fine.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
             Client::build_with_tls(
@@ -310,7 +312,7 @@ fn check_server(connection: &mut Connection) -> Result<ServerInfo, RedisFailure>
     let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if number >= OLDEST {
         let (now, _): (u64, u32) = cmd("TIME").query(connection)?;
-        // One that does not say it may have been there for ever.
+        // A server that does not tell may have been up for ever.
         let up = line("uptime_in_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(now);
         let started = Duration::from_secs(now.saturating_sub(up));
         return Ok(ServerInfo { instance: line("run_id").unwrap_or_default().to_owned(), started });
@@ -318,11 +320,11 @@ fn check_server(connection: &mut Connection) -> Result<ServerInfo, RedisFailure>
     let (major, minor) = OLDEST;
     Err(RedisFailure::Misconfigured {
         problem: format!("its version is {version}, {major}.{minor} or later is needed"),
-        remedy: format!("update it, or name another one: {}", remedy("host")),
+        remedy: format!("update it, or name another server: {}", remedy("host")),
     })
 }
 
-/// The answer to `ROLE`. What a replica says may be old, and it takes nothing.
+/// Checks the answer to `ROLE`. A replica may have old data and takes no writes.
 fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), RedisFailure> {
     let role = match role {
         redis::Value::Array(parts) => parts.into_iter().next().map(String::from_redis_value).transpose()?,
@@ -330,19 +332,19 @@ fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), RedisFailure>
     };
     match role.as_deref() {
         Some("master") => Ok(()),
-        // Sentinel has not told all of them yet, or this one is alone; the next attempt asks again.
+        // A failover may be under way, so the next attempt asks the Sentinels again.
         _ if by_sentinel => Err(RedisFailure::Failed(RedisError::from((
             ErrorKind::Server(ServerErrorKind::ReadOnly),
             "it is not the primary any more",
         )))),
         role => Err(RedisFailure::Misconfigured {
-            problem: format!("it is no primary but a {}", role.unwrap_or("stranger")),
+            problem: format!("it is not a primary but a {}", role.unwrap_or("server of an unknown role")),
             remedy: format!("name the primary, or sentinel_hosts: {}", remedy("host and port")),
         }),
     }
 }
 
-/// Whether the other end is silent, so that another attempt would take as long.
+/// Whether the server is silent or absent, so that another attempt would take as long.
 fn timed_out(error: &RedisError) -> bool {
     error.is_timeout() || error.is_connection_refusal()
 }

@@ -1,12 +1,12 @@
-//! What an operator has to do about what went wrong.
+//! Turns failures of Redis into errors that say what to correct.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::connection::{RedisFailure, remedy};
-use super::settings::{RedisAt, RedisSettings};
-use crate::api::error::MatchmakerError;
+use super::settings::{RedisLocation, RedisSettings};
+use crate::api::MatchmakerError;
 
-/// Whether the other end wants a password, or another one.
+/// Whether the server wants a password, or another one.
 pub(super) fn wants_login(error: &RedisError) -> bool {
     let text = error.to_string();
     error.kind() == ErrorKind::AuthenticationFailed
@@ -15,7 +15,7 @@ pub(super) fn wants_login(error: &RedisError) -> bool {
 
 /// The error, for people.
 fn shown(error: &RedisError) -> String {
-    // "Resource temporarily unavailable", says the system.
+    // The system would say "Resource temporarily unavailable".
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
@@ -23,9 +23,9 @@ fn shown(error: &RedisError) -> String {
 }
 
 impl RedisSettings {
-    /// What an operator has to do about it.
+    /// The error for an operator.
     pub(super) fn explain(&self, failure: RedisFailure) -> MatchmakerError {
-        let directory = format!("redis at {}", self.at);
+        let directory = format!("redis at {}", self.location);
         let (problem, remedy) = match failure {
             RedisFailure::Misconfigured { problem, remedy } => (problem, remedy),
             RedisFailure::Failed(error) => match self.diagnosis(&error) {
@@ -38,13 +38,13 @@ impl RedisSettings {
 
     /// The same for an error at the first attempt, when nothing has ever worked.
     pub(super) fn explain_start(&self, failure: RedisFailure) -> MatchmakerError {
-        let directory = format!("redis at {}", self.at);
-        let place = match (&self.at, &self.tls) {
-            (RedisAt::Server(_), None) => "host and port",
-            // Redis waits for the end of a line that never comes, when it is greeted in TLS and speaks none.
-            (RedisAt::Server(_), Some(_)) => "host, tls and port",
-            (RedisAt::Sentinel { .. }, None) => "sentinel_hosts",
-            (RedisAt::Sentinel { .. }, Some(_)) => "sentinel_hosts and tls",
+        let directory = format!("redis at {}", self.location);
+        let place = match (&self.location, &self.tls) {
+            (RedisLocation::Server(_), None) => "host and port",
+            // A Redis without TLS does not answer a TLS greeting.
+            (RedisLocation::Server(_), Some(_)) => "host, tls and port",
+            (RedisLocation::Sentinel { .. }, None) => "sentinel_hosts",
+            (RedisLocation::Sentinel { .. }, Some(_)) => "sentinel_hosts and tls",
         };
         let RedisFailure::Failed(error) = failure else { return self.explain(failure) };
         let dropped = error.is_connection_dropped() && !error.is_connection_refusal();
@@ -65,7 +65,7 @@ impl RedisSettings {
         MatchmakerError::Misconfigured { directory, problem, remedy: remedy(option) }
     }
 
-    /// Problem and option, for an error that will not go away by itself.
+    /// Problem and option, for an error that does not pass by itself.
     fn diagnosis(&self, error: &RedisError) -> Option<(String, &'static str)> {
         let text = shown(error);
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -93,7 +93,10 @@ impl RedisSettings {
                 return Some((format!("it does not speak TLS: {text}"), "tls and port"));
             }
         } else if error.kind() == ErrorKind::Parse {
-            return Some((format!("its answer is none of Redis, as if it spoke TLS: {text}"), "tls and port"));
+            return Some((
+                format!("its answer is not in the protocol of Redis, as if it spoke TLS: {text}"),
+                "tls and port",
+            ));
         }
         None
     }

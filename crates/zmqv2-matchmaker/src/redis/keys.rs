@@ -1,13 +1,13 @@
-//! Names and texts in Redis; `docs/matchmaker.md` has them, too.
+//! Names and texts in Redis, which `docs/matchmaker.md` lists.
 
 use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 
-use crate::api::matchmaker::Registration;
+use crate::api::Registration;
 use crate::cached::remote::{Presence, Revision, ServerEntry};
 
-/// Names the set of data.
+/// Holds the name of the data set.
 pub(super) const EPOCH: &str = "zmqv2:epoch";
 /// A sorted set of all topics, each with the end of its last lease.
 pub(super) const TOPICS: &str = "zmqv2:topics";
@@ -22,7 +22,7 @@ pub(super) fn places(key: &TopicKey) -> String {
     format!("zmqv2:{{{key}}}:places")
 }
 
-/// A stream whose last entry is the topic's version.
+/// A stream. The id of its last entry is the topic's revision.
 pub(super) fn changes(key: &TopicKey) -> String {
     format!("zmqv2:{{{key}}}:changes")
 }
@@ -32,7 +32,7 @@ pub(super) fn member(registration: &Registration) -> String {
     format!("{}/{}", registration.node.name, registration.server)
 }
 
-/// `address lease [zone]`, the lease in milliseconds; an empty text says that it was withdrawn.
+/// `address lease [zone]`, the lease in milliseconds. An empty text means withdrawn.
 pub(super) fn place(node: &Node, lease: Duration) -> String {
     let zone = node.zone.as_ref().map(|zone| format!(" {zone}")).unwrap_or_default();
     format!("{} {}{zone}", node.address, millis(lease))
@@ -42,10 +42,10 @@ pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// The place of what has ended, in an answer.
+/// The place of an ended registration, in an answer.
 const ENDED: &str = "-";
 
-/// A member and its place, and the lease it was given; `None`: it is not ours.
+/// Reads a member and its place: the entry and its lease. `None`: not an entry of this format.
 pub(super) fn entry(member: &str, place: &str) -> Option<(ServerEntry, Duration)> {
     let (node, server) = member.split_once('/')?;
     let (node, server) = (NodeName::new(node).ok()?, ServerName::new(server).ok()?);
@@ -63,20 +63,20 @@ pub(super) fn entry(member: &str, place: &str) -> Option<(ServerEntry, Duration)
     Some((ServerEntry { node, server, presence }, lease))
 }
 
-/// When the set of data with this name began: its name says it.
+/// The start of the data set with this name, by the clock of Redis.
 pub(super) fn begun(epoch: &str) -> Option<Duration> {
     let (seconds, micros) = epoch.split_once('.')?;
     Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse::<u32>().ok()?.into()))
 }
 
 /// The id of a stream's entry.
-pub(super) fn version(text: &str) -> Option<Revision> {
+pub(super) fn revision(text: &str) -> Option<Revision> {
     let (millis, number) = text.split_once('-')?;
     Some(Revision(millis.parse().ok()?, number.parse().ok()?))
 }
 
-pub(super) fn shown(version: Revision) -> String {
-    format!("{}-{}", version.0, version.1)
+pub(super) fn shown(revision: Revision) -> String {
+    format!("{}-{}", revision.0, revision.1)
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
             assert_eq!(super::entry(&text, "").unwrap().0.presence, Presence::Withdrawn);
             assert_eq!(super::entry(&text, ENDED).unwrap().0.presence, Presence::Ended);
         }
-        assert_eq!(version(&shown(Revision(1_700_000_000_000, 3))), Some(Revision(1_700_000_000_000, 3)));
+        assert_eq!(revision(&shown(Revision(1_700_000_000_000, 3))), Some(Revision(1_700_000_000_000, 3)));
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
         ] {
             assert_eq!(entry(member, place), None, "{member} {place}");
         }
-        assert_eq!((version(""), version("5"), version("-1-2")), (None, None, None));
+        assert_eq!((revision(""), revision("5"), revision("-1-2")), (None, None, None));
         assert_eq!((begun(""), begun("7"), begun("-7.1"), begun("7.x")), (None, None, None, None));
         assert_eq!(begun("1700000000.25"), Some(Duration::from_micros(1_700_000_000_000_025)));
     }

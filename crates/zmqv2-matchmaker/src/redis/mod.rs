@@ -1,4 +1,4 @@
-//! A directory in Redis: leases that end by its clock, for any number of nodes.
+//! The directory in Redis: leases that end by the clock of Redis, for any number of nodes.
 
 mod connection;
 mod explain;
@@ -13,45 +13,45 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use zmqv2_proto::{Config, TopicKey};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Lease, ListedServer, ListedTopic, Registration};
+use crate::api::{Lease, ListedServer, ListedTopic, MatchmakerError, Registration};
 use crate::cached::remote::{
     ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, ServerEntry, TopicQuery, TopicState,
 };
 use crate::cached::{CacheSettings, CachedMatchmaker};
 use connection::{Connector, RedisFailure, Script, Session};
-pub use settings::{RedisAt, RedisSettings, RedisTls};
+pub use settings::{RedisLocation, RedisSettings, RedisTls};
 
-/// The most registrations or topics in one command: Redis does nothing else while it runs.
+/// The most registrations or topics in one command. Redis does nothing else while it runs.
 const MOST_AT_ONCE: usize = 200;
 
-/// A directory in Redis (`rpc_zmq_matchmaker = redis`); `docs/matchmaker.md` says which keys it has there.
+/// A directory in Redis (`rpc_zmq_matchmaker = redis`). `docs/matchmaker.md` lists its keys.
 ///
-/// Every registration is a lease that ends by Redis's own clock. Registering, renewing and withdrawing are one script each for up
-/// to 200 registrations, so nobody sees a part of it; reading a topic of any number of nodes is one round trip. A command is waited
-/// for 2 s, and a connection 5 s.
+/// Every registration is a lease that ends by the clock of Redis. One script registers, renews or
+/// withdraws up to 200 registrations, so that no reader sees a part of it. Reading a topic of any
+/// number of nodes takes one round trip. A command may take 2 s, opening a connection 5 s.
 ///
-/// It remembers nothing: [`CachedMatchmaker`] does. [`RedisDirectory::open`] gives both.
+/// It remembers nothing. [`RedisDirectory::open`] puts a [`CachedMatchmaker`] in front.
 pub struct RedisDirectory {
     settings: Arc<RedisSettings>,
-    /// For how long it is remembered that something was withdrawn.
+    /// How long Redis keeps that a registration was withdrawn.
     lease: Duration,
     connector: Mutex<Connector>,
 }
 
 impl RedisDirectory {
-    /// A directory without a connection yet. `lease`: the usual lease of a registration.
+    /// A directory without a connection. `lease` is the usual lease of a registration.
     #[must_use]
     pub fn new(settings: RedisSettings, lease: Duration) -> Self {
         let settings = Arc::new(settings);
         Self { connector: Mutex::new(Connector::new(Arc::clone(&settings))), settings, lease }
     }
 
-    /// The directory that `config` names, with a memory in front, after a look whether it can be used.
+    /// The directory that `config` names, with a cache in front, after a [check](Self::check).
     ///
     /// # Errors
-    /// [`MatchmakerError::Misconfigured`] names the option to correct; [`MatchmakerError::Unavailable`] says that it cannot
-    /// be reached. Within a few seconds in any case.
+    /// [`MatchmakerError::Misconfigured`] names the option to correct.
+    /// [`MatchmakerError::Unavailable`] when Redis cannot be reached. Both come within a few
+    /// seconds.
     pub fn open(config: &Config) -> Result<CachedMatchmaker, MatchmakerError> {
         let directory = Self::new(RedisSettings::new(config)?, config.heartbeat_ttl);
         directory.check()?;
@@ -64,7 +64,7 @@ impl RedisDirectory {
         Ok(CachedMatchmaker::new(Box::new(directory), settings))
     }
 
-    /// Whether Redis can be used as a directory: reachable, new enough, a primary, and the password is right.
+    /// Checks that Redis can be reached, takes the password, is new enough and is the primary.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -110,8 +110,8 @@ impl RemoteDirectory for RedisDirectory {
         "redis"
     }
 
-    fn place(&self) -> String {
-        format!("redis at {}", self.settings.at)
+    fn location(&self) -> String {
+        format!("redis at {}", self.settings.location)
     }
 
     fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
@@ -123,7 +123,7 @@ impl RemoteDirectory for RedisDirectory {
             let place = keys::place(&registration.node, lease);
             vec![registration.key.to_string(), keys::member(registration), place]
         })?;
-        log::debug!("{} registrations in {}, {new} of them new", registrations.len(), self.place());
+        log::debug!("{} registrations in {}, {new} of them new", registrations.len(), self.location());
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl RemoteDirectory for RedisDirectory {
         let gone = self.write(Script::Withdraw, registrations, self.lease, |registration| {
             vec![registration.key.to_string(), keys::member(registration)]
         })?;
-        log::debug!("{gone} registrations withdrawn from {}", self.place());
+        log::debug!("{gone} registrations withdrawn from {}", self.location());
         Ok(())
     }
 
@@ -143,22 +143,22 @@ impl RemoteDirectory for RedisDirectory {
         Box::new(RedisChangeWatcher { connector: Connector::new(Arc::clone(&self.settings)) })
     }
 
-    fn rest(&self) {
-        // A busy line is no idle one, nor is one that was used since the last time.
+    fn close_idle(&self) {
+        // A connection that is in use is not idle.
         if let Ok(mut connector) = self.connector.try_lock() {
-            connector.rest();
+            connector.close_idle();
         }
     }
 }
 
-/// Follows changes over a connection that waits in Redis, not here.
+/// Follows changes over its own connection. Redis blocks it until a change comes.
 struct RedisChangeWatcher {
     connector: Connector,
 }
 
 impl ChangeWatcher for RedisChangeWatcher {
     fn wait(&mut self, known: &[TopicQuery], timeout: Duration) -> Result<bool, MatchmakerError> {
-        // Zero would be for ever.
+        // `millis` is at least 1: zero would block for ever.
         let mut command = cmd("XREAD");
         command.arg("BLOCK").arg(keys::millis(timeout)).arg("STREAMS");
         command.arg(known.iter().map(|query| keys::changes(&query.key)).collect::<Vec<_>>());
@@ -186,18 +186,18 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
         let known = |query: &TopicQuery| query.known.map(keys::shown).unwrap_or_default();
         let known: Vec<_> = some.iter().map(known).collect();
         let mut answer: Vec<Value> = session.run(Script::Read, &names, &known)?;
-        let told = answer.split_off(2.min(answer.len()));
-        // Of large topics, it tells some at a time.
-        if told.len() > some.len() || told.is_empty() != some.is_empty() {
-            return Err(strange("it answered another number of queries"));
+        let some_states = answer.split_off(2.min(answer.len()));
+        // The script may answer only some queries when topics are large.
+        if some_states.len() > some.len() || some_states.is_empty() != some.is_empty() {
+            return Err(unexpected("it answered another number of queries"));
         }
-        for state in told {
+        for state in some_states {
             states.push(state_of(state)?);
         }
         if states.len() == queries.len() {
-            let [epoch, clock] = <[Value; 2]>::try_from(answer).map_err(|_| strange("its time is missing"))?;
+            let [epoch, clock] = <[Value; 2]>::try_from(answer).map_err(|_| unexpected("its time is missing"))?;
             let (epoch, clock) = (text(epoch)?, text(clock)?);
-            let clock = Duration::from_millis(clock.parse().map_err(|_| strange("its time is no number"))?);
+            let clock = Duration::from_millis(clock.parse().map_err(|_| unexpected("its time is not a number"))?);
             let since = session.started().max(keys::begun(&epoch).unwrap_or_default());
             let (instance, age) = (session.instance().to_owned(), clock.saturating_sub(since));
             return Ok(DirectoryAnswer { epoch, instance, clock, age, states });
@@ -205,29 +205,30 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
     }
 }
 
-/// The version, whether only changes follow, then members and places by turns; nothing, when nothing has changed.
+/// Reads the revision, whether only changes follow, then pairs of member and place. `None`:
+/// unchanged.
 fn state_of(value: Value) -> Result<Option<TopicState>, RedisFailure> {
     let Value::Array(parts) = value else { return Ok(None) };
     let mut parts = parts.into_iter();
-    let (version, what) = (parts.next().map(text).transpose()?, parts.next().map(text).transpose()?);
-    let version = version.as_deref().and_then(keys::version).ok_or_else(|| strange("a version is missing"))?;
+    let (revision, what) = (parts.next().map(text).transpose()?, parts.next().map(text).transpose()?);
+    let revision = revision.as_deref().and_then(keys::revision).ok_or_else(|| unexpected("a revision is missing"))?;
     let mut entries = Vec::with_capacity(parts.len() / 2);
     while let (Some(member), Some(place)) = (parts.next(), parts.next()) {
         entries.extend(entry_of(&text(member)?, &text(place)?).map(|(entry, _)| entry));
     }
-    Ok(Some(TopicState { version, changes_only: what.as_deref() == Some("changed"), entries }))
+    Ok(Some(TopicState { revision, changes_only: what.as_deref() == Some("changed"), entries }))
 }
 
 fn entry_of(member: &str, place: &str) -> Option<(ServerEntry, Duration)> {
     let entry = keys::entry(member, place);
     if entry.is_none() {
-        // Escaped, for anybody who reaches Redis may have written it.
-        log::debug!("left out what is no registration: {member:?} = {place:?}");
+        // Escaped, because anybody who reaches Redis may have written it.
+        log::debug!("ignored an entry that is not a registration: {member:?} = {place:?}");
     }
     entry
 }
 
-/// All topics and their servers; not of one instant, for nobody is to wait while thousands of topics are listed.
+/// All topics and their servers. Reads topic by topic, so that a long list does not block Redis.
 fn list(session: &mut Session) -> Result<Vec<ListedTopic>, RedisFailure> {
     let now = clock(session)?;
     let mut command = cmd("ZRANGEBYSCORE");
@@ -273,6 +274,6 @@ fn text(value: Value) -> Result<String, RedisFailure> {
     Ok(redis::from_redis_value(value)?)
 }
 
-fn strange(what: &'static str) -> RedisFailure {
+fn unexpected(what: &'static str) -> RedisFailure {
     RedisFailure::Failed((redis::ErrorKind::UnexpectedReturnType, what).into())
 }

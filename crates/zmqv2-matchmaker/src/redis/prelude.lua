@@ -1,15 +1,15 @@
--- Time in milliseconds, by this Redis alone: no two clocks are ever compared.
+-- The time of this Redis in milliseconds. Clocks of two machines are never compared.
 local function clock()
     local t = redis.call('TIME')
     return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- A number as a whole number: Lua would write a large one as 1.7e+12.
+-- A number as a whole number. Lua would write a large one as 1.7e+12.
 local function whole(number)
     return string.format('%.0f', number)
 end
 
--- Names this set of data; lost with it.
+-- The name of this data set, which is lost with it.
 local function epoch(key)
     local name = redis.call('GET', key)
     if not name then
@@ -20,15 +20,15 @@ local function epoch(key)
     return name
 end
 
--- How many changes of a topic are kept: whoever knows a version from before them reads the whole topic.
+-- How many changes of a topic are kept. A reader with an older revision gets the whole topic.
 local HISTORY = 1000
 
--- Notes that a member has changed: the topic has a new version then.
+-- Records that a member has changed, which gives the topic a new revision.
 local function changed(changes, member)
     redis.call('XADD', changes, 'MAXLEN', '~', HISTORY, '*', 'm', member)
 end
 
--- Takes out what has expired.
+-- Removes members whose lease has ended.
 local function sweep(leases, places, changes, now)
     while true do
         local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(now), 'LIMIT', 0, HISTORY)
@@ -43,7 +43,7 @@ local function sweep(leases, places, changes, now)
     end
 end
 
--- Lets all of a topic end with its last lease.
+-- Makes all keys of a topic expire with its last lease.
 local function bound(topics, leases, places, changes, topic, now)
     local last = tonumber(redis.call('ZRANGE', leases, -1, -1, 'WITHSCORES')[2])
     for _, key in ipairs({leases, places, changes}) do

@@ -1,11 +1,14 @@
--- KEYS: epoch, then leases, places and changes of each topic. ARGV: the version that is known of each, or nothing.
--- The epoch and the time, then for each topic nothing, if it is known; or its version, what follows, and members and places by
--- turns: 'all' of them in the order of their leases, or those that have 'changed' since, with the place '-' for what has ended.
--- Topics after so many members are left out, and asked for again: Redis does nothing else meanwhile.
+-- KEYS: epoch, then leases, places and changes of each topic.
+-- ARGV: the known revision of each topic, or ''.
+-- Returns the epoch and the time, then one value per topic: false if the revision is known, else a
+-- list of the new revision, 'all' or 'changed', and pairs of member and place. 'all': every member in
+-- the order of the leases. 'changed': the members that changed since; the place '-' means ended.
+-- After so many members, the remaining topics are left out and asked for again, because Redis does
+-- nothing else meanwhile.
 local ENOUGH = 5000
 local now = clock()
 
--- The members that have changed since a version; nothing, if that version is not of this history.
+-- The members that have changed since a revision, or nil if the history does not contain it.
 local function since(changes, known)
     if known == '' or #redis.call('XRANGE', changes, known, known) == 0 then
         return nil
@@ -46,12 +49,12 @@ for topic = 1, #ARGV do
     local leases, places, changes = KEYS[topic * 3 - 1], KEYS[topic * 3], KEYS[topic * 3 + 1]
     sweep(leases, places, changes, now)
     local last = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
-    local version = last and last[1] or '0-0'
-    if version == ARGV[topic] then
+    local revision = last and last[1] or '0-0'
+    if revision == ARGV[topic] then
         reply[topic + 2] = false
     else
         local members = since(changes, ARGV[topic])
-        local state = {version, members and 'changed' or 'all'}
+        local state = {revision, members and 'changed' or 'all'}
         if members then
             add(state, places, members, '-')
         else

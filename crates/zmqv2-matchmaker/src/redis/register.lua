@@ -1,5 +1,5 @@
 -- KEYS: epoch, topics, then leases, places and changes of each registration.
--- ARGV: lease in ms, then topic, member and place of each registration. How many were not there before.
+-- ARGV: lease in ms, then topic, member and place of each registration. Returns how many are new.
 local now = clock()
 local ends = whole(now + tonumber(ARGV[1]))
 local new = 0

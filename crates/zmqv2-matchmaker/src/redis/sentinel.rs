@@ -12,52 +12,53 @@ use super::explain::wants_login;
 use super::settings::RedisSettings;
 use crate::cached::now;
 
-/// The addresses that Sentinels name as that of the primary of `group`, the one that most of them name first. All are asked at
-/// once, and it is enough when more than half agree: one that is cut off from the others may name a primary of yesterday. What they
-/// say may be old for a moment: whoever connects there asks the server itself for its role.
+/// The addresses that Sentinels name for the primary of `group`; the one with the most votes comes
+/// first. All Sentinels are asked at once, until more than half agree, because a Sentinel that is
+/// cut off from the others may name a former primary. The answer may be out of date for a moment,
+/// so a connection checks the role of the server too.
 pub(super) fn primaries(
     settings: &Arc<RedisSettings>,
     sentinels: &[TcpAddress],
     group: &str,
     password: Option<&Secret>,
 ) -> Result<Vec<TcpAddress>, RedisFailure> {
-    let (answers, told) = mpsc::channel();
+    let (answers, received) = mpsc::channel();
     for sentinel in sentinels {
         let (answers, settings) = (answers.clone(), Arc::clone(settings));
         let (sentinel, group, password) = (sentinel.clone(), group.to_owned(), password.cloned());
-        // Whoever is late tells nobody.
+        // The receiver of a late answer may be gone.
         let ask = move || drop(answers.send(ask(&settings, &sentinel, &group, password.as_ref())));
         std::thread::Builder::new().name("zmqv2-sentinel".to_owned()).spawn(ask).map_err(RedisError::from)?;
     }
     drop(answers);
     let by = now() + PATIENCE;
-    let mut poll = Poll { count: sentinels.len(), ..Poll::default() };
+    let mut poll = Poll { asked: sentinels.len(), ..Poll::default() };
     while !poll.is_decided()
-        && let Ok(answer) = told.recv_timeout(by.saturating_duration_since(now()))
+        && let Ok(answer) = received.recv_timeout(by.saturating_duration_since(now()))
     {
-        poll.hear(answer);
+        poll.count(answer);
     }
     poll.result(group)
 }
 
-/// What Sentinels have said so far.
+/// The answers so far.
 #[derive(Default)]
 struct Poll {
-    count: usize,
+    asked: usize,
     votes: Vec<(TcpAddress, usize)>,
-    strangers: usize,
+    without_group: usize,
     failure: Option<RedisFailure>,
 }
 
 impl Poll {
-    fn hear(&mut self, answer: Result<Option<TcpAddress>, RedisFailure>) {
+    fn count(&mut self, answer: Result<Option<TcpAddress>, RedisFailure>) {
         match answer {
             Ok(Some(address)) => match self.votes.iter_mut().find(|(named, _)| *named == address) {
                 Some((_, votes)) => *votes += 1,
                 None => self.votes.push((address, 1)),
             },
-            Ok(None) => self.strangers += 1,
-            // What an operator can mend says more than that one is not there.
+            Ok(None) => self.without_group += 1,
+            // A mistake that an operator can correct is reported before an absent Sentinel.
             Err(error) if self.failure.is_none() || matches!(error, RedisFailure::Misconfigured { .. }) => {
                 self.failure = Some(error);
             }
@@ -66,7 +67,7 @@ impl Poll {
     }
 
     fn is_decided(&self) -> bool {
-        self.votes.iter().any(|(_, votes)| votes * 2 > self.count)
+        self.votes.iter().any(|(_, votes)| votes * 2 > self.asked)
     }
 
     fn result(mut self, group: &str) -> Result<Vec<TcpAddress>, RedisFailure> {
@@ -74,8 +75,8 @@ impl Poll {
             self.votes.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
             return Ok(self.votes.into_iter().map(|(address, _)| address).collect());
         }
-        // One that answers but does not know the group is a mistake; one that does not answer may come back.
-        if self.strangers == self.count {
+        // If all answered, the group is wrong. A Sentinel that did not answer may know it.
+        if self.without_group == self.asked {
             return Err(RedisFailure::Misconfigured {
                 problem: format!("no Sentinel knows a group {group:?}"),
                 remedy: remedy("sentinel_group_name"),
@@ -109,7 +110,7 @@ fn ask(
     let Some((host, port)) = named else { return Ok(None) };
     let address = TcpAddress::new(&host, port).map_err(|error| RedisFailure::Misconfigured {
         problem: format!("Sentinel {sentinel} names a primary that cannot be reached: {error}"),
-        remedy: "correct the Sentinels' configuration".to_owned(),
+        remedy: "correct the configuration of the Sentinels".to_owned(),
     })?;
     Ok(Some(address))
 }
@@ -120,10 +121,10 @@ mod tests {
 
     use super::*;
 
-    fn poll(count: usize, answers: &[&str]) -> Poll {
-        let mut poll = Poll { count, ..Poll::default() };
+    fn poll(asked: usize, answers: &[&str]) -> Poll {
+        let mut poll = Poll { asked, ..Poll::default() };
         for answer in answers {
-            poll.hear(match *answer {
+            poll.count(match *answer {
                 "?" => Ok(None),
                 "" => Err(RedisError::from((ErrorKind::Io, "gone")).into()),
                 "login" => Err(RedisFailure::Misconfigured { problem: "login".to_owned(), remedy: String::new() }),
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_mended_is_told() {
+    fn a_mistake_that_can_be_corrected_is_reported() {
         let problem = |answers: &[&str]| match poll(answers.len(), answers).result("g").unwrap_err() {
             RedisFailure::Misconfigured { problem, .. } => problem,
             RedisFailure::Failed(error) => error.to_string(),

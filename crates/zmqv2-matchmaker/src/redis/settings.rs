@@ -1,4 +1,4 @@
-//! Where Redis is, and how it is spoken to.
+//! The settings of the Redis directory.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,49 +7,50 @@ use zmqv2_proto::config::Secret;
 use zmqv2_proto::{Config, TcpAddress};
 
 use super::connection::remedy;
-use crate::api::error::MatchmakerError;
+use crate::api::MatchmakerError;
 
-/// Where Redis is, and how it is spoken to: the options of `[matchmaker_redis]`.
+/// Where Redis is and how to connect to it: the options of `[matchmaker_redis]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisSettings {
-    /// Where to ask.
-    pub at: RedisAt,
+    /// Where the primary is.
+    pub location: RedisLocation,
     /// The number of the database.
     pub database: u16,
-    /// Name and password; Redis before 6 knows a password alone.
+    /// The user. Redis before version 6 has only a password.
     pub user: Option<String>,
     /// The password.
     pub password: Option<Secret>,
-    /// Whether connections are encrypted, and how both sides are known.
+    /// The files of TLS. `None`: connections are not encrypted.
     pub tls: Option<RedisTls>,
 }
 
-/// Where the primary is, or who knows that.
+/// Where the primary is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum RedisAt {
+pub enum RedisLocation {
     /// At this address.
     Server(TcpAddress),
-    /// Any of these Sentinels knows.
+    /// These Sentinels know the address.
     Sentinel {
-        /// Their addresses, in the order in which they are asked.
+        /// Their addresses.
         sentinels: Vec<TcpAddress>,
         /// The name of the group of servers.
         group: String,
-        /// The Sentinels' own password.
+        /// The password of the Sentinels.
         password: Option<Secret>,
     },
 }
 
 /// PEM files of TLS.
 ///
-/// The first connection with TLS makes `ring` the process's default provider of cryptography in `rustls`, unless the program has
-/// chosen one before.
+/// The first TLS connection makes `ring` the default crypto provider of `rustls` for the process,
+/// unless the program has chosen one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RedisTls {
-    /// Who has signed the server's certificate; `None`: the authorities that the system trusts.
+    /// The authorities that may sign the server's certificate. `None`: those that the system
+    /// trusts.
     pub ca_file: Option<PathBuf>,
     /// This side's certificate.
     pub cert_file: Option<PathBuf>,
@@ -61,26 +62,27 @@ impl RedisSettings {
     /// The settings of `config`.
     ///
     /// # Errors
-    /// [`MatchmakerError::Misconfigured`] when the host is no address, or a user has no password.
+    /// [`MatchmakerError::Misconfigured`] when the host is not an address, or a user has no
+    /// password.
     pub fn new(config: &Config) -> Result<Self, MatchmakerError> {
         if let (Some(user), None) = (&config.redis_user, &config.redis_password) {
-            // Without one, nobody could say who asks.
+            // Redis identifies a user only together with a password.
             return Err(MatchmakerError::Misconfigured {
                 directory: "redis".to_owned(),
                 problem: format!("the user {user:?} has no password"),
                 remedy: format!("{}; any text will do for a user that needs none", remedy("user or password")),
             });
         }
-        let at = if config.redis_sentinel_hosts.is_empty() {
+        let location = if config.redis_sentinel_hosts.is_empty() {
             let host = &config.redis_host;
             let address = TcpAddress::new(host, config.redis_port).map_err(|error| MatchmakerError::Misconfigured {
                 directory: "redis".to_owned(),
                 problem: error.to_string(),
                 remedy: remedy("host"),
             })?;
-            RedisAt::Server(address)
+            RedisLocation::Server(address)
         } else {
-            RedisAt::Sentinel {
+            RedisLocation::Sentinel {
                 sentinels: config.redis_sentinel_hosts.clone(),
                 group: config.redis_sentinel_group.clone(),
                 password: config.redis_sentinel_password.clone(),
@@ -92,11 +94,11 @@ impl RedisSettings {
             key_file: config.redis_tls_key_file.clone(),
         });
         let (user, password) = (config.redis_user.clone(), config.redis_password.clone());
-        Ok(Self { at, database: config.redis_database, user, password, tls })
+        Ok(Self { location, database: config.redis_database, user, password, tls })
     }
 }
 
-impl fmt::Display for RedisAt {
+impl fmt::Display for RedisLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(address) => write!(f, "{address}"),

@@ -1,6 +1,7 @@
 -- KEYS: epoch, topics, then leases, places and changes of each registration.
--- ARGV: lease in ms, then topic and member of each registration. How many were there before.
--- An empty place says for a lease that it was withdrawn, to those who do not believe that what is missing is gone.
+-- ARGV: lease in ms, then topic and member of each registration.
+-- Returns how many were there before.
+-- For one lease, an empty place tells caches that keep missing members that this one was withdrawn.
 local now = clock()
 local ends = whole(now + tonumber(ARGV[1]))
 local gone = 0

@@ -1,4 +1,4 @@
-//! The ring file: how it is read, and what it says.
+//! The ring file: reading and lookup.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -14,14 +14,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, Topic, TopicKey, Zone};
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{ListedServer, ListedTopic};
-use crate::api::placement::{PlacedNode, Placement};
+use crate::api::{ListedServer, ListedTopic, MatchmakerError, PlacedNode, Placement};
 
-/// The largest ring file that is read, in bytes; 10,000 nodes in 100 topics need about half of it.
-pub const MAX_RING_BYTES: u64 = 64 << 20;
+/// The largest ring file, in bytes. 10,000 nodes in 100 topics need about half of it.
+pub(crate) const MAX_RING_BYTES: u64 = 64 << 20;
 
-/// What a ring file says.
+/// The content of a ring file.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
     of_exchange: HashMap<TopicKey, Arc<Placement>>,
@@ -63,13 +61,13 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Where `key` is: what stands under `exchange/topic`, else what stands under `topic`, else nowhere.
+    /// The placement of `key`: that of `exchange/topic`, else that of `topic`, else an empty one.
     pub(crate) fn placement(&self, key: &TopicKey) -> &Arc<Placement> {
         let exact = self.of_exchange.get(key);
         exact.or_else(|| self.of_every_exchange.get(key.topic())).unwrap_or(&self.nobody)
     }
 
-    /// All topics, by name, with the servers that the file lists.
+    /// All topics by name, with the servers that the file lists.
     pub(crate) fn list(&self) -> Vec<ListedTopic> {
         let of_one = self.of_exchange.iter().map(|(key, placement)| (key.as_str(), placement));
         let of_every = self.of_every_exchange.iter().map(|(topic, placement)| (topic.as_str(), placement));
@@ -88,7 +86,7 @@ impl Ring {
         topics
     }
 
-    /// Shares with `old` whatever did not change; returns whether anything did.
+    /// Shares unchanged placements with `old`. Returns whether anything changed.
     pub(crate) fn share_unchanged(&mut self, old: &Self) -> bool {
         self.nobody = Arc::clone(&old.nobody);
         let exact = share(&mut self.of_exchange, &old.of_exchange);
@@ -108,7 +106,7 @@ fn share<K: std::hash::Hash + Eq>(new: &mut HashMap<K, Arc<Placement>>, old: &Ha
     changed
 }
 
-/// What tells one version of a file from the next without reading it.
+/// Tells two versions of a file apart without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamp([i64; 4], [u64; 3]);
 
@@ -120,8 +118,8 @@ impl Stamp {
     }
 }
 
-// Seeds instead of derived types: they carry the default port, refuse a key that stands twice, and their errors get the
-// line and column at hand.
+// Seeds instead of derived types: they carry the default port, refuse a repeated key, and their
+// errors get line and column.
 
 struct RingSeed {
     default_port: u16,

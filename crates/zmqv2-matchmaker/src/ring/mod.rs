@@ -11,22 +11,20 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::TopicKey;
 
-use crate::api::error::MatchmakerError;
-use crate::api::matchmaker::{Health, ListedTopic, Matchmaker, Refreshed, Registration};
-use crate::api::placement::Placement;
+use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::ring::file::{Ring, Stamp};
 
-/// How often, at most, a ring file is looked at for changes.
-pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between two checks of a ring file.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how long after a change the file is read at every check, not only when its times or size differ: file systems
-/// count time in steps (of up to 2 s), and two edits in one step look like one.
+/// How long after a change every check reads the file, even when its times and size are the same.
+/// File systems count time in steps of up to 2 s, and two edits in one step look like one.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// How many unfindable registrations are remembered in order not to warn twice.
+/// How many registrations are remembered so that a warning is not repeated.
 const MAX_WARNED: usize = 1_000;
 
-/// A JSON file says who is where (`rpc_zmq_matchmaker = ring`).
+/// A JSON file lists the nodes of each topic (`rpc_zmq_matchmaker = ring`).
 ///
 /// ```json
 /// {
@@ -34,18 +32,19 @@ const MAX_WARNED: usize = 1_000;
 ///   "nova/demo": [{"node": "n1", "address": "127.0.0.2:9501", "servers": ["s1"]}]
 /// }
 /// ```
-/// A key `topic` holds for every exchange, a key `exchange/topic` for that one, where it replaces the other. A node
-/// written as text is named after its host and its servers are unknown; the long form names the node (default: its
-/// host) and its servers (default, or empty: unknown). A topic, a node or an address that stands twice where it may stand
-/// once is an error.
+/// A key `topic` counts in every exchange. A key `exchange/topic` replaces it in that exchange. A
+/// node written as text has the name of its host, and its servers are unknown. The long form gives
+/// the node's name (default: its host) and its servers (default, or empty: unknown). A topic, node
+/// or address that is listed twice is an error.
 ///
-/// **Changes** are noticed while answering (not by `known`), by one `stat` per [`CHECK_INTERVAL`]; the thread that
-/// notices reads the file while others go on with the ring as it was. While the file is broken or missing, the last
-/// good ring stays, the log says why, once per change, and [`health`](Matchmaker::health) is stale. Topics that an
-/// edit left alone keep their snapshot.
+/// **Changes** are noticed while answering (not by `known`), by at most one `stat` per second. The
+/// thread that notices a change reads the file, while other threads use the old ring. While the
+/// file is broken or missing, the last good ring stays in use, one log line per change gives the
+/// reason, and [`health`](Matchmaker::health) is stale. Topics that an edit did not change keep
+/// their snapshot.
 ///
-/// **Registrations** are accepted and ignored: the file decides. But a server that the file does not lead to is
-/// reported in the log, once, for nobody will find it.
+/// **Registrations** are accepted and ignored: the file decides. A server that clients cannot find
+/// through the file is reported in the log, once.
 pub struct RingMatchmaker {
     file: PathBuf,
     default_port: u16,
@@ -55,7 +54,7 @@ pub struct RingMatchmaker {
     next_check: AtomicU64,
     generation: AtomicU64,
     current: RwLock<Current>,
-    /// Held while the file is looked at; nobody who only asks ever waits for it.
+    /// Held while the file is checked. Questions never wait for it.
     watch: Mutex<Watch>,
     warned: Mutex<HashSet<Registration>>,
 }
@@ -69,15 +68,16 @@ struct Watch {
     stamp: Option<Stamp>,
     /// When this stamp was first seen.
     since: Instant,
-    /// The file was read so late that a further edit must change the stamp.
+    /// The file was read late enough that another edit must change the stamp.
     settled: bool,
 }
 
 impl RingMatchmaker {
-    /// Reads the ring in `file`; an address without a port has `default_port`.
+    /// Reads the ring in `file`. An address without a port gets `default_port`.
     ///
     /// # Errors
-    /// [`MatchmakerError`] with the file, the line and the problem when it is missing, too large, or not a ring.
+    /// [`MatchmakerError`] with file, line and problem when the file is missing, too large, or not
+    /// a ring.
     pub fn open(file: impl Into<PathBuf>, default_port: u16) -> Result<Self, MatchmakerError> {
         let file = file.into();
         let stamp = Stamp::of(&file);
@@ -96,9 +96,9 @@ impl RingMatchmaker {
         })
     }
 
-    /// The same, but looking for changes once per `interval`; zero: at every question.
-    #[must_use]
-    pub fn with_check_interval(mut self, interval: Duration) -> Self {
+    /// The same with another check interval. Zero checks at every question.
+    #[cfg(test)]
+    fn with_check_interval(mut self, interval: Duration) -> Self {
         self.check_interval = interval;
         self.next_check = AtomicU64::new(nanos(interval));
         self
@@ -120,7 +120,7 @@ impl RingMatchmaker {
         };
         self.next_check.store(nanos(elapsed.saturating_add(self.check_interval)), Ordering::Relaxed);
         if !watch.settled || watch.stamp != Stamp::of(&self.file) {
-            // The problem is in the log and in `health`; the last good ring answers.
+            // `reload` has logged the problem, and `health` shows it.
             let _ = self.reload(&mut watch);
         }
     }
@@ -133,13 +133,14 @@ impl RingMatchmaker {
             *watch = Watch { stamp, since: now, settled: false };
         }
         let read = Ring::read(&self.file, self.default_port);
-        // What could not be read may become readable without a new stamp, when file descriptors are free again.
+        // A file that could not be read may become readable without a new stamp, for example when
+        // file descriptors are free again.
         let had_content = !matches!(read, Err(MatchmakerError::UnreadableRing { .. }));
         watch.settled = had_content && now.saturating_duration_since(watch.since) >= SETTLING;
 
         match read {
             Ok(mut ring) => {
-                // Compared under the lock that readers share: only this thread, which holds `watch`, writes.
+                // A read lock is enough: only the holder of `watch` writes.
                 let changed = ring.share_unchanged(&self.read().ring);
                 let (repaired, replaced) = {
                     let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +153,8 @@ impl RingMatchmaker {
                 if !changed {
                     return Ok(Refreshed::Unchanged);
                 }
-                // After the replacement: who reads the number first and asks then cannot miss the change.
+                // After the replacement, so that a caller that reads the number before it asks
+                // misses nothing.
                 self.generation.fetch_add(1, Ordering::Release);
                 Ok(Refreshed::Changed)
             }
@@ -173,7 +175,7 @@ impl RingMatchmaker {
     }
 }
 
-/// Why nobody, or nobody who asks for it by name, will reach `registration` by this placement.
+/// The reason why clients cannot find `registration` by this placement, if so.
 fn unfindable(placement: &Arc<Placement>, registration: &Registration) -> Option<String> {
     let Registration { key, server, node } = registration;
     let Some(placed) = placement.nodes().iter().find(|p| p.node.name == node.name || p.node.address == node.address)
@@ -181,10 +183,10 @@ fn unfindable(placement: &Arc<Placement>, registration: &Registration) -> Option
         return Some(format!("lists no node {node} for {key}"));
     };
     if placed.node.address.port() != node.address.port() {
-        return Some(format!("has {key} at {}, which is another port than that of {node}", placed.node));
+        return Some(format!("lists {key} at {}, another port than that of {node}", placed.node));
     }
     let found = placement.candidates(Some(server)).iter().any(|candidate| *candidate == placed.node);
-    (!found).then(|| format!("leads to other nodes or servers than {server} of {key} at {node}"))
+    (!found).then(|| format!("does not lead to {server} of {key} at {node}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where this directory reads the clock")]
@@ -198,7 +200,7 @@ fn nanos(time: Duration) -> u64 {
 
 impl fmt::Debug for RingMatchmaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A ring of 64 MiB has no place in a log line.
+        // A log line must not contain a whole ring.
         f.debug_struct("RingMatchmaker")
             .field("file", &self.file)
             .field("health", &self.health())
@@ -229,7 +231,7 @@ impl Matchmaker for RingMatchmaker {
                 warned.remove(registration);
             }
             Some(problem) if warned.len() < MAX_WARNED && warned.insert(registration.clone()) => {
-                log::warn!("ring file {} {problem}: clients will not find that server", self.file.display());
+                log::warn!("ring file {} {problem}: clients cannot find that server", self.file.display());
             }
             Some(_) => {}
         }

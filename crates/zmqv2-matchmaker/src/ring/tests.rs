@@ -84,7 +84,7 @@ fn open(dir: &Path, text: &str, interval: Duration) -> RingMatchmaker {
 }
 
 fn nodes(ring: &RingMatchmaker, topic: &str) -> Vec<String> {
-    let all = ring.candidates(&Target::topic(topic).unwrap()).unwrap();
+    let all = ring.resolve_all(&Target::topic(topic).unwrap().key()).unwrap().candidates(None);
     all.iter().map(|node| node.name.to_string()).collect()
 }
 
@@ -177,7 +177,7 @@ fn a_broken_edit_keeps_the_last_good_ring_and_warns_once_per_change() {
     assert!(matches!(ring.refresh(), Err(MatchmakerError::UnreadableRing { .. })));
     assert_eq!(warnings().len(), 1);
     let sparse = fs::File::create(dir.path().join("ring.json")).unwrap();
-    sparse.set_len(crate::MAX_RING_BYTES + 1).unwrap();
+    sparse.set_len(file::MAX_RING_BYTES + 1).unwrap();
     assert!(matches!(ring.refresh(), Err(MatchmakerError::RingTooLarge { bytes: 67_108_865, .. })));
     assert_eq!(warnings().len(), 1);
 

@@ -1,11 +1,12 @@
-//! Configuration: the options of the legacy driver, read from INI files, the environment, flags and code.
+//! The configuration: the options of the legacy driver, from INI files, the environment, flags and
+//! code.
 //!
-//! [`OPTIONS`] is the one definition: parsing, defaults, [`Loaded::print`], [`example_ini`] and
-//! [`reference_markdown`] all come from it. The precedence is flag or code, then environment, then the
-//! later file, then the earlier file, then the default; inside a file the later line wins.
+//! [`OPTIONS`] defines every option: its parsing, its default, and its text in [`Loaded::print`]
+//! and [`example_ini`]. A flag or code wins over the environment, the environment over files, a
+//! later file over an earlier one, a later line over an earlier one, and any of them over the
+//! default.
 //!
-//! What is not decided here: which files are read and which flags exist (the programs), and what a full
-//! queue or an elapsed timeout does (the engines).
+//! Programs decide which files are read and which flags exist.
 //!
 //! ```
 //! use zmqv2_proto::config::Config;
@@ -27,13 +28,17 @@ mod print;
 mod report;
 mod settings;
 
-pub use ipc_dir::{
-    IpcDirError, LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES, SYSTEM_IPC_DIR, find_ipc_dir, resolve_ipc_dir,
-};
+pub use ipc_dir::{IpcDirError, find_ipc_dir, resolve_ipc_dir};
 pub use load::{ConfigBuilder, EffectiveOption, Loaded};
 pub use options::OPTIONS;
-pub use options::retired::{RETIRED, Retired};
+pub use options::retired::Retired;
 pub use options::spec::{OptionSpec, Preset, option};
-pub use print::{example_ini, reference_markdown};
+pub use print::example_ini;
 pub use report::{ConfigError, ConfigWarning, Source};
 pub use settings::{Config, DEFAULT_TOPIC_BACKLOG, MatchmakerKind, Secret};
+
+// Shared by the crates of zmqv2.
+#[doc(hidden)]
+pub use ipc_dir::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
+#[doc(hidden)]
+pub use print::reference_markdown;

@@ -10,8 +10,9 @@ use crate::config::options::spec::{OptionSpec, Preset};
 impl Loaded {
     /// The effective configuration as an INI file that says above each option where it comes from.
     ///
-    /// Read again, it gives the same configuration, but for secrets: they are shown as `***`, in a
-    /// comment. What is unset or overridden by `transport_url` is a comment too.
+    /// Reading the text again gives the same configuration, except for secrets, which are shown as
+    /// `***` in a comment. Options that are unset, or overridden by `transport_url`, are comments
+    /// too.
     #[must_use]
     pub fn print(&self) -> String {
         let mut text = String::new();
@@ -31,7 +32,7 @@ impl Loaded {
     }
 }
 
-/// An example file: every option with its meaning, what is allowed, and its default, commented out.
+/// An example file: every option with its meaning, allowed values and default, commented out.
 ///
 /// ```
 /// assert!(zmqv2_proto::config::example_ini().contains("\n# rpc_zmq_port = 9501\n"));
@@ -46,10 +47,10 @@ pub fn example_ini() -> String {
     let mut group = "";
     for spec in OPTIONS {
         enter(&mut text, &mut group, spec);
-        line(&mut text, format_args!("# {}", spec.doc));
-        line(&mut text, format_args!("# Allowed: {}", spec.allowed));
+        comment(&mut text, spec.doc);
+        comment(&mut text, &format!("Allowed: {}", spec.allowed));
         if let Some(reason) = spec.reason {
-            line(&mut text, format_args!("# New, because {reason}."));
+            comment(&mut text, &format!("New, because {reason}."));
         }
         match spec.preset {
             Preset::Text(value) => line(&mut text, format_args!("# {} = {value}", spec.name)),
@@ -57,7 +58,8 @@ pub fn example_ini() -> String {
                 line(&mut text, format_args!("# Unset: the host name\n# {} =", spec.name));
             }
             Preset::Unset(meaning) => {
-                line(&mut text, format_args!("# Unset: {meaning}\n# {} =", spec.name));
+                comment(&mut text, &format!("Unset: {meaning}"));
+                line(&mut text, format_args!("# {} =", spec.name));
             }
         }
         text.push('\n');
@@ -90,7 +92,7 @@ pub fn reference_markdown() -> String {
     text
 }
 
-/// Why an option is only a comment in what is printed.
+/// The reason why an option is printed as a comment.
 fn remark(spec: &OptionSpec, one: &EffectiveOption) -> String {
     match spec.preset {
         _ if one.overridden => ", overridden by transport_url".to_owned(),
@@ -106,6 +108,22 @@ fn enter(text: &mut String, group: &mut &'static str, spec: &OptionSpec) {
         line(text, format_args!("{space}[{}]", spec.group));
         *group = spec.group;
     }
+}
+
+/// Writes a comment in lines of at most 100 columns.
+fn comment(text: &mut String, comment: &str) {
+    let mut column = 101;
+    for word in comment.split(' ') {
+        column += 1 + word.len();
+        if column > 100 {
+            text.push_str(if text.is_empty() || text.ends_with('\n') { "# " } else { "\n# " });
+            column = 2 + word.len();
+        } else {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text.push('\n');
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {

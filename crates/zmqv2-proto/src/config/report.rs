@@ -1,4 +1,4 @@
-//! What is said to an operator: where a value came from, what is wrong, what is doubtful.
+//! Errors and warnings for an operator, and the sources of values.
 
 use std::fmt;
 use std::io;
@@ -12,11 +12,11 @@ use crate::config::options::value::shown;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// Nobody set it.
+    /// The table of options.
     Default,
     /// A line of a file.
     File {
-        /// The file, as it was named.
+        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -41,7 +41,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why there is no configuration.
+/// The reason why a configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -50,7 +50,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The reason that the operating system gives.
         cause: io::Error,
     },
     /// A file is so large that it is not a configuration file.
@@ -72,81 +72,81 @@ pub enum ConfigError {
         text: String,
         /// What is wrong.
         problem: &'static str,
-        /// What may stand there.
+        /// The allowed form.
         expected: &'static str,
     },
     /// A value is not allowed.
     #[error("{origin}: {option} = {value:?}: {problem}; allowed: {}", option.allowed)]
     Value {
-        /// Who set it.
+        /// The source of the value.
         origin: Source,
         /// The option.
         option: &'static OptionSpec,
-        /// The value, shortened, without secrets.
+        /// The value, shortened and without secrets.
         value: String,
         /// What is wrong.
         problem: String,
     },
-    /// Two values do not go together.
+    /// Two values conflict.
     #[error("{0}")]
     Conflict(String),
     /// A flag or the program names an option that does not exist.
     #[error("{origin}: there is no option {name:?}{}", meant(*nearest))]
     UnknownOption {
-        /// Who named it.
+        /// The source of the name.
         origin: Source,
         /// The name.
         name: String,
-        /// What was probably meant.
+        /// The option that was probably meant.
         nearest: Option<&'static OptionSpec>,
     },
 }
 
-/// Something doubtful that does not prevent a start. Its text names source, option and remedy.
+/// A doubtful value that does not prevent a start. Its text names source, option and remedy.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ConfigWarning {
-    /// An option nobody knows. In `DEFAULT` it may belong to the program that shares the file.
+    /// An unknown option. In `DEFAULT` it may belong to another program that shares the file.
     Unknown {
-        /// Who set it.
+        /// The source of the value.
         origin: Source,
         /// The group.
         group: String,
         /// The name, shortened.
         name: String,
-        /// What was probably meant.
+        /// The option that was probably meant.
         nearest: Option<&'static OptionSpec>,
     },
-    /// A known option in a group where it is not looked for.
+    /// A known option in a wrong group.
     Misplaced {
-        /// Who set it.
+        /// The source of the value.
         origin: Source,
         /// The wrong group.
         group: String,
-        /// The option, which names its groups.
+        /// The option.
         option: &'static OptionSpec,
     },
     /// An option of an earlier driver that is not needed here.
     Retired {
-        /// Who set it.
+        /// The source of the value.
         origin: Source,
         /// The option and the reason.
         option: Retired,
     },
-    /// A value in an old spelling, which is still understood.
+    /// A value in an old spelling, which still works.
     Deprecated {
-        /// Who set it.
+        /// The source of the value.
         origin: Source,
         /// The option.
         option: &'static OptionSpec,
         /// The old spelling.
         value: String,
-        /// What to write.
+        /// The new spelling.
         instead: &'static str,
     },
     /// A value with `$`, which oslo.config would have replaced by another option's value.
     NotSubstituted {
-        /// Who set it.
+        /// The source of the value.
         origin: Source,
         /// The option.
         option: &'static OptionSpec,
@@ -155,11 +155,11 @@ pub enum ConfigWarning {
     },
     /// `transport_url` overrides an option that was set.
     Overridden {
-        /// Who set the option.
+        /// The source of the option.
         origin: Source,
         /// The option without effect.
         option: &'static OptionSpec,
-        /// Who set `transport_url`.
+        /// The source of `transport_url`.
         by: Source,
     },
 }

@@ -1,26 +1,23 @@
-//! The typed configuration: what the rest of the system reads instead of texts.
+//! The typed configuration.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::naming::address::TcpAddress;
-use crate::naming::names::{Exchange, NodeName, Zone};
-use crate::naming::target::DEFAULT_EXCHANGE;
+use crate::naming::{DEFAULT_EXCHANGE, Exchange, NodeName, TcpAddress, Zone};
 
 use crate::config::load::ConfigBuilder;
 use crate::config::options::OPTIONS;
 
-/// The bound of a topic's backlog when `rpc_zmq_topic_backlog` is unset, in messages.
-///
-/// The legacy driver queued without bound; here unset means this number.
+/// The bound of a topic's backlog when `rpc_zmq_topic_backlog` is unset, in messages. The legacy
+/// driver had no bound.
 pub const DEFAULT_TOPIC_BACKLOG: usize = 10_000;
 
-/// Where nodes find each other (option `rpc_zmq_matchmaker`).
+/// How nodes find each other (option `rpc_zmq_matchmaker`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MatchmakerKind {
-    /// Every topic is served on this node.
+    /// Every server is on this node.
     Local,
     /// A file lists the nodes of each topic.
     Ring,
@@ -57,7 +54,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for whoever authenticates with it.
+    /// The text itself, for authentication.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -72,115 +69,112 @@ impl fmt::Debug for Secret {
 
 /// The effective configuration of one process.
 ///
-/// [`Config::default`] holds the embedded defaults and reads neither files nor the environment; the
-/// only thing it asks the machine is its host name.
+/// [`Config::default`] has the default of every option. It reads neither files nor the environment;
+/// it asks the machine only for its host name. `docs/configuration.md` lists what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Interface the broker listens on: `*`, a host name or an IP literal. Default `*`
-    /// (`rpc_zmq_bind_address`).
+    /// `rpc_zmq_bind_address`: the interface of the broker, `*`, a host name or an IP literal.
+    /// Default `*`.
     pub bind_address: String,
-    /// Where nodes find each other. Default local (`rpc_zmq_matchmaker`, `transport_url`).
+    /// `rpc_zmq_matchmaker` or `transport_url`: how nodes find each other. Default local.
     pub matchmaker: MatchmakerKind,
-    /// The file of the ring matchmaker. Default `/etc/oslo/matchmaker_ring.json`
-    /// (`[matchmaker_ring] ringfile`, `transport_url`).
+    /// `[matchmaker_ring] ringfile` or `transport_url`: the file of the ring matchmaker.
     pub ring_file: PathBuf,
-    /// TCP port of every broker. Default 9501; 0 lets the operating system pick (`rpc_zmq_port`).
+    /// `rpc_zmq_port`: the TCP port of every broker. Default 9501; 0 picks a free port.
     pub port: u16,
-    /// Number of libzmq I/O threads. Default 1, 1 to 64 (`rpc_zmq_contexts`).
+    /// `rpc_zmq_contexts`: the number of libzmq I/O threads. Default 1.
     pub io_threads: u16,
-    /// Bytes that libzmq moves per system call at most, if it has that option. Default 65536, 8192 to 1048576
-    /// (`rpc_zmq_io_batch_bytes`).
+    /// `rpc_zmq_io_batch_bytes`: the most bytes that libzmq moves in one system call. Default
+    /// 65536.
     pub io_batch_bytes: u32,
-    /// Messages that libzmq holds for one peer, in each direction. Default 10000, 10000 to 1000000
-    /// (`rpc_zmq_high_water_mark`).
+    /// `rpc_zmq_high_water_mark`: the most messages that libzmq holds for one peer in each
+    /// direction. Default 10000.
     pub high_water_mark: u32,
-    /// For how long a thread looks for the next message before it sleeps. Default 0, up to 10 ms (`rpc_zmq_busy_poll_us`).
+    /// `rpc_zmq_busy_poll_us`: how long a thread polls for a message before it sleeps. Default 0.
     pub busy_poll: Duration,
-    /// For how long the I/O thread of a broker or a client does so while looking finds some. Default 100 us, up to 10 ms
-    /// (`rpc_zmq_adaptive_poll_us`).
+    /// `rpc_zmq_adaptive_poll_us`: how long the I/O thread of a broker or client polls, as long as
+    /// recent polls found messages. Default 100 us.
     pub adaptive_poll: Duration,
-    /// Most requests that a server with several workers takes at a time while its handlers are quick; never fewer than it has
-    /// workers. Default 256, up to 8192 (`rpc_zmq_window`).
+    /// `rpc_zmq_window`: the most requests that a server with several workers takes at once while
+    /// its handlers are quick. Default 256.
     pub window: u16,
-    /// Most messages that wait in one topic's backlog; above it a sender is told Busy. Default
-    /// [`DEFAULT_TOPIC_BACKLOG`], 1 to 10000000 (`rpc_zmq_topic_backlog`).
+    /// `rpc_zmq_topic_backlog`: the most messages that wait in the backlog of one topic; above it a
+    /// sender gets Busy. Default [`DEFAULT_TOPIC_BACKLOG`].
     pub topic_backlog: usize,
-    /// The directory of local sockets, absolute; `None` leaves the choice to
-    /// [`resolve_ipc_dir`](super::resolve_ipc_dir). Default `None` (`rpc_zmq_ipc_dir`).
+    /// `rpc_zmq_ipc_dir`: the directory of local sockets. `None`:
+    /// [`resolve_ipc_dir`](super::resolve_ipc_dir) chooses it.
     pub ipc_dir: Option<PathBuf>,
-    /// The name of this node in the directory. Default the host name, or `localhost` when the host
-    /// name is not a valid node name (`rpc_zmq_host`).
+    /// `rpc_zmq_host`: the name of this node in the directory. Default: the host name, or
+    /// `localhost` when that is not a valid name.
     pub host: NodeName,
-    /// How long a cast may wait before it expires. Default 30 s, 1 ms to 4294967 s
-    /// (`rpc_cast_timeout`).
+    /// `rpc_cast_timeout`: how long a cast may wait before it expires. Default 30 s.
     pub cast_timeout: Duration,
-    /// How long a call waits for its reply. Default 60 s, 1 ms to 4294967 s
-    /// (`rpc_response_timeout`).
+    /// `rpc_response_timeout`: how long a call waits for its reply. Default 60 s.
     pub response_timeout: Duration,
-    /// Handler threads of a server. Default 64, 1 to 4096 (`rpc_thread_pool_size`).
+    /// `rpc_thread_pool_size`: the number of handler threads in a server. Default 64.
     pub thread_pool_size: usize,
-    /// Connections a client keeps open; the least recently used is closed above it. Default 30,
-    /// 1 to 65536 (`rpc_conn_pool_size`).
+    /// `rpc_conn_pool_size`: the most connections that a client keeps open. Default 30.
     pub conn_pool_size: usize,
-    /// The exchange of targets that name none. Default `openstack` (`control_exchange`).
+    /// `control_exchange`: the exchange of targets that name none. Default `openstack`.
     pub control_exchange: Exchange,
-    /// Time between two renewals of a lease. Default 300 s, less than
-    /// [`heartbeat_ttl`](Self::heartbeat_ttl) (`matchmaker_heartbeat_freq`).
+    /// `matchmaker_heartbeat_freq`: the time between two renewals of a lease. Default 300 s.
     pub heartbeat_freq: Duration,
-    /// Life of a lease that is not renewed. Default 600 s (`matchmaker_heartbeat_ttl`).
+    /// `matchmaker_heartbeat_ttl`: the life of a lease that is not renewed. Default 600 s.
     pub heartbeat_ttl: Duration,
-    /// Host of Redis. Default `127.0.0.1` (`[matchmaker_redis] host`).
+    /// `[matchmaker_redis] host`. Default `127.0.0.1`.
     pub redis_host: String,
-    /// Port of Redis. Default 6379, 1 to 65535 (`[matchmaker_redis] port`).
+    /// `[matchmaker_redis] port`. Default 6379.
     pub redis_port: u16,
-    /// Password of Redis. Default none (`[matchmaker_redis] password`).
+    /// `[matchmaker_redis] password`. Default none.
     pub redis_password: Option<Secret>,
-    /// User of Redis. Default none, which is Redis's own default user (`[matchmaker_redis] user`).
+    /// `[matchmaker_redis] user`. Default none, which is the default user of Redis.
     pub redis_user: Option<String>,
-    /// Number of the database in Redis. Default 0 (`[matchmaker_redis] database`).
+    /// `[matchmaker_redis] database`: the number of the database. Default 0.
     pub redis_database: u16,
-    /// Whether connections to Redis and to Sentinels are encrypted. Default no (`[matchmaker_redis] tls`).
+    /// `[matchmaker_redis] tls`: whether connections to Redis and Sentinels are encrypted. Default
+    /// no.
     pub redis_tls: bool,
-    /// PEM file of the authorities that may sign the certificate of Redis; `None`: those that the system trusts. Default
-    /// `None` (`[matchmaker_redis] tls_ca_file`).
+    /// `[matchmaker_redis] tls_ca_file`: PEM file of the authorities that may sign the certificate
+    /// of Redis. `None`: those that the system trusts.
     pub redis_tls_ca_file: Option<PathBuf>,
-    /// PEM file of this side's certificate. Default `None` (`[matchmaker_redis] tls_cert_file`).
+    /// `[matchmaker_redis] tls_cert_file`: PEM file of this side's certificate. Default none.
     pub redis_tls_cert_file: Option<PathBuf>,
-    /// PEM file of the key of that certificate. Default `None` (`[matchmaker_redis] tls_key_file`).
+    /// `[matchmaker_redis] tls_key_file`: PEM file of the key of that certificate. Default none.
     pub redis_tls_key_file: Option<PathBuf>,
-    /// Sentinels, which know the primary; none: Redis is at [`redis_host`](Self::redis_host). Default none
-    /// (`[matchmaker_redis] sentinel_hosts`, `transport_url`).
+    /// `[matchmaker_redis] sentinel_hosts` or `transport_url`: Sentinels that know the primary.
+    /// Empty: Redis is at [`redis_host`](Self::redis_host).
     pub redis_sentinel_hosts: Vec<TcpAddress>,
-    /// The name that Sentinels have for the group of servers. Default `oslo-messaging-zeromq`
-    /// (`[matchmaker_redis] sentinel_group_name`, `transport_url`).
+    /// `[matchmaker_redis] sentinel_group_name` or `transport_url`: the group of servers. Default
+    /// `oslo-messaging-zeromq`.
     pub redis_sentinel_group: String,
-    /// Password of the Sentinels. Default none (`[matchmaker_redis] sentinel_password`).
+    /// `[matchmaker_redis] sentinel_password`: the password of the Sentinels. Default none.
     pub redis_sentinel_password: Option<Secret>,
-    /// Time between two looks at what is remembered of Redis, when no change is noticed before. Default 10 s
-    /// (`[matchmaker_redis] refresh_interval`).
+    /// `[matchmaker_redis] refresh_interval`: the most time between two reads of remembered topics.
+    /// Default 10 s.
     pub redis_refresh: Duration,
-    /// How long answers are used while Redis cannot be read. Default 86400 s (`[matchmaker_redis] max_stale`).
+    /// `[matchmaker_redis] max_stale`: how long answers are used while Redis cannot be read.
+    /// Default 86400 s.
     pub redis_max_stale: Duration,
-    /// The nodes that this one is near to; bare topics prefer them. Default none (`rpc_zmq_zone`).
+    /// `rpc_zmq_zone`: the zone of this node. Messages for any server of a topic prefer nodes of
+    /// the same zone. Default none.
     pub zone: Option<Zone>,
-    /// Largest message, in bytes; a larger one is refused at its sender. Default 16777216,
-    /// 1024 to 1073741824 (`rpc_zmq_max_message_bytes`).
+    /// `rpc_zmq_max_message_bytes`: the largest message in bytes. Default 16777216.
     pub max_message_bytes: usize,
-    /// Byte budget of all messages a broker holds; above it a sender is told Busy. Default
-    /// 268435456, at least [`max_message_bytes`](Self::max_message_bytes) (`rpc_zmq_backlog_bytes`).
+    /// `rpc_zmq_backlog_bytes`: the most bytes of all messages that a broker holds; above it a
+    /// sender gets Busy. Default 268435456.
     pub backlog_bytes: usize,
-    /// How long a stopping broker or server waits for what is in flight. Default 30 s; 0 does not
-    /// wait (`rpc_zmq_drain_timeout`).
+    /// `rpc_zmq_drain_timeout`: how long a stopping broker or server waits for requests in flight.
+    /// Default 30 s.
     pub drain_timeout: Duration,
-    /// How long a client waits for a connection to one node before it tries another or says
-    /// Unreachable. Default 1 s, 1 ms to 4294967 s (`rpc_zmq_connect_timeout`).
+    /// `rpc_zmq_connect_timeout`: how long a client waits for a connection to a node before it
+    /// tries another. Default 1 s.
     pub connect_timeout: Duration,
-    /// The file in which a broker keeps notifications, absolute; `None` keeps them in memory. Default `None`
-    /// (`rpc_zmq_notification_store`).
+    /// `rpc_zmq_notification_store`: the file in which a broker keeps notifications. `None`: in
+    /// memory.
     pub notification_store: Option<PathBuf>,
-    /// How often a notification is delivered before it becomes a dead letter. Default 5, 1 to 65535
-    /// (`rpc_zmq_max_deliveries`).
+    /// `rpc_zmq_max_deliveries`: how often a notification is delivered before it becomes a dead
+    /// letter. Default 5.
     pub max_deliveries: u16,
 }
 
@@ -204,16 +198,15 @@ impl Default for Config {
     }
 }
 
-/// A configuration while options are applied to it, in any order.
-///
-/// `transport_url` is kept apart until the end because it overrides options that may come after it.
+/// A configuration while options are applied to it, in any order. `transport_url` is applied last,
+/// because it overrides options that may come after it.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) config: Config,
     pub(crate) url: Option<UrlChoice>,
 }
 
-/// What a `transport_url` says about the matchmaker.
+/// The matchmaker of a `transport_url`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UrlChoice {
     pub(crate) kind: MatchmakerKind,
@@ -221,7 +214,7 @@ pub(crate) struct UrlChoice {
     pub(crate) redis: Option<RedisChoice>,
 }
 
-/// Where Redis is, by a `transport_url`; what it leaves out is as the options say.
+/// The Redis of a `transport_url`. Options decide the fields that it leaves out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct RedisChoice {
     pub(crate) user: Option<String>,
@@ -230,13 +223,13 @@ pub(crate) struct RedisChoice {
     pub(crate) port: Option<u16>,
     pub(crate) database: Option<u16>,
     pub(crate) tls: bool,
-    /// Where the Sentinels are: empty, if Redis is at a host; `None`: as the options say.
+    /// The Sentinels. Empty when Redis is at a host, `None` when the options decide.
     pub(crate) sentinels: Option<Vec<TcpAddress>>,
     pub(crate) group: Option<String>,
 }
 
 impl RedisChoice {
-    /// What it says of options by their names: whether each now has another value than in `config`.
+    /// Whether it gives the option of this name another value than `config`.
     pub(crate) fn overrides(&self, config: &Config, option: &str) -> bool {
         let sentinel = self.sentinels.as_ref().is_some_and(|sentinels| !sentinels.is_empty());
         match option {
@@ -266,7 +259,7 @@ impl RedisChoice {
 }
 
 impl Draft {
-    /// Every option as it is when nothing is said about it; those with a default text get it later.
+    /// Every option without its default text, which is applied later.
     pub(crate) fn blank() -> Self {
         let config = Config {
             bind_address: String::new(),
@@ -330,8 +323,8 @@ impl Draft {
     }
 }
 
-/// This machine's name as a node name. A machine without a usable name still gets a configuration:
-/// an operator who needs another name than `localhost` sets `rpc_zmq_host`.
+/// The host name as a node name, or `localhost` if it is not a valid one. `rpc_zmq_host` overrides
+/// it.
 pub(crate) fn host_name() -> NodeName {
     NodeName::new(gethostname::gethostname().to_string_lossy())
         .unwrap_or_else(|_| NodeName::new("localhost").expect("a valid name"))
@@ -340,7 +333,7 @@ pub(crate) fn host_name() -> NodeName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::naming::address::DEFAULT_PORT;
+    use crate::naming::DEFAULT_PORT;
 
     #[test]
     fn defaults_are_those_of_the_legacy_driver() {

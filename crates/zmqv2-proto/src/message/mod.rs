@@ -1,7 +1,15 @@
 //! The bodies of messages, which only clients and servers read: JSON in an envelope.
 
+mod body;
+mod context;
 pub mod envelope;
 mod json;
-pub(crate) mod notification;
-pub(crate) mod reply;
-pub(crate) mod request;
+mod notification;
+mod reply;
+mod request;
+
+pub use body::{BodyError, json_text};
+pub use context::RequestContext;
+pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
+pub use reply::{DISPATCHER_MODULE, Failure, Reply};
+pub use request::{Request, RequestRef};

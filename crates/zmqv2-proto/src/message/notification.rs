@@ -1,42 +1,39 @@
-//! Notifications: something happened, told to whoever listens.
+//! Notifications of events.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::message::envelope::{self, EnvelopeWriter};
-use crate::message::json;
-use crate::message::request::{BodyError, CONTEXT_PREFIX, ContextKey, RequestContext, UNIQUE_ID};
-use crate::naming::names::{InvalidName, Topic};
-use crate::naming::text::Text;
-use crate::wire::id::{LenientId, MessageId};
+use crate::message::body::{self, BodyError};
+use crate::message::context::{RequestContext, UNIQUE_ID};
+use crate::naming::{InvalidName, Text, Topic, serde_as_text};
+use crate::wire::{LenientId, MessageId};
 
-/// The pool of a listener that names none. A pool stands where a server's name stands: in the header of a notification, in a
-/// registration, in the directory.
+/// The pool of a listener that names none. Headers, registrations and the directory hold a pool in
+/// the place of a server's name.
 pub const DEFAULT_POOL: &str = "default";
 
-/// How much a notification matters; the priorities of oslo.messaging. Each has a topic of its own, `<topic>.<priority>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// The priority of a notification, as in oslo.messaging. Each has its own topic,
+/// `<topic>.<priority>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// For audit trails.
     Audit,
-    /// For those who look for a fault.
+    /// For debugging.
     Debug,
-    /// Something happened as it should.
+    /// A normal event.
     Info,
     /// Something needs attention.
     Warn,
     /// Something failed.
     Error,
-    /// Something failed that others depend on.
+    /// Something failed on which others depend.
     Critical,
-    /// A measurement, one of many.
+    /// One of many measurements.
     Sample,
 }
 
@@ -46,11 +43,11 @@ pub enum Priority {
 pub struct InvalidPriority(String);
 
 impl Priority {
-    /// All of them.
+    /// All priorities.
     pub const ALL: [Self; 7] =
         [Self::Audit, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Critical, Self::Sample];
 
-    /// Its name in lower case, as in topics.
+    /// The name in lower case, as in topics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -81,26 +78,15 @@ impl fmt::Display for Priority {
 
 impl FromStr for Priority {
     type Err = InvalidPriority;
-    /// Upper and lower case are the same: bodies carry upper case, topics and command lines lower case.
+    /// Ignores case: bodies have upper case, topics and command lines lower case.
     fn from_str(text: &str) -> Result<Self, InvalidPriority> {
         let known = Self::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(text));
         known.ok_or_else(|| InvalidPriority(text.chars().take(40).collect()))
     }
 }
 
-impl TryFrom<String> for Priority {
-    type Error = InvalidPriority;
-    fn try_from(text: String) -> Result<Self, InvalidPriority> {
-        text.parse()
-    }
-}
-
-impl From<Priority> for String {
-    /// As oslo.messaging writes it into bodies, in upper case.
-    fn from(priority: Priority) -> Self {
-        priority.as_str().to_ascii_uppercase()
-    }
-}
+// Upper case, as oslo.messaging writes it into bodies.
+serde_as_text!(Priority, priority => &priority.as_str().to_ascii_uppercase());
 
 /// The body of a notification, with the fields of oslo.messaging.
 ///
@@ -115,21 +101,21 @@ impl From<Priority> for String {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Notification {
-    /// Its id as readers of notifications know it; any text. Empty until it is sent.
+    /// Its id for readers of notifications, any text. Empty until it is sent.
     pub message_id: String,
-    /// Who says it, such as `compute.node-7`.
+    /// The publisher, such as `compute.node-7`.
     pub publisher_id: String,
-    /// What happened, such as `instance.created`.
+    /// The event, such as `instance.created`.
     pub event_type: String,
-    /// How much it matters.
+    /// The priority.
     pub priority: Priority,
-    /// What there is to say, as JSON text; parsed where it is used.
+    /// The payload as JSON text, parsed where it is used.
     pub payload: Box<RawValue>,
-    /// When, in UTC: `2015-06-12 10:11:12.123456`. Empty until it is sent.
+    /// The time in UTC: `2015-06-12 10:11:12.123456`. Empty until it is sent.
     pub timestamp: String,
     /// The publisher's context.
     pub context: RequestContext,
-    /// The id of the message that carries it; the same in every copy.
+    /// The id of the message, the same in every copy.
     pub unique_id: Option<MessageId>,
 }
 
@@ -149,7 +135,7 @@ impl Notification {
             publisher_id: publisher_id.into(),
             event_type: event_type.into(),
             priority,
-            payload: json::to_raw(payload).map_err(BodyError::Write)?,
+            payload: body::json_text(payload)?,
             timestamp: String::new(),
             context: RequestContext::new(),
             unique_id: None,
@@ -169,17 +155,15 @@ impl Notification {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut envelope = EnvelopeWriter::default();
-        json::write(self, &mut envelope).map_err(BodyError::Write)?;
-        Ok(envelope.finish())
+        body::encode(self)
     }
 
     /// Reads the body of a message.
     ///
     /// # Errors
-    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
+    /// [`BodyError`]. No bytes make it panic.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        serde_json::from_str(&envelope::open(body)?).map_err(BodyError::Read)
+        body::decode(body)
     }
 }
 
@@ -192,13 +176,7 @@ impl Serialize for Notification {
         map.serialize_entry("priority", &self.priority)?;
         map.serialize_entry("payload", &self.payload)?;
         map.serialize_entry("timestamp", &self.timestamp)?;
-        if let Some(id) = &self.unique_id {
-            map.serialize_entry(UNIQUE_ID, id)?;
-        }
-        for (key, value) in self.context.iter() {
-            map.serialize_entry(&ContextKey(key), value)?;
-        }
-        map.end()
+        self.context.write_with(self.unique_id, map)
     }
 }
 
@@ -208,7 +186,7 @@ impl<'de> Deserialize<'de> for Notification {
     }
 }
 
-/// By hand, because `#[serde(flatten)]` for the context would parse the payload that `RawValue` leaves alone.
+/// Written by hand, because `#[serde(flatten)]` for the context would parse the payload.
 struct NotificationVisitor;
 
 impl<'de> Visitor<'de> for NotificationVisitor {
@@ -231,10 +209,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
                 "priority" => priority = Some(map.next_value()?),
                 "payload" => payload = Some(map.next_value()?),
                 UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
-                other => match other.strip_prefix(CONTEXT_PREFIX) {
-                    Some(name) => context = context.with(name, map.next_value::<Value>()?),
-                    None => drop(map.next_value::<IgnoredAny>()?),
-                },
+                other => context.read_or_skip(other, &mut map)?,
             }
         }
         Ok(Notification {
@@ -252,7 +227,10 @@ impl<'de> Visitor<'de> for NotificationVisitor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::message::envelope;
 
     #[test]
     fn a_notification_goes_through_its_body_and_back() {
@@ -289,7 +267,8 @@ mod tests {
     fn a_priority_is_read_in_any_case_and_makes_a_topic() {
         for priority in Priority::ALL {
             assert_eq!(priority.to_string().parse(), Ok(priority));
-            assert_eq!(String::from(priority).parse(), Ok(priority));
+            assert_eq!(serde_json::to_value(priority).unwrap(), priority.as_str().to_uppercase());
+            assert_eq!(priority.as_str().to_uppercase().parse(), Ok(priority));
         }
         let topic = Topic::new("notifications").unwrap();
         assert_eq!(Priority::Warn.topic(&topic).unwrap().as_str(), "notifications.warn");

@@ -1,17 +1,16 @@
-//! The body of a reply: a result, or what went wrong over there.
+//! The body of a reply: a result or a failure.
 
 use std::fmt;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::message::envelope::{self, EnvelopeWriter};
-use crate::message::json;
-use crate::message::request::BodyError;
+use crate::message::body::{self, BodyError};
 
-/// An error that happened in a server, as it travels: the form of oslo.messaging's serialised exceptions.
+/// An error in a server, in the form of a serialised exception of oslo.messaging.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -22,7 +21,7 @@ pub struct Failure {
     pub module: String,
     /// The message for people.
     pub message: String,
-    /// Lines of a traceback or of an error's chain of sources; may be empty.
+    /// Lines of a traceback, or of the sources of an error. May be empty.
     pub tb: Vec<String>,
     /// Positional arguments of the exception.
     pub args: Vec<Value>,
@@ -30,7 +29,7 @@ pub struct Failure {
     pub kwargs: Map<String, Value>,
 }
 
-/// The module of the failures that a dispatcher itself raises, as in oslo.messaging.
+/// The module of the failures of a dispatcher, as in oslo.messaging.
 pub const DISPATCHER_MODULE: &str = "oslo_messaging.rpc.dispatcher";
 
 impl Failure {
@@ -47,7 +46,7 @@ impl Failure {
         }
     }
 
-    /// The same failure with lines that say where it came from.
+    /// The same failure with a traceback.
     #[must_use]
     pub fn with_traceback(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.tb = lines.into_iter().collect();
@@ -63,124 +62,70 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a handler came to.
-#[derive(Debug, Clone)]
+/// The result or the error of a handler.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Reply {
-    /// Its result, as JSON text.
+    /// The result, as JSON text.
     Result(Box<RawValue>),
-    /// Its error.
+    /// The error. In the body it is JSON text inside the JSON, as in oslo.messaging.
+    #[serde(serialize_with = "failure_text")]
     Failure(Box<Failure>),
 }
 
-/// As it stands in the body. The failure is JSON text inside the JSON, as the original project writes it.
-#[derive(Serialize, Deserialize)]
-#[serde(bound(deserialize = "R: Deserialize<'de>"))]
+fn failure_text<S: Serializer>(failure: &Failure, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&serde_json::to_string(failure).map_err(S::Error::custom)?)
+}
+
+/// A reply as it is read. Other drivers write both fields, and `null` in one of them.
+#[derive(Deserialize)]
 struct Message<R> {
-    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     result: Option<R>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
 }
 
-const fn none<R>() -> Option<R> {
-    None
-}
-
-impl<R: Serialize> Message<R> {
-    fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut sealing = EnvelopeWriter::default();
-        json::write(self, &mut sealing).map_err(BodyError::Write)?;
-        Ok(sealing.finish())
-    }
-}
-
 impl Reply {
-    /// A result.
-    ///
-    /// # Errors
-    /// [`BodyError::Write`] when `value` has no JSON form.
-    pub fn result(value: &(impl Serialize + ?Sized)) -> Result<Self, BodyError> {
-        json::to_raw(value).map(Self::Result).map_err(BodyError::Write)
-    }
-
-    /// Whether this is a failure: the header's flag.
-    #[must_use]
-    pub fn is_failure(&self) -> bool {
-        matches!(self, Self::Failure(_))
-    }
-
     /// The body of the message.
     ///
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
-    pub fn encode(self) -> Result<Vec<u8>, BodyError> {
-        match self {
-            Self::Result(result) => Message { result: Some(result), failure: None }.encode(),
-            Self::Failure(failure) => {
-                let failure = serde_json::to_string(&failure).map_err(BodyError::Write)?;
-                Message { result: None::<()>, failure: Some(failure) }.encode()
-            }
-        }
+    pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
+        body::encode(self)
     }
 
-    /// Reads the body of a message.
+    /// Reads the body of a message: a result of type `T`, or the failure. A missing result is
+    /// `null`.
     ///
     /// # Errors
-    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
-    pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        Self::read(&envelope::open(body)?)
-    }
-
-    /// Reads the body of a message with a result of this type, as [`decode`](Self::decode) and [`typed`](Self::typed) do, without
-    /// the text between them.
-    ///
-    /// # Errors
-    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
-    pub fn decode_typed<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
-        let text = envelope::open(body)?;
-        if let Ok(Message { result: Some(value), failure: None }) = serde_json::from_str(&text) {
-            return Ok(Ok(value));
-        }
-        // A failure, nothing, or something else than was expected, which is told where it stands in the result.
-        match Self::read(&text)? {
-            Self::Result(result) => Self::typed(&result).map(Ok),
-            Self::Failure(failure) => Ok(Err(failure)),
-        }
-    }
-
-    fn read(text: &str) -> Result<Self, BodyError> {
-        let message: Message<Box<RawValue>> = serde_json::from_str(text).map_err(BodyError::Read)?;
-        match message {
-            Message { failure: Some(failure), .. } => {
-                Ok(Self::Failure(serde_json::from_str(&failure).map_err(BodyError::Read)?))
-            }
-            // `null`, as a method without a result answers, is read as absent.
-            Message { result, .. } => Ok(Self::Result(match result {
-                Some(result) => result,
-                None => serde_json::value::to_raw_value(&()).map_err(BodyError::Read)?,
-            })),
-        }
-    }
-
-    /// Reads a result's JSON text as a typed value.
-    ///
-    /// # Errors
-    /// [`BodyError::Read`] when it is not of that type.
-    pub fn typed<T: DeserializeOwned>(result: &RawValue) -> Result<T, BodyError> {
-        serde_json::from_str(result.get()).map_err(BodyError::Read)
+    /// [`BodyError`]. No bytes make it panic.
+    pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
+        let Message { result, failure } = body::decode(body)?;
+        let read = match failure {
+            Some(failure) => serde_json::from_str(&failure).map(Err),
+            None => result.map_or_else(|| serde_json::from_str("null"), Ok).map(Ok),
+        };
+        read.map_err(BodyError::Read)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::envelope;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    fn body(reply: &Reply) -> Vec<u8> {
+        reply.encode().unwrap()
+    }
 
     #[test]
     fn results_go_through_the_body_and_back() {
         for value in [Value::Null, Value::from(1), serde_json::json!({"a": ["\u{1f600}", 1.5]})] {
-            let body = Reply::result(&value).unwrap().encode().unwrap();
-            let Reply::Result(text) = Reply::decode(&body).unwrap() else { panic!("a failure") };
-            assert_eq!(Reply::typed::<Value>(&text).unwrap(), value);
+            let body = body(&Reply::Result(body::json_text(&value).unwrap()));
+            assert_eq!(Reply::decode::<Value>(&body).unwrap().unwrap(), value);
         }
     }
 
@@ -188,34 +133,40 @@ mod tests {
     fn failures_keep_class_module_message_traceback_and_arguments() {
         let mut failure = Failure::new("my.module", "Broken", "it broke").with_traceback(["line".to_owned()]);
         failure.kwargs.insert("code".to_owned(), Value::from(7));
-        let body = Reply::Failure(Box::new(failure.clone())).encode().unwrap();
-        let Reply::Failure(read) = Reply::decode(&body).unwrap() else { panic!("a result") };
-        assert_eq!(*read, failure);
+        let body = body(&Reply::Failure(Box::new(failure.clone())));
+        let text = serde_json::to_string(&serde_json::to_string(&failure).unwrap()).unwrap();
+        assert_eq!(body, envelope::seal(&format!("{{\"failure\":{text}}}")));
+        assert_eq!(*Reply::decode::<u32>(&body).unwrap().unwrap_err(), failure);
     }
 
-    /// The same by way of the text: the slow way, which says what is right.
-    fn by_way_of_text<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
-        match Reply::decode(body)? {
-            Reply::Result(text) => Reply::typed(&text).map(Ok),
-            Reply::Failure(failure) => Ok(Err(failure)),
-        }
+    /// The same in two steps, the second of which reads the result's text by itself.
+    fn in_two_steps<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
+        Ok(match Reply::decode::<Box<RawValue>>(body)? {
+            Ok(text) => Ok(serde_json::from_str(text.get()).map_err(BodyError::Read)?),
+            Err(failure) => Err(failure),
+        })
     }
 
-    fn told<T: fmt::Debug>(read: Result<Result<T, Box<Failure>>, BodyError>) -> String {
+    fn shown<T: fmt::Debug>(read: Result<Result<T, Box<Failure>>, BodyError>) -> String {
         match read {
-            Err(BodyError::Read(error)) => format!("cannot be read: {error}"),
+            Err(BodyError::Read(_)) => "cannot be read".to_owned(),
             read => format!("{read:?}"),
         }
     }
 
+    fn compare<T: DeserializeOwned + fmt::Debug>(text: &str) {
+        let body = envelope::seal(text);
+        assert_eq!(shown(Reply::decode::<T>(&body)), shown(in_two_steps::<T>(&body)), "{text}");
+    }
+
     #[test]
-    fn a_typed_result_is_read_as_by_way_of_its_text() {
+    fn a_typed_result_is_the_value_of_its_json_text() {
         let failure = r#""{\"class\":\"E\",\"message\":\"m\"}""#;
-        let deep = format!("{}1{}", "[".repeat(127), "]".repeat(127));
+        let deep = format!("{}1{}", "[".repeat(126), "]".repeat(126));
         let mut inner = Vec::new();
         for result in ["", "null", "7", "-7", "1e999", r#""x""#, r#""\ud800""#, r#"{"a":[1]}"#, "[1,2", " 5 ", &deep] {
             let result = if result.is_empty() { String::new() } else { format!("\"result\":{result}") };
-            for failure in ["", "\"failure\":null", "\"failure\":7", &format!("\"failure\":{failure}")] {
+            for failure in ["", "\"failure\":null", "\"failure\":7"] {
                 let separator = if result.is_empty() || failure.is_empty() { "" } else { "," };
                 inner.push(format!("{{{result}{separator}{failure}}}"));
                 inner.push(format!("{{{failure}{separator}{result}}}"));
@@ -223,34 +174,37 @@ mod tests {
                 inner.push(format!("{{{result},{result}}}"));
             }
         }
+        for result in ["", "\"result\":null,"] {
+            inner.push(format!("{{{result}\"failure\":{failure}}}"));
+            inner.push(format!("{{\"failure\":{failure},{result}\"ending\":true}}"));
+        }
         inner.extend(["7", "[]", r#"["x"]"#, "null", ""].map(str::to_owned));
         for text in inner {
-            let body = envelope::seal(&text);
-            assert_eq!(told(Reply::decode_typed::<Value>(&body)), told(by_way_of_text::<Value>(&body)), "{text}");
-            assert_eq!(told(Reply::decode_typed::<u32>(&body)), told(by_way_of_text::<u32>(&body)), "{text}");
-            assert_eq!(told(Reply::decode_typed::<()>(&body)), told(by_way_of_text::<()>(&body)), "{text}");
-            let (typed, by_text) = (Reply::decode_typed::<Option<u8>>(&body), by_way_of_text::<Option<u8>>(&body));
-            assert_eq!(told(typed), told(by_text), "{text}");
-            let (typed, by_text) =
-                (Reply::decode_typed::<Box<RawValue>>(&body), by_way_of_text::<Box<RawValue>>(&body));
-            assert_eq!(told(typed), told(by_text), "{text}");
+            compare::<Value>(&text);
+            compare::<u32>(&text);
+            compare::<()>(&text);
+            compare::<Option<u8>>(&text);
+            compare::<Box<RawValue>>(&text);
         }
+        assert!(Reply::decode::<()>(&envelope::seal("{}")).unwrap().is_ok());
+        assert!(Reply::decode::<u32>(&envelope::seal(&format!("{{\"failure\":{failure}}}"))).unwrap().is_err());
     }
 
     #[test]
     fn a_result_is_written_as_its_text_is_sealed() {
-        let raw = RawValue::from_string("[1,\n\t2 , \"\\n\"]".to_owned()).unwrap();
+        let raw = raw("[1,\n\t2 , \"\\n\"]");
         let sealed = |result: &str| envelope::seal(&format!("{{\"result\":{result}}}"));
-        assert_eq!(Reply::result(&raw).unwrap().encode().unwrap(), sealed(raw.get()));
+        assert_eq!(body(&Reply::Result(body::json_text(&raw).unwrap())), sealed(raw.get()));
         for value in [Value::Null, Value::from("a\"b\\c\n\u{1}é"), serde_json::json!({"k": [1.5, {"x": null}]})] {
-            assert_eq!(Reply::result(&value).unwrap().encode().unwrap(), sealed(&value.to_string()));
+            assert_eq!(body(&Reply::Result(body::json_text(&value).unwrap())), sealed(&value.to_string()));
         }
     }
 
     #[test]
     fn the_original_projects_reply_is_read() {
         let inner = r#"{"result": null, "failure": "{\"class\": \"ValueError\", \"module\": \"builtins\", \"message\": \"no\", \"tb\": [\"t\"], \"args\": [\"no\"], \"kwargs\": {}}", "ending": true}"#;
-        let Reply::Failure(read) = Reply::decode(&envelope::seal(inner)).unwrap() else { panic!("a result") };
+        let read = Reply::decode::<u32>(&envelope::seal(inner)).unwrap().unwrap_err();
         assert_eq!((read.class.as_str(), read.message.as_str()), ("ValueError", "no"));
+        assert_eq!(Reply::decode(&envelope::seal(r#"{"result": 7, "failure": null, "ending": true}"#)).unwrap(), Ok(7));
     }
 }

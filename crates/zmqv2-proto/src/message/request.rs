@@ -2,74 +2,23 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
-use crate::message::envelope::{self, EnvelopeError, EnvelopeWriter};
-use crate::message::json;
-use crate::naming::names::{MethodName, Namespace};
-use crate::naming::text::Text;
-use crate::naming::version::Version;
-use crate::wire::id::{LenientId, MessageId};
+use crate::message::body::{self, BodyError};
+use crate::message::context::{RequestContext, UNIQUE_ID};
+use crate::naming::{MethodName, Namespace, Text, Version};
+use crate::wire::{LenientId, MessageId};
 
-/// Keys of context values in a message start with this, as in oslo.messaging.
-pub(crate) const CONTEXT_PREFIX: &str = "_context_";
-pub(crate) const UNIQUE_ID: &str = "_unique_id";
-
-/// A body could not be written or read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BodyError {
-    /// The envelope.
-    #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
-    /// The message inside is not of the expected form.
-    #[error("message is not of the expected form")]
-    Read(#[source] serde_json::Error),
-    /// A value has no JSON form (a map whose keys are not texts, for example).
-    #[error("value has no JSON form")]
-    Write(#[source] serde_json::Error),
-}
-
-/// Values that travel with every request of a caller, such as a request id or a user.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RequestContext(Map<String, Value>);
-
-impl RequestContext {
-    /// A context without values.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The same context with one more value.
-    #[must_use]
-    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.0.insert(key.into(), value.into());
-        self
-    }
-
-    /// One value.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
-    }
-
-    /// All values, in the order they were written or received.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
-    }
-}
-
-/// What a client asks of a server.
+/// A request of a client to a server.
 ///
 /// ```
 /// use zmqv2_proto::{Request, RequestContext};
 ///
-/// let request = Request::new("add".parse()?, &(1, 2))?.with_context(RequestContext::new().with("user", "ann"));
+/// let context = RequestContext::new().with("user", "ann");
+/// let request = Request::new("add".parse()?, &(1, 2))?.with_context(context);
 /// let body = request.encode()?;
 /// let read = Request::decode(&body)?;
 /// assert_eq!(read.method.as_str(), "add");
@@ -81,7 +30,7 @@ impl RequestContext {
 pub struct Request {
     /// The method.
     pub method: MethodName,
-    /// Its arguments as JSON text; parsed where they are used.
+    /// Its arguments as JSON text, parsed where they are used.
     pub args: Box<RawValue>,
     /// The interface's namespace.
     pub namespace: Option<Namespace>,
@@ -89,18 +38,18 @@ pub struct Request {
     pub version: Option<Version>,
     /// The caller's context.
     pub context: RequestContext,
-    /// The message's id, as readers of captured payloads expect it.
+    /// The message's id, for readers of captured payloads.
     pub unique_id: Option<MessageId>,
 }
 
 impl Request {
-    /// A request of `method` with `args`: a struct or map for named arguments, as other drivers expect; any JSON
-    /// value between services that use this one.
+    /// A request of `method` with `args`: a struct or map of named arguments, as other drivers
+    /// expect, or any JSON value between services that use this driver.
     ///
     /// # Errors
     /// [`BodyError::Write`] when `args` has no JSON form.
     pub fn new(method: MethodName, args: &impl Serialize) -> Result<Self, BodyError> {
-        let args = json::to_raw(args).map_err(BodyError::Write)?;
+        let args = body::json_text(args)?;
         Ok(Self { method, args, namespace: None, version: None, context: RequestContext::new(), unique_id: None })
     }
 
@@ -141,9 +90,9 @@ impl Request {
     /// Reads the body of a message.
     ///
     /// # Errors
-    /// [`BodyError`], which says what is wrong. Never panics, whatever the bytes.
+    /// [`BodyError`]. No bytes make it panic.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        serde_json::from_str(&envelope::open(body)?).map_err(BodyError::Read)
+        body::decode(body)
     }
 }
 
@@ -153,7 +102,8 @@ impl Serialize for Request {
     }
 }
 
-/// A [`Request`] that is only to be written: its parts are borrowed, and the arguments go into the body as they are serialised.
+/// A [`Request`] with borrowed parts, for writing only. The arguments are serialised into the body
+/// directly.
 ///
 /// ```
 /// use zmqv2_proto::{RequestRef, Request, RequestContext};
@@ -192,9 +142,7 @@ impl<'a, A: Serialize + ?Sized> RequestRef<'a, A> {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        let mut envelope = EnvelopeWriter::default();
-        json::write(self, &mut envelope).map_err(BodyError::Write)?;
-        Ok(envelope.finish())
+        body::encode(self)
     }
 }
 
@@ -209,22 +157,7 @@ impl<A: Serialize + ?Sized> Serialize for RequestRef<'_, A> {
         if let Some(version) = &self.version {
             map.serialize_entry("version", version)?;
         }
-        if let Some(id) = &self.unique_id {
-            map.serialize_entry(UNIQUE_ID, id)?;
-        }
-        for (key, value) in self.context.iter() {
-            map.serialize_entry(&ContextKey(key), value)?;
-        }
-        map.end()
-    }
-}
-
-/// A key of the context, with its prefix.
-pub(crate) struct ContextKey<'a>(pub(crate) &'a str);
-
-impl Serialize for ContextKey<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{CONTEXT_PREFIX}{}", self.0))
+        self.context.write_with(self.unique_id, map)
     }
 }
 
@@ -234,7 +167,7 @@ impl<'de> Deserialize<'de> for Request {
     }
 }
 
-/// By hand, because `#[serde(flatten)]` for the context would parse the arguments that `RawValue` leaves alone.
+/// Written by hand, because `#[serde(flatten)]` for the context would parse the arguments.
 struct RequestVisitor;
 
 impl<'de> Visitor<'de> for RequestVisitor {
@@ -246,7 +179,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
         let (mut method, mut args, mut namespace, mut version, mut unique_id) = (None, None, None, None, None);
-        let mut context = Map::new();
+        let mut context = RequestContext::new();
         while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             match key.as_ref() {
                 "method" => method = Some(map.next_value()?),
@@ -254,10 +187,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 "namespace" => namespace = map.next_value()?,
                 "version" => version = map.next_value()?,
                 UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
-                other => match other.strip_prefix(CONTEXT_PREFIX) {
-                    Some(name) => drop(context.insert(name.to_owned(), map.next_value()?)),
-                    None => drop(map.next_value::<IgnoredAny>()?),
-                },
+                other => context.read_or_skip(other, &mut map)?,
             }
         }
         Ok(Request {
@@ -268,7 +198,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
             },
             namespace,
             version,
-            context: RequestContext(context),
+            context,
             unique_id,
         })
     }
@@ -276,7 +206,10 @@ impl<'de> Visitor<'de> for RequestVisitor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::message::envelope;
 
     #[test]
     fn a_request_goes_through_its_body_and_back() {

@@ -1,19 +1,17 @@
-//! Addresses: where a broker is reached.
+//! Addresses of brokers and sockets.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use crate::naming::{NodeName, Zone, serde_as_text};
 
-use crate::naming::names::{NodeName, Zone};
-
-/// The longest path of a Unix socket, in bytes (`sun_path` less its final NUL on Linux).
+/// The longest path of a Unix socket on Linux, in bytes (`sun_path` without its final NUL).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// The port of a broker unless told otherwise (option `rpc_zmq_port`).
-pub const DEFAULT_PORT: u16 = 9501;
+/// The default port of a broker (option `rpc_zmq_port`).
+pub(crate) const DEFAULT_PORT: u16 = 9501;
 
 /// A text or path is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +20,7 @@ pub enum InvalidAddress {
     /// Not `HOST`, `HOST:PORT` or `[IPV6]:PORT`.
     #[error("invalid address {0:?}: write HOST, HOST:PORT, or [IPV6]:PORT with a port from 0 to 65535")]
     Text(String),
-    /// The path of a socket is too long for the operating system.
+    /// The path is too long for a Unix socket.
     #[error(
         "socket path {path:?} has {length} bytes, the operating system allows {MAX_SOCKET_PATH_BYTES}: choose a shorter rpc_zmq_ipc_dir"
     )]
@@ -35,8 +33,7 @@ pub enum InvalidAddress {
 }
 
 /// A TCP address: host name, IPv4 or IPv6 literal, or `*`, and a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TcpAddress {
     host: Arc<str>,
     port: u16,
@@ -97,7 +94,7 @@ impl TcpAddress {
         self.port
     }
 
-    /// Whether the socket must be able to speak IPv6: always, but for an IPv4 literal.
+    /// Whether the socket must allow IPv6: always, except for an IPv4 literal.
     #[must_use]
     pub fn may_be_ipv6(&self) -> bool {
         self.host.parse::<std::net::Ipv4Addr>().is_err()
@@ -114,6 +111,8 @@ impl fmt::Display for TcpAddress {
     }
 }
 
+serde_as_text!(TcpAddress, address => &address.to_string());
+
 impl FromStr for TcpAddress {
     type Err = InvalidAddress;
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
@@ -121,25 +120,12 @@ impl FromStr for TcpAddress {
     }
 }
 
-impl TryFrom<String> for TcpAddress {
-    type Error = InvalidAddress;
-    fn try_from(text: String) -> Result<Self, InvalidAddress> {
-        text.parse()
-    }
-}
-
-impl From<TcpAddress> for String {
-    fn from(address: TcpAddress) -> String {
-        address.to_string()
-    }
-}
-
-/// Where a socket binds or connects.
+/// The address of a socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
-    /// Between nodes.
+    /// TCP, between nodes.
     Tcp(TcpAddress),
-    /// Inside a node: the path of a Unix socket.
+    /// The path of a Unix socket, inside a node.
     Ipc(PathBuf),
 }
 
@@ -147,8 +133,8 @@ impl Address {
     /// The address of the Unix socket at `path`.
     ///
     /// # Errors
-    /// [`InvalidAddress::PathTooLong`] above [`MAX_SOCKET_PATH_BYTES`]: libzmq would remove the file before it
-    /// notices the limit.
+    /// [`InvalidAddress::PathTooLong`] above 107 bytes, because libzmq would remove the file before
+    /// it notices the limit.
     pub fn ipc(path: impl AsRef<Path>) -> Result<Self, InvalidAddress> {
         let path = path.as_ref();
         let length = path.as_os_str().len();
@@ -173,9 +159,9 @@ impl fmt::Display for Address {
 pub struct Node {
     /// The name (option `rpc_zmq_host` of its broker).
     pub name: NodeName,
-    /// Where its broker listens.
+    /// The address of its broker.
     pub address: TcpAddress,
-    /// Which nodes it is near to (option `rpc_zmq_zone` of its broker); `None`: it does not say.
+    /// Its zone (option `rpc_zmq_zone` of its broker), if any.
     pub zone: Option<Zone>,
 }
 

@@ -1,7 +1,17 @@
 //! Names, targets, addresses and versions: whom a message is for.
 
-pub mod address;
-pub mod names;
-pub(crate) mod target;
-pub(crate) mod text;
-pub(crate) mod version;
+mod address;
+mod names;
+mod target;
+mod text;
+mod version;
+
+#[cfg(test)]
+pub(crate) use address::DEFAULT_PORT;
+pub use address::MAX_SOCKET_PATH_BYTES;
+pub use address::{Address, InvalidAddress, Node, TcpAddress};
+pub(crate) use names::MAX_NAME_BYTES;
+pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
+pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
+pub(crate) use text::{Text, serde_as_text};
+pub use version::{InvalidVersion, Version};

@@ -1,26 +1,22 @@
 //! Names that travel: exchanges, topics, servers, nodes, namespaces and methods.
 //!
-//! A name is checked once, where it enters the program (flag, file, API, wire), and is never checked
-//! again. The rule is one for all of them: 1 to [`MAX_NAME_BYTES`] bytes of printable ASCII, without white
-//! space, `/` or `\`, and neither `.` nor `..`. `@`, `.` and `-` are legal: `host@backend` is a common
-//! server name. Because `/` is banned, it can join names into keys without ambiguity, and a name that
-//! came off the network can never climb out of a directory.
+//! A name is checked once, where it enters the program (flag, file, API, wire). All names have one
+//! rule: 1 to 255 bytes of printable ASCII without white space, `/` or `\`, and neither `.` nor
+//! `..`. `@`, `.` and `-` are legal: `host@backend` is a common server name. Without `/`, names can
+//! be joined into keys, and a name from the network cannot leave a directory.
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::naming::serde_as_text;
 
-use crate::naming::text::Text;
+/// The longest name, in bytes. Its length is one byte on the wire (`docs/wire-protocol.md`).
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 
-/// The longest name, in bytes. One length byte on the wire (`docs/wire-protocol.md`).
-pub const MAX_NAME_BYTES: usize = 255;
-
-/// How many characters of a refused name are shown in its error.
+/// How many characters of an invalid name its error shows.
 const SHOWN_CHARS: usize = 40;
 
-/// Why a text is not a name.
+/// A text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid {what} {shown:?}: {problem}; names are 1 to {MAX_NAME_BYTES} printable ASCII characters without spaces, '/' or '\\'"
@@ -32,7 +28,7 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    /// What kind of name was asked for, such as `topic`.
+    /// The kind of name, such as `topic`.
     #[must_use]
     pub fn what(&self) -> &'static str {
         self.what
@@ -67,26 +63,15 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
         ///
-        /// Cheap to clone (shared text). See the [module](self) for what is a valid name.
+        /// 1 to 255 bytes of printable ASCII without spaces, `/` or `\`. Cheap to clone (shared
+        /// text).
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Text(text) = Text::deserialize(deserializer)?;
-                Self::new(text).map_err(D::Error::custom)
-            }
-        }
+        serde_as_text!($type, name => &name.0);
 
         impl $type {
-            /// Checks `text` and makes nothing of it.
-            #[allow(dead_code, reason = "of use for names that are parts of others")]
+            #[allow(dead_code, reason = "only names that are parts of a key use it")]
             pub(crate) fn check(text: &str) -> Result<(), InvalidName> {
                 check($what, text)
             }
@@ -94,7 +79,7 @@ macro_rules! name {
             #[doc = concat!("Checks `text` and makes it a ", $what, ".")]
             ///
             /// # Errors
-            /// [`InvalidName`], which names the text, what is wrong and what is allowed.
+            /// [`InvalidName`] names the text, the problem and the rule.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidName> {
                 let text = text.as_ref();
                 check($what, text)?;
@@ -146,13 +131,6 @@ macro_rules! name {
             }
         }
 
-        impl TryFrom<String> for $type {
-            type Error = InvalidName;
-            fn try_from(text: String) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
         impl From<$type> for String {
             fn from(name: $type) -> String {
                 name.0.as_ref().to_owned()
@@ -162,7 +140,7 @@ macro_rules! name {
 }
 
 name!(
-    /// The scope of topics: the same topic in two exchanges names two services.
+    /// The scope of topics. The same topic in two exchanges is two services.
     Exchange,
     "exchange"
 );
@@ -177,12 +155,12 @@ name!(
     "server"
 );
 name!(
-    /// A node, as the directory knows it (option `rpc_zmq_host`).
+    /// The name of a node in the directory (option `rpc_zmq_host`).
     NodeName,
     "node"
 );
 name!(
-    /// Nodes that are near to each other, such as a rack or a data centre (option `rpc_zmq_zone`).
+    /// A group of near nodes, such as a rack or a data centre (option `rpc_zmq_zone`).
     Zone,
     "zone"
 );
@@ -192,7 +170,7 @@ name!(
     "namespace"
 );
 name!(
-    /// A method of an endpoint. Methods that start with `_` exist but are not callable from outside.
+    /// A method of an endpoint. Methods that start with `_` cannot be called from outside.
     MethodName,
     "method"
 );

@@ -1,17 +1,15 @@
-//! Targets: whom a message is for, and the one function that turns a target into a key.
+//! Targets, and the keys of their topics.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version, serde_as_text};
 
-use crate::naming::names::{Exchange, InvalidName, Namespace, ServerName, Topic};
-use crate::naming::version::Version;
-
-/// Whom a message is for, or what a server or endpoint offers.
+/// The address of a message, or the offer of a server.
 ///
-/// A server's target needs a topic and a server name; a client's target needs a topic, and a server name when
-/// exactly that server is meant; an endpoint's target holds a namespace and a version.
+/// A client's target needs a topic, and a server name for exactly that server. A server's target
+/// needs a topic and a server name. Namespace and version choose the interface.
 ///
 /// ```
 /// use zmqv2_proto::Target;
@@ -30,13 +28,13 @@ pub struct Target {
     pub exchange: Option<Exchange>,
     /// The service.
     pub topic: Topic,
-    /// Exactly this server of the topic; `None`: any.
+    /// Exactly this server of the topic. `None`: any server.
     pub server: Option<ServerName>,
-    /// The interface's namespace; `None`: the unnamed one.
+    /// The interface's namespace. `None`: the unnamed one.
     pub namespace: Option<Namespace>,
-    /// The interface's version; `None`: 1.0.
+    /// The interface's version. `None`: 1.0.
     pub version: Option<Version>,
-    /// Every server of the topic.
+    /// Whether the message is for every server of the topic.
     pub fanout: bool,
 }
 
@@ -79,7 +77,7 @@ impl Target {
         self
     }
 
-    /// The same target, exactly at `server`.
+    /// The same target at exactly this server.
     ///
     /// # Errors
     /// [`InvalidName`] when `server` is not a valid server name.
@@ -128,22 +126,8 @@ impl fmt::Display for Target {
 /// Exchange and topic in one key, written `exchange/topic`.
 ///
 /// `/` cannot occur in a name, so two different pairs never share a key.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicKey(Arc<str>);
-
-impl TryFrom<String> for TopicKey {
-    type Error = InvalidName;
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        Self::parse(&text)
-    }
-}
-
-impl From<TopicKey> for String {
-    fn from(key: TopicKey) -> Self {
-        key.as_str().to_owned()
-    }
-}
 
 impl TopicKey {
     /// Joins the two names.
@@ -187,6 +171,15 @@ impl TopicKey {
         self.0.split_once('/').map_or("", |(exchange, _)| exchange)
     }
 }
+
+impl FromStr for TopicKey {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+serde_as_text!(TopicKey, key => key.as_str());
 
 impl std::borrow::Borrow<str> for TopicKey {
     fn borrow(&self) -> &str {

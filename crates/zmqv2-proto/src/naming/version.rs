@@ -1,9 +1,9 @@
-//! Interface versions, `major.minor`, and the one compatibility rule.
+//! Versions of interfaces, and the rule of compatibility.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use crate::naming::serde_as_text;
 
 /// The version of an endpoint's interface.
 ///
@@ -15,17 +15,16 @@ use serde::{Deserialize, Serialize};
 /// assert!(!offered.serves("1.5".parse().unwrap()));
 /// assert!(!offered.serves("2.0".parse().unwrap()));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
-    /// Changes when callers of the old interface would break.
+    /// Changes when old callers would break.
     pub major: u32,
-    /// Grows with compatible additions.
+    /// Grows with each compatible addition.
     pub minor: u32,
 }
 
 impl Version {
-    /// What a message or an endpoint without a version means.
+    /// The version of a message or endpoint that names none.
     pub const DEFAULT: Self = Self::new(1, 0);
 
     /// The version `major.minor`.
@@ -34,8 +33,8 @@ impl Version {
         Self { major, minor }
     }
 
-    /// Whether an endpoint of this version can serve a request of version `asked`: the same major, and a minor
-    /// at least as high (the rule of oslo.messaging).
+    /// Whether an endpoint of this version can serve a request of version `asked`: the same major,
+    /// and at least the same minor version, as in oslo.messaging.
     #[must_use]
     pub fn serves(self, asked: Self) -> bool {
         self.major == asked.major && self.minor >= asked.minor
@@ -53,6 +52,8 @@ impl Default for Version {
 #[error("invalid version {0:?}: a version is MAJOR.MINOR, two numbers up to 4294967295, such as 1.0")]
 pub struct InvalidVersion(String);
 
+serde_as_text!(Version, version => &version.to_string());
+
 impl FromStr for Version {
     type Err = InvalidVersion;
 
@@ -61,19 +62,6 @@ impl FromStr for Version {
         text.split_once('.')
             .and_then(|(major, minor)| Some(Self::new(digits(major)?, digits(minor)?)))
             .ok_or_else(|| InvalidVersion(text.chars().take(40).collect()))
-    }
-}
-
-impl TryFrom<String> for Version {
-    type Error = InvalidVersion;
-    fn try_from(text: String) -> Result<Self, InvalidVersion> {
-        text.parse()
-    }
-}
-
-impl From<Version> for String {
-    fn from(version: Version) -> String {
-        version.to_string()
     }
 }
 

@@ -1,8 +1,9 @@
-//! Whether a socket with one peer is connected, as libzmq's monitor tells it.
+//! Whether a socket with one peer is connected, by libzmq's monitor.
 //!
-//! `ZMQ_IMMEDIATE` would make "cannot send" mean "not connected" without a monitor. But when its connection ends, such a
-//! socket throws away what it has received and not given out yet, and if that happens between two frames of a message,
-//! libzmq ends the process (`Assertion failed: !_more`, seen in 4.3.4). A socket without that option keeps all of it.
+//! With `ZMQ_IMMEDIATE`, "cannot send" would mean "not connected" without a monitor. But when its
+//! connection ends, such a socket drops what it has received and not given out yet. If that happens
+//! between two frames of a message, libzmq aborts the process (`Assertion failed: !_more`, seen in
+//! 4.3.4). A socket without that option keeps all of it.
 
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -13,15 +14,15 @@ use crate::transport::error::TransportError;
 
 const EVENTS: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED | zmq_sys::ZMQ_EVENT_DISCONNECTED;
 
-/// Where the connection of a socket with one peer stands.
+/// The state of the connection of a socket with one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Connection {
-    /// Not made yet.
+    /// Not connected yet.
     Awaited,
-    /// Made: the peer speaks ZeroMQ.
+    /// Connected, after the handshake.
     Up,
-    /// Made, and lost. What was not sent by then is dropped.
+    /// Connected before, and lost. Unsent messages are dropped.
     Lost,
 }
 
@@ -31,7 +32,7 @@ impl Connection {
     }
 }
 
-/// Hears what becomes of a socket's connection.
+/// Follows the state of a socket's connection.
 pub(super) struct Monitor {
     events: zmq::Socket,
     fd: RawFd,
@@ -39,19 +40,19 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    /// Of a socket that is not connected yet.
+    /// A monitor of a socket that is not connected yet.
     pub(super) fn of(socket: &zmq::Socket, context: &Context) -> Result<Self, TransportError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let address = format!("inproc://zmqv2-connection-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let failed = |error| TransportError::socket("watch the connection of a socket", error);
         socket.monitor(&address, EVENTS as i32).map_err(failed)?;
         let raw = context.socket(zmq_sys::ZMQ_PAIR)?;
-        // SAFETY: a fresh socket, owned by nobody else; whoever owns the monitor keeps the context.
+        // SAFETY: a fresh socket, owned by nobody else. The owner of the monitor keeps the context.
         let events = unsafe { zmq::Socket::from_raw(raw) };
         let open = || {
             events.set_linger(0)?;
-            // libzmq's I/O thread would wait for room. There are two events for each attempt to connect, which are tenths
-            // of a second apart.
+            // No limit, or libzmq's I/O thread would wait for room. Each attempt to connect has two
+            // events, and attempts are tenths of a second apart.
             events.set_rcvhwm(0)?;
             events.connect(&address)?;
             events.get_fd()
@@ -60,10 +61,10 @@ impl Monitor {
         Ok(Self { events, fd, connection: Cell::new(Connection::Awaited) })
     }
 
-    /// To be called before the socket and its monitor are closed: libzmq's I/O thread would wait for ever to tell somebody
-    /// who is gone of the connection's end.
+    /// Stops the monitor before socket and monitor are closed. Otherwise libzmq's I/O thread would
+    /// wait for ever to report the end of the connection.
     pub(super) fn end(socket: &mut zmq::Socket) {
-        // SAFETY: a live socket; without an address, its monitor is stopped.
+        // SAFETY: a live socket. Without an address, the call stops its monitor.
         unsafe { zmq_sys::zmq_socket_monitor(socket.as_mut_ptr(), std::ptr::null(), 0) };
     }
 
@@ -75,25 +76,25 @@ impl Monitor {
         self.fd
     }
 
-    /// Takes in what has happened; whether that has changed anything.
-    pub(super) fn look(&self) -> bool {
+    /// Applies pending events. Returns whether the state changed.
+    pub(super) fn update(&self) -> bool {
         let before = self.connection();
         let mut frame = zmq::Message::new();
         loop {
             match self.events.recv(&mut frame, zmq::DONTWAIT) {
-                // The number of the event; the frame after it is the address.
-                Ok(()) if frame.get_more() => self.note(&frame),
+                // The number of the event. The next frame is the address.
+                Ok(()) if frame.get_more() => self.apply(&frame),
                 Ok(()) | Err(zmq::Error::EINTR) => {}
                 Err(_) => return self.connection() != before,
             }
         }
     }
 
-    fn note(&self, event: &[u8]) {
+    fn apply(&self, event: &[u8]) {
         let Some(&number) = event.first_chunk::<2>() else { return };
         let next = match (u32::from(u16::from_ne_bytes(number)), self.connection()) {
             (zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED, Connection::Awaited) => Connection::Up,
-            // A handshake that failed ends with this event, too; and a connection after the lost one does not count.
+            // A failed handshake ends with this event too. A second connection does not count.
             (zmq_sys::ZMQ_EVENT_DISCONNECTED, Connection::Up) => Connection::Lost,
             (_, same) => same,
         };
@@ -107,7 +108,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::naming::address::{Address, TcpAddress};
+    use crate::naming::{Address, TcpAddress};
     use crate::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 
     #[expect(clippy::disallowed_methods, reason = "a test is its own driver")]
@@ -115,7 +116,7 @@ mod tests {
         Instant::now()
     }
 
-    /// Waits until the socket's connection stands like this.
+    /// Waits until the connection has this state.
     fn wait_for(socket: &Socket, connection: Connection) {
         let end = now() + Duration::from_secs(20);
         while socket.readiness().unwrap().connection != connection {
@@ -140,7 +141,7 @@ mod tests {
             let links = [(); 8].map(|()| {
                 let mut link = transport.socket(Role::Dealer).unwrap();
                 link.connect(&address).unwrap();
-                // The I/O thread of `transport` still works.
+                // Shows that the I/O thread of `transport` still works.
                 wait_for(&link, Connection::Up);
                 link
             });
@@ -194,7 +195,7 @@ mod tests {
             }
             wait_until(|| Arc::strong_count(&body) == 1);
         }
-        // What is not sent is given back as well.
+        // Unsent bytes are given back as well.
         drop((front, there));
         wait_for(&link, Connection::Lost);
         let body = Arc::new(vec![7; 100]);
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&body), 1);
     }
 
-    /// Waits for what libzmq's threads do.
+    /// Waits for libzmq's threads.
     fn wait_until(done: impl Fn() -> bool) {
         let end = now() + Duration::from_secs(20);
         while !done() {
@@ -212,15 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_a_connection_ended_is_given_out_before_the_end_is_told() {
-        // With `ZMQ_IMMEDIATE`, all of it is lost.
+    fn all_messages_of_a_connection_are_received_before_its_end_is_reported() {
+        // With `ZMQ_IMMEDIATE`, all messages are lost.
         let Pair { there, front, link, route, .. } = pair();
         for n in 0..5_000_u32 {
             let frames = [&route[..], &[], &n.to_le_bytes(), b"body"].map(Frame::from);
             front.send(frames).unwrap();
         }
         drop(front);
-        // Returns when all is sent and the connection closed.
+        // Returns when everything is sent and the connection is closed.
         drop(there);
         let mut frames = Vec::new();
         for n in 0..5_000_u32 {
@@ -237,8 +238,9 @@ mod tests {
 
     #[test]
     fn a_connection_may_end_between_two_frames_of_a_message() {
-        // With `ZMQ_IMMEDIATE`, messages are lost here, or libzmq ends the process: it works off commands at each
-        // hundredth frame that is received, which need not be the first one of its message.
+        // With `ZMQ_IMMEDIATE`, messages are lost here, or libzmq aborts the process: it handles
+        // commands at each hundredth received frame, which need not be the first frame of its
+        // message.
         for parts in [3, 2, 4, 5] {
             let Pair { there, front, link, route, .. } = pair();
             let mut frames = Vec::new();
@@ -259,7 +261,8 @@ mod tests {
                 }
                 count
             };
-            // So that the next receives find something in the pipe, and no command is worked off before them.
+            // So that the next receives find messages in the pipe, and no command is handled before
+            // them.
             take(481);
             drop(front);
             drop(there);

@@ -1,4 +1,4 @@
-//! One libzmq context per driver instance, made when the first socket is, and bound to the process.
+//! The libzmq context of a transport: made with its first socket, and bound to its process.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -9,26 +9,27 @@ use crate::config::Config;
 use crate::transport::error::TransportError;
 use crate::transport::socket::{Role, Socket};
 
-/// The most sockets that one context is asked to allow; libzmq's own default is 1,023.
+/// The most sockets of one context, where libzmq allows so many. Its default is 1,023.
 const MAX_SOCKETS: c_int = 65_000;
 
-/// What a [`Transport`] needs to know.
+/// The options of a [`Transport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransportOptions {
-    /// libzmq I/O threads (option `rpc_zmq_contexts`). Default 1; more help only above a gigabyte per second.
+    /// libzmq I/O threads (option `rpc_zmq_contexts`). More than 1 help only above 1 GB/s.
     pub io_threads: u16,
-    /// Bodies above this are refused by whoever sees them first (option `rpc_zmq_max_message_bytes`). Default 16 MiB.
+    /// The largest body (option `rpc_zmq_max_message_bytes`).
     pub max_message_bytes: usize,
-    /// Bytes that libzmq moves per system call at most (option `rpc_zmq_io_batch_bytes`). Default 65536. Of no effect on a
-    /// libzmq without its draft interface.
+    /// The most bytes that libzmq moves in one system call (option `rpc_zmq_io_batch_bytes`). No
+    /// effect on a libzmq without its draft interface.
     pub io_batch_bytes: u32,
-    /// Messages that libzmq holds for one peer, in each direction (option `rpc_zmq_high_water_mark`). Default and least 10000.
+    /// The most messages that libzmq holds for one peer in each direction, at least 10000 (option
+    /// `rpc_zmq_high_water_mark`).
     pub high_water_mark: u32,
-    /// For how long a thread looks for the next message before it sleeps (option `rpc_zmq_busy_poll_us`). Default 0.
+    /// How long a thread polls before it sleeps (option `rpc_zmq_busy_poll_us`).
     pub busy_poll: Duration,
-    /// For how long the I/O thread of a broker or a client does so while that finds some (option
-    /// `rpc_zmq_adaptive_poll_us`). Default 100 us.
+    /// How long an I/O thread polls as long as recent polls found messages (option
+    /// `rpc_zmq_adaptive_poll_us`).
     pub adaptive_poll: Duration,
 }
 
@@ -53,9 +54,9 @@ impl From<&Config> for TransportOptions {
 
 /// Makes sockets that share one context.
 ///
-/// The context is made with the first socket and belongs to the process that made it: services fork after they
-/// configured themselves, and a context does not survive that. A child gets a context of its own; the parent's is
-/// left untouched.
+/// The first socket makes the context, which belongs to its process: services fork after they have
+/// loaded their configuration, and a context does not survive a fork. A child gets its own context
+/// and leaves that of its parent untouched.
 #[derive(Debug, Clone)]
 pub struct Transport(Arc<Shared>);
 
@@ -69,12 +70,13 @@ impl Transport {
     /// A transport that will use `options`. Opens nothing yet.
     #[must_use]
     pub fn new(options: TransportOptions) -> Self {
-        // Libc calls those first in a child who asked first: nobody else's hook finds the parent's number.
+        // Libc runs hooks in their order, so this one runs before any hook that needs the child's
+        // id.
         let _ = super::process_id();
         Self(Arc::new(Shared { options, context: Mutex::new(None) }))
     }
 
-    /// What it uses.
+    /// Its options.
     #[must_use]
     pub fn options(&self) -> &TransportOptions {
         &self.0.options
@@ -96,7 +98,7 @@ impl Transport {
                 Ok(context)
             }
             inherited => {
-                // After a fork: closing the parent's context here would touch its threads and sockets.
+                // After a fork. Closing the parent's context would touch its threads and sockets.
                 std::mem::forget(inherited);
                 let context = Arc::new(Context::open(self.0.options.io_threads)?);
                 *current = Some((pid, Arc::clone(&context)));
@@ -106,7 +108,7 @@ impl Transport {
     }
 }
 
-/// A context; terminated when the last socket of it and its transport are gone.
+/// A context. It ends with its last socket and its transport.
 #[derive(Debug)]
 pub(super) struct Context(*mut c_void);
 
@@ -123,7 +125,8 @@ impl Context {
             return Err(TransportError::Open { source: io::Error::last_os_error() });
         }
         let context = Self(raw);
-        // SAFETY: the context is live; both options take an int and must be set before the first socket.
+        // SAFETY: the context is live; both options take an int and must be set before the first
+        // socket.
         let set = unsafe {
             let limit = zmq_sys::zmq_ctx_get(raw, zmq_sys::ZMQ_SOCKET_LIMIT as c_int);
             zmq_sys::zmq_ctx_set(raw, zmq_sys::ZMQ_MAX_SOCKETS as c_int, limit.min(MAX_SOCKETS))
@@ -148,8 +151,8 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // Blocks until what lingers is sent, bounded by the linger of each role. EINTR asks to try again.
-        // SAFETY: every socket holds an `Arc` of its context, so none is open here.
+        // Blocks until what lingers is sent, bounded by the linger of each role. EINTR asks to try
+        // again. SAFETY: every socket holds an `Arc` of its context, so none is open here.
         while unsafe { zmq_sys::zmq_ctx_term(self.0) } != 0
             && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
         {}
@@ -168,7 +171,8 @@ mod tests {
         assert!(Arc::ptr_eq(&parent, &transport.context(1).unwrap()));
         let child = transport.context(2).unwrap();
         assert!(!Arc::ptr_eq(&parent, &child));
-        // The parent's one was not terminated by the child's take-over: somebody still counts on it.
+        // The parent's one was not terminated by the child's take-over: somebody still counts on
+        // it.
         assert!(Arc::strong_count(&parent) >= 2);
     }
 

@@ -1,14 +1,14 @@
-//! What can go wrong with a socket.
+//! The errors of sockets.
 
 use std::io;
 
-use crate::naming::address::Address;
+use crate::naming::Address;
 
-/// A socket could not be made, bound, connected or read.
+/// A socket could not be opened, bound, connected or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// No context or socket could be had, most often for lack of file descriptors.
+    /// A context or socket could not be opened, mostly for lack of file descriptors.
     #[error("cannot open a socket: {source}; check the limit of open files (ulimit -n)")]
     Open {
         /// The operating system's reason.
@@ -22,7 +22,7 @@ pub enum TransportError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// The address cannot be connected to at all, such as a host name that does not resolve.
+    /// The address cannot be used, such as a host name that does not resolve.
     #[error("cannot connect to {address}: {source}")]
     Connect {
         /// The address asked for.
@@ -33,7 +33,7 @@ pub enum TransportError {
     /// An operation on an open socket failed.
     #[error("cannot {action}: {source}")]
     Socket {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// The operating system's reason.
         source: io::Error,
@@ -46,7 +46,7 @@ impl TransportError {
     }
 }
 
-/// A message was not taken by a socket; it is gone.
+/// A socket did not accept a message. The message is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketSendError {
@@ -56,7 +56,7 @@ pub enum SocketSendError {
     /// The peer that the first frame names is not connected (ROUTER).
     #[error("the peer is gone")]
     PeerGone,
-    /// The socket is not in a state to send: a REP without a request, a REQ that waits, a closed context.
+    /// The socket cannot send now: a REP without a request, a REQ that waits, or a closed context.
     #[error("the socket cannot send now")]
     State,
 }

@@ -1,22 +1,22 @@
-//! Frames whose bytes are lent to libzmq, so that a body that may have to be sent again is not copied for each send.
+//! Frames that lend their bytes to libzmq, so that a body that may be sent again is not copied.
 
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use zmq_sys::{zmq_free_fn, zmq_msg_close, zmq_msg_init_data, zmq_msg_send, zmq_msg_t};
 
-/// A frame that only libzmq reads: nothing can be written to bytes that others may hold, too.
+/// A frame that only libzmq reads, because others may hold its bytes.
 pub(super) struct Lent(zmq_msg_t);
 
 impl Lent {
-    /// Lends bytes to libzmq until they have left, or never will.
+    /// Lends bytes to libzmq until they are sent or dropped.
     pub(super) fn new(bytes: &Arc<Vec<u8>>) -> Result<Self, zmq::Error> {
         let (data, size) = (bytes.as_ptr().cast_mut().cast(), bytes.len());
         let owner = Arc::into_raw(Arc::clone(bytes)).cast_mut().cast();
         let mut message = zmq_msg_t::default();
         let give_back: zmq_free_fn = Some(give_back);
-        // SAFETY: a fresh message, and bytes that live and do not change until `owner` is given back. libzmq never writes to
-        // what it sends.
+        // SAFETY: a fresh message, and bytes that live and do not change until `owner` is given
+        // back. libzmq never writes to bytes that it sends.
         if unsafe { zmq_msg_init_data(&raw mut message, data, size, give_back, owner) } == 0 {
             return Ok(Self(message));
         }
@@ -28,7 +28,7 @@ impl Lent {
 
     /// Sends it as the last frame of a message.
     pub(super) fn send(mut self, socket: &mut zmq::Socket, flags: c_int) -> Result<(), zmq::Error> {
-        // SAFETY: a live message and a live socket. A message that was sent is empty, and is closed all the same.
+        // SAFETY: a live message and a live socket. A sent message is empty and is closed as well.
         match unsafe { zmq_msg_send(&raw mut self.0, socket.as_mut_ptr(), flags) } {
             -1 => Err(last_error()),
             _ => Ok(()),
@@ -43,7 +43,7 @@ impl Drop for Lent {
     }
 }
 
-/// libzmq is done with the bytes; it says so once, on any of its threads.
+/// libzmq calls this once, on any of its threads, when it no longer needs the bytes.
 unsafe extern "C" fn give_back(_: *mut c_void, owner: *mut c_void) {
     // SAFETY: from `Arc::into_raw` in `Lent::new`.
     unsafe { drop(Arc::from_raw(owner.cast_const().cast::<Vec<u8>>())) };

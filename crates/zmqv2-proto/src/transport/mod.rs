@@ -1,13 +1,13 @@
-//! The one module that reaches libzmq: contexts, sockets and their options. No policy lives here.
+//! The one module that uses libzmq: contexts, sockets and their options. It has no policy.
 //!
-//! Every socket is made by [`Transport::socket`] for one [`Role`], which sets linger, high-water marks, the maximum
-//! message size, heartbeats and reconnect back-off; nothing elsewhere sets a socket option. Sends and receives never
-//! block; [`Socket::wait`] does, with a deadline.
+//! [`Transport::socket`] makes every socket for one [`Role`] and sets all of its options. Sends and
+//! receives never block. [`Socket::wait`] blocks, up to a deadline.
 //!
-//! [`Transport`] is `Send + Sync` and cheap to clone. [`Socket`] is `Send` but not `Sync`: one thread at a time.
+//! [`Transport`] is `Send + Sync` and cheap to clone. [`Socket`] is `Send` but not `Sync`: one
+//! thread at a time uses it.
 
-// libzmq is a C library: raw calls stand where the safe binding has none (context limits) or panics on errno values
-// that it does not know (bind and connect). A fork is told by the C library alone.
+// Raw calls into libzmq, where the safe binding has no call (context limits) or panics on unknown
+// errno values (bind and connect), and into libc, which alone reports a fork.
 #![allow(unsafe_code)]
 
 mod adaptive_poll;
@@ -20,15 +20,17 @@ mod process;
 mod rep_tests;
 mod socket;
 
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub use adaptive_poll::AdaptivePoll;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SocketSendError, TransportError};
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub use process::process_id;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 
-/// The version of the libzmq that is linked in, such as `4.3.4`.
+/// The version of the linked libzmq, such as `4.3.4`.
 #[must_use]
 pub fn libzmq_version() -> String {
     let (major, minor, patch) = zmq::version();

@@ -1,4 +1,4 @@
-//! The number of this process without a system call: it changes only with a fork, and libc tells of those.
+//! The process id without a system call. It changes only with a fork, which libc reports.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -9,19 +9,20 @@ unsafe extern "C" {
     fn pthread_atfork(prepare: Hook, parent: Hook, child: Hook) -> c_int;
 }
 
-/// Nobody has asked libc to tell.
+/// The hook is not installed.
 const NOT_INSTALLED: u8 = 0;
-/// Somebody is about to, or libc would not: the number is not kept.
+/// A thread is installing it, or libc refused: the id is not cached.
 const INSTALLING: u8 = 1;
-/// It tells.
+/// The hook is installed.
 const INSTALLED: u8 = 2;
 
 static FORK_HOOK: AtomicU8 = AtomicU8::new(NOT_INSTALLED);
-/// The number, or 0: not known.
+/// The id, or 0 when unknown.
 static CACHED: AtomicU32 = AtomicU32::new(0);
 
-/// The number of this process, as [`std::process::id`] says it, also after a `fork`. Of a child that was made without libc's
-/// knowledge (a bare `clone`, `_Fork`, `vfork`) it knows nothing: such a child must not use what its parent has opened.
+/// The id of this process, as [`std::process::id`] gives it, also after a `fork`. It is wrong in a
+/// child that was made without libc's hooks (a bare `clone`, `_Fork`, `vfork`). Such a child must
+/// not use what its parent has opened.
 #[must_use]
 pub fn process_id() -> u32 {
     match CACHED.load(Ordering::Relaxed) {
@@ -33,9 +34,10 @@ pub fn process_id() -> u32 {
 #[cold]
 fn look_up() -> u32 {
     let id = std::process::id();
-    // No lock and no `Once`: a child that is forked by another thread meanwhile would wait for it for ever.
+    // No lock and no `Once`: a child forked by another thread meanwhile would wait for ever.
     if FORK_HOOK.compare_exchange(NOT_INSTALLED, INSTALLING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-        // SAFETY: the hook only stores to a static atomic, which a child may do after a fork of any thread.
+        // SAFETY: the hook only stores to a static atomic, which is allowed in a child of any
+        // thread.
         if unsafe { pthread_atfork(None, None, Some(forget)) } == 0 {
             FORK_HOOK.store(INSTALLED, Ordering::Release);
         }
@@ -58,7 +60,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::wire::id::MessageId;
+    use crate::wire::MessageId;
 
     unsafe extern "C" {
         fn fork() -> c_int;
@@ -68,11 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn a_child_knows_its_own_number_and_draws_its_own_ids() {
+    fn a_child_knows_its_own_process_id_and_draws_its_own_ids() {
         assert_eq!((process_id(), process_id()), (std::process::id(), std::process::id()));
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let _ = MessageId::random();
-        // SAFETY: the child allocates nothing and takes no lock; it draws an id, writes it and its number, and ends.
+        // SAFETY: the child allocates nothing and takes no lock. It draws an id, writes it and its
+        // process id, and ends.
         let child = unsafe { fork() };
         assert!(child >= 0);
         if child == 0 {
@@ -89,12 +92,12 @@ mod tests {
         let mut told = Vec::new();
         ours.read_to_end(&mut told).unwrap();
         let mut status = -1;
-        // SAFETY: the child is this process's, and nobody else waits for it.
+        // SAFETY: a child of this process, for which nobody else waits.
         assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
         assert_eq!(told[..4], child.cast_unsigned().to_be_bytes());
         assert_eq!(process_id(), std::process::id());
-        // What was drawn before the fork was there twice.
+        // Bytes that were drawn before the fork exist in both processes.
         let ours: Vec<_> = (0..200).map(|_| *MessageId::random().as_bytes()).collect();
         assert!(!ours.iter().any(|id| id[..] == told[4..]), "an id was used on both sides of a fork");
     }

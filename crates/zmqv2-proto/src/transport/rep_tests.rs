@@ -1,8 +1,8 @@
-//! A worker answers whatever it has received, however fast it comes.
+//! A REP socket answers every request, however fast they come.
 
 use std::time::{Duration, Instant};
 
-use crate::naming::address::{Address, TcpAddress};
+use crate::naming::{Address, TcpAddress};
 use crate::transport::{Connection, Frame, Received, Role, Transport, TransportOptions};
 
 const REQUESTS: usize = 5_000;
@@ -12,8 +12,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// On a busy machine, the next request is there each time before a worker looks for it, and it never sleeps. Here, they are
-/// all there at once.
+/// On a busy machine, the next request is always there before the worker looks for it, so it never
+/// sleeps. Here, all requests are there at once.
 #[test]
 fn a_worker_that_never_sleeps_loses_no_answer() {
     let [here, there] = [(); 2].map(|()| Transport::new(TransportOptions::default()));
@@ -37,7 +37,7 @@ fn a_worker_that_never_sleeps_loses_no_answer() {
             }
             worker.send(frames.drain(..)).unwrap();
         }
-        // Until the answers are read: its end would take them along.
+        // Kept until the answers are read, because its end would drop them.
         worker
     });
     for n in 0..REQUESTS {

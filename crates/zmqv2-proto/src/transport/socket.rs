@@ -8,61 +8,66 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::naming::address::{Address, TcpAddress};
+use crate::naming::{Address, TcpAddress};
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
 
-/// One frame of a message; owned by libzmq, so that forwarding copies nothing.
+/// One frame of a message. libzmq owns it, so that forwarding copies nothing.
 pub type Frame = zmq::Message;
 
-/// The most frames of one message that are kept: the path back through a few hops, delimiter, header, body.
-/// A longer message is read to its end, dropped and reported.
+/// The most frames of one message: the return path through a few hops, delimiter, header, body. The
+/// rest of a longer message is read and dropped.
 pub const MAX_FRAMES: usize = 12;
 
-/// Room above the largest body: a header, and enough for a peer with a slightly larger limit to be told `TooLarge`
-/// rather than be cut off.
+/// Bytes above the largest body: a header, and enough that a peer with a slightly larger limit gets
+/// `TooLarge` and is not disconnected.
 const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
-/// The least high-water mark, in messages per peer: above all the credit that a worker can have.
+/// The least high-water mark, in messages per peer: above the credit of any worker.
 ///
-/// Also for workers, which have one message at a time. A REP drops an answer without a word when its pipe *looks* full,
-/// and it learns that its answers were read only when it works off commands: not while it finds the next request in
-/// the socket at each look, and in sends about once a millisecond. With a mark of 16, answers were lost on busy machines.
+/// It counts for REP too, which has one message at a time. A REP drops an answer silently when its
+/// pipe *looks* full. It learns that answers were read only when it handles commands: not while
+/// every look finds the next request, and only about once a millisecond in sends. With a mark of
+/// 16, answers were lost on busy machines.
 const LEAST_HWM: u32 = 10_000;
-/// High-water mark of callers, in messages. Theirs is an error when it is reached.
+/// The high-water mark of REQ, in messages. Reaching it is an error.
 const REQ_HWM: i32 = 16;
-/// Half-dead TCP connections are found after at most interval + timeout; libzmq's default is never.
+/// A dead TCP connection is found after at most interval + timeout. The default of libzmq is never.
 const HEARTBEAT_INTERVAL_MS: i32 = 15_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 30_000;
-/// First wait before another attempt to connect; doubled up to the maximum, plus jitter by libzmq.
+/// The first wait before another attempt to connect. It doubles up to the maximum; libzmq adds
+/// jitter.
 const RECONNECT_MS: i32 = 50;
 const RECONNECT_MAX_MS: i32 = 400;
-/// A connect that gets no answer (host down) is given up and tried again after this.
+/// An attempt to connect that gets no answer is given up after this, and tried again.
 const CONNECT_TIMEOUT_MS: i32 = 3_000;
-/// A peer that connects and then stays silent is cut off after this.
+/// A peer that connects and stays silent is disconnected after this.
 const HANDSHAKE_MS: i32 = 5_000;
 /// 1,000 clients that connect at once overflow libzmq's default of 100.
 const LISTEN_BACKLOG: i32 = 4_096;
 /// How long a closed socket may still send what it holds.
 const LINGER_MS: i32 = 1_000;
 
-/// `ZMQ_IN_BATCH_SIZE` and `ZMQ_OUT_BATCH_SIZE`: of libzmq's draft interface, which a build need not have.
+/// `ZMQ_IN_BATCH_SIZE` and `ZMQ_OUT_BATCH_SIZE` of libzmq's draft interface, which a build may
+/// lack.
 const BATCH_OPTIONS: [c_int; 2] = [101, 102];
 
-/// What a socket is for; decides its type and every option.
+/// The type of a socket, which decides every option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// REQ: one blocking caller's lock-step. RELAXED and CORRELATE, so that a lost reply never wedges it; no linger,
-    /// because a request whose caller has given up is of no use to anybody. Serves one connection, as a link does.
+    /// REQ: one request at a time of one blocking caller. RELAXED and CORRELATE, so that a lost
+    /// reply does not block it. No linger, because a request without a waiting caller is useless.
+    /// Serves one connection, as a DEALER does.
     Req,
-    /// REP: one worker's lock-step.
+    /// REP: one request at a time of one worker.
     Rep,
-    /// DEALER: many messages in flight to exactly one peer. Serves *one connection*: sends only while that lasts, gives out
-    /// all that came over it before it says that it is lost, and is of no use after that.
+    /// DEALER: many messages in flight to one peer. Serves *one connection*: it sends only while
+    /// that lasts, gives out all of its messages before it reports it lost, and is useless
+    /// afterwards.
     Dealer,
-    /// ROUTER: many peers. Mandatory, so that an unroutable answer is an error and not a silent drop.
+    /// ROUTER: many peers. Mandatory, so that an answer without a peer is an error and not dropped.
     Router,
 }
 
@@ -77,30 +82,31 @@ impl Role {
     }
 }
 
-/// What a socket can do right now without blocking.
+/// The operations that a socket can do now without blocking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
     /// A message can be received.
     pub readable: bool,
-    /// A message can be sent: for [`Role::Req`] and [`Role::Dealer`] only while they are connected.
+    /// A message can be sent: [`Role::Req`] and [`Role::Dealer`] only while connected.
     pub writable: bool,
-    /// Where the connection of a [`Role::Req`] or [`Role::Dealer`] stands. It is lost only when nothing is left to
-    /// read. The other roles have many peers, and are always [`Connection::Up`].
+    /// The connection of a [`Role::Req`] or [`Role::Dealer`]. It is lost only when nothing is left
+    /// to read. The other roles have many peers and are always [`Connection::Up`].
     pub connection: Connection,
 }
 
-/// What came of a receive.
+/// The result of a receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// Nothing is there.
+    /// There is no message.
     Nothing,
     /// A whole message is in the buffer.
     Message,
-    /// A message of more than [`MAX_FRAMES`] frames was there; its first frames are in the buffer, the rest is dropped.
+    /// The first frames of a message with more than [`MAX_FRAMES`] are in the buffer, the rest is
+    /// dropped.
     Overlong,
 }
 
-/// A socket. `Send`, not `Sync`: it belongs to one thread at a time.
+/// A socket. `Send`, not `Sync`: one thread at a time uses it.
 pub struct Socket {
     // Before the context, so that both are closed first.
     raw: zmq::Socket,
@@ -130,7 +136,7 @@ impl Socket {
         Ok(Self { raw, monitor, _context: context, fd, busy_poll: options.busy_poll })
     }
 
-    /// Binds, and says where: port 0 has become the one that was picked.
+    /// Binds and returns the bound address, with the picked port in place of port 0.
     ///
     /// # Errors
     /// [`TransportError::Bind`] with the operating system's reason.
@@ -148,11 +154,11 @@ impl Socket {
         }
     }
 
-    /// Connects in the background, and tries again until it is connected. A connection that was lost is not made again:
-    /// open another socket for the next one.
+    /// Connects in the background and tries again until it is connected. A lost connection stays
+    /// lost: open another socket.
     ///
     /// # Errors
-    /// [`TransportError::Connect`] when the address cannot be used at all; a peer that is not there yet is no error.
+    /// [`TransportError::Connect`] when the address cannot be used. An absent peer is not an error.
     pub fn connect(&mut self, address: &Address) -> Result<(), TransportError> {
         self.open_address(address, zmq_sys::zmq_connect)
             .map_err(|source| TransportError::Connect { address: address.clone(), source })
@@ -172,7 +178,7 @@ impl Socket {
             return Ok(());
         }
         let error = io::Error::last_os_error();
-        // What libzmq numbers by itself has no text in the operating system.
+        // The operating system has no text for libzmq's own numbers.
         Err(match error.raw_os_error() {
             Some(code) if code >= zmq_sys::errno::EFSM => io::Error::other(format!("libzmq error {code}")),
             _ => error,
@@ -182,7 +188,7 @@ impl Socket {
     /// Sends one message without blocking.
     ///
     /// # Errors
-    /// [`SocketSendError`]: the message was not taken, in whole, and is gone.
+    /// [`SocketSendError`]: the message was not accepted and is gone.
     pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SocketSendError> {
         if self.connection() != Connection::Up {
             return Err(SocketSendError::Full);
@@ -195,8 +201,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends one message without blocking, the last frame of which is lent to libzmq rather than copied: for large ones that may
-    /// have to be sent again.
+    /// Sends one message without blocking, and lends its last frame to libzmq without a copy. For
+    /// large messages that may be sent again.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -215,10 +221,10 @@ impl Socket {
         last.send(&mut self.raw, zmq::DONTWAIT).map_err(not_sent)
     }
 
-    /// Receives one message without blocking; `frames` is cleared first.
+    /// Receives one message without blocking. Clears `frames` first.
     ///
     /// # Errors
-    /// [`TransportError::Socket`] when the socket cannot be read at all.
+    /// [`TransportError::Socket`] when the socket cannot be read.
     pub fn receive(&self, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
         frames.clear();
         let mut overlong = false;
@@ -226,7 +232,7 @@ impl Socket {
             let mut frame = Frame::new();
             match self.raw.recv(&mut frame, zmq::DONTWAIT) {
                 Ok(()) => {}
-                // A REQ that awaits no answer has nothing to read.
+                // EFSM: a REQ that waits for no answer has nothing to read.
                 Err(zmq::Error::EAGAIN | zmq::Error::EFSM) => return Ok(Received::Nothing),
                 Err(zmq::Error::EINTR) => continue,
                 Err(error) => return Err(TransportError::socket("receive", error)),
@@ -243,15 +249,16 @@ impl Socket {
         }
     }
 
-    /// What can be done without blocking. Asking also lets libzmq work off its internal commands: after a wake-up,
-    /// ask before waiting again.
+    /// The operations that do not block now. The call also lets libzmq handle its internal
+    /// commands, so call it after each wake-up before waiting again.
     ///
     /// # Errors
     /// [`TransportError::Socket`] when the context is gone.
     pub fn readiness(&self) -> Result<Readiness, TransportError> {
         let mut events = self.events()?;
-        // Everything that came over a connection can be read before its end is told: look again after that.
-        if !events.contains(zmq::POLLIN) && self.monitor.as_ref().is_some_and(Monitor::look) {
+        // Messages of a connection are read before its end is reported, so ask again after a
+        // change.
+        if !events.contains(zmq::POLLIN) && self.monitor.as_ref().is_some_and(Monitor::update) {
             events = self.events()?;
         }
         let readable = events.contains(zmq::POLLIN);
@@ -273,8 +280,8 @@ impl Socket {
         }
     }
 
-    /// Whether it was connected when its [`readiness`](Self::readiness) was last asked for. Of [`Role::Req`] and
-    /// [`Role::Dealer`]; the other roles always are.
+    /// Whether a [`Role::Req`] or [`Role::Dealer`] was connected at the last call of
+    /// [`readiness`](Self::readiness). Always true for the other roles.
     #[must_use]
     pub fn was_connected(&self) -> bool {
         self.connection() == Connection::Up
@@ -284,15 +291,17 @@ impl Socket {
         self.monitor.as_ref().map_or(Connection::Up, Monitor::connection)
     }
 
-    /// The file descriptors of which one becomes readable when [`readiness`](Self::readiness) may have changed: that of the
-    /// socket (`ZMQ_FD`), and that of its connection if it has one peer. Each says so once: ask for the readiness after
-    /// every send and receive, and before waiting.
+    /// The file descriptors that become readable when [`readiness`](Self::readiness) may have
+    /// changed: that of the socket (`ZMQ_FD`), and that of its monitor if it has one. Each reports
+    /// a change only once, so ask for the readiness after every send and receive, and before
+    /// waiting.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> + use<> {
         [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
     }
 
-    /// Tells when [`readiness`](Self::readiness) may have changed: threads that take turns with a socket can wait while another
-    /// one has it. Of no use for [`Role::Req`] and [`Role::Dealer`], whose connections may end unnoticed.
+    /// A waiter for changes of [`readiness`](Self::readiness), so that a thread can wait while
+    /// another one uses the socket. It does not report the end of the connection of a [`Role::Req`]
+    /// or [`Role::Dealer`].
     ///
     /// # Errors
     /// The operating system's reason.
@@ -302,15 +311,15 @@ impl Socket {
         Ok(Waiter { fd, busy_poll: self.busy_poll })
     }
 
-    /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed (`None`: no limit).
-    /// Returns whether `wake` is readable. May return early: look again.
+    /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed
+    /// (`None`: no limit). Returns whether `wake` is readable. May return early.
     ///
     /// # Errors
     /// The operating system's reason.
     pub fn wait(&self, timeout: Option<Duration>, wake: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         // SAFETY: libzmq keeps the descriptors open as long as the sockets, which `self` borrows.
         let borrow = |fd| unsafe { BorrowedFd::borrow_raw(fd) };
-        // What is not there is the socket once more: to ask twice does no harm.
+        // The socket's own descriptor stands for an absent one, which is harmless.
         let own = borrow(self.fd);
         let connection = self.monitor.as_ref().map_or(own, |monitor| borrow(monitor.fd()));
         let mut polled = [own, connection, wake.unwrap_or(own)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -327,7 +336,7 @@ fn not_sent(error: zmq::Error) -> SocketSendError {
     }
 }
 
-/// A descriptor of its own for the notices of a [`Socket`]. `Send` and `Sync`.
+/// Waits for changes of a [`Socket`] over its own descriptor. `Send` and `Sync`.
 #[derive(Debug)]
 pub struct Waiter {
     fd: OwnedFd,
@@ -335,7 +344,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Blocks until there is a notice, or one of the `others` is readable: which of those are. May return early.
+    /// Blocks until the socket may have changed, or one of the `others` is readable. Returns which
+    /// of those are. May return early.
     ///
     /// # Errors
     /// The operating system's reason.
@@ -347,7 +357,7 @@ impl Waiter {
     }
 }
 
-/// Blocks until one of them is ready, a signal comes, or `timeout` has passed; looks without sleeping at first.
+/// Polls for `busy_poll`, then blocks until one is ready, a signal comes, or `timeout` has passed.
 fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Duration) -> io::Result<()> {
     let mut look = |timeout: Option<&Timespec>| match poll(polled, timeout) {
         Ok(ready) => Ok(ready > 0),
@@ -361,12 +371,9 @@ fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Dur
     look(timeout.as_ref()).map(drop)
 }
 
-/// Looks for something to do for as long as `busy_poll`, and `timeout` if that is shorter; whether there is. If not, that much
-/// of the timeout has passed. For loops that wait for more than one socket; a [`Socket`] does so by itself.
-///
-/// # Errors
-/// That of `look`.
-#[expect(clippy::disallowed_methods, reason = "how long it has looked is nobody else's business")]
+/// Calls `look` for the shorter of `busy_poll` and `timeout`, until it returns true. Returns
+/// whether it did.
+#[expect(clippy::disallowed_methods, reason = "the span of polling matters only here")]
 pub(super) fn poll_before_sleep(
     busy_poll: Duration,
     timeout: Option<Duration>,
@@ -390,21 +397,22 @@ impl Drop for Socket {
         if self.monitor.is_some() {
             Monitor::end(&mut self.raw);
         }
-        // libzmq connects again by itself, and would send the next peer what was meant for the one that is gone.
+        // libzmq reconnects by itself and would send messages for the lost peer to the next one.
         if self.connection() == Connection::Lost {
             let _ = self.raw.set_linger(0);
         }
     }
 }
 
-/// Raises the batch sizes, if this libzmq has them: else it works as well, only slower.
+/// Raises the batch sizes, if this libzmq has them.
 fn set_batch_sizes(raw: &mut zmq::Socket, bytes: u32) {
     let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     if !has_drafts() {
         return;
     }
     for option in BATCH_OPTIONS {
-        // SAFETY: a live socket, and an int of the size that is named. An option that is not known is an error without effect.
+        // SAFETY: a live socket, and an int of this size. An unknown option is an error without
+        // effect.
         unsafe {
             let value = std::ptr::from_ref(&bytes).cast();
             zmq_sys::zmq_setsockopt(raw.as_mut_ptr(), option, value, size_of::<c_int>());
@@ -412,14 +420,14 @@ fn set_batch_sizes(raw: &mut zmq::Socket, bytes: u32) {
     }
 }
 
-/// Whether the libzmq that is linked in was built with its draft interface, and so knows how much to move per system call.
+/// Whether the linked libzmq has its draft interface, and so the batch sizes.
 #[must_use]
 pub(super) fn has_drafts() -> bool {
-    // SAFETY: a text that ends in NUL; it is only read.
+    // SAFETY: a text that ends in NUL and is only read.
     unsafe { zmq_sys::zmq_has(c"draft".as_ptr()) == 1 }
 }
 
-/// Sets every option of a fresh socket and returns its notification descriptor.
+/// Sets every option of a fresh socket. Returns its descriptor.
 fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Result<c_int, zmq::Error> {
     let hwm = i32::try_from(options.high_water_mark.max(LEAST_HWM)).unwrap_or(i32::MAX);
     let (hwm, linger) = match role {

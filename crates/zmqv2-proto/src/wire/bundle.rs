@@ -1,31 +1,30 @@
-//! Bundles: many small messages in one frame, for connections that carry many at a time. `docs/wire-protocol.md` is the
-//! layout's home.
+//! Bundles: many small messages in one frame. `docs/wire-protocol.md` defines the layout.
 //!
-//! What libzmq does for a message (a frame each for delimiter, header and body, on both sides of each hop, and a wake-up)
-//! costs more than all that this project does with a small one. A bundle pays it once for all messages that are there.
-//! Nobody waits for more to come.
+//! For a small message, the work of libzmq (three frames on both sides of each hop, and a wake-up)
+//! costs more than everything else. A bundle pays it once for all messages that are ready. No
+//! sender waits for more messages to fill a bundle.
 
-use crate::wire::header::{MAGIC, PROTOCOL_VERSION};
+use crate::wire::{MAGIC, PROTOCOL_VERSION};
 
-/// The fourth byte of a bundle, where a header has its kind.
+/// The fourth byte of a bundle, in the place of a header's kind.
 const BUNDLE: u8 = 41;
-/// What every bundle starts with.
+/// The first bytes of every bundle.
 const START: [u8; 4] = [MAGIC[0], MAGIC[1], PROTOCOL_VERSION, BUNDLE];
-/// In front of each message: the lengths of header and body.
+/// The bytes for the lengths of header and body before each message.
 const LENGTHS: usize = 2 + 4;
 
 /// The most bytes of a bundle.
 pub const MAX_BUNDLE_BYTES: usize = 48 * 1024;
 /// The most messages in a bundle.
 pub const MAX_BUNDLE_MESSAGES: usize = 256;
-/// A larger body travels alone: copying it would cost more than a message of its own.
+/// A larger body travels alone, because copying it costs more than sending it alone.
 pub const MAX_BUNDLED_BODY_BYTES: usize = 8 * 1024;
 
 /// Bytes are not a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidBundle {
-    /// It ends within a message.
+    /// The bundle ends inside a message.
     #[error("bundle of {found} bytes, its lengths need {needed}")]
     Length {
         /// Bytes found.
@@ -39,15 +38,15 @@ pub enum InvalidBundle {
         /// Bytes found.
         found: usize,
     },
-    /// Nothing is in it.
+    /// It has no message.
     #[error("bundle without a message")]
     Empty,
-    /// Too many messages.
+    /// It has too many messages.
     #[error("bundle of more than {MAX_BUNDLE_MESSAGES} messages")]
     TooMany,
 }
 
-/// A bundle that is being filled. Used again and again, it allocates nothing.
+/// A bundle that is being filled. It is reused without an allocation.
 #[derive(Debug, Default)]
 pub struct Bundle {
     bytes: Vec<u8>,
@@ -61,22 +60,22 @@ impl Bundle {
         Self::default()
     }
 
-    /// Whether a message with a body of so many bytes may travel in a bundle at all.
+    /// Whether a message with a body of so many bytes may travel in a bundle.
     #[must_use]
     pub const fn takes(body: usize) -> bool {
         body <= MAX_BUNDLED_BODY_BYTES
     }
 
-    /// Whether there is room for one more message with header and body of so many bytes.
+    /// Whether a message with a header and a body of so many bytes fits in.
     #[must_use]
     pub fn has_room(&self, header: usize, body: usize) -> bool {
         self.messages < MAX_BUNDLE_MESSAGES
             && self.bytes.len().max(START.len()) + LENGTHS + header + body <= MAX_BUNDLE_BYTES
     }
 
-    /// Puts a message behind those that are in it. The header can still be rewritten in the slice that is returned.
+    /// Appends a message and returns its header, which can still be rewritten.
     ///
-    /// There must be [room](Self::has_room) for it: whoever reads the bundle refuses it if there is not.
+    /// The message must [fit](Self::has_room), or the reader refuses the bundle.
     pub fn push(&mut self, header: &[u8], body: &[u8]) -> &mut [u8] {
         if self.bytes.is_empty() {
             self.bytes.extend_from_slice(&START);
@@ -91,32 +90,33 @@ impl Bundle {
         &mut self.bytes[at..at + header.len()]
     }
 
-    /// How many messages are in it.
+    /// The number of messages.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages
     }
 
-    /// Whether no message is in it.
+    /// Whether it has no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages == 0
     }
 
-    /// Its frame; of no use to anybody if it is empty.
+    /// Its frame. An empty bundle has no valid frame.
     #[must_use]
     pub fn frame(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Takes all messages out.
+    /// Removes all messages.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.messages = 0;
     }
 }
 
-/// The messages of a bundle's frame, each header and body, in order; at least one, or an error. After an error nothing follows.
+/// The messages of a bundle in order, each as header and body: at least one, or an error. An error
+/// is the last item.
 #[derive(Debug, Clone)]
 pub struct Bundled<'a> {
     frame: &'a [u8],
@@ -126,7 +126,7 @@ pub struct Bundled<'a> {
 }
 
 impl<'a> Bundled<'a> {
-    /// The messages of a frame, if it is that of a bundle, and not a header.
+    /// The messages of a frame. `None` when it is not a bundle.
     #[must_use]
     pub fn of(frame: &'a [u8]) -> Option<Self> {
         frame.starts_with(&START).then_some(Self { frame, at: START.len(), messages: 0, ended: false })

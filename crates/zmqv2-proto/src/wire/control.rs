@@ -1,68 +1,77 @@
-//! Bodies of the messages between a server, its local broker, and the tools that ask a broker about itself.
-//! They are JSON without envelope, and travel only over the node's own socket directory.
+//! Bodies of the messages between a broker and the servers and tools of its node: JSON without an
+//! envelope, only over the node's socket directory.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::naming::address::{Address, InvalidAddress};
-use crate::naming::names::{Exchange, NodeName, ServerName, Topic};
-use crate::naming::target::TopicKey;
-use crate::wire::id::{InstanceId, MessageId};
+use crate::naming::{Address, Exchange, InvalidAddress, NodeName, ServerName, Topic, TopicKey};
+use crate::wire::{InstanceId, MessageId};
 
 /// The file name of a broker's local socket.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub const BROKER_SOCKET: &str = "zmqv2-broker.sock";
 /// The file name of a broker's lock.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub const BROKER_LOCK: &str = "zmqv2-broker.lock";
-/// File names of workers' sockets start with this.
+/// The prefix of the file names of workers' sockets.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub const WORKER_SOCKET_PREFIX: &str = "zmqv2-";
 /// The most workers that one server may offer.
 pub const MAX_WORKERS: u16 = 4096;
-/// The most requests that may be outstanding on one worker's socket: below the high-water mark of the broker's link.
+/// The most outstanding requests on one worker's socket. It is below the high-water mark of
+/// sockets.
 pub const MAX_CREDIT: u16 = 8192;
 /// The most topics that one server may serve.
 pub const MAX_TOPICS: usize = 256;
 /// The most bytes of a dead letter's body that a status report shows.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub const SHOWN_BYTES: usize = 4096;
 
 /// The address of the broker whose socket directory is `dir`.
 ///
 /// # Errors
 /// [`InvalidAddress`] when the path is too long.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub fn broker_socket(dir: &std::path::Path) -> Result<Address, InvalidAddress> {
     Address::ipc(dir.join(BROKER_SOCKET))
 }
 
-/// The address of worker number `worker` of the server `instance`. Made from the id alone: no name that a peer
-/// chose becomes part of a path.
+/// The address of worker number `worker` of the server `instance`. It contains only the id, because
+/// no name that a peer chose may become part of a path.
 ///
 /// # Errors
 /// [`InvalidAddress`] when the path is too long.
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub fn worker_socket(dir: &std::path::Path, instance: InstanceId, worker: u16) -> Result<Address, InvalidAddress> {
     let id = instance.to_string();
     Address::ipc(dir.join(format!("{WORKER_SOCKET_PREFIX}{}.{worker}", &id[..16])))
 }
 
-/// A server offers itself ([`Kind::Register`](crate::Kind::Register)); the header holds exchange, topic and server.
+/// The body of [`Kind::Register`](crate::Kind::Register). The header has exchange, topic and
+/// server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerRegistration {
     /// This run of the server.
     pub instance: InstanceId,
-    /// How many workers it has, each behind a socket of its own unless it is [`shared`](Self::shared); 1 to [`MAX_WORKERS`].
+    /// The number of workers, each with its own socket unless [`shared`](Self::shared). 1 to
+    /// [`MAX_WORKERS`].
     pub workers: u16,
-    /// How many requests each of them may have; 1 behind a REP socket.
+    /// The number of requests that each worker may have. 1 for a REP socket.
     pub credit: u16,
-    /// All workers are behind one socket, a ROUTER, which takes as many requests as they may have together.
+    /// Whether all workers share one ROUTER socket, which takes the requests of all of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
-    /// With [`shared`](Self::shared): how many requests the workers may have together once they have said that they are
-    /// [quick](crate::Flags::WIDE), until they hand one back; at most [`MAX_CREDIT`]. 0, or fewer than they may have anyway: never more.
+    /// With [`shared`](Self::shared): the number of requests for all workers together while they
+    /// are [quick](crate::Flags::WIDE), until they hand one back. At most [`MAX_CREDIT`]. 0: no
+    /// such window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub window: u16,
-    /// The process, for people who read `status`.
+    /// The process id, for people.
     pub pid: u32,
-    /// Topics that its workers serve besides the header's, all under the same server name; at most [`MAX_TOPICS`] in all.
+    /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in
+    /// all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<TopicKey>,
 }
@@ -74,7 +83,7 @@ impl ServerRegistration {
         Self { instance, workers, credit, shared: false, window: 0, pid, also: Vec::new() }
     }
 
-    /// The same registration, with all workers behind one socket, or each behind its own.
+    /// The same registration, with one socket for all workers, or one for each.
     #[must_use]
     pub fn sharing_a_socket(mut self, shared: bool) -> Self {
         self.shared = shared;
@@ -101,7 +110,8 @@ fn is_zero(number: &u16) -> bool {
     *number == 0
 }
 
-/// The broker's answer to a registration, sent when it is connected to every worker: work may come now.
+/// The broker's answer to a registration, sent when it is connected to every worker. Requests may
+/// come from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Registered {
@@ -117,8 +127,8 @@ impl Registered {
     }
 }
 
-/// A server stops ([`Kind::Withdraw`](crate::Kind::Withdraw)), or has nothing in flight any more
-/// ([`Kind::Withdrawn`](crate::Kind::Withdrawn)).
+/// The body of [`Kind::Withdraw`](crate::Kind::Withdraw) and of
+/// [`Kind::Withdrawn`](crate::Kind::Withdrawn).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Withdrawal {
@@ -134,7 +144,7 @@ impl Withdrawal {
     }
 }
 
-/// What a broker holds ([`Kind::StatusReport`](crate::Kind::StatusReport)).
+/// The status of a broker, the body of [`Kind::StatusReport`](crate::Kind::StatusReport).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatusReport {
@@ -142,58 +152,58 @@ pub struct StatusReport {
     pub version: String,
     /// Its node.
     pub node: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// Seconds since it started.
+    /// Seconds since its start.
     pub uptime_s: f64,
-    /// Where it listens.
+    /// The addresses on which it listens.
     pub listening: Vec<String>,
     /// Whether it is stopping.
     pub draining: bool,
     /// Topics with servers or with waiting requests.
     pub topics: Vec<TopicStatus>,
-    /// Requests delivered to a worker and not settled.
+    /// Requests that a worker has and that are not settled.
     pub in_flight: u64,
     /// Requests waiting for a worker.
     pub queued: u64,
-    /// Bytes of waiting requests, of copies of fanouts, and of notifications that are kept.
+    /// Bytes of waiting requests, copies of fanouts, and kept notifications.
     pub held_bytes: u64,
-    /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
+    /// Kept notifications: those that wait for a listener, and those that are not handled yet.
     #[serde(default)]
     pub notifications: u64,
-    /// Where notifications are kept: `memory`, or the durable store's file.
+    /// The place of kept notifications: `memory`, or the file of the store.
     #[serde(default)]
     pub store: String,
-    /// How well the directory follows the broker; a broker of an earlier version does not say.
+    /// The state of its registrations in the directory. Earlier versions do not report it.
     #[serde(default)]
     pub directory: Option<DirectoryStatus>,
-    /// The last notifications that were given up, oldest first.
+    /// The last notifications that were given up, the oldest first.
     #[serde(default)]
     pub dead_letters: Vec<DeadLetter>,
-    /// What happened since the start, by name.
+    /// Counters since the start, by name.
     pub counters: BTreeMap<String, u64>,
 }
 
-/// How well the directory follows a broker.
+/// The state of a broker's registrations in the directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DirectoryStatus {
     /// The kind of directory.
     pub kind: String,
-    /// What is wrong with it; `None`: nothing that the broker knows of.
+    /// The problem of the directory, if the broker knows one.
     pub problem: Option<String>,
-    /// Registrations that the broker keeps there: one for each server of each topic.
+    /// Registrations of the broker: one for each server of each topic.
     pub registrations: u64,
-    /// Those of them that the directory has not taken yet.
+    /// Registrations that the directory has not accepted yet.
     pub missing: u64,
-    /// Servers that are gone, and that the directory could not be told of yet.
+    /// Withdrawals that the directory has not accepted yet.
     pub leaving: u64,
-    /// Seconds since the directory took something last.
+    /// Seconds since the directory last accepted something.
     pub confirmed_s: Option<f64>,
 }
 
 impl DirectoryStatus {
-    /// A directory of this kind, of which nothing is known.
+    /// A directory of this kind, without any facts.
     #[must_use]
     pub fn new(kind: impl Into<String>) -> Self {
         Self { kind: kind.into(), ..Self::default() }
@@ -206,24 +216,24 @@ impl DirectoryStatus {
 pub struct DeadLetter {
     /// Exchange and topic.
     pub key: TopicKey,
-    /// The pool whose copy it was; `None` when no listener has ever come.
+    /// The pool of this copy. `None` when there was no listener.
     pub pool: Option<ServerName>,
     /// The message's id.
     pub id: MessageId,
-    /// How often it was delivered.
+    /// The number of deliveries.
     pub deliveries: u64,
-    /// Why it was given up.
+    /// The reason.
     pub why: String,
     /// Seconds since then.
     pub age_s: f64,
-    /// The body's bytes.
+    /// The size of the body in bytes.
     pub bytes: u64,
-    /// The body's beginning as text, at most [`SHOWN_BYTES`].
+    /// The beginning of the body as text, at most 4,096 bytes.
     pub body: String,
 }
 
 impl DeadLetter {
-    /// A letter of `key` with this id; everything else is empty.
+    /// A dead letter of `key` with this id. All other fields are empty.
     #[must_use]
     pub fn new(key: TopicKey, pool: Option<ServerName>, id: MessageId) -> Self {
         Self { key, pool, id, deliveries: 0, why: String::new(), age_s: 0.0, bytes: 0, body: String::new() }
@@ -240,7 +250,7 @@ pub struct TopicStatus {
     pub topic: Topic,
     /// Its servers.
     pub servers: Vec<ServerStatus>,
-    /// Requests waiting for any of its workers.
+    /// Requests that wait for any of its workers.
     pub queued: u64,
 }
 
@@ -260,20 +270,20 @@ pub struct ServerStatus {
     pub server: ServerName,
     /// This run of it.
     pub instance: InstanceId,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// Workers that will take a request now.
+    /// Workers that are ready for a request.
     pub workers_ready: u64,
     /// Workers with a request in flight.
     pub workers_busy: u64,
-    /// Requests waiting for exactly this server.
+    /// Requests that wait for exactly this server.
     pub queued: u64,
     /// Whether it is stopping.
     pub withdrawing: bool,
 }
 
 impl ServerStatus {
-    /// A server from its parts, with nothing waiting.
+    /// A server without requests.
     #[must_use]
     pub fn new(server: ServerName, instance: InstanceId, pid: u32) -> Self {
         Self { server, instance, pid, workers_ready: 0, workers_busy: 0, queued: 0, withdrawing: false }

@@ -1,16 +1,14 @@
-//! The header frame: all that a broker reads of a message. `docs/wire-protocol.md` is the layout's home.
+//! The header: the only frame of a message that a broker reads. `docs/wire-protocol.md` defines it.
 
-use crate::naming::names::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName};
-use crate::naming::target::TopicKey;
+use crate::naming::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName, TopicKey};
 use crate::refusal::Reason;
-use crate::wire::id::MessageId;
-use crate::wire::ttl::Ttl;
+use crate::wire::{MessageId, Ttl};
 
 /// The first bytes of every header.
-pub const MAGIC: [u8; 2] = *b"Z2";
+pub(crate) const MAGIC: [u8; 2] = *b"Z2";
 /// The version of this protocol.
-pub const PROTOCOL_VERSION: u8 = 1;
-/// Length of the part of a header that every message has.
+pub(crate) const PROTOCOL_VERSION: u8 = 1;
+/// The length of the fixed part of a header.
 pub const FIXED_BYTES: usize = 48;
 /// The longest key: two names and a `/`.
 const MAX_KEY_BYTES: usize = 2 * MAX_NAME_BYTES + 1;
@@ -30,79 +28,73 @@ const KEY_LENGTH_AT: usize = 44;
 const SERVER_LENGTH_AT: usize = 46;
 const NODE_LENGTH_AT: usize = 47;
 
-/// What a message is. The numbers stand on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum Kind {
+macro_rules! kinds {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal,)+) => {
+        /// What a message is. The numbers stand on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $($(#[doc = $meaning])+ $name = $code,)+
+        }
+
+        impl Kind {
+            fn from_code(code: u8) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// A request whose sender waits for the result.
     Call = 1,
     /// A request whose sender waits only for the acknowledgement that a server has accepted it.
     Cast = 2,
-    /// A cast for every server of the topic: the broker makes a copy for each of its node. Each answers for itself.
+    /// A cast for every server of the topic. The broker copies it to each server of its node, and
+    /// each server answers.
     Fanout = 3,
-    /// A notification: every pool of listeners gets a copy, and one listener of the pool takes it. The broker keeps it until
-    /// a listener has handled it.
+    /// A notification. One listener of every pool gets it. The broker keeps it until the listener
+    /// has handled it.
     Notify = 4,
-    /// Is the call with this id still waiting or running? Asked by its caller, answered by the broker itself.
+    /// A caller asks whether the call with this id is still waiting or running. The broker answers.
     Inquire = 5,
     /// The result of a call: from a worker, through the broker, to the caller.
     Reply = 16,
     /// A server has accepted a cast; sent before the handler runs.
     Ack = 17,
-    /// A request was not run, or its worker was lost; the reason is in the header's code.
+    /// A request did not run, or its worker was lost. The header has the reason.
     Refusal = 18,
     /// The broker keeps a notification until a listener takes it.
     Stored = 19,
-    /// The call that was asked about is still waiting or running.
+    /// The answer to [`Inquire`](Self::Inquire): the call is still waiting or running.
     InFlight = 20,
-    /// A server offers itself to its local broker; also its sign of life.
+    /// A server registers at its local broker, and repeats it as a sign of life.
     Register = 32,
-    /// The broker has taken a registration.
+    /// The broker has accepted a registration.
     Registered = 33,
-    /// A server stops: no new work, please.
+    /// A server stops and takes no new requests.
     Withdraw = 34,
-    /// Nothing of that server is in flight any more.
+    /// That server has no request in flight any more.
     Withdrawn = 35,
-    /// A server's worker is free again after a cast: the header's id is the run of the server, the tag the worker's number,
-    /// the count what it will take more.
+    /// A worker is free again after a cast. The header's id is the run of the server, the tag the
+    /// number of the worker, the count its new credit.
     Credit = 36,
-    /// What does the local broker hold?
+    /// A tool asks the local broker for its status.
     Status = 38,
-    /// The answer, as JSON.
+    /// The status, as JSON.
     StatusReport = 39,
-    /// A listener is done with a notification that it had acknowledged: tag and id are those of the delivery, the count is
-    /// what its worker will take more. With [`Flags::REQUEUE`] it comes again; key, server, time to live and body go along,
-    /// for a broker that has restarted meanwhile.
+    /// A listener has handled a notification. Tag and id are those of the delivery, the count is
+    /// the worker's new credit. With [`Flags::REQUEUE`] the notification is delivered again; the
+    /// message then has key, server, time to live and body, for a broker that has restarted
+    /// meanwhile.
     Handled = 40,
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
-        Self::Call,
-        Self::Cast,
-        Self::Fanout,
-        Self::Notify,
-        Self::Inquire,
-        Self::Reply,
-        Self::Ack,
-        Self::Refusal,
-        Self::Stored,
-        Self::InFlight,
-        Self::Register,
-        Self::Registered,
-        Self::Withdraw,
-        Self::Withdrawn,
-        Self::Credit,
-        Self::Status,
-        Self::StatusReport,
-        Self::Handled,
-    ];
-
-    fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == code)
-    }
-
     /// Whether a message of this kind asks a server to run something.
     #[must_use]
     pub const fn is_request(self) -> bool {
@@ -110,7 +102,7 @@ impl Kind {
     }
 }
 
-/// Bits of the header's flags. Unknown bits are ignored, so that a later version can add some.
+/// The flags of a header. Unknown bits are ignored, so that a later version can add some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags(u8);
 
@@ -119,27 +111,27 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// The body of this reply is a remote error.
     pub const FAILURE: Self = Self(1);
-    /// The sender may send this request again: the server remembers its id, and runs it once.
+    /// The sender may send this request again. The server remembers its id and runs it once.
     pub const MAY_REPEAT: Self = Self(2);
-    /// While no server of the target is known, the request waits (within its time to live) instead of being refused.
+    /// While no server of the target is known, the request waits within its time to live.
     pub const WAIT_FOR_READY: Self = Self(4);
-    /// This notification is to be delivered again ([`Kind::Handled`]).
+    /// Deliver this notification again ([`Kind::Handled`]).
     pub const REQUEUE: Self = Self(8);
-    /// The caller will ask whether this call is still in flight ([`Kind::Inquire`]).
+    /// The caller will ask after this call ([`Kind::Inquire`]).
     pub const MONITORED: Self = Self(16);
-    /// The sender reads [bundles](crate::bundle): answers to this request may come in one.
+    /// Answers to this request may come in a [bundle](crate::bundle).
     pub const BUNDLES: Self = Self(32);
-    /// In a [`Kind::Credit`] over a worker's own connection: its handlers are quick, it takes as many requests as its
-    /// [window](crate::wire::control::ServerRegistration::window) says.
+    /// In a [`Kind::Credit`] of a worker: its handlers are quick, so it takes as many requests as
+    /// its [window](crate::wire::control::ServerRegistration::window) allows.
     pub const WIDE: Self = Self(64);
 
-    /// Whether all bits of `other` are set.
+    /// Whether all flags of `other` are set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// These bits and those of `other`.
+    /// These flags and those of `other`.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -150,15 +142,15 @@ impl Flags {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidHeader {
-    /// Too short, too long, or lengths inside that do not add up.
+    /// The frame does not have the length that its fields need.
     #[error("header of {found} bytes, its fields need {needed}")]
     Length {
         /// Bytes found.
         found: usize,
-        /// Bytes that the fixed part, or the lengths in it, ask for.
+        /// Bytes needed.
         needed: usize,
     },
-    /// Not this protocol at all.
+    /// Not this protocol.
     #[error("header starts with {0:02x?}, not with \"Z2\"")]
     Magic([u8; 2]),
     /// A key longer than two names and a `/`.
@@ -173,10 +165,10 @@ pub enum InvalidHeader {
     /// A reason code that this build does not know.
     #[error("unknown reason code {0}")]
     Code(u8),
-    /// A name in it is not text, or not a legal name.
+    /// A name is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// A name in it is not UTF-8.
+    /// A name is not UTF-8.
     #[error("a name in the header is not text")]
     NotText,
 }
@@ -185,35 +177,36 @@ pub enum InvalidHeader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {
-    /// What the message is.
+    /// The kind of message.
     pub kind: Kind,
-    /// Bits about the body.
+    /// The flags.
     pub flags: Flags,
     /// The reason, in a refusal.
     pub reason: Option<Reason>,
-    /// From a worker: its *credit*, how many more requests it will take than before this frame. To a worker, in a
-    /// notification: which delivery of it this is, from 1. To a client, in an answer to a FANOUT or NOTIFY: how many
-    /// answers are still to come. 0 elsewhere.
+    /// From a worker: its *credit*, the number of further requests that it takes. To a worker, in a
+    /// notification: the number of this delivery, from 1. To a client, in an answer to a FANOUT or
+    /// NOTIFY: the number of answers still to come. Otherwise 0.
     pub count: u16,
-    /// Chosen by whoever sends a request over one hop, and sent back in its answer over the same hop.
+    /// Chosen by the sender of a request on one hop, and returned in the answer on the same hop.
     pub tag: u64,
-    /// Chosen by the client; the same in the request, its answer, and every resend.
+    /// Chosen by the client. The same in the request, its answer and every resend.
     pub id: MessageId,
-    /// How long the request may still wait and run.
+    /// The time for which the request may still wait and run.
     pub ttl: Ttl,
-    /// From a broker to a worker of its node: the node's [`Ttl::monotonic_millis`] when the broker wrote the time to live,
-    /// so that the time in the worker's socket counts. 0 on every other hop: the time to live counts from the reading.
+    /// From a broker to a worker of its node: [`Ttl::monotonic_millis`] when the broker wrote the
+    /// time to live, so that the time in the worker's socket counts. 0 on every other hop, where
+    /// the time to live counts from the reading.
     pub delivered: u64,
-    /// Exchange and topic; absent in answers.
+    /// Exchange and topic. Absent in answers.
     pub key: Option<TopicKey>,
-    /// In a request: exactly this server. In an answer: who answered.
+    /// In a request: exactly this server. In an answer: the server that answered.
     pub server: Option<ServerName>,
     /// In an answer: the node of the server or broker that answered.
     pub node: Option<NodeName>,
 }
 
 impl Header {
-    /// A header of `kind` for message `id`; everything else is empty.
+    /// A header of `kind` for message `id`. All other fields are empty.
     #[must_use]
     pub fn new(kind: Kind, id: MessageId) -> Self {
         Self {
@@ -246,7 +239,7 @@ impl Header {
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(&self.ttl.as_millis().to_be_bytes());
         out.extend_from_slice(&self.delivered.to_be_bytes());
-        // The newtypes bound all three lengths.
+        // The types of the names bound all three lengths.
         out.extend_from_slice(&(key.len() as u16).to_be_bytes());
         out.extend_from_slice(&[server.len() as u8, node.len() as u8]);
         for name in [key, server, node] {
@@ -255,32 +248,32 @@ impl Header {
         out
     }
 
-    /// Writes into an encoded header when a broker delivers it, behind [`rewrite_hop`]: on the hop to a worker of the same
-    /// node, and on no other. A frame too short to hold it is left alone.
+    /// Writes the time of delivery into an encoded header, after [`rewrite_hop`], on the hop to a
+    /// worker of the same node. A frame that is too short stays unchanged.
     pub fn stamp_delivered(frame: &mut [u8], delivered: u64) {
         if frame.len() >= FIXED_BYTES {
             frame[DELIVERED_AT..DELIVERED_AT + 8].copy_from_slice(&delivered.to_be_bytes());
         }
     }
 
-    /// Sets flags in an encoded header, beside those that are set; a frame too short to hold them is left alone.
+    /// Adds flags to an encoded header. A frame that is too short stays unchanged.
     pub fn stamp_flags(frame: &mut [u8], flags: Flags) {
         if frame.len() >= FIXED_BYTES {
             frame[FLAGS_AT] |= flags.0;
         }
     }
 
-    /// Writes the count into an encoded header; a frame too short to hold it is left alone.
+    /// Writes the count into an encoded header. A frame that is too short stays unchanged.
     pub fn stamp_count(frame: &mut [u8], count: u16) {
         if frame.len() >= FIXED_BYTES {
             frame[COUNT_AT..COUNT_AT + 2].copy_from_slice(&count.to_be_bytes());
         }
     }
 
-    /// Reads a header's frame, strictly.
+    /// Reads the frame of a header and checks every field.
     ///
     /// # Errors
-    /// [`InvalidHeader`], which says what is wrong. Never panics, whatever the bytes.
+    /// [`InvalidHeader`]. No bytes make it panic.
     pub fn decode(frame: &[u8]) -> Result<Self, InvalidHeader> {
         let view = HeaderView::new(frame)?;
         Ok(Self {
@@ -299,8 +292,8 @@ impl Header {
     }
 }
 
-/// A header read in place, without allocating: what a broker needs to route. The names are text, but are
-/// looked up rather than checked: a name that was never registered has no route.
+/// A header that is read in place, without an allocation: the fields that a broker needs to route.
+/// The names are not checked, because a name that was never registered has no route.
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderView<'a> {
     frame: &'a [u8],
@@ -315,7 +308,7 @@ impl<'a> HeaderView<'a> {
     /// Checks magic, version, kind and lengths of a frame.
     ///
     /// # Errors
-    /// [`InvalidHeader`], which says what is wrong.
+    /// [`InvalidHeader`] names the problem.
     pub fn new(frame: &'a [u8]) -> Result<Self, InvalidHeader> {
         let found = frame.len();
         if let Some(magic) = frame.first_chunk::<2>()
@@ -352,13 +345,13 @@ impl<'a> HeaderView<'a> {
         })
     }
 
-    /// What the message is.
+    /// The kind of message.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Bits about the body.
+    /// The flags.
     #[must_use]
     pub fn flags(&self) -> Flags {
         self.flags
@@ -399,7 +392,7 @@ impl<'a> HeaderView<'a> {
         Ttl::from_millis(u32::from_be_bytes(array(self.frame, TTL_AT)))
     }
 
-    /// When a broker of this node delivered it, or 0.
+    /// The time of delivery by the broker of this node, or 0.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         u64::from_be_bytes(array(self.frame, DELIVERED_AT))
@@ -424,9 +417,9 @@ impl<'a> HeaderView<'a> {
     }
 }
 
-/// Rewrites the tag and the time to live of an encoded header, as a broker does between two hops, and clears when it was
-/// delivered: that never goes over a second hop ([`Header::stamp_delivered`]).
-/// A frame too short to hold them is left alone.
+/// Rewrites the tag and the time to live of an encoded header between two hops, and clears the time
+/// of delivery, which counts on one hop only ([`Header::stamp_delivered`]). A frame that is too
+/// short stays unchanged.
 pub fn rewrite_hop(frame: &mut [u8], tag: u64, ttl: Ttl) {
     if frame.len() >= FIXED_BYTES {
         frame[TAG_AT..TAG_AT + 8].copy_from_slice(&tag.to_be_bytes());
@@ -435,7 +428,7 @@ pub fn rewrite_hop(frame: &mut [u8], tag: u64, ttl: Ttl) {
     }
 }
 
-/// `N` bytes of the fixed part, whose length was checked by [`HeaderView::new`].
+/// `N` bytes of the fixed part, whose length [`HeaderView::new`] has checked.
 fn array<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&frame[at..at + N]);

@@ -6,11 +6,11 @@ use std::fmt;
 use std::process::id as process_id;
 use std::str::FromStr;
 
-use serde::de::{Error, IgnoredAny};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use uuid::{Builder, Uuid};
 
-use crate::naming::text::Text;
+use crate::naming::{Text, serde_as_text};
 #[cfg(feature = "zmq")]
 use crate::transport::process_id;
 
@@ -19,12 +19,12 @@ use crate::transport::process_id;
 #[error("invalid id {0:?}: an id is 32 hexadecimal digits")]
 pub struct InvalidId(String);
 
-/// What a thread draws from the system at a time: a system call for each id would cost more than all that is done with it.
+/// Ids for which a thread draws random bytes at once. A system call per id would cost too much.
 const POOL_IDS: usize = 64;
 
-/// Random bytes that were drawn and not used yet.
+/// Random bytes that were not used yet.
 struct RandomPool {
-    /// The process that they were drawn in: after a fork, the child has the same, and must not use them, too.
+    /// The process that drew them. A child of a fork has the same bytes and must not use them.
     pid: u32,
     left: usize,
     bytes: [[u8; 16]; POOL_IDS],
@@ -34,10 +34,10 @@ thread_local! {
     static POOL: RefCell<RandomPool> = const { RefCell::new(RandomPool { pid: 0, left: 0, bytes: [[0; 16]; POOL_IDS] }) };
 }
 
-/// 16 bytes of the system's random numbers, used once.
+/// 16 random bytes of the system, used once.
 fn random_bytes() -> [u8; 16] {
     let drawn = POOL.try_with(|pool| pool.try_borrow_mut().ok()?.take(process_id()));
-    // A thread that ends has no stock any more. A system without random numbers is the one case in which this panics.
+    // An ending thread has no pool. This panics only on a system without random numbers.
     drawn.ok().flatten().unwrap_or_else(|| Uuid::new_v4().into_bytes())
 }
 
@@ -49,7 +49,7 @@ impl RandomPool {
             (self.pid, self.left) = (pid, POOL_IDS);
         }
         self.left -= 1;
-        // Whoever reads this memory later learns nothing of ids that were given out.
+        // Erased, so that the memory does not reveal used ids.
         self.bytes.get_mut(self.left).map(std::mem::take)
     }
 }
@@ -88,18 +88,7 @@ macro_rules! id {
             }
         }
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(Uuid::from_bytes(self.0).as_simple().encode_lower(&mut Uuid::encode_buffer()))
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Text(text) = Text::deserialize(deserializer)?;
-                text.parse().map_err(D::Error::custom)
-            }
-        }
+        serde_as_text!($type, id => Uuid::from_bytes(id.0).as_simple().encode_lower(&mut Uuid::encode_buffer()));
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,43 +100,30 @@ macro_rules! id {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 match Uuid::try_parse(text) {
-                    // The other forms that it reads are longer.
+                    // Other forms that it reads are longer.
                     Ok(uuid) if text.len() == 32 => Ok(Self(uuid.into_bytes())),
                     _ => Err(InvalidId(text.chars().take(40).collect())),
                 }
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                text.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(id: $type) -> String {
-                id.to_string()
             }
         }
     };
 }
 
 id!(
-    /// The id of one message. A resend keeps it, so that a server can drop what it has seen.
+    /// The id of one message. A resend keeps it, so that a server can drop repeated messages.
     MessageId
 );
 id!(
-    /// The id of one running server: a server process that starts again under the same name has a new one.
+    /// The id of one run of a server. A restarted server has a new one.
     InstanceId
 );
 
-/// The id in a body, if it is one.
+/// The id in a body. `None` when it has another form.
 #[derive(Deserialize)]
 #[serde(from = "Lenient<'de>")]
 pub(crate) struct LenientId(pub(crate) Option<MessageId>);
 
-/// Other drivers may write ids of another form: no reason to lose the message.
+/// Other drivers may write ids in another form, which must not lose the message.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Lenient<'a> {
@@ -197,9 +173,9 @@ mod tests {
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
     }
 
-    /// What a fork leaves: a copy of the memory, in a process with another number.
+    /// A fork leaves a copy of the memory in a process with another id.
     #[test]
-    fn a_child_does_not_use_what_its_parent_has_drawn() {
+    fn a_child_does_not_use_the_random_bytes_of_its_parent() {
         let mut parent = RandomPool { pid: 0, left: 0, bytes: [[0; 16]; POOL_IDS] };
         let first = parent.take(1).unwrap();
         let mut child = RandomPool { pid: parent.pid, left: parent.left, bytes: parent.bytes };

@@ -2,6 +2,12 @@
 
 pub mod bundle;
 pub mod control;
-pub(crate) mod header;
-pub(crate) mod id;
-pub(crate) mod ttl;
+mod header;
+mod id;
+mod ttl;
+
+pub use header::{FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAX_HEADER_BYTES, rewrite_hop};
+pub(crate) use header::{MAGIC, PROTOCOL_VERSION};
+pub(crate) use id::LenientId;
+pub use id::{InstanceId, InvalidId, MessageId};
+pub use ttl::Ttl;

@@ -1,4 +1,4 @@
-//! Time to live: how long a message may still wait, as the wire carries it.
+//! The time to live of a message.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -8,13 +8,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The time a message has left, in whole milliseconds, up to about 49 days.
 ///
-/// A span, never a time of day: nodes' clocks need not agree. Whoever keeps a message turns it into a
-/// deadline on arrival and back into a span when the message goes on.
+/// A span, never a time of day, because the clocks of nodes need not agree. A holder of a message
+/// turns it into a deadline on arrival, and back into a span when it sends the message on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(u32);
 
 impl Ttl {
-    /// Nothing left: the message has expired.
+    /// No time left: the message has expired.
     pub const ZERO: Self = Self(0);
     /// The longest span, 2^32-1 ms.
     pub const MAX: Self = Self(u32::MAX);
@@ -31,7 +31,7 @@ impl Ttl {
         self.0
     }
 
-    /// Whether nothing is left.
+    /// Whether no time is left.
     #[must_use]
     pub const fn is_expired(self) -> bool {
         self.0 == 0
@@ -43,26 +43,26 @@ impl Ttl {
         now + Duration::from(self)
     }
 
-    /// What is left at `now` until `deadline`: rounded up to a millisecond, so that a message does not expire by rounding.
+    /// The time from `now` to `deadline`, rounded up so that a message does not expire by rounding.
     #[must_use]
     pub fn until(deadline: Instant, now: Instant) -> Self {
         deadline.saturating_duration_since(now).into()
     }
 
-    /// This node's `CLOCK_MONOTONIC` in whole milliseconds, at least 1. All processes of a node read the same clock (but those
-    /// in another time namespace); between nodes it means nothing.
+    /// This node's `CLOCK_MONOTONIC` in whole milliseconds, at least 1. All processes of a node
+    /// share it, except those in another time namespace. Two nodes do not.
     #[must_use]
     pub fn monotonic_millis() -> u64 {
         u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The same for an instant that was read before.
+    /// The same for an [`Instant`].
     #[must_use]
     pub fn monotonic_millis_at(now: Instant) -> u64 {
-        // Both are one clock, which `Instant` does not show: what lies between is told by a moment of which both are known.
-        static KNOWN: OnceLock<(Instant, Duration)> = OnceLock::new();
-        #[expect(clippy::disallowed_methods, reason = "a clock is read once, to learn how two of its faces differ")]
-        let (instant, clock) = *KNOWN.get_or_init(|| (Instant::now(), monotonic()));
+        // Both are the same clock. One moment for which both are known gives the offset.
+        static OFFSET: OnceLock<(Instant, Duration)> = OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "reads the clock once, for the offset")]
+        let (instant, clock) = *OFFSET.get_or_init(|| (Instant::now(), monotonic()));
         let at = match now.checked_duration_since(instant) {
             Some(since) => clock + since,
             None => clock.saturating_sub(instant.saturating_duration_since(now)),
@@ -70,8 +70,9 @@ impl Ttl {
         u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// What is left when `now`, on the clock of [`monotonic_millis`](Self::monotonic_millis), of a span that was written at
-    /// `delivered`. All of it when `delivered` is 0 (not told) or later than `now` (told by another clock).
+    /// The time left at `now` of a span that was written at `delivered`, both by
+    /// [`monotonic_millis`](Self::monotonic_millis). All of it when `delivered` is 0 (unknown) or
+    /// later than `now` (another clock).
     #[must_use]
     pub fn left_since(self, delivered: u64, now: u64) -> Self {
         match now.checked_sub(delivered) {
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_since_the_delivery_counts_if_one_clock_told_both() {
+    fn the_time_since_delivery_counts_if_both_times_are_of_one_clock() {
         let left = |delivered, now| Ttl::from_millis(500).left_since(delivered, now).as_millis();
         assert_eq!((left(1_000, 1_000), left(1_000, 1_499)), (500, 1));
         assert_eq!((left(1_000, 1_500), left(1_000, 1_501), left(1, u64::MAX)), (0, 0, 0));
@@ -128,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_of_the_node_goes_on() {
+    fn the_clock_of_the_node_advances() {
         let earlier = Ttl::monotonic_millis();
         assert!(earlier > 0 && Ttl::monotonic_millis() >= earlier);
-        #[allow(clippy::disallowed_methods, reason = "to compare two faces of the clock")]
+        #[allow(clippy::disallowed_methods, reason = "compares two readings of the clock")]
         let (before, instant, after) = (Ttl::monotonic_millis(), Instant::now(), Ttl::monotonic_millis());
-        // One may have been cut off a moment before the other.
+        // Rounding may differ by one.
         assert!((before - 1..=after + 1).contains(&Ttl::monotonic_millis_at(instant)));
         let hour = Duration::from_secs(3600);
         let at = Ttl::monotonic_millis_at(instant);

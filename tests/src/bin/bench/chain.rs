@@ -13,9 +13,9 @@ use crate::process::{MeasuredProcess, Role, cpu_seconds, memory_kib};
 /// Processes that are connected and ready.
 pub(crate) struct Chain {
     pub(crate) client: MeasuredProcess,
-    /// The others by role, with the clients that are merely connected left out.
+    /// The other processes by role, without clients that are only connected.
     pub(crate) others: Vec<(Role, u32)>,
-    /// Whatever has to live as long; dropped last to first.
+    /// Everything that must live as long as the chain. Dropped last to first.
     pub(crate) kept: Vec<Box<dyn Any>>,
 }
 
@@ -26,7 +26,7 @@ impl Drop for Chain {
     }
 }
 
-/// What a client says in the end.
+/// The result that a client prints.
 #[derive(Debug, Deserialize)]
 struct ClientResult {
     messages: u64,
@@ -51,7 +51,7 @@ pub(crate) fn memory_of(role: Role) -> String {
 }
 
 impl Chain {
-    /// Measures for a span: rate, latencies, processor time per message and memory of each role.
+    /// Measures for `span`: rate, latencies, processor time per message and memory of each role.
     pub(crate) fn measure(mut self, span: Duration) -> anyhow::Result<Vec<Sample>> {
         let client = [(Role::Client, self.client.id())];
         let all: Vec<(Role, u32)> = client.into_iter().chain(self.others.iter().copied()).collect();
@@ -60,7 +60,7 @@ impl Chain {
         self.client.write_line(&span.as_secs_f64().to_string())?;
         let line = self.client.read_line(span + PATIENCE)?;
         let after = Role::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
-        let result: ClientResult = serde_json::from_str(&line).with_context(|| format!("a client said {line:?}"))?;
+        let result: ClientResult = serde_json::from_str(&line).with_context(|| format!("a client printed {line:?}"))?;
         let mut samples = vec![Sample::new(RATE, "1/s", result.messages as f64 / result.seconds)];
         samples.extend(result.p50_us.map(|value| Sample::new(P50, "us", value)));
         samples.extend(result.p99_us.map(|value| Sample::new(P99, "us", value)));

@@ -1,7 +1,8 @@
-//! The benchmark: our chain beside raw libzmq, the legacy driver and, with the feature `peers`, other messaging systems.
+//! The benchmark: zmqv2 beside raw libzmq, the legacy driver and, with the feature `peers`, other
+//! messaging systems.
 //!
-//! Client, broker and servers are processes of their own; all contenders of a row are measured in alternation, and a figure
-//! counts only as the ratio of two of them. `docs/performance.md` says how to read the result.
+//! Client, broker and servers are separate processes. All contenders of a row take turns, and only
+//! the ratio of two of them counts. `docs/performance.md` says how to read the result.
 
 mod chain;
 mod peers;
@@ -32,7 +33,8 @@ use crate::run::Pace;
 struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Seconds instead of half an hour: one round of one row of each shape, which says nothing about speed
+    /// Seconds instead of half an hour: one round of one row of each shape, which says nothing
+    /// about speed
     #[arg(long)]
     quick: bool,
     /// Only rows whose name contains this; may be repeated
@@ -44,7 +46,8 @@ struct Arguments {
     /// How long each measurement takes [default: 2; with --quick 0.1]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Workers of our servers [default: that of the option rpc_thread_pool_size; for many servers fewer]
+    /// Workers of our servers [default: that of the option rpc_thread_pool_size; for many servers
+    /// fewer]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Directory of report.html, report.json and report.md [default: target/bench]
@@ -55,7 +58,7 @@ struct Arguments {
     list: bool,
 }
 
-/// What the benchmark starts as processes of their own.
+/// The processes that the benchmark starts.
 #[derive(Debug, Subcommand)]
 #[command(hide = true)]
 enum Part {
@@ -121,7 +124,7 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How to run it again.
+/// The command that repeats this run.
 fn command() -> String {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let features = if cfg!(feature = "peers") { " --features peers" } else { "" };

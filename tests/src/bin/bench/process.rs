@@ -1,4 +1,4 @@
-//! The processes that are measured: what they say, what they cost.
+//! The measured processes: their output, and their processor time and memory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use zmqv2_tests::PATIENCE;
 
-/// A process that speaks the words of `measured_process`; killed when this is dropped.
+/// A process with the protocol of `measured_process`. It is killed when this is dropped.
 pub(crate) struct MeasuredProcess {
     name: String,
     child: Child,
@@ -17,14 +17,14 @@ pub(crate) struct MeasuredProcess {
 }
 
 impl MeasuredProcess {
-    /// Starts it and waits until it says that it is ready.
+    /// Starts it and waits until it prints `ready`.
     pub(crate) fn start(name: &str, command: &mut Command) -> anyhow::Result<Self> {
         let party = Self::spawn(name, command)?;
         party.wait_ready(PATIENCE)?;
         Ok(party)
     }
 
-    /// Starts it; [`hear_ready`](Self::hear_ready) is to follow.
+    /// Starts it. Call [`wait_ready`](Self::wait_ready) next.
     pub(crate) fn spawn(name: &str, command: &mut Command) -> anyhow::Result<Self> {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = piped.spawn().with_context(|| format!("cannot start {name}"))?;
@@ -45,7 +45,7 @@ impl MeasuredProcess {
     pub(crate) fn wait_ready(&self, patience: Duration) -> anyhow::Result<()> {
         match self.read_line(patience)?.as_str() {
             "ready" => Ok(()),
-            other => bail!("{} said {other:?} and not that it is ready", self.name),
+            other => bail!("{} printed {other:?} instead of \"ready\"", self.name),
         }
     }
 
@@ -53,9 +53,9 @@ impl MeasuredProcess {
         writeln!(self.input, "{line}").with_context(|| format!("{} does not listen", self.name))
     }
 
-    /// The next line that it says.
+    /// Waits for its next line.
     pub(crate) fn read_line(&self, patience: Duration) -> anyhow::Result<String> {
-        self.lines.recv_timeout(patience).with_context(|| format!("{} says nothing", self.name))
+        self.lines.recv_timeout(patience).with_context(|| format!("{} prints nothing", self.name))
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -74,7 +74,7 @@ impl Drop for MeasuredProcess {
     }
 }
 
-/// Which part of a chain a process is.
+/// The role of a process in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Client,
@@ -97,7 +97,7 @@ impl Role {
 /// Seconds of processor time that a process has used (`/proc/PID/stat`, in steps of 10 ms).
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("a process has ended too early")?;
-    // Fields are counted behind the command's name, which may contain anything.
+    // The fields follow the command's name, which may contain anything.
     let rest = stat.rsplit_once(')').context("a process without a name")?.1;
     let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
     Ok(ticks.sum::<Result<f64, _>>()? / rustix::param::clock_ticks_per_second() as f64)
@@ -110,11 +110,12 @@ pub(crate) fn memory_kib(pid: u32) -> anyhow::Result<f64> {
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }
 
-/// The server of another system, which says nothing but listens when it is ready; killed with all it has started.
+/// The server of another system, which is ready when it listens. It is killed with all its
+/// children.
 #[cfg(feature = "peers")]
 pub(crate) struct Daemon {
     child: Child,
-    /// What was started for it may be its child only: the process that works.
+    /// The started process may only be a parent of the one that works.
     listener: u32,
 }
 
@@ -123,7 +124,7 @@ impl Daemon {
     /// Starts it and waits until something listens at `address`.
     pub(crate) fn start(name: &str, command: &mut Command, address: &str) -> anyhow::Result<Self> {
         use std::os::unix::process::CommandExt;
-        // A group of its own, by which its children are found in the end.
+        // Its own process group, by which its children are found at the end.
         let spawned = command.process_group(0).stdin(Stdio::null()).spawn();
         let child = spawned.with_context(|| format!("cannot start {name}"))?;
         let mut daemon = Self { listener: child.id(), child };
@@ -159,7 +160,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The process of a group that has used most of the processor.
+/// The process of a group that has used the most processor time.
 #[cfg(feature = "peers")]
 fn busiest(group: u32) -> anyhow::Result<u32> {
     let mut found = (group, cpu_seconds(group)?);

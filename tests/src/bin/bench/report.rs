@@ -20,7 +20,7 @@ pub(crate) fn screen(results: &[RowResult]) -> String {
     let widths: Vec<usize> = (0..table.head.len()).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
-            // Names stand left, numbers right.
+            // Names are on the left, numbers on the right.
             0 | 1 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
@@ -59,14 +59,14 @@ fn cells(id: &str, line: &Line) -> [String; 10] {
     ]
 }
 
-/// Everything.
+/// The whole report.
 pub(crate) fn report(results: &[RowResult], pace: Pace, peers: &Peers, command: &str) -> Report {
     let lines: Vec<Line> = results.iter().flat_map(RowResult::lines).collect();
     let count = |met| lines.iter().filter(|line| line.met == Some(met)).count();
     let mut summary = format!(
         "Calls, casts and fanouts of zmqv2 as seen through its public API, JSON included, beside a chain of raw libzmq with \
-         zmq_proxy and no logic, and others. Goals met: {}, missed: {}. Each value is the middle of {} rounds; a ratio is taken \
-         within a round, and its middle decides about a goal.",
+         zmq_proxy and no logic, and others. Goals met: {}, missed: {}. Each value is the median of {} rounds. A ratio \
+         divides values of the same round, and its median decides whether a goal is met.",
         count(true),
         count(false),
         pace.rounds
@@ -80,9 +80,9 @@ pub(crate) fn report(results: &[RowResult], pace: Pace, peers: &Peers, command: 
         machine: Machine::here(),
         commands: vec![command.trim().to_owned()],
         noise: format!(
-            "Client, broker and servers are processes of their own on one machine: TCP between client and broker, IPC between \
-             broker and servers. All contenders of a row were measured in every round for {:?}, in turning order, each with \
-             fresh processes and after a warm-up. Ratios within a round are worth more than any single value: the machine drifts.",
+            "Client, broker and servers are separate processes on one machine: TCP between client and broker, IPC between \
+             broker and servers. All contenders of a row were measured in every round for {:?}, in changing order, each with \
+             fresh processes and after a warm-up. The machine drifts, so ratios within a round say more than single values.",
             pace.span
         ),
         sections: vec![ratios(results), costs(results)],

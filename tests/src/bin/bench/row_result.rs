@@ -1,4 +1,4 @@
-//! What came of a row: ratios, and whether its goals are met.
+//! The result of a row: ratios, and whether its goals are met.
 
 use serde_json::{Value, json};
 use zmqv2_tests::measure::{Measured, Spread, figure};
@@ -11,7 +11,7 @@ pub(crate) struct RowResult {
     pub(crate) measured: Measured,
 }
 
-/// One line of the table of results: ours against one other, or ours alone.
+/// One line of the table of results: zmqv2 against one other contender, or alone.
 pub(crate) struct Line {
     pub(crate) figure: &'static str,
     pub(crate) unit: &'static str,
@@ -21,7 +21,7 @@ pub(crate) struct Line {
     /// Ours divided by the reference, round by round.
     pub(crate) ratio: Option<Spread>,
     pub(crate) goal: Option<Goal>,
-    /// By the middle of the ratios, or of the values of ours.
+    /// Decided by the median of the ratios, or of the values of zmqv2.
     pub(crate) met: Option<bool>,
 }
 
@@ -43,7 +43,7 @@ impl Line {
 }
 
 impl RowResult {
-    /// Its lines: one for each other contender, and one for each goal on a value of ours.
+    /// Its lines: one for each other contender, and one for each goal on a value of zmqv2.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let mut names = self.measured.contenders();
         let Some(ours) = names.next() else { return Vec::new() };
@@ -76,7 +76,7 @@ impl RowResult {
             });
         }
         if lines.is_empty() {
-            // Nobody to compare with was there.
+            // No other contender was available.
             lines.extend(self.measured.series(ours, self.row.figure).map(|series| Line {
                 figure: self.row.figure,
                 unit: series.unit,
@@ -90,7 +90,7 @@ impl RowResult {
         lines
     }
 
-    /// Everything, for programs.
+    /// The row as JSON.
     pub(crate) fn json(&self) -> Value {
         let lines = self.lines().into_iter().map(|line| {
             json!({

@@ -1,4 +1,4 @@
-//! Measuring a row: its contenders in alternation, or what it asks for instead.
+//! Measures a row: its contenders in turns, or its idle broker, or its server's death.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::rows::{ANSWERED, BEYOND, ContenderSpec, IDLE_CPU, Kind, LOST, OTHER, 
 use crate::workload::Workload;
 use crate::{raw, zmqv2};
 
-/// How long and how often.
+/// The duration and the number of measurements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) rounds: usize,
     pub(crate) span: Duration,
-    /// For what is idle.
+    /// The duration for an idle broker.
     pub(crate) idle: Duration,
-    /// Workers of our servers; `None`: the default of the option.
+    /// Workers of a zmqv2 server; `None`: the default of the option.
     pub(crate) workers: Option<usize>,
 }
 
-/// How many steps a row has.
+/// The number of steps of a row.
 pub(crate) fn steps(row: &Row, pace: Pace, peers: &Peers) -> usize {
     match &row.kind {
         Kind::Load(contenders) => {
@@ -36,7 +36,7 @@ pub(crate) fn steps(row: &Row, pace: Pace, peers: &Peers) -> usize {
     }
 }
 
-/// Measures a row. Contestants that are not there are left out.
+/// Measures a row. Missing contenders are left out.
 pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progress) -> anyhow::Result<RowResult> {
     let mut contenders: Vec<Contender<'_, anyhow::Error>> = match &row.kind {
         Kind::Load(contenders) => contenders
@@ -70,7 +70,7 @@ fn start(system: System, load: &Workload, pace: Pace, peers: &Peers) -> anyhow::
     }
 }
 
-/// What a broker costs that does nothing.
+/// The cost of an idle broker.
 fn idle_cost<T>(
     broker: u32,
     pace: Pace,
@@ -91,7 +91,7 @@ fn idle_cost<T>(
 }
 
 fn idle(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
-    // A chain without load, whose broker has seen a client.
+    // A chain without load. Its broker has already served a client.
     let site = zmqv2::Site::new(1);
     let broker = site.service().broker();
     let _server = crate::process::MeasuredProcess::start("a server", &mut site.server(0, 1, pace.workers))?;
@@ -99,7 +99,7 @@ fn idle(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
     idle_cost(broker.id(), pace, count, || zmqv2::hold(&site, count))
 }
 
-/// `zmq_proxy` has a server, too: without one it burns a core.
+/// `zmq_proxy` also gets a server, because without one it uses a whole core.
 fn idle_raw(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
     let site = raw::Site::start(1, "echo")?;
     drop(site.hold(1)?);

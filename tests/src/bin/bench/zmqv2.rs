@@ -1,4 +1,4 @@
-//! Our own chain: the processes, and how they are started.
+//! The chain of zmqv2: its processes, and how they are started.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -23,10 +23,10 @@ use crate::chain::Chain;
 use crate::process::{MeasuredProcess, Role};
 use crate::workload::{Pattern, Workload};
 
-/// Connections are made, pages touched and workers found by then.
+/// Time to make connections, touch memory and find workers.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// The nodes of a run: one for the service, and one for clients, which come over TCP for that reason.
+/// The nodes of a run: one for the service and one for clients, which therefore use TCP.
 pub(crate) struct Site {
     pub(crate) cluster: Cluster,
 }
@@ -43,7 +43,7 @@ impl Site {
         self.cluster.node(0)
     }
 
-    /// A command of a server process; `workers`: `None` is what a user gets who does not choose.
+    /// A command for a server process. `workers`: `None` is the default.
     pub(crate) fn server(&self, n: usize, topics: usize, workers: Option<usize>) -> Command {
         let mut command = self.service().command("bench", &["serve", "--server", &format!("s{n}")]);
         command.args(["--topics", &topics.to_string()]);
@@ -53,19 +53,19 @@ impl Site {
         command
     }
 
-    /// A command of a client's process.
+    /// A command for a client process.
     pub(crate) fn client(&self, words: &[&str]) -> Command {
         self.cluster.node(1).command("bench", words)
     }
 }
 
-/// Broker, servers and client, ready.
+/// Starts broker, servers and client, and waits until they are ready.
 pub(crate) fn start(load: &Workload, workers: Option<usize>) -> anyhow::Result<Chain> {
     let site = Site::new(load.topics);
     let mut kept: Vec<Box<dyn Any>> = Vec::new();
     let broker = site.service().broker();
     let mut others = vec![(Role::Broker, broker.id())];
-    // Threads of servers that are there only to be many do nothing but take memory.
+    // If there are many servers, more threads would only use memory.
     let many = (load.topics > 1).then_some(1).or((load.servers > 1).then_some(2));
     let mut servers = Vec::new();
     for n in 0..load.servers {
@@ -86,16 +86,17 @@ pub(crate) fn start(load: &Workload, workers: Option<usize>) -> anyhow::Result<C
     command.args(["--senders", &number(load.senders), "--payload", &number(load.payload)]);
     command.args(["--servers", &number(load.servers), "--called", &number(load.called)]);
     let client = MeasuredProcess::start("our client", &mut command)?;
-    // Last to first: servers go before their broker, files after all.
+    // Dropped last to first: servers before their broker, files at the end.
     kept.insert(0, Box::new(broker));
     kept.insert(0, Box::new(site));
     Ok(Chain { client, others, kept })
 }
 
-/// Clients of one process that are connected: each has a few descriptors, and a process may have 20,000 on many systems.
+/// Connected clients in one process. Each has a few descriptors, and many systems allow 20,000 for
+/// a process.
 const HELD_BY_ONE: usize = 2_000;
 
-/// Processes with clients that are connected.
+/// Starts processes with connected clients.
 pub(crate) fn hold(site: &Site, count: usize) -> anyhow::Result<Vec<MeasuredProcess>> {
     let mut holders = Vec::new();
     for first in (0..count).step_by(HELD_BY_ONE) {
@@ -160,7 +161,7 @@ impl Serve {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a handler that takes its time is what is asked for")]
+#[expect(clippy::disallowed_methods, reason = "the handler must be slow")]
 fn pause(span: Duration) {
     std::thread::sleep(span);
 }
@@ -278,7 +279,7 @@ impl Window for Pipeline {
         Ok(())
     }
 
-    /// Waits for the oldest, and takes those behind it that have ended as well.
+    /// Waits for the oldest, and also takes those behind it that have ended.
     fn settle(&mut self) -> Result<usize, Error> {
         let mut settled = 0;
         while let Some(open) = self.open.pop_front() {
@@ -297,7 +298,7 @@ impl Window for Pipeline {
     }
 }
 
-/// A process with many clients that have called once and are silent since.
+/// A process with many clients that have called once and are silent.
 #[derive(Debug, Args)]
 pub(crate) struct Hold {
     /// How many
@@ -358,8 +359,8 @@ impl Outstanding {
     }
 }
 
-/// Starts the processes of a server's death, kills one of two, and says how many calls were answered, lost and came to
-/// another end, and how many were in flight.
+/// Kills one of two servers under load. Returns how many calls were answered, lost and ended
+/// otherwise, and how many were in flight.
 pub(crate) fn kill_one(count: usize, workers: Option<usize>) -> anyhow::Result<[f64; 4]> {
     let site = Site::new(1);
     let _broker = site.service().broker();
@@ -373,6 +374,6 @@ pub(crate) fn kill_one(count: usize, workers: Option<usize>) -> anyhow::Result<[
     servers[0].kill();
     let line = client.read_line(Duration::from_secs(120))?;
     let numbers = line.split(' ').map(str::parse).collect::<Result<Vec<f64>, _>>()?;
-    let [answered, lost, other] = numbers[..] else { bail!("a client said {line:?}") };
+    let [answered, lost, other] = numbers[..] else { bail!("a client printed {line:?}") };
     Ok([answered, lost, other, in_flight as f64])
 }

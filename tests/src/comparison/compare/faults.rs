@@ -1,4 +1,4 @@
-//! What is lost under the same faults.
+//! Measures what each driver loses under the same faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::Process;
 use crate::measure::{Progress, Spread, turns};
 use crate::{now, wait_until, within};
 
-/// When nothing has run for so long, nothing will any more: longer than any timeout of a fault.
+/// If nothing has run for this time, nothing will any more. It is longer than any timeout of a
+/// fault.
 const QUIET: Duration = Duration::from_millis(1_500);
 const PATIENCE: Duration = Duration::from_secs(90);
-/// A fault that has not come after this never does: longer than any timeout of a message.
+/// If a fault has not happened by then, it never does. It is longer than any timeout of a message.
 const FIFTH_BY: Duration = Duration::from_secs(60);
 
-/// A fault, and what is sent meanwhile.
 pub(super) struct Fault {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
@@ -59,29 +59,30 @@ pub(super) const FAULTS: [Fault; 6] = [
     },
 ];
 
-/// What became of the messages of one run.
+/// Counts the messages of one run by how they ended.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(super) struct MessageCounts {
-    /// Sent; a fanout counts once for each server.
+    /// Messages sent. A fanout counts once for each server.
     pub(super) sent: u64,
-    /// Ran, at least once; of calls: were answered.
+    /// Messages that ran at least once; calls that were answered.
     pub(super) done: u64,
-    /// Did not, and the sender was told in time that they did not, or perhaps not.
-    pub(super) told: u64,
-    /// Did not, although a server had accepted it and said so: that server was killed before its worker began. At most as many
-    /// as the killed server had workers.
-    pub(super) died: u64,
-    /// Did not, and the sender believes otherwise, or was never told, or (a call) had to find out by its timeout.
-    pub(super) lost: u64,
-    /// Ran more than once.
-    pub(super) twice: u64,
-    /// Calls that ran although their caller had nothing of it.
-    pub(super) for_nobody: u64,
+    /// Messages that did not run, and whose sender was told in time that they did not, or perhaps
+    /// not.
+    pub(super) reported: u64,
+    /// Messages that did not run although a server had accepted them, because it was killed before
+    /// its worker began. At most one for each worker.
+    pub(super) lost_with_server: u64,
+    /// Messages that did not run, and whose sender learnt nothing or the opposite, or (a call)
+    /// noticed it only by its timeout.
+    pub(super) lost_silently: u64,
+    /// Additional executions of messages that ran more than once.
+    pub(super) ran_again: u64,
+    /// Calls that ran, but whose caller got no answer.
+    pub(super) answer_unused: u64,
     /// The longest that a caller waited without an answer.
     pub(super) worst_wait_ms: f64,
 }
 
-/// All runs of a fault, by variant.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct FaultResult {
     pub(super) name: &'static str,
@@ -90,7 +91,7 @@ pub(super) struct FaultResult {
 }
 
 impl FaultResult {
-    /// Smallest, middle and largest value of a column at a variant.
+    /// The smallest, the median and the largest value of a column for a variant.
     pub(super) fn spread(&self, variant: usize, column: fn(&MessageCounts) -> f64) -> Option<Spread> {
         let values: Vec<f64> = self.variants.get(variant)?.1.iter().map(column).collect();
         Spread::of(&values)
@@ -114,7 +115,6 @@ pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<FaultR
     Ok(all)
 }
 
-/// A client's node and a server's node.
 fn two_nodes(variant: Variant, set: &[&str]) -> Result<Testbed> {
     let mut testbed = Testbed::start(variant.driver(), 2, set)?;
     testbed.nodes.place(TOPIC, &[1]);
@@ -126,7 +126,7 @@ fn server(testbed: &mut Testbed, workers: usize, takes: Duration) {
     testbed.serve(1, &host, workers, takes);
 }
 
-/// Starts to cast; the numbers of those that were told of go to a file.
+/// Starts to cast. The outcome of each message goes to a file.
 fn casting(testbed: &Testbed, variant: Variant, count: u64, all: bool) -> Process {
     let mut command = testbed.process(variant, 0);
     command.args(["cast", TOPIC, "--count", &count.to_string()]).arg("--outcomes").arg(testbed.file("outcomes"));
@@ -136,17 +136,17 @@ fn casting(testbed: &Testbed, variant: Variant, count: u64, all: bool) -> Proces
     start(command)
 }
 
-/// Compares what ran with what the sender was told, message by message. `killed_workers`: of the server that was killed; each
-/// can have acknowledged one message that it had not begun yet.
+/// Compares, message by message, the executions with the outcomes. Each of the `killed_workers` of
+/// a killed server may have acknowledged one message that it had not begun.
 fn count_casts(
     testbed: &Testbed,
-    mut caster: Process,
+    mut sender: Process,
     count: u64,
     copies: u64,
     killed_workers: u64,
 ) -> Result<MessageCounts> {
-    let cast: CastResults = results_of(&mut caster, PATIENCE)?;
-    // One that is retried can run twice: all of them are waited for, not only as many as were sent.
+    let cast: CastResults = results_of(&mut sender, PATIENCE)?;
+    // A retried message can run twice, so this waits until nothing runs, and not for a number.
     settle(testbed, count * copies, || format!("{:?}", cast.outcomes))?;
     let mut ran: BTreeMap<u64, u64> = BTreeMap::new();
     for number in testbed.journal()? {
@@ -162,27 +162,28 @@ fn count_casts(
     let mut counts = MessageCounts { sent: count * copies, ..MessageCounts::default() };
     for number in 0..count {
         let of = |all: &BTreeMap<u64, u64>| all.get(&number).copied().unwrap_or(0);
-        let (ran, told) = (of(&ran), of(&refused));
+        let (ran, reported) = (of(&ran), of(&refused));
         let missing = copies.saturating_sub(ran);
-        let untold = missing.saturating_sub(told);
-        let died = untold.min(of(&acked).saturating_sub(ran)).min(killed_workers - counts.died);
+        let unreported = missing.saturating_sub(reported);
+        let lost_with_server =
+            unreported.min(of(&acked).saturating_sub(ran)).min(killed_workers - counts.lost_with_server);
         counts.done += ran.min(copies);
-        counts.twice += ran.saturating_sub(copies);
-        counts.told += missing.min(told);
-        counts.died += died;
-        counts.lost += untold - died;
+        counts.ran_again += ran.saturating_sub(copies);
+        counts.reported += missing.min(reported);
+        counts.lost_with_server += lost_with_server;
+        counts.lost_silently += unreported - lost_with_server;
     }
     Ok(counts)
 }
 
-/// Waits until nothing runs any more; an error says what had been sent, and what was said of it.
+/// Waits until nothing runs any more. An error shows what was sent, and its outcomes.
 fn settle(testbed: &Testbed, sent: u64, outcomes: impl Fn() -> String) -> Result<()> {
     let settled = testbed.settle(u64::MAX, QUIET);
-    settled.map(drop).with_context(|| format!("{sent} were sent, of which was told: {}", outcomes()))
+    settled.map(drop).with_context(|| format!("{sent} were sent, with these outcomes: {}", outcomes()))
 }
 
-/// How many calls had which outcome.
-fn words_of(called: &CallResults) -> String {
+/// The number of calls for each outcome, as text.
+fn outcome_counts(called: &CallResults) -> String {
     let mut words = BTreeMap::<&str, usize>::from([("answered", called.answered)]);
     for (_, word) in &called.unanswered {
         *words.entry(word.as_str()).or_default() += 1;
@@ -190,8 +191,8 @@ fn words_of(called: &CallResults) -> String {
     format!("{words:?}")
 }
 
-/// Waits for the moment of the fault. Without it there would be nothing to measure: an error says how far it came, and, from
-/// the sender's end, why.
+/// Waits until a fifth has run, the moment of the fault. An error shows how many have run, and the
+/// outcomes.
 fn a_fifth_has_run(
     testbed: &Testbed,
     count: u64,
@@ -206,38 +207,38 @@ fn a_fifth_has_run(
     bail!("{ran} of {count} have run within {FIFTH_BY:?}, too few for the fault to come; their outcomes: {words}")
 }
 
-fn outcomes_of_casts(caster: &mut Process) -> Result<String> {
-    Ok(format!("{:?}", results_of::<CastResults>(caster, PATIENCE)?.outcomes))
+fn outcomes_of_casts(sender: &mut Process) -> Result<String> {
+    Ok(format!("{:?}", results_of::<CastResults>(sender, PATIENCE)?.outcomes))
 }
 
 fn outcomes_of_calls(caller: &mut Process) -> Result<String> {
-    Ok(words_of(&results_of::<CallResults>(caller, PATIENCE)?))
+    Ok(outcome_counts(&results_of::<CallResults>(caller, PATIENCE)?))
 }
 
-/// Workers of the server of casts, which a kill meets.
+/// Workers of the server that is killed.
 const CAST_WORKERS: usize = 4;
 const CAST_SET: [&str; 2] = ["rpc_cast_timeout=10", "rpc_thread_pool_size=4"];
 
 fn server_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
     let mut testbed = two_nodes(variant, &CAST_SET)?;
     server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
-    let mut caster = casting(&testbed, variant, count, false);
-    a_fifth_has_run(&testbed, count, &mut caster, outcomes_of_casts)?;
+    let mut sender = casting(&testbed, variant, count, false);
+    a_fifth_has_run(&testbed, count, &mut sender, outcomes_of_casts)?;
     testbed.servers[0].process.kill9();
     server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
-    count_casts(&testbed, caster, count, 1, CAST_WORKERS as u64)
+    count_casts(&testbed, sender, count, 1, CAST_WORKERS as u64)
 }
 
 fn daemon_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
     let mut testbed = two_nodes(variant, &CAST_SET)?;
     server(&mut testbed, CAST_WORKERS, Duration::from_millis(1));
-    let mut caster = casting(&testbed, variant, count, false);
-    a_fifth_has_run(&testbed, count, &mut caster, outcomes_of_casts)?;
+    let mut sender = casting(&testbed, variant, count, false);
+    a_fifth_has_run(&testbed, count, &mut sender, outcomes_of_casts)?;
     testbed.nodes.restart_daemon(1);
-    count_casts(&testbed, caster, count, 1, 0)
+    count_casts(&testbed, sender, count, 1, 0)
 }
 
-/// Warms up; what that took counts for nothing.
+/// Warms up, and empties the journals after that.
 fn warmed_up(testbed: &Testbed, to_all: bool) -> Result<()> {
     warm_up(testbed, to_all)?;
     for server in &testbed.servers {
@@ -252,35 +253,37 @@ fn slow_consumer(variant: Variant, count: u64) -> Result<MessageCounts> {
         testbed.serve(1, name, 1, Duration::from_millis(takes));
     }
     warmed_up(&testbed, true)?;
-    let caster = casting(&testbed, variant, count, true);
-    count_casts(&testbed, caster, count, 3, 0)
+    let sender = casting(&testbed, variant, count, true);
+    count_casts(&testbed, sender, count, 3, 0)
 }
 
-/// The backlog that shall be full.
+/// The backlog, which this fault fills.
 const BACKLOG: u64 = 100;
-/// libzmq's default for a socket's queue, of which a local connection has one at each end.
+/// libzmq's default bound of a socket's queue. A local connection has one at each end.
 const HIGH_WATER: u64 = 1_000;
-/// More messages than the kernel's buffers of a local connection hold: 2 of 208 KiB, and each message has 300 bytes.
+/// More messages than the kernel's buffers of a local connection hold: two of 208 KiB, at 300 bytes
+/// a message.
 const IN_THE_KERNEL: u64 = 1_500;
-/// More than run while these are sent.
+/// More messages than run during the sending.
 const MEANWHILE: u64 = 2_400;
 
 fn full_backlog(variant: Variant, count: u64) -> Result<MessageCounts> {
-    // So many that all queues between the sender and the handler are full, of which the backlog is only one.
+    // So many that all queues between the sender and the handler are full; the backlog is only one
+    // of them.
     let count = count.max(BACKLOG + 2 * HIGH_WATER + IN_THE_KERNEL + MEANWHILE);
     let backlog = format!("rpc_zmq_topic_backlog={BACKLOG}");
     let mut testbed = two_nodes(variant, &["rpc_cast_timeout=5", "rpc_thread_pool_size=1", &backlog])?;
     server(&mut testbed, 1, Duration::from_millis(1));
     warmed_up(&testbed, false)?;
-    let caster = casting(&testbed, variant, count, false);
-    count_casts(&testbed, caster, count, 1, 0)
+    let sender = casting(&testbed, variant, count, false);
+    count_casts(&testbed, sender, count, 1, 0)
 }
 
-/// Compares the answers of callers with what ran.
+/// Compares the answers of callers with the executions.
 fn count_calls(testbed: &Testbed, mut caller: Process) -> Result<MessageCounts> {
     let called: CallResults = results_of(&mut caller, PATIENCE)?;
     let made = called.answered as u64 + called.unanswered.len() as u64;
-    settle(testbed, made, || words_of(&called))?;
+    settle(testbed, made, || outcome_counts(&called))?;
     let ran = testbed.journal()?;
     let distinct: BTreeSet<u64> = ran.iter().copied().collect();
     let silent = called.unanswered.iter().filter(|(_, word)| word == "Timeout").count() as u64;
@@ -288,11 +291,11 @@ fn count_calls(testbed: &Testbed, mut caller: Process) -> Result<MessageCounts> 
     Ok(MessageCounts {
         sent: called.answered as u64 + unanswered,
         done: called.answered as u64,
-        told: unanswered - silent,
-        died: 0,
-        lost: silent,
-        twice: (ran.len() - distinct.len()) as u64,
-        for_nobody: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
+        reported: unanswered - silent,
+        lost_with_server: 0,
+        lost_silently: silent,
+        ran_again: (ran.len() - distinct.len()) as u64,
+        answer_unused: called.unanswered.iter().filter(|(number, _)| distinct.contains(number)).count() as u64,
         worst_wait_ms: called.worst_wait_ms,
     })
 }
@@ -315,8 +318,8 @@ fn calls_server_killed(variant: Variant, count: u64) -> Result<MessageCounts> {
     let mut testbed = two_nodes(variant, &["rpc_response_timeout=2", "rpc_thread_pool_size=4"])?;
     server(&mut testbed, 4, Duration::from_millis(10));
     testbed.serve(1, "other", 4, Duration::from_millis(10));
-    // Enough that some are on their way when it happens. The legacy driver is helped: this is not about replies that come
-    // before their subscriber.
+    // Enough calls that some are in flight at the kill. The legacy driver is helped, because this
+    // fault is not about replies that arrive too early.
     let caller_variant = if variant == Variant::Legacy { Variant::LegacyHelped(5) } else { variant };
     let mut caller = calling(&testbed, caller_variant, count / 50);
     a_fifth_has_run(&testbed, count / 50 * 8, &mut caller, outcomes_of_calls)?;

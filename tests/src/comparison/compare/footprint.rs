@@ -14,25 +14,26 @@ use crate::measure::{Progress, Spread, turns};
 use crate::messaging::Driver;
 use crate::now;
 
-/// How calls are made while it is looked.
+/// How calls are made during the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallStyle {
-    /// By so many threads, each of which waits for its answer.
+    /// This many threads, each of which waits for its answer.
     Blocking(usize),
-    /// The same, with a pool of zmqv2 that keeps little more than one connection to each node.
+    /// The same with a small connection pool: zmqv2 keeps little more than one connection to each
+    /// node.
     SmallPool(usize),
-    /// By one thread with so many calls on their way, which the legacy driver cannot.
+    /// One thread with this many calls in flight, which the legacy driver cannot do.
     Async(usize),
 }
 
 pub(super) const CALL_STYLES: [CallStyle; 4] =
     [CallStyle::Blocking(1), CallStyle::Blocking(8), CallStyle::SmallPool(8), CallStyle::Async(8)];
 
-/// How many connections more than nodes a small pool keeps.
+/// A small pool keeps this many connections more than there are nodes.
 pub(super) const SPARE: usize = 10;
 
 impl CallStyle {
-    /// What the legacy driver does instead where it cannot do the same.
+    /// The style that the legacy driver uses instead.
     pub(super) fn of_legacy(self) -> Self {
         match self {
             Self::Blocking(callers) | Self::SmallPool(callers) | Self::Async(callers) => Self::Blocking(callers),
@@ -51,21 +52,19 @@ impl std::fmt::Display for CallStyle {
     }
 }
 
-/// What the processes of a driver need, in all rounds.
+/// The needs of all processes of a driver, over all rounds.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Footprint {
     pub(super) driver: String,
     pub(super) nodes: u8,
     pub(super) style: String,
-    /// Client, daemons, servers.
     pub(super) processes: Vec<ProcessFootprint>,
-    /// TCP connections among all of them.
     pub(super) connections: Spread,
-    /// Answers a second meanwhile.
+    /// Answers a second during the measurement.
     pub(super) rate: Spread,
 }
 
-/// What one kind of process needs, while calls are made: the most that was seen, of each process in each round.
+/// The needs of one kind of process during calls: the maximum of each process in each round.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct ProcessFootprint {
     pub(super) kind: &'static str,
@@ -75,7 +74,7 @@ pub(super) struct ProcessFootprint {
     pub(super) memory_kib: Spread,
 }
 
-/// What was seen of a driver in one style: one value of each round, or of each process in each round.
+/// The values of a driver in one style: one for each round, or one for each process in each round.
 #[derive(Debug)]
 struct Observations {
     variant: Variant,
@@ -83,11 +82,11 @@ struct Observations {
     style: CallStyle,
     connections: Vec<f64>,
     rates: Vec<f64>,
-    /// The most of each process, by kind.
+    /// The maximum of each process, by kind.
     processes: Vec<(&'static str, Vec<[u64; 4]>)>,
 }
 
-/// A server at every node; a client at one of them calls all of these in turn.
+/// Starts a server at every node. A client at one node calls all of them in turn.
 pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Footprint>> {
     const VARIANTS: [Variant; 2] = [Variant::Legacy, Variant::Zmqv2];
     let mut all: Vec<Observations> = Vec::new();
@@ -104,7 +103,8 @@ pub(super) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<Footpr
                     round + 1,
                     plan.footprint_rounds
                 ));
-                // zmqv2 counts the connections of a client, the legacy driver those of each address.
+                // In zmqv2 this bounds the connections of a client, in the legacy driver those of
+                // each address.
                 let set = ["rpc_response_timeout=1", "rpc_thread_pool_size=8", "rpc_conn_pool_size=500"];
                 let mut testbed = Testbed::start(variant.driver(), nodes, &set)?;
                 testbed.serve_everywhere(8);
@@ -123,7 +123,7 @@ impl Observations {
         Self { variant, nodes, style, connections: Vec::new(), rates: Vec::new(), processes }
     }
 
-    /// Calls, and looks at all processes meanwhile.
+    /// Makes calls, and samples all processes during them.
     fn observe(&mut self, testbed: &Testbed, plan: &Plan) -> Result<()> {
         let hosts: Vec<String> = (0..usize::from(self.nodes)).map(|n| testbed.nodes.host(n).to_owned()).collect();
         // Long enough to reach every server several times.
@@ -154,7 +154,8 @@ impl Observations {
     }
 
     fn command(&self, testbed: &Testbed, hosts: &[String], calling: Duration) -> Command {
-        // A pause: what loses its reply would hold its sockets for a second.
+        // The legacy driver needs the pause: a call that loses its reply would keep its sockets for
+        // a second.
         let caller = if self.variant.driver() == Driver::Legacy { Variant::LegacyHelped(3) } else { self.variant };
         let mut command = testbed.process(caller, 0);
         if let CallStyle::SmallPool(_) = self.style {
@@ -190,7 +191,8 @@ impl Observations {
     }
 }
 
-/// Sockets, established TCP connections, threads and resident KiB of a process; zeros when it is gone.
+/// Sockets, established TCP connections, threads and resident KiB of a process; zeros when it is
+/// gone.
 fn process_figures(id: u32, table: &TcpTable) -> [u64; 4] {
     let Ok(files) = std::fs::read_dir(format!("/proc/{id}/fd")) else { return [0; 4] };
     let links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
@@ -203,17 +205,15 @@ fn process_figures(id: u32, table: &TcpTable) -> [u64; 4] {
     [inodes.len() as u64, tcp as u64, threads as u64, memory]
 }
 
-/// The kernel's table of TCP connections.
 struct TcpTable {
     established: BTreeSet<u64>,
-    /// Both ends of each.
     ends: Vec<(String, String)>,
 }
 
 impl TcpTable {
     fn read() -> Self {
         let (mut established, mut ends) = (BTreeSet::new(), Vec::new());
-        // Sockets for both families have their IPv4 connections in the second one.
+        // Sockets for both families list their IPv4 connections in the second file.
         for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
             let text = std::fs::read_to_string(file).unwrap_or_default();
             for line in text.lines().skip(1) {
@@ -228,11 +228,11 @@ impl TcpTable {
         Self { established, ends }
     }
 
-    /// How many connections to the daemons of the cluster of `host` there are.
+    /// The number of connections to daemons of the cluster of `host`.
     fn within(&self, host: &str) -> usize {
         let octets: Vec<u8> = host.split('.').filter_map(|octet| octet.parse().ok()).collect();
         let [a, b, c, _] = octets[..] else { return 0 };
-        // The kernel prints an address as the number that its bytes make in memory; the port of all daemons is 9501.
+        // The kernel prints the address bytes in memory order. The port of all daemons is 9501.
         let network = format!("{c:02X}{b:02X}{a:02X}:251D");
         self.ends.iter().filter(|(_, remote)| remote.ends_with(&network)).count()
     }

@@ -1,7 +1,7 @@
-//! The comparison of both drivers: what the program `compare` measures, and its report.
+//! The comparison of both drivers: the measurements of the program `compare`, and its report.
 //!
-//! Every driver runs in processes of its own: a daemon for each node, and [`contender`](Testbed)s as servers, callers and
-//! casters. Both drivers are measured in alternation in one run.
+//! Every driver runs in its own processes: a daemon for each node, and `compare-process` as server,
+//! caller or sender of casts. Both drivers take turns in one run.
 
 mod code;
 mod faults;
@@ -23,9 +23,8 @@ pub use testbed::{Testbed, Variant};
 
 use crate::measure::{Machine, Progress, Report};
 
-/// Measures everything that the plan says.
 pub fn compare(plan: &Plan, command: &str) -> Result<Report> {
-    // Building what is needed is not part of the run.
+    // Builds the programs before the run starts.
     let _ = crate::binary("compare-process");
     let started = crate::now();
     let mut progress = Progress::new(plan.steps());

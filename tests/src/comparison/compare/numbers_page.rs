@@ -13,7 +13,8 @@ const NOTE: &str = "This page is generated. To measure everything again and rewr
                     on two cores. Numbers of another machine, or of a busy hour, differ; the ratios hardly do.\n\
                     [The comparison](comparison.md) says what the numbers mean.";
 
-/// Writes the plots of a report into `<docs>/comparison/`, and all the rest into `<docs>/comparison-numbers.md`.
+/// Writes the plots of a report into `<docs>/comparison/`, and the rest into
+/// `<docs>/comparison-numbers.md`.
 pub fn write_numbers_page(report: &Report, docs: &Path) -> Result<()> {
     let plots = docs.join(PLOTS);
     std::fs::create_dir_all(&plots)?;
@@ -53,7 +54,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(dir.path().join("comparison/p.svg")).unwrap(), "<svg/>");
     }
 
-    /// The page with everything replaced that depends only on the sources of both drivers.
+    /// Replaces everything on the page that depends only on the sources of both drivers.
     fn with_code(page: &str, counted: &Counted) -> String {
         let section = code(counted).markdown(None);
         let (heading, _) = section.trim_start().split_once('\n').expect("a heading");
@@ -69,18 +70,17 @@ mod tests {
         format!("{}\n{section}\n## {tail}", head.join("\n"))
     }
 
-    /// A change of the counted code changes the page: `BLESS=1` rewrites these lines without measuring anything.
+    /// A change of the counted code changes the page: `BLESS=1` rewrites these lines without
+    /// measuring anything.
     #[test]
     fn the_page_counts_the_code_as_it_is() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(PAGE);
-        let page = std::fs::read_to_string(&path).unwrap();
-        let current = with_code(&page, &count().unwrap());
+        let read = || std::fs::read_to_string(&path).unwrap();
+        let current = with_code(&read(), &count().unwrap());
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(&path, &current).unwrap();
         }
-        assert!(
-            page == current,
-            "docs/{PAGE} is out of date: run BLESS=1 cargo test -p zmqv2-tests --lib numbers_page"
-        );
+        let is_current = read() == current;
+        assert!(is_current, "docs/{PAGE} is out of date: run BLESS=1 cargo test -p zmqv2-tests --lib numbers_page");
     }
 }

@@ -7,32 +7,25 @@ use super::Variant;
 /// The sizes of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Alternations of everything that is fast or slow.
     pub rounds: usize,
-    /// Alternations of what processes need.
     pub footprint_rounds: usize,
-    /// Alternations of faults.
     pub fault_rounds: usize,
-    /// Numbers of threads that call.
+    /// The numbers of calling threads.
     pub callers: Vec<usize>,
-    /// How long they do.
+    /// How long each of them calls.
     pub calling: Duration,
-    /// Casts of a round.
     pub casts: u64,
-    /// Fanouts of a round.
     pub fanouts: u64,
-    /// Numbers of servers of a fanout.
+    /// The numbers of servers of a fanout.
     pub fanout_servers: Vec<usize>,
-    /// Numbers of nodes.
     pub nodes: Vec<u8>,
-    /// Messages of a fault.
     pub fault_messages: u64,
-    /// Who meets the faults.
+    /// The variants that are measured under faults.
     pub fault_variants: Vec<Variant>,
 }
 
 impl Plan {
-    /// What the report of a release says: less than ten minutes on two cores.
+    /// The full plan, for the report: less than ten minutes on two cores.
     #[must_use]
     pub fn full() -> Self {
         Self {
@@ -50,7 +43,7 @@ impl Plan {
         }
     }
 
-    /// Only enough to see that everything works.
+    /// A plan that only shows that everything works.
     #[must_use]
     pub fn quick() -> Self {
         Self {
@@ -68,7 +61,6 @@ impl Plan {
         }
     }
 
-    /// How many steps that are.
     pub(super) fn steps(&self) -> usize {
         let speed = self.rounds * (3 * self.callers.len() + 2 + 2 * self.fanout_servers.len());
         let footprint = 2 * self.footprint_rounds * self.nodes.len();

@@ -1,4 +1,4 @@
-//! Makes the report of what was measured.
+//! Makes the report of all measurements.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,7 +13,6 @@ use super::{Counted, Plan, Variant};
 use crate::measure::plot::{Bar, Line, Scale, bars, lines};
 use crate::measure::{Machine, Measured, Plot, Ratio, Report, Section, Series, Spread, Table, figure};
 
-/// All that was measured.
 pub(super) struct Everything {
     pub(super) calls: Measured,
     pub(super) casts: Measured,
@@ -26,7 +25,7 @@ pub(super) struct Everything {
 const OURS: &str = "zmqv2";
 const LEGACY: &str = "legacy";
 const HELPED: &str = "legacy, helped";
-/// How many times the legacy driver's rate a call shall have.
+/// The goal for calls: this many times the legacy driver's rate.
 const GOAL: f64 = 2.0;
 
 pub(super) fn compose(all: &Everything, plan: &Plan, machine: Machine, command: &str, took: Duration) -> Report {
@@ -72,18 +71,19 @@ fn times(ratio: Option<&Ratio>) -> String {
     ratio.and_then(Ratio::spread).map_or_else(|| "-".to_owned(), |spread| format!("{spread} x"))
 }
 
-/// What the request says, with a number for each.
+/// The claims of the request, with the numbers for each.
 fn claims(all: &Everything, plan: &Plan) -> Section {
     let mut table = Table::new(["claim of the request", "legacy", "zmqv2", "verdict"]);
     let mut data = Vec::new();
     for &callers in &plan.callers {
         let name = call_name(callers, "rate");
         let at = |variant| shown(all.calls.series(variant, &name).and_then(Series::spread));
-        // The legacy driver as it is, and at its best: the goal is above both.
+        // The goal applies to the legacy driver as it is, and at its best.
         for reference in [LEGACY, HELPED] {
             let ratio = all.calls.ratio(OURS, reference, &name);
             let median = ratio.as_ref().and_then(Ratio::spread).map(|spread| spread.median);
-            // Against a rate of 0 the ratio is infinite, which holds; JSON has no such number, and says null.
+            // Against a rate of 0 the ratio is infinite, which meets the goal. JSON writes it as
+            // null.
             let holds = median.is_some_and(|median| median >= GOAL);
             let verdict = format!("{}: {} (goal: {GOAL} x)", word(holds), times(ratio.as_ref()));
             let note = if reference == HELPED { ", legacy helped" } else { "" };
@@ -115,16 +115,16 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
     let (code, code_data) = code_claims(&all.code);
     table.rows.extend(code.rows);
     data.extend(code_data);
-    let told = |variant: &str| shown(all.casts.series(variant, CAST_ACKED).and_then(Series::spread));
+    let acked_share = |variant: &str| shown(all.casts.series(variant, CAST_ACKED).and_then(Series::spread));
     let what = "a cast is acknowledged: share of casts whose sender is told that a server has it, %".to_owned();
     let acked = all.casts.series(OURS, CAST_ACKED).and_then(Series::spread);
     let holds = acked.is_some_and(|spread| spread.min >= 100.0);
-    table.row([what, told(LEGACY), told(OURS), word(holds).to_owned()]);
+    table.row([what, acked_share(LEGACY), acked_share(OURS), word(holds).to_owned()]);
     data.push(json!({"claim": "acknowledged", "holds": holds}));
     for &callers in &plan.callers {
         let name = call_name(callers, LOST);
         let of = |variant| all.calls.series(variant, &name).and_then(Series::spread);
-        // Where the legacy driver loses none either, nothing fails less.
+        // If the legacy driver loses none either, the claim does not hold.
         let holds =
             of(OURS).is_some_and(|spread| spread.max == 0.0) && of(LEGACY).is_some_and(|spread| spread.median > 0.0);
         let what = format!("a reply has no second connection that can fail: {name}, %");
@@ -132,13 +132,13 @@ fn claims(all: &Everything, plan: &Plan) -> Section {
         data.push(json!({"claim": "replies", "callers": callers, "holds": holds}));
     }
     for fault in &all.faults {
-        let lost = |variant: usize| fault.spread(variant, |counts| counts.lost as f64);
+        let lost = |variant: usize| fault.spread(variant, |counts| counts.lost_silently as f64);
         let none = |spread: Option<Spread>| spread.is_some_and(|spread| spread.max == 0.0);
-        // Where the legacy driver loses nothing either, nothing is higher.
+        // If the legacy driver loses nothing either, the claim does not hold.
         let holds = none(lost(1)) && lost(0).is_some_and(|spread| spread.median > 0.0);
         let what = format!("its reliability is higher: {}, lost in silence", fault.name);
         let mut ours = shown(lost(1));
-        if let Some(died) = fault.spread(1, |counts| counts.died as f64).filter(|spread| spread.max > 0.0) {
+        if let Some(died) = fault.spread(1, |counts| counts.lost_with_server as f64).filter(|spread| spread.max > 0.0) {
             let _ = write!(ours, ", and {died} acked, then the server died");
         }
         table.row([what, shown(lost(0)), ours, word(holds).to_owned()]);
@@ -218,7 +218,7 @@ fn calls(all: &Everything, plan: &Plan) -> Section {
         alt: format!("{title} by number of callers, for both drivers"),
         svg: bars(title, unit, &bars_of(&all.calls, &labelled(what)), Scale::Log),
     };
-    // Each caller waits for the pause in each call, so that it bounds the rate whatever the machine can do.
+    // Each caller waits for the pause in each call, so the pause bounds the rate on any machine.
     let caps: Vec<String> = plan
         .callers
         .iter()
@@ -328,15 +328,15 @@ fn processes(all: &[Footprint]) -> Section {
 
 type Column = fn(&MessageCounts) -> f64;
 
-/// The columns of what became of messages.
+/// The columns of the table of faults.
 const COLUMNS: [(&str, Column); 8] = [
     ("sent", |counts| counts.sent as f64),
     ("ran or answered", |counts| counts.done as f64),
-    ("sender was told", |counts| counts.told as f64),
-    ("acked, then its server died", |counts| counts.died as f64),
-    ("lost in silence", |counts| counts.lost as f64),
-    ("ran twice", |counts| counts.twice as f64),
-    ("ran, answer unused", |counts| counts.for_nobody as f64),
+    ("sender was told", |counts| counts.reported as f64),
+    ("acked, then its server died", |counts| counts.lost_with_server as f64),
+    ("lost in silence", |counts| counts.lost_silently as f64),
+    ("ran twice", |counts| counts.ran_again as f64),
+    ("ran, answer unused", |counts| counts.answer_unused as f64),
     ("longest wait without answer, ms", |counts| counts.worst_wait_ms),
 ];
 
@@ -351,7 +351,7 @@ fn losses(all: &[FaultResult]) -> Section {
             row.extend(COLUMNS.iter().map(|(_, column)| shown(fault.spread(index, *column))));
             table.row(row);
             let share: Vec<f64> =
-                runs.iter().map(|counts| counts.lost as f64 / (counts.sent as f64).max(1.0) * 100.0).collect();
+                runs.iter().map(|counts| counts.lost_silently as f64 / (counts.sent as f64).max(1.0) * 100.0).collect();
             if let Some(spread) = Spread::of(&share) {
                 bars_of.push(Bar { group: fault.name.to_owned(), series: variant.clone(), spread });
             }
@@ -379,7 +379,7 @@ fn losses(all: &[FaultResult]) -> Section {
     }
 }
 
-/// Which items are summed up.
+/// Selects the items to add up.
 type Which = fn(&Lines) -> bool;
 
 pub(super) fn code(counted: &Counted) -> Section {
@@ -410,7 +410,7 @@ pub(super) fn code(counted: &Counted) -> Section {
                item that also handles requests counts in neither driver (the public verbs, forwarding, sockets). What \
                only zmqv2 can do with answers does not count either (`call_async`, answers kept for a retry). A test \
                finds every line of both drivers that has to do with replies, and compares them with these \
-               lists.\n\nThe legacy driver has no checks: a malformed answer ends the call with the first exception \
+               lists. The lines are those of the current sources, even if the rest was measured earlier.\n\nThe legacy driver has no checks: a malformed answer ends the call with the first exception \
                that it causes, and nobody notices an answer that never arrives. The waiting code of zmqv2 also notices \
                that the broker is gone, and monitors long calls."
             .to_owned(),

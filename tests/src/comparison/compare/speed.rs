@@ -1,4 +1,4 @@
-//! How fast: calls, casts, fanouts.
+//! Measures the speed of calls, casts and fanouts.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use crate::within;
 
 /// Workers of the server that is called.
 const WORKERS: usize = 8;
-/// How long a contender may take beyond what it is told to.
+/// How much longer than requested a process may take.
 const GRACE: Duration = Duration::from_secs(60);
-/// When nothing has run for so long, nothing will any more.
+/// If nothing has run for this time, nothing will any more.
 const QUIET: Duration = Duration::from_millis(1_500);
 
-/// Milliseconds that a SUB socket has to join, at so many callers: as few as lose next to nothing.
+/// The pause in milliseconds in which a SUB socket joins, for a number of callers: as short as
+/// loses almost nothing.
 pub(super) fn pause(callers: usize) -> u64 {
     match callers {
         0..=1 => 2,
@@ -26,22 +27,21 @@ pub(super) fn pause(callers: usize) -> u64 {
     }
 }
 
-/// The name of a sample of calls.
 pub(super) fn call_name(callers: usize, what: &str) -> String {
     format!("CALL, {}, {what}", callers_of(callers))
 }
 
-/// What of calls is no rate and no latency.
+/// The name of the share of calls without an answer.
 pub(super) const LOST: &str = "without answer";
 
-/// How many that are, in words.
+/// The number of callers, in words.
 pub(super) fn callers_of(callers: usize) -> String {
     format!("{callers} {}", if callers == 1 { "caller" } else { "callers" })
 }
 
-/// Calls over TCP between two nodes, by threads that block, at a server with several workers.
+/// Calls over TCP between two nodes, by blocking threads, to a server with several workers.
 pub(super) fn calls(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
-    // What is lost costs the legacy driver its timeout: a short one is kind to it.
+    // A lost reply costs the legacy driver its timeout, so a short one favours it.
     let testbed = |driver| -> Result<Testbed> {
         let mut testbed = Testbed::start(driver, 2, &["rpc_response_timeout=1", "rpc_thread_pool_size=8"])?;
         let host = testbed.nodes.host(1).to_owned();
@@ -82,7 +82,6 @@ fn calls_of(testbed: &Testbed, variant: Variant, callers: usize, plan: &Plan) ->
     Ok(samples)
 }
 
-/// The name of the samples of casts.
 pub(super) const CAST: &str = "CAST, until all have run, rate";
 /// The name of casts that nobody ran.
 pub(super) const CAST_LOST: &str = "CAST, never ran";
@@ -112,10 +111,9 @@ pub(super) fn casts(plan: &Plan, progress: &mut Progress) -> Result<Measured> {
     alternate(plan.rounds, "CAST", &mut contenders, progress)
 }
 
-/// What warms a server up has come by then, or is lost.
+/// A message to warm up has run by then, or is lost.
 const WARM_BY: Duration = Duration::from_secs(2);
 
-/// The name of a sample of fanouts.
 pub(super) fn fanout_name(servers: usize, what: &str) -> String {
     format!("FANOUT to {servers}, {what}")
 }
@@ -148,8 +146,9 @@ pub(super) fn fanouts(plan: &Plan, progress: &mut Progress) -> Result<Measured> 
     Ok(all)
 }
 
-/// One fanout, or cast, after the other until all servers have had one: PUB drops what it is given before its subscribers have
-/// joined, and what PUSH is given before it has a connection is queued elsewhere than later.
+/// Sends one fanout or cast after the other until all servers have had one. PUB drops messages that
+/// come before its subscribers have joined, and PUSH queues messages elsewhere before it has a
+/// connection.
 pub(super) fn warm_up(testbed: &Testbed, to_all: bool) -> Result<()> {
     let variant = if testbed.nodes.driver() == Driver::Legacy { Variant::Legacy } else { Variant::Zmqv2 };
     for _ in 0..20 {
@@ -163,27 +162,30 @@ pub(super) fn warm_up(testbed: &Testbed, to_all: bool) -> Result<()> {
             return Ok(());
         }
     }
-    anyhow::bail!("a server never had what it was to be warmed up with")
+    anyhow::bail!("a server never got its messages to warm up")
 }
 
-/// What came of messages: so many ran a second; so many of a hundred never ran, or were said to be accepted.
+/// The result of sending: executions a second, the percentage that never ran, and the percentage
+/// that was accepted.
 struct Sent {
     rate: f64,
     lost: f64,
     acked: f64,
 }
 
-/// Sends and waits until what comes of it has run.
+/// Sends messages and waits until they have run.
 fn send(testbed: &Testbed, variant: Variant, count: u64, expected: u64, to_all: bool) -> Result<Sent> {
     let (before, _) = testbed.ran();
     let mut command = testbed.process(variant, 0);
     command.args(["cast", TOPIC, "--count", &count.to_string()]);
     if to_all {
-        // As many copies as a backlog takes: what is above is refused, and would not be measured.
+        // As many copies as a backlog holds. A broker would refuse more, and refused copies are not
+        // measured.
         command.args(["--all", "--window", "200"]);
     }
     let cast: CastResults = results_of(&mut start(command), GRACE)?;
-    let (ran, last) = testbed.settle(before + expected, QUIET).with_context(|| format!("told: {:?}", cast.outcomes))?;
+    let (ran, last) =
+        testbed.settle(before + expected, QUIET).with_context(|| format!("outcomes: {:?}", cast.outcomes))?;
     let ran = ran - before;
     let seconds = last.saturating_sub(cast.begun) as f64 / 1e9;
     let percent = |part: u64| part as f64 / expected as f64 * 100.0;

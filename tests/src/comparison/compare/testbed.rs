@@ -1,4 +1,4 @@
-//! The processes of a driver.
+//! The nodes and processes of one driver.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,29 +11,26 @@ use serde::de::DeserializeOwned;
 use crate::messaging::{Driver, DriverCluster};
 use crate::{PATIENCE, Process, binary, within};
 
-/// The topic of everything.
 pub(super) const TOPIC: &str = "t";
 
-/// Servers are given up that still run messages after this.
+/// A server must have run its messages by then.
 const SETTLED_BY: Duration = Duration::from_secs(60);
 
-/// A driver, and how it is used.
+/// A driver, and the way in which it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// The legacy driver as it is.
     Legacy,
-    /// The legacy driver at its best: a call's SUB socket is in a context that is there already, and has this many
-    /// milliseconds to join.
+    /// The legacy driver at its best: the SUB socket of a call uses an existing context, and has
+    /// this many milliseconds to join.
     LegacyHelped(u64),
     /// zmqv2 with its defaults.
     Zmqv2,
-    /// zmqv2, with messages that wait for a server, and come again when they may be lost.
+    /// zmqv2 with messages that wait for a server, and are sent again when they may be lost.
     Zmqv2Patient,
 }
 
 impl Variant {
-    /// Its driver.
-    #[must_use]
     pub fn driver(self) -> Driver {
         match self {
             Self::Legacy | Self::LegacyHelped(_) => Driver::Legacy,
@@ -41,8 +38,6 @@ impl Variant {
         }
     }
 
-    /// Its name in tables.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -59,7 +54,7 @@ impl fmt::Display for Variant {
     }
 }
 
-/// Nodes with daemons, and the servers that were started there.
+/// Nodes with daemons, and the servers at these nodes.
 #[derive(Debug)]
 pub struct Testbed {
     pub(super) nodes: DriverCluster,
@@ -69,7 +64,6 @@ pub struct Testbed {
     started: usize,
 }
 
-/// A server process.
 #[derive(Debug)]
 pub(super) struct ServerProcess {
     pub(super) process: Process,
@@ -78,7 +72,7 @@ pub(super) struct ServerProcess {
 }
 
 impl Testbed {
-    /// So many nodes with a daemon each. `set`: options of all processes.
+    /// Starts `nodes` nodes with a daemon each. `set`: options of all processes.
     pub fn start(driver: Driver, nodes: u8, set: &[&str]) -> Result<Self> {
         Ok(Self {
             nodes: DriverCluster::start(driver, nodes, &[TOPIC], set),
@@ -89,7 +83,7 @@ impl Testbed {
         })
     }
 
-    /// A contender at a node.
+    /// A command of `compare-process` at a node.
     pub(super) fn process(&self, variant: Variant, node: usize) -> Command {
         let place = self.nodes.cluster().node(node);
         let mut command = Command::new(binary("compare-process"));
@@ -105,7 +99,7 @@ impl Testbed {
         command
     }
 
-    /// Starts a server at a node, and waits until requests can come.
+    /// Starts a server at a node, and waits until it is ready.
     pub(super) fn serve(&mut self, node: usize, server: &str, workers: usize, takes: Duration) {
         let variant = if self.nodes.driver() == Driver::Legacy { Variant::Legacy } else { Variant::Zmqv2 };
         self.started += 1;
@@ -119,7 +113,7 @@ impl Testbed {
         self.servers.push(ServerProcess { process, state, journal });
     }
 
-    /// The same at every node, under the names of the nodes.
+    /// Starts a server at every node, under the name of the node.
     pub(super) fn serve_everywhere(&mut self, workers: usize) {
         for n in 0..self.nodes.cluster().nodes().len() {
             let host = self.nodes.host(n).to_owned();
@@ -127,19 +121,19 @@ impl Testbed {
         }
     }
 
-    /// A path that nobody else uses.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// How many messages have run at all servers, and when the last did.
+    /// The number of messages that have run at all servers, and the time of the last one.
     pub(super) fn ran(&self) -> (u64, u64) {
         let states = self.servers.iter().map(ServerProcess::ran);
         states.fold((0, 0), |(count, last), (more, at)| (count + more, last.max(at)))
     }
 
-    /// Waits until so many have run, or none has for a while; how many have, and when the last did. What is still queued when
-    /// that does not happen would be taken for lost, so it is an error.
+    /// Waits until `expected` messages have run, or none has run for `quiet`. Returns their number
+    /// and the time of the last one. If servers still run messages too late, these would count as
+    /// lost, so that is an error.
     pub(super) fn settle(&self, expected: u64, quiet: Duration) -> Result<(u64, u64)> {
         let (mut seen, mut since) = (self.ran(), crate::now());
         let settled = within(SETTLED_BY, || {
@@ -158,12 +152,12 @@ impl Testbed {
         Ok(self.ran())
     }
 
-    /// The numbers of all messages that have run, as often as they have.
+    /// The number of each message that has run, once for each execution.
     pub(super) fn journal(&self) -> Result<Vec<u64>> {
         let mut numbers = Vec::new();
         for server in &self.servers {
             let text = std::fs::read_to_string(&server.journal).unwrap_or_default();
-            // Of a server that was killed the last line may be cut off.
+            // The last line of a killed server may be cut off.
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
             for line in whole.lines() {
                 numbers.push(line.parse().with_context(|| format!("{line:?} in {}", server.journal.display()))?);
@@ -181,16 +175,15 @@ impl ServerProcess {
     }
 }
 
-/// Starts a contender and leaves it to itself.
 pub(super) fn start(mut command: Command) -> Process {
-    Process::start("contender", &mut command)
+    Process::start("compare-process", &mut command)
 }
 
-/// What a contender says at its end.
+/// Waits for the end of a `compare-process`, and reads its results.
 pub(super) fn results_of<T: DeserializeOwned>(process: &mut Process, patience: Duration) -> Result<T> {
     let ended = within(patience, || !crate::kernel::is_alive(process.id()));
-    ensure!(ended, "a contender did not end within {patience:?}: {}", process.stderr());
+    ensure!(ended, "a compare-process did not end within {patience:?}: {}", process.stderr());
     let status = process.wait_end(PATIENCE);
-    ensure!(status.success(), "a contender failed: {}", process.stderr());
+    ensure!(status.success(), "a compare-process failed: {}", process.stderr());
     Ok(serde_json::from_str(&process.stdout_to_end())?)
 }

@@ -11,35 +11,35 @@ use super::socket_pool::SocketPools;
 use super::sockets::{context, receive, set_patience, subscriber};
 use super::{Matchmaker, Options};
 
-/// Whom a message is for. There are no exchanges.
+/// The target of a message. There are no exchanges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The topic.
     pub topic: String,
     /// The server, which must be the name of a host.
     pub server: Option<String>,
 }
 
-/// Why a call has no result.
+/// A call without a result.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Failed {
-    /// No reply within `rpc_response_timeout`, or nobody to ask.
+    /// No reply came within `rpc_response_timeout`, or no host has the topic.
     #[error("timeout: {0}")]
     Timeout(&'static str),
     /// The server answered with an error.
     #[error(transparent)]
     Remote(Box<Failure>),
-    /// Sockets or frames that are of no use.
     #[error("rpc exception: {0}")]
     Exception(String),
 }
 
-/// What makes this driver look better than the original: for comparing it at its best. The default is none.
+/// Options that make this driver better than the original, to compare it at its best. The default
+/// is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Help {
-    /// The SUB socket of a call belongs to the context of the driver instead of one of its own.
+    /// The SUB socket of a call uses the context of the driver instead of its own.
     pub shared_context: bool,
-    /// After opening the SUB socket, a call waits so long before it sends, so that it has joined by then.
+    /// How long a call waits after it has opened the SUB socket, so that the socket has joined
+    /// before the request is sent.
     pub pause: Duration,
 }
 
@@ -52,14 +52,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client with these options.
     pub fn new(options: Options, help: Help) -> std::io::Result<Self> {
         let (matchmaker, pools) = (Matchmaker::open(&options)?, SocketPools::new(&options));
         Ok(Self { options, matchmaker, pools, help })
     }
 
-    /// Calls a method and waits for its result, for `rpc_response_timeout`: the original takes a timeout for each call as
-    /// well, and does not look at it.
+    /// Calls a method and waits for its result for `rpc_response_timeout`. The original also
+    /// accepts a timeout for each call, and ignores it.
     pub fn call(&self, to: &Target, context: &Context, message: &Message) -> Result<Value, Failed> {
         let queues = self.matchmaker.queues(&topic(to));
         let mut result = Err(Failed::Timeout("no matchmaker results"));
@@ -82,17 +81,18 @@ impl Client {
         result.map_err(Failed::Remote)
     }
 
-    /// Sends a message to one server and hears nothing of it.
+    /// Sends a message to one server. No answer comes.
     pub fn cast(&self, to: &Target, context: &Context, message: &Message) {
         self.send(&topic(to), |topic| frames::cast(topic, context, message));
     }
 
-    /// Sends a message to every server of a topic and hears nothing of it.
+    /// Sends a message to every server of a topic. No answers come.
     pub fn fanout(&self, topic: &str, context: &Context, message: &Message) {
         self.send(&format!("fanout~{topic}"), |topic| frames::cast(topic, context, message));
     }
 
-    /// Tells listeners of a priority, and hears nothing of it. The version of the envelope is 1 or 2.
+    /// Sends a notification to listeners of a priority. No answer comes. The version of the
+    /// envelope is 1 or 2.
     pub fn notify(&self, topic: &str, context: &Context, notice: &Notice, version: u8) {
         let priority = notice.priority.to_lowercase();
         let form = if version == 2 { frames::notify_2 } else { frames::notify };
@@ -103,7 +103,7 @@ impl Client {
         self.send(topic, |topic| frames::reply(topic, context, msg_id, result));
     }
 
-    /// What fails in here is written to the log: nobody else is told.
+    /// Failures in here go to the log. The sender does not learn of them.
     fn send(&self, topic: &str, frames: impl Fn(&str) -> frames::Frames) {
         let queues = self.matchmaker.queues(topic);
         if queues.is_empty() {
@@ -125,7 +125,6 @@ impl Client {
     }
 }
 
-/// The SUB socket of one call.
 struct Waiter {
     socket: zmq::Socket,
 }
@@ -160,7 +159,7 @@ fn topic(to: &Target) -> String {
     to.server.as_ref().map_or_else(|| to.topic.clone(), |server| format!("{}.{server}", to.topic))
 }
 
-/// Dots would be taken for those before a host.
+/// A dot would start the name of a host.
 pub(super) fn notification_topic(topic: &str, priority: &str) -> String {
     format!("{topic}.{priority}").replace('.', "-")
 }

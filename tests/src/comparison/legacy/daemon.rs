@@ -12,24 +12,26 @@ use zmq::{Message, Socket, SocketType};
 use super::Options;
 use super::sockets::{Side, context, open, receive, set_patience};
 
-/// How long the daemon waits after it has made a PUB socket, "before we can have any faith in it". All else waits as well.
+/// How long the daemon stops after it has made a PUB socket, "before we can have any faith in it".
+/// Everything else waits as well.
 const FAITH: Duration = Duration::from_millis(500);
-/// How often a daemon that nothing comes to looks whether it shall stop.
+/// How often an idle daemon checks whether it should stop.
 const LOOK: Duration = Duration::from_millis(LOOK_MS as u64);
 const LOOK_MS: i32 = 50;
 
-/// A running daemon: PULL on TCP, and a PUSH or PUB on IPC for each topic. Dropping it stops it; what it holds is lost.
+/// A running daemon: PULL on TCP, and a PUSH or PUB on IPC for each topic. Dropping it stops it,
+/// and loses its messages.
 pub struct Daemon {
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
-    /// Starts the daemon of this node. It takes messages when this returns.
+    /// Starts the daemon of this node. It receives messages when this returns.
     pub fn start(options: Options) -> std::io::Result<Self> {
         std::fs::create_dir_all(&options.ipc_dir)?;
         let address = format!("tcp://{}:{}", options.bind_address, options.port);
-        // Each socket has a context of its own, with its own threads.
+        // Each socket has its own context, with its own threads.
         let own = context(options.contexts);
         let pull = open(&own, SocketType::PULL, &address, Side::Bind).map_err(std::io::Error::other)?;
         set_patience(&pull, LOOK).map_err(std::io::Error::other)?;
@@ -39,13 +41,12 @@ impl Daemon {
         Ok(Self { stop, reader })
     }
 
-    /// Whether it has ended by itself.
-    #[must_use]
+    /// Whether it has ended by an error.
     pub fn has_ended(&self) -> bool {
         self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits until it ends by itself: on a message that it cannot read.
+    /// Waits until a message that it cannot read ends it.
     pub fn wait(mut self) {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
@@ -101,14 +102,14 @@ impl Forwarder {
                 Err(error) => log::error!("legacy: topic socket file creation failed: {error}"),
             }
         }
-        // Dropped, and nobody hears of it.
+        // The message is dropped, and nobody is told.
         if let Some(Err(TrySendError::Full(_))) = self.topics.get(&topic).map(|queue| queue.try_send(frames)) {
             log::error!("legacy: local per-topic backlog buffer full for topic {topic}, dropping message");
         }
         Some(())
     }
 
-    /// Makes the socket and the queue of a topic.
+    /// Makes the queue of a topic, and its socket.
     fn publisher(&self, topic: &str, kind: SocketType) -> std::io::Result<Sender<Vec<Message>>> {
         if topic.contains(['/', '\\']) {
             return Err(std::io::Error::other("topic contained dangerous characters"));
@@ -132,13 +133,14 @@ fn is_for_replies(topic: &str) -> bool {
     topic.starts_with("zmq_replies")
 }
 
-/// A PUSH socket waits for room at a server, a PUB socket drops what has no room. Frames are moved, not copied.
+/// A PUSH socket waits for room at a server, and a PUB socket drops messages without room. Frames
+/// are moved, not copied.
 fn publish(socket: &Socket, queue: &Receiver<Vec<Message>>, stop: &AtomicBool) {
     for frames in queue {
         let mut frames = frames.into_iter();
         let Some(first) = frames.next() else { continue };
         let flag = |rest: usize| if rest > 0 { zmq::SNDMORE } else { 0 };
-        // Where the first frame, the id, has gone, the others follow without waiting.
+        // After the first frame, the id, the others follow without waiting.
         let sent = loop {
             match socket.send(&*first, flag(frames.len())) {
                 Err(zmq::Error::EAGAIN | zmq::Error::EINTR) if stop.load(Ordering::Relaxed) => return,

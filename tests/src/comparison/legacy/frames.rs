@@ -1,7 +1,7 @@
 //! The frames of every message, byte for byte.
 //!
-//! Four frames: message id, topic, `cast`, JSON of context and message. A notification in version 2 has the context in the
-//! fourth frame and its envelope as pairs of frames behind it.
+//! Four frames: message id, topic, `cast`, JSON of context and message. A notification in version 2
+//! has the context in the fourth frame and its envelope as pairs of frames behind it.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,13 +9,11 @@ use zmqv2_proto::Failure;
 
 use super::json::text;
 
-/// A message of some frames.
 pub type Frames = Vec<Vec<u8>>;
 
-/// The context of a request.
 pub type Context = Map<String, Value>;
 
-/// The id of a message that is no reply.
+/// The id of a message that is not a reply.
 const NO_ID: &str = "0";
 const CAST: &str = "cast";
 const VERSION_2: &str = "impl_zmq_v2";
@@ -26,35 +24,27 @@ const PROCESS_REPLY: &str = "-process_reply";
 /// A method and its arguments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
-    /// The method.
     pub method: String,
     /// The arguments, an object.
     pub args: Value,
-    /// The version of the interface.
     pub version: String,
 }
 
 impl Message {
-    /// A message of version 1.0.
     pub fn new(method: impl Into<String>, args: Value) -> Self {
         Self { method: method.into(), args, version: "1.0".to_owned() }
     }
 }
 
-/// A notification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Notice {
-    /// Its id.
     pub message_id: String,
-    /// Who says it.
     pub publisher_id: String,
-    /// What happened.
     pub event_type: String,
-    /// How much it matters, in capitals.
+    /// Its priority, in capitals.
     pub priority: String,
-    /// What there is to say.
     pub payload: Value,
-    /// When it was said, in UTC.
+    /// Its time, in UTC.
     pub timestamp: String,
 }
 
@@ -88,20 +78,18 @@ fn frames(id: &str, topic: &str, context: &Context, message: &impl Serialize) ->
 }
 
 /// A call: the request, packed into one that asks for its reply.
-#[must_use]
 pub fn call(topic: &str, context: &Context, message: &Message, msg_id: &str, reply_topic: &str) -> Frames {
     let args = Curried { msg_id, topic: reply_topic, msg: (text(context), message) };
     frames(NO_ID, topic, context, &Inner { method: REPLY, args })
 }
 
-/// A cast or a fanout; the topic tells them apart.
-#[must_use]
+/// A cast or a fanout. Only the topic differs.
 pub fn cast(topic: &str, context: &Context, message: &Message) -> Frames {
     frames(NO_ID, topic, context, message)
 }
 
-/// What came of a call, for the topic that it named. The first frame is what the caller's SUB socket filters for.
-#[must_use]
+/// The reply to a call, for the topic that the call named. The caller's SUB socket filters for its
+/// first frame.
 pub fn reply(topic: &str, context: &Context, msg_id: &str, result: &Result<Value, Box<Failure>>) -> Frames {
     match result {
         Ok(value) => {
@@ -115,43 +103,38 @@ pub fn reply(topic: &str, context: &Context, msg_id: &str, result: &Result<Value
     }
 }
 
-/// A notification in version 1.
-#[must_use]
 pub fn notify(topic: &str, context: &Context, notice: &Notice) -> Frames {
     frames(NO_ID, topic, context, notice)
 }
 
-/// A notification in version 2.
-#[must_use]
 pub fn notify_2(topic: &str, context: &Context, notice: &Notice) -> Frames {
     let (context, notice) = (text(context), text(notice));
     let all = [NO_ID, topic, VERSION_2, &context, "oslo.version", "2.0", "oslo.message", &notice];
     all.map(|frame| frame.as_bytes().to_vec()).to_vec()
 }
 
-/// What a server reads.
+/// A message that a server has read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Received {
-    /// A request whose sender waits for the reply with this id at this topic.
+    /// A request whose sender waits for a reply with this id at this topic.
     Call(Context, Message, String, String),
-    /// A request that nobody waits for.
+    /// A request without a reply.
     Cast(Context, Message),
-    /// A notification.
     Notice(Context, Notice),
 }
 
-/// Frames that are no message of this driver, and what the original does about them.
+/// Frames that are not a message of this driver, and how the original reacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
-    /// The third frame names a form that is not known: a line in the log.
+    /// The third frame names an unknown form: the original logs it.
     Envelope,
-    /// It is not known what to do with the content: a line in the log.
+    /// The content is unknown: the original logs it.
     Message,
-    /// Frames are missing or are not what they should be: whatever exception comes first ends whoever reads the socket.
+    /// Frames are missing or malformed: an exception ends the reader of the socket.
     Frames,
 }
 
-/// Reads what comes to a server.
+/// Reads a message for a server.
 pub fn read(frames: &[Vec<u8>]) -> Result<Received, Unreadable> {
     let (context, message) = match frames.get(2).ok_or(Unreadable::Frames)?.as_slice() {
         b"cast" => read_1(frames),
@@ -183,7 +166,7 @@ fn received(context: Context, message: &Value) -> Option<Received> {
     Some(Received::Cast(context, message_of(message)?))
 }
 
-/// The request out of the one that asks for its reply.
+/// Unpacks the request from the one that asks for its reply.
 fn call_of(context: Context, args: &Value) -> Option<Received> {
     let field = |name: &str| Some(args.get(name)?.as_str()?.to_owned());
     let inner = message_of(args.get("msg")?.as_array()?.last()?)?;

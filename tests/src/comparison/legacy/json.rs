@@ -35,10 +35,11 @@ impl Formatter for Python {
     }
 }
 
-/// The text of a value. Objects of `serde_json` have sorted keys, structures the order of their fields.
+/// The text of a value. Objects of `serde_json` have sorted keys, structures the order of their
+/// fields.
 pub(super) fn text(value: &impl Serialize) -> String {
     let mut bytes = Vec::new();
-    // Texts, numbers, lists and maps with text keys: nothing that cannot be written.
+    // These are only texts, numbers, lists and maps with text keys, which can always be written.
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Python)).expect("a value with a JSON form");
     String::from_utf8(bytes).expect("ASCII")
 }
@@ -51,7 +52,8 @@ mod tests {
 
     #[test]
     fn text_is_as_python_writes_it() {
-        // From `json.dumps({"a": [1, 2.5, None, True], "b": {}, "c": 'x"\\\n\x01\x7fé€\U0001f600'})`
+        // From `json.dumps({"a": [1, 2.5, None, True], "b": {}, "c":
+        // 'x"\\\n\x01\x7fé€\U0001f600'})`
         let value = json!({"a": [1, 2.5, null, true], "b": {}, "c": "x\"\\\n\u{1}\u{7f}é€\u{1f600}"});
         let expected = r#"{"a": [1, 2.5, null, true], "b": {}, "c": "x\"\\\n\u0001\u007f\u00e9\u20ac\ud83d\ude00"}"#;
         assert_eq!(text(&value), expected);

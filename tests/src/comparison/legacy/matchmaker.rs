@@ -1,4 +1,4 @@
-//! Who hosts a topic: `local`, `ring` and `redis`.
+//! The directories `local`, `ring` and `redis`: which host has a topic.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,22 +7,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Options;
 use super::redis::Redis;
 
-/// A directory: from a topic to the topics of nodes, and where they are.
+/// A directory. It maps a topic to the topics of nodes, and to their hosts.
 pub struct Matchmaker(Directory);
 
 enum Directory {
     /// Everything is at [`LOCAL`].
     Local,
-    /// The hosts of each topic, and whose turn it is.
+    /// The hosts of each topic, and the next one in turn.
     Ring(HashMap<String, (Vec<String>, AtomicUsize)>),
     Redis(Box<Redis>),
 }
 
-/// The host of everything for the directory `local`, whatever the node's own name is.
+/// The host of every topic in the directory `local`, for any name of the node.
 const LOCAL: &str = "localhost";
 
 impl Matchmaker {
-    /// As the options say.
+    /// Opens the directory that the options name.
     pub fn open(options: &Options) -> std::io::Result<Self> {
         Ok(Self(match options.matchmaker.as_str() {
             "ring" => Directory::Ring(read(&options.ring_file)?),
@@ -31,9 +31,8 @@ impl Matchmaker {
         }))
     }
 
-    /// The topics of the nodes that a message for `topic` goes to, each with its host. `fanout~t`: all hosts of `t`; `t.host`:
-    /// that host; `t`: one host, in turn (`redis`: at random).
-    #[must_use]
+    /// The topics of the nodes that get a message for `topic`, each with its host. `fanout~t`: all
+    /// hosts of `t`. `t.host`: that host. `t`: one host, in turn (`redis`: at random).
     pub fn queues(&self, topic: &str) -> Vec<(String, String)> {
         if let Some(name) = topic.strip_prefix("fanout~") {
             return match &self.0 {
@@ -58,7 +57,7 @@ impl Matchmaker {
         }
     }
 
-    /// Says that a host has a topic, or still has it: where the directory can be told.
+    /// Registers a topic of a host, or renews it, if the directory can be written.
     pub(super) fn register(&self, topic: &str, host: &str) {
         if let Directory::Redis(redis) = &self.0
             && let Err(error) = redis.register(topic, host)
@@ -67,7 +66,7 @@ impl Matchmaker {
         }
     }
 
-    /// Says that a host has a topic no more.
+    /// Removes a topic of a host.
     pub(super) fn unregister(&self, topic: &str, host: &str) {
         if let Directory::Redis(redis) = &self.0
             && let Err(error) = redis.unregister(topic, host)
@@ -81,7 +80,7 @@ fn at(topic: &str, host: &str) -> (String, String) {
     (format!("{topic}.{host}"), host.to_owned())
 }
 
-/// All that follows the first dot is cut off.
+/// Cuts the topic at its first dot.
 fn local(topic: &str) -> (String, String) {
     at(topic.split('.').next().unwrap_or(topic), LOCAL)
 }
@@ -124,7 +123,7 @@ mod tests {
         assert_eq!(queues(&ring, "fanout~t"), ["fanout~t.h1@h1", "fanout~t.h2@h2"]);
         assert_eq!(queues(&ring, "t.h9.org"), ["t.h9.org@h9.org"]);
         assert!(ring.queues("u").is_empty() && ring.queues("fanout~u").is_empty());
-        // A dot is part of a fanout's topic, and parts topic and host of all else.
+        // In a fanout's topic a dot has no meaning. In any other topic it separates topic and host.
         assert_eq!(queues(&ring, "fanout~a.b"), ["fanout~a.b.h3@h3"]);
         assert_eq!((queues(&ring, "a.b"), ring.queues("fanout~a").len()), (vec!["a.b@b".to_owned()], 0));
 

@@ -1,4 +1,4 @@
-//! The options, under their own names.
+//! The options of the legacy driver, under their original names.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub struct Options {
     pub bind_address: String,
     /// `rpc_zmq_matchmaker`: `local`, `ring` or `redis`.
     pub matchmaker: String,
-    /// `rpc_zmq_port`: of every daemon.
+    /// `rpc_zmq_port`: the port of every daemon.
     pub port: u16,
     /// `rpc_zmq_contexts`: I/O threads of each context, in spite of its name.
     pub contexts: i32,
@@ -30,7 +30,7 @@ pub struct Options {
     pub response_timeout: Duration,
     /// `matchmaker_heartbeat_freq`: how often a server registers again.
     pub heartbeat_freq: Duration,
-    /// `matchmaker_heartbeat_ttl`: when a server is forgotten that does not.
+    /// `matchmaker_heartbeat_ttl`: when a server expires that does not register again.
     pub heartbeat_ttl: Duration,
     /// `[matchmaker_ring] ringfile`.
     pub ring_file: PathBuf,
@@ -66,13 +66,13 @@ impl Default for Options {
     }
 }
 
-/// An option cannot have this value, or is none.
+/// An unknown option, or an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("legacy driver: {0:?} is not a value of option {1:?}, or there is no such option")]
 pub struct InvalidOption(String, String);
 
 impl Options {
-    /// The defaults, and these options, as `NAME=VALUE`.
+    /// The defaults, changed by these options, given as `NAME=VALUE`.
     pub fn from_pairs(pairs: &[String]) -> Result<Self, InvalidOption> {
         let mut options = Self::default();
         for pair in pairs {
@@ -82,7 +82,8 @@ impl Options {
         Ok(options)
     }
 
-    /// Sets an option by name; options of a group other than `DEFAULT` as `group.name`, or by name where that is clear.
+    /// Sets an option by name. The name of an option outside `DEFAULT` is `group.name`, or `name`
+    /// where that is unique.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidOption> {
         self.try_set(name, value).ok_or_else(|| InvalidOption(value.to_owned(), name.to_owned()))
     }
@@ -124,7 +125,7 @@ impl Options {
     }
 }
 
-/// Old files name a directory by its class.
+/// Older files name a directory by its class.
 fn matchmaker(value: &str) -> Option<&'static str> {
     let class = value.rsplit('.').next().unwrap_or(value);
     match class {
@@ -141,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Group, name, default, another value; read from release 1.12 of the original.
+    /// Group, name, default and another value, read from release 1.12 of the original.
     const ORIGINAL: &str = include_str!("../../../fixtures/legacy/options.txt");
 
     struct Known {
@@ -172,7 +173,7 @@ mod tests {
             options.set(label, other).unwrap();
             assert_ne!(options, before, "{label} changes nothing");
         }
-        // All is changed now; back to what the original has.
+        // Every option is changed now. Change each back to the original's default.
         for Known { label, default, .. } in &all {
             match (label.as_str(), *default) {
                 ("rpc_zmq_topic_backlog", None) => options.topic_backlog = None,
@@ -189,7 +190,7 @@ mod tests {
         for Known { label, default, .. } in known() {
             let own = option(&label).unwrap_or_else(|| panic!("zmqv2 has no {label}")).preset.text();
             match label.as_str() {
-                // Printed as what happens: docs/configuration.md.
+                // This default differs: see docs/configuration.md.
                 "rpc_zmq_ipc_dir" => assert_eq!(own, None),
                 "rpc_zmq_host" => assert_eq!(own.as_deref(), Some(Options::default().host.as_str())),
                 _ => assert_eq!(own.as_deref(), default, "{label}"),

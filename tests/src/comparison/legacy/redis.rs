@@ -1,4 +1,4 @@
-//! The directory `redis`, with what is wrong with the original's.
+//! The directory `redis`, with the faults of the original's.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use redis::{Client, Commands, Connection, ConnectionAddr, IntoConnectionInfo, Re
 
 use super::Options;
 
-/// How long Redis is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// What `TTL` says of a key that is not there.
+/// The answer of `TTL` for a missing key.
 const NO_KEY: i64 = -2;
 
-/// A set `<topic>` of members `<topic>.<host>`, and a key for each member, which expires. It is asked for every message.
+/// A set `<topic>` of members `<topic>.<host>`, and a key for each member, which expires. Every
+/// message asks Redis.
 pub(super) struct Redis {
     client: Client,
     connection: Mutex<Option<Connection>>,
@@ -33,7 +33,7 @@ impl Redis {
 
     fn run<T>(&self, ask: impl FnOnce(&mut Connection) -> RedisResult<T>) -> RedisResult<T> {
         let mut held = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        // What fails is opened again for the next question.
+        // After a failure the next command opens a new connection.
         let mut connection = match held.take() {
             Some(connection) => connection,
             None => {
@@ -47,7 +47,7 @@ impl Redis {
         Ok(answer)
     }
 
-    /// One member of a topic that is alive, at random, with its host.
+    /// A random live member of a topic, with its host.
     pub(super) fn one(&self, topic: &str) -> RedisResult<Vec<(String, String)>> {
         self.run(|redis| {
             loop {
@@ -59,8 +59,8 @@ impl Redis {
         })
     }
 
-    /// All members of a topic that are alive, for a fanout: by their own names, which do not begin with `fanout~`. So the
-    /// daemon of each host takes the copy for a message to one server.
+    /// All live members of a topic, for a fanout, under their own names. These do not begin with
+    /// `fanout~`, so each host's daemon treats the copy as a message to one server.
     pub(super) fn all(&self, topic: &str) -> RedisResult<Vec<(String, String)>> {
         self.run(|redis| {
             let members: Vec<String> = redis.smembers(topic)?;
@@ -74,8 +74,8 @@ impl Redis {
         })
     }
 
-    /// Says that a host has a topic; also the heartbeat. The member's key is a set with an empty text in it, for only
-    /// keys can expire, and not members of a set.
+    /// Registers a topic of a host; also used as heartbeat. The member's key is a set with an empty
+    /// text, because only keys can expire, and not members of a set.
     pub(super) fn register(&self, topic: &str, host: &str) -> RedisResult<()> {
         let member = format!("{topic}.{host}");
         self.run(|redis| {
@@ -88,7 +88,7 @@ impl Redis {
         })
     }
 
-    /// Takes it back.
+    /// Removes a topic of a host.
     pub(super) fn unregister(&self, topic: &str, host: &str) -> RedisResult<()> {
         let member = format!("{topic}.{host}");
         self.run(|redis| pipe().atomic().srem(topic, &member).del(&member).query(redis))
@@ -100,7 +100,7 @@ fn with_host(member: String) -> Option<(String, String)> {
     Some((member, host))
 }
 
-/// Forgets a member whose key has expired.
+/// Removes a member whose key has expired.
 fn is_alive(redis: &mut Connection, topic: &str, member: &str) -> RedisResult<bool> {
     if redis.ttl::<_, i64>(member)? != NO_KEY {
         return Ok(true);

@@ -15,7 +15,7 @@ use super::frames::{self, Message, Notice, Received, Unreadable};
 use super::sockets::{Side, context, open, receive, set_patience, subscriber};
 use super::{Client, Help, Matchmaker, Options};
 
-/// How often a server that nothing comes to looks whether it shall stop.
+/// How often an idle server checks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs a method; `None`: there is no such method.
@@ -24,17 +24,18 @@ pub type Handler = Arc<dyn Fn(&Message) -> Option<Result<Value, Box<Failure>>> +
 /// Takes a notification.
 pub type NoticeHandler = Arc<dyn Fn(&Notice) + Send + Sync>;
 
-/// A running server or listener. Dropping it stops it: what it has received and not begun is lost.
+/// A running server or listener. Dropping it stops it, and loses messages that it has received and
+/// not begun.
 pub struct Server {
     stop: Arc<AtomicBool>,
-    // Nothing is sent: that it is dropped ends the heartbeat.
+    // Nothing is sent on this channel. Dropping it ends the heartbeat.
     heart: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Serves a topic at this node: `<topic>.<host>`, for the topic as for the server, and fanouts of it. The original is
-    /// given a server name as well, and replaces it by the host's.
+    /// Serves a topic at this node: `<topic>.<host>`, for the topic and for the server, and its
+    /// fanouts. The original also takes a server name, and replaces it by the name of the host.
     pub fn serve(options: Options, topic: &str, handler: Handler) -> std::io::Result<Self> {
         let bare = bare(topic);
         let own = context(options.contexts);
@@ -45,7 +46,8 @@ impl Server {
         Self::start(options, sockets, &Work::Methods(handler), Known { registered, opened })
     }
 
-    /// Hears notifications of these priorities. There are no pools: listeners of one node share, as servers do.
+    /// Listens to notifications of these priorities. There are no pools: listeners of one node
+    /// share them, as servers do.
     pub fn listen(options: Options, wanted: &[(&str, &str)], handler: NoticeHandler) -> std::io::Result<Self> {
         let (mut sockets, mut known) = (Vec::new(), Known::default());
         for (topic, priority) in wanted {
@@ -62,7 +64,7 @@ impl Server {
         let matchmaker = Matchmaker::open(&options)?;
         let client = Arc::new(Client::new(options, Help::default())?);
         let stop = Arc::new(AtomicBool::new(false));
-        // No room: what no worker is free for stays in libzmq's queues.
+        // The channel has no room, so a message without a free worker stays in libzmq's queues.
         let (hand, take) = bounded(0);
         let mut threads: Vec<_> = (0..workers)
             .map(|_| {
@@ -76,7 +78,7 @@ impl Server {
             threads.push(std::thread::spawn(move || consume(&socket, &hand, &stop)));
         }
         let (heart, beats) = bounded(0);
-        // Before this returns, for what comes next may ask.
+        // Registered before this returns, because the next message may ask.
         known.registered.iter().for_each(|topic| matchmaker.register(topic, &host));
         threads.push(std::thread::spawn(move || known.keep(&matchmaker, &host, pulse, &beats)));
         Ok(Self { stop, heart: Some(heart), threads })
@@ -93,12 +95,13 @@ impl Drop for Server {
     }
 }
 
-/// What the directory is told.
+/// Writes to the directory.
 #[derive(Default)]
 struct Known {
-    /// At the start, and by each heartbeat.
+    /// Registers, at the start and by each heartbeat.
     registered: Vec<String>,
-    /// At the end: the topics of the sockets instead, so that a server that has stopped stays visible until it expires.
+    /// Removes the topics of the sockets at the end. These are other keys, so a stopped server
+    /// stays visible until it expires.
     opened: Vec<String>,
 }
 
@@ -111,18 +114,19 @@ impl Known {
     }
 }
 
-/// Topic and topic at server are one: all that follows the first dot is cut off.
+/// A topic and a topic at a server are the same: the topic is cut at its first dot.
 fn bare(topic: &str) -> &str {
     topic.split('.').next().unwrap_or(topic)
 }
 
-/// A socket with a context of its own, as all of a server.
+/// A socket with its own context, as all sockets of a server.
 fn consumer(options: &Options, bare: &str) -> std::io::Result<Socket> {
     let (own, address) = (context(options.contexts), options.ipc_address(&format!("{bare}.{}", options.host)));
     open(&own, SocketType::PULL, &address, Side::Connect).map_err(std::io::Error::other)
 }
 
-/// Reads a socket until it shall stop, or until frames come that are none of this driver: then this socket is read no more.
+/// Reads a socket until the server stops, or until frames come that are not a message: then nothing
+/// reads this socket any more.
 fn consume(socket: &Socket, hand: &Sender<Received>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let message = match receive(socket) {

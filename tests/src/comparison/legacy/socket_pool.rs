@@ -1,4 +1,4 @@
-//! PUSH sockets that are used again: at most `rpc_conn_pool_size` for each address.
+//! A pool of PUSH sockets: at most `rpc_conn_pool_size` for each address.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,9 +10,9 @@ use super::Options;
 use super::frames::Frames;
 use super::sockets::{Side, context, open};
 
-/// The pools of a process, one for each address, all of one context.
+/// The pools of a process, one for each address, with one context.
 pub(super) struct SocketPools {
-    // Behind the sockets in the order of dropping.
+    // Dropped after the sockets.
     pools: Mutex<HashMap<String, Arc<Pool>>>,
     context: Context,
     size: usize,
@@ -39,7 +39,8 @@ impl SocketPools {
         &self.context
     }
 
-    /// Sends a message to an address, by a socket that is free, a new one, or the next that becomes free; all within `timeout`.
+    /// Sends a message to an address within `timeout`, over a free socket, a new one, or the next
+    /// one that becomes free.
     pub(super) fn send(&self, address: &str, frames: Frames, timeout: Duration) -> zmq::Result<()> {
         let started = crate::now();
         let pool = {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use zmq::{Context, Message, Socket, SocketType};
 
-/// How long a socket that is closed may still send. The original waits for ever, which a test must not.
+/// How long a closed socket may still send. The original waits for ever, which a test must not do.
 const LINGER_MS: i32 = 1_000;
-/// libzmq takes no longer path, and notices only after it has removed the file.
+/// The longest path that libzmq accepts. It checks the length only after it has removed the file.
 const MAX_ADDRESS_BYTES: usize = 107 + "ipc://".len();
 
-/// A context with so many I/O threads. A socket keeps its context: one that is given no other has it for itself, as most of
-/// the original's have.
+/// Makes a context with this many I/O threads. A socket keeps its context alive. Most sockets of
+/// the original have their own.
 pub(super) fn context(io_threads: i32) -> Context {
     let context = Context::new();
     let _ = context.set_io_threads(io_threads);
@@ -23,7 +23,6 @@ pub(super) enum Side {
     Connect,
 }
 
-/// Opens a socket.
 pub(super) fn open(context: &Context, kind: SocketType, address: &str, side: Side) -> zmq::Result<Socket> {
     if address.len() > MAX_ADDRESS_BYTES || address.contains('\0') {
         return Err(zmq::Error::EINVAL);
@@ -32,14 +31,14 @@ pub(super) fn open(context: &Context, kind: SocketType, address: &str, side: Sid
     socket.set_ipv6(true)?;
     socket.set_linger(LINGER_MS)?;
     if kind == SocketType::SUB && matches!(side, Side::Connect) {
-        // The caller subscribes before anything can come.
+        // The caller subscribes before the socket connects.
         return Ok(socket);
     }
     attach(&socket, address, side)?;
     Ok(socket)
 }
 
-/// A SUB socket that has subscribed before it connects.
+/// Opens a SUB socket that subscribes before it connects.
 pub(super) fn subscriber(context: &Context, address: &str, filter: &[u8]) -> zmq::Result<Socket> {
     let socket = open(context, SocketType::SUB, address, Side::Connect)?;
     socket.set_subscribe(filter)?;
@@ -54,8 +53,8 @@ fn attach(socket: &Socket, address: &str, side: Side) -> zmq::Result<()> {
     }
 }
 
-/// Reads a message; `None`: none has come within the socket's timeout. There is no poll before: what is in the queue costs
-/// nothing but its reading.
+/// Reads a message. `None`: none came within the socket's timeout. It does not poll first, so
+/// reading a waiting message costs one receive.
 pub(super) fn receive(socket: &Socket) -> zmq::Result<Option<Vec<Message>>> {
     let mut frames = Vec::new();
     loop {
@@ -75,7 +74,7 @@ pub(super) fn receive(socket: &Socket) -> zmq::Result<Option<Vec<Message>>> {
 
 /// Bounds every receive of a socket.
 pub(super) fn set_patience(socket: &Socket, timeout: Duration) -> zmq::Result<()> {
-    // Rounded up: with 0 it would return at once, again and again.
+    // Rounded up, because with 0 a receive would return at once.
     let millis = timeout.as_micros().div_ceil(1_000);
     socket.set_rcvtimeo(i32::try_from(millis).unwrap_or(i32::MAX))
 }

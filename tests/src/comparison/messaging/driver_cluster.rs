@@ -11,12 +11,10 @@ use super::{Messaging, OverLegacy, OverZmqv2};
 use crate::legacy::{Help, Options};
 use crate::{Cluster, Process, binary};
 
-/// A driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
-    /// The one of the Python original, in Rust.
+    /// The legacy driver, in Rust.
     Legacy,
-    /// The one of this project.
     Zmqv2,
 }
 
@@ -29,14 +27,12 @@ impl fmt::Display for Driver {
     }
 }
 
-/// How a process at a node uses its driver.
+/// The settings of a driver in one process.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Modules whose errors come back as themselves.
+    /// Modules whose errors keep their class.
     pub allowed_modules: Vec<String>,
-    /// `rpc_response_timeout`.
     pub response_timeout: Duration,
-    /// What makes the legacy driver look better than it is.
     pub help: Help,
 }
 
@@ -45,8 +41,8 @@ impl Default for Setup {
         Self {
             allowed_modules: Vec::new(),
             response_timeout: Duration::from_secs(10),
-            // Most tests are not about replies that come before their subscriber has joined, which takes long on a busy machine
-            // and which no event tells.
+            // Most tests are not about replies that arrive too early. On a busy machine joining
+            // takes long, and no event announces it.
             help: Help { shared_context: false, pause: Duration::from_millis(250) },
         }
     }
@@ -63,7 +59,8 @@ pub struct DriverCluster {
 }
 
 impl DriverCluster {
-    /// So many nodes; each topic, and its notifications, are on all of them. `set`: options for the daemons, `NAME=VALUE`.
+    /// Starts `nodes` nodes. Each topic and its notifications are on all of them. `set`: options
+    /// for the daemons, `NAME=VALUE`.
     #[must_use]
     pub fn start(driver: Driver, nodes: u8, topics: &[&str], set: &[&str]) -> Self {
         let cluster = Cluster::new(nodes, &[]);
@@ -79,10 +76,10 @@ impl DriverCluster {
         world
     }
 
-    /// Says that a topic, and its notifications, are on these nodes.
+    /// Puts a topic and its notifications on these nodes.
     pub fn place(&mut self, topic: &str, nodes: &[usize]) {
         let hosts: Vec<Value> = nodes.iter().map(|n| self.host(*n).into()).collect();
-        // The legacy driver takes a dot for the one before a host.
+        // In the legacy driver a dot would start the name of a host.
         let notified = Priority::ALL.into_iter().flat_map(|p| [format!("{topic}.{p}"), format!("{topic}-{p}")]);
         for name in std::iter::once(topic.to_owned()).chain(notified) {
             self.ring.insert(name, hosts.clone().into());
@@ -90,13 +87,11 @@ impl DriverCluster {
         self.cluster.write_ring(self.ring.clone());
     }
 
-    /// Kills the daemon of node `n` and starts it again.
     pub fn restart_daemon(&mut self, n: usize) {
         self.daemons[n].kill9();
         self.daemons[n] = self.daemon(n);
     }
 
-    /// Kills the daemon of node `n`.
     pub fn stop_daemon(&mut self, n: usize) {
         self.daemons[n].kill9();
     }
@@ -117,38 +112,29 @@ impl DriverCluster {
         Process::start(&format!("daemon of {}", node.host), &mut command).ready()
     }
 
-    /// Which driver it is.
-    #[must_use]
     pub fn driver(&self) -> Driver {
         self.driver
     }
 
-    /// The nodes.
-    #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// The name of node `n`.
-    #[must_use]
     pub fn host(&self, n: usize) -> &str {
         &self.cluster.node(n).host
     }
 
-    /// The daemon of node `n`.
     #[must_use]
     pub fn process(&self, n: usize) -> &Process {
         &self.daemons[n]
     }
 
-    /// A process at node `n`.
-    #[must_use]
+    /// The driver as a process at node `n`.
     pub fn at(&self, n: usize) -> Box<dyn Messaging> {
         self.at_with(n, Setup::default())
     }
 
-    /// The same with other settings.
-    #[must_use]
+    /// The driver as a process at node `n`, with these settings.
     pub fn at_with(&self, n: usize, setup: Setup) -> Box<dyn Messaging> {
         match self.driver {
             Driver::Zmqv2 => Box::new(OverZmqv2::new(self.cluster.node(n), setup)),

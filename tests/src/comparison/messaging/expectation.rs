@@ -1,36 +1,34 @@
-//! What a driver must do, and what is known that it does not.
+//! The expected result of a test for each driver.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What is expected of a driver in a test.
+/// The expected result of a test for a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// It passes.
     Pass,
-    /// It fails, and that is documented.
+    /// The test fails: a documented difference.
     Differs {
-        /// Why.
         because: &'static str,
-        /// A part of the message that it fails with: a failure for another reason is none that is documented.
+        /// A part of the failure's message. A failure with another message is unexpected.
         with: &'static str,
     },
 }
 
-/// Runs a test and holds what comes of it against what is expected. A documented difference that is none any more is a
-/// failure, too: whoever reads of it would be told what is not true.
+/// Runs a test and compares its result with the expected one. A documented difference that no
+/// longer exists is a failure too, because the documentation would be wrong.
 pub fn judge(driver: &str, expected: Expected, test: impl FnOnce()) {
     let outcome = catch_unwind(AssertUnwindSafe(test));
     match (expected, outcome) {
         (Expected::Pass, Ok(())) => {}
         (Expected::Pass, Err(panic)) => resume_unwind(panic),
         (Expected::Differs { because, .. }, Ok(())) => {
-            panic!("{driver} passes what is documented as a difference: {because}")
+            panic!("{driver} passes a test that is documented to fail: {because}")
         }
         (Expected::Differs { because, with }, Err(panic)) => {
-            let said = text(panic.as_ref()).to_owned();
-            if !said.contains(with) {
-                eprintln!("{driver}: documented is a failure with {with:?}");
+            let message = text(panic.as_ref()).to_owned();
+            if !message.contains(with) {
+                eprintln!("{driver}: the documented failure has {with:?} in its message");
                 resume_unwind(panic);
             }
             eprintln!("{driver}: documented difference: {because}");
@@ -38,8 +36,7 @@ pub fn judge(driver: &str, expected: Expected, test: impl FnOnce()) {
     }
 }
 
-/// Tests that are functions of a [`Driver`](super::Driver), each with what is expected of either driver: one test for each of
-/// the two comes of it.
+/// Makes one test for each driver from functions that take a [`Driver`](super::Driver).
 #[macro_export]
 macro_rules! suite {
     ($($name:ident: legacy $legacy:expr, zmqv2 $zmqv2:expr;)*) => {
@@ -71,25 +68,25 @@ mod tests {
 
     const DIFFERS: Expected = Expected::Differs { because: "it never did", with: "never" };
 
-    fn said(expected: Expected, test: impl FnOnce()) -> Result<(), String> {
+    fn message_of(expected: Expected, test: impl FnOnce()) -> Result<(), String> {
         catch_unwind(AssertUnwindSafe(|| judge("d", expected, test))).map_err(|panic| text(panic.as_ref()).to_owned())
     }
 
     #[test]
     fn what_is_expected_is_fine() {
-        assert_eq!(said(Expected::Pass, || {}), Ok(()));
-        assert_eq!(said(DIFFERS, || panic!("it never comes")), Ok(()));
+        assert_eq!(message_of(Expected::Pass, || {}), Ok(()));
+        assert_eq!(message_of(DIFFERS, || panic!("it never comes")), Ok(()));
     }
 
     #[test]
     fn a_failure_that_is_not_expected_is_one() {
-        assert_eq!(said(Expected::Pass, || panic!("broken")), Err("broken".to_owned()));
-        assert_eq!(said(DIFFERS, || panic!("no daemon")), Err("no daemon".to_owned()));
+        assert_eq!(message_of(Expected::Pass, || panic!("broken")), Err("broken".to_owned()));
+        assert_eq!(message_of(DIFFERS, || panic!("no daemon")), Err("no daemon".to_owned()));
     }
 
     #[test]
     fn a_documented_difference_that_starts_passing_is_caught() {
-        let said = said(DIFFERS, || {}).unwrap_err();
-        assert!(said.contains("d passes what is documented as a difference: it never did"), "{said}");
+        let message = message_of(DIFFERS, || {}).unwrap_err();
+        assert!(message.contains("d passes a test that is documented to fail: it never did"), "{message}");
     }
 }

@@ -1,6 +1,7 @@
-//! One messaging interface over two drivers: zmqv2 and the legacy one. What is written against it runs on both.
+//! One messaging interface over both drivers. A test that uses it runs with both.
 //!
-//! A [`DriverCluster`] is a few nodes with their daemons; each [`Messaging`] is a driver as one process at one node sees it.
+//! A [`DriverCluster`] is a few nodes with their daemons. Each [`Messaging`] is a driver as one
+//! process at one node uses it.
 
 mod driver_cluster;
 mod expectation;
@@ -22,31 +23,27 @@ pub use expectation::{Expected, judge};
 pub use over_legacy::OverLegacy;
 pub use over_zmqv2::OverZmqv2;
 
-/// Whom a message is for.
+/// The target of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct To {
     /// The exchange; `None`: the configured one.
     pub exchange: Option<String>,
-    /// The topic.
     pub topic: String,
-    /// The server, if one is meant.
+    /// The server; `None`: any server of the topic.
     pub server: Option<String>,
 }
 
 impl To {
-    /// Any server of a topic.
     #[must_use]
     pub fn topic(topic: &str) -> Self {
         Self { exchange: None, topic: topic.to_owned(), server: None }
     }
 
-    /// One server of it.
     #[must_use]
     pub fn at(&self, server: &str) -> Self {
         Self { server: Some(server.to_owned()), ..self.clone() }
     }
 
-    /// The same topic in an exchange.
     #[must_use]
     pub fn within(&self, exchange: &str) -> Self {
         Self { exchange: Some(exchange.to_owned()), ..self.clone() }
@@ -56,16 +53,14 @@ impl To {
 /// How a call ends without a result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failed {
-    /// The method failed.
     Remote {
-        /// The class to act upon: the original one, or `RemoteError` if its module is not allowed.
+        /// The class of the error: the original one, or `RemoteError` if its module is not allowed.
         class: String,
-        /// What travelled.
+        /// The failure as it was sent.
         failure: Box<Failure>,
     },
-    /// No answer in time.
     Timeout,
-    /// The caller is told that it did not run, or that the answer is lost; the reason comes first.
+    /// The call did not run, or its answer was lost. The reason comes first.
     NotAnswered(String),
 }
 
@@ -79,35 +74,34 @@ impl fmt::Display for Failed {
     }
 }
 
-/// What the sender of a message is told of it.
+/// The outcome of a message, as its sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendOutcome {
     /// A server or a listener has accepted it.
     Accepted,
-    /// It is kept for whoever comes.
+    /// A broker keeps it for the next listener.
     Stored,
-    /// It did not run, or it is not known whether it did; the reason comes first.
+    /// It did not run, or this is unknown. The reason comes first.
     Failed(String),
-    /// Nothing, ever.
+    /// The sender never learns it.
     Unknown,
 }
 
-/// What becomes of a message that was sent.
+/// A message whose outcome is still open.
 #[derive(Debug)]
 pub enum Pending {
-    /// Nobody will ever say.
+    /// No outcome will come.
     Silent,
-    /// It was not even sent, for this reason.
+    /// It was not sent, for this reason.
     Unsent(String),
-    /// One server will say.
+    /// One outcome will come.
     Cast(CastHandle),
-    /// Several servers will say.
+    /// Several outcomes will come.
     Fanout(FanoutHandle),
 }
 
 impl Pending {
-    /// Waits for all that is said of it.
-    #[must_use]
+    /// Waits for all outcomes.
     pub fn wait(self, timeout: Duration) -> Vec<SendOutcome> {
         match self {
             Self::Silent => Vec::new(),
@@ -132,24 +126,21 @@ impl SendOutcome {
     }
 }
 
-/// How long is waited for what becomes of a message, longer than any timeout in use.
+/// The longest wait for an outcome, longer than any timeout in use.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(90);
 
-/// Runs a method with its arguments; `None`: there is no such method.
+/// Runs a method with its arguments. `None`: there is no such method.
 pub type Handler = Arc<dyn Fn(&str, &Value) -> Option<Result<Value, Box<Failure>>> + Send + Sync>;
 
-/// A notification as its listener sees it.
+/// A notification, as its listener sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
-    /// How much it matters.
     pub priority: Priority,
-    /// What happened.
     pub event_type: String,
-    /// What there is to say.
     pub payload: Value,
 }
 
-/// Takes a notification; `false`: it shall come again.
+/// Handles a notification. `false`: it must come again.
 pub type NotificationHandler = Arc<dyn Fn(&Notification) -> bool + Send + Sync>;
 
 /// A server or a listener, until it is dropped.
@@ -157,36 +148,37 @@ pub trait Running: Send {}
 
 impl<T: Send> Running for T {}
 
-/// A driver, as one process at one node uses it.
+/// A driver in one process at one node.
 pub trait Messaging: Send + Sync {
-    /// Calls a method and waits for its result; `timeout` instead of the configured one.
+    /// Calls a method and waits for its result. `timeout` replaces the configured one.
     fn call(&self, to: &To, method: &str, args: &Value, timeout: Option<Duration>) -> Result<Value, Failed>;
 
-    /// Calls a method and goes on; `None`: this driver's calls block.
+    /// Starts a call without waiting. `None`: this driver's calls block.
     fn start_call(&self, _to: &To, _method: &str, _args: &Value) -> Option<CallHandle<Value>> {
         None
     }
 
-    /// Sends to one server and goes on.
+    /// Sends to one server without waiting.
     fn send(&self, to: &To, method: &str, args: &Value) -> Pending;
 
-    /// Sends to every server and goes on.
+    /// Sends to every server without waiting.
     fn send_to_all(&self, to: &To, method: &str, args: &Value) -> Pending;
 
-    /// Sends to one server, and waits until it is known what became of it, if that is ever known.
+    /// Sends to one server, and waits for the outcome, if there ever is one.
     fn cast(&self, to: &To, method: &str, args: &Value) -> SendOutcome {
         self.send(to, method, args).wait(OUTCOME_WITHIN).pop().unwrap_or(SendOutcome::Unknown)
     }
 
-    /// Sends to every server; one word for each that has one.
+    /// Sends to every server, and returns their outcomes.
     fn fanout(&self, to: &To, method: &str, args: &Value) -> Vec<SendOutcome> {
         self.send_to_all(to, method, args).wait(OUTCOME_WITHIN)
     }
 
-    /// Tells listeners; one word for each pool that has one.
+    /// Sends a notification, and returns an outcome for each pool that reports one.
     fn notify(&self, topic: &str, priority: Priority, event_type: &str, payload: &Value) -> Vec<SendOutcome>;
 
-    /// Serves a topic under a name; requests can come when this returns. `workers`: how many run at a time.
+    /// Serves a topic under a name, with `workers` requests at a time. It is ready when this
+    /// returns.
     fn serve(&self, at: &To, workers: usize, handler: Handler) -> Box<dyn Running>;
 
     /// Listens to notifications of these topics and priorities in a pool, one at a time.

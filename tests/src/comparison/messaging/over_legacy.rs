@@ -11,10 +11,9 @@ use super::{Failed, Handler, Messaging, Notification, NotificationHandler, Pendi
 use crate::legacy::frames::{Message, Notice};
 use crate::legacy::{Client, Failed as Legacy, Options, Server, Target};
 
-/// Modules whose errors always come back as themselves.
+/// Modules whose errors always keep their class.
 const BUILT_IN: [&str; 2] = ["builtins", "exceptions"];
 
-/// A process of the legacy driver.
 pub struct OverLegacy {
     options: Options,
     client: Client,
@@ -22,7 +21,6 @@ pub struct OverLegacy {
 }
 
 impl OverLegacy {
-    /// With these options.
     #[must_use]
     pub fn new(options: Options, setup: Setup) -> Self {
         let options = Options { response_timeout: setup.response_timeout, ..options };
@@ -42,7 +40,6 @@ impl OverLegacy {
     }
 }
 
-/// There are no exchanges.
 fn target(to: &To) -> Target {
     Target { topic: to.topic.clone(), server: to.server.clone() }
 }
@@ -99,10 +96,10 @@ impl Messaging for OverLegacy {
         let wanted: Vec<_> = topics.iter().flat_map(|topic| words.iter().map(move |word| (*topic, *word))).collect();
         let hear = move |notice: &Notice| {
             let priority = notice.priority.to_lowercase().parse().expect("a priority");
-            let said =
+            let notification =
                 Notification { priority, event_type: notice.event_type.clone(), payload: notice.payload.clone() };
-            // Whether it shall come again is asked of nobody.
-            handler(&said);
+            // The legacy driver cannot deliver it again.
+            handler(&notification);
         };
         Box::new(Server::listen(self.options(1), &wanted, Arc::new(hear)).expect("a listener"))
     }

@@ -21,7 +21,6 @@ use super::{
 use crate::journal::convert::{call_error_name, variant_name};
 use crate::{Node, PATIENCE};
 
-/// A process of zmqv2.
 pub struct OverZmqv2 {
     config: Config,
     ipc_dir: PathBuf,
@@ -34,7 +33,6 @@ pub struct OverZmqv2 {
 }
 
 impl OverZmqv2 {
-    /// At this node.
     #[must_use]
     pub fn new(node: &Node, setup: Setup) -> Self {
         let mut config = node.config();
@@ -42,7 +40,8 @@ impl OverZmqv2 {
         Self { allowed_modules: setup.allowed_modules, ..Self::with(config, node.ipc_dir.clone(), false) }
     }
 
-    /// With this configuration. `patient`: messages wait for a server, and those that may be lost are sent again.
+    /// Makes one with this configuration. `patient`: messages wait for a server, and are sent again
+    /// when they may be lost.
     #[must_use]
     pub fn with(config: Config, ipc_dir: PathBuf, patient: bool) -> Self {
         Self {
@@ -57,7 +56,7 @@ impl OverZmqv2 {
         }
     }
 
-    /// A copy of the topic's client for a target. There is one client for each topic, made when it is asked for first.
+    /// A copy of the topic's client for a target. Each topic has one client, made on first use.
     fn client(&self, to: &To) -> RpcClient {
         let topic = To { server: None, ..to.clone() };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);

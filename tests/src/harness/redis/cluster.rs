@@ -19,15 +19,12 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 pub const REFRESH: Duration = Duration::from_secs(2);
 /// How much longer than promised a busy machine may take.
 pub const SLACK: Duration = Duration::from_secs(2);
-/// The servers of the topic `t`, one at each node.
 pub const SERVERS: [&str; 3] = ["s0", "s1", "s2"];
 
 /// Three nodes with a broker and a server each.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// The nodes.
     pub cluster: Cluster,
-    /// Their brokers.
     pub brokers: Vec<Process>,
     _servers: Vec<Process>,
     /// One client at each node. They know the topic from the start.
@@ -48,7 +45,7 @@ impl RedisCluster {
         let clients: Vec<_> =
             cluster.nodes().iter().map(|node| node.client(Target::topic("t").expect("a topic"))).collect();
         for client in &clients {
-            eventually("somebody is there", || echo(client, "known").is_ok());
+            eventually("a server answers", || echo(client, "known").is_ok());
         }
         Self { cluster, brokers, _servers: servers, clients }
     }
@@ -60,13 +57,11 @@ impl RedisCluster {
     }
 
     /// The directory itself, without a cache.
-    #[must_use]
     pub fn directory(&self) -> RedisDirectory {
         directory_of(&self.cluster)
     }
 
     /// Waits until the directory has all servers again, and returns the time since `since`.
-    #[must_use]
     pub fn wait_registered(&self, since: Instant) -> Duration {
         let directory = self.directory();
         eventually("all are registered again", || {
@@ -98,7 +93,6 @@ impl RedisCluster {
 }
 
 /// The directory of a cluster, without a cache.
-#[must_use]
 pub fn directory_of(cluster: &Cluster) -> RedisDirectory {
     RedisDirectory::new(RedisSettings::new(&cluster.node(0).config()).expect("settings"), LEASE)
 }

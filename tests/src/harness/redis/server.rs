@@ -24,7 +24,6 @@ pub struct Redis {
 }
 
 /// Whether Redis is installed. If not, prints that `test` is skipped.
-#[must_use]
 pub fn installed(test: &str) -> bool {
     for program in ["redis-server", "redis-sentinel"] {
         if Command::new(program).arg("--version").output().is_err() {
@@ -36,14 +35,12 @@ pub fn installed(test: &str) -> bool {
 }
 
 /// A port that was free a moment ago.
-#[must_use]
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
 }
 
 impl Redis {
-    /// Starts a server.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
@@ -73,25 +70,19 @@ impl Redis {
         self.process.take().expect("a running redis").kill9();
     }
 
-    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.as_ref().expect("a running redis").signal(signal);
     }
 
-    /// Its port on 127.0.0.1.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The directory of its files.
-    #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Options that name it, as `option=value`.
-    #[must_use]
     pub fn settings(&self) -> Vec<String> {
         vec![
             "rpc_zmq_matchmaker=redis".into(),
@@ -100,8 +91,6 @@ impl Redis {
         ]
     }
 
-    /// A connection, for the test itself.
-    #[must_use]
     pub fn connection(&self) -> Connection {
         self.try_connection().expect("a connection")
     }
@@ -110,7 +99,6 @@ impl Redis {
         connect(self.port)
     }
 
-    /// Runs a command.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
@@ -118,7 +106,6 @@ impl Redis {
     }
 
     /// How often a command was called since the statistics were reset.
-    #[must_use]
     pub fn calls(&self, command: &str) -> u64 {
         let stats: String = self.run(&["INFO", "commandstats"]);
         let start = format!("cmdstat_{command}:calls=");
@@ -127,7 +114,6 @@ impl Redis {
     }
 
     /// How many other connections it has.
-    #[must_use]
     pub fn clients(&self) -> usize {
         let list: String = self.run(&["CLIENT", "LIST"]);
         // One of the lines is this connection.
@@ -135,7 +121,6 @@ impl Redis {
     }
 
     /// A number from `INFO`.
-    #[must_use]
     pub fn info(&self, name: &str) -> u64 {
         info(&mut self.connection(), name).parse().unwrap_or_else(|_| panic!("{name} is no number"))
     }
@@ -220,14 +205,12 @@ impl Sentinels {
     }
 
     /// Options that name them, as `option=value`.
-    #[must_use]
     pub fn settings(&self) -> Vec<String> {
         let ports: Vec<_> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         vec![format!("transport_url=zmqv2+sentinel://{}/{GROUP}", ports.join(","))]
     }
 
     /// The index of the server that all Sentinels call the primary.
-    #[must_use]
     pub fn primary(&self) -> Option<usize> {
         let mut named = self.sentinels.iter().map(|(_, port)| {
             let mut sentinel = connect(*port).ok()?;
@@ -252,8 +235,6 @@ impl Sentinels {
     }
 }
 
-/// All keys, sorted.
-#[must_use]
 pub fn keys(redis: &Redis) -> Vec<String> {
     let mut keys: Vec<String> = redis.connection().keys("*").expect("keys");
     keys.sort_unstable();

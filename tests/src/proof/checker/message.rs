@@ -16,14 +16,14 @@ pub(super) struct MessageHistory {
     pub(super) verb: Verb,
     line: u32,
     /// The index of its outcome among the outcomes of its client.
-    pub(super) told: Option<usize>,
+    pub(super) reported: Option<usize>,
     /// Each execution: the index of the server's journal, and the index in that journal.
     pub(super) ran: Vec<(u32, u32)>,
 }
 
 impl MessageHistory {
     pub(super) fn new(verb: Verb, line: u32) -> Self {
-        Self { verb, line, told: None, ran: Vec::new() }
+        Self { verb, line, reported: None, ran: Vec::new() }
     }
 }
 
@@ -43,15 +43,15 @@ pub(super) struct MessageCheck<'a> {
 impl MessageCheck<'_> {
     pub(super) fn check(&self, report: &mut Report) {
         self.runs_once(report);
-        let Some(told) = self.history.told.map(|at| &self.client.outcomes[at]) else {
+        let Some(reported) = self.history.reported.map(|at| &self.client.outcomes[at]) else {
             report.count("without outcome".to_owned());
             if self.client.ended {
                 report.broken(Rule::OneOutcome, || format!("{}: no outcome", self.title(self.history.line)));
             }
             return;
         };
-        report.count(name_of(&told.outcome, self.journals));
-        let accepted = match &told.outcome {
+        report.count(name_of(&reported.outcome, self.journals));
+        let accepted = match &reported.outcome {
             Outcome::Acked { .. } | Outcome::Replied { .. } => true,
             Outcome::Report(parts) => {
                 !parts.is_empty() && parts.iter().all(|part| matches!(part, Part::Acked(..) | Part::Stored(..)))
@@ -59,30 +59,35 @@ impl MessageCheck<'_> {
             _ => false,
         };
         if self.accepted && !accepted {
-            let outcome = name_of(&told.outcome, self.journals);
-            report.broken(Rule::Accepted, || format!("{}: {outcome}", self.title(told.line)));
+            let outcome = name_of(&reported.outcome, self.journals);
+            report.broken(Rule::Accepted, || format!("{}: {outcome}", self.title(reported.line)));
         }
-        match &told.outcome {
-            Outcome::Acked { server, node } => self.acked(told, *server, *node, report),
+        match &reported.outcome {
+            Outcome::Acked { server, node } => self.acked(reported, *server, *node, report),
             Outcome::Replied { server, node, client, number } => {
                 if (*client, *number) != (self.client.client, self.number) {
                     report.broken(Rule::OwnReply, || {
-                        format!("{}: the reply was to {}/{number}", self.title(told.line), self.text(*client))
+                        format!("{}: the reply was to {}/{number}", self.title(reported.line), self.text(*client))
                     });
                 } else if !self.ran_at(*server).any(|(journal, _)| journal.node == *node) {
                     // A handler writes its journal before it replies, so a kill explains nothing
                     // here.
-                    self.broken(Rule::AckedRuns, told, &format!("was not run there but by {}", self.who_ran()), report);
+                    self.broken(
+                        Rule::AckedRuns,
+                        reported,
+                        &format!("was not run there but by {}", self.who_ran()),
+                        report,
+                    );
                 }
             }
-            Outcome::Refused(reason) if never_runs(*reason, self.history.verb) => self.must_not_run(told, report),
-            Outcome::Unacknowledged { sent: false } | Outcome::NotTaken(_) => self.must_not_run(told, report),
-            Outcome::Failed { may_have_run: false, .. } => self.must_not_run(told, report),
+            Outcome::Refused(reason) if never_runs(*reason, self.history.verb) => self.must_not_run(reported, report),
+            Outcome::Unacknowledged { sent: false } | Outcome::NotTaken(_) => self.must_not_run(reported, report),
+            Outcome::Failed { may_have_run: false, .. } => self.must_not_run(reported, report),
             Outcome::Refused(_) | Outcome::Unacknowledged { sent: true } | Outcome::Failed { .. } => {}
             Outcome::Report(parts) if self.history.verb == Verb::Notify => {
-                parts.iter().for_each(|part| self.notified(told, part, report));
+                parts.iter().for_each(|part| self.notified(reported, part, report));
             }
-            Outcome::Report(parts) => self.fanned_out(told, parts, report),
+            Outcome::Report(parts) => self.fanned_out(reported, parts, report),
         }
     }
 
@@ -132,31 +137,36 @@ impl MessageCheck<'_> {
     }
 
     /// A server that acknowledged a message runs it, unless that server was killed.
-    fn acked(&self, told: &ReportedOutcome, server: Name, node: Name, report: &mut Report) {
+    fn acked(&self, reported: &ReportedOutcome, server: Name, node: Name, report: &mut Report) {
         if self.ran_at(server).any(|(journal, _)| journal.node == node) {
             return;
         }
         let mut runs = self.runs_of(server).filter(|journal| journal.node == node).peekable();
         if runs.peek().is_none() {
-            self.broken(Rule::AckedRuns, told, "there is no such server at that node", report);
+            self.broken(Rule::AckedRuns, reported, "there is no such server at that node", report);
         } else if runs.all(|journal| journal.ended) {
             let who =
                 if self.history.ran.is_empty() { "never run".to_owned() } else { format!("run by {}", self.who_ran()) };
-            self.broken(Rule::AckedRuns, told, &format!("that server has lived to its end, and it was {who}"), report);
+            self.broken(
+                Rule::AckedRuns,
+                reported,
+                &format!("that server has lived to its end, and it was {who}"),
+                report,
+            );
         } else if self.history.ran.is_empty() {
             report.counts.lost_with_server += 1;
         }
     }
 
-    fn must_not_run(&self, told: &ReportedOutcome, report: &mut Report) {
+    fn must_not_run(&self, reported: &ReportedOutcome, report: &mut Report) {
         if !self.history.ran.is_empty() {
             let who = self.who_ran();
-            self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
+            self.broken(Rule::RefusedNeverRuns, reported, &format!("and was run by {who}"), report);
         }
     }
 
     /// Every server that accepted it runs it, and a server that refused it does not.
-    fn fanned_out(&self, told: &ReportedOutcome, parts: &[Part<Name>], report: &mut Report) {
+    fn fanned_out(&self, reported: &ReportedOutcome, parts: &[Part<Name>], report: &mut Report) {
         let mut acks: HashMap<Name, usize> = HashMap::new();
         for part in parts {
             if let Part::Acked(server, _) = part {
@@ -169,7 +179,7 @@ impl MessageCheck<'_> {
             let killed = self.runs_of(*server).filter(|journal| !journal.ended).count();
             if ran + killed < *count {
                 let text = format!("{} acknowledged it {count} times and ran it {ran} times", self.text(*server));
-                self.broken(Rule::AckedRuns, told, &text, report);
+                self.broken(Rule::AckedRuns, reported, &text, report);
             }
         }
         for part in parts {
@@ -180,14 +190,14 @@ impl MessageCheck<'_> {
             };
             if never_runs(*reason, Verb::Fanout) && self.executions().any(|(journal, _)| concerned(journal)) {
                 let who = self.who_ran();
-                self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
+                self.broken(Rule::RefusedNeverRuns, reported, &format!("and was run by {who}"), report);
             }
         }
     }
 
     /// A listener of the pool handles a notification that the pool accepted or a broker stored. A
     /// refused notification does not run.
-    fn notified(&self, told: &ReportedOutcome, part: &Part<Name>, report: &mut Report) {
+    fn notified(&self, reported: &ReportedOutcome, part: &Part<Name>, report: &mut Report) {
         let (Part::Acked(pool, _) | Part::Stored(pool, _)) = part else {
             if let Part::Refused(pool, node, reason) = part {
                 let concerned = |journal: &ServerJournal| {
@@ -195,7 +205,7 @@ impl MessageCheck<'_> {
                 };
                 if never_runs(*reason, Verb::Notify) && self.executions().any(|(journal, _)| concerned(journal)) {
                     let who = self.who_ran();
-                    self.broken(Rule::RefusedNeverRuns, told, &format!("and was run by {who}"), report);
+                    self.broken(Rule::RefusedNeverRuns, reported, &format!("and was run by {who}"), report);
                 }
             }
             return;
@@ -209,7 +219,7 @@ impl MessageCheck<'_> {
         // If all listeners of the pool were killed, the notification may still be waiting for one.
         if !handled && !dead && listeners().any(|journal| journal.ended) {
             let text = format!("pool {} was given it {most} times and did not handle it", self.text(*pool));
-            self.broken(Rule::Handled, told, &text, report);
+            self.broken(Rule::Handled, reported, &text, report);
         }
     }
 
@@ -240,15 +250,15 @@ impl MessageCheck<'_> {
         format!("{} {client}/{number} ({}:{line})", self.history.verb, self.client)
     }
 
-    fn broken(&self, rule: Rule, told: &ReportedOutcome, what: &str, report: &mut Report) {
+    fn broken(&self, rule: Rule, reported: &ReportedOutcome, what: &str, report: &mut Report) {
         report.broken(rule, || {
-            let outcome = match &told.outcome {
+            let outcome = match &reported.outcome {
                 Outcome::Acked { server, node } | Outcome::Replied { server, node, .. } => {
                     format!("answered by {} at {}", self.text(*server), self.text(*node))
                 }
                 other => name_of(other, self.journals),
             };
-            format!("{}: {outcome}, {what}", self.title(told.line))
+            format!("{}: {outcome}, {what}", self.title(reported.line))
         });
     }
 }

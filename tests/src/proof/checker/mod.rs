@@ -16,7 +16,6 @@ use crate::journal::{Journals, Name, Outcome, Part, Verb};
 use message::{MessageCheck, MessageHistory};
 pub use report::{Counts, Report};
 
-/// A rule that a run can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// Journals are whole: every line can be read, and each client has one.
@@ -33,9 +32,7 @@ pub enum Rule {
     RefusedNeverRuns,
     /// A server with one worker runs the casts of a client in the order in which they were sent.
     Order,
-    /// A reply belongs to its call.
     OwnReply,
-    /// Nothing runs that was never sent.
     Sent,
     /// A notification that was acknowledged or stored is handled by a listener of the pool.
     Handled,
@@ -83,7 +80,6 @@ impl Expected {
 }
 
 /// Checks the journals of a run against the rules.
-#[must_use]
 pub fn check(journals: &Journals, expected: &Expected) -> Report {
     let mut report = Report::default();
     for line in &journals.unreadable {
@@ -95,8 +91,8 @@ pub fn check(journals: &Journals, expected: &Expected) -> Report {
         report.counts.runs += 1;
         report.counts.killed += usize::from(!server.ended);
     }
-    let mut histories = gather(journals, &mut report);
-    attach(journals, &mut histories, &mut report);
+    let mut histories = collect_messages(journals, &mut report);
+    add_executions(journals, &mut histories, &mut report);
     for client in &journals.clients {
         let Some(of_client) = histories.get(&client.client) else { continue };
         let accepted = expected.accepted.contains(journals.names.text(client.client));
@@ -107,7 +103,7 @@ pub fn check(journals: &Journals, expected: &Expected) -> Report {
             MessageCheck { journals, runs: &runs, expected, client, number, history, accepted }.check(&mut report);
         }
     }
-    order(journals, &histories, expected, &mut report);
+    check_order(journals, &histories, expected, &mut report);
     for client in &expected.accepted {
         let known = journals.clients.iter().any(|journal| journals.names.text(journal.client) == client);
         if !known {
@@ -120,7 +116,7 @@ pub fn check(journals: &Journals, expected: &Expected) -> Report {
 type Histories = HashMap<Name, HashMap<u64, MessageHistory>>;
 
 /// Collects what each client sent, and the outcomes that it saw.
-fn gather(journals: &Journals, report: &mut Report) -> Histories {
+fn collect_messages(journals: &Journals, report: &mut Report) -> Histories {
     let mut histories = Histories::new();
     for journal in &journals.clients {
         if histories.contains_key(&journal.client) {
@@ -134,20 +130,21 @@ fn gather(journals: &Journals, report: &mut Report) -> Histories {
             }
         }
         let mut totals = [0_u64; 3];
-        for (at, told) in journal.outcomes.iter().enumerate() {
-            let line = told.line;
-            let Some(history) = of_client.get_mut(&told.number) else {
+        for (at, reported) in journal.outcomes.iter().enumerate() {
+            let line = reported.line;
+            let Some(history) = of_client.get_mut(&reported.number) else {
                 report.broken(Rule::OneOutcome, || {
-                    format!("{journal}:{line}: an outcome of {}, never sent", told.number)
+                    format!("{journal}:{line}: an outcome of {}, never sent", reported.number)
                 });
                 continue;
             };
-            if history.told.is_some() {
-                report.broken(Rule::OneOutcome, || format!("{journal}:{line}: a second outcome of {}", told.number));
+            if history.reported.is_some() {
+                report
+                    .broken(Rule::OneOutcome, || format!("{journal}:{line}: a second outcome of {}", reported.number));
                 continue;
             }
-            history.told = Some(at);
-            match &told.outcome {
+            history.reported = Some(at);
+            match &reported.outcome {
                 Outcome::Acked { .. } => totals[0] += 1,
                 Outcome::Refused(_) if history.verb == Verb::Cast => totals[1] += 1,
                 Outcome::Unacknowledged { .. } => totals[2] += 1,
@@ -175,7 +172,7 @@ fn gather(journals: &Journals, report: &mut Report) -> Histories {
 }
 
 /// Adds the executions to the messages.
-fn attach(journals: &Journals, histories: &mut Histories, report: &mut Report) {
+fn add_executions(journals: &Journals, histories: &mut Histories, report: &mut Report) {
     for (server, journal) in journals.servers.iter().enumerate() {
         for (at, run) in journal.executions.iter().enumerate() {
             match histories.get_mut(&run.client).and_then(|of_client| of_client.get_mut(&run.number)) {
@@ -198,7 +195,7 @@ fn attach(journals: &Journals, histories: &mut Histories, report: &mut Report) {
 }
 
 /// Checks the order of casts. A client numbers its messages in the order in which it sends them.
-fn order(journals: &Journals, histories: &Histories, expected: &Expected, report: &mut Report) {
+fn check_order(journals: &Journals, histories: &Histories, expected: &Expected, report: &mut Report) {
     let moves = |client: Name| expected.moved.contains(journals.names.text(client));
     let in_order = journals.clients.iter().filter(|journal| journal.retries == 0 && !moves(journal.client));
     let in_order: HashSet<Name> = in_order.map(|journal| journal.client).collect();

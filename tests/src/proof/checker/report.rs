@@ -8,10 +8,8 @@ use super::Rule;
 /// How many violations of one rule are shown in full.
 const SHOWN: usize = 5;
 
-/// The findings of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Counts of messages and executions.
     pub counts: Counts,
     repeats: Vec<String>,
     violations: BTreeMap<Rule, Violations>,
@@ -20,7 +18,6 @@ pub struct Report {
 /// Messages by their outcome, and executions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages of all kinds.
     pub sent: u64,
     /// Messages by outcome, such as `acked` or `refused Busy`.
     pub outcomes: BTreeMap<String, u64>,
@@ -36,7 +33,6 @@ pub struct Counts {
     /// Messages that several servers ran, because they were sent again. Allowed, because a server
     /// died or was silent.
     pub ran_elsewhere: u64,
-    /// Server processes.
     pub runs: usize,
     /// Server processes that did not end in order.
     pub killed: usize,
@@ -51,8 +47,6 @@ struct Violations {
 }
 
 impl Counts {
-    /// How many messages had this outcome.
-    #[must_use]
     pub fn outcome(&self, name: &str) -> u64 {
         self.outcomes.get(name).copied().unwrap_or(0)
     }
@@ -80,7 +74,6 @@ impl Report {
     }
 
     /// The rules that were broken, and how often.
-    #[must_use]
     pub fn rules(&self) -> BTreeMap<Rule, usize> {
         self.violations.iter().map(|(rule, of_rule)| (*rule, of_rule.count)).collect()
     }

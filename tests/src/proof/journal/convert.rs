@@ -11,7 +11,6 @@ use crate::journal::{Outcome, Part};
 const UNKNOWN: &str = "-";
 
 /// The outcome of a cast, and the time it took.
-#[must_use]
 pub fn cast_outcome(outcome: &Of) -> (Duration, Outcome<&str>) {
     match outcome {
         Of::Acked { server, node, elapsed } => {
@@ -24,13 +23,11 @@ pub fn cast_outcome(outcome: &Of) -> (Duration, Outcome<&str>) {
 }
 
 /// The outcome of a fanout, and the time until its last part.
-#[must_use]
 pub fn fanout_outcome(report: &FanoutReport) -> (Duration, Outcome<&str>) {
     join(report.results.iter().map(|result| part(result.server.as_ref(), result.node.as_ref(), &result.outcome)))
 }
 
 /// The outcome of a notification, and the time until its last part.
-#[must_use]
 pub fn notify_outcome(report: &NotifyReport) -> (Duration, Outcome<&str>) {
     join(report.results.iter().map(|result| part(result.pool.as_ref(), None, &result.outcome)))
 }
@@ -56,7 +53,6 @@ fn part<'a>(server: Option<&'a ServerName>, at: Option<&'a NodeName>, outcome: &
 }
 
 /// The name of a call's error.
-#[must_use]
 pub fn call_error_name(error: &CallError) -> String {
     match error {
         CallError::Timeout { .. } => "Timeout".to_owned(),
@@ -67,7 +63,6 @@ pub fn call_error_name(error: &CallError) -> String {
 }
 
 /// The name of an error's variant.
-#[must_use]
 pub fn variant_name(error: &impl std::fmt::Debug) -> String {
     format!("{error:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }

@@ -11,7 +11,6 @@ use super::{Outcome, Record, Verb};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(u32);
 
-/// All names of a run.
 #[derive(Debug, Default)]
 pub struct Names {
     texts: Vec<String>,
@@ -30,8 +29,6 @@ impl Names {
         name
     }
 
-    /// The text of a name.
-    #[must_use]
     pub fn text(&self, name: Name) -> &str {
         self.texts.get(name.0 as usize).map_or("?", String::as_str)
     }
@@ -40,22 +37,17 @@ impl Names {
 /// The outcome of a message, as its client saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedOutcome {
-    /// The number of the message.
     pub number: u64,
     /// When the client learnt it, in milliseconds of the machine's monotonic clock.
     pub at: u64,
-    /// The outcome.
     pub outcome: Outcome<Name>,
-    /// The line of the journal.
     pub line: u32,
 }
 
 /// A server began to run a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
-    /// The client that sent it.
     pub client: Name,
-    /// The number of the message.
     pub number: u64,
     /// The delivery number of a notification, and 0 for other messages.
     pub delivery: u16,
@@ -63,22 +55,17 @@ pub struct Execution {
     pub requeued: bool,
     /// Whether the listener handled the notification.
     pub handled: bool,
-    /// The line of the journal.
     pub line: u32,
 }
 
-/// The journal of a client process.
 #[derive(Debug)]
 pub struct ClientJournal {
-    /// Its file.
     pub file: PathBuf,
-    /// Its name.
     pub client: Name,
     /// How often it sends a message again.
     pub retries: u32,
     /// What it sent: verb, number and line.
     pub sent: Vec<(Verb, u64, u32)>,
-    /// The outcomes that it saw.
     pub outcomes: Vec<ReportedOutcome>,
     /// How many outcomes of each kind its observer saw.
     pub observed: Option<[u64; 3]>,
@@ -86,31 +73,22 @@ pub struct ClientJournal {
     pub ended: bool,
 }
 
-/// The journal of a server process.
 #[derive(Debug)]
 pub struct ServerJournal {
-    /// Its file.
     pub file: PathBuf,
     /// Its name. Other processes may have the same.
     pub server: Name,
-    /// Its node.
     pub node: Name,
-    /// The id of this process.
     pub run: Name,
-    /// How many requests it runs at a time.
     pub workers: u16,
-    /// Its executions, in order.
     pub executions: Vec<Execution>,
     /// Whether it ended in order. If not, it was killed.
     pub ended: bool,
 }
 
-/// The journals of a run.
 #[derive(Debug, Default)]
 pub struct Journals {
-    /// All names.
     pub names: Names,
-    /// The clients.
     pub clients: Vec<ClientJournal>,
     /// The servers, one entry for each process.
     pub servers: Vec<ServerJournal>,
@@ -121,7 +99,6 @@ pub struct Journals {
 }
 
 impl Journals {
-    /// Reads all journals of a directory.
     pub fn read(dir: &Path) -> std::io::Result<Self> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -139,7 +116,6 @@ impl Journals {
         Ok(journals)
     }
 
-    /// Adds one journal.
     pub fn add(&mut self, file: &Path, text: &str) {
         let mut lines = text.split_inclusive('\n').enumerate().filter(|(_, line)| {
             let whole = line.ends_with('\n');

@@ -5,7 +5,6 @@ use std::str::{FromStr, SplitAsciiWhitespace};
 
 use zmqv2_proto::Reason;
 
-/// How a message was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
     /// To one server, which accepts it.
@@ -34,11 +33,8 @@ pub enum Record<S> {
     Server {
         /// Its name. Another process may have the same.
         server: S,
-        /// Its node.
         node: S,
-        /// The id of this process.
         run: S,
-        /// How many requests it runs at a time.
         workers: u16,
     },
     /// A client is about to send a message.
@@ -62,14 +58,10 @@ pub enum Record<S> {
 /// The outcome of one message, as its client saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<S> {
-    /// A cast was accepted.
     Acked {
-        /// By this server.
         server: S,
-        /// At this node.
         node: S,
     },
-    /// Refused.
     Refused(Reason),
     /// Nobody answered.
     Unacknowledged {
@@ -80,27 +72,20 @@ pub enum Outcome<S> {
     NotTaken(S),
     /// A call got a reply, which names a message.
     Replied {
-        /// By this server.
         server: S,
-        /// At this node.
         node: S,
-        /// The client in the reply.
         client: S,
-        /// The number in the reply.
         number: u64,
     },
-    /// A call failed.
     Failed {
         /// Whether the error says that it may have run.
         may_have_run: bool,
-        /// The name of the error.
         error: S,
     },
     /// The answers of a fanout or a notification, one for each server or pool.
     Report(Vec<Part<S>>),
 }
 
-/// One answer of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part<S> {
     /// A server, or a listener of a pool, has accepted it.
@@ -123,7 +108,6 @@ impl Verb {
 }
 
 impl<S> Record<S> {
-    /// Converts the names.
     pub fn map<T>(self, mut name: impl FnMut(S) -> T) -> Record<T> {
         match self {
             Self::Client { client, retries } => Record::Client { client: name(client), retries },
@@ -219,7 +203,6 @@ impl<S: fmt::Display> fmt::Display for Outcome<S> {
     }
 }
 
-/// The words of one line.
 struct Words<'a>(SplitAsciiWhitespace<'a>);
 
 impl<'a> Words<'a> {
@@ -276,7 +259,6 @@ impl<'a> Words<'a> {
 }
 
 impl<'a> Record<&'a str> {
-    /// Reads a line.
     pub fn parse(line: &'a str) -> Result<Self, Unreadable> {
         let mut words = Words(line.split_ascii_whitespace());
         let record = match words.word()? {

@@ -9,14 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{MessageId, MethodName, Reply, Target};
+use zmqv2_proto::{MessageId, MethodName, Target};
 
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
-use crate::outcome::remote_error::RemoteError;
-use crate::outcome::send_error::SendError;
-use crate::outcome::{Completion, CompletionKind, Outcome};
+use crate::outcome::{Completion, Outcome};
 
 /// The handle of a cast, made by [`RpcClient::cast`](crate::RpcClient::cast).
 ///
@@ -135,11 +133,12 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
         self.receiver.wait(None);
-        self.take().unwrap_or_else(|| Err(self.info.closed(true)))
+        self.take().unwrap_or_else(|| Err(self.info.closed()))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
-        self.receiver.take().map(|completion| self.info.read(completion))
+        let CallInfo { method, target, allowed_modules } = &self.info;
+        Some(self.receiver.take()?.into_answered(method.as_str(), target, allowed_modules))
     }
 }
 
@@ -162,33 +161,7 @@ impl<R> fmt::Debug for CallHandle<R> {
 }
 
 impl CallInfo {
-    fn read<R: DeserializeOwned>(&self, Completion { kind, after }: Completion) -> Result<Answered<R>, CallError> {
-        let target = || Box::new(Target::clone(&self.target));
-        match kind {
-            CompletionKind::Answered { server, node, body: Some(body) } => match Reply::decode_typed(&body) {
-                Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: after }),
-                Ok(Err(failure)) => Err(RemoteError::new(failure, &self.allowed_modules, server, node).into()),
-                Err(source) => Err(CallError::Answer { method: self.method.to_string(), target: target(), source }),
-            },
-            CompletionKind::Answered { body: None, .. } | CompletionKind::InFlight => Err(self.closed(true)),
-            CompletionKind::Refused { refusal, node } => {
-                Err(CallError::Refused { refusal, target: target(), node, after })
-            }
-            CompletionKind::Unreachable { node, address } => {
-                Err(CallError::Unreachable { target: target(), node, address, after })
-            }
-            CompletionKind::ConnectionLost { node, address } => {
-                Err(CallError::ConnectionLost { target: target(), node, address, after })
-            }
-            CompletionKind::NoAnswer { node, address } => {
-                Err(CallError::Timeout { target: target(), node, address, after })
-            }
-            CompletionKind::Closed { sent } => Err(self.closed(sent)),
-        }
-    }
-
-    fn closed(&self, sent: bool) -> CallError {
-        let target = Box::new(Target::clone(&self.target));
-        if sent { CallError::Closed { target } } else { SendError::Closed { target }.into() }
+    fn closed(&self) -> CallError {
+        CallError::Closed { target: Box::new(Target::clone(&self.target)) }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{NodeName, Refusal};
 
 use super::{LinkId, QueueId, Tag};
+use crate::delivery::attempt::{SearchPlan, Verdict};
 
 /// The bounds of a table.
 #[derive(Debug, Clone, Copy)]
@@ -31,24 +32,6 @@ pub(crate) struct DeliveryOptions {
     pub(crate) bytes: usize,
     /// The messages of one queue are for one server, and keep their order.
     pub(crate) server_queue: Option<QueueId>,
-}
-
-/// What a search is about to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SearchPlan {
-    /// How many nodes.
-    pub(crate) candidates: usize,
-    /// Whether it goes where the server was last, or can only be.
-    pub(crate) known: bool,
-    /// Whether there are other nodes to ask if it is not there.
-    pub(crate) has_alternatives: bool,
-}
-
-impl SearchPlan {
-    /// So many nodes, of which any will do.
-    pub(crate) fn among(candidates: usize) -> Self {
-        Self { candidates, known: false, has_alternatives: false }
-    }
 }
 
 /// What the driver reports.
@@ -93,27 +76,6 @@ pub(crate) enum Action<M, A> {
     Inquire { tag: Tag, link: LinkId },
     /// One of several answers to this message has come.
     RecordAnswer { tag: Tag, answer: A },
-    /// The message has ended.
-    End { message: M, ending: Ending<A> },
-}
-
-/// How a message ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ending<A> {
-    /// A server has accepted it, or replied; the last answer if there were several.
-    Answered(A),
-    /// Refused, with nobody left to take it.
-    Refused(Refusal, Option<NodeName>),
-    /// There is no candidate.
-    NoCandidate,
-    /// It was to wait for somebody to take it, and nobody did in all its time.
-    NeverReady,
-    /// No candidate could be connected to; never sent. The last one that was tried.
-    Unreachable { candidate: usize },
-    /// The connection broke after it was sent to this candidate.
-    ConnectionLost { candidate: usize },
-    /// Its time has passed since it was sent to this candidate, or the candidate does not say that it is in flight.
-    NoAnswer { candidate: usize },
-    /// The client was closed before.
-    Closed { sent: bool },
+    /// The message has ended. With several answers, the result is the last one.
+    End { message: M, result: Result<A, Verdict> },
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::entry::{Entry, MaybeRan, Stage};
+use super::entry::{Entry, Stage};
 use super::{LinkId, PendingTable, Tag};
 
 /// How many tags of messages that have gone elsewhere a queue may hold, above twice its length.
@@ -40,23 +40,6 @@ impl<M, A> PendingTable<M, A> {
     /// Whether nothing waits for this link or for an answer over it.
     pub(crate) fn is_idle(&self, link: LinkId) -> bool {
         self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
-    }
-
-    pub(super) fn connection_lost(&mut self, now: Instant, link: LinkId) {
-        if self.links.get(link).is_none_or(|link| link.in_flight == 0) {
-            return;
-        }
-        // Resends keep the order of the messages.
-        for tag in self.in_order(|entry| entry.stage == Stage::Sent { link }) {
-            self.retry_or_end(now, tag, MaybeRan::ConnectionLost);
-        }
-    }
-
-    /// What waits for a link that is no more waits for another one to the same candidate.
-    pub(super) fn requeue_elsewhere(&mut self, now: Instant, link: LinkId) {
-        for tag in self.in_order(|entry| entry.stage == Stage::Queued { link }) {
-            self.choose_link(now, tag);
-        }
     }
 
     /// The tags of these entries, in the order in which they came.

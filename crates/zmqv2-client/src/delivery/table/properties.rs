@@ -1,10 +1,13 @@
 //! Whatever happens in whatever order: every message ends once, and is not sent again unless that is safe or asked for.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
+use zmqv2_proto::{Reason, Refusal};
 
 use super::*;
+use crate::delivery::attempt::ANSWER_GRACE;
 
 const LIMITS: Limits = Limits { messages: 8, bytes: 60, connect_timeout: Duration::from_millis(300) };
 const LINKS: usize = 3;

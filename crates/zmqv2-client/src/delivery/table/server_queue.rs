@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::Reason;
-
 use super::entry::{Entry, Stage};
-use super::{Action, LinkId, PendingTable, SearchPlan, Tag};
+use super::{Action, LinkId, PendingTable, Tag};
+use crate::delivery::attempt::{Attempt, SearchPlan};
 
 /// The number of a queue, chosen by the driver: the same for all messages to one server.
 pub(crate) type QueueId = u64;
@@ -50,11 +49,13 @@ pub(super) struct Membership {
     alone: bool,
     /// Whether there are other candidates if this is the wrong one.
     pub(super) has_alternatives: bool,
-    /// When the candidate that has it has had it for long enough.
+    /// When a candidate that has not refused is taken for the right one.
     pub(super) assume_found_at: Option<Instant>,
+    /// Whether that has happened, since it was sent.
+    assumed: bool,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 impl ServerQueue {
     /// Whether one of its messages searches, and nothing else is on its way.
     pub(super) fn searches(&self) -> bool {
@@ -71,11 +72,17 @@ impl Membership {
             alone: false,
             has_alternatives: false,
             assume_found_at: None,
+            assumed: false,
         }
     }
 
     pub(super) fn plan(&mut self, plan: SearchPlan) {
         (self.to_known_node, self.has_alternatives) = (plan.known && !self.alone, plan.has_alternatives);
+    }
+
+    /// Whether the others of its queue, and it itself, must search for their server again.
+    pub(super) fn must_search_again(&self, attempt: &Attempt) -> bool {
+        attempt.must_search_again(self.has_alternatives, self.route_version.is_some())
     }
 }
 
@@ -89,15 +96,6 @@ impl<M> Entry<M> {
 
     pub(super) fn is_assumed_found(&self, now: Instant) -> bool {
         self.membership.and_then(|membership| membership.assume_found_at).is_some_and(|at| at <= now)
-    }
-
-    /// Whether the others of its queue, and it itself, are to look for their server again.
-    pub(super) fn must_search_again(&self) -> bool {
-        let Some(membership) = self.membership else { return false };
-        let busy = self.refused.as_ref().is_some_and(|(refusal, _)| refusal.reason == Reason::Busy);
-        let persists = self.retries > 0 && (self.maybe_ran.is_some() || self.refused.is_none());
-        (membership.has_alternatives && !busy)
-            || (membership.route_version.is_some() && (persists || self.may_become_ready()))
     }
 }
 
@@ -114,7 +112,9 @@ impl<M, A> PendingTable<M, A> {
     /// Puts an entry into its queue, at its place in the order.
     pub(super) fn wait_in_queue(&mut self, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
-        let (Some(membership), arrival, deadline) = (entry.membership, entry.arrival, entry.deadline) else { return };
+        let (Some(membership), arrival, deadline) = (entry.membership, entry.arrival, entry.attempt.deadline()) else {
+            return;
+        };
         let queue = self.server_queues.entry(membership.queue).or_default();
         queue.waiting.insert(arrival, tag);
         self.changed_queues.push(membership.queue);
@@ -132,7 +132,7 @@ impl<M, A> PendingTable<M, A> {
             // Those that were sent on the wrong way come back, and are before the others.
             if let Some(until) = queue.wait_until.filter(|until| queue.on_old_route > 0 && *until > now) {
                 if let Some(entry) = self.entry(tag) {
-                    let until = until.min(entry.deadline);
+                    let until = until.min(entry.attempt.deadline());
                     self.set_stage(tag, Stage::InServerQueue, Some(until));
                 }
                 continue;
@@ -140,7 +140,7 @@ impl<M, A> PendingTable<M, A> {
             queue.waiting.remove(&arrival);
             queue.searcher = Some(arrival);
             if let Some(entry) = self.entry_mut(tag) {
-                entry.extend_attempt(now);
+                entry.attempt.extend(now);
             }
             self.look_up(tag);
         }
@@ -180,7 +180,7 @@ impl<M, A> PendingTable<M, A> {
         if membership.route_version.is_some() {
             return;
         }
-        (membership.to_known_node, membership.has_alternatives) = (true, true);
+        (membership.to_known_node, membership.has_alternatives, membership.assumed) = (true, true, true);
         self.route_chosen(tag, link);
         self.actions.push_back(Action::ServerFound { tag });
     }
@@ -276,8 +276,9 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// Those who have waited behind an entry whose round has come to nothing would learn nothing else.
-    pub(super) fn end_others_too(&mut self, tag: Tag) {
+    /// The round of an entry has come to nothing, at last at `candidate`. Messages that were held
+    /// behind it would learn nothing else, and end as well.
+    pub(super) fn end_others_too(&mut self, now: Instant, tag: Tag, candidate: usize) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Some(membership) = &mut entry.membership else { return };
         membership.alone = true;
@@ -286,21 +287,40 @@ impl<M, A> PendingTable<M, A> {
         if queue.searcher != Some(entry.arrival) || queue.waiting.is_empty() {
             return;
         }
-        let (refused, candidate) = (entry.refused.clone(), entry.candidate);
+        let refusal = entry.attempt.refusal().cloned();
         let waiting: Vec<Tag> = queue.waiting.values().copied().collect();
         for tag in waiting {
             let Some(entry) = self.entry_mut(tag) else { continue };
-            if entry.ends_like(refused.as_ref()) {
-                entry.candidate = candidate;
-                self.give_up(tag);
+            if let Some(step) = entry.attempt.end_like(refusal.as_ref(), candidate) {
+                self.follow(now, tag, step);
             }
+        }
+    }
+
+    pub(super) fn is_alone_in_queue(&self, membership: &Membership) -> bool {
+        self.server_queues.get(&membership.queue).is_none_or(|queue| queue.members == 1)
+    }
+
+    /// The only message of a queue has failed. It searches from here on: messages that come later
+    /// are held behind it.
+    pub(super) fn take_search(&mut self, tag: Tag) {
+        let Some(entry) = self.entry_mut(tag) else { return };
+        let (Some(membership), arrival) = (&mut entry.membership, entry.arrival) else { return };
+        let (id, assumed) = (membership.queue, std::mem::take(&mut membership.assumed));
+        (membership.alone, membership.assume_found_at) = (true, None);
+        self.leave_route(tag);
+        if assumed {
+            self.actions.push_back(Action::ServerNotFound { tag });
+        }
+        if let Some(queue) = self.server_queues.get_mut(&id) {
+            queue.searcher = Some(arrival);
         }
     }
 
     /// Its time in the queue was over before its turn came, or those that it waits for are late.
     pub(super) fn queue_timer_fired(&mut self, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
-        let (Some(membership), deadline) = (entry.membership, entry.deadline) else { return };
+        let (Some(membership), deadline) = (entry.membership, entry.attempt.deadline()) else { return };
         self.set_stage(tag, Stage::InServerQueue, Some(deadline));
         self.changed_queues.push(membership.queue);
     }

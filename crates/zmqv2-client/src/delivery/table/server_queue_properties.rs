@@ -1,8 +1,10 @@
 //! Whatever the way of a server's messages is found by: nobody overtakes another, and one at a time searches.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proptest::prelude::*;
+use zmqv2_proto::{Reason, Refusal};
 
 use super::*;
 
@@ -154,9 +156,9 @@ impl World {
                 Action::ServerFound { tag } => {
                     self.known = self.table.message(tag).and_then(|number| self.asked[*number]);
                 }
-                Action::End { message, ending } => {
+                Action::End { message, result } => {
                     self.ended += 1;
-                    if matches!(ending, Ending::Answered(())) {
+                    if result.is_ok() {
                         self.known = self.asked[message];
                     }
                 }

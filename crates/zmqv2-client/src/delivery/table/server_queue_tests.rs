@@ -1,11 +1,16 @@
+use std::time::Duration;
+
+use zmqv2_proto::{Reason, Refusal};
+
 use super::server_queue::REFUSAL_WITHIN;
 use super::*;
+use crate::delivery::attempt::{ANSWER_GRACE, LOOKUP_INTERVAL};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
 const S: QueueId = 7;
 
-type Ended = Vec<(&'static str, Ending<usize>)>;
+type Ended = Vec<(&'static str, Result<usize, Verdict>)>;
 
 /// A table for one server, which is at one of the candidates; candidate k is reached over link k.
 struct World {
@@ -83,11 +88,11 @@ impl World {
                     let at = self.table.message(tag).and_then(|name| self.asked.get(name).copied());
                     self.known = self.known.filter(|known| Some(*known) != at);
                 }
-                Action::End { message, ending } => {
-                    if let Ending::Answered(link) = ending {
+                Action::End { message, result } => {
+                    if let Ok(link) = result {
                         self.known = Some(link);
                     }
-                    self.ended.push((message, ending));
+                    self.ended.push((message, result));
                 }
                 Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => {}
                 Action::Inquire { .. } | Action::RecordAnswer { .. } => panic!("{action:?}"),
@@ -129,14 +134,14 @@ impl World {
         self.perform();
     }
 
-    fn ends(&mut self, names: &[&str]) -> Vec<Ending<usize>> {
+    fn ends(&mut self, names: &[&str]) -> Vec<Result<usize, Verdict>> {
         assert_eq!(self.ended.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
         self.ended.drain(..).map(|(_, ending)| ending).collect()
     }
 }
 
-fn no_route() -> Ending<usize> {
-    Ending::Refused(Refusal::new(Reason::NoRoute, ""), None)
+fn no_route() -> Result<usize, Verdict> {
+    Err(Verdict::Refused(Refusal::new(Reason::NoRoute, ""), None))
 }
 
 #[test]
@@ -198,7 +203,7 @@ fn messages_behind_an_unreachable_server_end_together() {
     world.pass(SECOND);
     world.pass(SECOND);
     let endings = world.ends(&["b", "c", "a"]);
-    assert!(endings.iter().all(|ending| *ending == Ending::Unreachable { candidate: 1 }), "{endings:?}");
+    assert!(endings.iter().all(|ending| *ending == Err(Verdict::Unreachable { candidate: 1 })), "{endings:?}");
 }
 
 #[test]
@@ -208,14 +213,14 @@ fn when_the_searching_message_ends_the_next_one_searches() {
     world.admit(&["a", "b"]);
     world.sends(0, &["short"]);
     world.pass(100 * MILLI + ANSWER_GRACE);
-    assert_eq!(world.ends(&["short"]), [Ending::NoAnswer { candidate: 0 }]);
+    assert_eq!(world.ends(&["short"]), [Err(Verdict::NoAnswer { candidate: 0 })]);
     let tags = world.sends(0, &["a"]);
     world.refuse(tags[0], Reason::Expired);
     world.ends(&["a"]);
     world.sends(0, &["b"]);
     world.table.handle(world.now, Input::Close);
     world.perform();
-    assert_eq!(world.ends(&["b"]), [Ending::Closed { sent: true }]);
+    assert_eq!(world.ends(&["b"]), [Err(Verdict::Closed { sent: true })]);
 }
 
 #[test]
@@ -224,7 +229,7 @@ fn a_waiting_message_ends_at_its_deadline() {
     world.admit(&["a"]);
     world.admit_with("held", DeliveryOptions { deadline: world.now + 100 * MILLI, ..world.options() });
     world.pass(100 * MILLI);
-    assert_eq!(world.ends(&["held"]), [Ending::Unreachable { candidate: 0 }]);
+    assert_eq!(world.ends(&["held"]), [Err(Verdict::Unreachable { candidate: 0 })]);
     assert_eq!(world.table.open(), 1);
 }
 
@@ -303,7 +308,7 @@ fn a_busy_server_is_not_looked_for_elsewhere() {
     world.admit(&["a"]);
     let a = world.sends(1, &["a"]);
     world.refuse(a[0], Reason::Busy);
-    assert!(matches!(&world.ends(&["a"])[..], [Ending::Refused(refusal, _)] if refusal.reason == Reason::Busy));
+    assert!(matches!(&world.ends(&["a"])[..], [Err(Verdict::Refused(refusal, _))] if refusal.reason == Reason::Busy));
     assert_eq!(world.known, Some(1));
 }
 

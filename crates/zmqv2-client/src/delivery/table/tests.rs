@@ -1,4 +1,9 @@
+use std::time::Duration;
+
+use zmqv2_proto::{Reason, Refusal};
+
 use super::*;
+use crate::delivery::attempt::{ANSWER_GRACE, LOOKUP_INTERVAL, RETRY_PAUSE};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -32,14 +37,14 @@ fn refusal(reason: Reason) -> Refusal {
 
 impl Table {
     /// Answers every question for a link: candidate k is reached over link k.
-    fn route(&mut self, now: Instant) -> Option<(&'static str, Ending<&'static str>)> {
+    fn route(&mut self, now: Instant) -> Option<(&'static str, Result<&'static str, Verdict>)> {
         let mut ended = None;
         while let Some(action) = self.poll_action() {
             match action {
                 Action::ChooseLink { tag, candidate } => {
                     self.handle(now, Input::LinkChosen { tag, link: Some(candidate) });
                 }
-                Action::End { message, ending } => assert!(ended.replace((message, ending)).is_none()),
+                Action::End { message, result } => assert!(ended.replace((message, result)).is_none()),
                 Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => {}
                 Action::ServerFound { .. } | Action::ServerNotFound { .. } => panic!("a message that is in no lane"),
                 Action::Inquire { .. } => panic!("a message that is not monitored"),
@@ -57,7 +62,7 @@ impl Table {
         Some(tag)
     }
 
-    fn pass(&mut self, now: Instant) -> Option<(&'static str, Ending<&'static str>)> {
+    fn pass(&mut self, now: Instant) -> Option<(&'static str, Result<&'static str, Verdict>)> {
         self.expire(now);
         self.route(now)
     }
@@ -76,7 +81,7 @@ fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     assert_eq!(table.send(now, 0), None);
     assert!(!table.is_idle(0));
     table.handle(now, Input::Answered { tag: b, answer: "yes", more: false });
-    assert_eq!(table.route(now), Some(("b", Ending::Answered("yes"))));
+    assert_eq!(table.route(now), Some(("b", Ok("yes"))));
     assert_eq!(table.timers.len(), 1, "an ended message leaves no timer behind");
     table.handle(now, Input::Answered { tag: b, answer: "again", more: false });
     assert_eq!(table.route(now), None);
@@ -88,11 +93,11 @@ fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     table.handle(now, Input::Answered { tag: b, answer: "late", more: false });
     assert_eq!(table.route(now), None);
     table.handle(now, Input::Answered { tag: c, answer: "yes", more: false });
-    assert_eq!(table.route(now), Some(("c", Ending::Answered("yes"))));
+    assert_eq!(table.route(now), Some(("c", Ok("yes"))));
     // Nothing but silence for the other.
     let end = now + 10 * SECOND + ANSWER_GRACE;
     assert_eq!(table.pass(end - MILLI), None);
-    assert_eq!(table.pass(end), Some(("a", Ending::NoAnswer { candidate: 0 })));
+    assert_eq!(table.pass(end), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
     assert_eq!((table.open(), table.bytes(), table.next_deadline()), (0, 0, None));
     assert!(table.is_idle(0));
 }
@@ -113,7 +118,7 @@ fn the_bounds_hold() {
     table.admit(now, "giant", sized(500)).unwrap();
     assert_eq!(table.admit(now, "more", sized(1)), Err("more"));
     table.handle(now, Input::Close);
-    assert_eq!(table.route(now), Some(("giant", Ending::Closed { sent: false })));
+    assert_eq!(table.route(now), Some(("giant", Err(Verdict::Closed { sent: false }))));
     for name in ["a", "b", "c"] {
         table.admit(now, name, sized(30)).unwrap();
     }
@@ -131,12 +136,12 @@ fn a_candidate_that_is_not_connected_in_time_is_skipped() {
     table.handle(now, Input::ConnectionLost { link: 0 });
     assert_eq!(table.route(now), None, "it is not there any more");
     table.handle(now, Input::Answered { tag, answer: "yes", more: false });
-    assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
+    assert_eq!(table.route(now), Some(("a", Ok("yes"))));
 
     table.admit(now, "b", options(now, 2)).unwrap();
     table.route(now);
     assert_eq!(table.pass(now + SECOND), None);
-    assert_eq!(table.pass(now + 2 * SECOND), Some(("b", Ending::Unreachable { candidate: 1 })));
+    assert_eq!(table.pass(now + 2 * SECOND), Some(("b", Err(Verdict::Unreachable { candidate: 1 }))));
 }
 
 #[test]
@@ -162,14 +167,14 @@ fn a_refused_message_tries_the_next_candidate_and_ends_with_busy() {
             table.handle(now, Input::Refused { tag, refusal: refusal(Reason::Expired), node: None });
         }
     }
-    assert_eq!(table.route(now), Some(("a", Ending::Refused(refusal(Reason::Busy), None))));
+    assert_eq!(table.route(now), Some(("a", Err(Verdict::Refused(refusal(Reason::Busy), None)))));
 
     for reason in [Reason::Expired, Reason::ServerLost, Reason::TooLarge] {
         table.admit(now, "b", options(now, 2)).unwrap();
         table.route(now);
         let tag = table.send(now, 0).unwrap();
         table.handle(now, Input::Refused { tag, refusal: refusal(reason), node: None });
-        assert_eq!(table.route(now), Some(("b", Ending::Refused(refusal(reason), None))), "{reason}");
+        assert_eq!(table.route(now), Some(("b", Err(Verdict::Refused(refusal(reason), None)))), "{reason}");
     }
 }
 
@@ -181,11 +186,11 @@ fn a_lost_connection_ends_it_or_is_retried_with_the_next_candidate() {
     table.route(now);
     let _ = (table.send(now, 0), table.send(now, 0));
     table.handle(now, Input::ConnectionLost { link: 0 });
-    assert_eq!(table.route(now), Some(("a", Ending::ConnectionLost { candidate: 0 })));
+    assert_eq!(table.route(now), Some(("a", Err(Verdict::ConnectionLost { candidate: 0 }))));
     let again = table.send(now, 1).unwrap();
     assert_eq!(table.message(again), Some(&"b"));
     table.handle(now, Input::ConnectionLost { link: 1 });
-    assert_eq!(table.route(now), Some(("b", Ending::ConnectionLost { candidate: 1 })));
+    assert_eq!(table.route(now), Some(("b", Err(Verdict::ConnectionLost { candidate: 1 }))));
 }
 
 #[test]
@@ -203,7 +208,7 @@ fn an_attempt_has_its_share_of_the_time_and_any_answer_counts() {
     table.handle(now, Input::Refused { tag: first, refusal: refusal(Reason::Expired), node: None });
     assert_eq!(table.route(now), None);
     table.handle(now, Input::Answered { tag: first, answer: "yes", more: false });
-    assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
+    assert_eq!(table.route(now), Some(("a", Ok("yes"))));
 }
 
 #[test]
@@ -216,7 +221,7 @@ fn a_message_that_may_have_run_is_never_reported_as_not_run() {
     table.route(now);
     let tag = table.send(now, 0).unwrap();
     table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
-    assert_eq!(table.route(now), Some(("a", Ending::ConnectionLost { candidate: 0 })));
+    assert_eq!(table.route(now), Some(("a", Err(Verdict::ConnectionLost { candidate: 0 }))));
 }
 
 #[test]
@@ -233,14 +238,14 @@ fn with_retries_left_a_round_without_a_taker_is_followed_by_a_pause() {
     assert_eq!(table.pass(now + RETRY_PAUSE), None);
     let tag = table.send(now, 0).unwrap();
     table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
-    assert_eq!(table.route(now), Some(("a", Ending::Refused(refusal(Reason::ServerLost), None))));
+    assert_eq!(table.route(now), Some(("a", Err(Verdict::Refused(refusal(Reason::ServerLost), None)))));
 }
 
 #[test]
 fn without_candidates_it_ends_or_waits_for_some() {
     let (now, mut table) = (start(), table());
     table.admit(now, "a", options(now, 0)).unwrap();
-    assert_eq!(table.route(now), Some(("a", Ending::NoCandidate)));
+    assert_eq!(table.route(now), Some(("a", Err(Verdict::NoCandidate))));
     table.admit(now, "b", DeliveryOptions { wait_for_ready: true, ..options(now, 0) }).unwrap();
     assert_eq!(table.pass(now + LOOKUP_INTERVAL), None);
     table.expire(now + 2 * LOOKUP_INTERVAL);
@@ -256,7 +261,7 @@ fn without_candidates_it_ends_or_waits_for_some() {
             break ended;
         }
     };
-    assert_eq!(ended, ("b", Ending::NeverReady));
+    assert_eq!(ended, ("b", Err(Verdict::NeverReady)));
     assert!(at <= now + 10 * SECOND);
 }
 
@@ -273,7 +278,7 @@ fn messages_queued_on_a_closed_link_choose_another_one() {
     table.handle(now, Input::LinkClosed { link: 7 });
     let Some(Action::ChooseLink { tag, .. }) = table.poll_action() else { panic!() };
     table.handle(now, Input::LinkChosen { tag, link: None });
-    assert_eq!(table.route(now), Some(("a", Ending::Unreachable { candidate: 0 })));
+    assert_eq!(table.route(now), Some(("a", Err(Verdict::Unreachable { candidate: 0 }))));
 }
 
 #[test]
@@ -297,7 +302,7 @@ fn several_answers_are_recorded_and_the_last_one_ends_the_message() {
     recorded(&mut table, again, "one");
     recorded(&mut table, tag, "late");
     table.handle(now, Input::Answered { tag: again, answer: "last", more: false });
-    assert_eq!(table.route(now), Some(("a", Ending::Answered("last"))));
+    assert_eq!(table.route(now), Some(("a", Ok("last"))));
     table.handle(now, Input::Answered { tag, answer: "later", more: true });
     assert_eq!((table.route(now), table.open()), (None, 0));
 }
@@ -313,7 +318,7 @@ fn incomplete_answers_end_as_no_answer() {
     assert!(matches!(table.poll_action(), Some(Action::RecordAnswer { .. })));
     let end = now + 10 * SECOND + ANSWER_GRACE;
     assert_eq!(table.pass(end - MILLI), None, "it buys no time");
-    assert_eq!(table.pass(end), Some(("a", Ending::NoAnswer { candidate: 0 })));
+    assert_eq!(table.pass(end), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
 }
 
 #[test]
@@ -360,7 +365,7 @@ fn a_monitored_message_lives_while_its_broker_says_that_it_is_in_flight() {
     table.expire(asked);
     assert!(matches!(table.poll_action(), Some(Action::Inquire { .. })));
     assert_eq!(table.pass(asked + SECOND - MILLI), None);
-    assert_eq!(table.pass(asked + SECOND), Some(("a", Ending::NoAnswer { candidate: 0 })));
+    assert_eq!(table.pass(asked + SECOND), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
     table.handle(asked + SECOND, Input::InFlight { tag });
     assert_eq!((table.route(asked + SECOND), table.next_deadline()), (None, None));
 }
@@ -382,7 +387,7 @@ fn a_broker_that_does_not_know_a_monitored_message_lost_it_and_a_retry_is_monito
     assert!(matches!(table.poll_action(), Some(Action::Inquire { tag, .. }) if tag == second));
     // A sign of life of the attempt before is none of this one.
     table.handle(at + SECOND, Input::InFlight { tag: first });
-    assert_eq!(table.pass(at + 2 * SECOND), Some(("a", Ending::NoAnswer { candidate: 0 })));
+    assert_eq!(table.pass(at + 2 * SECOND), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
 }
 
 #[test]
@@ -392,7 +397,7 @@ fn a_monitored_message_ends_at_its_deadline_even_if_in_flight() {
     table.route(now);
     let tag = table.send(now, 0).unwrap();
     table.handle(now + 9 * SECOND, Input::InFlight { tag });
-    assert_eq!(table.pass(now + 10 * SECOND + ANSWER_GRACE), Some(("a", Ending::NoAnswer { candidate: 0 })));
+    assert_eq!(table.pass(now + 10 * SECOND + ANSWER_GRACE), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
 }
 
 #[test]
@@ -411,5 +416,5 @@ fn a_refusal_is_not_the_end_of_a_retried_message_while_another_candidate_could_n
     assert_eq!(table.pass(now), None);
     let tag = table.send(now, 0).unwrap();
     table.handle(now, Input::Answered { tag, answer: "yes", more: false });
-    assert_eq!(table.route(now), Some(("a", Ending::Answered("yes"))));
+    assert_eq!(table.route(now), Some(("a", Ok("yes"))));
 }

@@ -9,7 +9,7 @@ use zmqv2_proto::{HeaderView, Kind};
 use super::Driver;
 use crate::clock;
 use crate::delivery::table::{Input, LinkId, Tag};
-use crate::io::answer::ParsedAnswer;
+use crate::io::answer::{Asked, ParsedAnswer};
 use crate::io::outbound::{Message, ResultSender};
 use crate::outcome::counters::count;
 use crate::outcome::receiver_answer::ReceiverAnswer;
@@ -82,19 +82,19 @@ impl Driver {
             }
             return None;
         };
-        match outbound.read(&view, body, tag.sends(), &mut link.names, &self.router) {
+        let Message { id, kind, ref target, .. } = *outbound.message;
+        let asked = Asked { id, kind, server: target.server.as_ref(), send: tag.sends() };
+        match asked.read(&view, body, &mut link.names, || outbound.route.asked_node(&self.router)) {
             Ok(answer) => {
                 if std::mem::take(&mut link.suspected) {
                     self.router.health().mark_reachable(&link.address);
                 }
                 if let ParsedAnswer::Refusal(refusal, _) = &answer {
-                    let target = &outbound.message.target;
                     self.router.refused(&link.address, target.server.as_ref(), &target.key(), refusal.reason);
                 }
                 Some((tag, answer))
             }
             Err(problem) => {
-                let Message { id, target, .. } = &*outbound.message;
                 let problem = format!("an answer for message {id} of {target} is none: {problem}");
                 self.warn_ignored(&problem);
                 None

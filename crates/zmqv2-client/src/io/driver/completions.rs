@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use zmqv2_proto::{Kind, Reason, Target};
+use zmqv2_proto::{Kind, Target};
 
 use super::Driver;
-use crate::delivery::table::Ending;
+use crate::delivery::attempt::Verdict;
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::completion::{CompletionSender, Wakeup};
 use crate::outcome::receiver_answer::ReceiverAnswer;
@@ -22,67 +22,53 @@ pub(super) enum Ended {
 
 impl Driver {
     /// The message has ended. Its receiver gets the result in [`settle`](Self::settle), when its room has been given back.
-    pub(super) fn complete(&mut self, outbound: Outbound, ending: Ending<ReceiverAnswer>, now: Instant) {
-        if let Ending::NoAnswer { candidate } = &ending
+    pub(super) fn complete(&mut self, mut outbound: Outbound, result: Result<ReceiverAnswer, Verdict>, now: Instant) {
+        if let Err(Verdict::NoAnswer { candidate }) = &result
             && let Some(topic) = outbound.message.for_any()
-            && let Some(destination) = outbound.destination(*candidate, &self.router)
+            && let Some(destination) = outbound.route.destination(*candidate, &self.router)
         {
             self.router.health().mark_refused(&destination.address, &topic, now);
         }
         if outbound.message.kind == Kind::Inquire {
             // It took no room, and is no message of its own.
             self.inquiries -= 1;
-            let completion = outbound.completion(ending, &self.router, now);
+            let completion = outbound.completion(result, &self.router, now);
             if let ResultSender::Single(sender) = outbound.result_sender {
                 sender.complete(completion);
             }
             return;
         }
-        if let Some(search) = &outbound.search {
-            match &ending {
-                Ending::Answered(_) => search.found(),
-                Ending::ConnectionLost { .. } => search.not_found(),
-                Ending::Refused(refusal, _) if refusal.reason == Reason::ServerLost => search.not_found(),
-                _ => {}
-            }
-        }
+        outbound.route.learn(&result);
         self.ended_bytes += outbound.options.bytes;
-        let ended = if matches!(outbound.result_sender, ResultSender::Single(_)) {
-            self.complete_single(outbound, ending, now)
-        } else {
-            self.complete_part(outbound, ending, now)
-        };
-        self.ended.extend(ended);
+        let completion = outbound.completion(result, &self.router, now);
+        let Outbound { message, result_sender, .. } = outbound;
+        self.ended.push(match result_sender {
+            ResultSender::Single(sender) => self.complete_single(&message, sender, completion),
+            ResultSender::Part(sender) => self.complete_part(&message, sender, completion, now),
+        });
     }
 
-    fn complete_single(&mut self, outbound: Outbound, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Ended> {
-        let completion = outbound.completion(ending, &self.router, now);
-        let ResultSender::Single(sender) = outbound.result_sender else { return None };
+    fn complete_single(&self, message: &Message, sender: CompletionSender, completion: Completion) -> Ended {
         self.counters.count_completion(&completion);
-        if outbound.message.kind == Kind::Cast {
+        if message.kind == Kind::Cast {
             let outcome = completion.outcome();
             if !outcome.is_acked() && !sender.has_receiver() {
-                log::warn!("cast {} to {}: {outcome}", outbound.message.id, outbound.message.target);
+                log::warn!("cast {} to {}: {outcome}", message.id, message.target);
             }
-            self.observe(&outbound.message.target, &outcome);
+            self.observe(&message.target, &outcome);
         }
-        Some(Ended::Single(sender, completion))
+        Ended::Single(sender, completion)
     }
 
     /// Every receiver has an outcome of its own.
-    fn complete_part(&mut self, outbound: Outbound, ending: Ending<ReceiverAnswer>, now: Instant) -> Option<Ended> {
-        let rest = match ending {
-            Ending::Answered(answer) => Err(answer),
-            other => Ok(outbound.completion(other, &self.router, now)),
-        };
-        let Outbound { message, result_sender: ResultSender::Part(mut sender), .. } = outbound else { return None };
-        let results = match rest {
-            Ok(completion) => sender.end(Some(&completion)),
-            Err(answer) => {
-                // The last of too many is not kept either; the others are.
+    fn complete_part(&self, message: &Message, mut sender: PartSender, completion: Completion, now: Instant) -> Ended {
+        let results = match completion.result {
+            Ok(answer) => {
+                // If there were too many answers, the last one is dropped.
                 let _ = sender.record(answer, now);
                 sender.end(None)
             }
+            Err(_) => sender.end(Some(&completion.outcome())),
         };
         self.counters.copies.fetch_add((results.len() as u64).saturating_sub(1), Ordering::Relaxed);
         let Message { id, kind, .. } = *message;
@@ -99,7 +85,7 @@ impl Driver {
             }
             self.observe(&target, &result.outcome);
         }
-        Some(Ended::Part(sender))
+        Ended::Part(sender)
     }
 
     fn observe(&self, target: &Target, outcome: &Outcome) {

@@ -2,31 +2,28 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use zmqv2_matchmaker::Placement;
-use zmqv2_proto::Kind;
-use zmqv2_proto::transport::Socket;
+use zmqv2_proto::transport::{Socket, TransportError};
+use zmqv2_proto::{Address, Kind};
 
 use super::{Driver, FIRST_LINK};
-use crate::delivery::table::{DeliveryOptions, LinkId, SearchPlan, Tag};
+use crate::delivery::attempt::SearchPlan;
+use crate::delivery::table::{DeliveryOptions, LinkId, Tag};
 use crate::io::outbound::{Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::PartSender;
-
-/// For how long a message that is for one server trusts what the directory has said of it.
-const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
+use crate::routing::destinations::Destinations;
 
 impl Driver {
     /// The link to a candidate of a message.
     pub(super) fn link_to(&mut self, tag: Tag, candidate: usize, now: Instant) -> Option<LinkId> {
         let outbound = self.table.message_mut(tag)?;
-        if let Some(search) = &mut outbound.search {
-            search.ask(candidate);
-        }
-        let destination = outbound.destination(candidate, &self.router)?;
+        outbound.socket_error = None;
+        let destination = outbound.route.ask(candidate, &self.router)?;
         let link = match self.links.find(&destination.address) {
             Some(link) => link,
             None => {
@@ -37,8 +34,7 @@ impl Driver {
                 match self.links.open(&address, now) {
                     Ok(link) => self.register_events(link)?,
                     Err(error) => {
-                        log::debug!("cannot connect to {address}: {error}");
-                        self.router.health().mark_unreachable(&address, now);
+                        self.link_not_opened(tag, &address, error, now);
                         return None;
                     }
                 }
@@ -68,30 +64,32 @@ impl Driver {
         }
     }
 
-    /// Where a message can go now, found out without waiting for the directory.
-    pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> SearchPlan {
-        let Some(outbound) = self.table.message_mut(tag) else { return SearchPlan::among(0) };
-        let Some(search) = &mut outbound.search else { return SearchPlan::among(self.look_up_nodes(tag)) };
-        let target = &outbound.message.target;
-        // What its sender has just found in the directory is as good.
-        if now.saturating_duration_since(outbound.looked_up) >= LOOKUP_VALID_FOR {
-            match self.router.directory.poll_placement(target.key(), &mut outbound.lookup) {
-                Some(Ok(placement)) => {
-                    search.renew(placement.candidates(target.server.as_ref()));
-                    outbound.looked_up = now;
+    fn link_not_opened(&mut self, tag: Tag, address: &Address, error: TransportError, now: Instant) {
+        log::debug!("cannot connect to {address}: {error}");
+        match error {
+            TransportError::Connect { .. } => self.router.health().mark_unreachable(address, now),
+            error => {
+                if let Some(outbound) = self.table.message_mut(tag) {
+                    outbound.socket_error = Some(error);
                 }
-                Some(Err(error)) => log::debug!("cannot look up {target}: {error:?}"),
-                None => {}
             }
         }
-        self.router.plan_search(search, target, now)
     }
 
-    /// Asks the directory for the nodes of a message again; how many candidates there are.
-    fn look_up_nodes(&mut self, tag: Tag) -> usize {
+    /// Where a message can go now, without waiting for the directory.
+    pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> SearchPlan {
+        let Some(outbound) = self.table.message_mut(tag) else { return SearchPlan::among(0) };
+        if outbound.message.kind == Kind::Fanout {
+            return SearchPlan::among(self.look_up_fanout(tag));
+        }
+        outbound.route.look_up(&self.router, &outbound.message.target, now)
+    }
+
+    /// Asks the directory for the nodes of a fanout again; how many candidates this message has.
+    fn look_up_fanout(&mut self, tag: Tag) -> usize {
         let Some(outbound) = self.table.message_mut(tag) else { return 0 };
         let target = &outbound.message.target;
-        let placement = match self.router.directory.poll_placement(target.key(), &mut outbound.lookup) {
+        let placement = match self.router.directory.poll_placement(target.key(), &mut outbound.route.lookup) {
             Some(Ok(placement)) => placement,
             Some(Err(error)) => {
                 log::debug!("cannot look up {target}: {error:?}");
@@ -99,37 +97,27 @@ impl Driver {
             }
             None => return 0,
         };
-        match &outbound.result_sender {
-            ResultSender::Part(sender) if outbound.message.kind == Kind::Fanout => {
-                match outbound.destination(0, &self.router) {
-                    // It is for this node alone, which may have another address now.
-                    Some(destination) => {
-                        let here = placement.nodes().iter().find(|placed| placed.node.name == destination.node);
-                        // A node that is not there now may come again: without its name, this were one for all nodes.
-                        let Some(placed) = here else { return 0 };
-                        outbound.destinations = [self.router.destination(&placed.node)].into_iter().collect();
-                        1
-                    }
-                    None => {
-                        let others = senders_of_other_nodes(sender, &placement);
-                        self.split_to_nodes(tag, &placement, others)
-                    }
-                }
-            }
-            _ => {
-                outbound.destinations =
-                    self.router.destinations(&target.key(), placement.candidates(target.server.as_ref()));
-                outbound.destinations.len()
-            }
-        }
+        let Some(destination) = outbound.route.destination(0, &self.router) else {
+            let ResultSender::Part(sender) = &outbound.result_sender else { return 0 };
+            let others = senders_of_other_nodes(sender, &placement);
+            return self.split_to_nodes(tag, &placement, others);
+        };
+        // It is for this node alone, which may have another address now. A node that is missing
+        // may come back, so its name is kept.
+        let Some(placed) = placement.nodes().iter().find(|placed| placed.node.name == destination.node) else {
+            return 0;
+        };
+        outbound.route.set_destinations([self.router.destination(&placed.node)].into_iter().collect());
+        1
     }
 
     /// A message for all nodes, which had none, becomes the one for the first; the others are taken over as well.
     fn split_to_nodes(&mut self, tag: Tag, placement: &Placement, others: Vec<PartSender>) -> usize {
         let Some(outbound) = self.table.message_mut(tag) else { return 0 };
         let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
-        outbound.destinations = destinations.next().into_iter().collect();
-        let found = outbound.destinations.len();
+        let first: Destinations = destinations.next().into_iter().collect();
+        let found = first.len();
+        outbound.route.set_destinations(first);
         let (message, options) = (Arc::clone(&outbound.message), outbound.options);
         let options = DeliveryOptions { candidates: 1, bytes: message.header.len(), ..options };
         let before = self.group_backlog.len();

@@ -16,7 +16,8 @@ use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transpor
 use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
-use crate::delivery::table::{Action, Ending, Input, LinkId, PendingTable, Tag};
+use crate::delivery::attempt::Verdict;
+use crate::delivery::table::{Action, Input, LinkId, PendingTable, Tag};
 use crate::io::links::{IDLE_LIMIT, Links};
 use crate::io::outbound::Outbound;
 use crate::io::queue::{Command, IoQueue};
@@ -169,7 +170,7 @@ impl Driver {
                     let options = outbound.options;
                     // Admission has the same bounds as the table.
                     if let Err(outbound) = self.table.admit(now, outbound, options) {
-                        self.complete(*outbound, Ending::Closed { sent: false }, now);
+                        self.complete(*outbound, Err(Verdict::Closed { sent: false }), now);
                     }
                     self.perform(now);
                 }
@@ -203,22 +204,16 @@ impl Driver {
                     self.table.handle(now, Input::LookedUp { tag, plan });
                 }
                 Action::ServerFound { tag } => {
-                    self.table
-                        .message(tag)
-                        .and_then(|outbound| outbound.search.as_ref())
-                        .inspect(|search| search.found());
+                    self.table.message(tag).inspect(|outbound| outbound.route.server_found());
                 }
                 Action::ServerNotFound { tag } => {
-                    self.table
-                        .message(tag)
-                        .and_then(|outbound| outbound.search.as_ref())
-                        .inspect(|search| search.not_found());
+                    self.table.message(tag).inspect(|outbound| outbound.route.server_not_found());
                 }
                 Action::LinkUnreachable { link } => self.mark_unreachable(link, now),
                 Action::NoAnswer { tag, link } => self.not_answered(tag, link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),
                 Action::RecordAnswer { tag, answer } => self.record_answer(tag, answer, now),
-                Action::End { message, ending } => self.complete(*message, ending, now),
+                Action::End { message, result } => self.complete(*message, result, now),
             }
         }
     }
@@ -346,7 +341,7 @@ impl Driver {
             return false;
         }
         for outbound in std::mem::take(&mut self.group_backlog) {
-            self.complete(outbound, Ending::Closed { sent: false }, now);
+            self.complete(outbound, Err(Verdict::Closed { sent: false }), now);
         }
         self.table.handle(now, Input::Close);
         self.perform(now);

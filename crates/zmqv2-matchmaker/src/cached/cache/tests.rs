@@ -18,15 +18,16 @@ struct World {
     ahead: Duration,
     age: Duration,
     started: Instant,
-    version: u64,
+    revision: u64,
 }
 
 fn key(name: &str) -> TopicKey {
     TopicKey::parse(&format!("x/{name}")).unwrap()
 }
 
-/// `n/s` is a server, `-n/s` one that was withdrawn, `!n/s` one that has ended, `n:port/s` one at another port.
-fn state(version: u64, text: &str) -> TopicState {
+/// `n/s` is a server, `-n/s` one that was withdrawn, `!n/s` one that has ended, `n:port/s` one at
+/// another port.
+fn state(revision: u64, text: &str) -> TopicState {
     let entry = |word: &str| {
         let (address, server) = word.trim_start_matches(['-', '!']).split_once('/').unwrap();
         let name = address.split(':').next().unwrap();
@@ -39,7 +40,7 @@ fn state(version: u64, text: &str) -> TopicState {
         ServerEntry { node: node.name, server: server.parse().unwrap(), presence }
     };
     let entries = text.split_whitespace().map(entry).collect();
-    TopicState { version: Revision(version, 0), changes_only: false, entries }
+    TopicState { revision: Revision(revision, 0), changes_only: false, entries }
 }
 
 impl World {
@@ -47,7 +48,7 @@ impl World {
         let now = super::super::now();
         let (age, ahead) = (SETTINGS.lease, Duration::ZERO);
         let cache = TopicCache::new(SETTINGS, now);
-        Self { cache, now, epoch: "e1", instance: "i1", ahead, age, started: now, version: 1_000 }
+        Self { cache, now, epoch: "e1", instance: "i1", ahead, age, started: now, revision: 1_000 }
     }
 
     fn reading(&self, states: Vec<Option<TopicState>>) -> DirectoryAnswer {
@@ -72,22 +73,22 @@ impl World {
 
     /// The first question about `t`.
     fn ask(&mut self, text: &str) -> FirstAnswer {
-        self.version += 1;
-        self.first("t", state(self.version, text))
+        self.revision += 1;
+        self.first("t", state(self.revision, text))
     }
 
     fn read(&mut self, state: Option<TopicState>, late: bool) -> bool {
         let queries = self.cache.queries();
         let reading = self.reading(vec![state]);
-        let taken = self.cache.reading(&queries, reading, late, self.now);
+        let taken = self.cache.update(&queries, reading, late, self.now);
         let settled = self.cache.settle(self.now);
         [taken, settled].contains(&Refreshed::Changed)
     }
 
     /// What was read about `t` again.
     fn learn(&mut self, text: &str) -> bool {
-        self.version += 1;
-        self.read(Some(state(self.version, text)), false)
+        self.revision += 1;
+        self.read(Some(state(self.revision, text)), false)
     }
 
     fn fail(&mut self) {
@@ -96,7 +97,7 @@ impl World {
 
     /// What is answered; `?` for a question that goes to the directory.
     fn shown(&self) -> String {
-        let Some(placement) = self.cache.look(&key("t"), NOBODY_FOR, self.now) else { return "?".into() };
+        let Some(placement) = self.cache.look(&key("t"), EMPTY_FOR, self.now) else { return "?".into() };
         let servers = |placed: &PlacedNode| {
             let port = placed.node.address.port();
             let name = if port == 9501 { placed.node.name.to_string() } else { format!("{}:{port}", placed.node.name) };
@@ -111,10 +112,10 @@ fn a_change_is_shown_and_an_unchanged_answer_is_the_same_allocation() {
     let mut world = World::new();
     assert!(matches!(world.ask("b/s a/s2 a/s1"), FirstAnswer::Known(_)));
     assert_eq!(world.shown(), "a/s1 a/s2 b/s");
-    let (before, generation) = (world.cache.look(&key("t"), NOBODY_FOR, world.now), world.cache.generation());
+    let (before, generation) = (world.cache.look(&key("t"), EMPTY_FOR, world.now), world.cache.generation());
     assert!(!world.read(None, false));
     assert!(!world.learn("a/s1 a/s2 b/s"), "renewed in another order");
-    let after = world.cache.look(&key("t"), NOBODY_FOR, world.now);
+    let after = world.cache.look(&key("t"), EMPTY_FOR, world.now);
     assert!(Arc::ptr_eq(&before.unwrap(), &after.unwrap()) && world.cache.generation() == generation);
     assert!(world.learn("a/s1"));
     assert_eq!(world.shown(), "a/s1", "without an outage, what has ended is gone");
@@ -133,8 +134,8 @@ fn changes_alone_are_as_good_as_all_that_is_there() {
     let mut world = World::new();
     world.ask("a/s1 a/s2 b/s");
     let change = |world: &mut World, text: &str| {
-        world.version += 1;
-        world.read(Some(TopicState { changes_only: true, ..state(world.version, text) }), false)
+        world.revision += 1;
+        world.read(Some(TopicState { changes_only: true, ..state(world.revision, text) }), false)
     };
     assert!(change(&mut world, "c/s -a/s1"));
     assert_eq!(world.shown(), "a/s2 b/s c/s");
@@ -154,7 +155,7 @@ fn changes_alone_are_as_good_as_all_that_is_there() {
     // Of another state than the one at hand, they say nothing.
     let queries = vec![TopicQuery { key: key("t"), known: Some(Revision(1, 0)) }];
     let reading = world.reading(vec![Some(TopicState { changes_only: true, ..state(9_000, "z/s") })]);
-    let _ = world.cache.reading(&queries, reading, false, world.now);
+    let _ = world.cache.update(&queries, reading, false, world.now);
     assert_eq!(world.shown(), "e/s");
     assert_eq!(world.cache.queries()[0].known, Some(Revision::NONE), "everything is asked for");
 }
@@ -163,7 +164,7 @@ fn changes_alone_are_as_good_as_all_that_is_there() {
 fn that_nobody_is_there_is_believed_for_a_moment() {
     let mut world = World::new();
     assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
-    world.pass(NOBODY_FOR);
+    world.pass(EMPTY_FOR);
     assert_eq!(world.shown(), "");
     world.pass(SECOND);
     assert_eq!(world.shown(), "?");
@@ -221,8 +222,8 @@ fn a_pause_that_only_its_length_tells_of_counts_as_an_outage() {
     let mut world = World::new();
     world.ask("a/s b/s");
     world.pass(SECOND);
-    world.version += 1;
-    world.read(Some(state(world.version, "a/s")), true);
+    world.revision += 1;
+    world.read(Some(state(world.revision, "a/s")), true);
     assert_eq!(world.shown(), "a/s b/s");
 }
 
@@ -231,14 +232,14 @@ fn data_that_was_lost_is_noticed_without_an_outage_rg13() {
     let mut world = World::new();
     world.ask("a/s b/s");
     world.epoch = "e2";
-    world.version = 0;
+    world.revision = 0;
     world.read(Some(state(0, "")), false);
     assert_eq!(world.shown(), "a/s b/s");
-    world.version = 2_000;
+    world.revision = 2_000;
     world.learn("b/s");
     assert_eq!(world.shown(), "a/s b/s");
     // What was not known before cannot be told from what nobody offers.
-    assert_eq!(world.first("other", state(0, "-n/s")), FirstAnswer::Unknown(SETTINGS.lease));
+    assert_eq!(world.first("other", state(0, "-n/s")), FirstAnswer::Unconfirmed(SETTINGS.lease));
     assert!(matches!(world.first("there", state(3_000, "n/s")), FirstAnswer::Known(_)));
     world.pass(SETTINGS.lease);
     let _ = world.cache.settle(world.now);
@@ -251,15 +252,15 @@ fn after_an_outage_that_nobody_is_there_is_not_believed_of_any_topic() {
     let mut world = World::new();
     world.ask("");
     world.fail();
-    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unknown(SETTINGS.lease));
+    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unconfirmed(SETTINGS.lease));
     assert_eq!(world.shown(), "?", "not even of one that was known to have nobody");
-    assert_eq!(world.ask(""), FirstAnswer::Unknown(SETTINGS.lease));
+    assert_eq!(world.ask(""), FirstAnswer::Unconfirmed(SETTINGS.lease));
     // Remembered for a moment, so that it is not asked per message.
     let within = |world: &World| world.cache.unconfirmed_for(&key("other"), world.now);
     assert_eq!(within(&world), Some(SETTINGS.lease));
-    world.pass(NOBODY_FOR + SECOND);
+    world.pass(EMPTY_FOR + SECOND);
     assert_eq!(within(&world), None);
-    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unknown(SETTINGS.lease - NOBODY_FOR - SECOND));
+    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unconfirmed(SETTINGS.lease - EMPTY_FOR - SECOND));
     // The time alone ends it, whether or not anything has settled since.
     world.pass(SETTINGS.lease);
     assert_eq!(within(&world), None);
@@ -276,7 +277,7 @@ fn after_an_outage_that_nobody_is_there_is_not_believed_of_any_topic() {
 fn a_new_process_does_not_believe_a_directory_that_is_younger_than_a_lease() {
     let mut world = World::new();
     world.age = SECOND;
-    assert_eq!(world.ask(""), FirstAnswer::Unknown(SETTINGS.lease - SECOND));
+    assert_eq!(world.ask(""), FirstAnswer::Unconfirmed(SETTINGS.lease - SECOND));
     assert!(matches!(world.first("there", state(1, "n/s")), FirstAnswer::Known(_)));
     world.pass(SETTINGS.lease - SECOND);
     assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
@@ -291,7 +292,7 @@ fn another_process_of_the_directory_raises_doubt_without_an_outage() {
     world.ahead = SETTINGS.lease * 100;
     world.learn("a/s");
     assert_eq!(world.shown(), "a/s b/s");
-    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unknown(SETTINGS.lease));
+    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unconfirmed(SETTINGS.lease));
     world.pass(SETTINGS.lease);
     world.read(None, false);
     assert_eq!(world.shown(), "a/s");
@@ -358,14 +359,14 @@ fn what_is_remembered_is_bounded_by_number_and_by_time() {
     for n in 0..MAX_TOPICS + 10 {
         if n % 100 == 0 {
             world.pass(SECOND);
-            let _ = world.cache.look(&key("n0"), NOBODY_FOR, world.now);
+            let _ = world.cache.look(&key("n0"), EMPTY_FOR, world.now);
         }
         world.first(&format!("n{n}"), state(1, "a/s"));
     }
     assert_eq!(world.cache.len(), MAX_TOPICS);
-    assert!(world.cache.look(&key("n0"), NOBODY_FOR, world.now).is_some(), "somebody asks for it");
+    assert!(world.cache.look(&key("n0"), EMPTY_FOR, world.now).is_some(), "somebody asks for it");
     world.pass(FORGET_AFTER / 2);
-    let _ = world.cache.look(&key("n0"), NOBODY_FOR, world.now);
+    let _ = world.cache.look(&key("n0"), EMPTY_FOR, world.now);
     world.pass(FORGET_AFTER / 2 + SECOND);
     let _ = world.cache.settle(world.now);
     assert_eq!(world.cache.len(), 1);

@@ -1,4 +1,4 @@
-//! What can be wrong with a directory of sockets. Each text says what to do about it.
+//! The problems of a socket directory. Each text says what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::MAX_SOCKET_PATH_BYTES;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IpcDirError {
-    /// A relative path means another directory in every process.
+    /// A relative path would differ between processes.
     #[error("rpc_zmq_ipc_dir {path:?} is not an absolute path")]
     NotAbsolute {
         /// The directory.
@@ -28,19 +28,19 @@ pub enum IpcDirError {
         /// The longest allowed length in bytes.
         longest: usize,
     },
-    /// Something else has that path.
+    /// The path exists and is not a directory.
     #[error("socket directory {path:?} is not a directory: remove it or set rpc_zmq_ipc_dir")]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
-    /// A private directory must be where its path says.
+    /// A private directory must not be a symbolic link.
     #[error("socket directory {path:?} is a symbolic link: remove it or set rpc_zmq_ipc_dir")]
     Symlink {
         /// The path.
         path: PathBuf,
     },
-    /// Whoever owns a private directory can replace the sockets in it.
+    /// The owner of a private directory can replace its sockets.
     #[error(
         "socket directory {path:?} is owned by user {owner}, this process runs as {uid}: \
          remove it or set rpc_zmq_ipc_dir"
@@ -53,7 +53,7 @@ pub enum IpcDirError {
         /// The user of this process.
         uid: u32,
     },
-    /// Whoever can write in a private directory can replace the sockets in it.
+    /// Another user who can write in a private directory can replace its sockets.
     #[error(
         "others may write in socket directory {path:?} (mode {mode:04o}): chmod 700 it or set \
          rpc_zmq_ipc_dir"
@@ -64,20 +64,20 @@ pub enum IpcDirError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The directory does not exist and cannot be made.
+    /// The directory does not exist and cannot be created.
     #[error("cannot create socket directory {path:?}: {cause}; create it or set rpc_zmq_ipc_dir")]
     Create {
         /// The directory.
         path: PathBuf,
-        /// What the operating system says.
+        /// The reason that the operating system gives.
         cause: io::Error,
     },
-    /// Sockets cannot be created, or not be reached, in the directory.
+    /// Sockets in the directory cannot be created or reached.
     #[error("cannot use socket directory {path:?}: {cause}; change it or set rpc_zmq_ipc_dir")]
     Unusable {
         /// The directory.
         path: PathBuf,
-        /// What the operating system says.
+        /// The reason that the operating system gives.
         cause: io::Error,
     },
 }

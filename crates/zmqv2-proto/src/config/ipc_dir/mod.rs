@@ -1,11 +1,12 @@
-//! The one rule for the directory of local sockets.
+//! The rule that chooses the directory of local sockets.
 //!
-//! An explicit `rpc_zmq_ipc_dir` is used as given. Otherwise it is [`SYSTEM_IPC_DIR`] if this process
-//! can create it or write in it, else `zmqv2` in `$XDG_RUNTIME_DIR`, else `zmqv2-<uid>` in the temporary
-//! directory. The last two are private: mode 0700, owned by this user, no symbolic link.
+//! An explicit `rpc_zmq_ipc_dir` is used as given. Otherwise it is `/var/run/openstack` if this
+//! process can create it or write in it, else `zmqv2` in `$XDG_RUNTIME_DIR`, else `zmqv2-<uid>` in
+//! the temporary directory. The last two are private: mode 0700, owned by this user, no symbolic
+//! link.
 //!
-//! Everything that can be wrong with a directory is found here, because libzmq answers some of these
-//! errors (EPERM, EROFS, ENOTDIR, ENOSPC) in a way that its binding cannot survive.
+//! This module finds every problem of a directory, because the binding of libzmq panics on some of
+//! these errors (EPERM, EROFS, ENOTDIR, ENOSPC).
 
 mod error;
 
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-pub use crate::naming::address::MAX_SOCKET_PATH_BYTES;
+pub use crate::naming::MAX_SOCKET_PATH_BYTES;
 
 use crate::config::settings::Config;
 
@@ -29,12 +30,12 @@ pub use error::IpcDirError;
 pub const LONGEST_SOCKET_NAME_BYTES: usize = 32;
 
 /// The directory of the legacy driver.
-pub const SYSTEM_IPC_DIR: &str = "/var/run/openstack";
+const SYSTEM_IPC_DIR: &str = "/var/run/openstack";
 
-/// The longest directory whose sockets have a legal path, in bytes.
+/// The longest directory that leaves room for the names of sockets, in bytes.
 pub(super) const LONGEST_DIR_BYTES: usize = MAX_SOCKET_PATH_BYTES - LONGEST_SOCKET_NAME_BYTES - 1;
 
-/// The directory for a process that binds sockets: chosen, created, and proven by binding one.
+/// The directory for a process that binds sockets: chosen, created, and tested by binding one.
 ///
 /// # Errors
 /// [`IpcDirError`] says what is wrong with which directory and what to do.
@@ -50,7 +51,7 @@ pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
             _ => check_private(&path, facts.uid)?,
         }
     } else if let Err(cause) = DirBuilder::new().mode(0o755).recursive(true).create(&path) {
-        // `recursive` accepts a directory that exists, so one of these is in the way.
+        // `recursive` accepts an existing directory, so something else has this path.
         return Err(match cause.kind() {
             io::ErrorKind::AlreadyExists => IpcDirError::NotADirectory { path },
             _ => IpcDirError::Create { path, cause },
@@ -61,11 +62,11 @@ pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     Ok(path)
 }
 
-/// The directory for a process that only connects: chosen by the same rule, neither created nor
-/// written in. It need not exist yet: the broker of this node may start later.
+/// The directory for a process that only connects: chosen by the same rule, but neither created nor
+/// written to. It need not exist yet, because the broker of this node may start later.
 ///
 /// # Errors
-/// [`IpcDirError`] when no broker can be reached through that directory, whoever creates it.
+/// [`IpcDirError`] when no broker can be reached through that directory.
 pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     let facts = Facts::gather(config);
     let Choice { path, why } = decide(&facts);
@@ -73,7 +74,7 @@ pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     match fs::symlink_metadata(&path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(path),
         Err(cause) => return Err(IpcDirError::Unusable { path, cause }),
-        // A stranger's directory would be a stranger's broker.
+        // Another user's directory would lead to that user's broker.
         Ok(_) if why.is_private() => check_private(&path, facts.uid)?,
         Ok(_) if !path.is_dir() => return Err(IpcDirError::NotADirectory { path }),
         Ok(_) => {}
@@ -84,7 +85,7 @@ pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     }
 }
 
-/// What the rule depends on.
+/// The facts that the rule depends on.
 #[derive(Debug, Clone)]
 struct Facts {
     explicit: Option<PathBuf>,
@@ -111,7 +112,7 @@ enum Why {
 }
 
 impl Why {
-    /// The directory belongs to one user, and its path could be taken by another.
+    /// Whether the directory must belong to this user alone.
     fn is_private(self) -> bool {
         matches!(self, Self::Runtime | Self::Temporary)
     }
@@ -161,7 +162,7 @@ fn decide(facts: &Facts) -> Choice {
     Choice { path, why }
 }
 
-/// What can be said about a path without looking at the file system.
+/// Checks a path without the file system.
 fn check_path(path: &Path) -> Result<(), IpcDirError> {
     let path = path.to_owned();
     let length = path.as_os_str().as_bytes().len();
@@ -174,7 +175,7 @@ fn check_path(path: &Path) -> Result<(), IpcDirError> {
     }
 }
 
-/// Refuses a directory that another user made or can change.
+/// Refuses a directory that another user owns or can change.
 fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     let path = path.to_owned();
     let metadata = match fs::symlink_metadata(&path) {
@@ -195,10 +196,11 @@ fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     }
 }
 
-/// Does once what every socket will do: permissions, quotas, read-only and odd file systems all show.
+/// Binds a socket, as every process will do, to find permissions, quotas and read-only file
+/// systems.
 fn probe(dir: &Path) -> Result<(), IpcDirError> {
     let unusable = |cause| IpcDirError::Unusable { path: dir.to_owned(), cause };
-    // Random, because two processes of one node may probe at the same time.
+    // Random, because two processes may probe at the same time.
     let mut name = format!(".probe-{}", uuid::Uuid::new_v4().simple());
     name.truncate(LONGEST_SOCKET_NAME_BYTES);
     let path = dir.join(name);
@@ -211,7 +213,7 @@ fn writable(dir: &Path) -> bool {
     dir.is_dir() && accessat(CWD, dir, wanted, AtFlags::EACCESS).is_ok()
 }
 
-/// Whether `dir` can be written in, or does not exist and can be made.
+/// Whether this process can write in `dir` or create it.
 fn usable_or_creatable(dir: &Path) -> bool {
     match fs::symlink_metadata(dir) {
         Ok(_) => writable(dir),

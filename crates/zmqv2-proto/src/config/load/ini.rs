@@ -1,8 +1,8 @@
 //! Reads INI files as oslo.config does, and remembers the line of each value.
 //!
-//! A line is `[group]`, `key = value` or `key: value`, a comment (`#` or `;` in the first column), or
-//! blank; a line that starts with white space continues the value above it. A value in quotes loses
-//! them. `$` has no meaning.
+//! A line is `[group]`, `key = value` or `key: value`, a comment (`#` or `;` in the first column),
+//! or blank. A line that starts with white space continues the value above it. Quotes around a
+//! value are removed. `$` has no meaning.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use crate::config::options::spec::DEFAULT;
 use crate::config::options::value::shown;
 use crate::config::report::ConfigError;
 
-/// The largest file. Configuration files have kilobytes; a log given by mistake has more.
+/// The largest file. A configuration has kilobytes; a larger file was given by mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// One value of a file.
@@ -97,7 +97,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
     Some((name.trim(), value.trim()))
 }
 
-/// What is between the quotes of a text in quotes.
+/// The text between quotes.
 fn unquoted(text: &str) -> Option<&str> {
     ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
 }
@@ -109,6 +109,7 @@ pub(crate) fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "proptest")]
     use proptest::prelude::*;
 
     use super::*;
@@ -171,6 +172,7 @@ mod tests {
         assert_eq!(read(&large).unwrap(), []);
     }
 
+    #[cfg(feature = "proptest")]
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

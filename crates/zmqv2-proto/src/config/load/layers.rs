@@ -1,13 +1,12 @@
-//! Which text of each option wins, and what it becomes.
+//! Decides which text of each option wins, and applies it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 
 use crate::config::load::{EffectiveOption, Loaded};
-use crate::config::options::OPTIONS;
-use crate::config::options::retired;
 use crate::config::options::spec::{Accepted, DEFAULT, GROUPS, OptionSpec, REDIS, in_group, nearest, option};
 use crate::config::options::value::shown;
+use crate::config::options::{OPTIONS, retired};
 use crate::config::report::{ConfigError, ConfigWarning, Source};
 use crate::config::settings::{Config, Draft};
 
@@ -26,7 +25,7 @@ impl Layers {
         self.texts.insert(spec.name, (origin, text));
     }
 
-    /// Takes `name` of `group`, or warns about it.
+    /// Sets the option `name` of `group`, or warns about it.
     pub(crate) fn take(&mut self, origin: Source, group: &str, name: &str, text: String) {
         if let Some(spec) = in_group(group, name) {
             return self.set(spec, origin, text);
@@ -35,8 +34,8 @@ impl Layers {
             return self.warnings.push(ConfigWarning::Retired { origin, option: *option });
         }
         let ours = GROUPS.contains(&group);
-        // `host` and `port` in DEFAULT belong to the program that shares the file, and groups of
-        // others have options of ours under the same name; only `rpc_zmq_` cannot be theirs.
+        // Other programs share the file. They may have `host` and `port` in DEFAULT, and options
+        // with the names of ours in their groups, but none that starts with `rpc_zmq_`.
         let misplaced = option(name)
             .filter(|_| !name.contains('.'))
             .filter(|spec| name.starts_with("rpc_zmq_") || (ours && !(group == DEFAULT && spec.group == REDIS)));
@@ -50,7 +49,7 @@ impl Layers {
         }
     }
 
-    /// Takes a variable whose name starts with one of our groups.
+    /// Sets the option of a variable whose name starts with one of our groups.
     pub(crate) fn take_variable(&mut self, variable: &OsString, value: OsString) -> Result<(), ConfigError> {
         let Some(variable) = variable.to_str() else {
             return Ok(());
@@ -98,7 +97,7 @@ impl Layers {
         Ok(Loaded { config, warnings: self.warnings, effective })
     }
 
-    /// Applies one text and gives back how it is shown, and whether something of it is hidden.
+    /// Applies one text. Returns the text to show, and whether a part of it is hidden.
     fn apply(
         &mut self,
         spec: &'static OptionSpec,
@@ -107,7 +106,7 @@ impl Layers {
         text: String,
     ) -> Result<Option<(String, bool)>, ConfigError> {
         let accepted = spec.apply(draft, &text).map_err(|problem| value_error(spec, source.clone(), &text, problem))?;
-        // A secret may well contain a `$`, and must not be shown because of it.
+        // A secret may contain a `$` and must not be shown in the warning.
         if text.contains('$') && !spec.secret && accepted != Accepted::Hidden && matches!(source, Source::File { .. }) {
             self.warnings.push(ConfigWarning::NotSubstituted {
                 origin: source.clone(),
@@ -116,7 +115,7 @@ impl Layers {
             });
         }
         Ok(match accepted {
-            // An empty host name option falls back to the default text.
+            // An empty host name means the default.
             Accepted::Unset => spec.preset.text().map(|text| (text.into(), false)),
             Accepted::AsWritten if spec.secret => Some((HIDDEN.to_owned(), true)),
             Accepted::AsWritten => Some((text, false)),
@@ -130,7 +129,7 @@ impl Layers {
         })
     }
 
-    /// Marks what the URL silences, and warns when somebody set it.
+    /// Marks the options that `transport_url` overrides, and warns about those that were set.
     fn note_overrides(&mut self, draft: &Draft, effective: &mut [EffectiveOption]) {
         let Some(url) = &draft.url else { return };
         let by = find(effective, "transport_url").source.clone();
@@ -162,14 +161,14 @@ pub(crate) fn find<'a>(effective: &'a [EffectiveOption], name: &str) -> &'a Effe
     effective.iter().find(|one| one.name == name).expect("every option of the table is effective")
 }
 
-/// What no single option can see.
+/// Checks pairs of options against each other.
 fn check_pairs(config: &Config, effective: &[EffectiveOption]) -> Result<(), ConfigError> {
     let conflict = |name: &str, must: &str, other: &str, because: &str| {
-        let said = |name| {
+        let shown = |name| {
             let EffectiveOption { name, value, source, .. } = find(effective, name);
             format!("{name} = {} ({source})", value.as_deref().unwrap_or_default())
         };
-        Err(ConfigError::Conflict(format!("{} {must} {}: {because}", said(name), said(other))))
+        Err(ConfigError::Conflict(format!("{} {must} {}: {because}", shown(name), shown(other))))
     };
     if config.heartbeat_ttl <= config.heartbeat_freq {
         return conflict(
@@ -184,7 +183,7 @@ fn check_pairs(config: &Config, effective: &[EffectiveOption]) -> Result<(), Con
             "rpc_zmq_backlog_bytes",
             "must be at least",
             "rpc_zmq_max_message_bytes",
-            "the largest message would never find room",
+            "the largest message would never fit",
         );
     }
     Ok(())

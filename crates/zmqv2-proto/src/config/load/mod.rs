@@ -1,4 +1,4 @@
-//! Puts the layers together: files, environment, flags and code.
+//! Loads a configuration from its layers: files, environment, flags and code.
 
 pub(crate) mod ini;
 pub(crate) mod layers;
@@ -12,7 +12,8 @@ use crate::config::options::value::shown;
 use crate::config::report::{ConfigError, ConfigWarning, Source};
 use crate::config::settings::Config;
 
-/// Gathers the layers of a configuration; nothing is read or checked before [`build`](Self::build).
+/// Collects the layers of a configuration. Nothing is read or checked before
+/// [`build`](Self::build).
 #[derive(Debug, Clone, Default)]
 #[must_use = "nothing is read before build()"]
 pub struct ConfigBuilder {
@@ -21,19 +22,19 @@ pub struct ConfigBuilder {
     overrides: Vec<(Source, String, String)>,
 }
 
-/// A configuration and what there is to say about it.
+/// A configuration, with warnings and the source of each value.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// What the program works with.
+    /// The configuration.
     pub config: Config,
-    /// What an operator should look at.
+    /// Warnings for the operator.
     pub warnings: Vec<ConfigWarning>,
     /// Every option with its value and source, in the order of the table.
     pub effective: Vec<EffectiveOption>,
 }
 
-/// One option as it came out.
+/// The effective value of one option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EffectiveOption {
@@ -41,18 +42,18 @@ pub struct EffectiveOption {
     pub group: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// Its value as text, a secret as `***`; `None` when it is unset.
+    /// Its value as text, `***` for a secret. `None` when it is unset.
     pub value: Option<String>,
-    /// A password is left out of the value.
+    /// Whether a password is left out of the value.
     pub hidden: bool,
-    /// Who decided.
+    /// Where the value came from.
     pub source: Source,
-    /// It has no effect, because `transport_url` says otherwise.
+    /// Whether `transport_url` overrides it.
     pub overridden: bool,
 }
 
 impl ConfigBuilder {
-    /// Adds an INI file. It must exist; what it says wins over files added before.
+    /// Adds an INI file. It must exist. It wins over files that were added before.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
         self
@@ -63,7 +64,7 @@ impl ConfigBuilder {
         self.environment_from(std::env::vars_os())
     }
 
-    /// Adds the variables `OS_<GROUP>__<OPTION>` among `variables`; others are left alone.
+    /// Adds the variables `OS_<GROUP>__<OPTION>` among `variables` and ignores others.
     ///
     /// When an option is set for two groups, `OSLO_MESSAGING_ZMQ` wins over `DEFAULT`.
     pub fn environment_from<K, V>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self
@@ -76,7 +77,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Sets an option (`name` or `group.name`) from code. Later calls win, [`flag`](Self::flag) included.
+    /// Sets an option (`name` or `group.name`) from code. Later calls win, [`flag`](Self::flag)
+    /// included.
     pub fn set(mut self, option: impl Into<String>, value: impl Into<String>) -> Self {
         self.overrides.push((Source::Code, option.into(), value.into()));
         self
@@ -88,13 +90,13 @@ impl ConfigBuilder {
         self
     }
 
-    /// Reads everything, checks what is effective, and says where it came from.
+    /// Reads all layers and checks the effective values.
     ///
-    /// A bad value that a later layer replaces is not an error: a flag can mend a file.
+    /// A bad value that a later layer replaces is not an error: a flag can correct a file.
     ///
     /// # Errors
     /// [`ConfigError`]: a file that cannot be read, a line that is not INI, a value that is not
-    /// allowed, two values that do not go together, or a flag for an option that does not exist.
+    /// allowed, two values that conflict, or a flag for an option that does not exist.
     pub fn build(self) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::default();
         for path in self.files {
@@ -104,7 +106,7 @@ impl ConfigBuilder {
             }
         }
         let mut variables = self.environment;
-        // The order of an environment means nothing, so that of the names decides. The sort is stable.
+        // An environment has no order, so the order of the names decides.
         variables.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (variable, value) in variables {
             layers.take_variable(&variable, value)?;

@@ -148,7 +148,7 @@ fn a_bad_value_names_line_option_value_and_what_is_allowed() {
 }
 
 #[test]
-fn a_later_layer_mends_a_bad_value() {
+fn a_later_layer_corrects_a_bad_value() {
     let files = Files::new();
     let path = files.write("nova.conf", "rpc_zmq_port = bad");
     assert!(Config::builder().file(path).set("rpc_zmq_port", "1").build().is_ok());

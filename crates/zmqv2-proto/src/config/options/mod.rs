@@ -1,16 +1,15 @@
-//! The table of options. One table in one place, however long it gets.
+//! The table of options. It stays in one file, however long it gets.
 
 pub(crate) mod retired;
 pub(crate) mod spec;
 pub(crate) mod url;
 pub(crate) mod value;
 
-use crate::naming::names::{Exchange, NodeName, Zone};
+use std::time::Duration;
 
 use crate::config::options::spec::{Accepted, DEFAULT, OptionSpec, Parse, Preset, REDIS, RING, ZMQ};
-use crate::config::settings::Secret;
 
-/// What most entries share; an entry says only what is its own.
+/// The fields that most entries share.
 const SHARED: OptionSpec = OptionSpec {
     group: DEFAULT,
     groups: &[DEFAULT, ZMQ],
@@ -20,33 +19,33 @@ const SHARED: OptionSpec = OptionSpec {
     allowed: "",
     reason: None,
     secret: false,
-    parse: Parse::Text(|_, _| Ok(Accepted::AsWritten)),
+    parse: Parse::Text(|_, _| Ok(())),
 };
+const DEFAULT_ONLY: OptionSpec = OptionSpec { groups: &[DEFAULT], ..SHARED };
+const OF_REDIS: OptionSpec = OptionSpec { group: REDIS, groups: &[REDIS], ..SHARED };
 
 const SPAN: &str = "0.001 to 4294967 seconds";
 const SPAN_OR_ZERO: &str = "0 to 4294967 seconds (0 does not wait)";
-const SENTINELS: &str = "host[:port], separated by commas; the port is 26379 by default";
+const SENTINELS: &str = "host[:port], separated by commas; the default port is 26379";
 const NAME: &str = "1 to 255 printable ASCII characters without spaces, '/' or '\\'";
 
-/// Every option this version knows, in the order in which it is printed.
+/// Every option of this version, in the order in which it is printed.
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_bind_address",
         preset: Preset::Text("*"),
         doc: "Interface on which the broker of this node listens.",
         allowed: "* (all interfaces), an IP address of this machine, or a host name that has one",
-        parse: Parse::Text(|draft, text| {
-            draft.config.bind_address = value::host(text)?;
-            Ok(Accepted::AsWritten)
-        }),
+        parse: Parse::Text(|draft, text| value::host(text).map(|read| draft.config.bind_address = read)),
         ..SHARED
     },
     OptionSpec {
         name: "rpc_zmq_matchmaker",
         preset: Preset::Text("local"),
-        doc: "Where nodes find each other: local (one node), ring (a file lists the nodes) or redis (brokers register there).",
+        doc: "How nodes find each other: local (one node), ring (a file lists the nodes) or redis \
+              (brokers register there).",
         allowed: "local, ring, redis",
-        parse: Parse::Text(|draft, text| {
+        parse: Parse::Special(|draft, text| {
             let (kind, accepted) = value::matchmaker(text)?;
             draft.config.matchmaker = kind;
             Ok(accepted)
@@ -64,7 +63,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_contexts",
         preset: Preset::Text("1"),
-        doc: "Number of libzmq I/O threads of a process.",
+        doc: "Number of libzmq I/O threads in a process.",
         allowed: "1 to 64",
         parse: Parse::Integer { min: 1, max: 64, set: |draft, n| draft.config.io_threads = n as u16 },
         ..SHARED
@@ -72,7 +71,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_io_batch_bytes",
         preset: Preset::Text("65536"),
-        doc: "Bytes that libzmq moves per system call at most; each connection that is used keeps a buffer of this size. Without effect on a libzmq that was built without its draft interface.",
+        doc: "Most bytes that libzmq moves in one system call; each active connection has a buffer \
+              of this size. No effect on a libzmq that was built without its draft interface.",
         allowed: "8192 to 1048576",
         reason: Some("the default of libzmq, 8192, costs a system call for every few messages"),
         parse: Parse::Integer { min: 8192, max: 1 << 20, set: |draft, n| draft.config.io_batch_bytes = n as u32 },
@@ -81,46 +81,51 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_high_water_mark",
         preset: Preset::Text("10000"),
-        doc: "Messages that libzmq holds for one peer, in each direction; above it, an answer to a client that does not read is dropped and counted.",
+        doc: "Most messages that libzmq holds for one peer in each direction; above it, answers to \
+              a client that does not read are dropped and counted.",
         allowed: "10000 to 1000000",
-        reason: Some("bounds what a peer that does not read can cost; backlogs and credit bound the rest"),
+        reason: Some("it bounds the memory for a peer that does not read"),
         parse: Parse::Integer { min: 10_000, max: 1_000_000, set: |draft, n| draft.config.high_water_mark = n as u32 },
         ..SHARED
     },
     OptionSpec {
         name: "rpc_zmq_busy_poll_us",
         preset: Preset::Text("0"),
-        doc: "Microseconds for which a thread looks for the next message before it sleeps: a shorter way for single calls, for a processor that is busy meanwhile.",
+        doc: "Microseconds for which a thread polls for the next message before it sleeps. Single \
+              calls get faster, and a processor is busy meanwhile.",
         allowed: "0 to 10000",
-        reason: Some("waking a thread costs more than handling a message; worth it only where processors are idle"),
+        reason: Some("waking a thread costs more than handling a message; use it only where processors are idle"),
         parse: Parse::Integer {
             min: 0,
             max: 10_000,
-            set: |draft, n| draft.config.busy_poll = std::time::Duration::from_micros(n),
+            set: |draft, n| draft.config.busy_poll = Duration::from_micros(n),
         },
         ..SHARED
     },
     OptionSpec {
         name: "rpc_zmq_adaptive_poll_us",
         preset: Preset::Text("100"),
-        doc: "Microseconds for which the I/O thread of a broker or a client looks for the next message before it sleeps, as long as looking has found some lately; whoever else needs the processor goes first.",
+        doc: "Microseconds for which the I/O thread of a broker or client polls before it sleeps, \
+              as long as recent polls found messages; other threads get the processor first.",
         allowed: "0 to 10000",
-        reason: Some(
-            "a caller that waits for each answer is served faster, and where nothing comes, threads sleep as before",
-        ),
+        reason: Some("a caller that waits for each answer is served faster, and idle threads still sleep"),
         parse: Parse::Integer {
             min: 0,
             max: 10_000,
-            set: |draft, n| draft.config.adaptive_poll = std::time::Duration::from_micros(n),
+            set: |draft, n| draft.config.adaptive_poll = Duration::from_micros(n),
         },
         ..SHARED
     },
     OptionSpec {
         name: "rpc_zmq_window",
         preset: Preset::Text("256"),
-        doc: "Most requests that a server takes at a time while its handlers are quick; what has not begun goes back to the broker when they are not. As many as there are workers are taken in any case.",
+        doc: "Most requests that a server takes at once while its handlers are quick; when one is \
+              slow, requests that have not begun go back to the broker. A server always takes one \
+              request per worker.",
         allowed: "0 to 8192",
-        reason: Some("many quick requests share a wake-up; more of them are lost, and reported, when the server dies"),
+        reason: Some(
+            "many quick requests share one wake-up; more of them are lost, and reported, when the server dies",
+        ),
         parse: Parse::Integer { min: 0, max: 8192, set: |draft, n| draft.config.window = n as u16 },
         ..SHARED
     },
@@ -140,10 +145,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         ),
         doc: "Directory of the sockets between the processes of this node.",
         allowed: "an absolute path of at most 74 bytes",
-        parse: Parse::Text(|draft, text| {
-            draft.config.ipc_dir = Some(value::socket_dir(text)?);
-            Ok(Accepted::AsWritten)
-        }),
+        parse: Parse::Text(|draft, text| value::socket_dir(text).map(|read| draft.config.ipc_dir = Some(read))),
         ..SHARED
     },
     OptionSpec {
@@ -151,24 +153,17 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::HostName,
         doc: "Name of this node in the directory; other nodes must be able to connect to it.",
         allowed: NAME,
-        parse: Parse::Text(|draft, text| {
-            draft.config.host = NodeName::new(text).map_err(|_| "not a name")?;
-            Ok(Accepted::AsWritten)
-        }),
+        parse: Parse::Text(|draft, text| value::name(text).map(|read| draft.config.host = read)),
         ..SHARED
     },
     OptionSpec {
         name: "rpc_zmq_zone",
         preset: Preset::Unset("all nodes are equally near"),
-        doc: "Zone of this node, such as its rack: messages for any server of a topic go to nodes of the same zone first.",
+        doc: "Zone of this node, such as its rack; messages for any server of a topic go to nodes \
+              of the same zone first.",
         allowed: NAME,
-        reason: Some(
-            "a call between data centres costs more than one next door, and only an operator knows which is which",
-        ),
-        parse: Parse::Text(|draft, text| {
-            draft.config.zone = Some(Zone::new(text).map_err(|_| "not a name")?);
-            Ok(Accepted::AsWritten)
-        }),
+        reason: Some("a call between data centres costs more than one inside, and only an operator knows the places"),
+        parse: Parse::Text(|draft, text| value::name(text).map(|read| draft.config.zone = Some(read))),
         ..SHARED
     },
     OptionSpec {
@@ -198,7 +193,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_conn_pool_size",
         preset: Preset::Text("30"),
-        doc: "Number of connections a client keeps open; the least recently used is closed above it.",
+        doc: "Most connections that a client keeps open; above it, the least recently used is \
+              closed.",
         allowed: "1 to 65536",
         parse: Parse::Integer { min: 1, max: 65536, set: |draft, n| draft.config.conn_pool_size = n as usize },
         ..SHARED
@@ -206,21 +202,19 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_max_message_bytes",
         preset: Preset::Text("16777216"),
-        doc: "Largest message in bytes; a larger one is refused at its sender.",
+        doc: "Largest message in bytes; the sender gets an error for a larger one.",
         allowed: "1024 to 1073741824",
-        reason: Some("without a bound one message can take all memory of a broker that others depend on"),
+        reason: Some("without a bound, one message can take all memory of a broker"),
         parse: Parse::Integer { min: 1024, max: 1 << 30, set: |draft, n| draft.config.max_message_bytes = n as usize },
         ..SHARED
     },
     OptionSpec {
         name: "rpc_zmq_backlog_bytes",
         preset: Preset::Text("268435456"),
-        doc: "Bytes of all messages a broker holds; above it a sender is told that it is busy.",
+        doc: "Most bytes of all messages that a broker holds; above it, it refuses requests with \
+              Busy.",
         allowed: "1024 to 1099511627776, at least rpc_zmq_max_message_bytes",
-        reason: Some(
-            "a bound in messages per topic does not bound memory: messages differ in size, and \
-             topics are many",
-        ),
+        reason: Some("a bound in messages per topic does not bound the memory of a broker"),
         parse: Parse::Integer {
             min: 1024,
             max: 1 << 40,
@@ -231,12 +225,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "rpc_zmq_drain_timeout",
         preset: Preset::Text("30"),
-        doc: "Seconds a stopping broker or server waits for what is in flight.",
+        doc: "Seconds a stopping broker or server waits for requests in flight.",
         allowed: SPAN_OR_ZERO,
-        reason: Some(
-            "a restart must neither lose what is being answered nor hang on a handler that never \
-             ends",
-        ),
+        reason: Some("a restart must neither lose requests in flight nor hang on a handler that never ends"),
         parse: Parse::Seconds { zero: true, set: |draft, span| draft.config.drain_timeout = span },
         ..SHARED
     },
@@ -251,15 +242,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "rpc_zmq_notification_store",
-        preset: Preset::Unset("in memory: what a broker keeps is lost when it ends"),
+        preset: Preset::Unset("in memory; notifications are lost when the broker ends"),
         doc: "File on a local disk in which a broker keeps notifications until they are handled.",
         allowed: "an absolute path in a directory that exists; each broker has its own",
-        reason: Some(
-            "a notification that was accepted must survive the broker where that is worth a write to the disk",
-        ),
+        reason: Some("accepted notifications can survive the end of a broker, at the cost of disk writes"),
         parse: Parse::Text(|draft, text| {
-            draft.config.notification_store = Some(value::absolute_path(text)?);
-            Ok(Accepted::AsWritten)
+            value::absolute_path(text).map(|read| draft.config.notification_store = Some(read))
         }),
         ..SHARED
     },
@@ -268,237 +256,182 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("5"),
         doc: "How often a notification is delivered before it becomes a dead letter.",
         allowed: "1 to 65535",
-        reason: Some("a notification that kills or defeats every listener would come back for ever"),
+        reason: Some("a notification that no listener can handle would come back for ever"),
         parse: Parse::Integer { min: 1, max: 65535, set: |draft, n| draft.config.max_deliveries = n as u16 },
         ..SHARED
     },
     OptionSpec {
-        groups: &[DEFAULT],
         name: "control_exchange",
         preset: Preset::Text("openstack"),
-        doc: "Exchange of targets that name none.",
+        doc: "Exchange of every client, server, notifier and listener whose target names none.",
         allowed: NAME,
-        parse: Parse::Text(|draft, text| {
-            draft.config.control_exchange = Exchange::new(text).map_err(|_| "not a name")?;
-            Ok(Accepted::AsWritten)
-        }),
-        ..SHARED
+        parse: Parse::Text(|draft, text| value::name(text).map(|read| draft.config.control_exchange = read)),
+        ..DEFAULT_ONLY
     },
     OptionSpec {
-        groups: &[DEFAULT],
         name: "transport_url",
-        preset: Preset::Unset("the matchmaker is the one of rpc_zmq_matchmaker"),
-        doc: "Transport and matchmaker in one; a matchmaker named here overrides rpc_zmq_matchmaker.",
+        preset: Preset::Unset("the matchmaker is that of rpc_zmq_matchmaker"),
+        doc: "Transport and matchmaker in one; a matchmaker named here overrides \
+              rpc_zmq_matchmaker.",
         allowed: "zmqv2:// or zmq:// (matchmaker from rpc_zmq_matchmaker), zmqv2+local://, \
                   zmqv2+ring:// or zmqv2+ring:///path/to/ring.json, zmqv2+redis://[user:password@]host[:port][/database] \
                   (zmqv2+rediss:// with TLS), zmqv2+sentinel://[user:password@]host[:port],.../group \
                   (zmqv2+sentinels:// with TLS)",
-        parse: Parse::Text(|draft, text| {
+        parse: Parse::Special(|draft, text| {
             draft.url = url::transport_url(text)?;
             Ok(if url::has_password(text) { Accepted::Hidden } else { Accepted::AsWritten })
         }),
-        ..SHARED
+        ..DEFAULT_ONLY
     },
     OptionSpec {
-        groups: &[DEFAULT],
         name: "matchmaker_heartbeat_freq",
         preset: Preset::Text("300"),
-        doc: "Seconds between two renewals of what a broker registered.",
+        doc: "Seconds between two renewals of the registrations of a broker.",
         allowed: "0.001 to 4294967 seconds, less than matchmaker_heartbeat_ttl",
         parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.heartbeat_freq = span },
-        ..SHARED
+        ..DEFAULT_ONLY
     },
     OptionSpec {
-        groups: &[DEFAULT],
         name: "matchmaker_heartbeat_ttl",
         preset: Preset::Text("600"),
-        doc: "Seconds after which a registration that was not renewed ends.",
+        doc: "Seconds after which a registration ends unless it is renewed.",
         allowed: "0.001 to 4294967 seconds, more than matchmaker_heartbeat_freq",
         parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.heartbeat_ttl = span },
-        ..SHARED
+        ..DEFAULT_ONLY
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "host",
         preset: Preset::Text("127.0.0.1"),
         doc: "Host of Redis.",
         allowed: "a host name or an IP address",
-        parse: Parse::Text(|draft, text| {
-            draft.config.redis_host = value::host(text)?;
-            Ok(Accepted::AsWritten)
-        }),
-        ..SHARED
+        parse: Parse::Text(|draft, text| value::host(text).map(|read| draft.config.redis_host = read)),
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "port",
         preset: Preset::Text("6379"),
         doc: "TCP port of Redis.",
         allowed: "1 to 65535",
         parse: Parse::Integer { min: 1, max: 65535, set: |draft, n| draft.config.redis_port = n as u16 },
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "password",
         preset: Preset::Unset("no password"),
         doc: "Password of Redis.",
         allowed: "any text on one line",
         secret: true,
-        parse: Parse::Text(|draft, text| {
-            draft.config.redis_password = Some(Secret::new(text));
-            Ok(Accepted::AsWritten)
-        }),
-        ..SHARED
+        parse: Parse::Text(|draft, text| value::secret(text).map(|read| draft.config.redis_password = Some(read))),
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "user",
         preset: Preset::Unset("the default user"),
         doc: "User of Redis 6 or later; needs a password.",
         allowed: "a name without spaces",
-        reason: Some("Redis 6 and later tell users apart, and what each of them may do"),
-        parse: Parse::Text(|draft, text| {
-            draft.config.redis_user = Some(value::word(text)?);
-            Ok(Accepted::AsWritten)
-        }),
-        ..SHARED
+        reason: Some("Redis 6 and later has users with different rights"),
+        parse: Parse::Text(|draft, text| value::word(text).map(|read| draft.config.redis_user = Some(read))),
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "database",
         preset: Preset::Text("0"),
         doc: "Number of the database in Redis.",
         allowed: "0 to 65535",
-        reason: Some("a Redis that other programs use, too, keeps theirs apart by it"),
+        reason: Some("it keeps the directory apart from other programs that use the same Redis"),
         parse: Parse::Integer { min: 0, max: 65535, set: |draft, n| draft.config.redis_database = n as u16 },
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "tls",
         preset: Preset::Text("false"),
         doc: "Whether connections to Redis and to Sentinels are encrypted.",
         allowed: "true or false",
-        reason: Some("who can read or change the directory can read or change where messages go"),
-        parse: Parse::Text(|draft, text| {
-            draft.config.redis_tls = value::boolean(text)?;
-            Ok(Accepted::AsWritten)
-        }),
-        ..SHARED
+        reason: Some("a stranger who can change the directory can change where messages go"),
+        parse: Parse::Text(|draft, text| value::boolean(text).map(|read| draft.config.redis_tls = read)),
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "tls_ca_file",
         preset: Preset::Unset("the authorities that the system trusts"),
         doc: "PEM file of the authorities that may sign the certificate of Redis.",
         allowed: "an absolute path",
-        reason: Some("most have an authority of their own for such servers"),
+        reason: Some("many sites have their own authority for such servers"),
         parse: Parse::Text(|draft, text| {
-            draft.config.redis_tls_ca_file = Some(value::absolute_path(text)?);
-            Ok(Accepted::AsWritten)
+            value::absolute_path(text).map(|read| draft.config.redis_tls_ca_file = Some(read))
         }),
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "tls_cert_file",
         preset: Preset::Unset("no certificate"),
-        doc: "PEM file of the certificate that Redis asks clients for; tls_key_file has its key.",
+        doc: "PEM file of the certificate that Redis asks clients for; needs tls_key_file.",
         allowed: "an absolute path",
-        reason: Some("Redis asks clients for one unless told otherwise"),
+        reason: Some("by default, Redis with TLS asks clients for a certificate"),
         parse: Parse::Text(|draft, text| {
-            draft.config.redis_tls_cert_file = Some(value::absolute_path(text)?);
-            Ok(Accepted::AsWritten)
+            value::absolute_path(text).map(|read| draft.config.redis_tls_cert_file = Some(read))
         }),
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "tls_key_file",
         preset: Preset::Unset("no key"),
         doc: "PEM file of the key of tls_cert_file.",
         allowed: "an absolute path",
         reason: Some("it belongs to tls_cert_file"),
         parse: Parse::Text(|draft, text| {
-            draft.config.redis_tls_key_file = Some(value::absolute_path(text)?);
-            Ok(Accepted::AsWritten)
+            value::absolute_path(text).map(|read| draft.config.redis_tls_key_file = Some(read))
         }),
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "sentinel_hosts",
         preset: Preset::Unset("Redis is at host and port"),
-        doc: "Sentinels, which know where Redis is; host and port are not used then.",
+        doc: "Sentinels that know the address of Redis; host and port are then not used.",
         allowed: SENTINELS,
-        reason: Some("without it the directory ends with the machine it is on; the last ZeroMQ driver had it, too"),
-        parse: Parse::Text(|draft, text| {
-            draft.config.redis_sentinel_hosts = value::sentinels(text)?;
-            Ok(Accepted::AsWritten)
-        }),
-        ..SHARED
+        reason: Some("without it, the directory ends with its machine; the last ZeroMQ driver had it too"),
+        parse: Parse::Text(|draft, text| value::sentinels(text).map(|read| draft.config.redis_sentinel_hosts = read)),
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "sentinel_group_name",
         preset: Preset::Text("oslo-messaging-zeromq"),
-        doc: "Name that the Sentinels have for the group of servers.",
+        doc: "Name of the group of Redis servers that the Sentinels watch.",
         allowed: "a name without spaces",
-        reason: Some("Sentinels may watch several groups; the last ZeroMQ driver had it, too"),
-        parse: Parse::Text(|draft, text| {
-            draft.config.redis_sentinel_group = value::word(text)?;
-            Ok(Accepted::AsWritten)
-        }),
-        ..SHARED
+        reason: Some("Sentinels may watch several groups; the last ZeroMQ driver had it too"),
+        parse: Parse::Text(|draft, text| value::word(text).map(|read| draft.config.redis_sentinel_group = read)),
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "sentinel_password",
         preset: Preset::Unset("no password"),
         doc: "Password of the Sentinels.",
         allowed: "any text on one line",
-        reason: Some("it is not always that of Redis"),
+        reason: Some("it may differ from the password of Redis"),
         secret: true,
         parse: Parse::Text(|draft, text| {
-            draft.config.redis_sentinel_password = Some(Secret::new(text));
-            Ok(Accepted::AsWritten)
+            value::secret(text).map(|read| draft.config.redis_sentinel_password = Some(read))
         }),
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "refresh_interval",
         preset: Preset::Text("10"),
-        doc: "Seconds between two looks at what is remembered of Redis, at most; changes are mostly noticed at once.",
+        doc: "Most seconds between two reads of the remembered topics; most changes are noticed at \
+              once.",
         allowed: SPAN,
-        reason: Some("it weighs the load on Redis against how late a change is seen whose notice was missed"),
+        reason: Some("a short one loads Redis, a long one delays a change whose notice was missed"),
         parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_refresh = span },
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
-        group: REDIS,
-        groups: &[REDIS],
         name: "max_stale",
         preset: Preset::Text("86400"),
         doc: "Seconds for which remembered answers are used while Redis cannot be read.",
         allowed: SPAN,
-        reason: Some("traffic is to survive an outage, but not to rely for ever on what nobody confirms"),
+        reason: Some("traffic survives an outage, but old answers must not count for ever"),
         parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_max_stale = span },
-        ..SHARED
+        ..OF_REDIS
     },
     OptionSpec {
         group: RING,
@@ -507,10 +440,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("/etc/oslo/matchmaker_ring.json"),
         doc: "JSON file of the ring matchmaker: {\"topic\": [\"node\", ...]}.",
         allowed: "a path",
-        parse: Parse::Text(|draft, text| {
-            draft.config.ring_file = value::path(text)?;
-            Ok(Accepted::AsWritten)
-        }),
+        parse: Parse::Text(|draft, text| value::path(text).map(|read| draft.config.ring_file = read)),
         ..SHARED
     },
 ];

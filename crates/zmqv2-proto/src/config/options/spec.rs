@@ -1,24 +1,23 @@
-//! What an option is: its names, its texts, and how a text becomes a setting.
+//! The definition of an option: its names, its texts, and how a text becomes a setting.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::options::OPTIONS;
-use crate::config::options::value;
+use crate::config::options::{OPTIONS, value};
 use crate::config::settings::{Draft, host_name};
 
-/// Options before any group, and most others.
+/// The group of options that stand before any group, and of most others.
 pub(crate) const DEFAULT: &str = "DEFAULT";
 /// The group to which the last ZeroMQ driver moved its options.
 pub(crate) const ZMQ: &str = "oslo_messaging_zmq";
 pub(crate) const REDIS: &str = "matchmaker_redis";
 pub(crate) const RING: &str = "matchmaker_ring";
 
-/// The groups of which every option is looked at; others belong to other programs.
+/// The groups in which unknown options are reported. Other groups belong to other programs.
 pub(crate) const GROUPS: [&str; 4] = [DEFAULT, ZMQ, REDIS, RING];
 
-/// One option: the single definition behind parsing, defaults, printing and documentation.
+/// One option: the definition behind parsing, defaults, printing and documentation.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OptionSpec {
@@ -28,20 +27,20 @@ pub struct OptionSpec {
     pub groups: &'static [&'static str],
     /// Its name in a file.
     pub name: &'static str,
-    /// What holds when nobody sets it.
+    /// The value when it is not set.
     pub preset: Preset,
-    /// One line: meaning and unit.
+    /// Meaning and unit, in one line.
     pub doc: &'static str,
-    /// One phrase: what is allowed.
+    /// The allowed values, in one phrase.
     pub allowed: &'static str,
-    /// Why it exists, for an option the legacy driver did not have.
+    /// The reason for an option that the legacy driver did not have.
     pub reason: Option<&'static str>,
     /// Its value is printed as `***`.
     pub secret: bool,
     pub(crate) parse: Parse,
 }
 
-/// What holds when an option is not set.
+/// The value of an option that is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preset {
@@ -49,7 +48,7 @@ pub enum Preset {
     Text(&'static str),
     /// The host name of the machine.
     HostName,
-    /// Nothing; the text says what that means. Such an option can be unset again by an empty value.
+    /// No value; the text says what that means. An empty value unsets such an option again.
     Unset(&'static str),
 }
 
@@ -65,18 +64,21 @@ impl Preset {
     }
 }
 
-/// How the text of an option is read and where it goes.
+/// How the text of an option is read, and the setting that it changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Parse {
-    /// A whole number within bounds. `set` may narrow it without a check: the bounds fit the field.
+    /// A whole number within bounds. `set` narrows it without a check, because the bounds fit the
+    /// field.
     Integer { min: u64, max: u64, set: fn(&mut Draft, u64) },
-    /// Seconds, whole or decimal. Anything below a millisecond would be zero on the wire.
+    /// Seconds, whole or decimal. Less than a millisecond would be zero on the wire.
     Seconds { zero: bool, set: fn(&mut Draft, Duration) },
-    /// Anything else.
-    Text(fn(&mut Draft, &str) -> Result<Accepted, String>),
+    /// Any other text.
+    Text(fn(&mut Draft, &str) -> Result<(), String>),
+    /// A text that may hide a password or use an old spelling.
+    Special(fn(&mut Draft, &str) -> Result<Accepted, String>),
 }
 
-/// How a value was taken.
+/// How a value was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepted {
     AsWritten,
@@ -84,12 +86,12 @@ pub(crate) enum Accepted {
     Hidden,
     /// An empty text for an option that can be unset.
     Unset,
-    /// An old spelling of this one.
+    /// An old spelling of this text.
     Deprecated(&'static str),
 }
 
 impl OptionSpec {
-    /// How messages name it: the group is left out when it is `DEFAULT`.
+    /// Its name in messages, without the group `DEFAULT`.
     pub(crate) fn label(&self) -> String {
         if self.group == DEFAULT { self.name.to_owned() } else { format!("[{}] {}", self.group, self.name) }
     }
@@ -99,14 +101,15 @@ impl OptionSpec {
         if text.is_empty() && !matches!(self.preset, Preset::Text(_)) {
             return Ok(Accepted::Unset);
         }
-        // No option has a use for them, and without them every value can be printed on one line.
+        // No option needs them, and without them every value fits on one line.
         if text.chars().any(char::is_control) {
             return Err("it has a line break or control character".to_owned());
         }
         match self.parse {
             Parse::Integer { min, max, set } => set(draft, value::integer(text, min, max)?),
             Parse::Seconds { zero, set } => set(draft, value::seconds(text, zero)?),
-            Parse::Text(set) => return set(draft, text),
+            Parse::Text(set) => set(draft, text)?,
+            Parse::Special(set) => return set(draft, text),
         }
         Ok(Accepted::AsWritten)
     }
@@ -136,9 +139,9 @@ pub(crate) fn in_group(group: &str, name: &str) -> Option<&'static OptionSpec> {
     OPTIONS.iter().find(|spec| spec.name == name && spec.groups.contains(&group))
 }
 
-/// The option of `group` (of any group: `None`) whose name is so close to `name` that it was meant.
+/// The option of `group` (`None`: of any group) that `name` probably means.
 pub(crate) fn nearest(group: Option<&str>, name: &str) -> Option<&'static OptionSpec> {
-    // A hostile name must not cost a quadratic comparison.
+    // A comparison takes quadratic time, so a hostile name must not be long.
     if name.len() > 64 {
         return None;
     }
@@ -157,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typing_error_finds_its_option_and_a_stranger_does_not() {
+    fn a_typing_error_finds_its_option_and_another_word_does_not() {
         let name = |group, text| nearest(group, text).map(|spec| spec.name);
         assert_eq!(name(Some(DEFAULT), "rpc_zmq_prot"), Some("rpc_zmq_port"));
         assert_eq!(name(Some(DEFAULT), "rpc-zmq-port"), Some("rpc_zmq_port"));

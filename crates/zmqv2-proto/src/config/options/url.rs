@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::naming::address::TcpAddress;
+use crate::naming::TcpAddress;
 
 use crate::config::options::value;
 use crate::config::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};
@@ -21,7 +21,7 @@ pub(crate) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
             Ok(Some(UrlChoice { kind: MatchmakerKind::Ring, ring_file, redis: None }))
         }
         "zmqv2+ring" => Err("the path of the ring file must be absolute".to_owned()),
-        // Everything as the options say, but for what the scheme says.
+        // Only the scheme overrides options.
         "zmqv2+redis" if bare => Ok(chosen(MatchmakerKind::Redis)),
         "zmqv2+rediss" if bare => {
             let redis = RedisChoice { tls: true, ..RedisChoice::default() };
@@ -42,13 +42,13 @@ pub(crate) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
             Ok(Some(UrlChoice { kind: MatchmakerKind::Redis, ring_file: None, redis: Some(redis) }))
         }
         "zmqv2" | "zmq" | "zmqv2+local" => {
-            Err("a host or path has no meaning here, the matchmaker names the nodes".to_owned())
+            Err("a host or path has no meaning here: the matchmaker names the nodes".to_owned())
         }
         _ => Err("not a transport of this version".to_owned()),
     }
 }
 
-/// Whether there is something in the URL that is not to be shown.
+/// Whether the URL may contain a password.
 pub(crate) fn has_password(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
@@ -88,7 +88,7 @@ fn sentinels(rest: &str) -> Result<RedisChoice, String> {
 
 /// User and password, hosts, and the path without its slash.
 fn parts(rest: &str) -> Result<(RedisChoice, &str, &str), String> {
-    // An unescaped @ or / in a password is a mistake that would send it elsewhere.
+    // The last `@` ends the login. A password with an unescaped @ or / is refused below.
     let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
     let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut redis = RedisChoice::default();

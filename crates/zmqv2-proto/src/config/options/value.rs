@@ -1,14 +1,15 @@
-//! How texts become numbers, spans, paths and matchmakers. An error here is only the problem; who
-//! wrote the text and what is allowed is added where both are known.
+//! Reads numbers, spans, paths and matchmakers from texts. An error here names only the problem;
+//! the caller adds the source of the text and the allowed values.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::naming::address::TcpAddress;
+use crate::naming::TcpAddress;
 
 use crate::config::ipc_dir::LONGEST_DIR_BYTES;
 use crate::config::options::spec::Accepted;
-use crate::config::settings::MatchmakerKind;
+use crate::config::settings::{MatchmakerKind, Secret};
 
 /// 2^32 milliseconds, the longest span on the wire, rounded down to seconds.
 const MAX_SECONDS: u64 = 4_294_967;
@@ -21,7 +22,7 @@ pub(crate) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
         let decimal = text.parse::<f64>().is_ok_and(f64::is_finite);
         return Err(if decimal { "not a whole number" } else { "not a number" }.to_owned());
     }
-    // Whatever does not fit into u64 (a negative number too) is outside every range of the table.
+    // A number that does not fit into u64 is outside every range of the table.
     match text.parse::<u64>() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => Err("out of range".to_owned()),
@@ -32,7 +33,7 @@ pub(crate) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
 pub(crate) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
     let text = text.trim();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    // Exponents, `inf` and `nan`, which a float may be, are more often a mistake than meant.
+    // A float may also be an exponent, `inf` or `nan`, which are probably mistakes.
     let plain = unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let number = text.parse::<f64>().ok().filter(|_| plain);
     let number = number.ok_or("not a number of seconds")?;
@@ -56,18 +57,28 @@ pub(crate) fn host(text: &str) -> Result<String, String> {
     }
 }
 
+/// A name such as a node, a zone or an exchange.
+pub(crate) fn name<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "not a name".to_owned())
+}
+
+/// A text that is never shown.
+pub(crate) fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
+}
+
 /// A path of any kind.
 pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
-/// The path of a daemon's file: the same in whatever directory the daemon was started.
+/// A path that does not depend on the directory in which a daemon was started.
 pub(crate) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err("not an absolute path".to_owned()) }
 }
 
-/// A directory of sockets: the same in every process, and with room for the sockets' names.
+/// A directory of sockets: absolute, and short enough for the names of sockets.
 pub(crate) fn socket_dir(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_absolute() {
@@ -79,7 +90,7 @@ pub(crate) fn socket_dir(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A matchmaker by its word, or by the class of the Python driver that had its place.
+/// A matchmaker by its word, or by the class name in the legacy driver.
 pub(crate) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), String> {
     for kind in [MatchmakerKind::Local, MatchmakerKind::Ring, MatchmakerKind::Redis] {
         if text == kind.as_str() {
@@ -96,19 +107,23 @@ pub(crate) fn matchmaker(text: &str) -> Result<(MatchmakerKind, Accepted), Strin
     Ok((kind, Accepted::Deprecated(kind.as_str())))
 }
 
-/// The port of a Sentinel unless told otherwise.
+/// The default port of a Sentinel.
 const SENTINEL_PORT: u16 = 26379;
 
 /// Addresses of Sentinels, separated by commas.
 pub(crate) fn sentinels(text: &str) -> Result<Vec<TcpAddress>, String> {
     let address = |text: &str| {
         let address = TcpAddress::parse(text.trim(), SENTINEL_PORT).map_err(|error| error.to_string())?;
-        if address.host() == "*" || address.port() == 0 { Err(format!("{address} is no address")) } else { Ok(address) }
+        if address.host() == "*" || address.port() == 0 {
+            Err(format!("{address} is not an address"))
+        } else {
+            Ok(address)
+        }
     };
     text.split(',').map(address).collect()
 }
 
-/// Yes or no, in the words of oslo.config.
+/// True or false, in the words of oslo.config.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -126,7 +141,7 @@ pub(crate) fn word(text: &str) -> Result<String, String> {
     }
 }
 
-/// `text` as it may be shown in a message: shortened, and without the password a URL can carry.
+/// `text` for a message: shortened, and without the password of a URL.
 pub(crate) fn shown(text: &str) -> String {
     const SHOWN_CHARS: usize = 100;
     let masked = match (text.split_once("://"), text.rfind('@')) {

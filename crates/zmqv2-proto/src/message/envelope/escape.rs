@@ -1,22 +1,23 @@
-//! Text as it stands between the quotes of a JSON string, and back. Most bytes of a body look the same on both sides, and are
-//! copied many at a time.
+//! Escapes text for a JSON string, and back. Most bytes need no escape and are copied many at a
+//! time.
 
 use std::io;
 
-/// So many bytes are looked at and copied together in long runs; the compiler makes a few instructions of it.
+/// Bytes that are checked and copied together in long runs, in a few instructions.
 const STEP: usize = 32;
-/// So many bytes tell at once where the first is that does not stand for itself.
+/// Bytes in which the first one that needs an escape is found at once.
 const WORD: usize = size_of::<u64>();
-/// Room beyond a text, for what is escaped in it and for what follows it.
+/// Capacity beyond the text, for its escapes and for the bytes that follow.
 const SLACK: usize = 256;
 
-/// Whether a byte of text stands for itself in a JSON string.
+/// Whether a byte of text needs no escape in a JSON string.
 const fn is_plain(byte: u8) -> bool {
     byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
-/// Marks the bytes of a word that do not stand for themselves with their highest bit. The lowest mark is right, and without one
-/// there is none; above it, what a subtraction has borrowed may leave marks, too.
+/// Sets the highest bit of each byte of a word that needs an escape. Only the lowest set bit is
+/// certain: a borrow in the subtraction may set bits above it. No bit is set if no byte needs an
+/// escape.
 const fn special(word: u64) -> u64 {
     const EACH: u64 = u64::MAX / 255;
     const fn below(word: u64, least: u8) -> u64 {
@@ -27,12 +28,12 @@ const fn special(word: u64) -> u64 {
     (below(word, b' ') | quote | backslash) & (EACH << 7)
 }
 
-/// Appends the bytes before the first that does not stand for itself to `out`; what follows them.
+/// Appends the bytes before the first that needs an escape to `out`, and returns the rest.
 #[inline]
 fn copy_plain<'a>(mut text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     while let Some((word, rest)) = text.split_first_chunk::<WORD>() {
         let special = special(u64::from_le_bytes(*word));
-        // As a whole, which costs less than as many as there are.
+        // Copying a whole word costs less than copying a part of it.
         out.extend_from_slice(word);
         if special != 0 {
             let plain = special.trailing_zeros() as usize / 8;
@@ -52,7 +53,7 @@ fn copy_plain<'a>(mut text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     &text[plain..]
 }
 
-/// How many bytes there are before the first that does not stand for itself.
+/// The number of bytes before the first that needs an escape.
 fn plain_run(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(step) = text[at..].first_chunk::<STEP>()
@@ -63,7 +64,7 @@ fn plain_run(text: &[u8]) -> usize {
     at + text[at..].iter().position(|byte| !is_plain(*byte)).unwrap_or(text.len() - at)
 }
 
-/// The letter of the short escape of a byte that does not stand for itself; the others are written as [`number`].
+/// The letter of the short escape of a byte. A byte without one is written as [`number`].
 const fn letter(byte: u8) -> Option<u8> {
     match byte {
         b'"' | b'\\' => Some(byte),
@@ -81,9 +82,9 @@ fn number(byte: u8) -> [u8; 6] {
     [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
 }
 
-/// Makes room for a text of so many bytes, and for what usually comes with it: a large text that has to move once more for the
-/// few bytes that follow it costs more than all the rest.
-pub(crate) fn make_room(out: &mut Vec<u8>, text: usize) {
+/// Reserves capacity for a text and for the bytes that usually follow it, because moving a large
+/// text once more for a few bytes costs more than all the rest.
+pub(crate) fn reserve_for(out: &mut Vec<u8>, text: usize) {
     if out.capacity() - out.len() < text + WORD {
         out.reserve(text + text / 16 + SLACK);
     }
@@ -91,7 +92,7 @@ pub(crate) fn make_room(out: &mut Vec<u8>, text: usize) {
 
 /// Appends `text` to `out`, escaped as `serde_json` does it.
 pub(super) fn escape(mut text: &[u8], out: &mut Vec<u8>) {
-    make_room(out, text.len());
+    reserve_for(out, text.len());
     while let [byte, rest @ ..] = copy_plain(text, out) {
         match letter(*byte) {
             Some(letter) => out.extend_from_slice(&[b'\\', letter]),
@@ -115,8 +116,7 @@ pub(crate) fn write_escaped(mut text: &[u8], writer: &mut (impl io::Write + ?Siz
     }
 }
 
-/// The text that stands escaped between two quotes. `None` where it is none, and where it is written in an unusual way, for
-/// others to decide.
+/// Removes the escapes of a JSON string. `None` for invalid text and for unusual escapes.
 pub(super) fn unescape(mut escaped: &[u8]) -> Option<String> {
     let mut out = Vec::with_capacity(escaped.len() + WORD);
     loop {

@@ -1,37 +1,25 @@
 //! The JSON envelope of every body: `{"oslo.version": "2.0", "oslo.message": "<json text>"}`.
 //!
-//! It is the envelope of oslo.messaging, so that a payload captured from one driver can be read by another.
+//! It is the envelope of oslo.messaging, so that each driver can read the captured payloads of the
+//! other.
 
 use std::borrow::Cow;
 use std::io;
 
 use serde::Deserialize;
 
+use crate::message::body::BodyError;
+
 mod escape;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 
-pub(crate) use escape::{make_room, write_escaped};
-#[cfg(test)]
+pub(crate) use escape::{reserve_for, write_escaped};
+#[cfg(all(test, feature = "proptest"))]
 pub(crate) use properties::text as any_text;
 
 /// The version that this side writes.
-pub const ENVELOPE_VERSION: &str = "2.0";
-
-/// A body is not an envelope that can be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnvelopeError {
-    /// Not a JSON object.
-    #[error("body is not a JSON object")]
-    Json(#[source] serde_json::Error),
-    /// An envelope of a version that this side does not read.
-    #[error("envelope version {found:?}, this side reads {ENVELOPE_VERSION}")]
-    Version {
-        /// The version found.
-        found: String,
-    },
-}
+pub(crate) const ENVELOPE_VERSION: &str = "2.0";
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -42,14 +30,14 @@ struct Envelope<'a> {
     message: Option<Cow<'a, str>>,
 }
 
-/// What stands before the message, as this side writes it.
+/// The bytes before the message, as this side writes them.
 const HEAD: &[u8] = br#"{"oslo.version":"2.0","oslo.message":""#;
-/// The same as Python writes it.
+/// The same bytes as Python writes them.
 const SPACED_HEAD: &[u8] = br#"{"oslo.version": "2.0", "oslo.message": ""#;
-/// What stands after it.
+/// The bytes after the message.
 const TAIL: &[u8] = br#""}"#;
-/// The room of a new envelope: most messages are short.
-const ROOM: usize = 512;
+/// The capacity of a new envelope: most messages are short.
+const INITIAL_CAPACITY: usize = 512;
 
 /// Puts the JSON text of a message into an envelope.
 #[must_use]
@@ -59,13 +47,13 @@ pub fn seal(message: &str) -> Vec<u8> {
     envelope.finish()
 }
 
-/// An envelope whose message is being written: whatever is written goes into it at once, so that no second text is made of it.
+/// An envelope into which a message is written directly, without a text in between.
 pub(crate) struct EnvelopeWriter(Vec<u8>);
 
 impl EnvelopeWriter {
-    /// An envelope with room for a message of about this size.
+    /// An envelope with capacity for a message of about this size.
     fn new(expected: usize) -> Self {
-        let mut body = Vec::with_capacity(ROOM.max(HEAD.len() + expected));
+        let mut body = Vec::with_capacity(INITIAL_CAPACITY.max(HEAD.len() + expected));
         body.extend_from_slice(HEAD);
         Self(body)
     }
@@ -100,38 +88,39 @@ impl io::Write for EnvelopeWriter {
     }
 }
 
-/// Takes the JSON text of a message out of its envelope. An object without both keys passes through as it is.
+/// Takes the JSON text of a message out of its envelope. An object without both keys passes through
+/// as it is.
 ///
 /// # Errors
-/// [`EnvelopeError`] when `body` is not a JSON object, or an envelope of another version.
-pub fn open(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
+/// [`BodyError`] when `body` is not a JSON object, or an envelope of another version.
+pub fn open(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
     match open_fast(body) {
         Some(message) => Ok(Cow::Owned(message)),
         None => open_with_serde(body),
     }
 }
 
-/// Opens an envelope that is written as usual; all others, good and bad, are left to [`open_with_serde`].
+/// Opens an envelope in the usual form. `None` for any other, which [`open_with_serde`] reads.
 fn open_fast(body: &[u8]) -> Option<String> {
     let message = body.strip_prefix(HEAD).or_else(|| body.strip_prefix(SPACED_HEAD))?;
     escape::unescape(message.strip_suffix(TAIL)?)
 }
 
-fn open_with_serde(body: &[u8]) -> Result<Cow<'_, str>, EnvelopeError> {
-    match serde_json::from_slice(body).map_err(EnvelopeError::Json)? {
+fn open_with_serde(body: &[u8]) -> Result<Cow<'_, str>, BodyError> {
+    match serde_json::from_slice(body).map_err(BodyError::NotAnObject)? {
         Envelope { version: Some(version), message: Some(message) } => {
             if compatible(&version) {
                 Ok(message)
             } else {
-                Err(EnvelopeError::Version { found: version.into() })
+                Err(BodyError::EnvelopeVersion { found: version.into() })
             }
         }
-        // It has just been parsed, so it is text.
+        // It was parsed, so it is UTF-8.
         _ => Ok(String::from_utf8_lossy(body)),
     }
 }
 
-/// The rule of oslo.messaging: the same major, a minor that is not newer.
+/// The rule of oslo.messaging: the same major version, and no newer minor version.
 fn compatible(version: &str) -> bool {
     version.split_once('.').is_some_and(|(major, minor)| major == "2" && minor == "0")
 }
@@ -157,14 +146,14 @@ mod tests {
     fn another_version_is_its_own_error_rg40() {
         for version in ["1.0", "2.1", "3.0", "2", ""] {
             let body = format!(r#"{{"oslo.version":"{version}","oslo.message":"{{}}"}}"#);
-            assert!(matches!(open(body.as_bytes()), Err(EnvelopeError::Version { .. })), "{version}");
+            assert!(matches!(open(body.as_bytes()), Err(BodyError::EnvelopeVersion { .. })), "{version}");
         }
     }
 
     #[test]
     fn what_is_not_an_object_is_refused() {
         for body in [&b""[..], b"x", b"[]", b"1", b"\xff", br#"{"oslo.version":2,"oslo.message":"{}"}"#] {
-            assert!(matches!(open(body), Err(EnvelopeError::Json(_))));
+            assert!(matches!(open(body), Err(BodyError::NotAnObject(_))));
         }
     }
 }

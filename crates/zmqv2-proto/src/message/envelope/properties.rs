@@ -1,4 +1,5 @@
-//! The quick ways to seal and open an envelope do exactly what `serde_json` does, for any text and any bytes.
+//! The quick ways to seal and open an envelope do exactly what `serde_json` does, for any text and
+//! any bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -38,7 +39,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// An error in the words that its reader sees.
-fn told(result: Result<Cow<'_, str>, EnvelopeError>) -> Result<String, String> {
+fn told(result: Result<Cow<'_, str>, BodyError>) -> Result<String, String> {
     result.map(Cow::into_owned).map_err(|error| format!("{error:?}"))
 }
 

@@ -1,7 +1,9 @@
-//! JSON text as `serde_json` writes it, with long strings many bytes at a time: `serde_json` looks at each byte for itself.
+//! Writes JSON as `serde_json` does, but long strings faster: `serde_json` checks each byte by
+//! itself.
 //!
-//! A serializer around that of `serde_json` hands long strings on as bytes, which `serde_json` gives as a whole to its [`Formatter`];
-//! ours writes them as the strings that they are. Everything else goes through as it is.
+//! A wrapper around the serializer of `serde_json` passes long strings as bytes, which `serde_json`
+//! gives whole to its [`Formatter`]. Our formatter writes them as strings, many bytes at a time.
+//! All other values pass unchanged.
 
 use std::io;
 
@@ -12,15 +14,15 @@ use serde::ser::{
 use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
-use crate::message::envelope::{make_room, write_escaped};
+use crate::message::envelope::{reserve_for, write_escaped};
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 
-/// Of shorter strings `serde_json` is done before it would pay.
+/// Shorter strings are faster in `serde_json`.
 const LONG: usize = 64;
-/// Of a new text.
-const ROOM: usize = 128;
+/// The capacity of a new text.
+const INITIAL_CAPACITY: usize = 128;
 
 /// Writes the JSON text of `value`, as `serde_json::to_writer` does.
 pub(crate) fn write(value: &(impl Serialize + ?Sized), writer: impl io::Write) -> serde_json::Result<()> {
@@ -29,9 +31,9 @@ pub(crate) fn write(value: &(impl Serialize + ?Sized), writer: impl io::Write) -
 
 /// The JSON text of `value`, as `serde_json::value::to_raw_value` makes it.
 pub(crate) fn to_raw(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Box<RawValue>> {
-    let mut text = Text(Vec::with_capacity(ROOM));
+    let mut text = Text(Vec::with_capacity(INITIAL_CAPACITY));
     write(value, &mut text)?;
-    // That it is text, and JSON, is looked at once more: all together takes less than `serde_json` takes to write it.
+    // Checks UTF-8 and JSON once more. All together is still faster than `serde_json` alone.
     RawValue::from_string(String::from_utf8(text.0).map_err(serde::ser::Error::custom)?)
 }
 
@@ -40,7 +42,7 @@ struct Text(Vec<u8>);
 
 impl io::Write for Text {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        make_room(&mut self.0, text.len());
+        reserve_for(&mut self.0, text.len());
         self.0.extend_from_slice(text);
         Ok(text.len())
     }
@@ -50,7 +52,7 @@ impl io::Write for Text {
     }
 }
 
-/// Writes as text what [`Wrapped`] hands on as bytes.
+/// Writes as text the bytes that [`Wrapped`] passes.
 struct LongStrings;
 
 impl Formatter for LongStrings {
@@ -61,10 +63,10 @@ impl Formatter for LongStrings {
     }
 }
 
-/// A value, a serializer, or what it makes of a value with parts: in each, long strings become bytes.
+/// A value, or a serializer or its parts: long strings in it become bytes.
 struct Wrapped<T>(T);
 
-/// The fields of a struct. If it `stands` for something else, a text must reach `serde_json` as it is.
+/// The fields of a struct. A marker of `serde_json` must keep its text.
 struct Fields<T> {
     inner: T,
     is_json_marker: bool,
@@ -107,7 +109,7 @@ impl<S: Serializer> Serializer for Wrapped<S> {
         if text.len() < LONG { self.0.serialize_str(text) } else { self.0.serialize_bytes(text.as_bytes()) }
     }
 
-    /// Bytes that are bytes are an array of numbers.
+    /// Real bytes become an array of numbers.
     fn serialize_bytes(self, bytes: &[u8]) -> Result<S::Ok, S::Error> {
         self.0.collect_seq(bytes)
     }
@@ -130,7 +132,7 @@ impl<S: Serializer> Serializer for Wrapped<S> {
         self.0.serialize_newtype_variant(name, index, variant, &Wrapped(value))
     }
 
-    /// No struct of Rust has a name with `$`: with such names `serde_json` marks texts that are JSON already, or numbers.
+    /// `serde_json` marks raw JSON and numbers by structs whose names begin with `$`.
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
         Ok(Fields { inner: self.0.serialize_struct(name, len)?, is_json_marker: name.starts_with('$') })
     }
@@ -217,7 +219,7 @@ impl<C: SerializeStruct> SerializeStruct for Fields<C> {
     }
 }
 
-/// Keys go through as they are.
+/// Keys pass unchanged.
 impl<C: SerializeMap> SerializeMap for Wrapped<C> {
     type Ok = C::Ok;
     type Error = C::Error;

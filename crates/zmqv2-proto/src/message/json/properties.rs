@@ -1,4 +1,5 @@
-//! What is written is, byte for byte, what `serde_json` writes: for values of every shape, with texts of any length.
+//! What is written is, byte for byte, what `serde_json` writes: for values of every shape, with
+//! texts of any length.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Many callers as tasks of one asynchronous runtime: how clients of the other systems are written.
+//! Many callers as tasks of one asynchronous runtime, as clients of the other systems are written.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use zmqv2_tests::measured_process::{Error, Measurement, measure, now, timed};
 
-/// Connections are made and pages touched by then.
+/// Time to make connections and touch memory.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// Measures callers, each a task that waits for its answer before it calls again; `call` makes one call.
+/// Measures callers, each a task that waits for its answer before it calls again; `call` makes one
+/// call.
 pub(super) fn callers<F, C>(runtime: &Runtime, callers: usize, call: F) -> Result<(), Error>
 where
     F: Fn() -> C + Clone + Send + 'static,

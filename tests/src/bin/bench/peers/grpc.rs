@@ -1,4 +1,4 @@
-//! gRPC (tonic): a client and a server that speak to each other directly, with bodies that are bytes.
+//! gRPC (tonic): a client and a server with a direct connection. Bodies are bytes.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -72,7 +72,7 @@ impl Part {
     }
 }
 
-/// A service that answers with what it was asked.
+/// A service that answers with the request.
 #[derive(Debug, Clone)]
 struct Echo;
 

@@ -1,4 +1,5 @@
-//! The legacy driver: a receiver daemon on each of two nodes, as replies go back over a second path.
+//! The legacy driver: a receiver daemon on each of two nodes, because replies go back over a second
+//! path.
 
 use std::any::Any;
 use std::process::Command;
@@ -17,11 +18,12 @@ use crate::chain::Chain;
 use crate::process::{MeasuredProcess, Role};
 use crate::workload::{Pattern, Workload};
 
-/// Connections are made, and the daemon's pauses before a new PUB socket are over by then.
+/// Time to make connections, and for the daemon's pauses after a new PUB socket.
 const WARM_UP: Duration = Duration::from_millis(1_500);
-/// What makes this driver look its best: without a pause most replies are lost, and a loss costs the whole timeout.
+/// Help that shows this driver at its best. Without a pause most replies are lost, and each loss
+/// costs the whole timeout.
 const HELP: Help = Help { shared_context: true, pause: Duration::from_millis(1) };
-/// So that a reply that is lost all the same costs little.
+/// Short, so that a lost reply costs little.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 const TOPIC: &str = "t";
 
@@ -90,7 +92,7 @@ impl Part {
                 let to = Target { topic: TOPIC.to_owned(), server: None };
                 let message = Message::new("echo", json!({ "text": "x".repeat(*payload) }));
                 let one = |_| {
-                    // A lost reply is asked for again, as a caller would; the time counts.
+                    // After a lost reply the caller calls again, and the time counts.
                     || loop {
                         match client.call(&to, &Map::new(), &message) {
                             Ok(answer) if answer == message.args["text"] => return Ok(()),

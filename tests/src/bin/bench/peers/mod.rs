@@ -1,4 +1,5 @@
-//! Those who are not always there: the legacy driver, and other messaging systems behind the feature `peers`.
+//! The systems that may be missing: the legacy driver, and other messaging systems behind the
+//! feature `peers`.
 
 #[cfg(feature = "peers")]
 mod async_callers;
@@ -17,7 +18,7 @@ use crate::chain::Chain;
 use crate::rows::System;
 use crate::workload::Workload;
 
-/// Who is there.
+/// The systems that are available.
 pub(crate) struct Peers {
     missing: Vec<(System, String)>,
     #[cfg(feature = "peers")]
@@ -56,7 +57,7 @@ impl Part {
 }
 
 impl Peers {
-    /// Looks who is there; a quick run asks nobody that is not part of this workspace.
+    /// Finds the available systems. A quick run uses only those of this workspace.
     pub(crate) fn find(quick: bool) -> Self {
         let mut missing = Vec::new();
         if quick {
@@ -91,7 +92,7 @@ impl Peers {
         [System::Nats, System::Rabbit, System::Grpc].map(|system| (system, why.to_owned())).into()
     }
 
-    /// Why a system is left out, if it is.
+    /// The reason why a system is left out, if it is.
     pub(crate) fn missing(&self, system: System) -> Option<&str> {
         self.missing.iter().find(|(missing, _)| *missing == system).map(|(_, why)| why.as_str())
     }
@@ -114,7 +115,7 @@ impl Peers {
         }
     }
 
-    /// What takes long to start is kept for a row, and ends here.
+    /// Stops servers that were kept for a whole row because they start slowly.
     pub(crate) fn stop_idle(&self) {
         #[cfg(feature = "peers")]
         self.rabbit.stop();

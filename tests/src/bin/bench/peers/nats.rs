@@ -1,4 +1,4 @@
-//! NATS: a client and a server of its request-reply, and its own server between them.
+//! NATS: a client and a server of its request-reply pattern, and the NATS server between them.
 
 use std::process::{Command, Stdio};
 

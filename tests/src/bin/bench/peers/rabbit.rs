@@ -1,4 +1,4 @@
-//! RabbitMQ: a call by direct reply-to, the fastest way that it has.
+//! RabbitMQ: calls by direct reply-to, its fastest way.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ use crate::process::{Daemon, MeasuredProcess, Role};
 use crate::workload::Workload;
 
 pub(super) const SERVER: &str = "rabbitmq-server";
-/// The package's own program; the one on the path changes the user first.
+/// The program of the package. The one on the path changes the user first.
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const QUEUE: &str = "echo";
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -37,7 +37,7 @@ pub(crate) enum Part {
     RabbitClient { url: String, callers: usize, payload: usize },
 }
 
-/// A broker that takes many seconds to start, so that it is kept for a whole row.
+/// The broker. It takes many seconds to start, so it is kept for a whole row.
 #[derive(Default)]
 pub(super) struct KeptServer(RefCell<Option<Rc<Broker>>>);
 
@@ -76,7 +76,7 @@ impl Broker {
         let node = cluster.node(0);
         let (dir, host) = (node.ipc_dir.clone(), node.host.clone());
         File::create(dir.join("plugins")).context("a list of no plugins")?;
-        // Each on the loopback address that the cluster has for itself, so that no port can be taken.
+        // Each uses the cluster's own loopback address, so that every port is free.
         let epmd_port = free_port()?;
         let mut command = Command::new(PROGRAM);
         command.current_dir(&dir).stdout(Stdio::null()).stderr(Stdio::null());
@@ -92,7 +92,7 @@ impl Broker {
     }
 }
 
-/// The name service that it starts along stays behind otherwise.
+/// The name service that it starts would stay behind otherwise.
 impl Drop for Broker {
     fn drop(&mut self) {
         self.daemon.kill();
