@@ -68,7 +68,7 @@ counters! {
     Delivered = "delivered";
     /// Answers of workers that were sent on to the senders.
     Answered = "answered";
-    /// Requests that a server returned before it started them, because its handlers became slow.
+    /// Requests that a server handed back before it started them, because its handlers became slow.
     HandedBack = "handed_back";
     /// Requests whose time to live ended before a worker had them, and notifications whose time to
     /// live ended before a listener handled them.
