@@ -1,4 +1,5 @@
-//! The benchmark program works, and its report has the shape that its readers expect. It says nothing about speed here.
+//! Proves that the benchmark program works, and that its report has the shape that readers expect.
+//! It says nothing about speed.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -38,7 +39,7 @@ fn a_quick_run_measures_a_row_of_each_shape_and_writes_a_report() {
             assert!(line["ours"]["median"].is_number(), "{row}");
             assert_eq!(line["reference"].is_string(), line["reference_values"].is_object(), "{row}");
             assert_eq!(line["goal"].is_string(), line["met"].is_boolean(), "{row}");
-            // What is 0 at the reference has no ratio.
+            // A reference of 0 has no ratio.
             let compared = line["reference_values"]["median"].as_f64().is_some_and(|value| value > 0.0);
             assert_eq!(line["ratio"]["median"].is_number(), compared, "{row}");
         }

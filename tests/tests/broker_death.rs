@@ -1,4 +1,5 @@
-//! Brokers that die, hang, come back, or stop in an orderly way, under load. Nobody else is restarted.
+//! Proves that clients and servers survive a broker that dies, hangs, comes back or stops in order,
+//! under load. Nothing else is restarted.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
-use zmqv2_tests::{Cluster, Load, Node, PATIENCE, Process, Record, echo, eventually, now, spread};
+use zmqv2_tests::{CallRecord, Cluster, Load, Node, PATIENCE, Process, echo, eventually, now, spread};
 
 /// How long after a deadline a call may end (P1).
 const GRACE: Duration = Duration::from_millis(50);
@@ -15,8 +16,8 @@ fn client(node: &Node, timeout: Duration) -> RpcClient {
     node.client_with(Target::topic("t").unwrap(), |config| config.response_timeout = timeout)
 }
 
-/// Every call ended by its deadline, and if not with an answer, then with a reason that `allowed` accepts.
-fn all_ended(records: &[Record], timeout: Duration, allowed: impl Fn(&CallError) -> bool) {
+/// Every call ended by its deadline, with an answer or with a reason that `allowed` accepts.
+fn all_ended(records: &[CallRecord], timeout: Duration, allowed: impl Fn(&CallError) -> bool) {
     for record in records {
         assert!(record.took() <= timeout + GRACE, "{:?}: {record:?}", record.took());
         if let Err(error) = &record.outcome {
@@ -25,11 +26,11 @@ fn all_ended(records: &[Record], timeout: Duration, allowed: impl Fn(&CallError)
     }
 }
 
-/// What may come of a call while the only broker is away.
+/// The allowed errors of a call while the only broker is down.
 fn broker_is_gone(error: &CallError) -> bool {
     match error {
         CallError::ConnectionLost { .. } | CallError::Unreachable { .. } | CallError::Timeout { .. } => true,
-        // It is back, its servers not yet.
+        // The broker is back, but its servers are not.
         _ => error.reason() == Some(Reason::NoRoute),
     }
 }
@@ -76,7 +77,7 @@ fn kill_9_of_a_broker_under_load_and_its_return() {
             .collect();
         assert!(late.is_empty(), "more than a second after its return: {late:?}");
     }
-    println!("{} calls, slowest {:?}", records.len(), records.iter().map(Record::took).max());
+    println!("{} calls, slowest {:?}", records.len(), records.iter().map(CallRecord::took).max());
     println!("noticed after {:?}, answered again after {:?} (min, median, max)", spread(noticed), spread(back.clone()));
     assert!(back.iter().all(|back| *back < Duration::from_secs(1)), "{back:?}");
 }
@@ -91,14 +92,14 @@ fn a_broker_that_hangs_is_a_timeout_by_the_deadline() {
     let broker = node.broker();
     let _server = node.serve("t", "s", &["--workers", &CALLERS.to_string()]);
     let client = client(outside, timeout);
-    let all = |method: &'static str| -> Vec<Record> {
+    let all = |method: &'static str| -> Vec<CallRecord> {
         let call = || client.call::<Value>(&RequestContext::new(), method, &0.2).map(|_| String::new());
         std::thread::scope(|scope| {
-            let calls: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| Record::of(call))).collect();
+            let calls: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| CallRecord::of(call))).collect();
             calls.into_iter().map(|call| call.join().unwrap()).collect()
         })
     };
-    // At the same time, so that there is a connection for each.
+    // All at the same time, so that each has its own connection.
     assert!(all("sleep").iter().all(|record| record.outcome.is_ok()));
     broker.signal(Signal::STOP);
     let connected = all("echo");
@@ -108,15 +109,16 @@ fn a_broker_that_hangs_is_a_timeout_by_the_deadline() {
         assert!(matches!(record.outcome, Err(CallError::Timeout { .. })), "{record:?}");
         assert!(record.took() >= timeout, "{record:?}");
     }
-    // These had to connect anew, to a broker that says nothing: with or without a handshake, by the deadline.
+    // These had to connect again, to a broker that does not answer: with or without a handshake,
+    // they end by the deadline.
     for record in &unconnected {
         assert!(broker_is_gone(record.outcome.as_ref().unwrap_err()), "{record:?}");
     }
-    let late = |record: &Record| record.took().saturating_sub(timeout);
+    let late = |record: &CallRecord| record.took().saturating_sub(timeout);
     let [min, median, max] = spread(connected.iter().chain(&unconnected).map(late));
     println!("after the deadline: min {min:?}, median {median:?}, max {max:?}");
     assert!(median <= GRACE, "{median:?}");
-    // Awake, it serves the same client at once.
+    // When it goes on, it serves the same client at once.
     let woken = now();
     eventually("calls are answered again", || echo(&client, "x").is_ok());
     println!("answered {:?} after SIGCONT", woken.elapsed());
@@ -146,7 +148,7 @@ fn sigterm_of_a_broker_under_load_finishes_what_is_in_flight() {
     let timeout = Duration::from_secs(10);
     let Pair { cluster, mut brokers, servers: _servers } = Pair::start();
     let client = client(cluster.node(2), timeout);
-    // One that knows of no other node.
+    // A client that knows no other node.
     let ring = cluster.node(0).file("ring-of-one.json");
     std::fs::write(&ring, json!({ "t": [cluster.node(0).host] }).to_string()).unwrap();
     let at_first = cluster.node(2).client_with(Target::topic("t").unwrap(), |config| config.ring_file = ring);
@@ -157,10 +159,10 @@ fn sigterm_of_a_broker_under_load_finishes_what_is_in_flight() {
         eventually("they are in flight", || cluster.node(0).status().in_flight == 3);
         load.add(&client, 3);
         load.wait_answered(100);
-        let told = now();
+        let signalled = now();
         brokers[0].signal(Signal::TERM);
         eventually("it is stopping", || brokers[0].stderr().contains("stopping"));
-        let refused = Record::of(|| echo(&at_first, "x"));
+        let refused = CallRecord::of(|| echo(&at_first, "x"));
         let reason = refused.outcome.as_ref().expect_err("it takes nothing new").reason();
         assert_eq!(reason, Some(Reason::ShuttingDown), "{refused:?}");
         println!("ShuttingDown after {:?}", refused.took());
@@ -168,15 +170,15 @@ fn sigterm_of_a_broker_under_load_finishes_what_is_in_flight() {
         assert!(ends.iter().all(Result::is_ok), "they were in flight: {ends:?}");
         let status = brokers[0].wait_end(PATIENCE);
         assert_eq!(status.code(), Some(0));
-        println!("ended {:?} after SIGTERM", told.elapsed());
+        println!("ended {:?} after SIGTERM", signalled.elapsed());
     });
     load.wait_answered(100);
     let records = load.stop();
-    // The other node took all that this one did not.
+    // The other node took every call that this one did not.
     let failed: Vec<_> = records.iter().filter_map(|record| record.outcome.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} of {} calls failed: {:?}", failed.len(), records.len(), failed[0]);
     all_ended(&records, timeout, |_| false);
-    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(Record::took).max());
+    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(CallRecord::took).max());
 }
 
 #[test]
@@ -211,13 +213,13 @@ fn rg17_sigterm_of_a_server_under_load_loses_no_call_and_it_is_gone_at_once() {
         // More callers than workers, so that there is always something waiting.
         load.add(&client, 10);
         load.wait_answered(100);
-        let told = now();
+        let signalled = now();
         leaving.signal(Signal::TERM);
         for call in in_flight {
             assert!(call.join().unwrap().is_ok());
         }
         assert_eq!(leaving.wait_end(PATIENCE).code(), Some(0));
-        println!("ended {:?} after SIGTERM", told.elapsed());
+        println!("ended {:?} after SIGTERM", signalled.elapsed());
         let names: Vec<_> = node.status().topics[0].servers.iter().map(|s| s.server.to_string()).collect();
         assert_eq!(names, ["staying"], "gone from the status as soon as the process is");
     });
@@ -225,21 +227,21 @@ fn rg17_sigterm_of_a_server_under_load_loses_no_call_and_it_is_gone_at_once() {
     let records = load.stop();
     let failed: Vec<_> = records.iter().filter_map(|record| record.outcome.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} of {} calls failed: {:?}", failed.len(), records.len(), failed[0]);
-    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(Record::took).max());
+    println!("{} calls under load, slowest {:?}", records.len(), records.iter().map(CallRecord::took).max());
 }
 
 #[test]
 fn rg36_sigint_stops_broker_and_server_in_order() {
     let Pair { cluster, mut brokers, mut servers } = Pair::start();
-    let told = now();
+    let signalled = now();
     servers[0].signal(Signal::INT);
     assert_eq!(servers[0].wait_end(PATIENCE).code(), Some(0));
     assert!(cluster.node(0).status().topics.is_empty());
     brokers[0].signal(Signal::INT);
     assert_eq!(brokers[0].wait_end(PATIENCE).code(), Some(0));
-    println!("both ended {:?} after SIGINT", told.elapsed());
-    // Nothing was in flight: it took no time to drain, and left no socket behind.
-    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    println!("both ended {:?} after SIGINT", signalled.elapsed());
+    // Nothing was in flight, so the server stopped at once and left no socket behind.
+    assert!(signalled.elapsed() < Duration::from_secs(5), "{:?}", signalled.elapsed());
     let left =
         |node: &Node| std::fs::read_dir(&node.ipc_dir).unwrap().flatten().map(|f| f.file_name()).collect::<Vec<_>>();
     assert!(left(cluster.node(0)).iter().all(|name| name == "zmqv2-broker.lock"), "{:?}", left(cluster.node(0)));

@@ -1,4 +1,5 @@
-//! Bundles: what comes together leaves together, in order, and a bad bundle harms nobody but its sender.
+//! Proves that messages in a bundle are answered, in bundles and in order, and that a bad bundle
+//! harms only its sender.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, mpsc};
@@ -32,7 +33,7 @@ fn calls(flags: Flags) -> Bundle {
     bundle
 }
 
-/// Reads answers to all calls; how many messages they came in.
+/// Reads the answers to all calls, and returns the number of messages that carried them.
 fn read_answers(peer: &mut Zmtp, mut left: BTreeSet<u64>) -> usize {
     let mut messages = 0;
     while !left.is_empty() {
@@ -59,14 +60,14 @@ fn node_with_a_server(cluster: &Cluster) -> (&Node, [zmqv2_tests::Process; 2]) {
 }
 
 #[test]
-fn a_bundle_of_calls_is_answered_in_bundles_to_those_who_read_them() {
+fn a_peer_that_reads_bundles_gets_its_answers_in_bundles() {
     let cluster = Cluster::new(1, &["demo"]);
     let (node, _processes) = node_with_a_server(&cluster);
     let mut peer = Zmtp::tcp(format!("{}:9501", node.host), "DEALER").unwrap();
     peer.send(&[b"", calls(Flags::BUNDLES).frame()]).unwrap();
     let messages = read_answers(&mut peer, (0..CALLS).collect());
     assert!(messages < CALLS as usize, "{messages} messages");
-    // To others, each answer is a message of its own.
+    // For other peers, each answer is a message of its own.
     peer.send(&[b"", calls(Flags::NONE).frame()]).unwrap();
     assert_eq!(read_answers(&mut peer, (0..CALLS).collect()), CALLS as usize);
     let [header, body] = call(7, Flags::BUNDLES);
@@ -75,19 +76,19 @@ fn a_bundle_of_calls_is_answered_in_bundles_to_those_who_read_them() {
 }
 
 #[test]
-fn a_bad_bundle_is_counted_and_what_stands_before_the_fault_is_answered() {
+fn a_bad_bundle_is_counted_and_the_requests_before_its_fault_are_answered() {
     let cluster = Cluster::new(1, &["demo"]);
     let (node, [broker, _server]) = node_with_a_server(&cluster);
     let malformed = || node.status().counters["refused_malformed"];
     let mut peer = Zmtp::tcp(format!("{}:9501", node.host), "DEALER").unwrap();
 
-    // It ends within a message.
+    // The bundle ends within a message.
     let whole = calls(Flags::BUNDLES);
     peer.send(&[b"", &whole.frame()[..whole.frame().len() - 1]]).unwrap();
     read_answers(&mut peer, (0..CALLS - 1).collect());
     eventually("it is counted", || malformed() == 1);
 
-    // Too many messages: none of them a header.
+    // Too many messages, none of them with a header.
     let mut many = Bundle::new();
     for _ in 0..=MAX_BUNDLE_MESSAGES {
         many.push(b"", b"");
@@ -95,7 +96,7 @@ fn a_bad_bundle_is_counted_and_what_stands_before_the_fault_is_answered() {
     peer.send(&[b"", many.frame()]).unwrap();
     eventually("each is counted", || malformed() == 2 + MAX_BUNDLE_MESSAGES as u64);
 
-    // Too large, nothing in it, a bundle in a bundle, a frame behind a bundle.
+    // Too large, empty, a bundle in a bundle, a frame behind a bundle.
     let large = [&many.frame()[..4], &vec![0; MAX_BUNDLE_BYTES]].concat();
     let mut nested = Bundle::new();
     nested.push(whole.frame(), b"");
@@ -112,13 +113,13 @@ fn a_bad_bundle_is_counted_and_what_stands_before_the_fault_is_answered() {
         assert_eq!((refusal.kind, refusal.reason), (Kind::Refusal, Some(Reason::Malformed)));
         refusals -= 1;
     }
-    // It has harmed nobody.
+    // The bad bundles have harmed nobody.
     peer.send(&[b"", calls(Flags::BUNDLES).frame()]).unwrap();
     read_answers(&mut peer, (0..CALLS).collect());
     assert!(broker.stderr().lines().count() < 100 && !broker.stderr().contains("panicked"), "{}", broker.stderr());
 }
 
-/// Small messages travel in bundles, large ones alone: they must not overtake each other.
+/// Small messages travel in bundles and large ones alone. Neither may overtake the other.
 #[test]
 fn casts_of_all_sizes_arrive_in_the_order_in_which_they_were_sent() {
     const CASTS: usize = 600;
@@ -148,7 +149,7 @@ fn casts_of_all_sizes_arrive_in_the_order_in_which_they_were_sent() {
     }
 }
 
-/// Answers leave together, but not when that means to wait for a handler that takes its time.
+/// Answers leave together, but none waits for a slow handler (P10).
 #[test]
 fn an_answer_does_not_wait_for_a_slow_request_of_the_same_bundle_p10() {
     let cluster = Cluster::new(1, &["demo"]);
@@ -171,14 +172,14 @@ fn an_answer_does_not_wait_for_a_slow_request_of_the_same_bundle_p10() {
     let mut peer = Zmtp::tcp(format!("{}:9501", node.host), "DEALER").unwrap();
     for round in 0..20 {
         let mut bundle = Bundle::new();
-        // With and without others behind it.
+        // With and without other requests behind it.
         let calls = [(0, "echo"), (1, "hold"), (2, "echo"), (3, "echo")];
         for (tag, method) in &calls[..if round % 2 == 0 { 4 } else { 2 }] {
             let [header, body] = call_of(method, *tag, Flags::BUNDLES);
             bundle.push(&header, &body);
         }
         peer.send(&[b"", bundle.frame()]).unwrap();
-        // All others, while it holds.
+        // All other answers come while the slow handler runs.
         let began = now();
         read_answers(&mut peer, if round % 2 == 0 { [0, 2, 3].into() } else { [0].into() });
         assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());

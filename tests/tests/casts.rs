@@ -1,4 +1,5 @@
-//! Casts through real processes: every one has one outcome, an acked one runs once, and nothing waits behind a slow one.
+//! Proves for casts through real processes: each has one outcome, an acked one runs once, and none
+//! waits behind a slow one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,15 +9,15 @@ use std::time::Duration;
 use rustix::process::Signal;
 use zmqv2_client::{Outcome, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
-use zmqv2_server::{Methods, RpcServer, ServerBuilder};
+use zmqv2_server::{Methods, RpcServer, RpcServerBuilder};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
-/// What a server ran, in order.
-type Ran = Arc<Mutex<Vec<u64>>>;
+/// The messages that a server ran, in order.
+type Executions = Arc<Mutex<Vec<u64>>>;
 
-/// A server in the test's process that notes what it runs.
-fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Ran) {
-    let ran = Ran::default();
+/// A server in the test's process that logs its messages.
+fn logging(node: &Node, topic: &str, server: &str) -> (RpcServerBuilder, Executions) {
+    let ran = Executions::default();
     let (note, blocked) = (Arc::clone(&ran), Duration::from_secs(5));
     let methods = Methods::new()
         .method("note", move |number: u64| {
@@ -25,7 +26,7 @@ fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Ran) {
         })
         .unwrap()
         .method("block", move |(): ()| {
-            // Nobody rings: this waits for as long as it may.
+            // Nothing is ever sent, so this waits for the whole time.
             let (_keep, never) = std::sync::mpsc::channel::<()>();
             let _ = never.recv_timeout(blocked);
             Ok(())
@@ -35,7 +36,7 @@ fn noting(node: &Node, topic: &str, server: &str) -> (ServerBuilder, Ran) {
     (RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods), ran)
 }
 
-fn start(builder: ServerBuilder) -> RpcServer {
+fn start(builder: RpcServerBuilder) -> RpcServer {
     let server = builder.start().unwrap();
     server.wait_ready(PATIENCE).unwrap();
     server
@@ -59,15 +60,15 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
         .iter()
         .enumerate()
         .map(|(number, node)| {
-            let (builder, ran) = noting(node, "t", &format!("s{number}"));
+            let (builder, ran) = logging(node, "t", &format!("s{number}"));
             (start(builder.workers(1)), ran)
         })
         .collect();
     // Each client's numbers are its own: who * CASTS + 0, 1, 2, ...
     let acked: Vec<BTreeMap<String, Vec<u64>>> = std::thread::scope(|scope| {
-        let cast_all = |who: u64| {
-            let client = client(cluster.node(who as usize % 3), "t");
-            let numbers = who * CASTS..(who + 1) * CASTS;
+        let cast_all = |number: u64| {
+            let client = client(cluster.node(number as usize % 3), "t");
+            let numbers = number * CASTS..(number + 1) * CASTS;
             let handles: Vec<_> =
                 numbers.map(|number| (number, client.cast(&context(), "note", &number).unwrap())).collect();
             let mut acked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -80,18 +81,18 @@ fn casts_of_several_clients_to_several_nodes_are_acked_once_run_once_and_in_orde
             assert_eq!(client.close(PATIENCE).open, 0);
             acked
         };
-        let threads: Vec<_> = (0..4).map(|who| scope.spawn(move || cast_all(who))).collect();
+        let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || cast_all(number))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for (number, (server, ran)) in servers.iter().enumerate() {
-        // What is acked is accepted, and has run when the server has stopped.
+        // An acked cast was accepted, and has run when the server has stopped.
         server.stop().unwrap();
         let ran = ran.lock().unwrap();
         let name = format!("s{number}");
-        for (who, acked) in acked.iter().enumerate() {
-            let of_who: Vec<u64> = ran.iter().copied().filter(|n| n / CASTS == who as u64).collect();
-            // Exactly what was acked, each once, in the order it was sent.
-            assert_eq!(of_who, acked[&name], "{name} and client {who}");
+        for (number, acked) in acked.iter().enumerate() {
+            let of_client: Vec<u64> = ran.iter().copied().filter(|n| n / CASTS == number as u64).collect();
+            // The server ran exactly the acked casts, each once, in the order of sending.
+            assert_eq!(of_client, acked[&name], "{name} and client {number}");
         }
     }
 }
@@ -101,7 +102,7 @@ fn one_busy_worker_delays_no_call_that_the_other_can_take_p10() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let (builder, _) = noting(node, "t", "s");
+    let (builder, _) = logging(node, "t", "s");
     let server = start(builder.workers(2));
     let client = client(node, "t");
     let began = now();
@@ -125,7 +126,8 @@ fn servers_that_are_killed_lose_no_cast_that_may_be_retried() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    // One survives, others come and are killed. Each run of a server writes what it ran into a file of its own.
+    // One server stays; others are started and killed. Each server process writes its messages to
+    // its own file.
     let dir = tempfile::tempdir().unwrap();
     let log = |name: &str| dir.path().join(name);
     let serve = |name: &str| {
@@ -157,7 +159,8 @@ fn servers_that_are_killed_lose_no_cast_that_may_be_retried() {
             other => panic!("{number}: {other:?}"),
         };
     }
-    // What the survivor acked, it runs, and nothing twice; the same for what one victim ran.
+    // The server that stays runs everything that it acked, and nothing twice. A killed server runs
+    // nothing twice either.
     let by_survivor: BTreeSet<u64> = acked.iter().filter(|(_, s)| *s == "survivor").map(|(n, _)| *n).collect();
     assert!(!by_survivor.is_empty() && by_survivor.len() < casts as usize, "{}", by_survivor.len());
     eventually("the survivor has run all that it acked", || {
@@ -171,7 +174,7 @@ fn servers_that_are_killed_lose_no_cast_that_may_be_retried() {
     }
 }
 
-/// The arguments in a log of `--exec`; a line that is cut off by a kill does not count.
+/// The arguments in a log of `--exec`. A line that was cut off by a kill does not count.
 fn numbers(path: &Path) -> Vec<u64> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let requests = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -183,7 +186,7 @@ fn a_broker_that_is_killed_leaves_no_cast_without_outcome_and_traffic_comes_back
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let mut broker = node.broker();
-    let (builder, ran) = noting(node, "t", "s");
+    let (builder, ran) = logging(node, "t", "s");
     let server = start(builder.workers(2));
     let client = client(node, "t");
     let mut acked = Vec::new();
@@ -235,17 +238,17 @@ fn cold_start_waits_if_asked_to_and_is_refused_at_once_if_not_rg06() {
     let expired = too_short.wait(PATIENCE).unwrap();
     assert!(matches!(&expired, Outcome::Refused { refusal, .. } if refusal.reason == Reason::Expired), "{expired}");
     assert_eq!(waiting.outcome(), None);
-    let (builder, ran) = noting(node, "t", "s");
+    let (builder, ran) = logging(node, "t", "s");
     let server = start(builder.workers(1));
     assert!(waiting.wait(PATIENCE).unwrap().is_acked());
-    // A call, too.
+    // A call as well.
     client.call::<()>(&context(), "note", &4_u64).unwrap();
     server.stop().unwrap();
     assert_eq!(*ran.lock().unwrap(), [2, 4], "what expired never runs");
 }
 
 #[test]
-fn the_tool_says_what_became_of_a_cast() {
+fn the_tool_prints_the_outcome_of_a_cast() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let broker = node.broker();

@@ -1,4 +1,5 @@
-//! The comparison runs, and its report has the shape that readers and programs expect.
+//! Proves that the comparison runs, and that its report has the shape that readers and programs
+//! expect.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +10,9 @@ use zmqv2_tests::kernel::{is_alive, names_in};
 use zmqv2_tests::measure::well_formed;
 use zmqv2_tests::{PATIENCE, Process, binary, within};
 
-/// A tiny run. It is longer than other programs in tests, so its end is not waited for with their patience.
+/// Runs a tiny comparison. It takes longer than other programs in tests, so it has its own
+/// deadline.
 fn run(dir: &Path) -> String {
-    let page = "# Page\n<!-- written by compare -->\n<!-- end -->\n";
-    std::fs::write(dir.join("comparison.md"), page).unwrap();
     let mut command = Command::new(binary("compare"));
     let command = command.args(["--quick", "--out"]).arg(dir.join("out")).arg("--docs").arg(dir);
     let mut process = Process::start("compare", command);
@@ -53,18 +53,19 @@ fn a_tiny_comparison_writes_a_whole_report() {
     );
     let data = |n: usize| &report["sections"][n]["data"];
 
-    // Each claim has a verdict; what does not depend on the speed of a debug build must be right.
+    // Each claim has a verdict. Verdicts that do not depend on the speed of a debug build must be
+    // right.
     let holds = |claim: &str| -> Vec<bool> {
         let all = data(0).as_array().unwrap().iter().filter(|entry| entry["claim"] == claim);
         all.map(|entry| entry["holds"].as_bool().unwrap()).collect()
     };
     assert_eq!((holds("connections").len(), holds("acknowledged")), (4, vec![true]));
     assert!(holds("connections")[3], "a connection for each node: {}", data(0));
-    // The last fault meets the legacy driver only if it catches an answer on its way.
+    // The last fault affects the legacy driver only if the kill hits an answer in flight.
     assert_eq!(holds("reliability")[..5], [true; 5], "zmqv2 loses nothing in silence: {}", data(0));
     assert_eq!((holds("performance").len(), holds("code").len(), holds("replies").len()), (4, 1, 2));
 
-    // Both drivers were really measured.
+    // Both drivers were measured.
     for (section, contender, name) in [
         (1, "legacy, helped", "CALL, 1 caller, rate"),
         (1, "zmqv2", "CALL, 4 callers, p99"),
@@ -78,20 +79,25 @@ fn a_tiny_comparison_writes_a_whole_report() {
     }
     assert_eq!(data(3).as_array().unwrap().len(), 12, "two and four manners of calling with one node and with two");
     for fault in data(4).as_array().unwrap() {
-        for way in fault["ways"].as_array().unwrap() {
-            let fate = &way[1][0];
-            let of = |name: &str| fate[name].as_u64().unwrap();
-            let what = format!("{} {}: {fate}", fault["name"], way[0]);
-            assert_eq!(of("done") + of("told") + of("died") + of("lost"), of("sent"), "{what}");
+        for variant in fault["variants"].as_array().unwrap() {
+            let counts = &variant[1][0];
+            let of = |name: &str| counts[name].as_u64().unwrap();
+            let what = format!("{} {}: {counts}", fault["name"], variant[0]);
+            assert_eq!(
+                of("done") + of("reported") + of("lost_with_server") + of("lost_silently"),
+                of("sent"),
+                "{what}"
+            );
             assert!(of("sent") > 0);
-            assert!(way[0] != "zmqv2" || of("lost") == 0, "zmqv2 loses nothing in silence: {what}");
-            // What a worker had acknowledged and not begun when its server was killed: one for each of its four.
-            let most = if fault["name"] == "server killed" && way[0] == "zmqv2" { 4 } else { 0 };
-            assert!(of("died") <= most, "{what}");
+            assert!(variant[0] != "zmqv2" || of("lost_silently") == 0, "zmqv2 loses nothing in silence: {what}");
+            // A killed server may lose one acknowledged message for each of its four workers.
+            let most = if fault["name"] == "server killed" && variant[0] == "zmqv2" { 4 } else { 0 };
+            assert!(of("lost_with_server") <= most, "{what}");
         }
     }
-    // The faults do something: the legacy driver loses messages under each.
-    let lost = data(4).as_array().unwrap().iter().map(|fault| fault["ways"][0][1][0]["lost"].as_u64().unwrap());
+    // The faults have an effect: the legacy driver loses messages under each.
+    let lost =
+        data(4).as_array().unwrap().iter().map(|fault| fault["variants"][0][1][0]["lost_silently"].as_u64().unwrap());
     assert!(lost.clone().take(5).all(|lost| lost > 0), "{:?}", lost.collect::<Vec<_>>());
 
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
@@ -103,7 +109,7 @@ fn a_tiny_comparison_writes_a_whole_report() {
     }
     let markdown = std::fs::read_to_string(out.join("report.md")).unwrap();
     assert!(expected.iter().all(|title| markdown.contains(&format!("## {title}"))), "{markdown}");
-    let page = std::fs::read_to_string(dir.path().join("comparison.md")).unwrap();
-    assert!(page.contains("### What is lost") && page.contains("](comparison/lost.svg)"), "{page}");
+    let page = std::fs::read_to_string(dir.path().join("comparison-numbers.md")).unwrap();
+    assert!(page.contains("## What is lost") && page.contains("](comparison/lost.svg)"), "{page}");
     assert!(names_in(&dir.path().join("comparison")).contains(&"call-rate.svg".to_owned()));
 }

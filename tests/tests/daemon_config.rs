@@ -1,4 +1,4 @@
-//! The daemon's configuration, as an operator gives it and reads it back.
+//! Proves that the daemon reads and prints its configuration as an operator expects.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +37,7 @@ impl Files {
     }
 }
 
-/// Value and origin of an option in what `--print-config` prints.
+/// The value and the origin of an option in the output of `--print-config`.
 #[track_caller]
 fn printed(finished: &Finished, option: &str) -> (String, String) {
     assert_eq!(finished.code(), 0, "{finished:?}");
@@ -82,7 +82,7 @@ fn flags_win_over_environment_over_later_files_over_earlier_ones() {
 }
 
 #[test]
-fn what_is_printed_can_be_read_again() {
+fn the_printed_configuration_can_be_read_again() {
     let files = Files::new();
     let flags = [
         "--print-config",
@@ -170,7 +170,7 @@ fn a_bad_value_is_named_with_file_line_option_value_and_what_is_allowed() {
 }
 
 #[test]
-fn a_flag_mends_a_bad_file() {
+fn a_flag_overrides_a_bad_value_in_a_file() {
     let files = Files::new();
     let bad = files.write("bad.conf", "rpc_zmq_port = 95x1\n");
     assert_eq!(files.daemon(&[&bad], &["--check-config"], &[]).code(), 2);
@@ -208,5 +208,5 @@ fn a_ring_that_cannot_be_read_is_a_configuration_error() {
     assert!(bad.stderr.contains("ring.json, line 1, column"), "{}", bad.stderr);
     let missing = check(Path::new("/no/such/ring.json"));
     assert_eq!(missing.code(), 2);
-    assert_eq!(missing.stderr.matches("No such file").count(), 1, "said once: {}", missing.stderr);
+    assert_eq!(missing.stderr.matches("No such file").count(), 1, "printed once: {}", missing.stderr);
 }

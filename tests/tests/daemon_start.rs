@@ -1,4 +1,5 @@
-//! What can be in the way of a daemon's start, and what it says then.
+//! Proves that the daemon starts where it can, and that it names the obstacle and the remedy where
+//! it cannot.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +13,8 @@ use serde_json::json;
 use zmqv2_tests::kernel::names_in;
 use zmqv2_tests::{Cluster, Finished, Node, PATIENCE, Process, binary, in_namespaces, skip};
 
-/// A daemon that cannot start: it exits with `code`, and says `parts` in its last line, without a panic.
+/// Runs a daemon that cannot start. It exits with `code` and without a panic, and its last line has
+/// `parts`.
 #[track_caller]
 fn refuses(node: &Node, flags: &[&str], code: i32, parts: &[&str]) {
     let finished = Process::run(&mut node.command("zmqv2-broker", flags));
@@ -22,13 +24,13 @@ fn refuses(node: &Node, flags: &[&str], code: i32, parts: &[&str]) {
 #[track_caller]
 fn assert_refused(finished: &Finished, code: i32, parts: &[&str]) {
     assert_eq!(finished.code(), code, "{finished:?}");
-    let told = finished.stderr.lines().last().unwrap_or_default();
+    let last_line = finished.stderr.lines().last().unwrap_or_default();
     assert!(!finished.stderr.contains("panicked") && !finished.stderr.contains("\nready"), "{}", finished.stderr);
-    assert!(parts.iter().all(|part| told.contains(part)), "not all of {parts:?} in {told:?}");
-    assert_eq!(told.matches("os error").count().max(1), 1, "said twice: {told}");
+    assert!(parts.iter().all(|part| last_line.contains(part)), "not all of {parts:?} in {last_line:?}");
+    assert_eq!(last_line.matches("os error").count().max(1), 1, "printed twice: {last_line}");
 }
 
-/// Says it with an option that wins over the node's own flag.
+/// The same with an option that replaces the node's own flag.
 fn bind(address: &str) -> String {
     format!("rpc_zmq_bind_address={address}")
 }
@@ -42,7 +44,7 @@ fn an_address_that_cannot_be_listened_at_is_named_with_what_to_do() {
     let address = format!("tcp://{}:{port}", node.host);
     refuses(node, &["--port", &port], 1, &["cannot bind", &address, "in use", "rpc_zmq_port"]);
     drop(taken);
-    // Of a network that is reserved for documentation, so no machine has it.
+    // An address that is reserved for documentation, so no machine has it.
     refuses(
         node,
         &["--set", &bind("192.0.2.1")],
@@ -57,7 +59,7 @@ fn an_address_that_cannot_be_listened_at_is_named_with_what_to_do() {
     );
     refuses(node, &["--set", &bind("a b")], 2, &["rpc_zmq_bind_address = \"a b\"", "allowed: "]);
     refuses(node, &["--set", &bind("[::1")], 2, &["rpc_zmq_bind_address", "allowed: "]);
-    // Nothing of that left a lock or a socket behind that would hinder the next start.
+    // None of the failed starts left a lock or a socket that would prevent the next start.
     drop(node.broker_with(&["--port", &port]));
 }
 
@@ -77,13 +79,13 @@ fn a_socket_directory_that_cannot_be_used_is_named_with_what_to_do() {
     assert_refused(&with("/proc/none"), 2, &["/proc/none", "cannot create", "rpc_zmq_ipc_dir"]);
     let long = format!("/tmp/{}", "d".repeat(120));
     assert_refused(&with(&long), 2, &["rpc_zmq_ipc_dir", "125 bytes", "at most 74 bytes"]);
-    // Clients and servers say the same.
+    // Clients and servers print the same.
     let set = format!("rpc_zmq_ipc_dir={long}");
     for command in [&["status"][..], &["call", "demo", "echo"], &["serve", "demo"]] {
         let finished = node.tool(&[command, &["--set", &set]].concat());
         assert_refused(&finished, 2, &["125 bytes", "at most 74 bytes"]);
     }
-    // The longest that is allowed does work, with every socket in it.
+    // The longest allowed path works, with every socket in it.
     let longest = cluster_dir_of(node).join("e".repeat(74 - cluster_dir_of(node).as_os_str().len() - 1));
     let set = format!("rpc_zmq_ipc_dir={}", longest.display());
     let broker = node.broker_with(&["--set", &set]);
@@ -112,7 +114,7 @@ fn a_socket_directory_without_permission_is_refused() {
     assert_refused(&finished, 2, &["cannot use socket directory", "Permission denied", "rpc_zmq_ipc_dir"]);
 }
 
-/// As nobody, when this is root; `None` when nobody cannot run the program.
+/// Runs a command as the user nobody if this is root. `None`: that user cannot run the program.
 fn run_without_privileges(command: &mut Command) -> Option<Finished> {
     if rustix::process::geteuid().is_root() {
         command.uid(65534).gid(65534);
@@ -137,7 +139,8 @@ fn a_second_broker_on_one_socket_directory_names_the_first_and_leaves_it_alone()
         let answer = node.tool(&["call", "demo", "echo", "7"]);
         assert_eq!((answer.code(), answer.stdout.as_str()), (0, "7\n"), "{answer:?}");
     }
-    // Neither the lock nor the sockets of a killed one are in the way of the next, and the server finds it by itself.
+    // The lock and the sockets of a killed broker do not stop the next one, and the server finds
+    // it.
     first.kill9();
     let second = node.broker();
     let answer = node.tool(&["call", "demo", "echo", "8", "--server", "s1"]);
@@ -159,16 +162,16 @@ fn retried(node: &Node) -> Finished {
 }
 
 #[test]
-fn what_crashed_servers_left_behind_is_swept_and_nothing_else() {
+fn sockets_of_crashed_servers_are_removed_and_nothing_else() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (mut broker, mut server) = (node.broker(), node.serve("demo", "s1", &["--workers", "3"]));
-    // Both die: nobody is left to clean up.
+    // Both are killed, so nobody cleans up.
     broker.kill9();
     server.kill9();
     let left = names_in(&node.ipc_dir);
     let workers = left.iter().filter(|name| name.starts_with("zmqv2-") && !name.starts_with("zmqv2-broker")).count();
-    // One for all three.
+    // One directory for all three.
     assert_eq!(workers, 1, "{left:?}");
     let living = UnixListener::bind(node.file("zmqv2-0123456789abcdef.0")).unwrap();
     drop(UnixListener::bind(node.file("of-somebody-else.sock")).unwrap());
@@ -182,7 +185,8 @@ fn what_crashed_servers_left_behind_is_swept_and_nothing_else() {
     assert!(broker.wait_end(PATIENCE).success());
 }
 
-/// Server, broker and two calls without a single flag. The server comes first, so that it has to make the directory, too.
+/// Starts server and broker and makes two calls, without any flag. The server starts first, so it
+/// must make the directory.
 const WALK_THROUGH: &str = r#"
     "$Z" serve demo 2>serve.log & serve=$!
     "$B" 2>broker.log & broker=$!

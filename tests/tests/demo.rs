@@ -1,4 +1,4 @@
-//! `zmqv2 demo`: works anywhere and leaves nothing behind.
+//! Proves that `zmqv2 demo` works anywhere and leaves nothing behind.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use zmqv2_tests::kernel::{names_in, processes_with};
 use zmqv2_tests::{PATIENCE, Process, binary, eventually};
 
-/// The demo, with `temporary` for everything that it makes.
+/// The demo, which makes everything in `temporary`.
 fn demo(temporary: &Path) -> Command {
     let mut command = Command::new(binary("zmqv2"));
     command.arg("demo").env_clear().env("TMPDIR", temporary);
@@ -29,8 +29,8 @@ fn assert_nothing_left(dir: &Path) {
 #[test]
 fn it_shows_who_answered_and_leaves_nothing_behind() {
     let (dir, elsewhere) = (temporary(), temporary());
-    // No HOME, no PATH, nothing but a temporary directory; and a directory of somebody else's to stand in.
-    // What the environment says of the real nodes concerns no demo.
+    // No HOME, no PATH, only a temporary directory, and a working directory of another user.
+    // Settings of real nodes in the environment must not affect the demo.
     let mut demo = demo(dir.path());
     demo.env("OS_DEFAULT__TRANSPORT_URL", "zmqv2+ring:///no/such/ring.json").env("OS_DEFAULT__RPC_ZMQ_PORT", "1");
     let finished = Process::run(demo.current_dir(elsewhere.path()));
@@ -92,8 +92,11 @@ fn a_temporary_directory_that_cannot_be_used_is_named_with_what_to_do() {
     std::fs::create_dir(&deep).unwrap();
     let finished = Process::run(&mut demo(&deep));
     assert_eq!(finished.code(), 1);
-    let told = finished.stderr;
-    assert!(told.contains("TMPDIR") && told.contains("bytes") && told.contains(deep.to_str().unwrap()), "{told}");
+    let stderr = finished.stderr;
+    assert!(
+        stderr.contains("TMPDIR") && stderr.contains("bytes") && stderr.contains(deep.to_str().unwrap()),
+        "{stderr}"
+    );
     assert_nothing_left(&deep);
 
     let missing = dir.path().join("missing");

@@ -1,8 +1,14 @@
 //! The documents agree with the code. `BLESS=1` rewrites the generated parts.
 
+#[path = "docs/snippets.rs"]
+mod snippets;
+
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use zmqv2_proto::config;
+use zmqv2_proto::{Avoid, NextStep, Reason};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
@@ -12,26 +18,112 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Compares, or rewrites the file when asked to.
-fn agree(path: &str, expected: &str) {
+/// Compares a file with the text that `expected` makes of it, or rewrites it when asked to.
+fn agree(path: &str, expected: impl FnOnce(&str) -> String) {
+    // Two tests may rewrite parts of one page.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    let text = read(path);
+    let expected = expected(&text);
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(root().join(path), expected).expect("a file");
+        std::fs::write(root().join(path), &expected).expect("a file");
+    } else {
+        assert!(text == expected, "{path} is out of date: run BLESS=1 cargo test -p zmqv2-tests --test docs");
     }
-    assert!(read(path) == expected, "{path} is out of date: run BLESS=1 cargo test -p zmqv2-tests --test docs");
+}
+
+/// The page with `part` between the two marks.
+fn with_part(page: &str, start: &str, part: &str, end: &str) -> String {
+    let (head, rest) = page.split_once(start).unwrap_or_else(|| panic!("no {start}"));
+    let (_, tail) = rest.split_once(end).unwrap_or_else(|| panic!("no {end} after {start}"));
+    format!("{head}{start}{part}{end}{tail}")
+}
+
+/// The page with a new generated part.
+fn with_generated(page: &str, part: &str) -> String {
+    with_part(page, "--test docs -->\n", &format!("\n{}\n", part.trim()), "<!-- end -->")
 }
 
 #[test]
 fn the_example_file_has_every_option() {
-    agree("docs/zmqv2.conf.example", &config::example_ini());
+    agree("docs/zmqv2.conf.example", |_| config::example_ini());
 }
 
 #[test]
 fn the_configuration_page_has_every_option() {
-    let page = read("docs/configuration.md");
-    let (start, end) = ("--test docs -->\n", "<!-- end -->");
-    let (head, rest) = page.split_once(start).expect("a start mark");
-    let (_, tail) = rest.split_once(end).expect("an end mark");
-    agree("docs/configuration.md", &format!("{head}{start}\n{}\n{end}{tail}", config::reference_markdown().trim()));
+    agree("docs/configuration.md", |page| with_generated(page, &config::reference_markdown()));
+}
+
+#[test]
+fn the_page_of_calls_has_every_reason_for_a_refusal() {
+    agree("docs/calls.md", |page| with_generated(page, &refusals()));
+}
+
+#[test]
+fn the_page_of_counters_has_every_counter() {
+    agree("docs/counters.md", |page| with_generated(page, &zmqv2_broker::engine::reference_markdown()));
+}
+
+/// The table of reasons for users.
+fn refusals() -> String {
+    let mut text = "| code | reason | meaning | may have run? | the client then | counter |\n".to_owned();
+    text += "| --- | --- | --- | --- | --- | --- |\n";
+    for reason in Reason::ALL {
+        let may_have_run = if reason.may_have_run() { "yes" } else { "no" };
+        let next = match reason.next_step() {
+            NextStep::OtherNode { .. } => "tries other nodes",
+            NextStep::Retry => "repeats the request only with `retry`",
+            NextStep::Report => "reports it",
+            other => panic!("{reason}: say in words what {other:?} is"),
+        };
+        let avoids = match reason.avoid() {
+            Avoid::Nothing => "",
+            Avoid::TopicAtNode => "; avoids this topic at this node",
+            Avoid::Node => "; avoids this node",
+            other => panic!("{reason}: say in words what {other:?} is"),
+        };
+        let (code, counter) = (reason.code(), reason.counter());
+        // The next column says it.
+        let meaning = reason.meaning().replace(" The request did not run.", "");
+        writeln!(text, "| {code} | `{reason}` | {meaning} | {may_have_run} | {next}{avoids} | `{counter}` |")
+            .expect("a String takes every text");
+    }
+    let rank = |reason: &Reason| match reason.next_step() {
+        NextStep::OtherNode { rank } => Some(rank),
+        _ => None,
+    };
+    let mut others: Vec<_> = Reason::ALL.into_iter().filter(|reason| rank(reason).is_some()).collect();
+    others.sort_by_key(|reason| std::cmp::Reverse(rank(reason)));
+    let others: Vec<_> = others.iter().map(|reason| format!("`{reason}`")).collect();
+    text + "\nIf all nodes refuse a request, the client reports one of their reasons:\n"
+        + &others.join(" before ")
+        + "."
+}
+
+#[test]
+fn the_pages_show_code_that_compiles() {
+    snippets::compile();
+    let source = read("tests/tests/docs/snippets.rs");
+    let snippets: Vec<_> =
+        source.split("// snippet: ").skip(1).map(|rest| rest.split_once('\n').expect("code")).collect();
+    for page in entries(&root().join("docs")).iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let page = format!("docs/{}", page.file_name().expect("a name").to_string_lossy());
+        agree(&page, |text| {
+            let shown = snippets.iter().filter(|(name, _)| text.contains(&mark(name)));
+            shown.fold(text.to_owned(), |text, (name, code)| with_part(&text, &mark(name), &snippet(code), "```\n"))
+        });
+        assert_eq!(read(&page).matches("```rust").count(), read(&page).matches("<!-- snippet: ").count(), "{page}");
+    }
+}
+
+fn mark(snippet: &str) -> String {
+    format!("<!-- snippet: {snippet} -->\n```rust\n")
+}
+
+/// The lines up to the end of a snippet, without their indentation.
+fn snippet(code: &str) -> String {
+    let lines = code.lines().take_while(|line| line.trim() != "// end");
+    lines.map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect()
 }
 
 #[test]

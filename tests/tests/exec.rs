@@ -1,4 +1,5 @@
-//! `zmqv2 serve --exec`: any script is a service, and none outlives its caller's patience.
+//! Proves for `zmqv2 serve --exec` that any script is a service, and that no script outlives its
+//! deadline.
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,7 +48,7 @@ fn remote(result: Result<Value, CallError>) -> (String, String) {
 /// The process id that a script wrote into `file`.
 fn pid_in(file: &Path) -> u32 {
     let mut pid = None;
-    eventually("the script says its process id", || {
+    eventually("the script prints its process id", || {
         pid = std::fs::read_to_string(file)
             .ok()
             .filter(|text| text.ends_with('\n'))
@@ -118,7 +119,7 @@ fn output_that_is_no_json_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_late_command_is_killed_with_its_children() {
+fn a_command_past_its_deadline_is_killed_with_its_children() {
     let dir = tempfile::tempdir().unwrap();
     let (parent, child) = (dir.path().join("parent"), dir.path().join("child"));
     let line = format!("echo $$ > {}; sleep 1000 & echo $! > {}; wait", parent.display(), child.display());
@@ -135,10 +136,11 @@ fn a_late_command_is_killed_with_its_children() {
 }
 
 #[test]
-fn what_a_command_leaves_in_the_background_does_not_hold_the_worker() {
+fn a_background_process_of_a_command_does_not_hold_the_worker() {
     let dir = tempfile::tempdir().unwrap();
     let child = dir.path().join("child");
-    // The shell ends at once; the sleep keeps the pipes open. The second time the file is there.
+    // The shell ends at once, but its background `sleep` keeps the pipes open. On the second call
+    // the file exists.
     let line = format!("test -e {0} && echo 2 && exit; sleep 1000 & echo $! > {0}; echo 1", child.display());
     let leaving = script(&line);
     let result = leaving.call_within(Duration::from_secs(1), &json!({}));

@@ -1,4 +1,4 @@
-//! Requests go to the servers of a topic in turn.
+//! Proves that requests go to the servers of a topic in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ fn three_servers_on_one_node() {
     let cluster = Cluster::new(1, &["fair"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    // Turns are the servers', not the workers'.
+    // Servers take turns, not workers.
     let workers = ["1", "8", "3"];
     let _servers = [0, 1, 2].map(|n| node.serve("fair", NAMES[n], &["--workers", workers[n]]));
     is_fair(&node.client(Target::topic("fair").unwrap()));
-    // Also over clients that know nothing of each other.
-    let who: BTreeSet<String> = (0..3)
+    // This also holds for clients that do not know each other.
+    let servers: BTreeSet<String> = (0..3)
         .map(|_| {
             let called = node.tool(&["call", "fair", "echo", "--verbose"]);
             assert_eq!(called.code(), 0, "{}", called.stderr);
@@ -26,7 +26,10 @@ fn three_servers_on_one_node() {
         })
         .collect();
     for name in NAMES {
-        assert!(who.iter().any(|line| line.contains(name)), "three calls in a row did not reach {name}: {who:?}");
+        assert!(
+            servers.iter().any(|line| line.contains(name)),
+            "three calls in a row did not reach {name}: {servers:?}"
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! Fanouts through real processes: one message to each node, one copy to each server process, an outcome for each of them,
-//! and nobody waits for a node or a server that says nothing.
+//! Proves for fanouts through real processes: one message goes to each node and one copy to each
+//! server process, each copy has an outcome, and nobody waits for a silent node or server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const NODES: usize = 6;
 const SERVERS: usize = 10;
 const TOPIC: &str = "fleet";
 
-/// Nodes with a broker and servers each; the ring file lists the servers.
+/// Nodes, each with a broker and servers. The ring file lists the servers.
 struct Fleet {
     cluster: Cluster,
     brokers: Vec<Process>,
@@ -31,13 +31,13 @@ impl Fleet {
             let mut command = cluster.node(n).command("zmqv2", &["serve", TOPIC, "--workers", "1", "--server", name]);
             Process::start(name, &mut command)
         };
-        // All at once, then wait for each.
+        // Starts all of them, then waits for each.
         let started: Vec<Vec<_>> = (0..nodes).map(|n| names(n).iter().map(|name| start(n, name)).collect()).collect();
         let servers = started.into_iter().map(|node| node.into_iter().map(Process::ready).collect()).collect();
         Self { cluster, brokers, servers }
     }
 
-    /// Stops all of a node, as a machine that hangs.
+    /// Stops all processes of a node, like a machine that hangs.
     fn signal_node(&self, n: usize, signal: Signal) {
         self.brokers[n].signal(signal);
         self.servers[n].iter().for_each(|server| server.signal(signal));
@@ -48,7 +48,7 @@ impl Fleet {
     }
 }
 
-/// The ring file lists these nodes, with the servers of each.
+/// Writes a ring file with these nodes and their servers.
 fn list(cluster: &Cluster, nodes: impl IntoIterator<Item = usize>, servers: impl Fn(usize) -> Vec<String>) {
     let entry = |n: usize| {
         let host = &cluster.node(n).host;
@@ -62,7 +62,7 @@ fn target() -> Target {
     Target::topic(TOPIC).expect("a topic")
 }
 
-/// How many results each server has; every one must have exactly one.
+/// The number of results for each server, which must be one.
 fn once_each(report: &FanoutReport) -> usize {
     let mut by_server: BTreeMap<_, usize> = BTreeMap::new();
     for result in &report.results {
@@ -92,7 +92,7 @@ fn sixty_servers_on_six_nodes_and_a_node_that_hangs_rg03_rg04_rg05_rg23() {
     let handle = client.fanout(&context, "echo", &"all").expect("it is sent");
     zmqv2_tests::eventually("the servers of the other nodes accept it", || handle.so_far().acked() == 50);
     assert!(started.elapsed() < timeout / 2, "a node that hangs delays the others: {:?}", started.elapsed());
-    assert!(handle.report().is_none(), "the node that hangs has said nothing yet");
+    assert!(handle.report().is_none(), "the node that hangs has not answered yet");
     let report = handle.wait(PATIENCE).expect("a report");
     assert!(started.elapsed() >= timeout && started.elapsed() < timeout + Duration::from_secs(1));
     assert_eq!((once_each(&report), report.acked(), report.unacknowledged()), (60, 50, 10), "{report}");
@@ -106,7 +106,7 @@ fn sixty_servers_on_six_nodes_and_a_node_that_hangs_rg03_rg04_rg05_rg23() {
 }
 
 #[test]
-fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_told_of() {
+fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_reported() {
     let mut fleet = Fleet::start(1, 3);
     let timeout = Duration::from_secs(3);
     let client = fleet.cluster.node(0).client_with(target(), |config| config.cast_timeout = timeout);
@@ -120,7 +120,7 @@ fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_told_of() {
     let report = handle.wait(PATIENCE).expect("a report");
     assert_eq!((once_each(&report), report.acked(), report.unacknowledged()), (3, 2, 1), "{report}");
 
-    // It dies with a copy that it has not accepted: known at once.
+    // It dies with a copy that it has not accepted, which is known at once.
     let started = now();
     let handle = client.fanout(&context, "echo", &2).expect("it is sent");
     zmqv2_tests::eventually("the others accept it", || handle.so_far().acked() == 2);
@@ -129,24 +129,24 @@ fn a_server_that_hangs_delays_no_other_of_its_node_and_a_dead_one_is_told_of() {
     assert!(started.elapsed() < timeout, "{:?}", started.elapsed());
     assert_eq!((once_each(&report), report.acked(), report.refused()), (3, 2, 1), "{report}");
 
-    // The ring file still lists it; its broker knows better, and says nothing of it.
+    // The ring file still lists it, but its broker knows that it is gone, and does not report it.
     let report = client.fanout(&context, "echo", &3).expect("it is sent").wait(PATIENCE).expect("a report");
     assert_eq!(report.acked(), 2, "{report}");
 }
 
-/// Its node is not even in the directory for a while, as when it is restarted.
+/// For a while the directory does not list its node, as during a restart.
 #[test]
-fn the_part_of_a_node_that_is_gone_for_a_while_waits_for_that_node_and_goes_to_no_other() {
+fn the_part_for_a_node_that_is_down_waits_for_that_node_and_goes_to_no_other() {
     let mut fleet = Fleet::start(2, 1);
     let client = fleet.cluster.node(0).client_with(target(), |config| config.cast_timeout = PATIENCE);
     let names = |n: usize| vec![format!("s{n}-0")];
-    // The broker goes, and its server stays.
+    // The broker stops, and its server stays.
     fleet.brokers[1].kill9();
     let waits = client.prepare().wait_for_ready(true);
     let handle = waits.fanout(&RequestContext::new(), "echo", &"all").expect("it is sent");
     zmqv2_tests::eventually("the other node accepts it", || handle.so_far().acked() == 1);
     list(&fleet.cluster, [0], names);
-    // Long enough for the directory to be asked several times.
+    // Long enough for several reads of the directory.
     let until = now() + Duration::from_millis(1500);
     while now() < until {
         assert_eq!(fleet.counter(0, "requests"), 1, "the node that is there got the other one's part");

@@ -1,4 +1,5 @@
-//! Bytes from the network: whatever they are, the broker serves the others, answers what it can, and stays small (P9).
+//! Proves for any bytes from the network: the broker serves the others, answers what it can, and
+//! stays small (P9).
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -15,13 +16,14 @@ use zmqv2_tests::{Cluster, Node, Process, eventually, now};
 
 /// Attackers of each kind.
 const MANY: usize = 1_000;
-/// No call of the well-behaved client may take longer, whatever goes on beside it.
+/// The longest time for a call of the well-behaved client during an attack.
 const PROMPT: Duration = Duration::from_secs(1);
-/// A broker that has seen all of it may have grown by this.
+/// The memory by which the broker may grow during an attack.
 const GROWTH_KIB: u64 = 64 * 1024;
 
-/// A node under attack: its broker and server, and a client of another node that calls all the time.
-struct Scene {
+/// A node under attack, with its broker and server, and a client of another node that calls all the
+/// time.
+struct Attack {
     cluster: Cluster,
     broker: Process,
     _server: Process,
@@ -36,7 +38,7 @@ struct Progress {
     over: AtomicBool,
 }
 
-impl Scene {
+impl Attack {
     fn new() -> Self {
         let cluster = Cluster::new(2, &["demo"]);
         let (near, far) = (cluster.node(0), cluster.node(1));
@@ -48,9 +50,9 @@ impl Scene {
         let theirs = Arc::clone(&progress);
         let good = std::thread::spawn(move || call_until(&client, &theirs));
         let memory_before = memory_kib(broker.id());
-        let scene = Self { cluster, broker, _server: server, memory_before, good, progress };
-        scene.see_calls();
-        scene
+        let attack = Self { cluster, broker, _server: server, memory_before, good, progress };
+        attack.see_calls();
+        attack
     }
 
     fn node(&self) -> &Node {
@@ -65,14 +67,15 @@ impl Scene {
         self.node().status().counters[name]
     }
 
-    /// Waits until the good client has made some more calls.
+    /// Waits until the well-behaved client has made some more calls.
     fn see_calls(&self) {
         let calls = || self.progress.calls.load(Ordering::Relaxed);
         let before = calls();
         eventually("the good client is served", || self.good.is_finished() || calls() >= before + 20);
     }
 
-    /// Ends the scene: the good client was served promptly all the time, and the broker is small and quiet.
+    /// Ends the attack. The well-behaved client was served promptly all the time, and the broker is
+    /// small and idle.
     #[track_caller]
     fn check(self, most_log_lines: usize) {
         self.see_calls();
@@ -87,7 +90,7 @@ impl Scene {
     }
 }
 
-/// Calls without a pause; the longest time that a call took.
+/// Calls without a pause, and keeps the longest time of a call.
 fn call_until(client: &RpcClient, progress: &Progress) -> Duration {
     let mut slowest = Duration::ZERO;
     while !progress.over.load(Ordering::Relaxed) {
@@ -99,7 +102,7 @@ fn call_until(client: &RpcClient, progress: &Progress) -> Duration {
     slowest
 }
 
-/// Bytes that look random and are the same in every run.
+/// Pseudo-random bytes, the same in every run.
 fn noise(seed: usize, count: usize) -> Vec<u8> {
     let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut next = || {
@@ -113,44 +116,44 @@ fn noise(seed: usize, count: usize) -> Vec<u8> {
 
 #[test]
 fn random_bytes_leave_the_broker_serving() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let mut open = Vec::new();
     for n in 0..MANY {
-        let mut stream = TcpStream::connect(scene.address()).unwrap();
-        // The broker may have hung up half-way, which is its right.
+        let mut stream = TcpStream::connect(attack.address()).unwrap();
+        // The broker may close the connection early.
         let _ = stream.write_all(&noise(n, 1 + n % 3_000));
         if n % 2 == 0 {
             open.push(stream);
         }
     }
     drop(open);
-    // As often, random bytes where a ZeroMQ peer would speak after a proper handshake.
+    // The same number of times, random bytes after a proper handshake.
     for n in 0..MANY {
-        let mut peer = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let mut peer = Zmtp::tcp(attack.address(), "DEALER").unwrap();
         let _ = peer.send_raw(&noise(n, 1 + n % 3_000));
     }
-    scene.check(MANY + 100);
+    attack.check(MANY + 100);
 }
 
 #[test]
 fn half_handshakes_that_stay_open_leave_the_broker_serving() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let whole = [greeting(), ready("DEALER")].concat();
     let open: Vec<_> = (0..MANY)
         .map(|n| {
-            let mut stream = TcpStream::connect(scene.address()).unwrap();
+            let mut stream = TcpStream::connect(attack.address()).unwrap();
             stream.write_all(&whole[..n % whole.len()]).unwrap();
             stream
         })
         .collect();
-    // All of them are open at once; a peer that is new then is served too.
-    let answer = scene.cluster.node(0).tool(&["call", "demo", "echo", "1"]);
+    // All of them are open at once, and a new peer is still served.
+    let answer = attack.cluster.node(0).tool(&["call", "demo", "echo", "1"]);
     assert_eq!(answer.code(), 0, "{answer:?}");
     drop(open);
-    scene.check(20);
+    attack.check(20);
 }
 
-/// A request for `demo` that would be served if nothing were wrong with it.
+/// A valid request for `demo`.
 fn request(body: &[u8]) -> [Vec<u8>; 2] {
     let mut header = Header::new(Kind::Call, MessageId::random());
     header.key = Some(Target::topic("demo").unwrap().key());
@@ -158,14 +161,14 @@ fn request(body: &[u8]) -> [Vec<u8>; 2] {
     [header.encode(), body.to_vec()]
 }
 
-/// A good header with some bytes replaced.
+/// A valid header with some bytes replaced.
 fn header_with(at: usize, bytes: &[u8]) -> Vec<u8> {
     let [mut header, _] = request(b"");
     header[at..at + bytes.len()].copy_from_slice(bytes);
     header
 }
 
-/// A request header that names a node, as only answers do; the name is none.
+/// A request header with a node, which only answers have; the name is invalid.
 fn with_node(kind: Kind) -> Vec<u8> {
     let [mut header, _] = request(b"");
     header[3] = kind as u8;
@@ -174,7 +177,7 @@ fn with_node(kind: Kind) -> Vec<u8> {
     header
 }
 
-/// A request header whose key is any bytes.
+/// A request header with any bytes as key.
 fn keyed(key: &[u8]) -> Vec<u8> {
     let mut header = Header::new(Kind::Call, MessageId::random());
     header.ttl = Ttl::from(Duration::from_secs(5));
@@ -191,7 +194,7 @@ fn control(kind: Kind) -> Vec<u8> {
     header.encode()
 }
 
-/// Frames that a delimiter stands in front of, and the reason that must come back for them.
+/// Frames that follow a delimiter, and the reason with which they must be refused.
 fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
     let body = || b"{}".to_vec();
     let [good, _] = request(b"");
@@ -214,7 +217,7 @@ fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
         malformed("a server's length that lies", header_with(46, &[0xff, 0xff])),
         malformed("names that are no text", keyed(b"openstack/\xff\xfe")),
         malformed("noise", noise(7, 200)),
-        // What a worker could not read would keep the worker busy for ever.
+        // A message that a worker cannot read would keep that worker busy for ever.
         malformed("a call with a node", with_node(Kind::Call)),
         malformed("a cast with a node", with_node(Kind::Cast)),
         malformed("a fanout with a node", with_node(Kind::Fanout)),
@@ -233,14 +236,14 @@ fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
 
 #[test]
 fn wrong_frames_are_each_answered_with_a_typed_refusal() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let wrong = wrong_messages();
     let (mut malformed, mut no_route, mut unauthorized) = (0, 0, 0);
     for n in 0..MANY {
         let (name, frames, reason) = &wrong[n % wrong.len()];
-        // A REQ that correlates puts an id in front of the delimiter; both must come back.
+        // A correlating REQ puts an id in front of the delimiter. Both must come back.
         let path: &[&[u8]] = if n % 2 == 0 { &[b""] } else { &[b"\0\0\0\x07", b""] };
-        let mut peer = Zmtp::tcp(scene.address(), if n % 2 == 0 { "DEALER" } else { "REQ" }).unwrap();
+        let mut peer = Zmtp::tcp(attack.address(), if n % 2 == 0 { "DEALER" } else { "REQ" }).unwrap();
         let sent: Vec<&[u8]> = path.iter().copied().chain(frames.iter().map(Vec::as_slice)).collect();
         peer.send(&sent).unwrap();
         let answer = peer.receive().unwrap_or_else(|error| panic!("{name}: no answer: {error}"));
@@ -248,7 +251,7 @@ fn wrong_frames_are_each_answered_with_a_typed_refusal() {
         assert!(answer.iter().zip(path).all(|(theirs, ours)| theirs == ours), "{name}: another path back");
         let header = Header::decode(&answer[path.len()]).unwrap();
         let detail = String::from_utf8_lossy(&answer[path.len() + 1]).into_owned();
-        // An empty key, and one that is longer than any name, may be refused as either.
+        // An empty key, and a key that is longer than any name, may be refused with either reason.
         let both = *name == "a hostile key" && header.reason == Some(Reason::Malformed);
         assert!(header.reason == Some(*reason) || both, "{name}: {header:?} {detail}");
         assert!(!detail.is_empty() && detail.len() < 600, "{name}: a detail of {} bytes", detail.len());
@@ -259,15 +262,15 @@ fn wrong_frames_are_each_answered_with_a_typed_refusal() {
         }
     }
     assert!(malformed > 0 && no_route > 0 && unauthorized > 0);
-    assert_eq!(scene.counter("refused_malformed"), malformed);
-    assert_eq!(scene.counter("refused_no_route"), no_route);
-    assert_eq!(scene.counter("refused_unauthorized"), unauthorized);
-    scene.check(MANY + 100);
+    assert_eq!(attack.counter("refused_malformed"), malformed);
+    assert_eq!(attack.counter("refused_no_route"), no_route);
+    assert_eq!(attack.counter("refused_unauthorized"), unauthorized);
+    attack.check(MANY + 100);
 }
 
 #[test]
 fn frames_without_a_path_back_are_counted_and_logged_once_per_peer() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let [header, body] = request(b"{}");
     let long = vec![b"x".to_vec(); 13];
     let huge_path = [vec![b'p'; 100_000], vec![], header.clone(), body.clone()];
@@ -278,15 +281,16 @@ fn frames_without_a_path_back_are_counted_and_logged_once_per_peer() {
         long.iter().map(Vec::as_slice).collect(),
         huge_path.iter().map(Vec::as_slice).collect(),
     ];
-    // One peer that never stops, and many that come once.
-    let mut noisy = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+    // One peer that sends without end, and many that send once.
+    let mut noisy = Zmtp::tcp(attack.address(), "DEALER").unwrap();
     for n in 0..10 * MANY {
         noisy.send(&cases[n % 4]).unwrap();
     }
     for n in 0..MANY {
-        let mut peer = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let mut peer = Zmtp::tcp(attack.address(), "DEALER").unwrap();
         peer.send(&cases[n % cases.len()]).unwrap();
-        // Whoever sends a good request behind it is served: nothing of the bad message is left over (RG25).
+        // A good request behind the bad message is served: nothing of the bad message remains
+        // (RG25).
         if n % 10 == 0 {
             let [header, _] = request(b"");
             peer.send(&[b"", &header, b"no body that a server understands"]).unwrap();
@@ -294,47 +298,48 @@ fn frames_without_a_path_back_are_counted_and_logged_once_per_peer() {
             assert_eq!(Header::decode(&answer[1]).unwrap().server, Some("s1".parse().unwrap()), "a server answered");
         }
     }
-    eventually("every message is counted", || scene.counter("refused_malformed") == 11 * MANY as u64);
-    scene.check(MANY + 100);
+    eventually("every message is counted", || attack.counter("refused_malformed") == 11 * MANY as u64);
+    attack.check(MANY + 100);
 }
 
 #[test]
 fn a_message_over_the_limit_is_refused_or_cut_off() {
-    let scene = Scene::new();
+    let attack = Attack::new();
     let limit = 16 * 1024 * 1024;
-    let mut slightly = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+    let mut slightly = Zmtp::tcp(attack.address(), "DEALER").unwrap();
     let [header, body] = request(&vec![b'x'; limit + 1]);
     slightly.send(&[b"", &header, &body]).unwrap();
     let answer = slightly.receive().unwrap();
     assert_eq!(Header::decode(&answer[1]).unwrap().reason, Some(Reason::TooLarge));
     let detail = String::from_utf8_lossy(&answer[2]);
     assert!(detail.contains("16777217") && detail.contains("16777216"), "{detail}");
-    assert_eq!(scene.counter("refused_too_large"), 1);
+    assert_eq!(attack.counter("refused_too_large"), 1);
     drop((slightly, body));
-    // Only announced: nobody waits for it, and nothing is set aside for it.
+    // The message is only announced: nobody waits for it, and no memory is reserved for it.
     for n in 0..100_u64 {
-        let mut lying = Zmtp::tcp(scene.address(), "DEALER").unwrap();
+        let mut lying = Zmtp::tcp(attack.address(), "DEALER").unwrap();
         let mut bytes = vec![2];
         bytes.extend_from_slice(&(u64::MAX >> (n % 30)).to_be_bytes());
         lying.send_raw(&bytes).unwrap();
         assert!(lying.receive().is_err(), "the connection was kept");
     }
-    scene.check(20);
+    attack.check(20);
 }
 
 #[test]
 fn a_peer_that_never_reads_its_replies_stops_nobody() {
-    let scene = Scene::new();
-    let mut deaf = TcpStream::connect(scene.address()).unwrap();
+    let attack = Attack::new();
+    let mut deaf = TcpStream::connect(attack.address()).unwrap();
     deaf.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     deaf.write_all(&[greeting(), ready("DEALER")].concat()).unwrap();
     let unserved = keyed(b"openstack/nobody");
     let batch: Vec<u8> = (0..1_000).flat_map(|_| message(&[b"", &unserved, b"{}"])).collect();
-    // 100,000 questions, each of which has an answer; TCP may stop taking them at some point.
+    // 100,000 requests, each with an answer. TCP may stop accepting them at some point.
     let sent = (0..100).take_while(|_| deaf.write_all(&batch).is_ok()).count();
     assert!(sent > 10, "only {sent} batches were taken: the socket, not the broker, was tested");
-    // Either TCP stops the peer, or the broker gives up on answers that nobody takes; never does it keep them all.
-    eventually("an end to it", || scene.counter("undeliverable") > 0 || sent < 100);
-    scene.check(20);
+    // Either TCP stops the peer, or the broker drops answers that nobody reads. It never keeps them
+    // all.
+    eventually("an end to it", || attack.counter("undeliverable") > 0 || sent < 100);
+    attack.check(20);
     drop(deaf);
 }

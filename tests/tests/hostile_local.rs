@@ -1,4 +1,4 @@
-//! Peers inside the node that break the protocol: a broker drops them, says why, and serves the others.
+//! Proves that a broker drops local peers that break the protocol, says why, and serves the others.
 
 use std::time::Duration;
 
@@ -80,14 +80,14 @@ fn a_garbage_registration_is_refused_with_what_is_wrong_and_registers_nothing() 
     assert_eq!(broker.stderr().matches("malformed message").count(), 1, "one line for one peer:\n{}", broker.stderr());
 }
 
-/// A server made by hand: one worker's socket, registered at the broker.
-struct Fake {
+/// A hand-made server: one worker socket, registered at the broker.
+struct WrongServer {
     socket: Socket,
     registrar: Zmtp,
     registration: ServerRegistration,
 }
 
-impl Fake {
+impl WrongServer {
     /// Binds a worker's socket as `role` and registers it as `server` of the topic `demo`.
     fn start(node: &Node, server: &str, role: Role) -> Self {
         let transport = Transport::new(TransportOptions::default());
@@ -95,11 +95,11 @@ impl Fake {
         let registration = ServerRegistration::new(InstanceId::random(), 1, 1, std::process::id());
         socket.bind(&worker_socket(&node.ipc_dir, registration.instance, 0).unwrap()).unwrap();
         let registrar = Zmtp::ipc(node.file(BROKER_SOCKET), "DEALER").unwrap();
-        let mut fake = Self { socket, registrar, registration };
-        fake.register(server);
-        let answer = fake.registrar.receive().unwrap();
+        let mut wrong = Self { socket, registrar, registration };
+        wrong.register(server);
+        let answer = wrong.registrar.receive().unwrap();
         assert_eq!(Header::decode(&answer[1]).unwrap().kind, Kind::Registered);
-        fake
+        wrong
     }
 
     fn register(&mut self, server: &str) {
@@ -108,7 +108,7 @@ impl Fake {
         self.registrar.send(&[b"", &header, &body]).unwrap();
     }
 
-    /// The next request, with what stands in front of it.
+    /// The next request, with the frames in front of it.
     fn receive(&self) -> Vec<Frame> {
         let mut frames = Vec::new();
         let end_at = now() + PATIENCE;
@@ -127,7 +127,7 @@ fn caller(node: &Node, server: &str) -> Process {
     Process::start("caller", &mut node.command("zmqv2", &arguments))
 }
 
-/// The answer to a request whose header is `request`, from a worker that follows the rules.
+/// The correct answer to a request with the header `request`.
 fn honest(request: &[u8], node: &Node) -> Header {
     let request = Header::decode(request).unwrap();
     let mut answer = Header::new(Kind::Reply, request.id);
@@ -138,16 +138,16 @@ fn honest(request: &[u8], node: &Node) -> Header {
     answer
 }
 
-/// From the honest answer's header to the frames of a lie.
-type Lie = fn(&Header) -> Vec<Vec<u8>>;
+/// Makes the frames of a wrong answer from the header of the correct one.
+type WrongAnswer = fn(&Header) -> Vec<Vec<u8>>;
 
 #[test]
 fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
-    // Each sends frames that a REP never would.
-    let lies: [Lie; 8] = [
+    // Each sends frames that a REP socket never sends.
+    let wrong_answers: [WrongAnswer; 8] = [
         |_| vec![b"garbage".to_vec()],
         |_| vec![vec![], b"garbage".to_vec(), vec![]],
         |honest| vec![honest.encode(), b"no delimiter".to_vec()],
@@ -169,23 +169,23 @@ fn a_worker_that_answers_garbage_is_dropped_and_its_caller_told() {
             vec![vec![], bundle.frame().to_vec()]
         },
     ];
-    for (n, lie) in lies.iter().enumerate() {
-        let fake = Fake::start(node, "liar", Role::Router);
+    for (n, answer) in wrong_answers.iter().enumerate() {
+        let wrong = WrongServer::start(node, "liar", Role::Router);
         let mut caller = caller(node, "liar");
-        let request = fake.receive();
-        let frames = lie(&honest(&request[2], node));
+        let request = wrong.receive();
+        let frames = answer(&honest(&request[2], node));
         let id = Frame::from(&request[0][..]);
         let sent = [id].into_iter().chain(frames.into_iter().map(Frame::from));
-        fake.socket.send(sent).unwrap();
-        assert_eq!(caller.wait_end(Duration::from_secs(5)).code(), Some(4), "lie {n}: {}", caller.stderr());
+        wrong.socket.send(sent).unwrap();
+        assert_eq!(caller.wait_end(Duration::from_secs(5)).code(), Some(4), "answer {n}: {}", caller.stderr());
         caller.wait_for_line("ServerLost: ");
         eventually("the liar is forgotten", || node.tool(&["ping", "demo", "--server", "liar"]).code() == 4);
     }
     let status = node.status();
-    assert_eq!(status.counters["refused_malformed"], lies.len() as u64);
+    assert_eq!(status.counters["refused_malformed"], wrong_answers.len() as u64);
     assert_eq!(status.in_flight, 0);
     assert_eq!(node.tool(&["call", "demo", "echo", "2"]).stdout, "2\n");
-    eventually("a line for each", || broker.stderr().matches("malformed answer").count() == lies.len());
+    eventually("a line for each", || broker.stderr().matches("malformed answer").count() == wrong_answers.len());
 }
 
 #[test]
@@ -193,28 +193,28 @@ fn an_answer_with_a_wrong_tag_reaches_nobody_else() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &["--workers", "2"]));
-    let fake = Fake::start(node, "liar", Role::Router);
-    // Somebody else's request is in flight while the liar guesses tags.
+    let wrong = WrongServer::start(node, "liar", Role::Router);
+    // Another request is in flight while the wrong server guesses tags.
     let mut victim =
         Process::start("victim", &mut node.command("zmqv2", &["call", "demo", "sleep", "1", "--server", "good"]));
     eventually("the victim's request is in flight", || node.status().in_flight == 1);
     let mut caller = caller(node, "liar");
-    let request = fake.receive();
+    let request = wrong.receive();
     let truth = honest(&request[2], node);
-    let say = |header: &Header| {
+    let answer_with = |header: &Header| {
         let frames =
             [Frame::from(&request[0][..]), Frame::new(), Frame::from(header.encode()), Frame::from(&b"null"[..])];
-        fake.socket.send(frames).unwrap();
+        wrong.socket.send(frames).unwrap();
     };
     for tag in (0..200).chain([u64::MAX, u64::MAX / 2]).filter(|tag| *tag != truth.tag) {
         let mut guess = truth.clone();
         guess.tag = tag;
-        // Credit for nothing must not help either.
+        // A message that only gives credit must not help either.
         guess.count = u16::MAX;
-        say(&guess);
+        answer_with(&guess);
     }
-    // Its own request is still its own to answer; whether the broker still trusts it is the broker's choice.
-    say(&truth);
+    // It may still answer its own request. The broker may or may not still trust it.
+    answer_with(&truth);
     assert_eq!(victim.wait_end(PATIENCE).code(), Some(0), "{}", victim.stderr());
     let code = caller.wait_end(PATIENCE).code();
     assert!(matches!(code, Some(1 | 3 | 4)), "a body that is no reply, or a lost server: {code:?} {}", caller.stderr());
@@ -232,9 +232,10 @@ fn a_server_that_dies_right_after_it_registered_costs_nobody_anything() {
     let node = cluster.node(0);
     let (_broker, _good) = (node.broker(), node.serve("demo", "good", &[]));
     for n in 0..50 {
-        drop(Fake::start(node, &format!("short-lived-{n}"), Role::Rep));
+        drop(WrongServer::start(node, &format!("short-lived-{n}"), Role::Rep));
     }
-    // Registered without ever having had a socket: forgotten after a while, meanwhile nobody is sent there.
+    // Registered without a socket: the broker forgets it after a while, and sends nothing there
+    // meanwhile.
     let mut peer = Zmtp::ipc(node.file(BROKER_SOCKET), "DEALER").unwrap();
     for n in 0..50 {
         let [header, body] =

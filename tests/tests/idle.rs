@@ -1,10 +1,11 @@
-//! What costs nothing, or delays nobody: idle brokers, clients that came and went, slow handlers.
+//! Proves that an idle broker costs almost nothing, that clients leave nothing open, and that a
+//! slow handler delays nobody.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use zmqv2_proto::{RequestContext, Target};
-use zmqv2_tests::{Cluster, Process, Record, echo, eventually, now, spread};
+use zmqv2_tests::{CallRecord, Cluster, Process, echo, eventually, now, spread};
 
 /// Entries of `/proc/PID/KIND`: open descriptors (`fd`) or threads (`task`).
 fn count(process: &Process, kind: &str) -> usize {
@@ -17,20 +18,21 @@ fn an_idle_broker_uses_less_than_half_a_percent_of_a_core() {
     let node = cluster.node(0);
     let broker = node.broker();
     let server = node.serve("t", "s", &["--workers", "8"]);
-    // Connected, by TCP and by the local socket, and then silent.
+    // Clients over TCP and the local socket, which are then silent.
     let clients = [node, cluster.node(1)].map(|node| node.client(Target::topic("t").unwrap()));
     for client in &clients {
         assert_eq!(echo(client, "x").unwrap(), "s");
     }
     let (start, used) = (now(), [broker.cpu_seconds(), server.cpu_seconds()]);
-    // Time is what is measured here: the kernel counts in steps of 10 ms, so 0.5 % needs some seconds to be seen.
+    // The kernel counts processor time in steps of 10 ms, so 0.5 % needs some seconds to be
+    // visible.
     let span = Duration::from_secs(6);
     eventually("some seconds have passed", || now() >= start + span);
     let share = |process: &Process, before: f64| (process.cpu_seconds() - before) / start.elapsed().as_secs_f64();
     let shares = [share(&broker, used[0]), share(&server, used[1])];
     println!("idle over {:?}: broker {:.3} %, server {:.3} %", start.elapsed(), shares[0] * 100.0, shares[1] * 100.0);
     assert!(shares.iter().all(|share| *share < 0.005), "{shares:?}");
-    // And it is still there.
+    // The broker still works.
     assert!(clients.iter().all(|client| echo(client, "y").is_ok()));
 }
 
@@ -55,7 +57,7 @@ fn clients_and_servers_that_left_leave_nothing_open() {
         passing.kill9();
     }
     eventually("descriptors are as before", || count(&broker, "fd") <= before);
-    // A thread that said `ready` has ended since.
+    // The thread that printed `ready` has ended.
     assert!(count(&broker, "task") <= threads[0] && count(&server, "task") <= threads[1], "more than {threads:?}");
     assert!(count(&server, "fd") <= server_fds);
     println!("broker: {before} descriptors; server: {server_fds}; threads of both: {threads:?}");
@@ -73,7 +75,7 @@ fn one_slow_handler_delays_nobody() {
         let slow = scope.spawn(|| client.call::<Value>(&RequestContext::new(), "sleep", &json!({ "seconds": 4.0 })));
         eventually("a worker is busy", || node.status().in_flight == 1);
         let took = (0..CALLS).map(|n| {
-            let record = Record::of(|| echo(&client, &n.to_string()));
+            let record = CallRecord::of(|| echo(&client, &n.to_string()));
             assert_eq!(record.outcome.as_ref().expect("an answer"), "s");
             record.took()
         });

@@ -1,10 +1,10 @@
-//! A crate depends only on crates beneath it.
+//! Proves that a crate depends only on the crates beneath it.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-/// What each crate may depend on, of this workspace.
+/// The crates of this workspace that each crate may depend on.
 const BENEATH: &[(&str, &[&str])] = &[
     ("zmqv2-proto", &[]),
     ("zmqv2-matchmaker", &["zmqv2-proto"]),
@@ -25,7 +25,8 @@ fn metadata() -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Every dependency that points upwards or sideways, as `from -> to`; of any kind, for tests and builds too.
+/// Every dependency that points upwards or sideways, as `from -> to`, including those for tests and
+/// builds.
 fn violations(metadata: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for package in metadata["packages"].as_array().expect("packages") {
@@ -39,7 +40,7 @@ fn violations(metadata: &Value) -> Vec<String> {
             if to.starts_with("zmqv2-") && !beneath.contains(&to) {
                 found.push(format!("{name} -> {to}"));
             }
-            // What zmqv2 is compared with stands on libzmq itself.
+            // The other side of the comparison uses libzmq itself.
             let may = ["zmqv2-proto", "zmqv2-tests"].contains(&name);
             if !may && to.starts_with("zmq") && !to.starts_with("zmqv2") {
                 found.push(format!("{name} -> {to}: libzmq is reached through zmqv2-proto alone"));
@@ -67,7 +68,7 @@ fn the_check_sees_a_dependency_that_points_upwards() {
     assert_eq!(violations(&metadata), ["zmqv2-server -> zmqv2-client"]);
 }
 
-/// Dependencies that are allowed only behind a feature, or only in some crates, and stand elsewhere.
+/// Dependencies that are allowed only behind a feature or in other crates.
 fn unwanted(metadata: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for package in metadata["packages"].as_array().expect("packages") {
@@ -75,12 +76,12 @@ fn unwanted(metadata: &Value) -> Vec<String> {
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let to = dependency["name"].as_str().expect("a name");
             let optional = dependency["optional"] == true;
-            // Tests may use what they like.
+            // Tests may use any dependency.
             let built_in = dependency["kind"].is_null();
             let wrong = match (name, to) {
                 ("zmqv2-broker", "zmqv2-client" | "zmqv2-server" | "anyhow") => built_in && !optional,
                 ("zmqv2-tests", "anyhow") => false,
-                // Errors of a library are typed.
+                // A library has typed errors.
                 (_, "anyhow") => true,
                 _ => false,
             };
@@ -96,7 +97,7 @@ fn unwanted(metadata: &Value) -> Vec<String> {
 fn the_tools_dependencies_are_optional_and_libraries_have_typed_errors() {
     let mut metadata = metadata();
     assert_eq!(unwanted(&metadata), Vec::<String>::new());
-    // The check sees what it is for.
+    // The check finds a wrong dependency.
     for package in metadata["packages"].as_array_mut().expect("packages") {
         let name = package["name"].clone();
         let dependencies = package["dependencies"].as_array_mut().expect("a list");
@@ -112,7 +113,7 @@ fn the_tools_dependencies_are_optional_and_libraries_have_typed_errors() {
     assert_eq!(found, ["zmqv2-broker -> zmqv2-client", "zmqv2-proto -> anyhow"]);
 }
 
-/// The names of all packages that are built for `package`.
+/// The names of all packages in the build of `package`.
 fn tree(package: &str, flags: &[&str]) -> Vec<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

@@ -1,5 +1,5 @@
-//! The legacy driver of the tests speaks as the original does: frames, sockets and addresses are held against what was
-//! recorded from it, on every hop.
+//! Proves that the legacy driver behaves as the original does: its frames, sockets and addresses
+//! are compared, on every hop, with a recording of the original.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use zmq::{Context, Socket, SocketType};
 use zmqv2_proto::Failure;
-use zmqv2_tests::heard::Heard;
 use zmqv2_tests::legacy::frames::{self, Frames, Message, Notice, Received, Unreadable};
 use zmqv2_tests::legacy::{Client, Daemon, Failed, Help, Options, Server, Target};
-use zmqv2_tests::messaging::{Driver, To, World};
+use zmqv2_tests::messaging::{Driver, DriverCluster, To};
+use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::{Cluster, PATIENCE, eventually, now};
 
 const RECORDED: &str = include_str!("../fixtures/legacy/frames.txt");
 
-/// What was sent or received at one place of a message's way.
+/// The frames at one hop of a message.
 #[derive(Debug, Clone)]
 struct Hop {
     /// Such as `client send PUSH tcp://localhost:9501`.
@@ -45,7 +45,7 @@ fn recorded() -> BTreeMap<&'static str, Vec<Hop>> {
     messages
 }
 
-/// What a hop of this message has, with the socket type and the end of the address.
+/// The frames of a hop with this socket type and end of the address.
 fn hop(message: &str, start: &str) -> Frames {
     let all = recorded();
     let hop = all[message].iter().find(|hop| hop.place.starts_with(start));
@@ -141,13 +141,13 @@ fn every_message_is_read_as_it_was_recorded() {
     }
 }
 
-/// Raw sockets that stand for the processes of the original.
-struct Stage {
+/// Raw sockets in place of the original's processes.
+struct RawPeers {
     zmq: Context,
     dir: TempDir,
 }
 
-impl Stage {
+impl RawPeers {
     fn new() -> Self {
         Self { zmq: Context::new(), dir: tempfile::tempdir().expect("a directory") }
     }
@@ -170,7 +170,16 @@ impl Stage {
         socket
     }
 
-    /// Where clients and servers push to, and its port. `localhost` is two addresses on some machines.
+    /// A daemon at this address, and a socket that pushes to it.
+    fn daemon(&self, address: &str) -> (Daemon, Socket) {
+        let daemon = Daemon::start(Options { bind_address: address.to_owned(), ..self.options(9501) }).unwrap();
+        let push = self.socket(SocketType::PUSH);
+        push.connect(&format!("tcp://{address}:9501")).unwrap();
+        (daemon, push)
+    }
+
+    /// The socket that clients and servers push to, and its port. `localhost` has two addresses on
+    /// some machines.
     fn pull(&self) -> (Socket, u16) {
         let socket = self.socket(SocketType::PULL);
         socket.set_ipv6(true).expect("an option");
@@ -192,7 +201,7 @@ fn receive(socket: &Socket) -> Frames {
     socket.recv_multipart(0).expect("a message in time")
 }
 
-/// The id that a call was given, out of its text.
+/// The id of a call, read from its text.
 fn id_of(frames: &Frames) -> String {
     match frames::read(frames) {
         Ok(Received::Call(_, _, id, _)) => id,
@@ -202,9 +211,9 @@ fn id_of(frames: &Frames) -> String {
 
 #[test]
 fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
-    let stage = Stage::new();
-    let (pull, port) = stage.pull();
-    let client = Client::new(stage.options(port), Help::default()).unwrap();
+    let peers = RawPeers::new();
+    let (pull, port) = peers.pull();
+    let client = Client::new(peers.options(port), Help::default()).unwrap();
     let demo = |server: Option<&str>| Target { topic: "demo".to_owned(), server: server.map(str::to_owned) };
     client.cast(&demo(None), &context(), &count());
     assert_eq!(text(&receive(&pull)), text(&hop("cast", "client send")));
@@ -218,7 +227,7 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
     assert_eq!(text(&receive(&pull))[..7], text(&hop("notify 2", "client send")));
 
     for (message, method, id) in [("call", "echo", CALL), ("call that fails", "nosuch", FAILING)] {
-        let replies = stage.ipc(SocketType::XPUB, "zmq_topic_zmq_replies.localhost", true);
+        let replies = peers.ipc(SocketType::XPUB, "zmq_topic_zmq_replies.localhost", true);
         let result = std::thread::scope(|scope| {
             let call = scope.spawn(|| client.call(&demo(None), &context(), &echo(method)));
             let sent = receive(&pull);
@@ -226,14 +235,14 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
             let with =
                 |frames: Frames| -> Vec<String> { text(&frames).iter().map(|frame| frame.replace(id, &own)).collect() };
             assert_eq!(text(&sent), with(hop(message, "client send")));
-            // The caller has subscribed to its id, and nothing else.
+            // The caller has subscribed to its id only.
             assert_eq!(replies.recv_bytes(0).unwrap(), [b"\x01", own.as_bytes()].concat());
             replies.send_multipart(with(hop(message, "daemon send PUB")).iter(), 0).unwrap();
             call.join().unwrap()
         });
         match (message, result) {
             ("call", Ok(value)) => assert_eq!(value, "hi"),
-            (_, Err(Failed::Remote(told))) => assert_eq!(told, failure()),
+            (_, Err(Failed::Remote(failed_with))) => assert_eq!(failed_with, failure()),
             (message, other) => panic!("{message}: {other:?}"),
         }
         drop(replies);
@@ -242,11 +251,11 @@ fn a_client_pushes_what_the_original_did_and_takes_the_reply_from_its_topic() {
 
 #[test]
 fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
-    let stage = Stage::new();
-    let (pull, port) = stage.pull();
+    let peers = RawPeers::new();
+    let (pull, port) = peers.pull();
     let (requests, fanouts) = (
-        stage.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
-        stage.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
+        peers.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
+        peers.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
     );
     let (put, taken) = std::sync::mpsc::channel();
     let (put, fails) = (std::sync::Mutex::new(put), failure());
@@ -258,8 +267,8 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
             _ => Some(Ok(Value::Null)),
         }
     };
-    let server = Server::serve(stage.options(port), "demo", Arc::new(handler)).unwrap();
-    // It hears all fanouts of its topic.
+    let server = Server::serve(peers.options(port), "demo", Arc::new(handler)).unwrap();
+    // It receives all fanouts of its topic.
     assert_eq!(fanouts.recv_bytes(0).unwrap(), b"\x01");
     for (message, expected) in [("call", echo("echo")), ("call that fails", echo("nosuch"))] {
         requests.send_multipart(hop(message, "server recv PULL"), 0).unwrap();
@@ -275,55 +284,56 @@ fn a_server_takes_what_the_original_took_and_pushes_its_reply() {
 
 #[test]
 fn each_socket_of_the_daemon_has_a_context_of_its_own() {
-    let world = World::start(Driver::Legacy, 1, &["t"], &[]);
-    let (tasks, client) = (format!("/proc/{}/task", world.process(0).id()), world.at(0));
+    let nodes = DriverCluster::start(Driver::Legacy, 1, &["t"], &[]);
+    let (tasks, client) = (format!("/proc/{}/task", nodes.process(0).id()), nodes.at(0));
     let threads = || std::fs::read_dir(&tasks).map_or(0, Iterator::count);
     let at_first = threads();
-    // One that sends, and two of the context.
-    drop(client.post(&To::topic("t"), "note", &Value::Null));
+    // One sending thread, and two of the context.
+    drop(client.send(&To::topic("t"), "note", &Value::Null));
     eventually("PUSH for the topic", || threads() == at_first + 3);
-    drop(client.post_to_all(&To::topic("t"), "note", &Value::Null));
+    drop(client.send_to_all(&To::topic("t"), "note", &Value::Null));
     eventually("PUB for its fanouts", || threads() == at_first + 6);
 }
 
 #[test]
 fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_its_socket() {
-    let stage = Stage::new();
-    let (_pull, port) = stage.pull();
+    let peers = RawPeers::new();
+    let (_pull, port) = peers.pull();
     let (requests, fanouts) = (
-        stage.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
-        stage.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
+        peers.ipc(SocketType::PUSH, "zmq_topic_demo.localhost", true),
+        peers.ipc(SocketType::XPUB, "zmq_topic_fanout~demo", true),
     );
-    let taken = Heard::default();
+    let taken = NotificationLog::default();
     let note = taken.clone();
     let handler = move |message: &Message| {
-        note.note(message.method.clone());
+        note.add(message.method.clone());
         Some(Ok(Value::Null))
     };
-    let _server = Server::serve(stage.options(port), "demo", Arc::new(handler)).unwrap();
+    let _server = Server::serve(peers.options(port), "demo", Arc::new(handler)).unwrap();
     assert_eq!(fanouts.recv_bytes(0).unwrap(), b"\x01");
     for envelope in ["impl_zmq_v3", "", "else"] {
         requests.send_multipart(["0", "demo.localhost", envelope, "{}"], 0).unwrap();
     }
     requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
     taken.wait(1);
-    // This ends the reader of requests; who reads fanouts goes on.
+    // This ends the reader of requests. The reader of fanouts goes on.
     requests.send_multipart(["0", "demo.localhost", "cast", "{"], 0).unwrap();
     requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
     taken.wait(2);
-    // What was sent before these two would have run meanwhile, if it were read at all.
+    // The messages before these two would have run by now, if anything read them.
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
     assert_eq!(taken.wait(3), ["count", "count", "count"]);
 }
 
 #[test]
 fn the_sending_of_a_call_is_bounded_by_its_response_timeout() {
-    let stage = Stage::new();
-    // Nobody listens there: what is sent fills the queue of the client's only socket, and then waits.
+    let peers = RawPeers::new();
+    // Nobody listens there. Messages fill the queue of the client's only socket, and then a send
+    // blocks.
     let cluster = Cluster::new(1, &[]);
     let target = Target { topic: "demo".to_owned(), server: Some(cluster.node(0).host.clone()) };
-    let options = Options { response_timeout: Duration::from_millis(300), conn_pool_size: 1, ..stage.options(9501) };
+    let options = Options { response_timeout: Duration::from_millis(300), conn_pool_size: 1, ..peers.options(9501) };
     assert!(options.cast_timeout >= PATIENCE);
     let client = Client::new(options, Help::default()).unwrap();
     for _ in 0..1_000 {
@@ -337,12 +347,9 @@ fn the_sending_of_a_call_is_bounded_by_its_response_timeout() {
 
 #[test]
 fn a_daemon_forwards_every_message_unchanged_to_the_socket_of_its_topic() {
-    let stage = Stage::new();
+    let peers = RawPeers::new();
     let cluster = Cluster::new(1, &[]);
-    let bind_address = cluster.node(0).host.clone();
-    let daemon = Daemon::start(Options { bind_address: bind_address.clone(), ..stage.options(9501) }).unwrap();
-    let push = stage.socket(SocketType::PUSH);
-    push.connect(&format!("tcp://{bind_address}:9501")).unwrap();
+    let (daemon, push) = peers.daemon(&cluster.node(0).host);
     let mut servers = BTreeMap::new();
     for (message, hops) in recorded() {
         let pairs = hops.iter().zip(hops.iter().skip(1));
@@ -351,8 +358,9 @@ fn a_daemon_forwards_every_message_unchanged_to_the_socket_of_its_topic() {
             let (kind, address) = sent.place["daemon send ".len()..].split_once(' ').expect("a socket");
             let name = address.strip_prefix("ipc://IPC_DIR/").expect("a local address");
             let kind = if kind == "PUB" { SocketType::SUB } else { SocketType::PULL };
-            // One server for each topic: what is pushed to one that has just gone is lost.
-            let socket = servers.entry(name.to_owned()).or_insert_with(|| stage.ipc(kind, name, false));
+            // One server for each topic, because a message for a server that has just stopped is
+            // lost.
+            let socket = servers.entry(name.to_owned()).or_insert_with(|| peers.ipc(kind, name, false));
             push.send_multipart(&received.frames, 0).unwrap();
             assert_eq!(text(&receive(socket)), text(&sent.frames), "{message}");
             assert_eq!(received.frames, sent.frames);
@@ -363,21 +371,18 @@ fn a_daemon_forwards_every_message_unchanged_to_the_socket_of_its_topic() {
 
 #[test]
 fn a_topic_that_is_a_path_is_refused_and_a_message_of_one_frame_ends_the_daemon() {
-    let stage = Stage::new();
+    let peers = RawPeers::new();
     let cluster = Cluster::new(1, &[]);
-    let bind_address = cluster.node(0).host.clone();
-    let daemon = Daemon::start(Options { bind_address: bind_address.clone(), ..stage.options(9501) }).unwrap();
-    let push = stage.socket(SocketType::PUSH);
-    push.connect(&format!("tcp://{bind_address}:9501")).unwrap();
-    let pull = stage.ipc(SocketType::PULL, "zmq_topic_t.localhost", false);
+    let (daemon, push) = peers.daemon(&cluster.node(0).host);
+    let pull = peers.ipc(SocketType::PULL, "zmq_topic_t.localhost", false);
     for topic in ["../../t.localhost", "a\\b.localhost", "t.localhost"] {
         push.send_multipart(["0", topic, "cast", "x"], 0).unwrap();
     }
     assert_eq!(text(&receive(&pull)), ["0", "t.localhost", "cast", "x"]);
-    assert_eq!(names(stage.dir.path()), ["zmq_topic_t.localhost"]);
+    assert_eq!(names(peers.dir.path()), ["zmq_topic_t.localhost"]);
     push.send("x", 0).unwrap();
     eventually("the daemon ends", || daemon.has_ended());
-    eventually("it is gone", || std::net::TcpStream::connect((bind_address.as_str(), 9501)).is_err());
+    eventually("it is gone", || std::net::TcpStream::connect((cluster.node(0).host.as_str(), 9501)).is_err());
 }
 
 fn names(dir: &Path) -> Vec<String> {

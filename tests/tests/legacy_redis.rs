@@ -1,4 +1,5 @@
-//! The legacy driver's directory in Redis, with what is wrong with it, beside zmqv2's in the same Redis.
+//! Proves that the legacy driver's Redis directory has the faults of the original, and that zmqv2
+//! can use the same Redis beside it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use zmqv2_client::RequestContext;
 use zmqv2_proto::Target;
-use zmqv2_tests::heard::Heard;
 use zmqv2_tests::legacy::frames::Message;
 use zmqv2_tests::legacy::{Client, Daemon, Help, Matchmaker, Options, Server, Target as To};
+use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::redis_server::{Redis, installed, keys};
 use zmqv2_tests::{Cluster, eventually};
 
@@ -17,10 +18,10 @@ fn options(cluster: &Cluster, n: usize) -> Options {
     Options::from_pairs(&cluster.node(n).options()).expect("options")
 }
 
-fn serve(options: &Options, ran: &Heard<Value>) -> Server {
+fn serve(options: &Options, ran: &NotificationLog<Value>) -> Server {
     let ran = ran.clone();
     let handler = move |message: &Message| {
-        ran.note(message.args.clone());
+        ran.add(message.args.clone());
         Some(Ok(Value::Null))
     };
     Server::serve(options.clone(), "t", Arc::new(handler)).expect("a server")
@@ -35,7 +36,7 @@ fn by_redis_a_fanout_of_the_legacy_driver_reaches_one_server_of_each_host_and_th
     let cluster = Cluster::with_directory(2, &redis.settings());
     let all: Vec<Options> = (0..2).map(|n| options(&cluster, n)).collect();
     let _daemons: Vec<Daemon> = all.iter().map(|options| Daemon::start(options.clone()).expect("a daemon")).collect();
-    let ran: Vec<Heard<Value>> = all.iter().map(|_| Heard::default()).collect();
+    let ran: Vec<NotificationLog<Value>> = all.iter().map(|_| NotificationLog::default()).collect();
     // Three servers at each host.
     let servers = |options, ran| [(); 3].map(|()| serve(options, ran));
     let _servers: Vec<_> = all.iter().zip(&ran).map(|(options, ran)| servers(options, ran)).collect();
@@ -63,7 +64,7 @@ fn by_redis_a_fanout_of_the_legacy_driver_reaches_one_server_of_each_host_and_th
         let report = handle.wait(Duration::from_secs(10)).expect("a report");
         report.acked() == 6 && report.all_acked()
     });
-    // Neither driver's keys are the other's.
+    // The two drivers use different keys.
     let (own, others): (Vec<_>, Vec<_>) = keys(&redis).into_iter().partition(|key| key.starts_with("zmqv2:"));
     assert_eq!((ran[0].len(), ran[1].len()), (6, 5), "nothing has come since: {:?}", (ran[0].all(), ran[1].all()));
     assert!(!own.is_empty() && others.iter().all(|key| key == "t" || key.starts_with("t.")), "{own:?} {others:?}");
@@ -78,7 +79,7 @@ fn by_redis_a_legacy_server_that_has_stopped_stays_visible_until_it_expires() {
     let cluster = Cluster::with_directory(1, &redis.settings());
     let mut options = options(&cluster, 0);
     (options.heartbeat_ttl, options.heartbeat_freq) = (Duration::from_secs(2), Duration::from_millis(500));
-    let server = serve(&options, &Heard::default());
+    let server = serve(&options, &NotificationLog::default());
     let matchmaker = Matchmaker::open(&options).expect("a directory");
     let (host, member) = (options.host.clone(), format!("t.{}", options.host));
     let known = vec![(member.clone(), host)];

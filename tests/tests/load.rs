@@ -1,5 +1,5 @@
-//! Many processes call at the same time, over TCP between nodes: every call is answered, with its own answer, by all
-//! servers in turn, over connections that are reused.
+//! Proves for many calling processes, over TCP between nodes: every call gets its own answer, all
+//! servers take turns, and connections are reused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ const THREADS: usize = 2;
 const CALLS: usize = 10_000;
 const SERVERS: usize = 3;
 
-/// What a caller prints.
+/// The summary that a caller prints.
 #[derive(Debug, Deserialize)]
 struct Summary {
     answered: BTreeMap<String, usize>,
@@ -33,7 +33,7 @@ fn ten_thousand_calls_of_eight_processes_reach_three_servers_on_three_nodes() {
     let serve = |(n, node): (usize, &Node)| node.serve("load", &format!("s{n}"), &["--workers", "4"]);
     let _servers: Vec<_> = services.iter().enumerate().map(serve).collect();
 
-    // The callers are at a node of their own, so that every call goes over TCP.
+    // The callers have their own node, so that every call goes over TCP.
     let count = (CALLS / PROCESSES / THREADS).to_string();
     let arguments = ["load", "--count", &count, "--threads", &THREADS.to_string(), "--padding", "100"];
     let callers: Vec<_> = (0..PROCESSES)
@@ -66,7 +66,8 @@ fn ten_thousand_calls_of_eight_processes_reach_three_servers_on_three_nodes() {
     assert_eq!((total("requests"), total("delivered"), total("answered")), (10_000, 10_000, 10_000));
     assert!(reports.iter().all(|report| (report.in_flight, report.queued, report.held_bytes) == (0, 0, 0)));
 
-    // RG09: a connection per thread and node at most, over all the time, whatever became of it; not one per call.
+    // RG09: at most one connection for each thread and node during the whole run, and not one for
+    // each call.
     let bound = PROCESSES * THREADS * SERVERS;
     assert!((PROCESSES..=bound).contains(&connections.len()), "{} connections, bound {bound}", connections.len());
 
@@ -80,10 +81,10 @@ fn summary(caller: &Process) -> Summary {
     serde_json::from_str(line.trim_start_matches("summary")).expect("a summary")
 }
 
-/// The clients' ends of all TCP connections to the brokers of a subnet that the system knows, in whatever state.
+/// The client ends of all TCP connections, in any state, to the brokers of a subnet.
 fn tcp_connections(subnet: &str) -> BTreeSet<String> {
     let octets: Vec<u8> = subnet.split('.').map(|octet| octet.parse().expect("an octet")).collect();
-    // The kernel prints an address as the number that its bytes make in memory.
+    // The kernel prints the address bytes in memory order.
     let network = u32::from_le_bytes([octets[0], octets[1], octets[2], 0]);
     let ours = |end: &str| {
         let (address, port) = end.split_once(':').expect("an address and a port");

@@ -1,24 +1,23 @@
-//! The full-size runs: minutes each, so only on demand.
+//! The runs of `checked.rs` in full size. They take minutes each, so they run only on demand.
 //!
 //! `cargo test --release -p zmqv2-tests --test long -- --ignored --nocapture --test-threads 1`
 
 use std::time::Duration;
 
+use zmqv2_tests::redis_cluster::redis_hangs;
 use zmqv2_tests::redis_server::installed;
-use zmqv2_tests::redis_world::redis_hangs;
-use zmqv2_tests::runs::{self, Going, Timetable};
+use zmqv2_tests::scenarios::{self, Schedule, StopMode};
 
 #[test]
 #[ignore = "takes minutes"]
 fn a_million_casts_of_four_processes_to_three_nodes() {
     const CASTS: u64 = 1_000_000;
-    // Together they stay below what one topic may have waiting at one broker (10,000).
-    let run = runs::casts(CASTS, 2_500, Duration::from_secs(1_200));
-    println!("{run}");
-    run.report.assert_clean();
+    // Together they stay below the backlog of one topic at one broker (10,000).
+    let run = scenarios::casts(CASTS, 2_500, Duration::from_secs(1_200));
+    run.assert_clean();
     let counts = &run.report.counts;
     assert_eq!((counts.outcome("acked"), counts.executions, counts.killed), (CASTS, CASTS, 0));
-    for (name, summary) in &run.casters {
+    for (name, summary) in &run.clients {
         assert!(summary.slowed > 0, "{name} has never met its bound");
         assert!(summary.peak_kib - summary.idle_kib < 32 << 10, "{name}: {summary:?}");
     }
@@ -28,9 +27,8 @@ fn a_million_casts_of_four_processes_to_three_nodes() {
 #[ignore = "takes a minute"]
 fn casts_above_what_brokers_keep_are_refused_or_taken_by_another_node() {
     const CASTS: u64 = 200_000;
-    let run = runs::casts(CASTS, 10_000, Duration::from_secs(600));
-    println!("{run}");
-    run.report.assert_clean();
+    let run = scenarios::casts(CASTS, 10_000, Duration::from_secs(600));
+    run.assert_clean();
     let counts = &run.report.counts;
     assert_eq!(counts.outcome("acked") + counts.outcome("refused Busy"), CASTS);
     assert_eq!(counts.outcome("acked"), counts.executions);
@@ -39,45 +37,40 @@ fn casts_above_what_brokers_keep_are_refused_or_taken_by_another_node() {
 #[test]
 #[ignore = "takes more than a minute"]
 fn a_server_is_killed_every_two_seconds_for_a_minute() {
-    let run = runs::servers_go(Going::Killed, Timetable { every: Duration::from_secs(2), kills: 30 });
-    println!("{run}");
-    run.report.assert_clean();
+    let run = scenarios::servers_stop(StopMode::Killed, Schedule { every: Duration::from_secs(2), kills: 30 });
+    run.assert_clean();
     assert_eq!(run.report.counts.killed, 30);
 }
 
 #[test]
 #[ignore = "takes more than a minute"]
 fn a_server_is_restarted_in_order_every_two_seconds_for_a_minute() {
-    let run = runs::servers_go(Going::InOrder, Timetable { every: Duration::from_secs(2), kills: 30 });
-    println!("{run}");
-    run.report.assert_clean();
+    let run = scenarios::servers_stop(StopMode::Orderly, Schedule { every: Duration::from_secs(2), kills: 30 });
+    run.assert_clean();
     assert_eq!((run.report.counts.runs, run.report.counts.killed), (33, 0));
 }
 
 #[test]
 #[ignore = "takes half a minute"]
 fn a_listener_is_killed_every_two_seconds_for_twenty() {
-    let run = runs::listeners_go(Going::Killed, Timetable { every: Duration::from_secs(2), kills: 10 });
-    println!("{run}");
-    run.report.assert_clean();
+    let run = scenarios::listeners_stop(StopMode::Killed, Schedule { every: Duration::from_secs(2), kills: 10 });
+    run.assert_clean();
     assert_eq!(run.report.counts.killed, 10);
 }
 
 #[test]
 #[ignore = "takes half a minute"]
 fn a_listener_is_restarted_in_order_every_two_seconds_for_twenty() {
-    let run = runs::listeners_go(Going::InOrder, Timetable { every: Duration::from_secs(2), kills: 10 });
-    println!("{run}");
-    run.report.assert_clean();
+    let run = scenarios::listeners_stop(StopMode::Orderly, Schedule { every: Duration::from_secs(2), kills: 10 });
+    run.assert_clean();
     assert_eq!((run.report.counts.killed, run.report.counts.repeated), (0, 0));
 }
 
 #[test]
 #[ignore = "takes more than a minute"]
 fn the_broker_is_killed_every_five_seconds_for_a_minute() {
-    let run = runs::broker_goes(Going::Killed, Timetable { every: Duration::from_secs(5), kills: 12 }, 300);
-    println!("{run}");
-    run.report.assert_clean();
+    let run = scenarios::broker_stops(StopMode::Killed, Schedule { every: Duration::from_secs(5), kills: 12 }, 300);
+    run.assert_clean();
     assert_eq!(run.report.counts.killed, 0);
     assert!(run.recovery()[2] < Duration::from_secs(1), "{:?}", run.recoveries);
 }

@@ -1,4 +1,5 @@
-//! Calls, casts and fanouts over both drivers: one suite, in the spirit of the original project's functional tests.
+//! Runs one suite of tests for calls, casts and fanouts with both drivers, modelled on the original
+//! project's functional tests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,17 +9,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zmqv2_proto::Failure;
-use zmqv2_tests::heard::Heard;
 use zmqv2_tests::legacy::Help;
 use zmqv2_tests::messaging::Expected::{Differs, Pass};
-use zmqv2_tests::messaging::{Driver, Failed, Handler, Messaging, Running, Setup, To, Told, World};
+use zmqv2_tests::messaging::{Driver, DriverCluster, Failed, Handler, Messaging, Running, SendOutcome, Setup, To};
+use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::{PATIENCE, eventually, now, suite, within};
 
 suite! {
     a_call_reaches_one_of_several_servers: legacy Pass, zmqv2 Pass;
     a_call_to_a_named_server_reaches_that_one: legacy Pass, zmqv2 Pass;
     servers_of_one_node_have_names: legacy Differs {
-        because: "topic and topic at server are one: the server's name must be the host's",
+        because: "a topic and a topic at a server are the same: the server's name must be the host's",
         with: "a server is not reached by a name of its own",
     }, zmqv2 Pass;
     fanout_and_direct_messages_mix: legacy Pass, zmqv2 Pass;
@@ -30,67 +31,67 @@ suite! {
     the_configured_timeout_holds: legacy Pass, zmqv2 Pass;
     a_remote_exception_of_an_allowed_module_comes_back_as_itself: legacy Pass, zmqv2 Pass;
     a_remote_exception_of_another_module_is_generic: legacy Pass, zmqv2 Pass;
-    a_method_that_is_not_there_is_said_to_be: legacy Pass, zmqv2 Pass;
+    an_unknown_method_is_reported: legacy Pass, zmqv2 Pass;
     casts_reach_the_server_they_are_for: legacy Pass, zmqv2 Pass;
     casts_in_a_row_reach_different_servers: legacy Pass, zmqv2 Pass;
     many_clients_and_servers: legacy Pass, zmqv2 Pass;
-    a_call_to_nobody_ends_before_its_timeout: legacy Differs {
-        because: "the daemon keeps what nobody takes, and says nothing",
+    a_call_without_a_server_ends_before_its_timeout: legacy Differs {
+        because: "the daemon keeps a call without a server, and reports nothing",
         with: "told in time",
     }, zmqv2 Pass;
     a_cast_is_acknowledged: legacy Differs {
-        because: "PUSH has no way back",
+        because: "PUSH has no return path",
         with: "the sender is told",
     }, zmqv2 Pass;
-    a_fanout_says_who_has_it: legacy Differs {
-        because: "PUB has no way back",
+    a_fanout_reports_every_server: legacy Differs {
+        because: "PUB has no return path",
         with: "the sender is told",
     }, zmqv2 Pass;
-    a_cast_to_nobody_is_told_of: legacy Differs {
-        because: "PUSH has no way back",
+    a_cast_without_a_server_is_reported: legacy Differs {
+        because: "PUSH has no return path",
         with: "the sender is told",
     }, zmqv2 Pass;
     a_cast_waits_for_a_server_that_comes_later: legacy Pass, zmqv2 Differs {
-        because: "it is refused at once, NoRoute, so that its sender knows; with wait_for_ready it waits",
+        because: "it is refused at once with NoRoute, so that its sender knows; with wait_for_ready it waits",
         with: "NoRoute",
     };
     every_reply_arrives: legacy Differs {
-        because: "a reply that comes before its SUB socket has joined is lost",
+        because: "a reply that arrives before its SUB socket has joined is lost",
         with: "a reply is lost",
     }, zmqv2 Pass;
-    what_its_caller_has_given_up_never_runs: legacy Differs {
+    a_call_that_its_caller_gave_up_never_runs: legacy Differs {
         because: "nothing expires: rpc_cast_timeout bounds the sending, not the message",
         with: "runs for nobody",
     }, zmqv2 Pass;
-    a_full_backlog_is_told_of: legacy Differs {
-        because: "what is above rpc_zmq_topic_backlog is dropped, and a line is written to the daemon's log",
+    a_full_backlog_is_reported: legacy Differs {
+        because: "messages above rpc_zmq_topic_backlog are dropped, with a line in the daemon's log",
         with: "and nobody was told",
     }, zmqv2 Pass;
     exchanges_do_not_mix: legacy Differs {
-        because: "there are no exchanges: the same topic of another one is the same",
+        because: "there are no exchanges: a topic is the same in all of them",
         with: "of another exchange",
     }, zmqv2 Pass;
     topics_do_not_mix: legacy Pass, zmqv2 Pass;
     topics_with_dots_do_not_mix: legacy Differs {
-        because: "what follows the first dot of a topic is taken for a host",
+        because: "everything after the first dot of a topic is taken for a host",
         with: "the server of a topic with a dot does not answer",
     }, zmqv2 Pass;
 }
 
-/// A server that says its name, and notes what it runs.
+/// A server that returns its name, and logs its messages.
 struct Server {
     name: String,
-    ran: Heard<Value>,
+    ran: NotificationLog<Value>,
     _running: Box<dyn Running>,
 }
 
 impl Server {
     fn start(at: &dyn Messaging, to: &To, workers: usize) -> Self {
         let name = to.server.clone().expect("a name");
-        let ran = Heard::default();
+        let ran = NotificationLog::default();
         let (own, note) = (name.clone(), ran.clone());
         let handler: Handler = Arc::new(move |method, args| {
-            note.note(args.clone());
+            note.add(args.clone());
             match method {
                 "who" => Some(Ok(own.as_str().into())),
                 "echo" => Some(Ok(args.clone())),
@@ -113,9 +114,9 @@ fn t() -> To {
     To::topic("t")
 }
 
-/// A server of `t` at each of the nodes, named as its node.
-fn servers(world: &World, nodes: usize) -> Vec<Server> {
-    (0..nodes).map(|n| Server::start(&*world.at(n), &t().at(world.host(n)), 2)).collect()
+/// A server of `t` at each of the nodes, with the name of its node.
+fn servers(nodes: &DriverCluster, count: usize) -> Vec<Server> {
+    (0..count).map(|n| Server::start(&*nodes.at(n), &t().at(nodes.host(n)), 2)).collect()
 }
 
 fn who(client: &dyn Messaging, to: &To) -> String {
@@ -124,7 +125,8 @@ fn who(client: &dyn Messaging, to: &To) -> String {
     answer.as_str().expect("a name").to_owned()
 }
 
-/// Fanouts until every server has had one: PUB drops what it is given before its subscribers have joined.
+/// Sends fanouts until every server has had one. PUB drops messages that come before its
+/// subscribers have joined.
 fn warm_up(client: &dyn Messaging, to: &To, servers: &[Server]) {
     eventually("a fanout reaches all", || {
         client.fanout(to, "note", &json!("warm"));
@@ -137,18 +139,18 @@ fn noted(server: &Server) -> Vec<Value> {
 }
 
 fn a_call_reaches_one_of_several_servers(driver: Driver) {
-    let world = World::start(driver, 3, &["t"], &[]);
-    let servers = servers(&world, 3);
-    let client = world.at(0);
+    let nodes = DriverCluster::start(driver, 3, &["t"], &[]);
+    let servers = servers(&nodes, 3);
+    let client = nodes.at(0);
     let answered: BTreeSet<String> = (0..14).map(|_| who(&*client, &t())).collect();
     assert_eq!(answered.len(), 3, "all of them in turn");
     assert_eq!(servers.iter().map(|server| server.ran.len()).sum::<usize>(), 14, "each call runs once");
 }
 
 fn a_call_to_a_named_server_reaches_that_one(driver: Driver) {
-    let world = World::start(driver, 3, &["t"], &[]);
-    let servers = servers(&world, 3);
-    let client = world.at(0);
+    let nodes = DriverCluster::start(driver, 3, &["t"], &[]);
+    let servers = servers(&nodes, 3);
+    let client = nodes.at(0);
     for server in [&servers[1], &servers[0], &servers[2], &servers[1]] {
         assert_eq!(who(&*client, &t().at(&server.name)), server.name);
     }
@@ -156,8 +158,8 @@ fn a_call_to_a_named_server_reaches_that_one(driver: Driver) {
 }
 
 fn servers_of_one_node_have_names(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at_with(0, Setup { response_timeout: Duration::from_secs(3), ..Setup::default() });
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at_with(0, Setup { response_timeout: Duration::from_secs(3), ..Setup::default() });
     let names = ["127.0.0.1", "127.0.0.2@backend.1"];
     let _servers: Vec<_> = names.iter().map(|name| Server::start(&*node, &t().at(name), 1)).collect();
     for name in names {
@@ -169,9 +171,9 @@ fn servers_of_one_node_have_names(driver: Driver) {
 }
 
 fn fanout_and_direct_messages_mix(driver: Driver) {
-    let world = World::start(driver, 3, &["t"], &[]);
-    let servers = servers(&world, 3);
-    let client = world.at(1);
+    let nodes = DriverCluster::start(driver, 3, &["t"], &[]);
+    let servers = servers(&nodes, 3);
+    let client = nodes.at(1);
     warm_up(&*client, &t(), &servers);
     for round in 0..3 {
         client.fanout(&t(), "note", &json!({"all": round}));
@@ -186,8 +188,8 @@ fn fanout_and_direct_messages_mix(driver: Driver) {
 }
 
 fn a_fanout_reaches_every_server_of_a_node_once(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
     let servers: Vec<_> = ["a", "b", "c"].iter().map(|name| Server::start(&*node, &t().at(name), 2)).collect();
     warm_up(&*node, &t(), &servers);
     for number in 0..5 {
@@ -205,9 +207,9 @@ fn a_fanout_reaches_every_server_of_a_node_once(driver: Driver) {
 }
 
 fn a_calls_own_timeout_holds(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let _server = Server::start(&*world.at(0), &t().at("s"), 2);
-    let client = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let _server = Server::start(&*nodes.at(0), &t().at("s"), 2);
+    let client = nodes.at(0);
     assert_eq!(who(&*client, &t()), "s");
     let started = now();
     let result = client.call(&t(), "sleep", &json!({"seconds": 2}), Some(Duration::from_millis(300)));
@@ -217,9 +219,9 @@ fn a_calls_own_timeout_holds(driver: Driver) {
 }
 
 fn the_configured_timeout_holds(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let _server = Server::start(&*world.at(0), &t().at("s"), 1);
-    let client = world.at_with(0, Setup { response_timeout: Duration::from_secs(1), ..Setup::default() });
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let _server = Server::start(&*nodes.at(0), &t().at("s"), 1);
+    let client = nodes.at_with(0, Setup { response_timeout: Duration::from_secs(1), ..Setup::default() });
     let started = now();
     assert_eq!(client.call(&t(), "sleep", &json!({"seconds": 3}), None), Err(Failed::Timeout));
     let took = started.elapsed();
@@ -227,10 +229,10 @@ fn the_configured_timeout_holds(driver: Driver) {
 }
 
 fn failing(driver: Driver, allowed: &[&str]) -> (String, Box<Failure>) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let _server = Server::start(&*world.at(0), &t().at("s"), 1);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let _server = Server::start(&*nodes.at(0), &t().at("s"), 1);
     let allowed_modules = allowed.iter().map(|module| (*module).to_owned()).collect();
-    let client = world.at_with(0, Setup { allowed_modules, ..Setup::default() });
+    let client = nodes.at_with(0, Setup { allowed_modules, ..Setup::default() });
     match client.call(&t(), "fail", &json!({}), None) {
         Err(Failed::Remote { class, failure }) => (class, failure),
         other => panic!("no remote error: {other:?}"),
@@ -251,10 +253,10 @@ fn a_remote_exception_of_another_module_is_generic(driver: Driver) {
     }
 }
 
-fn a_method_that_is_not_there_is_said_to_be(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let _server = Server::start(&*world.at(0), &t().at("s"), 1);
-    match world.at(0).call(&t(), "nothing", &json!({}), None) {
+fn an_unknown_method_is_reported(driver: Driver) {
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let _server = Server::start(&*nodes.at(0), &t().at("s"), 1);
+    match nodes.at(0).call(&t(), "nothing", &json!({}), None) {
         Err(Failed::Remote { failure, .. }) => {
             assert_eq!(
                 (failure.class.as_str(), failure.module.as_str()),
@@ -266,9 +268,9 @@ fn a_method_that_is_not_there_is_said_to_be(driver: Driver) {
 }
 
 fn casts_reach_the_server_they_are_for(driver: Driver) {
-    let world = World::start(driver, 3, &["t"], &[]);
-    let servers = servers(&world, 3);
-    let client = world.at(0);
+    let nodes = DriverCluster::start(driver, 3, &["t"], &[]);
+    let servers = servers(&nodes, 3);
+    let client = nodes.at(0);
     for number in 0..5 {
         for (n, server) in servers.iter().enumerate() {
             client.cast(&t().at(&server.name), "note", &json!({"for": n, "number": number}));
@@ -281,9 +283,9 @@ fn casts_reach_the_server_they_are_for(driver: Driver) {
 }
 
 fn casts_in_a_row_reach_different_servers(driver: Driver) {
-    let world = World::start(driver, 3, &["t"], &[]);
-    let servers = servers(&world, 3);
-    let client = world.at(0);
+    let nodes = DriverCluster::start(driver, 3, &["t"], &[]);
+    let servers = servers(&nodes, 3);
+    let client = nodes.at(0);
     for number in 0..9 {
         client.cast(&t(), "note", &json!(number));
     }
@@ -293,10 +295,10 @@ fn casts_in_a_row_reach_different_servers(driver: Driver) {
 }
 
 fn many_clients_and_servers(driver: Driver) {
-    let world = World::start(driver, 4, &["t"], &[]);
-    let servers = servers(&world, 4);
+    let nodes = DriverCluster::start(driver, 4, &["t"], &[]);
+    let servers = servers(&nodes, 4);
     let call_all = |n: usize| {
-        let client = world.at(n % 4);
+        let client = nodes.at(n % 4);
         for number in 0..10 {
             let args = json!({"client": n, "number": number});
             assert_eq!(client.call(&t(), "echo", &args, None), Ok(args), "the reply to this call");
@@ -311,68 +313,71 @@ fn many_clients_and_servers(driver: Driver) {
     assert!(ran.iter().sum::<usize>() == 80 && ran.iter().all(|count| *count >= 10), "{ran:?}");
 }
 
-fn a_call_to_nobody_ends_before_its_timeout(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let client = world.at_with(0, Setup { response_timeout: Duration::from_secs(3), ..Setup::default() });
+fn a_call_without_a_server_ends_before_its_timeout(driver: Driver) {
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let client = nodes.at_with(0, Setup { response_timeout: Duration::from_secs(3), ..Setup::default() });
     let started = now();
     let result = client.call(&t(), "who", &json!({}), None);
-    assert!(matches!(result, Err(Failed::Told(_))), "the caller is told in time that nobody is there: {result:?}");
+    assert!(
+        matches!(result, Err(Failed::NotAnswered(_))),
+        "the caller is told in time that nobody is there: {result:?}"
+    );
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
 fn a_cast_is_acknowledged(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let server = Server::start(&*world.at(0), &t().at("s"), 1);
-    let told = world.at(0).cast(&t(), "note", &json!(1));
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
     assert_eq!(server.ran.wait(1), [1]);
-    assert_eq!(told, Told::Accepted, "the sender is told that a server has it");
+    assert_eq!(outcome, SendOutcome::Accepted, "the sender is told that a server has it");
 }
 
-fn a_fanout_says_who_has_it(driver: Driver) {
-    let world = World::start(driver, 2, &["t"], &[]);
-    let servers = servers(&world, 2);
-    let client = world.at(0);
+fn a_fanout_reports_every_server(driver: Driver) {
+    let nodes = DriverCluster::start(driver, 2, &["t"], &[]);
+    let servers = servers(&nodes, 2);
+    let client = nodes.at(0);
     warm_up(&*client, &t(), &servers);
-    let told = client.fanout(&t(), "note", &json!(1));
-    assert_eq!(told, [Told::Accepted, Told::Accepted], "the sender is told of every server");
+    let outcome = client.fanout(&t(), "note", &json!(1));
+    assert_eq!(outcome, [SendOutcome::Accepted, SendOutcome::Accepted], "the sender is told of every server");
 }
 
-fn a_cast_to_nobody_is_told_of(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let told = world.at(0).cast(&t(), "note", &json!(1));
-    assert_eq!(told, Told::Failed("NoRoute".to_owned()), "the sender is told that nobody is there");
+fn a_cast_without_a_server_is_reported(driver: Driver) {
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
+    assert_eq!(outcome, SendOutcome::Failed("NoRoute".to_owned()), "the sender is told that nobody is there");
 }
 
 fn a_cast_waits_for_a_server_that_comes_later(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let told = world.at(0).cast(&t(), "note", &json!(1));
-    assert!(!matches!(told, Told::Failed(_)), "{told:?}");
-    let server = Server::start(&*world.at(0), &t().at("s"), 1);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let outcome = nodes.at(0).cast(&t(), "note", &json!(1));
+    assert!(!matches!(outcome, SendOutcome::Failed(_)), "{outcome:?}");
+    let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
     assert_eq!(server.ran.wait(1), [1]);
 }
 
 fn every_reply_arrives(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let _server = Server::start(&*world.at(0), &t().at("s"), 2);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let _server = Server::start(&*nodes.at(0), &t().at("s"), 2);
     let (response_timeout, help) = (Duration::from_secs(2), Help::default());
-    let client = world.at_with(0, Setup { response_timeout, help, ..Setup::default() });
+    let client = nodes.at_with(0, Setup { response_timeout, help, ..Setup::default() });
     for number in 0..2_000 {
         let result = client.call(&t(), "echo", &json!(number), None);
         assert_eq!(result, Ok(json!(number)), "a reply is lost");
     }
 }
 
-fn what_its_caller_has_given_up_never_runs(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let server = Server::start(&*world.at(0), &t().at("s"), 1);
-    let client = world.at_with(0, Setup { response_timeout: Duration::from_millis(500), ..Setup::default() });
+fn a_call_that_its_caller_gave_up_never_runs(driver: Driver) {
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let server = Server::start(&*nodes.at(0), &t().at("s"), 1);
+    let client = nodes.at_with(0, Setup { response_timeout: Duration::from_millis(500), ..Setup::default() });
     let busy = client.call(&t(), "sleep", &json!({"seconds": 1.5}), None);
     assert_eq!(busy, Err(Failed::Timeout));
     // The only worker is busy for another second.
     let given_up = client.call(&t(), "note", &json!("given up"), None);
     assert!(given_up.is_err(), "{given_up:?}");
-    // When this is through, what was before it would have run.
-    let patient = world.at(0);
+    // When this has run, the messages before it would have run.
+    let patient = nodes.at(0);
     eventually("the server is free again", || who_or_nobody(&*patient) == Some("s".to_owned()));
     assert!(!server.ran.all().contains(&json!("given up")), "it runs for nobody");
 }
@@ -381,43 +386,44 @@ fn who_or_nobody(client: &dyn Messaging) -> Option<String> {
     client.call(&t(), "who", &json!({}), None).ok()?.as_str().map(str::to_owned)
 }
 
-/// A server whose handler waits for a word before it ends.
-fn gated(at: &dyn Messaging) -> (Heard<Value>, Sender<()>, Box<dyn Running>) {
+/// A server whose handlers wait for a signal before they end.
+fn gated(at: &dyn Messaging) -> (NotificationLog<Value>, Sender<()>, Box<dyn Running>) {
     let (open, gate): (Sender<()>, Receiver<()>) = channel();
-    let ran: Heard<Value> = Heard::default();
+    let ran: NotificationLog<Value> = NotificationLog::default();
     let (note, gate) = (ran.clone(), std::sync::Mutex::new(gate));
     let handler: Handler = Arc::new(move |_, args| {
-        note.note(args.clone());
-        // An error: the gate is open for ever.
+        note.add(args.clone());
+        // An error means that the gate stays open.
         let _ = gate.lock().unwrap().recv_timeout(PATIENCE);
         Some(Ok(Value::Null))
     });
     (ran, open, at.serve(&t().at("s"), 1, handler))
 }
 
-fn a_full_backlog_is_told_of(driver: Driver) {
+fn a_full_backlog_is_reported(driver: Driver) {
     const SENT: usize = 5_000;
-    let world = World::start(driver, 1, &["t"], &["rpc_zmq_topic_backlog=50"]);
-    let client = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &["rpc_zmq_topic_backlog=50"]);
+    let client = nodes.at(0);
     let (ran, open, _server) = gated(&*client);
     client.cast(&t(), "note", &json!("first"));
     ran.wait(1);
-    // The server stays busy until the backlog has been full: a sender is told, or all are through and the daemon has said it
-    // in its log. Those that wait in a backlog are told of when the server is free again.
+    // The server stays busy until the backlog has been full: a sender learns it, or all messages
+    // are sent and the daemon has logged it. Outcomes of messages in the backlog come when the
+    // server is free again.
     let (failed, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let full = std::thread::scope(|scope| {
         for n in 0..100 {
             let (client, failed, sent) = (&client, &failed, &sent);
             scope.spawn(move || {
                 for number in n * 50..n * 50 + 50 {
-                    if let Told::Failed(_) = client.cast(&t(), "note", &json!(number)) {
+                    if let SendOutcome::Failed(_) = client.cast(&t(), "note", &json!(number)) {
                         failed.fetch_add(1, Ordering::Relaxed);
                     }
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        let dropped = || world.process(0).stderr().contains("dropping message");
+        let dropped = || nodes.process(0).stderr().contains("dropping message");
         let full = within(PATIENCE, || {
             failed.load(Ordering::Relaxed) > 0 || (sent.load(Ordering::Relaxed) == SENT && dropped())
         });
@@ -426,7 +432,7 @@ fn a_full_backlog_is_told_of(driver: Driver) {
     });
     assert!(full, "the backlog was never full");
     let failed = failed.into_inner();
-    // The last to come: what was sent before it has run, or never will.
+    // This message is the last. The messages before it have run, or never will.
     eventually("the server is free again", || {
         client.cast(&t(), "note", &json!("last"));
         ran.all().contains(&json!("last"))
@@ -436,8 +442,8 @@ fn a_full_backlog_is_told_of(driver: Driver) {
 }
 
 fn exchanges_do_not_mix(driver: Driver) {
-    let world = World::start(driver, 1, &["t"], &[]);
-    let node = world.at(0);
+    let nodes = DriverCluster::start(driver, 1, &["t"], &[]);
+    let node = nodes.at(0);
     let _servers = ["blue", "red"].map(|name| Server::start(&*node, &t().within(name).at(name), 1));
     for name in ["blue", "red", "red", "blue", "blue", "red"] {
         assert_eq!(who(&*node, &t().within(name)), name, "the answer of another exchange");
@@ -445,22 +451,22 @@ fn exchanges_do_not_mix(driver: Driver) {
 }
 
 fn topics_do_not_mix(driver: Driver) {
-    let world = World::start(driver, 1, &["apples", "pears"], &[]);
-    topics(&world, ["apples", "pears"], "the server of a topic does not answer");
+    let nodes = DriverCluster::start(driver, 1, &["apples", "pears"], &[]);
+    topics(&nodes, ["apples", "pears"], "the server of a topic does not answer");
 }
 
 fn topics_with_dots_do_not_mix(driver: Driver) {
-    // What a host could be after the dot is one, and nobody else's: nothing asks the network for a name.
-    let mut world = World::start(driver, 2, &[], &[]);
-    let names = [0, 1].map(|n| format!("fruit.{}", world.host(n)));
+    // The name after the dot is this node's own, so nothing asks the network for a name.
+    let mut nodes = DriverCluster::start(driver, 2, &[], &[]);
+    let names = [0, 1].map(|n| format!("fruit.{}", nodes.host(n)));
     for name in &names {
-        world.place(name, &[0]);
+        nodes.place(name, &[0]);
     }
-    topics(&world, [&names[0], &names[1]], "the server of a topic with a dot does not answer");
+    topics(&nodes, [&names[0], &names[1]], "the server of a topic with a dot does not answer");
 }
 
-fn topics(world: &World, names: [&str; 2], otherwise: &str) {
-    let node = world.at_with(0, Setup { response_timeout: Duration::from_secs(2), ..Setup::default() });
+fn topics(nodes: &DriverCluster, names: [&str; 2], otherwise: &str) {
+    let node = nodes.at_with(0, Setup { response_timeout: Duration::from_secs(2), ..Setup::default() });
     let _servers = names.map(|name| Server::start(&*node, &To::topic(name).at(name), 1));
     for _ in 0..3 {
         for name in names {

@@ -1,18 +1,18 @@
-//! Monitored calls through real processes: they may take long, and their loss is told early.
+//! Proves that a monitored call may take long, and that its loss is noticed early.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use zmqv2_client::{CallError, Prepared};
+use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
 use zmqv2_tests::{Cluster, PATIENCE, now};
 
 const MONITOR: Duration = Duration::from_millis(400);
 
-fn client(cluster: &Cluster) -> Prepared {
+fn client(cluster: &Cluster) -> RpcClient {
     let client = cluster.node(0).client(Target::topic("t").expect("a topic"));
-    // For ever, as far as a test goes.
+    // Longer than any test.
     client.prepare().timeout(Duration::from_secs(3600)).call_monitor_timeout(MONITOR)
 }
 
@@ -26,7 +26,7 @@ fn a_long_call_is_asked_about_and_comes_to_its_end() {
     let handle = client.call_async::<Value>(&context, "sleep", &1.5).expect("it is sent");
     client.call::<Value>(&context, "sleep", &1.5).expect("it has slept");
     handle.wait().expect("it has slept");
-    // Each asks every 200 ms for 1.5 s; on a busy machine less often.
+    // Each asks every 200 ms for 1.5 s, and less often on a busy machine.
     let asked = cluster.node(0).status().counters["inquiries"];
     assert!((4..=16).contains(&asked), "asked {asked} times");
 }

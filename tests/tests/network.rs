@@ -1,4 +1,5 @@
-//! Where brokers listen and how clients find them: IPv6, every interface, rings that change, the node's own socket.
+//! Proves where brokers listen and how clients find them: IPv6, every interface, rings that change,
+//! the node's own socket.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use zmqv2_proto::{Address, Header, Kind, MessageId, Reason, RequestContext, Targ
 use zmqv2_tests::kernel::tcp_connections_to;
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now, skip};
 
-/// A ring in which `topic` is on `nodes`.
+/// Writes a ring with `topic` on `nodes`.
 fn ring(topic: &str, nodes: &[&str]) -> Map<String, Value> {
     [(topic.to_owned(), json!(nodes))].into_iter().collect()
 }
@@ -27,14 +28,14 @@ fn echo(client: &RpcClient) -> Result<String, CallError> {
     })
 }
 
-/// The port in a broker's line that starts with `ready`.
+/// The port in the `ready` line of a broker.
 fn port_of(broker: &Process) -> u16 {
     let line = broker.wait_for_line("ready");
     let address = line.split(", directory").next().unwrap_or_default();
     address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_else(|| panic!("no port in {line:?}"))
 }
 
-/// A broker at a port that it picks; the ring need not say which, yet.
+/// A broker at a port that it picks, which the ring need not name yet.
 fn broker_anywhere(cluster: &Cluster, node: &Node, address: &str) -> (Process, u16) {
     cluster.write_ring(ring("demo", &[&format!("{}:1", node.host)]));
     let bind = format!("rpc_zmq_bind_address={address}");
@@ -61,9 +62,9 @@ fn ipv6_works_from_bind_to_reply_rg41() {
     let client = near.client(demo());
     assert_eq!(echo(&client).unwrap(), "s1");
     drop(broker);
-    let told = near.tool(&["call", "demo", "echo", "--timeout", "0.3"]);
-    assert_eq!(told.code(), 5);
-    assert!(told.stderr.contains(&format!("tcp://[::1]:{port}")), "{}", told.stderr);
+    let finished = near.tool(&["call", "demo", "echo", "--timeout", "0.3"]);
+    assert_eq!(finished.code(), 5);
+    assert!(finished.stderr.contains(&format!("tcp://[::1]:{port}")), "{}", finished.stderr);
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_broken_edit_keeps_the_last_good_ring_and_says_so() {
     let cluster = Cluster::new(2, &["demo"]);
     let (near, far) = (cluster.node(0), cluster.node(1));
     cluster.write_ring(ring("demo", &[&far.host]));
-    // Renewals look at the ring, so that the broker's log tells soon.
+    // Each renewal reads the ring, so the broker logs it soon.
     let broker = far.broker_with(&["--set", "matchmaker_heartbeat_freq=0.2"]);
     let _server = far.serve("demo", "s1", &[]);
     let client = near.client(demo());
@@ -132,10 +133,10 @@ fn a_broken_edit_keeps_the_last_good_ring_and_says_so() {
     let complaints: Vec<_> = broker.stderr().lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect();
     assert_eq!(complaints.len(), 1, "once, not at every look: {complaints:?}");
     assert!(complaints[0].contains("ring.json, line 1, column"), "{complaints:?}");
-    // A new process has no last good ring.
-    let told = near.tool(&["call", "demo", "echo"]);
-    assert_eq!(told.code(), 2, "{told:?}");
-    assert!(told.stderr.contains("ring.json, line 1, column"), "{}", told.stderr);
+    // A new process has no earlier valid ring.
+    let finished = near.tool(&["call", "demo", "echo"]);
+    assert_eq!(finished.code(), 2, "{finished:?}");
+    assert!(finished.stderr.contains("ring.json, line 1, column"), "{}", finished.stderr);
     cluster.write_ring(ring("demo", &[]));
     let no_route =
         |result| matches!(result, Err(CallError::Refused { refusal, .. }) if refusal.reason == Reason::NoRoute);
@@ -143,7 +144,7 @@ fn a_broken_edit_keeps_the_last_good_ring_and_says_so() {
 }
 
 #[test]
-fn the_own_node_is_reached_over_its_local_socket() {
+fn a_client_reaches_its_own_node_over_the_local_socket() {
     let cluster = Cluster::new(2, &["demo"]);
     let (near, far) = (cluster.node(0), cluster.node(1));
     let _broker = far.broker();
@@ -155,7 +156,7 @@ fn the_own_node_is_reached_over_its_local_socket() {
         assert_eq!(echo(&own).unwrap(), "s1");
     }
     assert_eq!(tcp_connections_to(tcp), 0, "a call inside a node went over TCP");
-    // The same count does see a client of another node.
+    // The same count shows a client of another node.
     let other = near.client(demo());
     for _ in 0..20 {
         assert_eq!(echo(&other).unwrap(), "s1");
@@ -176,7 +177,7 @@ fn a_broker_that_comes_back_on_another_port_is_found_rg31() {
     assert_eq!(echo(&client).unwrap(), "s1");
 
     broker.kill9();
-    // Something else has the old port now, and never answers.
+    // Another process has the old port now, and never answers.
     let _squatter = TcpListener::bind((far.host.as_str(), first)).expect("the port is free again");
     let (_broker, second) = broker_anywhere(&cluster, far, &far.host);
     assert_ne!(first, second);

@@ -1,4 +1,5 @@
-//! Notifications through real brokers: who gets them, how often, in which order, and what becomes of those nobody takes.
+//! Proves for notifications through real brokers: who gets them, how often and in which order, and
+//! what happens to those without a listener.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
@@ -7,30 +8,27 @@ use std::time::Duration;
 use serde_json::json;
 use zmqv2_client::{NotifyReport, Outcome};
 use zmqv2_proto::{Priority, Reason, RequestContext, Target};
-use zmqv2_server::{Handler, ListenerBuilder, Methods, NotificationFilter, NotificationListener, RpcServer, Verdict};
-use zmqv2_tests::heard::{Heard, say, started, told};
+use zmqv2_server::{
+    Handler, Methods, NotificationFilter, NotificationListener, NotificationListenerBuilder, RpcServer, Verdict,
+};
+use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
 
-/// A listener that notes the number of each notification and which delivery it is.
-fn noting(builder: ListenerBuilder, heard: &Heard<(u64, u16)>) -> NotificationListener {
-    let heard = heard.clone();
-    let note = move |notice: &zmqv2_server::Notice| heard.note((notice.payload().unwrap(), notice.delivery));
+/// A listener that logs the number and the delivery of each notification.
+fn logging(builder: NotificationListenerBuilder, received: &NotificationLog<(u64, u16)>) -> NotificationListener {
+    let received = received.clone();
+    let note = move |notice: &zmqv2_server::Notice| received.add((notice.payload().unwrap(), notice.delivery));
     started(builder.workers(1).on(Priority::Info, note))
 }
 
-fn numbers(heard: &Heard<(u64, u16)>) -> Vec<u64> {
-    let mut numbers: Vec<_> = heard.all().into_iter().map(|(number, _)| number).collect();
+fn numbers(received: &NotificationLog<(u64, u16)>) -> Vec<u64> {
+    let mut numbers: Vec<_> = received.all().into_iter().map(|(number, _)| number).collect();
     numbers.sort_unstable();
     numbers
 }
 
 fn all(count: u64) -> Vec<u64> {
     (0..count).collect()
-}
-
-fn nothing_is_left(node: &Node) {
-    eventually("every notification is handled", || node.status().notifications == 0);
-    assert_eq!(node.status().dead_letters, []);
 }
 
 fn refusals(report: &NotifyReport) -> Vec<(Reason, &str)> {
@@ -47,27 +45,28 @@ fn every_pool_of_two_nodes_gets_one_copy_and_one_listener_of_it_takes_it_rg28() 
     const COUNT: u64 = 40;
     let cluster = Cluster::new(2, &[]);
     let (one, two) = (cluster.node(0), cluster.node(1));
-    // A pool stands where a server's name stands.
+    // The pool takes the place of a server's name.
     let entry = |node: &Node, pools: &[&str]| json!({"node": node.host, "address": format!("{}:9501", node.host), "servers": pools});
     let ring = json!({"t.info": [entry(one, &["audit"]), entry(two, &["audit", "billing"])]});
     cluster.write_ring_text(&ring.to_string());
     let _brokers = (one.broker(), two.broker());
-    let (audit_one, audit_two, billing) = (Heard::default(), Heard::default(), Heard::default());
+    let (audit_one, audit_two, billing) =
+        (NotificationLog::default(), NotificationLog::default(), NotificationLog::default());
     let _listeners = [
-        noting(one.listening("t", "audit"), &audit_one),
-        noting(two.listening("t", "audit"), &audit_two),
-        noting(two.listening("t", "billing"), &billing),
+        logging(one.listener_builder("t", "audit"), &audit_one),
+        logging(two.listener_builder("t", "audit"), &audit_two),
+        logging(two.listener_builder("t", "billing"), &billing),
     ];
     let notifier = one.notifier(&["t"]);
     for number in all(COUNT) {
-        let report = told(&say(&notifier, number));
+        let report = report_of(&send_number(&notifier, number));
         assert!(report.all_taken_over(), "{report:#}");
         let mut pools: Vec<_> = report.results.iter().map(|result| result.pool.as_ref().unwrap().as_str()).collect();
         pools.sort_unstable();
         assert_eq!(pools, ["audit", "billing"]);
     }
     for node in [one, two] {
-        nothing_is_left(node);
+        node.wait_all_handled();
     }
     assert_eq!(numbers(&billing), all(COUNT));
     let mut audit = [numbers(&audit_one), numbers(&audit_two)].concat();
@@ -98,11 +97,11 @@ fn every_pool_of_a_node_that_only_knows_itself_gets_one_copy() {
         assert_eq!((finished.code(), finished.stdout.lines().count()), (0, 2), "{finished:?}");
     }
     for process in [audit, billing] {
-        let heard = process.wait_for_output(5);
-        let said = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap()["payload"].clone();
-        assert_eq!(heard.iter().map(said).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        let received = process.wait_for_output(5);
+        let payload_of = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap()["payload"].clone();
+        assert_eq!(received.iter().map(payload_of).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     }
-    nothing_is_left(node);
+    node.wait_all_handled();
 }
 
 #[test]
@@ -110,12 +109,12 @@ fn eight_notifications_reach_both_listeners_of_a_pool() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let (one, two) = (Heard::default(), Heard::default());
-    let _listeners = [noting(node.listening("t", "p"), &one), noting(node.listening("t", "p"), &two)];
+    let (one, two) = (NotificationLog::default(), NotificationLog::default());
+    let _listeners = [logging(node.listener_builder("t", "p"), &one), logging(node.listener_builder("t", "p"), &two)];
     let notifier = node.notifier(&["t"]);
-    let handles: Vec<_> = all(8).into_iter().map(|number| say(&notifier, number)).collect();
-    assert!(handles.iter().all(|handle| told(handle).all_taken_over()));
-    nothing_is_left(node);
+    let handles: Vec<_> = all(8).into_iter().map(|number| send_number(&notifier, number)).collect();
+    assert!(handles.iter().all(|handle| report_of(handle).all_taken_over()));
+    node.wait_all_handled();
     assert!(one.len() >= 2 && two.len() >= 2, "{:?} {:?}", one.all(), two.all());
     let mut both = [numbers(&one), numbers(&two)].concat();
     both.sort_unstable();
@@ -123,19 +122,19 @@ fn eight_notifications_reach_both_listeners_of_a_pool() {
 }
 
 #[test]
-fn topics_priorities_and_filters_decide_what_an_endpoint_hears() {
+fn topics_priorities_and_filters_decide_what_an_endpoint_receives() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let heard: Heard<(&str, String, String)> = Heard::default();
+    let received: NotificationLog<(&str, String, String)> = NotificationLog::default();
     let note = |who: &'static str| {
-        let heard = heard.clone();
+        let received = received.clone();
         move |notice: &zmqv2_server::Notice| {
-            heard.note((who, notice.topic.to_string(), notice.event_type().to_owned()));
+            received.add((who, notice.topic.to_string(), notice.event_type().to_owned()));
         }
     };
     let filter = NotificationFilter::new().event_type("disk").unwrap().payload("state", "full$").unwrap();
-    let listener = node.listening("a", "p").topic("b").unwrap();
+    let listener = node.listener_builder("a", "p").topic("b").unwrap();
     let listener = listener.on([Priority::Error, Priority::Critical], note("bad"));
     let listener = started(listener.endpoint(Handler::new(Priority::Warn, note("full")).filter(filter)));
     let keys: Vec<_> = listener.keys().iter().map(|key| key.topic().to_owned()).collect();
@@ -143,17 +142,17 @@ fn topics_priorities_and_filters_decide_what_an_endpoint_hears() {
 
     let (both, context) = (node.notifier(&["a", "b"]), RequestContext::new());
     let full = json!({"state": "full"});
-    let report = told(&both.error(&context, "error", &full).unwrap());
+    let report = report_of(&both.error(&context, "error", &full).unwrap());
     assert!(report.all_acked() && report.results.len() == 2, "{report:#}");
-    assert!(told(&both.critical(&context, "critical", &full).unwrap()).all_acked());
-    // The filter lets one of three through; all are handled.
-    assert!(told(&both.warn(&context, "disk.1", &full).unwrap()).all_acked());
-    assert!(told(&both.warn(&context, "disk.2", &json!({"state": "fuller"})).unwrap()).all_acked());
-    assert!(told(&both.warn(&context, "net.1", &full).unwrap()).all_acked());
-    nothing_is_left(node);
-    // Nobody wants these: they wait for somebody who does.
-    assert_eq!(told(&both.info(&context, "info", &full).unwrap()).stored(), 2);
-    assert_eq!(told(&both.sample(&context, "sample", &full).unwrap()).stored(), 2);
+    assert!(report_of(&both.critical(&context, "critical", &full).unwrap()).all_acked());
+    // The filter passes one of three. All of them are handled.
+    assert!(report_of(&both.warn(&context, "disk.1", &full).unwrap()).all_acked());
+    assert!(report_of(&both.warn(&context, "disk.2", &json!({"state": "fuller"})).unwrap()).all_acked());
+    assert!(report_of(&both.warn(&context, "net.1", &full).unwrap()).all_acked());
+    node.wait_all_handled();
+    // No listener wants these, so they wait for one that does.
+    assert_eq!(report_of(&both.info(&context, "info", &full).unwrap()).stored(), 2);
+    assert_eq!(report_of(&both.sample(&context, "sample", &full).unwrap()).stored(), 2);
     listener.stop().unwrap();
     assert_eq!(node.status().notifications, 4);
     let mut expected = Vec::new();
@@ -163,27 +162,27 @@ fn topics_priorities_and_filters_decide_what_an_endpoint_hears() {
                 .map(|(who, what)| (who, topic.to_owned(), what.to_owned())),
         );
     }
-    let (mut heard, expected) = (heard.all(), BTreeSet::from_iter(expected));
-    heard.sort();
-    assert_eq!(heard, expected.into_iter().collect::<Vec<_>>());
+    let (mut received, expected) = (received.all(), BTreeSet::from_iter(expected));
+    received.sort();
+    assert_eq!(received, expected.into_iter().collect::<Vec<_>>());
 }
 
 #[test]
-fn what_comes_too_late_never_runs_and_is_shown_as_a_dead_letter() {
+fn an_expired_notification_never_runs_and_is_shown_as_a_dead_letter() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
     let notifier = node.notifier(&["t"]);
-    let brief = notifier.with_time_to_live(Duration::from_millis(300));
+    let brief = notifier.prepare().time_to_live(Duration::from_millis(300));
     for number in [1, 2] {
-        assert_eq!(told(&say(&brief, number)).stored(), 1);
+        assert_eq!(report_of(&send_number(&brief, number)).stored(), 1);
     }
-    assert_eq!(told(&say(&notifier, 3)).stored(), 1);
+    assert_eq!(report_of(&send_number(&notifier, 3)).stored(), 1);
     eventually("two are given up", || node.status().dead_letters.len() == 2);
-    let heard = Heard::default();
-    let _listener = noting(node.listening("t", "p"), &heard);
+    let received = NotificationLog::default();
+    let _listener = logging(node.listener_builder("t", "p"), &received);
     nothing_but_letters_is_left(node);
-    assert_eq!(heard.all(), [(3, 1)]);
+    assert_eq!(received.all(), [(3, 1)]);
     let status = node.status();
     assert!(status.dead_letters.iter().all(|letter| letter.key.topic() == "t.info" && letter.deliveries == 0));
     assert_eq!(status.counters["dead_letters"], 2);
@@ -211,8 +210,8 @@ fn a_full_backlog_refuses_at_once_by_count_and_by_bytes_rg38() {
         let _broker = node.broker_with(flags);
         let (notifier, context) = (node.notifier(&["t"]), RequestContext::new());
         let started_at = now();
-        let say = |number: u64| told(&notifier.info(&context, "said", &(number, "x".repeat(padding))).unwrap());
-        let reports: Vec<_> = (0..10).map(say).collect();
+        let send = |number: u64| report_of(&notifier.info(&context, "said", &(number, "x".repeat(padding))).unwrap());
+        let reports: Vec<_> = (0..10).map(send).collect();
         assert!(started_at.elapsed() < PATIENCE / 3, "a refusal is no timeout: {:?}", started_at.elapsed());
         let kept = reports.iter().take_while(|report| report.stored() == 1).count();
         assert_eq!(kept, 5, "{option}: {reports:?}");
@@ -220,33 +219,33 @@ fn a_full_backlog_refuses_at_once_by_count_and_by_bytes_rg38() {
             let refused = refusals(report);
             assert!(matches!(refused[..], [(Reason::Busy, detail)] if detail.contains(option)), "{option}: {report:#}");
         }
-        // The ones that were kept, and nothing else, once there is somebody.
-        let heard = Heard::<u64>::default();
-        let note = heard.clone();
-        let listening = node.listening("t", "p").workers(1);
+        // The new listener gets the stored ones, and nothing else.
+        let received = NotificationLog::<u64>::default();
+        let note = received.clone();
+        let listening = node.listener_builder("t", "p").workers(1);
         let listener =
-            listening.on(Priority::Info, move |notice| note.note(notice.payload::<(u64, String)>().unwrap().0));
+            listening.on(Priority::Info, move |notice| note.add(notice.payload::<(u64, String)>().unwrap().0));
         let _listener = started(listener);
-        nothing_is_left(node);
-        assert_eq!(heard.all(), all(5), "{option}");
-        assert!(say(10).all_acked(), "there is room again");
+        node.wait_all_handled();
+        assert_eq!(received.all(), all(5), "{option}");
+        assert!(send(10).all_acked(), "there is room again");
     }
 }
 
 #[test]
-fn what_is_requeued_comes_behind_the_others_and_not_for_ever() {
+fn a_requeued_notification_goes_behind_the_others_and_not_for_ever() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=3"]);
     let notifier = node.notifier(&["t"]);
     for number in all(4) {
-        assert_eq!(told(&say(&notifier, number)).stored(), 1);
+        assert_eq!(report_of(&send_number(&notifier, number)).stored(), 1);
     }
-    let heard: Heard<(u64, u16)> = Heard::default();
-    let note = heard.clone();
-    let listener = node.listening("t", "p").workers(1).on(Priority::Info, move |notice| {
+    let received: NotificationLog<(u64, u16)> = NotificationLog::default();
+    let note = received.clone();
+    let listener = node.listener_builder("t", "p").workers(1).on(Priority::Info, move |notice| {
         let number: u64 = notice.payload().unwrap();
-        note.note((number, notice.delivery));
+        note.add((number, notice.delivery));
         match (number, notice.delivery) {
             (0, 1) | (2, _) => Verdict::Requeue,
             _ => Verdict::Handled,
@@ -254,7 +253,7 @@ fn what_is_requeued_comes_behind_the_others_and_not_for_ever() {
     });
     let _listener = started(listener);
     nothing_but_letters_is_left(node);
-    assert_eq!(heard.all(), [(0, 1), (1, 1), (2, 1), (3, 1), (0, 2), (2, 2), (2, 3)]);
+    assert_eq!(received.all(), [(0, 1), (1, 1), (2, 1), (3, 1), (0, 2), (2, 2), (2, 3)]);
     let letters = node.status().dead_letters;
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_eq!((letters[0].deliveries, letters[0].pool.as_ref().unwrap().as_str()), (3, "p"), "{letters:?}");
@@ -263,12 +262,12 @@ fn what_is_requeued_comes_behind_the_others_and_not_for_ever() {
 }
 
 #[test]
-fn what_goes_to_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
+fn a_message_for_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
     let cluster = Cluster::new(1, &["t.info", "u.info"]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let heard = Heard::default();
-    let listener = noting(node.listening("t", "p"), &heard);
+    let received = NotificationLog::default();
+    let listener = logging(node.listener_builder("t", "p"), &received);
     let client = node.client(Target::topic("t.info").unwrap());
     let error = client.call::<()>(&RequestContext::new(), "said", &1).unwrap_err();
     assert_eq!(error.reason(), Some(Reason::Malformed), "{error}");
@@ -278,10 +277,10 @@ fn what_goes_to_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
     }
     let report = client.fanout(&RequestContext::new(), "said", &1).unwrap().wait(PATIENCE).unwrap();
     assert_eq!((report.refused(), report.results.len()), (1, 1), "{report:#}");
-    // The listener is as it was.
-    assert!(told(&say(&node.notifier(&["t"]), 7)).all_acked());
-    nothing_is_left(node);
-    assert_eq!(heard.all(), [(7, 1)]);
+    // The listener still works.
+    assert!(report_of(&send_number(&node.notifier(&["t"]), 7)).all_acked());
+    node.wait_all_handled();
+    assert_eq!(received.all(), [(7, 1)]);
     listener.stop().unwrap();
 
     let server = RpcServer::builder(Target::topic("u.info").unwrap().with_server("s").unwrap());
@@ -289,9 +288,9 @@ fn what_goes_to_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
         .method("said", |_: u64| -> Result<(), zmqv2_server::HandlerError> { panic!("a notification runs as a call") });
     let server = server.config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods.unwrap()).start().unwrap();
     server.wait_ready(PATIENCE).unwrap();
-    let report = told(&say(&node.notifier(&["u"]), 1));
+    let report = report_of(&send_number(&node.notifier(&["u"]), 1));
     assert!(matches!(refusals(&report)[..], [(Reason::Malformed, _)]), "{report:#}");
-    nothing_is_left(node);
+    node.wait_all_handled();
     server.stop().unwrap();
 }
 
@@ -302,26 +301,26 @@ fn batches_are_exactly_as_large_as_they_should_be() {
     let _broker = node.broker();
     let notifier = node.notifier(&["t"]);
     for number in all(30) {
-        assert!(told(&say(&notifier, number)).all_taken_over());
+        assert!(report_of(&send_number(&notifier, number)).all_taken_over());
     }
-    let heard: Heard<Vec<u64>> = Heard::default();
-    let note = heard.clone();
+    let received: NotificationLog<Vec<u64>> = NotificationLog::default();
+    let note = received.clone();
     // No batch runs before it is full.
-    let listener = node.listening("t", "p").batch(10, Duration::MAX).on_batch(Priority::Info, move |batch| {
-        note.note(batch.iter().map(|notice| notice.payload().unwrap()).collect());
+    let listener = node.listener_builder("t", "p").batch(10, Duration::MAX).on_batch(Priority::Info, move |batch| {
+        note.add(batch.iter().map(|notice| notice.payload().unwrap()).collect());
     });
     let listener = started(listener);
-    heard.wait(3);
+    received.wait(3);
     for number in 30..37 {
-        assert!(told(&say(&notifier, number)).all_acked());
+        assert!(report_of(&send_number(&notifier, number)).all_acked());
     }
-    assert_eq!(heard.len(), 3, "seven are no batch of ten");
-    // What is gathered runs at the end.
+    assert_eq!(received.len(), 3, "seven are no batch of ten");
+    // An incomplete batch runs at the end.
     listener.stop().unwrap();
-    let batches = heard.all();
+    let batches = received.all();
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 10, 7]);
     assert_eq!(batches.concat(), all(37));
-    nothing_is_left(node);
+    node.wait_all_handled();
 }
 
 #[test]
@@ -331,34 +330,34 @@ fn a_slow_handler_delays_no_notification_that_another_worker_can_take_p10() {
     let _broker = node.broker();
     let (release, blocked) = mpsc::channel::<()>();
     let blocked = std::sync::Mutex::new(Some(blocked));
-    let heard: Heard<(u64, std::time::Instant)> = Heard::default();
-    let note = heard.clone();
-    let listener = node.listening("t", "p").workers(2).on(Priority::Info, move |notice| {
-        note.note((notice.payload().unwrap(), now()));
+    let received: NotificationLog<(u64, std::time::Instant)> = NotificationLog::default();
+    let note = received.clone();
+    let listener = node.listener_builder("t", "p").workers(2).on(Priority::Info, move |notice| {
+        note.add((notice.payload().unwrap(), now()));
         let block = blocked.lock().unwrap().take();
-        // Until the others are through.
+        // The handler waits until the others have run.
         block.map(|block| block.recv_timeout(PATIENCE)).transpose().map(drop).unwrap_or_default();
     });
     let listener = started(listener);
     let notifier = node.notifier(&["t"]);
-    assert!(told(&say(&notifier, 1_000)).all_acked());
-    heard.wait(1);
+    assert!(report_of(&send_number(&notifier, 1_000)).all_acked());
+    received.wait(1);
     for number in all(100) {
         let said_at = now();
-        let report = told(&say(&notifier, number));
+        let report = report_of(&send_number(&notifier, number));
         assert!(report.all_taken_over(), "{report:#}");
-        let (last, at) = *heard.wait(number as usize + 2).last().unwrap();
+        let (last, at) = *received.wait(number as usize + 2).last().unwrap();
         assert_eq!(last, number);
         assert!(at - said_at < Duration::from_secs(1), "{number} took {:?}", at - said_at);
     }
-    // And all at once: none is given to the worker that is busy.
+    // All of them come at once: none goes to the busy worker.
     let said_at = now();
-    let handles: Vec<_> = (100..200).map(|number| say(&notifier, number)).collect();
-    assert!(handles.iter().all(|handle| told(handle).all_taken_over()));
-    let at = heard.wait(201).into_iter().map(|(_, at)| at).max().unwrap();
+    let handles: Vec<_> = (100..200).map(|number| send_number(&notifier, number)).collect();
+    assert!(handles.iter().all(|handle| report_of(handle).all_taken_over()));
+    let at = received.wait(201).into_iter().map(|(_, at)| at).max().unwrap();
     assert!(at - said_at < Duration::from_secs(5), "a hundred took {:?}", at - said_at);
     eventually("only the one that blocks is left", || node.status().notifications == 1);
     release.send(()).unwrap();
-    nothing_is_left(node);
+    node.wait_all_handled();
     listener.stop().unwrap();
 }

@@ -1,4 +1,5 @@
-//! Listeners and brokers that stop, or die, while they have notifications: none is lost, and none comes again without need.
+//! Proves that no notification is lost, and none is repeated without need, when listeners and
+//! brokers stop or die.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,15 +9,15 @@ use zmqv2_client::Notifier;
 use zmqv2_proto::Priority;
 use zmqv2_server::Verdict;
 use zmqv2_tests::checker::Expected;
-use zmqv2_tests::heard::{Heard, say, started, told};
-use zmqv2_tests::{Cluster, Node, PATIENCE, Process, TOPIC, Trial, eventually, stop_all};
+use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
+use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, Process, TOPIC, eventually, stop_all};
 
 const CLIENT: &str = "c";
 
-/// Says a number, as a listener process expects it.
-fn say_to_process(notifier: &Notifier, number: u64) -> zmqv2_client::NotifyReport {
+/// Sends a number, in the form that `journal-listener` expects.
+fn send_to_process(notifier: &Notifier, number: u64) -> zmqv2_client::NotifyReport {
     let payload = (CLIENT, number, "");
-    told(&notifier.info(&zmqv2_proto::RequestContext::new(), "run", &payload).expect("it is sent"))
+    report_of(&notifier.info(&zmqv2_proto::RequestContext::new(), "run", &payload).expect("it is sent"))
 }
 
 /// Number and delivery of each line that a listener process has printed.
@@ -29,10 +30,10 @@ fn printed(lines: &[String]) -> Vec<(u64, u16)> {
     lines.iter().map(parse).collect()
 }
 
-/// How often each number was heard.
-fn times(heard: &[(u64, u16)]) -> BTreeMap<u64, usize> {
+/// How often each number was received.
+fn times(received: &[(u64, u16)]) -> BTreeMap<u64, usize> {
     let mut times = BTreeMap::new();
-    for (number, _) in heard {
+    for (number, _) in received {
         *times.entry(*number).or_default() += 1;
     }
     times
@@ -40,11 +41,6 @@ fn times(heard: &[(u64, u16)]) -> BTreeMap<u64, usize> {
 
 fn each(count: u64, times: usize) -> BTreeMap<u64, usize> {
     (0..count).map(|number| (number, times)).collect()
-}
-
-fn nothing_is_left(node: &Node) {
-    eventually("every notification is handled", || node.status().notifications == 0);
-    assert_eq!(node.status().dead_letters, []);
 }
 
 /// The flag that makes a broker keep notifications in a file.
@@ -59,35 +55,35 @@ fn durable_broker(node: &Node) -> Process {
 }
 
 #[test]
-fn what_a_killed_listener_had_accepted_goes_to_another_one_of_its_pool() {
+fn notifications_of_a_killed_listener_go_to_another_one_of_its_pool() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
-    let mut first = trial.listener(node, "p", &["--hold", "--workers", "3"]);
+    let mut first = journaled.listener(node, "p", &["--hold", "--workers", "3"]);
     for number in 0..3 {
-        assert!(say_to_process(&notifier, number).all_acked());
+        assert!(send_to_process(&notifier, number).all_acked());
     }
     first.wait_for_output(3);
-    // These wait for a worker.
+    // These notifications wait for a worker.
     for number in 3..5 {
-        assert_eq!(say_to_process(&notifier, number).stored(), 1);
+        assert_eq!(send_to_process(&notifier, number).stored(), 1);
     }
     first.kill9();
-    // The next one that is started gets them.
-    let mut second = trial.listener(node, "p", &["--hold", "--workers", "5"]);
-    let heard = printed(&second.wait_for_output(5));
-    let mut sorted = heard.clone();
+    // The next listener gets them.
+    let mut second = journaled.listener(node, "p", &["--hold", "--workers", "5"]);
+    let received = printed(&second.wait_for_output(5));
+    let mut sorted = received.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, [(0, 2), (1, 2), (2, 2), (3, 1), (4, 1)]);
-    // One that is there already gets them at once.
-    let third = trial.listener(node, "p", &[]);
+    // A listener that runs already gets them at once.
+    let third = journaled.listener(node, "p", &[]);
     second.kill9();
-    let mut heard = printed(&third.wait_for_output(5));
-    heard.sort_unstable();
-    assert_eq!(heard, [(0, 3), (1, 3), (2, 3), (3, 2), (4, 2)]);
-    nothing_is_left(node);
+    let mut received = printed(&third.wait_for_output(5));
+    received.sort_unstable();
+    assert_eq!(received, [(0, 3), (1, 3), (2, 3), (3, 2), (4, 2)]);
+    node.wait_all_handled();
 }
 
 #[test]
@@ -95,17 +91,17 @@ fn a_notification_that_kills_its_listeners_becomes_a_dead_letter() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=2"]);
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
-    assert_eq!(say_to_process(&notifier, 0).stored(), 1);
+    assert_eq!(send_to_process(&notifier, 0).stored(), 1);
     for delivery in 1..=2 {
-        let mut victim = trial.listener(node, "p", &["--hold"]);
+        let mut victim = journaled.listener(node, "p", &["--hold"]);
         assert_eq!(printed(&victim.wait_for_output(1)), [(0, delivery)]);
         victim.kill9();
     }
     eventually("it is given up", || node.status().dead_letters.len() == 1);
-    let survivor = trial.listener(node, "p", &[]);
-    assert!(say_to_process(&notifier, 1).all_taken_over());
+    let survivor = journaled.listener(node, "p", &[]);
+    assert!(send_to_process(&notifier, 1).all_taken_over());
     assert_eq!(printed(&survivor.wait_for_output(1)), [(1, 1)]);
     eventually("nothing is left", || node.status().notifications == 0);
 }
@@ -116,11 +112,11 @@ fn listeners_that_stop_in_order_lose_nothing_and_leave_nothing_to_be_repeated() 
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let trial = Trial::new();
-    let start = || trial.listener(node, "p", &["--workers", "2", "--work", "2", "--requeue", "5"]);
+    let journaled = JournaledRun::new();
+    let start = || journaled.listener(node, "p", &["--workers", "2", "--work", "2", "--requeue", "5"]);
     let mut listeners = vec![start()];
-    let mut caster = trial.caster(node, CLIENT, &["--how", "notify", "--count", COUNT, "--rate", "500"]);
-    // Each hears some before the next one takes over.
+    let mut client = journaled.client(node, CLIENT, &["--how", "notify", "--count", COUNT, "--rate", "500"]);
+    // Each listener gets some before the next one takes over.
     for _ in 0..5 {
         let next = start();
         let mut last = listeners.pop().expect("a listener");
@@ -128,10 +124,10 @@ fn listeners_that_stop_in_order_lose_nothing_and_leave_nothing_to_be_repeated() 
         stop_all(std::slice::from_mut(&mut last), PATIENCE);
         listeners.push(next);
     }
-    let summary = zmqv2_tests::Summary::of(&mut caster, PATIENCE * 2);
-    nothing_is_left(node);
+    let summary = zmqv2_tests::Summary::of(&mut client, PATIENCE * 2);
+    node.wait_all_handled();
     stop_all(&mut listeners, PATIENCE);
-    let (_, report) = trial.check(&Expected::nothing().all_accepted(CLIENT));
+    let (_, report) = journaled.check(&Expected::nothing().all_accepted(CLIENT));
     println!("{summary:?}\n{report}");
     report.assert_clean();
     let counts = &report.counts;
@@ -144,14 +140,14 @@ fn a_listener_that_stops_finishes_what_it_has_accepted() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
-    let mut first = trial.listener(node, "p", &["--hold", "--workers", "2"]);
+    let mut first = journaled.listener(node, "p", &["--hold", "--workers", "2"]);
     for number in 0..5 {
-        assert!(say_to_process(&notifier, number).all_taken_over());
+        assert!(send_to_process(&notifier, number).all_taken_over());
     }
     first.wait_for_output(2);
-    let second = trial.listener(node, "p", &["--hold", "--workers", "3"]);
+    let second = journaled.listener(node, "p", &["--hold", "--workers", "3"]);
     assert_eq!(times(&printed(&second.wait_for_output(3))).len(), 3);
     first.signal(Signal::TERM);
     assert!(first.wait_end(PATIENCE).success(), "{}", first.stderr());
@@ -159,20 +155,21 @@ fn a_listener_that_stops_finishes_what_it_has_accepted() {
     eventually("what the first had is handled", || node.status().notifications == 3);
     let mut both = [second];
     stop_all(&mut both, PATIENCE);
-    nothing_is_left(node);
-    let heard = [first, both.into_iter().next().expect("one")].map(|process| printed(&process.wait_for_output(1)));
-    assert_eq!(times(&heard.concat()), each(5, 1));
+    node.wait_all_handled();
+    let received = [first, both.into_iter().next().expect("one")].map(|process| printed(&process.wait_for_output(1)));
+    assert_eq!(times(&received.concat()), each(5, 1));
 }
 
-/// Kept for a listener that is not there, and given to one that does not end: neither is lost, whichever way the broker goes.
+/// A notification stored for a missing listener and one given to a blocked listener both survive,
+/// whichever way the broker stops.
 fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let mut broker = durable_broker(node);
-    let trial = Trial::new();
+    let journaled = JournaledRun::new();
     let notifier = node.notifier(&[TOPIC]);
     for number in 0..20 {
-        let report = say_to_process(&notifier, number);
+        let report = send_to_process(&notifier, number);
         assert_eq!(report.stored(), 1, "{report:#}");
     }
     go(&mut broker);
@@ -180,99 +177,99 @@ fn a_broker_goes(go: impl Fn(&mut Process)) -> (Cluster, Process) {
     assert_eq!(node.status().notifications, 20);
     let text = node.tool(&["status"]).stdout;
     assert!(text.contains("20 notifications kept in ") && text.contains("notifications.redb"), "{text}");
-    // Some are handled, one is held while the broker goes.
-    let mut holder = trial.listener(node, "p", &["--hold", "--workers", "20"]);
+    // Some are handled. One is held while the broker stops.
+    let mut holder = journaled.listener(node, "p", &["--hold", "--workers", "20"]);
     assert_eq!(times(&printed(&holder.wait_for_output(20))), each(20, 1));
     holder.kill9();
     go(&mut broker);
     broker = durable_broker(node);
-    let mut listener = [trial.listener(node, "p", &[])];
+    let mut listener = [journaled.listener(node, "p", &[])];
     assert_eq!(times(&printed(&listener[0].wait_for_output(20))), each(20, 1));
-    nothing_is_left(node);
+    node.wait_all_handled();
     stop_all(&mut listener, PATIENCE);
     (cluster, broker)
 }
 
 #[test]
-fn a_killed_broker_loses_nothing_that_it_has_called_stored() {
-    // What was handled just before a kill may still be in the file, and come again.
+fn a_killed_broker_loses_no_notification_that_it_reported_as_stored() {
+    // A notification that was handled just before a kill may still be in the file, and come again.
     let _ = a_broker_goes(Process::kill9);
 }
 
 #[test]
-fn a_broker_that_is_stopped_loses_nothing_that_it_has_called_stored() {
+fn a_stopped_broker_loses_no_notification_that_it_reported_as_stored() {
     let stop = |broker: &mut Process| stop_all(std::slice::from_mut(broker), PATIENCE);
     let (cluster, mut broker) = a_broker_goes(stop);
     stop(&mut broker);
     let _broker = durable_broker(cluster.node(0));
-    nothing_is_left(cluster.node(0));
+    cluster.node(0).wait_all_handled();
 }
 
 #[test]
-fn what_was_handled_does_not_come_again_after_an_orderly_restart_of_the_broker() {
+fn a_handled_notification_does_not_come_again_after_an_orderly_restart_of_the_broker() {
     const COUNT: u64 = 200;
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let mut broker = durable_broker(node);
-    let heard: Heard<(u64, u16)> = Heard::default();
+    let received: NotificationLog<(u64, u16)> = NotificationLog::default();
     let listen = || {
-        let note = heard.clone();
-        let listener = node.listening("t", "p").workers(2);
-        started(listener.on(Priority::Info, move |notice| note.note((notice.payload().unwrap(), notice.delivery))))
+        let note = received.clone();
+        let listener = node.listener_builder("t", "p").workers(2);
+        started(listener.on(Priority::Info, move |notice| note.add((notice.payload().unwrap(), notice.delivery))))
     };
     let listener = listen();
     let notifier = node.notifier(&["t"]);
-    let handles: Vec<_> = (0..COUNT).map(|number| say(&notifier, number)).collect();
-    assert!(handles.iter().all(|handle| told(handle).all_taken_over()));
-    heard.wait(COUNT as usize);
-    // The handlers have run; the broker may not know it of the last of them when it is told to stop.
+    let handles: Vec<_> = (0..COUNT).map(|number| send_number(&notifier, number)).collect();
+    assert!(handles.iter().all(|handle| report_of(handle).all_taken_over()));
+    received.wait(COUNT as usize);
+    // The handlers have run, but the broker may not know it of the last ones when it is stopped.
     stop_all(std::slice::from_mut(&mut broker), PATIENCE);
     listener.stop().unwrap();
     let _broker = durable_broker(node);
-    // This one has not seen any of them.
+    // This listener has not had any of them.
     let _listener = listen();
-    assert!(told(&say(&notifier, COUNT)).all_taken_over());
-    nothing_is_left(node);
-    assert_eq!(times(&heard.all()), each(COUNT + 1, 1));
+    assert!(report_of(&send_number(&notifier, COUNT)).all_taken_over());
+    node.wait_all_handled();
+    assert_eq!(times(&received.all()), each(COUNT + 1, 1));
 }
 
 #[test]
-fn a_broker_that_is_stopped_while_listeners_are_at_work_has_nothing_done_twice() {
+fn a_broker_that_is_stopped_while_listeners_work_repeats_nothing() {
     const COUNT: u64 = 300;
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let mut broker = durable_broker(node);
     let notifier = node.notifier(&[TOPIC]);
     for number in 0..COUNT {
-        assert_eq!(say_to_process(&notifier, number).stored(), 1);
+        assert_eq!(send_to_process(&notifier, number).stored(), 1);
     }
-    let trial = Trial::new();
-    let mut first = trial.listener(node, "p", &["--work", "20", "--workers", "2"]);
+    let journaled = JournaledRun::new();
+    let mut first = journaled.listener(node, "p", &["--work", "20", "--workers", "2"]);
     first.wait_for_output(20);
     stop_all(std::slice::from_mut(&mut broker), PATIENCE);
     stop_all(std::slice::from_mut(&mut first), PATIENCE);
     let done = printed(&first.wait_for_output(20));
     let _broker = durable_broker(node);
     assert_eq!(node.status().notifications, COUNT - done.len() as u64, "what was handled is not kept any more");
-    let second = trial.listener(node, "p", &["--workers", "2"]);
+    let second = journaled.listener(node, "p", &["--workers", "2"]);
     let rest = printed(&second.wait_for_output(COUNT as usize - done.len()));
-    nothing_is_left(node);
+    node.wait_all_handled();
     assert_eq!(times(&[done, rest].concat()), each(COUNT, 1));
 }
 
 #[test]
-fn what_is_requeued_while_the_broker_is_away_comes_again() {
+fn a_notification_requeued_while_the_broker_is_down_comes_again() {
     for is_durable in [true, false] {
         let cluster = Cluster::new(1, &[]);
         let node = cluster.node(0);
         let start = || if is_durable { durable_broker(node) } else { node.broker() };
         let mut broker = start();
-        let heard: Heard<(u64, u16)> = Heard::default();
-        let (note, (release, blocked)) = (heard.clone(), std::sync::mpsc::channel::<()>());
+        let received: NotificationLog<(u64, u16)> = NotificationLog::default();
+        let (note, (release, blocked)) = (received.clone(), std::sync::mpsc::channel::<()>());
         let blocked = std::sync::Mutex::new(blocked);
-        let listener = started(node.listening("t", "p").workers(1).on(Priority::Info, move |notice| {
+        let listener = started(node.listener_builder("t", "p").workers(1).on(Priority::Info, move |notice| {
             let number: u64 = notice.payload().unwrap();
-            note.note((number, notice.delivery));
+            note.add((number, notice.delivery));
             if note.len() > 1 {
                 return Verdict::Handled;
             }
@@ -280,31 +277,32 @@ fn what_is_requeued_while_the_broker_is_away_comes_again() {
             Verdict::Requeue
         }));
         let notifier = node.notifier(&["t"]);
-        assert!(told(&say(&notifier, 7)).all_taken_over());
-        heard.wait(1);
+        assert!(report_of(&send_number(&notifier, 7)).all_taken_over());
+        received.wait(1);
         broker.kill9();
         release.send(()).unwrap();
         let _broker = start();
-        heard.wait(2);
-        nothing_is_left(node);
+        received.wait(2);
+        node.wait_all_handled();
         listener.stop().unwrap();
-        assert_eq!(times(&heard.all()), BTreeMap::from([(7, 2)]), "durable: {is_durable}, {:?}", heard.all());
+        assert_eq!(times(&received.all()), BTreeMap::from([(7, 2)]), "durable: {is_durable}, {:?}", received.all());
     }
 }
 
 #[test]
-fn what_a_listener_still_runs_when_the_broker_is_back_is_not_run_again() {
+fn a_notification_still_running_when_the_broker_returns_is_not_run_again() {
     for is_killed in [true, false] {
         let cluster = Cluster::new(1, &[]);
         let node = cluster.node(0);
         let mut broker = durable_broker(node);
-        let heard: Heard<(u64, u16)> = Heard::default();
-        let (note, (release, blocked)) = (heard.clone(), std::sync::mpsc::channel::<()>());
+        let received: NotificationLog<(u64, u16)> = NotificationLog::default();
+        let (note, (release, blocked)) = (received.clone(), std::sync::mpsc::channel::<()>());
         let blocked = std::sync::Mutex::new(blocked);
-        let listener = started(node.listening("t", "p").workers(2).on(Priority::Info, move |notice| {
+        let listener = started(node.listener_builder("t", "p").workers(2).on(Priority::Info, move |notice| {
             let number = notice.payload().unwrap();
-            note.note((number, notice.delivery));
-            // The first worker is free when the second one has that which blocks, and gets it when it comes again.
+            note.add((number, notice.delivery));
+            // The first worker is free while the second one is blocked, and gets the notification
+            // when it comes again.
             if number == 0 {
                 return;
             }
@@ -312,8 +310,8 @@ fn what_a_listener_still_runs_when_the_broker_is_back_is_not_run_again() {
         }));
         let notifier = node.notifier(&["t"]);
         for (number, count) in [(0, 1), (7, 2)] {
-            assert!(told(&say(&notifier, number)).all_taken_over());
-            heard.wait(count);
+            assert!(report_of(&send_number(&notifier, number)).all_taken_over());
+            received.wait(count);
         }
         eventually("the first is handled", || node.status().notifications == 1);
         if is_killed {
@@ -325,8 +323,8 @@ fn what_a_listener_still_runs_when_the_broker_is_back_is_not_run_again() {
         eventually("the new broker delivers it", || node.status().counters["delivered"] == 1);
         assert_eq!(node.status().notifications, 1, "it is not handled before its handler has run");
         release.send(()).unwrap();
-        nothing_is_left(node);
+        node.wait_all_handled();
         listener.stop().unwrap();
-        assert_eq!(heard.all(), [(0, 1), (7, 1)], "killed: {is_killed}");
+        assert_eq!(received.all(), [(0, 1), (7, 1)], "killed: {is_killed}");
     }
 }

@@ -1,24 +1,25 @@
-//! Loads through somebody who does one thing wrong: the checker has to see what it is.
+//! Proves that the checker finds errors: each load goes through a proxy that makes one kind of
+//! error.
 
 use zmqv2_tests::checker::{Expected, Report, Rule};
-use zmqv2_tests::{Cluster, Node, PATIENCE, Process, Summary, Trial, binary, eventually, stop_all};
+use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, Process, Summary, binary, eventually, stop_all};
 
 use std::time::Duration;
 
-/// Longer than any message may take, and the ends of a few processes.
+/// Longer than any message may take and a few processes need to end.
 const END: Duration = Duration::from_secs(90);
 
-/// A load through a saboteur in this mode, to one server.
-fn sabotaged(mode: &str, flags: &[&str], expected: &Expected) -> Report {
-    sabotaged_with(mode, flags, expected, |trial, node| vec![trial.executor(node, "s", 1)])
+/// A checked load to one server, through a proxy with this error.
+fn checked_run(mode: &str, flags: &[&str], expected: &Expected) -> Report {
+    checked_run_with(mode, flags, expected, |journaled, node| vec![journaled.server(node, "s", 1)])
 }
 
-/// The same to those that `start` starts.
-fn sabotaged_with(
+/// The same to the servers that `start` starts.
+fn checked_run_with(
     mode: &str,
     flags: &[&str],
     expected: &Expected,
-    start: impl FnOnce(&Trial, &Node) -> Vec<Process>,
+    start: impl FnOnce(&JournaledRun, &Node) -> Vec<Process>,
 ) -> Report {
     let cluster = Cluster::new(2, &[]);
     let (real, between) = (cluster.node(0), cluster.node(1));
@@ -28,9 +29,9 @@ fn sabotaged_with(
             .collect(),
     );
     let _broker = real.broker();
-    let trial = Trial::new();
-    let mut servers = start(&trial, real);
-    let mut command = std::process::Command::new(binary("saboteur"));
+    let journaled = JournaledRun::new();
+    let mut servers = start(&journaled, real);
+    let mut command = std::process::Command::new(binary("faulty-proxy"));
     command.args([
         "--mode",
         mode,
@@ -41,22 +42,22 @@ fn sabotaged_with(
         "--listen",
         &format!("{}:9501", between.host),
     ]);
-    let saboteur = Process::start("saboteur", command.arg("--broker").arg(&real.ipc_dir)).ready();
-    // Not a multiple of what it does something to: it may hold the last one for ever.
+    let proxy = Process::start("proxy", command.arg("--broker").arg(&real.ipc_dir)).ready();
+    // Not a multiple of ten, because the proxy may hold back every tenth message.
     let mut all = vec!["--count", "1005", "--max-outstanding", "100"];
     all.extend(flags);
-    // The client is at the broker's node, and asks the saboteur over TCP.
-    let mut caster = trial.caster(real, "c", &all);
-    let summary = Summary::of(&mut caster, END);
+    // The client is at the broker's node, and reaches the proxy over TCP.
+    let mut client = journaled.client(real, "c", &all);
+    let summary = Summary::of(&mut client, END);
     eventually("every notification is handled", || real.status().notifications == 0);
     stop_all(&mut servers, PATIENCE);
-    drop(saboteur);
-    let (_, report) = trial.check(expected);
+    drop(proxy);
+    let (_, report) = journaled.check(expected);
     println!("{mode}: {summary:?}\n{report}");
     report
 }
 
-/// Everything has to be accepted.
+/// Everything must be accepted.
 fn all() -> Expected {
     Expected::nothing().all_accepted("c")
 }
@@ -69,9 +70,9 @@ fn finds(report: &Report, rule: Rule) {
 }
 
 #[test]
-fn a_saboteur_that_does_nothing_is_not_noticed() {
+fn a_proxy_without_a_fault_breaks_no_rule() {
     for flags in [&["--calls", "2"][..], &["--calls", "2", "--retry", "2"]] {
-        let report = sabotaged("none", flags, &all());
+        let report = checked_run("none", flags, &all());
         report.assert_clean();
         let replied = report.counts.outcome("replied");
         assert_eq!((report.counts.sent, replied, report.counts.outcome("acked")), (1_005, 503, 502));
@@ -80,48 +81,48 @@ fn a_saboteur_that_does_nothing_is_not_noticed() {
 
 #[test]
 fn an_acknowledgement_before_a_server_has_the_cast_is_found() {
-    finds(&sabotaged("early-ack", &[], &all()), Rule::AckedRuns);
+    finds(&checked_run("early-ack", &[], &all()), Rule::AckedRuns);
 }
 
 #[test]
 fn a_repeat_that_is_run_again_is_found() {
-    finds(&sabotaged("no-dedup", &["--retry", "2"], &all()), Rule::RunsOnce);
+    finds(&checked_run("no-dedup", &["--retry", "2"], &all()), Rule::RunsOnce);
 }
 
 #[test]
 fn replies_that_are_swapped_are_found() {
-    finds(&sabotaged("swap-replies", &["--calls", "1"], &all()), Rule::OwnReply);
+    finds(&checked_run("swap-replies", &["--calls", "1"], &all()), Rule::OwnReply);
 }
 
 #[test]
-fn acknowledgements_that_are_lost_are_found_and_made_up_for_by_retries() {
-    let report = sabotaged("drop-acks", &["--timeout", "3"], &all());
+fn lost_acknowledgements_are_found_and_retries_make_up_for_them() {
+    let report = checked_run("drop-acks", &["--timeout", "3"], &all());
     finds(&report, Rule::Accepted);
     assert_eq!(report.counts.outcome("unacknowledged sent"), 100, "{report}");
-    // Sent again, it is acknowledged again, and not run again.
-    sabotaged("drop-acks", &["--retry", "5", "--timeout", "6"], &all()).assert_clean();
+    // A repeat is acknowledged again, and does not run again.
+    checked_run("drop-acks", &["--retry", "5", "--timeout", "6"], &all()).assert_clean();
 }
 
 #[test]
 fn casts_that_overtake_each_other_are_found() {
-    finds(&sabotaged("reorder", &[], &all()), Rule::Order);
+    finds(&checked_run("reorder", &[], &all()), Rule::Order);
 }
 
 #[test]
 fn a_refusal_of_what_runs_is_found() {
-    finds(&sabotaged("false-refusal", &[], &Expected::nothing()), Rule::RefusedNeverRuns);
+    finds(&checked_run("false-refusal", &[], &Expected::nothing()), Rule::RefusedNeverRuns);
 }
 
 #[test]
 fn an_execution_of_what_nobody_sent_is_found() {
-    finds(&sabotaged("forge", &[], &all()), Rule::Sent);
+    finds(&checked_run("forge", &[], &all()), Rule::Sent);
 }
 
 /// A load of fanouts to two servers.
 fn fanouts(mode: &str, flags: &[&str], expected: &Expected) -> Report {
     let flags = [&["--how", "fanout"], flags].concat();
-    sabotaged_with(mode, &flags, expected, |trial, node| {
-        vec![trial.executor(node, "s", 1), trial.executor(node, "other", 1)]
+    checked_run_with(mode, &flags, expected, |journaled, node| {
+        vec![journaled.server(node, "s", 1), journaled.server(node, "other", 1)]
     })
 }
 
@@ -147,10 +148,10 @@ fn a_refusal_of_a_fanout_that_runs_is_found() {
     finds(&fanouts("false-refusal", &[], &Expected::nothing()), Rule::RefusedNeverRuns);
 }
 
-/// A load of notifications to a pool of two listeners; every seventh has to come again.
+/// A load of notifications to a pool of two listeners. Every seventh is requeued.
 fn notifications(mode: &str, expected: &Expected) -> Report {
-    sabotaged_with(mode, &["--how", "notify"], expected, |trial, node| {
-        vec![trial.listener(node, "s", &["--requeue", "7"]), trial.listener(node, "s", &["--requeue", "7"])]
+    checked_run_with(mode, &["--how", "notify"], expected, |journaled, node| {
+        vec![journaled.listener(node, "s", &["--requeue", "7"]), journaled.listener(node, "s", &["--requeue", "7"])]
     })
 }
 
@@ -165,7 +166,7 @@ fn notifications_are_checked() {
 }
 
 #[test]
-fn a_notification_that_is_called_stored_and_lost_is_found() {
+fn a_notification_that_is_reported_as_stored_and_lost_is_found() {
     finds(&notifications("early-stored", &all()), Rule::Handled);
 }
 

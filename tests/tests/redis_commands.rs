@@ -1,4 +1,5 @@
-//! What the directory asks Redis, how often, and what it is told: without brokers.
+//! Proves which commands the directory sends to Redis, how often, and what it does with the
+//! answers, without brokers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use zmqv2_tests::{PATIENCE, eventually, now};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A directory with leases of this length, and a memory in front.
+/// A directory with leases of this length, and a cache in front.
 fn remembering(redis: &Redis, lease: Duration, max_stale: Duration) -> (RedisDirectory, CachedMatchmaker) {
     let directory = || RedisDirectory::new(settings(redis), lease);
     let settings = CacheSettings { refresh: Duration::from_secs(60), max_stale, lease, renew_every: lease / 2 };
@@ -55,7 +56,8 @@ fn a_topic_is_resolved_by_one_command_however_many_nodes_it_has() {
         for state in reading.states {
             assert_eq!(state.unwrap().entries.len(), 2_500);
         }
-        // Two are what counting takes; what scripts call counts as well in some versions, so that is looked at by itself.
+        // Counting takes two commands. Some versions also count the commands inside scripts, so
+        // those are counted separately.
         assert!(redis.info("total_commands_processed") > all);
         redis.calls("evalsha") - scripts
     };
@@ -67,9 +69,9 @@ fn a_topic_is_resolved_by_one_command_however_many_nodes_it_has() {
 }
 
 #[test]
-fn what_is_registered_together_is_there_together_or_not_at_all() {
+fn servers_registered_together_appear_together_or_not_at_all() {
     const ROUNDS: usize = 300;
-    if !installed("what_is_registered_together_is_there_together_or_not_at_all") {
+    if !installed("servers_registered_together_appear_together_or_not_at_all") {
         return;
     }
     let redis = Redis::start();
@@ -117,8 +119,8 @@ fn what_is_registered_together_is_there_together_or_not_at_all() {
 }
 
 #[test]
-fn that_nobody_is_there_is_asked_once_a_second_believed_or_not() {
-    if !installed("that_nobody_is_there_is_asked_once_a_second_believed_or_not") {
+fn an_empty_answer_is_asked_for_again_only_once_a_second() {
+    if !installed("an_empty_answer_is_asked_for_again_only_once_a_second") {
         return;
     }
     let redis = Redis::start();
@@ -144,13 +146,13 @@ fn that_nobody_is_there_is_asked_once_a_second_believed_or_not() {
     let (asked, seconds) = (redis.calls("evalsha"), started.elapsed().as_secs_f64());
     println!("{counts:?} questions in {seconds:.1} s: {asked} commands");
     assert!(counts[0] > 1_000, "the directory was younger than a lease");
-    // One at a time by each that asks, and the looks of the thread.
+    // Each asking thread sends one at a time, and the refreshing thread sends its own.
     assert!(asked as f64 <= 4.0 + 4.0 * seconds, "{asked} commands in {seconds} s");
 }
 
 #[test]
-fn what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_back() {
-    if !installed("what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_back") {
+fn data_that_is_too_old_is_an_error_and_asked_for_now_and_then_until_redis_is_back() {
+    if !installed("data_that_is_too_old_is_an_error_and_asked_for_now_and_then_until_redis_is_back") {
         return;
     }
     let redis = Redis::start();
@@ -159,7 +161,7 @@ fn what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_bac
     let all = registrations(&["t"], "n1");
     directory.register(&all, MINUTE).unwrap();
     assert_eq!(cached.resolve_all(&all[0].key).unwrap().nodes().len(), 1);
-    // Nobody gets in any more, which Redis counts.
+    // Nobody can connect any more, and Redis counts the attempts.
     let mut operator = redis.connection();
     let () = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("sesame").query(&mut operator).unwrap();
     let () = redis::cmd("CLIENT")
@@ -190,7 +192,7 @@ fn what_is_too_old_is_not_answered_and_asked_for_now_and_then_until_redis_is_bac
     }
     let (tried, seconds) = (connections(&mut operator) - before, locked.elapsed().as_secs_f64());
     println!("{asked} questions in vain: {tried} connections in {seconds:.1} s");
-    // Two a second by those who ask, and those of the thread, ever further apart.
+    // Two a second by the asking threads, and ever fewer by the refreshing thread.
     assert!(asked > 100 && tried as f64 <= 10.0 + 3.0 * seconds, "{tried} connections in {seconds} s");
     let () = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").query(&mut operator).unwrap();
     eventually("it is back", || cached.resolve_all(&all[0].key).is_ok_and(|placement| placement.nodes().len() == 1));

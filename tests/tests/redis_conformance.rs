@@ -1,4 +1,4 @@
-//! The suite of all directories, on a real Redis, and behind real Sentinels.
+//! Runs the conformance suite of all directories on a real Redis, and behind real Sentinels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use zmqv2_proto::Config;
 use zmqv2_tests::redis_server::{Redis, Sentinels, installed};
 use zmqv2_tests::{now, wait_until};
 
-/// A configuration with these settings, whose leases are those of the suite.
+/// A configuration with these settings and the leases of the suite.
 fn config(settings: &[String]) -> Config {
     let mut builder = Config::builder().set("matchmaker_heartbeat_freq", "1");
     builder = builder.set("matchmaker_heartbeat_ttl", LEASE.as_secs().to_string());
@@ -21,24 +21,24 @@ fn config(settings: &[String]) -> Config {
     builder.build().unwrap().config
 }
 
-/// The matchmaker under test, and another node's.
+/// The matchmaker under test, and one of another node.
 struct InRedis<W> {
-    world: W,
+    nodes: W,
     matchmaker: Arc<CachedMatchmaker>,
     elsewhere: RedisDirectory,
     interrupt: fn(&mut W, bool),
 }
 
 impl<W> InRedis<W> {
-    fn new(world: W, settings: &[String], interrupt: fn(&mut W, bool)) -> Self {
+    fn new(nodes: W, settings: &[String], interrupt: fn(&mut W, bool)) -> Self {
         let config = config(settings);
         drop(RedisDirectory::open(&config).unwrap());
-        // A directory that is younger than a lease is not believed when it says that nobody is there.
+        // While a directory is younger than a lease, its empty answers are not trusted.
         wait_until(now() + LEASE + Duration::from_secs(1));
         let matchmaker = Arc::new(RedisDirectory::open(&config).unwrap());
         let elsewhere =
             RedisDirectory::new(zmqv2_matchmaker::RedisSettings::new(&config).unwrap(), config.heartbeat_ttl);
-        Self { world, matchmaker, elsewhere, interrupt }
+        Self { nodes, matchmaker, elsewhere, interrupt }
     }
 }
 
@@ -60,12 +60,12 @@ impl<W> Fixture for InRedis<W> {
     }
 
     fn let_pass(&mut self, time: Duration) {
-        // Redis has no other clock.
+        // Redis has only real time.
         wait_until(now() + time);
     }
 
     fn interrupt(&mut self, down: bool) {
-        (self.interrupt)(&mut self.world, down);
+        (self.interrupt)(&mut self.nodes, down);
     }
 }
 
@@ -76,7 +76,7 @@ fn redis_conforms() {
     }
     let redis = Redis::start();
     let settings = redis.settings();
-    // It comes back empty, which is the worst.
+    // It comes back empty, which is the worst case.
     let interrupt = |redis: &mut Redis, down| if down { redis.kill9() } else { redis.restart() };
     conformance::run(&mut InRedis::new(redis, &settings, interrupt));
 }

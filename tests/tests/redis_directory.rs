@@ -1,4 +1,5 @@
-//! Redis as the directory of a few nodes: who is asked how often, in which order, and what operators see.
+//! Proves for a few nodes with a Redis directory: how often Redis is asked, which servers are
+//! chosen, and what operators see.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zmqv2_client::{Outcome, RequestContext, RpcClient};
 use zmqv2_proto::Target;
+use zmqv2_tests::redis_cluster::{SLACK, directory_of, registered};
 use zmqv2_tests::redis_server::{Redis, installed, keys};
-use zmqv2_tests::redis_world::{SLACK, directory_of, registered};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
 
 fn with(redis: &Redis, options: &[&str]) -> Vec<String> {
@@ -18,7 +19,7 @@ fn client(node: &Node) -> RpcClient {
     node.client(Target::topic("t").unwrap())
 }
 
-/// Who answers so many calls to any server.
+/// The servers that answer `count` calls to any server.
 fn who(client: &RpcClient, calls: usize) -> BTreeMap<String, usize> {
     let mut who = BTreeMap::new();
     for _ in 0..calls {
@@ -27,7 +28,7 @@ fn who(client: &RpcClient, calls: usize) -> BTreeMap<String, usize> {
     who
 }
 
-/// Who accepts so many casts to any server.
+/// The servers that accept `count` casts to any server.
 fn who_by_cast(client: &RpcClient, casts: usize) -> BTreeMap<String, usize> {
     let mut who = BTreeMap::new();
     for _ in 0..casts {
@@ -63,17 +64,17 @@ fn a_hundred_thousand_casts_cost_redis_a_handful_of_commands_rg10() {
         }
     }
     assert!(open.into_iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
-    // One command is the question itself.
+    // One command is the query itself.
     let commands = redis.info("total_commands_processed") - before - 1;
     let seconds = started.elapsed().as_secs_f64();
     println!("{CASTS} casts in {seconds:.1} s cost Redis {commands} commands");
-    // Two for each refresh, and a connection's beginning.
+    // Two for each refresh, and some for a new connection.
     assert!(commands as f64 <= 20.0 + seconds / 2.0, "{commands} commands in {seconds:.1} s");
 }
 
 #[test]
-fn any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first() {
-    if !installed("any_server_is_spread_evenly_over_nodes_and_the_own_zone_comes_first") {
+fn calls_are_spread_evenly_over_nodes_and_the_own_zone_comes_first() {
+    if !installed("calls_are_spread_evenly_over_nodes_and_the_own_zone_comes_first") {
         return;
     }
     let redis = Redis::start();
@@ -157,7 +158,7 @@ fn keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16(
         return;
     }
     let redis = Redis::start();
-    // As short as it is allowed to be.
+    // As short as allowed.
     let options = ["matchmaker_heartbeat_ttl=2", "matchmaker_heartbeat_freq=1", "refresh_interval=1"];
     let cluster = Cluster::with_directory(1, &with(&redis, &options));
     let node = cluster.node(0);
@@ -175,13 +176,13 @@ fn keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16(
         "zmqv2:{openstack/t}:places",
     ];
     assert_eq!(keys(&redis), expected);
-    // Renewed every second, for two seconds each time: it never goes.
+    // It is renewed every second for two seconds, so it never expires.
     let client = client(node);
     let until = now() + Duration::from_secs(6);
     while now() < until {
         assert_eq!(keys(&redis), expected);
         assert_eq!(echo(&client, "there").unwrap(), "s");
-        // Often enough to see a gap.
+        // Frequent enough to see a gap.
         wait_until(now() + Duration::from_millis(50));
     }
     for key in &expected[1..] {
@@ -224,7 +225,7 @@ fn a_broker_has_one_connection_and_so_has_a_client() {
     for client in &clients {
         eventually("somebody is there", || echo(client, "there").is_ok());
     }
-    // The one that asked first is closed when nobody has asked for a while.
+    // The first connection is closed when it is unused for a while.
     eventually("one for each", || redis.clients() == 5);
 }
 
@@ -253,17 +254,17 @@ fn leases_of_a_second_are_long_enough() {
     assert!(took < Duration::from_secs(1) + SLACK, "{took:?}");
 }
 
-/// A new Redis cannot say that nobody listens. That is no reason to lose a notification.
+/// A new Redis cannot know that a topic has no listener. No notification may be lost for that.
 #[test]
-fn what_is_announced_while_the_directory_fills_is_kept_by_the_nodes_own_broker() {
-    if !installed("what_is_announced_while_the_directory_fills_is_kept_by_the_nodes_own_broker") {
+fn notifications_sent_while_the_directory_fills_are_kept_by_the_nodes_own_broker() {
+    if !installed("notifications_sent_while_the_directory_fills_are_kept_by_the_nodes_own_broker") {
         return;
     }
     let redis = Redis::start();
     let cluster = Cluster::with_directory(1, &redis.settings());
     let node = cluster.node(0);
     let _broker = node.broker();
-    let notifier = client(node).notifier("test").topics(["nobody-yet"]).unwrap().build().unwrap();
+    let notifier = client(node).notifier("test").topics(["nobody-yet"]).unwrap();
     let report = notifier.info(&RequestContext::new(), "begun", &1).unwrap().wait(PATIENCE).unwrap();
     assert!(report.results.iter().all(|result| matches!(result.outcome, Outcome::Stored { .. })), "{report:?}");
     assert_eq!((report.results.len(), node.status().notifications), (1, 1));

@@ -1,4 +1,5 @@
-//! Many nodes in one Redis: a small form with every build, and the measurement of `docs/matchmaker.md`:
+//! Measures many nodes in one Redis: in small size with every build, and in full size for
+//! `docs/matchmaker.md`:
 //!
 //! `cargo test --release -p zmqv2-tests --test redis_scale -- --ignored --nocapture`
 
@@ -19,7 +20,7 @@ const TOPICS: usize = 5;
 const CLIENTS: usize = 20;
 const RENEWERS: usize = 8;
 
-/// How large, and how long.
+/// The size and the duration of a measurement.
 struct Scale {
     nodes: usize,
     renew_every: Duration,
@@ -27,18 +28,18 @@ struct Scale {
     readings: usize,
 }
 
-/// What was measured.
+/// The results.
 struct Measured {
     register: Duration,
     bytes_per_registration: f64,
     reading: [Duration; 4],
-    /// Reading a topic of which one registration has changed.
+    /// The time to read a topic after one registration has changed.
     change: [Duration; 4],
     change_bytes: f64,
-    /// The same for a command that does nothing.
+    /// The time of a command that does nothing.
     ping: [Duration; 4],
     reading_bytes: f64,
-    /// Processor time of a look at all topics when nothing has changed.
+    /// The processor time of a refresh when nothing has changed.
     comparing: Duration,
     renewals_per_second: f64,
     polls_per_second: f64,
@@ -90,12 +91,12 @@ impl fmt::Display for Measured {
 }
 
 /// A node with one server of each topic, and its connection.
-struct Simulated {
+struct SimulatedNode {
     directory: RedisDirectory,
     registrations: Vec<Registration>,
 }
 
-impl Simulated {
+impl SimulatedNode {
     fn new(redis: &Redis, lease: Duration, n: usize) -> Self {
         let name = format!("node-{n:05}.example.org");
         let node = Node::new(name.parse().unwrap(), format!("{name}:9501").parse().unwrap());
@@ -119,7 +120,7 @@ fn measure(scale: &Scale) -> Measured {
     let redis = Redis::start_with(&["--maxclients", "10000"]);
     let lease = scale.renew_every * 6;
     let empty = redis.info("used_memory");
-    let nodes: Vec<_> = (0..scale.nodes).map(|n| Simulated::new(&redis, lease, n)).collect();
+    let nodes: Vec<_> = (0..scale.nodes).map(|n| SimulatedNode::new(&redis, lease, n)).collect();
     nodes.iter().for_each(|node| node.directory.check().unwrap());
     let connected = redis.info("used_memory");
     let started = now();
@@ -146,7 +147,7 @@ fn measure(scale: &Scale) -> Measured {
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
     let reading = [at(0.0), at(0.5), at(0.99), at(1.0)];
     let reading_bytes = (redis.info("total_net_output_bytes") - sent) as f64 / scale.readings as f64;
-    // What a client does at a refresh, when nothing has changed.
+    // The refresh of a client when nothing has changed.
     let first: Vec<_> = (0..TOPICS).map(|n| TopicQuery { key: topic(n), known: None }).collect();
     let states = reader.read(&first).unwrap().states;
     let known = states.iter().map(|state| Some(state.as_ref().unwrap().revision));
@@ -156,7 +157,7 @@ fn measure(scale: &Scale) -> Measured {
         assert!(reader.read(&again).unwrap().states.iter().all(Option::is_none), "nothing has changed");
     }
     let comparing = Duration::from_secs_f64((processor(&redis) - used) / scale.readings as f64);
-    // What one change costs a client that knows the rest.
+    // The cost of one change for a client that knows the rest.
     let sent = redis.info("total_net_output_bytes");
     let mut took: Vec<_> = (0..scale.readings)
         .map(|n| {
@@ -206,12 +207,13 @@ fn measure(scale: &Scale) -> Measured {
         for some in nodes.chunks(scale.nodes.div_ceil(RENEWERS)) {
             let (stop, renewed) = (&stop, &renewed);
             scope.spawn(move || {
-                // Each at its own time, as jitter makes it.
+                // Each at its own time, as with jitter.
                 let mut due: Vec<_> =
                     some.iter().map(|_| now() + random_span(Duration::ZERO, scale.renew_every)).collect();
                 while !stop.load(Ordering::Relaxed) {
                     for (node, due) in some.iter().zip(&mut due).filter(|(_, due)| **due <= now()) {
-                        // On a machine with other work, an answer may be late; the next renewal is early enough.
+                        // On a busy machine an answer may be late. The next renewal is early
+                        // enough.
                         if let Err(error) = node.directory.register(&node.registrations, lease) {
                             println!("a renewal failed: {error}");
                         }
@@ -222,12 +224,12 @@ fn measure(scale: &Scale) -> Measured {
                 }
             });
         }
-        // Until all are at work.
+        // Waits until all nodes work.
         wait_until(now() + scale.renew_every / 2);
         before = counts();
         renewed.store(0, Ordering::Relaxed);
         let started = now();
-        // What is counted is counted over a time.
+        // Counts over this time.
         wait_until(started + scale.watch_for);
         after = counts();
         let watched = started.elapsed().as_secs_f64();
@@ -262,7 +264,8 @@ fn a_hundred_nodes_with_five_topics() {
     let second = Duration::from_secs(1);
     let measured = measure(&Scale { nodes: 100, renew_every: second * 2, watch_for: second * 4, readings: 100 });
     println!("{measured}");
-    // Each node is one command per renewal, whatever it has, and renews at most a fifth early; each client two per refresh.
+    // Each node sends one command for each renewal, at most a fifth early. Each client sends two
+    // for each refresh.
     assert!((10.0..100.0 / 1.6 * 1.1).contains(&measured.renewals_per_second), "{}", measured.renewals_per_second);
     assert!(measured.bytes_per_registration < 1_000.0);
     let refreshes = measured.polls_per_second.max(measured.waits_per_second) / CLIENTS as f64;

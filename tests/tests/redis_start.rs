@@ -1,4 +1,5 @@
-//! A Redis that cannot be used is an error at the start, which says what to change; never a wait without end.
+//! Proves that a Redis that cannot be used is an error at the start, which says what to change, and
+//! that nothing waits for ever.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,14 +10,14 @@ use std::time::Duration;
 use zmqv2_tests::redis_server::{Redis, Sentinels, free_port, installed};
 use zmqv2_tests::{Cluster, Node, Process, binary, eventually, now, skip, wait_until};
 
-/// At the slowest: 5 s to be connected, 2 s to be answered, and what a busy machine takes.
+/// The slowest case: 5 s to connect, 2 s for the answer, and the time that a busy machine takes.
 const AT_MOST: Duration = Duration::from_secs(11);
 
 /// Starts a broker with these settings, which must fail and name these words.
 fn fails(settings: &[&str], words: &[&str]) {
     let settings: Vec<_> = settings.iter().map(|setting| (*setting).to_owned()).collect();
     let cluster = Cluster::with_directory(1, &settings);
-    // Building it is no part of its start.
+    // Builds it before the time is measured.
     let _ = binary("zmqv2");
     let started = now();
     let ended = cluster.node(0).tool(&["broker"]);
@@ -52,7 +53,7 @@ fn wrong_passwords_users_and_databases_are_named() {
         &[REDIS, &port, "matchmaker_redis.password=open sesame", "database=9"],
         &["correct database", "no database 9"],
     );
-    // Without a password there, one is no harm in newer versions of Redis, and refused by older ones.
+    // If Redis has no password, newer versions accept any, and older ones refuse it.
     let open = Redis::start();
     let () = open.run(&["ACL", "SETUSER", "reader", "on", ">sesame", "~*", "+@read", "+@connection", "+info"]);
     let url = format!("transport_url=zmqv2+redis://reader:sesame@127.0.0.1:{}", open.port());
@@ -64,7 +65,7 @@ fn a_wrong_host_is_named_and_one_that_is_silent_is_not_waited_for() {
     let nobody = at(free_port());
     fails(&[REDIS, &nobody], &["cannot be reached", "correct host and port"]);
     fails(&[REDIS, "matchmaker_redis.host=no-such-host.invalid"], &["cannot be reached", "correct host and port"]);
-    // Connections are taken, and nothing is ever said.
+    // The other side accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = at(silent.local_addr().unwrap().port());
     fails(&[REDIS, &port], &["cannot be reached", "correct host and port"]);
@@ -76,14 +77,14 @@ fn a_wrong_host_is_named_and_one_that_is_silent_is_not_waited_for() {
 }
 
 #[test]
-fn one_that_takes_its_time_with_every_answer_is_not_waited_for_seven_times() {
+fn a_redis_that_is_slow_with_every_answer_is_not_waited_for_seven_times() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = at(listener.local_addr().unwrap().port());
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut questions = BufReader::new(stream.try_clone().unwrap());
         let mut answers = stream;
-        // Each answer comes within what one may take.
+        // Each single answer comes in time.
         let info = "redis_version:7.0.0\r\n";
         while let Some(command) = question(&mut questions) {
             wait_until(now() + Duration::from_millis(1_700));
@@ -102,7 +103,7 @@ fn one_that_takes_its_time_with_every_answer_is_not_waited_for_seven_times() {
     fails(&[REDIS, &port, "database=1"], &["no answer in time", "correct host and port"]);
 }
 
-/// The first word of a command; `None`: there is none any more.
+/// The first word of a command. `None`: the connection has ended.
 fn question(from: &mut impl BufRead) -> Option<String> {
     let number = |from: &mut dyn BufRead| -> Option<usize> {
         let mut line = String::new();
@@ -127,12 +128,10 @@ fn a_user_needs_a_password_and_what_the_documentation_says() {
     fails(&[REDIS, "matchmaker_redis.user=me"], &["the user \"me\" has no password", "correct user or password"]);
     let redis = Redis::start();
     let text = include_str!("../../docs/matchmaker.md");
-    let rules =
-        text.split("A Redis user has a password, and needs: ").nth(1).unwrap().split(". Whoever").next().unwrap();
-    let rules = rules.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
+    let rules = text.split("permissions:").nth(1).unwrap().split('`').nth(1).unwrap().split_whitespace();
     let words = ["ACL", "SETUSER", "me", "on", ">open sesame"].into_iter().chain(rules);
     let () = redis.run(&words.collect::<Vec<_>>());
-    // Nobody else may do anything.
+    // All other users are disabled.
     let () = redis.run(&["ACL", "SETUSER", "other", "on", ">sesame", "+info"]);
     let url = format!("transport_url=zmqv2+redis://me:open%20sesame@127.0.0.1:{}/2", redis.port());
     works(&[url, "refresh_interval=1".to_owned()]);
@@ -140,7 +139,7 @@ fn a_user_needs_a_password_and_what_the_documentation_says() {
     assert_eq!(denied, [], "something else is needed");
 }
 
-/// A server is registered by one node, and called and listed by another one, which sees it go.
+/// A server at one node registers. Another node calls it, lists it, and sees it leave.
 fn works(settings: &[String]) {
     let cluster = Cluster::with_directory(2, settings);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
@@ -173,19 +172,19 @@ fn a_wrong_password_of_a_sentinel_is_named_as_that() {
     let option = "correct sentinel_password";
     fails(&[&url], &[option, "wants a password"]);
     fails(&[&url, "sentinel_password=sesame"], &[option, "does not take this password"]);
-    // That of Redis is not that of the Sentinels.
+    // The password of Redis is not that of the Sentinels.
     fails(&[&url, "matchmaker_redis.password=open sesame"], &[option]);
     works(&[url, "sentinel_password=open sesame".to_owned()]);
 }
 
 #[test]
-fn what_is_no_redis_is_said_to_be_none() {
+fn a_server_that_is_not_redis_is_named_as_that() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = at(listener.local_addr().unwrap().port());
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.read(&mut [0; 64]);
-        // The alert of a TLS server that was not greeted in TLS.
+        // The alert of a TLS server after a greeting without TLS.
         stream.write_all(&[0x15, 0x03, 0x03, 0, 2, 2, 10]).unwrap();
     });
     fails(&[REDIS, &port], &["correct tls and port"]);
@@ -201,7 +200,7 @@ fn a_redis_that_is_too_old_is_named_with_its_version() {
         let _ = stream.read(&mut [0; 64]);
         let info = "# Server\r\nredis_version:4.0.14\r\nredis_mode:standalone\r\n";
         write!(stream, "${}\r\n{info}\r\n", info.len()).unwrap();
-        // Until the other side has had enough.
+        // Until the other side closes the connection.
         let _ = stream.read(&mut [0; 64]);
     });
     fails(&[REDIS, &port], &["4.0.14", "5.0 or later", "update it"]);
@@ -218,13 +217,14 @@ fn a_replica_and_an_unknown_group_are_named() {
     let settings = sentinels.settings();
     let url = settings[0].rsplit_once('/').unwrap().0;
     fails(&[&format!("{url}/stranger")], &["no Sentinel knows a group \"stranger\"", "sentinel_group_name"]);
-    // One of them is enough.
+    // One reachable Sentinel is enough.
     let first = format!("{},127.0.0.1:{}/zmqv2-tests", url.split_once(',').unwrap().0, free_port());
     let cluster = Cluster::with_directory(1, &[first]);
     let _broker = cluster.node(0).broker();
 }
 
-/// Makes an authority, and a certificate of it for 127.0.0.1; `None`: nothing can make them, which skips the test.
+/// Makes a certificate authority and its certificate for 127.0.0.1. `None`: this machine cannot
+/// make them, and the test is skipped.
 fn certificates(test: &str, dir: &Path) -> Option<[PathBuf; 3]> {
     if Command::new("openssl").arg("version").output().is_err() {
         skip(test, "openssl is not installed (apt-get install openssl)");
@@ -270,7 +270,7 @@ fn tls_works_and_a_mismatch_is_named() {
     let (plain, secure) = (at(redis.port()), at(tls_port));
     let [ca_file, cert_file, key_file] = [("tls_ca_file", ca), ("tls_cert_file", cert), ("tls_key_file", key)]
         .map(|(name, file)| format!("{name}={file}"));
-    // It wants a certificate of its clients, too, and speaks no TLS at the other port.
+    // It requires client certificates, and has no TLS at the other port.
     fails(&[REDIS, &secure], &["tls and port"]);
     fails(&[REDIS, &plain, "tls=true", &ca_file, &cert_file, &key_file], &["no answer", "tls and port"]);
     fails(&[REDIS, &secure, "tls=true", &cert_file, &key_file], &["its certificate is not trusted", "tls_ca_file"]);
@@ -281,10 +281,10 @@ fn tls_works_and_a_mismatch_is_named() {
     let files = [ca_file, cert_file, key_file];
     let with = |settings: &[String]| [settings, &files].concat();
     works(&with(&[format!("transport_url=zmqv2+rediss://127.0.0.1:{tls_port}")]));
-    // A scheme alone means TLS as well.
+    // The scheme alone also selects TLS.
     works(&with(&["transport_url=zmqv2+rediss://".to_owned(), "host=127.0.0.1".to_owned(), secure]));
 
-    // And so it is with a Sentinel, which speaks TLS to all, and wants a password.
+    // The same with a Sentinel that uses TLS for everything and requires a password.
     let own = free_port();
     let lines = format!(
         "bind 127.0.0.1\nport 0\ntls-port {own}\ntls-replication yes\ntls-cert-file {cert}\ntls-key-file {key}\n\

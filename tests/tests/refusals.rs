@@ -1,20 +1,22 @@
-//! What cannot be done is refused at once, by its reason; what is for one server goes to no other.
+//! Proves that an impossible request is refused at once with its reason, and that a request for one
+//! server goes to no other.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zmqv2_client::{CallError, RpcClient};
+use zmqv2_client::{CallError, RpcClient, SendError};
 use zmqv2_proto::{Reason, RequestContext, Target};
-use zmqv2_tests::{Cluster, Node, Record, echo, eventually, spread};
+use zmqv2_tests::{CallRecord, Cluster, Node, echo, eventually, spread};
 
-/// "At once", for a refusal.
+/// The longest time for a refusal "at once".
 const AT_ONCE: Duration = Duration::from_millis(50);
 const TRIES: usize = 11;
 
-/// Tries several times, because the machine may be busy; each ends with `reason`, and the middle one comes at once.
+/// Tries several times, because the machine may be busy. Each try ends with `reason`, and the
+/// median comes at once.
 fn refused(what: &str, reason: Reason, call: impl Fn() -> Result<String, CallError>) {
     let times = (0..TRIES).map(|_| {
-        let record = Record::of(&call);
+        let record = CallRecord::of(&call);
         let error = record.outcome.as_ref().expect_err("a refusal");
         assert_eq!(error.reason(), Some(reason), "{what}: {error}");
         record.took()
@@ -28,7 +30,7 @@ fn client(node: &Node, topic: &str) -> RpcClient {
     node.client(Target::topic(topic).unwrap())
 }
 
-/// Occupies one worker of the topic for so long; ends with the call.
+/// Occupies one worker of the topic for this long.
 fn occupy(client: &RpcClient, seconds: f64) -> Result<Value, CallError> {
     client.call(&RequestContext::new(), "sleep", &json!({ "seconds": seconds }))
 }
@@ -38,7 +40,8 @@ fn no_route_comes_at_once() {
     let cluster = Cluster::new(2, &["t", "empty"]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
     let _server = cluster.node(0).serve("t", "s", &["--workers", "1"]);
-    // Over TCP and over the local socket; a topic that no server has, and one that the directory does not have.
+    // Over TCP and over the local socket; with a topic that no server has, and with one that the
+    // directory does not list.
     for topic in ["empty", "unknown"] {
         let client = client(cluster.node(0), topic);
         refused(topic, Reason::NoRoute, || echo(&client, "x"));
@@ -64,7 +67,7 @@ fn rg02_an_unknown_server_of_a_known_topic_never_falls_back_to_another() {
 fn rg01_topic_and_server_means_only_that_server() {
     let cluster = Cluster::new(2, &["t"]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
-    // Names that occur in practice, one the beginning of another.
+    // Names as in practice, where one is a prefix of another.
     let names = ["host@lvm", "host@lvm.1", "host"];
     let _servers = [0, 1, 2].map(|n| cluster.node(n % 2).serve("t", names[n], &["--workers", "1"]));
     let client = client(cluster.node(0), "t");
@@ -105,7 +108,7 @@ fn a_full_backlog_is_busy_at_once() {
         eventually("the backlog is full", || node.status().queued == 5);
         refused("a full backlog", Reason::Busy, || echo(&client, "one more"));
         assert_eq!(node.status().queued, 5);
-        // Those who were let in are served.
+        // The accepted calls are served.
         busy.join().unwrap().unwrap();
         for call in waiting {
             assert_eq!(call.join().unwrap().unwrap(), "s");
@@ -148,28 +151,28 @@ fn a_message_that_is_too_large_is_refused_with_both_sizes() {
     let _server = node.serve("t", "s", &["--workers", "1", "--set", "rpc_zmq_max_message_bytes=1024"]);
     let payload = "x".repeat(3000);
 
-    // At the sender: nothing leaves it.
+    // The sender refuses it, and nothing leaves the client.
     let limited = node.client_with(Target::topic("t").unwrap(), |config| config.max_message_bytes = 2048);
     let before = node.status().counters["requests"];
     let error = echo(&limited, &payload).unwrap_err();
-    let CallError::TooLarge { size, limit, .. } = error else { panic!("{error:?}") };
+    let CallError::NotSent(SendError::TooLarge { size, limit, .. }) = error else { panic!("{error:?}") };
     assert!(limit == 2048 && (3000..4000).contains(&size), "{size} and {limit}");
     let told = error_text(&limited, &payload);
     assert!(told.contains(&size.to_string()) && told.contains("2048"), "{told}");
     assert_eq!(node.status().counters["requests"], before);
-    // The tool says the same.
+    // The tool prints the same.
     let called = node.tool(&[&small[..], &["call", "t", "echo", &json!(payload).to_string()]].concat());
     assert_eq!(called.code(), 4, "{}", called.stderr);
     assert!(called.stderr.starts_with("TooLarge") && called.stderr.contains("2048"), "{}", called.stderr);
 
-    // At the broker, for a sender with a larger limit.
+    // The broker refuses it, if the sender has a larger limit.
     let client = client(node, "t");
     let refusal = error_text(&client, &payload);
     assert!(refusal.contains("TooLarge") && refusal.contains("2048"), "{refusal}");
     assert!(refusal.contains(&size.to_string()), "{refusal}, sent {size}");
     assert_eq!(node.status().counters["delivered"], 0);
 
-    // A reply: the method ran, its only worker goes on.
+    // A reply that is too large: the method ran, and its only worker goes on.
     for n in 1..4 {
         let error = echo(&client, &payload[..1500]).unwrap_err();
         assert_eq!(error.reason(), Some(Reason::TooLarge), "{error}");
@@ -184,12 +187,13 @@ fn error_text(client: &RpcClient, payload: &str) -> String {
 }
 
 #[test]
-fn what_expires_in_the_queue_never_runs() {
+fn a_request_that_expires_in_the_queue_never_runs() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
     let runs = node.file("runs");
-    // Every run leaves a line; the first one then keeps the only worker busy until the file says go.
+    // Every execution writes a line. The first one then keeps the only worker busy until a file
+    // appears.
     let script = format!("echo run >> {0}; until [ -e {0}.go ]; do sleep 0.05; done; echo null", runs.display());
     let _server = node.serve("t", "s", &["--workers", "1", "--exec", &script]);
     let count = || std::fs::read_to_string(&runs).map_or(0, |lines| lines.lines().count());
@@ -201,7 +205,7 @@ fn what_expires_in_the_queue_never_runs() {
         let expired: Vec<_> = (0..5).map(|_| scope.spawn(|| call(Duration::from_millis(300)))).collect();
         for call in expired {
             let error = call.join().unwrap().unwrap_err();
-            // The broker's word and the client's own clock may come in either order.
+            // The broker's refusal and the client's own timeout may come in either order.
             let told = error.reason() == Some(Reason::Expired) || matches!(error, CallError::Timeout { .. });
             assert!(told, "{error:?}");
         }

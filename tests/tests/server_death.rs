@@ -1,4 +1,5 @@
-//! Servers that die, hang or panic: their callers are told at once, everybody else notices nothing.
+//! Proves that the callers of a server that dies, hangs or panics learn it at once, and that nobody
+//! else notices anything.
 
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use serde_json::{Value, json};
 use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer};
-use zmqv2_tests::{Cluster, Node, PATIENCE, Record, echo, eventually, now, spread};
+use zmqv2_tests::{CallRecord, Cluster, Node, PATIENCE, echo, eventually, now, spread};
 
-/// Within this, the caller of a server that died knows it (P7).
+/// The time within which the caller of a dead server learns it (P7).
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 fn sleep(client: &RpcClient, server: &str, seconds: f64) -> Result<String, CallError> {
@@ -35,8 +36,8 @@ fn kill_9_tells_the_callers_in_flight_and_moves_those_who_wait() {
         let _heir = node.serve("t", "heir", &["--workers", "1"]);
         std::thread::scope(|scope| {
             let in_flight: Vec<_> =
-                (0..3).map(|_| scope.spawn(|| Record::of(|| sleep(&client, "victim", 25.0)))).collect();
-            // The heir has its hands full for a while, so that there is something to inherit.
+                (0..3).map(|_| scope.spawn(|| CallRecord::of(|| sleep(&client, "victim", 25.0)))).collect();
+            // The other server is busy for a while, so that calls wait.
             let of_heir = scope.spawn(|| sleep(&client, "heir", 1.5));
             eventually("every worker is busy", || busy_workers(node) == 4);
             let waiting: Vec<_> = (0..4)
@@ -47,7 +48,7 @@ fn kill_9_tells_the_callers_in_flight_and_moves_those_who_wait() {
                     })
                 })
                 .collect();
-            let only_victim = scope.spawn(|| Record::of(|| sleep(&client, "victim", 0.0)));
+            let only_victim = scope.spawn(|| CallRecord::of(|| sleep(&client, "victim", 0.0)));
             eventually("five requests wait", || node.status().queued == 5);
             let killed = now();
             victim.kill9();
@@ -58,7 +59,7 @@ fn kill_9_tells_the_callers_in_flight_and_moves_those_who_wait() {
                 assert!(error.may_have_run() && error.to_string().contains("victim"), "{error}");
                 told.push(record.ended - killed);
             }
-            // What waited for exactly this server goes nowhere else (RG02), and is told so as fast.
+            // Calls that waited for exactly this server go nowhere else (RG02), and end as fast.
             let record = only_victim.join().unwrap();
             let error = record.outcome.expect_err("the server is dead");
             assert_eq!(error.reason(), Some(Reason::NoRoute), "{error}");
@@ -92,8 +93,8 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
 
     hung.signal(Signal::STOP);
     // All at once: the broker gives each to a worker of its own.
-    let records: Vec<Record> = std::thread::scope(|scope| {
-        let calls: Vec<_> = (0..TRIES).map(|_| scope.spawn(|| Record::of(ask_hung))).collect();
+    let records: Vec<CallRecord> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..TRIES).map(|_| scope.spawn(|| CallRecord::of(ask_hung))).collect();
         calls.into_iter().map(|call| call.join().unwrap()).collect()
     });
     for record in &records {
@@ -102,17 +103,17 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
     }
     let [min, median, max] = spread(records.iter().map(|record| record.took() - timeout));
     println!("timeouts after their deadline: min {min:?}, median {median:?}, max {max:?}");
-    // The machine may be busy with other tests, so one try may be late, not most of them.
+    // The machine may be busy with other tests, so one try may be late, but not most of them.
     assert!(median <= Duration::from_millis(50), "median {median:?}");
     // P1: the next call works at once; it goes where a worker is free.
     for n in 0..10 {
-        let next = Record::of(|| echo(&client, &format!("next {n}")));
+        let next = CallRecord::of(|| echo(&client, &format!("next {n}")));
         assert!(matches!(&next.outcome, Ok(server) if server == "other") && next.took() < timeout, "{next:?}");
     }
 
     hung.signal(Signal::CONT);
     eventually("it answers again", || ask_hung().is_ok());
-    // Its late answers reached nobody, and every worker is back.
+    // Its late answers reached nobody, and every worker is available again.
     eventually("its workers are back", || node.status().topics[0].servers[0].workers_ready == TRIES as u64);
     assert!(node.status().counters["late_answers"] >= TRIES as u64);
     for n in 0..20 {
@@ -121,7 +122,7 @@ fn a_server_that_hangs_is_a_timeout_at_the_deadline_and_the_next_call_works() {
 }
 
 #[test]
-fn what_expires_in_the_socket_of_a_stopped_server_never_runs() {
+fn a_request_that_expires_in_the_socket_of_a_stopped_server_never_runs() {
     let timeout = Duration::from_millis(300);
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
@@ -136,7 +137,7 @@ fn what_expires_in_the_socket_of_a_stopped_server_never_runs() {
     };
     ask("before", PATIENCE).expect("an answer");
     for round in 0..3 {
-        // What still has time runs, though it waited in the socket of the stopped server.
+        // A request with time left runs, although it waited in the socket of the stopped server.
         server.signal(Signal::STOP);
         std::thread::scope(|scope| {
             let patient = scope.spawn(|| ask(&format!("patient {round}"), PATIENCE));
@@ -144,7 +145,8 @@ fn what_expires_in_the_socket_of_a_stopped_server_never_runs() {
             server.signal(Signal::CONT);
             patient.join().unwrap().expect("an answer");
         });
-        // What has none does not: its worker has it before the timeout, and reads it after.
+        // A request without time left does not run: its worker has it before the timeout, and reads
+        // it after.
         server.signal(Signal::STOP);
         std::thread::scope(|scope| {
             let late = scope.spawn(|| ask(&format!("late {round}"), timeout));
@@ -156,7 +158,7 @@ fn what_expires_in_the_socket_of_a_stopped_server_never_runs() {
         let over = now() + Duration::from_millis(50);
         eventually("it has expired at the broker", || now() > over && node.status().in_flight == 0);
         server.signal(Signal::CONT);
-        // One worker, one at a time: when this has its answer, the late one is through.
+        // There is one worker. When this call has its answer, the late request is done.
         ask(&format!("next {round}"), PATIENCE).expect("an answer");
     }
     let text = std::fs::read_to_string(&ran).unwrap();
@@ -203,12 +205,12 @@ fn a_handler_that_ends_its_process_is_a_lost_server() {
     let mut ends = Vec::new();
     for _ in 0..3 {
         let mut server = node.serve("t", "s", &["--exec", "kill -9 $PPID"]);
-        let record = Record::of(|| echo(&client, "x"));
+        let record = CallRecord::of(|| echo(&client, "x"));
         let error = record.outcome.as_ref().expect_err("nobody is left to answer");
         assert_eq!(error.reason(), Some(Reason::ServerLost), "{error}");
         ends.push(record.took());
         assert!(!server.wait_end(PATIENCE).success());
-        // And then there is nobody.
+        // Now there is no server left.
         eventually("the server is forgotten", || node.status().topics.is_empty());
         assert_eq!(echo(&client, "x").unwrap_err().reason(), Some(Reason::NoRoute));
     }

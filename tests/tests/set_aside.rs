@@ -1,4 +1,5 @@
-//! A node that hangs takes messages and says nothing: it costs each client one attempt, and gets messages again when it goes on.
+//! Proves that a node that hangs costs each client one attempt, and gets messages again when it
+//! goes on.
 
 use std::time::Duration;
 
@@ -8,21 +9,21 @@ use zmqv2_client::RpcClient;
 use zmqv2_proto::{RequestContext, Target};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
 
-/// How long an attempt may take.
+/// The longest time of an attempt.
 const TIMEOUT: Duration = Duration::from_millis(700);
-/// Long enough for several looks at the node that hangs.
+/// Long enough for several probes of the node that hangs.
 const WATCH_FOR: Duration = Duration::from_secs(6);
-/// A load that leaves the machine time for other tests.
+/// A load that leaves time for other tests.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Three nodes with a server each, and one more, of the same name, on the last two.
-struct World {
+/// Three nodes with a server each, and one more server, of one name, on the last two.
+struct ThreeNodes {
     cluster: Cluster,
     brokers: Vec<Process>,
     _servers: Vec<Process>,
 }
 
-impl World {
+impl ThreeNodes {
     fn start() -> Self {
         let cluster = Cluster::new(3, &["t"]);
         let twins: Vec<_> = cluster.nodes()[1..].iter().map(|node| node.host.as_str()).collect();
@@ -45,8 +46,8 @@ impl World {
         (0..count).map(client).collect()
     }
 
-    /// Stops the last broker, and has each client send until the time is over: one message at most is lost. Then the broker
-    /// goes on, and `is_back` is to become true for each client.
+    /// Stops the last broker, and lets each client send for a time, in which it may lose one
+    /// message at most. Then the broker goes on, and `is_back` must become true for each client.
     fn hang(
         &self,
         clients: &[RpcClient],
@@ -95,25 +96,25 @@ fn cast(client: &RpcClient) -> bool {
 
 #[test]
 fn a_broker_that_hangs_costs_each_client_one_call_or_one_cast() {
-    let world = World::start();
+    let nodes = ThreeNodes::start();
     let answered_by = |client: &RpcClient| echo(client, "again").is_ok_and(|server| server == "s2");
-    world.hang(&world.clients("t", 3), call, answered_by);
-    world.hang(&world.clients("t", 3), cast, answered_by);
+    nodes.hang(&nodes.clients("t", 3), call, answered_by);
+    nodes.hang(&nodes.clients("t", 3), cast, answered_by);
 }
 
 #[test]
 fn a_server_that_is_on_two_nodes_is_found_on_the_one_that_does_not_hang() {
-    let world = World::start();
-    // Each finds it at one of both nodes, at random, and stays there.
-    let [callers, casters] = [(); 2].map(|()| world.clients("twins", 8));
+    let nodes = ThreeNodes::start();
+    // Each client finds it at one of both nodes, at random, and stays there.
+    let [callers, casters] = [(); 2].map(|()| nodes.clients("twins", 8));
     let named = |client: &RpcClient| {
         let call = client.prepare().server("twin").unwrap();
         call.call::<serde_json::Value>(&RequestContext::new(), "echo", &1).is_ok()
     };
-    world.hang(&callers, named, named);
+    nodes.hang(&callers, named, named);
     let cast_to = |client: &RpcClient| {
         let cast = client.prepare().server("twin").unwrap().cast(&RequestContext::new(), "echo", &1).unwrap();
         cast.wait(PATIENCE).unwrap().is_acked()
     };
-    world.hang(&casters, cast_to, cast_to);
+    nodes.hang(&casters, cast_to, cast_to);
 }

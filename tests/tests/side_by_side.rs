@@ -1,4 +1,5 @@
-//! Both drivers on the same nodes, and a service that moves from one to the other, node by node, as `docs/comparison.md` says.
+//! Proves that both drivers can run on the same nodes, and that a service moves from one to the
+//! other, node by node, as `docs/migrating.md` says.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,28 +10,28 @@ use std::thread::JoinHandle;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use zmqv2_proto::Config;
-use zmqv2_tests::heard::Heard;
 use zmqv2_tests::kernel::{is_alive, names_in};
-use zmqv2_tests::messaging::{Driver, Failed, Handler, Messaging, OverZmqv2, Running, To, World};
+use zmqv2_tests::messaging::{Driver, DriverCluster, Failed, Handler, Messaging, OverZmqv2, Running, To};
+use zmqv2_tests::notifications::NotificationLog;
 use zmqv2_tests::{Finished, PATIENCE, Process, binary, eventually};
 
-/// What `docs/comparison.md` tells to start, with the names of its files.
-const PAGE: &str = include_str!("../../docs/comparison.md");
+/// The page that says what to start, with the names of its files.
+const PAGE: &str = include_str!("../../docs/migrating.md");
 
-/// Two nodes with the receivers of the legacy driver, and what zmqv2 needs to know beside what these have.
+/// Two nodes with the receivers of the legacy driver, and the files that zmqv2 needs.
 struct Nodes {
-    world: World,
+    nodes: DriverCluster,
     dir: PathBuf,
 }
 
 impl Nodes {
     fn start() -> Self {
-        let world = World::start(Driver::Legacy, 2, &["t"], &[]);
-        let dir = world.cluster().node(0).ring_file().parent().expect("a directory").to_owned();
-        let nodes = Self { world, dir };
+        let nodes = DriverCluster::start(Driver::Legacy, 2, &["t"], &[]);
+        let dir = nodes.cluster().node(0).ring_file().parent().expect("a directory").to_owned();
+        let nodes = Self { nodes, dir };
         for n in 0..2 {
-            // The file of the services that are there already.
-            let options = nodes.world.cluster().node(n).options();
+            // The configuration file of the existing services.
+            let options = nodes.nodes.cluster().node(n).options();
             let (ring, others): (Vec<_>, Vec<_>) = options.iter().partition(|option| option.starts_with("ringfile="));
             let others: Vec<&str> = others.iter().map(|option| option.as_str()).collect();
             let text = format!("[DEFAULT]\n{}\n[matchmaker_ring]\n{}\n", others.join("\n"), ring[0]);
@@ -52,16 +53,16 @@ impl Nodes {
         self.dir.join("zmqv2_ring.json")
     }
 
-    /// What is different for zmqv2: its port, and a ring file of its own.
+    /// Writes the differences for zmqv2: its port and its own ring file.
     fn write_zmqv2_file(&self, port: u16) {
         let ring = self.ring_file();
         let text = format!("[DEFAULT]\nrpc_zmq_port={port}\n[matchmaker_ring]\nringfile={}\n", ring.display());
         std::fs::write(self.zmqv2_file(), text).expect("a file");
     }
 
-    /// Says where the topic is, for zmqv2.
+    /// Writes the nodes of the topic, for zmqv2.
     fn write_ring(&self, ports: &[(usize, u16)]) {
-        let places: Vec<_> = ports.iter().map(|(n, port)| format!("{}:{port}", self.world.host(*n))).collect();
+        let places: Vec<_> = ports.iter().map(|(n, port)| format!("{}:{port}", self.nodes.host(*n))).collect();
         let next = self.ring_file().with_extension("next");
         std::fs::write(&next, json!({"t": places}).to_string()).expect("a file");
         std::fs::rename(next, self.ring_file()).expect("a file");
@@ -70,7 +71,7 @@ impl Nodes {
     fn command(&self, n: usize, program: &str, words: &[&str]) -> Command {
         let mut command = Command::new(binary(program));
         command.args(words).arg("--config-file").arg(self.service_file(n)).arg("--config-file").arg(self.zmqv2_file());
-        // What whoever runs the tests has set is not meant for these.
+        // Settings in the environment of the test run are not meant for these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OS_")) {
             command.env_remove(name);
         }
@@ -88,48 +89,48 @@ impl Nodes {
     fn zmqv2(&self, n: usize, patient: bool) -> OverZmqv2 {
         let config =
             Config::builder().file(self.service_file(n)).file(self.zmqv2_file()).build().expect("options").config;
-        OverZmqv2::with(config, self.world.cluster().node(n).ipc_dir.clone(), patient)
+        OverZmqv2::with(config, self.nodes.cluster().node(n).ipc_dir.clone(), patient)
     }
 
-    /// A server at node `n`, under its name, that says who it is.
-    fn server(&self, driver: &dyn Messaging, name: &str, n: usize, ran: &Heard<String>) -> Box<dyn Running> {
+    /// A server at node `n`, with the node's name, that returns who it is.
+    fn server(&self, driver: &dyn Messaging, name: &str, n: usize, ran: &NotificationLog<String>) -> Box<dyn Running> {
         let (own, ran) = (format!("{name} {n}"), ran.clone());
         let handler: Handler = Arc::new(move |method, _| {
             if method == "note" {
-                ran.note(own.clone());
+                ran.add(own.clone());
             }
             Some(Ok(own.as_str().into()))
         });
-        driver.serve(&To::topic("t").at(self.world.host(n)), 4, handler)
+        driver.serve(&To::topic("t").at(self.nodes.host(n)), 4, handler)
     }
 }
 
-/// Calls without end, from a thread of its own.
+/// Calls without a pause, from its own thread.
 struct Calls {
     stop: Arc<AtomicBool>,
-    made: Heard<Result<Value, Failed>>,
+    made: NotificationLog<Result<Value, Failed>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Calls {
     fn start(driver: Box<dyn Messaging>) -> Self {
-        let (stop, made) = (Arc::new(AtomicBool::new(false)), Heard::default());
+        let (stop, made) = (Arc::new(AtomicBool::new(false)), NotificationLog::default());
         let (stopped, note) = (Arc::clone(&stop), made.clone());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                note.note(driver.call(&To::topic("t"), "who", &json!({}), None));
+                note.add(driver.call(&To::topic("t"), "who", &json!({}), None));
             }
         });
         Self { stop, made, thread: Some(thread) }
     }
 
-    /// Waits until so many more were made: what happened before had its effect on some.
+    /// Waits until `more` further calls were made, so that earlier changes have affected some.
     fn go_on(&self, more: usize) {
         let before = self.made.len();
         eventually("calls go on", || self.made.len() >= before + more);
     }
 
-    /// Ends; every call was answered by a server of this driver.
+    /// Stops. A server of this driver must have answered every call.
     fn all_answered_by(mut self, name: &str) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("a thread").join().expect("no panic");
@@ -158,9 +159,9 @@ fn sockets(dir: &Path) -> (usize, usize) {
 #[test]
 fn a_service_moves_to_zmqv2_node_by_node_and_nobody_notices() {
     let mut nodes = Nodes::start();
-    let ran = Heard::default();
-    let legacy: Vec<_> = (0..2).map(|n| nodes.server(&*nodes.world.at(n), "legacy", n, &ran)).collect();
-    let old_calls = Calls::start(nodes.world.at(0));
+    let ran = NotificationLog::default();
+    let legacy: Vec<_> = (0..2).map(|n| nodes.server(&*nodes.nodes.at(n), "legacy", n, &ran)).collect();
+    let old_calls = Calls::start(nodes.nodes.at(0));
     old_calls.go_on(2);
 
     // 1. Brokers, beside the receivers.
@@ -178,22 +179,22 @@ fn a_service_moves_to_zmqv2_node_by_node_and_nobody_notices() {
     for (n, places) in [(1, vec![(1, 9502)]), (0, vec![(1, 9502), (0, 9502)])] {
         servers.push(nodes.server(&new[n], "zmqv2", n, &ran));
         nodes.write_ring(&places);
-        eventually("it answers", || nodes.tool(0, &["ping", "t", "--server", nodes.world.host(n)]).code() == 0);
+        eventually("it answers", || nodes.tool(0, &["ping", "t", "--server", nodes.nodes.host(n)]).code() == 0);
         old_calls.go_on(2);
     }
 
-    // 3. Callers. Each driver reaches its own servers, all of them, and no others.
+    // 3. Callers. Each driver reaches all of its own servers, and no others.
     let new_calls = Calls::start(Box::new(nodes.zmqv2(0, true)));
-    let old = nodes.world.at(0);
+    let old = nodes.nodes.at(0);
     for n in 0..2 {
-        let there = To::topic("t").at(nodes.world.host(n));
+        let there = To::topic("t").at(nodes.nodes.host(n));
         assert_eq!((who(&*old, &there), who(&new[0], &there)), (format!("legacy {n}"), format!("zmqv2 {n}")));
     }
     let told = new[0].fanout(&To::topic("t"), "note", &json!({}));
     assert_eq!(told.len(), 2, "{told:?}");
-    // The first fanout may come before the PUB socket that it makes has subscribers.
+    // The first fanout may come before the PUB socket has subscribers.
     eventually("the legacy servers have one, too", || {
-        drop(old.post_to_all(&To::topic("t"), "note", &json!({})));
+        drop(old.send_to_all(&To::topic("t"), "note", &json!({})));
         (0..2).all(|n| ran.all().contains(&format!("legacy {n}")))
     });
     let of_new = |n: usize| ran.all().iter().filter(|name| **name == format!("zmqv2 {n}")).count();
@@ -201,23 +202,23 @@ fn a_service_moves_to_zmqv2_node_by_node_and_nobody_notices() {
     new_calls.go_on(50);
     old_calls.go_on(2);
     for (n, broker) in brokers.iter().enumerate() {
-        let (of_legacy, of_zmqv2) = sockets(&nodes.world.cluster().node(n).ipc_dir);
+        let (of_legacy, of_zmqv2) = sockets(&nodes.nodes.cluster().node(n).ipc_dir);
         assert!(of_legacy > 0 && of_zmqv2 > 0, "both have sockets in one directory");
-        assert!(is_alive(nodes.world.process(n).id()) && is_alive(broker.id()));
+        assert!(is_alive(nodes.nodes.process(n).id()) && is_alive(broker.id()));
     }
 
     // 5. The end of the legacy driver. Brokers move to its port.
     old_calls.all_answered_by("legacy");
     drop((old, legacy));
     for (n, broker) in brokers.iter_mut().enumerate() {
-        nodes.world.stop_daemon(n);
+        nodes.nodes.stop_daemon(n);
         let other = if n == 0 { (1, 9502) } else { (0, 9501) };
         nodes.write_ring(&[(n, 9501), other]);
         nodes.write_zmqv2_file(9501);
         broker.signal(Signal::TERM);
         assert!(broker.wait_end(PATIENCE).success());
         *broker = nodes.broker(n);
-        let answers = || nodes.tool(1 - n, &["ping", "t", "--server", nodes.world.host(n)]).code() == 0;
+        let answers = || nodes.tool(1 - n, &["ping", "t", "--server", nodes.nodes.host(n)]).code() == 0;
         eventually("its server has registered again", answers);
         new_calls.go_on(50);
     }
@@ -233,6 +234,6 @@ fn the_page_says_what_this_test_does() {
         "\"node:9502\"",
         "zmqv2 ping TOPIC",
     ] {
-        assert!(PAGE.contains(words), "docs/comparison.md has no {words}");
+        assert!(PAGE.contains(words), "docs/migrating.md has no {words}");
     }
 }

@@ -1,4 +1,4 @@
-//! The tool `zmqv2` as a user meets it: what it prints where, and its exit codes.
+//! Proves what the tool `zmqv2` prints, where it prints it, and its exit codes.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ fn a_reply_is_the_only_thing_on_stdout() {
     assert_eq!(succeeds(node, &["call", "demo", "echo"]), json!({}));
     let args = json!({"text": "line\nbreak \u{e9}\u{1f980} \u{0}", "deep": [[[1.5, null, true]]]});
     assert_eq!(succeeds(node, &["call", "demo", "echo", &args.to_string()]), args);
-    // Digits beyond a float's and the order of keys come back as they were sent.
+    // Digits beyond those of a float, and the order of keys, come back as they were sent.
     let exact = r#"{"z": 123456789012345678901234567890, "a": 1.10}"#;
     let finished = node.tool(&["call", "demo", "echo", exact]);
     assert_eq!((finished.code(), finished.stdout.trim_end()), (0, exact));
@@ -48,7 +48,7 @@ fn a_reply_is_the_only_thing_on_stdout() {
 
 #[test]
 fn mistakes_of_the_caller_exit_with_2_before_anything_is_sent() {
-    // No broker runs: whatever were sent would end with 5.
+    // No broker runs, so anything that is sent would end with 5.
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     fails(node, &["call", "demo", "echo", "{bad"], 2, "the arguments are not JSON");
@@ -87,7 +87,7 @@ fn mistakes_of_the_caller_exit_with_2_before_anything_is_sent() {
 }
 
 #[test]
-fn what_becomes_of_a_call_decides_the_exit_code() {
+fn the_result_of_a_call_decides_the_exit_code() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let call = |more: &[&'static str]| [&["call"], more].concat();
@@ -158,7 +158,7 @@ fn status_shows_what_the_broker_holds() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (broker, server) = (node.broker(), node.serve("demo", "s1", &["--workers", "2"]));
-    // The server's process outlives the caller who gave up, so it is still busy when asked.
+    // The process of the server outlives the caller, so it is still busy.
     let sleeper = Process::start("caller", &mut node.command("zmqv2", &["call", "demo", "sleep", "20"]));
     eventually("the sleep is in flight", || node.status().in_flight == 1);
     fails(node, &["call", "nobody", "echo"], 4, "NoRoute: ");

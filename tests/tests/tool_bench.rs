@@ -1,4 +1,5 @@
-//! `zmqv2 bench`: every message counts once, latency has no blind spot, and the end is orderly.
+//! Proves for `zmqv2 bench`: every message counts once, no waiting time is left out of the latency,
+//! and it ends in order.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read};
@@ -27,7 +28,7 @@ const FIELDS: [&str; 13] = [
     "errors",
 ];
 
-/// The result's one object, with exactly its fields.
+/// The one object of the result, which has exactly its fields.
 #[track_caller]
 fn result(text: &str) -> Value {
     assert_eq!(text.trim_end().lines().count(), 1, "{text}");
@@ -51,7 +52,7 @@ fn number(result: &Value, name: &str) -> f64 {
     result[name].as_f64().unwrap_or_else(|| panic!("{name} is no number in {result}"))
 }
 
-/// How many messages have ended, one way or another.
+/// The number of messages that have ended in any way.
 fn total(result: &Value) -> u64 {
     ["ok", "refused", "unacknowledged", "timeouts", "errors"].iter().map(|name| number(result, name) as u64).sum()
 }
@@ -65,7 +66,7 @@ fn every_message_is_counted_once() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "4"]));
-    // What is sent before the clock starts: one message of each thread.
+    // The messages before the measurement: one of each thread.
     for (pattern, concurrency, warm_up) in [("call", "3", 3), ("cast", "8", 1), ("fanout", "8", 1)] {
         let before = counter(node, "delivered");
         let arguments = [pattern, "demo", "--duration", "0.5", "--concurrency", concurrency];
@@ -106,13 +107,13 @@ fn a_slow_service_does_not_hide_behind_a_sender_that_waits_for_it() {
     let common = ["--duration", "1", "--concurrency", "1"];
     let (closed, _) = bench(node, &[&["call", "slow"][..], &common].concat(), 0);
     let (open, _) = bench(node, &[&["call", "slow", "--rate", "100"][..], &common].concat(), 0);
-    // A call takes a tenth of a second, either way; but the tenth message was meant to be sent after a tenth of a second.
+    // A call takes a tenth of a second, but the tenth message was due after a tenth of a second.
     assert!(number(&open, "rate") < 20.0 && number(&open, "p50_us") > 100_000.0, "{open}");
     assert!(number(&open, "max_us") > 600_000.0, "closed: {closed}, open: {open}");
 }
 
 #[test]
-fn what_goes_wrong_is_counted_by_its_kind_and_decides_the_exit_code() {
+fn failures_are_counted_by_kind_and_decide_the_exit_code() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let run = |arguments: &[&str], code, kind: &str, start: &str| {
@@ -139,7 +140,7 @@ fn what_goes_wrong_is_counted_by_its_kind_and_decides_the_exit_code() {
             "TooLarge: ",
         );
     }
-    // More workers than calls that are still asleep: none waits for a worker until it is refused as expired.
+    // More workers than sleeping calls, so that none waits for a worker until it expires.
     let server = node.serve("demo", "s1", &["--workers", "32"]);
     run(&["call", "demo", "fail"], 3, "errors", "remote error: ");
     run(&["call", "demo", "sleep", "--timeout", "0.2", "--concurrency", "2"], 5, "timeouts", "Timeout: ");
@@ -147,13 +148,13 @@ fn what_goes_wrong_is_counted_by_its_kind_and_decides_the_exit_code() {
 }
 
 #[test]
-fn anything_that_was_ok_makes_it_a_success() {
+fn one_success_is_enough_for_exit_code_0() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let _broker = node.broker();
     let dir = tempfile::tempdir().unwrap();
     let seen = dir.path().join("seen");
-    // The warm-up and the first message are ok, all others fail.
+    // The warm-up and the first message succeed, all others fail.
     let script = format!("echo >> {0}; test $(wc -l < {0}) -le 2 || exit 1; echo 1", seen.display());
     let _server = node.serve("demo", "s1", &["--workers", "1", "--exec", &script]);
     let (result, told) = bench(node, &["call", "demo", "--duration", "0.5"], 0);
@@ -180,7 +181,7 @@ fn an_interrupted_run_prints_its_result() {
     let mut before = 0;
     for pattern in ["call", "cast"] {
         let arguments = [pattern, "demo", "--duration", "600", "--rate", "200", "--json"];
-        // More than the warm-up of both patterns.
+        // More messages than the warm-up of both patterns.
         let (code, result, told) = interrupted(node, &arguments, || counter(node, "delivered") > before + 80);
         assert_eq!((code, told.as_str()), (0, ""), "{result}");
         assert!(number(&result, "duration_s") < 60.0 && number(&result, "ok") > 0.0, "{result}");
@@ -205,7 +206,7 @@ fn an_interrupted_run_does_not_wait_for_a_service_that_does_not_answer() {
 }
 
 #[test]
-fn a_table_for_people() {
+fn a_run_prints_a_table() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "1"]));
@@ -219,7 +220,7 @@ fn a_table_for_people() {
 }
 
 #[test]
-fn a_terminal_shows_how_it_goes() {
+fn a_terminal_shows_progress() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "2"]));
@@ -233,7 +234,7 @@ fn a_terminal_shows_how_it_goes() {
     };
     let mut command = node.command("zmqv2", &["bench", "call", "demo", "--duration", "2.5", "--rate", "100", "--json"]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(its_side()).spawn().unwrap();
-    // Otherwise its side stays open in this process, and there is no end.
+    // Otherwise this process keeps that side open, and the output never ends.
     drop(command);
     let mut shown = Vec::new();
     let reader = std::thread::spawn(move || {
@@ -254,7 +255,7 @@ fn a_terminal_shows_how_it_goes() {
 
 #[test]
 fn mistakes_of_the_caller_exit_with_2_before_anything_is_sent() {
-    // No broker runs: whatever were sent would end with 5.
+    // No broker runs, so anything that is sent would end with 5.
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     for (flag, values) in [

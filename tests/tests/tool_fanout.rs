@@ -1,4 +1,5 @@
-//! `zmqv2 fanout`: a line for every server, and an exit code for the worst of them.
+//! Proves that `zmqv2 fanout` prints a line for every server, and that its exit code is that of the
+//! worst.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ fn fanout(node: &Node, arguments: &[&str]) -> Finished {
     node.tool(&[&["fanout"], arguments].concat())
 }
 
-/// What `--json` prints, in the order of nodes and servers.
+/// The output of `--json`, in the order of nodes and servers.
 #[track_caller]
 fn objects(finished: &Finished) -> Vec<Value> {
     let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {finished:?}"));
@@ -51,7 +52,7 @@ fn every_server_of_every_node_has_a_line() {
 fn one_refusal_is_enough_for_exit_code_4() {
     let cluster = Cluster::new(2, &["demo"]);
     let (one, two) = (cluster.node(0), cluster.node(1));
-    // The second node runs a broker, and no server.
+    // The second node has a broker, but no server.
     let _processes = (one.broker(), two.broker(), one.serve("demo", "s1", &[]));
     let told = fanout(one, &["demo", "echo", "--json"]);
     assert_eq!(told.code(), 4, "{told:?}");
@@ -68,12 +69,12 @@ fn one_refusal_is_enough_for_exit_code_4() {
 }
 
 #[test]
-fn silence_is_exit_code_5() {
+fn a_missing_answer_is_exit_code_5() {
     let cluster = Cluster::new(2, &["demo"]);
     let (one, two) = (cluster.node(0), cluster.node(1));
     let _one = (one.broker(), one.serve("demo", "s1", &[]));
     let (_broker, server) = (two.broker(), two.serve("demo", "s2", &[]));
-    // It has a connection, and says nothing.
+    // The server is connected and does not answer.
     server.signal(Signal::STOP);
     let told = fanout(one, &["demo", "echo", "--timeout", "0.5"]);
     assert_eq!(told.code(), 5, "{told:?}");

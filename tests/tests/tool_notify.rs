@@ -1,4 +1,5 @@
-//! `zmqv2 notify` and `zmqv2 listen`: what is said reaches every pool, and nothing is lost on its way to a pipe.
+//! Proves for `zmqv2 notify` and `zmqv2 listen` that a notification reaches every pool, and that
+//! none is lost on its way to a pipe.
 
 use std::process::{Child, Stdio};
 
@@ -49,7 +50,7 @@ fn a_listener_prints_what_was_said_in_its_order_and_ends_after_as_many_as_it_was
     let output = listener.stdout_to_end();
     let lines: Vec<_> = output.lines().collect();
     assert_eq!(lines.len(), 3, "{output}");
-    // Digits beyond a float's come through as they were sent.
+    // Digits beyond those of a float arrive as they were sent.
     assert!(
         lines[0].contains(r#""payload":{"id":  123456789012345678901234567890,   "text": "a\nb"}"#),
         "{}",
@@ -93,7 +94,7 @@ fn every_pool_gets_it_and_a_listener_only_the_priorities_it_wants() {
 }
 
 #[test]
-fn what_nobody_takes_is_stored_and_comes_to_the_first_listener() {
+fn a_notification_without_a_listener_is_stored_for_the_first_one() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -106,7 +107,8 @@ fn what_nobody_takes_is_stored_and_comes_to_the_first_listener() {
     let text = node.tool(&["status"]);
     assert!(text.stdout.contains("7 notifications kept in memory\n"), "{}", text.stdout);
 
-    // Whoever ends after a few leaves the rest as it was: more ends than a notification may be delivered.
+    // A listener that ends after a few leaves the rest unchanged, even if more listeners end than a
+    // notification has deliveries.
     let mut seen = Vec::new();
     for _ in 0..6 {
         let mut listener = listen(node, &["events", "--count", "1"]);
@@ -136,7 +138,7 @@ fn deaf_listener(node: &Node) -> Child {
 }
 
 #[test]
-fn what_could_not_be_written_comes_again() {
+fn a_notification_that_could_not_be_written_comes_again() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -181,7 +183,7 @@ fn status_shows_where_notifications_are_kept_and_which_were_given_up() {
 }
 
 #[test]
-fn what_becomes_of_it_decides_the_exit_code() {
+fn the_result_of_a_notification_decides_the_exit_code() {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     let silent = notify(node, &["events", "e", "--timeout", "0.3"], 5);
@@ -206,7 +208,7 @@ fn what_becomes_of_it_decides_the_exit_code() {
         let told = node.tool(arguments);
         assert_eq!((told.code(), told.stdout.as_str()), (2, ""), "{arguments:?}: {told:?}");
     }
-    // Nobody listens within its time to live.
+    // Nobody listens before it expires.
     notify(node, &["events", "brief", "--ttl", "0.05"], 0);
     eventually("it is not kept any longer", || node.status().notifications == 0);
 }
@@ -227,7 +229,7 @@ fn notifications_are_measured_with_and_without_a_listener() {
         result["ok"].as_u64().unwrap()
     };
     let stored = bench();
-    // And the one before the clock started.
+    // And the one from before the measurement.
     assert_eq!(node.status().notifications, stored + 1);
     let listener = listen(node, &["events", "--priority", "info"]);
     let accepted = bench();

@@ -1,5 +1,5 @@
-//! The reader of a pipe is gone: a result that went nowhere is a failure that says so, a log that nobody reads is none, and
-//! neither is a panic.
+//! Proves what happens when the reader of a pipe is gone: a lost result is an error that is
+//! reported, a lost log line is not, and nothing panics.
 
 use std::fs::File;
 use std::io::PipeWriter;
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use zmqv2_tests::kernel::names_in;
 use zmqv2_tests::{Cluster, Node, binary, eventually};
 
-/// A pipe that nobody reads.
+/// A pipe without a reader.
 fn unread() -> PipeWriter {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -53,7 +53,7 @@ fn a_result_that_cannot_be_written_is_a_failure_and_no_panic() {
     for flag in ["--print-config", "--check-config"] {
         fails(flag, node.command("zmqv2-broker", &[flag]).stdout(unread()), "Broken pipe");
     }
-    // A full disk is as bad.
+    // A full disk is the same error.
     let full = File::options().write(true).open("/dev/full").expect("/dev/full");
     fails("call > /dev/full", node.command("zmqv2", &["call", "demo", "echo"]).stdout(full), "No space left");
 }
@@ -67,14 +67,14 @@ fn a_demo_that_nobody_watches_cleans_up() {
 }
 
 #[test]
-fn nobody_reads_stderr_and_all_goes_on() {
+fn commands_work_when_nobody_reads_stderr() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
-    let mut broker = Quiet::start(node.command("zmqv2-broker", &["--log-level", "debug"]));
-    let mut server = Quiet::start(node.command("zmqv2", &["serve", "demo", "--server", "s1"]));
+    let mut broker = SilentProcess::start(node.command("zmqv2-broker", &["--log-level", "debug"]));
+    let mut server = SilentProcess::start(node.command("zmqv2", &["serve", "demo", "--server", "s1"]));
     let answered = |arguments: &[&str]| run(node.command("zmqv2", arguments).stderr(unread()));
     eventually("both work", || answered(&["call", "demo", "echo", "7", "--verbose"]).stdout == b"7\n");
-    // The exit code still tells what nobody has read.
+    // The exit code still shows the result.
     assert_eq!(answered(&["call", "demo", "fail"]).status.code(), Some(3));
     assert_eq!(answered(&["call", "demo", "echo", "--server", "s2"]).status.code(), Some(4));
     assert_eq!(answered(&["call", "demo", "echo", "{bad"]).status.code(), Some(2));
@@ -88,10 +88,10 @@ fn status(node: &Node) -> Output {
     run(&mut node.command("zmqv2", &["status"]))
 }
 
-/// A process whose stderr nobody reads.
-struct Quiet(Child);
+/// A process whose stderr has no reader.
+struct SilentProcess(Child);
 
-impl Quiet {
+impl SilentProcess {
     fn start(mut command: Command) -> Self {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(unread()).spawn().expect("it starts"))
     }
@@ -107,7 +107,7 @@ impl Quiet {
     }
 }
 
-impl Drop for Quiet {
+impl Drop for SilentProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -8,19 +8,19 @@ use zmqv2_proto::transport::TransportError;
 
 use crate::store::StoreError;
 
-/// A broker cannot start or go on.
+/// Why a broker cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// Another broker has the socket directory.
+    /// Another broker uses the socket directory.
     #[error("another broker uses the socket directory {dir}: {holder}; stop it, or choose another rpc_zmq_ipc_dir")]
     AlreadyRunning {
         /// The directory.
         dir: PathBuf,
-        /// What the other one wrote into its lock file: its process and address.
+        /// The text in its lock file: its process and address.
         holder: String,
     },
-    /// A file of the socket directory cannot be used.
+    /// The lock file cannot be used.
     #[error("cannot use {path}: {source}")]
     File {
         /// The file.
@@ -28,10 +28,10 @@ pub enum BrokerError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// An address of the configuration is no address.
+    /// An option that must be an address is none.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
-    /// The address of the configuration is a name, which leads to none.
+    /// The bind address is a name that cannot be resolved.
     #[error(
         "cannot find an address of {host}: {source}; set rpc_zmq_bind_address to an IP address of this machine, or to *"
     )]
@@ -41,24 +41,24 @@ pub enum BrokerError {
         /// The resolver's reason.
         source: io::Error,
     },
-    /// The address of the configuration cannot be listened at.
+    /// The bind address cannot be bound.
     #[error("{source}; {}", remedy(source))]
     Bind {
         /// The operating system's reason.
         source: TransportError,
     },
-    /// A socket cannot be made.
+    /// A socket cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The store of notifications cannot be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system's event queue failed.
+    /// The operating system's event queue, or a thread, cannot be used.
     #[error("cannot wait for events: {0}")]
     Events(#[source] io::Error),
 }
 
-/// What to do about an address that cannot be bound.
+/// How to solve a failed bind.
 fn remedy(error: &TransportError) -> &'static str {
     let TransportError::Bind { source, .. } = error else { return "check the limits of this machine" };
     match source.kind() {

@@ -1,19 +1,18 @@
-//! The daemon of zmqv2, one per node: takes requests from clients of any node and hands them to the node's servers.
+//! The broker of zmqv2. One runs on each node: it takes requests from clients of any node, and
+//! hands them to the servers of its own node.
 //!
-//! This crate owns the routing [`engine`], the event loop around it ([`Broker`]), and the two binaries `zmqv2-broker` and
-//! `zmqv2`. It never parses the body of a request.
+//! This crate owns the routing rules, the event loop around them ([`Broker`]), the store that keeps
+//! notifications, and the binaries `zmqv2-broker` and `zmqv2`. It leaves message formats to
+//! `zmqv2-proto`, the directory of services to `zmqv2-matchmaker`, and the two ends of a request to
+//! `zmqv2-client` and `zmqv2-server`. It never reads the body of a request.
 //!
 //! ```no_run
-//! use std::sync::Arc;
-//! use zmqv2_broker::{Broker, Settings};
-//! use zmqv2_matchmaker::LocalMatchmaker;
-//! use zmqv2_proto::{Config, Node, TcpAddress, config};
+//! use zmqv2_broker::{Broker, Config, Settings, open_directory, resolve_ipc_dir};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config::default();
-//! let settings = Settings::new(&config, config::resolve_ipc_dir(&config)?)?;
-//! let node = Node::new(config.host.clone(), TcpAddress::new("127.0.0.1", config.port)?);
-//! let broker = Broker::open(settings, Arc::new(LocalMatchmaker::new(node)))?;
+//! let settings = Settings::new(&config, resolve_ipc_dir(&config)?)?;
+//! let broker = Broker::open(settings, open_directory(&config)?)?;
 //! println!("listening at {}", broker.address());
 //! broker.run()?;
 //! # Ok(())
@@ -22,31 +21,32 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod actions;
-mod archive;
-mod ask;
+// Shared by the two binaries and by our tests. Not part of the library's interface.
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod cli;
-mod complaints;
-mod control;
+mod directory;
 mod driver;
+// Public only for our tests and benchmarks.
+#[doc(hidden)]
 pub mod engine;
 mod error;
-mod inbox;
-mod letters;
-mod links;
-mod load;
-mod lock;
-mod outbox;
-mod parcel;
-mod path;
-mod registrar;
+mod message;
 mod settings;
-mod stale;
+mod startup;
+mod status_query;
+// Public only for our tests.
+#[doc(hidden)]
 pub mod store;
 
-pub use ask::{AskError, ask_status};
-pub use driver::Broker;
+pub use driver::{Broker, Stopper};
+pub use engine::Limits;
 pub use error::BrokerError;
-pub use settings::{Settings, Stopper};
+pub use settings::Settings;
+pub use status_query::{StatusQueryError, query_status};
+pub use store::StoreError;
+// What an example, or a program that runs a broker inside itself, needs besides.
+pub use zmqv2_matchmaker::{Matchmaker, open as open_directory};
+pub use zmqv2_proto::Config;
+pub use zmqv2_proto::config::resolve_ipc_dir;
+pub use zmqv2_proto::control::StatusReport;

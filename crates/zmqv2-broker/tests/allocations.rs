@@ -1,11 +1,12 @@
-//! How often the broker allocates for a message once it has seen some: counted, and held to a bound.
+//! Bounds the allocations of a broker for one message.
 //!
-//! This process is the broker, and nothing else: client and server are processes of the tool, so that what the allocator
-//! counts here is the broker's. What libzmq allocates by itself, in C++, is not counted; a frame's own descriptor is.
+//! This process is the broker alone. Client and server are processes of the tool, so that the
+//! allocator counts only the broker's allocations. Those of libzmq in C++ are not counted, but the
+//! descriptor of a frame is.
 
 #![cfg(feature = "tool")]
 
-mod town;
+mod loaded_engine;
 
 use std::alloc::System;
 use std::net::TcpListener;
@@ -14,9 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use loaded_engine::{LoadedEngine, Size};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use town::{Size, Town};
-use zmqv2_broker::{Broker, Settings, ask_status};
+use zmqv2_broker::{Broker, Settings, query_status};
 use zmqv2_matchmaker::LocalMatchmaker;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{Config, Node, TcpAddress};
@@ -24,9 +25,9 @@ use zmqv2_proto::{Config, Node, TcpAddress};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Allocations of a whole broker for one call: the request in, the request out, the answer in, the answer out.
+/// Allocations of a broker for one call: request in and out, answer in and out.
 const PER_CALL: f64 = 6.5;
-/// Allocations of the routing rules for one call.
+/// Allocations of the engine for one call.
 const PER_ROUND_TRIP: f64 = 0.01;
 
 fn allocations() -> usize {
@@ -50,7 +51,7 @@ fn tool(dir: &Path, port: u16, words: &[&str]) -> Tool {
     Tool(command.spawn().expect("the tool"))
 }
 
-#[allow(clippy::disallowed_methods, reason = "a bounded poll of another process's state, which sends no event")]
+#[allow(clippy::disallowed_methods, reason = "a bounded poll of another process, which sends no event")]
 fn eventually(what: &str, mut met: impl FnMut() -> bool) {
     let end_at = Instant::now() + Duration::from_secs(30);
     while !met() {
@@ -59,15 +60,15 @@ fn eventually(what: &str, mut met: impl FnMut() -> bool) {
     }
 }
 
-// One test, because the counter is the process's.
+// One test, because the counter belongs to the process.
 #[test]
-fn a_broker_in_its_steady_state_allocates_little() {
-    let mut town = Town::new(Size { topics: 10, ..Size::SMALL });
-    (0..10_000).for_each(|_| town.round_trip());
+fn a_broker_in_steady_state_allocates_little() {
+    let mut loaded_engine = LoadedEngine::new(Size { topics: 10, ..Size::SMALL });
+    (0..10_000).for_each(|_| loaded_engine.round_trip());
     let before = allocations();
-    (0..10_000).for_each(|_| town.round_trip());
+    (0..10_000).for_each(|_| loaded_engine.round_trip());
     let each = (allocations() - before) as f64 / 10_000.0;
-    println!("routing rules: {each:.3} allocations for a call");
+    println!("engine: {each:.3} allocations for a call");
     assert!(each <= PER_ROUND_TRIP, "{each} allocations for a call");
 
     let dir = tempfile::tempdir().expect("a directory");
@@ -83,13 +84,13 @@ fn a_broker_in_its_steady_state_allocates_little() {
     let loop_thread = std::thread::spawn(move || broker.run().expect("a broker that runs"));
     let _server = tool(dir.path(), port, &["serve", "demo", "--server", "s", "--workers", "4"]);
     let transport = Transport::new(TransportOptions::default());
-    let status = || ask_status(&transport, dir.path(), Duration::from_secs(10)).expect("a report");
+    let status = || query_status(&transport, dir.path(), Duration::from_secs(10)).expect("a report");
     eventually("a server is there", || status().topics.iter().any(|topic| !topic.servers.is_empty()));
     let _callers = tool(dir.path(), port, &["bench", "call", "demo", "--concurrency", "4", "--duration", "60"]);
     let answered = || status().counters["answered"];
     let after = |calls: u64| eventually("calls are answered", || answered() >= calls);
     after(2_000);
-    // Reports cost something, too, which so many calls outweigh: the counter is read between two of them.
+    // Status reports allocate as well, but few compared with so many calls.
     let (before, from) = (allocations(), answered());
     after(from + 20_000);
     let (counted, to) = (allocations() - before, answered());

@@ -1,7 +1,8 @@
-//! Arbitrary lists of events with fanouts and notifications: every copy has one end, whatever comes in whatever order.
+//! Feeds random lists of events with fanouts and notifications to the engine: every copy has one
+//! end.
 //!
-//! A plain account of every copy by its tag, of the answers that each sender got, and of what each worker has; every action
-//! is checked against it at the moment it comes.
+//! A simple model tracks every copy by its tag, the answers to each sender, and the copies of each
+//! worker. It checks every action when it comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -31,11 +32,11 @@ enum Op {
         pool: Option<usize>,
         ttl: u64,
     },
-    /// A worker answers what it has: accepts it, or refuses it for this reason.
+    /// A worker accepts a copy, or refuses it for this reason.
     Answer(usize, Option<Reason>),
-    /// A listener is done with a notification, acknowledged or not; gives it back or not.
+    /// A listener has handled a notification, acknowledged or not, or requeues it.
     Handled(usize, bool),
-    /// The same, said twice, or to a broker that ran here before.
+    /// The same a second time, or about a delivery of an earlier run of the broker.
     HandledStrange(u64, bool),
     Stored(usize, bool),
     Wait(u64),
@@ -66,7 +67,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What a sender was told: how many answers came, and how many were to come by the last of them.
+/// The answers to a sender, and how many more the last one announced.
 #[derive(Debug, Default)]
 struct Told {
     answers: u16,
@@ -80,7 +81,7 @@ struct Copy {
     is_note: bool,
     /// The worker that has it, and whether it has acknowledged it.
     at: Option<(WorkerId, bool)>,
-    /// Its listener was done with it before the acknowledgement.
+    /// Its listener reported it before the acknowledgement.
     early: bool,
 }
 
@@ -90,7 +91,7 @@ struct Worker {
     window: u16,
 }
 
-struct Account {
+struct Model {
     engine: Engine<usize, usize>,
     limits: Limits,
     now: Instant,
@@ -104,9 +105,9 @@ struct Account {
     on_disk: BTreeMap<u64, usize>,
     told: Vec<Told>,
     notes: Vec<bool>,
-    /// Ends of copies, by message: handled, buried, refused.
+    /// The number of ended copies of each message: handled, given up or refused.
     ended: Vec<usize>,
-    /// Messages that came from listeners.
+    /// Messages that listeners requeued without a delivery by this run.
     strange: BTreeSet<usize>,
     drained: bool,
 }
@@ -125,7 +126,7 @@ fn pick<T: Clone>(of: usize, from: &[T]) -> Option<T> {
     (!from.is_empty()).then(|| from[of % from.len()].clone())
 }
 
-impl Account {
+impl Model {
     fn new(limits: Limits) -> Self {
         #[expect(clippy::disallowed_methods, reason = "one arbitrary instant to count from; no test waits")]
         let now = Instant::now();
@@ -170,7 +171,7 @@ impl Account {
             Op::Down(of) => {
                 let worker = pick(of, &self.workers.keys().copied().collect::<Vec<_>>())?;
                 let run = self.workers[&worker].run;
-                // What it had is no longer anybody's; what is not a notification is refused.
+                // Its notifications are free again. Its other requests are refused.
                 for copy in self.copies.values_mut() {
                     if copy.at.is_some_and(|(worker, _)| self.workers[&worker].run == run) {
                         copy.at = None;
@@ -192,7 +193,7 @@ impl Account {
                     server: pool.map_or("", |pool| POOLS[pool]),
                     ..Arrival::new(id(message), KEYS[key], deadline, 10)
                 };
-                self.handle(Input::Request { arrival, from: message, load: message });
+                self.handle(Input::Request { arrival, from: message, payload: message });
             }
             Op::Answer(of, refused) => {
                 let waiting =
@@ -205,19 +206,19 @@ impl Account {
                 let credit = u16::from(refused.is_some() || !copy.is_note);
                 copy.at = Some((worker, true));
                 if early || refused.is_some() || !copy.is_note {
-                    // Gone, given up, or to be delivered again.
+                    // Ended, or to be delivered again.
                     copy.at = None;
                     if !copy.is_note || early {
                         self.copies.remove(&tag);
                     }
                 }
                 let told = self.told[message].answers;
-                self.handle(Input::Reply { worker, tag, credit, refused, load: message });
-                // Malformed and told of it: this is its end.
+                self.handle(Input::Reply { worker, tag, credit, refused, payload: message });
+                // If its sender was told that it is malformed, this is its end.
                 if self.notes[message] && refused.is_some() && self.told[message].answers > told {
                     let ends_here = match refused {
                         Some(Reason::Malformed) => true,
-                        // It is also buried, or put back and kept.
+                        // It ends as a dead letter, or is kept.
                         _ => false,
                     };
                     self.ended[message] += usize::from(ends_here);
@@ -237,7 +238,7 @@ impl Account {
                 } else {
                     copy.early = true;
                 }
-                // An early word is settled with the acknowledgement; for the account: it will not be told `again`.
+                // An early report counts with the acknowledgement. The model never requeues early.
                 let again = again && acked;
                 if !again {
                     self.ended[message] += usize::from(acked);
@@ -278,7 +279,7 @@ impl Account {
                     self.on_disk.insert(number, message);
                 }
                 let result = if well { Ok(()) } else { Err("full".to_owned()) };
-                self.handle(Input::Stored { tag, result });
+                self.handle(Input::StoreResult { tag, result });
             }
             Op::Wait(ms) => self.wait(Duration::from_millis(ms)),
             Op::Drain => self.handle(Input::Drain),
@@ -313,19 +314,19 @@ impl Account {
         }
     }
 
-    fn answer(&mut self, to: usize, more: u16) {
+    fn answer(&mut self, to: usize, remaining: u16) {
         let told = &mut self.told[to];
-        // A fanout's copy whose time is over in a worker's hands is counted out without a word.
-        let silent = if self.notes[to] { 0 } else { u16::MAX - more - 1 };
-        let possible = |before: u16| (more + 1..=more + 1 + silent).contains(&before);
-        assert!(told.more.is_none_or(possible), "{to}: {more} more after {:?}", told.more);
-        (told.answers, told.more) = (told.answers + 1, Some(more));
+        // A copy of a fanout that expires at a worker leaves the group without an answer.
+        let silent = if self.notes[to] { 0 } else { u16::MAX - remaining - 1 };
+        let possible = |before: u16| (remaining + 1..=remaining + 1 + silent).contains(&before);
+        assert!(told.more.is_none_or(possible), "{to}: {remaining} more after {:?}", told.more);
+        (told.answers, told.more) = (told.answers + 1, Some(remaining));
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "its fields are compared as values")]
     fn check(&mut self, action: Action<usize, usize>) {
         match action {
-            Action::Deliver { worker, tag, delivery, load: message, .. } => {
+            Action::Deliver { worker, tag, delivery, payload: message, .. } => {
                 assert!(self.workers.contains_key(&worker), "delivered to nobody");
                 let is_note = self.notes[message];
                 assert_eq!(delivery > 0, is_note);
@@ -334,29 +335,29 @@ impl Account {
                 assert!(self.tags.insert(tag), "tag {tag} again");
                 self.copies.insert(tag, Copy { message, is_note, at: Some((worker, false)), early: false });
             }
-            Action::Answer { to, load, more } => {
-                assert_eq!(to, load);
-                self.answer(to, more);
+            Action::Answer { to, payload, remaining } => {
+                assert_eq!(to, payload);
+                self.answer(to, remaining);
             }
             Action::Refuse { to: usize::MAX, .. } => {}
-            Action::Refuse { to, more, .. } => {
-                self.answer(to, more);
+            Action::Refuse { to, remaining, .. } => {
+                self.answer(to, remaining);
                 self.ended[to] += usize::from(self.notes[to]);
-                // Not a notification, or one that no worker has.
+                // Only copies at workers, and notifications, stay.
                 self.copies.retain(|_, copy| copy.message != to || copy.at.is_some() || copy.is_note);
             }
-            Action::Keep { to, more, .. } => self.answer(to, more),
-            Action::Store { tag, number, load, .. } => {
+            Action::ConfirmStored { to, remaining, .. } => self.answer(to, remaining),
+            Action::Store { tag, number, payload, .. } => {
                 assert!(self.limits.durable && !self.on_disk.contains_key(&number));
-                self.storing.insert(tag, (number, load));
+                self.storing.insert(tag, (number, payload));
             }
             Action::Erase { number } => {
                 assert!(self.on_disk.remove(&number).is_some(), "{number} is not on disk");
             }
-            Action::Bury { number, load, deliveries, .. } => {
+            Action::DeadLetter { number, payload, deliveries, .. } => {
                 assert!(number.is_none() || self.limits.durable);
                 assert!(deliveries <= self.limits.max_deliveries);
-                self.ended[load] += 1;
+                self.ended[payload] += 1;
                 number.map(|number| self.on_disk.remove(&number).expect("it is on disk"));
             }
             Action::Connect { worker, instance, .. } => {
@@ -386,7 +387,7 @@ fn config() -> ProptestConfig {
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 300;
     }
-    // What it finds becomes a scenario, with a name.
+    // A failure becomes a scenario with a name.
     config.failure_persistence = None;
     config
 }
@@ -398,26 +399,26 @@ proptest! {
     fn every_copy_has_one_end(durable: bool, deliveries in 1..4_u16, backlog in 1..20_usize, ops in vec(op(), 1..120)) {
         let mut limits = Limits::default();
         (limits.durable, limits.max_deliveries, limits.topic_backlog) = (durable, deliveries, backlog);
-        let mut account = Account::new(limits);
+        let mut model = Model::new(limits);
         for op in &ops {
-            account.perform(op);
+            model.perform(op);
         }
-        // Then: all that is on its way into the store arrives, every server is lost, and time passes.
-        while account.perform(&Op::Stored(0, true)).is_some() {}
-        while account.perform(&Op::Down(0)).is_some() {}
-        account.wait(Duration::from_secs(3600));
+        // At the end every store completes, every server is lost, and time passes.
+        while model.perform(&Op::Stored(0, true)).is_some() {}
+        while model.perform(&Op::Down(0)).is_some() {}
+        model.wait(Duration::from_secs(3600));
         let mut report = StatusReport::default();
-        account.engine.report(&mut report);
+        model.engine.report(&mut report);
         prop_assert_eq!((report.notifications, report.in_flight, report.queued, report.held_bytes), (0, 0, 0, 0));
-        prop_assert!(account.on_disk.is_empty(), "left in the store: {:?}", account.on_disk);
-        for (message, told) in account.told.iter().enumerate().filter(|(message, _)| account.notes[*message]) {
-            if account.strange.contains(&message) {
+        prop_assert!(model.on_disk.is_empty(), "left in the store: {:?}", model.on_disk);
+        for (message, told) in model.told.iter().enumerate().filter(|(message, _)| model.notes[*message]) {
+            if model.strange.contains(&message) {
                 prop_assert_eq!(told.answers, 0);
-                prop_assert!(account.ended[message] <= 1);
+                prop_assert!(model.ended[message] <= 1);
                 continue;
             }
             prop_assert_eq!(told.more, Some(0), "message {} was not answered to the end", message);
-            prop_assert_eq!(account.ended[message], usize::from(told.answers), "ends of message {}", message);
+            prop_assert_eq!(model.ended[message], usize::from(told.answers), "ends of message {}", message);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Arbitrary lists of events against the routing engine: whatever comes, in whatever order, the promises hold.
+//! Feeds random lists of events to the engine, and checks that the promises hold.
 //!
-//! `properties/model.rs` is an independent, simple and slow account of what an engine may do; it checks every action at
-//! the moment it comes, and the whole state after every event. `PROPTEST_CASES=100000 cargo test --release --test
-//! properties` searches for longer.
+//! `properties/model.rs` is an independent, simple and slow model of the engine. It checks every
+//! action when it comes, and the whole state after every event. `PROPTEST_CASES=100000 cargo test
+//! --workspace --release --test properties` searches for longer.
 
 #[path = "properties/model.rs"]
 mod model;
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use zmqv2_broker::engine::Limits;
 
-/// Something that happens. An [`Index`] picks one of what there is at that moment; when there is nothing, nothing happens.
+/// An event. An [`Index`] picks one of the existing things. If there is none, nothing happens.
 #[derive(Debug, Clone)]
 enum Op {
     Register {
@@ -23,7 +23,7 @@ enum Op {
         name: usize,
         workers: u16,
         credit: u16,
-        /// A single worker's wider window: so much more.
+        /// The additional window of a single worker whose requests are quick.
         wider: u16,
     },
     RegisterAgain(Index),
@@ -44,7 +44,7 @@ enum Op {
         of: Index,
         credit: u16,
     },
-    /// A worker's requests are quick.
+    /// A worker reports that its requests are quick.
     Quick {
         of: Index,
         credit: u16,
@@ -69,7 +69,7 @@ enum Op {
     Wait {
         ms: u64,
     },
-    /// Time passes, but the driver is slow to notice.
+    /// Time passes, but the driver does nothing.
     Lag {
         ms: u64,
     },
@@ -108,7 +108,7 @@ fn pick<T: Copy>(of: Index, from: &[T]) -> Option<T> {
     (!from.is_empty()).then(|| from[of.index(from.len())])
 }
 
-/// Does it; `None` when there is nothing to do it with.
+/// Performs an event. `None` if there is nothing to pick.
 fn perform(model: &mut Model, op: &Op) -> Option<()> {
     let workers = model.workers_that(|_| true);
     let down = model.workers_that(|worker| !worker.up);
@@ -166,13 +166,13 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
-/// As many as `PROPTEST_CASES` says, or few enough to wait for.
+/// As many cases as `PROPTEST_CASES` says, or few.
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 300;
     }
-    // What it finds becomes a scenario, with a name.
+    // A failure becomes a scenario with a name.
     config.failure_persistence = None;
     config
 }
@@ -180,7 +180,7 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// Ends with: everything has expired, every late answer has come. Then nothing may be left.
+    /// At the end everything has expired, and every late answer has come. Nothing may be left.
     #[test]
     fn every_request_has_one_outcome_when_all_has_expired(limits in limits(), ops in vec(op(), 1..150)) {
         let mut model = after(limits, &ops);
@@ -192,19 +192,19 @@ proptest! {
         model.assert_nothing_is_held();
     }
 
-    /// Ends with: every server is lost. Then nothing may be left, at once.
+    /// At the end every server is lost. Nothing may be left.
     #[test]
     fn every_request_has_one_outcome_when_all_servers_are_lost(limits in limits(), ops in vec(op(), 1..150)) {
         let mut model = after(limits, &ops);
         while let Some(worker) = model.workers_that(|_| true).first() {
             model.down(*worker);
         }
-        // But for what waits for servers to come.
+        // Requests that wait for servers must expire first.
         model.wait(Duration::from_secs(3600));
         model.assert_nothing_is_held();
     }
 
-    /// Ends with: the broker stops, and whatever is in flight is answered.
+    /// At the end the broker stops, and every request in flight is answered.
     #[test]
     fn every_request_has_one_outcome_when_the_broker_drains(limits in limits(), ops in vec(op(), 1..150)) {
         let mut model = after(limits, &ops);

@@ -1,30 +1,31 @@
-//! The routing rules as texts to read: `scenarios/*.txt`.
+//! The routing rules as readable texts: `scenarios/*.txt`.
 //!
-//! A scenario is a list of blocks: commands, a line `----`, and what came of them. `BLESS=1 cargo test --test scenarios`
-//! writes what comes of them now, to be reviewed as a diff. Lines that start with `#` are comments.
+//! A scenario is a list of blocks: commands, a line `----`, and the actions that follow from them.
+//! `BLESS=1 cargo test --test scenarios` writes the current actions, to be reviewed as a diff.
+//! Lines that begin with `#` are comments.
 //!
 //! ```text
-//! limits backlog=2 bytes=100            the bounds; must come first, if at all; also: deliveries=N, `durable`
+//! limits backlog=2 bytes=100            the bounds, as the first command; also: deliveries=N, `durable`
 //! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N, window=N (one socket)
 //! up s1                                 all its links are connected; `up s1/0` one of them
-//! down s1                               a link to it breaks
+//! down s1                               one of its links breaks
 //! withdraw s1
 //! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N, wait=yes
 //! fanout f1 topic=openstack/t           a copy for every run; options as for a request
 //! notify n1 topic=openstack/n.info      a copy for every pool, or for server=POOL
-//! reply s1/0                            answers what it has had longest; also: to=c1, credit=N, refused=Reason
-//! handled l1/0                          a listener has handled what it has had longest, or to=n1; `again`: gives it back
-//! handled n1 tag=5 topic=... pool=NAME  a broker that ran here before had delivered it
-//! stored n1.1                           the store has taken it; error=WHY: it has not
-//! restore n1 topic=... number=3         the store had it; also: pool=NAME, ttl=5s
-//! credit s1/0                           it has ended what it answered with credit=0
-//! quick s1/0                            its requests are quick, and it has ended credit=N that it had acknowledged
-//! back s1/0 c1 c2 topic=openstack/t     hands these back, as it got them; options as for a request; `fanout`
-//! advance 3s                            the driver does what is due, when it is due
-//! lag 3s                                time passes, and the driver notices nothing
+//! reply s1/0                            answers its oldest request; also: to=c1, credit=N, refused=Reason
+//! handled l1/0                          has handled its oldest notification, or to=n1; `again`: requeues it
+//! handled n1 tag=5 topic=... pool=NAME  an earlier run of the broker had delivered it
+//! stored n1.1                           the store has written it; error=WHY: it has failed
+//! restore n1 topic=... number=3         the store has it from an earlier run; also: pool=NAME, ttl=5s
+//! credit s1/0                           has finished a request that it answered with credit=0
+//! quick s1/0                            reports that its requests are quick; also: credit=N
+//! back s1/0 c1 c2 topic=openstack/t     returns these requests; options as for a request; `fanout`
+//! advance 3s                            time passes, and the driver expires what is due
+//! lag 3s                                time passes, but the driver does nothing
 //! drain
 //! status
-//! counters                              those that are not 0
+//! counters                              the counters that are not 0
 //! ```
 
 use std::collections::BTreeMap;
@@ -85,17 +86,17 @@ struct Runner {
     start: Instant,
     now: Instant,
     runs: Vec<String>,
-    /// Links by number, with the names they have in the text, such as `s1/0`.
+    /// The names of the links in the text, such as `s1/0`, by number.
     links: BTreeMap<WorkerId, String>,
     delivered: Vec<Delivered>,
-    /// Tags of what is being stored, by name and number.
+    /// The tags of the notifications that are being stored, by name and number.
     storing: BTreeMap<String, u64>,
     out: String,
 }
 
-/// How many answers are still to come.
-fn and(more: u16) -> String {
-    if more > 0 { format!(" and {more} more") } else { String::new() }
+/// The number of further answers, as text.
+fn and(remaining: u16) -> String {
+    if remaining > 0 { format!(" and {remaining} more") } else { String::new() }
 }
 
 impl Runner {
@@ -146,14 +147,14 @@ impl Runner {
                     let wait_for_ready = command.options.contains_key("wait");
                     let arrival =
                         Arrival { pattern, server, wait_for_ready, ..Arrival::new(id(from), key, deadline, bytes) };
-                    self.handle(Input::Request { arrival, from: from.to_string(), load: from.to_string() });
+                    self.handle(Input::Request { arrival, from: from.to_string(), payload: from.to_string() });
                 }
             }
             "handled" => self.handled(&command),
             "stored" => {
                 let result = command.options.get("error").map_or(Ok(()), |error| Err(error.to_string()));
                 let tag = self.storing.remove(command.word(1)).unwrap();
-                self.handle(Input::Stored { tag, result });
+                self.handle(Input::StoreResult { tag, result });
             }
             "restore" => {
                 let (key, from) = (command.options["topic"], command.word(1));
@@ -161,7 +162,7 @@ impl Runner {
                 let deadline = self.now + command.options.get("ttl").map_or(Duration::from_secs(60), |text| span(text));
                 let arrival = Arrival { pattern: Pattern::Notify, server, ..Arrival::new(id(from), key, deadline, 10) };
                 let number = command.number("number", 1) as u64;
-                self.handle(Input::Restore { number, arrival, load: from.to_owned() });
+                self.handle(Input::Restore { number, arrival, payload: from.to_owned() });
             }
             "reply" => self.reply(&command),
             "credit" => {
@@ -190,7 +191,7 @@ impl Runner {
                         wait_for_ready: command.options.contains_key("wait"),
                         ..Arrival::new(id(name), command.options["topic"], self.now, 10)
                     };
-                    self.handle(Input::HandedBack { worker, tag, arrival, load: (*name).to_owned() });
+                    self.handle(Input::HandedBack { worker, tag, arrival, payload: (*name).to_owned() });
                 }
             }
             "advance" => {
@@ -249,14 +250,14 @@ impl Runner {
             .get("refused")
             .map(|name| Reason::ALL.into_iter().find(|reason| reason.to_string() == *name).expect("a reason"));
         let credit = command.number("credit", usize::from(!it.is_note || refused.is_some())) as u16;
-        self.handle(Input::Reply { worker, tag, credit, refused, load: format!("from {link}") });
+        self.handle(Input::Reply { worker, tag, credit, refused, payload: format!("from {link}") });
     }
 
-    /// A listener is done with what it has had longest, or with `to=`; `again` gives it back.
+    /// A listener has handled its oldest notification, or that of `to=`. `again` requeues it.
     fn handled(&mut self, command: &Command<'_>) {
         let link = command.word(1);
         if let Some(tag) = command.options.get("tag") {
-            // From before the broker's start.
+            // Delivered by an earlier run of the broker.
             let (name, pool, key) = (link, command.options["pool"], command.options["topic"]);
             let deadline = self.now + Duration::from_secs(60);
             let arrival =
@@ -288,13 +289,13 @@ impl Runner {
         while let Some(action) = self.engine.poll_action() {
             let link = |worker| self.links[&worker].as_str();
             let line = match action {
-                Action::Deliver { worker, tag, ttl, delivery, load } => {
-                    let mut line = format!("deliver {load} -> {} ttl={}", link(worker), ttl.as_millis());
+                Action::Deliver { worker, tag, ttl, delivery, payload } => {
+                    let mut line = format!("deliver {payload} -> {} ttl={}", link(worker), ttl.as_millis());
                     if delivery > 0 {
                         write!(line, " delivery={delivery}").unwrap();
                     }
                     self.delivered.push(Delivered {
-                        request: load,
+                        request: payload,
                         worker,
                         tag,
                         answered: false,
@@ -302,26 +303,26 @@ impl Runner {
                     });
                     line
                 }
-                Action::Answer { to, load, more } => format!("answer {to} {load}{}", and(more)),
-                Action::Refuse { to, refusal, server, more } => {
+                Action::Answer { to, payload, remaining } => format!("answer {to} {payload}{}", and(remaining)),
+                Action::Refuse { to, refusal, server, remaining } => {
                     let whose = server.map_or(String::new(), |server| format!(" for {server}"));
-                    format!("refuse {to}{whose} {refusal}{}", and(more))
+                    format!("refuse {to}{whose} {refusal}{}", and(remaining))
                 }
-                Action::Keep { to, pool, more } => {
+                Action::ConfirmStored { to, pool, remaining } => {
                     let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
-                    format!("keep {to}{pool}{}", and(more))
+                    format!("confirm {to}{pool}{}", and(remaining))
                 }
-                Action::Store { tag, number, pool, ttl, load } => {
+                Action::Store { tag, number, pool, ttl, payload } => {
                     let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
-                    let name = format!("{load}.{number}");
+                    let name = format!("{payload}.{number}");
                     self.storing.insert(name.clone(), tag);
                     format!("store {name}{pool} ttl={}", ttl.as_millis())
                 }
                 Action::Erase { number } => format!("erase {number}"),
-                Action::Bury { number, key, pool, deliveries, why, load, .. } => {
+                Action::DeadLetter { number, key, pool, deliveries, why, payload, .. } => {
                     let pool = pool.map_or(String::new(), |pool| format!(" for {pool}"));
                     let number = number.map_or(String::new(), |number| format!(" number={number}"));
-                    format!("bury {load} of {key}{pool} deliveries={deliveries}{number}: {why}")
+                    format!("dead-letter {payload} of {key}{pool} deliveries={deliveries}{number}: {why}")
                 }
                 Action::Connect { worker, instance, index, .. } => {
                     let run = self.runs.iter().find(|run| self.instance(run) == instance).unwrap();
@@ -372,7 +373,7 @@ impl Runner {
         InstanceId::from_bytes([number; 16])
     }
 
-    /// The links that `name` stands for: `s1/0` one, `s1` all of it.
+    /// The links of a name: `s1/0` is one, `s1` all of a server.
     fn links_of(&self, name: &str) -> Vec<WorkerId> {
         let ours = |link: &str| link == name || link.split_once('/').is_some_and(|(run, _)| run == name);
         let mut links: Vec<_> = self.links.iter().filter(|(_, link)| ours(link)).collect();
@@ -382,7 +383,7 @@ impl Runner {
     }
 }
 
-/// The scenario's text with what its commands come to now.
+/// The text of a scenario with the current actions.
 fn perform(text: &str) -> String {
     let mut runner = Runner::new();
     let mut out = String::new();
@@ -392,7 +393,7 @@ fn perform(text: &str) -> String {
         if line == "----" {
             let outcome = std::mem::take(&mut runner.out);
             out.push_str(if outcome.is_empty() { "(nothing)\n" } else { &outcome });
-            // The old outcome ends with an empty line.
+            // The old actions end with an empty line.
             if lines.by_ref().any(str::is_empty) {
                 out.push('\n');
             }
@@ -413,7 +414,7 @@ fn files() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_scenario_comes_out_as_it_is_written() {
+fn every_scenario_has_the_written_actions() {
     let mut wrong = String::new();
     for file in files() {
         let written = std::fs::read_to_string(&file).unwrap();
@@ -428,6 +429,6 @@ fn every_scenario_comes_out_as_it_is_written() {
             writeln!(wrong, "{}: its end differs", file.display()).unwrap();
         }
     }
-    assert!(wrong.is_empty(), "{wrong}BLESS=1 writes what comes now");
+    assert!(wrong.is_empty(), "{wrong}BLESS=1 writes the current actions");
     assert!(!files().is_empty());
 }

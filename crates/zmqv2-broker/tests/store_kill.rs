@@ -1,20 +1,21 @@
-//! A process that writes to a store as fast as it can is killed at any moment: whatever it said to be kept is there.
+//! Kills a process that writes to a store as fast as it can. Every record that it reported as kept
+//! must be there.
 //!
-//! A kill shows that nothing is told before it was handed to the operating system, and that a half-done commit is none. It
-//! cannot show that the disk has it: what was written but not synced survives in the system's cache. For that, a unit test
-//! of `store::Durable` cuts the power of a simulated disk.
+//! This shows that nothing is reported before the operating system has it, and that a half-done
+//! commit does not count. It cannot show that the disk has it, because the system's cache survives
+//! the kill. A unit test of `store::FileStore` cuts the power of a simulated disk for that.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use zmqv2_broker::store::{Change, Contents, Durable, Record, Recorder, Store};
+use zmqv2_broker::store::{Change, CommitThread, Contents, FileStore, Record, Store};
 
 const STORE: &str = "ZMQV2_TEST_STORE";
 const FIRST: &str = "ZMQV2_TEST_FIRST";
 const ROUNDS: usize = 12;
-/// Records that wait for their outcome at the same time.
+/// The number of records that wait for their outcome at the same time.
 const WINDOW: u64 = 64;
 
 fn record(number: u64) -> Record {
@@ -23,35 +24,36 @@ fn record(number: u64) -> Record {
     Record { number, header: number.to_be_bytes().to_vec(), body, expires_ms: number + 1 }
 }
 
-/// Of ten records one is buried and five are erased, all as soon as they are kept.
+/// Of ten records one becomes a dead letter and five are erased, as soon as they are kept.
 fn fate(number: u64) -> Option<Change> {
     match number % 10 {
-        0 => Some(Change::Bury { number, why: "tenth".to_owned(), deliveries: number, at_ms: number }),
+        0 => Some(Change::MoveToDeadLetters { number, why: "tenth".to_owned(), deliveries: number, at_ms: number }),
         1..6 => Some(Change::Erase(number)),
         _ => None,
     }
 }
 
-/// Not a test but the process that is killed: prints `kept <number>` when a record is on the disk, and `left <number>` when
-/// its erasure or burial is.
+/// Not a test but the process that is killed. It prints `kept <number>` when a record is on the
+/// disk, and `left <number>` when its erasure or its move to the dead letters is.
 #[test]
 fn writer() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let mut next: u64 = std::env::var(FIRST).unwrap().parse().unwrap();
     let (wake, woken) = crossbeam_channel::unbounded();
-    let store = Durable::open(Path::new(&path)).unwrap();
-    let recorder = Recorder::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
+    let store = FileStore::open(Path::new(&path)).unwrap();
+    let commits = CommitThread::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
     let mut out = std::io::stdout().lock();
     let mut kept = next;
-    // Whose fates were ordered before which record was put: its outcome confirms them.
+    // Numbers whose fates were submitted before a record was put, with the number of that record.
+    // The outcome of the record confirms the fates.
     let mut ordered: Vec<(u64, u64)> = Vec::new();
     loop {
         while next < kept + WINDOW {
-            recorder.order(Change::Put(record(next)));
+            commits.submit(Change::Put(record(next)));
             next += 1;
         }
         woken.recv().unwrap();
-        while let Some(outcome) = recorder.outcome() {
+        while let Some(outcome) = commits.outcome() {
             outcome.result.unwrap();
             for number in outcome.numbers {
                 let mut lines = format!("kept {number}\n");
@@ -67,7 +69,7 @@ fn writer() {
                 out.flush().unwrap();
                 kept = number + 1;
                 if let Some(change) = fate(number) {
-                    recorder.order(change);
+                    commits.submit(change);
                     ordered.push((number, next));
                 }
             }
@@ -85,27 +87,27 @@ fn spawn(path: &Path, first: u64) -> Child {
         .unwrap()
 }
 
-/// What the killed processes have said in all rounds.
+/// The reports of the killed processes in all rounds.
 #[derive(Default)]
-struct Said {
+struct Reported {
     kept: Vec<u64>,
     left: Vec<u64>,
 }
 
-impl Said {
-    fn hear(&mut self, line: &str) {
+impl Reported {
+    fn read(&mut self, line: &str) {
         match line.split_once(' ') {
             Some(("kept", number)) => self.kept.push(number.parse().unwrap()),
             Some(("left", number)) => self.left.push(number.parse().unwrap()),
-            // The test harness has its own to say.
+            // A line of the test harness.
             _ => {}
         }
     }
 
-    /// What is wrong with a store that holds `contents`.
+    /// Compares the contents of a store with the reports.
     fn check(&self, contents: &Contents) -> Result<(), String> {
         let live: Vec<u64> = contents.live.iter().map(|record| record.number).collect();
-        let dead: Vec<u64> = contents.dead.iter().map(|buried| buried.record.number).collect();
+        let dead: Vec<u64> = contents.dead.iter().map(|dead| dead.record.number).collect();
         if !live.is_sorted() || !dead.is_sorted() {
             return Err("out of order".to_owned());
         }
@@ -114,15 +116,15 @@ impl Said {
         }
         for number in &self.kept {
             let there = live.binary_search(number).is_ok();
-            let buried = dead.binary_search(number).is_ok();
+            let is_dead = dead.binary_search(number).is_ok();
             match (fate(*number), self.left.contains(number)) {
                 (None, _) if !there => return Err(format!("{number} was kept, and is lost")),
                 (Some(_), true) if there => return Err(format!("{number} has left, and is back")),
-                // The oldest dead letters have made room.
-                (Some(Change::Bury { .. }), _)
-                    if !there && !buried && dead.first().is_some_and(|first| first < number) =>
+                // The oldest dead letters may be gone.
+                (Some(Change::MoveToDeadLetters { .. }), _)
+                    if !there && !is_dead && dead.first().is_some_and(|first| first < number) =>
                 {
-                    return Err(format!("{number} was buried, and is lost"));
+                    return Err(format!("{number} was a dead letter, and is lost"));
                 }
                 _ => {}
             }
@@ -132,15 +134,15 @@ impl Said {
 }
 
 #[test]
-fn whatever_was_said_to_be_kept_survives_a_kill() {
+fn every_record_reported_as_kept_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kept.db");
-    let mut said = Said::default();
+    let mut reported = Reported::default();
     let mut first = 0;
     for round in 0..ROUNDS {
         let mut child = spawn(&path, first);
         let lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n');
-        // Killed at another moment each time; the first time perhaps before there is a store.
+        // Each round kills at another moment; the first perhaps before there is a store.
         let enough = round * round * 13;
         let mut killed = false;
         for (count, line) in lines.map(Result::unwrap).enumerate() {
@@ -149,34 +151,40 @@ fn whatever_was_said_to_be_kept_survives_a_kill() {
                 child.kill().unwrap();
                 killed = true;
             }
-            said.hear(&String::from_utf8(line).unwrap());
+            reported.read(&String::from_utf8(line).unwrap());
         }
         assert!(killed, "round {round}: the writer ended by itself: {:?}", child.wait());
         child.wait().unwrap();
-        let contents = Durable::open(&path).unwrap().load().unwrap();
-        if let Err(wrong) = said.check(&contents) {
+        let contents = FileStore::open(&path).unwrap().load().unwrap();
+        if let Err(wrong) = reported.check(&contents) {
             panic!("round {round}: {wrong}");
         }
         first = contents.next_number().max(first);
     }
-    assert!(said.kept.len() > 1_000 && said.left.len() > 500, "{} kept, {} left", said.kept.len(), said.left.len());
+    assert!(
+        reported.kept.len() > 1_000 && reported.left.len() > 500,
+        "{} kept, {} left",
+        reported.kept.len(),
+        reported.left.len()
+    );
 }
 
 #[test]
-fn the_check_sees_what_is_lost_and_what_is_back() {
-    let said = Said { kept: vec![6, 7, 11], left: vec![11] };
+fn the_check_detects_lost_and_returned_records() {
+    let reported = Reported { kept: vec![6, 7, 11], left: vec![11] };
     let holding =
         |numbers: &[u64]| Contents { live: numbers.iter().copied().map(record).collect(), ..Contents::default() };
-    assert_eq!(said.check(&holding(&[6, 7])), Ok(()));
-    assert!(said.check(&holding(&[6])).unwrap_err().contains("7 was kept"));
-    assert!(said.check(&holding(&[6, 7, 11])).unwrap_err().contains("11 has left"));
-    assert!(said.check(&holding(&[7, 6])).unwrap_err().contains("order"));
+    assert_eq!(reported.check(&holding(&[6, 7])), Ok(()));
+    assert!(reported.check(&holding(&[6])).unwrap_err().contains("7 was kept"));
+    assert!(reported.check(&holding(&[6, 7, 11])).unwrap_err().contains("11 has left"));
+    assert!(reported.check(&holding(&[7, 6])).unwrap_err().contains("order"));
     let mut other = holding(&[6, 7]);
     other.live[0].body.push(1);
-    assert!(said.check(&other).unwrap_err().contains("not what was put"));
+    assert!(reported.check(&other).unwrap_err().contains("not what was put"));
 }
 
-/// Not a test but a measurement: `cargo test --release -p zmqv2-broker --test store_kill -- --ignored --nocapture`.
+/// Not a test but a measurement: `cargo test --release -p zmqv2-broker --test store_kill --
+/// --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
@@ -184,7 +192,7 @@ fn measure() {
     let now = std::time::Instant::now;
     let dir = tempfile::tempdir_in(std::env::var_os("ZMQV2_TEST_DIR").unwrap_or("/var/tmp".into())).unwrap();
     let path = dir.path().join("kept.db");
-    let mut store = Durable::open(&path).unwrap();
+    let mut store = FileStore::open(&path).unwrap();
     let put = |number| Change::Put(Record { number, header: vec![1; 80], body: vec![2; 1024], expires_ms: 0 });
     for group in [1, 10, 100, 1_000] {
         let mut times: Vec<Duration> = (0..200)
@@ -201,29 +209,29 @@ fn measure() {
         println!("commit of {group} x 1 KiB: p50 {:?}, p99 {:?}", times[100], times[198]);
     }
     let (wake, woken) = crossbeam_channel::unbounded();
-    let recorder = Recorder::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
+    let commits = CommitThread::start(Box::new(store), Box::new(move || wake.send(()).unwrap_or_default())).unwrap();
     for window in [1, 16, 256, 4_096] {
         let start = now();
         let (mut sent, mut done, total) = (0_u64, 0_u64, (window * 400).min(40_000));
         while done < total {
             while sent < total && sent < done + window {
-                recorder.order(put(sent));
+                commits.submit(put(sent));
                 sent += 1;
             }
             woken.recv().unwrap();
-            while let Some(outcome) = recorder.outcome() {
+            while let Some(outcome) = commits.outcome() {
                 outcome.result.unwrap();
                 done += outcome.numbers.len() as u64;
-                outcome.numbers.into_iter().for_each(|number| recorder.order(Change::Erase(number)));
+                outcome.numbers.into_iter().for_each(|number| commits.submit(Change::Erase(number)));
             }
         }
         let rate = total as f64 / start.elapsed().as_secs_f64();
-        println!("recorder, {window} outstanding, put and erase: {rate:.0} per s");
+        println!("commits, {window} outstanding, put and erase: {rate:.0} per s");
     }
     let start = now();
-    drop(recorder);
+    drop(commits);
     println!("drop: {:?}", start.elapsed());
-    let mut store = Durable::open(&path).unwrap();
+    let mut store = FileStore::open(&path).unwrap();
     for chunk in 0..100 {
         let changes: Vec<_> = (0..1_000).map(|at| put(chunk * 1_000 + at)).collect();
         store.commit(&changes).unwrap();
@@ -236,7 +244,7 @@ fn measure() {
     drop(store);
     for (what, path) in [("a crash", &copy), ("a close", &path)] {
         let start = now();
-        let mut store = Durable::open(path).unwrap();
+        let mut store = FileStore::open(path).unwrap();
         let opened = start.elapsed();
         let loaded = store.load().unwrap().live.len();
         println!("after {what}: opened in {opened:?}, {loaded} loaded after {:?}", start.elapsed());

@@ -1,13 +1,15 @@
-//! RPC client of zmqv2: call a method of a service on any node, and learn what became of it.
+//! The RPC client of zmqv2: calls, casts, fanouts and notifications, each with a known outcome.
 //!
-//! This crate owns the blocking call, the cast, the fanout and the call that does not block: [`RpcClient`], its modified copies
-//! ([`Prepared`]), the [`Notifier`], the sockets it keeps open, the choice among the nodes that host a topic, the table of what has no answer
-//! yet, and [`CallError`] and [`Outcome`], which say what happened and whether the method may have run. It leaves to others: who is where (`zmqv2-matchmaker`), what the frames look like (`zmqv2-proto`), how a
-//! request finds a worker (the broker) and how a method is run (`zmqv2-server`).
+//! This crate owns the [`RpcClient`], the [`Notifier`], their connections, the choice among the nodes of
+//! a topic, retries, and the outcome of every message. It leaves to others:
+//!
+//! - which nodes have a topic: the directory (`zmqv2-matchmaker`);
+//! - the format of messages: `zmqv2-proto`;
+//! - how a node finds a worker: the broker (`zmqv2-broker`);
+//! - how a method runs: `zmqv2-server`.
 //!
 //! ```no_run
-//! use zmqv2_client::RpcClient;
-//! use zmqv2_proto::{RequestContext, Target};
+//! use zmqv2_client::{RequestContext, RpcClient, Target};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = RpcClient::builder(Target::topic("calculator")?).build()?;
@@ -17,91 +19,68 @@
 //! # }
 //! ```
 //!
-//! # What a call promises
-//! - It ends by its timeout + 50 ms, whatever dies meanwhile, and the client can be used again at once.
-//! - It runs the method at most once. It tries another node only when it is certain that nothing ran.
-//! - A request above the size limit is refused here, before anything is sent.
-//! - Its loss is told early, however long it may take, when it is [monitored](RpcClientBuilder::call_monitor_timeout).
+//! # How a message ends
+//! Every message ends at most 50 ms after its timeout. There is one type for each question:
 //!
-//! # What a cast promises
-//! - It has exactly one [`Outcome`], by its timeout + 50 ms. `Acked`: a server has accepted it.
-//! - It reaches the caller by the [`CastHandle`], and always the [`Counters`] and the observer.
-//! - It is never sent again once it may have run, unless [`retry`](RpcClientBuilder::retry) was asked for.
-//! - No more than [`max_outstanding`](RpcClientBuilder::max_outstanding) messages are kept; then senders wait or are refused.
+//! | question | type |
+//! |---|---|
+//! | Why could it not be sent? | [`SendError`] |
+//! | How did a call end? | [`Answered`], or [`CallError`] and its [`may_have_run`](CallError::may_have_run) |
+//! | How did a cast end? | [`Outcome`] |
+//! | How did a fanout or a notification end? | [`FanoutReport`], [`NotifyReport`]: an [`Outcome`] for each receiver |
 //!
-//! # What a fanout promises
-//! - Every server of every node that the directory knows has an [`Outcome`] in its [`FanoutReport`], in the same time.
-//! - A node that is slow, dead or refuses changes nothing for the others. `Acked`: as many servers have accepted it as say so.
-//!
-//! # What a notification promises
-//! - Every pool that is known has an [`Outcome`] in the [`NotifyReport`], by the notifier's timeout + 50 ms.
-//! - `Acked`: a listener of the pool has accepted it. `Stored`: a broker keeps it until one does, within its time to live.
+//! # Guarantees
+//! - **Call**: the method runs at most once. The client tries another node only if the first one surely
+//!   did not run it. With a [monitor](RpcClientBuilder::call_monitor_timeout), the caller of a long call
+//!   learns early that it is lost.
+//! - **Cast**: the outcome goes to its [`CastHandle`], and always to the [`Counters`] and the
+//!   [observer](RpcClientBuilder::observer).
+//! - **Fanout**: every server that the directory lists has an outcome. A slow or dead node delays no other.
+//! - **Notification**: every known pool of listeners has an outcome.
+//! - The client sends no message again that may have run, unless you ask for
+//!   [`retry`](RpcClientBuilder::retry).
+//! - A client has a bound on open messages ([`max_outstanding`](RpcClientBuilder::max_outstanding)) and on
+//!   the size of a message (option `rpc_zmq_max_message_bytes`).
 
-mod announce;
-mod answered;
-mod builder;
-mod client;
+mod api;
+#[doc(hidden)] // For the benchmarks of this crate.
+pub mod bench_support;
 mod clock;
-mod connections;
-mod courier;
-mod directory;
-mod driver;
-mod engine;
-mod error;
-mod exchange;
-mod fanout;
-mod gate;
-mod gathering;
-mod handle;
-mod journey;
-mod links;
-#[doc(hidden)]
-pub mod measured;
-mod monitor;
-mod notifier;
-mod notifier_builder;
-mod notify;
+mod delivery;
+mod direct;
+mod io;
 mod outcome;
-mod outstanding;
-mod parcel;
-mod pool;
-mod post;
-mod prepared;
-mod probe;
-mod promise;
-mod remote;
-mod roll;
-mod routes;
-mod search;
-mod send_error;
-mod setup;
-mod suspects;
-mod tally;
-mod watch;
-mod whereabouts;
+mod routing;
+mod settings;
 
-pub use answered::Answered;
-pub use builder::RpcClientBuilder;
-pub use client::RpcClient;
-pub use connections::IDLE_LIMIT;
-pub use courier::{Closed, DROP_TIMEOUT};
-pub use error::CallError;
-pub use fanout::{FanoutHandle, FanoutReport, FanoutResult};
-pub use gate::WhenFull;
-pub use handle::{CallHandle, CastHandle};
-pub use notifier::Notifier;
-pub use notifier_builder::{DEFAULT_TIME_TO_LIVE, NotifierBuilder};
-pub use notify::{NotifyHandle, NotifyReport, NotifyResult};
+pub use api::handles::fanout::{FanoutHandle, FanoutReport, FanoutResult};
+pub use api::handles::notify::{NotifyHandle, NotifyReport, NotifyResult};
+pub use api::handles::report::{Report, ReportHandle};
+pub use api::handles::single::{CallHandle, CastHandle};
+pub use api::notifier::Notifier;
+pub use api::notifier_builder::NotifierBuilder;
+pub use api::rpc_client::RpcClient;
+pub use api::rpc_client_builder::RpcClientBuilder;
+pub use api::setup::ClientError;
+pub use io::admission::WhenFull;
+pub use io::thread::Closed;
 pub use outcome::Outcome;
-pub use prepared::Prepared;
-pub use remote::RemoteError;
-pub use send_error::SendError;
-pub use setup::ClientError;
-pub use suspects::{LONGEST_SUSPICION, REFUSED_FOR, SUSPECT_FOR};
-pub use tally::Counters;
+pub use outcome::answered::Answered;
+pub use outcome::call_error::CallError;
+pub use outcome::counters::Counters;
+pub use outcome::remote_error::RemoteError;
+pub use outcome::send_error::SendError;
+#[doc(hidden)] // For the tests of this crate.
+pub use routing::node_health::FIRST_PROBE_AFTER;
 
-// What a caller needs besides, so that a program that only calls depends on this crate alone.
-pub use zmqv2_proto::{Config, InvalidName, Priority, Reason, RequestContext, Target, Version};
+// The types of other crates in this interface, so that a program needs only this crate.
+pub use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
+pub use zmqv2_proto::config::IpcDirError;
+pub use zmqv2_proto::transport::{Transport, TransportError};
+pub use zmqv2_proto::{
+    Address, BodyError, Config, Exchange, Failure, InvalidAddress, InvalidName, MessageId, NodeName, Priority, Reason,
+    Refusal, RequestContext, ServerName, Target, Topic, Version,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

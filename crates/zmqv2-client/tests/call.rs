@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use support::{Act, Broker, builder};
-use zmqv2_client::{CallError, RpcClient};
+use zmqv2_client::{CallError, RpcClient, SendError};
 use zmqv2_proto::{
     Config, DISPATCHER_MODULE, Failure, Header, Kind, MessageId, NodeName, Reason, RequestContext, Target, TcpAddress,
     Version, control,
@@ -19,7 +19,7 @@ fn context() -> RequestContext {
 }
 
 #[test]
-fn a_result_comes_back_with_who_gave_it() {
+fn a_result_comes_back_with_its_server_and_node() {
     let (saw, seen) = mpsc::channel();
     let broker = Broker::start(move |request| {
         saw.send((request.header.clone(), request.request.clone())).unwrap();
@@ -104,14 +104,14 @@ fn a_refusal_is_typed_and_quick() {
 }
 
 #[test]
-fn nobody_to_ask_is_a_refusal_at_once_rg06() {
+fn without_any_node_a_call_is_refused_at_once_rg06() {
     let error = builder([]).build().unwrap().call::<()>(&context(), "m", &()).unwrap_err();
     assert_eq!(error.reason(), Some(Reason::NoRoute));
     assert!(error.to_string().contains("the directory knows no node of openstack/t"), "{error}");
 }
 
 #[test]
-fn what_is_no_answer_is_ignored_until_the_deadline_and_the_next_call_works() {
+fn invalid_answers_are_ignored_until_the_deadline_and_the_next_call_works() {
     let mut garbage = 0;
     let broker = Broker::start(move |seen| {
         garbage += 1;
@@ -151,21 +151,21 @@ fn what_is_no_answer_is_ignored_until_the_deadline_and_the_next_call_works() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_before_sending() {
+fn a_call_that_cannot_be_sent_is_refused_before_sending() {
     let broker = Broker::start(support::Seen::echo);
     let mut config = Config::default();
     config.max_message_bytes = 1024;
     let client = builder([broker.node("n1")]).config(config).version_cap(Version::new(1, 3)).build().unwrap();
 
     let error = client.call::<()>(&context(), "m", &"x".repeat(2000)).unwrap_err();
-    assert!(matches!(error, CallError::TooLarge { size: 2001.., limit: 1024, .. }), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::TooLarge { size: 2001.., limit: 1024, .. })), "{error:?}");
     assert!(error.to_string().contains("the limit is 1024 bytes"), "{error}");
 
     let error = client.call::<()>(&context(), "a/b", &()).unwrap_err();
-    assert!(matches!(error, CallError::InvalidName(_)), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::InvalidName(_))), "{error:?}");
 
     let error = client.call::<()>(&context(), "m", &std::collections::HashMap::from([((1, 2), 3)])).unwrap_err();
-    assert!(matches!(error, CallError::Arguments { .. }) && !error.may_have_run(), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::Arguments { .. })) && !error.may_have_run(), "{error:?}");
 
     for (version, covered) in [((1, 0), true), ((1, 3), true), ((1, 4), false), ((2, 0), false), ((0, 9), false)] {
         let version = Version::new(version.0, version.1);
@@ -173,7 +173,7 @@ fn what_cannot_be_sent_is_refused_before_sending() {
         let sent = client.prepare().version(version).call::<()>(&context(), "m", &());
         match sent {
             Ok(()) => assert!(covered),
-            Err(CallError::VersionCap { version: v, cap, .. }) => {
+            Err(CallError::NotSent(SendError::VersionCap { version: v, cap, .. })) => {
                 assert!(!covered && v == version && cap == Version::new(1, 3));
             }
             Err(error) => panic!("{error}"),
@@ -181,13 +181,13 @@ fn what_cannot_be_sent_is_refused_before_sending() {
     }
     // A message without a version is one of 1.0.
     let capped = client.prepare().version_cap(Version::new(2, 0));
-    assert!(matches!(capped.call::<()>(&context(), "m", &()), Err(CallError::VersionCap { .. })));
+    assert!(matches!(capped.call::<()>(&context(), "m", &()), Err(CallError::NotSent(SendError::VersionCap { .. }))));
     assert_eq!(broker.requests(), 2, "only what was covered");
 
     let mut every = Target::topic("t").unwrap();
     every.fanout = true;
     let error = RpcClient::builder(every).build().unwrap().call::<()>(&context(), "m", &()).unwrap_err();
-    assert!(matches!(error, CallError::FanoutTarget { .. }), "{error:?}");
+    assert!(matches!(error, CallError::NotSent(SendError::FanoutTarget { .. })), "{error:?}");
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn a_slow_node_and_a_dead_one_delay_no_other_rg33() {
 }
 
 #[test]
-fn silence_of_servers_that_nobody_knows_is_told_once_for_each_node() {
+fn unknown_servers_that_do_not_answer_are_reported_once_for_each_node() {
     let slow = Broker::start(|_| Act::Ignore);
     let half = Broker::start(|seen| seen.acks("n2", &["s1"], 2));
     // The directory knows one server there, and the node speaks of another one.
@@ -162,7 +162,7 @@ fn a_node_refuses_for_all_its_servers_and_a_server_for_itself() {
 }
 
 #[test]
-fn nobody_to_ask_is_told_at_once_or_waited_for() {
+fn without_any_node_a_fanout_is_refused_at_once_or_waits_for_one() {
     let directory = Fixed::at([]);
     let client = builder([]).matchmaker(directory.clone()).build().unwrap();
     let report = client.fanout(&context(), "m", &()).unwrap().wait(LONG).unwrap();
@@ -275,7 +275,7 @@ fn port(address: &str) -> &str {
 }
 
 #[test]
-fn hundreds_of_connections_are_opened_a_part_at_a_time() {
+fn hundreds_of_connections_are_opened_in_batches() {
     let broker = Broker::start_at(&Address::Tcp("0.0.0.0:0".parse().unwrap()), |seen| seen.acks("n", &["s"], 0));
     let client = builder(scattered(600, port(&broker.address.to_string()))).build().unwrap();
     let report = client.fanout(&context(), "m", &()).unwrap().wait(LONG).unwrap();
@@ -337,7 +337,7 @@ fn the_end_of_a_client_ends_its_fanouts() {
 }
 
 #[test]
-fn what_is_no_answer_of_a_server_is_ignored() {
+fn invalid_answers_of_a_server_are_ignored() {
     let broker = Broker::start(|seen| {
         let forged = seen.word(Kind::Ack, "n1", "", 0);
         let wrong = seen.word(Kind::Reply, "n1", "s1", 0);

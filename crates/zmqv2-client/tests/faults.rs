@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{Act, Broker, Seen, builder, dead_node, now, punctual};
-use zmqv2_client::{CallError, SUSPECT_FOR};
+use zmqv2_client::{CallError, FIRST_PROBE_AFTER};
 use zmqv2_proto::{Address, Config, Reason, RequestContext};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -137,7 +137,7 @@ fn a_dead_node_leaves_time_for_the_others_rg33() {
 }
 
 #[test]
-fn a_node_that_refuses_is_passed_over_when_nothing_ran_rg33() {
+fn a_node_that_refuses_is_skipped_when_nothing_ran_rg33() {
     for reason in [Reason::NoRoute, Reason::Busy, Reason::ShuttingDown] {
         let refusing = Broker::start(move |seen| seen.refusal(reason, "not here"));
         let other = Broker::start(Seen::echo);
@@ -158,7 +158,7 @@ fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_
     let client = builder([dead.clone(), alive.node("n1")]).config(config).timeout(LONG).build().unwrap();
     let (mut attempts, started) = (0, now());
     // Long enough for several looks at it.
-    while started.elapsed() < SUSPECT_FOR * 4 {
+    while started.elapsed() < FIRST_PROBE_AFTER * 4 {
         let asked = now();
         client.call::<()>(&context(), "m", &()).unwrap();
         attempts += usize::from(asked.elapsed() >= millis(250));
@@ -168,13 +168,13 @@ fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_
     let back = Broker::start_at(&Address::Tcp(dead.address), Seen::echo);
     let waiting = now();
     while back.requests() < 10 {
-        assert!(waiting.elapsed() < SUSPECT_FOR * 8 + LONG, "it gets no calls");
+        assert!(waiting.elapsed() < FIRST_PROBE_AFTER * 8 + LONG, "it gets no calls");
         client.call::<()>(&context(), "m", &()).unwrap();
     }
 }
 
 #[test]
-fn a_request_that_may_have_run_goes_nowhere_else() {
+fn a_request_that_may_have_run_is_not_sent_to_another_node() {
     let first = Broker::start(|seen| seen.refusal(Reason::ServerLost, "it died"));
     let second = Broker::start(|seen| seen.refusal(Reason::ServerLost, "it died"));
     let client = builder([first.node("n0"), second.node("n1")]).build().unwrap();
@@ -185,7 +185,7 @@ fn a_request_that_may_have_run_goes_nowhere_else() {
 }
 
 #[test]
-fn after_all_nodes_have_refused_busy_is_what_is_said() {
+fn after_all_nodes_have_refused_busy_is_reported() {
     let busy = Broker::start(|seen| seen.refusal(Reason::Busy, "backlog of 10 is full"));
     let without = Broker::start(|seen| seen.refusal(Reason::NoRoute, "no such server"));
     let client = builder([busy.node("n0"), without.node("n1")]).build().unwrap();

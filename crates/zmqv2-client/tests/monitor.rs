@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use support::{Act, Broker, Seen, builder, now, punctual};
-use zmqv2_client::{CallError, Prepared, RpcClient};
+use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Flags, Header, Kind, Reason, RequestContext};
 
 /// Long enough that a machine that is busy with other tests does not make a broker look silent.
@@ -22,7 +22,7 @@ fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-type Call = fn(&Prepared) -> Result<u8, CallError>;
+type Call = fn(&RpcClient) -> Result<u8, CallError>;
 
 /// Both kinds of calls.
 fn calls() -> [(&'static str, Call); 2] {
@@ -32,7 +32,7 @@ fn calls() -> [(&'static str, Call); 2] {
     ]
 }
 
-fn monitored(client: &RpcClient) -> Prepared {
+fn monitored(client: &RpcClient) -> RpcClient {
     client.prepare().timeout(HOUR).call_monitor_timeout(WATCH)
 }
 
@@ -99,7 +99,7 @@ fn a_call_that_is_in_flight_goes_on_until_its_reply() {
 }
 
 #[test]
-fn a_quick_call_is_never_asked_for_and_the_client_goes_on() {
+fn a_quick_call_is_never_asked_about_and_the_client_goes_on() {
     let broker = Broker::start(Seen::good);
     let client = builder([broker.node("n1")]).call_monitor_timeout(WATCH).build().unwrap();
     for number in 0..20 {

@@ -82,14 +82,13 @@ fn a_notification_says_who_what_and_when_rg39() {
     assert!(ttl <= HOUR && ttl > HOUR - LONG, "it is kept for longer than its sender waits: {ttl:?}");
     assert_eq!((sent.publisher_id.as_str(), sent.event_type.as_str()), ("compute.node-7", "instance.slow"));
     assert_eq!((sent.priority, sent.payload.get()), (Priority::Warn, payload.to_string().as_str()));
-    assert_eq!((sent.message_id.as_str(), sent.unique_id), (handle.message_id(), Some(header.id)));
+    assert_eq!((&sent.message_id, sent.unique_id), (&handle.message_id(), Some(header.id)));
     assert_eq!(sent.message_id.replace('-', ""), header.id.to_string());
     assert_eq!(sent.message_id.matches('-').count(), 4);
     assert_eq!((sent.timestamp.len(), &sent.timestamp[10..11]), (26, " "), "{}", sent.timestamp);
     assert_eq!(sent.context.get("user"), Some(&"ann".into()));
 
-    let other = notifier.with_publisher("other").with_time_to_live(HOUR / 2).with_retry(1);
-    assert_eq!((other.publisher_id(), notifier.publisher_id()), ("other", "compute.node-7"));
+    let other = notifier.prepare().publisher_id("other").time_to_live(HOUR / 2).retry(1);
     let (context, event, payload) = (context(), "e", &1);
     let handles = [
         other.audit(&context, event, payload),
@@ -182,7 +181,7 @@ fn a_broker_that_knows_the_pools_answers_for_each() {
 }
 
 #[test]
-fn where_nobody_listens_the_broker_of_this_node_keeps_it() {
+fn without_a_listener_the_broker_of_this_node_keeps_the_notification() {
     let dir = tempfile::tempdir().unwrap();
     let socket = control::broker_socket(dir.path()).unwrap();
     let broker = Broker::start_at(&socket, |seen| stored(seen, "here"));
@@ -194,7 +193,7 @@ fn where_nobody_listens_the_broker_of_this_node_keeps_it() {
 }
 
 #[test]
-fn another_node_of_the_pool_takes_what_the_first_cannot() {
+fn another_node_of_the_pool_takes_a_notification_that_the_first_refuses() {
     let busy = Broker::start(|seen| seen.refusal(Reason::Busy, "full"));
     let named = Broker::start(|seen| Act::Several(vec![seen.refused_word(Reason::ShuttingDown, "n2", "default", 0)]));
     let good = Broker::start(|seen| stored(seen, "n3"));
@@ -218,7 +217,7 @@ fn another_node_of_the_pool_takes_what_the_first_cannot() {
 }
 
 #[test]
-fn silence_ends_at_the_timeout_and_a_retry_doubles_nothing() {
+fn a_missing_answer_ends_at_the_timeout_and_a_retry_doubles_no_outcome() {
     let (broker, seen) = telling(|_| Act::Ignore);
     let directory = Fixed::listing(&[(broker.node("n1"), &["default", "billing"])]);
     let silent = notifier(directory).timeout(millis(150)).build().unwrap();
@@ -230,7 +229,7 @@ fn silence_ends_at_the_timeout_and_a_retry_doubles_nothing() {
     );
     assert_eq!(seen.try_iter().count(), 2 * attempts);
     // It is not waited for beyond its own time.
-    let brief = silent.with_timeout(LONG).with_time_to_live(millis(100));
+    let brief = silent.prepare().timeout(LONG).time_to_live(millis(100));
     assert!(!brief.info(&context(), "e", &()).unwrap().wait(millis(2_000)).unwrap().all_taken_over());
 
     let mut asked = 0;
@@ -258,7 +257,7 @@ fn a_notifier_through_a_client_shares_what_it_has_open() {
             },
         );
     let client = builder([broker.node("n1")]).build().unwrap();
-    let notifier = client.notifier("p").config(Config::default()).build().unwrap();
+    let notifier = client.notifier("p");
     assert!(client.cast(&context(), "m", &()).unwrap().wait(LONG).unwrap().is_acked());
     assert!(notifier.info(&context(), "e", &()).unwrap().wait(LONG).unwrap().all_acked());
     assert_eq!((broker.connections(), broker.requests()), (1, 2));
@@ -271,7 +270,37 @@ fn a_notifier_through_a_client_shares_what_it_has_open() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_an_error_at_once_for_all_topics() {
+fn a_notifier_through_a_client_honours_every_setter_that_it_has() {
+    let (broker, seen) = telling(|_| Act::Ignore);
+    let mut config = Config::default();
+    config.control_exchange = "nova".parse().unwrap();
+    let client = builder([broker.node("n1")]).config(config).build().unwrap();
+    let plain = client.notifier("p");
+    let none: [&str; 0] = [];
+    assert!(matches!(plain.prepare().topics(none), Err(ClientError::NoTopic)));
+    assert!(matches!(plain.prepare().topics(["a/b"]), Err(ClientError::InvalidName(_))));
+    let changed = plain.prepare().topics(["a", "b"]).unwrap().exchange(Exchange::new("glance").unwrap());
+    let changed = changed.publisher_id("q").time_to_live(HOUR / 2).retry(1).timeout(millis(100));
+
+    let report = changed.info(&context(), "e", &()).unwrap().wait(LONG).unwrap();
+    assert_eq!((report.results.len(), report.unacknowledged()), (2, 2));
+    let mut keys = HashSet::new();
+    for (header, sent) in seen.try_iter() {
+        assert_eq!(sent.publisher_id, "q");
+        assert!(Duration::from(header.ttl) <= HOUR / 2 && header.flags.contains(Flags::MAY_REPEAT));
+        keys.insert(header.key.unwrap().to_string());
+    }
+    assert_eq!(keys, HashSet::from(["glance/a.info".to_owned(), "glance/b.info".to_owned()]));
+
+    // The copy has changed, the notifier that it was made from has not.
+    drop(plain.timeout(millis(100)).info(&context(), "e", &()).unwrap().wait(LONG));
+    let (header, sent) = seen.recv().unwrap();
+    assert_eq!((header.key.unwrap().as_str(), sent.publisher_id.as_str()), ("nova/notifications.info", "p"));
+    assert!(Duration::from(header.ttl) > HOUR / 2 && !header.flags.contains(Flags::MAY_REPEAT));
+}
+
+#[test]
+fn a_notification_that_cannot_be_sent_is_an_error_at_once_for_all_topics() {
     let broker = Broker::start(|seen| seen.acks("n1", &["default"], 0));
     let mut config = Config::default();
     config.max_message_bytes = 1024;
@@ -289,7 +318,7 @@ fn what_cannot_be_sent_is_an_error_at_once_for_all_topics() {
     assert_eq!((sending.close(LONG).open, sending.counters().accepted), (0, 2));
     assert!(matches!(sending.info(&context(), "e", &1), Err(SendError::Closed { .. })));
     let none: [&str; 0] = [];
-    let error = notifier(directory.clone()).topics(none).unwrap().build().unwrap_err();
+    let error = notifier(directory.clone()).topics(none).unwrap_err();
     assert!(matches!(error, ClientError::NoTopic), "{error}");
     assert!(notifier(directory).topics(["a/b"]).is_err());
 }
@@ -308,7 +337,7 @@ fn an_answer_of_the_wrong_kind_is_ignored() {
     });
     let client = builder([broker.node("n1")]).build().unwrap();
     assert!(client.cast(&context(), "m", &()).unwrap().wait(LONG).unwrap().is_acked());
-    let notifier = client.notifier("p").build().unwrap();
+    let notifier = client.notifier("p");
     assert!(notifier.info(&context(), "e", &()).unwrap().wait(LONG).unwrap().all_acked());
     assert_eq!(client.counters().ignored, 4);
 }

@@ -1,4 +1,4 @@
-//! A server with one method. Needs a broker on this node: `cargo run --bin zmqv2-broker`.
+//! A server with one method. It needs a broker on this node: `cargo run --bin zmqv2-broker`.
 
 use std::time::Duration;
 use zmqv2_server::{Methods, RpcServer, Target};

@@ -1,4 +1,5 @@
-//! A listener that prints two notifications and ends. Needs a broker on this node: `cargo run --bin zmqv2-broker`.
+//! A listener that prints two notifications and ends. It needs a broker on this node:
+//! `cargo run --bin zmqv2-broker`.
 
 use std::sync::mpsc;
 use std::time::Duration;

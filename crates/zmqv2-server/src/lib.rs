@@ -1,8 +1,10 @@
-//! Servers of zmqv2: endpoints, their dispatch, and a server that registers at its node's broker, runs requests on
-//! its workers, and drains when it stops. [`RpcServer`] takes calls and casts, [`NotificationListener`] notifications.
+//! Servers of zmqv2: [`RpcServer`] takes calls and casts, [`NotificationListener`] takes
+//! notifications.
 //!
-//! This crate owns what happens between a request's arrival in a process and its reply. It does not know how clients find
-//! a server, nor how a broker chooses one.
+//! This crate owns everything between the arrival of a request in a process and its answer:
+//! endpoints, the choice of a method, worker threads, requests that come again, the registration
+//! at the node's broker, and an orderly stop. It does not know how a client finds a server
+//! (`zmqv2-client`, `zmqv2-matchmaker`), nor how a broker chooses one (`zmqv2-broker`).
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -19,32 +21,21 @@
 //! # }
 //! ```
 
-mod dispatcher;
-mod endpoint;
 mod error;
-mod guard;
-mod lane;
+mod handler_error;
 mod listener;
-mod pool;
-mod recent;
-mod registration;
-mod repeats;
 mod rpc;
-mod server;
-mod service;
-mod wake;
-mod window;
-mod words;
+mod runtime;
 
-pub use dispatcher::PING_METHOD;
-pub use endpoint::{Endpoint, HandlerError, HandlerResult, Incoming, Methods, reply};
-pub use error::{MAX_BATCHED, ServerError};
+pub use error::ServerError;
+pub use handler_error::HandlerError;
 pub use listener::{
-    BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter,
-    ListenerBuilder, Notice, NotificationEndpoint, NotificationFilter, NotificationListener, NotificationResult,
+    BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter, Notice,
+    NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
     Priorities, Verdict,
 };
-pub use server::{RpcServer, ServerBuilder, WorkerSockets};
+pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
+pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};
 pub use zmqv2_proto::{
     Config, DEFAULT_POOL, Failure, InvalidName, Notification, Priority, Reply, Request, RequestContext, Target, Version,
 };

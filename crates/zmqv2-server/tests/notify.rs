@@ -1,4 +1,4 @@
-//! What a listener does with notifications, one by one.
+//! A listener that takes notifications one by one.
 
 mod support;
 
@@ -9,16 +9,16 @@ use support::{Broker, LONG, SHORT, body, delivery, request, until};
 use tempfile::TempDir;
 use zmqv2_proto::{Kind, MessageId, Reason, RequestContext, TopicKey, Ttl};
 use zmqv2_server::{
-    Config, Handler, ListenerBuilder, Notice, Notification, NotificationFilter, NotificationListener, Priority,
-    ServerError, Target, Verdict,
+    Config, Handler, Notice, Notification, NotificationFilter, NotificationListener, NotificationListenerBuilder,
+    Priority, ServerError, Target, Verdict,
 };
 
-fn builder(dir: &TempDir) -> ListenerBuilder {
+fn builder(dir: &TempDir) -> NotificationListenerBuilder {
     NotificationListener::builder().topic("t").unwrap().ipc_dir(dir.path()).workers(1)
 }
 
-/// A handler that says which event it got, and waits to be told what becomes of it.
-fn asking() -> (impl Fn(&Notice) -> Verdict + Send + Sync + 'static, Receiver<String>, Sender<Verdict>) {
+/// A handler, the events that it gets, and the verdicts that it waits for.
+fn waiting_handler() -> (impl Fn(&Notice) -> Verdict + Send + Sync + 'static, Receiver<String>, Sender<Verdict>) {
     let ((ran, runs), (verdict, verdicts)) = (unbounded(), unbounded());
     let handler = move |notice: &Notice| {
         ran.send(notice.event_type().to_owned()).unwrap();
@@ -27,8 +27,8 @@ fn asking() -> (impl Fn(&Notice) -> Verdict + Send + Sync + 'static, Receiver<St
     (handler, runs, verdict)
 }
 
-/// A handler that says which event it got.
-fn saying() -> (impl Fn(&Notice) + Send + Sync + 'static, Receiver<String>) {
+/// A handler, and the events that it gets.
+fn recording_handler() -> (impl Fn(&Notice) + Send + Sync + 'static, Receiver<String>) {
     let (ran, runs) = unbounded();
     (move |notice: &Notice| ran.send(notice.event_type().to_owned()).unwrap(), runs)
 }
@@ -44,13 +44,11 @@ fn one_registration_stands_for_all_topics_and_priorities() {
     let dir = TempDir::new().unwrap();
     let mut config = Config::default();
     config.control_exchange = "nova".parse().unwrap();
-    let builder = NotificationListener::builder()
-        .topic("a")
-        .unwrap()
-        .target(Target::topic("b").unwrap().with_exchange("openstack").unwrap());
+    let builder = NotificationListener::builder().topic("a").unwrap();
+    let builder = builder.target(Target::topic("b").unwrap().with_exchange("openstack").unwrap());
     let builder = builder.pool("audit").unwrap().config(config).ipc_dir(dir.path()).workers(2);
     let builder = builder.on([Priority::Error, Priority::Info], |_| ()).on(Priority::Info, |_| ());
-    let listener = builder.target(Target::topic("a").unwrap()).start().unwrap();
+    let listener = builder.topic("a").unwrap().start().unwrap();
     let broker = Broker::start(dir.path());
     let (header, registration) = (&broker.header, &broker.registration);
     assert_eq!(header.key.as_ref().unwrap().as_str(), "nova/a.info");
@@ -66,26 +64,26 @@ fn one_registration_stands_for_all_topics_and_priorities() {
 #[test]
 fn a_notification_is_acknowledged_then_run_then_handled() {
     let dir = TempDir::new().unwrap();
-    let (handler, runs, verdict) = asking();
+    let (handler, runs, verdict) = waiting_handler();
     let listener = builder(&dir).on(Priority::Info, handler).start().unwrap();
     let mut broker = Broker::start(dir.path());
     let header = delivery(5);
     broker.deliver(0, &header, &body(Priority::Info, "e"));
     let ack = broker.answer(0);
-    assert_eq!((ack.gist(), ack.header.id), ((Kind::Ack, 5, 0), header.id));
+    assert_eq!((ack.summary(), ack.header.id), ((Kind::Ack, 5, 0), header.id));
     assert_eq!(ack.header.server.unwrap().as_str(), "default");
     assert_eq!(runs.recv_timeout(LONG).unwrap(), "e");
-    assert!(broker.told_within(SHORT).is_none());
+    assert!(broker.next_within(SHORT).is_none());
     verdict.send(Verdict::Handled).unwrap();
-    let handled = broker.told();
-    assert_eq!((handled.gist(), handled.requeue(), handled.body.len()), ((Kind::Handled, 5, 1), false, 0));
+    let handled = broker.next();
+    assert_eq!((handled.summary(), handled.requeue(), handled.body.len()), ((Kind::Handled, 5, 1), false, 0));
     assert_eq!((handled.header.id, &handled.header.key), (header.id, &header.key));
     assert_eq!(handled.header.server.unwrap().as_str(), "default");
     stop(listener, broker);
 }
 
 #[test]
-fn a_requeued_one_goes_back_with_its_body_and_is_forgotten() {
+fn a_requeued_notification_goes_back_with_its_body_and_is_forgotten() {
     let dir = TempDir::new().unwrap();
     let (ran, runs) = unbounded();
     let again = move |notice: &Notice| {
@@ -97,42 +95,42 @@ fn a_requeued_one_goes_back_with_its_body_and_is_forgotten() {
     let (mut header, sent) = (delivery(1), body(Priority::Info, "e"));
     broker.deliver(0, &header, &sent);
     broker.answer(0);
-    let back = broker.told();
-    assert_eq!((back.gist(), back.requeue(), &back.body), ((Kind::Handled, 1, 1), true, &sent));
+    let back = broker.next();
+    assert_eq!((back.summary(), back.requeue(), &back.body), ((Kind::Handled, 1, 1), true, &sent));
     assert_eq!((back.header.id, &back.header.key), (header.id, &header.key));
     assert_eq!(back.header.server.unwrap().as_str(), "default");
     let left = back.header.ttl.as_millis();
     assert!((30_000..=60_000).contains(&left), "{left}");
     (header.tag, header.count) = (2, 2);
     broker.deliver(0, &header, &sent);
-    assert_eq!(broker.answer(0).gist(), (Kind::Ack, 2, 0));
-    let handled = broker.told();
-    assert_eq!((handled.gist(), handled.requeue()), ((Kind::Handled, 2, 1), false));
+    assert_eq!(broker.answer(0).summary(), (Kind::Ack, 2, 0));
+    let handled = broker.next();
+    assert_eq!((handled.summary(), handled.requeue()), ((Kind::Handled, 2, 1), false));
     assert_eq!(runs.try_iter().collect::<Vec<_>>(), [1, 2]);
     stop(listener, broker);
 }
 
 #[test]
-fn what_was_handled_does_not_run_again() {
+fn a_handled_notification_does_not_run_again() {
     let dir = TempDir::new().unwrap();
-    let (handler, runs) = saying();
+    let (handler, runs) = recording_handler();
     let listener = builder(&dir).on(Priority::Info, handler).start().unwrap();
     let mut broker = Broker::start(dir.path());
     let mut header = delivery(1);
     for tag in [1, 2, 3] {
         header.tag = tag;
         broker.deliver(0, &header, &body(Priority::Info, "e"));
-        assert_eq!(broker.answer(0).gist(), (Kind::Ack, tag, 0));
-        assert_eq!(broker.told().gist(), (Kind::Handled, tag, 1));
+        assert_eq!(broker.answer(0).summary(), (Kind::Ack, tag, 0));
+        assert_eq!(broker.next().summary(), (Kind::Handled, tag, 1));
     }
     assert_eq!(runs.len(), 1);
     stop(listener, broker);
 }
 
 #[test]
-fn what_comes_again_while_it_runs_ends_with_it() {
+fn a_delivery_that_comes_while_the_notification_runs_ends_with_it() {
     let dir = TempDir::new().unwrap();
-    let (handler, runs, verdict) = asking();
+    let (handler, runs, verdict) = waiting_handler();
     let listener = builder(&dir).workers(2).on(Priority::Info, handler).start().unwrap();
     let mut broker = Broker::start(dir.path());
     let (mut header, sent) = (delivery(1), body(Priority::Info, "e"));
@@ -141,20 +139,20 @@ fn what_comes_again_while_it_runs_ends_with_it() {
     runs.recv_timeout(LONG).unwrap();
     header.tag = 2;
     broker.deliver(1, &header, &sent);
-    assert_eq!(broker.answer(1).gist(), (Kind::Ack, 2, 0));
-    assert!(broker.told_within(SHORT).is_none());
+    assert_eq!(broker.answer(1).summary(), (Kind::Ack, 2, 0));
+    assert!(broker.next_within(SHORT).is_none());
     verdict.send(Verdict::Requeue).unwrap();
-    let (first, second) = (broker.told(), broker.told());
-    assert_eq!((first.gist(), first.requeue()), ((Kind::Handled, 1, 1), false));
-    assert_eq!((second.gist(), second.requeue(), &second.body), ((Kind::Handled, 2, 1), true, &sent));
+    let (first, second) = (broker.next(), broker.next());
+    assert_eq!((first.summary(), first.requeue()), ((Kind::Handled, 1, 1), false));
+    assert_eq!((second.summary(), second.requeue(), &second.body), ((Kind::Handled, 2, 1), true, &sent));
     assert!(runs.is_empty());
     stop(listener, broker);
 }
 
 #[test]
-fn a_restarted_broker_gets_what_was_requeued() {
+fn a_restarted_broker_gets_requeued_notifications() {
     let dir = TempDir::new().unwrap();
-    let (handler, runs, verdict) = asking();
+    let (handler, runs, verdict) = waiting_handler();
     let listener = builder(&dir).workers(2).on(Priority::Info, handler).start().unwrap();
     let broker = Broker::start(dir.path());
     let (one, other) = (delivery(1), delivery(2));
@@ -169,13 +167,13 @@ fn a_restarted_broker_gets_what_was_requeued() {
     until("the broker is gone", || !listener.is_ready());
     verdict.send(Verdict::Handled).unwrap();
     verdict.send(Verdict::Requeue).unwrap();
-    let mut broker = Broker::deaf(dir.path());
-    // What was handled is of no interest to this one; a slow handler may tell it all the same.
-    while let Some(early) = broker.told_within(SHORT) {
+    let mut broker = Broker::start_unregistered(dir.path());
+    // This broker does not need the end of the handled one. A slow handler may still report it.
+    while let Some(early) = broker.next_within(SHORT) {
         assert!(!early.requeue(), "it has not taken the registration yet");
     }
     broker.register();
-    let back = broker.told();
+    let back = broker.next();
     assert_eq!((back.header.kind, back.requeue(), &back.body), (Kind::Handled, true, &sent));
     assert_eq!(back.header.key.unwrap().as_str(), "openstack/t.info");
     assert!(back.header.id == one.id || back.header.id == other.id);
@@ -196,17 +194,17 @@ fn a_panic_or_an_error_counts_as_handled_and_the_worker_goes_on() {
     let mut broker = Broker::start(dir.path());
     for (tag, event) in [(1, "panic"), (2, "error")] {
         broker.deliver(0, &delivery(tag), &body(Priority::Info, event));
-        assert_eq!(broker.answer(0).gist(), (Kind::Ack, tag, 0));
-        let handled = broker.told();
-        assert_eq!((handled.gist(), handled.requeue()), ((Kind::Handled, tag, 1), false));
+        assert_eq!(broker.answer(0).summary(), (Kind::Ack, tag, 0));
+        let handled = broker.next();
+        assert_eq!((handled.summary(), handled.requeue()), ((Kind::Handled, tag, 1), false));
     }
     stop(listener, broker);
 }
 
 #[test]
-fn what_is_no_notification_is_refused_rg39() {
+fn a_message_that_is_no_notification_is_refused_rg39() {
     let dir = TempDir::new().unwrap();
-    let (handler, runs) = saying();
+    let (handler, runs) = recording_handler();
     let listener = builder(&dir).on(Priority::Info, handler).start().unwrap();
     let broker = Broker::start(dir.path());
     let good = body(Priority::Info, "e");
@@ -223,7 +221,7 @@ fn what_is_no_notification_is_refused_rg39() {
     for (header, body, said) in cases {
         broker.deliver(0, &header, &body);
         let refusal = broker.answer(0);
-        assert_eq!((refusal.gist(), refusal.header.reason), ((Kind::Refusal, 1, 1), Some(Reason::Malformed)));
+        assert_eq!((refusal.summary(), refusal.header.reason), ((Kind::Refusal, 1, 1), Some(Reason::Malformed)));
         assert!(refusal.detail().contains(said), "{}", refusal.detail());
     }
     assert!(runs.is_empty());
@@ -231,9 +229,9 @@ fn what_is_no_notification_is_refused_rg39() {
 }
 
 #[test]
-fn what_has_expired_is_refused_and_does_not_run() {
+fn an_expired_notification_is_refused_and_does_not_run() {
     let dir = TempDir::new().unwrap();
-    let (handler, runs) = saying();
+    let (handler, runs) = recording_handler();
     let listener = builder(&dir).on(Priority::Info, handler).start().unwrap();
     let broker = Broker::start(dir.path());
     let mut header = delivery(1);
@@ -241,15 +239,16 @@ fn what_has_expired_is_refused_and_does_not_run() {
     header.delivered = Ttl::monotonic_millis() - 10;
     broker.deliver(0, &header, &body(Priority::Info, "e"));
     let refusal = broker.answer(0);
-    assert_eq!((refusal.gist(), refusal.header.reason), ((Kind::Refusal, 1, 1), Some(Reason::Expired)));
+    assert_eq!((refusal.summary(), refusal.header.reason), ((Kind::Refusal, 1, 1), Some(Reason::Expired)));
     assert!(runs.is_empty());
     stop(listener, broker);
 }
 
 #[test]
-fn every_endpoint_that_wants_it_gets_it_and_one_can_have_it_again() {
+fn every_endpoint_that_wants_a_notification_gets_it_and_any_can_requeue_it() {
     let dir = TempDir::new().unwrap();
-    let ((first, firsts), (second, seconds), (bad, bads)) = (saying(), saying(), saying());
+    let ((first, firsts), (second, seconds), (bad, bads)) =
+        (recording_handler(), recording_handler(), recording_handler());
     let filter = NotificationFilter::new().event_type("again").unwrap();
     let again = Handler::new(Priority::Info, |_| Verdict::Requeue).filter(filter);
     let listener = builder(&dir).on(Priority::Info, first).endpoint(again);
@@ -258,11 +257,11 @@ fn every_endpoint_that_wants_it_gets_it_and_one_can_have_it_again() {
     for (tag, priority, event) in [(1, Priority::Info, "again"), (2, Priority::Info, "e"), (3, Priority::Warn, "w")] {
         broker.deliver(0, &delivery(tag), &body(priority, event));
         broker.answer(0);
-        assert_eq!(broker.told().requeue(), event == "again");
+        assert_eq!(broker.next().requeue(), event == "again");
     }
-    // Nobody wants samples: the broker should not have sent it, and it is handled.
+    // No endpoint wants samples. The broker should not send one, and it counts as handled.
     broker.deliver(0, &delivery(4), &body(Priority::Sample, "s"));
-    assert_eq!((broker.answer(0).gist(), broker.told().gist()), ((Kind::Ack, 4, 0), (Kind::Handled, 4, 1)));
+    assert_eq!((broker.answer(0).summary(), broker.next().summary()), ((Kind::Ack, 4, 0), (Kind::Handled, 4, 1)));
     assert_eq!(firsts.try_iter().collect::<Vec<_>>(), ["again", "e"]);
     assert_eq!(seconds.try_iter().collect::<Vec<_>>(), ["again", "e", "w"]);
     assert!(bads.is_empty());
@@ -270,7 +269,7 @@ fn every_endpoint_that_wants_it_gets_it_and_one_can_have_it_again() {
 }
 
 #[test]
-fn a_notice_shows_all_that_there_is() {
+fn a_notice_shows_everything_about_a_notification() {
     let dir = TempDir::new().unwrap();
     static RIGHT: AtomicU32 = AtomicU32::new(0);
     let look = |notice: &Notice| {
@@ -291,7 +290,7 @@ fn a_notice_shows_all_that_there_is() {
     let mut header = delivery(1);
     (header.id, header.count) = (MessageId::from_bytes([9; 16]), 4);
     broker.deliver(0, &header, &sent.encode().unwrap());
-    broker.told();
+    broker.next();
     assert_eq!(RIGHT.load(Ordering::SeqCst), 1);
     stop(listener, broker);
 }
@@ -299,7 +298,7 @@ fn a_notice_shows_all_that_there_is() {
 #[test]
 fn a_listener_that_could_never_work_does_not_start() {
     let dir = TempDir::new().unwrap();
-    let error = |builder: ListenerBuilder| builder.start().unwrap_err();
+    let error = |builder: NotificationListenerBuilder| builder.start().unwrap_err();
     let deaf = NotificationListener::builder().ipc_dir(dir.path()).on(Priority::Info, |_| ());
     assert!(matches!(error(deaf), ServerError::NoTopic));
     assert!(matches!(error(builder(&dir)), ServerError::NoEndpoint));

@@ -5,10 +5,10 @@ mod support;
 use crossbeam_channel::{Receiver, unbounded};
 use support::{Broker, LONG, SHORT, body, delivery, request};
 use tempfile::TempDir;
-use zmqv2_proto::{Config, Flags, Kind, Priority, Reason};
-use zmqv2_server::{Methods, Request, RpcServer, Target};
+use zmqv2_proto::{Flags, Kind, Priority, Reason};
+use zmqv2_server::{Config, Methods, Request, RpcServer, Target};
 
-/// A server of one worker whose method `run` says what it got.
+/// A server of one worker, and what its method `run` gets.
 fn server(dir: &TempDir) -> (RpcServer, Receiver<u32>) {
     let (ran, runs) = unbounded();
     let methods = Methods::new().method("run", move |number: u32| Ok(ran.send(number)?)).unwrap();
@@ -27,15 +27,14 @@ fn stop(server: RpcServer, mut broker: Broker) {
 }
 
 #[test]
-fn the_configured_exchange_is_used_unless_the_target_names_one() {
-    let target = Target::topic("t").unwrap().with_server("s").unwrap();
-    for (target, key) in [(target.clone(), "nova/t"), (target.with_exchange("openstack").unwrap(), "openstack/t")] {
+fn an_exchange_that_the_target_names_wins_over_the_configured_one() {
+    let plain = Target::topic("t").unwrap().with_server("s").unwrap();
+    for (target, key) in [(plain.clone(), "nova/t"), (plain.with_exchange("openstack").unwrap(), "openstack/t")] {
         let dir = TempDir::new().unwrap();
         let mut config = Config::default();
         config.control_exchange = "nova".parse().unwrap();
-        let methods = Methods::new().method("run", |number: u32| Ok(number)).unwrap();
-        let builder = RpcServer::builder(target).config(config).ipc_dir(dir.path()).endpoint(methods).workers(1);
-        let server = builder.start().unwrap();
+        let builder = RpcServer::builder(target).config(config).ipc_dir(dir.path());
+        let server = builder.endpoint(Methods::new()).workers(1).start().unwrap();
         let broker = Broker::start(dir.path());
         assert_eq!(broker.header.key.as_ref().unwrap().as_str(), key);
         assert_eq!(server.target().key().as_str(), key);
@@ -50,10 +49,10 @@ fn a_copy_of_a_fanout_is_a_cast() {
     let mut broker = Broker::start(dir.path());
     for (kind, number) in [(Kind::Cast, 7), (Kind::Fanout, 8)] {
         broker.deliver(0, &request(kind, number.into()), &run(number));
-        assert_eq!(broker.answer(0).gist(), (Kind::Ack, number.into(), 0));
+        assert_eq!(broker.answer(0).summary(), (Kind::Ack, number.into(), 0));
         assert_eq!(runs.recv_timeout(LONG), Ok(number));
-        let credit = broker.told();
-        assert_eq!(credit.gist(), (Kind::Credit, 0, 1));
+        let credit = broker.next();
+        assert_eq!(credit.summary(), (Kind::Credit, 0, 1));
         assert_eq!(credit.header.id.as_bytes(), broker.registration.instance.as_bytes());
     }
     stop(server, broker);
@@ -67,11 +66,11 @@ fn a_fanout_that_comes_again_runs_once() {
     let mut header = request(Kind::Fanout, 1);
     header.flags = Flags::MAY_REPEAT;
     broker.deliver(0, &header, &run(1));
-    assert_eq!(broker.answer(0).gist(), (Kind::Ack, 1, 0));
-    assert_eq!(broker.told().header.kind, Kind::Credit);
+    assert_eq!(broker.answer(0).summary(), (Kind::Ack, 1, 0));
+    assert_eq!(broker.next().header.kind, Kind::Credit);
     header.tag = 2;
     broker.deliver(0, &header, &run(1));
-    assert_eq!(broker.answer(0).gist(), (Kind::Ack, 2, 1));
+    assert_eq!(broker.answer(0).summary(), (Kind::Ack, 2, 1));
     assert_eq!((runs.recv_timeout(LONG), runs.recv_timeout(SHORT).ok()), (Ok(1), None));
     stop(server, broker);
 }
@@ -83,7 +82,7 @@ fn a_notification_is_refused_clearly_rg39() {
     let broker = Broker::start(dir.path());
     broker.deliver(0, &delivery(3), &body(Priority::Info, "e"));
     let refusal = broker.answer(0);
-    assert_eq!((refusal.gist(), refusal.header.reason), ((Kind::Refusal, 3, 1), Some(Reason::Malformed)));
+    assert_eq!((refusal.summary(), refusal.header.reason), ((Kind::Refusal, 3, 1), Some(Reason::Malformed)));
     assert!(refusal.detail().contains("a notification goes to a listener"), "{}", refusal.detail());
     stop(server, broker);
 }

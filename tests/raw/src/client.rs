@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use zmq::{Context, DONTWAIT, Message, SNDMORE, Socket, SocketType};
 
+use crate::measured_process::{Error, Window, measure, one_by_one, serve_until_stdin_ends, windowed};
 use crate::open;
-use crate::stopwatch::{Error, Window, measure, one_by_one, serve_until_told, windowed};
 
-/// Connections are made and pages touched by then.
+/// Time to make connections and touch memory.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// An answer that is lost ends the run instead of hanging it.
+/// A lost answer ends the run by a timeout.
 const PATIENCE_MS: i32 = 20_000;
-/// libzmq allows 1,023 by default, and the binding has no way to raise that.
+/// libzmq allows 1,023 sockets by default, and the binding cannot raise that.
 const SOCKETS_PER_CONTEXT: usize = 1_000;
 
 /// Threads that call and wait.
@@ -28,7 +28,7 @@ pub(crate) fn call(front: &str, threads: usize, payload: usize) -> Result<(), Er
     measure(WARM_UP, |span| one_by_one(&mut senders, span))
 }
 
-/// One socket that keeps messages on their way, in groups that end together.
+/// One socket that keeps messages in flight, in groups that end together.
 pub(crate) fn window(front: &str, size: usize, payload: usize, group: usize) -> Result<(), Error> {
     let context = Context::new();
     let socket = connected(&context, SocketType::DEALER, front)?;
@@ -49,7 +49,7 @@ pub(crate) fn hold(front: &str, count: usize) -> Result<(), Error> {
         socket.recv_msg(0)?;
         sockets.push(socket);
     }
-    serve_until_told()
+    serve_until_stdin_ends()
 }
 
 fn connected(context: &Context, kind: SocketType, front: &str) -> Result<Socket, zmq::Error> {
@@ -64,7 +64,7 @@ struct Pipeline {
     socket: Socket,
     payload: Vec<u8>,
     group: usize,
-    /// How many answers of an unfinished group have come.
+    /// The number of answers of an unfinished group.
     part: usize,
 }
 

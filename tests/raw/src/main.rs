@@ -4,17 +4,17 @@
 //! zmqv2-raw proxy FRONT BACK                                   ROUTER and DEALER around zmq_proxy
 //! zmqv2-raw serve BACK THREADS echo|ack                        REP sockets that answer with the request, or with an empty frame
 //! zmqv2-raw call FRONT THREADS PAYLOAD                         REQ sockets, one for each thread
-//! zmqv2-raw window FRONT SIZE PAYLOAD GROUP                    one DEALER with SIZE groups of GROUP messages on their way
+//! zmqv2-raw window FRONT SIZE PAYLOAD GROUP                    one DEALER with SIZE groups of GROUP messages in flight
 //! zmqv2-raw hold FRONT COUNT                                   REQ sockets that are connected, and silent
 //! ```
 
 mod client;
-#[path = "../../src/stopwatch.rs"]
-mod stopwatch;
+#[path = "../../src/measure/measured_process.rs"]
+mod measured_process;
 
 use std::process::ExitCode;
 
-use stopwatch::{Error, serve_until_told};
+use measured_process::{Error, serve_until_stdin_ends};
 use zmq::{Context, Socket, SocketType};
 
 /// 1,000 clients that connect at once overflow libzmq's default.
@@ -63,9 +63,9 @@ fn proxy(front: &str, back: &str) -> Result<(), Error> {
     clients.set_backlog(LISTEN_BACKLOG)?;
     clients.bind(front)?;
     servers.bind(back)?;
-    // It has no way to stop but the end of its process.
+    // It stops only with its process.
     std::thread::spawn(move || zmq::proxy(&clients, &servers));
-    serve_until_told()?;
+    serve_until_stdin_ends()?;
     std::process::exit(0)
 }
 
@@ -77,7 +77,7 @@ fn serve(back: &str, threads: usize, echo: bool) -> Result<(), Error> {
         worker.connect(back)?;
         std::thread::spawn(move || answer(&worker, echo));
     }
-    serve_until_told()?;
+    serve_until_stdin_ends()?;
     std::process::exit(0)
 }
 

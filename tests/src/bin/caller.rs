@@ -1,5 +1,5 @@
-//! A client process: calls `echo` of a topic, each time with a payload that nobody else sends, and says on stderr what
-//! became of the calls, in one line `summary {JSON}`.
+//! A client process that calls `echo` of a topic, each time with a new payload. It prints the
+//! results of the calls on stderr, in one line `summary {JSON}`.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -34,9 +34,9 @@ struct Arguments {
     common: CommonFlags,
 }
 
-/// What became of the calls of one thread.
+/// The results of the calls of one thread.
 #[derive(Debug, Default)]
-struct Tally {
+struct CallCounts {
     answered: BTreeMap<String, u64>,
     crossed: u64,
     failed: BTreeMap<String, u64>,
@@ -55,16 +55,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .config(setup.config)
         .timeout(Duration::try_from_secs_f64(arguments.timeout)?)
         .build()?;
-    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+    let all: Vec<CallCounts> = std::thread::scope(|scope| {
         let call = |thread| call_all(&client, thread, arguments);
         let threads: Vec<_> = (0..arguments.threads).map(|thread| scope.spawn(move || call(thread))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a thread that ends")).collect()
     });
-    let mut total = Tally::default();
-    for tally in tallies {
-        total.crossed += tally.crossed;
-        total.micros.extend(tally.micros);
-        for (into, from) in [(&mut total.answered, tally.answered), (&mut total.failed, tally.failed)] {
+    let mut total = CallCounts::default();
+    for counts in all {
+        total.crossed += counts.crossed;
+        total.micros.extend(counts.micros);
+        for (into, from) in [(&mut total.answered, counts.answered), (&mut total.failed, counts.failed)] {
             for (name, count) in from {
                 *into.entry(name).or_default() += count;
             }
@@ -86,28 +86,28 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn call_all(client: &RpcClient, thread: usize, arguments: &Arguments) -> Tally {
-    let mut tally = Tally::default();
+fn call_all(client: &RpcClient, thread: usize, arguments: &Arguments) -> CallCounts {
+    let mut counts = CallCounts::default();
     let (process, padding) = (std::process::id(), "x".repeat(arguments.padding));
     for number in 0..arguments.count {
         let payload = Value::from(format!("{process}/{thread}/{number}/{padding}"));
         let started = now();
         match client.call_detailed::<Value>(&RequestContext::new(), "echo", &payload) {
             Ok(answered) if answered.value == payload => {
-                tally.micros.push(started.elapsed().as_micros() as u64);
-                *tally.answered.entry(answered.server.to_string()).or_default() += 1;
+                counts.micros.push(started.elapsed().as_micros() as u64);
+                *counts.answered.entry(answered.server.to_string()).or_default() += 1;
             }
             Ok(answered) => {
                 eprintln!("sent {payload}, got {} from {}", answered.value, answered.server);
-                tally.crossed += 1;
+                counts.crossed += 1;
             }
             Err(error) => {
                 eprintln!("{payload}: {error}");
-                *tally.failed.entry(kind(&error)).or_default() += 1;
+                *counts.failed.entry(kind(&error)).or_default() += 1;
             }
         }
     }
-    tally
+    counts
 }
 
 fn kind(error: &CallError) -> String {

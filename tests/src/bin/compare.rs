@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use zmqv2_broker::cli::{Failure, finish};
-use zmqv2_tests::compare::{Plan, compare, write_documents};
+use zmqv2_tests::compare::{Plan, compare, write_numbers_page};
 
 /// Measures both drivers in alternation, and writes report.html, report.md and report.json.
 #[derive(Debug, Parser)]
@@ -16,7 +16,7 @@ struct Arguments {
     /// Directory of the report
     #[arg(long, value_name = "DIR", default_value = "target/compare")]
     out: PathBuf,
-    /// Also write plots and tables into comparison.md of this directory
+    /// Also write comparison-numbers.md and its plots into this directory
     #[arg(long, value_name = "DIR")]
     docs: Option<PathBuf>,
 }
@@ -31,7 +31,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let report = compare(&plan, &format!("cargo run --release -p zmqv2-tests --bin compare{flag}"))?;
     report.write(&arguments.out)?;
     if let Some(docs) = &arguments.docs {
-        write_documents(&report, docs)?;
+        write_numbers_page(&report, docs)?;
     }
     for section in report.sections.iter().take(1) {
         println!("{}", section.markdown(None).trim());

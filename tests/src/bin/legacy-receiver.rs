@@ -1,4 +1,4 @@
-//! The receiver daemon of the legacy driver, as a process of its own: for tests and for the comparison.
+//! The receiver daemon of the legacy driver as a process, for tests and for the comparison.
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    // What the daemon drops it says in its log, and nowhere else.
+    // The daemon reports dropped messages only in its log.
     let _ = CommonFlags::default().setup(log::LevelFilter::Error);
     let options = Options::from_pairs(&arguments.set).map_err(Failure::usage)?;
     on_stop_signal(|| std::process::exit(0))?;

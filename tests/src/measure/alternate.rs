@@ -1,30 +1,29 @@
-//! Running contenders in alternation.
+//! Measures contenders in turns.
 
 use super::{Progress, Ratio, Sample, Series};
 
-/// Somebody who is measured: a name, and what to do in each round.
+/// A contender: a name, and the measurement of one round.
 pub struct Contender<'a, E> {
-    /// The name in tables and plots.
     pub name: &'a str,
-    /// Measures once. An error ends the alternation.
+    /// Measures once. An error ends the run.
     pub run: Box<dyn FnMut() -> Result<Vec<Sample>, E> + 'a>,
 }
 
 impl<'a, E> Contender<'a, E> {
-    /// Measured by `run` in each round, under this name.
+    /// Makes a contender that `run` measures in each round.
     pub fn new(name: &'a str, run: impl FnMut() -> Result<Vec<Sample>, E> + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
 }
 
-/// What was measured, by contender: for each, a [`Series`] of each name, in the order in which they first came.
+/// The measured values of each contender: a [`Series`] for each name, in the order in which they
+/// first came.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Measured {
     contenders: Vec<(String, Vec<Series>)>,
 }
 
 impl Measured {
-    /// Adds a round of a contender.
     pub fn add(&mut self, contender: &str, samples: Vec<Sample>) {
         let known = self.contenders.iter().position(|(name, _)| name == contender);
         let index = known.unwrap_or_else(|| {
@@ -40,7 +39,7 @@ impl Measured {
         }
     }
 
-    /// Adds all of another measurement, such as one of another size.
+    /// Adds another measurement, such as one of another size.
     pub fn merge(&mut self, other: Self) {
         for (contender, all) in other.contenders {
             for Series { name, unit, values } in all {
@@ -51,31 +50,24 @@ impl Measured {
         }
     }
 
-    /// All series of a contender.
-    #[must_use]
     pub fn of(&self, contender: &str) -> &[Series] {
         self.contenders.iter().find(|(name, _)| name == contender).map_or(&[], |(_, all)| all)
     }
 
-    /// One series of a contender.
-    #[must_use]
     pub fn series(&self, contender: &str, name: &str) -> Option<&Series> {
         self.of(contender).iter().find(|series| series.name == name)
     }
 
-    /// One series of two contenders, against each other.
-    #[must_use]
+    /// The ratio of one series of two contenders.
     pub fn ratio(&self, ours: &str, reference: &str, name: &str) -> Option<Ratio> {
         Some(Ratio::new(self.series(ours, name)?, self.series(reference, name)?))
     }
 
-    /// The contenders, in the order in which they first came.
     pub fn contenders(&self) -> impl Iterator<Item = &str> {
         self.contenders.iter().map(|(name, _)| name.as_str())
     }
 
     /// The names of everything that was measured, in the order in which they first came.
-    #[must_use]
     pub fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         for series in self.contenders.iter().flat_map(|(_, all)| all) {
@@ -87,17 +79,13 @@ impl Measured {
     }
 }
 
-/// The order in which `count` contenders are measured in a round: every other one is reversed, so that a drift of the machine,
-/// and what comes first, meets all alike.
+/// The order in which `count` contenders are measured in a round. Every other round is reversed, so
+/// that a drift of the machine affects all alike.
 pub fn turns(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |index| if round % 2 == 1 { count - 1 - index } else { index })
 }
 
-/// Measures all contenders once in each round, every other round in reverse order, so that a drift of the machine meets
-/// all alike.
-///
-/// # Errors
-/// The first error of a contender.
+/// Measures all contenders once in each round, in the order of [`turns`].
 pub fn alternate<E>(
     rounds: usize,
     what: &str,

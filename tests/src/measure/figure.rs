@@ -12,7 +12,6 @@
 /// assert_eq!(figure(-1500.0), "-1,500");
 /// assert_eq!(figure(1.0 / 0.0), "infinite");
 /// ```
-#[must_use]
 pub fn figure(value: f64) -> String {
     if value.is_nan() {
         return "-".to_owned();
@@ -25,7 +24,7 @@ pub fn figure(value: f64) -> String {
         _ if size == 0.0 || size >= 100.0 => 0,
         _ if size >= 10.0 => 1,
         _ if size >= 1.0 => 2,
-        // As many zeros as there are before the first digit, and three digits.
+        // Zeros before the first digit, and three digits.
         _ => (2 - size.log10().floor() as i32).clamp(0, 9) as usize,
     };
     let text = format!("{value:.decimals$}");

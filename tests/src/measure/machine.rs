@@ -1,13 +1,12 @@
-//! What the numbers were measured on.
+//! Describes the machine of a measurement.
 
 use std::process::Command;
 
 use serde::Serialize;
 
-/// A machine and its software, as far as it can be found out; what cannot says `unknown`.
+/// A machine and its software. Unknown facts are `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
-    /// The processor.
     pub cpu: String,
     /// How many processors this process may use.
     pub cores: usize,
@@ -15,7 +14,6 @@ pub struct Machine {
     pub memory_mib: u64,
     /// The kernel and its release.
     pub kernel: String,
-    /// The distribution.
     pub system: String,
     /// Programs and libraries with their versions.
     pub versions: Vec<(String, String)>,
@@ -42,15 +40,14 @@ impl Machine {
         }
     }
 
-    /// Adds the version of one more program, such as a server that is compared with.
+    /// Adds the version of another program, such as a server of the comparison.
     #[must_use]
     pub fn with_version(mut self, name: &str, version: &str) -> Self {
         self.versions.push((name.to_owned(), version.to_owned()));
         self
     }
 
-    /// Name and value of everything, for a table.
-    #[must_use]
+    /// Names and values of all facts, for a table.
     pub fn facts(&self) -> Vec<(String, String)> {
         let mut facts = vec![
             ("processor".to_owned(), format!("{} ({} cores)", self.cpu, self.cores)),

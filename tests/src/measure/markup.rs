@@ -1,12 +1,10 @@
-//! Whether HTML and SVG are well-formed, in the form that reports have: every attribute in single quotes.
+//! Checks that HTML and SVG are well-formed, in the form that reports use: every attribute in
+//! single quotes.
 
-/// Elements of HTML that have no end.
+/// Elements of HTML without a closing tag.
 const EMPTY: [&str; 1] = ["meta"];
 
 /// Checks that tags and quotes are closed in order, and that nothing else looks like markup.
-///
-/// # Errors
-/// What is wrong, and where.
 pub fn well_formed(text: &str) -> Result<(), String> {
     let mut open: Vec<&str> = Vec::new();
     let mut rest = text.strip_prefix("<!doctype html>").unwrap_or(text);
@@ -26,7 +24,7 @@ pub fn well_formed(text: &str) -> Result<(), String> {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Err(format!("no name of an element: {}", start_of(tag)));
         }
-        // Between quotes there is text, and outside of them names with a `=`.
+        // Text is between quotes; outside of them are names with a `=`.
         for (n, part) in tag[name.len()..].split('\'').enumerate() {
             if n % 2 == 1 {
                 check_text(part)?;
@@ -34,7 +32,7 @@ pub fn well_formed(text: &str) -> Result<(), String> {
                 return Err(format!("no attribute: {}", start_of(tag)));
             }
         }
-        // A style sheet is no markup.
+        // A style sheet is not markup.
         if name == "style" {
             let (_, behind) = rest.split_once("</style>").ok_or("a style sheet without an end")?;
             rest = behind;

@@ -1,14 +1,16 @@
-//! Measuring several contenders in alternation, and reports of it: for the programs `compare` and `bench`.
+//! Measures several contenders in turns, and writes reports, for the programs `compare` and
+//! `bench`.
 //!
-//! Machines drift by a quarter within minutes, so that a number alone says little. [`alternate()`] runs all contenders in every
-//! round, in turning order; what counts is the [`Ratio`] of values of the same round. A [`Report`] says on which
-//! [`Machine`], with which commands and with how much noise its numbers came about, as HTML (one file, nothing loaded from
-//! anywhere), Markdown and JSON. [`plot`] draws.
+//! Machines drift by a quarter within minutes, so a single number says little. [`alternate()`]
+//! measures all contenders in every round, in changing order. The result is the [`Ratio`] of values
+//! of the same round. A [`Report`] names the [`Machine`], the commands and the noise of its
+//! numbers. It is written as HTML (one file that loads nothing), Markdown and JSON. [`plot`] draws.
 
 mod alternate;
 mod figure;
 mod machine;
 mod markup;
+pub mod measured_process;
 pub mod plot;
 mod progress;
 mod report;

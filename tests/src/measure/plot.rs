@@ -1,4 +1,4 @@
-//! Plots as SVG texts, which stand alone or inside a page.
+//! Plots as SVG text, for a file or a page.
 
 use std::fmt::Write;
 
@@ -6,29 +6,30 @@ use super::{Spread, figure};
 
 const WIDTH: f64 = 760.0;
 const MARGIN: f64 = 14.0;
-/// Room for the title, and one line of what each colour stands for.
+/// Room for the title and one line of the legend.
 const TITLE: f64 = 50.0;
 const LEGEND: f64 = 16.0;
-/// A letter of the font is about this wide.
+/// The approximate width of a letter.
 const LETTER: f64 = 6.6;
 const ROW: f64 = 19.0;
 const GAP: f64 = 10.0;
-/// Room for what stands right of a bar or a line.
+/// Room for the label right of a bar or a line.
 const RIGHT: f64 = 130.0;
-/// One for each series, told apart also by those who see no colours: they differ in brightness.
+/// One colour for each series. They differ in brightness, for readers who cannot see colours.
 const COLOURS: [&str; 6] = ["#1d4ed8", "#f59e0b", "#15803d", "#be185d", "#64748b", "#7dd3fc"];
 
 /// How values become lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// From 0.
+    /// Linear, from 0.
     Linear,
-    /// Powers of ten, for values that differ by orders of magnitude. What is not above 0 stands at the edge.
+    /// Logarithmic, for values that differ by orders of magnitude. Values that are not above 0 are
+    /// drawn at the edge.
     Log,
 }
 
 impl Scale {
-    /// Who looks at lengths has to know.
+    /// A note for the title, because the lengths depend on it.
     fn label(self, unit: &str) -> String {
         if self == Self::Log { format!("{unit}, logarithmic") } else { unit.to_owned() }
     }
@@ -37,9 +38,9 @@ impl Scale {
 /// A bar: one series in one group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bar {
-    /// What was measured; bars of the same group stand together.
+    /// Its group; bars of one group are drawn together.
     pub group: String,
-    /// Whose value it is; gives the colour.
+    /// Its series, which gives the colour.
     pub series: String,
     /// The value, with its noise.
     pub spread: Spread,
@@ -48,14 +49,14 @@ pub struct Bar {
 /// A line: the values of one series along an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// Whose values they are; gives the colour.
+    /// Its series, which gives the colour.
     pub series: String,
     /// Positions and values.
     pub points: Vec<(f64, Spread)>,
 }
 
-/// Horizontal bars in groups. A bar is as long as the median; a thin line shows smallest and largest value.
-#[must_use]
+/// Horizontal bars in groups. The length of a bar is the median; a thin line shows the smallest and
+/// the largest value.
 pub fn bars(title: &str, unit: &str, bars: &[Bar], scale: Scale) -> String {
     let mut groups: Vec<&str> = Vec::new();
     let mut series: Vec<&str> = Vec::new();
@@ -100,9 +101,8 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], scale: Scale) -> String {
     frame(title, &scale.label(unit), &series, y + MARGIN, &(along.ticks(head + 12.0, y) + &body))
 }
 
-/// Lines over an axis of numbers, which is logarithmic as well if `scale` is. A mark stands at each median; a thin line
-/// shows smallest and largest value.
-#[must_use]
+/// Lines over an axis of numbers, which is logarithmic if `scale` is. A mark shows each median; a
+/// thin line shows the smallest and the largest value.
 pub fn lines(title: &str, unit: &str, axis: &str, lines: &[Line], scale: Scale) -> String {
     let series: Vec<&str> = lines.iter().map(|line| line.series.as_str()).collect();
     let head = TITLE + legend(&series).1;
@@ -156,7 +156,8 @@ pub fn lines(title: &str, unit: &str, axis: &str, lines: &[Line], scale: Scale) 
     frame(title, &scale.label(unit), &series, height, &body)
 }
 
-/// The labels at the ends of lines, moved so that none covers another; of equal values one is left.
+/// The labels at the ends of lines, moved so that none covers another. Of equal values one label
+/// stays.
 fn apart(mut labels: Vec<(f64, f64, f64)>) -> Vec<(f64, f64, f64)> {
     const LINE: f64 = 13.0;
     // From the bottom up.
@@ -192,7 +193,7 @@ impl Along {
             Scale::Linear => (0.0, if high > 0.0 { high } else { 1.0 }),
             // Whole powers of ten, at least one of them.
             Scale::Log if high > 0.0 => {
-                // Every smallest value can be 0 where the largest is not.
+                // All smallest values may be 0 while the largest are not.
                 let (low, high) = (low.min(high).log10().floor(), high.log10().ceil());
                 (low, high.max(low + 1.0))
             }
@@ -245,7 +246,7 @@ impl Along {
     }
 }
 
-/// The picture around: background, title with the unit, and what each colour stands for.
+/// The frame: background, title with the unit, and legend.
 fn frame(title: &str, unit: &str, series: &[&str], height: f64, body: &str) -> String {
     let mut text = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' width='{WIDTH}' height='{height:.0}' \
@@ -269,7 +270,8 @@ fn frame(title: &str, unit: &str, series: &[&str], height: f64, body: &str) -> S
     text + body + "</svg>\n"
 }
 
-/// Where the names of the series stand, in as many lines as they need, and the room that the lines after the first take.
+/// The positions of the names in the legend, in as many lines as they need, and the height of the
+/// lines after the first.
 fn legend(series: &[&str]) -> (Vec<(f64, f64)>, f64) {
     let (mut x, mut y) = (MARGIN, 0.0);
     let mut places = Vec::new();
@@ -288,8 +290,7 @@ fn colour(series: &[&str], name: &str) -> &'static str {
     COLOURS[series.iter().position(|known| *known == name).unwrap_or(0) % COLOURS.len()]
 }
 
-/// Text inside of HTML and SVG.
-#[must_use]
+/// Escapes text for HTML and SVG.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;").replace('"', "&quot;")
 }
@@ -310,10 +311,10 @@ mod tests {
         assert_eq!((along(Scale::Log).at(100.0), along(Scale::Log).at(0.0)), (50.0, 0.0));
         assert_eq!(along(Scale::Linear).round_values(), [0.0, 500.0, 1000.0]);
         assert_eq!(along(Scale::Log).round_values(), [10.0, 100.0, 1000.0]);
-        // Smallest values that are all 0 leave an axis up to the largest.
+        // If all smallest values are 0, the axis still reaches the largest.
         let from_0 = Along::of([Spread { min: 0.0, median: 0.0, max: 1000.0 }].into_iter(), Scale::Log, 0.0, 100.0);
         assert_eq!((from_0.at(0.0), from_0.round_values()), (0.0, vec![1000.0, 10000.0]));
-        // Nothing at all, and zeros only, are no reason to fail.
+        // No values, or only zeros, must not fail.
         for scale in [Scale::Linear, Scale::Log] {
             assert!(Along::of([].into_iter(), scale, 0.0, 1.0).at(1.0).is_finite());
             assert!(!bars("t", "u", &[], scale).contains("NaN") && !lines("t", "u", "x", &[], scale).contains("NaN"));

@@ -1,11 +1,11 @@
-//! How far a long run is, on stderr.
+//! Shows the progress of a long run on stderr.
 
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use crate::now;
 
-/// A line that says what is being done, how much of it is left, and for how long it has been going.
+/// A line with the current step, the steps left, and the time so far.
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
@@ -16,7 +16,7 @@ pub struct Progress {
 
 #[derive(Debug, PartialEq)]
 enum Shown {
-    /// The line is written over.
+    /// The line is overwritten.
     Terminal,
     /// A line of its own for each step.
     Lines,
@@ -24,14 +24,15 @@ enum Shown {
 }
 
 impl Progress {
-    /// Of so many steps: one line that changes on a terminal, otherwise a line for each step.
+    /// A display for `steps` steps: one changing line on a terminal, otherwise a line for each
+    /// step.
     #[must_use]
     pub fn new(steps: usize) -> Self {
         let shown = if std::io::stderr().is_terminal() { Shown::Terminal } else { Shown::Lines };
         Self { started: now(), done: 0, steps, shown }
     }
 
-    /// The same without showing anything.
+    /// A display that shows nothing.
     #[must_use]
     pub fn silent(steps: usize) -> Self {
         Self { started: now(), done: 0, steps, shown: Shown::Nothing }
@@ -45,7 +46,7 @@ impl Progress {
         self.show(&line);
     }
 
-    /// All is done.
+    /// Ends the display.
     pub fn end(&self) {
         self.show(&format!("done in {} s", self.started.elapsed().as_secs()));
         if self.shown == Shown::Terminal {
@@ -55,7 +56,7 @@ impl Progress {
 
     fn show(&self, line: &str) {
         match self.shown {
-            // Erases what is left of a longer line.
+            // Erases the rest of a longer line.
             Shown::Terminal => eprint!("\r{line}\x1b[K"),
             Shown::Lines => eprintln!("{line}"),
             Shown::Nothing => {}

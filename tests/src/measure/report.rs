@@ -1,4 +1,4 @@
-//! A report: one content in HTML, Markdown and JSON.
+//! A report: the same content as HTML, Markdown and JSON.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,72 +9,65 @@ use serde_json::Value;
 use super::Machine;
 use super::plot::escape;
 
-/// A report of measurements. Made in full before it is written, so that a run that fails leaves no half of one.
+/// The widest line of prose in Markdown.
+const COLUMNS: usize = 100;
+
+/// A report of measurements. It is complete before it is written, so a failed run leaves no partial
+/// report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The title.
     pub title: String,
-    /// What it is about, in a few sentences.
+    /// A summary in a few sentences.
     pub summary: String,
-    /// What it was measured on.
     pub machine: Machine,
-    /// How to repeat it.
+    /// The commands that repeat it.
     pub commands: Vec<String>,
-    /// How much the numbers vary, and why.
+    /// A text about the noise of the numbers.
     pub noise: String,
-    /// The parts.
     pub sections: Vec<Section>,
 }
 
-/// A part of a report.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Section {
-    /// The heading.
     pub title: String,
-    /// What stands below it.
+    /// The text below the heading.
     pub text: String,
-    /// Tables.
     pub tables: Vec<Table>,
-    /// Plots. JSON has the numbers instead.
+    /// Plots. JSON has only the numbers.
     #[serde(skip)]
     pub plots: Vec<Plot>,
     /// The same numbers for programs.
     pub data: Value,
 }
 
-/// A table of texts; the first column names the row.
+/// A table of texts. The first column names the row.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Table {
-    /// The heads of the columns.
     pub head: Vec<String>,
     /// The rows, as wide as the head.
     pub rows: Vec<Vec<String>>,
 }
 
-/// A plot with the name that its file has.
+/// A plot and the name of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plot {
     /// The name of the file, without its ending.
     pub name: String,
-    /// What it shows, for those who cannot see it.
+    /// A description of the picture.
     pub alt: String,
-    /// The picture.
     pub svg: String,
 }
 
 impl Table {
-    /// A table with these columns and no rows yet.
     pub fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
         Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// As Markdown, with an end of line.
-    #[must_use]
+    /// The table as Markdown, with an end of line.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| {
             let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
@@ -88,7 +81,7 @@ impl Table {
         let numeric: Vec<bool> = (0..self.head.len()).map(|column| self.has_numbers(column)).collect();
         let line = |cells: &[String], tag: &str| {
             let cell = |(cell, numeric): (&String, &bool)| {
-                // A line may end before the noise of a figure, and not within.
+                // A line may break before the noise of a figure, but not within it.
                 let cell = cell.replace(" .. ", "\u{a0}..\u{a0}").replace(") x", ")\u{a0}x");
                 let class = if *numeric { " class='n'" } else { "" };
                 format!("<{tag}{class}>{}</{tag}>", marked(&cell))
@@ -101,7 +94,7 @@ impl Table {
         format!("<div><table>\n<thead>{head}</thead>\n<tbody>{rows}</tbody>\n</table></div>\n")
     }
 
-    /// Whether a column has nothing but figures, which stand in line from the right.
+    /// Whether a column has only figures, which are aligned to the right.
     fn has_numbers(&self, column: usize) -> bool {
         let mut cells = self.rows.iter().filter_map(|row| row.get(column)).peekable();
         cells.peek().is_some() && cells.all(|cell| cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit()))
@@ -109,8 +102,7 @@ impl Table {
 }
 
 impl Report {
-    /// One page, that loads nothing from anywhere: plots are part of it.
-    #[must_use]
+    /// The report as one HTML page. Plots are part of it, and it loads nothing.
     pub fn html(&self) -> String {
         let mut body = format!("<h1>{}</h1>\n{}", escape(&self.title), paragraphs(&self.summary));
         for section in &self.sections {
@@ -135,31 +127,32 @@ impl Report {
         )
     }
 
-    /// The same as Markdown; plots are files named `<plots><name>.svg`, or left out.
-    #[must_use]
+    /// The report as Markdown. Plots are files named `<plots><name>.svg`, or left out.
     pub fn markdown(&self, plots: Option<&str>) -> String {
-        let mut text = format!("# {}\n\n{}\n", self.title, self.summary);
+        let mut text = format!("# {}\n\n{}\n", self.title, wrapped(&self.summary));
         for section in &self.sections {
             text.push_str(&section.markdown(plots));
         }
-        let _ = write!(text, "\n## How this was measured\n\n{}\n\n{}", self.noise, self.machine_table().markdown());
+        let _ = write!(
+            text,
+            "\n## How this was measured\n\n{}\n\n{}",
+            wrapped(&self.noise),
+            self.machine_table().markdown()
+        );
         for command in &self.commands {
             let _ = write!(text, "\n    {command}\n");
         }
         text
     }
 
-    /// The same for programs.
-    #[must_use]
+    /// The report as JSON.
     pub fn json(&self) -> String {
-        // A tree of texts and numbers: there is nothing in it that could not be written.
+        // A tree of texts and numbers can always be written.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// Writes `report.html`, `report.md` and `report.json` into a directory, which is made if it is not there.
-    ///
-    /// # Errors
-    /// The file system's.
+    /// Writes `report.html`, `report.md` and `report.json` into a directory, which is created if
+    /// needed.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("report.html"), self.html())?;
@@ -177,12 +170,11 @@ impl Report {
 }
 
 impl Section {
-    /// As Markdown, from its heading on.
-    #[must_use]
+    /// The section as Markdown, with its heading.
     pub fn markdown(&self, plots: Option<&str>) -> String {
         let mut text = format!("\n## {}\n", self.title);
         if !self.text.is_empty() {
-            let _ = write!(text, "\n{}\n", self.text);
+            let _ = write!(text, "\n{}\n", wrapped(&self.text));
         }
         for plot in self.plots.iter().filter(|_| plots.is_some()) {
             let _ = write!(text, "\n![{}]({}{}.svg)\n", plot.alt, plots.unwrap_or_default(), plot.name);
@@ -200,12 +192,29 @@ th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical
 td.n{text-align:right}code{font-size:90%;background:#f4f4f5}figure{margin:1rem 0}svg{max-width:100%;height:auto}\
 pre{background:#f4f4f5;padding:.6rem;overflow-x:auto}";
 
-/// Paragraphs are parted by empty lines.
+/// Splits a text into paragraphs at empty lines.
 fn paragraphs(text: &str) -> String {
     text.split("\n\n").filter(|part| !part.trim().is_empty()).map(|part| format!("<p>{}</p>\n", marked(part))).collect()
 }
 
-/// Text with names in backquotes, as in Markdown.
+/// Wraps paragraphs at [`COLUMNS`].
+fn wrapped(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut column = 0;
+    for word in text.split_inclusive([' ', '\n']) {
+        let length = word.trim_end().chars().count();
+        if column + length > COLUMNS && wrapped.ends_with(' ') {
+            wrapped.pop();
+            wrapped.push('\n');
+            column = 0;
+        }
+        wrapped.push_str(word);
+        column = if word.ends_with('\n') { 0 } else { column + word.chars().count() };
+    }
+    wrapped
+}
+
+/// Turns backquotes, as in Markdown, into code elements.
 fn marked(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let part =
@@ -275,6 +284,14 @@ mod tests {
         let text = report().markdown(Some("img/"));
         assert!(text.contains("![rates](img/speed.svg)") && text.contains("| a \\| b | <1> |\n"), "{text}");
         assert!(!report().markdown(None).contains("svg"));
+    }
+
+    #[test]
+    fn prose_is_wrapped_and_paragraphs_stay() {
+        let long = "four ".repeat(30);
+        let text = wrapped(&format!("{long}\n\nsecond line\n{long}"));
+        assert!(text.lines().all(|line| line.len() <= COLUMNS) && text.contains("\n\nsecond line\nfour"), "{text}");
+        assert_eq!(text.split_whitespace().count(), 62);
     }
 
     #[test]

@@ -9,53 +9,45 @@ use super::figure;
 /// One measured value.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
-    /// What was measured, such as `CALL, 8 callers, rate`.
+    /// Its name, such as `CALL, 8 callers, rate`.
     pub name: String,
-    /// Its unit, such as `1/s`.
     pub unit: &'static str,
-    /// The value.
     pub value: f64,
 }
 
 impl Sample {
-    /// A value of this name and unit.
     pub fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         Self { name: name.into(), unit, value }
     }
 }
 
-/// The values of one thing at one contender, one of each round, in the order of the rounds.
+/// The values of one name for one contender, in the order of the rounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Series {
-    /// What was measured.
     pub name: String,
-    /// The unit.
     pub unit: &'static str,
-    /// A value of each round; a round in which there was nothing to measure is missing.
+    /// One value for each round in which it was measured.
     pub values: Vec<f64>,
 }
 
 impl Series {
-    /// Its smallest, middle and largest value; `None` when it is empty.
-    #[must_use]
+    /// The spread of its values; `None` if it is empty.
     pub fn spread(&self) -> Option<Spread> {
         Spread::of(&self.values)
     }
 }
 
-/// Smallest, middle and largest of some values: what is told of them, and how much noise there is.
+/// The smallest, the median and the largest of some values. The distance between them is the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The smallest.
     pub min: f64,
-    /// The middle one; of an even number of values, the mean of the two in the middle.
+    /// The median; of an even number of values, the mean of the middle two.
     pub median: f64,
-    /// The largest.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of these values; `None` when there are none. Values that are no numbers do not count.
+    /// The spread of these values; `None` if there are none. NaN does not count.
     #[must_use]
     pub fn of(values: &[f64]) -> Option<Self> {
         Self::among(values.iter().copied().filter(|value| value.is_finite()))
@@ -82,31 +74,28 @@ impl fmt::Display for Spread {
 /// A series of ours against that of a reference, round by round.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ratio {
-    /// Ours.
     pub ours: Series,
-    /// What it is compared with.
     pub reference: Series,
-    /// Ours divided by the reference, of each round that has both.
+    /// Ours divided by the reference, for each round that has both.
     pub ratios: Vec<f64>,
 }
 
 impl Ratio {
-    /// Of two series from the same alternation.
+    /// The ratio of two series of the same run.
     #[must_use]
     pub fn new(ours: &Series, reference: &Series) -> Self {
         let ratios = ours.values.iter().zip(&reference.values).map(|(a, b)| a / b).collect();
         Self { ours: ours.clone(), reference: reference.clone(), ratios }
     }
 
-    /// Smallest, middle and largest ratio; `None` when no round has both values. A round in which the reference is 0 and ours is
-    /// not counts as an infinite ratio: without it, the rounds in which the reference did worst would be left out.
-    #[must_use]
+    /// The spread of the ratios; `None` if no round has both values. If the reference is 0 and ours
+    /// is not, the ratio is infinite. Leaving it out would hide the worst rounds of the reference.
     pub fn spread(&self) -> Option<Spread> {
         Spread::among(self.ratios.iter().copied().filter(|ratio| !ratio.is_nan()))
     }
 }
 
-/// The value below which a `share` (0 to 1) of the values lies; `None` when there are none.
+/// The value below which a `share` (0 to 1) of the values lies; `None` if there are none.
 pub fn percentile(values: &mut [f64], share: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let index = (values.len() as f64 * share) as usize;
@@ -133,10 +122,10 @@ mod tests {
 
     #[test]
     fn a_ratio_is_taken_round_by_round() {
-        // Twice as fast in every round, on a machine that halves its speed meanwhile.
+        // Twice as fast in every round, on a machine that slows down to half.
         let ratio = Ratio::new(&series(&[200.0, 100.0]), &series(&[100.0, 50.0]));
         assert_eq!(ratio.spread(), Some(Spread { min: 2.0, median: 2.0, max: 2.0 }));
-        // A reference that did nothing at all is not left out, and one that is as bad as ours says nothing.
+        // A reference of 0 is not left out. If ours is 0 as well, the round says nothing.
         let ratio = Ratio::new(&series(&[6.0, 1.0, 4.0, 0.0]), &series(&[2.0, 0.0, 2.0, 0.0])).spread().unwrap();
         assert_eq!(ratio, Spread { min: 2.0, median: 3.0, max: f64::INFINITY });
         assert_eq!(ratio.to_string(), "3 (2 .. infinite)");

@@ -1,4 +1,4 @@
-//! The daemon, one per node.
+//! The broker of a node, as a daemon.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use zmqv2_broker::cli::{CommonFlags, LaunchFlags, finish, keep_freed_memory, launch};
 
-/// Takes requests from clients of any node and hands them to the servers of this one.
+/// Takes requests from clients of any node and hands them to the servers of this node.
 ///
-/// SIGTERM or SIGINT stops it: nothing new is taken, what is in flight is finished; a second signal ends it at once.
+/// SIGTERM or SIGINT stops it: it takes no new requests and finishes those in flight. A second
+/// signal ends it at once.
 #[derive(Debug, Parser)]
 #[command(name = "zmqv2-broker", version)]
 struct Arguments {

@@ -1,4 +1,4 @@
-//! The flags that every command takes, and what they lead to.
+//! The flags that every command takes, and the configuration that they lead to.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use zmqv2_proto::config::{ConfigWarning, Loaded};
 
 use super::Failure;
 
-/// Flags over environment over files over defaults.
+/// Flags override the environment, which overrides files, which override defaults.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonFlags {
-    /// INI file with options; may be repeated, later files win
+    /// INI file with options; repeatable, later files win
     #[arg(long, value_name = "FILE", global = true)]
     pub config_file: Vec<PathBuf>,
     /// Name of this node (option rpc_zmq_host)
@@ -32,10 +32,10 @@ pub struct CommonFlags {
     /// Directory of services: local, ring or redis (option rpc_zmq_matchmaker)
     #[arg(long, value_name = "KIND", global = true)]
     pub matchmaker: Option<String>,
-    /// Any other option, such as ringfile=/etc/ring.json; may be repeated
+    /// Any other option, such as ringfile=/etc/ring.json; repeatable
     #[arg(long = "set", value_name = "OPTION=VALUE", global = true)]
     pub set: Vec<String>,
-    /// What is logged on stderr: off, error, warn, info, debug or trace
+    /// Level of the log on stderr: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", value_parser = level, global = true)]
     pub log_level: Option<log::LevelFilter>,
 }
@@ -44,23 +44,21 @@ fn level(text: &str) -> Result<log::LevelFilter, &'static str> {
     text.parse().map_err(|_| "allowed are off, error, warn, info, debug and trace")
 }
 
-/// A loaded configuration.
 #[derive(Debug)]
 pub struct Setup {
-    /// The typed configuration.
     pub config: Config,
-    /// Where each value came from, and what is odd about the files.
+    /// The source of each value, and warnings about the files.
     pub loaded: Loaded,
 }
 
 impl CommonFlags {
-    /// Starts logging and loads the configuration; warnings go to the log.
+    /// Starts the log, loads the configuration, and logs its warnings.
     ///
     /// # Errors
     /// A usage error that names file, line, option, value and what is allowed.
     pub fn setup(&self, level: log::LevelFilter) -> Result<Setup, Failure> {
         let level = self.log_level.unwrap_or(level);
-        // A second call, as from a test, keeps the first logger.
+        // A second call, in a test for example, keeps the first logger.
         let _ = env_logger::Builder::new().filter_level(level).try_init();
         let loaded = self.load()?;
         warn(&loaded.warnings);
@@ -86,7 +84,7 @@ impl CommonFlags {
         }
         for pair in &self.set {
             let Some((option, value)) = pair.split_once('=') else {
-                return Err(Failure::usage(anyhow::anyhow!("--set {pair}: write OPTION=VALUE")));
+                return Err(Failure::usage(format!("--set {pair}: write OPTION=VALUE")));
             };
             builder = builder.flag("--set", option, value);
         }
@@ -104,8 +102,8 @@ impl Setup {
     }
 }
 
-/// A file may be shared with services that have hundreds of options of their own: what resembles none of ours is named
-/// in one line.
+/// Services with hundreds of options may share the file. One line names all options that resemble
+/// none of ours.
 fn warn(warnings: &[ConfigWarning]) {
     let mut foreign = Vec::new();
     for warning in warnings {

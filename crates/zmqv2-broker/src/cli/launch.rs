@@ -1,4 +1,4 @@
-//! The daemon: from flags to a running broker.
+//! Starts the daemon from its flags.
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -6,27 +6,26 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::transport::libzmq_version;
 
 use super::{CommonFlags, Failure, on_stop_signal, say, tell};
-use crate::store::Durable;
+use crate::store::FileStore;
 use crate::{Broker, Settings};
 
-/// Each socket of a server's workers takes up to this many descriptors in the broker, each client connection one.
+/// The most descriptors that one worker socket of a server takes in the broker.
 const DESCRIPTORS_PER_LINK: u64 = 7;
 
-/// Flags of the daemon alone.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LaunchFlags {
-    /// Check the configuration, say what is wrong with it, and end
+    /// Check the configuration, print what is wrong with it, and exit
     #[arg(long)]
     pub check_config: bool,
-    /// Print the effective configuration, with where each value came from, and end
+    /// Print the effective configuration with the source of each value, and exit
     #[arg(long)]
     pub print_config: bool,
 }
 
-/// Runs a broker until it is stopped by a signal.
+/// Runs a broker until a signal stops it.
 ///
 /// # Errors
-/// Why it could not start or go on.
+/// Why the broker could not start or go on.
 pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> {
     let setup = common.setup(log::LevelFilter::Info)?;
     if flags.print_config {
@@ -36,7 +35,7 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     if flags.check_config {
         let settings = Settings::new(&setup.config, Default::default()).map_err(Failure::usage)?;
         if let Some(path) = &settings.notification_store {
-            Durable::check(path).map_err(Failure::usage)?;
+            FileStore::check(path).map_err(Failure::usage)?;
         }
         return Ok(say(format_args!("the configuration is valid ({} warnings)", setup.loaded.warnings.len()))?);
     }
@@ -53,7 +52,8 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     Ok(broker.run()?)
 }
 
-/// Running out of descriptors is silent in libzmq's accept: take what the system allows, and say how far it goes.
+/// Raises the limit to what the system allows, and logs it. Without descriptors libzmq silently
+/// fails to accept connections.
 fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {

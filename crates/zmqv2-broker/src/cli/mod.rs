@@ -1,5 +1,4 @@
-//! What the two binaries share: common flags, loading the configuration, logging, signals and exit codes.
-//! Not part of the library's interface.
+//! Shared by the two binaries: common flags, configuration, log, signals and exit codes.
 
 mod exit;
 mod flags;

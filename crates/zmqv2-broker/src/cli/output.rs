@@ -1,9 +1,10 @@
-//! Stdout is the result and must arrive; stderr is for people, and may have no reader.
+//! Output to stdout and stderr. Stdout carries the result, so a failed write is an error. Stderr is
+//! for people, and may have no reader.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// The result cannot be written: the reader of a pipe is gone, or a disk is full.
+/// Stdout cannot be written: the reader of a pipe is gone, or a disk is full.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to stdout: {0}")]
 pub struct Unwritable(#[from] io::Error);
@@ -11,14 +12,14 @@ pub struct Unwritable(#[from] io::Error);
 /// Writes a line to stdout.
 ///
 /// # Errors
-/// [`Unwritable`], so that a program whose result went nowhere does not end with 0.
+/// [`Unwritable`], so that a program without its result does not exit with 0.
 pub fn say(text: impl Display) -> Result<(), Unwritable> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     Ok(stdout.flush()?)
 }
 
-/// Writes a line to stderr. Where nobody reads, nothing is told, and that is no reason to end.
+/// Writes a line to stderr. A failure is ignored.
 pub fn tell(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! The signals that stop a program.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;

@@ -1,4 +1,4 @@
-//! A first-in-first-out queue of tags whose requests may leave from the middle when they expire.
+//! A FIFO queue of tags. A request may leave from the middle, and its tag is skipped later.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,6 @@ pub(super) struct Backlog {
 }
 
 impl From<VecDeque<u64>> for Backlog {
-    /// All of the tags are live.
     fn from(tags: VecDeque<u64>) -> Self {
         Self { live: tags.len(), tags }
     }
@@ -24,20 +23,19 @@ impl Backlog {
         self.live += 1;
     }
 
-    /// Puts a tag in front of all others.
     pub(super) fn push_front(&mut self, tag: u64) {
         self.tags.push_front(tag);
         self.live += 1;
     }
 
-    /// Puts a tag before the first that `is_younger`.
+    /// Puts a tag in front of the first younger one.
     pub(super) fn insert(&mut self, tag: u64, is_younger: impl Fn(u64) -> bool) {
         let at = self.tags.iter().position(|tag| is_younger(*tag)).unwrap_or(self.tags.len());
         self.tags.insert(at, tag);
         self.live += 1;
     }
 
-    /// The first tag that is still live, left in place.
+    /// The first live tag. It stays in the queue.
     pub(super) fn front(&mut self, is_live: impl Fn(u64) -> bool) -> Option<u64> {
         while let Some(tag) = self.tags.front() {
             if is_live(*tag) {
@@ -48,23 +46,22 @@ impl Backlog {
         None
     }
 
-    /// Takes out what [`front`](Self::front) returned.
+    /// Takes out the tag that [`front`](Self::front) returned.
     pub(super) fn pop(&mut self) {
         self.live -= usize::from(self.tags.pop_front().is_some());
     }
 
-    /// One of its requests left by itself.
-    pub(super) fn left(&mut self) {
+    /// Counts a request that left from the middle.
+    pub(super) fn count_removed(&mut self) {
         self.live -= 1;
     }
 
-    /// Takes out everything; some of the tags may not be live.
+    /// Takes out all tags, some of which may not be live.
     pub(super) fn take(&mut self) -> VecDeque<u64> {
         self.live = 0;
         std::mem::take(&mut self.tags)
     }
 
-    /// Live requests.
     pub(super) fn len(&self) -> usize {
         self.live
     }

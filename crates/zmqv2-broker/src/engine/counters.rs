@@ -1,115 +1,163 @@
-//! Plain counters of what happened, by name.
+//! The counters of the status report. Each stands here once, with its name and its description,
+//! from which `docs/counters.md` is generated. Those of refusals come from [`Reason`].
+
+use std::fmt::Write;
 
 use zmqv2_proto::Reason;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Something that is counted.
+    ($($(#[doc = $meaning:literal])+ $variant:ident = $name:literal $(, if_not_zero: $advice:literal)?;)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[non_exhaustive]
-        pub enum Counter { $($(#[$doc])* $variant,)* }
+        pub enum Counter {
+            $($(#[doc = $meaning])+ $variant,)*
+            /// Refusals by the broker, by reason.
+            Refused(Reason),
+        }
+
+        /// The places of the counters without a reason.
+        enum Place { $($variant,)* Refused }
 
         impl Counter {
-            /// Every counter.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            const UNREFUSED: [Self; Place::Refused as usize] = [$(Self::$variant),*];
 
-            /// Its name in `zmqv2 status`.
-            #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::Refused(reason) => reason.counter(),
+                }
+            }
+
+            /// What is counted, in sentences for users.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($meaning),+).trim_ascii(),)*
+                    Self::Refused(reason) => reason.meaning(),
+                }
+            }
+
+            /// What an operator does when the counter grows, if it stays at 0 in a healthy system.
+            pub fn if_not_zero(self) -> Option<&'static str> {
+                match self {
+                    $($(Self::$variant => Some($advice),)?)*
+                    Self::Refused(Reason::Busy) => Some(
+                        "Start more workers or servers of the topic, or raise `rpc_zmq_topic_backlog` or \
+                         `rpc_zmq_backlog_bytes`.",
+                    ),
+                    Self::Refused(Reason::Malformed) => Some(
+                        "The log names the peer: it is no zmqv2 program, or one of another version.",
+                    ),
+                    _ => None,
+                }
+            }
+
+            const fn index(self) -> usize {
+                match self {
+                    $(Self::$variant => Place::$variant as usize,)*
+                    Self::Refused(reason) => Place::Refused as usize + reason.index(),
+                }
             }
         }
     };
 }
 
 counters! {
-    /// Requests that came in.
-    Requests = "requests",
-    /// Requests handed to a worker.
-    Delivered = "delivered",
-    /// Answers of workers sent on.
-    Answered = "answered",
-    /// Requests that a worker gave back before it began them.
-    HandedBack = "handed_back",
-    /// Requests that expired while they waited.
-    Expired = "expired",
-    /// Requests whose time ended while a worker had them.
-    Abandoned = "abandoned",
-    /// Answers of workers that came after that.
-    LateAnswers = "late_answers",
-    /// Copies that were made for the servers of a fanout.
-    Copies = "fanout_copies",
-    /// Notifications that were kept, because no listener was free or there, or in the durable store.
-    Stored = "notifications_stored",
+    /// Requests that arrived: calls, casts, fanouts and notifications.
+    Requests = "requests";
+    /// Deliveries of requests to workers. A copy of a fanout, and a second delivery, count as well.
+    Delivered = "delivered";
+    /// Answers of workers that were sent on to the senders.
+    Answered = "answered";
+    /// Requests that a server returned before it started them, because its handlers became slow.
+    HandedBack = "handed_back";
+    /// Requests whose time to live ended before a worker had them, and notifications whose time to
+    /// live ended before a listener handled them.
+    Expired = "expired";
+    /// Requests whose time to live ended while a worker had them.
+    Abandoned = "abandoned";
+    /// Messages of workers about requests that the broker no longer has.
+    LateAnswers = "late_answers";
+    /// Copies that were made for the servers of fanouts.
+    FanoutCopies = "fanout_copies";
+    /// Notifications that the broker confirmed as stored: in its file, or until a listener is free.
+    Stored = "notifications_stored";
     /// Notifications that a listener has handled.
-    Handled = "notifications_handled",
-    /// Notifications that came back: given back by a listener, or left behind by one that died.
-    Requeued = "notifications_requeued",
-    /// Notifications that were given up.
-    DeadLetters = "dead_letters",
-    /// Questions whether a call is still in flight.
-    Inquiries = "inquiries",
+    Handled = "notifications_handled";
+    /// Notifications that are to be delivered again, because a listener requeued them or died.
+    Requeued = "notifications_requeued";
+    /// Notifications that were given up. `zmqv2 status` shows the last ones.
+    DeadLetters = "dead_letters";
+    /// Questions of clients whether a long call is still in flight.
+    Inquiries = "inquiries";
     /// Servers that registered.
-    Registered = "servers_registered",
+    Registered = "servers_registered";
     /// Servers that withdrew.
-    Withdrawn = "servers_withdrawn",
+    Withdrawn = "servers_withdrawn";
     /// Servers whose connection broke.
-    ServersLost = "servers_lost",
-    /// Refusals by reason.
-    RefusedNoRoute = "refused_no_route",
-    /// Refusals by reason.
-    RefusedBusy = "refused_busy",
-    /// Refusals by reason.
-    RefusedExpired = "refused_expired",
-    /// Refusals by reason.
-    RefusedServerLost = "refused_server_lost",
-    /// Refusals by reason.
-    RefusedTooLarge = "refused_too_large",
-    /// Refusals by reason.
-    RefusedMalformed = "refused_malformed",
-    /// Refusals by reason.
-    RefusedUnauthorized = "refused_unauthorized",
-    /// Refusals by reason.
-    RefusedShuttingDown = "refused_shutting_down",
-    /// Answers that could not be sent: their receiver is gone or takes nothing.
-    Undeliverable = "undeliverable",
+    ServersLost = "servers_lost", if_not_zero: "The servers' logs say why their processes ended.";
+    /// Answers that could not be sent, because the receiver is gone or does not read.
+    Undeliverable = "undeliverable", if_not_zero: "Look for clients that end, or stop, while they wait for answers.";
 }
+
+const COUNTERS: usize = Counter::UNREFUSED.len() + Reason::ALL.len();
 
 impl Counter {
-    /// The counter of refusals with `reason`.
-    #[must_use]
-    pub fn refused(reason: Reason) -> Self {
-        match reason {
-            Reason::NoRoute => Self::RefusedNoRoute,
-            Reason::Busy => Self::RefusedBusy,
-            Reason::Expired => Self::RefusedExpired,
-            Reason::ServerLost => Self::RefusedServerLost,
-            Reason::TooLarge => Self::RefusedTooLarge,
-            Reason::Unauthorized => Self::RefusedUnauthorized,
-            Reason::ShuttingDown => Self::RefusedShuttingDown,
-            _ => Self::RefusedMalformed,
-        }
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::UNREFUSED.into_iter().chain(Reason::ALL.map(Self::Refused))
     }
 }
 
-/// The counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counters([u64; Counter::ALL.len()]);
+/// The table of `docs/counters.md`.
+pub fn reference_markdown() -> String {
+    let mut out = "| counter | what it counts | if it should stay at 0 |\n|---|---|---|\n".to_owned();
+    for counter in Counter::all() {
+        let refused = match counter {
+            Counter::Refused(reason) => format!("Refusals with the reason `{reason}`. "),
+            _ => String::new(),
+        };
+        let (name, meaning, advice) = (counter.name(), counter.meaning(), counter.if_not_zero().unwrap_or_default());
+        // Writing into a `String` cannot fail.
+        let _ = writeln!(out, "| `{name}` | {refused}{meaning} | {advice} |");
+    }
+    out
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counters([u64; COUNTERS]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; COUNTERS])
+    }
+}
 
 impl Counters {
-    /// Counts one more.
     pub fn add(&mut self, counter: Counter) {
-        self.0[counter as usize] += 1;
+        self.0[counter.index()] += 1;
     }
 
-    /// The count so far.
-    #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
-        self.0[counter as usize]
+        self.0[counter.index()]
     }
 
-    /// Every counter with its count.
     pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> {
-        Counter::ALL.iter().map(|counter| (*counter, self.get(*counter)))
+        Counter::all().map(|counter| (counter, self.get(counter)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_own_name_and_count() {
+        let mut counters = Counters::default();
+        Counter::all().for_each(|counter| counters.add(counter));
+        assert!(counters.iter().all(|(_, count)| count == 1));
+        let names: BTreeSet<_> = Counter::all().map(Counter::name).collect();
+        assert_eq!(names.len(), COUNTERS);
+        assert!(Counter::all().all(|counter| counter.meaning().ends_with('.')));
     }
 }

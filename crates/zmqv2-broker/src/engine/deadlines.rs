@@ -1,20 +1,20 @@
-//! When requests expire: a heap in which settled requests may linger, swept before they outnumber the live ones.
+//! When requests expire. A heap, in which the deadlines of settled requests stay until a sweep.
 //!
-//! Removing from the middle of a heap is slow, and a timer wheel rounds. Most deadlines are later than all before them, so
-//! a push is cheap, and the sweep costs a constant per request on average.
+//! Removing from the middle of a heap is slow, and a timer wheel rounds. Most deadlines are later
+//! than all before them, so a push is cheap. A sweep costs a constant per request on average.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-/// Below this many entries a sweep is not worth its while.
+/// Below this many entries no sweep is done.
 const SWEEP_FROM: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Deadlines(BinaryHeap<Reverse<(Instant, u64)>>);
 
 impl Deadlines {
-    /// Adds a deadline. `live` is the number of requests held, `is_live` tells whether a tag is one of them.
+    /// Adds a deadline. `live` is the number of live tags, `is_live` checks one.
     pub(super) fn push(&mut self, at: Instant, tag: u64, live: usize, is_live: impl Fn(u64) -> bool) {
         if self.0.len() > SWEEP_FROM && self.0.len() > 2 * live {
             self.0.retain(|Reverse((_, tag))| is_live(*tag));
@@ -22,12 +22,10 @@ impl Deadlines {
         self.0.push(Reverse((at, tag)));
     }
 
-    /// The earliest; may belong to a request that is settled already.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes out one deadline that has come.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u64> {
         self.next().filter(|at| *at <= now)?;
         self.0.pop().map(|Reverse((_, tag))| tag)

@@ -1,36 +1,36 @@
-//! FANOUT: a copy for every run of a server of the topic.
+//! FANOUT: every run of a server of the topic gets a copy.
 
 use std::time::Instant;
 
-use super::requests::{At, Queue};
+use super::pending::{Queue, Recipient};
 use super::{Arrival, Counter, Engine};
 
-impl<O: Clone, L: Clone> Engine<O, L> {
-    /// Each copy waits for its own server only, and is answered for itself: a slow server delays no other.
-    pub(super) fn fanout(&mut self, now: Instant, arrival: Arrival<'_>, from: O, load: L) {
+impl<O: Clone, P: Clone> Engine<O, P> {
+    /// Each copy waits for its own server, and is answered alone: a slow server delays no other.
+    pub(super) fn fanout(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
         let runs = self.runs_of(arrival);
         let Some((topic, runs)) = runs.filter(|(_, runs)| !runs.is_empty()) else {
-            // Nobody is there, or one day the first one, who will be all.
-            return self.request_one(now, arrival, from, load);
+            // Without servers the request is refused, or waits for the first one.
+            return self.request_one(now, arrival, from, payload);
         };
         let group = (runs.len() > 1).then(|| self.groups.insert(runs.len()));
         for run in runs {
-            self.counters.add(Counter::Copies);
-            // Copies in workers' hands count, too: one large message must not become many without a bound.
-            let room = self.has_no_room(arrival.bytes).is_none();
+            self.counters.add(Counter::FanoutCopies);
+            // Delivered copies count as well, so that they are bounded.
+            let room = self.why_bytes_full(arrival.bytes).is_none();
             let worker = if room { self.servers[run].take_ready(&mut self.workers) } else { None };
-            let queue = Queue { topic, at: At::Run(run) };
-            self.place(now, arrival, from.clone(), load.clone(), worker, queue, group);
+            let queue = Queue { topic, recipient: Recipient::Run(run) };
+            self.deliver_or_queue(now, arrival, from.clone(), payload.clone(), worker, queue, group);
         }
     }
 
-    /// The topic, and the runs that take work for it, or those of one name.
+    /// The topic, and its runs that take work: all, or those of one server name.
     fn runs_of(&self, arrival: Arrival<'_>) -> Option<(usize, Vec<usize>)> {
         let topic = *self.by_key.get(arrival.key)?;
-        let place = &self.topics[topic];
-        let asked = place.by_name.get(arrival.server).copied();
+        let entry = &self.topics[topic];
+        let asked = entry.by_name.get(arrival.server).copied();
         let wanted = |named: usize| arrival.server.is_empty() || asked == Some(named);
-        let runs = place.named.iter().filter(|(named, _)| wanted(*named)).flat_map(|(_, named)| &named.runs).copied();
+        let runs = entry.named.iter().filter(|(named, _)| wanted(*named)).flat_map(|(_, named)| &named.runs).copied();
         Some((topic, runs.collect()))
     }
 }

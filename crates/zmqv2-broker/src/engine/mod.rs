@@ -1,12 +1,17 @@
 //! The routing rules: a state machine without sockets, threads, clocks or files.
 //!
-//! [`Engine`] holds the registrations, the workers and their credit, the backlog, what is in flight, and all deadlines.
-//! A driver feeds it with [`handle`](Engine::handle), drains [`poll_action`](Engine::poll_action) after every call,
-//! and calls [`expire`](Engine::expire) when [`next_deadline`](Engine::next_deadline) has come. Time is an argument, so
-//! that a test can let an hour pass in no time.
+//! [`Engine`] holds the registrations, the workers and their credit, the backlog, the requests in
+//! flight, and all deadlines. A driver feeds it with [`handle`](Engine::handle), drains
+//! [`poll_action`](Engine::poll_action) after every call, and calls [`expire`](Engine::expire) when
+//! [`next_deadline`](Engine::next_deadline) has come. Time is an argument, so a test can let an
+//! hour pass at once.
 //!
-//! The engine is generic over what it never looks into: `O`, the *origin* of a request (the path back to its sender), and
-//! `L`, the *load* (the frames that go on to a worker, or back from it). Both are copied for fanouts and notifications only.
+//! The engine never looks into two of its types. `O` is the *origin* of a request, the path back to
+//! its sender. `P` is the *payload*, the frames on their way to a worker or back. Both are copied
+//! for fanouts and notifications only.
+//!
+//! The files of this folder refer to each other, because they are one state machine: each holds the
+//! rules of one concern, as an `impl Engine`.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -26,8 +31,8 @@
 //! while engine.poll_action().is_some() {}
 //!
 //! let arrival = Arrival::new(MessageId::random(), "openstack/demo", now + Duration::from_secs(1), 5);
-//! engine.handle(now, Input::Request { arrival, from: "client", load: "hello" });
-//! assert!(matches!(engine.poll_action(), Some(Action::Deliver { load: "hello", .. })));
+//! engine.handle(now, Input::Request { arrival, from: "client", payload: "hello" });
+//! assert!(matches!(engine.poll_action(), Some(Action::Deliver { payload: "hello", .. })));
 //! # Ok(())
 //! # }
 //! ```
@@ -40,11 +45,11 @@ mod events;
 mod fanout;
 mod handed_back;
 mod notifications;
+mod pending;
 mod queues;
-mod requests;
-mod routes;
 mod servers;
 mod status;
+mod topics;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -52,35 +57,35 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use zmqv2_proto::{InstanceId, MessageId, Reason, Refusal, ServerName, TopicKey};
 
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, reference_markdown};
 pub use events::{Action, Arrival, Input, Offer, Pattern};
 
 use backlog::Backlog;
 use deadlines::Deadlines;
-use requests::{Held, Requests, State};
-use routes::Topic;
+use pending::{Pending, PendingTable, State};
 use servers::{Server, Worker};
+use topics::Topic;
 
-/// A worker's number: the driver keeps its socket under it. Reused after [`Action::Disconnect`].
+/// The number of a worker, and of its link in the driver. Reused after [`Action::Disconnect`].
 pub type WorkerId = usize;
 
-/// A registered server that is not connected after this long is forgotten; a living one offers itself again.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A server that is not connected after this long is removed. A living one registers again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The bounds of what a broker holds (promise P5).
+/// The bounds of what a broker keeps (promise P5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The most requests that wait, per topic (option `rpc_zmq_topic_backlog`). Above: `Busy`.
+    /// The most waiting requests of a topic (option `rpc_zmq_topic_backlog`). Above it: `Busy`.
     pub topic_backlog: usize,
-    /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above: `Busy`.
+    /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above it: `Busy`.
     pub backlog_bytes: usize,
-    /// How often a notification is delivered before it becomes a dead letter (option `rpc_zmq_max_deliveries`).
+    /// The most deliveries of a notification (option `rpc_zmq_max_deliveries`).
     pub max_deliveries: u16,
-    /// Notifications go to the durable store before anywhere else (option `rpc_zmq_notification_store`).
+    /// Whether notifications are stored in a file first (option `rpc_zmq_notification_store`).
     pub durable: bool,
-    /// Where tags begin. Another number for every run of a broker: what a listener says of a delivery of an earlier run then
-    /// means nothing to this one.
+    /// Where tags begin. It differs between runs of a broker, so that a listener's message about a
+    /// delivery of an earlier run matches no request of this one.
     pub first_generation: u32,
 }
 
@@ -92,36 +97,34 @@ impl Default for Limits {
 
 /// The routing state of one broker.
 #[derive(Debug)]
-pub struct Engine<O, L> {
+pub struct Engine<O, P> {
     limits: Limits,
     topics: Slab<Topic>,
     by_key: HashMap<TopicKey, usize>,
     servers: Slab<Server<O>>,
     by_instance: HashMap<InstanceId, usize>,
     workers: Slab<Worker>,
-    requests: Requests<O, L>,
-    /// How many answers are still to come, of copies that are answered together.
+    pending: PendingTable<O, P>,
+    /// Copies of one request, which are answered together: how many answers are still to come.
     groups: Slab<usize>,
-    /// The number of the next notification in the store.
+    /// The store's number of the next notification.
     next_number: u64,
-    /// Notifications that are held, by the message's id: how many copies.
-    notes: HashMap<MessageId, usize>,
+    /// The number of pending copies of each notification.
+    notification_copies: HashMap<MessageId, usize>,
     deadlines: Deadlines,
-    /// Servers whose workers are not all connected yet, with the instant at which they are given up.
+    /// Servers that are not fully connected yet, with the time at which they are given up.
     connecting: VecDeque<(Instant, InstanceId)>,
-    actions: VecDeque<Action<O, L>>,
+    actions: VecDeque<Action<O, P>>,
     counters: Counters,
-    /// Bytes of requests that wait, and of copies of fanouts.
-    held_bytes: usize,
-    /// Bytes of notifications: a budget of its own, so that what nobody listens to takes no room from calls.
-    kept_bytes: usize,
+    /// Bytes of waiting requests, and of all copies of fanouts.
+    request_bytes: usize,
+    /// Bytes of notifications. Counted apart, so that they leave room for calls.
+    notification_bytes: usize,
     draining: bool,
     drained: bool,
 }
 
-impl<O: Clone, L: Clone> Engine<O, L> {
-    /// An engine that knows nobody.
-    #[must_use]
+impl<O: Clone, P: Clone> Engine<O, P> {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -130,35 +133,37 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             servers: Slab::new(),
             by_instance: HashMap::new(),
             workers: Slab::new(),
-            requests: Requests::starting_at(limits.first_generation),
+            pending: PendingTable::with_first_generation(limits.first_generation),
             groups: Slab::new(),
             next_number: 1,
-            notes: HashMap::new(),
+            notification_copies: HashMap::new(),
             deadlines: Deadlines::default(),
             connecting: VecDeque::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
-            held_bytes: 0,
-            kept_bytes: 0,
+            request_bytes: 0,
+            notification_bytes: 0,
             draining: false,
             drained: false,
         }
     }
 
-    /// Notifications get this number in the store, and those above it: lower ones are taken.
-    pub fn number_from(&mut self, number: u64) {
+    /// Numbers new notifications from `number` on, because the store has used the lower ones.
+    pub fn start_numbers_at(&mut self, number: u64) {
         self.next_number = self.next_number.max(number);
     }
 
-    /// Takes in one event. Drain [`poll_action`](Self::poll_action) afterwards.
-    pub fn handle(&mut self, now: Instant, input: Input<'_, O, L>) {
+    /// Handles one event. Drain [`poll_action`](Self::poll_action) afterwards.
+    pub fn handle(&mut self, now: Instant, input: Input<'_, O, P>) {
         match input {
-            Input::Request { arrival, from, load } => self.request(now, arrival, from, load),
-            Input::Reply { worker, tag, credit, refused, load } => self.reply(now, worker, tag, credit, refused, load),
-            Input::HandedBack { worker, tag, arrival, load } => self.handed_back(now, worker, tag, arrival, load),
+            Input::Request { arrival, from, payload } => self.request(now, arrival, from, payload),
+            Input::Reply { worker, tag, credit, refused, payload } => {
+                self.reply(now, worker, tag, credit, refused, payload)
+            }
+            Input::HandedBack { worker, tag, arrival, payload } => self.handed_back(now, worker, tag, arrival, payload),
             Input::Handled { tag, id, credit, requeue } => self.handled(now, tag, id, credit, requeue),
-            Input::Stored { tag, result } => self.stored(now, tag, result),
-            Input::Restore { number, arrival, load } => self.restore(now, number, arrival, load),
+            Input::StoreResult { tag, result } => self.stored(now, tag, result),
+            Input::Restore { number, arrival, payload } => self.restore(now, number, arrival, payload),
             Input::Credit { instance, worker, credit } => self.credit(now, instance, worker, credit),
             Input::Freed { worker, credit, wide } => self.freed(now, worker, credit, wide),
             Input::Register { offer, from } => self.register(now, offer, from),
@@ -170,19 +175,17 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         self.check_drained();
     }
 
-    /// The next thing for the driver to do, in order.
-    pub fn poll_action(&mut self) -> Option<Action<O, L>> {
+    pub fn poll_action(&mut self) -> Option<Action<O, P>> {
         self.actions.pop_front()
     }
 
-    /// When [`expire`](Self::expire) has work to do at the latest; `None`: not before the next event.
-    #[must_use]
+    /// When [`expire`](Self::expire) must be called. `None`: not before the next event.
     pub fn next_deadline(&self) -> Option<Instant> {
         let connecting = self.connecting.front().map(|(at, _)| *at);
         [self.deadlines.next(), connecting].into_iter().flatten().min()
     }
 
-    /// Drops what has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
+    /// Ends what has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn expire(&mut self, now: Instant) {
         while let Some(tag) = self.deadlines.pop_due(now) {
             self.expire_request(now, tag);
@@ -194,82 +197,81 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         self.check_drained();
     }
 
-    /// What happened so far.
-    #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Requests delivered to a worker, or on their way into the store, whose senders still wait.
-    #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.requests.in_flight()
+        self.pending.in_flight()
     }
 
-    /// Whether a request that came as [`monitored`](Arrival::monitored) waits or is in flight.
-    #[must_use]
-    pub fn is_held(&self, id: MessageId) -> bool {
-        self.requests.is_held(id)
+    /// Whether a [`monitored`](Arrival::monitored) request with this id waits or is in flight.
+    pub fn is_pending(&self, id: MessageId) -> bool {
+        self.pending.is_pending(id)
     }
 
-    /// Notifications that are kept: waiting for a listener, or taken by one and not handled yet.
-    #[must_use]
+    /// Copies of notifications that wait for a listener, or that a listener has not handled yet.
     pub fn notifications(&self) -> usize {
-        self.notes.values().sum()
+        self.notification_copies.values().sum()
     }
 
     fn expire_request(&mut self, now: Instant, tag: u64) {
-        let Some(held) = self.requests.get(tag) else { return };
-        match held.state {
-            State::Queued(_) if held.note.is_some() => self.expire_note(tag),
-            State::Resting => self.rested(now, tag),
+        let Some(request) = self.pending.get(tag) else { return };
+        match request.state {
+            State::Queued(_) if request.notification.is_some() => self.expire_notification(tag),
+            State::Delayed => self.end_delay(now, tag),
             State::Queued(queue) => {
-                let Some(held) = self.requests.remove(tag) else { return };
-                self.held_bytes -= held.bytes;
+                let Some(request) = self.pending.remove(tag) else { return };
+                self.request_bytes -= request.bytes;
                 let detail = format!("no worker of {} was free in time; it did not run", self.describe(queue));
-                let server = self.whose(queue);
-                self.left(queue);
+                let server = self.copy_for(queue);
+                self.removed_from(queue);
                 self.counters.add(Counter::Expired);
-                self.refuse_held(held, server, Reason::Expired, detail);
+                self.refuse_pending(request, server, Reason::Expired, detail);
             }
-            // The sender's own deadline has passed; the worker still owes an answer for its credit.
-            State::InFlight { worker } if held.note.is_none() => {
-                let group = held.group;
-                self.more(group);
-                self.requests.abandon(tag, worker);
+            // The sender no longer waits. The worker's answer will still return its credit.
+            State::InFlight { worker } if request.notification.is_none() => {
+                let group = request.group;
+                self.count_answer(group);
+                self.pending.abandon(tag, worker);
                 self.counters.add(Counter::Abandoned);
             }
-            // It is no longer the broker's to give up: the store or a listener has it.
-            State::Storing | State::InFlight { .. } | State::Running { .. } | State::Abandoned { .. } => {}
+            // The store or a listener has it, so the broker cannot give it up.
+            State::Storing | State::InFlight { .. } | State::Acknowledged { .. } | State::Abandoned { .. } => {}
         }
     }
 
-    /// Remembers when a request expires.
-    fn watch_deadline(&mut self, deadline: Instant, tag: u64) {
-        let requests = &self.requests;
-        self.deadlines.push(deadline, tag, requests.len(), |tag| requests.contains(tag));
+    fn add_deadline(&mut self, deadline: Instant, tag: u64) {
+        let pending = &self.pending;
+        self.deadlines.push(deadline, tag, pending.len(), |tag| pending.contains(tag));
     }
 
     fn refuse(&mut self, origin: Option<O>, reason: Reason, detail: impl Into<String>) {
         self.refuse_one(origin, Refusal::new(reason, detail), None, 0);
     }
 
-    /// Refuses a request that was held, or a copy of one that was made for `server`.
-    fn refuse_held(&mut self, held: Held<O, L>, server: Option<ServerName>, reason: Reason, detail: impl Into<String>) {
-        // One that is abandoned was counted out of its group before.
-        let more = if held.origin.is_some() { self.more(held.group) } else { 0 };
-        self.refuse_one(held.origin, Refusal::new(reason, detail), server, more);
+    /// Refuses a pending request, or a copy of one for `server`.
+    fn refuse_pending(
+        &mut self,
+        request: Pending<O, P>,
+        server: Option<ServerName>,
+        reason: Reason,
+        detail: impl Into<String>,
+    ) {
+        // An abandoned request has left its group before.
+        let remaining = if request.origin.is_some() { self.count_answer(request.group) } else { 0 };
+        self.refuse_one(request.origin, Refusal::new(reason, detail), server, remaining);
     }
 
-    fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, more: u16) {
-        self.counters.add(Counter::refused(refusal.reason));
+    fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, remaining: u16) {
+        self.counters.add(Counter::Refused(refusal.reason));
         if let Some(to) = origin {
-            self.actions.push_back(Action::Refuse { to, refusal, server, more });
+            self.actions.push_back(Action::Refuse { to, refusal, server, remaining });
         }
     }
 
-    /// Counts one answer of a group: how many are still to come.
-    fn more(&mut self, group: Option<usize>) -> u16 {
+    /// Counts an answer of a group. Returns how many are still to come.
+    fn count_answer(&mut self, group: Option<usize>) -> u16 {
         let Some(left) = group.and_then(|group| self.groups.get_mut(group)) else { return 0 };
         *left -= 1;
         let left = *left;

@@ -1,37 +1,36 @@
-//! NOTIFY: a copy for every pool, kept until a listener of the pool has handled it.
+//! NOTIFY: every pool gets a copy, which is kept until a listener of the pool has handled it.
 //!
-//! A notification leaves the engine when it is handled, given up or refused, and not before: a listener that dies, or gives
-//! it back, leaves it to the next one. With a durable store, it is written there first, and delivered only then.
+//! A notification leaves the engine only when it is handled, given up or refused. If its listener
+//! dies or requeues it, the next one gets it. With a durable store it is written first, and then
+//! delivered.
 
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::requests::{Held, Queue, State};
+use super::pending::{Pending, Queue, State};
 use super::{Action, Arrival, Counter, Engine, WorkerId};
 
-/// How long a notification that was given back rests before its second delivery; then twice as long each time.
-const FIRST_REST: Duration = Duration::from_millis(200);
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(30);
+/// The delay of a requeued notification before its second delivery. It doubles each time.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// What is known of a notification that is kept.
+/// The part of a pending request that only notifications have.
 #[derive(Debug)]
-pub(super) struct Note {
+pub(super) struct Notification {
     id: MessageId,
     key: TopicKey,
-    /// Whose copy it is; the first pool that comes takes one that is nobody's.
+    /// The pool that gets this copy. `None`: the first pool that comes.
     pub(super) pool: Option<ServerName>,
     pub(super) deliveries: u16,
-    /// Its number in the durable store.
     number: Option<u64>,
-    /// The word that it has been handled came before the acknowledgement did, over another connection: whether it shall
-    /// come again.
-    early: Option<bool>,
+    /// The listener's report came before its acknowledgement, over another connection. The value
+    /// says whether the listener requeued the notification.
+    handled_early: Option<bool>,
 }
 
-impl<O: Clone, L: Clone> Engine<O, L> {
-    pub(super) fn notify(&mut self, now: Instant, arrival: Arrival<'_>, from: Option<O>, load: L) {
+impl<O: Clone, P: Clone> Engine<O, P> {
+    pub(super) fn notify(&mut self, now: Instant, arrival: Arrival<'_>, from: Option<O>, payload: P) {
         let key = match TopicKey::parse(arrival.key) {
             Ok(key) => key,
             Err(error) => return self.refuse(from, Reason::Malformed, error.to_string()),
@@ -43,16 +42,24 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 Err(error) => return self.refuse(from, Reason::Malformed, error.to_string()),
             },
         };
-        // Without a sender nobody counts answers.
+        // Without a sender there are no answers to count.
         let group = (pools.len() > 1 && from.is_some()).then(|| self.groups.insert(pools.len()));
         for pool in pools {
+            let full = self.why_not_accepted(&key, arrival.bytes);
             let (id, key) = (arrival.id, key.clone());
-            let note = Note { id, key, pool, deliveries: 0, number: None, early: None };
-            self.keep(now, arrival, note, group, from.clone(), load.clone());
+            let notification = Notification { id, key, pool, deliveries: 0, number: None, handled_early: None };
+            let tag = self.insert_notification(arrival, notification, group, from.clone(), payload.clone());
+            if let Some(full) = full {
+                self.reject_notification(tag, Refusal::new(Reason::Busy, full));
+            } else if self.limits.durable {
+                self.store_notification(now, tag);
+            } else {
+                self.deliver_or_queue_notification(now, tag);
+            }
         }
     }
 
-    /// Every pool that has listeners now, or nobody yet.
+    /// Every pool that has listeners now. `[None]` if there is none.
     fn pools_of(&self, key: &TopicKey) -> Vec<Option<ServerName>> {
         let topic = self.by_key.get(key).map(|topic| &self.topics[*topic]);
         let named = topic.into_iter().flat_map(|topic| &topic.named).filter(|(_, named)| !named.runs.is_empty());
@@ -60,331 +67,327 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if pools.is_empty() { vec![None] } else { pools }
     }
 
-    fn keep(&mut self, now: Instant, arrival: Arrival<'_>, note: Note, group: Option<usize>, from: Option<O>, load: L) {
+    fn insert_notification(
+        &mut self,
+        arrival: Arrival<'_>,
+        notification: Notification,
+        group: Option<usize>,
+        from: Option<O>,
+        payload: P,
+    ) -> u64 {
         let Arrival { bytes, deadline, .. } = arrival;
-        let full = self.cannot_keep(&note.key, bytes);
-        let mut held = Held::new(from, Some(load), bytes, deadline, State::Storing);
-        (held.group, held.wait_for_ready, held.note) = (group, true, Some(Box::new(note)));
-        let tag = self.hold(held);
-        if let Some(full) = full {
-            self.refuse_note(tag, Refusal::new(Reason::Busy, full));
-        } else if self.limits.durable {
-            self.store(now, tag);
-        } else {
-            self.file(now, tag);
-        }
-    }
-
-    fn hold(&mut self, held: Held<O, L>) -> u64 {
-        self.kept_bytes += held.bytes;
-        if let Some(note) = &held.note {
-            *self.notes.entry(note.id).or_default() += 1;
-        }
-        let deadline = held.deadline;
-        let tag = self.requests.insert(held);
-        self.watch_deadline(deadline, tag);
+        self.notification_bytes += bytes;
+        *self.notification_copies.entry(notification.id).or_default() += 1;
+        let mut request = Pending::new(from, Some(payload), bytes, deadline, State::Storing);
+        (request.group, request.wait_for_ready, request.notification) = (group, true, Some(Box::new(notification)));
+        let tag = self.pending.insert(request);
+        self.add_deadline(deadline, tag);
         tag
     }
 
-    fn store(&mut self, now: Instant, tag: u64) {
+    fn store_notification(&mut self, now: Instant, tag: u64) {
         let number = self.next_number;
         self.next_number += 1;
-        let Some(held) = self.requests.get_mut(tag) else { return };
-        let ttl = Ttl::until(held.deadline, now);
-        if let (Some(note), Some(load)) = (&mut held.note, held.load.clone()) {
-            note.number = Some(number);
-            let pool = note.pool.clone();
-            self.actions.push_back(Action::Store { tag, number, pool, ttl, load });
+        let Some(request) = self.pending.get_mut(tag) else { return };
+        let ttl = Ttl::until(request.deadline, now);
+        if let (Some(notification), Some(payload)) = (&mut request.notification, request.payload.clone()) {
+            notification.number = Some(number);
+            let pool = notification.pool.clone();
+            self.actions.push_back(Action::Store { tag, number, pool, ttl, payload });
         }
     }
 
-    /// The durable store has it, or has not.
     pub(super) fn stored(&mut self, now: Instant, tag: u64, result: Result<(), String>) {
-        let Some(held) = self.requests.get_mut(tag).filter(|held| held.state == State::Storing) else { return };
+        let Some(request) = self.pending.get_mut(tag).filter(|request| request.state == State::Storing) else { return };
         match result {
             Ok(()) => {
-                self.tell_kept(tag);
-                self.file(now, tag);
+                self.confirm_stored(tag);
+                self.deliver_or_queue_notification(now, tag);
             }
             Err(error) => {
-                if let Some(note) = &mut held.note {
-                    note.number = None;
+                if let Some(notification) = &mut request.notification {
+                    notification.number = None;
                 }
                 let detail = format!("the store (rpc_zmq_notification_store) did not take it: {error}");
-                self.refuse_note(tag, Refusal::new(Reason::Busy, detail));
+                self.reject_notification(tag, Refusal::new(Reason::Busy, detail));
             }
         }
     }
 
-    /// Takes up what an earlier run of the broker had stored.
-    pub(super) fn restore(&mut self, now: Instant, number: u64, arrival: Arrival<'_>, load: L) {
+    /// Takes over a notification that an earlier run of the broker has stored.
+    pub(super) fn restore(&mut self, now: Instant, number: u64, arrival: Arrival<'_>, payload: P) {
         self.next_number = self.next_number.max(number + 1);
         let Ok(key) = TopicKey::parse(arrival.key) else { return self.actions.push_back(Action::Erase { number }) };
         let pool = ServerName::new(arrival.server).ok();
-        let note = Note { id: arrival.id, key, pool, deliveries: 0, number: Some(number), early: None };
-        let mut held = Held::new(None, Some(load), arrival.bytes, arrival.deadline, State::Storing);
-        (held.wait_for_ready, held.note) = (true, Some(Box::new(note)));
-        let tag = self.hold(held);
-        self.file(now, tag);
+        let notification =
+            Notification { id: arrival.id, key, pool, deliveries: 0, number: Some(number), handled_early: None };
+        let tag = self.insert_notification(arrival, notification, None, None, payload);
+        self.deliver_or_queue_notification(now, tag);
     }
 
-    /// Gives a notification to a listener, or lets it wait for one, behind the others.
-    fn file(&mut self, now: Instant, tag: u64) {
-        if self.requests.get(tag).is_some_and(|held| held.deadline <= now) {
-            return self.expire_note(tag);
+    /// Delivers a notification to a listener, or appends it to its queue.
+    fn deliver_or_queue_notification(&mut self, now: Instant, tag: u64) {
+        if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
+            return self.expire_notification(tag);
         }
-        let Some((topic, named)) = self.place_of(tag) else { return };
+        let Some((topic, named)) = self.queue_parts_of(tag) else { return };
         let worker = match named {
-            _ if self.leaves_notes() => None,
+            _ if self.leaves_notifications_in_store() => None,
             Some(named) => self.take_worker_of(topic, named),
             None => self.take_worker(topic),
         };
         if let Some(worker) = worker {
-            return self.hand_over(now, tag, worker);
+            return self.deliver_pending(now, tag, worker);
         }
-        self.enqueue(tag, Queue { topic, at: named.into() });
-        self.tell_kept(tag);
+        self.enqueue(tag, Queue { topic, recipient: named.into() });
+        self.confirm_stored(tag);
     }
 
-    fn place_of(&mut self, tag: u64) -> Option<(usize, Option<usize>)> {
-        let note = self.requests.get(tag)?.note.as_ref()?;
-        let (key, pool) = (note.key.clone(), note.pool.clone());
-        Some(self.open_place(&key, pool.as_ref()))
+    fn queue_parts_of(&mut self, tag: u64) -> Option<(usize, Option<usize>)> {
+        let notification = self.pending.notification(tag)?;
+        let (key, pool) = (notification.key.clone(), notification.pool.clone());
+        Some(self.topic_and_server_index(&key, pool.as_ref()))
     }
 
-    /// Why a notification cannot be kept. Asked before anybody is told that it is: later it is too late.
-    fn cannot_keep(&self, key: &TopicKey, bytes: usize) -> Option<String> {
+    /// Why a notification cannot be kept. This is checked before the confirmation.
+    fn why_not_accepted(&self, key: &TopicKey, bytes: usize) -> Option<String> {
         let (waiting, limit) =
             (self.by_key.get(key).map_or(0, |topic| self.topics[*topic].waiting), self.limits.topic_backlog);
         if waiting >= limit {
             return Some(format!("{limit} messages for {key} wait already (rpc_zmq_topic_backlog)"));
         }
-        let (kept, limit) = (self.kept_bytes, self.limits.backlog_bytes);
+        let (kept, limit) = (self.notification_bytes, self.limits.backlog_bytes);
         if kept + bytes > limit {
             return Some(format!(
                 "{kept} bytes of notifications are kept already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
             ));
         }
-        self.has_no_topic_left(key)
+        self.why_topics_full(key)
     }
 
-    /// Tells the sender that it is kept; once, and not if a listener's acknowledgement was first.
-    fn tell_kept(&mut self, tag: u64) {
-        let Some(held) = self.requests.get_mut(tag) else { return };
-        let Some(to) = held.origin.take() else { return };
-        let pool = held.note.as_ref().and_then(|note| note.pool.clone());
-        let group = held.group.take();
-        let more = self.more(group);
+    /// Tells the sender that it is stored, unless the sender has had its answer before.
+    fn confirm_stored(&mut self, tag: u64) {
+        let Some(request) = self.pending.get_mut(tag) else { return };
+        let Some(to) = request.origin.take() else { return };
+        let pool = request.notification.as_ref().and_then(|notification| notification.pool.clone());
+        let group = request.group.take();
+        let remaining = self.count_answer(group);
         self.counters.add(Counter::Stored);
-        self.actions.push_back(Action::Keep { to, pool, more });
+        self.actions.push_back(Action::ConfirmStored { to, pool, remaining });
     }
 
-    /// A listener has accepted it, or has not.
-    pub(super) fn note_answered(
+    pub(super) fn notification_answered(
         &mut self,
         now: Instant,
         worker: WorkerId,
         tag: u64,
         credit: u16,
         refused: Option<Reason>,
-        load: L,
+        payload: P,
     ) {
-        let Some(held) = self.requests.get_mut(tag) else { return };
-        let early = held.note.as_mut().and_then(|note| note.early.take());
+        let Some(request) = self.pending.get_mut(tag) else { return };
+        let handled_early = request.notification.as_mut().and_then(|notification| notification.handled_early.take());
         let server = self.workers[worker].server;
         match refused {
             None => {
-                self.forward(tag, load);
-                self.requests.set_state(tag, State::Running { worker });
-                if let Some(again) = early {
-                    self.done(now, server, tag, again);
+                self.forward_answer(tag, payload);
+                self.pending.set_state(tag, State::Acknowledged { worker });
+                if let Some(again) = handled_early {
+                    self.listener_finished(now, server, tag, again);
                 }
             }
             Some(reason) => {
-                self.servers[server].notes -= 1;
-                let told = held.origin.is_some();
+                self.servers[server].notifications -= 1;
+                let sender_waits = request.origin.is_some();
                 match reason {
-                    Reason::Busy | Reason::ShuttingDown => self.rest(now, tag),
+                    reason if reason.another_node_may_take_it() => self.delay_redelivery(now, tag),
                     Reason::Expired => {
-                        self.forward(tag, load);
-                        self.expire_note(tag);
+                        self.forward_answer(tag, payload);
+                        self.expire_notification(tag);
                     }
-                    // Nobody else could make more of it.
-                    reason if told => {
-                        self.forward(tag, load);
-                        self.counters.add(Counter::refused(reason));
-                        self.forget(tag);
+                    // Another listener would refuse it as well.
+                    reason if sender_waits => {
+                        self.forward_answer(tag, payload);
+                        self.counters.add(Counter::Refused(reason));
+                        self.complete_notification(tag);
                     }
-                    reason => self.bury(tag, format!("its listener refused it: {reason}")),
+                    reason => self.add_dead_letter(tag, format!("its listener refused it: {reason}")),
                 }
             }
         }
         self.settled(now, worker, credit);
     }
 
-    /// Sends a listener's first answer to the sender.
-    fn forward(&mut self, tag: u64, load: L) {
-        let Some(held) = self.requests.get_mut(tag) else { return };
-        if let Some(to) = held.origin.take() {
-            let group = held.group.take();
-            let more = self.more(group);
+    /// Forwards a listener's answer, if the sender still waits for one.
+    fn forward_answer(&mut self, tag: u64, payload: P) {
+        let Some(request) = self.pending.get_mut(tag) else { return };
+        if let Some(to) = request.origin.take() {
+            let group = request.group.take();
+            let remaining = self.count_answer(group);
             self.counters.add(Counter::Answered);
-            self.actions.push_back(Action::Answer { to, load, more });
+            self.actions.push_back(Action::Answer { to, payload, remaining });
         }
     }
 
-    /// A listener says that it is done with it.
+    /// A listener reports that it has handled a notification, or requeues it.
     pub(super) fn handled(
         &mut self,
         now: Instant,
         tag: u64,
         id: MessageId,
         credit: u16,
-        requeue: Option<(Arrival<'_>, L)>,
+        requeue: Option<(Arrival<'_>, P)>,
     ) {
-        // A tag is of one delivery, by one run of a broker: another one says nothing, not even with the right id.
-        let held = self.requests.get_mut(tag).filter(|held| held.note.as_ref().is_some_and(|note| note.id == id));
-        let at = held.and_then(|held| Some((held.state, held.state.worker()?, held.note.as_mut()?)));
-        let Some((state, worker, note)) = at else {
-            // From before this broker's start: it is known from the store, or not at all.
+        // A tag belongs to one delivery by one run of a broker. With another tag the report counts
+        // for nothing, even if the id is right.
+        let delivered = self.pending.get_mut(tag).and_then(|request| {
+            let (state, worker) = (request.state, request.state.worker()?);
+            Some((state, worker, request.notification.as_mut().filter(|notification| notification.id == id)?))
+        });
+        let Some((state, worker, notification)) = delivered else {
+            // A delivery of an earlier run. The store has the notification, or it is unknown here.
             self.counters.add(Counter::LateAnswers);
-            if let Some((arrival, load)) = requeue.filter(|(arrival, _)| !self.keeps(id, arrival.server)) {
+            if let Some((arrival, payload)) = requeue.filter(|(arrival, _)| !self.has_notification(id, arrival.server))
+            {
                 self.counters.add(Counter::Requeued);
-                self.notify(now, arrival, None, load);
+                self.notify(now, arrival, None, payload);
             }
             return;
         };
         if matches!(state, State::InFlight { .. }) {
-            note.early = Some(requeue.is_some());
+            notification.handled_early = Some(requeue.is_some());
         }
-        let before = self.give_back(worker, credit);
+        let before = self.return_credit(worker, credit);
         let server = self.workers[worker].server;
-        if matches!(state, State::Running { .. }) {
-            self.done(now, server, tag, requeue.is_some());
+        if matches!(state, State::Acknowledged { .. }) {
+            self.listener_finished(now, server, tag, requeue.is_some());
         }
-        self.offer(now, worker, before);
-        self.check_withdrawn(server);
+        self.credit_changed(now, worker, before);
+        self.finish_withdrawal(server);
     }
 
-    /// Whether a pool's copy of this notification is here.
-    fn keeps(&self, id: MessageId, pool: &str) -> bool {
-        if !self.notes.contains_key(&id) {
+    /// Whether the copy of this notification for a pool is pending.
+    fn has_notification(&self, id: MessageId, pool: &str) -> bool {
+        if !self.notification_copies.contains_key(&id) {
             return false;
         }
-        let is_it = |note: &Note| note.id == id && note.pool.as_ref().is_none_or(|name| name.as_str() == pool);
-        !self.requests.tags_where(|held| held.note.as_ref().is_some_and(|note| is_it(note))).is_empty()
+        let matches = |notification: &Notification| {
+            notification.id == id && notification.pool.as_ref().is_none_or(|name| name.as_str() == pool)
+        };
+        !self.pending.tags_where(|request| request.notification.as_deref().is_some_and(matches)).is_empty()
     }
 
-    fn done(&mut self, now: Instant, server: usize, tag: u64, again: bool) {
-        self.servers[server].notes -= 1;
+    fn listener_finished(&mut self, now: Instant, server: usize, tag: u64, again: bool) {
+        self.servers[server].notifications -= 1;
         if !again {
             self.counters.add(Counter::Handled);
-            return self.forget(tag);
+            return self.complete_notification(tag);
         }
-        self.rest(now, tag);
+        self.delay_redelivery(now, tag);
     }
 
-    /// Lets a notification that was given back rest before it is delivered again: what failed now may not fail later.
-    fn rest(&mut self, now: Instant, tag: u64) {
-        if self.is_worn_out(tag) {
-            return self.give_up(tag);
+    /// Delays the next delivery, because the cause of the failure may pass.
+    fn delay_redelivery(&mut self, now: Instant, tag: u64) {
+        if self.deliveries_exhausted(tag) {
+            return self.reject_exhausted(tag);
         }
         self.counters.add(Counter::Requeued);
-        self.tell_kept(tag);
-        let tag = self.requests.rename(tag);
-        self.requests.set_state(tag, State::Resting);
-        let Some(held) = self.requests.get(tag) else { return };
-        let deliveries = held.note.as_ref().map_or(1, |note| u32::from(note.deliveries.max(1)));
-        let pause = FIRST_REST.saturating_mul(1 << (deliveries - 1).min(16)).min(LONGEST_REST);
-        self.watch_deadline(held.deadline.min(now + pause), tag);
+        self.confirm_stored(tag);
+        let tag = self.pending.renew_tag(tag);
+        self.pending.set_state(tag, State::Delayed);
+        let Some(request) = self.pending.get(tag) else { return };
+        let deliveries = request.notification.as_ref().map_or(1, |notification| notification.deliveries.max(1).into());
+        let delay = FIRST_DELAY.saturating_mul(1 << u32::min(deliveries - 1, 16)).min(MAX_DELAY);
+        self.add_deadline(request.deadline.min(now + delay), tag);
     }
 
-    /// A listener is gone with these.
-    pub(super) fn take_back(&mut self, now: Instant, mut tags: Vec<u64>) {
-        // The oldest is put in front at last.
-        tags.sort_unstable_by_key(|tag| std::cmp::Reverse(self.requests.get(*tag).map(|held| held.order)));
+    pub(super) fn reclaim_notifications(&mut self, now: Instant, mut tags: Vec<u64>) {
+        // The oldest comes last, because each is put in front of the queue.
+        tags.sort_unstable_by_key(|tag| std::cmp::Reverse(self.pending.get(*tag).map(|request| request.order)));
         for tag in tags {
-            let note = self.requests.get_mut(tag).and_then(|held| held.note.as_mut());
-            match note.and_then(|note| note.early.take()) {
-                // It had said so, before it could acknowledge.
+            let notification = self.pending.get_mut(tag).and_then(|request| request.notification.as_mut());
+            match notification.and_then(|notification| notification.handled_early.take()) {
+                // The listener had reported it handled before the acknowledgement.
                 Some(false) => {
                     self.counters.add(Counter::Handled);
-                    self.tell_kept(tag);
-                    self.forget(tag);
+                    self.confirm_stored(tag);
+                    self.complete_notification(tag);
                 }
-                _ if self.is_worn_out(tag) => self.give_up(tag),
-                _ => self.put_back(now, tag),
+                _ if self.deliveries_exhausted(tag) => self.reject_exhausted(tag),
+                _ => self.requeue_first(now, tag),
             }
         }
     }
 
-    /// It waits again, before those that came after it.
-    fn put_back(&mut self, now: Instant, tag: u64) {
-        if self.requests.get(tag).is_some_and(|held| held.deadline <= now) {
-            self.requests.set_state(tag, State::Storing);
-            return self.expire_note(tag);
+    fn requeue_first(&mut self, now: Instant, tag: u64) {
+        if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
+            self.pending.set_state(tag, State::Storing);
+            return self.expire_notification(tag);
         }
         self.counters.add(Counter::Requeued);
-        let tag = self.requests.rename(tag);
-        if let Some((topic, named)) = self.place_of(tag) {
-            self.enqueue_first(tag, Queue { topic, at: named.into() });
-            self.tell_kept(tag);
+        let tag = self.pending.renew_tag(tag);
+        if let Some((topic, named)) = self.queue_parts_of(tag) {
+            self.enqueue_first(tag, Queue { topic, recipient: named.into() });
+            self.confirm_stored(tag);
         }
-        if let Some(deadline) = self.requests.get(tag).map(|held| held.deadline) {
-            self.watch_deadline(deadline, tag);
+        self.renew_deadline(tag);
+    }
+
+    fn renew_deadline(&mut self, tag: u64) {
+        if let Some(deadline) = self.pending.get(tag).map(|request| request.deadline) {
+            self.add_deadline(deadline, tag);
         }
     }
 
-    fn is_worn_out(&self, tag: u64) -> bool {
-        let note = self.requests.get(tag).and_then(|held| held.note.as_ref());
-        note.is_some_and(|note| note.deliveries >= self.limits.max_deliveries)
+    fn deliveries_exhausted(&self, tag: u64) -> bool {
+        let notification = self.pending.notification(tag);
+        notification.is_some_and(|notification| notification.deliveries >= self.limits.max_deliveries)
     }
 
-    fn give_up(&mut self, tag: u64) {
+    fn reject_exhausted(&mut self, tag: u64) {
         let limit = self.limits.max_deliveries;
         let detail = format!("delivered {limit} times (rpc_zmq_max_deliveries), and not handled");
-        self.refuse_note(tag, Refusal::new(Reason::ServerLost, detail));
+        self.reject_notification(tag, Refusal::new(Reason::ServerLost, detail));
     }
 
-    /// It has rested: behind the others.
-    pub(super) fn rested(&mut self, now: Instant, tag: u64) {
-        self.requests.set_last(tag);
-        self.file(now, tag);
-        if let Some(deadline) = self.requests.get(tag).map(|held| held.deadline) {
-            self.watch_deadline(deadline, tag);
-        }
+    /// The delay has ended: the notification goes behind the others.
+    pub(super) fn end_delay(&mut self, now: Instant, tag: u64) {
+        self.pending.move_to_end(tag);
+        self.deliver_or_queue_notification(now, tag);
+        self.renew_deadline(tag);
     }
 
-    pub(super) fn expire_note(&mut self, tag: u64) {
+    pub(super) fn expire_notification(&mut self, tag: u64) {
         self.counters.add(Counter::Expired);
         let detail = "its time to live ended before a listener handled it";
-        self.refuse_note(tag, Refusal::new(Reason::Expired, detail));
+        self.reject_notification(tag, Refusal::new(Reason::Expired, detail));
     }
 
-    /// It is not kept: the sender is told, or the operator when the sender has been told otherwise.
-    fn refuse_note(&mut self, tag: u64, refusal: Refusal) {
-        let told = self.requests.get(tag).is_some_and(|held| held.origin.is_none());
-        if told {
-            return self.bury(tag, refusal.detail);
+    /// Gives a notification up. It is refused, or becomes a dead letter if its sender has been told
+    /// that it was stored or accepted.
+    fn reject_notification(&mut self, tag: u64, refusal: Refusal) {
+        let confirmed = self.pending.get(tag).is_some_and(|request| request.origin.is_none());
+        if confirmed {
+            return self.add_dead_letter(tag, refusal.detail);
         }
-        if let Some((held, note)) = self.release(tag) {
-            self.erase(note.number);
-            self.refuse_held(held, note.pool, refusal.reason, refusal.detail);
+        if let Some((request, notification)) = self.remove_notification(tag) {
+            self.erase(notification.number);
+            self.refuse_pending(request, notification.pool, refusal.reason, refusal.detail);
         }
     }
 
-    fn bury(&mut self, tag: u64, why: String) {
-        let Some((held, note)) = self.release(tag) else { return };
+    fn add_dead_letter(&mut self, tag: u64, why: String) {
+        let Some((request, notification)) = self.remove_notification(tag) else { return };
         self.counters.add(Counter::DeadLetters);
-        let Note { id, key, pool, deliveries, number, .. } = note;
-        if let Some(load) = held.load {
-            self.actions.push_back(Action::Bury { number, key, pool, id, deliveries, why, load });
+        let Notification { id, key, pool, deliveries, number, .. } = notification;
+        if let Some(payload) = request.payload {
+            self.actions.push_back(Action::DeadLetter { number, key, pool, id, deliveries, why, payload });
         }
     }
 
-    fn forget(&mut self, tag: u64) {
-        if let Some((_, note)) = self.release(tag) {
-            self.erase(note.number);
+    fn complete_notification(&mut self, tag: u64) {
+        if let Some((_, notification)) = self.remove_notification(tag) {
+            self.erase(notification.number);
         }
     }
 
@@ -394,20 +397,20 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
     }
 
-    /// Takes a notification out, wherever it is.
-    fn release(&mut self, tag: u64) -> Option<(Held<O, L>, Note)> {
-        let mut held = self.requests.remove(tag)?;
-        let note = held.note.take()?;
-        self.kept_bytes -= held.bytes;
-        if let Some(copies) = self.notes.get_mut(&note.id) {
+    /// Removes a notification from the engine in any state.
+    fn remove_notification(&mut self, tag: u64) -> Option<(Pending<O, P>, Notification)> {
+        let mut request = self.pending.remove(tag)?;
+        let notification = request.notification.take()?;
+        self.notification_bytes -= request.bytes;
+        if let Some(copies) = self.notification_copies.get_mut(&notification.id) {
             *copies -= 1;
             if *copies == 0 {
-                self.notes.remove(&note.id);
+                self.notification_copies.remove(&notification.id);
             }
         }
-        if let State::Queued(queue) = held.state {
-            self.left(queue);
+        if let State::Queued(queue) = request.state {
+            self.removed_from(queue);
         }
-        Some((held, *note))
+        Some((request, *notification))
     }
 }

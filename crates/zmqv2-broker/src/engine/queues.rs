@@ -1,129 +1,125 @@
-//! Where requests wait: for any server of a topic, for the servers of one name, or for one run.
+//! The queues of waiting requests: for any server of a topic, for one server name, or for one run.
 
 use std::collections::VecDeque;
 
 use slab::Slab;
 use zmqv2_proto::{Reason, ServerName};
 
-use super::requests::{At, Queue, State};
+use super::pending::{Queue, Recipient, State};
 use super::{Backlog, Engine, Server, Topic};
 
-impl<O: Clone, L: Clone> Engine<O, L> {
+impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn backlog(&mut self, queue: Queue) -> &mut Backlog {
         backlog_at(&mut self.topics, &mut self.servers, queue)
     }
 
-    /// Puts a request behind those that wait there.
     pub(super) fn enqueue(&mut self, tag: u64, queue: Queue) {
-        self.requests.set_state(tag, State::Queued(queue));
-        let Self { topics, servers, requests, .. } = self;
+        self.pending.set_state(tag, State::Queued(queue));
+        let Self { topics, servers, pending, .. } = self;
         topics[queue.topic].waiting += 1;
-        backlog_at(topics, servers, queue).push(tag, |tag| requests.contains(tag));
+        backlog_at(topics, servers, queue).push(tag, |tag| pending.contains(tag));
     }
 
-    /// Puts a request before those that wait there.
     pub(super) fn enqueue_first(&mut self, tag: u64, queue: Queue) {
-        self.requests.set_state(tag, State::Queued(queue));
+        self.pending.set_state(tag, State::Queued(queue));
         self.topics[queue.topic].waiting += 1;
         self.backlog(queue).push_front(tag);
     }
 
-    /// Puts a request before those that came after it.
+    /// Puts a request in front of those that arrived after it.
     pub(super) fn enqueue_in_order(&mut self, tag: u64, queue: Queue) {
-        self.requests.set_state(tag, State::Queued(queue));
-        let order = self.requests.get(tag).map_or(0, |held| held.order);
-        let Self { topics, servers, requests, .. } = self;
-        let is_younger = |tag| requests.get(tag).is_some_and(|held| held.order > order);
+        self.pending.set_state(tag, State::Queued(queue));
+        let order = self.pending.get(tag).map_or(0, |request| request.order);
+        let Self { topics, servers, pending, .. } = self;
+        let is_younger = |tag| pending.get(tag).is_some_and(|request| request.order > order);
         topics[queue.topic].waiting += 1;
         backlog_at(topics, servers, queue).insert(tag, is_younger);
     }
 
-    /// The request that a worker of this server takes next.
+    /// The oldest request that a worker of this server may take, and its queue.
     pub(super) fn oldest_for(&mut self, number: usize) -> Option<(u64, Queue)> {
-        let Self { topics, servers, requests, .. } = self;
+        let Self { topics, servers, pending, .. } = self;
         let mut oldest: Option<(u64, u64, Queue)> = None;
         let mut look = |backlog: &mut Backlog| {
-            let first = backlog.front(|tag| requests.contains(tag));
-            if let Some((tag, held)) = first.and_then(|tag| Some((tag, requests.get(tag)?)))
-                && let State::Queued(queue) = held.state
-                && oldest.is_none_or(|(order, ..)| held.order < order)
+            let first = backlog.front(|tag| pending.contains(tag));
+            if let Some((tag, request)) = first.and_then(|tag| Some((tag, pending.get(tag)?)))
+                && let State::Queued(queue) = request.state
+                && oldest.is_none_or(|(order, ..)| request.order < order)
             {
-                oldest = Some((held.order, tag, queue));
+                oldest = Some((request.order, tag, queue));
             }
         };
         let server = &mut servers[number];
-        for place in &server.places {
-            let topic = &mut topics[place.topic];
+        for membership in &server.memberships {
+            let topic = &mut topics[membership.topic];
             look(&mut topic.shared);
-            look(&mut topic.named[place.named].backlog);
+            look(&mut topic.named[membership.named].backlog);
         }
         look(&mut server.backlog);
         oldest.map(|(_, tag, queue)| (tag, queue))
     }
 
-    /// A request that waited there has left by itself.
-    pub(super) fn left(&mut self, queue: Queue) {
-        self.backlog(queue).left();
+    /// Counts a request that left a queue from the middle.
+    pub(super) fn removed_from(&mut self, queue: Queue) {
+        self.backlog(queue).count_removed();
         self.topics[queue.topic].waiting -= 1;
-        self.tidy_queue(queue);
+        self.remove_queue_if_idle(queue);
     }
 
-    /// Forgets a place where nobody is and nothing waits.
-    pub(super) fn tidy_queue(&mut self, queue: Queue) {
-        let named = if let At::Named(named) = queue.at { Some(named) } else { None };
-        self.tidy(queue.topic, named);
+    pub(super) fn remove_queue_if_idle(&mut self, queue: Queue) {
+        let named = if let Recipient::Server(named) = queue.recipient { Some(named) } else { None };
+        self.remove_if_idle(queue.topic, named);
     }
 
-    /// Whom a request waits for, in words.
     pub(super) fn describe(&self, queue: Queue) -> String {
         let topic = &self.topics[queue.topic];
-        match queue.at {
-            At::Any => topic.key.to_string(),
-            At::Named(named) => format!("{} at {}", topic.key, topic.named[named].name),
-            At::Run(run) => format!("{} at {}", topic.key, self.servers[run].name),
+        match queue.recipient {
+            Recipient::AnyServer => topic.key.to_string(),
+            Recipient::Server(named) => format!("{} at {}", topic.key, topic.named[named].name),
+            Recipient::Run(run) => format!("{} at {}", topic.key, self.servers[run].name),
         }
     }
 
-    /// The server whose copy of a fanout waits there.
-    pub(super) fn whose(&self, queue: Queue) -> Option<ServerName> {
-        match queue.at {
-            At::Run(run) => Some(self.servers[run].name.clone()),
-            At::Any | At::Named(_) => None,
+    /// The server whose copies of fanouts wait in this queue.
+    pub(super) fn copy_for(&self, queue: Queue) -> Option<ServerName> {
+        match queue.recipient {
+            Recipient::Run(run) => Some(self.servers[run].name.clone()),
+            Recipient::AnyServer | Recipient::Server(_) => None,
         }
     }
 
-    /// Refuses what was taken out of a queue, but for what `stays`; that goes back.
+    /// Refuses all requests of a queue except those that stay.
     pub(super) fn refuse_all_but(
         &mut self,
         queue: Queue,
-        stays: impl Fn(&super::Held<O, L>) -> bool,
+        stays: impl Fn(&super::Pending<O, P>) -> bool,
         reason: Reason,
         detail: &str,
     ) {
         let tags = self.backlog(queue).take();
-        let requests = &self.requests;
-        let live = tags.into_iter().filter(|tag| requests.contains(*tag));
-        let (stay, go): (Vec<u64>, Vec<u64>) = live.partition(|tag| requests.get(*tag).is_some_and(&stays));
+        let pending = &self.pending;
+        let live = tags.into_iter().filter(|tag| pending.contains(*tag));
+        let (stay, go): (Vec<u64>, Vec<u64>) = live.partition(|tag| pending.get(*tag).is_some_and(&stays));
         *self.backlog(queue) = Backlog::from(VecDeque::from(stay));
-        let server = self.whose(queue);
+        let server = self.copy_for(queue);
         for tag in go {
-            if let Some(held) = self.requests.remove(tag) {
-                self.held_bytes -= held.bytes;
-                // A run's queue holds copies for all of its topics.
-                if let State::Queued(Queue { topic, .. }) = held.state {
+            if let Some(request) = self.pending.remove(tag) {
+                self.request_bytes -= request.bytes;
+                // The queue of a run has copies for all of its topics.
+                if let State::Queued(Queue { topic, .. }) = request.state {
                     self.topics[topic].waiting -= 1;
                 }
-                self.refuse_held(held, server.clone(), reason, detail);
+                self.refuse_pending(request, server.clone(), reason, detail);
             }
         }
     }
 }
 
-/// On its own, so that the requests can be looked at meanwhile.
+/// A free function, so that the caller can borrow the pending requests meanwhile.
 fn backlog_at<'a, O>(topics: &'a mut Slab<Topic>, servers: &'a mut Slab<Server<O>>, queue: Queue) -> &'a mut Backlog {
-    match queue.at {
-        At::Any => &mut topics[queue.topic].shared,
-        At::Named(named) => &mut topics[queue.topic].named[named].backlog,
-        At::Run(run) => &mut servers[run].backlog,
+    match queue.recipient {
+        Recipient::AnyServer => &mut topics[queue.topic].shared,
+        Recipient::Server(named) => &mut topics[queue.topic].named[named].backlog,
+        Recipient::Run(run) => &mut servers[run].backlog,
     }
 }

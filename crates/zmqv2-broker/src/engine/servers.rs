@@ -1,4 +1,4 @@
-//! Servers and their workers: how they come, how credit returns, how they leave.
+//! Servers and their workers: registration, credit and removal.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -6,90 +6,72 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
 
-use super::requests::{At, Queue};
-use super::{Action, Backlog, CONNECT_WITHIN, Counter, Engine, Offer, WorkerId};
+use super::pending::{Queue, Recipient};
+use super::{Action, Backlog, CONNECT_TIMEOUT, Counter, Engine, Offer, WorkerId};
 
-/// One run of a server.
 #[derive(Debug)]
 pub(super) struct Server<O> {
     pub(super) keys: Vec<TopicKey>,
     pub(super) name: ServerName,
     pub(super) instance: InstanceId,
     pub(super) pid: u32,
-    /// Where it takes work; nowhere once it withdraws.
-    pub(super) places: Vec<Place>,
+    /// The topics from which it takes work. Empty once it withdraws.
+    pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
-    /// How many workers it says it has, and whether they share a socket and so count as one here.
+    /// The workers in its offer, and whether they share a socket and so are one worker here.
     offered: (u16, bool),
     connected: usize,
-    /// Workers with credit, each once.
+    /// The workers with credit, each once.
     pub(super) ready: VecDeque<WorkerId>,
-    /// Copies of fanouts that wait for this run.
+    /// Requests that wait for this run alone, such as copies of fanouts.
     pub(super) backlog: Backlog,
-    /// Requests that its workers have.
     pub(super) outstanding: usize,
-    /// Notifications that its workers have, also those that they have acknowledged.
-    pub(super) notes: usize,
-    /// Who waits for an answer: to the registration, then to the withdrawal.
+    /// Notifications that its workers have, including acknowledged ones.
+    pub(super) notifications: usize,
+    /// The sender of the registration, and then of the withdrawal, while it waits for an answer.
     answer_to: Option<O>,
 }
 
-/// A topic that a server serves.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Membership {
     pub(super) topic: usize,
-    /// Its name's number in the topic.
     pub(super) named: usize,
-    /// Whether it stands in the topic's ring.
     pub(super) in_ring: bool,
 }
 
-/// One worker of a server.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) server: usize,
     pub(super) connected: bool,
-    /// The most requests it has: its credit when it has none.
+    /// The most requests that it takes at once.
     window: u16,
-    /// The most while its requests are quick, and whether it has said that they are.
+    /// The same while its requests are quick, and whether it has reported that they are.
     wide_window: u16,
     wide: bool,
-    /// It takes no more than at first all the same: what it handed back could not go to a server with an order to keep.
-    pub(super) kept_narrow: bool,
-    /// Requests that it has and that are not settled.
+    /// The wide window is disabled, because a server of its topic keeps the order of requests.
+    pub(super) narrowed: bool,
     pub(super) outstanding: usize,
-    /// Requests that are settled and still take a place: acknowledged casts that run. Below zero while the word that
-    /// one has ended is here and its acknowledgement, over another connection, is not.
+    /// Acknowledged requests that still run, and take up the window. Below zero if the report that
+    /// one has ended comes before its acknowledgement, over another connection.
     running: isize,
 }
 
 impl Worker {
     fn new(server: usize, window: u16, wide_window: u16) -> Self {
-        Self {
-            server,
-            connected: false,
-            window,
-            wide_window,
-            wide: false,
-            kept_narrow: false,
-            outstanding: 0,
-            running: 0,
-        }
+        Self { server, connected: false, window, wide_window, wide: false, narrowed: false, outstanding: 0, running: 0 }
     }
 
-    /// How many more requests it will take.
     pub(super) fn credit(&self) -> usize {
-        let window = if self.wide && !self.kept_narrow { self.wide_window } else { self.window };
-        usize::from(window).saturating_sub(self.has())
+        let window = if self.wide && !self.narrowed { self.wide_window } else { self.window };
+        usize::from(window).saturating_sub(self.occupied())
     }
 
-    /// The requests that it has, or runs.
-    fn has(&self) -> usize {
+    fn occupied(&self) -> usize {
         self.outstanding + self.running.max(0).cast_unsigned()
     }
 
-    /// It gives places back; never more than it was given requests, whatever it says.
-    fn give_back(&mut self, credit: u16) {
+    /// Returns credit, but never more than the number of requests that it was given.
+    fn return_credit(&mut self, credit: u16) {
         let floor = 0_isize.saturating_sub_unsigned(self.outstanding);
         self.running = self.running.saturating_sub_unsigned(usize::from(credit)).max(floor);
     }
@@ -112,26 +94,25 @@ impl<O> Server<O> {
     }
 
     pub(super) fn takes_work(&self) -> bool {
-        !self.places.is_empty()
+        !self.memberships.is_empty()
     }
 
     pub(super) fn set_in_ring(&mut self, topic: usize, in_ring: bool) {
-        if let Some(place) = self.places.iter_mut().find(|place| place.topic == topic) {
-            place.in_ring = in_ring;
+        if let Some(membership) = self.memberships.iter_mut().find(|membership| membership.topic == topic) {
+            membership.in_ring = in_ring;
         }
     }
 
-    /// How many of its workers wait for requests, and how many have some.
     pub(super) fn count_workers(&self, workers: &Slab<Worker>) -> (usize, usize) {
         let (count, shared) = self.offered;
-        let has = |number: &WorkerId| workers.get(*number).map_or(0, Worker::has);
+        let has = |number: &WorkerId| workers.get(*number).map_or(0, Worker::occupied);
         let busy =
             |number: &WorkerId| if shared { has(number).min(count.into()) } else { usize::from(has(number) > 0) };
         let ready = |number: &WorkerId| if shared { usize::from(count).saturating_sub(has(number)) } else { 1 };
         (self.ready.iter().map(ready).sum(), self.workers.iter().map(busy).sum())
     }
 
-    /// It has one worker, whose requests are in the order in which they came.
+    /// Whether it runs requests in the order in which they came: it has one worker.
     pub(super) fn keeps_order(&self) -> bool {
         self.offered == (1, false)
     }
@@ -141,7 +122,7 @@ impl<O> Server<O> {
     }
 }
 
-impl<O: Clone, L: Clone> Engine<O, L> {
+impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn register(&mut self, now: Instant, offer: Offer, from: O) {
         if self.draining {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping");
@@ -149,7 +130,7 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         let Offer { key, server: name, registration } = offer;
         let mut keys = vec![key];
         for key in registration.also {
-            // A topic that is named twice is one.
+            // A topic may be named twice.
             if !keys.contains(&key) {
                 keys.push(key);
             }
@@ -175,35 +156,35 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             }
             return;
         }
-        let mut place = |key| {
-            let topic = self.topic(key);
-            Place { topic, named: self.topics[topic].server(&name), in_ring: false }
+        let mut join = |key| {
+            let topic = self.topic_index(key);
+            Membership { topic, named: self.topics[topic].server_index(&name), in_ring: false }
         };
-        let places: Vec<Place> = keys.iter().map(&mut place).collect();
+        let memberships: Vec<Membership> = keys.iter().map(&mut join).collect();
         let number = self.servers.insert(Server {
             keys,
             name,
             instance: registration.instance,
             pid: registration.pid,
-            places: places.clone(),
+            memberships: memberships.clone(),
             workers: Vec::new(),
             offered: (registration.workers, registration.shared),
             connected: 0,
             ready: VecDeque::new(),
             backlog: Backlog::default(),
             outstanding: 0,
-            notes: 0,
+            notifications: 0,
             answer_to: Some(from),
         });
         let keeps_order = self.servers[number].keeps_order();
-        for Place { topic, named, .. } in &places {
+        for Membership { topic, named, .. } in &memberships {
             let topic = &mut self.topics[*topic];
             topic.named[*named].runs.push_back(number);
             topic.runs += 1;
-            topic.in_order += usize::from(keeps_order);
+            topic.ordered_runs += usize::from(keeps_order);
         }
         self.by_instance.insert(registration.instance, number);
-        self.connecting.push_back((now + CONNECT_WITHIN, registration.instance));
+        self.connecting.push_back((now + CONNECT_TIMEOUT, registration.instance));
         let (workers, credit) = (registration.workers.max(1), registration.credit.max(1));
         let (sockets, window) =
             if registration.shared { (1, workers.saturating_mul(credit)) } else { (workers, credit) };
@@ -218,10 +199,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
                 shared: registration.shared,
             });
         }
-        self.check_window(now, number);
-        for Place { topic, .. } in places {
-            if keeps_order && self.topics[topic].in_order == 1 {
-                self.check_windows(now, topic);
+        self.update_window(now, number);
+        for Membership { topic, .. } in memberships {
+            if keeps_order && self.topics[topic].ordered_runs == 1 {
+                self.update_windows(now, topic);
             }
         }
     }
@@ -231,14 +212,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         worker.connected = true;
         let server = &mut self.servers[worker.server];
         server.connected += 1;
-        // No work before all are connected: a server that is given up for want of one has nothing to lose.
+        // A server gets no work before all workers are connected: it may still be given up.
         if !server.takes_work() || !server.is_connected() {
             return;
         }
-        let (workers, places) = (server.workers.clone(), server.places.clone());
+        let (workers, memberships) = (server.workers.clone(), server.memberships.clone());
         let (name, to) = (server.name.clone(), server.answer_to.take());
         self.counters.add(Counter::Registered);
-        for Place { topic, named, .. } in places {
+        for Membership { topic, named, .. } in memberships {
             let runs = &self.topics[topic].named[named].runs;
             if runs.iter().filter(|run| self.servers[**run].is_connected()).count() == 1 {
                 let key = self.topics[topic].key.clone();
@@ -250,42 +231,42 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         let server = self.workers[number].server;
         self.servers[server].ready.extend(workers);
-        self.serve(now, server);
+        self.deliver_waiting(now, server);
     }
 
-    /// A request that a worker had is settled. With a credit of 0 it still takes its place: an acknowledged cast runs.
+    /// A worker has answered a request. With a credit of 0 it still runs: an acknowledged cast.
     pub(super) fn settled(&mut self, now: Instant, number: WorkerId, credit: u16) {
         let Some(worker) = self.workers.get_mut(number) else { return };
         let before = worker.credit();
         worker.outstanding -= 1;
         worker.running += 1;
-        worker.give_back(credit);
+        worker.return_credit(credit);
         let server = worker.server;
         self.servers[server].outstanding -= 1;
-        self.offer(now, number, before);
-        self.check_withdrawn(server);
+        self.credit_changed(now, number, before);
+        self.finish_withdrawal(server);
     }
 
-    /// A worker has ended what it had acknowledged before.
+    /// A worker has finished acknowledged requests.
     pub(super) fn credit(&mut self, now: Instant, instance: InstanceId, index: usize, credit: u16) {
         let server = self.by_instance.get(&instance).map(|number| &self.servers[*number]);
-        // From a run that is gone: nothing to give back to.
+        // The run may be gone.
         let Some(number) = server.and_then(|server| server.workers.get(index)).copied() else { return };
         self.freed(now, number, credit, false);
     }
 
-    /// The same, for a worker by its number, which may be [`wide`](super::Input::Freed).
+    /// The same, for a worker that may be [`wide`](super::Input::Freed).
     pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16, wide: bool) {
         if self.workers.contains(number) {
-            let before = self.give_back(number, credit);
+            let before = self.return_credit(number, credit);
             self.workers[number].wide |= wide;
-            self.offer(now, number, before);
+            self.credit_changed(now, number, before);
         }
     }
 
-    /// A worker gives a request back that it has not begun, and says so that it takes too many. What credit it had before, for
-    /// [`offer`](Self::offer).
-    pub(super) fn unburden(&mut self, number: WorkerId) -> usize {
+    /// A worker returns a request that it has not started, so its wide window is too wide. Returns
+    /// the credit from before, for [`credit_changed`](Self::credit_changed).
+    pub(super) fn take_back_delivery(&mut self, number: WorkerId) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();
         worker.wide = false;
@@ -299,22 +280,23 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         before
     }
 
-    /// Takes credit back from a worker; what it had before, for [`offer`](Self::offer).
-    pub(super) fn give_back(&mut self, number: WorkerId, credit: u16) -> usize {
+    /// Returns credit to a worker, and the credit from before for
+    /// [`credit_changed`](Self::credit_changed).
+    pub(super) fn return_credit(&mut self, number: WorkerId, credit: u16) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();
-        worker.give_back(credit);
+        worker.return_credit(credit);
         before
     }
 
-    /// A worker may have more credit than the `before`: hands it what waits.
-    pub(super) fn offer(&mut self, now: Instant, number: WorkerId, before: usize) {
+    /// A worker may have more credit than `before`: delivers waiting requests to its server.
+    pub(super) fn credit_changed(&mut self, now: Instant, number: WorkerId, before: usize) {
         let worker = &self.workers[number];
         let server = worker.server;
         if before == 0 && worker.credit() > 0 && self.servers[server].takes_work() {
             self.servers[server].ready.push_back(number);
         }
-        self.serve(now, server);
+        self.deliver_waiting(now, server);
     }
 
     pub(super) fn worker_down(&mut self, now: Instant, number: WorkerId) {
@@ -322,10 +304,10 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if self.servers[server].is_connected() {
             self.counters.add(Counter::ServersLost);
         }
-        self.lose(now, server);
+        self.remove_lost(now, server);
     }
 
-    /// Forgets every server that is not connected yet.
+    /// Refuses and removes every server that is not fully connected yet.
     pub(super) fn refuse_connecting(&mut self, now: Instant) {
         for (_, instance) in std::mem::take(&mut self.connecting) {
             let server = self.by_instance.get(&instance).map(|number| &mut self.servers[*number]);
@@ -341,49 +323,50 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         if let Some(number) = self.by_instance.get(&instance)
             && !self.servers[*number].is_connected()
         {
-            self.lose(now, *number);
+            self.remove_lost(now, *number);
         }
     }
 
-    /// A server is gone, with whatever it had.
-    fn lose(&mut self, now: Instant, number: usize) {
+    /// Removes a lost server. Its requests may have run, so their senders learn that it was lost.
+    fn remove_lost(&mut self, now: Instant, number: usize) {
         let workers = &self.workers;
         let ours = |worker: WorkerId| workers.get(worker).is_some_and(|worker| worker.server == number);
-        let had = self.requests.tags_where(|held| held.state.worker().is_some_and(ours));
-        let is_note = |tag: &u64| self.requests.get(*tag).is_some_and(|held| held.note.is_some());
-        let (notes, had): (Vec<u64>, Vec<u64>) = had.into_iter().partition(is_note);
+        let had = self.pending.tags_where(|request| request.state.worker().is_some_and(ours));
+        let is_notification = |tag: &u64| self.pending.get(*tag).is_some_and(|request| request.notification.is_some());
+        let (notifications, had): (Vec<u64>, Vec<u64>) = had.into_iter().partition(is_notification);
         let Server { keys, name, .. } = &self.servers[number];
         let of = if let [key] = &keys[..] { format!(" of {key}") } else { String::new() };
         let detail = format!("server {name}{of} was lost while it had the request, which may have run");
         let name = name.clone();
         for tag in had {
-            let held = self.requests.remove(tag).inspect(|held| self.held_bytes -= held.copied_bytes());
-            if let Some(held) = held.filter(|held| held.origin.is_some()) {
-                let server = held.group.is_some().then(|| name.clone());
-                self.refuse_held(held, server, Reason::ServerLost, detail.as_str());
+            let request =
+                self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered());
+            if let Some(request) = request.filter(|request| request.origin.is_some()) {
+                let server = request.group.is_some().then(|| name.clone());
+                self.refuse_pending(request, server, Reason::ServerLost, detail.as_str());
             }
         }
-        self.take_back(now, notes);
+        self.reclaim_notifications(now, notifications);
         let server = &mut self.servers[number];
         match (server.answer_to.take(), server.takes_work()) {
             (Some(to), false) => self.actions.push_back(Action::Withdrawn { to, instance: server.instance }),
-            // Never connected: a living one offers itself again.
+            // It was never connected. A living server registers again.
             (Some(to), true) => self.refuse(Some(to), Reason::Busy, "the broker cannot connect to its workers"),
             (None, _) => {}
         }
-        let places = self.servers[number].places.clone();
-        self.leave(now, number);
+        let memberships = self.servers[number].memberships.clone();
+        self.stop_taking_work(now, number);
         self.remove(number);
-        self.serve_others(now, &places, &name);
+        self.deliver_waiting_to_name(now, &memberships, &name);
     }
 
-    /// Hands what a server left behind to others of its name.
-    fn serve_others(&mut self, now: Instant, places: &[Place], name: &ServerName) {
-        for place in places {
-            let named = self.topics.get(place.topic).and_then(|topic| topic.named.get(*topic.by_name.get(name)?));
+    /// Delivers requests that a removed server has left to other runs with its name.
+    fn deliver_waiting_to_name(&mut self, now: Instant, memberships: &[Membership], name: &ServerName) {
+        for membership in memberships {
+            let named = self.topics.get(membership.topic).and_then(|topic| topic.named.get(*topic.by_name.get(name)?));
             let runs = named.map_or_else(Vec::new, |named| named.runs.iter().copied().collect());
             for run in runs {
-                self.serve(now, run);
+                self.deliver_waiting(now, run);
             }
         }
     }
@@ -396,14 +379,14 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             self.counters.add(Counter::Withdrawn);
         }
         self.servers[number].answer_to = Some(from);
-        self.leave(now, number);
-        self.check_withdrawn(number);
+        self.stop_taking_work(now, number);
+        self.finish_withdrawal(number);
     }
 
-    /// Whether a withdrawing server has nothing in flight any more: then it is told so and forgotten.
-    pub(super) fn check_withdrawn(&mut self, number: usize) {
+    /// Removes a withdrawing server, and answers it, when nothing of it is in flight any more.
+    pub(super) fn finish_withdrawal(&mut self, number: usize) {
         let server = &mut self.servers[number];
-        if !server.takes_work() && server.outstanding == 0 && server.notes == 0 {
+        if !server.takes_work() && server.outstanding == 0 && server.notifications == 0 {
             let instance = server.instance;
             if let Some(to) = server.answer_to.take() {
                 self.actions.push_back(Action::Withdrawn { to, instance });
@@ -412,62 +395,62 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
     }
 
-    /// Takes a server out of its topics: it gets no new work. What only it could have run is refused.
-    fn leave(&mut self, now: Instant, number: usize) {
-        let places = std::mem::take(&mut self.servers[number].places);
-        let Some(first) = places.first() else { return };
+    /// Takes a server out of its topics, and refuses the requests for it alone.
+    fn stop_taking_work(&mut self, now: Instant, number: usize) {
+        let memberships = std::mem::take(&mut self.servers[number].memberships);
+        let Some(first) = memberships.first() else { return };
         self.servers[number].ready.clear();
         let detail = format!("server {} left before it took the request, which did not run", self.servers[number].name);
-        let queue = Queue { topic: first.topic, at: At::Run(number) };
+        let queue = Queue { topic: first.topic, recipient: Recipient::Run(number) };
         self.refuse_all_but(queue, |_| false, Reason::NoRoute, &detail);
         let keeps_order = self.servers[number].keeps_order();
-        for place in &places {
-            self.leave_topic(number, *place);
+        for membership in &memberships {
+            self.leave_topic(number, *membership);
         }
-        for place in places {
-            if keeps_order && self.topics.get(place.topic).is_some_and(|topic| topic.in_order == 0) {
-                self.check_windows(now, place.topic);
+        for membership in memberships {
+            if keeps_order && self.topics.get(membership.topic).is_some_and(|topic| topic.ordered_runs == 0) {
+                self.update_windows(now, membership.topic);
             }
         }
     }
 
-    fn leave_topic(&mut self, number: usize, Place { topic, named, .. }: Place) {
+    fn leave_topic(&mut self, number: usize, Membership { topic, named, .. }: Membership) {
         let was_connected = self.servers[number].is_connected();
-        let place = &mut self.topics[topic];
-        place.ring.retain(|other| *other != number);
-        place.named[named].runs.retain(|other| *other != number);
+        let entry = &mut self.topics[topic];
+        entry.ring.retain(|other| *other != number);
+        entry.named[named].runs.retain(|other| *other != number);
         let servers = &self.servers;
-        // A broker that stops has taken all of them out already.
+        // A stopping broker has taken all servers out of the directory already.
         let announced = was_connected && !self.draining;
-        if announced && !place.named[named].runs.iter().any(|run| servers[*run].is_connected()) {
-            let (key, server) = (place.key.clone(), place.named[named].name.clone());
+        if announced && !entry.named[named].runs.iter().any(|run| servers[*run].is_connected()) {
+            let (key, server) = (entry.key.clone(), entry.named[named].name.clone());
             self.actions.push_back(Action::Unannounce { key, server });
         }
-        place.runs -= 1;
-        place.in_order -= usize::from(servers[number].keeps_order());
-        let key = place.key.clone();
-        if place.named[named].runs.is_empty() {
-            let name = &place.named[named].name;
+        entry.runs -= 1;
+        entry.ordered_runs -= usize::from(servers[number].keeps_order());
+        let key = entry.key.clone();
+        if entry.named[named].runs.is_empty() {
+            let name = &entry.named[named].name;
             let detail = format!("server {name} of {key} left before it took the request, which did not run");
-            let queue = Queue { topic, at: At::Named(named) };
-            self.refuse_all_but(queue, |held| held.wait_for_ready, Reason::NoRoute, &detail);
+            let queue = Queue { topic, recipient: Recipient::Server(named) };
+            self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
         if self.topics[topic].runs == 0 {
             let detail = format!("the last server of {key} left before it took the request, which did not run");
-            let queue = Queue { topic, at: At::Any };
-            self.refuse_all_but(queue, |held| held.wait_for_ready, Reason::NoRoute, &detail);
+            let queue = Queue { topic, recipient: Recipient::AnyServer };
+            self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
-        self.tidy(topic, Some(named));
+        self.remove_if_idle(topic, Some(named));
     }
 
-    /// Forgets a name without runs and requests, and a topic without names and requests.
-    pub(super) fn tidy(&mut self, topic: usize, named: Option<usize>) {
-        let place = &mut self.topics[topic];
-        if let Some(named) = named.filter(|named| place.named[*named].is_idle()) {
-            let gone = place.named.remove(named);
-            place.by_name.remove(&gone.name);
+    /// Removes a name without runs and requests, and a topic without names and requests.
+    pub(super) fn remove_if_idle(&mut self, topic: usize, named: Option<usize>) {
+        let entry = &mut self.topics[topic];
+        if let Some(named) = named.filter(|named| entry.named[*named].is_idle()) {
+            let gone = entry.named.remove(named);
+            entry.by_name.remove(&gone.name);
         }
-        if place.named.is_empty() && place.shared.len() == 0 {
+        if entry.named.is_empty() && entry.shared.len() == 0 {
             let gone = self.topics.remove(topic);
             self.by_key.remove(&gone.key);
         }

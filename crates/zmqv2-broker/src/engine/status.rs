@@ -7,12 +7,12 @@ use zmqv2_proto::{Exchange, Topic, TopicKey};
 
 use super::Engine;
 
-impl<O: Clone, L: Clone> Engine<O, L> {
-    /// Fills in everything that the engine knows, topics in the order of their keys.
+impl<O: Clone, P: Clone> Engine<O, P> {
+    /// Fills in everything that the engine knows. Topics are in the order of their keys.
     pub fn report(&self, into: &mut StatusReport) {
         let mut topics: BTreeMap<&TopicKey, TopicStatus> = BTreeMap::new();
         let status = |key: &TopicKey, queued: usize| {
-            // A key was made from two names, so it has them.
+            // A key was made from two valid names, so this succeeds.
             let (exchange, topic) = (Exchange::new(key.exchange()).ok()?, Topic::new(key.topic()).ok()?);
             Some(TopicStatus::new(exchange, topic, queued as u64))
         };
@@ -24,12 +24,12 @@ impl<O: Clone, L: Clone> Engine<O, L> {
             let (ready, busy) = server.count_workers(&self.workers);
             (line.workers_ready, line.workers_busy) = (ready as u64, busy as u64);
             line.withdrawing = !server.takes_work();
-            // Under every topic that it serves; its copies of fanouts under the first.
+            // A server is under each of its topics. Its copies of fanouts count in the first.
             for (index, key) in server.keys.iter().enumerate() {
-                let place = self.by_key.get(key).map(|topic| &self.topics[*topic]);
-                let named = place.filter(|_| server.takes_work()).and_then(|place| {
-                    let named = *place.by_name.get(&server.name)?;
-                    Some(place.named[named].backlog.len())
+                let entry = self.by_key.get(key).map(|topic| &self.topics[*topic]);
+                let named = entry.filter(|_| server.takes_work()).and_then(|entry| {
+                    let named = *entry.by_name.get(&server.name)?;
+                    Some(entry.named[named].backlog.len())
                 });
                 let own = if index == 0 { server.backlog.len() } else { 0 };
                 line.queued = (named.unwrap_or(0) + own) as u64;
@@ -47,13 +47,13 @@ impl<O: Clone, L: Clone> Engine<O, L> {
         }
         into.in_flight = self.in_flight() as u64;
         into.queued = self.topics.iter().map(|(_, topic)| topic.waiting as u64).sum();
-        into.held_bytes = (self.held_bytes + self.kept_bytes) as u64;
+        into.held_bytes = (self.request_bytes + self.notification_bytes) as u64;
         into.notifications = self.notifications() as u64;
         into.draining = self.draining;
         into.counters = self.counters.iter().map(|(counter, count)| (counter.name().to_owned(), count)).collect();
     }
 
-    /// Counts something that the driver saw.
+    /// Counts an event that only the driver sees.
     pub fn count(&mut self, counter: super::Counter) {
         self.counters.add(counter);
     }

@@ -3,100 +3,62 @@
 use std::io;
 use std::path::PathBuf;
 
-/// A store cannot be opened, read or written. Variants are named by what an operator can do.
+/// Why a store cannot be opened, read or written. Each message says what an operator can do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The directory of the file is not there.
     #[error("rpc_zmq_notification_store = {path}: its directory does not exist; create it, or choose another path")]
-    NoDirectory {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not there any more.
+    NoDirectory { path: PathBuf },
     #[error("the notification store {path} is gone; restart the broker to begin a new one")]
-    Gone {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The broker may not write there.
+    Gone { path: PathBuf },
+    /// The broker is not permitted to write the file.
     #[error(
         "cannot write the notification store {path}: {source}; give the broker's user the right to write the file and its \
          directory, or choose another rpc_zmq_notification_store"
     )]
-    Denied {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// No room.
+    Denied { path: PathBuf, source: io::Error },
     #[error(
         "no room for the notification store {path}: {source}; make room on its disk. Until then notifications are refused, \
-         and what is kept already is safe"
+         and those that are stored already are safe"
     )]
-    Full {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// Another process has it open.
+    Full { path: PathBuf, source: io::Error },
     #[error(
         "another process uses the notification store {path}; stop it, or give each broker an rpc_zmq_notification_store of \
          its own"
     )]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Its contents make no sense.
+    InUse { path: PathBuf },
+    /// The file is damaged, or is not a store.
     #[error(
         "{path} is not a notification store, or is damaged: {detail}; move it away to begin with an empty store, or put a \
          backup in its place"
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        detail: String,
-    },
-    /// Another version of this program wrote it.
+    Damaged { path: PathBuf, detail: String },
     #[error(
         "the notification store {path} has format {found}, this version reads {known}; use the version that wrote it, \
          or move the file away to begin with an empty store"
     )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u64,
-        /// The format of this version.
-        known: u64,
-    },
+    Format { path: PathBuf, found: u64, known: u64 },
     /// The operating system failed in some other way.
     #[error("cannot use the notification store {path}: {source}; check its disk")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// For stores of your own.
+    Io { path: PathBuf, source: io::Error },
+    /// The thread that writes cannot be started.
+    #[error("cannot start the thread of the notification store: {0}")]
+    Thread(#[source] io::Error),
+    /// An error of another kind of store.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl StoreError {
-    /// What an operating system's error on the file at `path` means.
+    /// Translates an error of the operating system on the file at `path`.
     pub(super) fn of_file(path: &std::path::Path, source: io::Error) -> Self {
-        use io::ErrorKind as Is;
+        use io::ErrorKind as Kind;
         let path = path.to_owned();
         match source.kind() {
-            Is::NotFound => Self::Gone { path },
-            Is::PermissionDenied | Is::ReadOnlyFilesystem => Self::Denied { path, source },
-            Is::StorageFull | Is::QuotaExceeded | Is::FileTooLarge => Self::Full { path, source },
-            Is::InvalidData | Is::UnexpectedEof => Self::Damaged { path, detail: source.to_string() },
+            Kind::NotFound => Self::Gone { path },
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Self::Denied { path, source },
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Self::Full { path, source },
+            Kind::InvalidData | Kind::UnexpectedEof => Self::Damaged { path, detail: source.to_string() },
             _ => Self::Io { path, source },
         }
     }
@@ -109,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_failure_of_the_system_says_what_to_do() {
+    fn every_error_of_the_system_says_what_to_do() {
         for (errno, remedy) in [
             (rustix::io::Errno::ACCESS, "right to write"),
             (rustix::io::Errno::ROFS, "choose another rpc_zmq_notification_store"),

@@ -1,69 +1,76 @@
-//! Where a broker keeps notifications, so that what it has promised survives it.
+//! Where a broker keeps notifications, so that they survive it.
 //!
-//! This module owns the [`Store`] trait, the store in a file ([`Durable`]), and the thread that writes ([`Recorder`]), so that
-//! the event loop never waits for a disk. It does not know who gets a notification, nor when. Without a store,
-//! notifications are kept in memory alone: there is nothing to write, and nothing of this module is used.
+//! This module owns the [`Store`] trait, the store in a file ([`FileStore`]), and the thread that
+//! commits ([`CommitThread`]), so that the event loop never waits for a disk. It does not know who
+//! gets a notification, or when. Without a file, notifications are in memory alone.
 //!
-//! **Order.** Changes are on the disk in the order in which they were ordered. A notification is confirmed to its sender, and
-//! delivered, only after its [`Put`](Change::Put) is on the disk; it is [erased](Change::Erase) when a listener has
-//! handled it. A broker that dies in between delivers again: at least once.
+//! **Order.** Changes reach the disk in the order in which they were submitted. A notification is
+//! confirmed to its sender, and delivered, only after its [`Put`](Change::Put) is on the disk. It
+//! is [erased](Change::Erase) when a listener has handled it. If the broker dies in between, it is
+//! delivered again: at least once.
 //!
-//! **Expiry.** The time to live is a span on a monotonic clock, which does not go on across a restart of the machine. So a
-//! record carries the wall-clock time at which it expires ([`Record::expires_ms`]), read once when it is put and once when
-//! it is loaded ([`Record::ttl_left`]). A wall clock that is set while the broker runs changes nothing. Between put and load, a clock
-//! set forward takes as much off the time to live; one set back adds to it, but never beyond what there was at first.
+//! **Expiry.** A notification has a time to live on a monotonic clock, which does not survive a
+//! restart of the machine. So the file stores the wall-clock time of its expiry
+//! ([`Record::expires_ms`]). The wall clock is read when a record is put and when it is loaded
+//! ([`Record::ttl_left`]), so setting it while the broker runs changes nothing. Between the two, a
+//! clock that is set forward shortens the time to live. One that is set back extends it, but never
+//! beyond its first value.
 //!
 //! ```
-//! use zmqv2_broker::store::{Change, Durable, Record, Store};
+//! use zmqv2_broker::store::{Change, FileStore, Record, Store};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("notifications.db");
 //! let record = |number| Record { number, header: vec![1], body: vec![2], expires_ms: 60_000 };
-//! let mut store = Durable::open(&path)?;
+//! let mut store = FileStore::open(&path)?;
 //! store.commit(&[Change::Put(record(1)), Change::Put(record(2))])?;
 //! store.commit(&[Change::Erase(1)])?;
 //! drop(store);
 //!
-//! let kept = Durable::open(&path)?.load()?;
+//! let kept = FileStore::open(&path)?.load()?;
 //! assert_eq!(kept.live, [record(2)]);
 //! assert_eq!(kept.next_number(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod clock;
-mod dead;
-mod durable;
+mod commit_thread;
+mod dead_letter_index;
+pub(crate) mod dead_letters;
 mod error;
+mod file_store;
 mod record;
-mod recorder;
 mod tables;
+pub(crate) mod writer;
 
 pub use clock::wall_clock_ms;
-pub use dead::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
-pub use durable::Durable;
+pub use commit_thread::{CommitThread, Outcome};
+pub use dead_letter_index::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
 pub use error::StoreError;
-pub use record::{Buried, Change, Contents, Record};
-pub use recorder::{Outcome, Recorder};
+pub use file_store::FileStore;
+pub use record::{Change, Contents, DeadRecord, Record};
 
 /// A place that keeps notifications while no broker runs.
 ///
-/// A broker calls it from one thread at a time, and may wait for it as long as it likes: the event loop does not.
+/// It is called from one thread at a time, and may block: the event loop does not wait for it.
 pub trait Store: Send {
-    /// Where it is, for logs and `zmqv2 status`.
+    /// The name in logs and in `zmqv2 status`.
     fn name(&self) -> String;
 
-    /// Everything in it. Called once, before anything is changed.
+    /// The whole contents. Called once, before any change.
     ///
     /// # Errors
-    /// [`StoreError`]; the broker then does not start.
+    /// [`StoreError`]. The broker then does not start.
     fn load(&mut self) -> Result<Contents, StoreError>;
 
-    /// Makes all of `changes`, in this order, or none. They are on the disk when it returns `Ok`: they survive a crash of
+    /// Makes all of `changes` in this order, or none. When it returns `Ok`, they survive a crash of
     /// the machine.
     ///
-    /// The broker calls it again after an error, so a store that can recover (a disk that has room again) should.
+    /// It is called again after an error, so a store should recover if it can, for example when its
+    /// disk has room again.
     ///
     /// # Errors
-    /// [`StoreError`]. Whether the changes were made is then unknown: the broker takes back what it put.
+    /// [`StoreError`]. It is then unknown whether the changes were made, and the records that were
+    /// put are erased later.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 }

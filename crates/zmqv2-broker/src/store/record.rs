@@ -1,98 +1,79 @@
-//! What a store holds, and how that changes.
+//! The records of a store, and the changes to them.
 
 use std::time::Duration;
 
 use zmqv2_proto::{HeaderView, Ttl};
 
-/// A notification that is kept, or one pool's copy of it.
+/// A notification, or one pool's copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Chosen by the broker, ascending: the order in which notifications came. Never used twice while it is in the store.
+    /// Ascending in the order of arrival, and unique in the store.
     pub number: u64,
-    /// The message's header frame: key, pool (as server), id, and the time to live that was left when it was put.
+    /// The message's header frame: key, pool (as server), id, and the time to live when it was put.
     pub header: Vec<u8>,
-    /// The message's body frame.
     pub body: Vec<u8>,
-    /// When it expires, in milliseconds since the epoch of the wall clock ([`wall_clock_ms`](super::wall_clock_ms)).
+    /// When it expires, in wall-clock milliseconds since the epoch
+    /// ([`wall_clock_ms`](super::wall_clock_ms)).
     pub expires_ms: u64,
 }
 
 impl Record {
-    /// What is left of its time to live when the wall clock says `now_ms`; never more than when it was put, so that a clock
-    /// that was set back does not keep it for ever. Zero: it has expired.
-    #[must_use]
+    /// The time to live that is left at the wall-clock time `now_ms`; zero if it has expired. Never
+    /// more than when it was put, so that a clock that was set back does not keep it for ever.
     pub fn ttl_left(&self, now_ms: u64) -> Ttl {
         let left = Ttl::from(Duration::from_millis(self.expires_ms.saturating_sub(now_ms)));
         HeaderView::new(&self.header).map_or(left, |view| left.min(view.ttl()))
     }
 
-    /// What it takes up, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.header.len() + self.body.len()
     }
 }
 
-/// A dead letter: a notification that was given up, kept for whoever looks into it.
+/// A dead letter: a notification that was given up, kept for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buried {
-    /// The notification.
+pub struct DeadRecord {
     pub record: Record,
-    /// Why it was given up.
     pub why: String,
-    /// How often it had been delivered.
     pub deliveries: u64,
-    /// When it was given up, in milliseconds since the epoch of the wall clock.
+    /// When it was given up, in wall-clock milliseconds since the epoch.
     pub at_ms: u64,
 }
 
-/// A change of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Keep this record; its number is new.
-    ///
-    /// To change a record, put it under a new number and then erase the old one: a crash between the two leaves both.
+    /// Add this record, which has a new number.
     Put(Record),
-    /// Forget the living record with this number. No such record: nothing to do.
+    /// Erase the live record with this number. Without such a record nothing happens.
     Erase(u64),
-    /// Move the living record with this number to the dead letters. No such record: nothing to do. Above
-    /// [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) or [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES) the oldest letters go.
-    Bury {
-        /// The record's number.
-        number: u64,
-        /// Why it is given up.
-        why: String,
-        /// How often it was delivered.
-        deliveries: u64,
-        /// The wall clock's time, in milliseconds since the epoch.
-        at_ms: u64,
-    },
+    /// Move the live record with this number to the dead letters. Without such a record nothing
+    /// happens. The oldest dead letters go above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) and
+    /// [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES).
+    MoveToDeadLetters { number: u64, why: String, deliveries: u64, at_ms: u64 },
 }
 
 impl Change {
-    /// What it takes up while it waits to be written, about.
+    /// Its approximate size while it waits for a commit.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Put(record) => record.bytes(),
             Self::Erase(_) => 0,
-            Self::Bury { why, .. } => why.len(),
+            Self::MoveToDeadLetters { why, .. } => why.len(),
         }
     }
 }
 
-/// Everything in a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Notifications to deliver, by ascending number; some may have expired.
+    /// Notifications to deliver, by ascending number. Some may have expired.
     pub live: Vec<Record>,
-    /// Dead letters, the oldest burial first.
-    pub dead: Vec<Buried>,
+    pub dead: Vec<DeadRecord>,
 }
 
 impl Contents {
-    /// The first number that nothing in the store has, nor anything after it.
-    #[must_use]
+    /// The number after the highest one in the store.
     pub fn next_number(&self) -> u64 {
-        let numbers = self.live.iter().chain(self.dead.iter().map(|buried| &buried.record)).map(|record| record.number);
+        let numbers = self.live.iter().chain(self.dead.iter().map(|dead| &dead.record)).map(|record| record.number);
         numbers.max().map_or(0, |last| last.saturating_add(1))
     }
 }
@@ -118,21 +99,21 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_gives_no_more_than_there_was() {
+    fn a_clock_that_was_set_back_extends_no_time_to_live() {
         assert_eq!(record(60_000, 1_000_000).ttl_left(0).as_millis(), 60_000);
         let unreadable = Record { header: vec![0], ..record(60_000, u64::MAX) };
         assert_eq!(unreadable.ttl_left(0), Ttl::MAX);
     }
 
     #[test]
-    fn numbers_go_on_behind_the_last_one_dead_or_alive() {
-        let buried = |number| Buried { record: numbered(number), why: String::new(), deliveries: 5, at_ms: 0 };
+    fn numbers_go_on_after_the_highest_dead_or_live_one() {
+        let dead_record = |number| DeadRecord { record: numbered(number), why: String::new(), deliveries: 5, at_ms: 0 };
         fn numbered(number: u64) -> Record {
             Record { number, ..record(1, 1) }
         }
         let contents = |live: &[u64], dead: &[u64]| Contents {
             live: live.iter().copied().map(numbered).collect(),
-            dead: dead.iter().copied().map(buried).collect(),
+            dead: dead.iter().copied().map(dead_record).collect(),
         };
         assert_eq!(contents(&[], &[]).next_number(), 0);
         assert_eq!(contents(&[3, 7], &[5]).next_number(), 8);

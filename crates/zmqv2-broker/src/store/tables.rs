@@ -1,26 +1,26 @@
-//! The tables of the durable store's file, and how changes get into them.
+//! The tables of the store's file, and how changes are written into them.
 
 use redb::{
     Database, Durability, Error, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle,
     WriteTransaction,
 };
 
-use super::dead::Graveyard;
-use super::record::{Buried, Change, Contents, Record};
+use super::dead_letter_index::DeadLetterIndex;
+use super::record::{Change, Contents, DeadRecord, Record};
 
-/// The format that this version writes and reads. Goes up with every change of the tables below.
+/// The format that this version reads and writes. It grows with every change of the tables below.
 pub(super) const FORMAT: u64 = 1;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Number: expiry, header, body.
 const LIVE: TableDefinition<'_, u64, (u64, &[u8], &[u8])> = TableDefinition::new("live");
-/// Place in the order of burial: number, expiry, header, body, why, deliveries, when.
-const DEAD: TableDefinition<'_, u64, BuriedRow> = TableDefinition::new("dead");
-type BuriedRow = (u64, u64, &'static [u8], &'static [u8], &'static [u8], u64, u64);
+/// Key in the order of arrival: number, expiry, header, body, why, deliveries, when.
+const DEAD: TableDefinition<'_, u64, DeadRow> = TableDefinition::new("dead");
+type DeadRow = (u64, u64, &'static [u8], &'static [u8], &'static [u8], u64, u64);
 
 const FORMAT_KEY: &str = "format";
 
-/// The format of the file; a file without any table becomes one of this version's. `None`: another program's file.
+/// The format of the file. An empty file gets this format. `None`: another program's file.
 pub(super) fn format(database: &Database) -> Result<Option<u64>, Error> {
     let reading = database.begin_read()?;
     let mut tables = reading.list_tables()?;
@@ -45,20 +45,19 @@ fn initialise(database: &Database) -> Result<(), Error> {
 
 fn begin(database: &Database) -> Result<WriteTransaction, Error> {
     let mut writing = database.begin_write()?;
-    // The whole point of the store: nothing is told to be kept before it is on the disk.
+    // Nothing may be confirmed before it is on the disk.
     writing.set_durability(Durability::Immediate)?;
     Ok(writing)
 }
 
-/// The dead letters' places and sizes.
-pub(super) fn graveyard(database: &Database) -> Result<Graveyard, Error> {
-    let mut graveyard = Graveyard::default();
+pub(super) fn dead_letter_index(database: &Database) -> Result<DeadLetterIndex, Error> {
+    let mut dead_letters = DeadLetterIndex::default();
     for entry in database.begin_read()?.open_table(DEAD)?.iter()? {
-        let (place, row) = entry?;
+        let (key, row) = entry?;
         let (_, _, header, body, why, _, _) = row.value();
-        graveyard.add(place.value(), header.len() + body.len() + why.len());
+        dead_letters.add(key.value(), header.len() + body.len() + why.len());
     }
-    Ok(graveyard)
+    Ok(dead_letters)
 }
 
 pub(super) fn load(database: &Database) -> Result<Contents, Error> {
@@ -74,7 +73,7 @@ pub(super) fn load(database: &Database) -> Result<Contents, Error> {
     for entry in dead.iter()? {
         let (_, row) = entry?;
         let (number, expires_ms, header, body, why, deliveries, at_ms) = row.value();
-        contents.dead.push(Buried {
+        contents.dead.push(DeadRecord {
             record: record(number, expires_ms, header, body),
             why: String::from_utf8_lossy(why).into_owned(),
             deliveries,
@@ -88,8 +87,8 @@ fn record(number: u64, expires_ms: u64, header: &[u8], body: &[u8]) -> Record {
     Record { number, header: header.to_vec(), body: body.to_vec(), expires_ms }
 }
 
-/// All of `changes` in one transaction. After an error the graveyard no longer tells what the file holds.
-pub(super) fn apply(database: &Database, graveyard: &mut Graveyard, changes: &[Change]) -> Result<(), Error> {
+/// Makes all of `changes` in one transaction. After an error the index no longer matches the file.
+pub(super) fn apply(database: &Database, dead_letters: &mut DeadLetterIndex, changes: &[Change]) -> Result<(), Error> {
     let writing = begin(database)?;
     {
         let mut live = writing.open_table(LIVE)?;
@@ -102,18 +101,18 @@ pub(super) fn apply(database: &Database, graveyard: &mut Graveyard, changes: &[C
                 Change::Erase(number) => {
                     live.remove(number)?;
                 }
-                Change::Bury { number, why, deliveries, at_ms } => {
+                Change::MoveToDeadLetters { number, why, deliveries, at_ms } => {
                     let Some(row) = live.remove(number)? else { continue };
                     let (expires_ms, header, body) = row.value();
-                    let place = graveyard.next_place();
+                    let key = dead_letters.next_key();
                     let why = why.as_bytes();
-                    dead.insert(place, (*number, expires_ms, header, body, why, *deliveries, *at_ms))?;
-                    graveyard.add(place, header.len() + body.len() + why.len());
+                    dead.insert(key, (*number, expires_ms, header, body, why, *deliveries, *at_ms))?;
+                    dead_letters.add(key, header.len() + body.len() + why.len());
                 }
             }
         }
-        while let Some(place) = graveyard.surplus() {
-            dead.remove(place)?;
+        while let Some(key) = dead_letters.pop_excess() {
+            dead.remove(key)?;
         }
     }
     Ok(writing.commit()?)

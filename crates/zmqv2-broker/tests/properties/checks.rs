@@ -1,4 +1,4 @@
-//! Every action at the moment it comes, and the whole state after every event.
+//! Checks every action when it comes, and the whole state after every event.
 
 use std::collections::BTreeSet;
 
@@ -32,17 +32,19 @@ impl Model {
 
     fn check(&mut self, action: &Action<From, usize>) {
         match action {
-            Action::Deliver { worker, tag, ttl, delivery: 0, load } => self.check_delivery(*worker, *tag, *ttl, *load),
-            // `reply` knows the one that may come.
-            Action::Answer { to, load, more: 0 } => assert_eq!(*to, From::Request(*load)),
-            Action::Refuse { to: From::Request(id), refusal, server: None, more: 0 } => {
+            Action::Deliver { worker, tag, ttl, delivery: 0, payload } => {
+                self.check_delivery(*worker, *tag, *ttl, *payload)
+            }
+            // `reply` checks that the answer is expected.
+            Action::Answer { to, payload, remaining: 0 } => assert_eq!(*to, From::Request(*payload)),
+            Action::Refuse { to: From::Request(id), refusal, server: None, remaining: 0 } => {
                 self.check_refusal(*id, refusal);
             }
-            Action::Refuse { to: From::Request(id), refusal, server: Some(_), more: 0 } => {
+            Action::Refuse { to: From::Request(id), refusal, server: Some(_), remaining: 0 } => {
                 assert!(self.requests[*id].only.is_some(), "request {id} is refused for a server");
                 self.check_refusal(*id, refusal);
             }
-            Action::Refuse { to, refusal, server: None, more: 0 } => {
+            Action::Refuse { to, refusal, server: None, remaining: 0 } => {
                 let possible = match refusal.reason {
                     Reason::ShuttingDown => self.draining,
                     Reason::Busy => matches!(to, From::Register(run) if !self.is_up(*run)),
@@ -105,7 +107,8 @@ impl Model {
             .position(|it| it.is == Is::Waiting && it.deadline > self.now && self.could_take(number, it));
         assert_eq!(older, None, "request {id} overtakes an older one");
         let run = worker.run;
-        // What comes again may be older than what this run had, unless it keeps the order; not if it is its own that comes back.
+        // A returned request may be older than the last one of this run. In a run that keeps the
+        // order only its own may.
         let late = request.again && (!self.runs[&run].keeps_order() || request.only.is_some());
         self.requests[id].is = Is::At(number, tag);
         if late {
@@ -155,7 +158,7 @@ impl Model {
         self.check_report();
     }
 
-    /// The status report tells the truth.
+    /// The status report agrees with the model.
     fn check_report(&self) {
         let report = self.report();
         let in_flight = self.requests.iter().filter(|request| matches!(request.is, Is::At(..))).count();
@@ -201,7 +204,7 @@ impl Model {
         assert!(self.drained, "a broker with nothing in flight is drained");
     }
 
-    /// Every request has its outcome, the counters know of each, and no server is left.
+    /// Every request has an outcome, the counters agree, and no server is left.
     pub(crate) fn assert_nothing_is_held(&self) {
         let unsettled = self.requests.iter().position(|request| request.at().is_some() || request.is == Is::Waiting);
         assert_eq!(unsettled, None, "has no outcome");
@@ -225,7 +228,7 @@ impl Model {
                 Reason::Busy => self.given_up,
                 _ => 0,
             };
-            assert_eq!(count(Counter::refused(reason)), outcomes(Is::Refused(reason)) + servers, "{reason}");
+            assert_eq!(count(Counter::Refused(reason)), outcomes(Is::Refused(reason)) + servers, "{reason}");
         }
     }
 }

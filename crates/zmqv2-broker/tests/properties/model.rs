@@ -1,5 +1,5 @@
-//! What an engine may do: plain lists, searched from end to end. Here is what happens to it; `checks.rs` looks at what
-//! comes of it.
+//! A model of the engine: plain lists, searched from end to end. This file has the events;
+//! `checks.rs` checks the actions.
 
 #[path = "checks.rs"]
 mod checks;
@@ -15,7 +15,7 @@ const KEYS: [&str; 4] = ["openstack/t", "nova/t", "openstack/u", "openstack/nobo
 const NAMES: [&str; 4] = ["s0", "s1", "s2", "nobody"];
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// The path back: which request, or which run of a server asks.
+/// The path back: the request, or the run of a server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum From {
     Request(usize),
@@ -42,9 +42,9 @@ struct Request {
     bytes: usize,
     /// Waits for a server to come.
     patient: bool,
-    /// A worker has handed it back.
+    /// A worker has returned it.
     again: bool,
-    /// It waits for this run, and no other.
+    /// It waits for this run alone.
     only: Option<u32>,
     is: Is,
 }
@@ -53,10 +53,10 @@ pub(crate) struct Worker {
     run: u32,
     pub(crate) up: bool,
     window: u16,
-    /// So much more while its requests are quick.
+    /// The additional window while its requests are quick.
     wider: u16,
     wide: bool,
-    /// Acknowledged and not ended; below zero when the end came first.
+    /// Acknowledged requests that still run. Below zero if the end came first.
     running: i64,
 }
 
@@ -68,7 +68,7 @@ struct Run {
     wider: u16,
     give_up_at: Instant,
     withdrawing: bool,
-    /// The youngest request that it got.
+    /// The youngest request that it has had.
     last: Option<usize>,
 }
 
@@ -86,9 +86,9 @@ pub(crate) struct Model {
     announced: BTreeSet<(usize, usize)>,
     started: u32,
     refused_servers: u64,
-    /// Servers that never connected.
+    /// The number of servers that never connected.
     given_up: u64,
-    /// Of servers and of late answers.
+    /// The counts of servers and of late answers.
     counters: Counters,
     draining: bool,
     drained: bool,
@@ -111,7 +111,7 @@ fn start() -> Instant {
     Instant::now()
 }
 
-/// What happens.
+/// The events.
 impl Model {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
@@ -201,7 +201,7 @@ impl Model {
         self.check_given_up(&actions, usize::from(run.is_some() && !was_up));
     }
 
-    /// Whoever waited for the answer to a registration is told that it comes to nothing.
+    /// Servers that waited for the answer to a registration are refused.
     fn check_given_up(&mut self, actions: &[Action<From, usize>], servers: usize) {
         let told = |action: &&_| matches!(action, Action::Refuse { to: From::Register(_), .. });
         assert_eq!(actions.iter().filter(told).count(), servers, "{actions:?}");
@@ -236,7 +236,7 @@ impl Model {
             () => Is::Waiting,
         };
         let arrival = self.requests[id].arrival();
-        self.handle(Input::Request { arrival, from: From::Request(id), load: id });
+        self.handle(Input::Request { arrival, from: From::Request(id), payload: id });
         match self.requests[id].is {
             Is::At(..) => assert_eq!(expected, Is::At(0, 0), "request {id}"),
             is => assert_eq!(is, expected, "request {id}"),
@@ -249,7 +249,7 @@ impl Model {
         if let Some(id) = held {
             let late = matches!(self.requests[id].is, Is::Abandoned(..));
             self.requests[id].is = if late { Is::Late } else { Is::Answered };
-            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), load: id, more: 0 }));
+            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), payload: id, remaining: 0 }));
             self.workers.get_mut(&worker).unwrap().running += 1;
             self.give_back(worker, credit);
         }
@@ -257,12 +257,12 @@ impl Model {
             self.counters.add(Counter::LateAnswers);
         }
         let actions =
-            self.handle(Input::Reply { worker, tag, credit, refused: None, load: held.unwrap_or(usize::MAX) });
+            self.handle(Input::Reply { worker, tag, credit, refused: None, payload: held.unwrap_or(usize::MAX) });
         let answers: Vec<_> = actions.into_iter().filter(|action| matches!(action, Action::Answer { .. })).collect();
         assert_eq!(answers, expected);
     }
 
-    /// A worker says that it has ended what it acknowledged.
+    /// A worker reports that acknowledged requests have ended.
     pub(crate) fn credit(&mut self, worker: WorkerId, credit: u16) {
         let run = self.workers[&worker].run;
         self.give_back(worker, credit);
@@ -270,14 +270,14 @@ impl Model {
         self.handle(Input::Credit { instance: instance(run), worker: index, credit });
     }
 
-    /// A worker says the same over its own link, and that its requests are quick.
+    /// The same over its own link, and that its requests are quick.
     pub(crate) fn quick(&mut self, worker: WorkerId, credit: u16) {
         self.give_back(worker, credit);
         self.workers.get_mut(&worker).unwrap().wide = true;
         self.handle(Input::Freed { worker, credit, wide: true });
     }
 
-    /// A worker gives back what it has not begun.
+    /// A worker returns a request that it has not started.
     pub(crate) fn hand_back(&mut self, number: WorkerId, tag: u64) {
         let id = self.requests.iter().position(|it| it.at() == Some((number, tag))).unwrap();
         self.handed_back += 1;
@@ -290,7 +290,7 @@ impl Model {
         request.only = mixed.then_some(run);
         request.is = if let Is::Abandoned(..) = request.is { Is::Late } else { Is::Waiting };
         let arrival = request.arrival();
-        self.handle(Input::HandedBack { worker: number, tag, arrival, load: id });
+        self.handle(Input::HandedBack { worker: number, tag, arrival, payload: id });
     }
 
     fn give_back(&mut self, worker: WorkerId, credit: u16) {
@@ -299,7 +299,7 @@ impl Model {
         worker.running = (worker.running - i64::from(credit)).max(-held);
     }
 
-    /// As a good driver does: never late.
+    /// Time passes, and the driver is never late.
     pub(crate) fn wait(&mut self, span: Duration) {
         let end = self.now + span;
         while let Some(at) = self.engine.next_deadline().filter(|at| *at <= end) {
@@ -353,7 +353,7 @@ impl Model {
     }
 }
 
-/// What there is.
+/// The state.
 impl Model {
     pub(crate) fn runs(&self) -> Vec<u32> {
         self.runs.keys().copied().collect()
@@ -363,12 +363,12 @@ impl Model {
         self.workers.iter().filter(|(_, worker)| wanted(worker)).map(|(number, _)| *number).collect()
     }
 
-    /// What workers have, by tag, with the worker.
+    /// The delivered requests: tag and worker.
     pub(crate) fn deliveries(&self) -> Vec<(u64, WorkerId)> {
         self.requests.iter().filter_map(Request::at).map(|(worker, tag)| (tag, worker)).collect()
     }
 
-    /// Tags of what workers had.
+    /// The tags of settled deliveries.
     pub(crate) fn settled_tags(&self) -> Vec<u64> {
         let held: BTreeSet<_> = self.deliveries().into_iter().map(|(tag, _)| tag).collect();
         self.tags.difference(&held).copied().collect()
@@ -398,12 +398,12 @@ impl Model {
         self.workers.values().all(|worker| worker.run != run || worker.up)
     }
 
-    /// `run` gets no more work; says whether that was so before.
+    /// Stops new work for `run`. Returns whether it had stopped before.
     fn leaves(&mut self, run: u32) -> bool {
         self.runs.get_mut(&run).is_some_and(|run| std::mem::replace(&mut run.withdrawing, true))
     }
 
-    /// How many more requests a worker will take: none before all of its server is connected.
+    /// The credit of a worker. It has none before all of its server is connected.
     fn credit_of(&self, number: WorkerId) -> i64 {
         let worker = &self.workers[&number];
         let wide = worker.wide && !self.keeps_order(self.runs[&worker.run].key);
@@ -417,7 +417,7 @@ impl Model {
         self.credit_of(worker) > 0 && self.runs[&run].serves(request) && request.only.is_none_or(|only| only == run)
     }
 
-    /// Whether somebody is there who may take it some day.
+    /// Whether there is a run that may take it.
     fn is_served(&self, request: &Request) -> bool {
         let may = |(number, run): (&u32, &Run)| run.serves(request) && request.only.is_none_or(|only| only == *number);
         self.runs.iter().any(may)
@@ -430,7 +430,7 @@ impl Model {
 }
 
 impl Worker {
-    /// What counts for its window, when it holds so many.
+    /// The used part of its window with so many requests.
     fn has(&self, held: usize) -> i64 {
         held as i64 + self.running.max(0)
     }
@@ -442,7 +442,7 @@ impl Run {
         self.workers == 1 && !self.is_shared()
     }
 
-    /// Its only worker is behind a socket that may take more.
+    /// Its only worker is behind a socket that may take more requests.
     fn is_shared(&self) -> bool {
         self.workers == 1 && self.wider > 0
     }

@@ -150,18 +150,30 @@ impl Candidates {
     /// first; both groups start with their own `turn`-th. Candidates for one server are not
     /// reordered.
     pub fn iter_near<'a>(&'a self, turn: usize, zone: Option<&Zone>) -> impl Iterator<Item = &'a Node> + use<'a> {
-        let nearness = zone.filter(|_| matches!(self.chosen, Chosen::All)).map(|zone| self.placement.nearness(zone));
-        let pick =
-            move |list: &[usize], nth: usize| list.get((turn % list.len().max(1) + nth) % list.len().max(1)).copied();
-        let count = self.len();
-        (0..count).filter_map(move |nth| {
-            let position = match &nearness {
-                None => (turn % count + nth) % count,
-                Some(Nearness { near, .. }) if nth < near.len() => pick(near, nth)?,
-                Some(Nearness { near, far }) => pick(far, nth - near.len())?,
-            };
-            self.get(position)
-        })
+        let nearness = self.nearness(zone);
+        (0..self.len()).filter_map(move |nth| self.get(self.position(turn, nearness.as_ref(), nth)?))
+    }
+
+    /// The node at this position of [`iter_near`](Self::iter_near), found without going through the others.
+    #[must_use]
+    pub fn get_near(&self, turn: usize, zone: Option<&Zone>, nth: usize) -> Option<&Node> {
+        if nth >= self.len() {
+            return None;
+        }
+        self.get(self.position(turn, self.nearness(zone).as_ref(), nth)?)
+    }
+
+    fn nearness(&self, zone: Option<&Zone>) -> Option<Nearness> {
+        zone.filter(|_| matches!(self.chosen, Chosen::All)).map(|zone| self.placement.nearness(zone))
+    }
+
+    fn position(&self, turn: usize, nearness: Option<&Nearness>, nth: usize) -> Option<usize> {
+        let pick = |list: &[usize], nth: usize| list.get((turn % list.len().max(1) + nth) % list.len().max(1)).copied();
+        match nearness {
+            None => (turn % self.len()).checked_add(nth)?.checked_rem(self.len()),
+            Some(Nearness { near, .. }) if nth < near.len() => pick(near, nth),
+            Some(Nearness { near, far }) => pick(far, nth - near.len()),
+        }
     }
 }
 
@@ -267,7 +279,10 @@ mod tests {
         let all = placement.candidates(None);
         let order = |turn, zone: &str| {
             let zone = zone.parse().ok();
-            all.iter_near(turn, zone.as_ref()).map(|node| node.name.as_str()).collect::<String>()
+            let nodes: Vec<&Node> = all.iter_near(turn, zone.as_ref()).collect();
+            let each: Vec<&Node> = (0..6).filter_map(|nth| all.get_near(turn, zone.as_ref(), nth)).collect();
+            assert_eq!(nodes, each);
+            nodes.into_iter().map(|node| node.name.as_str()).collect::<String>()
         };
         assert_eq!([order(0, "x"), order(1, "x"), order(2, "x")], ["acbde", "cadeb", "acebd"]);
         assert_eq!([order(0, "y"), order(usize::MAX, "y")], ["beacd", "ebacd"], "another zone than the first one");

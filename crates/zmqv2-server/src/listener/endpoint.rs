@@ -1,28 +1,29 @@
-//! Who takes notifications, and what comes of them.
+//! Endpoints of a listener, and their verdicts.
 
 use super::filter::NotificationFilter;
 use super::notice::Notice;
 use super::priorities::Priorities;
-use crate::endpoint::HandlerError;
+use crate::handler_error::HandlerError;
 
-/// What becomes of a notification.
+/// What happens to a notification after its handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It is done with; this pool does not get it again.
+    /// It is done. This pool does not get it again.
     Handled,
-    /// It shall come again, to any listener of the pool, until the broker's limit of deliveries
-    /// (option `rpc_zmq_max_deliveries`) or the end of its time to live.
+    /// It comes again, to any listener of the pool, until the broker's limit of deliveries (option
+    /// `rpc_zmq_max_deliveries`) or the end of its time to live.
     Requeue,
 }
 
-/// What an endpoint comes to. An error is logged, and the notification counts as handled: a handler that wants it again says
-/// [`Verdict::Requeue`].
+/// The result of an endpoint. An error is logged, and the notification counts as handled. A handler
+/// that wants it again returns [`Verdict::Requeue`].
 pub type NotificationResult = Result<Verdict, HandlerError>;
 
-/// Takes notifications one by one. Implement it for a service with state; for closures there is
-/// [`ListenerBuilder::on`](crate::ListenerBuilder::on).
+/// Takes notifications one by one. Implement it for a service with state. For closures, use
+/// [`NotificationListenerBuilder::on`](crate::NotificationListenerBuilder::on).
 ///
-/// Called by several workers at once, so `Sync`. A panic in it is logged, counts as handled, and the worker goes on.
+/// Several workers call it at the same time, so it must be `Sync`. A panic is logged, the
+/// notification counts as handled, and the worker goes on.
 ///
 /// ```
 /// use zmqv2_server::{Notice, NotificationEndpoint, NotificationResult, Priorities, Priority, Verdict};
@@ -43,12 +44,12 @@ pub type NotificationResult = Result<Verdict, HandlerError>;
 /// # assert!(Billing.priorities().contains(Priority::Info));
 /// ```
 pub trait NotificationEndpoint: Send + Sync {
-    /// Which priorities it wants; asked once, at the start.
+    /// The priorities that it wants. The listener asks once, at the start.
     fn priorities(&self) -> Priorities {
         Priorities::ALL
     }
 
-    /// Which notifications of these priorities it wants; `None`: all.
+    /// The notifications of these priorities that it wants. `None`: all.
     fn filter(&self) -> Option<&NotificationFilter> {
         None
     }
@@ -56,48 +57,51 @@ pub trait NotificationEndpoint: Send + Sync {
     /// Takes a notification.
     ///
     /// # Errors
-    /// What went wrong, for the log.
+    /// The error is logged.
     fn notify(&self, notice: &Notice) -> NotificationResult;
 }
 
-/// What becomes of a batch.
+/// What happens to the notifications of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchVerdict {
     /// The same for all of them.
     All(Verdict),
-    /// One for each, in their order. Any other number is an error of the endpoint.
+    /// One for each, in their order. A different number is an error of the endpoint.
     Each(Vec<Verdict>),
 }
 
-/// What an endpoint for batches comes to; errors are as in [`NotificationResult`], for the whole batch.
+/// The result of an endpoint for batches. An error is one for the whole batch, as in
+/// [`NotificationResult`].
 pub type BatchResult = Result<BatchVerdict, HandlerError>;
 
-/// Takes notifications in batches ([`ListenerBuilder::batch`](crate::ListenerBuilder::batch)): all those of a batch that it
-/// wants, in the order in which they came. Not called when it wants none.
+/// Takes notifications in batches: those of a
+/// [batch](crate::NotificationListenerBuilder::batch) that it wants, in the order of their arrival.
+/// It is not called if it wants none.
 pub trait BatchEndpoint: Send + Sync {
-    /// Which priorities it wants; asked once, at the start.
+    /// The priorities that it wants. The listener asks once, at the start.
     fn priorities(&self) -> Priorities {
         Priorities::ALL
     }
 
-    /// Which notifications of these priorities it wants; `None`: all.
+    /// The notifications of these priorities that it wants. `None`: all.
     fn filter(&self) -> Option<&NotificationFilter> {
         None
     }
 
-    /// Takes notifications, at least one.
+    /// Takes one or more notifications.
     ///
     /// # Errors
-    /// What went wrong, for the log.
+    /// The error is logged.
     fn notify_batch(&self, batch: &[&Notice]) -> BatchResult;
 }
 
-/// What a closure for one notification may return: nothing, a [`Verdict`], or a `Result` of one of these.
+/// What a closure for one notification may return: nothing, a [`Verdict`], or a `Result` of one of
+/// these.
 pub trait IntoNotificationResult {
-    /// The same as a result; nothing means handled.
+    /// As a result. Nothing means handled.
     ///
     /// # Errors
-    /// The closure's.
+    /// The error of the closure.
     fn into_result(self) -> NotificationResult;
 }
 
@@ -119,12 +123,13 @@ impl<T: IntoNotificationResult, E: Into<HandlerError>> IntoNotificationResult fo
     }
 }
 
-/// What a closure for a batch may return: nothing, a [`Verdict`] for all, a `Vec` of one for each, or a `Result` of one of these.
+/// What a closure for a batch may return: nothing, a [`Verdict`] for all, a `Vec` of one for each,
+/// or a `Result` of one of these.
 pub trait IntoBatchResult {
-    /// The same as a result; nothing means that all are handled.
+    /// As a result. Nothing means that all are handled.
     ///
     /// # Errors
-    /// The closure's.
+    /// The error of the closure.
     fn into_result(self) -> BatchResult;
 }
 

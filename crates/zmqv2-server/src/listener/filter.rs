@@ -1,4 +1,4 @@
-//! Which notifications an endpoint wants, by regular expressions.
+//! Filters of notifications.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,11 +7,11 @@ use regex::Regex;
 use serde_json::value::RawValue;
 use zmqv2_proto::Notification;
 
-/// Lets notifications through whose parts match regular expressions: all that are given.
+/// Matches notifications by regular expressions. All of its expressions must match.
 ///
-/// As in oslo.messaging, an expression must match at the *start* of the text; `$` asks for its end. A value that is absent or is
-/// no text does not match. The syntax is that of the crate `regex`, which takes time in proportion to the text: no
-/// look-around, no back-references.
+/// As in oslo.messaging, an expression must match at the *start* of the text. `$` matches its end.
+/// An absent value, or one that is no text, does not match. The syntax is that of the crate
+/// `regex`, without look-around and back-references, so the time is linear in the text's size.
 ///
 /// ```
 /// use zmqv2_server::{Notification, NotificationFilter, Priority};
@@ -33,16 +33,16 @@ pub struct NotificationFilter {
     payload: Vec<(String, Regex)>,
 }
 
-/// A filter cannot be made.
+/// A filter is not valid.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidFilter {
-    /// An expression cannot be read.
+    /// An expression is not valid.
     #[error("the filter's expression for {part}: {source}")]
     Expression {
-        /// What it is for.
+        /// The part of the notification that it is for.
         part: String,
-        /// What is wrong with it.
+        /// The error in it.
         source: regex::Error,
     },
     /// Notifications have no metadata of this name.
@@ -57,13 +57,13 @@ enum Metadata {
 }
 
 impl NotificationFilter {
-    /// A filter that lets everything through.
+    /// A filter that matches everything.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The publisher's id must match.
+    /// Matches the publisher's id.
     ///
     /// # Errors
     /// [`InvalidFilter::Expression`].
@@ -72,7 +72,7 @@ impl NotificationFilter {
         Ok(self)
     }
 
-    /// The type of the event must match.
+    /// Matches the type of the event.
     ///
     /// # Errors
     /// [`InvalidFilter::Expression`].
@@ -81,7 +81,7 @@ impl NotificationFilter {
         Ok(self)
     }
 
-    /// The context's value `key` must match.
+    /// Matches the value of `key` in the context.
     ///
     /// # Errors
     /// [`InvalidFilter::Expression`].
@@ -92,10 +92,10 @@ impl NotificationFilter {
         Ok(self)
     }
 
-    /// The metadata `key`, which is `message_id` or `timestamp`, must match.
+    /// Matches the metadata `key`, which is `message_id` or `timestamp`.
     ///
     /// # Errors
-    /// [`InvalidFilter`]: another key, or an expression that cannot be read.
+    /// [`InvalidFilter`]: another key, or an expression that is not valid.
     pub fn metadata(mut self, key: &str, expression: &str) -> Result<Self, InvalidFilter> {
         let known = match key {
             "message_id" => Metadata::MessageId,
@@ -106,7 +106,8 @@ impl NotificationFilter {
         Ok(self)
     }
 
-    /// The payload's value `key` must match: the payload is an object, and this one of its own keys.
+    /// Matches the value of `key` in the payload, which must be an object. Keys of nested objects
+    /// do not count.
     ///
     /// # Errors
     /// [`InvalidFilter::Expression`].
@@ -117,7 +118,7 @@ impl NotificationFilter {
         Ok(self)
     }
 
-    /// Whether it lets `notification` through.
+    /// Whether it matches `notification`.
     #[must_use]
     pub fn matches(&self, notification: &Notification) -> bool {
         let fits = |expression: &Option<Regex>, text| expression.as_ref().is_none_or(|e| starts(e, text));
@@ -141,7 +142,7 @@ impl NotificationFilter {
         if self.payload.is_empty() {
             return true;
         }
-        // The values stay unread, but for those that are asked for.
+        // Only the values of the filter's keys are read.
         let Ok(values) = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(payload) else { return false };
         self.payload.iter().all(|(key, expression)| {
             let value = values.get(key.as_str()).map(|value| serde_json::from_str::<Cow<'_, str>>(value.get()));
@@ -150,7 +151,8 @@ impl NotificationFilter {
     }
 }
 
-/// Whether it matches at the start of the text. A search finds the leftmost match, so it finds that one if there is one.
+/// Whether it matches at the start of the text. A search finds the leftmost match, so it finds a
+/// match at the start if there is one.
 fn starts(expression: &Regex, text: &str) -> bool {
     expression.find(text).is_some_and(|found| found.start() == 0)
 }
@@ -160,78 +162,5 @@ fn compile(part: &str, expression: &str) -> Result<Regex, InvalidFilter> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-    use zmqv2_proto::{Priority, RequestContext};
-
-    fn notification(payload: &Value) -> Notification {
-        let mut it = Notification::new("compute.node-7", "compute.instance.create", Priority::Info, payload).unwrap();
-        it.message_id = "m-17".to_owned();
-        it.timestamp = "2015-06-12 10:11:12.123456".to_owned();
-        it.context = RequestContext::new().with("tenant", "5f64").with("roles", json!(["private"]));
-        it
-    }
-
-    fn none() -> NotificationFilter {
-        NotificationFilter::new()
-    }
-
-    #[test]
-    fn an_expression_matches_at_the_start_of_the_text() {
-        let it = notification(&Value::Null);
-        assert!(none().matches(&it));
-        for (expression, fits) in [
-            ("compute", true),
-            ("^compute", true),
-            ("node", false),
-            (".*node", true),
-            ("compute$", false),
-            ("b|c", true),
-        ] {
-            assert_eq!(none().publisher_id(expression).unwrap().matches(&it), fits, "{expression}");
-        }
-        assert!(none().event_type(r"compute\.instance\..*").unwrap().matches(&it));
-        assert!(!none().event_type("instance").unwrap().matches(&it));
-    }
-
-    #[test]
-    fn all_that_are_given_must_match() {
-        let it = notification(&json!({"state": "active"}));
-        let filter = none().publisher_id("compute").unwrap().event_type("compute").unwrap();
-        assert!(filter.matches(&it));
-        assert!(!filter.clone().payload("state", "building").unwrap().matches(&it));
-        assert!(!filter.payload("state", "active").unwrap().payload("state", "b").unwrap().matches(&it));
-    }
-
-    #[test]
-    fn context_and_metadata_match_by_key() {
-        let it = notification(&Value::Null);
-        assert!(none().context("tenant", "5f64$").unwrap().matches(&it));
-        // Not a text, and not there.
-        assert!(!none().context("roles", ".*").unwrap().matches(&it));
-        assert!(!none().context("user", ".*").unwrap().matches(&it));
-        assert!(none().metadata("timestamp", "2015-").unwrap().metadata("message_id", "m-").unwrap().matches(&it));
-        assert!(!none().metadata("timestamp", "2016-").unwrap().matches(&it));
-    }
-
-    #[test]
-    fn a_payload_matches_by_its_own_keys() {
-        let it = notification(&json!({"state": "act\u{ef}ve\n", "size": 7, "in": {"state": "x"}}));
-        assert!(none().payload("state", "act\u{ef}ve").unwrap().matches(&it));
-        for (key, expression) in [("size", ".*"), ("in", ".*"), ("none", ".*"), ("state", "x")] {
-            assert!(!none().payload(key, expression).unwrap().matches(&it), "{key}");
-        }
-        for payload in [json!("state"), json!(["state"]), Value::Null] {
-            assert!(!none().payload("state", ".*").unwrap().matches(&notification(&payload)), "{payload}");
-        }
-    }
-
-    #[test]
-    fn a_filter_that_cannot_be_says_which_part_is_wrong() {
-        let error = none().payload("state", "(").unwrap_err().to_string();
-        assert!(error.contains("payload \"state\"") && error.contains("unclosed group"), "{error}");
-        let error = none().metadata("time", ".").unwrap_err().to_string();
-        assert!(error.contains("\"time\"") && error.contains("message_id and timestamp"), "{error}");
-    }
-}
+#[path = "tests/filter.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use super::filter::NotificationFilter;
 use super::notice::Notice;
 use super::priorities::Priorities;
 
-/// A closure with the priorities and the filter of what it wants.
+/// A closure, with the priorities and the filter of the notifications that it wants.
 ///
 /// ```
 /// use zmqv2_server::{Handler, NotificationFilter, NotificationListener, Priority};
@@ -47,7 +47,7 @@ impl<F> Handler<F> {
         Self { priorities: priorities.into(), filter: None, run }
     }
 
-    /// Wants only what `filter` lets through.
+    /// Wants only notifications that `filter` matches.
     #[must_use]
     pub fn filter(mut self, filter: NotificationFilter) -> Self {
         self.filter = Some(filter);

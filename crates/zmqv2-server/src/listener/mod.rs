@@ -1,21 +1,21 @@
-//! Listeners: servers that take notifications.
+//! The listener, which takes notifications.
 
 mod builder;
 mod deliveries;
-mod dispatch;
+mod dispatcher;
 mod endpoint;
 mod filter;
 mod handler;
 mod notice;
 mod priorities;
-mod work;
+mod worker;
 
 use std::fmt;
 use std::time::Duration;
 
 use zmqv2_proto::{InstanceId, ServerName, TopicKey};
 
-pub use builder::ListenerBuilder;
+pub use builder::NotificationListenerBuilder;
 pub use endpoint::{
     BatchEndpoint, BatchResult, BatchVerdict, IntoBatchResult, IntoNotificationResult, NotificationEndpoint,
     NotificationResult, Verdict,
@@ -26,12 +26,14 @@ pub use notice::Notice;
 pub use priorities::Priorities;
 
 use crate::error::ServerError;
-use crate::service::Service;
+use crate::runtime::service::Service;
+use crate::runtime::settings::service_methods;
 
-/// A running listener. `Send + Sync`. Dropping it stops it as [`stop`](Self::stop) does.
+/// A running listener. Dropping it stops it as [`stop`](Self::stop) does.
 ///
-/// The broker keeps a notification until a listener of each pool has *handled* it, and delivers it again when the listener
-/// dies before that: every handler runs at least once. One process does not run twice what it has handled.
+/// The broker keeps a notification until a listener of each pool has handled it. If the listener
+/// dies before that, the broker delivers it again. So every handler runs at least once, and a
+/// listener does not run a notification again that it has handled.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -69,13 +71,13 @@ impl fmt::Debug for NotificationListener {
 }
 
 impl NotificationListener {
-    /// A builder of a listener without topics and endpoints.
+    /// A builder of a listener, without topics and endpoints.
     #[must_use]
-    pub fn builder() -> ListenerBuilder {
-        ListenerBuilder::default()
+    pub fn builder() -> NotificationListenerBuilder {
+        NotificationListenerBuilder::default()
     }
 
-    /// What it listens to: each topic with each priority that an endpoint wants, `exchange/topic.priority`.
+    /// Its topics, with each priority that an endpoint wants: `exchange/topic.priority`.
     #[must_use]
     pub fn keys(&self) -> &[TopicKey] {
         &self.keys
@@ -87,33 +89,16 @@ impl NotificationListener {
         &self.pool
     }
 
-    /// The id of this run.
-    #[must_use]
-    pub fn instance(&self) -> InstanceId {
-        self.service.instance()
-    }
+    service_methods!();
 
-    /// Whether the broker has taken its registration. Turns false while the broker is away.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.service.is_ready()
-    }
-
-    /// Waits until the broker has taken the registration: notifications can come from now on.
+    /// Stops: takes no new notifications, runs those that it has (also a batch that is not full),
+    /// reports their ends to the broker, and unregisters. All of this takes no longer than option
+    /// `rpc_zmq_drain_timeout`. If the broker is away and has to requeue a notification, the
+    /// listener waits for it. A second call does nothing.
     ///
     /// # Errors
-    /// [`ServerError::NotReady`] after `timeout`; the listener goes on trying.
-    pub fn wait_ready(&self, timeout: Duration) -> Result<(), ServerError> {
-        self.service.wait_ready(timeout)
-    }
-
-    /// Stops: takes nothing new, runs what it has accepted (a batch that is not full at once), tells the broker, unregisters; all
-    /// within option `rpc_zmq_drain_timeout`. While the broker is away, it waits for it as long as there is something to be
-    /// requeued. Does nothing the second time.
-    ///
-    /// # Errors
-    /// [`ServerError::Unfinished`] when handlers were still running at the end of that time; what they had goes to other
-    /// listeners.
+    /// [`ServerError::Unfinished`]: handlers were still running at the end of that time. Other
+    /// listeners get their notifications.
     pub fn stop(&self) -> Result<(), ServerError> {
         self.service.stop()
     }

@@ -1,43 +1,43 @@
-//! A notification as its handlers see it.
+//! A notification, as its handlers see it.
 
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{MessageId, Notification, Priority, RequestContext, Topic};
 
-use crate::endpoint::{HandlerError, MODULE};
+use crate::handler_error::{HandlerError, MODULE};
 
-/// A notification, and how it came.
+/// A notification, with the circumstances of its delivery.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Notice {
-    /// What the publisher said. Its payload is JSON text; [`payload`](Self::payload) reads it.
+    /// The notification. Its payload is JSON text, which [`payload`](Self::payload) reads.
     pub notification: Notification,
-    /// The topic it was published to, without the priority.
+    /// Its topic, without the priority.
     pub topic: Topic,
-    /// The id of the message that carried it; the same in every delivery, and in every pool.
+    /// The id of its message, the same in every delivery and in every pool.
     pub id: MessageId,
-    /// Which delivery of it this is to this pool, from 1: more than 1 after [`Verdict::Requeue`](crate::Verdict::Requeue), or
-    /// when a listener died with it.
+    /// The number of this delivery to this pool, from 1. It is greater than 1 after
+    /// [`Verdict::Requeue`](crate::Verdict::Requeue), or if a listener died while it had it.
     pub delivery: u16,
-    /// Until when it is kept; one that is requeued after that does not come again.
+    /// The broker keeps it until this time. Requeued later, it does not come again.
     pub deadline: Instant,
 }
 
 impl Notice {
-    /// Who said it, such as `compute.node-7`.
+    /// The publisher, such as `compute.node-7`.
     #[must_use]
     pub fn publisher_id(&self) -> &str {
         &self.notification.publisher_id
     }
 
-    /// What happened, such as `instance.created`.
+    /// The type of the event, such as `instance.created`.
     #[must_use]
     pub fn event_type(&self) -> &str {
         &self.notification.event_type
     }
 
-    /// How much it matters.
+    /// Its priority.
     #[must_use]
     pub fn priority(&self) -> Priority {
         self.notification.priority
@@ -49,13 +49,14 @@ impl Notice {
         &self.notification.context
     }
 
-    /// The publisher's own id of it; any text, perhaps none.
+    /// The publisher's own id for it. It may be any text, or empty.
     #[must_use]
     pub fn message_id(&self) -> &str {
         &self.notification.message_id
     }
 
-    /// When it was published, in UTC, as the publisher wrote it: `2015-06-12 10:11:12.123456`. Perhaps empty.
+    /// The time of publication in UTC, as the publisher wrote it: `2015-06-12 10:11:12.123456`. It
+    /// may be empty.
     #[must_use]
     pub fn timestamp(&self) -> &str {
         &self.notification.timestamp
@@ -64,7 +65,7 @@ impl Notice {
     /// The payload as a typed value.
     ///
     /// # Errors
-    /// A [`HandlerError`] that says what was expected.
+    /// A [`HandlerError`] that says which type does not fit.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
         self.notification.payload().map_err(|error| {
             let detail = format!("payload of {} from {}: {error}", self.event_type(), self.publisher_id());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zmqv2_proto::Priority;
 
-/// Which priorities an endpoint wants: one, some, or all.
+/// A set of priorities: those that an endpoint wants.
 ///
 /// ```
 /// use zmqv2_server::{Priorities, Priority};
@@ -17,24 +17,24 @@ use zmqv2_proto::Priority;
 pub struct Priorities(u8);
 
 impl Priorities {
-    /// None of them.
+    /// No priority.
     pub const NONE: Self = Self(0);
-    /// All of them.
+    /// All priorities.
     pub const ALL: Self = Self((1 << Priority::ALL.len()) - 1);
 
-    /// Whether `priority` is one of them.
+    /// Whether `priority` is in the set.
     #[must_use]
     pub const fn contains(self, priority: Priority) -> bool {
         self.0 & bit(priority) != 0
     }
 
-    /// These and those of `other`.
+    /// The union with `other`.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Each of them.
+    /// The priorities of the set.
     pub fn iter(self) -> impl Iterator<Item = Priority> {
         Priority::ALL.into_iter().filter(move |priority| self.contains(*priority))
     }

@@ -1,4 +1,4 @@
-//! A broker that does what a test tells it: a ROUTER that takes registrations, and a DEALER to each worker.
+//! A broker for tests: a ROUTER that takes registrations, and a DEALER to each worker.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,9 +9,9 @@ use zmqv2_proto::control::{Registered, ServerRegistration, Withdrawal, broker_so
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Notification, Priority, Ttl};
 
-/// Whatever takes longer has failed.
+/// The longest time that a test waits for an event.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
-/// Something that does not happen within this time is taken not to happen.
+/// An event that does not happen within this time counts as one that does not happen.
 pub(crate) const SHORT: Duration = Duration::from_millis(150);
 
 #[expect(clippy::disallowed_methods, reason = "tests measure")]
@@ -19,14 +19,14 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// One message that came.
+/// A message of the server.
 #[derive(Debug)]
-pub(crate) struct Got {
+pub(crate) struct FromServer {
     pub(crate) header: Header,
     pub(crate) body: Vec<u8>,
 }
 
-impl Got {
+impl FromServer {
     pub(crate) fn detail(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
@@ -35,8 +35,8 @@ impl Got {
         self.header.flags.contains(Flags::REQUEUE)
     }
 
-    /// Kind, tag and count: what most tests look at.
-    pub(crate) fn gist(&self) -> (Kind, u64, u16) {
+    /// Kind, tag and count.
+    pub(crate) fn summary(&self) -> (Kind, u64, u16) {
         (self.header.kind, self.header.tag, self.header.count)
     }
 }
@@ -53,15 +53,15 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts, and takes the registration of the server that is there or comes.
+    /// Waits for a server, and accepts its registration.
     pub(crate) fn start(dir: &Path) -> Self {
-        let mut broker = Self::deaf(dir);
+        let mut broker = Self::start_unregistered(dir);
         broker.register();
         broker
     }
 
-    /// Starts, and has taken in a registration that it has not answered yet.
-    pub(crate) fn deaf(dir: &Path) -> Self {
+    /// Waits for a server, and does not answer its registration yet.
+    pub(crate) fn start_unregistered(dir: &Path) -> Self {
         let (front, transport) = bind(dir);
         let (peer, got) = receive(&front, LONG).expect("a registration");
         assert_eq!(got.header.kind, Kind::Register);
@@ -82,7 +82,7 @@ impl Broker {
         self.send(&Header::new(Kind::Registered, self.header.id), body);
     }
 
-    /// Dies, taking its sockets along.
+    /// Closes its sockets.
     pub(crate) fn die(self) -> PathBuf {
         let dir = self.dir.clone();
         drop(self);
@@ -90,32 +90,32 @@ impl Broker {
         dir
     }
 
-    /// Says something over the registration's connection.
+    /// Sends a message over the registration's connection.
     pub(crate) fn send(&self, header: &Header, body: Vec<u8>) {
         let frames = [Frame::from(&self.peer[..]), Frame::new(), Frame::from(header.encode()), Frame::from(body)];
         self.front.send(frames).unwrap();
     }
 
-    /// Hands a request to a worker.
+    /// Sends a request to a worker.
     pub(crate) fn deliver(&self, worker: usize, header: &Header, body: &[u8]) {
         self.links[worker].send([Frame::new(), Frame::from(header.encode()), Frame::from(body)]).unwrap();
     }
 
-    /// A worker's next answer.
-    pub(crate) fn answer(&self, worker: usize) -> Got {
+    /// The next answer of a worker.
+    pub(crate) fn answer(&self, worker: usize) -> FromServer {
         self.answer_within(worker, LONG).expect("an answer")
     }
 
-    pub(crate) fn answer_within(&self, worker: usize, timeout: Duration) -> Option<Got> {
+    pub(crate) fn answer_within(&self, worker: usize, timeout: Duration) -> Option<FromServer> {
         receive(&self.links[worker], timeout).map(|(_, got)| got)
     }
 
-    /// The next message over the registration's connection that is no repeated registration.
-    pub(crate) fn told(&mut self) -> Got {
-        self.told_within(LONG).expect("a word of the server")
+    /// The next message over the registration's connection, other than a registration.
+    pub(crate) fn next(&mut self) -> FromServer {
+        self.next_within(LONG).expect("a message of the server")
     }
 
-    pub(crate) fn told_within(&mut self, timeout: Duration) -> Option<Got> {
+    pub(crate) fn next_within(&mut self, timeout: Duration) -> Option<FromServer> {
         let end = now() + timeout;
         loop {
             let (_, got) = receive(&self.front, end.saturating_duration_since(now()))?;
@@ -125,11 +125,11 @@ impl Broker {
         }
     }
 
-    /// Waits for the withdrawal and gives leave; what the server told before that.
-    pub(crate) fn release(&mut self) -> Vec<Got> {
+    /// Waits for the withdrawal, and answers it. Returns the messages before it.
+    pub(crate) fn release(&mut self) -> Vec<FromServer> {
         let mut before = Vec::new();
         loop {
-            let got = self.told();
+            let got = self.next();
             if got.header.kind == Kind::Withdraw {
                 self.withdrawn();
                 return before;
@@ -138,7 +138,7 @@ impl Broker {
         }
     }
 
-    /// Says that nothing of the server is in flight any more.
+    /// Answers a withdrawal.
     pub(crate) fn withdrawn(&self) {
         let body = serde_json::to_vec(&Withdrawal::new(self.registration.instance)).unwrap();
         self.send(&Header::new(Kind::Withdrawn, MessageId::random()), body);
@@ -153,14 +153,14 @@ pub(crate) fn bind(dir: &Path) -> (Socket, Transport) {
     (front, transport)
 }
 
-/// The next message, with the frame before it.
-pub(crate) fn receive(socket: &Socket, timeout: Duration) -> Option<(Vec<u8>, Got)> {
+/// The next message, and its routing id if it has one.
+pub(crate) fn receive(socket: &Socket, timeout: Duration) -> Option<(Vec<u8>, FromServer)> {
     let (end, mut frames) = (now() + timeout, Vec::new());
     loop {
         if socket.receive(&mut frames).unwrap() == Received::Message {
             let [before @ .., header, body] = &frames[..] else { panic!("{} frames", frames.len()) };
             let peer = before.first().map(|frame| frame.to_vec()).unwrap_or_default();
-            return Some((peer, Got { header: Header::decode(header).unwrap(), body: body.to_vec() }));
+            return Some((peer, FromServer { header: Header::decode(header).unwrap(), body: body.to_vec() }));
         }
         let left = end.saturating_duration_since(now());
         if left.is_zero() {
@@ -189,7 +189,7 @@ pub(crate) fn request(kind: Kind, tag: u64) -> Header {
     header
 }
 
-/// Waits for what no event tells of.
+/// Waits for something that causes no event.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = now() + LONG;
     while !done() {

@@ -8,14 +8,14 @@ use serde::Deserialize;
 use zmqv2_tests::PATIENCE;
 use zmqv2_tests::measure::Sample;
 
-use crate::party::{Party, Stage, cpu_seconds, memory_kib};
+use crate::process::{MeasuredProcess, Role, cpu_seconds, memory_kib};
 
 /// Processes that are connected and ready.
 pub(crate) struct Chain {
-    pub(crate) client: Party,
-    /// The others by stage, with the clients that are merely connected left out.
-    pub(crate) others: Vec<(Stage, u32)>,
-    /// Whatever has to live as long; dropped last to first.
+    pub(crate) client: MeasuredProcess,
+    /// The other processes by role, without clients that are only connected.
+    pub(crate) others: Vec<(Role, u32)>,
+    /// Everything that must live as long as the chain. Dropped last to first.
     pub(crate) kept: Vec<Box<dyn Any>>,
 }
 
@@ -26,9 +26,9 @@ impl Drop for Chain {
     }
 }
 
-/// What a client says in the end.
+/// The result that a client prints.
 #[derive(Debug, Deserialize)]
-struct Told {
+struct ClientResult {
     messages: u64,
     seconds: f64,
     p50_us: Option<f64>,
@@ -40,39 +40,39 @@ pub(crate) const RATE: &str = "rate";
 pub(crate) const P50: &str = "p50";
 pub(crate) const P99: &str = "p99";
 
-/// The name of a stage's processor time per message.
-pub(crate) fn cpu_of(stage: Stage) -> String {
-    format!("{} CPU", stage.name())
+/// The name of a role's processor time per message.
+pub(crate) fn cpu_of(role: Role) -> String {
+    format!("{} CPU", role.name())
 }
 
-/// The name of a stage's resident memory.
-pub(crate) fn memory_of(stage: Stage) -> String {
-    format!("{} memory", stage.name())
+/// The name of a role's resident memory.
+pub(crate) fn memory_of(role: Role) -> String {
+    format!("{} memory", role.name())
 }
 
 impl Chain {
-    /// Measures for a span: rate, latencies, processor time per message and memory of each stage.
+    /// Measures for `span`: rate, latencies, processor time per message and memory of each role.
     pub(crate) fn measure(mut self, span: Duration) -> anyhow::Result<Vec<Sample>> {
-        let client = [(Stage::Client, self.client.id())];
-        let all: Vec<(Stage, u32)> = client.into_iter().chain(self.others.iter().copied()).collect();
-        let cpu = |stage: Stage| all.iter().filter(|(s, _)| *s == stage).map(|(_, pid)| cpu_seconds(*pid)).sum();
-        let before = Stage::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
-        self.client.tell(&span.as_secs_f64().to_string())?;
-        let line = self.client.hear(span + PATIENCE)?;
-        let after = Stage::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
-        let told: Told = serde_json::from_str(&line).with_context(|| format!("a client said {line:?}"))?;
-        let mut samples = vec![Sample::new(RATE, "1/s", told.messages as f64 / told.seconds)];
-        samples.extend(told.p50_us.map(|value| Sample::new(P50, "us", value)));
-        samples.extend(told.p99_us.map(|value| Sample::new(P99, "us", value)));
-        for (index, stage) in Stage::ALL.into_iter().enumerate() {
-            let pids: Vec<u32> = all.iter().filter(|(s, _)| *s == stage).map(|(_, pid)| *pid).collect();
+        let client = [(Role::Client, self.client.id())];
+        let all: Vec<(Role, u32)> = client.into_iter().chain(self.others.iter().copied()).collect();
+        let cpu = |role: Role| all.iter().filter(|(s, _)| *s == role).map(|(_, pid)| cpu_seconds(*pid)).sum();
+        let before = Role::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
+        self.client.write_line(&span.as_secs_f64().to_string())?;
+        let line = self.client.read_line(span + PATIENCE)?;
+        let after = Role::ALL.map(cpu).into_iter().collect::<anyhow::Result<Vec<f64>>>()?;
+        let result: ClientResult = serde_json::from_str(&line).with_context(|| format!("a client printed {line:?}"))?;
+        let mut samples = vec![Sample::new(RATE, "1/s", result.messages as f64 / result.seconds)];
+        samples.extend(result.p50_us.map(|value| Sample::new(P50, "us", value)));
+        samples.extend(result.p99_us.map(|value| Sample::new(P99, "us", value)));
+        for (index, role) in Role::ALL.into_iter().enumerate() {
+            let pids: Vec<u32> = all.iter().filter(|(s, _)| *s == role).map(|(_, pid)| *pid).collect();
             if pids.is_empty() {
                 continue;
             }
-            let micros = (after[index] - before[index]) * 1e6 / told.messages.max(1) as f64;
-            samples.push(Sample::new(cpu_of(stage), "us", micros));
+            let micros = (after[index] - before[index]) * 1e6 / result.messages.max(1) as f64;
+            samples.push(Sample::new(cpu_of(role), "us", micros));
             let memory = pids.iter().map(|pid| memory_kib(*pid)).sum::<anyhow::Result<f64>>()?;
-            samples.push(Sample::new(memory_of(stage), "MiB", memory / 1024.0));
+            samples.push(Sample::new(memory_of(role), "MiB", memory / 1024.0));
         }
         Ok(samples)
     }

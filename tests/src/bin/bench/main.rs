@@ -1,18 +1,19 @@
-//! The benchmark: our chain beside raw libzmq, the legacy driver and, with the feature `peers`, other messaging systems.
+//! The benchmark: zmqv2 beside raw libzmq, the legacy driver and, with the feature `peers`, other
+//! messaging systems.
 //!
-//! Client, broker and servers are processes of their own; all contestants of a row are measured in alternation, and a figure
-//! counts only as the ratio of two of them. `docs/performance.md` says how to read the result.
+//! Client, broker and servers are separate processes. All contenders of a row take turns, and only
+//! the ratio of two of them counts. `docs/performance.md` says how to read the result.
 
 mod chain;
-mod ours;
-mod outcome;
-mod party;
 mod peers;
+mod process;
 mod raw;
 mod report;
+mod row_result;
 mod rows;
 mod run;
 mod workload;
+mod zmqv2;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,19 +33,21 @@ use crate::run::Pace;
 struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Seconds instead of half an hour: one round of one row of each shape, which says nothing about speed
+    /// Seconds instead of half an hour: one round of one row of each shape, which says nothing
+    /// about speed
     #[arg(long)]
     quick: bool,
     /// Only rows whose name contains this; may be repeated
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// How often each contestant of a row is measured [default: 5; with --quick 1]
+    /// How often each contender of a row is measured [default: 5; with --quick 1]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// How long each measurement takes [default: 2; with --quick 0.1]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Workers of our servers [default: that of the option rpc_thread_pool_size; for many servers fewer]
+    /// Workers of our servers [default: that of the option rpc_thread_pool_size; for many servers
+    /// fewer]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Directory of report.html, report.json and report.md [default: target/bench]
@@ -55,14 +58,14 @@ struct Arguments {
     list: bool,
 }
 
-/// What the benchmark starts as processes of their own.
+/// The processes that the benchmark starts.
 #[derive(Debug, Subcommand)]
 #[command(hide = true)]
 enum Part {
-    Serve(ours::Serve),
-    Client(ours::Client),
-    Hold(ours::Hold),
-    Outstanding(ours::Outstanding),
+    Serve(zmqv2::Serve),
+    Client(zmqv2::Client),
+    Hold(zmqv2::Hold),
+    Outstanding(zmqv2::Outstanding),
     #[command(flatten)]
     Peer(peers::Part),
 }
@@ -107,21 +110,21 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         None => program.ancestors().nth(2).context("no target directory")?.join("bench"),
     };
     let peers = Peers::find(arguments.quick);
-    peers.told().iter().for_each(|line| eprintln!("{line}"));
+    peers.skipped().iter().for_each(|line| eprintln!("{line}"));
     let steps = rows.iter().map(|row| run::steps(row, pace, &peers)).sum();
     let mut progress = Progress::new(steps);
-    let mut outcomes = Vec::new();
+    let mut results = Vec::new();
     for row in rows {
-        outcomes.push(run::measure(row, pace, &peers, &mut progress)?);
+        results.push(run::measure(row, pace, &peers, &mut progress)?);
     }
     progress.end();
-    println!("{}", report::screen(&outcomes));
-    report::report(&outcomes, pace, &peers, &command()).write(&out).with_context(|| format!("{}", out.display()))?;
+    println!("{}", report::screen(&results));
+    report::report(&results, pace, &peers, &command()).write(&out).with_context(|| format!("{}", out.display()))?;
     println!("{}", out.join("report.html").display());
     Ok(())
 }
 
-/// How to run it again.
+/// The command that repeats this run.
 fn command() -> String {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let features = if cfg!(feature = "peers") { " --features peers" } else { "" };

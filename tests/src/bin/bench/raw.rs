@@ -1,4 +1,4 @@
-//! The chain of raw libzmq: the package `tests/raw`, built as anybody would build it.
+//! The chain of raw libzmq: the package `tests/raw`, built as a separate project.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use anyhow::{Context, ensure};
 use zmqv2_tests::{Cluster, PATIENCE, binary};
 
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{MeasuredProcess, Role};
 use crate::workload::{Pattern, Workload};
 
-/// The program, which is built when it is first asked for.
+/// The path of the program, which is built on first use.
 fn program() -> anyhow::Result<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(built) = BUILT.get() {
@@ -25,7 +25,8 @@ fn program() -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--release", "--locked", "--manifest-path"]).arg(manifest);
     cargo.arg("--target-dir").arg(&target);
-    // What this workspace sets for its own libzmq (`.cargo/config.toml`) is found from the current directory.
+    // Cargo finds this workspace's settings for libzmq (`.cargo/config.toml`) from the current
+    // directory.
     cargo.current_dir("/").env_remove("CFLAGS").env_remove("CXXFLAGS");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().contains("ZMQ")) {
         cargo.env_remove(name);
@@ -37,10 +38,10 @@ fn program() -> anyhow::Result<PathBuf> {
 
 /// Proxy and servers with their addresses.
 pub(crate) struct Site {
-    pub(crate) proxy: Party,
-    servers: Vec<Party>,
+    pub(crate) proxy: MeasuredProcess,
+    servers: Vec<MeasuredProcess>,
     pub(crate) front: String,
-    // Last, for its directory.
+    // Last, because it removes the directory.
     _cluster: Cluster,
 }
 
@@ -50,27 +51,28 @@ impl Site {
         let node = cluster.node(0);
         let (front, back) =
             (format!("tcp://{}:9501", node.host), format!("ipc://{}", node.file("back.sock").display()));
-        let proxy = Party::start("zmq_proxy", Command::new(program()?).args(["proxy", &front, &back]))?;
-        // One worker each: more of them only take each other's processor.
-        let serve = |_| Party::start("a raw server", Command::new(program()?).args(["serve", &back, "1", answer]));
+        let proxy = MeasuredProcess::start("zmq_proxy", Command::new(program()?).args(["proxy", &front, &back]))?;
+        // One worker each: more would only compete for the processor.
+        let serve =
+            |_| MeasuredProcess::start("a raw server", Command::new(program()?).args(["serve", &back, "1", answer]));
         let servers = (0..servers).map(serve).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self { proxy, servers, front, _cluster: cluster })
     }
 
-    pub(crate) fn hold(&self, count: usize) -> anyhow::Result<Party> {
+    pub(crate) fn hold(&self, count: usize) -> anyhow::Result<MeasuredProcess> {
         let words = ["hold", &self.front, &count.to_string()];
-        let holder = Party::begin("connected raw clients", Command::new(program()?).args(words))?;
-        holder.hear_ready(PATIENCE + Duration::from_millis(count as u64 * 20))?;
+        let holder = MeasuredProcess::spawn("connected raw clients", Command::new(program()?).args(words))?;
+        holder.wait_ready(PATIENCE + Duration::from_millis(count as u64 * 20))?;
         Ok(holder)
     }
 }
 
-/// The same shape as ours, without logic. A fanout is as many casts as there are servers.
+/// The same shape as zmqv2, without logic. A fanout is one cast for each server.
 pub(crate) fn start(load: &Workload) -> anyhow::Result<Chain> {
     let echo = matches!(load.pattern, Pattern::Call | Pattern::Later);
     let site = Site::start(load.servers, if echo { "echo" } else { "ack" })?;
-    let mut others = vec![(Stage::Broker, site.proxy.id())];
-    others.extend(site.servers.iter().map(|server| (Stage::Server, server.id())));
+    let mut others = vec![(Role::Broker, site.proxy.id())];
+    others.extend(site.servers.iter().map(|server| (Role::Server, server.id())));
     let mut kept: Vec<Box<dyn Any>> = Vec::new();
     if load.connected > 0 {
         kept.push(Box::new(site.hold(load.connected)?));
@@ -81,7 +83,7 @@ pub(crate) fn start(load: &Workload) -> anyhow::Result<Chain> {
         Pattern::Later | Pattern::Cast => vec!["window", &site.front, &senders, &payload, "1"],
         Pattern::Fanout => vec!["window", &site.front, &senders, &payload, &group],
     };
-    let client = Party::start("the raw client", Command::new(program()?).args(words))?;
+    let client = MeasuredProcess::start("the raw client", Command::new(program()?).args(words))?;
     kept.insert(0, Box::new(site));
     Ok(Chain { client, others, kept })
 }

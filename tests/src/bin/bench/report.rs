@@ -5,14 +5,14 @@ use zmqv2_tests::measure::plot::{Bar, Scale, bars};
 use zmqv2_tests::measure::{Machine, Plot, Report, Section, Spread, Table, figure};
 
 use crate::chain::{P50, P99, RATE, cpu_of, memory_of};
-use crate::outcome::{Line, Outcome};
-use crate::party::Stage;
 use crate::peers::Peers;
+use crate::process::Role;
+use crate::row_result::{Line, RowResult};
 use crate::run::Pace;
 
 /// The table for the terminal.
-pub(crate) fn screen(outcomes: &[Outcome]) -> String {
-    let table = results(outcomes);
+pub(crate) fn screen(results: &[RowResult]) -> String {
+    let table = results_table(results);
     let width = |column: usize| {
         let cells = table.rows.iter().chain([&table.head]).map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)
@@ -20,7 +20,7 @@ pub(crate) fn screen(outcomes: &[Outcome]) -> String {
     let widths: Vec<usize> = (0..table.head.len()).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
-            // Names stand left, numbers right.
+            // Names are on the left, numbers on the right.
             0 | 1 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
@@ -29,10 +29,10 @@ pub(crate) fn screen(outcomes: &[Outcome]) -> String {
     [&table.head].into_iter().chain(&table.rows).map(line).collect()
 }
 
-fn results(outcomes: &[Outcome]) -> Table {
+fn results_table(results: &[RowResult]) -> Table {
     let mut table =
         Table::new(["row", "figure", "ours", "reference", "", "ratio: min", "median", "max", "goal", "verdict"]);
-    for outcome in outcomes {
+    for outcome in results {
         for line in outcome.lines() {
             table.row(cells(&outcome.row.id, &line));
         }
@@ -59,19 +59,19 @@ fn cells(id: &str, line: &Line) -> [String; 10] {
     ]
 }
 
-/// Everything.
-pub(crate) fn report(outcomes: &[Outcome], pace: Pace, peers: &Peers, command: &str) -> Report {
-    let lines: Vec<Line> = outcomes.iter().flat_map(Outcome::lines).collect();
+/// The whole report.
+pub(crate) fn report(results: &[RowResult], pace: Pace, peers: &Peers, command: &str) -> Report {
+    let lines: Vec<Line> = results.iter().flat_map(RowResult::lines).collect();
     let count = |met| lines.iter().filter(|line| line.met == Some(met)).count();
     let mut summary = format!(
         "Calls, casts and fanouts of zmqv2 as seen through its public API, JSON included, beside a chain of raw libzmq with \
-         zmq_proxy and no logic, and others. Goals met: {}, missed: {}. Each value is the middle of {} rounds; a ratio is taken \
-         within a round, and its middle decides about a goal.",
+         zmq_proxy and no logic, and others. Goals met: {}, missed: {}. Each value is the median of {} rounds. A ratio \
+         divides values of the same round, and its median decides whether a goal is met.",
         count(true),
         count(false),
         pace.rounds
     );
-    for line in peers.told() {
+    for line in peers.skipped() {
         summary.push_str(&format!("\n\n{line}"));
     }
     Report {
@@ -80,18 +80,18 @@ pub(crate) fn report(outcomes: &[Outcome], pace: Pace, peers: &Peers, command: &
         machine: Machine::here(),
         commands: vec![command.trim().to_owned()],
         noise: format!(
-            "Client, broker and servers are processes of their own on one machine: TCP between client and broker, IPC between \
-             broker and servers. All contestants of a row were measured in every round for {:?}, in turning order, each with \
-             fresh processes and after a warm-up. Ratios within a round are worth more than any single value: the machine drifts.",
+            "Client, broker and servers are separate processes on one machine: TCP between client and broker, IPC between \
+             broker and servers. All contenders of a row were measured in every round for {:?}, in changing order, each with \
+             fresh processes and after a warm-up. The machine drifts, so ratios within a round say more than single values.",
             pace.span
         ),
-        sections: vec![ratios(outcomes), costs(outcomes)],
+        sections: vec![ratios(results), costs(results)],
     }
 }
 
-fn ratios(outcomes: &[Outcome]) -> Section {
+fn ratios(results: &[RowResult]) -> Section {
     let mut titles = Table::new(["row", "what it measures"]);
-    for outcome in outcomes {
+    for outcome in results {
         titles.row([&outcome.row.id, &outcome.row.title]);
     }
     let mut plots = Vec::new();
@@ -99,8 +99,8 @@ fn ratios(outcomes: &[Outcome]) -> Section {
         ("rates", RATE, "Messages per second: more is better", "1/s"),
         ("latencies", P50, "Latency of one caller: less is better", "us"),
     ] {
-        let compared = outcomes.iter().filter(|outcome| outcome.row.figure == figure);
-        let bar = |outcome: &Outcome| {
+        let compared = results.iter().filter(|outcome| outcome.row.figure == figure);
+        let bar = |outcome: &RowResult| {
             let values = outcome.measured.contenders().filter_map(|contender| {
                 let spread = outcome.measured.series(contender, figure)?.spread()?;
                 Some(Bar { group: outcome.row.id.clone(), series: contender.to_owned(), spread })
@@ -116,19 +116,19 @@ fn ratios(outcomes: &[Outcome]) -> Section {
     Section {
         title: "Results".to_owned(),
         text: "Ours against each reference. Where less is better, a ratio below 1 is good.".to_owned(),
-        tables: vec![results(outcomes), titles],
+        tables: vec![results_table(results), titles],
         plots,
-        data: json!({ "rows": outcomes.iter().map(Outcome::json).collect::<Vec<_>>() }),
+        data: json!({ "rows": results.iter().map(RowResult::json).collect::<Vec<_>>() }),
     }
 }
 
-/// Processor time and memory by stage.
-fn costs(outcomes: &[Outcome]) -> Section {
+/// Processor time and memory by role.
+fn costs(results: &[RowResult]) -> Section {
     let mut head = vec!["row".to_owned(), "whose".to_owned(), RATE.to_owned(), P50.to_owned(), P99.to_owned()];
-    head.extend(Stage::ALL.map(cpu_of));
-    head.extend(Stage::ALL.map(memory_of));
+    head.extend(Role::ALL.map(cpu_of));
+    head.extend(Role::ALL.map(memory_of));
     let mut table = Table::new(head.clone());
-    for outcome in outcomes {
+    for outcome in results {
         for contender in outcome.measured.contenders() {
             let value = |name: &String| {
                 let series = outcome.measured.series(contender, name);
@@ -144,8 +144,8 @@ fn costs(outcomes: &[Outcome]) -> Section {
         }
     }
     Section {
-        title: "Cost of each stage".to_owned(),
-        text: "Processor time per message in microseconds, and resident memory in MiB, of all processes of a stage together. \
+        title: "Cost of each role".to_owned(),
+        text: "Processor time per message in microseconds, and resident memory in MiB, of all processes of a role together. \
                A rate is in messages per second, latencies are in microseconds."
             .to_owned(),
         tables: vec![table],

@@ -1,9 +1,9 @@
-//! What is measured against what, and which goals hold.
+//! The rows of the benchmark: contenders, loads and goals.
 
 use crate::chain::{P50, RATE};
 use crate::workload::{Pattern, Workload};
 
-/// Whose chain.
+/// The systems that are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum System {
     Ours,
@@ -27,15 +27,15 @@ impl System {
     }
 }
 
-/// One of those that take turns in a row.
+/// One contender of a row.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Contestant {
+pub(crate) struct ContenderSpec {
     pub(crate) name: String,
     pub(crate) system: System,
     pub(crate) load: Workload,
 }
 
-/// What a number must not exceed, or fall short of.
+/// A bound for a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bound {
     AtMost(f64),
@@ -51,12 +51,12 @@ impl Bound {
     }
 }
 
-/// A goal of a row: on a ratio against another contestant, or on a value of ours.
+/// A goal of a row, for a ratio against another contender or for a value of zmqv2.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Goal {
-    /// What was measured.
+    /// The measured figure.
     pub(crate) figure: &'static str,
-    /// The other contestant; `None`: the value counts as it is.
+    /// The other contender; `None`: the value counts as it is.
     pub(crate) against: Option<String>,
     pub(crate) bound: Bound,
 }
@@ -64,11 +64,11 @@ pub(crate) struct Goal {
 /// How a row is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
-    /// Contestants under load.
-    Load(Vec<Contestant>),
-    /// A broker with so many clients that are connected and silent.
+    /// Contenders under load.
+    Load(Vec<ContenderSpec>),
+    /// A broker with this many silent clients.
     Idle(usize),
-    /// A server that dies with so many calls outstanding.
+    /// A server that dies with this many calls outstanding.
     Death(usize),
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Row {
     pub(crate) goals: Vec<Goal>,
 }
 
-/// Names of what is measured without load.
+/// Figures that are measured without load.
 pub(crate) const IDLE_CPU: &str = "broker CPU, idle";
 pub(crate) const PER_CONNECTION: &str = "broker memory per connection";
 pub(crate) const ANSWERED: &str = "answered";
@@ -95,28 +95,28 @@ struct Against(System, Option<Bound>);
 
 impl Row {
     fn load(id: &str, title: &str, figure: &'static str, load: Workload, others: &[Against]) -> Self {
-        let contestant = |system: System| Contestant { name: system.name().to_owned(), system, load };
+        let contender = |system: System| ContenderSpec { name: system.name().to_owned(), system, load };
         let systems = [System::Ours].into_iter().chain(others.iter().map(|other| other.0));
         let goal = |other: &Against| Some(Goal { figure, against: Some(other.0.name().to_owned()), bound: other.1? });
         Self {
             id: id.to_owned(),
             title: title.to_owned(),
             figure,
-            kind: Kind::Load(systems.map(contestant).collect()),
+            kind: Kind::Load(systems.map(contender).collect()),
             goals: others.iter().filter_map(goal).collect(),
         }
     }
 
-    /// Ours under one load, against ours under another.
+    /// zmqv2 under one load, against zmqv2 under another.
     fn own(id: &str, title: &str, figure: &'static str, loads: [(&str, Workload); 2], bound: Bound) -> Self {
-        let contestant =
-            |(name, load): (&str, Workload)| Contestant { name: name.to_owned(), system: System::Ours, load };
+        let contender =
+            |(name, load): (&str, Workload)| ContenderSpec { name: name.to_owned(), system: System::Ours, load };
         Self {
             id: id.to_owned(),
             title: title.to_owned(),
             figure,
             goals: vec![Goal { figure, against: Some(loads[1].0.to_owned()), bound }],
-            kind: Kind::Load(loads.map(contestant).into()),
+            kind: Kind::Load(loads.map(contender).into()),
         }
     }
 
@@ -208,7 +208,7 @@ pub(crate) fn all() -> Vec<Row> {
     }
     for (name, load, figure, bound, text) in [
         ("call", load(Call, 1, 128), P50, AtMost(1.1), "CALL in sequence"),
-        // The rate falls by as much as the time of a message grows.
+        // The rate falls as the time of a message grows.
         ("later", load(Later, 64, 128), RATE, AtLeast(1.0 / 1.1), "call_async, 64 outstanding"),
     ] {
         for (spread, called, how) in [("one", 1, "one of them called"), ("all", 500, "all called in turn")] {
@@ -237,15 +237,15 @@ pub(crate) fn all() -> Vec<Row> {
     rows
 }
 
-/// One row of each shape, for a look at whether all of it works.
+/// One row of each shape, to see that everything works.
 pub(crate) fn quick() -> Vec<Row> {
     const SHAPES: [&str; 6] =
         ["call-1-128", "call-8-128", "later-64-1k", "cast-1000-128", "fanout-8", "topics-call-one"];
     let mut rows: Vec<Row> = all().into_iter().filter(|row| SHAPES.contains(&row.id.as_str())).collect();
     for row in &mut rows {
-        if let Kind::Load(contestants) = &mut row.kind {
-            for contestant in contestants {
-                contestant.load.topics = contestant.load.topics.min(20);
+        if let Kind::Load(contenders) = &mut row.kind {
+            for contender in contenders {
+                contender.load.topics = contender.load.topics.min(20);
             }
         }
     }
@@ -268,11 +268,11 @@ mod tests {
             assert_eq!(ids.len(), rows.len());
             for row in &rows {
                 for goal in &row.goals {
-                    let Kind::Load(contestants) = &row.kind else {
+                    let Kind::Load(contenders) = &row.kind else {
                         assert_eq!(goal.against, None, "{}", row.id);
                         continue;
                     };
-                    let names: Vec<&str> = contestants[1..].iter().map(|other| other.name.as_str()).collect();
+                    let names: Vec<&str> = contenders[1..].iter().map(|other| other.name.as_str()).collect();
                     assert!(names.contains(&goal.against.as_deref().unwrap()), "{}: {goal:?}", row.id);
                     assert_eq!(goal.figure, row.figure);
                 }

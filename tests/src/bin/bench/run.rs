@@ -1,4 +1,4 @@
-//! Measuring a row: its contestants in alternation, or what it asks for instead.
+//! Measures a row: its contenders in turns, or its idle broker, or its server's death.
 
 use std::time::Duration;
 
@@ -7,42 +7,42 @@ use zmqv2_tests::measure::{Contender, Measured, Progress, Sample, alternate};
 use zmqv2_tests::{now, wait_until};
 
 use crate::chain::Chain;
-use crate::outcome::Outcome;
-use crate::party::{cpu_seconds, memory_kib};
 use crate::peers::Peers;
-use crate::rows::{ANSWERED, BEYOND, Contestant, IDLE_CPU, Kind, LOST, OTHER, PER_CONNECTION, Row, System};
+use crate::process::{cpu_seconds, memory_kib};
+use crate::row_result::RowResult;
+use crate::rows::{ANSWERED, BEYOND, ContenderSpec, IDLE_CPU, Kind, LOST, OTHER, PER_CONNECTION, Row, System};
 use crate::workload::Workload;
-use crate::{ours, raw};
+use crate::{raw, zmqv2};
 
-/// How long and how often.
+/// The duration and the number of measurements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) rounds: usize,
     pub(crate) span: Duration,
-    /// For what is idle.
+    /// The duration for an idle broker.
     pub(crate) idle: Duration,
-    /// Workers of our servers; `None`: the default of the option.
+    /// Workers of a zmqv2 server; `None`: the default of the option.
     pub(crate) workers: Option<usize>,
 }
 
-/// How many steps a row has.
+/// The number of steps of a row.
 pub(crate) fn steps(row: &Row, pace: Pace, peers: &Peers) -> usize {
     match &row.kind {
-        Kind::Load(contestants) => {
-            contestants.iter().filter(|contestant| peers.missing(contestant.system).is_none()).count() * pace.rounds
+        Kind::Load(contenders) => {
+            contenders.iter().filter(|contender| peers.missing(contender.system).is_none()).count() * pace.rounds
         }
         Kind::Idle(_) => 2 * pace.rounds,
         Kind::Death(_) => pace.rounds,
     }
 }
 
-/// Measures a row. Contestants that are not there are left out.
-pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progress) -> anyhow::Result<Outcome> {
+/// Measures a row. Missing contenders are left out.
+pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progress) -> anyhow::Result<RowResult> {
     let mut contenders: Vec<Contender<'_, anyhow::Error>> = match &row.kind {
-        Kind::Load(contestants) => contestants
+        Kind::Load(contenders) => contenders
             .iter()
-            .filter(|contestant| peers.missing(contestant.system).is_none())
-            .map(|contestant| Contender::new(&contestant.name, move || load(contestant, pace, peers)))
+            .filter(|contender| peers.missing(contender.system).is_none())
+            .map(|contender| Contender::new(&contender.name, move || load(contender, pace, peers)))
             .collect(),
         Kind::Idle(count) => vec![
             Contender::new(System::Ours.name(), move || idle(*count, pace)),
@@ -53,24 +53,24 @@ pub(crate) fn measure(row: Row, pace: Pace, peers: &Peers, progress: &mut Progre
     let measured: Measured = alternate(pace.rounds, &row.id, &mut contenders, progress)
         .with_context(|| format!("row {} cannot be measured", row.id))?;
     drop(contenders);
-    peers.rest();
-    Ok(Outcome { row, measured })
+    peers.stop_idle();
+    Ok(RowResult { row, measured })
 }
 
-fn load(contestant: &Contestant, pace: Pace, peers: &Peers) -> anyhow::Result<Vec<Sample>> {
-    let chain = start(contestant.system, &contestant.load, pace, peers);
-    chain.and_then(|chain| chain.measure(pace.span)).with_context(|| format!("{} fails", contestant.name))
+fn load(contender: &ContenderSpec, pace: Pace, peers: &Peers) -> anyhow::Result<Vec<Sample>> {
+    let chain = start(contender.system, &contender.load, pace, peers);
+    chain.and_then(|chain| chain.measure(pace.span)).with_context(|| format!("{} fails", contender.name))
 }
 
 fn start(system: System, load: &Workload, pace: Pace, peers: &Peers) -> anyhow::Result<Chain> {
     match system {
-        System::Ours => ours::start(load, pace.workers),
+        System::Ours => zmqv2::start(load, pace.workers),
         System::Raw => raw::start(load),
         System::Legacy | System::Nats | System::Rabbit | System::Grpc => peers.start(system, load),
     }
 }
 
-/// What a broker costs that does nothing.
+/// The cost of an idle broker.
 fn idle_cost<T>(
     broker: u32,
     pace: Pace,
@@ -91,15 +91,15 @@ fn idle_cost<T>(
 }
 
 fn idle(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
-    // A chain without load, whose broker has seen a client.
-    let site = ours::Site::new(1);
+    // A chain without load. Its broker has already served a client.
+    let site = zmqv2::Site::new(1);
     let broker = site.service().broker();
-    let _server = crate::party::Party::start("a server", &mut site.server(0, 1, pace.workers))?;
-    drop(ours::hold(&site, 1)?);
-    idle_cost(broker.id(), pace, count, || ours::hold(&site, count))
+    let _server = crate::process::MeasuredProcess::start("a server", &mut site.server(0, 1, pace.workers))?;
+    drop(zmqv2::hold(&site, 1)?);
+    idle_cost(broker.id(), pace, count, || zmqv2::hold(&site, count))
 }
 
-/// `zmq_proxy` has a server, too: without one it burns a core.
+/// `zmq_proxy` also gets a server, because without one it uses a whole core.
 fn idle_raw(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
     let site = raw::Site::start(1, "echo")?;
     drop(site.hold(1)?);
@@ -107,7 +107,7 @@ fn idle_raw(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
 }
 
 fn death(count: usize, pace: Pace) -> anyhow::Result<Vec<Sample>> {
-    let [answered, lost, other, in_flight] = ours::kill_one(count, pace.workers)?;
+    let [answered, lost, other, in_flight] = zmqv2::kill_one(count, pace.workers)?;
     Ok(vec![
         Sample::new(ANSWERED, "calls", answered),
         Sample::new(LOST, "calls", lost),

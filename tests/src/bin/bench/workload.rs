@@ -1,4 +1,4 @@
-//! What is sent.
+//! The loads.
 
 use clap::ValueEnum;
 
@@ -7,11 +7,11 @@ use clap::ValueEnum;
 pub(crate) enum Pattern {
     /// Calls that block: each sender is a thread.
     Call,
-    /// Calls that do not: one thread has this many on their way.
+    /// `call_async`: one thread has this many in flight.
     Later,
-    /// Casts with acknowledgements: one thread has this many on their way.
+    /// Casts with acknowledgements: one thread has this many in flight.
     Cast,
-    /// A cast to every server: one thread has this many on their way.
+    /// A cast to every server: one thread has this many in flight.
     Fanout,
 }
 
@@ -19,7 +19,7 @@ pub(crate) enum Pattern {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Workload {
     pub(crate) pattern: Pattern,
-    /// Threads, or messages on their way.
+    /// Threads, or messages in flight.
     pub(crate) senders: usize,
     /// Bytes of the payload, as the caller sees it.
     pub(crate) payload: usize,
@@ -27,9 +27,9 @@ pub(crate) struct Workload {
     pub(crate) servers: usize,
     /// Topics that are served.
     pub(crate) topics: usize,
-    /// How many of them are called, in turn.
+    /// How many of the topics are called, in turn.
     pub(crate) called: usize,
-    /// Clients that are connected besides, and silent.
+    /// Additional clients, which are connected and silent.
     pub(crate) connected: usize,
 }
 

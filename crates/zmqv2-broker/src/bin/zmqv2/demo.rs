@@ -1,4 +1,4 @@
-//! `zmqv2 demo`: the whole chain on one machine, each part its own process.
+//! `zmqv2 demo`: broker, servers and clients on one machine, each in its own process.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -14,17 +14,18 @@ use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, say};
 use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
 
 use crate::serve::now;
+use crate::serve::shell_command::end_of;
 
-/// Nothing here takes longer than this on a slow machine.
+/// The longest time of one step on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(common: &CommonFlags) -> Result<(), Failure> {
-    // Loaded for its errors alone: the demo runs on ports and directories of its own.
+    // Loaded only to report its errors: the demo uses its own ports and directories.
     common.setup(log::LevelFilter::Warn)?;
     let children = Children::default();
-    let theirs = children.clone();
-    // With its children gone, the demo fails at the next step, and cleans up.
-    on_stop_signal(move || theirs.stop())?;
+    let to_stop = children.clone();
+    // Without its children the demo fails at the next step, and cleans up.
+    on_stop_signal(move || to_stop.stop())?;
     let result = demo(&children);
     let interrupted = children.lock().interrupted;
     Ok(if interrupted { result.context("interrupted") } else { result }?)
@@ -42,7 +43,7 @@ fn demo(children: &Children) -> anyhow::Result<()> {
     );
     let demo = Demo { program: std::env::current_exe()?, dir: dir.path().to_owned(), children: children.clone() };
 
-    say("one broker, two servers of the topic \"demo\", and a client: each a process of its own")?;
+    say("one broker, two servers of the topic \"demo\", and clients, each in its own process")?;
     let broker = demo.start("broker", &["broker", "--port", "0", "--bind", "127.0.0.1"])?;
     let servers =
         ["alpha", "beta"].map(|name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]));
@@ -53,24 +54,22 @@ fn demo(children: &Children) -> anyhow::Result<()> {
     for n in 1..=4 {
         demo.run(&["call", "demo", "echo", &format!("{{\"n\": {n}}}"), "--verbose"], 0)?;
     }
-    say("\na call to exactly one server:")?;
+    say("\na call to one server only:")?;
     demo.run(&["call", "demo", "echo", "\"only for beta\"", "--server", "beta", "--verbose"], 0)?;
-    say(
-        "\na remote error, a topic that nobody serves, a server that is too slow: each call learns what became of it:",
-    )?;
+    say("\na remote error, a topic without servers, and a slow server: each caller learns the outcome:")?;
     demo.run(&["call", "demo", "fail", "\"as asked\""], 3)?;
     demo.run(&["call", "nobody", "echo"], 4)?;
     demo.run(&["call", "demo", "sleep", "5", "--timeout", "0.3"], 5)?;
-    say("\na cast has no result, but its sender learns who has accepted it; a fanout goes to every server:")?;
+    say("\na cast has no result, but its sender learns which server accepted it; a fanout goes to every server:")?;
     demo.run(&["cast", "demo", "echo", "\"for one of you\""], 0)?;
     demo.run(&["fanout", "demo", "echo", "\"for all of you\""], 0)?;
-    say("\na notification is kept until somebody listens, and then comes to one listener of each pool:")?;
+    say("\na notification is kept until there is a listener, and then one listener of each pool gets it:")?;
     demo.run(&["notify", "events", "demo.early", "{\"n\": 1}"], 0)?;
     let mut listener = demo.start("listener", &["listen", "events"])?;
     demo.run(&["notify", "events", "demo.late", "{\"n\": 2}"], 0)?;
     listener.show_lines(2)?;
 
-    say("\nstopping: servers first, then the broker; each finishes what it has")?;
+    say("\nstopping the servers, then the broker; each finishes its requests first:")?;
     for process in [listener, alpha, beta, broker] {
         process.stop()?;
     }
@@ -87,12 +86,11 @@ struct Demo {
 struct Process {
     name: String,
     child: Child,
-    /// What it prints on stdout.
     output: Option<Receiver<String>>,
     children: Children,
 }
 
-/// The processes that run, for the thread that gets the signals.
+/// The running processes, for the thread that receives signals.
 #[derive(Clone, Default)]
 struct Children(Arc<Mutex<Running>>);
 
@@ -111,7 +109,7 @@ impl Children {
         let mut running = self.lock();
         running.interrupted = true;
         for process in running.processes.drain(..) {
-            // It may have got the same signal from the terminal.
+            // It may have received the same signal from the terminal.
             let _ = kill_process(process, Signal::TERM);
         }
     }
@@ -122,7 +120,7 @@ impl Demo {
         let mut command = Command::new(&self.program);
         let dir: &OsStr = self.dir.as_os_str();
         command.args(arguments).arg("--ipc-dir").arg(dir).args(["--host", "demo-node", "--matchmaker", "local"]);
-        // What the environment says of real nodes is not meant for these.
+        // The environment may configure real nodes, not these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OS_")) {
             command.env_remove(name);
         }
@@ -130,7 +128,6 @@ impl Demo {
         command
     }
 
-    /// Starts a process and waits for its line that starts with `ready`.
     fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let began = now();
         let mut command = self.command(arguments);
@@ -152,7 +149,6 @@ impl Demo {
         Ok(process)
     }
 
-    /// Runs a command, prints what came of it, and checks the exit code.
     fn run(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
         let output = self.command(arguments).output().context("cannot start a client")?;
         let shown: Vec<_> =
@@ -169,13 +165,12 @@ impl Demo {
 }
 
 impl Process {
-    /// Once it is waited for, its id may become another's.
+    /// Forgets the process before it is reaped: another process may get its id then.
     fn forget(&self) {
         let own = Pid::from_child(&self.child);
         self.children.lock().processes.retain(|pid| *pid != own);
     }
 
-    /// Shows the next lines that it prints on stdout.
     fn show_lines(&mut self, count: usize) -> anyhow::Result<()> {
         let output = self.output.as_ref().context("no stdout")?;
         say(format_args!("  {} prints", self.name))?;
@@ -190,30 +185,18 @@ impl Process {
         self.forget();
         kill_process(Pid::from_child(&self.child), Signal::TERM)
             .with_context(|| format!("cannot stop {}", self.name))?;
-        let (ended, end) = crossbeam_channel::bounded(1);
-        let id = self.child.id();
-        let name = std::mem::take(&mut self.name);
-        std::thread::scope(|scope| {
-            scope.spawn(|| ended.send(self.child.wait()));
-            match end.recv_timeout(PATIENCE) {
-                Ok(status) => {
-                    let status = status?;
-                    ensure!(status.success(), "{name} ended with {status}");
-                    say(format_args!("  {name} (process {id}) ended, {status}"))?;
-                    Ok(())
-                }
-                Err(_) => {
-                    // So that the waiting thread ends, too.
-                    let _ = Pid::from_raw(id as i32).map(|pid| kill_process(pid, Signal::KILL));
-                    bail!("{name} did not end within {PATIENCE:?}")
-                }
-            }
-        })
+        // If it does not end, dropping `self` kills it.
+        if end_of(Pid::from_child(&self.child)).recv_timeout(PATIENCE).is_err() {
+            bail!("{} did not end within {PATIENCE:?}", self.name)
+        }
+        let (name, id, status) = (&self.name, self.child.id(), self.child.wait()?);
+        ensure!(status.success(), "{name} ended with {status}");
+        Ok(say(format_args!("  {name} (process {id}) ended, {status}"))?)
     }
 }
 
 impl Drop for Process {
-    /// When the demo fails half-way, nothing stays behind.
+    /// Leaves no process behind if the demo fails.
     fn drop(&mut self) {
         self.forget();
         let _ = self.child.kill();
@@ -221,7 +204,6 @@ impl Drop for Process {
     }
 }
 
-/// The lines of a stream, to its end.
 fn lines(stream: ChildStdout) -> Receiver<String> {
     let (send, receive) = crossbeam_channel::bounded(16);
     std::thread::spawn(move || {
@@ -230,7 +212,7 @@ fn lines(stream: ChildStdout) -> Receiver<String> {
     receive
 }
 
-/// The first line that starts with `ready`; the rest of the stream is read away so that the writer never blocks.
+/// The first line that begins with `ready`. A thread reads the rest for the writer.
 fn ready_line(stderr: ChildStderr) -> anyhow::Result<String> {
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
@@ -258,7 +240,6 @@ fn millis(since: Instant) -> String {
     format!("{:.0} ms", now().saturating_duration_since(since).as_secs_f64() * 1e3)
 }
 
-/// As one would type it.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }

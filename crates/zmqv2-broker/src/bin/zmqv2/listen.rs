@@ -9,25 +9,25 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use zmqv2_broker::ask_status;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, tell};
+use zmqv2_broker::query_status;
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{InstanceId, Priority};
-use zmqv2_server::{ListenerBuilder, Notice, NotificationListener, Priorities, Verdict};
+use zmqv2_server::{Notice, NotificationListener, NotificationListenerBuilder, Priorities, Verdict};
 
+use crate::send::target::target_of;
 use crate::serve::now;
-use crate::target::target_of;
 
-/// How long the last line waits for the broker to know that it is the last.
+/// The longest wait for a step of the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints event_type, publisher_id, priority, payload, message_id and timestamp of each. A notification is handled when \
-its line is written; one whose line cannot be written goes back, to come again.\n\n\
-Exit codes: 0 after --count notifications or SIGTERM or SIGINT, 1 failed, such as when stdout is closed, 2 usage or configuration."
+    after_help = "Prints event_type, publisher_id, priority, payload, message_id and timestamp of each. A notification \
+counts as handled when its line is written. If its line cannot be written, it is delivered again.\n\n\
+Exit codes: 0 after --count notifications, SIGTERM or SIGINT; 1 failure, such as a closed stdout; 2 wrong usage or configuration."
 )]
 pub(crate) struct ListenFlags {
     /// The topics, without the priority
@@ -36,20 +36,20 @@ pub(crate) struct ListenFlags {
     /// The exchange that scopes them (default: option control_exchange)
     #[arg(long, value_name = "NAME")]
     exchange: Option<String>,
-    /// The pool: each pool gets every notification, and one listener of it takes it (default: default)
+    /// The pool: each pool gets every notification, for one of its listeners (default: default)
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
-    /// Only this priority, may be repeated: audit, debug, info, warn, error, critical or sample (default: all)
+    /// Only this priority, repeatable: audit, debug, info, warn, error, critical or sample
+    /// (default: all)
     #[arg(long, value_name = "P")]
     priority: Vec<Priority>,
-    /// End after N notifications
+    /// Exit after N notifications
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
 
-/// Why it ends.
 enum End {
-    Asked,
+    Signal,
     Counted,
     Unwritable(std::io::Error),
 }
@@ -58,35 +58,34 @@ pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failu
     let (end, ended) = crossbeam_channel::bounded(1);
     let (stopping, stops) = crossbeam_channel::bounded(1);
     let listener = Arc::new(flags.start(common, end.clone(), stops).map_err(Failure::usage)?);
-    // The channel holds one end, and the first counts.
-    on_stop_signal(move || drop(end.try_send(End::Asked)))?;
+    // The channel has room for one reason: the first counts.
+    on_stop_signal(move || drop(end.try_send(End::Signal)))?;
     let waiting = Arc::clone(&listener);
-    let what = flags.what();
-    let (said, ready) = crossbeam_channel::bounded(1);
+    let description = flags.description();
+    let (ready_sender, ready) = crossbeam_channel::bounded(1);
     std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
-        say_ready(&waiting, &what);
-        drop(said);
+        say_ready(&waiting, &description);
+        drop(ready_sender);
     })?;
-    // A sender lives as long as the signal thread, which is for ever.
+    // The signal thread has a sender and never ends, so this receives.
     let end = ended.recv();
-    if !matches!(end, Ok(End::Asked)) {
-        // What has got notifications is ready, and says so before it ends.
+    if !matches!(end, Ok(End::Signal)) {
+        // It has had notifications, so it is ready. That line comes first.
         let _: Result<(), RecvTimeoutError> = ready.recv_timeout(PATIENCE);
     }
-    // The channel holds one, and this is the one.
+    // The channel has room for one, and this is the only one.
     let _ = stopping.try_send(listener.instance());
     listener.stop()?;
     match end {
         Ok(End::Unwritable(error)) => {
-            Err(Failure::new(Exit::Failed, anyhow::anyhow!("cannot write a notification, which comes again: {error}")))
+            Err(Failure::new(Exit::Failed, format!("cannot write a notification, which is delivered again: {error}")))
         }
         _ => Ok(()),
     }
 }
 
 impl ListenFlags {
-    /// What it listens to, for people.
-    fn what(&self) -> String {
+    fn description(&self) -> String {
         let priorities: Vec<_> = self.priority.iter().map(|priority| priority.as_str()).collect();
         let priorities = if priorities.is_empty() { "any priority".to_owned() } else { priorities.join(", ") };
         format!("{} ({priorities})", self.topics.join(", "))
@@ -114,31 +113,30 @@ impl ListenFlags {
             [] => Priorities::ALL,
             some => some.iter().copied().collect(),
         };
-        // One worker: lines come in the order of the notifications, and nothing more once the last is written.
-        let builder: ListenerBuilder =
+        // One worker keeps the lines in the order of the notifications, and none follows the last.
+        let builder: NotificationListenerBuilder =
             builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
         Ok(builder.start()?)
     }
 }
 
-fn say_ready(listener: &NotificationListener, what: &str) {
+fn say_ready(listener: &NotificationListener, description: &str) {
     while let Err(error) = listener.wait_ready(Duration::from_secs(5)) {
         log::warn!("{error}");
     }
-    tell(format_args!("ready: pool {} listens to {what}", listener.pool()));
+    tell(format_args!("ready: pool {} listens to {description}", listener.pool()));
 }
 
 struct Printer {
-    /// How many are still to be printed; `None`: without end.
+    /// How many are still to be printed. `None`: no limit.
     left: Mutex<Option<u64>>,
     end: Sender<End>,
-    /// Tells that the listener is about to stop, and which it is.
+    /// Receives the instance of the listener when it is about to stop.
     stops: Receiver<InstanceId>,
     transport: Transport,
     dir: PathBuf,
 }
 
-/// A line.
 #[derive(Serialize)]
 struct Line<'a> {
     event_type: &'a str,
@@ -157,19 +155,19 @@ impl Printer {
         }
         if let Err(error) = write(notice) {
             *left = Some(0);
-            self.last(End::Unwritable(error));
+            self.end(End::Unwritable(error));
             return Verdict::Requeue;
         }
         *left = left.map(|left| left - 1);
         if *left == Some(0) {
-            self.last(End::Counted);
+            self.end(End::Counted);
         }
         Verdict::Handled
     }
 
-    /// Ends the program, and waits until the broker gives nothing more: whatever it gave behind this one would come back,
-    /// and be a delivery nearer to the most that it may have.
-    fn last(&self, end: End) {
+    /// Ends the program, and waits until the broker delivers nothing more. A further delivery would
+    /// be requeued, and count against the maximum of deliveries.
+    fn end(&self, end: End) {
         let by = now() + PATIENCE;
         let _ = self.end.try_send(end);
         let Ok(instance) = self.stops.recv_timeout(PATIENCE) else { return };
@@ -177,11 +175,11 @@ impl Printer {
             let mut servers = report.topics.iter().flat_map(|topic| &topic.servers);
             servers.any(|server| server.instance == instance && !server.withdrawing)
         };
-        while now() < by && ask_status(&self.transport, &self.dir, PATIENCE).is_ok_and(|report| takes_work(&report)) {}
+        while now() < by && query_status(&self.transport, &self.dir, PATIENCE).is_ok_and(|report| takes_work(&report)) {
+        }
     }
 }
 
-/// Writes a line, all of it, before the notification counts as handled.
 fn write(notice: &Notice) -> std::io::Result<()> {
     let line = Line {
         event_type: notice.event_type(),
@@ -191,7 +189,7 @@ fn write(notice: &Notice) -> std::io::Result<()> {
         message_id: notice.message_id(),
         timestamp: notice.timestamp(),
     };
-    // The payload is as it was sent. A line break in JSON is no more than a space: inside of strings it is escaped.
+    // The payload is unchanged JSON. A line break in it is white space, because strings escape it.
     let mut text = serde_json::to_string(&line)?.replace(['\n', '\r'], " ");
     text.push('\n');
     let mut stdout = std::io::stdout().lock();

@@ -1,19 +1,14 @@
-//! The tool: serve, call and look, from a shell.
+//! The command-line tool of zmqv2.
 
-// They panic when the reader is gone: `say` and `tell` do not.
+// The macros panic without a reader. `say` and `tell` do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
-mod call;
 mod demo;
-mod exec;
-mod fanout;
 mod listen;
-mod notify;
-mod outcome;
+mod send;
 mod serve;
 mod status;
-mod target;
 mod topics;
 
 use std::process::ExitCode;
@@ -23,8 +18,8 @@ use zmqv2_broker::cli::{CommonFlags, Failure, LaunchFlags, finish, keep_freed_me
 
 /// RPC messaging between services on many nodes, without a central broker.
 ///
-/// Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 remote error, 4 refused (the reason comes first on stderr),
-/// 5 timeout, unacknowledged, or nobody reached.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 remote error, 4 refused
+/// (stderr begins with the reason), 5 timeout, no acknowledgement, or no broker reached.
 #[derive(Debug, Parser)]
 #[command(name = "zmqv2", version)]
 struct Arguments {
@@ -36,29 +31,29 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a broker, servers and clients on this machine, make real calls, show what happened, clean up
+    /// Run a broker, servers and clients on this machine, show their calls, and clean up
     Demo,
     /// Run this node's broker, as zmqv2-broker does
     Broker(LaunchFlags),
-    /// Run a service: the methods echo, sleep and fail, or any command
+    /// Run a service with the methods echo, sleep and fail, or with any command
     Serve(serve::ServeFlags),
     /// Call a method and print its reply as JSON
-    Call(call::CallFlags),
-    /// Tell a service something, and print who has accepted it
-    Cast(call::CastFlags),
-    /// Tell every server of a service something, and print what each of them says
-    Fanout(fanout::FanoutFlags),
-    /// Tell whoever listens that something happened, and print who has taken that over
-    Notify(notify::NotifyFlags),
-    /// Print notifications, one JSON object a line
+    Call(send::call::CallFlags),
+    /// Send a message without a result to a service, and print the server that accepted it
+    Cast(send::call::CastFlags),
+    /// Send a message to every server of a service, and print the outcome of each
+    Fanout(send::fanout::FanoutFlags),
+    /// Send a notification, and print the listeners that accepted it or the brokers that stored it
+    Notify(send::notify::NotifyFlags),
+    /// Print notifications, one JSON object per line
     Listen(listen::ListenFlags),
-    /// Ask whether a service answers
-    Ping(call::PingFlags),
-    /// Measure how many messages a second a service takes, and how long each takes
+    /// Check whether a service answers
+    Ping(send::call::PingFlags),
+    /// Measure how many messages per second a service handles, and the latency of each
     Bench(bench::BenchFlags),
-    /// Show what the broker of this node holds
+    /// Show the state of this node's broker
     Status(status::StatusFlags),
-    /// List the topics of the directory, and who serves them where
+    /// List the topics of the directory with their servers and nodes
     Topics(topics::TopicsFlags),
 }
 
@@ -73,12 +68,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Demo => demo::run(common),
         Command::Broker(flags) => launch(common, flags),
         Command::Serve(flags) => serve::run(common, flags),
-        Command::Call(flags) => call::call(common, flags),
-        Command::Cast(flags) => call::cast(common, flags),
-        Command::Fanout(flags) => fanout::run(common, flags),
-        Command::Notify(flags) => notify::run(common, flags),
+        Command::Call(flags) => send::call::call(common, flags),
+        Command::Cast(flags) => send::call::cast(common, flags),
+        Command::Fanout(flags) => send::fanout::run(common, flags),
+        Command::Notify(flags) => send::notify::run(common, flags),
         Command::Listen(flags) => listen::run(common, flags),
-        Command::Ping(flags) => call::ping(common, flags),
+        Command::Ping(flags) => send::call::ping(common, flags),
         Command::Bench(flags) => bench::run(common, flags),
         Command::Status(flags) => status::run(common, flags),
         Command::Topics(flags) => topics::run(common, flags),

@@ -4,18 +4,18 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
-use zmqv2_broker::ask_status;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
+use zmqv2_broker::query_status;
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::control::{DeadLetter, DirectoryStatus, StatusReport};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 
-/// A broker answers at once; one that does not within this is not there.
-const WITHIN: Duration = Duration::from_secs(2);
+/// A running broker answers within this time.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusFlags {
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -24,7 +24,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &StatusFlags) -> Result<(), Failu
     let setup = common.setup(log::LevelFilter::Warn)?;
     let dir = find_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let transport = Transport::new(TransportOptions::from(&setup.config));
-    let report = ask_status(&transport, &dir, WITHIN).map_err(|error| Failure::new(Exit::Timeout, error))?;
+    let report = query_status(&transport, &dir, TIMEOUT).map_err(|error| Failure::new(Exit::Timeout, error))?;
     Ok(if flags.json { say(serde_json::to_string_pretty(&report)?) } else { say(render(&report).trim_end()) }?)
 }
 
@@ -44,12 +44,12 @@ fn render(report: &StatusReport) -> String {
     }
     let StatusReport { in_flight, queued, held_bytes, .. } = report;
     line(format_args!("  {in_flight} requests in flight, {queued} waiting ({held_bytes} bytes)"));
-    // A broker of an earlier version says nothing about them.
+    // A broker of an earlier version does not report this.
     if !report.store.is_empty() {
         line(format_args!("  {} notifications kept in {}", report.notifications, report.store));
     }
     if let Some(directory) = &report.directory {
-        line(format_args!("  {}", follows(directory)));
+        line(format_args!("  {}", directory_line(directory)));
     }
     if report.topics.is_empty() {
         line(format_args!("no server is registered"));
@@ -86,8 +86,7 @@ fn render(report: &StatusReport) -> String {
     out
 }
 
-/// How well the directory follows the broker, on one line.
-fn follows(directory: &DirectoryStatus) -> String {
+fn directory_line(directory: &DirectoryStatus) -> String {
     let DirectoryStatus { kind, registrations, missing, leaving, confirmed_s, problem, .. } = directory;
     let mut text = format!("directory {kind}: {registrations} registrations");
     // Writing into a `String` cannot fail.
@@ -106,17 +105,16 @@ fn follows(directory: &DirectoryStatus) -> String {
     }
 }
 
-/// Characters of a dead letter's body; all that the broker shows is in `--json`.
+/// Shown characters of a dead letter's body. `--json` has all that the broker reports.
 const SHOWN_CHARACTERS: usize = 200;
 
-/// The beginning of a body, on one line.
 fn beginning(body: &str, bytes: u64) -> String {
     let shown: String = body.chars().take(SHOWN_CHARACTERS).collect();
     let more = if (shown.len() as u64) < bytes { format!("... ({bytes} bytes)") } else { String::new() };
     format!("{}{more}", plain(&shown))
 }
 
-/// A text without control characters: it came from the network, and goes to a terminal.
+/// Escapes control characters: the text came from the network, and goes to a terminal.
 fn plain(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
         if c.is_control() {
@@ -135,9 +133,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_health_of_the_directory_is_told() {
+    fn the_state_of_the_directory_is_shown() {
         let mut report = StatusReport::default();
-        assert!(!render(&report).contains("directory"), "a broker that does not say");
+        assert!(!render(&report).contains("directory"), "a broker that does not report it");
         let mut directory = DirectoryStatus::new("redis");
         directory.registrations = 3;
         directory.confirmed_s = Some(2.0);
@@ -151,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_notifications_is_told_and_cannot_harm_a_terminal() {
+    fn dead_letters_are_shown_and_cannot_harm_a_terminal() {
         let mut report = StatusReport::default();
-        assert!(!render(&report).contains("notifications kept"), "a broker that knows of none");
+        assert!(!render(&report).contains("notifications kept"), "a broker that does not report them");
         report.notifications = 3;
         report.store = "/var/lib/zmqv2/notifications".to_owned();
         let key = TopicKey::parse("openstack/notifications.info").unwrap();

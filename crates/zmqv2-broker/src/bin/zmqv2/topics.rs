@@ -11,7 +11,7 @@ use zmqv2_matchmaker::{ListedServer, ListedTopic};
 pub(crate) struct TopicsFlags {
     /// Only topics whose name contains this
     filter: Option<String>,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -29,7 +29,6 @@ pub(crate) fn run(common: &CommonFlags, flags: &TopicsFlags) -> Result<(), Failu
     }?)
 }
 
-/// The servers of each node, which stand together.
 fn by_node(topic: &ListedTopic) -> impl Iterator<Item = &[ListedServer]> {
     topic.servers.chunk_by(|one, other| one.node == other.node)
 }

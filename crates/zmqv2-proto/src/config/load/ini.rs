@@ -109,6 +109,7 @@ pub(crate) fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "proptest")]
     use proptest::prelude::*;
 
     use super::*;
@@ -171,6 +172,7 @@ mod tests {
         assert_eq!(read(&large).unwrap(), []);
     }
 
+    #[cfg(feature = "proptest")]
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

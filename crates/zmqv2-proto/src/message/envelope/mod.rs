@@ -11,11 +11,11 @@ use serde::Deserialize;
 use crate::message::body::BodyError;
 
 mod escape;
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 
 pub(crate) use escape::{reserve_for, write_escaped};
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 pub(crate) use properties::text as any_text;
 
 /// The version that this side writes.

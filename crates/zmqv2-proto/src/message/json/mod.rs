@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::message::envelope::{reserve_for, write_escaped};
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proptest"))]
 mod properties;
 
 /// Shorter strings are faster in `serde_json`.

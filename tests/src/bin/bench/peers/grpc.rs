@@ -1,4 +1,4 @@
-//! gRPC (tonic): a client and a server that speak to each other directly, with bodies that are bytes.
+//! gRPC (tonic): a client and a server with a direct connection. Bodies are bytes.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -17,12 +17,12 @@ use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status};
-use zmqv2_tests::stopwatch::Error;
+use zmqv2_tests::measured_process::Error;
 use zmqv2_tests::{Cluster, binary, eventually};
 
-use super::tasks;
+use super::async_callers;
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{MeasuredProcess, Role};
 use crate::workload::Workload;
 
 #[derive(Debug, Subcommand)]
@@ -34,12 +34,12 @@ pub(crate) enum Part {
 pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
     let cluster = Cluster::new(1, &[]);
     let address = format!("{}:50051", cluster.node(0).host);
-    let server = Party::start("a gRPC server", Command::new(binary("bench")).args(["grpc-serve", &address]))?;
+    let server = MeasuredProcess::start("a gRPC server", Command::new(binary("bench")).args(["grpc-serve", &address]))?;
     eventually("the gRPC server listens", || std::net::TcpStream::connect(&address).is_ok());
     let (url, callers, payload) = (format!("http://{address}"), load.senders.to_string(), load.payload.to_string());
     let words = ["grpc-client", &url, &callers, &payload];
-    let client = Party::start("a gRPC client", Command::new(binary("bench")).args(words))?;
-    let others = vec![(Stage::Server, server.id())];
+    let client = MeasuredProcess::start("a gRPC client", Command::new(binary("bench")).args(words))?;
+    let others = vec![(Role::Server, server.id())];
     Ok(Chain { client, others, kept: vec![Box::new(cluster), Box::new(server)] })
 }
 
@@ -49,12 +49,15 @@ impl Part {
         match self {
             Self::GrpcServe { address } => {
                 let address = *address;
-                tasks::serve(&runtime, async move { Ok(Server::builder().add_service(Echo).serve(address).await?) })
+                async_callers::serve(
+                    &runtime,
+                    async move { Ok(Server::builder().add_service(Echo).serve(address).await?) },
+                )
             }
             Self::GrpcClient { url, callers, payload } => {
                 let channel = runtime.block_on(Endpoint::from_shared(url.clone())?.tcp_nodelay(true).connect())?;
                 let payload = Bytes::from(vec![b'x'; *payload]);
-                tasks::callers(&runtime, *callers, move || {
+                async_callers::callers(&runtime, *callers, move || {
                     let (channel, payload) = (channel.clone(), payload.clone());
                     async move {
                         let mut client = tonic::client::Grpc::new(channel);
@@ -69,7 +72,7 @@ impl Part {
     }
 }
 
-/// A service that answers with what it was asked.
+/// A service that answers with the request.
 #[derive(Debug, Clone)]
 struct Echo;
 

@@ -1,4 +1,5 @@
-//! The legacy driver: a receiver daemon on each of two nodes, as replies go back over a second path.
+//! The legacy driver: a receiver daemon on each of two nodes, because replies go back over a second
+//! path.
 
 use std::any::Any;
 use std::process::Command;
@@ -10,18 +11,19 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use zmqv2_tests::legacy::frames::Message;
 use zmqv2_tests::legacy::{Client, Daemon, Failed, Help, Options, Server, Target};
-use zmqv2_tests::stopwatch::{Error, measure, one_by_one, serve_until_told};
+use zmqv2_tests::measured_process::{Error, measure, one_by_one, serve_until_stdin_ends};
 use zmqv2_tests::{Cluster, binary};
 
 use crate::chain::Chain;
-use crate::party::{Party, Stage};
+use crate::process::{MeasuredProcess, Role};
 use crate::workload::{Pattern, Workload};
 
-/// Connections are made, and the daemon's pauses before a new PUB socket are over by then.
+/// Time to make connections, and for the daemon's pauses after a new PUB socket.
 const WARM_UP: Duration = Duration::from_millis(1_500);
-/// What makes this driver look its best: without a pause most replies are lost, and a loss costs the whole timeout.
+/// Help that shows this driver at its best. Without a pause most replies are lost, and each loss
+/// costs the whole timeout.
 const HELP: Help = Help { shared_context: true, pause: Duration::from_millis(1) };
-/// So that a reply that is lost all the same costs little.
+/// Short, so that a lost reply costs little.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 const TOPIC: &str = "t";
 
@@ -56,13 +58,13 @@ pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
         command.args(node.options().iter().flat_map(|pair| ["--set", pair]));
         command
     };
-    let daemons = [0, 1].map(|n| Party::start("a legacy daemon", &mut command(&["legacy-daemon"], n)));
+    let daemons = [0, 1].map(|n| MeasuredProcess::start("a legacy daemon", &mut command(&["legacy-daemon"], n)));
     let [near, far] = daemons;
     let (near, far) = (near?, far?);
-    let server = Party::start("a legacy server", &mut command(&["legacy-serve"], 1))?;
+    let server = MeasuredProcess::start("a legacy server", &mut command(&["legacy-serve"], 1))?;
     let words = ["legacy-client", &load.senders.to_string(), &load.payload.to_string()];
-    let client = Party::start("a legacy client", &mut command(&words, 0))?;
-    let others = vec![(Stage::Broker, near.id()), (Stage::Broker, far.id()), (Stage::Server, server.id())];
+    let client = MeasuredProcess::start("a legacy client", &mut command(&words, 0))?;
+    let others = vec![(Role::Broker, near.id()), (Role::Broker, far.id()), (Role::Server, server.id())];
     let kept: Vec<Box<dyn Any>> = vec![Box::new(cluster), Box::new(near), Box::new(far), Box::new(server)];
     Ok(Chain { client, others, kept })
 }
@@ -78,19 +80,19 @@ impl Part {
         match self {
             Self::LegacyDaemon(common) => {
                 let _daemon = Daemon::start(common.options()?)?;
-                serve_until_told()
+                serve_until_stdin_ends()
             }
             Self::LegacyServe(common) => {
                 let echo = |message: &Message| Some(Ok(message.args["text"].clone()));
                 let _server = Server::serve(common.options()?, TOPIC, Arc::new(echo))?;
-                serve_until_told()
+                serve_until_stdin_ends()
             }
             Self::LegacyClient { callers, payload, common } => {
                 let client = Client::new(common.options()?, HELP)?;
                 let to = Target { topic: TOPIC.to_owned(), server: None };
                 let message = Message::new("echo", json!({ "text": "x".repeat(*payload) }));
                 let one = |_| {
-                    // A lost reply is asked for again, as a caller would; the time counts.
+                    // After a lost reply the caller calls again, and the time counts.
                     || loop {
                         match client.call(&to, &Map::new(), &message) {
                             Ok(answer) if answer == message.args["text"] => return Ok(()),

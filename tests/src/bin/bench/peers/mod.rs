@@ -1,5 +1,8 @@
-//! Those who are not always there: the legacy driver, and other messaging systems behind the feature `peers`.
+//! The systems that may be missing: the legacy driver, and other messaging systems behind the
+//! feature `peers`.
 
+#[cfg(feature = "peers")]
+mod async_callers;
 #[cfg(feature = "peers")]
 mod grpc;
 mod legacy;
@@ -7,8 +10,6 @@ mod legacy;
 mod nats;
 #[cfg(feature = "peers")]
 mod rabbit;
-#[cfg(feature = "peers")]
-mod tasks;
 
 use clap::Subcommand;
 use zmqv2_broker::cli::Failure;
@@ -17,11 +18,11 @@ use crate::chain::Chain;
 use crate::rows::System;
 use crate::workload::Workload;
 
-/// Who is there.
+/// The systems that are available.
 pub(crate) struct Peers {
     missing: Vec<(System, String)>,
     #[cfg(feature = "peers")]
-    rabbit: rabbit::Keeper,
+    rabbit: rabbit::KeptServer,
 }
 
 /// Their processes.
@@ -51,12 +52,12 @@ impl Part {
             #[cfg(feature = "peers")]
             Self::Grpc(part) => part.run(),
         };
-        done.map_err(crate::ours::failed)
+        done.map_err(crate::zmqv2::failed)
     }
 }
 
 impl Peers {
-    /// Looks who is there; a quick run asks nobody that is not part of this workspace.
+    /// Finds the available systems. A quick run uses only those of this workspace.
     pub(crate) fn find(quick: bool) -> Self {
         let mut missing = Vec::new();
         if quick {
@@ -70,7 +71,7 @@ impl Peers {
         Self {
             missing,
             #[cfg(feature = "peers")]
-            rabbit: rabbit::Keeper::default(),
+            rabbit: rabbit::KeptServer::default(),
         }
     }
 
@@ -91,13 +92,13 @@ impl Peers {
         [System::Nats, System::Rabbit, System::Grpc].map(|system| (system, why.to_owned())).into()
     }
 
-    /// Why a system is left out, if it is.
+    /// The reason why a system is left out, if it is.
     pub(crate) fn missing(&self, system: System) -> Option<&str> {
         self.missing.iter().find(|(missing, _)| *missing == system).map(|(_, why)| why.as_str())
     }
 
     /// A line for each system that is left out.
-    pub(crate) fn told(&self) -> Vec<String> {
+    pub(crate) fn skipped(&self) -> Vec<String> {
         self.missing.iter().map(|(system, why)| format!("SKIPPED {}: {why}", system.name())).collect()
     }
 
@@ -114,8 +115,8 @@ impl Peers {
         }
     }
 
-    /// What takes long to start is kept for a row, and ends here.
-    pub(crate) fn rest(&self) {
+    /// Stops servers that were kept for a whole row because they start slowly.
+    pub(crate) fn stop_idle(&self) {
         #[cfg(feature = "peers")]
         self.rabbit.stop();
     }

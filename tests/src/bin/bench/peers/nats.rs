@@ -1,4 +1,4 @@
-//! NATS: a client and a server of its request-reply, and its own server between them.
+//! NATS: a client and a server of its request-reply pattern, and the NATS server between them.
 
 use std::process::{Command, Stdio};
 
@@ -6,12 +6,12 @@ use bytes::Bytes;
 use clap::Subcommand;
 use futures_lite::StreamExt;
 use tokio::runtime::Runtime;
-use zmqv2_tests::stopwatch::Error;
+use zmqv2_tests::measured_process::Error;
 use zmqv2_tests::{Cluster, binary};
 
-use super::tasks;
+use super::async_callers;
 use crate::chain::Chain;
-use crate::party::{Daemon, Party, Stage};
+use crate::process::{Daemon, MeasuredProcess, Role};
 use crate::workload::Workload;
 
 pub(super) const SERVER: &str = "nats-server";
@@ -30,11 +30,11 @@ pub(super) fn start(load: &Workload) -> anyhow::Result<Chain> {
     command.args(["-a", &cluster.node(0).host, "-p", "4222"]).stderr(Stdio::null());
     let broker = Daemon::start(SERVER, &mut command, &address)?;
     let url = format!("nats://{address}");
-    let server = Party::start("a NATS server", Command::new(binary("bench")).args(["nats-serve", &url]))?;
+    let server = MeasuredProcess::start("a NATS server", Command::new(binary("bench")).args(["nats-serve", &url]))?;
     let (callers, payload) = (load.senders.to_string(), load.payload.to_string());
     let words = ["nats-client", &url, &callers, &payload];
-    let client = Party::start("a NATS client", Command::new(binary("bench")).args(words))?;
-    let others = vec![(Stage::Broker, broker.id()), (Stage::Server, server.id())];
+    let client = MeasuredProcess::start("a NATS client", Command::new(binary("bench")).args(words))?;
+    let others = vec![(Role::Broker, broker.id()), (Role::Server, server.id())];
     Ok(Chain { client, others, kept: vec![Box::new(cluster), Box::new(broker), Box::new(server)] })
 }
 
@@ -46,7 +46,7 @@ impl Part {
                 let client = runtime.block_on(async_nats::connect(url))?;
                 let mut requests = runtime.block_on(client.subscribe(SUBJECT))?;
                 runtime.block_on(client.flush())?;
-                tasks::serve(&runtime, async move {
+                async_callers::serve(&runtime, async move {
                     while let Some(request) = requests.next().await {
                         if let Some(reply) = request.reply {
                             client.publish(reply, request.payload).await?;
@@ -58,7 +58,7 @@ impl Part {
             Self::NatsClient { url, callers, payload } => {
                 let client = runtime.block_on(async_nats::connect(url))?;
                 let payload = Bytes::from(vec![b'x'; *payload]);
-                tasks::callers(&runtime, *callers, move || {
+                async_callers::callers(&runtime, *callers, move || {
                     let (client, payload) = (client.clone(), payload.clone());
                     async move {
                         client.request(SUBJECT, payload).await?;

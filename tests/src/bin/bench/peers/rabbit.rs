@@ -1,4 +1,4 @@
-//! RabbitMQ: a call by direct reply-to, the fastest way that it has.
+//! RabbitMQ: calls by direct reply-to, its fastest way.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,16 +16,16 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use zmqv2_tests::stopwatch::Error;
+use zmqv2_tests::measured_process::Error;
 use zmqv2_tests::{Cluster, binary};
 
-use super::tasks;
+use super::async_callers;
 use crate::chain::Chain;
-use crate::party::{Daemon, Party, Stage};
+use crate::process::{Daemon, MeasuredProcess, Role};
 use crate::workload::Workload;
 
 pub(super) const SERVER: &str = "rabbitmq-server";
-/// The package's own program; the one on the path changes the user first.
+/// The program of the package. The one on the path changes the user first.
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const QUEUE: &str = "echo";
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -37,9 +37,9 @@ pub(crate) enum Part {
     RabbitClient { url: String, callers: usize, payload: usize },
 }
 
-/// A broker that takes many seconds to start, so that it is kept for a whole row.
+/// The broker. It takes many seconds to start, so it is kept for a whole row.
 #[derive(Default)]
-pub(super) struct Keeper(RefCell<Option<Rc<Broker>>>);
+pub(super) struct KeptServer(RefCell<Option<Rc<Broker>>>);
 
 struct Broker {
     daemon: Daemon,
@@ -48,7 +48,7 @@ struct Broker {
     _cluster: Cluster,
 }
 
-impl Keeper {
+impl KeptServer {
     pub(super) fn start(&self, load: &Workload) -> anyhow::Result<Chain> {
         let running = self.0.borrow().clone();
         let broker = match running {
@@ -56,11 +56,12 @@ impl Keeper {
             None => Rc::clone(self.0.borrow_mut().insert(Rc::new(Broker::start()?))),
         };
         let url = broker.url.clone();
-        let server = Party::start("a RabbitMQ server", Command::new(binary("bench")).args(["rabbit-serve", &url]))?;
+        let server =
+            MeasuredProcess::start("a RabbitMQ server", Command::new(binary("bench")).args(["rabbit-serve", &url]))?;
         let (callers, payload) = (load.senders.to_string(), load.payload.to_string());
         let words = ["rabbit-client", &url, &callers, &payload];
-        let client = Party::start("a RabbitMQ client", Command::new(binary("bench")).args(words))?;
-        let others = vec![(Stage::Broker, broker.daemon.id()), (Stage::Server, server.id())];
+        let client = MeasuredProcess::start("a RabbitMQ client", Command::new(binary("bench")).args(words))?;
+        let others = vec![(Role::Broker, broker.daemon.id()), (Role::Server, server.id())];
         Ok(Chain { client, others, kept: vec![Box::new(broker), Box::new(server)] })
     }
 
@@ -75,7 +76,7 @@ impl Broker {
         let node = cluster.node(0);
         let (dir, host) = (node.ipc_dir.clone(), node.host.clone());
         File::create(dir.join("plugins")).context("a list of no plugins")?;
-        // Each on the loopback address that the cluster has for itself, so that no port can be taken.
+        // Each uses the cluster's own loopback address, so that every port is free.
         let epmd_port = free_port()?;
         let mut command = Command::new(PROGRAM);
         command.current_dir(&dir).stdout(Stdio::null()).stderr(Stdio::null());
@@ -91,7 +92,7 @@ impl Broker {
     }
 }
 
-/// The name service that it starts along stays behind otherwise.
+/// The name service that it starts would stay behind otherwise.
 impl Drop for Broker {
     fn drop(&mut self) {
         self.daemon.kill();
@@ -116,7 +117,7 @@ impl Part {
                     channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await?;
                     consume(&channel, QUEUE).await
                 })?;
-                tasks::serve(&runtime, async move {
+                async_callers::serve(&runtime, async move {
                     let _kept = connection;
                     while let Some(request) = requests.next().await {
                         let request = request?;
@@ -142,7 +143,7 @@ impl Part {
                     }
                 });
                 let (payload, next) = (Arc::new(vec![b'x'; *payload]), Arc::new(AtomicU64::new(0)));
-                let done = tasks::callers(&runtime, *callers, move || {
+                let done = async_callers::callers(&runtime, *callers, move || {
                     let (channel, open, payload, next) = (channel.clone(), open.clone(), payload.clone(), next.clone());
                     async move {
                         let id = next.fetch_add(1, Ordering::Relaxed).to_string();

@@ -1,11 +1,11 @@
-//! `zmqv2 bench`: how many messages a second, and how long each takes.
+//! `zmqv2 bench`: messages per second, and their latencies.
 
-mod drive;
-mod pace;
 mod pattern;
+mod progress;
 mod report;
-mod screen;
-mod tally;
+mod results;
+mod run;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,60 +16,59 @@ use serde_json::value::to_raw_value;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, say};
 use zmqv2_client::NotifierBuilder;
 
+use crate::send::target::{InterfaceFlags, TargetFlags, seconds};
 use crate::serve::now;
-use crate::target::{InterfaceFlags, TargetFlags, seconds};
-use drive::{End, Run};
-use pace::Pace;
 use pattern::{Pattern, Sender};
+use progress::Progress;
 use report::Report;
-use screen::Screen;
-use tally::Tally;
+use results::Results;
+use run::{End, Run};
+use schedule::Schedule;
 
-/// How long a run that is cut short waits for what is on its way.
+/// An interrupted run waits this long for messages that are outstanding.
 const GRACE: Duration = Duration::from_secs(1);
-const MOST_BYTES: u64 = 1 << 30;
-const MOST_CONCURRENCY: u64 = 10_000;
-/// Without `--concurrency`, at a rate: enough that a message rarely waits for its turn.
-const AT_A_RATE: usize = 64;
-/// How long brokers keep notifications of a run that nobody takes: what is left of it goes by itself.
-const KEPT: Duration = Duration::from_secs(60);
-/// More messages than `--concurrency` can lead to: a fanout sends one to every node.
-const MOST_OUTSTANDING: usize = 1 << 20;
+const MAX_BYTES: u64 = 1 << 30;
+const MAX_CONCURRENCY: u64 = 10_000;
+/// The default of `--concurrency` with `--rate`: enough that a message is rarely late.
+const CONCURRENCY_AT_A_RATE: usize = 64;
+/// How long brokers keep notifications that no listener takes.
+const TIME_TO_LIVE: Duration = Duration::from_secs(60);
+/// More messages than `--concurrency` leads to: a fanout sends one to every node.
+const MAX_OUTSTANDING: usize = 1 << 20;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Latencies are of messages that were ok, in microseconds; with --rate from the time at which a message was to be \
-sent, so that whatever delays the sending counts. The first error of each kind is shown on stderr. Ctrl-C ends the run early.\n\n\
-Exit codes: 0 when anything was ok, otherwise that of what happened most: 3 remote error, 4 refused (the reason comes first on \
-stderr), 5 timeout, unacknowledged, or nobody reached; 1 failed, 2 usage or configuration."
+    after_help = "Latencies are those of successful messages, in microseconds. With --rate they count from the time at which a \
+message is due, so that a late start counts. The first error of each kind is shown on stderr. Ctrl-C ends the run early.\n\n\
+Exit codes: 0 if a message was successful, otherwise that of the most frequent failure: 3 remote error, 4 refused (stderr \
+begins with the reason), 5 timeout, no acknowledgement, or no broker reached; 1 failure, 2 wrong usage or configuration."
 )]
 pub(crate) struct BenchFlags {
-    /// What is measured
+    /// The kind of message to measure
     pattern: Pattern,
     #[command(flatten)]
     target: TargetFlags,
-    /// The method (default: echo); of notifications, the event type (default: bench)
+    /// The method (default: echo), or the event type of notifications (default: bench)
     method: Option<String>,
     #[command(flatten)]
     interface: InterfaceFlags,
-    /// Send so many messages a second, whether or not earlier ones have ended (default: each as soon as an earlier one has)
+    /// Messages per second, whether or not earlier ones have ended (default: one after another)
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// Messages that may be on their way: threads for calls, otherwise of one thread (default: 1; with --rate 64)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_CONCURRENCY))]
+    /// Outstanding messages; for calls the number of threads (default: 1; with --rate 64)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_CONCURRENCY))]
     concurrency: Option<u64>,
     /// Length of the argument text, sent as {"text": "xxx..."}
-    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(0..=MOST_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(0..=MAX_BYTES))]
     size: u64,
     /// How long to send
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     duration: Duration,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// A number of messages a second.
 fn rate(text: &str) -> Result<f64, String> {
     let rate: Option<f64> = text.parse().ok();
     rate.filter(|rate| rate.is_finite() && *rate > 0.0)
@@ -78,21 +77,21 @@ fn rate(text: &str) -> Result<f64, String> {
 
 impl BenchFlags {
     fn concurrency(&self) -> usize {
-        let default = if self.rate.is_some() { AT_A_RATE } else { 1 };
+        let default = if self.rate.is_some() { CONCURRENCY_AT_A_RATE } else { 1 };
         self.concurrency.map_or(default, |messages| messages as usize)
     }
 
     fn sender(&self, common: &CommonFlags) -> Result<Sender, Failure> {
         let (messages, size) = (self.concurrency(), self.size as usize);
         let args = to_raw_value(&serde_json::json!({ "text": "x".repeat(size) }))?;
-        let everybody = matches!(self.pattern, Pattern::Fanout | Pattern::Notify);
-        if everybody && self.target.server.is_some() {
-            return Err(Failure::usage(anyhow::anyhow!("--server: a {} goes to everybody", self.pattern)));
+        let for_every_server = matches!(self.pattern, Pattern::Fanout | Pattern::Notify);
+        if for_every_server && self.target.server.is_some() {
+            return Err(Failure::usage(format!("--server: a {} goes to every server", self.pattern)));
         }
-        // The client's own bounds must not stand in for --concurrency, nor close sockets that are needed again at once.
+        // Only --concurrency bounds the messages, and no socket is closed during the run.
         if self.pattern == Pattern::Notify {
             let build = |builder: NotifierBuilder| {
-                builder.max_outstanding(MOST_OUTSTANDING).max_outstanding_bytes(usize::MAX).time_to_live(KEPT)
+                builder.max_outstanding(MAX_OUTSTANDING).max_outstanding_bytes(usize::MAX).time_to_live(TIME_TO_LIVE)
             };
             let notifier = self.target.topic.notifier(common, None, build)?;
             let event_type = self.method.clone().unwrap_or_else(|| "bench".to_owned());
@@ -102,7 +101,7 @@ impl BenchFlags {
             common,
             &self.interface,
             |config| config.conn_pool_size = config.conn_pool_size.max(messages),
-            |builder| builder.max_outstanding(MOST_OUTSTANDING).max_outstanding_bytes(usize::MAX),
+            |builder| builder.max_outstanding(MAX_OUTSTANDING).max_outstanding_bytes(usize::MAX),
         )?;
         let client = self.target.at_server(client)?;
         let method = self.method.clone().unwrap_or_else(|| "echo".to_owned());
@@ -121,50 +120,51 @@ pub(crate) fn run(common: &CommonFlags, flags: &BenchFlags) -> Result<(), Failur
     let (stop, stopped) = crossbeam_channel::bounded(0);
     let mut stop = Some(stop);
     on_stop_signal(move || drop(stop.take()))?;
-    let screen = Arc::new(Screen::new());
-    let pace = Pace::new(now(), flags.duration, flags.rate);
-    let run = Arc::new(Run::new(pace, stopped.clone(), Arc::clone(&screen), Tally::new()?));
+    let progress = Arc::new(Progress::new());
+    let schedule = Schedule::new(now(), flags.duration, flags.rate);
+    let run = Arc::new(Run::new(schedule, stopped.clone(), Arc::clone(&progress), Results::new()?));
     let (alive, ended) = crossbeam_channel::bounded(0);
     run.start(&sender, flags.concurrency(), &alive)?;
     drop(alive);
 
-    let (span, ok) = watch(&run, &stopped, &ended, &screen);
-    let mut tally = run.tally().clone();
-    let open = run.sent().saturating_sub(tally.ended());
-    tally.give_up(flags.pattern.silence(), open);
+    let (span, ok) = watch(&run, &stopped, &ended, &progress);
+    let mut results = run.results().clone();
+    let open = run.sent().saturating_sub(results.ended());
+    results.add_unended(flags.pattern.without_end(), open);
 
-    let report = Report::new(flags.pattern, span, ok, &tally);
+    let report = Report::new(flags.pattern, span, ok, &results);
     if flags.json { say(serde_json::to_string(&report)?) } else { say(report.to_string().trim_end()) }?;
-    match tally.worst() {
-        _ if tally.ok > 0 => Ok(()),
+    match results.most_frequent() {
+        _ if results.ok > 0 => Ok(()),
         Some((kind, exit)) => {
-            Err(Failure::new(exit, anyhow::anyhow!("nothing was ok; {}: {}", kind.name(), tally.bad(kind))))
+            Err(Failure::new(exit, format!("nothing was ok; {}: {}", kind.name(), results.failed(kind))))
         }
-        None => Err(Failure::new(Exit::Failed, anyhow::anyhow!("nothing was sent"))),
+        None => Err(Failure::new(Exit::Failed, "nothing was sent")),
     }
 }
 
-/// Opens the connections, with a message of each thread. How they end is no part of the result, unless nothing can be sent.
+/// Opens the connections with one message of each thread. Only usage errors count as failures.
 fn warm_up(sender: &Sender, concurrency: usize) -> Result<(), Failure> {
     let threads = if matches!(sender, Sender::Blocking(_)) { concurrency } else { 1 };
-    let warm = || match sender.send_and_wait().how {
+    let warm = || match sender.send_and_wait().result {
         Err((_, failure)) if failure.exit() == Exit::Usage => Err(failure),
         _ => Ok(()),
     };
     std::thread::scope(|scope| {
         let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, warm);
         let threads = (0..threads).map(spawn).collect::<Result<Vec<_>, _>>()?;
-        // None of them panics.
+        // None of the threads panics.
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
     })
 }
 
-/// Waits for the end of the run and shows how it goes. How long messages were sent, and how many were ok then.
-fn watch(run: &Run, stopped: &End, ended: &End, screen: &Screen) -> (Duration, u64) {
+/// Shows the progress until the run ends. Returns how long messages were sent, and how many were
+/// successful in that time.
+fn watch(run: &Run, stopped: &End, ended: &End, progress: &Progress) -> (Duration, u64) {
     let ticks =
-        if screen.is_terminal { crossbeam_channel::tick(Duration::from_secs(1)) } else { crossbeam_channel::never() };
-    let over = crossbeam_channel::after(run.pace.left(now()));
-    let measure = || (now().saturating_duration_since(run.pace.start), run.tally().ok);
+        if progress.is_terminal { crossbeam_channel::tick(Duration::from_secs(1)) } else { crossbeam_channel::never() };
+    let over = crossbeam_channel::after(run.schedule.left(now()));
+    let measure = || (now().saturating_duration_since(run.schedule.start), run.results().ok);
     let mut measured = None;
     let mut ok_before = 0;
     loop {
@@ -179,16 +179,16 @@ fn watch(run: &Run, stopped: &End, ended: &End, screen: &Screen) -> (Duration, u
             }
             recv(over) -> _ => measured = Some(measure()),
             recv(ticks) -> _ => {
-                let tally = run.tally().clone();
-                screen.progress(screen::progress(now().saturating_duration_since(run.pace.start), &tally, ok_before));
-                ok_before = tally.ok;
+                let results = run.results().clone();
+                progress.show(progress::progress_line(now().saturating_duration_since(run.schedule.start), &results, ok_before));
+                ok_before = results.ok;
             }
         }
     }
-    screen.progress(String::new());
+    progress.show(String::new());
     measured.unwrap_or_else(|| match measure() {
         measured if run.is_stopped() => measured,
-        // At a rate, everything may have ended a little before the time was over.
-        (_, ok) => (run.pace.duration, ok),
+        // With a rate, all messages may have ended a little before the duration.
+        (_, ok) => (run.schedule.duration, ok),
     })
 }

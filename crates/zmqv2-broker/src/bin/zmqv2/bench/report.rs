@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::pattern::Pattern;
-use super::tally::{Kind, Tally};
+use super::results::{FailureKind, Results};
 
-/// In the order in which it is shown.
+/// The fields are in the order in which they are shown.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pattern: String,
-    /// How long messages were sent: less than was asked for when the run was cut short.
+    /// How long messages were sent. Less than `--duration` if the run was interrupted.
     duration_s: f64,
-    /// Messages a second that were ok, in that time.
+    /// Successful messages per second in that time.
     rate: f64,
     p50_us: Option<f64>,
     p90_us: Option<f64>,
@@ -29,29 +29,28 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// `ok` messages were ok within `span`, in which messages were sent; `tally` is of all of them.
-    pub(super) fn new(pattern: Pattern, span: Duration, ok: u64, tally: &Tally) -> Self {
+    /// The report of a run that sent messages for `span`, in which `ok` of them were successful.
+    pub(super) fn new(pattern: Pattern, span: Duration, ok: u64, results: &Results) -> Self {
         let seconds = span.as_secs_f64();
         let rate = if seconds > 0.0 { ok as f64 / seconds } else { 0.0 };
         Self {
             pattern: pattern.to_string(),
             duration_s: (seconds * 1e3).round() / 1e3,
             rate: (rate * 10.0).round() / 10.0,
-            p50_us: tally.quantile_us(0.5),
-            p90_us: tally.quantile_us(0.9),
-            p99_us: tally.quantile_us(0.99),
-            p999_us: tally.quantile_us(0.999),
-            max_us: tally.max_us(),
-            ok: tally.ok,
-            refused: tally.bad(Kind::Refused),
-            unacknowledged: tally.bad(Kind::Unacknowledged),
-            timeouts: tally.bad(Kind::Timeout),
-            errors: tally.bad(Kind::Error),
+            p50_us: results.quantile_us(0.5),
+            p90_us: results.quantile_us(0.9),
+            p99_us: results.quantile_us(0.99),
+            p999_us: results.quantile_us(0.999),
+            max_us: results.max_us(),
+            ok: results.ok,
+            refused: results.failed(FailureKind::Refused),
+            unacknowledged: results.failed(FailureKind::Unacknowledged),
+            timeouts: results.failed(FailureKind::Timeout),
+            errors: results.failed(FailureKind::Error),
         }
     }
 }
 
-/// The table.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name, value: String, unit| writeln!(f, "{name:<14} {value:>12}{unit}");

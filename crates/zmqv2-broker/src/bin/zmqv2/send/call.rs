@@ -1,0 +1,172 @@
+//! `zmqv2 call`, `zmqv2 cast` and `zmqv2 ping`.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::value::RawValue;
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
+use zmqv2_client::{Answered, CallError, Outcome, SendError};
+use zmqv2_proto::{Reason, RequestContext};
+
+use super::outcome::millis;
+use super::target::{InterfaceFlags, MessageFlags, TargetFlags, seconds};
+
+#[derive(Debug, Args)]
+pub(crate) struct CallFlags {
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    message: MessageFlags,
+    /// Ask the broker repeatedly for the call, and give up when it has not confirmed it for SECONDS
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    call_monitor_timeout: Option<Duration>,
+    /// Print on stderr which server answered, and how long it took
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CastFlags {
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    message: MessageFlags,
+    /// Send it again up to N times without an acknowledgement; a server runs it once
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retry: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PingFlags {
+    #[command(flatten)]
+    target: TargetFlags,
+}
+
+pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failure> {
+    let CallFlags { target, message, call_monitor_timeout, verbose } = flags;
+    let args = message.args()?;
+    let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready);
+    let client = match *call_monitor_timeout {
+        Some(timeout) => client.call_monitor_timeout(timeout),
+        None => client,
+    };
+    let answered: Answered<Box<RawValue>> =
+        client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
+    say(answered.value.get())?;
+    if *verbose {
+        tell(answered_by(&answered));
+    }
+    Ok(())
+}
+
+pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failure> {
+    let CastFlags { target, message, retry } = flags;
+    let args = message.args()?;
+    let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready).retry(*retry);
+    let target = client.target().clone();
+    let handle = client.cast(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;
+    // Every cast has an outcome, at its timeout at the latest.
+    match handle.wait(Duration::MAX) {
+        Some(Outcome::Acked { server, node, elapsed, .. }) => {
+            Ok(say(format_args!("acked by {server} at node {node} in {:.3} ms", millis(elapsed)))?)
+        }
+        Some(Outcome::Refused { refusal, node, after, .. }) => {
+            Err(failure(CallError::Refused { refusal, target: Box::new(target), node, after }))
+        }
+        outcome => {
+            let outcome = outcome.map_or_else(|| "no outcome".to_owned(), |outcome| outcome.to_string());
+            Err(Failure::new(Exit::Timeout, format!("Unacknowledged: {target}: {outcome}")))
+        }
+    }
+}
+
+pub(crate) fn ping(common: &CommonFlags, flags: &PingFlags) -> Result<(), Failure> {
+    let client = flags.target.client(common, &InterfaceFlags::default())?;
+    let answered = client.ping().map_err(failure)?;
+    Ok(say(format_args!("pong, {}", answered_by(&answered)))?)
+}
+
+fn answered_by<R>(answered: &Answered<R>) -> String {
+    let Answered { server, node, elapsed, .. } = answered;
+    format!("answered by {server} at node {node} in {:.3} ms", millis(*elapsed))
+}
+
+/// The failure of a call. The text of a refusal begins with its reason, for programs.
+pub(crate) fn failure(error: CallError) -> Failure {
+    match error {
+        CallError::Refused { refusal, target, node, after, .. } => {
+            let node = node.map_or_else(String::new, |node| format!(" by node {node}"));
+            Failure::new(Exit::Refused, format!("{refusal} ({target} was refused{node} after {:.1} ms)", millis(after)))
+        }
+        CallError::NotSent(SendError::TooLarge { .. }) => {
+            Failure::new(Exit::Refused, format!("{}: {error}", Reason::TooLarge))
+        }
+        CallError::Remote(_) => Failure::new(Exit::Remote, error),
+        CallError::Timeout { .. } => Failure::new(Exit::Timeout, format!("Timeout: {error}")),
+        CallError::Unreachable { .. } => {
+            let hint = "is zmqv2-broker running there?";
+            Failure::new(Exit::Timeout, format!("Unreachable: {error}; {hint}"))
+        }
+        CallError::ConnectionLost { .. } => {
+            Failure::new(Exit::Timeout, format!("ConnectionLost: {error}; the request may have run"))
+        }
+        CallError::NotSent(SendError::DirectorySilent { .. }) => Failure::new(Exit::Timeout, error),
+        CallError::NotSent(SendError::InvalidName(_) | SendError::VersionCap { .. } | SendError::Directory { .. }) => {
+            Failure::usage(error)
+        }
+        _ => Failure::new(Exit::Failed, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zmqv2_proto::{Address, InvalidName, NodeName, Refusal, Target, Topic};
+
+    use super::*;
+
+    fn target() -> Box<Target> {
+        Box::new(Target::topic("demo").unwrap())
+    }
+
+    #[track_caller]
+    fn leads_to(error: CallError, exit: Exit, start: &str) {
+        let failure = failure(error);
+        assert_eq!(failure.exit(), exit, "{failure}");
+        assert!(failure.to_string().starts_with(start), "{failure}");
+    }
+
+    #[test]
+    fn every_refusal_exits_with_4_and_begins_with_its_reason() {
+        for reason in Reason::ALL {
+            for node in [Some(NodeName::new("n1").unwrap()), None] {
+                let refusal = Refusal::new(reason, "why");
+                let error = CallError::Refused { refusal, target: target(), node, after: Duration::from_millis(1) };
+                leads_to(error, Exit::Refused, &format!("{reason}: why"));
+            }
+        }
+        let error = SendError::TooLarge { size: 9, limit: 8, target: target() }.into();
+        leads_to(error, Exit::Refused, "TooLarge: message of 9 bytes");
+    }
+
+    #[test]
+    fn every_missing_answer_exits_with_5_and_begins_with_its_name() {
+        let (node, address) = (NodeName::new("n1").unwrap(), Address::Tcp("n1:9501".parse().unwrap()));
+        let after = Duration::from_secs(1);
+        let (n, a) = (node.clone(), address.clone());
+        leads_to(CallError::Timeout { target: target(), node: n, address: a, after }, Exit::Timeout, "Timeout: ");
+        let (n, a) = (node.clone(), address.clone());
+        leads_to(
+            CallError::Unreachable { target: target(), node: n, address: a, after },
+            Exit::Timeout,
+            "Unreachable: ",
+        );
+        let lost = CallError::ConnectionLost { target: target(), node, address, after };
+        leads_to(lost, Exit::Timeout, "ConnectionLost: ");
+    }
+
+    #[test]
+    fn a_mistake_of_the_caller_exits_with_2() {
+        let bad: InvalidName = Topic::new("../x").unwrap_err();
+        leads_to(bad.into(), Exit::Usage, "invalid topic");
+    }
+}

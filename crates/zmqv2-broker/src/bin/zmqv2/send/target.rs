@@ -1,0 +1,154 @@
+//! The flags of every command that sends: target, interface and message.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::value::RawValue;
+use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_client::{Notifier, NotifierBuilder, RpcClient, RpcClientBuilder};
+use zmqv2_proto::{Config, InvalidName, Target, Version};
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicFlags {
+    /// The topic: the service's name
+    pub(crate) topic: String,
+    /// The exchange that scopes the topic (default: option control_exchange)
+    #[arg(long, value_name = "NAME")]
+    exchange: Option<String>,
+    /// Seconds until a message is given up (default: option rpc_response_timeout for calls,
+    /// rpc_cast_timeout for others)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TargetFlags {
+    #[command(flatten)]
+    pub(crate) topic: TopicFlags,
+    /// Only this server of the topic
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MessageFlags {
+    /// The method
+    pub(crate) method: String,
+    /// Its arguments, as JSON
+    #[arg(default_value = "{}")]
+    args: String,
+    #[command(flatten)]
+    pub(crate) interface: InterfaceFlags,
+    /// Wait for a server if there is none, instead of a refusal with NoRoute
+    #[arg(long)]
+    pub(crate) wait_for_ready: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct InterfaceFlags {
+    /// The interface's namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// The interface's version
+    #[arg(long, value_name = "MAJOR.MINOR")]
+    version: Option<Version>,
+}
+
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a number of seconds above 0 and up to 4294967");
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    let span = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+    if span.is_zero() || seconds > 4_294_967.0 { Err(wrong()) } else { Ok(span) }
+}
+
+pub(crate) fn json(text: &str) -> Result<Box<RawValue>, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}: {text}")))
+}
+
+impl MessageFlags {
+    pub(crate) fn args(&self) -> Result<Box<RawValue>, Failure> {
+        json(&self.args)
+    }
+}
+
+impl TopicFlags {
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<RpcClient, Failure> {
+        self.client_with(common, interface, |_| {}, |builder| builder)
+    }
+
+    /// The same, with changes to the configuration and to the client.
+    pub(crate) fn client_with(
+        &self,
+        common: &CommonFlags,
+        interface: &InterfaceFlags,
+        configure: impl FnOnce(&mut Config),
+        build: impl FnOnce(RpcClientBuilder) -> RpcClientBuilder,
+    ) -> Result<RpcClient, Failure> {
+        let mut config = common.setup(log::LevelFilter::Warn)?.config;
+        configure(&mut config);
+        let target = self.target(interface).map_err(Failure::usage)?;
+        let builder = build(RpcClient::builder(target).config(config));
+        let client = builder.build().map_err(Failure::usage)?.prepare();
+        Ok(match self.timeout {
+            Some(timeout) => client.timeout(timeout),
+            None => client,
+        })
+    }
+
+    /// A notifier of the topic. The default publisher is the tool at this node.
+    pub(crate) fn notifier(
+        &self,
+        common: &CommonFlags,
+        publisher: Option<&str>,
+        build: impl FnOnce(NotifierBuilder) -> NotifierBuilder,
+    ) -> Result<Notifier, Failure> {
+        let config = common.setup(log::LevelFilter::Warn)?.config;
+        let publisher = publisher.map_or_else(|| format!("zmqv2.{}", config.host), str::to_owned);
+        let target = self.target(&InterfaceFlags::default()).map_err(Failure::usage)?;
+        let builder = || -> anyhow::Result<NotifierBuilder> {
+            let notifier = Notifier::builder(publisher).topics([target.topic.as_str()])?.config(config);
+            Ok(match target.exchange {
+                Some(exchange) => notifier.exchange(exchange),
+                None => notifier,
+            })
+        };
+        let builder = build(builder().map_err(Failure::usage)?);
+        let builder = match self.timeout {
+            Some(timeout) => builder.timeout(timeout),
+            None => builder,
+        };
+        builder.build().map_err(Failure::usage)
+    }
+
+    fn target(&self, interface: &InterfaceFlags) -> anyhow::Result<Target> {
+        let mut target = target_of(&self.topic, self.exchange.as_deref())?;
+        if let Some(namespace) = &interface.namespace {
+            target = target.with_namespace(namespace)?;
+        }
+        target.version = interface.version;
+        Ok(target)
+    }
+}
+
+/// A topic in this exchange, or else in the configured one.
+pub(crate) fn target_of(topic: &str, exchange: Option<&str>) -> Result<Target, InvalidName> {
+    let target = Target::topic(topic)?;
+    match exchange {
+        Some(exchange) => target.with_exchange(exchange),
+        None => Ok(target),
+    }
+}
+
+impl TargetFlags {
+    pub(crate) fn client(&self, common: &CommonFlags, interface: &InterfaceFlags) -> Result<RpcClient, Failure> {
+        self.at_server(self.topic.client(common, interface)?)
+    }
+
+    /// Limits the client to the server of the flag, if there is one.
+    pub(crate) fn at_server(&self, client: RpcClient) -> Result<RpcClient, Failure> {
+        match &self.server {
+            Some(server) => client.server(server).map_err(Failure::usage),
+            None => Ok(client),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `zmqv2 serve`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::Value;
+use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, tell};
+use zmqv2_proto::config::resolve_ipc_dir;
+use zmqv2_proto::{Reply, Version};
+use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder, reply};
+
+pub(crate) mod shell_command;
+
+use crate::send::target::target_of;
+use shell_command::ShellCommand;
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeFlags {
+    /// The topic: the service's name
+    topic: String,
+    /// This server's name (default: the node's name)
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The exchange that scopes the topic (default: option control_exchange)
+    #[arg(long, value_name = "NAME")]
+    exchange: Option<String>,
+    /// How many requests run at the same time (default: option rpc_thread_pool_size)
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Run this shell command per request: the request as JSON on stdin, the reply on stdout
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<String>,
+    /// The namespace of the methods echo, sleep and fail
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// The version of the methods echo, sleep and fail
+    #[arg(long, value_name = "MAJOR.MINOR", default_value = "1.0")]
+    version: Version,
+}
+
+pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failure> {
+    let setup = common.setup(log::LevelFilter::Info)?;
+    let config = &setup.config;
+    let builder = || -> anyhow::Result<RpcServerBuilder> {
+        let mut target = target_of(&flags.topic, flags.exchange.as_deref())?;
+        if let Some(server) = &flags.server {
+            target = target.with_server(server)?;
+        }
+        // A server binds sockets. If it starts before the broker, it creates their directory.
+        let builder = RpcServer::builder(target).ipc_dir(resolve_ipc_dir(config)?).config(config.clone());
+        let builder = match &flags.exec {
+            Some(command) => builder.endpoint(ShellCommand::new(command, config.max_message_bytes)),
+            None => builder.endpoint(built_in(flags)?),
+        };
+        Ok(match flags.workers {
+            Some(workers) => builder.workers(workers),
+            None => builder,
+        })
+    };
+    let server = Arc::new(builder().and_then(|builder| Ok(builder.start()?)).map_err(Failure::usage)?);
+    let (stop, stopped) = crossbeam_channel::bounded(1);
+    // The channel has room for one: a second signal while stopping changes nothing.
+    on_stop_signal(move || {
+        let _ = stop.try_send(());
+    })?;
+    let waiting = Arc::clone(&server);
+    std::thread::Builder::new().name("ready".to_owned()).spawn(move || say_ready(&waiting))?;
+    // The signal thread has the sender and never ends, so this receives.
+    let _ = stopped.recv();
+    Ok(server.stop()?)
+}
+
+fn say_ready(server: &RpcServer) {
+    while let Err(error) = server.wait_ready(Duration::from_secs(5)) {
+        log::warn!("{error}");
+    }
+    tell(format_args!("ready: {} takes requests", server.target()));
+}
+
+fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {
+    let methods = Methods::new()
+        .version(flags.version)
+        .raw("echo", |incoming| Ok(Reply::Result(incoming.request.args.clone())))?
+        .raw("sleep", sleep)?
+        .raw("fail", fail)?;
+    Ok(match &flags.namespace {
+        Some(namespace) => methods.namespace(namespace)?,
+        None => methods,
+    })
+}
+
+/// The longest sleep beyond the caller's deadline. The answer then surely comes too late.
+const OVERSLEEP: Duration = Duration::from_millis(500);
+
+/// `sleep 0.5`, `sleep {"seconds": 0.5}`. It ends soon after the caller's deadline.
+fn sleep(incoming: &Incoming) -> Result<Reply, HandlerError> {
+    let args: Value = incoming.args()?;
+    let seconds = args.as_f64().or_else(|| args.get("seconds")?.as_f64()).unwrap_or(1.0);
+    let span = Duration::try_from_secs_f64(seconds).map_err(|_| {
+        HandlerError::new("zmqv2.tool", "InvalidArguments", format!("cannot sleep for {seconds} seconds"))
+    })?;
+    let span = span.min(incoming.deadline.saturating_duration_since(now()) + OVERSLEEP);
+    // A timer that fires once: waiting is the purpose of this method.
+    let _ = crossbeam_channel::after(span).recv();
+    reply(&serde_json::json!({ "slept_s": span.as_secs_f64() }))
+}
+
+/// `fail`, `fail "why"`, `fail {"message": "why"}`.
+fn fail(incoming: &Incoming) -> Result<Reply, HandlerError> {
+    let args: Value = incoming.args()?;
+    let message = args.as_str().or_else(|| args.get("message")?.as_str()).unwrap_or("failed as asked");
+    Err(HandlerError::new("zmqv2.tool", "Failed", message))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tool measures and waits")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,4 @@
+//! The directory of services follows what is registered at this broker.
+
+pub(crate) mod registrar;
+mod registration_book;

@@ -1,0 +1,185 @@
+//! Keeps the node's servers in the directory, in a thread that may wait for the directory.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, Registration, random_span};
+use zmqv2_proto::control::DirectoryStatus;
+use zmqv2_proto::{Node, ServerName, TopicKey};
+
+use super::registration_book::{Counts, RegistrationBook, Task, Times};
+
+enum Change {
+    Announce(Registration),
+    Withdraw(Registration),
+}
+
+/// A broker that ends waits for the directory this long. After that the leases expire.
+const MAX_CLOSE: Duration = Duration::from_secs(5);
+
+/// Sends changes to the thread. Dropping it withdraws everything, within a bound.
+pub(crate) struct Registrar {
+    directory: Arc<dyn Matchmaker>,
+    node: Node,
+    state: Arc<Mutex<State>>,
+    changes: Option<Sender<Change>>,
+    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended. Nothing is ever sent.
+    ended: Receiver<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: Counts,
+    /// When the directory last accepted something.
+    confirmed: Option<Instant>,
+    problem: Option<String>,
+}
+
+impl Registrar {
+    /// Starts the thread. It renews registrations for `lease`, at least every `renew_every`.
+    pub(crate) fn start(
+        directory: Arc<dyn Matchmaker>,
+        node: Node,
+        renew_every: Duration,
+        lease: Duration,
+    ) -> std::io::Result<Self> {
+        // Unbounded, but file descriptors bound the number of servers, and each change is small.
+        let (changes, inbox) = crossbeam_channel::unbounded();
+        let (running, ended) = crossbeam_channel::bounded(0);
+        let state = Arc::<Mutex<State>>::default();
+        let book = RegistrationBook::new(Times { renew_every, lease, random: random_span }, now());
+        let mut worker = Worker { directory: Arc::clone(&directory), lease, book, state: Arc::clone(&state) };
+        let thread = std::thread::Builder::new().name("registrar".to_owned()).spawn(move || {
+            let _running: Sender<()> = running;
+            worker.run(&inbox);
+        })?;
+        Ok(Self { directory, node, state, changes: Some(changes), thread: Some(thread), ended })
+    }
+
+    pub(crate) fn announce(&self, key: TopicKey, server: ServerName) {
+        log::info!("{server} serves {key}");
+        self.submit(Change::Announce(Registration { key, server, node: self.node.clone() }));
+    }
+
+    pub(crate) fn withdraw(&self, key: TopicKey, server: ServerName) {
+        log::info!("{server} no longer serves {key}");
+        self.submit(Change::Withdraw(Registration { key, server, node: self.node.clone() }));
+    }
+
+    /// How far the directory has accepted this node's registrations.
+    pub(crate) fn status(&self) -> DirectoryStatus {
+        let state = lock(&self.state);
+        let mut status = DirectoryStatus::new(self.directory.name());
+        let Counts { kept, missing, leaving } = state.counts;
+        (status.registrations, status.missing, status.leaving) = (kept as u64, missing as u64, leaving as u64);
+        status.confirmed_s = state.confirmed.map(|at| now().saturating_duration_since(at).as_secs_f64());
+        status.problem = state.problem.clone().or_else(|| match self.directory.health() {
+            Health::Stale { reason } => Some(reason),
+            _ => None,
+        });
+        status
+    }
+
+    fn submit(&self, change: Change) {
+        if self.changes.as_ref().is_some_and(|changes| changes.send(change).is_err()) {
+            log::error!("the registrar has ended; this broker no longer updates the directory");
+        }
+    }
+}
+
+impl Drop for Registrar {
+    fn drop(&mut self) {
+        drop(self.changes.take());
+        if let Some(thread) = self.thread.take() {
+            if self.ended.recv_timeout(MAX_CLOSE) == Err(RecvTimeoutError::Timeout) {
+                return log::warn!("the directory is slow; this node's registrations there end with their leases");
+            }
+            // A panic of the thread has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    directory: Arc<dyn Matchmaker>,
+    lease: Duration,
+    book: RegistrationBook,
+    state: Arc<Mutex<State>>,
+}
+
+impl Worker {
+    fn run(&mut self, inbox: &Receiver<Change>) {
+        loop {
+            let change = inbox.recv_deadline(self.book.next());
+            let ended = matches!(change, Err(RecvTimeoutError::Disconnected));
+            // Takes all waiting changes, so that the directory gets them in one request.
+            for change in change.into_iter().chain(inbox.try_iter()) {
+                match change {
+                    Change::Announce(registration) => self.book.announce(registration),
+                    Change::Withdraw(registration) => self.book.withdraw(registration, now()),
+                }
+            }
+            if ended {
+                self.book.close(now());
+            }
+            while let Some(task) = self.book.due(now()) {
+                let accepted = self.perform(&task);
+                self.book.done(task, accepted, now());
+                if ended {
+                    return;
+                }
+            }
+            lock(&self.state).counts = self.book.counts();
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// Sends a task to the directory. Returns whether the directory accepted it.
+    fn perform(&self, task: &Task) -> bool {
+        let (verb, registrations, result) = match task {
+            Task::Register(new) => ("register", new, self.directory.register_all(new, self.lease)),
+            Task::Renew(all) => ("renew", all, self.directory.renew_all(all, self.lease)),
+            Task::Withdraw(gone) => ("withdraw", gone, self.directory.withdraw_all(gone)),
+        };
+        let name = self.directory.name();
+        let shown = match &registrations[..] {
+            [Registration { key, server, .. }] => format!("{server} of {key}"),
+            several => format!("{} servers", several.len()),
+        };
+        let mut state = lock(&self.state);
+        match &result {
+            Ok(()) => {
+                state.confirmed = Some(now());
+                if state.problem.take().is_some() {
+                    log::info!("the {name} directory accepts this broker's changes again");
+                }
+                log::debug!("{verb} {shown} in the {name} directory");
+            }
+            Err(error) => self.log_problem(&mut state, &format!("cannot {verb} {shown}"), error),
+        }
+        result.is_ok()
+    }
+
+    /// Logs a problem once, until it changes or is solved.
+    fn log_problem(&self, state: &mut State, failed: &str, error: &MatchmakerError) {
+        let problem = error.to_string();
+        if state.problem.as_ref() != Some(&problem) {
+            log::warn!("{failed} in the {} directory: {problem}; trying again", self.directory.name());
+        }
+        state.problem = Some(problem);
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the registrar's thread is a driver: it reads the clock for the book")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,273 @@
+//! Carries out what the engine asks for.
+
+use std::time::Instant;
+
+use zmqv2_proto::bundle::Bundle;
+use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{InstanceId, Kind, NodeName, Reason, Ttl};
+
+use super::clock::now;
+use super::log_limiter::LogLimiter;
+use super::outbox::{Batch, Destination, Outbox};
+use super::sockets::Sockets;
+use crate::directory::registrar::Registrar;
+use crate::engine::{Action, Counter, Engine, Input, Limits, WorkerId};
+use crate::message::control_request::write;
+use crate::message::framing::Malformed;
+use crate::message::origin::Origin;
+use crate::message::payload::Payload;
+use crate::store::dead_letters::DeadLetters;
+use crate::store::writer::StoreWriter;
+
+/// With so many messages in the outbox, they leave before another socket is read.
+const MAX_GATHERED: usize = 256;
+
+/// The engine with everything that carries out its actions. When [`handle`](Self::handle) returns,
+/// all that the input leads to is done, except for messages in the outbox.
+pub(super) struct Routing {
+    engine: Engine<Origin, Payload>,
+    /// The last reading of the clock: one for all messages of a bundle.
+    now: Instant,
+    pub(super) sockets: Sockets,
+    outbox: Outbox,
+    pub(super) node: NodeName,
+    registrar: Registrar,
+    store: StoreWriter,
+    dead_letters: DeadLetters,
+    limiter: LogLimiter,
+    /// When the engine had nothing in flight after [`Input::Drain`].
+    pub(super) drained_at: Option<Instant>,
+    pub(super) last_answer_at: Instant,
+}
+
+impl Routing {
+    pub(super) fn new(
+        limits: Limits,
+        sockets: Sockets,
+        node: NodeName,
+        registrar: Registrar,
+        store: StoreWriter,
+    ) -> Self {
+        let now = now();
+        Self {
+            engine: Engine::new(limits),
+            now,
+            sockets,
+            outbox: Outbox::default(),
+            node,
+            registrar,
+            store,
+            dead_letters: DeadLetters::default(),
+            limiter: LogLimiter::default(),
+            drained_at: None,
+            last_answer_at: now,
+        }
+    }
+
+    pub(super) fn engine(&self) -> &Engine<Origin, Payload> {
+        &self.engine
+    }
+
+    pub(super) fn has_durable_store(&self) -> bool {
+        self.store.is_durable()
+    }
+
+    pub(super) fn read_clock(&mut self) -> Instant {
+        self.now = now();
+        self.now
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Handles an input at the last reading of the clock.
+    pub(super) fn handle(&mut self, input: Input<'_, Origin, Payload>) {
+        self.engine.handle(self.now, input);
+        self.perform();
+    }
+
+    pub(super) fn handle_now(&mut self, input: Input<'_, Origin, Payload>) {
+        self.read_clock();
+        self.handle(input);
+    }
+
+    pub(super) fn expire_due(&mut self) {
+        let now = now();
+        if self.engine.next_deadline().is_some_and(|at| at <= now) {
+            self.now = now;
+            self.engine.expire(now);
+            self.perform();
+        }
+    }
+
+    pub(super) fn count(&mut self, counter: Counter) {
+        self.engine.count(counter);
+    }
+
+    /// Drops the server of a worker that broke the protocol: its credit cannot be trusted any more.
+    /// The server may register again.
+    pub(super) fn drop_worker(&mut self, worker: WorkerId, error: &Malformed) {
+        self.count(Counter::Refused(Reason::Malformed));
+        log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}");
+        self.handle_now(Input::WorkerDown { worker });
+    }
+
+    pub(super) fn take_store_results(&mut self) {
+        for (tag, result) in self.store.results() {
+            self.handle_now(Input::StoreResult { tag, result });
+        }
+    }
+
+    /// The engine's new notifications get numbers from `number` on.
+    pub(super) fn start_numbers_at(&mut self, number: u64) {
+        self.engine.start_numbers_at(number);
+    }
+
+    pub(super) fn erase(&self, number: u64) {
+        self.store.erase(number);
+    }
+
+    pub(super) fn add_dead_letter(&mut self, letter: DeadLetter, body: &[u8], since: Instant) {
+        self.dead_letters.add(letter, body, since);
+    }
+
+    pub(super) fn report(&self, into: &mut StatusReport) {
+        self.engine.report(into);
+        into.directory = Some(self.registrar.status());
+        self.store.name().clone_into(&mut into.store);
+        into.dead_letters = self.dead_letters.report(now());
+    }
+
+    fn perform(&mut self) {
+        let mut failed = None;
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Deliver { worker, tag, ttl, delivery, payload } => {
+                    let bundles = self.sockets.links.reads_bundles(worker);
+                    let payload = payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.now));
+                    self.post(&Destination::Worker(worker), payload, bundles);
+                }
+                Action::Answer { to, payload, remaining } => self.answer(&to, to.answer(payload, remaining)),
+                Action::Refuse { to, refusal, server, remaining } => {
+                    self.answer(&to, to.refuse(&self.node, &refusal, server, remaining));
+                }
+                Action::ConfirmStored { to, pool, remaining } => {
+                    self.answer(&to, to.confirm_stored(&self.node, pool, remaining));
+                }
+                Action::Store { tag, number, pool, ttl, payload } => self.store.put(tag, number, pool, ttl, &payload),
+                Action::Erase { number } => self.erase(number),
+                Action::DeadLetter { number, key, pool, id, deliveries, why, payload } => {
+                    if let Some(number) = number {
+                        self.store.move_to_dead_letters(number, why.clone(), deliveries);
+                    }
+                    // One line for many: the status report shows the last dead letters.
+                    if self.limiter.allows(key.as_str().as_bytes(), now()) {
+                        log::warn!("notification {id} of {key} is a dead letter: {why}");
+                    }
+                    let mut letter = DeadLetter::new(key, pool, id);
+                    (letter.deliveries, letter.why) = (deliveries.into(), why);
+                    self.add_dead_letter(letter, payload.body(), now());
+                }
+                // One link of this server has failed: the engine removes the whole server.
+                Action::Connect { instance, .. } if failed == Some(instance) => {}
+                Action::Connect { worker, instance, index, shared } => {
+                    if !self.connect(worker, instance, index, shared) {
+                        failed = Some(instance);
+                    }
+                }
+                Action::Disconnect { worker } => {
+                    drop(self.outbox.take(&Destination::Worker(worker)));
+                    self.sockets.close_link(worker);
+                }
+                Action::Registered { to } => {
+                    self.reply(&to, Kind::Registered, &write(&Registered::new(self.node.clone())));
+                }
+                Action::Withdrawn { to, instance } => {
+                    self.reply(&to, Kind::Withdrawn, &write(&Withdrawal::new(instance)));
+                }
+                Action::Announce { key, server } => self.registrar.announce(key, server),
+                Action::Unannounce { key, server } => self.registrar.withdraw(key, server),
+                Action::Drained => self.drained_at = Some(now()),
+            }
+        }
+    }
+
+    fn connect(&mut self, worker: WorkerId, instance: InstanceId, index: u16, shared: bool) -> bool {
+        let Err(error) = self.sockets.open_link(worker, instance, index, shared) else { return true };
+        // The server registers again and again.
+        if self.limiter.allows(instance.as_bytes(), now()) {
+            log::error!("cannot connect to worker {index} of server {instance}: {error}");
+        }
+        self.lose_worker(worker);
+        false
+    }
+
+    /// Reports a lost worker. `perform`, which called this, goes on with the new actions.
+    fn lose_worker(&mut self, worker: WorkerId) {
+        let now = self.read_clock();
+        self.engine.handle(now, Input::WorkerDown { worker });
+    }
+
+    pub(super) fn reply(&mut self, origin: &Origin, kind: Kind, body: &[u8]) {
+        self.answer(origin, origin.reply(kind, &self.node, body));
+    }
+
+    /// Sends an answer, in a bundle with others if its receiver reads bundles.
+    pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
+        self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
+    }
+
+    fn post(&mut self, to: &Destination, payload: Payload, bundles: bool) {
+        if bundles && Bundle::takes(payload.body().len()) {
+            if let Some(full) = self.outbox.add(to, payload) {
+                self.send_batch(full);
+            }
+            return;
+        }
+        // Earlier messages for the same peer leave first.
+        if let Some(before) = self.outbox.take(to) {
+            self.send_batch(before);
+        }
+        self.send(to, payload.into_frames().into_iter(), 1);
+    }
+
+    pub(super) fn flush(&mut self) {
+        while let Some(batch) = self.outbox.next() {
+            self.send_batch(batch);
+            self.perform();
+        }
+    }
+
+    pub(super) fn flush_if_full(&mut self) {
+        if self.outbox.len() >= MAX_GATHERED {
+            self.flush();
+        }
+    }
+
+    fn send_batch(&mut self, mut batch: Batch) {
+        let (messages, frames) = (batch.len(), batch.frames());
+        self.send(&batch.to, frames, messages);
+        self.outbox.recycle(batch);
+    }
+
+    /// Sends the frames of so many messages. The engine learns of a worker that takes none.
+    fn send(&mut self, to: &Destination, frames: impl Iterator<Item = Frame>, messages: usize) {
+        if let Destination::Peer(..) = to {
+            self.last_answer_at = now();
+        }
+        let Err(error) = self.sockets.send(to, frames) else { return };
+        match to {
+            // Its credit says that it has room, so it must be dead or stuck.
+            Destination::Worker(worker) => {
+                log::warn!("worker {worker} took no request, its server is dropped: {error}");
+                self.lose_worker(*worker);
+            }
+            Destination::Peer(..) => {
+                (0..messages).for_each(|_| self.engine.count(Counter::Undeliverable));
+                log::debug!("{messages} answers were not taken: {error}");
+            }
+        }
+    }
+}

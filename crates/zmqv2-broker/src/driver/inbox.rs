@@ -1,0 +1,268 @@
+//! Reads messages and bundles, answers what needs no engine, and gives the rest to the engine.
+
+use zmqv2_proto::bundle::Bundled;
+use zmqv2_proto::transport::{Frame, Received};
+use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
+
+use super::actions::Routing;
+use super::clock::now;
+use super::links::LinkChange;
+use super::log_limiter::LogLimiter;
+use super::status::StatusReporter;
+use crate::engine::{Counter, Input, WorkerId};
+use crate::error::BrokerError;
+use crate::message::arrival::Names;
+use crate::message::control_request::{ControlRequest, write};
+use crate::message::framing::{self, Content, Malformed};
+use crate::message::origin::{Ingress, Origin};
+use crate::message::payload::Payload;
+use crate::message::return_path::ReturnPath;
+use crate::message::worker_message::{self, WorkerMessage};
+
+/// The most messages read from one socket before the others get their turn.
+const MESSAGES_PER_VISIT: usize = 64;
+
+pub(super) struct Inbox {
+    max_message_bytes: usize,
+    status: StatusReporter,
+    limiter: LogLimiter,
+    names: Names,
+    frames: Vec<Frame>,
+    received: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
+        let (limiter, names, frames) = Default::default();
+        Self { max_message_bytes, status, limiter, names, frames, received: false }
+    }
+
+    pub(super) fn take_received(&mut self) -> bool {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Reads what clients and local servers have sent. Returns whether there may be more.
+    pub(super) fn read_ingress(&mut self, routing: &mut Routing, ingress: Ingress) -> Result<bool, BrokerError> {
+        let mut read = 0;
+        while read < MESSAGES_PER_VISIT {
+            read += match routing.sockets.receive(ingress, &mut self.frames)? {
+                Received::Nothing => return Ok(false),
+                Received::Message => self.receive(routing, ingress),
+                Received::Overlong => self.count_malformed(routing, &Malformed::TooManyFrames),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads what a worker has sent. Returns whether there may be more.
+    pub(super) fn read_link(&mut self, routing: &mut Routing, worker: WorkerId) -> Result<bool, BrokerError> {
+        let mut read = 0;
+        while read < MESSAGES_PER_VISIT {
+            let Some(link) = routing.sockets.links.get(worker) else { return Ok(false) };
+            match link.receive(&mut self.frames)? {
+                Received::Message => read += self.receive_from_worker(routing, worker),
+                Received::Overlong => {
+                    routing.drop_worker(worker, &Malformed::TooManyFrames);
+                    read += 1;
+                }
+                Received::Nothing => {
+                    match routing.sockets.links.check(worker)? {
+                        LinkChange::Message => continue,
+                        LinkChange::Nothing => {}
+                        LinkChange::Connected => routing.handle_now(Input::WorkerUp { worker }),
+                        LinkChange::Disconnected => routing.handle_now(Input::WorkerDown { worker }),
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Handles a message, or a bundle, from a peer. Returns the number of messages.
+    fn receive(&mut self, routing: &mut Routing, ingress: Ingress) -> usize {
+        let Some((path, content)) = framing::split_request(&mut self.frames) else {
+            return self.count_malformed(routing, &Malformed::NoDelimiter);
+        };
+        routing.read_clock();
+        match content {
+            Ok(Content::One(payload)) => {
+                self.receive_message(routing, Origin::of(ingress, path, payload.header()), payload);
+            }
+            Ok(Content::Bundle(bundle)) => return self.receive_bundle(routing, ingress, &path, &bundle),
+            Err(error) => self.reject(routing, &Origin::of(ingress, path, &[]), &error),
+        }
+        1
+    }
+
+    fn receive_bundle(&mut self, routing: &mut Routing, ingress: Ingress, path: &ReturnPath, bundle: &[u8]) -> usize {
+        let mut messages = 0;
+        for message in Bundled::of(bundle).into_iter().flatten() {
+            messages += 1;
+            match message {
+                Ok((header, body)) => {
+                    let origin = Origin::of(ingress, path.clone(), header);
+                    self.receive_message(routing, origin, Payload::copied(header, body));
+                }
+                // Without a header there is no request to answer.
+                Err(error) => self.log_malformed(routing, path.peer(), &error.into()),
+            }
+        }
+        messages
+    }
+
+    /// Handles a message, or a bundle, from a worker. Returns the number of messages.
+    fn receive_from_worker(&mut self, routing: &mut Routing, worker: WorkerId) -> usize {
+        routing.read_clock();
+        let bundle = match framing::split_answer(&mut self.frames) {
+            Ok(Content::Bundle(bundle)) => bundle,
+            Ok(Content::One(payload)) => {
+                self.receive_answer(routing, worker, Ok(payload));
+                return 1;
+            }
+            Err(error) => {
+                self.receive_answer(routing, worker, Err(error));
+                return 1;
+            }
+        };
+        let mut messages = 0;
+        for message in Bundled::of(&bundle).into_iter().flatten() {
+            messages += 1;
+            let payload = message.map(|(header, body)| Payload::copied(header, body)).map_err(Malformed::from);
+            self.receive_answer(routing, worker, payload);
+            // The rest of the bundle of a worker that was dropped is ignored.
+            if routing.sockets.links.get(worker).is_none() {
+                break;
+            }
+        }
+        messages
+    }
+
+    fn receive_answer(&mut self, routing: &mut Routing, worker: WorkerId, payload: Result<Payload, Malformed>) {
+        self.received = true;
+        match payload.and_then(worker_message::read) {
+            Ok(WorkerMessage::Answer { tag, credit, refused, payload }) => {
+                routing.handle(Input::Reply { worker, tag, credit, refused, payload });
+            }
+            Ok(WorkerMessage::Credit { credit, wide }) => routing.handle(Input::Freed { worker, credit, wide }),
+            Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.links.reads_bundles(worker) => {
+                self.receive_returned(routing, worker, tag, payload);
+            }
+            // A worker with its own socket has one request, and would get it again at once.
+            Ok(WorkerMessage::Returned { .. }) => routing.drop_worker(worker, &Malformed::Returned),
+            Err(error) => routing.drop_worker(worker, &error),
+        }
+    }
+
+    fn receive_returned(&mut self, routing: &mut Routing, worker: WorkerId, tag: u64, payload: Payload) {
+        if payload.check_size(self.max_message_bytes).is_err() {
+            return routing.drop_worker(worker, &Malformed::ReturnedTooLarge);
+        }
+        let Ok(view) = HeaderView::new(payload.header()) else { return };
+        self.names.copy(&view);
+        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        routing.handle(Input::HandedBack { worker, tag, arrival, payload });
+    }
+
+    fn receive_message(&mut self, routing: &mut Routing, origin: Origin, payload: Payload) {
+        self.received = true;
+        let view = match HeaderView::new(payload.header()) {
+            Ok(view) => view,
+            Err(error) => return self.reject(routing, &origin, &error.into()),
+        };
+        match view.kind() {
+            kind if kind.is_request() => {
+                // A worker reads headers more strictly, and could not answer what it cannot read.
+                if !view.node().is_empty() || !matches!(view.reason(), Ok(None)) {
+                    return self.reject(routing, &origin, &Malformed::AnswerFields);
+                }
+                if let Err(refusal) = payload.check_size(self.max_message_bytes) {
+                    return refuse(routing, &origin, &refusal);
+                }
+                // The payload moves on while the engine looks at the names, so these are copies.
+                self.names.copy(&view);
+                let arrival = self.names.arrival(&view, payload.size(), routing.now());
+                routing.handle(Input::Request { arrival, from: origin, payload });
+            }
+            Kind::Inquire => {
+                routing.count(Counter::Inquiries);
+                if routing.engine().is_pending(view.id()) {
+                    return routing.reply(&origin, Kind::InFlight, &[]);
+                }
+                let detail = "the broker has no such call: it never came, was answered, or was lost";
+                refuse(routing, &origin, &Refusal::new(Reason::ServerLost, detail));
+            }
+            kind @ (Kind::Register | Kind::Withdraw | Kind::Credit | Kind::Handled | Kind::Status) => {
+                if origin.ingress != Ingress::Local {
+                    let detail = format!("{kind:?} messages are taken only from the node's own socket directory");
+                    return refuse(routing, &origin, &Refusal::new(Reason::Unauthorized, detail));
+                }
+                match ControlRequest::read(&view, payload.body()) {
+                    Ok(request) => self.control(routing, request, origin, payload),
+                    Err(error) => self.reject(routing, &origin, &error),
+                }
+            }
+            kind => self.reject(routing, &origin, &Malformed::Kind(kind)),
+        }
+    }
+
+    fn control(&mut self, routing: &mut Routing, request: ControlRequest, origin: Origin, payload: Payload) {
+        match request {
+            ControlRequest::Status => {
+                let report = self.status.report(routing);
+                routing.reply(&origin, Kind::StatusReport, &write(&report));
+            }
+            ControlRequest::Credit { instance, worker, credit } => {
+                routing.handle_now(Input::Credit { instance, worker, credit });
+            }
+            ControlRequest::Handled { requeue: true, .. } => self.receive_requeued(routing, &origin, payload),
+            ControlRequest::Handled { requeue: false, tag, id, credit } => {
+                routing.handle_now(Input::Handled { tag, id, credit, requeue: None });
+            }
+            ControlRequest::Register(offer) => routing.handle_now(Input::Register { offer, from: origin }),
+            ControlRequest::Withdraw(instance) => routing.handle_now(Input::Withdraw { instance, from: origin }),
+        }
+    }
+
+    fn receive_requeued(&mut self, routing: &mut Routing, origin: &Origin, payload: Payload) {
+        let (requeued, payload) = match worker_message::read_requeued(payload) {
+            Ok(requeued) => requeued,
+            Err(error) => return self.reject(routing, origin, &error),
+        };
+        let Header { tag, id, count: credit, key, server, .. } = requeued;
+        if key.is_none() || server.is_none() {
+            let detail = "a requeued notification must name its topic and its pool";
+            return self.reject(routing, origin, &Malformed::Control(detail.to_owned()));
+        }
+        let Ok(view) = HeaderView::new(payload.header()) else { return };
+        self.names.copy(&view);
+        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        routing.handle(Input::Handled { tag, id, credit, requeue: Some((arrival, payload)) });
+    }
+
+    fn reject(&mut self, routing: &mut Routing, origin: &Origin, error: &Malformed) {
+        self.log_malformed(routing, origin.path.peer(), error);
+        let refusal = Refusal::new(Reason::Malformed, error.to_string());
+        routing.answer(origin, origin.refuse(&routing.node, &refusal, None, 0));
+    }
+
+    /// Counts a malformed message without a return path.
+    fn count_malformed(&mut self, routing: &mut Routing, error: &Malformed) -> usize {
+        let peer = self.frames.first().map_or_else(Vec::new, |routing_id| routing_id.to_vec());
+        self.log_malformed(routing, &peer, error);
+        1
+    }
+
+    fn log_malformed(&mut self, routing: &mut Routing, peer: &[u8], error: &Malformed) {
+        routing.count(Counter::Refused(Reason::Malformed));
+        if self.limiter.allows(peer, now()) {
+            let peer: String = peer.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            log::warn!("malformed message from peer {peer}: {error}");
+        }
+    }
+}
+
+fn refuse(routing: &mut Routing, origin: &Origin, refusal: &Refusal) {
+    routing.count(Counter::Refused(refusal.reason));
+    routing.answer(origin, origin.refuse(&routing.node, refusal, None, 0));
+}

@@ -1,0 +1,115 @@
+//! One DEALER socket for each worker. With one peer per socket, the broker learns which worker
+//! died, and no message goes to another worker.
+
+use std::path::PathBuf;
+
+use zmqv2_proto::control::worker_socket;
+use zmqv2_proto::transport::{Connection, Role, Socket, Transport, TransportError};
+use zmqv2_proto::{Address, InstanceId};
+
+use crate::engine::WorkerId;
+use crate::error::BrokerError;
+use crate::startup::stale_sockets;
+
+#[derive(Debug)]
+struct Link {
+    socket: Socket,
+    path: PathBuf,
+    bundles: bool,
+    connected: bool,
+    /// An event has come since the last check.
+    notified: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkChange {
+    Nothing,
+    Message,
+    Connected,
+    Disconnected,
+}
+
+#[derive(Debug)]
+pub(super) struct Links {
+    transport: Transport,
+    dir: PathBuf,
+    by_worker: Vec<Option<Link>>,
+}
+
+impl Links {
+    pub(super) fn new(transport: Transport, dir: PathBuf) -> Self {
+        Self { transport, dir, by_worker: Vec::new() }
+    }
+
+    /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read
+    /// bundles. `watch` registers the socket with epoll.
+    pub(super) fn open(
+        &mut self,
+        worker: WorkerId,
+        instance: InstanceId,
+        index: u16,
+        shared: bool,
+        watch: impl FnOnce(&Socket) -> Result<(), BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let address = worker_socket(&self.dir, instance, index)?;
+        let mut socket = self.transport.socket(Role::Dealer)?;
+        socket.connect(&address)?;
+        watch(&socket)?;
+        let path = match address {
+            Address::Ipc(path) => path,
+            Address::Tcp(_) => PathBuf::new(),
+        };
+        if self.by_worker.len() <= worker {
+            self.by_worker.resize_with(worker + 1, || None);
+        }
+        self.by_worker[worker] = Some(Link { socket, path, bundles: shared, connected: false, notified: true });
+        Ok(())
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Socket> {
+        self.by_worker.get(worker)?.as_ref().map(|link| &link.socket)
+    }
+
+    pub(super) fn reads_bundles(&self, worker: WorkerId) -> bool {
+        self.by_worker.get(worker).is_some_and(|link| link.as_ref().is_some_and(|link| link.bundles))
+    }
+
+    pub(super) fn mark_notified(&mut self, worker: WorkerId) {
+        if let Some(Some(link)) = self.by_worker.get_mut(worker) {
+            link.notified = true;
+        }
+    }
+
+    /// Checks a link that had nothing to read, before the loop sleeps. An empty receive has
+    /// consumed all pending events. So without a new event nothing has changed, and the check costs
+    /// nothing.
+    ///
+    /// The check itself takes in what has arrived since the last receive, and consumes its event.
+    /// After [`LinkChange::Message`] the caller must read, or the message waits for the next one.
+    pub(super) fn check(&mut self, worker: WorkerId) -> Result<LinkChange, TransportError> {
+        let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(LinkChange::Nothing) };
+        if !std::mem::take(&mut link.notified) {
+            return Ok(LinkChange::Nothing);
+        }
+        let state = link.socket.readiness()?;
+        if state.readable {
+            link.notified = true;
+            return Ok(LinkChange::Message);
+        }
+        let connected = state.connection == Connection::Up;
+        Ok(match (std::mem::replace(&mut link.connected, connected), connected) {
+            (false, true) => LinkChange::Connected,
+            (true, false) => LinkChange::Disconnected,
+            _ => LinkChange::Nothing,
+        })
+    }
+
+    /// Closes a link, and removes the socket file if its server was killed.
+    pub(super) fn close(&mut self, worker: WorkerId, unwatch: impl FnOnce(&Socket)) {
+        if let Some(link) = self.by_worker.get_mut(worker).and_then(Option::take) {
+            unwatch(&link.socket);
+            drop(link.socket);
+            stale_sockets::remove_if_dead(&link.path);
+        }
+    }
+}

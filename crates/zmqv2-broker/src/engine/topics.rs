@@ -1,0 +1,328 @@
+//! Which worker gets a request, and which request a free worker gets.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use slab::Slab;
+use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
+
+use super::pending::{Pending, Queue, State};
+use super::{Action, Arrival, Backlog, Counter, Engine, Pattern, WorkerId};
+
+/// The most topics without a server. Requests that wait for a server create them.
+const MAX_TOPICS_WITHOUT_SERVER: usize = 1_000;
+
+/// A topic with servers that take work, or with waiting requests.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) key: TopicKey,
+    pub(super) shared: Backlog,
+    /// The server names; several runs of a server may share one.
+    pub(super) named: Slab<Named>,
+    pub(super) by_name: HashMap<ServerName, usize>,
+    /// Servers that may have a ready worker. Requests go round robin over servers, not workers:
+    /// three requests in a row reach three servers, however many workers each has.
+    pub(super) ring: VecDeque<usize>,
+    pub(super) runs: usize,
+    /// The number of those that have one worker, and so keep the order of requests (promise P10).
+    pub(super) ordered_runs: usize,
+    /// The number of requests that wait in all queues of this topic.
+    pub(super) waiting: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: ServerName,
+    pub(super) backlog: Backlog,
+    pub(super) runs: VecDeque<usize>,
+}
+
+impl Named {
+    pub(super) fn new(name: ServerName) -> Self {
+        Self { name, backlog: Backlog::default(), runs: VecDeque::new() }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.runs.is_empty() && self.backlog.len() == 0
+    }
+}
+
+impl Topic {
+    pub(super) fn new(key: TopicKey) -> Self {
+        let (named, by_name, ring) = Default::default();
+        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, ordered_runs: 0, waiting: 0 }
+    }
+
+    /// The index of a server name, which is added if it is new.
+    pub(super) fn server_index(&mut self, name: &ServerName) -> usize {
+        let Self { named, by_name, .. } = self;
+        *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())))
+    }
+
+    /// Whether a run takes requests for any server, or for the given one.
+    fn has_runs(&self, server: Option<usize>) -> bool {
+        server.map_or(self.runs > 0, |server| !self.named[server].runs.is_empty())
+    }
+}
+
+impl<O: Clone, P: Clone> Engine<O, P> {
+    pub(super) fn request(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
+        self.counters.add(Counter::Requests);
+        if self.draining {
+            return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping; the request did not run");
+        }
+        if arrival.deadline <= now {
+            self.counters.add(Counter::Expired);
+            return self.refuse(Some(from), Reason::Expired, "no time was left on arrival; the request did not run");
+        }
+        match arrival.pattern {
+            Pattern::Fanout => self.fanout(now, arrival, from, payload),
+            Pattern::Notify => self.notify(now, arrival, Some(from), payload),
+            Pattern::One => self.request_one(now, arrival, from, payload),
+        }
+    }
+
+    /// Delivers a request to one worker, or queues or refuses it.
+    pub(super) fn request_one(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
+        let (topic, server) = match self.find_server(arrival) {
+            Ok(found) => found,
+            Err(refusal) => return self.refuse(Some(from), refusal.reason, refusal.detail),
+        };
+        let worker = match server {
+            Some(server) => self.take_worker_of(topic, server),
+            None => self.take_worker(topic),
+        };
+        let queue = Queue { topic, recipient: server.into() };
+        self.deliver_or_queue(now, arrival, from, payload, worker, queue, None);
+    }
+
+    /// Delivers a request to `worker`, or queues it without one.
+    #[expect(clippy::too_many_arguments, reason = "one step for requests and for copies of fanouts")]
+    pub(super) fn deliver_or_queue(
+        &mut self,
+        now: Instant,
+        arrival: Arrival<'_>,
+        from: O,
+        payload: P,
+        worker: Option<WorkerId>,
+        queue: Queue,
+        group: Option<usize>,
+    ) {
+        let Arrival { deadline, bytes, .. } = arrival;
+        let mut request = Pending::new(Some(from), None, bytes, deadline, State::Queued(queue));
+        (request.group, request.is_copy) = (group, group.is_some());
+        request.monitored = arrival.monitored.then_some(arrival.id);
+        let tag = if let Some(worker) = worker {
+            request.state = State::InFlight { worker };
+            self.request_bytes += request.bytes_while_delivered();
+            let tag = self.pending.insert(request);
+            self.deliver(now, worker, tag, deadline, 0, payload);
+            tag
+        } else {
+            if let Some(full) = self.why_topic_full(queue.topic, bytes) {
+                self.remove_queue_if_idle(queue);
+                let server = self.copy_for(queue);
+                return self.refuse_pending(request, server, Reason::Busy, full);
+            }
+            self.request_bytes += bytes;
+            request.payload = Some(payload);
+            request.wait_for_ready = arrival.wait_for_ready;
+            let tag = self.pending.insert(request);
+            self.enqueue(tag, queue);
+            tag
+        };
+        self.add_deadline(deadline, tag);
+    }
+
+    /// The topic of a request, and the server in it if the request names one. Never another server.
+    pub(super) fn find_server(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
+        let Arrival { key, server, wait_for_ready, .. } = arrival;
+        if let Some(topic) = self.by_key.get(key).copied() {
+            let named = self.topics[topic].by_name.get(server).copied();
+            let found = named.map(Some).or(server.is_empty().then_some(None));
+            if let Some(server) = found.filter(|server| wait_for_ready || self.topics[topic].has_runs(*server)) {
+                return Ok((topic, server));
+            }
+        }
+        if wait_for_ready {
+            return self.find_or_add_server(key, server);
+        }
+        let at = if server.is_empty() { String::new() } else { format!(" named {server:?}") };
+        Err(Refusal::new(Reason::NoRoute, format!("no server of {key:?}{at} is registered there")))
+    }
+
+    /// The same for a request that may wait for its server; adds the topic and the name.
+    fn find_or_add_server(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
+        let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
+        let key = TopicKey::parse(key).map_err(malformed)?;
+        let server = Some(server).filter(|server| !server.is_empty()).map(ServerName::new).transpose();
+        let server = server.map_err(malformed)?;
+        match self.why_topics_full(&key) {
+            Some(detail) => Err(Refusal::new(Reason::Busy, detail)),
+            None => Ok(self.topic_and_server_index(&key, server.as_ref())),
+        }
+    }
+
+    /// Why no request can wait for this topic.
+    pub(super) fn why_topics_full(&self, key: &TopicKey) -> Option<String> {
+        let without_server = || self.topics.iter().filter(|(_, topic)| topic.runs == 0).count();
+        let full = !self.by_key.contains_key(key) && without_server() >= MAX_TOPICS_WITHOUT_SERVER;
+        full.then(|| {
+            format!("messages wait for {MAX_TOPICS_WITHOUT_SERVER} topics that nobody serves, which is the most")
+        })
+    }
+
+    /// The indexes of a topic, and of a server or pool in it. New ones are added.
+    pub(super) fn topic_and_server_index(
+        &mut self,
+        key: &TopicKey,
+        server: Option<&ServerName>,
+    ) -> (usize, Option<usize>) {
+        let topic = self.topic_index(key);
+        (topic, server.map(|server| self.topics[topic].server_index(server)))
+    }
+
+    /// The index of a topic, which is added if it is new.
+    pub(super) fn topic_index(&mut self, key: &TopicKey) -> usize {
+        let topics = &mut self.topics;
+        *self.by_key.entry(key.clone()).or_insert_with_key(|key| topics.insert(Topic::new(key.clone())))
+    }
+
+    /// Why a topic cannot queue another request of `bytes`.
+    pub(super) fn why_topic_full(&self, topic: usize, bytes: usize) -> Option<String> {
+        let topic = &self.topics[topic];
+        let limit = self.limits.topic_backlog;
+        if topic.waiting >= limit {
+            return Some(format!("{limit} requests for {} wait already (rpc_zmq_topic_backlog)", topic.key));
+        }
+        self.why_bytes_full(bytes)
+    }
+
+    /// Why no more `bytes` of requests can be kept.
+    pub(super) fn why_bytes_full(&self, bytes: usize) -> Option<String> {
+        let limit = self.limits.backlog_bytes;
+        if self.request_bytes + bytes > limit {
+            let held = self.request_bytes;
+            return Some(format!(
+                "{held} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
+            ));
+        }
+        None
+    }
+
+    /// A ready worker of the next server in turn.
+    pub(super) fn take_worker(&mut self, topic: usize) -> Option<WorkerId> {
+        let ring = &mut self.topics[topic].ring;
+        while let Some(number) = ring.pop_front() {
+            let server = &mut self.servers[number];
+            let worker = server.take_ready(&mut self.workers);
+            let again = server.has_ready();
+            server.set_in_ring(topic, again);
+            if again {
+                ring.push_back(number);
+            }
+            if worker.is_some() {
+                return worker;
+            }
+        }
+        None
+    }
+
+    /// A ready worker of the next run of one server.
+    pub(super) fn take_worker_of(&mut self, topic: usize, server: usize) -> Option<WorkerId> {
+        let runs = &mut self.topics[topic].named[server].runs;
+        for _ in 0..runs.len() {
+            // The next request starts with the run after this one.
+            runs.rotate_left(1);
+            let worker = runs.back().and_then(|run| self.servers[*run].take_ready(&mut self.workers));
+            if worker.is_some() {
+                return worker;
+            }
+        }
+        None
+    }
+
+    fn deliver(&mut self, now: Instant, worker: WorkerId, tag: u64, deadline: Instant, delivery: u16, payload: P) {
+        self.counters.add(Counter::Delivered);
+        self.actions.push_back(Action::Deliver { worker, tag, ttl: Ttl::until(deadline, now), delivery, payload });
+    }
+
+    /// Delivers a pending request to a worker that was taken for it.
+    pub(super) fn deliver_pending(&mut self, now: Instant, tag: u64, worker: WorkerId) {
+        let Some(request) = self.pending.get_mut(tag) else { return };
+        let deadline = request.deadline;
+        let (payload, delivery) = match &mut request.notification {
+            Some(notification) => {
+                let server = &mut self.servers[self.workers[worker].server];
+                server.notifications += 1;
+                notification.deliveries += 1;
+                notification.pool = Some(server.name.clone());
+                (request.payload.clone(), notification.deliveries)
+            }
+            None => {
+                if !request.is_copy {
+                    self.request_bytes -= request.bytes;
+                }
+                (request.payload.take(), 0)
+            }
+        };
+        self.pending.set_state(tag, State::InFlight { worker });
+        if let Some(payload) = payload {
+            self.deliver(now, worker, tag, deadline, delivery, payload);
+        }
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        tag: u64,
+        credit: u16,
+        refused: Option<Reason>,
+        payload: P,
+    ) {
+        let request = self.pending.get(tag).filter(|request| match request.state {
+            State::InFlight { worker: at } | State::Abandoned { worker: at } => at == worker,
+            _ => false,
+        });
+        // There is no credit either: it was returned when the request was settled.
+        let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
+        if request.notification.is_some() {
+            return self.notification_answered(now, worker, tag, credit, refused, payload);
+        }
+        let request = self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered());
+        if let Some(request) = request
+            && let Some(to) = request.origin
+        {
+            self.counters.add(Counter::Answered);
+            let remaining = self.count_answer(request.group);
+            self.actions.push_back(Action::Answer { to, payload, remaining });
+        } else {
+            self.counters.add(Counter::LateAnswers);
+        }
+        self.settled(now, worker, credit);
+    }
+
+    /// Hands waiting requests to the ready workers of one server, oldest first.
+    pub(super) fn deliver_waiting(&mut self, now: Instant, number: usize) {
+        while self.servers[number].has_ready() && !self.leaves_notifications_in_store() {
+            let Some((tag, queue)) = self.oldest_for(number) else { break };
+            if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
+                // It has expired, but `expire` was not called yet.
+                self.expire_request(now, tag);
+                continue;
+            }
+            self.backlog(queue).pop();
+            self.topics[queue.topic].waiting -= 1;
+            let Some(worker) = self.servers[number].take_ready(&mut self.workers) else { break };
+            self.deliver_pending(now, tag, worker);
+        }
+        let server = &mut self.servers[number];
+        if server.has_ready() {
+            for membership in server.memberships.iter_mut().filter(|membership| !membership.in_ring) {
+                membership.in_ring = true;
+                self.topics[membership.topic].ring.push_back(number);
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The part of a request that the engine looks at.
+
+use std::time::Instant;
+
+use zmqv2_proto::{Flags, HeaderView, Kind};
+
+use crate::engine::{Arrival, Pattern};
+
+/// The memory of a waiting request besides its frames: return path, table slot and queue entries.
+/// It counts for the byte limit, so that requests with empty bodies are bounded as well.
+const REQUEST_OVERHEAD: usize = 512;
+
+/// Copies of the names in a header. Reusing one saves the allocations.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    key: String,
+    server: String,
+}
+
+impl Names {
+    pub(crate) fn of(view: &HeaderView<'_>) -> Self {
+        let mut names = Self::default();
+        names.copy(view);
+        names
+    }
+
+    pub(crate) fn copy(&mut self, view: &HeaderView<'_>) {
+        view.key().clone_into(&mut self.key);
+        view.server().clone_into(&mut self.server);
+    }
+
+    /// Describes a request with frames of `bytes` that arrived at `now`.
+    pub(crate) fn arrival(&self, view: &HeaderView<'_>, bytes: usize, now: Instant) -> Arrival<'_> {
+        let flags = view.flags();
+        Arrival {
+            pattern: match view.kind() {
+                Kind::Fanout => Pattern::Fanout,
+                Kind::Notify => Pattern::Notify,
+                _ => Pattern::One,
+            },
+            server: &self.server,
+            wait_for_ready: flags.contains(Flags::WAIT_FOR_READY),
+            monitored: flags.contains(Flags::MONITORED),
+            ..Arrival::new(view.id(), &self.key, view.ttl().deadline(now), bytes + REQUEST_OVERHEAD)
+        }
+    }
+}

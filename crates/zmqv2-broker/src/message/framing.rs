@@ -1,0 +1,67 @@
+//! How received frames become messages, without a copy.
+
+use std::vec::Drain;
+
+use zmqv2_proto::bundle::{Bundled, InvalidBundle};
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{InvalidHeader, Kind};
+
+use super::payload::Payload;
+use super::return_path::{MAX_PATH_BYTES, ReturnPath};
+
+/// Why a message cannot be read, or may not come from its sender.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("no empty delimiter frame within the first {MAX_PATH_BYTES} bytes")]
+    NoDelimiter,
+    #[error("{0} frames follow the delimiter; a message has two, a header and a body")]
+    Frames(usize),
+    #[error("more than {} frames", zmqv2_proto::transport::MAX_FRAMES)]
+    TooManyFrames,
+    #[error("a request names a node or a reason; only an answer may")]
+    AnswerFields,
+    #[error("a worker with its own socket returned a request; only workers that share a socket may")]
+    Returned,
+    #[error("a worker returned a request larger than rpc_zmq_max_message_bytes")]
+    ReturnedTooLarge,
+    #[error(transparent)]
+    Header(#[from] InvalidHeader),
+    #[error(transparent)]
+    Bundle(#[from] InvalidBundle),
+    #[error("a {0:?} message is not allowed from this sender")]
+    Kind(Kind),
+    #[error("control message: {0}")]
+    Control(String),
+}
+
+/// The frames behind the delimiter.
+pub(crate) enum Content {
+    One(Payload),
+    /// Several messages in one frame. Each gets its own answer.
+    Bundle(Frame),
+}
+
+/// Splits the frames from a ROUTER socket into the return path and the content. The path is
+/// returned even if the content is malformed, so that a lock-step sender gets an answer.
+pub(crate) fn split_request(frames: &mut Vec<Frame>) -> Option<(ReturnPath, Result<Content, Malformed>)> {
+    let delimiter = frames.iter().skip(1).position(|frame| frame.is_empty())? + 1;
+    let path = ReturnPath::of(&frames[..=delimiter])?;
+    Some((path, content(frames.drain(delimiter + 1..))))
+}
+
+/// Takes the content out of the frames from a worker's socket.
+pub(crate) fn split_answer(frames: &mut Vec<Frame>) -> Result<Content, Malformed> {
+    if frames.first().is_none_or(|delimiter| !delimiter.is_empty()) {
+        return Err(Malformed::NoDelimiter);
+    }
+    content(frames.drain(1..))
+}
+
+fn content(mut frames: Drain<'_, Frame>) -> Result<Content, Malformed> {
+    let count = frames.len();
+    match (frames.next(), frames.next(), frames.next()) {
+        (Some(header), Some(body), None) => Ok(Content::One(Payload::new(header, body))),
+        (Some(only), None, None) if Bundled::of(&only).is_some() => Ok(Content::Bundle(only)),
+        _ => Err(Malformed::Frames(count)),
+    }
+}

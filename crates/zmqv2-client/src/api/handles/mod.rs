@@ -1,0 +1,6 @@
+//! The handles that the non-blocking verbs return, and the reports that they give.
+
+pub(crate) mod fanout;
+pub(crate) mod notify;
+pub(crate) mod report;
+pub(crate) mod single;

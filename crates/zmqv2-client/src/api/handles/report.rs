@@ -1,0 +1,162 @@
+//! The handle and the report of a message with several outcomes: a fanout or a notification.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use zmqv2_proto::{MessageId, NodeName, ServerName, Topic};
+
+use crate::outcome::Outcome;
+use crate::outcome::receiver_tracker::ReceiverResult;
+use crate::outcome::result_group::GroupReceiver;
+
+/// The handle of a message with several outcomes: a [`FanoutHandle`](crate::FanoutHandle) or a
+/// [`NotifyHandle`](crate::NotifyHandle).
+///
+/// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. If it
+/// is dropped, the message still has its outcomes: the counters count them, the
+/// [observer](crate::RpcClientBuilder::observer) sees them, and a warning is logged for each that is
+/// neither `Acked` nor `Stored`.
+#[derive(Debug)]
+#[must_use = "without the handle, only the counters, the observer and the log show the outcomes"]
+pub struct ReportHandle<R> {
+    pub(super) id: MessageId,
+    receiver: GroupReceiver,
+    results: PhantomData<fn() -> R>,
+}
+
+/// The outcomes of a message: a [`FanoutReport`](crate::FanoutReport) or a
+/// [`NotifyReport`](crate::NotifyReport).
+///
+/// `{}` shows one line of counts. `{:#}` adds a line for each outcome that is neither `Acked` nor
+/// `Stored`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report<R> {
+    /// One result for each receiver: each server of a fanout, each pool of each topic of a
+    /// notification.
+    pub results: Vec<R>,
+    /// The number of nodes or pools that may still give results. It is 0 in a complete report.
+    pub open: usize,
+}
+
+/// One result of a report.
+pub trait ReportResult: fmt::Display + Sized {
+    /// Whether a broker can store such a message.
+    const CAN_BE_STORED: bool;
+
+    /// `receiver` is a server of a fanout, or a pool of a notification.
+    fn new(topic: Topic, node: Option<NodeName>, receiver: Option<ServerName>, outcome: Outcome) -> Self;
+    fn outcome(&self) -> &Outcome;
+}
+
+impl<R: ReportResult> ReportHandle<R> {
+    pub(crate) fn new(id: MessageId, receiver: GroupReceiver) -> Self {
+        Self { id, receiver, results: PhantomData }
+    }
+
+    /// The report, if it is complete.
+    #[must_use]
+    pub fn report(&self) -> Option<Report<R>> {
+        self.receiver.is_complete().then(|| self.so_far())
+    }
+
+    /// Waits for the report. Returns `None` if it is not complete within `timeout`. It is complete at
+    /// most 50 ms after the timeout of the message.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> Option<Report<R>> {
+        self.receiver.wait(timeout).then(|| self.so_far())
+    }
+
+    /// The results that are known now.
+    #[must_use]
+    pub fn so_far(&self) -> Report<R> {
+        self.receiver.look(|parts, open| {
+            let results = parts.iter().flat_map(|part| part.tracker.results().iter().map(move |result| (part, result)));
+            let results = results.map(|(part, ReceiverResult { server, node, outcome })| {
+                R::new(part.topic.clone(), node.clone(), server.clone(), outcome.clone())
+            });
+            Report { results: results.collect(), open }
+        })
+    }
+}
+
+impl<R: ReportResult> Future for ReportHandle<R> {
+    type Output = Report<R>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Report<R>> {
+        if !self.receiver.poll(context.waker()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.so_far())
+    }
+}
+
+impl<R: ReportResult> Report<R> {
+    /// The number of results that are `Acked`.
+    #[must_use]
+    pub fn acked(&self) -> usize {
+        self.count(Outcome::is_acked)
+    }
+
+    /// The number of results that are `Stored`: 0 for a fanout.
+    #[must_use]
+    pub fn stored(&self) -> usize {
+        self.count(|outcome| matches!(outcome, Outcome::Stored { .. }))
+    }
+
+    /// The number of results that are `Refused`.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.count(|outcome| matches!(outcome, Outcome::Refused { .. }))
+    }
+
+    /// The number of results that are `Unacknowledged`.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.count(|outcome| matches!(outcome, Outcome::Unacknowledged { .. }))
+    }
+
+    /// Whether the report is complete, has a result, and all results are `Acked`.
+    #[must_use]
+    pub fn all_acked(&self) -> bool {
+        self.are_all(self.acked())
+    }
+
+    /// Whether the report is complete, has a result, and all results are `Acked` or `Stored`, so that
+    /// the sender has nothing left to do.
+    #[must_use]
+    pub fn all_taken_over(&self) -> bool {
+        self.are_all(self.count(Outcome::is_taken_over))
+    }
+
+    fn are_all(&self, count: usize) -> bool {
+        self.open == 0 && count > 0 && count == self.results.len()
+    }
+
+    fn count(&self, which: impl Fn(&Outcome) -> bool) -> usize {
+        self.results.iter().filter(|result| which(result.outcome())).count()
+    }
+}
+
+impl<R: ReportResult> fmt::Display for Report<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "accepted by {} of {}", self.acked(), self.results.len())?;
+        if R::CAN_BE_STORED {
+            write!(f, ", {} stored", self.stored())?;
+        }
+        write!(f, ", {} refused, {} unacknowledged", self.refused(), self.unacknowledged())?;
+        if self.open > 0 {
+            write!(f, ", {} open", self.open)?;
+        }
+        if f.alternate() {
+            for result in self.results.iter().filter(|result| !result.outcome().is_taken_over()) {
+                write!(f, "\n{result}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! The handles of messages with one outcome: a cast or a call.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use zmqv2_proto::{MessageId, MethodName, Target};
+
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::CallError;
+use crate::outcome::completion::CompletionReceiver;
+use crate::outcome::{Completion, Outcome};
+
+/// The handle of a cast, made by [`RpcClient::cast`](crate::RpcClient::cast).
+///
+/// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. If it
+/// is dropped, the cast still has its outcome: the counters count it, the
+/// [observer](crate::RpcClientBuilder::observer) sees it, and a warning is logged unless it is `Acked`.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use zmqv2_client::{Outcome, RequestContext, RpcClient, Target};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = RpcClient::builder(Target::topic("mailer")?).build()?;
+/// let handle = client.cast(&RequestContext::new(), "send", &("ann", "hello"))?;
+/// match handle.wait(Duration::from_secs(1)) {
+///     Some(Outcome::Acked { server, .. }) => println!("{server} accepted it"),
+///     Some(other) => println!("{other}"),
+///     None => println!("no outcome yet"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "without the handle, only the counters, the observer and the log show the outcome"]
+pub struct CastHandle {
+    id: MessageId,
+    receiver: CompletionReceiver,
+}
+
+impl CastHandle {
+    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver) -> Self {
+        Self { id, receiver }
+    }
+
+    /// The id of the message in the logs.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// The outcome, if it is known.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.receiver.peek(Completion::outcome)
+    }
+
+    /// Waits for the outcome. Returns `None` if it is not known within `timeout`. It is known at most
+    /// 50 ms after the cast timeout.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
+        self.receiver.wait(Some(timeout));
+        self.outcome()
+    }
+}
+
+impl Future for CastHandle {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        if !self.receiver.poll(context.waker()) {
+            return Poll::Pending;
+        }
+        self.outcome().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// The handle of a call, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
+///
+/// A handle is `Send` and `Sync`. It can be waited on, or awaited on any executor. If it is dropped, the
+/// result is lost, and the method may still run.
+#[must_use = "without the handle, the result is lost"]
+pub struct CallHandle<R> {
+    id: MessageId,
+    receiver: CompletionReceiver,
+    info: CallInfo,
+    result: PhantomData<fn() -> R>,
+}
+
+/// The parts of a call that its errors name.
+#[derive(Debug)]
+pub(crate) struct CallInfo {
+    pub(crate) method: MethodName,
+    pub(crate) target: Arc<Target>,
+    pub(crate) allowed_modules: Arc<[String]>,
+}
+
+impl<R: DeserializeOwned> CallHandle<R> {
+    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver, info: CallInfo) -> Self {
+        Self { id, receiver, info, result: PhantomData }
+    }
+
+    /// The id of the message in the logs.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Whether the call has ended, so that [`wait`](Self::wait) returns at once.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.receiver.is_done()
+    }
+
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// As [`RpcClient::call`](crate::RpcClient::call), at most 50 ms after the timeout of the call.
+    pub fn wait(self) -> Result<R, CallError> {
+        Ok(self.wait_detailed()?.value)
+    }
+
+    /// Like [`wait`](Self::wait), and also returns which server answered and how long the call took.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
+        self.receiver.wait(None);
+        self.take().unwrap_or_else(|| Err(self.info.closed()))
+    }
+
+    fn take(&self) -> Option<Result<Answered<R>, CallError>> {
+        let CallInfo { method, target, allowed_modules } = &self.info;
+        Some(self.receiver.take()?.into_answered(method.as_str(), target, allowed_modules))
+    }
+}
+
+impl<R: DeserializeOwned> Future for CallHandle<R> {
+    type Output = Result<R, CallError>;
+
+    /// Once it has given the result, it stays pending for ever.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.receiver.poll(context.waker()) {
+            return Poll::Pending;
+        }
+        self.take().map_or(Poll::Pending, |result| Poll::Ready(result.map(|answered| answered.value)))
+    }
+}
+
+impl<R> fmt::Debug for CallHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallHandle").field("id", &self.id).field("about", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl CallInfo {
+    fn closed(&self) -> CallError {
+        CallError::Closed { target: Box::new(Target::clone(&self.target)) }
+    }
+}

@@ -1,0 +1,11 @@
+//! The public types: client, notifier, their builders, and the handles that they return.
+
+pub(crate) mod connections;
+pub(crate) mod handles;
+pub(crate) mod notifier;
+pub(crate) mod notifier_builder;
+pub(crate) mod rpc_client;
+pub(crate) mod rpc_client_builder;
+pub(crate) mod send;
+pub(crate) mod send_notification;
+pub(crate) mod setup;

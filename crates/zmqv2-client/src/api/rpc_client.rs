@@ -1,0 +1,341 @@
+//! The client: its target, the options of its messages, and the verbs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
+
+use crate::api::connections::Connections;
+use crate::api::handles::fanout::FanoutHandle;
+use crate::api::handles::single::{CallHandle, CastHandle};
+use crate::api::notifier::Notifier;
+use crate::api::rpc_client_builder::RpcClientBuilder;
+use crate::delivery::request::CallOptions;
+use crate::io::thread::Closed;
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::CallError;
+use crate::outcome::counters::Counters;
+use crate::outcome::send_error::SendError;
+
+/// Calls the methods of one service.
+///
+/// A client is `Send`, `Sync` and cheap to clone. All clones share the connections, the I/O thread and
+/// the turns among nodes. Make one client per service and share it. Clients of several services can
+/// share a libzmq context ([`transport`](RpcClientBuilder::transport)).
+///
+/// [`prepare`](Self::prepare) makes a copy for another server, version or timeout. The setters of
+/// that copy have the names of the [builder's](RpcClientBuilder) setters.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use zmqv2_client::{CallError, RequestContext, RpcClient, Target};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = RpcClient::builder(Target::topic("calculator")?).timeout(Duration::from_secs(5)).build()?;
+/// let context = RequestContext::new().with("user", "ann");
+/// match client.call::<i64>(&context, "add", &(1, 2)) {
+///     Ok(sum) => println!("{sum}"),
+///     Err(CallError::Remote(error)) => println!("the method failed: {error}"),
+///     Err(error) if error.may_have_run() => println!("check before you call again: {error}"),
+///     Err(error) => println!("safe to call again: {error}"),
+/// }
+///
+/// let at_s1 = client.prepare().server("s1")?.timeout(Duration::from_millis(300));
+/// let sum: i64 = at_s1.call(&context, "add", &(1, 2))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a client does nothing until it sends a message"]
+pub struct RpcClient {
+    connections: Arc<Connections>,
+    options: CallOptions,
+}
+
+/// Making a client.
+impl RpcClient {
+    /// Starts to build a client for `target`: a topic, or one server of it. No connection is opened
+    /// before the first message.
+    ///
+    /// A target without an exchange gets the configured one (option `control_exchange`).
+    pub fn builder(target: Target) -> RpcClientBuilder {
+        RpcClientBuilder::new(target)
+    }
+
+    pub(crate) fn new(connections: Arc<Connections>, options: CallOptions) -> Self {
+        Self { connections, options }
+    }
+
+    /// Makes a copy that shares everything with this client. The following setters change the copy,
+    /// for one message or for many.
+    pub fn prepare(&self) -> Self {
+        self.clone()
+    }
+
+    /// Sends to exactly this server of the topic, and never to another one.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if `server` is not a valid server name.
+    pub fn server(self, server: impl AsRef<str>) -> Result<Self, InvalidName> {
+        let server = ServerName::new(server)?;
+        Ok(self.with_target(|target| target.server = Some(server)))
+    }
+
+    /// Sends to another topic.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if `topic` is not a valid topic.
+    pub fn topic(self, topic: impl AsRef<str>) -> Result<Self, InvalidName> {
+        let topic = Topic::new(topic)?;
+        Ok(self.with_target(|target| target.topic = topic).with_new_key())
+    }
+
+    /// Sends to the topic in another exchange.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if `exchange` is not a valid exchange.
+    pub fn exchange(self, exchange: impl AsRef<str>) -> Result<Self, InvalidName> {
+        let exchange = Exchange::new(exchange)?;
+        Ok(self.with_target(|target| target.exchange = Some(exchange)).with_new_key())
+    }
+
+    /// Calls methods of another namespace.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if `namespace` is not a valid namespace.
+    pub fn namespace(self, namespace: impl AsRef<str>) -> Result<Self, InvalidName> {
+        let namespace = Namespace::new(namespace)?;
+        Ok(self.with_target(|target| target.namespace = Some(namespace)))
+    }
+
+    /// Sets the version of the interface that the method needs.
+    pub fn version(self, version: Version) -> Self {
+        self.with_target(|target| target.version = Some(version))
+    }
+
+    /// See [`RpcClientBuilder::version_cap`].
+    pub fn version_cap(mut self, cap: Version) -> Self {
+        self.options.version_cap = Some(cap);
+        self
+    }
+
+    /// Sets both timeouts: [of calls](RpcClientBuilder::timeout) and
+    /// [of casts](RpcClientBuilder::cast_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        (self.options.timeout, self.options.cast_timeout) = (timeout, timeout);
+        self
+    }
+
+    /// See [`RpcClientBuilder::retry`].
+    pub fn retry(mut self, retries: u32) -> Self {
+        self.options.retries = retries;
+        self
+    }
+
+    /// See [`RpcClientBuilder::wait_for_ready`].
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.options.wait_for_ready = wait;
+        self
+    }
+
+    /// See [`RpcClientBuilder::call_monitor_timeout`].
+    pub fn call_monitor_timeout(mut self, timeout: Duration) -> Self {
+        self.options.monitor = Some(timeout);
+        self
+    }
+
+    fn with_target(mut self, change: impl FnOnce(&mut Target)) -> Self {
+        change(Arc::make_mut(&mut self.options.target));
+        self
+    }
+
+    /// After a change of the topic or the exchange.
+    fn with_new_key(mut self) -> Self {
+        self.options.key = self.options.target.key();
+        self
+    }
+
+    /// Makes a notifier for `publisher_id`, such as `compute.node-7`. It sends through this client: it
+    /// shares the connections, the bounds, the observer and the counters, and [`close`](Self::close)
+    /// ends both.
+    ///
+    /// ```no_run
+    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("compute")?).build()?;
+    /// let notifier = client.notifier("compute.node-7").topics(["audit"])?.retry(2);
+    /// drop(notifier.info(&RequestContext::new(), "instance.created", &7)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The settings of the connections are those of the client, so the notifier has no setter for them:
+    ///
+    /// ```compile_fail
+    /// # use zmqv2_client::{Config, RpcClient};
+    /// fn notifier(client: &RpcClient) {
+    ///     client.notifier("compute.node-7").config(Config::default());
+    /// }
+    /// ```
+    pub fn notifier(&self, publisher_id: impl Into<String>) -> Notifier {
+        Notifier::through(Arc::clone(&self.connections), publisher_id.into())
+    }
+}
+
+/// Sending messages.
+impl RpcClient {
+    /// Calls `method` with `args` and waits for its result.
+    ///
+    /// `args` is a struct or a map of named arguments. Services that use zmqv2 on both sides can use
+    /// any JSON value. If `R` is `Box<serde_json::value::RawValue>`, the result is the JSON text.
+    ///
+    /// # Errors
+    /// [`CallError`], at most 50 ms after the client's timeout.
+    pub fn call<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<R, CallError> {
+        Ok(self.call_detailed(context, method, args)?.value)
+    }
+
+    /// Like [`call`](Self::call), and also returns which server answered and how long the call took.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_detailed<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<Answered<R>, CallError> {
+        self.connections.call(&self.options, context, method, &args)
+    }
+
+    /// Like [`call`](Self::call), but does not wait: the handle gives the result. One thread can have
+    /// many calls open, over one connection per node.
+    ///
+    /// ```no_run
+    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = RpcClient::builder(Target::topic("calculator")?).build()?;
+    /// let context = RequestContext::new();
+    /// let one = client.call_async::<i64>(&context, "add", &(1, 2))?;
+    /// let two = client.call_async::<i64>(&context, "add", &(3, 4))?;
+    /// assert_eq!(one.wait()? + two.wait()?, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent.
+    pub fn call_async<R: DeserializeOwned>(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<CallHandle<R>, SendError> {
+        self.connections.call_async(&self.options, context, method, &args)
+    }
+
+    /// Asks whether a server of the target answers. Every server has the method
+    /// `oslo_rpc_server_ping` for this, unless the server disabled it.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn ping(&self) -> Result<Answered<()>, CallError> {
+        self.connections.ping(&self.options)
+    }
+
+    /// Sends `method` with `args` to a server and does not wait: the handle gives the outcome.
+    ///
+    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)), and
+    /// for the first lookup of a topic. The casts of one thread to one node leave in order.
+    ///
+    /// ```no_run
+    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("mailer")?).build()?;
+    /// let handle = client.cast(&RequestContext::new(), "send", &("ann", "hello"))?;
+    /// drop(handle); // or poll it, wait on it, await it
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent.
+    pub fn cast(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<CastHandle, SendError> {
+        self.connections.cast(&self.options, context, method, &args)
+    }
+
+    /// Sends `method` with `args` to every server of the topic and does not wait: the handle gives the
+    /// outcome of each server. A server in the target is ignored.
+    ///
+    /// The client sends one message to every node that the directory knows, and the broker there makes
+    /// a copy for each of its servers. A slow or dead node delays no other node. The client accepts
+    /// all messages of one fanout together, as soon as it has room for one
+    /// ([`max_outstanding`](RpcClientBuilder::max_outstanding)).
+    ///
+    /// With [`retry`](RpcClientBuilder::retry), a node gets the message again if its connection broke or
+    /// if its answer was incomplete. A server runs it once.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = RpcClient::builder(Target::topic("cache")?).build()?;
+    /// let handle = client.fanout(&RequestContext::new(), "forget", &("ann",))?;
+    /// if let Some(report) = handle.wait(Duration::from_secs(5)) {
+    ///     println!("{report:#}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent. If the directory knows no node of the topic, this is no error:
+    /// the report then has one result, `NoRoute`.
+    pub fn fanout(
+        &self,
+        context: &RequestContext,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<FanoutHandle, SendError> {
+        self.connections.fanout(&self.options, context, method, &args)
+    }
+
+    /// Whether a message of `version` may be sent: yes without a
+    /// [version cap](RpcClientBuilder::version_cap), otherwise if the cap covers it.
+    #[must_use]
+    pub fn can_send_version(&self, version: Version) -> bool {
+        self.options.can_send(version)
+    }
+
+    /// The target of this client.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.options.target
+    }
+
+    /// Counts the messages that this client and its copies have sent without blocking.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.connections.counters()
+    }
+
+    /// Closes this client and all its copies: they send no more messages, except calls that block.
+    /// Waits up to `timeout` for the outcomes of open messages. The rest end as `Unacknowledged`.
+    ///
+    /// Dropping the last copy does the same with a timeout of 1 s.
+    pub fn close(&self, timeout: Duration) -> Closed {
+        self.connections.close(timeout)
+    }
+}

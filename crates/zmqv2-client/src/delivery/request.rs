@@ -1,0 +1,152 @@
+//! What one call asks for, and the errors it can end with.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use zmqv2_proto::{
+    Flags, Header, Kind, MessageId, MethodName, RequestContext, RequestRef, ServerName, Target, TopicKey, Ttl, Version,
+};
+
+use crate::delivery::table::DeliveryOptions;
+use crate::outcome::send_error::SendError;
+
+pub(crate) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// Whom to call, and how: what a prepared copy may change.
+#[derive(Debug, Clone)]
+pub(crate) struct CallOptions {
+    pub(crate) target: Arc<Target>,
+    /// That of the target, made once.
+    pub(crate) key: TopicKey,
+    pub(crate) timeout: Duration,
+    pub(crate) cast_timeout: Duration,
+    pub(crate) version_cap: Option<Version>,
+    pub(crate) retries: u32,
+    pub(crate) wait_for_ready: bool,
+    /// Within what time the broker of a call is to say that it is still in flight.
+    pub(crate) monitor: Option<Duration>,
+}
+
+/// One call on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) target: &'a Arc<Target>,
+    pub(crate) key: &'a TopicKey,
+    pub(crate) method: &'a str,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) monitor: Option<Duration>,
+}
+
+/// A request, ready to be sent once or several times.
+#[derive(Debug)]
+pub(crate) struct EncodedRequest {
+    pub(crate) id: MessageId,
+    pub(crate) method: MethodName,
+    pub(crate) key: TopicKey,
+    pub(crate) server: Option<ServerName>,
+    pub(crate) flags: Flags,
+    pub(crate) body: Vec<u8>,
+    pub(crate) deadline: Instant,
+}
+
+impl CallOptions {
+    pub(crate) fn can_send(&self, version: Version) -> bool {
+        self.version_cap.is_none_or(|cap| cap.serves(version))
+    }
+
+    /// The errors that need no clock.
+    pub(crate) fn check(&self) -> Result<(), SendError> {
+        let target = || Box::new(Target::clone(&self.target));
+        if self.target.fanout {
+            return Err(SendError::FanoutTarget { target: target() });
+        }
+        let version = self.target.version.unwrap_or_default();
+        match self.version_cap {
+            Some(cap) if !cap.serves(version) => Err(SendError::VersionCap { version, cap, target: target() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The options for the pending table; the caller adds the candidates and the size.
+    pub(crate) fn delivery_options(&self, kind: Kind, request: &Request<'_>) -> DeliveryOptions {
+        DeliveryOptions {
+            deadline: request.deadline,
+            expires: request.deadline,
+            retries: self.retries,
+            wait_for_ready: self.wait_for_ready,
+            monitor: self.monitor.filter(|_| kind == Kind::Call),
+            candidates: 0,
+            bytes: 0,
+            server_queue: None,
+        }
+    }
+
+    /// The flags that tell brokers and servers the sender's options. Only a broker whose node is
+    /// the `certain` one for the target may hold the message until a server comes: at a wrong
+    /// node, it would wait for a server that comes elsewhere.
+    pub(crate) fn flags(&self, kind: Kind, certain: bool) -> Flags {
+        let set = |on, flag| if on { flag } else { Flags::NONE };
+        set(self.retries > 0, Flags::MAY_REPEAT)
+            .with(set(self.wait_for_ready && certain, Flags::WAIT_FOR_READY))
+            .with(set(self.monitor.is_some() && kind == Kind::Call, Flags::MONITORED))
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, method: &'a str, started: Instant) -> Self {
+        let timeout = timeout.clamp(MIN_TIMEOUT, Ttl::MAX.into());
+        let deadline = started + timeout;
+        Self { target: &options.target, key: &options.key, method, started, deadline, monitor: options.monitor }
+    }
+
+    pub(crate) fn boxed_target(&self) -> Box<Target> {
+        Box::new(Target::clone(self.target))
+    }
+
+    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// The request as it will be sent to any server.
+    pub(crate) fn encode(
+        &self,
+        kind: Kind,
+        options: &CallOptions,
+        context: &RequestContext,
+        args: &impl Serialize,
+        max_message_bytes: usize,
+    ) -> Result<EncodedRequest, SendError> {
+        options.check()?;
+        let id = MessageId::random();
+        let method = MethodName::new(self.method)?;
+        let mut draft = RequestRef::new(&method, args, context);
+        draft.namespace = self.target.namespace.as_ref();
+        draft.version = self.target.version;
+        draft.unique_id = Some(id);
+        let body = draft.encode().map_err(|source| SendError::Arguments {
+            method: method.to_string(),
+            target: self.boxed_target(),
+            source,
+        })?;
+        let (size, limit) = (body.len(), max_message_bytes);
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit, target: self.boxed_target() });
+        }
+        let server = self.target.server.clone();
+        let (key, flags, deadline) = (self.key.clone(), options.flags(kind, false), self.deadline);
+        Ok(EncodedRequest { id, method, key, server, flags, body, deadline })
+    }
+}
+
+impl EncodedRequest {
+    pub(crate) fn header(&self, kind: Kind, ttl: Ttl) -> Header {
+        let mut header = Header::new(kind, self.id);
+        header.flags = self.flags;
+        header.ttl = ttl;
+        header.key = Some(self.key.clone());
+        header.server.clone_from(&self.server);
+        header
+    }
+}

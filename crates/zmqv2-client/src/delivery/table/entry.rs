@@ -1,0 +1,88 @@
+//! One pending message: where it is now, and its timers.
+
+use std::time::{Duration, Instant};
+
+use super::server_queue::Membership;
+use super::{DeliveryOptions, LinkId};
+use crate::delivery::attempt::Attempt;
+use crate::delivery::liveness::Liveness;
+
+#[derive(Debug)]
+pub(super) struct Entry<M> {
+    pub(super) message: M,
+    pub(super) bytes: usize,
+    /// For the order of resends.
+    pub(super) arrival: u64,
+    pub(super) expires: Instant,
+    pub(super) attempt: Attempt,
+    pub(super) stage: Stage,
+    /// Its place in the queue of a link. Places with other numbers are left over from before.
+    pub(super) ticket: u64,
+    /// When the stage ends by itself.
+    pub(super) wake: Option<Instant>,
+    /// Its time in the table's timers: that of its wake, or earlier.
+    pub(super) timer: Option<Instant>,
+    /// The number of the last send, 0 before the first.
+    pub(super) sends: u8,
+    monitor: Option<Duration>,
+    /// Of the last send.
+    pub(super) liveness: Option<Liveness>,
+    /// If it is in a server queue.
+    pub(super) membership: Option<Membership>,
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The driver is asked for the link of its candidate.
+    ChoosingLink,
+    /// In its server queue, behind others.
+    InServerQueue,
+    /// To be sent as soon as the link is connected.
+    Queued { link: LinkId },
+    /// Sent; an answer is awaited.
+    Sent { link: LinkId },
+    /// Until its attempt goes on.
+    Pause,
+    /// The directory is asked.
+    LookingUp,
+}
+
+impl<M> Entry<M> {
+    pub(super) fn new(message: M, options: DeliveryOptions, now: Instant, arrival: u64) -> Self {
+        let DeliveryOptions { deadline, expires, retries, wait_for_ready, monitor, bytes, server_queue, .. } = options;
+        Self {
+            message,
+            bytes,
+            arrival,
+            expires,
+            attempt: Attempt::new(now, deadline, retries, wait_for_ready, server_queue.is_some()),
+            stage: Stage::ChoosingLink,
+            ticket: 0,
+            wake: None,
+            timer: None,
+            sends: 0,
+            monitor,
+            liveness: None,
+            membership: server_queue.map(Membership::new),
+        }
+    }
+
+    /// Whether a candidate has it now, or an earlier attempt may have run it.
+    pub(super) fn may_have_run(&self) -> bool {
+        matches!(self.stage, Stage::Sent { .. }) || self.attempt.has_doubt()
+    }
+
+    /// It was sent. Returns when it is looked at again.
+    pub(super) fn start_liveness(&mut self, now: Instant) -> Instant {
+        self.liveness = self.monitor.map(|timeout| Liveness::new(timeout, now));
+        self.next_check()
+    }
+
+    /// When a message that was sent is looked at again.
+    pub(super) fn next_check(&self) -> Instant {
+        let assumed = self.membership.and_then(|membership| membership.assume_found_at);
+        let liveness_check = self.liveness.map(|liveness| liveness.next_check());
+        [assumed, liveness_check].into_iter().flatten().fold(self.attempt.answer_by(), Instant::min)
+    }
+}

@@ -1,0 +1,191 @@
+//! A call that blocks alone: one request over REQ sockets, by the rules of an [`Attempt`].
+
+use std::time::Instant;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zmqv2_proto::transport::{Connection, TransportError};
+use zmqv2_proto::{Address, Kind, RequestContext};
+
+use crate::clock;
+use crate::delivery::attempt::{AskError, Attempt, SearchPlan};
+use crate::delivery::request::{CallOptions, EncodedRequest, Request};
+use crate::direct::attempts::{self, World};
+use crate::direct::monitor::Monitor;
+use crate::direct::req_sockets::ReqSockets;
+use crate::direct::round_trip::RoundTrip;
+use crate::io::answer::ParsedAnswer;
+use crate::io::thread::IoThread;
+use crate::outcome::Completion;
+use crate::outcome::answered::Answered;
+use crate::outcome::call_error::CallError;
+use crate::outcome::receiver_answer::ReceiverAnswer;
+use crate::routing::destinations::Destination;
+use crate::routing::route::Route;
+use crate::routing::router::Router;
+use crate::settings::Settings;
+
+/// Calls over REQ sockets.
+#[derive(Clone, Copy)]
+pub(crate) struct DirectCaller<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) router: &'a Router,
+    pub(crate) req_sockets: &'a ReqSockets,
+    /// Sends the questions of calls that are monitored.
+    pub(crate) io_thread: &'a IoThread,
+}
+
+/// One call on its way.
+struct DirectCall<'a> {
+    caller: DirectCaller<'a>,
+    options: &'a CallOptions,
+    request: Request<'a>,
+    encoded: EncodedRequest,
+    route: Route,
+    /// Why the socket to the last candidate failed, if it did.
+    socket_error: Option<TransportError>,
+}
+
+impl<'a> DirectCaller<'a> {
+    pub(crate) fn call<R: DeserializeOwned>(
+        self,
+        options: &'a CallOptions,
+        context: &RequestContext,
+        method: &'a str,
+        args: &impl Serialize,
+    ) -> Result<Answered<R>, CallError> {
+        let Self { settings, router, .. } = self;
+        let request = Request::begin(options, options.timeout, method, clock::now());
+        let encoded = request.encode(Kind::Call, options, context, args, settings.max_message_bytes)?;
+        let Request { target, started, deadline, .. } = request;
+        let placement = router.directory.first_placement(&request, options.wait_for_ready)?;
+        let candidates = placement.candidates(target.server.as_ref());
+        let (route, found) = match router.server_search(&request, candidates) {
+            Ok(mut search) => {
+                let found = router.plan_search(&mut search, target, started);
+                (Route::to_server(search, started), found)
+            }
+            Err(candidates) => {
+                let destinations = router.destinations(request.key, candidates);
+                let found = SearchPlan::among(destinations.len());
+                (Route::to_any(destinations, started), found)
+            }
+        };
+        let searches = target.server.is_some();
+        let mut attempt = Attempt::new(started, deadline, options.retries, options.wait_for_ready, searches);
+        let mut call = DirectCall { caller: self, options, request, encoded, route, socket_error: None };
+        let result = attempts::run(&mut call, &mut attempt, found);
+        call.route.learn(&result);
+        let after = request.elapsed(clock::now());
+        let destination = |candidate| call.route.destination(candidate, router);
+        let result = result.map_err(|verdict| verdict.into_call_error(target, after, destination, call.socket_error));
+        Completion { result, after }.into_answered(method, target, &settings.allowed_remote_modules)
+    }
+}
+
+impl DirectCall<'_> {
+    /// One request to one node, and its answer.
+    fn round_trip(
+        &mut self,
+        now: Instant,
+        destination: &Destination,
+        attempt: &Attempt,
+    ) -> Result<ReceiverAnswer, AskError> {
+        let Destination { node, address } = destination;
+        let DirectCaller { settings, router, req_sockets, io_thread } = self.caller;
+        let connect_by = attempt.connect_by(now, settings.connect_timeout);
+        self.encoded.flags = self.options.flags(Kind::Call, self.route.is_certain());
+        loop {
+            let socket = match req_sockets.take(address, now) {
+                Ok(socket) => socket,
+                Err(error) => return Err(self.not_sent(address, error)),
+            };
+            let answer_by = attempt.answer_by();
+            let mut trip = RoundTrip { request: &mut self.encoded, socket: &socket, node, answer_by };
+            match trip.send(connect_by, attempt.is_last_send()) {
+                Ok(Connection::Up) => {}
+                // An idle socket may have lost its connection meanwhile. A new one is tried.
+                Ok(Connection::Lost) if clock::now() < connect_by => continue,
+                Ok(_) => {
+                    router.health().mark_unreachable(address, clock::now());
+                    return Err(AskError::NotReached);
+                }
+                Err(error) => return Err(self.not_sent(address, error)),
+            }
+            let monitor = self.request.monitor.map(|timeout| {
+                let sent = clock::now();
+                Monitor::new(io_thread, trip.request.id, self.request.target, destination.clone(), timeout, sent)
+            });
+            let parsed = trip.wait_answer(monitor);
+            let EncodedRequest { server, key, .. } = &self.encoded;
+            return match parsed {
+                Ok(parsed) => {
+                    router.health().mark_reachable(address);
+                    req_sockets.keep(address.clone(), socket, clock::now());
+                    match parsed {
+                        ParsedAnswer::FromReceiver { answer, .. } => Ok(answer),
+                        ParsedAnswer::InFlight => Err(AskError::NoAnswer),
+                        ParsedAnswer::Refusal(refusal, node) => {
+                            router.refused(address, server.as_ref(), key, refusal.reason);
+                            Err(AskError::Refused(refusal, node))
+                        }
+                    }
+                }
+                // The socket is dropped, so that a late answer never reaches another call.
+                Err(error) => {
+                    match &error {
+                        AskError::ConnectionLost => router.health().mark_unreachable(address, clock::now()),
+                        AskError::NoAnswer => {
+                            router.not_answered(address, server.is_none().then_some(key), clock::now());
+                        }
+                        AskError::Refused(..) | AskError::NotReached => {}
+                    }
+                    Err(error)
+                }
+            };
+        }
+    }
+
+    /// No socket could be opened or connected.
+    fn not_sent(&mut self, address: &Address, error: TransportError) -> AskError {
+        log::debug!("cannot connect to {address}: {error}");
+        if matches!(error, TransportError::Connect { .. }) {
+            self.caller.router.health().mark_unreachable(address, clock::now());
+        } else {
+            self.socket_error = Some(error);
+        }
+        AskError::NotReached
+    }
+}
+
+impl World for DirectCall<'_> {
+    type Answer = ReceiverAnswer;
+
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+
+    fn ask(&mut self, now: Instant, candidate: usize, attempt: &Attempt) -> Result<ReceiverAnswer, AskError> {
+        self.socket_error = None;
+        let destination = self.route.ask(candidate, self.caller.router).ok_or(AskError::NotReached)?;
+        self.round_trip(now, &destination, attempt)
+    }
+
+    fn look_up(&mut self, now: Instant) -> SearchPlan {
+        self.route.look_up(self.caller.router, self.request.target, now)
+    }
+
+    fn server_not_found(&mut self) {
+        self.route.server_not_found();
+    }
+
+    fn pause(&mut self, until: Instant) {
+        loop {
+            let left = until.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+}

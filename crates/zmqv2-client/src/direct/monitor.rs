@@ -1,0 +1,191 @@
+//! Monitoring a call that blocks: the calling thread waits for its reply, and the I/O thread asks for it.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
+
+use crate::delivery::attempt::AskError;
+use crate::delivery::liveness::{Due, Liveness};
+use crate::delivery::table::DeliveryOptions;
+use crate::io::outbound::{Message, Outbound, ResultSender};
+use crate::io::thread::IoThread;
+use crate::outcome::call_error::CallError;
+use crate::outcome::completion::{CompletionReceiver, CompletionSender};
+use crate::outcome::send_error::SendError;
+use crate::routing::destinations::Destination;
+
+/// The reply and the answer to the question come over different connections: how long a reply may be behind.
+const REPLY_GRACE: Duration = Duration::from_millis(300);
+
+/// Over one attempt of a call.
+#[derive(Debug)]
+pub(crate) struct Monitor<'a> {
+    io_thread: &'a IoThread,
+    id: MessageId,
+    target: &'a Arc<Target>,
+    destination: Destination,
+    phase: Phase,
+    wake_pipe: Option<WakePipe>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Monitoring(Liveness, Option<CompletionReceiver>),
+    /// The broker does not know it; a reply that left before is waited for until then.
+    Lost(Instant, Refusal, Option<NodeName>),
+    /// Nobody can be asked: the client is closed.
+    Closed,
+}
+
+impl<'a> Monitor<'a> {
+    /// Of a request that was sent now.
+    pub(crate) fn new(
+        io_thread: &'a IoThread,
+        id: MessageId,
+        target: &'a Arc<Target>,
+        destination: Destination,
+        timeout: Duration,
+        now: Instant,
+    ) -> Self {
+        let phase = Phase::Monitoring(Liveness::new(timeout, now), None);
+        Self { io_thread, id, target, destination, phase, wake_pipe: None }
+    }
+
+    /// Is readable when there is something new.
+    pub(crate) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.wake_pipe.as_ref().map(|wake_pipe| wake_pipe.reader.as_fd())
+    }
+
+    /// Looks after the call. Returns when to look again, at `latest` if nothing is due before; or
+    /// the reason why no answer will come.
+    pub(crate) fn check(&mut self, now: Instant, latest: Instant) -> Result<Instant, AskError> {
+        if let Some(wake_pipe) = &self.wake_pipe {
+            wake_pipe.drain();
+        }
+        if let Phase::Monitoring(liveness, inquiry) = &mut self.phase
+            && let Some(completion) = inquiry.as_ref().and_then(CompletionReceiver::take)
+        {
+            *inquiry = None;
+            match completion.result {
+                Err(CallError::Refused { refusal, node, .. }) if refusal.reason == Reason::ServerLost => {
+                    self.phase = Phase::Lost(now + REPLY_GRACE, refusal, node);
+                }
+                // A broker that refuses to answer has answered.
+                Ok(_) | Err(CallError::Refused { .. }) => liveness.alive(now),
+                Err(CallError::Closed { .. } | CallError::NotSent(SendError::Closed { .. })) => {
+                    self.phase = Phase::Closed
+                }
+                Err(_) => liveness.question_failed(now),
+            }
+        }
+        let due = match &self.phase {
+            Phase::Closed => return Ok(latest),
+            Phase::Lost(by, refusal, node) if now >= *by => {
+                return Err(AskError::Refused(refusal.clone(), node.clone()));
+            }
+            Phase::Lost(by, ..) => return Ok(latest.min(*by)),
+            Phase::Monitoring(..) => self.due(now),
+        };
+        match due {
+            Due::GiveUp => return Err(AskError::NoAnswer),
+            Due::Ask => self.ask(now),
+            Due::Nothing => {}
+        }
+        Ok(match &self.phase {
+            Phase::Monitoring(liveness, _) => latest.min(liveness.next_check().max(now)),
+            _ => latest,
+        })
+    }
+
+    fn due(&mut self, now: Instant) -> Due {
+        match &mut self.phase {
+            Phase::Monitoring(liveness, _) => liveness.due(now),
+            _ => Due::Nothing,
+        }
+    }
+
+    /// Has the I/O thread ask the broker.
+    fn ask(&mut self, now: Instant) {
+        let Phase::Monitoring(liveness, inquiry) = &mut self.phase else { return };
+        let wake_pipe = match &self.wake_pipe {
+            Some(wake_pipe) => wake_pipe,
+            None => match WakePipe::new() {
+                Ok(wake_pipe) => self.wake_pipe.insert(wake_pipe),
+                Err(error) => {
+                    log::warn!("cannot ask for call {}: {error}", self.id);
+                    return liveness.question_failed(now);
+                }
+            },
+        };
+        let (sender, receiver) = CompletionSender::new(now, Arc::clone(self.target));
+        let header = Header::new(Kind::Inquire, self.id).encode();
+        let deadline = now + liveness.time_for_answer(now);
+        let message = Message {
+            id: self.id,
+            kind: Kind::Inquire,
+            target: Arc::clone(self.target),
+            header,
+            body: Arc::default(),
+            started: now,
+        };
+        let options = DeliveryOptions {
+            deadline,
+            expires: deadline,
+            retries: 0,
+            wait_for_ready: false,
+            monitor: None,
+            candidates: 1,
+            bytes: 0,
+            server_queue: None,
+        };
+        let outbound = Outbound::new(
+            Arc::new(message),
+            [self.destination.clone()].into_iter().collect(),
+            options,
+            ResultSender::Single(sender),
+        );
+        // Told before it can end, so that the end writes to the pipe.
+        receiver.poll(&wake_pipe.waker);
+        if self.io_thread.inquire(outbound).is_ok() {
+            *inquiry = Some(receiver);
+        } else {
+            self.phase = Phase::Closed;
+        }
+    }
+}
+
+/// Wakes a thread that waits for a descriptor.
+#[derive(Debug)]
+struct WakePipe {
+    reader: UnixStream,
+    waker: Waker,
+}
+
+#[derive(Debug)]
+struct PipeWaker(UnixStream);
+
+impl WakePipe {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        Ok(Self { reader, waker: Waker::from(Arc::new(PipeWaker(writer))) })
+    }
+
+    fn drain(&self) {
+        let mut read = [0; 16];
+        while matches!((&self.reader).read(&mut read), Ok(count) if count > 0) {}
+    }
+}
+
+impl Wake for PipeWaker {
+    fn wake(self: Arc<Self>) {
+        // A full pipe wakes the reader already; a reader that is gone needs no waking.
+        let _ = (&self.0).write(&[1]);
+    }
+}

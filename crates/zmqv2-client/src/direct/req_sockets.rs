@@ -1,0 +1,69 @@
+//! REQ sockets by destination: opened when needed, reused, closed when idle.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use zmqv2_proto::Address;
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, process_id};
+
+use crate::direct::idle_pool::IdlePool;
+use crate::io::links::IDLE_LIMIT;
+
+/// The sockets of a client that no call uses now. A socket in use belongs to the calling thread.
+#[derive(Debug)]
+pub(crate) struct ReqSockets {
+    transport: Transport,
+    capacity: usize,
+    idle: Mutex<IdleSockets>,
+}
+
+#[derive(Debug)]
+struct IdleSockets {
+    /// The process that opened them.
+    pid: u32,
+    pool: IdlePool<Socket>,
+}
+
+impl ReqSockets {
+    pub(crate) fn new(transport: Transport, capacity: usize) -> Self {
+        let idle = IdleSockets { pid: process_id(), pool: IdlePool::new(capacity, IDLE_LIMIT) };
+        Self { transport, capacity, idle: Mutex::new(idle) }
+    }
+
+    /// A socket for `address`: one that is connected already, or a new one that connects in the background.
+    pub(crate) fn take(&self, address: &Address, now: Instant) -> Result<Socket, TransportError> {
+        // Not in one expression with the lock: closing needs no lock.
+        let expired = self.idle().pool.expire(now);
+        drop(expired);
+        loop {
+            let Some(socket) = self.idle().pool.take(address) else {
+                break;
+            };
+            // One that has lost its connection may be in the middle of a back-off; a new one connects at once.
+            if socket.readiness()?.writable {
+                return Ok(socket);
+            }
+        }
+        let mut socket = self.transport.socket(Role::Req)?;
+        socket.connect(address)?;
+        Ok(socket)
+    }
+
+    /// Keeps a socket whose last request was answered. Any other is to be dropped.
+    pub(crate) fn keep(&self, address: Address, socket: Socket, now: Instant) {
+        let closed = self.idle().pool.put(address, socket, now);
+        drop(closed);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, IdleSockets> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = process_id();
+        if idle.pid != pid {
+            // After a fork: these sockets are the parent's, and closing them here would touch its threads.
+            let inherited =
+                std::mem::replace(&mut *idle, IdleSockets { pid, pool: IdlePool::new(self.capacity, IDLE_LIMIT) });
+            std::mem::forget(inherited);
+        }
+        idle
+    }
+}

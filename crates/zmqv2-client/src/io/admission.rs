@@ -1,0 +1,159 @@
+//! Room for outstanding messages, asked for before a message is made over to the I/O thread.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::clock;
+
+/// What a sender does when [`max_outstanding`](crate::RpcClientBuilder::max_outstanding) messages have no outcome yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Its thread waits for room, up to the message's timeout. The default.
+    #[default]
+    Wait,
+    /// It gets [`SendError::Full`](crate::SendError::Full) at once.
+    Refuse,
+}
+
+/// Counts what is outstanding.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    messages: usize,
+    bytes: usize,
+    in_use: Mutex<InUse>,
+    released: Condvar,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct InUse {
+    messages: usize,
+    bytes: usize,
+    closed: bool,
+    waiting: usize,
+}
+
+/// No way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    Full { open: usize, bytes: usize },
+    Closed,
+}
+
+impl Admission {
+    pub(crate) fn new(messages: usize, bytes: usize) -> Self {
+        Self { messages, bytes, in_use: Mutex::default(), released: Condvar::new() }
+    }
+
+    /// Takes room for messages of `size` bytes in all; waits for it until `deadline`, if there is one. Several messages enter
+    /// together, as soon as there is room for one: who had to wait for room for all would wait for ever beside others.
+    pub(crate) fn reserve(&self, messages: usize, size: usize, deadline: Option<Instant>) -> Result<(), NotAdmitted> {
+        let mut in_use = self.lock();
+        while !in_use.closed && self.is_full(*in_use, size) {
+            let left = deadline.map(|at| at.saturating_duration_since(clock::now())).unwrap_or_default();
+            if left.is_zero() {
+                return Err(NotAdmitted::Full { open: in_use.messages, bytes: in_use.bytes });
+            }
+            in_use.waiting += 1;
+            in_use = self.released.wait_timeout(in_use, left).unwrap_or_else(PoisonError::into_inner).0;
+            in_use.waiting -= 1;
+        }
+        if in_use.closed {
+            return Err(NotAdmitted::Closed);
+        }
+        in_use.messages += messages;
+        in_use.bytes += size;
+        Ok(())
+    }
+
+    /// Takes room whether there is any or not: one that is in has become several.
+    pub(crate) fn reserve_beyond_limit(&self, messages: usize, size: usize) {
+        let mut in_use = self.lock();
+        in_use.messages += messages;
+        in_use.bytes += size;
+    }
+
+    /// Gives back the room of `messages` with `bytes` in all.
+    pub(crate) fn release(&self, messages: usize, bytes: usize) {
+        if self.release_without_waking(messages, bytes) {
+            self.wake_waiting();
+        }
+    }
+
+    /// As [`release`](Self::release), but wakes nobody; whether a sender waits for [`wake_waiting`](Self::wake_waiting).
+    pub(crate) fn release_without_waking(&self, messages: usize, bytes: usize) -> bool {
+        let mut in_use = self.lock();
+        in_use.messages -= messages;
+        in_use.bytes -= bytes;
+        in_use.waiting > 0
+    }
+
+    /// Wakes those who wait for room.
+    pub(crate) fn wake_waiting(&self) {
+        self.released.notify_all();
+    }
+
+    /// Nobody else comes in; who waits is turned away.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.released.notify_all();
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.lock().messages
+    }
+
+    /// A message above the bound on bytes has room when it is the only one.
+    fn is_full(&self, in_use: InUse, size: usize) -> bool {
+        let bytes = in_use.bytes.saturating_add(size) > self.bytes && in_use.messages > 0;
+        in_use.messages >= self.messages || bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InUse> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn both_limits_hold_and_an_oversized_message_is_admitted_alone() {
+        let admission = Admission::new(2, 10);
+        admission.reserve(1, 50, None).unwrap();
+        assert_eq!(admission.reserve(1, 1, None), Err(NotAdmitted::Full { open: 1, bytes: 50 }));
+        admission.release(1, 50);
+        admission.reserve(1, 5, None).unwrap();
+        assert_eq!(admission.reserve(1, 6, None), Err(NotAdmitted::Full { open: 1, bytes: 5 }));
+        admission.reserve(1, 5, None).unwrap();
+        assert_eq!(admission.reserve(1, 0, None), Err(NotAdmitted::Full { open: 2, bytes: 10 }));
+        admission.release(2, 10);
+        assert_eq!(admission.open(), 0);
+        // Several enter where there is room for one, and are not divided.
+        admission.reserve(1, 0, None).unwrap();
+        admission.reserve(5, 0, None).unwrap();
+        assert_eq!(admission.reserve(1, 0, None), Err(NotAdmitted::Full { open: 6, bytes: 0 }));
+    }
+
+    #[test]
+    fn a_waiting_sender_is_admitted_or_refused_in_time() {
+        let admission = Admission::new(1, 10);
+        admission.reserve(1, 1, None).unwrap();
+        let started = clock::now();
+        let full = admission.reserve(1, 1, Some(started + Duration::from_millis(20)));
+        assert!(matches!(full, Err(NotAdmitted::Full { .. })) && clock::now() >= started + Duration::from_millis(20));
+        let late = Some(started + Duration::from_secs(30));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| admission.reserve(1, 1, late));
+            admission.release(1, 1);
+            waiting.join().unwrap().unwrap();
+            let waiting = scope.spawn(|| admission.reserve(1, 1, late));
+            admission.close();
+            assert_eq!(waiting.join().unwrap(), Err(NotAdmitted::Closed));
+        });
+        assert_eq!(admission.reserve(1, 1, None), Err(NotAdmitted::Closed));
+    }
+}

@@ -1,0 +1,145 @@
+//! Where a message goes: links to the nodes of its target, and what the directory says later.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use zmqv2_matchmaker::Placement;
+use zmqv2_proto::transport::{Socket, TransportError};
+use zmqv2_proto::{Address, Kind};
+
+use super::{Driver, FIRST_LINK};
+use crate::delivery::attempt::SearchPlan;
+use crate::delivery::table::{DeliveryOptions, LinkId, Tag};
+use crate::io::outbound::{Outbound, ResultSender};
+use crate::outcome::receiver_tracker::ExpectedReceivers;
+use crate::outcome::result_group::PartSender;
+use crate::routing::destinations::Destinations;
+
+impl Driver {
+    /// The link to a candidate of a message.
+    pub(super) fn link_to(&mut self, tag: Tag, candidate: usize, now: Instant) -> Option<LinkId> {
+        let outbound = self.table.message_mut(tag)?;
+        outbound.socket_error = None;
+        let destination = outbound.route.ask(candidate, &self.router)?;
+        let link = match self.links.find(&destination.address) {
+            Some(link) => link,
+            None => {
+                let address = destination.address.clone();
+                if self.links.is_full() {
+                    self.close_surplus(1, now);
+                }
+                match self.links.open(&address, now) {
+                    Ok(link) => self.register_events(link)?,
+                    Err(error) => {
+                        self.link_not_opened(tag, &address, error, now);
+                        return None;
+                    }
+                }
+            }
+        };
+        self.mark_hot(link);
+        Some(link)
+    }
+
+    pub(super) fn register_events(&mut self, id: LinkId) -> Option<LinkId> {
+        let registered = self.links.get(id)?.socket.fds().try_for_each(|fd| {
+            self.poll.registry().register(&mut SourceFd(&fd), Token(id + FIRST_LINK), Interest::READABLE)
+        });
+        match registered {
+            Ok(()) => Some(id),
+            Err(error) => {
+                log::error!("cannot wait for events of a socket: {error}");
+                self.links.close(id);
+                None
+            }
+        }
+    }
+
+    pub(super) fn unregister_events(&self, socket: &Socket) {
+        for fd in socket.fds() {
+            drop(self.poll.registry().deregister(&mut SourceFd(&fd)));
+        }
+    }
+
+    fn link_not_opened(&mut self, tag: Tag, address: &Address, error: TransportError, now: Instant) {
+        log::debug!("cannot connect to {address}: {error}");
+        match error {
+            TransportError::Connect { .. } => self.router.health().mark_unreachable(address, now),
+            error => {
+                if let Some(outbound) = self.table.message_mut(tag) {
+                    outbound.socket_error = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Where a message can go now, without waiting for the directory.
+    pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> SearchPlan {
+        let Some(outbound) = self.table.message_mut(tag) else { return SearchPlan::among(0) };
+        if outbound.message.kind == Kind::Fanout {
+            return SearchPlan::among(self.look_up_fanout(tag));
+        }
+        outbound.route.look_up(&self.router, &outbound.message.target, now)
+    }
+
+    /// Asks the directory for the nodes of a fanout again; how many candidates this message has.
+    fn look_up_fanout(&mut self, tag: Tag) -> usize {
+        let Some(outbound) = self.table.message_mut(tag) else { return 0 };
+        let target = &outbound.message.target;
+        let placement = match self.router.directory.poll_placement(target.key(), &mut outbound.route.lookup) {
+            Some(Ok(placement)) => placement,
+            Some(Err(error)) => {
+                log::debug!("cannot look up {target}: {error:?}");
+                return 0;
+            }
+            None => return 0,
+        };
+        let Some(destination) = outbound.route.destination(0, &self.router) else {
+            let ResultSender::Part(sender) = &outbound.result_sender else { return 0 };
+            let others = senders_of_other_nodes(sender, &placement);
+            return self.split_to_nodes(tag, &placement, others);
+        };
+        // It is for this node alone, which may have another address now. A node that is missing
+        // may come back, so its name is kept.
+        let Some(placed) = placement.nodes().iter().find(|placed| placed.node.name == destination.node) else {
+            return 0;
+        };
+        outbound.route.set_destinations([self.router.destination(&placed.node)].into_iter().collect());
+        1
+    }
+
+    /// A message for all nodes, which had none, becomes the one for the first; the others are taken over as well.
+    fn split_to_nodes(&mut self, tag: Tag, placement: &Placement, others: Vec<PartSender>) -> usize {
+        let Some(outbound) = self.table.message_mut(tag) else { return 0 };
+        let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
+        let first: Destinations = destinations.next().into_iter().collect();
+        let found = first.len();
+        outbound.route.set_destinations(first);
+        let (message, options) = (Arc::clone(&outbound.message), outbound.options);
+        let options = DeliveryOptions { candidates: 1, bytes: message.header.len(), ..options };
+        let before = self.group_backlog.len();
+        self.group_backlog.extend(others.into_iter().zip(destinations).map(|(sender, destination)| {
+            Outbound::new(
+                Arc::clone(&message),
+                [destination].into_iter().collect(),
+                options,
+                ResultSender::Part(sender),
+            )
+        }));
+        let more = self.group_backlog.len() - before;
+        self.queue.admission.reserve_beyond_limit(more, more * options.bytes);
+        self.counters.accepted.fetch_add(more as u64, Ordering::Relaxed);
+        found
+    }
+}
+
+/// The shares of all nodes but the first one.
+fn senders_of_other_nodes(sender: &PartSender, placement: &Arc<Placement>) -> Vec<PartSender> {
+    let nodes = placement.nodes().iter().enumerate();
+    sender.split(
+        nodes.map(|(index, placed)| (placed.node.name.clone(), ExpectedReceivers::Node(Arc::clone(placement), index))),
+    )
+}

@@ -1,0 +1,113 @@
+//! The DEALERs of the I/O thread: one per destination.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
+use zmqv2_proto::{Address, NodeName, ServerName};
+
+use crate::delivery::table::LinkId;
+
+/// How long an idle socket is kept. It is closed at the next check after that.
+pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// A destination.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) socket: Socket,
+    pub(crate) address: Address,
+    /// Whether the socket is new, and is to be connected after a pause.
+    pub(crate) reconnects: bool,
+    pub(crate) suspected: bool,
+    /// Whether it is to be visited before the next sleep.
+    pub(crate) hot: bool,
+    /// Whether a descriptor of its socket has given notice since its connection was looked at last.
+    pub(crate) notified: bool,
+    /// Whether it took messages when it was asked last.
+    pub(crate) writable: bool,
+    /// Server and node of the last answer.
+    pub(crate) names: Option<(ServerName, NodeName)>,
+    pub(crate) used: Instant,
+}
+
+/// All of them, by number and by address.
+#[derive(Debug)]
+pub(crate) struct Links {
+    transport: Transport,
+    capacity: usize,
+    by_address: HashMap<Address, LinkId>,
+    links: Vec<Option<Link>>,
+}
+
+impl Links {
+    pub(crate) fn new(transport: Transport, capacity: usize) -> Self {
+        Self { transport, capacity, by_address: HashMap::new(), links: Vec::new() }
+    }
+
+    pub(crate) fn find(&self, address: &Address) -> Option<LinkId> {
+        self.by_address.get(address).copied()
+    }
+
+    pub(crate) fn get(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(id)?.as_mut()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+
+    /// Starts to connect to a new destination.
+    pub(crate) fn open(&mut self, address: &Address, now: Instant) -> Result<LinkId, TransportError> {
+        let mut socket = self.transport.socket(Role::Dealer)?;
+        socket.connect(address)?;
+        let link = Link {
+            socket,
+            address: address.clone(),
+            reconnects: false,
+            suspected: false,
+            hot: false,
+            notified: true,
+            writable: false,
+            names: None,
+            used: now,
+        };
+        let id = self.links.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.links.push(None);
+            self.links.len() - 1
+        });
+        self.links[id] = Some(link);
+        self.by_address.insert(address.clone(), id);
+        Ok(id)
+    }
+
+    /// Gives a link that has lost its connection a new socket, which is not connected yet. The old one.
+    pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
+        let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
+        (link.reconnects, link.notified, link.writable) = (true, true, false);
+        Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Dealer)?)))
+    }
+
+    pub(crate) fn close(&mut self, id: LinkId) -> Option<Link> {
+        let link = self.links.get_mut(id)?.take()?;
+        self.by_address.remove(&link.address);
+        Some(link)
+    }
+
+    /// The links to close, of those that nothing is outstanding on: unused for long, or, with `room` to be left below
+    /// the capacity, unused for longest.
+    pub(crate) fn surplus(&self, room: usize, now: Instant, is_idle: impl Fn(LinkId) -> bool) -> Vec<LinkId> {
+        let all = self.links.iter().enumerate();
+        let idle = all.filter_map(|(id, link)| Some((link.as_ref()?.used, id))).filter(|(_, id)| is_idle(*id));
+        let mut idle: Vec<(Instant, LinkId)> = idle.collect();
+        idle.sort_unstable();
+        let excess = (self.by_address.len() + room).saturating_sub(self.capacity);
+        let old = idle.iter().take_while(|(used, _)| now.saturating_duration_since(*used) >= IDLE_LIMIT).count();
+        idle.truncate(excess.max(old));
+        idle.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Whether one more is above the capacity.
+    pub(crate) fn is_full(&self) -> bool {
+        self.by_address.len() >= self.capacity
+    }
+}

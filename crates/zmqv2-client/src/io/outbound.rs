@@ -1,0 +1,130 @@
+//! A message as the I/O thread needs it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zmqv2_proto::bundle::Bundle;
+use zmqv2_proto::transport::{Frame, TransportError};
+use zmqv2_proto::{Flags, Header, Kind, MessageId, Target, TopicKey, Ttl, rewrite_hop};
+
+use crate::delivery::attempt::Verdict;
+use crate::delivery::table::{DeliveryOptions, Tag};
+use crate::outcome::Completion;
+use crate::outcome::completion::CompletionSender;
+use crate::outcome::receiver_answer::ReceiverAnswer;
+use crate::outcome::result_group::PartSender;
+use crate::routing::destinations::Destinations;
+use crate::routing::route::Route;
+use crate::routing::router::Router;
+use crate::routing::server_search::ServerSearch;
+
+/// A message, the same for all its receivers.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) id: MessageId,
+    pub(crate) kind: Kind,
+    pub(crate) target: Arc<Target>,
+    /// Encoded; tag and time to live are written at each send.
+    pub(crate) header: Vec<u8>,
+    /// Shared by messages that differ in their headers.
+    pub(crate) body: Arc<Vec<u8>>,
+    pub(crate) started: Instant,
+}
+
+impl Message {
+    /// The topic, if one server of any node is to take it. (Of those that all are to take it, some may have.)
+    pub(crate) fn for_any(&self) -> Option<TopicKey> {
+        (self.target.server.is_none() && self.kind != Kind::Fanout).then(|| self.target.key())
+    }
+}
+
+/// A message on its way to one receiver, or to one after the other until one has taken it.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) message: Arc<Message>,
+    pub(crate) route: Route,
+    pub(crate) options: DeliveryOptions,
+    pub(crate) result_sender: ResultSender,
+    /// Why no socket to the last candidate could be opened, if none could.
+    pub(crate) socket_error: Option<TransportError>,
+    /// Whether a link has taken it before.
+    pub(crate) sent: bool,
+}
+
+/// Gets the result of the message.
+#[derive(Debug)]
+pub(crate) enum ResultSender {
+    /// It is a message of its own, with one answer.
+    Single(CompletionSender),
+    /// It is one of several messages, or has several answers.
+    Part(PartSender),
+}
+
+impl Outbound {
+    pub(crate) fn new(
+        message: Arc<Message>,
+        destinations: Destinations,
+        options: DeliveryOptions,
+        result_sender: ResultSender,
+    ) -> Self {
+        let route = Route::to_any(destinations, message.started);
+        Self { message, route, options, result_sender, socket_error: None, sent: false }
+    }
+
+    /// A message to one server.
+    pub(crate) fn to_server(
+        message: Arc<Message>,
+        search: ServerSearch,
+        options: DeliveryOptions,
+        result_sender: ResultSender,
+    ) -> Self {
+        let route = Route::to_server(search, message.started);
+        Self { message, route, options, result_sender, socket_error: None, sent: false }
+    }
+
+    /// The frames in front of the body, as they go over a DEALER: the delimiter that a REQ would add, and the header.
+    pub(crate) fn head(&self, tag: Tag, ttl: Ttl) -> [Frame; 2] {
+        let mut header = Frame::from(&self.message.header[..]);
+        self.stamp(&mut header, tag, ttl);
+        [Frame::new(), header]
+    }
+
+    /// Whether it may leave together with others.
+    pub(crate) fn fits_into(&self, bundle: &Bundle) -> bool {
+        Bundle::takes(self.message.body.len()) && bundle.has_room(self.message.header.len(), self.message.body.len())
+    }
+
+    /// It leaves together with others.
+    pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
+        self.stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
+    }
+
+    /// Writes what belongs to this send into a header.
+    fn stamp(&self, header: &mut [u8], tag: Tag, ttl: Ttl) {
+        let waits = self.options.wait_for_ready && self.route.is_certain();
+        rewrite_hop(header, tag.to_wire(), ttl);
+        Header::stamp_flags(header, if waits { Flags::BUNDLES.with(Flags::WAIT_FOR_READY) } else { Flags::BUNDLES });
+    }
+
+    /// The frames that ask for it, as they go over the same DEALER.
+    pub(crate) fn inquiry(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
+        let mut header = Header::new(Kind::Inquire, self.message.id);
+        (header.tag, header.ttl, header.flags) = (tag.to_wire(), ttl, Flags::BUNDLES);
+        [Frame::new(), Frame::from(header.encode()), Frame::new()]
+    }
+
+    /// How it ended, for its sender.
+    pub(crate) fn completion(
+        &mut self,
+        result: Result<ReceiverAnswer, Verdict>,
+        router: &Router,
+        now: Instant,
+    ) -> Completion {
+        let Self { message, route, socket_error, .. } = self;
+        let after = now.saturating_duration_since(message.started);
+        let destination = |candidate| route.destination(candidate, router).or_else(|| route.destination(0, router));
+        let result =
+            result.map_err(|verdict| verdict.into_call_error(&message.target, after, destination, socket_error.take()));
+        Completion { result, after }
+    }
+}

@@ -1,0 +1,116 @@
+//! The queue of commands to the I/O thread.
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::clock;
+use crate::delivery::table::Limits;
+use crate::io::admission::Admission;
+use crate::io::outbound::Outbound;
+
+/// The most commands on their way to the I/O thread. It takes them faster than anybody can make them.
+const MAX_COMMANDS: usize = 16_384;
+
+/// The queue to a running I/O thread.
+#[derive(Debug)]
+pub(crate) struct IoQueue {
+    /// The process that it runs in.
+    pub(super) pid: u32,
+    pub(super) commands: Sender<Command>,
+    pub(crate) admission: Admission,
+    pub(super) idle_waker: IdleWaker,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    thread_id: OnceLock<ThreadId>,
+}
+
+/// A command to the I/O thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Send(Box<Outbound>),
+    /// A question for a call that blocks; it takes no room.
+    Inquire(Box<Outbound>),
+    /// Several that belong together.
+    SendAll(Vec<Outbound>),
+    /// End when nothing is outstanding, at the latest at this time; say how much was.
+    Close(Instant, Sender<usize>),
+}
+
+impl IoQueue {
+    /// The queue to a thread of process `pid` that `waker` wakes, and the end that this thread reads.
+    pub(super) fn new(pid: u32, limits: Limits, waker: mio::Waker) -> (Self, Receiver<Command>) {
+        let Limits { messages, bytes, .. } = limits;
+        let (sender, commands) = crossbeam_channel::bounded(messages.min(MAX_COMMANDS));
+        let queue = Self {
+            pid,
+            commands: sender,
+            admission: Admission::new(messages, bytes),
+            idle_waker: IdleWaker { asleep: AtomicBool::new(false), waker },
+            thread: Mutex::default(),
+            thread_id: OnceLock::new(),
+        };
+        (queue, commands)
+    }
+
+    pub(super) fn set_thread(&self, thread: JoinHandle<()>) {
+        let _ = self.thread_id.set(thread.thread().id());
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+
+    /// Ends the thread; how many messages were still open.
+    pub(super) fn close(&self, timeout: Duration) -> usize {
+        self.admission.close();
+        let by = clock::now() + timeout.min(Duration::from_secs(u32::MAX.into()));
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let sent = self.commands.send(Command::Close(by, reply));
+        self.idle_waker.wake();
+        if sent.is_err() || self.is_current() {
+            return 0;
+        }
+        // The thread answers by then; it is gone if it does not.
+        let open = answer.recv().unwrap_or(0);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        open
+    }
+
+    /// Whether this is the I/O thread.
+    pub(super) fn is_current(&self) -> bool {
+        self.thread_id.get() == Some(&std::thread::current().id())
+    }
+
+    /// Makes the sender of the next command wake the thread; false: there is a command already.
+    pub(crate) fn begin_sleep(&self, commands: &Receiver<Command>) -> bool {
+        self.idle_waker.asleep.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        commands.is_empty()
+    }
+
+    pub(crate) fn end_sleep(&self) {
+        self.idle_waker.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Wakes a thread that sleeps, and costs next to nothing when it does not.
+#[derive(Debug)]
+pub(super) struct IdleWaker {
+    asleep: AtomicBool,
+    waker: mio::Waker,
+}
+
+impl IdleWaker {
+    pub(super) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst)
+            && self.asleep.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the I/O thread: {error}");
+        }
+    }
+}

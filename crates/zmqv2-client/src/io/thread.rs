@@ -1,0 +1,204 @@
+//! Starting and closing the I/O thread, and handing messages over to it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::SendTimeoutError;
+use zmqv2_proto::transport::{Transport, TransportError, process_id};
+
+use crate::clock;
+use crate::delivery::table::DeliveryOptions;
+use crate::io::admission::{NotAdmitted, WhenFull};
+use crate::io::driver::{self, Driver};
+use crate::io::outbound::Outbound;
+use crate::io::queue::{Command, IoQueue};
+use crate::io::settings::IoSettings;
+use crate::outcome::counters::LiveCounters;
+use crate::routing::router::Router;
+
+/// How long a client that is dropped waits for the outcomes of its messages.
+pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Starts the I/O thread at the first message, gives it messages, and ends it.
+#[derive(Debug)]
+pub(crate) struct IoThread {
+    settings: IoSettings,
+    transport: Transport,
+    router: Arc<Router>,
+    counters: Arc<LiveCounters>,
+    state: RwLock<ThreadState>,
+}
+
+#[derive(Debug)]
+enum ThreadState {
+    Idle,
+    Running(Arc<IoQueue>),
+    Closed,
+}
+
+/// Why a message was not taken over.
+#[derive(Debug)]
+pub(crate) enum NotQueued {
+    NotAdmitted(NotAdmitted),
+    NoThread(TransportError),
+}
+
+/// What [`RpcClient::close`](crate::RpcClient::close) found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// How many messages had no outcome in time. They are `Unacknowledged` now.
+    pub open: usize,
+}
+
+impl IoThread {
+    pub(crate) fn new(settings: IoSettings, transport: Transport, router: Arc<Router>) -> Self {
+        let state = RwLock::new(ThreadState::Idle);
+        Self { settings, transport, router, counters: Arc::default(), state }
+    }
+
+    pub(crate) fn counters(&self) -> &LiveCounters {
+        &self.counters
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            ThreadState::Running(queue) => queue.admission.open(),
+            _ => 0,
+        }
+    }
+
+    /// Whether a call that blocks can be made over without waiting for room, and waited for: not on the I/O thread itself, which
+    /// would wait for itself.
+    pub(crate) fn has_room(&self) -> bool {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            ThreadState::Running(queue) => {
+                !queue.is_current() && queue.admission.open() < self.settings.limits.messages / 2
+            }
+            ThreadState::Idle => true,
+            ThreadState::Closed => false,
+        }
+    }
+
+    /// Makes a message over to the I/O thread; waits for room, if that is the rule.
+    pub(crate) fn send(&self, outbound: Outbound) -> Result<(), NotQueued> {
+        let DeliveryOptions { bytes, deadline, .. } = outbound.options;
+        self.submit(Command::Send(Box::new(outbound)), 1, bytes, deadline)
+    }
+
+    /// Makes several messages over, all or none.
+    pub(crate) fn send_all(&self, outbounds: Vec<Outbound>) -> Result<(), NotQueued> {
+        let Some(DeliveryOptions { deadline, .. }) = outbounds.first().map(|outbound| outbound.options) else {
+            return Ok(());
+        };
+        let (count, bytes) = (outbounds.len(), outbounds.iter().map(|outbound| outbound.options.bytes).sum());
+        self.submit(Command::SendAll(outbounds), count, bytes, deadline)
+    }
+
+    /// Asks for a call that blocks, without waiting for room: there is one question at a time for each calling thread.
+    pub(crate) fn inquire(&self, outbound: Outbound) -> Result<(), NotQueued> {
+        let queue = self.running_queue()?;
+        let closed = NotQueued::NotAdmitted(NotAdmitted::Closed);
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(&*state, ThreadState::Running(current) if Arc::ptr_eq(current, &queue)) {
+            return Err(closed);
+        }
+        queue.commands.try_send(Command::Inquire(Box::new(outbound))).map_err(|_| closed)?;
+        queue.idle_waker.wake();
+        Ok(())
+    }
+
+    fn submit(&self, command: Command, messages: usize, size: usize, deadline: Instant) -> Result<(), NotQueued> {
+        let queue = self.running_queue()?;
+        // The I/O thread itself (an observer, a waker) would wait for itself.
+        let send_by = (!queue.is_current()).then_some(deadline);
+        let wait = send_by.filter(|_| self.settings.when_full == WhenFull::Wait);
+        queue.admission.reserve(messages, size, wait).map_err(NotQueued::NotAdmitted)?;
+
+        // While this is held, nobody closes: every command sent before the one to close is read before it.
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let refuse = |reason| {
+            queue.admission.release(messages, size);
+            Err(NotQueued::NotAdmitted(reason))
+        };
+        if !matches!(&*state, ThreadState::Running(current) if Arc::ptr_eq(current, &queue)) {
+            return refuse(NotAdmitted::Closed);
+        }
+        self.counters.accepted.fetch_add(messages as u64, Ordering::Relaxed);
+        let sent = queue.commands.send_deadline(command, send_by.unwrap_or_else(clock::now));
+        if let Err(error) = sent {
+            self.counters.accepted.fetch_sub(messages as u64, Ordering::Relaxed);
+            return refuse(match error {
+                SendTimeoutError::Timeout(_) => NotAdmitted::Full { open: queue.admission.open(), bytes: 0 },
+                SendTimeoutError::Disconnected(_) => NotAdmitted::Closed,
+            });
+        }
+        queue.idle_waker.wake();
+        Ok(())
+    }
+
+    /// Takes no more messages, and waits for the outcomes of those it has.
+    pub(crate) fn close(&self, timeout: Duration) -> Closed {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *state, ThreadState::Closed);
+        drop(state);
+        match before {
+            ThreadState::Running(queue) if queue.pid == process_id() => Closed { open: queue.close(timeout) },
+            // After a fork, the thread is in the parent.
+            ThreadState::Running(inherited) => {
+                std::mem::forget(inherited);
+                Closed { open: 0 }
+            }
+            ThreadState::Idle | ThreadState::Closed => Closed { open: 0 },
+        }
+    }
+
+    /// The queue, with its thread running.
+    fn running_queue(&self) -> Result<Arc<IoQueue>, NotQueued> {
+        let pid = process_id();
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            ThreadState::Running(queue) if queue.pid == pid => return Ok(Arc::clone(queue)),
+            ThreadState::Closed => return Err(NotQueued::NotAdmitted(NotAdmitted::Closed)),
+            ThreadState::Idle | ThreadState::Running(_) => {}
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            ThreadState::Running(queue) if queue.pid == pid => return Ok(Arc::clone(queue)),
+            ThreadState::Closed => return Err(NotQueued::NotAdmitted(NotAdmitted::Closed)),
+            ThreadState::Idle | ThreadState::Running(_) => {}
+        }
+        let queue = self.start(pid).map_err(NotQueued::NoThread)?;
+        // After a fork: the parent's queue must not be touched.
+        std::mem::forget(std::mem::replace(&mut *state, ThreadState::Running(Arc::clone(&queue))));
+        Ok(queue)
+    }
+
+    fn start(&self, pid: u32) -> Result<Arc<IoQueue>, TransportError> {
+        let failed = |source| TransportError::Socket { action: "start the I/O thread", source };
+        let (poll, waker) = driver::events().map_err(failed)?;
+        let (queue, commands) = IoQueue::new(pid, self.settings.limits, waker);
+        let queue = Arc::new(queue);
+        let driver = Driver::new(
+            poll,
+            Arc::clone(&queue),
+            commands,
+            self.settings.clone(),
+            self.transport.clone(),
+            Arc::clone(&self.router),
+            Arc::clone(&self.counters),
+        );
+        let thread = std::thread::Builder::new().name("zmqv2-client".to_owned()).spawn(move || driver.run());
+        let thread = thread.map_err(failed)?;
+        queue.set_thread(thread);
+        Ok(queue)
+    }
+}
+
+impl Drop for IoThread {
+    fn drop(&mut self) {
+        let Closed { open } = self.close(DROP_TIMEOUT);
+        if open > 0 {
+            log::warn!("a client was dropped with {open} messages that had no outcome within {DROP_TIMEOUT:?}");
+        }
+    }
+}

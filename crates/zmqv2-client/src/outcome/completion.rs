@@ -1,0 +1,160 @@
+//! One value, given by the I/O thread and waited for by anybody.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::Target;
+
+use crate::clock;
+use crate::outcome::Completion;
+
+/// The giving side. Dropped without having given, it says that nobody knows.
+#[derive(Debug)]
+pub(crate) struct CompletionSender {
+    slot: Arc<Slot>,
+    started: Instant,
+    target: Arc<Target>,
+}
+
+/// The waiting side.
+#[derive(Debug)]
+pub(crate) struct CompletionReceiver(Arc<Slot>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    state: Mutex<SlotState>,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    completion: Option<Completion>,
+    done: bool,
+    waker: Option<Waker>,
+    /// Threads that wait: without one, giving costs no system call.
+    waiting: usize,
+}
+
+impl CompletionSender {
+    pub(crate) fn new(started: Instant, target: Arc<Target>) -> (Self, CompletionReceiver) {
+        let slot = Arc::new(Slot::default());
+        (Self { slot: Arc::clone(&slot), started, target }, CompletionReceiver(slot))
+    }
+
+    /// Whether anybody is left who could look at it.
+    pub(crate) fn has_receiver(&self) -> bool {
+        Arc::strong_count(&self.slot) > 1
+    }
+
+    pub(crate) fn complete(self, completion: Completion) {
+        self.slot.complete_silently(completion).wake();
+    }
+
+    /// Gives the value and wakes nobody yet; whoever waits for it learns of it with [`Wakeup::wake`].
+    pub(crate) fn complete_silently(self, completion: Completion) -> Wakeup {
+        self.slot.complete_silently(completion)
+    }
+}
+
+/// A value that was given, and perhaps somebody who waits for it. Wakes whoever that is when it is dropped.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Wakeup {
+    waiting: Option<Arc<Slot>>,
+    waker: Option<Waker>,
+}
+
+impl Wakeup {
+    pub(crate) fn has_waiter(&self) -> bool {
+        self.waiting.is_some() || self.waker.is_some()
+    }
+
+    /// Wakes whoever waits.
+    pub(crate) fn wake(self) {}
+}
+
+impl Drop for Wakeup {
+    /// Also when another one's waker has panicked: nobody waits for ever.
+    fn drop(&mut self) {
+        if let Some(slot) = self.waiting.take() {
+            slot.done.notify_all();
+        }
+        // Outside of the lock: an executor may poll at once, on this very thread.
+        if let Some(waker) = self.waker.take()
+            && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
+        {
+            log::error!("the waker of an outcome panicked");
+        }
+    }
+}
+
+impl Drop for CompletionSender {
+    fn drop(&mut self) {
+        if !self.slot.lock().done {
+            let after = clock::now().saturating_duration_since(self.started);
+            self.slot.complete_silently(Completion::abandoned(&self.target, after)).wake();
+        }
+    }
+}
+
+impl CompletionReceiver {
+    pub(crate) fn is_done(&self) -> bool {
+        self.0.lock().done
+    }
+
+    /// Looks at the value, if it is there.
+    pub(crate) fn peek<T>(&self, look: impl FnOnce(&Completion) -> T) -> Option<T> {
+        self.0.lock().completion.as_ref().map(look)
+    }
+
+    /// Takes the value, if it is there.
+    pub(crate) fn take(&self) -> Option<Completion> {
+        self.0.lock().completion.take()
+    }
+
+    /// Waits until the value is there; whether it is. `None`: without limit, for every message ends.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
+        let mut state = self.0.lock();
+        state.waiting += 1;
+        let mut state = match timeout {
+            Some(timeout) => {
+                let waited = self.0.done.wait_timeout_while(state, timeout, |state| !state.done);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.0.done.wait_while(state, |state| !state.done);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        state.waiting -= 1;
+        state.done
+    }
+
+    /// Whether the value is there; if not, `waker` is woken when it comes.
+    pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        let mut state = self.0.lock();
+        if state.done {
+            return true;
+        }
+        match &mut state.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        false
+    }
+}
+
+impl Slot {
+    fn complete_silently(self: &Arc<Self>, completion: Completion) -> Wakeup {
+        let mut state = self.lock();
+        state.completion = Some(completion);
+        state.done = true;
+        Wakeup { waiting: (state.waiting > 0).then(|| Arc::clone(self)), waker: state.waker.take() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,121 @@
+//! What a client has sent, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zmqv2_proto::Reason;
+
+use crate::outcome::call_error::CallError;
+use crate::outcome::receiver_answer::AnswerKind;
+use crate::outcome::{Completion, Outcome};
+
+/// How many casts, notifications, and calls that do not block, a client has sent, and what became of them.
+///
+/// Every message that was taken over is counted once at its end, and a message to several servers once for each:
+/// `accepted + copies = acked + stored + replied + refused + unacknowledged + open`, once nothing is moving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Messages taken over: `cast` or `call_async` returned a handle. A fanout counts once for each node,
+    /// a notification once for each pool that the directory knows.
+    pub accepted: u64,
+    /// How many outcomes there were above one for each message: of the second, third, ... server or
+    /// pool of a node.
+    pub copies: u64,
+    /// Messages given to a connection for the first time.
+    pub sent: u64,
+    /// Messages given to a connection again: by a retry, or because another node had refused.
+    pub resent: u64,
+    /// Casts that a server has accepted, and notifications that a listener has.
+    pub acked: u64,
+    /// Notifications that a broker keeps until a listener takes them.
+    pub stored: u64,
+    /// Calls that a server has replied to, with a result or an error.
+    pub replied: u64,
+    /// Messages refused, for any reason.
+    pub refused: u64,
+    /// Messages that nobody answered, sent or not.
+    pub unacknowledged: u64,
+    /// Messages without an outcome yet.
+    pub open: u64,
+    /// Answers that came after the end of their message.
+    pub late: u64,
+    /// Answers that were none: malformed, or to nothing that was asked.
+    pub ignored: u64,
+    by_reason: [u64; REASONS],
+}
+
+const REASONS: usize = Reason::ALL.len();
+
+impl Counters {
+    /// Messages refused for this reason.
+    #[must_use]
+    pub fn refused_for(&self, reason: Reason) -> u64 {
+        self.by_reason[reason.index()]
+    }
+}
+
+/// The counters while they count.
+#[derive(Debug, Default)]
+pub(crate) struct LiveCounters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) copies: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    pub(crate) resent: AtomicU64,
+    pub(crate) late: AtomicU64,
+    pub(crate) ignored: AtomicU64,
+    acked: AtomicU64,
+    stored: AtomicU64,
+    replied: AtomicU64,
+    refused: AtomicU64,
+    unacknowledged: AtomicU64,
+    by_reason: [AtomicU64; REASONS],
+}
+
+impl LiveCounters {
+    pub(crate) fn count_completion(&self, completion: &Completion) {
+        match &completion.result {
+            Ok(answer) if matches!(answer.kind, AnswerKind::Reply(_)) => count(&self.replied),
+            Ok(_) => count(&self.acked),
+            Err(CallError::Refused { refusal, .. }) => self.count_refusal(refusal.reason),
+            Err(_) => count(&self.unacknowledged),
+        }
+    }
+
+    /// One of the outcomes of a message with several receivers.
+    pub(crate) fn count_outcome(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Acked { .. } => count(&self.acked),
+            Outcome::Stored { .. } => count(&self.stored),
+            Outcome::Refused { refusal, .. } => self.count_refusal(refusal.reason),
+            Outcome::Unacknowledged { .. } => count(&self.unacknowledged),
+        }
+    }
+
+    fn count_refusal(&self, reason: Reason) {
+        count(&self.by_reason[reason.index()]);
+        count(&self.refused);
+    }
+
+    pub(crate) fn read(&self, open: usize) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            accepted: get(&self.accepted),
+            copies: get(&self.copies),
+            sent: get(&self.sent),
+            resent: get(&self.resent),
+            acked: get(&self.acked),
+            stored: get(&self.stored),
+            replied: get(&self.replied),
+            refused: get(&self.refused),
+            unacknowledged: get(&self.unacknowledged),
+            open: open as u64,
+            late: get(&self.late),
+            ignored: get(&self.ignored),
+            by_reason: self.by_reason.each_ref().map(get),
+        }
+    }
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,45 @@
+//! One receiver's answer to a message.
+
+use std::time::Duration;
+
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{NodeName, Refusal, ServerName};
+
+use crate::outcome::Outcome;
+
+/// What one receiver says.
+#[derive(Debug)]
+pub(crate) struct ReceiverAnswer {
+    pub(crate) server: Option<ServerName>,
+    pub(crate) node: NodeName,
+    pub(crate) kind: AnswerKind,
+    /// The number of the send that it answers.
+    pub(crate) attempt: u8,
+}
+
+#[derive(Debug)]
+pub(crate) enum AnswerKind {
+    Accepted,
+    Stored,
+    Reply(Frame),
+    /// A call, says its broker.
+    InFlight,
+    /// Of the copy that it was to have.
+    Refused(Refusal),
+}
+
+impl ReceiverAnswer {
+    /// The outcome at this receiver. `None`: it has accepted the message without its name.
+    pub(crate) fn outcome(&self, elapsed: Duration) -> Option<Outcome> {
+        let node = self.node.clone();
+        Some(match &self.kind {
+            AnswerKind::Stored => Outcome::Stored { node, elapsed },
+            AnswerKind::Refused(refusal) => {
+                Outcome::Refused { refusal: refusal.clone(), node: Some(node), after: elapsed }
+            }
+            AnswerKind::Accepted | AnswerKind::Reply(_) | AnswerKind::InFlight => {
+                Outcome::Acked { server: self.server.clone()?, node, elapsed }
+            }
+        })
+    }
+}

@@ -1,0 +1,269 @@
+//! The directory, asked in a way that no call outlives its deadline.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use zmqv2_matchmaker::{Matchmaker, MatchmakerError, Placement, Rotation};
+use zmqv2_proto::TopicKey;
+
+use crate::clock;
+use crate::delivery::request::Request;
+use crate::outcome::send_error::SendError;
+
+/// How many topics may be asked for at one time. Each has a thread until the directory answers.
+const MAX_LOOKUPS: usize = 64;
+
+/// A directory with this client's turns.
+///
+/// A topic that is known is looked up on the calling thread, which then does no I/O worth speaking of. The first
+/// question about a topic may take as long as the directory likes, so it goes to a thread of its own; calls for the same
+/// topic meanwhile wait for the same answer, each until its own deadline.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    matchmaker: Arc<dyn Matchmaker>,
+    turns: Rotation,
+    lookups: Arc<Lookups>,
+}
+
+/// Why there are no candidates.
+#[derive(Debug)]
+pub(crate) enum LookupError {
+    Failed(Arc<MatchmakerError>),
+    NoAnswer,
+}
+
+impl LookupError {
+    /// Whether somebody who waits for a place to go goes on waiting: the directory may answer later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.may_pass())
+    }
+
+    pub(crate) fn into_send_error(self, request: &Request<'_>, directory: &'static str, now: Instant) -> SendError {
+        let (target, after) = (request.boxed_target(), request.elapsed(now));
+        match self {
+            Self::Failed(source) => SendError::Directory { target, after, source },
+            Self::NoAnswer => SendError::DirectorySilent { target, directory, after },
+        }
+    }
+}
+
+type LookupResult = Result<Arc<Placement>, Arc<MatchmakerError>>;
+
+/// Questions without an answer yet.
+#[derive(Debug, Default)]
+struct Lookups(Mutex<HashMap<TopicKey, Arc<Lookup>>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Lookup {
+    answer: Mutex<Option<LookupResult>>,
+    answered: Condvar,
+}
+
+impl Directory {
+    pub(crate) fn new(matchmaker: Arc<dyn Matchmaker>) -> Self {
+        Self { matchmaker, turns: Rotation::new(), lookups: Arc::default() }
+    }
+
+    /// The kind of directory.
+    pub(crate) fn name(&self) -> &'static str {
+        self.matchmaker.name()
+    }
+
+    /// The nodes that a message of now can go to. If it waits for a server, it waits for the
+    /// directory as well.
+    pub(crate) fn first_placement(
+        &self,
+        request: &Request<'_>,
+        wait_for_ready: bool,
+    ) -> Result<Arc<Placement>, SendError> {
+        match self.placement(request.key, request.deadline) {
+            Err(error) if wait_for_ready && error.may_pass() => {
+                log::debug!("cannot look up {}: {error:?}", request.target);
+                Ok(Arc::default())
+            }
+            placement => placement.map_err(|error| error.into_send_error(request, self.name(), clock::now())),
+        }
+    }
+
+    /// All nodes of a topic.
+    pub(crate) fn placement(&self, key: &TopicKey, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
+        match self.cached(key) {
+            Some(answer) => answer,
+            None => self.start_lookup(key.clone())?.wait(deadline),
+        }
+    }
+
+    /// As [`placement`](Self::placement), without waiting: `None` while the answer is not there. The question is kept in
+    /// `open` meanwhile.
+    pub(crate) fn poll_placement(
+        &self,
+        key: TopicKey,
+        open: &mut Option<Arc<Lookup>>,
+    ) -> Option<Result<Arc<Placement>, LookupError>> {
+        if let Some(answer) = self.cached(&key) {
+            *open = None;
+            return Some(answer);
+        }
+        let lookup = match open.take().map_or_else(|| self.start_lookup(key), Ok) {
+            Ok(lookup) => lookup,
+            Err(error) => return Some(Err(error)),
+        };
+        let answer = lookup.lock().clone();
+        if answer.is_none() {
+            *open = Some(lookup);
+        }
+        Some(answer?.map_err(LookupError::Failed))
+    }
+
+    /// What is known without I/O; asked for in the way that notices changes.
+    fn cached(&self, key: &TopicKey) -> Option<Result<Arc<Placement>, LookupError>> {
+        self.matchmaker.known(key)?;
+        Some(self.matchmaker.resolve_all(key).map_err(|error| LookupError::Failed(Arc::new(error))))
+    }
+
+    /// Takes the next turn of a topic.
+    pub(crate) fn turn(&self, key: &TopicKey) -> usize {
+        self.turns.turn(key)
+    }
+
+    fn start_lookup(&self, key: TopicKey) -> Result<Arc<Lookup>, LookupError> {
+        let mut open = self.lookups.lock();
+        if let Some(lookup) = open.get(&key) {
+            return Ok(Arc::clone(lookup));
+        }
+        if open.len() >= MAX_LOOKUPS {
+            return Err(self.unavailable(format!("it has not answered {MAX_LOOKUPS} questions yet").into()));
+        }
+        let lookup = Arc::new(Lookup::default());
+        open.insert(key.clone(), Arc::clone(&lookup));
+        drop(open);
+
+        let (matchmaker, asked) = (Arc::clone(&self.matchmaker), Arc::clone(&lookup));
+        let guard = LookupGuard { key, lookups: Arc::clone(&self.lookups) };
+        let ask = move || {
+            let answer = matchmaker.resolve_all(&guard.key).map_err(Arc::new);
+            // Closed before it is answered: who has an answer and asks again opens a new question.
+            drop(guard);
+            asked.finish(answer);
+        };
+        if let Err(error) = std::thread::Builder::new().name("zmqv2-lookup".to_owned()).spawn(ask) {
+            // Without the thread, nobody else answers those who have joined the question meanwhile.
+            let failed = self.unavailable(format!("no thread to ask it: {error}").into());
+            if let LookupError::Failed(error) = &failed {
+                lookup.finish(Err(Arc::clone(error)));
+            }
+            return Err(failed);
+        }
+        Ok(lookup)
+    }
+
+    fn unavailable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> LookupError {
+        let directory = self.matchmaker.name().to_owned();
+        LookupError::Failed(Arc::new(MatchmakerError::Unavailable { directory, source }))
+    }
+}
+
+impl Lookup {
+    fn finish(&self, answer: LookupResult) {
+        *self.lock() = Some(answer);
+        self.answered.notify_all();
+    }
+
+    fn wait(&self, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
+        let left = deadline.saturating_duration_since(clock::now());
+        let waited = self.answered.wait_timeout_while(self.lock(), left, |answer| answer.is_none());
+        let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        answer.clone().ok_or(LookupError::NoAnswer)?.map_err(LookupError::Failed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<LookupResult>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lookups {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TopicKey, Arc<Lookup>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held by the thread that asks, so that a question ends even when the directory panics.
+struct LookupGuard {
+    key: TopicKey,
+    lookups: Arc<Lookups>,
+}
+
+impl Drop for LookupGuard {
+    fn drop(&mut self) {
+        self.lookups.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use zmqv2_matchmaker::{Health, PlacedNode, Refreshed, Registration};
+    use zmqv2_proto::Node;
+
+    use super::*;
+
+    /// Answers at a signal; panics when the sender of signals is gone.
+    #[derive(Debug)]
+    struct Slow {
+        go: Mutex<mpsc::Receiver<()>>,
+        known: Mutex<Option<Arc<Placement>>>,
+    }
+
+    impl Matchmaker for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+        fn resolve_all(&self, _: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
+            self.go.lock().unwrap().recv().unwrap();
+            let node = Node::new("n".parse().unwrap(), "n".parse().unwrap());
+            Ok(Arc::new(Placement::new(vec![PlacedNode::unlisted(node)])))
+        }
+        fn known(&self, _: &TopicKey) -> Option<Arc<Placement>> {
+            self.known.lock().unwrap().clone()
+        }
+        fn register(&self, _: &Registration, _: Duration) -> Result<(), MatchmakerError> {
+            Ok(())
+        }
+        fn withdraw(&self, _: &Registration) -> Result<(), MatchmakerError> {
+            Ok(())
+        }
+        fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
+            Ok(Refreshed::Unchanged)
+        }
+        fn generation(&self) -> u64 {
+            0
+        }
+        fn health(&self) -> Health {
+            Health::Ok
+        }
+    }
+
+    #[test]
+    fn a_slow_directory_is_asked_once_and_outlives_no_deadline() {
+        let (go, signal) = mpsc::channel();
+        let slow = Slow { go: Mutex::new(signal), known: Mutex::default() };
+        let directory = Directory::new(Arc::new(slow));
+        let key = TopicKey::parse("e/t").unwrap();
+        for _ in 0..3 {
+            let early = directory.placement(&key, clock::now() + Duration::from_millis(5));
+            assert!(matches!(early, Err(LookupError::NoAnswer)));
+        }
+        let open: Vec<_> = directory.lookups.lock().values().cloned().collect();
+        assert_eq!(open.len(), 1);
+        go.send(()).unwrap();
+        let answer = open[0].wait(clock::now() + Duration::from_secs(30)).unwrap();
+        assert_eq!(answer.nodes().len(), 1);
+        // The next question is a new one; a directory that panics leaves nothing behind either.
+        drop(go);
+        let none = directory.placement(&key, clock::now() + Duration::from_millis(5));
+        assert!(matches!(none, Err(LookupError::NoAnswer)));
+    }
+}

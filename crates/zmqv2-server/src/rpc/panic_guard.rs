@@ -1,0 +1,18 @@
+//! Runs the user's code, so that a panic in it ends nothing else.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::handler_error::{HandlerError, MODULE};
+
+/// Turns a panic in `run` into an error that names `what` panicked.
+pub(crate) fn catch_panic<T>(
+    what: impl fmt::Display,
+    run: impl FnOnce() -> Result<T, HandlerError>,
+) -> Result<T, HandlerError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        let detail = format!("{what} panicked: {}", text.unwrap_or("no message"));
+        Err(HandlerError::new(MODULE, "Panic", detail))
+    })
+}

@@ -1,0 +1,119 @@
+//! What a worker of an RPC server does: runs a call and replies, acknowledges a cast and runs it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
+
+use crate::rpc::dispatcher::Dispatcher;
+use crate::rpc::duplicates::recent::Seen;
+use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
+use crate::rpc::endpoint::Incoming;
+use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed_body};
+
+pub(crate) struct RpcWork {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) repeated: RepeatedRequests,
+}
+
+/// An acknowledged cast, or one copy of a fanout.
+pub(crate) struct Cast {
+    incoming: Incoming,
+    may_repeat: bool,
+}
+
+impl Work for RpcWork {
+    type Accepted = Cast;
+
+    fn answer(
+        &self,
+        header: &Header,
+        body: Body<'_>,
+        deadline: Instant,
+        worker: &Worker,
+    ) -> Result<Answer<Cast>, Refusal> {
+        if header.kind == Kind::Notify {
+            let detail = format!(
+                "{} is the name of an RPC server, which takes calls and casts; a notification goes to a listener",
+                worker.server
+            );
+            return Err(Refusal::new(Reason::Malformed, detail));
+        }
+        let request = Request::decode(&body).map_err(|error| malformed_body(&error))?;
+        let incoming = Incoming::new(request, header.id, deadline);
+        let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
+        let seen = if may_repeat { self.repeated.record(header.id, deadline) } else { Seen::New };
+        let ack = |then| Ok(Answer::acknowledge(header, then));
+        match (header.kind, seen) {
+            (Kind::Cast | Kind::Fanout, Seen::New) => ack(AfterAnswer::Run(Cast { incoming, may_repeat })),
+            (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
+            (_, Seen::New) => self.run_call(header, &incoming, may_repeat),
+            (_, Seen::Answered(answer)) => repeat(header, answer),
+            (_, Seen::Running) => {
+                let answer = self.repeated.wait(header.id, deadline);
+                repeat(header, answer.ok_or_else(|| unknown("its first run has not ended in time"))?)
+            }
+        }
+    }
+
+    /// Nobody waits for the result of a cast. The dispatcher logs its failure.
+    fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
+        for Cast { incoming, may_repeat } in accepted {
+            drop(self.dispatcher.dispatch(&incoming));
+            if may_repeat {
+                self.repeated.store(incoming.id, None);
+            }
+            worker.free_place();
+        }
+    }
+}
+
+impl RpcWork {
+    fn run_call(&self, header: &Header, incoming: &Incoming, may_repeat: bool) -> Result<Answer<Cast>, Refusal> {
+        let reply = self.dispatcher.dispatch(incoming);
+        let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
+        let written = self.write(incoming, &reply);
+        if may_repeat {
+            let answer = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));
+            self.repeated.store(header.id, answer);
+        }
+        let mut answer = answer_to(header, Kind::Reply);
+        answer.flags = flags;
+        Ok(Answer::reply(answer, written?))
+    }
+
+    fn write(&self, incoming: &Incoming, reply: &Reply) -> Result<Vec<u8>, Refusal> {
+        let body = reply.encode();
+        let body =
+            body.map_err(|error| Refusal::new(Reason::Malformed, format!("the reply cannot be written: {error}")))?;
+        let (size, limit) = (body.len(), self.max_message_bytes);
+        if size > limit {
+            let detail = format!(
+                "the reply of {} has {size} bytes, the limit is {limit} (rpc_zmq_max_message_bytes); the method ran",
+                incoming.method()
+            );
+            log::error!("{detail}");
+            return Err(Refusal::new(Reason::TooLarge, detail));
+        }
+        Ok(body)
+    }
+}
+
+/// Gives the answer of the first run again.
+fn repeat(header: &Header, stored: StoredAnswer) -> Result<Answer<Cast>, Refusal> {
+    log::debug!("message {} came again", header.id);
+    let stored = stored.ok_or_else(|| unknown("its answer could not be written"))?;
+    let mut answer = answer_to(header, Kind::Reply);
+    answer.flags = stored.0;
+    Ok(Answer::reply(answer, stored.1.clone()))
+}
+
+/// The request has run or runs, and its result is not known.
+fn unknown(why: &str) -> Refusal {
+    Refusal::new(Reason::ServerLost, format!("the request came again, and {why}"))
+}
+
+#[cfg(test)]
+#[path = "tests/worker.rs"]
+mod tests;

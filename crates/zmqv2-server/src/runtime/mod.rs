@@ -1,0 +1,17 @@
+//! What both kinds of servers run on: worker threads, their sockets, and the registration.
+
+pub(crate) mod completions;
+pub(crate) mod registration;
+pub(crate) mod rep_worker;
+pub(crate) mod service;
+pub(crate) mod settings;
+pub(crate) mod shared_socket;
+pub(crate) mod wakeup;
+pub(crate) mod worker;
+
+use std::time::Instant;
+
+#[expect(clippy::disallowed_methods, reason = "a server's threads own its clock; pure code gets `now` from them")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

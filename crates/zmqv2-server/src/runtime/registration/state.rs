@@ -1,0 +1,143 @@
+//! What the registration's thread knows, and what it does next. Pure: no socket, thread or clock.
+
+use std::time::{Duration, Instant};
+
+use zmqv2_proto::{Kind, MessageId};
+
+/// An accepted registration is repeated at this interval, in case the broker came and went
+/// unnoticed.
+const REPEAT: Duration = Duration::from_secs(5);
+/// A registration without an answer, or with a refusal, is repeated after this time.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct RegistrationState {
+    connected: bool,
+    /// The broker at the other end of this connection has accepted the registration.
+    accepted: bool,
+    /// As `accepted`, but false again after a refusal of a repeated registration.
+    ready: bool,
+    register_at: Instant,
+    /// The id of the last REGISTER or WITHDRAW.
+    last_id: MessageId,
+    withdrawal: Option<Withdrawing>,
+}
+
+#[derive(Debug)]
+struct Withdrawing {
+    end_at: Instant,
+    /// The broker sends no more requests: it has said so, or it is gone.
+    released: bool,
+}
+
+/// A change that is worth a line in the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Registered,
+    RegistrationRefused,
+    MessageRefused,
+}
+
+/// What the thread does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Register,
+    /// Waits for a message, for a wake-up, or for this time.
+    Wait(Option<Duration>),
+    /// Ends: the broker sends no more requests, and none is outstanding.
+    Leave,
+    /// Ends: the time to drain is over.
+    GiveUp,
+}
+
+impl RegistrationState {
+    pub(super) fn new(now: Instant, last_id: MessageId) -> Self {
+        let (connected, accepted, ready, withdrawal) = (false, false, false, None);
+        Self { connected, accepted, ready, register_at: now, last_id, withdrawal }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn is_withdrawing(&self) -> bool {
+        self.withdrawal.is_some()
+    }
+
+    /// Whether the broker may get the ends of notifications that it shall deliver again.
+    pub(super) fn takes_requeued(&self) -> bool {
+        self.accepted || self.is_withdrawing()
+    }
+
+    /// The socket says whether it is connected. Returns whether the broker has just gone.
+    pub(super) fn connection(&mut self, now: Instant, connected: bool) -> bool {
+        if let Some(withdrawing) = &mut self.withdrawal {
+            withdrawing.released |= !connected;
+        }
+        if connected != self.connected {
+            self.register_at = now;
+        }
+        let gone = std::mem::replace(&mut self.connected, connected) && !connected;
+        if gone {
+            (self.accepted, self.ready) = (false, false);
+        }
+        gone
+    }
+
+    /// The broker has sent a message.
+    pub(super) fn received(&mut self, now: Instant, kind: Kind, id: MessageId) -> Option<Change> {
+        match kind {
+            Kind::Registered => {
+                self.accepted = true;
+                (!std::mem::replace(&mut self.ready, true)).then_some(Change::Registered)
+            }
+            Kind::Withdrawn => {
+                if let Some(withdrawing) = &mut self.withdrawal {
+                    withdrawing.released = true;
+                }
+                None
+            }
+            Kind::Refusal => {
+                self.register_at = self.register_at.min(now + RETRY);
+                if id != self.last_id {
+                    return Some(Change::MessageRefused);
+                }
+                self.ready = false;
+                Some(Change::RegistrationRefused)
+            }
+            _ => None,
+        }
+    }
+
+    /// The thread sends a REGISTER with this id.
+    pub(super) fn registering(&mut self, now: Instant, id: MessageId) {
+        self.last_id = id;
+        self.register_at = now + if self.ready { REPEAT } else { RETRY };
+    }
+
+    /// The thread sends the WITHDRAW, with this id. It ends at `end_at` at the latest.
+    pub(super) fn withdrawing(&mut self, id: MessageId, end_at: Instant) {
+        self.last_id = id;
+        self.withdrawal = Some(Withdrawing { end_at, released: false });
+    }
+
+    /// What to do next, with so many requests outstanding.
+    pub(super) fn next(&self, now: Instant, outstanding: usize) -> Step {
+        match &self.withdrawal {
+            Some(Withdrawing { released: true, .. }) if outstanding == 0 => Step::Leave,
+            Some(Withdrawing { end_at, .. }) if *end_at <= now => Step::GiveUp,
+            Some(Withdrawing { end_at, .. }) => Step::Wait(Some(*end_at - now)),
+            None if !self.connected => Step::Wait(None),
+            None if self.register_at <= now => Step::Register,
+            None => Step::Wait(Some(self.register_at - now)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/state.rs"]
+mod tests;

@@ -1,0 +1,261 @@
+//! A running server of either kind: its workers, its registration, and its orderly end.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use zmqv2_proto::config::resolve_ipc_dir;
+use zmqv2_proto::control::{ServerRegistration, broker_socket, worker_socket};
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
+use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
+
+use crate::error::ServerError;
+use crate::runtime::completions::{self, CompletionSender};
+use crate::runtime::now;
+use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread};
+use crate::runtime::rep_worker::{Batch, RepWorker};
+use crate::runtime::settings::Settings;
+use crate::runtime::shared_socket::WorkerPool;
+use crate::runtime::wakeup::{RegistrationWaker, Signal};
+use crate::runtime::worker::{ShutdownSignals, Work, Worker};
+
+/// Idle workers end sooner than this.
+const IDLE_WORKERS_END_WITHIN: Duration = Duration::from_millis(200);
+
+/// What a server offers.
+pub(crate) struct Offer {
+    pub(crate) key: TopicKey,
+    /// Further topics that the same workers serve.
+    pub(crate) also: Vec<TopicKey>,
+    pub(crate) server: ServerName,
+    pub(crate) workers: u16,
+    pub(crate) batch: Batch,
+    /// All workers share one socket.
+    pub(crate) shares_socket: bool,
+}
+
+impl Offer {
+    /// The registration of this offer. `window` is the most requests that the broker may send at
+    /// a time to a shared socket.
+    fn registration(&self, instance: InstanceId, window: u16) -> ServerRegistration {
+        let window = if self.shares_socket { window } else { 0 };
+        ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
+            .sharing_a_socket(self.shares_socket)
+            .with_window(window)
+            .with_topics(self.also.clone())
+    }
+}
+
+pub(crate) struct Service {
+    name: String,
+    instance: InstanceId,
+    dir: PathBuf,
+    readiness: Arc<Readiness>,
+    wakeup: Arc<RegistrationWaker>,
+    /// `None` after a stop.
+    registration: Mutex<Option<JoinHandle<()>>>,
+    shutdown: Arc<ShutdownSignals>,
+    /// Disconnected when the last worker has ended.
+    ended: Receiver<()>,
+    workers: u16,
+    drain_timeout: Duration,
+}
+
+impl Service {
+    /// Binds the workers' sockets, and registers the offer as soon as there is a broker.
+    pub(crate) fn start<W: Work>(settings: Settings, offer: Offer, work: W) -> Result<Self, ServerError> {
+        let Settings { config, ipc_dir, transport, .. } = settings;
+        let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
+        let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
+        let (instance, workers, drain_timeout) = (InstanceId::random(), offer.workers, config.drain_timeout);
+        let registration = offer.registration(instance, config.window);
+        let wakeup = Arc::new(RegistrationWaker::new().map_err(ServerError::Thread)?);
+        let (sender, completions) = completions::channel(usize::from(workers) * usize::from(offer.batch.size), &wakeup);
+        let shutdown = Arc::new(ShutdownSignals {
+            drain: Signal::new().map_err(ServerError::Thread)?,
+            stop: Signal::new().map_err(ServerError::Thread)?,
+        });
+        let mut stop_on_error = StopOnError(Some(Arc::clone(&shutdown)));
+        let starter = WorkerStarter {
+            transport: &transport,
+            dir: &dir,
+            instance,
+            config: &config,
+            offer: &offer,
+            completions: sender,
+            shutdown: &shutdown,
+        };
+        let ended = starter.start(&Arc::new(work))?;
+        let link = BrokerLink::open(transport.clone(), broker_socket(&dir)?)?;
+        let readiness = Arc::new(Readiness::default());
+        let Offer { key, server, .. } = offer;
+        let name = format!("{server} of {key}");
+        let (ready, wakes) = (Arc::clone(&readiness), Arc::clone(&wakeup));
+        let thread =
+            RegistrationThread { link, key, server, registration, readiness: ready, wakeup: wakes, completions };
+        let registration = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
+        stop_on_error.0 = None;
+        let registration = Mutex::new(Some(registration));
+        Ok(Self { name, instance, dir, readiness, wakeup, registration, shutdown, ended, workers, drain_timeout })
+    }
+
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.readiness.get()
+    }
+
+    pub(crate) fn wait_ready(&self, timeout: Duration) -> Result<(), ServerError> {
+        if self.readiness.wait(timeout) {
+            return Ok(());
+        }
+        Err(ServerError::NotReady { waited: timeout, dir: self.dir.display().to_string() })
+    }
+
+    pub(crate) fn stop(&self) -> Result<(), ServerError> {
+        let registration = self.registration.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(registration) = registration else { return Ok(()) };
+        let end_at = now() + self.drain_timeout;
+        self.shutdown.drain.set();
+        self.wakeup.stop();
+        // Its thread ends within the time to drain. A panic in it has been printed already.
+        let _ = registration.join();
+        self.shutdown.stop.set();
+        // Nothing is ever sent: this waits for the last worker to drop its sender. Idle workers
+        // get some time even if all of it is used up.
+        match self.ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                let workers = Arc::strong_count(&self.shutdown) - 1;
+                Err(ServerError::Unfinished { workers, waited: self.drain_timeout })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("instance", &self.instance)
+            .field("workers", &self.workers)
+            .field("ready", &self.is_ready())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            log::warn!("{} stopped early: {error}", self.name);
+        }
+    }
+}
+
+/// Starts the worker threads of a server.
+struct WorkerStarter<'a> {
+    transport: &'a Transport,
+    dir: &'a Path,
+    instance: InstanceId,
+    config: &'a Config,
+    offer: &'a Offer,
+    completions: CompletionSender,
+    shutdown: &'a Arc<ShutdownSignals>,
+}
+
+impl WorkerStarter<'_> {
+    /// The receiver is disconnected when the last thread has ended.
+    fn start<W: Work>(self, work: &Arc<W>) -> Result<Receiver<()>, ServerError> {
+        let (running, ended) = crossbeam_channel::bounded(0);
+        if self.offer.shares_socket {
+            self.start_pool(work, &running)?;
+            return Ok(ended);
+        }
+        for index in 0..self.offer.workers {
+            let (socket, file) = self.bind(Role::Rep, index)?;
+            let worker = RepWorker::new(self.worker(index), self.offer.batch, Arc::clone(work), socket);
+            spawn_worker(index, &running, move || {
+                worker.run();
+                drop(file);
+            })?;
+        }
+        Ok(ended)
+    }
+
+    /// Starts workers that share one socket.
+    fn start_pool<W: Work>(&self, work: &Arc<W>, running: &Sender<()>) -> Result<(), ServerError> {
+        let (socket, file) = self.bind(Role::Router, 0)?;
+        let workers = self.offer.workers;
+        let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, workers, self.config.window)?;
+        // In this order: the socket closes before its file is removed.
+        let shared = Arc::new((pool, file));
+        // One thread more than workers: see `WorkerPool::run`.
+        for index in 0..=workers {
+            let (worker, shared) = (self.worker(index), Arc::clone(&shared));
+            spawn_worker(index, running, move || shared.0.run(&worker))?;
+        }
+        Ok(())
+    }
+
+    fn bind(&self, role: Role, index: u16) -> Result<(Socket, SocketFile), ServerError> {
+        let mut socket = self.transport.socket(role)?;
+        let address = worker_socket(self.dir, self.instance, index)?;
+        socket.bind(&address)?;
+        Ok((socket, SocketFile(address)))
+    }
+
+    fn worker(&self, index: u16) -> Worker {
+        Worker {
+            index,
+            server: self.offer.server.clone(),
+            node: self.config.host.clone(),
+            completions: self.completions.clone(),
+            shutdown: Arc::clone(self.shutdown),
+            shares_socket: self.offer.shares_socket,
+        }
+    }
+}
+
+/// Starts a worker's thread, which keeps `running` until it ends.
+fn spawn_worker(index: u16, running: &Sender<()>, run: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
+    let running = running.clone();
+    spawn(format!("worker-{index}"), move || {
+        run();
+        drop(running);
+    })?;
+    Ok(())
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServerError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)
+}
+
+/// Ends the workers of a server that could not start as a whole.
+struct StopOnError(Option<Arc<ShutdownSignals>>);
+
+impl Drop for StopOnError {
+    fn drop(&mut self) {
+        if let Some(shutdown) = &self.0 {
+            shutdown.stop.set();
+        }
+    }
+}
+
+/// The file of a socket. libzmq leaves it behind, and nobody will bind it again.
+struct SocketFile(Address);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Address::Ipc(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/service.rs"]
+mod tests;

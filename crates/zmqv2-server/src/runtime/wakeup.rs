@@ -1,0 +1,97 @@
+//! How threads that wait for a socket are woken.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Wakes any number of threads, once and for good: its descriptor stays readable.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    reader: UnixStream,
+    /// Closing this end makes the other one readable, and no reader can use that up.
+    writer: Mutex<Option<UnixStream>>,
+}
+
+impl Signal {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (reader, writer) = UnixStream::pair()?;
+        Ok(Self { reader, writer: Mutex::new(Some(writer)) })
+    }
+
+    pub(crate) fn set(&self) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// Wakes the registration's thread, and tells it when to stop.
+#[derive(Debug)]
+pub(crate) struct RegistrationWaker {
+    pub(crate) waker: Waker,
+    stop: AtomicBool,
+}
+
+impl RegistrationWaker {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { waker: Waker::new()?, stop: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Whether [`stop`](Self::stop) was called. Sequentially consistent: see
+    /// [`end_unsent`](super::completions::CompletionSender::end_unsent).
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+/// Wakes one waiting thread, any number of times.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    reader: UnixStream,
+    writer: UnixStream,
+    pending: AtomicBool,
+}
+
+impl Waker {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        Ok(Self { reader, writer, pending: AtomicBool::new(false) })
+    }
+
+    /// Wakes the thread. It then sees everything that was done before this call.
+    pub(crate) fn wake(&self) {
+        // Only the first wake writes a byte, so waking a busy thread costs no system call.
+        if !self.pending.swap(true, Ordering::AcqRel)
+            && let Err(error) = (&self.writer).write_all(&[1])
+        {
+            log::error!("cannot wake a thread: {error}");
+        }
+    }
+
+    /// The woken thread calls this before it looks at what was done.
+    pub(crate) fn clear(&self) {
+        let mut bytes = [0; 16];
+        while (&self.reader).read(&mut bytes).is_ok_and(|read| read > 0) {}
+        // After the bytes: a wake until now wrote none, but the thread will see what was done.
+        self.pending.swap(false, Ordering::AcqRel);
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}

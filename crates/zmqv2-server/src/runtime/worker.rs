@@ -1,0 +1,217 @@
+//! How a worker of any server answers a request, whatever its socket is.
+//!
+//! Every message gets exactly one answer. A request that is acknowledged, rather than replied to,
+//! is answered before it runs. That answer does not give its place back to the broker: the worker
+//! gives it back when the request has run.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+use zmqv2_proto::transport::Frame;
+use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
+
+use crate::runtime::completions::{Completion, CompletionSender};
+use crate::runtime::wakeup::Signal;
+
+/// What the workers of a server do with requests. All workers share one value.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// A request that was acknowledged and has not run yet.
+    type Accepted;
+
+    /// Answers a request whose time ends at `deadline`. Runs it if the answer is its result.
+    fn answer(
+        &self,
+        header: &Header,
+        body: Body<'_>,
+        deadline: Instant,
+        worker: &Worker,
+    ) -> Result<Answer<Self::Accepted>, Refusal>;
+
+    /// Runs acknowledged requests, and reports the end of each.
+    fn run(&self, accepted: Vec<Self::Accepted>, worker: &Worker);
+}
+
+/// A request's header and body, or the number of frames if there are not two.
+pub(crate) type Message<'a> = Result<(&'a [u8], Body<'a>), usize>;
+
+/// The body of a request.
+pub(crate) enum Body<'a> {
+    Frame(Frame),
+    /// A part of a bundle.
+    Part(&'a [u8]),
+}
+
+impl From<Body<'_>> for Frame {
+    fn from(body: Body<'_>) -> Self {
+        match body {
+            Body::Frame(frame) => frame,
+            Body::Part(bytes) => Self::from(bytes),
+        }
+    }
+}
+
+impl Deref for Body<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Frame(frame) => frame,
+            Self::Part(bytes) => bytes,
+        }
+    }
+}
+
+/// The message in these frames. Its body is taken out of them.
+pub(crate) fn message(frames: &mut [Frame]) -> Message<'_> {
+    match frames {
+        [header, body] => Ok((header, Body::Frame(std::mem::replace(body, Frame::new())))),
+        other => Err(other.len()),
+    }
+}
+
+/// How the workers of a server are told to end.
+#[derive(Debug)]
+pub(crate) struct ShutdownSignals {
+    /// Collect no more for a batch: run what is there.
+    pub(crate) drain: Signal,
+    /// No more messages will come.
+    pub(crate) stop: Signal,
+}
+
+/// One worker: what its thread knows, apart from its socket.
+pub(crate) struct Worker {
+    /// Its number.
+    pub(crate) index: u16,
+    /// Its answers carry these two names.
+    pub(crate) server: ServerName,
+    pub(crate) node: NodeName,
+    pub(crate) completions: CompletionSender,
+    pub(crate) shutdown: Arc<ShutdownSignals>,
+    /// All workers share one socket, which gives places back to the broker itself.
+    pub(crate) shares_socket: bool,
+}
+
+/// An answer, and what is left to do after it.
+pub(crate) struct Answer<A> {
+    pub(crate) header: Header,
+    pub(crate) body: Vec<u8>,
+    pub(crate) then: AfterAnswer<A>,
+}
+
+/// What follows an answer.
+pub(crate) enum AfterAnswer<A> {
+    /// The answer ends the request: the worker is free.
+    Nothing,
+    /// Run the request.
+    Run(A),
+    /// Tell the broker at once that the request has ended.
+    Send(Completion),
+    /// The delivery that already runs ends this one, too.
+    Wait,
+}
+
+impl<A> Answer<A> {
+    pub(crate) fn reply(header: Header, body: Vec<u8>) -> Self {
+        Self { header, body, then: AfterAnswer::Nothing }
+    }
+
+    pub(crate) fn acknowledge(request: &Header, then: AfterAnswer<A>) -> Self {
+        Self { header: answer_to(request, Kind::Ack), body: Vec::new(), then }
+    }
+}
+
+impl Worker {
+    /// Reports that an acknowledged request has run, so that its place is free again.
+    pub(crate) fn free_place(&self) {
+        if self.shares_socket {
+            self.completions.end_unsent();
+        } else {
+            self.completions.send(Completion::WorkerFree(self.index));
+        }
+    }
+
+    /// The answer to any message that is there `now`. It is to be sent at once.
+    pub(crate) fn answer<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
+        let mut answer = self.answer_message(work, message, now);
+        let ends = matches!(answer.then, AfterAnswer::Nothing);
+        answer.header.count = ends.into();
+        answer.header.server = Some(self.server.clone());
+        answer.header.node = Some(self.node.clone());
+        if !ends {
+            self.completions.begin();
+        }
+        answer
+    }
+
+    fn answer_message<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
+        let malformed = |detail: String| refuse(None, &Refusal::new(Reason::Malformed, detail));
+        let (header, body) = match message {
+            Ok(message) => message,
+            Err(frames) => return malformed(format!("{frames} frames instead of header and body")),
+        };
+        match Header::decode(header) {
+            Ok(header) => {
+                let answer = self.answer_request(work, &header, body, now);
+                answer.unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
+            }
+            Err(error) => {
+                let mut answer = malformed(error.to_string());
+                // The broker finds the request by its tag. Without the tag, this worker would
+                // count as busy for ever.
+                if let Ok(view) = HeaderView::new(header) {
+                    (answer.header.tag, answer.header.id) = (view.tag(), view.id());
+                }
+                answer
+            }
+        }
+    }
+
+    fn answer_request<W: Work>(
+        &self,
+        work: &W,
+        header: &Header,
+        body: Body<'_>,
+        now: Instant,
+    ) -> Result<Answer<W::Accepted>, Refusal> {
+        if !header.kind.is_request() {
+            let detail = format!("a server takes requests, not {:?} messages", header.kind);
+            return Err(Refusal::new(Reason::Malformed, detail));
+        }
+        // The request may have waited in the socket while this process was stopped or starved.
+        let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis_at(now));
+        if left.is_expired() {
+            return Err(Refusal::new(Reason::Expired, "no time was left at the server; it did not run"));
+        }
+        work.answer(header, body, left.deadline(now), self)
+    }
+}
+
+/// The header of an answer of this kind.
+pub(crate) fn answer_to(request: &Header, kind: Kind) -> Header {
+    let mut header = Header::new(kind, request.id);
+    header.tag = request.tag;
+    header
+}
+
+/// The refusal of a request whose body cannot be read.
+pub(crate) fn malformed_body(error: &BodyError) -> Refusal {
+    let detail = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    Refusal::new(Reason::Malformed, detail)
+}
+
+fn refuse<A>(request: Option<&Header>, refusal: &Refusal) -> Answer<A> {
+    let mut header = match request {
+        Some(request) => answer_to(request, Kind::Refusal),
+        None => Header::new(Kind::Refusal, MessageId::from_bytes([0; 16])),
+    };
+    header.reason = Some(refusal.reason);
+    Answer::reply(header, refusal.detail.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+#[path = "tests/worker.rs"]
+mod tests;

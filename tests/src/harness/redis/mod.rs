@@ -1,0 +1,4 @@
+//! Redis servers that tests start themselves, and nodes whose directory is in one.
+
+pub mod cluster;
+pub mod server;

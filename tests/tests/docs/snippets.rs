@@ -1,0 +1,103 @@
+//! The Rust code that the pages show. `docs.rs` holds each snippet against its page; nothing here is
+//! ever run.
+
+use std::error::Error;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zmqv2_client::{Notifier, Outcome, RequestContext, RpcClient};
+use zmqv2_proto::{Priority, Target, Version};
+use zmqv2_server::{HandlerError, Methods, Notice, NotificationListener, RpcServer, Verdict, reply};
+
+#[derive(Serialize)]
+struct BootArguments {
+    cores: u32,
+}
+
+#[derive(Serialize)]
+struct RefreshArguments {
+    host: &'static str,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Instance {
+    id: u64,
+}
+
+fn bill(_instance: &Instance) -> Result<(), ()> {
+    Ok(())
+}
+
+fn calls() -> Result<(), Box<dyn Error>> {
+    // snippet: calls
+    let client = RpcClient::builder(Target::topic("compute")?).timeout(Duration::from_secs(10)).build()?;
+    let context = RequestContext::new().with("user", "ann");
+    let id: u64 = client.call(&context, "boot", &BootArguments { cores: 2 })?;
+
+    // Exactly one server, and more time.
+    let node_7 = client.prepare().server("node-7")?.timeout(Duration::from_secs(60));
+    node_7.call::<()>(&context, "shut_down", &id)?;
+    // end
+    Ok(())
+}
+
+fn casts(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Error>> {
+    // snippet: casts
+    let handle = client.cast(context, "refresh", &RefreshArguments { host: "node-7" })?;
+    match handle.wait(Duration::from_secs(5)) {
+        Some(Outcome::Acked { server, node, .. }) => println!("{server} at {node} accepted it"),
+        Some(outcome) => println!("{outcome}"),
+        None => println!("no outcome yet"),
+    }
+    // end
+    Ok(())
+}
+
+fn fanout(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Error>> {
+    // snippet: fanout
+    let handle = client.fanout(context, "reload", &())?;
+    let report = handle.wait(Duration::from_secs(5)).unwrap_or_else(|| handle.so_far());
+    for result in &report.results {
+        println!("{:?} on {:?}: {}", result.server, result.node, result.outcome);
+    }
+    println!("{} of {} accepted it", report.acked(), report.results.len());
+    // end
+    Ok(())
+}
+
+fn serving() -> Result<(), Box<dyn Error>> {
+    // snippet: serving
+    let methods = Methods::new()
+        .version(Version::new(1, 2))
+        .method("add", |(a, b): (i64, i64)| Ok(a + b))?
+        .raw("whoami", |incoming| reply(&incoming.context().get("user")))?;
+    let target = Target::topic("calculator")?.with_server("alpha")?;
+    let server = RpcServer::builder(target).endpoint(methods).workers(4).start()?;
+    // end
+    Ok(server.stop()?)
+}
+
+fn notifications(context: &RequestContext) -> Result<(), Box<dyn Error>> {
+    // snippet: notifier
+    let notifier = Notifier::builder("compute.node-7").topics(["notifications"])?.build()?;
+    let handle = notifier.info(context, "instance.created", &Instance { id: 7 })?;
+    // end
+    drop(handle);
+    // snippet: listener
+    let listener = NotificationListener::builder()
+        .topic("notifications")?
+        .pool("billing")?
+        .on([Priority::Info, Priority::Error], |notice: &Notice| {
+            let instance: Instance = notice.payload()?;
+            let billed = bill(&instance).is_ok();
+            Ok::<_, HandlerError>(if billed { Verdict::Handled } else { Verdict::Requeue })
+        })
+        .start()?;
+    // end
+    Ok(listener.stop()?)
+}
+
+/// A function that nobody names would be a warning.
+pub(crate) fn compile() {
+    let _ = (calls, casts, fanout, serving, notifications);
+}
