@@ -33,7 +33,7 @@ impl Model {
     fn check(&mut self, action: &Action<From, usize>) {
         match action {
             Action::Deliver { worker, tag, ttl, delivery: 0, payload } => {
-                self.check_delivery(*worker, *tag, *ttl, *payload)
+                self.check_delivery(*worker, *tag, *ttl, *payload);
             }
             // `reply` checks that the answer is expected.
             Action::Answer { to, payload, remaining: 0 } => assert_eq!(*to, From::Request(*payload)),
