@@ -107,8 +107,8 @@ impl Model {
             .position(|it| it.is == Is::Waiting && it.deadline > self.now && self.could_take(number, it));
         assert_eq!(older, None, "request {id} overtakes an older one");
         let run = worker.run;
-        // A returned request may be older than the last one of this run. In a run that keeps the
-        // order only its own may.
+        // A request that was handed back may be older than the last one of this run. In a run that
+        // keeps the order only its own may.
         let late = request.again && (!self.runs[&run].keeps_order() || request.only.is_some());
         self.requests[id].is = Is::At(number, tag);
         if late {
