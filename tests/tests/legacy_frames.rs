@@ -318,7 +318,8 @@ fn an_unknown_envelope_is_skipped_and_a_broken_message_ends_only_the_reading_of_
     taken.wait(1);
     // This ends the reader of requests. The reader of fanouts goes on.
     requests.send_multipart(["0", "demo.localhost", "cast", "{"], 0).unwrap();
-    requests.send_multipart(hop("cast", "server recv PULL"), 0).unwrap();
+    // It may be gone already; then nothing takes this message.
+    let _ = requests.send_multipart(hop("cast", "server recv PULL"), zmq::DONTWAIT);
     fanouts.send_multipart(hop("fanout", "server recv SUB"), 0).unwrap();
     taken.wait(2);
     // The messages before these two would have run by now, if anything read them.

@@ -213,7 +213,7 @@ fn a_replica_and_an_unknown_group_are_named() {
         return;
     }
     let sentinels = Sentinels::start();
-    fails(&[REDIS, &at(sentinels.servers[1].port())], &["no primary but a slave", "sentinel_hosts"]);
+    fails(&[REDIS, &at(sentinels.servers[1].port())], &["not a primary but a slave", "sentinel_hosts"]);
     let settings = sentinels.settings();
     let url = settings[0].rsplit_once('/').unwrap().0;
     fails(&[&format!("{url}/stranger")], &["no Sentinel knows a group \"stranger\"", "sentinel_group_name"]);

@@ -147,7 +147,7 @@ fn a_notification_that_could_not_be_written_comes_again() {
     let ended = deaf.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{told}");
-    assert!(told.contains("cannot write a notification, which comes again: "), "{told}");
+    assert!(told.contains("cannot write a notification, which is delivered again: "), "{told}");
     let other = listen(node, &["events"]);
     assert_eq!(parsed(&other.wait_for_output(1)[0])["event_type"], "precious");
 }

@@ -20,7 +20,7 @@
 //! restore n1 topic=... number=3         the store has it from an earlier run; also: pool=NAME, ttl=5s
 //! credit s1/0                           has finished a request that it answered with credit=0
 //! quick s1/0                            reports that its requests are quick; also: credit=N
-//! back s1/0 c1 c2 topic=openstack/t     returns these requests; options as for a request; `fanout`
+//! back s1/0 c1 c2 topic=openstack/t     hands these back; options as for a request; `fanout`
 //! advance 3s                            time passes, and the driver expires what is due
 //! lag 3s                                time passes, but the driver does nothing
 //! drain

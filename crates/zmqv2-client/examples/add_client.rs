@@ -1,4 +1,4 @@
-//! A client of the server in `add_server.rs`.
+//! Calls a method of the server in `add_server.rs`.
 
 use std::time::Duration;
 use zmqv2_client::{RequestContext, RpcClient, Target};

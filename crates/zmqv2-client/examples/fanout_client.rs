@@ -1,4 +1,4 @@
-//! A fanout to the server in `add_server.rs`, and to any other of its topic: one result for each.
+//! Sends a fanout to the server in `add_server.rs` and to every other server of its topic.
 
 use std::time::Duration;
 use zmqv2_client::{RequestContext, RpcClient, Target};

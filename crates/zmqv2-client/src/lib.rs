@@ -1,7 +1,7 @@
 //! The RPC client of zmqv2: calls, casts, fanouts and notifications, each with a known outcome.
 //!
-//! This crate owns the [`RpcClient`], the [`Notifier`], their connections, the choice among the nodes of
-//! a topic, retries, and the outcome of every message. It leaves to others:
+//! This crate owns the [`RpcClient`], the [`Notifier`], their connections, the choice among the
+//! nodes of a topic, retries, and the outcome of every message. It leaves to others:
 //!
 //! - which nodes have a topic: the directory (`zmqv2-matchmaker`);
 //! - the format of messages: `zmqv2-proto`;
@@ -25,25 +25,26 @@
 //! | question | type |
 //! |---|---|
 //! | Why could it not be sent? | [`SendError`] |
-//! | How did a call end? | [`Answered`], or [`CallError`] and its [`may_have_run`](CallError::may_have_run) |
+//! | How did a call end? | [`Answered`] or [`CallError`] |
 //! | How did a cast end? | [`Outcome`] |
-//! | How did a fanout or a notification end? | [`FanoutReport`], [`NotifyReport`]: an [`Outcome`] for each receiver |
+//! | How did a fanout or a notification end? | [`FanoutReport`], [`NotifyReport`] |
 //!
 //! # Guarantees
-//! - **Call**: the method runs at most once. The client tries another node only if the first one surely
-//!   did not run it. With a [monitor](RpcClientBuilder::call_monitor_timeout), the caller of a long call
-//!   learns early that it is lost.
+//! - **Call**: the method runs at most once. The client tries another node only if the first one
+//!   surely did not run it. With a [monitor](RpcClientBuilder::call_monitor_timeout), the caller of
+//!   a long call learns early that it is lost.
 //! - **Cast**: the outcome goes to its [`CastHandle`], and always to the [`Counters`] and the
 //!   [observer](RpcClientBuilder::observer).
-//! - **Fanout**: every server that the directory lists has an outcome. A slow or dead node delays no other.
+//! - **Fanout**: every server that the directory lists has an outcome. A slow or dead node delays
+//!   no other.
 //! - **Notification**: every known pool of listeners has an outcome.
 //! - The client sends no message again that may have run, unless you ask for
 //!   [`retry`](RpcClientBuilder::retry).
-//! - A client has a bound on open messages ([`max_outstanding`](RpcClientBuilder::max_outstanding)) and on
-//!   the size of a message (option `rpc_zmq_max_message_bytes`).
+//! - A client has a bound on open messages ([`max_outstanding`](RpcClientBuilder::max_outstanding))
+//!   and on the size of a message (option `rpc_zmq_max_message_bytes`).
 
 mod api;
-#[doc(hidden)] // For the benchmarks of this crate.
+#[doc(hidden)] // For the benchmarks of this workspace.
 pub mod bench_support;
 mod clock;
 mod delivery;

@@ -1,7 +1,7 @@
 //! Refusals: typed answers to requests that were not run, or whose result is unknown.
 //!
 //! Every rule about a reason stands in one entry of the table below. The broker, the client, the
-//! server and the tables in `docs/` ask it. A new reason is one more entry; an entry that lacks a
+//! server and the tables in `docs/` read it. A new reason is one more entry; an entry that lacks a
 //! field does not compile.
 
 use std::fmt;

@@ -145,18 +145,18 @@ impl Inbox {
                 routing.handle(Input::Reply { worker, tag, credit, refused, payload });
             }
             Ok(WorkerMessage::Credit { credit, wide }) => routing.handle(Input::Freed { worker, credit, wide }),
-            Ok(WorkerMessage::Returned { tag, payload }) if routing.sockets.links.reads_bundles(worker) => {
-                self.receive_returned(routing, worker, tag, payload);
+            Ok(WorkerMessage::HandedBack { tag, payload }) if routing.sockets.links.reads_bundles(worker) => {
+                self.receive_handed_back(routing, worker, tag, payload);
             }
             // A worker with its own socket has one request, and would get it again at once.
-            Ok(WorkerMessage::Returned { .. }) => routing.drop_worker(worker, &Malformed::Returned),
+            Ok(WorkerMessage::HandedBack { .. }) => routing.drop_worker(worker, &Malformed::HandedBack),
             Err(error) => routing.drop_worker(worker, &error),
         }
     }
 
-    fn receive_returned(&mut self, routing: &mut Routing, worker: WorkerId, tag: u64, payload: Payload) {
+    fn receive_handed_back(&mut self, routing: &mut Routing, worker: WorkerId, tag: u64, payload: Payload) {
         if payload.check_size(self.max_message_bytes).is_err() {
-            return routing.drop_worker(worker, &Malformed::ReturnedTooLarge);
+            return routing.drop_worker(worker, &Malformed::HandedBackTooLarge);
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
         self.names.copy(&view);

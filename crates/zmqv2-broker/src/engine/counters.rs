@@ -15,11 +15,11 @@ macro_rules! counters {
             Refused(Reason),
         }
 
-        /// The places of the counters without a reason.
-        enum Place { $($variant,)* Refused }
+        /// The indexes of the counts.
+        enum Index { $($variant,)* Refused }
 
         impl Counter {
-            const UNREFUSED: [Self; Place::Refused as usize] = [$(Self::$variant),*];
+            const WITHOUT_REASON: [Self; Index::Refused as usize] = [$(Self::$variant),*];
 
             pub const fn name(self) -> &'static str {
                 match self {
@@ -53,8 +53,8 @@ macro_rules! counters {
 
             const fn index(self) -> usize {
                 match self {
-                    $(Self::$variant => Place::$variant as usize,)*
-                    Self::Refused(reason) => Place::Refused as usize + reason.index(),
+                    $(Self::$variant => Index::$variant as usize,)*
+                    Self::Refused(reason) => Index::Refused as usize + reason.index(),
                 }
             }
         }
@@ -68,7 +68,7 @@ counters! {
     Delivered = "delivered";
     /// Answers of workers that were sent on to the senders.
     Answered = "answered";
-    /// Requests that a server returned before it started them, because its handlers became slow.
+    /// Requests that a server handed back before it started them, because its handlers became slow.
     HandedBack = "handed_back";
     /// Requests whose time to live ended before a worker had them, and notifications whose time to
     /// live ended before a listener handled them.
@@ -99,11 +99,11 @@ counters! {
     Undeliverable = "undeliverable", if_not_zero: "Look for clients that end, or stop, while they wait for answers.";
 }
 
-const COUNTERS: usize = Counter::UNREFUSED.len() + Reason::ALL.len();
+const COUNTERS: usize = Counter::WITHOUT_REASON.len() + Reason::ALL.len();
 
 impl Counter {
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::UNREFUSED.into_iter().chain(Reason::ALL.map(Self::Refused))
+        Self::WITHOUT_REASON.into_iter().chain(Reason::ALL.map(Self::Refused))
     }
 }
 

@@ -79,8 +79,8 @@ pub enum Input<'a, O, P> {
         refused: Option<Reason>,
         payload: P,
     },
-    /// A worker returns a request that it has not started. The request goes to another worker, in
-    /// its old place in the order. This worker's window is [narrow](Input::Freed) again.
+    /// A worker hands back a request that it has not started. The request goes to another worker,
+    /// in its old place in the order. This worker's window is [narrow](Input::Freed) again.
     HandedBack { worker: WorkerId, tag: u64, arrival: Arrival<'a>, payload: P },
     /// A listener has handled a notification, or requeues it.
     Handled {
@@ -109,7 +109,7 @@ pub enum Input<'a, O, P> {
         /// How many more requests it takes than before.
         credit: u16,
         /// Its requests are quick. It takes as many as its [window](ServerRegistration::window) allows,
-        /// until it returns one.
+        /// until it hands one back.
         wide: bool,
     },
     /// A server registers, or repeats its registration.

@@ -1,9 +1,9 @@
-//! Requests that a worker returns before it starts them. While its requests were quick, it took
-//! more than it can run now. A returned request goes to the next free worker, or waits again in its
-//! old place in the order.
+//! Requests that a worker hands back before it starts them. While its requests were quick, it took
+//! more than it can run now. Such a request goes to the next free worker, or waits again in its old
+//! place in the order.
 //!
 //! A server with one worker runs requests in the order in which they came (promise P10), and a
-//! request that returns late would break that order. So while a topic has such a server, all
+//! request that comes back late would break that order. So while a topic has such a server, all
 //! windows in it are narrow. Requests delivered before that server registered go back only to the
 //! server that had them.
 
@@ -22,7 +22,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             return self.counters.add(Counter::LateAnswers);
         };
         if request.notification.is_some() {
-            // A listener never takes more than it can run. It returns what it cannot take now.
+            // A listener never takes more than it can run. It hands back what it cannot take now.
             return self.notification_answered(now, worker, tag, 1, Some(Reason::Busy), payload);
         }
         self.counters.add(Counter::HandedBack);
@@ -34,17 +34,17 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             let request = self.pending.remove(tag);
             self.request_bytes -= request.map_or(0, |request| request.bytes_while_delivered());
         } else {
-            match self.queue_for_returned(server, arrival, expired, is_copy) {
+            match self.queue_for_handed_back(server, arrival, expired, is_copy) {
                 Ok(queue) => self.redeliver(now, tag, queue, arrival, payload),
-                Err(refusal) => self.refuse_returned(tag, server, refusal),
+                Err(refusal) => self.refuse_handed_back(tag, server, refusal),
             }
         }
         self.credit_changed(now, worker, before);
         self.finish_withdrawal(server);
     }
 
-    /// The queue of a request that `server` has returned, or its refusal.
-    fn queue_for_returned(
+    /// The queue of a request that `server` has handed back, or its refusal.
+    fn queue_for_handed_back(
         &mut self,
         server: usize,
         arrival: Arrival<'_>,
@@ -101,7 +101,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    fn refuse_returned(&mut self, tag: u64, server: usize, refusal: Refusal) {
+    fn refuse_handed_back(&mut self, tag: u64, server: usize, refusal: Refusal) {
         let Some(request) = self.pending.remove(tag) else { return };
         self.request_bytes -= request.bytes_while_delivered();
         let server = request.group.is_some().then(|| self.servers[server].name.clone());

@@ -158,7 +158,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         match input {
             Input::Request { arrival, from, payload } => self.request(now, arrival, from, payload),
             Input::Reply { worker, tag, credit, refused, payload } => {
-                self.reply(now, worker, tag, credit, refused, payload)
+                self.reply(now, worker, tag, credit, refused, payload);
             }
             Input::HandedBack { worker, tag, arrival, payload } => self.handed_back(now, worker, tag, arrival, payload),
             Input::Handled { tag, id, credit, requeue } => self.handled(now, tag, id, credit, requeue),

@@ -264,8 +264,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// A worker returns a request that it has not started, so its wide window is too wide. Returns
-    /// the credit from before, for [`credit_changed`](Self::credit_changed).
+    /// A worker hands back a request that it has not started, so its wide window is too wide.
+    /// Returns the credit from before, for [`credit_changed`](Self::credit_changed).
     pub(super) fn take_back_delivery(&mut self, number: WorkerId) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();

@@ -20,10 +20,10 @@ pub(crate) enum Malformed {
     TooManyFrames,
     #[error("a request names a node or a reason; only an answer may")]
     AnswerFields,
-    #[error("a worker with its own socket returned a request; only workers that share a socket may")]
-    Returned,
-    #[error("a worker returned a request larger than rpc_zmq_max_message_bytes")]
-    ReturnedTooLarge,
+    #[error("a worker with its own socket handed back a request; only workers that share a socket may")]
+    HandedBack,
+    #[error("a worker handed back a request larger than rpc_zmq_max_message_bytes")]
+    HandedBackTooLarge,
     #[error(transparent)]
     Header(#[from] InvalidHeader),
     #[error(transparent)]

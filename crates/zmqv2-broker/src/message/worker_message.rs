@@ -10,8 +10,8 @@ pub(crate) enum WorkerMessage {
     Answer { tag: u64, credit: u16, refused: Option<Reason>, payload: Payload },
     /// The worker has finished acknowledged requests. `wide`: it takes more from now on.
     Credit { credit: u16, wide: bool },
-    /// The worker returns a request that it has not started.
-    Returned { tag: u64, payload: Payload },
+    /// The worker hands back a request that it has not started.
+    HandedBack { tag: u64, payload: Payload },
 }
 
 pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
@@ -23,7 +23,7 @@ pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
         Kind::Credit => {
             return Ok(WorkerMessage::Credit { credit: view.count(), wide: view.flags().contains(Flags::WIDE) });
         }
-        kind if kind.is_request() => return Ok(WorkerMessage::Returned { tag: view.tag(), payload }),
+        kind if kind.is_request() => return Ok(WorkerMessage::HandedBack { tag: view.tag(), payload }),
         other => return Err(Malformed::Kind(other)),
     };
     let (tag, credit) = (view.tag(), view.count());

@@ -33,7 +33,7 @@ impl Model {
     fn check(&mut self, action: &Action<From, usize>) {
         match action {
             Action::Deliver { worker, tag, ttl, delivery: 0, payload } => {
-                self.check_delivery(*worker, *tag, *ttl, *payload)
+                self.check_delivery(*worker, *tag, *ttl, *payload);
             }
             // `reply` checks that the answer is expected.
             Action::Answer { to, payload, remaining: 0 } => assert_eq!(*to, From::Request(*payload)),
@@ -107,8 +107,8 @@ impl Model {
             .position(|it| it.is == Is::Waiting && it.deadline > self.now && self.could_take(number, it));
         assert_eq!(older, None, "request {id} overtakes an older one");
         let run = worker.run;
-        // A returned request may be older than the last one of this run. In a run that keeps the
-        // order only its own may.
+        // A request that was handed back may be older than the last one of this run. In a run that
+        // keeps the order only its own may.
         let late = request.again && (!self.runs[&run].keeps_order() || request.only.is_some());
         self.requests[id].is = Is::At(number, tag);
         if late {

@@ -42,7 +42,7 @@ struct Request {
     bytes: usize,
     /// Waits for a server to come.
     patient: bool,
-    /// A worker has returned it.
+    /// A worker has handed it back.
     again: bool,
     /// It waits for this run alone.
     only: Option<u32>,
@@ -277,7 +277,7 @@ impl Model {
         self.handle(Input::Freed { worker, credit, wide: true });
     }
 
-    /// A worker returns a request that it has not started.
+    /// A worker hands back a request that it has not started.
     pub(crate) fn hand_back(&mut self, number: WorkerId, tag: u64) {
         let id = self.requests.iter().position(|it| it.at() == Some((number, tag))).unwrap();
         self.handed_back += 1;

@@ -65,8 +65,8 @@ impl Connections {
         Ok(answered.map(|Pong::Pong| ()))
     }
 
-    /// A blocking call. A single one uses a REQ socket, which is the fastest. Concurrent calls share the
-    /// connection of the I/O thread, which costs less for each of them (decision 0016).
+    /// A blocking call. A single one uses a REQ socket, which is the fastest. Concurrent calls
+    /// share the connection of the I/O thread, which costs less for each of them (decision 0016).
     pub(crate) fn call<R: DeserializeOwned>(
         &self,
         options: &CallOptions,

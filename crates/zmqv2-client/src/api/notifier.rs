@@ -20,13 +20,13 @@ const DEFAULT_TIME_TO_LIVE: Duration = Duration::from_secs(3600);
 
 /// Sends notifications: says that something happened to every service that listens.
 ///
-/// Every *pool* of listeners of the topics gets a notification, and one listener of each pool takes it.
-/// If nobody listens, a broker keeps the notification until a listener comes or the
-/// [time to live](Self::time_to_live) ends. Delivery is *at least once*: if a listener dies before it
-/// has handled the notification, another one gets it.
+/// Every *pool* of listeners of the topics gets a notification, and one listener of each pool takes
+/// it. If nobody listens, a broker keeps the notification until a listener comes or the [time to
+/// live](Self::time_to_live) ends. Delivery is *at least once*: if a listener dies before it has
+/// handled the notification, another one gets it.
 ///
-/// A notifier is `Send`, `Sync` and cheap to clone. All copies share the connections and the bounds.
-/// [`prepare`](Self::prepare) makes a copy for another publisher, topic or timeout.
+/// A notifier is `Send`, `Sync` and cheap to clone. All copies share the connections and the
+/// bounds. [`prepare`](Self::prepare) makes a copy for another publisher, topic or timeout.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -105,15 +105,15 @@ macro_rules! notify_setters {
             self
         }
 
-        /// Sets how long a notification waits for its outcome. Default: the option `rpc_cast_timeout`
-        /// (30 s). The minimum is 1 ms, the maximum is the time to live.
+        /// Sets how long a notification waits for its outcome. Default: the option
+        /// `rpc_cast_timeout` (30 s). The minimum is 1 ms, the maximum is the time to live.
         pub fn timeout(mut self, timeout: Duration) -> Self {
             self.options.timeout = Some(timeout);
             self
         }
 
-        /// Sets how long a broker keeps a notification that no listener has handled. Then the broker
-        /// drops it. Default: 1 hour. The minimum is 1 ms, the maximum is 49 days.
+        /// Sets how long a broker keeps a notification that no listener has handled. Then the
+        /// broker drops it. Default: 1 hour. The minimum is 1 ms, the maximum is 49 days.
         pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
             self.options.time_to_live = time_to_live;
             self
@@ -121,8 +121,8 @@ macro_rules! notify_setters {
 
         /// Sets how often a notification that may be lost is sent again, as
         /// [`RpcClientBuilder::retry`](crate::RpcClientBuilder::retry) does. Default: 0. A listener
-        /// drops a notification that it has handled before. Another listener of its pool may get it a
-        /// second time.
+        /// drops a notification that it has handled before. Another listener of its pool may get it
+        /// a second time.
         pub fn retry(mut self, retries: u32) -> Self {
             self.options.retries = retries;
             self
@@ -149,8 +149,8 @@ macro_rules! verbs {
 }
 
 impl Notifier {
-    /// Starts to build a notifier for `publisher_id`, such as `compute.node-7`. No connection is opened
-    /// before the first notification. To share the connections of a client, use
+    /// Starts to build a notifier for `publisher_id`, such as `compute.node-7`. No connection is
+    /// opened before the first notification. To share the connections of a client, use
     /// [`RpcClient::notifier`](crate::RpcClient::notifier) instead.
     pub fn builder(publisher_id: impl Into<String>) -> NotifierBuilder {
         NotifierBuilder::new(publisher_id.into())
@@ -164,8 +164,8 @@ impl Notifier {
         Self::new(connections, NotifyOptions::new(publisher_id))
     }
 
-    /// Makes a copy that shares everything with this notifier. The following setters change the copy,
-    /// for one notification or for many.
+    /// Makes a copy that shares everything with this notifier. The following setters change the
+    /// copy, for one notification or for many.
     pub fn prepare(&self) -> Self {
         self.clone()
     }
@@ -178,11 +178,11 @@ impl Notifier {
 
     notify_setters!();
 
-    /// Says that `event_type` happened, with a payload about it. Does not wait: the handle gives the
-    /// outcomes.
+    /// Says that `event_type` happened, with a payload about it. Does not wait: the handle gives
+    /// the outcomes.
     ///
-    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)), and
-    /// for the first lookup of a topic. This call sets the id and the time of the notification.
+    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)),
+    /// and for the first lookup of a topic. This call sets the id and the time of the notification.
     ///
     /// # Errors
     /// [`SendError`]: nothing was sent to any of the topics.

@@ -21,9 +21,9 @@ use crate::outcome::send_error::SendError;
 
 /// Calls the methods of one service.
 ///
-/// A client is `Send`, `Sync` and cheap to clone. All clones share the connections, the I/O thread and
-/// the turns among nodes. Make one client per service and share it. Clients of several services can
-/// share a libzmq context ([`transport`](RpcClientBuilder::transport)).
+/// A client is `Send`, `Sync` and cheap to clone. All clones share the connections, the I/O thread
+/// and the turns among nodes. Make one client per service and share it. Clients of several services
+/// can share a libzmq context ([`transport`](RpcClientBuilder::transport)).
 ///
 /// [`prepare`](Self::prepare) makes a copy for another server, version or timeout. The setters of
 /// that copy have the names of the [builder's](RpcClientBuilder) setters.
@@ -33,7 +33,8 @@ use crate::outcome::send_error::SendError;
 /// use zmqv2_client::{CallError, RequestContext, RpcClient, Target};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = RpcClient::builder(Target::topic("calculator")?).timeout(Duration::from_secs(5)).build()?;
+/// let target = Target::topic("calculator")?;
+/// let client = RpcClient::builder(target).timeout(Duration::from_secs(5)).build()?;
 /// let context = RequestContext::new().with("user", "ann");
 /// match client.call::<i64>(&context, "add", &(1, 2)) {
 ///     Ok(sum) => println!("{sum}"),
@@ -157,9 +158,9 @@ impl RpcClient {
         self
     }
 
-    /// Makes a notifier for `publisher_id`, such as `compute.node-7`. It sends through this client: it
-    /// shares the connections, the bounds, the observer and the counters, and [`close`](Self::close)
-    /// ends both.
+    /// Makes a notifier for `publisher_id`, such as `compute.node-7`. It sends through this client:
+    /// it shares the connections, the bounds, the observer and the counters, and
+    /// [`close`](Self::close) ends both.
     ///
     /// ```no_run
     /// # use zmqv2_client::{RequestContext, RpcClient, Target};
@@ -171,7 +172,8 @@ impl RpcClient {
     /// # }
     /// ```
     ///
-    /// The settings of the connections are those of the client, so the notifier has no setter for them:
+    /// The settings of the connections are those of the client, so the notifier has no setter for
+    /// them:
     ///
     /// ```compile_fail
     /// # use zmqv2_client::{Config, RpcClient};
@@ -188,8 +190,9 @@ impl RpcClient {
 impl RpcClient {
     /// Calls `method` with `args` and waits for its result.
     ///
-    /// `args` is a struct or a map of named arguments. Services that use zmqv2 on both sides can use
-    /// any JSON value. If `R` is `Box<serde_json::value::RawValue>`, the result is the JSON text.
+    /// `args` is a struct or a map of named arguments. Services that use zmqv2 on both sides can
+    /// use any JSON value. If `R` is `Box<serde_json::value::RawValue>`, the result is the JSON
+    /// text.
     ///
     /// # Errors
     /// [`CallError`], at most 50 ms after the client's timeout.
@@ -202,7 +205,8 @@ impl RpcClient {
         Ok(self.call_detailed(context, method, args)?.value)
     }
 
-    /// Like [`call`](Self::call), and also returns which server answered and how long the call took.
+    /// Like [`call`](Self::call), and also returns which server answered and how long the call
+    /// took.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -215,8 +219,8 @@ impl RpcClient {
         self.connections.call(&self.options, context, method, &args)
     }
 
-    /// Like [`call`](Self::call), but does not wait: the handle gives the result. One thread can have
-    /// many calls open, over one connection per node.
+    /// Like [`call`](Self::call), but does not wait: the handle gives the result. One thread can
+    /// have many calls open, over one connection per node.
     ///
     /// ```no_run
     /// # use zmqv2_client::{RequestContext, RpcClient, Target};
@@ -252,8 +256,8 @@ impl RpcClient {
 
     /// Sends `method` with `args` to a server and does not wait: the handle gives the outcome.
     ///
-    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)), and
-    /// for the first lookup of a topic. The casts of one thread to one node leave in order.
+    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)),
+    /// and for the first lookup of a topic. The casts of one thread to one node leave in order.
     ///
     /// ```no_run
     /// # use zmqv2_client::{RequestContext, RpcClient, Target};
@@ -276,16 +280,16 @@ impl RpcClient {
         self.connections.cast(&self.options, context, method, &args)
     }
 
-    /// Sends `method` with `args` to every server of the topic and does not wait: the handle gives the
-    /// outcome of each server. A server in the target is ignored.
+    /// Sends `method` with `args` to every server of the topic and does not wait: the handle gives
+    /// the outcome of each server. A server in the target is ignored.
     ///
-    /// The client sends one message to every node that the directory knows, and the broker there makes
-    /// a copy for each of its servers. A slow or dead node delays no other node. The client accepts
-    /// all messages of one fanout together, as soon as it has room for one
+    /// The client sends one message to every node that the directory knows, and the broker there
+    /// makes a copy for each of its servers. A slow or dead node delays no other node. The client
+    /// accepts all messages of one fanout together, as soon as it has room for one
     /// ([`max_outstanding`](RpcClientBuilder::max_outstanding)).
     ///
-    /// With [`retry`](RpcClientBuilder::retry), a node gets the message again if its connection broke or
-    /// if its answer was incomplete. A server runs it once.
+    /// With [`retry`](RpcClientBuilder::retry), a node gets the message again if its connection
+    /// broke or if its answer was incomplete. A server runs it once.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -301,8 +305,8 @@ impl RpcClient {
     /// ```
     ///
     /// # Errors
-    /// [`SendError`]: nothing was sent. If the directory knows no node of the topic, this is no error:
-    /// the report then has one result, `NoRoute`.
+    /// [`SendError`]: nothing was sent. If the directory knows no node of the topic, this is no
+    /// error: the report then has one result, `NoRoute`.
     pub fn fanout(
         &self,
         context: &RequestContext,

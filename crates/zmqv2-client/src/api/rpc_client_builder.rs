@@ -51,69 +51,69 @@ impl RpcClientBuilder {
 
     setup_setters!();
 
-    /// Sets how long a call may take. Default: the option `rpc_response_timeout` (60 s). The minimum is
-    /// 1 ms, the maximum is 49 days.
+    /// Sets how long a call may take. Default: the option `rpc_response_timeout` (60 s). The
+    /// minimum is 1 ms, the maximum is 49 days.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets how long a cast or a fanout waits for its outcome. Default: the option `rpc_cast_timeout`
-    /// (30 s). Minimum and maximum are those of [`timeout`](Self::timeout).
+    /// Sets how long a cast or a fanout waits for its outcome. Default: the option
+    /// `rpc_cast_timeout` (30 s). Minimum and maximum are those of [`timeout`](Self::timeout).
     pub fn cast_timeout(mut self, timeout: Duration) -> Self {
         self.cast_timeout = Some(timeout);
         self
     }
 
-    /// Sends no message with a version above `cap` or with another major version. Use this in a rolling
-    /// upgrade, while old servers still run. Default: no cap.
+    /// Sends no message with a version above `cap` or with another major version. Use this in a
+    /// rolling upgrade, while old servers still run. Default: no cap.
     pub fn version_cap(mut self, cap: Version) -> Self {
         self.version_cap = Some(cap);
         self
     }
 
-    /// Allows remote errors of these modules to keep their class, as those of the built-in modules do
-    /// ([`RemoteError`](crate::RemoteError)). Default: none.
+    /// Allows remote errors of these modules to keep their class, as those of the built-in modules
+    /// do ([`RemoteError`](crate::RemoteError)). Default: none.
     pub fn allowed_remote_modules<M: Into<String>>(mut self, modules: impl IntoIterator<Item = M>) -> Self {
         self.setup.allowed_remote_modules = modules.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Sets how often a message that may be lost is sent again, with the same id: after its connection
-    /// broke, after its server was lost, and after each `timeout / (retries + 1)` without an answer.
-    /// Default: 0.
+    /// Sets how often a message that may be lost is sent again, with the same id: after its
+    /// connection broke, after its server was lost, and after each `timeout / (retries + 1)`
+    /// without an answer. Default: 0.
     ///
-    /// A server that still lives runs a repeated message once. *Another* server does not know what the
-    /// first one ran, so use this for methods that may run twice. With retries, a cast also waits for a
-    /// connection until its timeout, not only for `rpc_zmq_connect_timeout`.
+    /// A server that still lives runs a repeated message once. *Another* server does not know what
+    /// the first one ran, so use this for methods that may run twice. With retries, a cast also
+    /// waits for a connection until its timeout, not only for `rpc_zmq_connect_timeout`.
     pub fn retry(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// Sets whether a message waits, within its timeout, until its target has a server. If none comes,
-    /// the message is refused with `Expired` and never runs. Default: no, it is refused at once with
-    /// `NoRoute`.
+    /// Sets whether a message waits, within its timeout, until its target has a server. If none
+    /// comes, the message is refused with `Expired` and never runs. Default: no, it is refused at
+    /// once with `NoRoute`.
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;
         self
     }
 
-    /// Monitors calls, so that the caller of a long call learns early when it is lost. Every half of
-    /// `timeout`, the client asks the broker whether it still has the call. Default: calls are not
-    /// monitored.
+    /// Monitors calls, so that the caller of a long call learns early when it is lost. Every half
+    /// of `timeout`, the client asks the broker whether it still has the call. Default: calls are
+    /// not monitored.
     ///
     /// - If the broker does not have the call any more, the call ends as
     ///   [`Refused`](crate::CallError::Refused) with the reason `ServerLost`.
     /// - If the broker does not answer within `timeout`, the call ends as
     ///   [`Timeout`](crate::CallError::Timeout), with an `after` below the timeout of the call.
     ///
-    /// With [`retry`](Self::retry), the call is sent again in both cases. The [`timeout`](Self::timeout)
-    /// of the call still holds.
+    /// With [`retry`](Self::retry), the call is sent again in both cases. The
+    /// [`timeout`](Self::timeout) of the call still holds.
     ///
-    /// The minimum is 100 ms. Choose much more than the time that your largest request needs to cross
-    /// the network, because a broker does not know a request that has not arrived. A blocking call is not
-    /// monitored after [`close`](RpcClient::close).
+    /// The minimum is 100 ms. Choose much more than the time that your largest request needs to
+    /// cross the network, because a broker does not know a request that has not arrived. A blocking
+    /// call is not monitored after [`close`](RpcClient::close).
     ///
     /// ```no_run
     /// # use std::time::Duration;

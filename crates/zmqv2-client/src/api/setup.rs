@@ -83,8 +83,8 @@ macro_rules! setup_setters {
             self
         }
 
-        /// Sets the directory, which says which nodes have a topic. Share one per process. Default: a
-        /// new directory of the configured kind (option `rpc_zmq_matchmaker`).
+        /// Sets the directory, which says which nodes have a topic. Share one per process. Default:
+        /// a new directory of the configured kind (option `rpc_zmq_matchmaker`).
         pub fn matchmaker(mut self, matchmaker: Arc<dyn Matchmaker>) -> Self {
             self.setup.matchmaker = Some(matchmaker);
             self
@@ -105,8 +105,8 @@ macro_rules! setup_setters {
         }
 
         /// Sets how many messages may be without an outcome. Default: 10,000. The minimum is 1, the
-        /// maximum is 1,048,576. A blocking call never waits for room. A fanout counts once for each
-        /// node, but needs room for one message only, so one fanout can exceed the bound.
+        /// maximum is 1,048,576. A blocking call never waits for room. A fanout counts once for
+        /// each node, but needs room for one message only, so one fanout can exceed the bound.
         pub fn max_outstanding(mut self, messages: usize) -> Self {
             self.setup.max_outstanding = messages;
             self
@@ -126,10 +126,10 @@ macro_rules! setup_setters {
             self
         }
 
-        /// Sets a function that sees the outcome of every cast, fanout and notification, also if its
-        /// handle was dropped. For a notification, the target's topic is `<topic>.<priority>` and its
-        /// server is the pool. The function runs on the client's I/O thread, so it must be quick and
-        /// must not block.
+        /// Sets a function that sees the outcome of every cast, fanout and notification, also if
+        /// its handle was dropped. For a notification, the target's topic is `<topic>.<priority>`
+        /// and its server is the pool. The function runs on the client's I/O thread, so it must be
+        /// quick and must not block.
         ///
         /// ```no_run
         /// # use zmqv2_client::{RpcClient, Target};

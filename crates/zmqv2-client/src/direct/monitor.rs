@@ -78,7 +78,7 @@ impl<'a> Monitor<'a> {
                 // A broker that refuses to answer has answered.
                 Ok(_) | Err(CallError::Refused { .. }) => liveness.alive(now),
                 Err(CallError::Closed { .. } | CallError::NotSent(SendError::Closed { .. })) => {
-                    self.phase = Phase::Closed
+                    self.phase = Phase::Closed;
                 }
                 Err(_) => liveness.question_failed(now),
             }

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use crate::clock;
 
-/// What a sender does when [`max_outstanding`](crate::RpcClientBuilder::max_outstanding) messages have no outcome yet.
+/// What a sender does when a client has
+/// [`max_outstanding`](crate::RpcClientBuilder::max_outstanding) messages without an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Its thread waits for room, up to the message's timeout. The default.
+    /// It waits for room, at most for the timeout of its message. This is the default.
     #[default]
     Wait,
     /// It gets [`SendError::Full`](crate::SendError::Full) at once.

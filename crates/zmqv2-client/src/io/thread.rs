@@ -43,11 +43,11 @@ pub(crate) enum NotQueued {
     NoThread(TransportError),
 }
 
-/// What [`RpcClient::close`](crate::RpcClient::close) found.
+/// The result of [`RpcClient::close`](crate::RpcClient::close).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
-    /// How many messages had no outcome in time. They are `Unacknowledged` now.
+    /// The number of messages that had no outcome in time. They end as `Unacknowledged`.
     pub open: usize,
 }
 

@@ -34,8 +34,9 @@ pub enum CallError {
         /// How long the call took.
         after: Duration,
     },
-    /// The request was sent, and no reply came in time. Or the broker did not confirm in time that it
-    /// still has the call ([`call_monitor_timeout`](crate::RpcClientBuilder::call_monitor_timeout)).
+    /// The request was sent, and no reply came in time. Or the broker did not confirm in time that
+    /// it still has the call
+    /// ([`call_monitor_timeout`](crate::RpcClientBuilder::call_monitor_timeout)).
     #[error("no reply from {target} within {} (node {node}, {address})", Span(*after))]
     Timeout {
         /// The target of the call.
@@ -81,8 +82,8 @@ pub enum CallError {
         /// What is wrong with the result.
         source: BodyError,
     },
-    /// The client was [closed](crate::RpcClient::close) after the request was sent and before the reply
-    /// came.
+    /// The client was [closed](crate::RpcClient::close) after the request was sent and before the
+    /// reply came.
     #[error("the client was closed before {target} replied")]
     Closed {
         /// The target of the call.
@@ -90,7 +91,8 @@ pub enum CallError {
     },
 }
 
-/// The same text as [`Display`](fmt::Display), because Rust prints the error of `main` in this form.
+/// The same text as [`Display`](fmt::Display), because Rust prints the error of `main` in this
+/// form.
 impl fmt::Debug for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -114,7 +116,8 @@ impl CallError {
         }
     }
 
-    /// Whether the method may have run, in part or whole. If not, a second call cannot run it twice.
+    /// Whether the method may have run, in part or whole. If not, a second call cannot run it
+    /// twice.
     ///
     /// | error | may have run |
     /// |---|---|

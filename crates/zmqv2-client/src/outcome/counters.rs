@@ -1,4 +1,4 @@
-//! What a client has sent, counted.
+//! Counts the messages of a client and their outcomes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,38 +8,38 @@ use crate::outcome::call_error::CallError;
 use crate::outcome::receiver_answer::AnswerKind;
 use crate::outcome::{Completion, Outcome};
 
-/// How many casts, notifications, and calls that do not block, a client has sent, and what became of them.
+/// The messages of a client and their outcomes: casts, fanouts, notifications, and calls that do not
+/// block.
 ///
-/// Every message that was taken over is counted once at its end, and a message to several servers once for each:
-/// `accepted + copies = acked + stored + replied + refused + unacknowledged + open`, once nothing is moving.
+/// Each outcome of a message counts once. When no message is on its way, `accepted + copies = acked +
+/// stored + replied + refused + unacknowledged + open`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Messages taken over: `cast` or `call_async` returned a handle. A fanout counts once for each node,
-    /// a notification once for each pool that the directory knows.
+    /// Messages for which the sender got a handle. A fanout counts once for each node, a
+    /// notification once for each pool that the directory lists.
     pub accepted: u64,
-    /// How many outcomes there were above one for each message: of the second, third, ... server or
-    /// pool of a node.
+    /// Additional outcomes: of the second and every further server or pool of a node.
     pub copies: u64,
-    /// Messages given to a connection for the first time.
+    /// Messages sent for the first time.
     pub sent: u64,
-    /// Messages given to a connection again: by a retry, or because another node had refused.
+    /// Messages sent again, by a retry or because another node refused.
     pub resent: u64,
-    /// Casts that a server has accepted, and notifications that a listener has.
+    /// Outcomes [`Acked`](Outcome::Acked).
     pub acked: u64,
-    /// Notifications that a broker keeps until a listener takes them.
+    /// Outcomes [`Stored`](Outcome::Stored).
     pub stored: u64,
-    /// Calls that a server has replied to, with a result or an error.
+    /// Calls that a server answered, with a result or an error.
     pub replied: u64,
     /// Messages refused, for any reason.
     pub refused: u64,
-    /// Messages that nobody answered, sent or not.
+    /// Messages without an answer, sent or not.
     pub unacknowledged: u64,
     /// Messages without an outcome yet.
     pub open: u64,
     /// Answers that came after the end of their message.
     pub late: u64,
-    /// Answers that were none: malformed, or to nothing that was asked.
+    /// Answers that were not valid, or belonged to no message.
     pub ignored: u64,
     by_reason: [u64; REASONS],
 }
@@ -47,7 +47,7 @@ pub struct Counters {
 const REASONS: usize = Reason::ALL.len();
 
 impl Counters {
-    /// Messages refused for this reason.
+    /// Messages refused for `reason`.
     #[must_use]
     pub fn refused_for(&self, reason: Reason) -> u64 {
         self.by_reason[reason.index()]

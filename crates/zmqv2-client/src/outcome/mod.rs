@@ -1,4 +1,4 @@
-//! What became of a message that nobody blocks for.
+//! How messages end: the public types, and their way from the I/O thread to the sender.
 
 pub(crate) mod answered;
 pub(crate) mod call_error;
@@ -25,62 +25,62 @@ use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destination;
 
-/// What became of a cast, of a fanout at one server, or of a notification for one pool.
+/// How a cast ended, a fanout at one server, or a notification for one pool.
 ///
 /// | outcome | the method |
 /// |---|---|
-/// | `Acked` | was accepted by a server; it runs if that server lives |
-/// | `Stored` | has not run; it will when a listener takes it (notifications only) |
-/// | `Refused` | did not run, and never will (`ServerLost`, `TooLarge`: it may have) |
-/// | `Unacknowledged`, `sent: false` | did not run, and never will |
+/// | `Acked` | runs, unless the server that accepted it dies first |
+/// | `Stored` | runs when a listener takes it (notifications only) |
+/// | `Refused` | may have run if [`Reason::may_have_run`] says so, otherwise never runs |
+/// | `Unacknowledged`, `sent: false` | did not run and never will |
 /// | `Unacknowledged`, `sent: true` | may have run, or may still run |
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// A server has accepted it.
+    /// A server accepted it.
     Acked {
         /// The server.
         server: ServerName,
-        /// The node of that server.
+        /// The node of the server.
         node: NodeName,
-        /// From the cast to the acknowledgement.
+        /// The time from sending to this answer.
         elapsed: Duration,
     },
-    /// A notification is kept by the broker of a node, and no listener has taken it yet. The broker delivers it when one is
-    /// free or comes, within its time to live, and more than once if a listener dies; with a durable store, it outlives the
-    /// broker.
+    /// A broker keeps the notification, because no listener has taken it yet. The broker delivers it
+    /// within its time to live, more than once if a listener dies. With a durable store, the
+    /// notification survives the end of the broker.
     Stored {
-        /// The node of that broker.
+        /// The node of the broker.
         node: NodeName,
-        /// From the sending to this answer.
+        /// The time from sending to this answer.
         elapsed: Duration,
     },
-    /// It was answered that it was not, or not completely, run; the reason says which.
+    /// It was refused, or it was lost together with its server. The reason says which.
     Refused {
         /// The reason and a sentence.
         refusal: Refusal,
         /// The node that refused; `None`: the directory knows no node to ask.
         node: Option<NodeName>,
-        /// From the cast to the refusal.
+        /// The time from sending to this answer.
         after: Duration,
     },
-    /// Nobody has said anything: no connection, a connection that broke, or silence until the timeout.
+    /// There was no answer: no connection, a lost connection, or silence until the timeout.
     Unacknowledged {
-        /// From the cast to its end.
+        /// The time from sending to the end.
         after: Duration,
-        /// Whether it had been sent to anybody who may have it.
+        /// Whether it was sent, so that a server may have it.
         sent: bool,
     },
 }
 
 impl Outcome {
-    /// Whether a server has accepted it.
+    /// Whether it is `Acked`.
     #[must_use]
     pub fn is_acked(&self) -> bool {
         matches!(self, Self::Acked { .. })
     }
 
-    /// Whether somebody else answers for it now: a server has accepted it, or a broker keeps it for a listener.
+    /// Whether it is `Acked` or `Stored`, so that the sender has nothing left to do.
     #[must_use]
     pub fn is_taken_over(&self) -> bool {
         matches!(self, Self::Acked { .. } | Self::Stored { .. })

@@ -11,8 +11,8 @@ use crate::outcome::call_error::Span;
 
 /// Why a message could not be sent.
 ///
-/// Nothing was sent, so nothing will run. Such a message appears in no counter, and no observer sees
-/// it. Every variant names the `target` that the message was for.
+/// Nothing was sent, so nothing will run. Such a message appears in no counter, and no observer
+/// sees it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -27,8 +27,8 @@ pub enum SendError {
         target: Box<Target>,
     },
     /// The client has too many messages without an outcome. With
-    /// [`WhenFull::Refuse`](crate::WhenFull::Refuse), this comes at once, otherwise when the timeout
-    /// of the message has passed.
+    /// [`WhenFull::Refuse`](crate::WhenFull::Refuse), this comes at once, otherwise when the
+    /// timeout of the message has passed.
     #[error("{open} messages with {bytes} bytes are outstanding, no room for one more to {target}")]
     Full {
         /// The number of messages without an outcome.

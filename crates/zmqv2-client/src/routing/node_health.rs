@@ -10,7 +10,7 @@ use zmqv2_proto::{Address, TopicKey};
 ///
 /// Without this, every second call to a topic of two nodes, one of them dead, would first wait for a connection. When the
 /// time is over, no message is risked: a probe connects to it in the background. Only if it is there do messages go there
-/// again; if not, it is looked at after twice the time, up to [`MAX_PROBE_INTERVAL`].
+/// again; if not, it is looked at after twice the time, up to `MAX_PROBE_INTERVAL`.
 pub const FIRST_PROBE_AFTER: Duration = Duration::from_secs(2);
 /// The longest time between two looks at an address that cannot be reached.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);

@@ -25,14 +25,14 @@ use crate::outcome::Outcome;
 /// ```
 pub type FanoutHandle = ReportHandle<FanoutResult>;
 
-/// The outcomes of a fanout: one for every server process that answered, and one for every server that
-/// the directory lists and that did not answer.
+/// The outcomes of a fanout: one for every server process that answered, and one for every server
+/// that the directory lists and that did not answer.
 pub type FanoutReport = Report<FanoutResult>;
 
 /// The outcome of a fanout at one server.
 ///
-/// If neither the node nor the directory says which servers it has, one result without a server stands
-/// for all servers of the node.
+/// If neither the node nor the directory says which servers it has, one result without a server
+/// stands for all servers of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FanoutResult {

@@ -16,10 +16,10 @@ use crate::outcome::result_group::GroupReceiver;
 /// The handle of a message with several outcomes: a [`FanoutHandle`](crate::FanoutHandle) or a
 /// [`NotifyHandle`](crate::NotifyHandle).
 ///
-/// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. If it
-/// is dropped, the message still has its outcomes: the counters count them, the
-/// [observer](crate::RpcClientBuilder::observer) sees them, and a warning is logged for each that is
-/// neither `Acked` nor `Stored`.
+/// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped.
+/// If it is dropped, the message still has its outcomes: the counters count them, the
+/// [observer](crate::RpcClientBuilder::observer) sees them, and a warning is logged for each that
+/// is neither `Acked` nor `Stored`.
 #[derive(Debug)]
 #[must_use = "without the handle, only the counters, the observer and the log show the outcomes"]
 pub struct ReportHandle<R> {
@@ -64,8 +64,8 @@ impl<R: ReportResult> ReportHandle<R> {
         self.receiver.is_complete().then(|| self.so_far())
     }
 
-    /// Waits for the report. Returns `None` if it is not complete within `timeout`. It is complete at
-    /// most 50 ms after the timeout of the message.
+    /// Waits for the report. Returns `None` if it is not complete within `timeout`. It is complete
+    /// at most 50 ms after the timeout of the message.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Report<R>> {
         self.receiver.wait(timeout).then(|| self.so_far())
@@ -126,8 +126,8 @@ impl<R: ReportResult> Report<R> {
         self.are_all(self.acked())
     }
 
-    /// Whether the report is complete, has a result, and all results are `Acked` or `Stored`, so that
-    /// the sender has nothing left to do.
+    /// Whether the report is complete, has a result, and all results are `Acked` or `Stored`, so
+    /// that the sender has nothing left to do.
     #[must_use]
     pub fn all_taken_over(&self) -> bool {
         self.are_all(self.count(Outcome::is_taken_over))

@@ -18,9 +18,10 @@ use crate::outcome::{Completion, Outcome};
 
 /// The handle of a cast, made by [`RpcClient::cast`](crate::RpcClient::cast).
 ///
-/// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped. If it
-/// is dropped, the cast still has its outcome: the counters count it, the
-/// [observer](crate::RpcClientBuilder::observer) sees it, and a warning is logged unless it is `Acked`.
+/// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped.
+/// If it is dropped, the cast still has its outcome: the counters count it, the
+/// [observer](crate::RpcClientBuilder::observer) sees it, and a warning is logged unless it is
+/// `Acked`.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -60,8 +61,8 @@ impl CastHandle {
         self.receiver.peek(Completion::outcome)
     }
 
-    /// Waits for the outcome. Returns `None` if it is not known within `timeout`. It is known at most
-    /// 50 ms after the cast timeout.
+    /// Waits for the outcome. Returns `None` if it is not known within `timeout`. It is known at
+    /// most 50 ms after the cast timeout.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
         self.receiver.wait(Some(timeout));
@@ -82,8 +83,8 @@ impl Future for CastHandle {
 
 /// The handle of a call, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
 ///
-/// A handle is `Send` and `Sync`. It can be waited on, or awaited on any executor. If it is dropped, the
-/// result is lost, and the method may still run.
+/// A handle is `Send` and `Sync`. It can be waited on, or awaited on any executor. If it is
+/// dropped, the result is lost, and the method may still run.
 #[must_use = "without the handle, the result is lost"]
 pub struct CallHandle<R> {
     id: MessageId,
@@ -125,7 +126,8 @@ impl<R: DeserializeOwned> CallHandle<R> {
         Ok(self.wait_detailed()?.value)
     }
 
-    /// Like [`wait`](Self::wait), and also returns which server answered and how long the call took.
+    /// Like [`wait`](Self::wait), and also returns which server answered and how long the call
+    /// took.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
