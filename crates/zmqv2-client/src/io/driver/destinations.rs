@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Token};
 use zmqv2_matchmaker::Placement;
-use zmqv2_proto::transport::{Socket, TransportError};
+use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{Address, Kind};
 
-use super::{Driver, FIRST_LINK};
+use super::Driver;
 use crate::delivery::attempt::SearchPlan;
 use crate::delivery::table::{DeliveryOptions, LinkId, Tag};
 use crate::io::outbound::{Outbound, ResultSender};
@@ -42,26 +40,6 @@ impl Driver {
         };
         self.mark_hot(link);
         Some(link)
-    }
-
-    pub(super) fn register_events(&mut self, id: LinkId) -> Option<LinkId> {
-        let registered = self.links.get(id)?.socket.fds().try_for_each(|fd| {
-            self.poll.registry().register(&mut SourceFd(&fd), Token(id + FIRST_LINK), Interest::READABLE)
-        });
-        match registered {
-            Ok(()) => Some(id),
-            Err(error) => {
-                log::error!("cannot wait for events of a socket: {error}");
-                self.links.close(id);
-                None
-            }
-        }
-    }
-
-    pub(super) fn unregister_events(&self, socket: &Socket) {
-        for fd in socket.fds() {
-            drop(self.poll.registry().deregister(&mut SourceFd(&fd)));
-        }
     }
 
     fn link_not_opened(&mut self, tag: Tag, address: &Address, error: TransportError, now: Instant) {

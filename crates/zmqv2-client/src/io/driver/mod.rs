@@ -13,23 +13,24 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transport};
-use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
 use crate::delivery::attempt::Verdict;
 use crate::delivery::table::{Action, Input, LinkId, PendingTable, Tag};
-use crate::io::links::{IDLE_LIMIT, Links};
+use crate::io::links::Links;
 use crate::io::outbound::Outbound;
 use crate::io::queue::{Command, IoQueue};
 use crate::io::settings::IoSettings;
 use crate::outcome::completion::Wakeup;
-use crate::outcome::counters::{LiveCounters, count};
+use crate::outcome::counters::LiveCounters;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::routing::router::Router;
 
 mod answers;
 mod completions;
+mod connections;
 mod destinations;
+mod sending;
 
 use completions::Ended;
 
@@ -40,8 +41,6 @@ const COMMANDS_PER_TURN: usize = 256;
 /// While so many links have something to send, messages that came together are not taken over: their connections would only
 /// be slower than the time that each has.
 const MAX_WAITING_LINKS: usize = 256;
-/// How long after a connection was lost the next one is made.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 const WAKER: Token = Token(0);
 const FIRST_LINK: usize = 1;
 
@@ -269,70 +268,6 @@ impl Driver {
         }
     }
 
-    /// Sends what waits for a link: small messages together.
-    fn flush(&mut self, id: LinkId, now: Instant) {
-        let (mut bundle, mut bundled) = (std::mem::take(&mut self.bundle), std::mem::take(&mut self.bundled));
-        loop {
-            let next = self.table.nth_to_send(id, bundled.len());
-            let more = next.is_some();
-            let Some(link) = self.links.get(id) else { break };
-            let sent = match next {
-                Some((tag, expires, outbound)) if outbound.fits_into(&bundle) => {
-                    outbound.add_to(&mut bundle, tag, Ttl::until(expires, now));
-                    bundled.push(tag);
-                    continue;
-                }
-                Some((tag, expires, outbound)) if bundled.is_empty() => {
-                    bundled.push(tag);
-                    link.socket.send_lent(outbound.head(tag, Ttl::until(expires, now)), &outbound.message.body)
-                }
-                _ if bundled.is_empty() => break,
-                _ => link.socket.send([Frame::new(), Frame::from(bundle.frame())]),
-            };
-            bundle.clear();
-            link.used = now;
-            // A send may use up a notice.
-            self.mark_hot(id);
-            if let Err(error) = sent {
-                // They wait until there is room again, or another connection.
-                if let Some(link) = self.links.get(id) {
-                    log::debug!("{} took no message: {error}", link.address);
-                    (link.writable, link.notified) = (false, true);
-                }
-                break;
-            }
-            bundled.drain(..).for_each(|tag| self.message_sent(tag, now));
-            if !more {
-                break;
-            }
-        }
-        bundle.clear();
-        bundled.clear();
-        (self.bundle, self.bundled) = (bundle, bundled);
-    }
-
-    fn message_sent(&mut self, tag: Tag, now: Instant) {
-        if let Some(outbound) = self.table.message_mut(tag) {
-            if outbound.message.kind != Kind::Inquire {
-                count(if outbound.sent { &self.counters.resent } else { &self.counters.sent });
-            }
-            outbound.sent = true;
-        }
-        self.table.handle(now, Input::Sent { tag });
-    }
-
-    /// Asks whether a call that this link has sent is still in flight.
-    fn inquire(&mut self, tag: Tag, id: LinkId, now: Instant) {
-        let Some(link) = self.links.get(id) else { return };
-        let Some(outbound) = self.table.message_mut(tag) else { return };
-        let frames = outbound.inquiry(tag, Ttl::until(outbound.options.expires, now));
-        match link.socket.send(frames) {
-            Ok(()) => link.used = now,
-            Err(error) => log::debug!("{} took no question: {error}", link.address),
-        }
-        self.mark_hot(id);
-    }
-
     /// Whether all is done that was to be done before the end.
     fn finish_closing(&mut self) -> bool {
         let Some((by, _)) = &self.closing else { return false };
@@ -381,91 +316,6 @@ impl Driver {
             self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty() || !self.commands.is_empty())
         })?;
         if found { Ok(()) } else { self.poll.poll(events, timeout) }
-    }
-
-    /// Closes links that nobody uses, from time to time.
-    fn close_idle_links(&mut self) {
-        if self.links.is_empty() {
-            self.idle_check_at = None;
-            return;
-        }
-        let now = clock::now();
-        if self.idle_check_at.is_some_and(|at| at <= now) {
-            self.close_surplus(0, now);
-            self.idle_check_at = None;
-        }
-        let _ = self.idle_check_at.get_or_insert(now + IDLE_LIMIT / 4);
-    }
-
-    fn close_surplus(&mut self, room: usize, now: Instant) {
-        for id in self.links.surplus(room, now, |id| self.table.is_idle(id)) {
-            self.close(id);
-        }
-    }
-
-    fn close(&mut self, id: LinkId) {
-        self.hot.retain(|other| *other != id);
-        if let Some(link) = self.links.close(id) {
-            self.unregister_events(&link.socket);
-        }
-    }
-
-    /// The connection is lost. What was sent may have run; what waits is sent over the next connection, which is made after
-    /// a pause: a peer that hangs up at once is not to be called again without end.
-    fn connection_lost(&mut self, id: LinkId, now: Instant) {
-        self.mark_unreachable(id, now);
-        match self.links.renew(id) {
-            Ok(lost) => drop(lost.inspect(|socket| self.unregister_events(socket))),
-            Err(error) => return self.socket_failed(id, now, &error),
-        }
-        self.reconnects.push_back((now + RECONNECT_PAUSE, id));
-        let input = match self.register_events(id) {
-            Some(link) => Input::ConnectionLost { link },
-            None => Input::LinkClosed { link: id },
-        };
-        self.table.handle(now, input);
-        self.perform(now);
-    }
-
-    /// Connects links whose pause is over.
-    fn reconnect(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.reconnects.front()
-            && at <= now
-        {
-            self.reconnects.pop_front();
-            // Another one may have its number by now.
-            if let Some(link) = self.links.get(id)
-                && std::mem::take(&mut link.reconnects)
-                && let Err(error) = link.socket.connect(&link.address)
-            {
-                self.socket_failed(id, now, &error);
-            }
-        }
-    }
-
-    /// The socket itself failed: as good as a lost connection, and the next message opens a new one.
-    fn socket_failed(&mut self, id: LinkId, now: Instant, error: &dyn std::error::Error) {
-        log::error!("a socket failed: {error}");
-        self.mark_unreachable(id, now);
-        self.close(id);
-        self.table.handle(now, Input::LinkClosed { link: id });
-        self.perform(now);
-    }
-
-    fn mark_unreachable(&mut self, id: LinkId, now: Instant) {
-        if let Some(link) = self.links.get(id) {
-            link.suspected = true;
-            self.router.health().mark_unreachable(&link.address, now);
-        }
-    }
-
-    /// What this link has taken was not answered in time.
-    fn not_answered(&mut self, tag: Tag, id: LinkId, now: Instant) {
-        let Some(link) = self.links.get(id) else { return };
-        link.suspected = true;
-        // Of a message that has ended with that, its end tells the topic.
-        let topic = self.table.message(tag).and_then(|outbound| outbound.message.for_any());
-        self.router.not_answered(&link.address, topic.as_ref(), now);
     }
 
     fn mark_hot(&mut self, id: LinkId) {
