@@ -1,4 +1,4 @@
-//! The connections of the links: watched, lost, made again, and closed when they are idle.
+//! Opens, loses, reconnects and closes the connections of links.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::clock;
 use crate::delivery::table::{Input, LinkId, Tag};
 use crate::io::links::IDLE_LIMIT;
 
-/// How long after a connection was lost the next one is made.
+/// The pause before a lost connection is made again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Driver {
@@ -35,7 +35,7 @@ impl Driver {
         }
     }
 
-    /// Closes links that nobody uses, from time to time.
+    /// Closes unused links, at intervals.
     pub(super) fn close_idle_links(&mut self) {
         if self.links.is_empty() {
             self.idle_check_at = None;
@@ -62,8 +62,9 @@ impl Driver {
         }
     }
 
-    /// The connection is lost. What was sent may have run; what waits is sent over the next connection, which is made after
-    /// a pause: a peer that hangs up at once is not to be called again without end.
+    /// The connection is lost. Messages that were sent may have run. Messages that wait use the
+    /// next connection, which is made after a pause so that a peer that hangs up at once is not
+    /// called without end.
     pub(super) fn connection_lost(&mut self, id: LinkId, now: Instant) {
         self.mark_unreachable(id, now);
         match self.links.renew(id) {
@@ -85,7 +86,7 @@ impl Driver {
             && at <= now
         {
             self.reconnects.pop_front();
-            // Another one may have its number by now.
+            // The number may belong to another link by now.
             if let Some(link) = self.links.get(id)
                 && std::mem::take(&mut link.reconnects)
                 && let Err(error) = link.socket.connect(&link.address)
@@ -95,7 +96,7 @@ impl Driver {
         }
     }
 
-    /// The socket itself failed: as good as a lost connection, and the next message opens a new one.
+    /// The socket failed, which counts as a lost connection. The next message opens a new link.
     pub(super) fn socket_failed(&mut self, id: LinkId, now: Instant, error: &dyn std::error::Error) {
         log::error!("a socket failed: {error}");
         self.mark_unreachable(id, now);
@@ -111,11 +112,11 @@ impl Driver {
         }
     }
 
-    /// What this link has taken was not answered in time.
+    /// A message over this link was not answered in time.
     pub(super) fn not_answered(&mut self, tag: Tag, id: LinkId, now: Instant) {
         let Some(link) = self.links.get(id) else { return };
         link.suspected = true;
-        // Of a message that has ended with that, its end tells the topic.
+        // If the message has ended with that, `complete` handles its topic.
         let topic = self.table.message(tag).and_then(|outbound| outbound.message.for_any());
         self.router.not_answered(&link.address, topic.as_ref(), now);
     }

@@ -1,8 +1,8 @@
-//! The I/O thread: owns the DEALERs, feeds the table of pending messages, and does what it asks for.
+//! The I/O thread. It owns the DEALER sockets and drives the table of pending messages.
 //!
-//! It waits with epoll on the notification descriptor of each socket. Such a descriptor tells of a change once, and sends
-//! and receives may swallow the notice, so a link stays *hot*, and is visited without waiting, until a visit moved
-//! nothing.
+//! It waits with epoll for the descriptors of its sockets. Such a descriptor reports a change once,
+//! and a send or receive may consume the report. So a link that was used stays *hot*: it is visited
+//! again without waiting, until a visit has nothing to do.
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,12 +34,12 @@ mod sending;
 
 use completions::Ended;
 
-/// The most messages read from one link before the others get their turn.
+/// The most messages read from one link before other links are visited.
 const MESSAGES_PER_VISIT: usize = 64;
-/// The most messages taken over before the links get their turn.
+/// The most commands read before the links are visited.
 const COMMANDS_PER_TURN: usize = 256;
-/// While so many links have something to send, messages that came together are not taken over: their connections would only
-/// be slower than the time that each has.
+/// While this many links have something to send, no more messages of groups are started. More
+/// connections at once would only exceed their timeouts.
 const MAX_WAITING_LINKS: usize = 256;
 const WAKER: Token = Token(0);
 const FIRST_LINK: usize = 1;
@@ -52,28 +52,28 @@ pub(crate) struct Driver {
     router: Arc<Router>,
     counters: Arc<LiveCounters>,
     table: PendingTable<Box<Outbound>, ReceiverAnswer>,
-    /// Messages that came together, and are taken over bit by bit: there may be thousands.
+    /// Messages of groups that were not started yet. There may be thousands.
     group_backlog: VecDeque<Outbound>,
-    /// What leaves next, and the messages in it; empty between turns.
+    /// The bundle that is sent next, and the messages in it. Empty between turns.
     bundle: Bundle,
     bundled: Vec<Tag>,
     pace: AdaptivePoll,
     links: Links,
     hot: Vec<LinkId>,
-    /// Links that have lost their connection, and when they make the next one.
+    /// When links without a connection connect again.
     reconnects: VecDeque<(Instant, LinkId)>,
-    /// How many of the table's messages are questions for calls that block.
+    /// The number of messages in the table that are questions about blocking calls.
     inquiries: usize,
     ended: Vec<Ended>,
     ended_bytes: usize,
-    /// Outcomes that somebody waits for; empty between turns.
+    /// Waiting threads to wake. Empty between turns.
     wakeups: Vec<Wakeup>,
     closing: Option<(Instant, Sender<usize>)>,
     idle_check_at: Option<Instant>,
     last_warning: Option<Instant>,
 }
 
-/// The events of a new thread, and what wakes it.
+/// Creates the poll of a new thread, and its waker.
 pub(crate) fn events() -> io::Result<(Poll, mio::Waker)> {
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), WAKER)?;
@@ -81,7 +81,7 @@ pub(crate) fn events() -> io::Result<(Poll, mio::Waker)> {
 }
 
 impl Drop for Driver {
-    /// However it ends, nobody waits for room any more; what is outstanding ends with the table.
+    /// However the thread ends, waiting senders get an error. Pending messages end with the table.
     fn drop(&mut self) {
         self.queue.admission.close();
     }
@@ -122,7 +122,7 @@ impl Driver {
         }
     }
 
-    /// Works until it is closed.
+    /// Runs until the client is closed.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(256);
         let mut frames = Vec::new();
@@ -167,7 +167,7 @@ impl Driver {
             match self.commands.try_recv() {
                 Ok(Command::Send(outbound)) => {
                     let options = outbound.options;
-                    // Admission has the same bounds as the table.
+                    // Admission has the same limits as the table.
                     if let Err(outbound) = self.table.admit(now, outbound, options) {
                         self.complete(*outbound, Err(Verdict::Closed { sent: false }), now);
                     }
@@ -190,7 +190,7 @@ impl Driver {
         !self.group_backlog.is_empty() && self.table.waiting_links() < MAX_WAITING_LINKS
     }
 
-    /// Does all that the table asks for.
+    /// Does all pending actions of the table.
     fn perform(&mut self, now: Instant) {
         while let Some(action) = self.table.poll_action() {
             match action {
@@ -217,7 +217,7 @@ impl Driver {
         }
     }
 
-    /// Reads what a link has, notices whether its connection came or went, and sends what waits for it.
+    /// Reads the answers of a link, checks its connection, and sends what waits for it.
     fn visit(&mut self, id: LinkId, frames: &mut Vec<Frame>) {
         let now = clock::now();
         let Some(link) = self.links.get(id) else { return };
@@ -240,7 +240,8 @@ impl Driver {
             }
         }
         let Some(link) = self.links.get(id) else { return };
-        // A receive that finds nothing leaves no notice unheard: without one, all is as it was.
+        // An empty receive has consumed all pending events, so without a new event nothing has
+        // changed.
         if !std::mem::take(&mut link.notified) {
             if !self.table.has_queued(id) {
                 return;
@@ -255,7 +256,7 @@ impl Driver {
             Err(error) => return self.socket_failed(id, now, &error),
         };
         if readiness.readable {
-            // An answer that came before the connection broke counts; and the question has used up its notice.
+            // Answers that came before the connection broke count. Asking has consumed their event.
             link.notified = true;
             return self.mark_hot(id);
         }
@@ -268,7 +269,7 @@ impl Driver {
         }
     }
 
-    /// Whether all is done that was to be done before the end.
+    /// Whether the thread can end.
     fn finish_closing(&mut self) -> bool {
         let Some((by, _)) = &self.closing else { return false };
         let (now, open) = (clock::now(), self.table.open() - self.inquiries + self.group_backlog.len());
@@ -287,7 +288,6 @@ impl Driver {
         true
     }
 
-    /// Sleeps until something happens.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let busy = !self.hot.is_empty() || self.takes_from_backlog() || !self.queue.begin_sleep(&self.commands);
         let timeout = if busy {
@@ -306,7 +306,8 @@ impl Driver {
         }
     }
 
-    /// Waits for events; looks without sleeping at first, while that is of use, or if it is the option.
+    /// Waits for events. Polls without sleeping at first, if the settings or the recent pace say
+    /// so.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         if timeout == Some(Duration::ZERO) {
             return self.poll.poll(events, timeout);

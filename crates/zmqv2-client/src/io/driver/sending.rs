@@ -1,4 +1,4 @@
-//! Sends what waits for a link.
+//! Sends the messages that wait for a link.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::delivery::table::{Input, LinkId, Tag};
 use crate::outcome::counters::count;
 
 impl Driver {
-    /// Sends what waits for a link: small messages together.
+    /// Sends the messages that wait for a link, small ones in bundles.
     pub(super) fn flush(&mut self, id: LinkId, now: Instant) {
         let (mut bundle, mut bundled) = (std::mem::take(&mut self.bundle), std::mem::take(&mut self.bundled));
         loop {
@@ -32,10 +32,10 @@ impl Driver {
             };
             bundle.clear();
             link.used = now;
-            // A send may use up a notice.
+            // A send may consume an event.
             self.mark_hot(id);
             if let Err(error) = sent {
-                // They wait until there is room again, or another connection.
+                // They wait for room, or for another connection.
                 if let Some(link) = self.links.get(id) {
                     log::debug!("{} took no message: {error}", link.address);
                     (link.writable, link.notified) = (false, true);
