@@ -1,10 +1,10 @@
-//! The table of pending messages as benchmarks see it. Hidden: it is no part of the interface.
+//! The table of pending messages, for benchmarks. Not part of the public interface.
 
 use std::time::{Duration, Instant};
 
 use crate::delivery::table::{Action, DeliveryOptions, Input, Limits, PendingTable, Tag};
 
-/// A table with one link that takes everything at once.
+/// A table with one link that takes every message at once.
 #[derive(Debug)]
 pub struct AckTable {
     table: PendingTable<u64, ()>,
@@ -12,7 +12,7 @@ pub struct AckTable {
 }
 
 impl AckTable {
-    /// A table in which `open` messages wait for their answers, and go on doing so.
+    /// A table in which `open` messages wait for answers that never come.
     #[must_use]
     pub fn new(now: Instant, open: usize) -> Self {
         let limits = Limits { messages: open + 1, bytes: usize::MAX, connect_timeout: Duration::from_secs(2) };
@@ -23,7 +23,7 @@ impl AckTable {
         table
     }
 
-    /// One message from its sender to its answer; whether it came to that.
+    /// Sends one message and answers it. Returns whether it ended with the answer.
     pub fn round_trip(&mut self) -> bool {
         let Some(tag) = self.send(0) else { return false };
         self.now += Duration::from_micros(10);
@@ -66,7 +66,7 @@ mod tests {
     fn a_message_costs_the_same_beside_many_that_are_open() {
         let mut tables = [0, MANY].map(|open| AckTable::new(clock::now(), open));
         let mut least = [Duration::MAX; 2];
-        // The least of several: what the machine does besides only ever adds.
+        // The minimum of several runs: other programs only add time.
         for _ in 0..15 {
             for (table, least) in tables.iter_mut().zip(&mut least) {
                 let began = clock::now();
@@ -76,7 +76,8 @@ mod tests {
         }
         let ratio = least[1].as_secs_f64() / least[0].as_secs_f64();
         println!("{MANY} open: {:?} against {:?} for {ROUND_TRIPS}, ratio {ratio:.2}", least[1], least[0]);
-        // A cost that grows with their number would be thousands of times as high; a colder cache is not.
+        // A cost that grows with the number of messages would be thousands of times higher. A cold
+        // cache is not.
         assert!(ratio < 8.0, "{ratio}");
     }
 }

@@ -1,24 +1,25 @@
-//! When to ask whether a call is still in flight, and when to give it up. Pure: the caller passes the time.
+//! When to ask whether a call is still in flight, and when to give it up. Pure.
 
 use std::time::{Duration, Instant};
 
-/// Asking more often than this costs more than it tells.
+/// Shorter timeouts are raised to this, because the questions would cost too much.
 pub(crate) const MIN_LIVENESS_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Over one call that was sent: half of its timeout after the last sign of life its broker is asked, and without an answer
-/// it is given up when the timeout has passed.
+/// Watches one call that was sent. Half of the timeout after the last sign of life, the client asks
+/// the broker. If the whole timeout passes without an answer, the call is given up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Liveness {
     timeout: Duration,
     ask_at: Instant,
     give_up_at: Instant,
-    /// Whether it was asked since the last sign of life: nobody is silent who was not asked.
+    /// Whether the broker was asked since the last sign of life. Otherwise its silence means
+    /// nothing.
     asked: bool,
-    /// Whether an answer may still come.
+    /// Whether an answer to a question is awaited.
     pending: bool,
 }
 
-/// What [`Liveness::due`] finds.
+/// The next thing to do, from [`Liveness::due`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
@@ -32,18 +33,18 @@ impl Liveness {
         Self { timeout, ask_at: now + timeout / 2, give_up_at: now + timeout, asked: false, pending: false }
     }
 
-    /// A sign of life.
+    /// The call is still in flight.
     pub(crate) fn alive(&mut self, now: Instant) {
         *self = Self::new(self.timeout, now);
     }
 
-    /// The question came to nothing; there may be time for another one.
+    /// The question has failed. Another one may follow.
     pub(crate) fn question_failed(&mut self, now: Instant) {
         self.pending = false;
         self.ask_at = now + self.timeout / 8;
     }
 
-    /// What to do now. [`Due::Ask`] is said once, and counts as done.
+    /// Returns what to do now. [`Due::Ask`] is returned once per question.
     pub(crate) fn due(&mut self, now: Instant) -> Due {
         if self.asked && now >= self.give_up_at {
             return Due::GiveUp;
@@ -52,14 +53,14 @@ impl Liveness {
             return Due::Nothing;
         }
         if !self.asked {
-            // Also when the question comes late, an answer has half of the timeout.
+            // If the question comes late, the answer still has half of the timeout.
             self.give_up_at = self.give_up_at.max(now + self.timeout / 2);
         }
         (self.asked, self.pending) = (true, true);
         Due::Ask
     }
 
-    /// When something may be due.
+    /// When to call [`due`](Self::due) again.
     pub(crate) fn next_check(&self) -> Instant {
         match (self.asked, self.pending) {
             (_, true) => self.give_up_at,
@@ -68,7 +69,7 @@ impl Liveness {
         }
     }
 
-    /// How long an answer to a question of now is waited for.
+    /// How long to wait for the answer to a question that is sent now.
     pub(crate) fn time_for_answer(&self, now: Instant) -> Duration {
         self.give_up_at.saturating_duration_since(now)
     }

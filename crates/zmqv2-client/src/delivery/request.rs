@@ -1,4 +1,4 @@
-//! What one call asks for, and the errors it can end with.
+//! A request: its options, its deadline, and its encoded form.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,22 +13,22 @@ use crate::outcome::send_error::SendError;
 
 pub(crate) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// Whom to call, and how: what a prepared copy may change.
+/// The target and the options, which a prepared copy of a client may change.
 #[derive(Debug, Clone)]
 pub(crate) struct CallOptions {
     pub(crate) target: Arc<Target>,
-    /// That of the target, made once.
+    /// The key of the target, made once.
     pub(crate) key: TopicKey,
     pub(crate) timeout: Duration,
     pub(crate) cast_timeout: Duration,
     pub(crate) version_cap: Option<Version>,
     pub(crate) retries: u32,
     pub(crate) wait_for_ready: bool,
-    /// Within what time the broker of a call is to say that it is still in flight.
+    /// The broker of a call must confirm within this time that the call is still in flight.
     pub(crate) monitor: Option<Duration>,
 }
 
-/// One call on its way.
+/// One message on its way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) target: &'a Arc<Target>,
@@ -39,7 +39,7 @@ pub(crate) struct Request<'a> {
     pub(crate) monitor: Option<Duration>,
 }
 
-/// A request, ready to be sent once or several times.
+/// A request that can be sent once or several times.
 #[derive(Debug)]
 pub(crate) struct EncodedRequest {
     pub(crate) id: MessageId,
@@ -56,7 +56,7 @@ impl CallOptions {
         self.version_cap.is_none_or(|cap| cap.serves(version))
     }
 
-    /// The errors that need no clock.
+    /// Checks everything that needs no clock.
     pub(crate) fn check(&self) -> Result<(), SendError> {
         let target = || Box::new(Target::clone(&self.target));
         if self.target.fanout {
@@ -69,7 +69,7 @@ impl CallOptions {
         }
     }
 
-    /// The options for the pending table; the caller adds the candidates and the size.
+    /// The options for the pending table. The caller adds candidates and size.
     pub(crate) fn delivery_options(&self, kind: Kind, request: &Request<'_>) -> DeliveryOptions {
         DeliveryOptions {
             deadline: request.deadline,
@@ -83,9 +83,8 @@ impl CallOptions {
         }
     }
 
-    /// The flags that tell brokers and servers the sender's options. Only a broker whose node is
-    /// the `certain` one for the target may hold the message until a server comes: at a wrong
-    /// node, it would wait for a server that comes elsewhere.
+    /// The flags for brokers and servers. If `certain`, the message cannot have another node, so
+    /// the broker may hold it until a server comes.
     pub(crate) fn flags(&self, kind: Kind, certain: bool) -> Flags {
         let set = |on, flag| if on { flag } else { Flags::NONE };
         set(self.retries > 0, Flags::MAY_REPEAT)
@@ -109,7 +108,7 @@ impl<'a> Request<'a> {
         now.saturating_duration_since(self.started)
     }
 
-    /// The request as it will be sent to any server.
+    /// Encodes the request. Every server gets the same bytes.
     pub(crate) fn encode(
         &self,
         kind: Kind,

@@ -1,12 +1,12 @@
-//! Which idle sockets are kept, reused and closed. Pure: generic in the socket, and `now` comes from the caller.
+//! Decides which idle sockets are kept, reused and closed. Pure: generic in the socket.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::Address;
 
-/// Idle sockets by address. Every method that may have to close some hands them back: the caller closes them outside of
-/// its lock.
+/// Idle sockets by address. Methods return sockets to close, so that the caller can close them
+/// outside its lock.
 #[derive(Debug)]
 pub(crate) struct IdlePool<S> {
     capacity: usize,
@@ -14,7 +14,7 @@ pub(crate) struct IdlePool<S> {
     next: u64,
     /// In the order in which they became idle.
     idle: BTreeMap<u64, IdleSocket<S>>,
-    /// The keys into `idle`, oldest first.
+    /// The keys of `idle`, oldest first.
     of_address: HashMap<Address, VecDeque<u64>>,
     /// The keys of sockets that are not the last one of their address.
     spare: BTreeSet<u64>,
@@ -28,7 +28,7 @@ struct IdleSocket<S> {
 }
 
 impl<S> IdlePool<S> {
-    /// A pool of at most `capacity` idle sockets in all, none of them idle for `idle_limit` or longer.
+    /// A pool of at most `capacity` idle sockets. They are closed after `idle_limit`.
     pub(crate) fn new(capacity: usize, idle_limit: Duration) -> Self {
         Self {
             capacity,
@@ -40,15 +40,15 @@ impl<S> IdlePool<S> {
         }
     }
 
-    /// The socket of `address` that was used last, if any. The others may then grow old and be closed.
+    /// The socket of `address` that was used last, so that the others can expire.
     pub(crate) fn take(&mut self, address: &Address) -> Option<S> {
         let key = *self.of_address.get(address)?.back()?;
         self.remove(key)
     }
 
-    /// Keeps `socket`, and returns those to close above the capacity: the longest idle ones that are not the only one of
-    /// their address, and only then the longest idle ones. Who calls many nodes in turn would else close each time what the
-    /// next call needs.
+    /// Keeps `socket`, and returns those above the capacity: first the oldest that are not the last
+    /// one of their address. Otherwise a caller of many nodes would close the socket that its next
+    /// call needs.
     pub(crate) fn put(&mut self, address: Address, socket: S, now: Instant) -> Vec<S> {
         let key = self.next;
         self.next += 1;
@@ -66,7 +66,7 @@ impl<S> IdlePool<S> {
         closed
     }
 
-    /// The sockets that have been idle too long, to be closed.
+    /// Returns the sockets that were idle too long.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<S> {
         let mut closed = Vec::new();
         while let Some((_, oldest)) = self.idle.first_key_value()

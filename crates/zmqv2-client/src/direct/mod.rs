@@ -1,4 +1,4 @@
-//! Calls that block alone: one request over one REQ socket.
+//! Blocking calls that are alone: one request over one REQ socket.
 
 #[cfg(test)]
 mod agreement_tests;

@@ -1,4 +1,4 @@
-//! Monitoring a call that blocks: the calling thread waits for its reply, and the I/O thread asks for it.
+//! Monitors a blocking call: while its thread waits for the reply, the I/O thread asks the broker.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,10 +19,11 @@ use crate::outcome::completion::{CompletionReceiver, CompletionSender};
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destination;
 
-/// The reply and the answer to the question come over different connections: how long a reply may be behind.
+/// The reply and the answer to a question use different connections. A reply may come this much
+/// later.
 const REPLY_GRACE: Duration = Duration::from_millis(300);
 
-/// Over one attempt of a call.
+/// Monitors one request that was sent.
 #[derive(Debug)]
 pub(crate) struct Monitor<'a> {
     io_thread: &'a IoThread,
@@ -36,14 +37,14 @@ pub(crate) struct Monitor<'a> {
 #[derive(Debug)]
 enum Phase {
     Monitoring(Liveness, Option<CompletionReceiver>),
-    /// The broker does not know it; a reply that left before is waited for until then.
+    /// The broker does not know the call. Until then, a reply may still come.
     Lost(Instant, Refusal, Option<NodeName>),
-    /// Nobody can be asked: the client is closed.
+    /// The client is closed, so no question can be sent.
     Closed,
 }
 
 impl<'a> Monitor<'a> {
-    /// Of a request that was sent now.
+    /// A monitor of a request that was sent `now`.
     pub(crate) fn new(
         io_thread: &'a IoThread,
         id: MessageId,
@@ -56,13 +57,13 @@ impl<'a> Monitor<'a> {
         Self { io_thread, id, target, destination, phase, wake_pipe: None }
     }
 
-    /// Is readable when there is something new.
+    /// Becomes readable when an answer to a question has come.
     pub(crate) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         self.wake_pipe.as_ref().map(|wake_pipe| wake_pipe.reader.as_fd())
     }
 
-    /// Looks after the call. Returns when to look again, at `latest` if nothing is due before; or
-    /// the reason why no answer will come.
+    /// Checks the call. Returns when to check again, at the `latest` then; or why no answer will
+    /// come.
     pub(crate) fn check(&mut self, now: Instant, latest: Instant) -> Result<Instant, AskError> {
         if let Some(wake_pipe) = &self.wake_pipe {
             wake_pipe.drain();
@@ -75,7 +76,7 @@ impl<'a> Monitor<'a> {
                 Err(CallError::Refused { refusal, node, .. }) if refusal.reason == Reason::ServerLost => {
                     self.phase = Phase::Lost(now + REPLY_GRACE, refusal, node);
                 }
-                // A broker that refuses to answer has answered.
+                // Any answer shows that the broker is alive.
                 Ok(_) | Err(CallError::Refused { .. }) => liveness.alive(now),
                 Err(CallError::Closed { .. } | CallError::NotSent(SendError::Closed { .. })) => {
                     self.phase = Phase::Closed;
@@ -109,7 +110,7 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Has the I/O thread ask the broker.
+    /// Makes the I/O thread ask the broker.
     fn ask(&mut self, now: Instant) {
         let Phase::Monitoring(liveness, inquiry) = &mut self.phase else { return };
         let wake_pipe = match &self.wake_pipe {
@@ -149,7 +150,7 @@ impl<'a> Monitor<'a> {
             options,
             ResultSender::Single(sender),
         );
-        // Told before it can end, so that the end writes to the pipe.
+        // The waker is set before the question is sent, so that its end writes to the pipe.
         receiver.poll(&wake_pipe.waker);
         if self.io_thread.inquire(outbound).is_ok() {
             *inquiry = Some(receiver);
@@ -159,7 +160,7 @@ impl<'a> Monitor<'a> {
     }
 }
 
-/// Wakes a thread that waits for a descriptor.
+/// Wakes a thread that polls a descriptor.
 #[derive(Debug)]
 struct WakePipe {
     reader: UnixStream,
@@ -185,7 +186,7 @@ impl WakePipe {
 
 impl Wake for PipeWaker {
     fn wake(self: Arc<Self>) {
-        // A full pipe wakes the reader already; a reader that is gone needs no waking.
+        // A full pipe has woken the reader already, and a closed one has no reader.
         let _ = (&self.0).write(&[1]);
     }
 }

@@ -1,4 +1,4 @@
-//! REQ sockets by destination: opened when needed, reused, closed when idle.
+//! REQ sockets by address: opened when needed, reused, and closed when idle.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, process_id
 use crate::direct::idle_pool::IdlePool;
 use crate::io::links::IDLE_LIMIT;
 
-/// The sockets of a client that no call uses now. A socket in use belongs to the calling thread.
+/// The idle sockets of a client. A socket in use belongs to the calling thread.
 #[derive(Debug)]
 pub(crate) struct ReqSockets {
     transport: Transport,
@@ -30,16 +30,16 @@ impl ReqSockets {
         Self { transport, capacity, idle: Mutex::new(idle) }
     }
 
-    /// A socket for `address`: one that is connected already, or a new one that connects in the background.
+    /// A socket for `address`. It is connected, or new and connecting in the background.
     pub(crate) fn take(&self, address: &Address, now: Instant) -> Result<Socket, TransportError> {
-        // Not in one expression with the lock: closing needs no lock.
+        // Not in one expression with the lock: sockets are closed outside of it.
         let expired = self.idle().pool.expire(now);
         drop(expired);
         loop {
             let Some(socket) = self.idle().pool.take(address) else {
                 break;
             };
-            // One that has lost its connection may be in the middle of a back-off; a new one connects at once.
+            // A socket without a connection may wait long to reconnect. A new one connects at once.
             if socket.readiness()?.writable {
                 return Ok(socket);
             }
@@ -49,7 +49,7 @@ impl ReqSockets {
         Ok(socket)
     }
 
-    /// Keeps a socket whose last request was answered. Any other is to be dropped.
+    /// Keeps a socket whose request was answered. Any other must be dropped.
     pub(crate) fn keep(&self, address: Address, socket: Socket, now: Instant) {
         let closed = self.idle().pool.put(address, socket, now);
         drop(closed);
@@ -59,7 +59,8 @@ impl ReqSockets {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = process_id();
         if idle.pid != pid {
-            // After a fork: these sockets are the parent's, and closing them here would touch its threads.
+            // After a fork, these sockets belong to the parent. Closing them would disturb its
+            // threads.
             let inherited =
                 std::mem::replace(&mut *idle, IdleSockets { pid, pool: IdlePool::new(self.capacity, IDLE_LIMIT) });
             std::mem::forget(inherited);

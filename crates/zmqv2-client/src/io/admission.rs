@@ -1,4 +1,4 @@
-//! Room for outstanding messages, asked for before a message is made over to the I/O thread.
+//! Limits the outstanding messages, before a message goes to the I/O thread.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -17,7 +17,7 @@ pub enum WhenFull {
     Refuse,
 }
 
-/// Counts what is outstanding.
+/// Counts the outstanding messages and their bytes.
 #[derive(Debug)]
 pub(crate) struct Admission {
     messages: usize,
@@ -34,7 +34,7 @@ struct InUse {
     waiting: usize,
 }
 
-/// No way in.
+/// Why a message was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
     Full { open: usize, bytes: usize },
@@ -46,8 +46,9 @@ impl Admission {
         Self { messages, bytes, in_use: Mutex::default(), released: Condvar::new() }
     }
 
-    /// Takes room for messages of `size` bytes in all; waits for it until `deadline`, if there is one. Several messages enter
-    /// together, as soon as there is room for one: who had to wait for room for all would wait for ever beside others.
+    /// Reserves capacity for messages of `size` bytes in all, and waits for it until `deadline`, if
+    /// there is one. A group is admitted as soon as there is room for one message: waiting for room
+    /// for the whole group could starve it behind single messages.
     pub(crate) fn reserve(&self, messages: usize, size: usize, deadline: Option<Instant>) -> Result<(), NotAdmitted> {
         let mut in_use = self.lock();
         while !in_use.closed && self.is_full(*in_use, size) {
@@ -67,21 +68,22 @@ impl Admission {
         Ok(())
     }
 
-    /// Takes room whether there is any or not: one that is in has become several.
+    /// Reserves capacity even above the limit, because one admitted message has become several.
     pub(crate) fn reserve_beyond_limit(&self, messages: usize, size: usize) {
         let mut in_use = self.lock();
         in_use.messages += messages;
         in_use.bytes += size;
     }
 
-    /// Gives back the room of `messages` with `bytes` in all.
+    /// Releases the capacity of `messages` with `bytes` in all.
     pub(crate) fn release(&self, messages: usize, bytes: usize) {
         if self.release_without_waking(messages, bytes) {
             self.wake_waiting();
         }
     }
 
-    /// As [`release`](Self::release), but wakes nobody; whether a sender waits for [`wake_waiting`](Self::wake_waiting).
+    /// Like [`release`](Self::release), without waking waiting senders. Returns whether there are
+    /// some, for [`wake_waiting`](Self::wake_waiting).
     pub(crate) fn release_without_waking(&self, messages: usize, bytes: usize) -> bool {
         let mut in_use = self.lock();
         in_use.messages -= messages;
@@ -89,12 +91,11 @@ impl Admission {
         in_use.waiting > 0
     }
 
-    /// Wakes those who wait for room.
     pub(crate) fn wake_waiting(&self) {
         self.released.notify_all();
     }
 
-    /// Nobody else comes in; who waits is turned away.
+    /// Admits no more messages. Waiting senders get an error.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.released.notify_all();
@@ -104,7 +105,7 @@ impl Admission {
         self.lock().messages
     }
 
-    /// A message above the bound on bytes has room when it is the only one.
+    /// A message above the limit of bytes is admitted if it is the only one.
     fn is_full(&self, in_use: InUse, size: usize) -> bool {
         let bytes = in_use.bytes.saturating_add(size) > self.bytes && in_use.messages > 0;
         in_use.messages >= self.messages || bytes
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(admission.reserve(1, 0, None), Err(NotAdmitted::Full { open: 2, bytes: 10 }));
         admission.release(2, 10);
         assert_eq!(admission.open(), 0);
-        // Several enter where there is room for one, and are not divided.
+        // A group is admitted as a whole if there is room for one.
         admission.reserve(1, 0, None).unwrap();
         admission.reserve(5, 0, None).unwrap();
         assert_eq!(admission.reserve(1, 0, None), Err(NotAdmitted::Full { open: 6, bytes: 0 }));

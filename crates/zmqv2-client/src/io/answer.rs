@@ -1,4 +1,4 @@
-//! Reads the answers to a message, from a DEALER as from a REQ socket.
+//! Reads answers, both from a DEALER and from a REQ socket.
 
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Refusal, ServerName};
@@ -25,13 +25,13 @@ pub(crate) enum ParsedAnswer {
     FromReceiver { answer: ReceiverAnswer, more: bool },
     /// The call is still waiting or running.
     InFlight,
-    /// Of the whole message, by this node.
+    /// The whole message was refused, by this node.
     Refusal(Refusal, Option<NodeName>),
 }
 
 impl Asked<'_> {
-    /// Reads an answer. The error says why it is none. `node` is the node that was asked, for
-    /// answers that do not name theirs; `names` are those of the last answer over the same link.
+    /// Reads an answer. The error is why it is not valid. If it names no node, it is from the asked
+    /// `node`. `names` holds the names of the last answer over the same link.
     pub(crate) fn read(
         &self,
         view: &HeaderView<'_>,
@@ -42,7 +42,7 @@ impl Asked<'_> {
         if view.id() != self.id {
             return Err(format!("it answers message {}", view.id()));
         }
-        // Of a message with many receivers, each answers under its own name.
+        // Each receiver of a message with many answers under its own name.
         let many = self.kind == Kind::Fanout || self.kind == Kind::Notify && self.server.is_none();
         let unnamed = view.server().is_empty();
         let (kind, named) = match (self.kind, view.kind()) {
@@ -70,7 +70,8 @@ impl Asked<'_> {
         Ok(ParsedAnswer::FromReceiver { answer, more: many && view.count() > 0 })
     }
 
-    /// Server and node of an answer. Most often they are those of the last one, and cost nothing.
+    /// The server and node of an answer. Most often they are those of the last answer, which costs
+    /// nothing.
     fn names(
         &self,
         view: &HeaderView<'_>,
@@ -93,7 +94,7 @@ impl Asked<'_> {
     }
 }
 
-/// The node that an answer names, or else the one that was asked.
+/// The node that an answer names, or the asked one.
 fn read_node(view: &HeaderView<'_>, asked: impl FnOnce() -> Option<NodeName>) -> Result<Option<NodeName>, String> {
     match view.node() {
         "" => Ok(asked()),

@@ -1,4 +1,4 @@
-//! The DEALERs of the I/O thread: one per destination.
+//! The links of the I/O thread: one DEALER per address.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,26 +11,25 @@ use crate::delivery::table::LinkId;
 /// How long an idle socket is kept. It is closed at the next check after that.
 pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// A destination.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) socket: Socket,
     pub(crate) address: Address,
-    /// Whether the socket is new, and is to be connected after a pause.
+    /// Whether the socket is new and connects after a pause.
     pub(crate) reconnects: bool,
     pub(crate) suspected: bool,
-    /// Whether it is to be visited before the next sleep.
+    /// Whether it is visited before the next sleep.
     pub(crate) hot: bool,
-    /// Whether a descriptor of its socket has given notice since its connection was looked at last.
+    /// Whether a descriptor of its socket has had an event since the last look at its connection.
     pub(crate) notified: bool,
-    /// Whether it took messages when it was asked last.
+    /// Whether it could send at the last look.
     pub(crate) writable: bool,
-    /// Server and node of the last answer.
+    /// The names in the last answer.
     pub(crate) names: Option<(ServerName, NodeName)>,
     pub(crate) used: Instant,
 }
 
-/// All of them, by number and by address.
+/// The links by number and by address.
 #[derive(Debug)]
 pub(crate) struct Links {
     transport: Transport,
@@ -56,7 +55,7 @@ impl Links {
         self.by_address.is_empty()
     }
 
-    /// Starts to connect to a new destination.
+    /// Opens a link, which connects in the background.
     pub(crate) fn open(&mut self, address: &Address, now: Instant) -> Result<LinkId, TransportError> {
         let mut socket = self.transport.socket(Role::Dealer)?;
         socket.connect(address)?;
@@ -80,7 +79,8 @@ impl Links {
         Ok(id)
     }
 
-    /// Gives a link that has lost its connection a new socket, which is not connected yet. The old one.
+    /// Gives a link without a connection a new socket, which does not connect yet. Returns the old
+    /// one.
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
         (link.reconnects, link.notified, link.writable) = (true, true, false);
@@ -93,8 +93,8 @@ impl Links {
         Some(link)
     }
 
-    /// The links to close, of those that nothing is outstanding on: unused for long, or, with `room` to be left below
-    /// the capacity, unused for longest.
+    /// Returns idle links to close: those that were unused for long, and the longest unused ones
+    /// until `room` is left below the capacity.
     pub(crate) fn surplus(&self, room: usize, now: Instant, is_idle: impl Fn(LinkId) -> bool) -> Vec<LinkId> {
         let all = self.links.iter().enumerate();
         let idle = all.filter_map(|(id, link)| Some((link.as_ref()?.used, id))).filter(|(_, id)| is_idle(*id));
@@ -106,7 +106,7 @@ impl Links {
         idle.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Whether one more is above the capacity.
+    /// Whether another link would exceed the capacity.
     pub(crate) fn is_full(&self) -> bool {
         self.by_address.len() >= self.capacity
     }

@@ -1,4 +1,4 @@
-//! A message as the I/O thread needs it.
+//! Messages as the I/O thread sends them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,21 +24,21 @@ pub(crate) struct Message {
     pub(crate) id: MessageId,
     pub(crate) kind: Kind,
     pub(crate) target: Arc<Target>,
-    /// Encoded; tag and time to live are written at each send.
+    /// Encoded. Each send writes its tag and time to live into it.
     pub(crate) header: Vec<u8>,
-    /// Shared by messages that differ in their headers.
+    /// Messages of one fanout or notification share it.
     pub(crate) body: Arc<Vec<u8>>,
     pub(crate) started: Instant,
 }
 
 impl Message {
-    /// The topic, if one server of any node is to take it. (Of those that all are to take it, some may have.)
+    /// The topic, if any one server may take it.
     pub(crate) fn for_any(&self) -> Option<TopicKey> {
         (self.target.server.is_none() && self.kind != Kind::Fanout).then(|| self.target.key())
     }
 }
 
-/// A message on its way to one receiver, or to one after the other until one has taken it.
+/// A message on its way to one of the candidates of its route.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) message: Arc<Message>,
@@ -51,12 +51,12 @@ pub(crate) struct Outbound {
     pub(crate) sent: bool,
 }
 
-/// Gets the result of the message.
+/// Receives the result of a message.
 #[derive(Debug)]
 pub(crate) enum ResultSender {
-    /// It is a message of its own, with one answer.
+    /// For a message with one receiver.
     Single(CompletionSender),
-    /// It is one of several messages, or has several answers.
+    /// For a part of a group, or a message with many receivers.
     Part(PartSender),
 }
 
@@ -82,38 +82,38 @@ impl Outbound {
         Self { message, route, options, result_sender, socket_error: None, sent: false }
     }
 
-    /// The frames in front of the body, as they go over a DEALER: the delimiter that a REQ would add, and the header.
+    /// The frames before the body: the delimiter, which a REQ socket would add, and the header.
     pub(crate) fn head(&self, tag: Tag, ttl: Ttl) -> [Frame; 2] {
         let mut header = Frame::from(&self.message.header[..]);
         self.stamp(&mut header, tag, ttl);
         [Frame::new(), header]
     }
 
-    /// Whether it may leave together with others.
+    /// Whether it fits into the bundle.
     pub(crate) fn fits_into(&self, bundle: &Bundle) -> bool {
         Bundle::takes(self.message.body.len()) && bundle.has_room(self.message.header.len(), self.message.body.len())
     }
 
-    /// It leaves together with others.
+    /// Adds it to a bundle.
     pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
         self.stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
     }
 
-    /// Writes what belongs to this send into a header.
+    /// Writes the tag, the time to live and the flags of one send into a header.
     fn stamp(&self, header: &mut [u8], tag: Tag, ttl: Ttl) {
         let waits = self.options.wait_for_ready && self.route.is_certain();
         rewrite_hop(header, tag.to_wire(), ttl);
         Header::stamp_flags(header, if waits { Flags::BUNDLES.with(Flags::WAIT_FOR_READY) } else { Flags::BUNDLES });
     }
 
-    /// The frames that ask for it, as they go over the same DEALER.
+    /// The frames that ask whether this message is still in flight.
     pub(crate) fn inquiry(&self, tag: Tag, ttl: Ttl) -> [Frame; 3] {
         let mut header = Header::new(Kind::Inquire, self.message.id);
         (header.tag, header.ttl, header.flags) = (tag.to_wire(), ttl, Flags::BUNDLES);
         [Frame::new(), Frame::from(header.encode()), Frame::new()]
     }
 
-    /// How it ended, for its sender.
+    /// The result for its sender.
     pub(crate) fn completion(
         &mut self,
         result: Result<ReceiverAnswer, Verdict>,

@@ -1,4 +1,4 @@
-//! The queue of commands to the I/O thread.
+//! The command queue of the I/O thread.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -12,13 +12,12 @@ use crate::delivery::table::Limits;
 use crate::io::admission::Admission;
 use crate::io::outbound::Outbound;
 
-/// The most commands on their way to the I/O thread. It takes them faster than anybody can make them.
+/// The capacity of the queue. The thread reads it faster than senders fill it.
 const MAX_COMMANDS: usize = 16_384;
 
-/// The queue to a running I/O thread.
 #[derive(Debug)]
 pub(crate) struct IoQueue {
-    /// The process that it runs in.
+    /// The process of the thread.
     pub(super) pid: u32,
     pub(super) commands: Sender<Command>,
     pub(crate) admission: Admission,
@@ -27,20 +26,19 @@ pub(crate) struct IoQueue {
     thread_id: OnceLock<ThreadId>,
 }
 
-/// A command to the I/O thread.
 #[derive(Debug)]
 pub(crate) enum Command {
     Send(Box<Outbound>),
-    /// A question for a call that blocks; it takes no room.
+    /// A question about a blocking call. It needs no admission.
     Inquire(Box<Outbound>),
-    /// Several that belong together.
+    /// The messages of one group.
     SendAll(Vec<Outbound>),
-    /// End when nothing is outstanding, at the latest at this time; say how much was.
+    /// End when no message is outstanding, or at this time. Reply with the number that was.
     Close(Instant, Sender<usize>),
 }
 
 impl IoQueue {
-    /// The queue to a thread of process `pid` that `waker` wakes, and the end that this thread reads.
+    /// The queue of a thread in process `pid`, and the receiver for that thread.
     pub(super) fn new(pid: u32, limits: Limits, waker: mio::Waker) -> (Self, Receiver<Command>) {
         let Limits { messages, bytes, .. } = limits;
         let (sender, commands) = crossbeam_channel::bounded(messages.min(MAX_COMMANDS));
@@ -60,7 +58,7 @@ impl IoQueue {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
-    /// Ends the thread; how many messages were still open.
+    /// Ends the thread. Returns the number of messages that were outstanding.
     pub(super) fn close(&self, timeout: Duration) -> usize {
         self.admission.close();
         let by = clock::now() + timeout.min(Duration::from_secs(u32::MAX.into()));
@@ -70,7 +68,7 @@ impl IoQueue {
         if sent.is_err() || self.is_current() {
             return 0;
         }
-        // The thread answers by then; it is gone if it does not.
+        // The thread replies by then. If it has ended, there is no reply.
         let open = answer.recv().unwrap_or(0);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -84,7 +82,7 @@ impl IoQueue {
         self.thread_id.get() == Some(&std::thread::current().id())
     }
 
-    /// Makes the sender of the next command wake the thread; false: there is a command already.
+    /// Makes the next sender wake the thread. Returns false if a command has come already.
     pub(crate) fn begin_sleep(&self, commands: &Receiver<Command>) -> bool {
         self.idle_waker.asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -96,7 +94,7 @@ impl IoQueue {
     }
 }
 
-/// Wakes a thread that sleeps, and costs next to nothing when it does not.
+/// Wakes the thread if it sleeps. Otherwise it costs almost nothing.
 #[derive(Debug)]
 pub(super) struct IdleWaker {
     asleep: AtomicBool,

@@ -10,17 +10,17 @@ use crate::delivery::table::Limits;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 
-/// A callback that gets every outcome.
+/// A callback for every outcome.
 pub(crate) type Observer = Arc<dyn Fn(&Target, &Outcome) + Send + Sync>;
 
-/// What stays the same for all messages.
+/// The settings that all messages share.
 #[derive(Clone)]
 pub(crate) struct IoSettings {
     pub(crate) limits: Limits,
     pub(crate) when_full: WhenFull,
     pub(crate) observer: Option<Observer>,
     pub(crate) max_links: usize,
-    /// For how long the thread looks for something to do before it sleeps.
+    /// How long the thread polls before it sleeps.
     pub(crate) busy_poll: Duration,
     pub(crate) adaptive_poll: Duration,
 }

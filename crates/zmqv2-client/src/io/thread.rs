@@ -1,4 +1,4 @@
-//! Starting and closing the I/O thread, and handing messages over to it.
+//! Starts and closes the I/O thread, and sends it messages.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,9 +17,9 @@ use crate::io::settings::IoSettings;
 use crate::outcome::counters::LiveCounters;
 use crate::routing::router::Router;
 
-/// How long a client that is dropped waits for the outcomes of its messages.
+/// How long a dropped client waits for the outcomes of its messages.
 pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
-/// Starts the I/O thread at the first message, gives it messages, and ends it.
+/// The I/O thread of a client, which starts with the first message.
 #[derive(Debug)]
 pub(crate) struct IoThread {
     settings: IoSettings,
@@ -68,8 +68,8 @@ impl IoThread {
         }
     }
 
-    /// Whether a call that blocks can be made over without waiting for room, and waited for: not on the I/O thread itself, which
-    /// would wait for itself.
+    /// Whether a blocking call can use the I/O thread without waiting for room. A call on the I/O
+    /// thread itself cannot, because it would wait for itself.
     pub(crate) fn has_room(&self) -> bool {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             ThreadState::Running(queue) => {
@@ -80,13 +80,13 @@ impl IoThread {
         }
     }
 
-    /// Makes a message over to the I/O thread; waits for room, if that is the rule.
+    /// Sends a message. Waits for room if the settings say so.
     pub(crate) fn send(&self, outbound: Outbound) -> Result<(), NotQueued> {
         let DeliveryOptions { bytes, deadline, .. } = outbound.options;
         self.submit(Command::Send(Box::new(outbound)), 1, bytes, deadline)
     }
 
-    /// Makes several messages over, all or none.
+    /// Sends all messages of a group, or none.
     pub(crate) fn send_all(&self, outbounds: Vec<Outbound>) -> Result<(), NotQueued> {
         let Some(DeliveryOptions { deadline, .. }) = outbounds.first().map(|outbound| outbound.options) else {
             return Ok(());
@@ -95,7 +95,8 @@ impl IoThread {
         self.submit(Command::SendAll(outbounds), count, bytes, deadline)
     }
 
-    /// Asks for a call that blocks, without waiting for room: there is one question at a time for each calling thread.
+    /// Asks about a blocking call. This needs no room: each calling thread has one question at a
+    /// time.
     pub(crate) fn inquire(&self, outbound: Outbound) -> Result<(), NotQueued> {
         let queue = self.running_queue()?;
         let closed = NotQueued::NotAdmitted(NotAdmitted::Closed);
@@ -110,12 +111,13 @@ impl IoThread {
 
     fn submit(&self, command: Command, messages: usize, size: usize, deadline: Instant) -> Result<(), NotQueued> {
         let queue = self.running_queue()?;
-        // The I/O thread itself (an observer, a waker) would wait for itself.
+        // The I/O thread itself (an observer, a waker) must not wait for itself.
         let send_by = (!queue.is_current()).then_some(deadline);
         let wait = send_by.filter(|_| self.settings.when_full == WhenFull::Wait);
         queue.admission.reserve(messages, size, wait).map_err(NotQueued::NotAdmitted)?;
 
-        // While this is held, nobody closes: every command sent before the one to close is read before it.
+        // While this is held, the client is not closed: the thread reads this command before the
+        // one to close.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let refuse = |reason| {
             queue.admission.release(messages, size);
@@ -137,7 +139,7 @@ impl IoThread {
         Ok(())
     }
 
-    /// Takes no more messages, and waits for the outcomes of those it has.
+    /// Takes no more messages, and waits for the outcomes of the others.
     pub(crate) fn close(&self, timeout: Duration) -> Closed {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *state, ThreadState::Closed);
@@ -153,7 +155,7 @@ impl IoThread {
         }
     }
 
-    /// The queue, with its thread running.
+    /// The queue of the running thread, which is started if necessary.
     fn running_queue(&self) -> Result<Arc<IoQueue>, NotQueued> {
         let pid = process_id();
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
@@ -168,7 +170,7 @@ impl IoThread {
             ThreadState::Idle | ThreadState::Running(_) => {}
         }
         let queue = self.start(pid).map_err(NotQueued::NoThread)?;
-        // After a fork: the parent's queue must not be touched.
+        // After a fork, the queue of the parent must not be touched.
         std::mem::forget(std::mem::replace(&mut *state, ThreadState::Running(Arc::clone(&queue))));
         Ok(queue)
     }

@@ -1,4 +1,4 @@
-//! One value, given by the I/O thread and waited for by anybody.
+//! A value that the I/O thread gives once, and that anyone can wait for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use zmqv2_proto::Target;
 use crate::clock;
 use crate::outcome::Completion;
 
-/// The giving side. Dropped without having given, it says that nobody knows.
+/// Gives the completion. If it is dropped without one, the message counts as abandoned.
 #[derive(Debug)]
 pub(crate) struct CompletionSender {
     slot: Arc<Slot>,
@@ -18,7 +18,7 @@ pub(crate) struct CompletionSender {
     target: Arc<Target>,
 }
 
-/// The waiting side.
+/// Waits for the completion.
 #[derive(Debug)]
 pub(crate) struct CompletionReceiver(Arc<Slot>);
 
@@ -33,7 +33,7 @@ struct SlotState {
     completion: Option<Completion>,
     done: bool,
     waker: Option<Waker>,
-    /// Threads that wait: without one, giving costs no system call.
+    /// The number of waiting threads. Without one, no system call is needed.
     waiting: usize,
 }
 
@@ -43,7 +43,7 @@ impl CompletionSender {
         (Self { slot: Arc::clone(&slot), started, target }, CompletionReceiver(slot))
     }
 
-    /// Whether anybody is left who could look at it.
+    /// Whether a receiver is left.
     pub(crate) fn has_receiver(&self) -> bool {
         Arc::strong_count(&self.slot) > 1
     }
@@ -52,13 +52,13 @@ impl CompletionSender {
         self.slot.complete_silently(completion).wake();
     }
 
-    /// Gives the value and wakes nobody yet; whoever waits for it learns of it with [`Wakeup::wake`].
+    /// Gives the completion, and leaves it to [`Wakeup::wake`] to wake the receiver.
     pub(crate) fn complete_silently(self, completion: Completion) -> Wakeup {
         self.slot.complete_silently(completion)
     }
 }
 
-/// A value that was given, and perhaps somebody who waits for it. Wakes whoever that is when it is dropped.
+/// A completion that was given. Dropping it wakes the receiver.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Wakeup {
@@ -71,17 +71,16 @@ impl Wakeup {
         self.waiting.is_some() || self.waker.is_some()
     }
 
-    /// Wakes whoever waits.
     pub(crate) fn wake(self) {}
 }
 
 impl Drop for Wakeup {
-    /// Also when another one's waker has panicked: nobody waits for ever.
+    /// Wakes the receiver even after the waker of another one has panicked.
     fn drop(&mut self) {
         if let Some(slot) = self.waiting.take() {
             slot.done.notify_all();
         }
-        // Outside of the lock: an executor may poll at once, on this very thread.
+        // Outside the lock, because an executor may poll at once on this thread.
         if let Some(waker) = self.waker.take()
             && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
         {
@@ -104,17 +103,18 @@ impl CompletionReceiver {
         self.0.lock().done
     }
 
-    /// Looks at the value, if it is there.
+    /// Looks at the completion, if it is there.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&Completion) -> T) -> Option<T> {
         self.0.lock().completion.as_ref().map(look)
     }
 
-    /// Takes the value, if it is there.
+    /// Takes the completion, if it is there.
     pub(crate) fn take(&self) -> Option<Completion> {
         self.0.lock().completion.take()
     }
 
-    /// Waits until the value is there; whether it is. `None`: without limit, for every message ends.
+    /// Waits for the completion, and returns whether it is there. Without a timeout this ends too,
+    /// because every message ends.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
         let mut state = self.0.lock();
         state.waiting += 1;
@@ -132,7 +132,7 @@ impl CompletionReceiver {
         state.done
     }
 
-    /// Whether the value is there; if not, `waker` is woken when it comes.
+    /// Whether the completion is there. If not, `waker` is woken when it comes.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
         let mut state = self.0.lock();
         if state.done {

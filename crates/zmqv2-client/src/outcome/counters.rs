@@ -54,7 +54,7 @@ impl Counters {
     }
 }
 
-/// The counters while they count.
+/// The counters of a running client.
 #[derive(Debug, Default)]
 pub(crate) struct LiveCounters {
     pub(crate) accepted: AtomicU64,
@@ -81,7 +81,7 @@ impl LiveCounters {
         }
     }
 
-    /// One of the outcomes of a message with several receivers.
+    /// Counts one outcome of a message with several receivers.
     pub(crate) fn count_outcome(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Acked { .. } => count(&self.acked),

@@ -103,7 +103,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The end of a message, cast or call.
+/// How a message ended.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) result: Result<ReceiverAnswer, CallError>,
@@ -111,7 +111,7 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// How a message ended that nobody looks after any more.
+    /// The end of a message whose sender side was dropped.
     pub(crate) fn abandoned(target: &Target, after: Duration) -> Self {
         Self { result: Err(CallError::Closed { target: Box::new(target.clone()) }), after }
     }
@@ -147,7 +147,7 @@ impl Completion {
 }
 
 impl Verdict {
-    /// How a message ended, for its sender. `destination` gives the node of a candidate.
+    /// The error for the sender of a message. `destination` returns the node of a candidate.
     /// `socket_error` is why no socket to the last candidate could be opened, if none could.
     pub(crate) fn into_call_error(
         self,

@@ -1,4 +1,4 @@
-//! One receiver's answer to a message.
+//! The answer of one receiver.
 
 use std::time::Duration;
 
@@ -7,13 +7,12 @@ use zmqv2_proto::{NodeName, Refusal, ServerName};
 
 use crate::outcome::Outcome;
 
-/// What one receiver says.
 #[derive(Debug)]
 pub(crate) struct ReceiverAnswer {
     pub(crate) server: Option<ServerName>,
     pub(crate) node: NodeName,
     pub(crate) kind: AnswerKind,
-    /// The number of the send that it answers.
+    /// The number of the send that is answered.
     pub(crate) attempt: u8,
 }
 
@@ -22,14 +21,14 @@ pub(crate) enum AnswerKind {
     Accepted,
     Stored,
     Reply(Frame),
-    /// A call, says its broker.
+    /// The broker confirms that the call is in flight.
     InFlight,
-    /// Of the copy that it was to have.
+    /// The receiver refused its copy.
     Refused(Refusal),
 }
 
 impl ReceiverAnswer {
-    /// The outcome at this receiver. `None`: it has accepted the message without its name.
+    /// The outcome at this receiver. `None`: it accepted the message without a name.
     pub(crate) fn outcome(&self, elapsed: Duration) -> Option<Outcome> {
         let node = self.node.clone();
         Some(match &self.kind {

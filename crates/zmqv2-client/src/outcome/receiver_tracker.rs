@@ -1,4 +1,4 @@
-//! What the receivers of one message have said, each once. Pure: no lock, clock or thread.
+//! Records the results of the receivers of one message. Pure: no lock, clock or thread.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use zmqv2_proto::{NodeName, ServerName};
 
 use crate::outcome::Outcome;
 
-/// The most answers to one message that are kept: more than the count in an answer can announce.
+/// The most results that are kept: more than the count of an answer can announce.
 const MAX_RESULTS: usize = 1 << 16;
 
-/// The receivers that are expected, and what each has said.
+/// The expected receivers and their results.
 ///
-/// A message that is sent again is answered again by whoever had answered it. So answers are counted by name and attempt:
-/// the second answer of a name *within* one attempt is another server process of that name, and the second one in
-/// *another* attempt is a repetition. Bound: when one of two processes of the same name answers only the first attempt and
-/// the other one only the second, they count as one.
+/// A receiver that answered a message may answer again when it is resent. So answers are counted by
+/// name and attempt: a second answer of a name *within* one attempt is from another server of that
+/// name, and an answer in *another* attempt is a repetition. Limit: if one of two servers of the
+/// same name answers only the first attempt and the other one only the second, they count as one.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiverTracker {
     expected: ExpectedReceivers,
     results: Vec<ReceiverResult>,
-    /// The results of a name, in the order in which they came.
+    /// The results of each name, in the order in which they came.
     result_indexes: HashMap<Option<ServerName>, Vec<usize>>,
     /// How often a name has answered an attempt.
     answers_seen: HashMap<(Option<ServerName>, u8), usize>,
 }
 
-/// What one receiver has said, or what is to be said of one that was silent.
+/// The result of one receiver.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiverResult {
     pub(crate) server: Option<ServerName>,
@@ -35,12 +35,12 @@ pub(crate) struct ReceiverResult {
     pub(crate) outcome: Outcome,
 }
 
-/// The receivers that the directory knows.
+/// The receivers that the directory lists.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum ExpectedReceivers {
     #[default]
     Unknown,
-    /// This pool.
+    /// One pool.
     Pool(ServerName),
     /// The servers of this node of a placement.
     Node(Arc<Placement>, usize),
@@ -65,7 +65,7 @@ impl ReceiverTracker {
         &self.results
     }
 
-    /// Takes down what a receiver has said; false: there are too many.
+    /// Records a result. Returns false if there are too many.
     pub(crate) fn record(&mut self, result: ReceiverResult, attempt: u8) -> bool {
         let answers_seen = self.answers_seen.entry((result.server.clone(), attempt)).or_default();
         let nth = *answers_seen;
@@ -86,7 +86,8 @@ impl ReceiverTracker {
         true
     }
 
-    /// Says the same of every expected receiver that has not answered, or once without a name: somebody else was silent.
+    /// Gives `outcome` to every expected receiver without a result. If there is none, adds one
+    /// result without a name.
     pub(crate) fn fill_missing(&mut self, node: Option<&NodeName>, outcome: &Outcome) {
         let before = self.results.len();
         let result_of = |server| ReceiverResult { server, node: node.cloned(), outcome: outcome.clone() };
@@ -103,7 +104,8 @@ impl ReceiverTracker {
     }
 }
 
-/// Of two things that the same receiver has said, the heavier one holds: who has accepted it once has it.
+/// Which of two results of one receiver holds. A receiver that has accepted the message once has
+/// it.
 fn precedence(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Acked { .. } => 3,

@@ -1,4 +1,4 @@
-//! What becomes of a message that has several receivers: given by the I/O thread in parts, and waited for by its handle.
+//! The results of a message with several receivers. The I/O thread gives them in parts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,36 +12,35 @@ use crate::outcome::Outcome;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::receiver_tracker::{ExpectedReceivers, ReceiverResult, ReceiverTracker};
 
-/// All parts.
 #[derive(Debug)]
 pub(crate) struct ResultGroup {
     state: Mutex<GroupState>,
     done: Condvar,
-    /// Whether nobody looks at it any more.
+    /// Whether the receiver was dropped.
     abandoned: AtomicBool,
 }
 
 #[derive(Debug)]
 struct GroupState {
     parts: Vec<Part>,
-    /// How many parts have not ended.
+    /// The number of parts that have not ended.
     open: usize,
     waker: Option<Waker>,
     waiting: usize,
 }
 
-/// What one message of several came to: one node of a fanout, one pool of a notification.
+/// One message of a group: for one node of a fanout, or one pool of a notification.
 #[derive(Debug)]
 pub(crate) struct Part {
-    /// As its sender calls it.
+    /// The topic as the sender calls it.
     pub(crate) topic: Topic,
-    /// Where it goes, if it can go to one node alone.
+    /// The node, if it is for one node.
     node: Option<NodeName>,
     pub(crate) tracker: ReceiverTracker,
 }
 
-/// The giving side of one part. Dropped after its [end](Self::end), it wakes who waits for all parts; dropped before, it says
-/// that nobody knows.
+/// Gives the results of one part. If it is dropped before its [end](Self::end), the missing results
+/// count as unacknowledged.
 #[derive(Debug)]
 pub(crate) struct PartSender {
     group: Arc<ResultGroup>,
@@ -50,7 +49,7 @@ pub(crate) struct PartSender {
     ended: bool,
 }
 
-/// The waiting side.
+/// Waits for all parts.
 #[derive(Debug)]
 pub(crate) struct GroupReceiver(Arc<ResultGroup>);
 
@@ -61,7 +60,7 @@ impl Part {
 }
 
 impl ResultGroup {
-    /// The waiting side, and a giving side for each part, in their order.
+    /// Starts a group. Returns its receiver and a sender for each part, in order.
     pub(crate) fn start(started: Instant, parts: Vec<Part>) -> (GroupReceiver, Vec<PartSender>) {
         let open = parts.len();
         let state = Mutex::new(GroupState { parts, open, waker: None, waiting: 0 });
@@ -77,12 +76,12 @@ impl ResultGroup {
 }
 
 impl PartSender {
-    /// Whether anybody is left who could look at it.
+    /// Whether the receiver is left.
     pub(crate) fn has_receiver(&self) -> bool {
         !self.group.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Takes down what one receiver has said; false: there are too many.
+    /// Records the answer of one receiver. Returns false if there are too many.
     pub(crate) fn record(&self, answer: ReceiverAnswer, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.started);
         let Some(outcome) = answer.outcome(elapsed) else { return false };
@@ -91,8 +90,8 @@ impl PartSender {
         self.group.lock().parts[self.part].tracker.record(result, attempt)
     }
 
-    /// The part has ended. `missing` is the outcome of all receivers that have not answered, if
-    /// there may be some.
+    /// Ends the part. `missing` is the outcome of receivers that have not answered, if some may be
+    /// missing.
     pub(crate) fn end(&mut self, missing: Option<&Outcome>) -> Vec<ReceiverResult> {
         self.ended = true;
         let mut state = self.group.lock();
@@ -103,7 +102,7 @@ impl PartSender {
         part.tracker.results().to_vec()
     }
 
-    /// The place where it goes is known now, and there are others: a giving side for each of them.
+    /// The nodes of a part are known now. Makes a sender for each node but the first.
     pub(crate) fn split(&self, nodes: impl IntoIterator<Item = (NodeName, ExpectedReceivers)>) -> Vec<Self> {
         let mut state = self.group.lock();
         let mut senders = Vec::new();
@@ -139,7 +138,7 @@ impl Drop for PartSender {
         if waiting {
             self.group.done.notify_all();
         }
-        // Outside of the lock: an executor may poll at once, on this very thread.
+        // Outside the lock, because an executor may poll at once on this thread.
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -147,7 +146,7 @@ impl Drop for PartSender {
 }
 
 impl GroupReceiver {
-    /// Looks at all parts and at how many have not ended.
+    /// Looks at all parts, and the number of those that have not ended.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&[Part], usize) -> T) -> T {
         let state = self.0.lock();
         look(&state.parts, state.open)
@@ -157,7 +156,7 @@ impl GroupReceiver {
         self.0.lock().open == 0
     }
 
-    /// Waits until all parts have ended; whether they have.
+    /// Waits for all parts. Returns whether they have ended.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let mut state = self.0.lock();
         state.waiting += 1;

@@ -10,14 +10,14 @@ pub(crate) struct Destination {
     pub(crate) address: Address,
 }
 
-/// The nodes that may take a message. They may be thousands, and so may the messages, so a
-/// message has no list of its own.
+/// The nodes that may take a message. There may be thousands of nodes and of messages, so a message
+/// has no list of its own.
 #[derive(Debug)]
 pub(crate) enum Destinations {
-    /// These few.
+    /// A short list.
     Listed(Vec<Destination>),
-    /// All of these: the nodes of this client's zone first, each group from the node whose turn
-    /// it is.
+    /// All nodes of a topic: those of the zone of this client first. Each group starts with the
+    /// node whose turn it is.
     Near { candidates: Candidates, turn: usize, order: Order },
 }
 
@@ -36,16 +36,16 @@ impl FromIterator<Destination> for Destinations {
     }
 }
 
-/// An order that differs from the given one in few places: these positions, which ascend, come
-/// last.
+/// The order of positions from 0, except that some positions come last. They are kept in ascending
+/// order.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     last: Vec<usize>,
 }
 
 impl Order {
-    /// Moves those of `count` positions to the end that `avoid` names. Looks only until it has
-    /// found `enough` others.
+    /// Moves the positions that `avoid` names to the end. It looks until it has found `enough`
+    /// others.
     pub(crate) fn avoiding(count: usize, enough: usize, mut avoid: impl FnMut(usize) -> bool) -> Self {
         let (mut last, mut others) = (Vec::new(), 0);
         for position in 0..count {
@@ -58,11 +58,11 @@ impl Order {
                 }
             }
         }
-        // If all are to be avoided, the order stays as it is.
+        // If all are to be avoided, the order stays the same.
         Self { last: if others > 0 { last } else { Vec::new() } }
     }
 
-    /// The position that is the `number`-th of `count` in this order.
+    /// The position with this number in the order.
     pub(crate) fn position(&self, number: usize, count: usize) -> Option<usize> {
         if number >= count {
             return None;
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(order(5, 9, &[]), [0, 1, 2, 3, 4]);
         assert_eq!(order(5, 9, &[0, 2, 3]), [1, 4, 0, 2, 3]);
         assert_eq!(order(5, 9, &[0, 1, 2, 3, 4]), [0, 1, 2, 3, 4]);
-        // Far behind enough others, nobody looks.
+        // Position 4 is behind enough others.
         assert_eq!(order(6, 2, &[1, 4]), [0, 2, 3, 4, 5, 1]);
     }
 

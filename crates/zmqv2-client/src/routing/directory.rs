@@ -1,4 +1,4 @@
-//! The directory, asked in a way that no call outlives its deadline.
+//! Asks the directory, so that no call outlives its deadline.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,14 @@ use crate::clock;
 use crate::delivery::request::Request;
 use crate::outcome::send_error::SendError;
 
-/// How many topics may be asked for at one time. Each has a thread until the directory answers.
+/// The most topics that are looked up at one time. Each has a thread until the directory answers.
 const MAX_LOOKUPS: usize = 64;
 
-/// A directory with this client's turns.
+/// The directory, and the turns of this client.
 ///
-/// A topic that is known is looked up on the calling thread, which then does no I/O worth speaking of. The first
-/// question about a topic may take as long as the directory likes, so it goes to a thread of its own; calls for the same
-/// topic meanwhile wait for the same answer, each until its own deadline.
+/// A known topic is looked up on the calling thread, which needs no I/O. The first lookup of a
+/// topic may take long, so it has a thread of its own. Other calls for this topic wait for the same
+/// answer, each until its own deadline.
 #[derive(Debug)]
 pub(crate) struct Directory {
     matchmaker: Arc<dyn Matchmaker>,
@@ -26,7 +26,7 @@ pub(crate) struct Directory {
     lookups: Arc<Lookups>,
 }
 
-/// Why there are no candidates.
+/// Why a lookup failed.
 #[derive(Debug)]
 pub(crate) enum LookupError {
     Failed(Arc<MatchmakerError>),
@@ -34,7 +34,8 @@ pub(crate) enum LookupError {
 }
 
 impl LookupError {
-    /// Whether somebody who waits for a place to go goes on waiting: the directory may answer later.
+    /// Whether a message that waits for a server goes on waiting, because the directory may answer
+    /// later.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Failed(error) if error.may_pass())
     }
@@ -50,7 +51,7 @@ impl LookupError {
 
 type LookupResult = Result<Arc<Placement>, Arc<MatchmakerError>>;
 
-/// Questions without an answer yet.
+/// Lookups without an answer yet.
 #[derive(Debug, Default)]
 struct Lookups(Mutex<HashMap<TopicKey, Arc<Lookup>>>);
 
@@ -65,13 +66,13 @@ impl Directory {
         Self { matchmaker, turns: Rotation::new(), lookups: Arc::default() }
     }
 
-    /// The kind of directory.
+    /// The kind of the directory.
     pub(crate) fn name(&self) -> &'static str {
         self.matchmaker.name()
     }
 
-    /// The nodes that a message of now can go to. If it waits for a server, it waits for the
-    /// directory as well.
+    /// The nodes of a message that starts now. If it waits for a server, it also waits for a
+    /// directory whose failure may pass.
     pub(crate) fn first_placement(
         &self,
         request: &Request<'_>,
@@ -94,8 +95,8 @@ impl Directory {
         }
     }
 
-    /// As [`placement`](Self::placement), without waiting: `None` while the answer is not there. The question is kept in
-    /// `open` meanwhile.
+    /// Like [`placement`](Self::placement), without waiting. Returns `None` while there is no
+    /// answer, and keeps the lookup in `open`.
     pub(crate) fn poll_placement(
         &self,
         key: TopicKey,
@@ -116,7 +117,7 @@ impl Directory {
         Some(answer?.map_err(LookupError::Failed))
     }
 
-    /// What is known without I/O; asked for in the way that notices changes.
+    /// The known placement of a topic. Resolving it lets the directory notice changes.
     fn cached(&self, key: &TopicKey) -> Option<Result<Arc<Placement>, LookupError>> {
         self.matchmaker.known(key)?;
         Some(self.matchmaker.resolve_all(key).map_err(|error| LookupError::Failed(Arc::new(error))))
@@ -143,12 +144,13 @@ impl Directory {
         let guard = LookupGuard { key, lookups: Arc::clone(&self.lookups) };
         let ask = move || {
             let answer = matchmaker.resolve_all(&guard.key).map_err(Arc::new);
-            // Closed before it is answered: who has an answer and asks again opens a new question.
+            // Closed before it is answered: a caller with an answer that asks again starts a new
+            // lookup.
             drop(guard);
             asked.finish(answer);
         };
         if let Err(error) = std::thread::Builder::new().name("zmqv2-lookup".to_owned()).spawn(ask) {
-            // Without the thread, nobody else answers those who have joined the question meanwhile.
+            // Without the thread, nobody else answers callers that wait for this lookup.
             let failed = self.unavailable(format!("no thread to ask it: {error}").into());
             if let LookupError::Failed(error) = &failed {
                 lookup.finish(Err(Arc::clone(error)));
@@ -188,7 +190,7 @@ impl Lookups {
     }
 }
 
-/// Held by the thread that asks, so that a question ends even when the directory panics.
+/// Ends a lookup even when the directory panics.
 struct LookupGuard {
     key: TopicKey,
     lookups: Arc<Lookups>,
@@ -210,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers at a signal; panics when the sender of signals is gone.
+    /// Answers when it gets a signal. Panics when the sender is gone.
     #[derive(Debug)]
     struct Slow {
         go: Mutex<mpsc::Receiver<()>>,
@@ -261,7 +263,7 @@ mod tests {
         go.send(()).unwrap();
         let answer = open[0].wait(clock::now() + Duration::from_secs(30)).unwrap();
         assert_eq!(answer.nodes().len(), 1);
-        // The next question is a new one; a directory that panics leaves nothing behind either.
+        // The next lookup is a new one. A directory that panics leaves nothing behind.
         drop(go);
         let none = directory.placement(&key, clock::now() + Duration::from_millis(5));
         assert!(matches!(none, Err(LookupError::NoAnswer)));

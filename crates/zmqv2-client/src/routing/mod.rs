@@ -1,4 +1,4 @@
-//! Where a message can go: the directory, and what this client has learned about nodes.
+//! Chooses the nodes of a message, by the directory and by what this client has seen of nodes.
 
 pub(crate) mod destinations;
 pub(crate) mod directory;

@@ -1,4 +1,4 @@
-//! Nodes that did not take a message lately.
+//! Remembers the nodes that did not take a message lately.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,37 +6,38 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{Address, TopicKey};
 
-/// For how long, at most, an address that could not be reached is tried after all others before it is looked at again.
+/// How long an unreachable address comes last before it is probed, at most.
 ///
-/// Without this, every second call to a topic of two nodes, one of them dead, would first wait for a connection. When the
-/// time is over, no message is risked: a probe connects to it in the background. Only if it is there do messages go there
-/// again; if not, it is looked at after twice the time, up to `MAX_PROBE_INTERVAL`.
+/// Without this, every second call to a topic with one dead node of two would wait for a
+/// connection. No message is risked later either: a probe connects in the background. If it fails,
+/// the next probe comes after twice the time, up to `MAX_PROBE_INTERVAL`.
 pub const FIRST_PROBE_AFTER: Duration = Duration::from_secs(2);
-/// The longest time between two looks at an address that cannot be reached.
+/// The longest time between two probes of an address.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);
-/// For how long, at most, a node that refused a message of a topic, or did not answer it, is tried after all others with
-/// messages of that topic.
+/// How long a node that refused or did not answer a message comes last for messages of the same
+/// topic, at most.
 const AVOID_AFTER_REFUSAL: Duration = Duration::from_secs(2);
 
-/// How many refusals are remembered; above it, new ones do not count until old ones have ended.
+/// The most refusals that are remembered. Above it, new ones do not count until old ones end.
 const MAX_REFUSALS: usize = 10_000;
-/// How many addresses are remembered; above it, those that no message could go to for longest are forgotten.
+/// The most unreachable addresses that are remembered. Above it, the oldest is forgotten.
 const MAX_UNREACHABLE: usize = 10_000;
-/// An address that no message could go to for so long is forgotten: longer than any directory names a dead node.
+/// An address that no message needed for this long is forgotten. No directory lists a dead node for
+/// longer.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 
-/// The addresses that could not be reached, and the nodes that refused something. Pure: `now` comes from the caller, and so does
-/// randomness.
+/// The unreachable addresses and the refusals. Pure: the caller passes the time, and randomness.
 #[derive(Debug)]
 pub(crate) struct NodeHealth {
     unreachable: HashMap<Address, UnreachableNode>,
-    /// Until when, by topic and by node.
+    /// The end of each refusal, by topic and by node.
     refusals: HashMap<TopicKey, HashMap<Address, Instant>>,
-    /// How many that are, at most.
+    /// The number of refusals, at most.
     refusal_count: usize,
-    /// When the last of them has ended.
+    /// The end of the last refusal.
     refusals_until: Option<Instant>,
-    /// A random span between two others: clients that lost a node together do not come back together.
+    /// Returns a random time between two others, so that clients that lost a node together probe it
+    /// at different times.
     spread: fn(Duration, Duration) -> Duration,
 }
 
@@ -44,9 +45,9 @@ pub(crate) struct NodeHealth {
 struct UnreachableNode {
     probe_at: Instant,
     interval: Duration,
-    /// A probe is on its way.
+    /// A probe is running.
     probing: bool,
-    /// Some message could go there.
+    /// A message could have gone there.
     wanted: AtomicBool,
 }
 
@@ -55,20 +56,20 @@ impl NodeHealth {
         Self { unreachable: HashMap::new(), refusals: HashMap::new(), refusal_count: 0, refusals_until: None, spread }
     }
 
-    /// An address cannot be reached.
+    /// The address cannot be reached.
     pub(crate) fn mark_unreachable(&mut self, address: &Address, now: Instant) {
         let probe_at = now + (self.spread)(FIRST_PROBE_AFTER / 2, FIRST_PROBE_AFTER);
         self.insert(address, now, probe_at, false);
     }
 
-    /// A message that was sent there was not answered in its time. The node may hang, or the server may only be slow: a probe
-    /// is to find out at once, and nobody else is to wait for that.
+    /// A message was not answered in time. The node may hang, or the server may be slow. A probe
+    /// finds out at once, so that no other message has to wait.
     pub(crate) fn mark_unanswered(&mut self, address: &Address, now: Instant) {
         self.insert(address, now, now, true);
     }
 
     fn insert(&mut self, address: &Address, now: Instant, probe_at: Instant, wanted: bool) {
-        // One more message that fails tells nothing new.
+        // Another failure tells nothing new.
         if self.unreachable.contains_key(address) {
             return;
         }
@@ -84,7 +85,7 @@ impl NodeHealth {
         self.unreachable.insert(address.clone(), node);
     }
 
-    /// The node at this address does not want messages of this topic now.
+    /// The node refused a message of this topic.
     pub(crate) fn mark_refused(&mut self, address: &Address, key: &TopicKey, now: Instant) {
         if self.refusal_count >= MAX_REFUSALS {
             self.refusals.retain(|_, nodes| {
@@ -101,18 +102,18 @@ impl NodeHealth {
         }
     }
 
-    /// The node at this address has answered.
+    /// The node has answered.
     pub(crate) fn mark_reachable(&mut self, address: &Address) {
         self.unreachable.remove(address);
     }
 
-    /// Whether there may be somebody to avoid; what time it is need not be known for that.
+    /// Whether some node may have to be avoided. This needs no clock.
     pub(crate) fn may_have_entries(&self) -> bool {
         !self.unreachable.is_empty() || !self.refusals.is_empty()
     }
 
-    /// Whether there is nobody to avoid. Forgets refusals when the last one has ended, so that messages of better times cost
-    /// nothing.
+    /// Whether no node is to be avoided. Forgets refusals when the last one has ended, so that
+    /// messages without trouble cost nothing.
     pub(crate) fn is_empty(&mut self, now: Instant) -> bool {
         if self.refusals_until.take_if(|until| *until <= now).is_some() {
             self.refusals.clear();
@@ -121,19 +122,21 @@ impl NodeHealth {
         !self.may_have_entries()
     }
 
-    /// Whether a message for any server of this topic should rather go elsewhere.
+    /// Whether a message for any server of this topic should avoid the address.
     pub(crate) fn should_avoid(&self, address: &Address, key: &TopicKey, now: Instant) -> bool {
         let refused = || self.refusals.get(key)?.get(address).copied();
         self.is_unreachable(address) || refused().is_some_and(|until| until > now)
     }
 
-    /// Whether any message should rather go elsewhere. What a topic's servers refused says nothing of one certain server.
+    /// Whether every message should avoid the address. Refusals of a topic say nothing about one
+    /// certain server.
     pub(crate) fn is_unreachable(&self, address: &Address) -> bool {
         let node = self.unreachable.get(address);
         node.inspect(|node| node.wanted.store(true, Ordering::Relaxed)).is_some()
     }
 
-    /// Up to `most` addresses to be probed now; the result of each is to be reported.
+    /// Starts up to `most` probes that are due. Report the result of each with
+    /// [`probed`](Self::probed).
     pub(crate) fn due_probes(&mut self, most: usize, now: Instant) -> Vec<Address> {
         let due =
             |node: &&mut UnreachableNode| !node.probing && node.probe_at <= now && node.wanted.load(Ordering::Relaxed);
@@ -145,7 +148,7 @@ impl NodeHealth {
         .collect()
     }
 
-    /// A probe has found somebody there, or nobody.
+    /// A probe has found a broker there, or none.
     pub(crate) fn probed(&mut self, address: &Address, there: bool, now: Instant) {
         if there {
             return self.mark_reachable(address);
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn clients_that_lost_a_node_together_probe_it_at_different_times() {
-        // The earliest that chance may choose; the other tests have the latest.
+        // The earliest random time; the other tests use the latest.
         let (_, start) = health();
         let mut health = NodeHealth::new(|least, _| least);
         let (a, t) = (address("a"), key("t"));

@@ -1,4 +1,4 @@
-//! Looks whether a broker is there, without a message: by what libzmq says to everybody who connects.
+//! Probes whether a broker is there, without a message: libzmq greets everyone who connects.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -11,14 +11,15 @@ use zmqv2_proto::Address;
 
 use crate::clock;
 
-/// Who does not greet within this is not there, or hangs: a machine takes connections for a process that is stopped.
+/// A broker that does not greet within this time is gone or hangs. A stopped process cannot greet,
+/// although the kernel still accepts its connections.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The first byte of a greeting in ZMTP.
+/// The first byte of a ZMTP greeting.
 const GREETING: u8 = 0xff;
 
-/// Whether somebody who speaks ZMTP is at this address. Takes up to a second, and over TCP another one to connect, and as long
-/// as the name's resolution takes.
+/// Whether something that speaks ZMTP is at this address. This takes up to one second; over TCP
+/// another one to connect, and the time to resolve the name.
 pub(crate) fn is_there(address: &Address) -> bool {
     let greeting = match address {
         Address::Tcp(address) => (address.host(), address.port()).to_socket_addrs().and_then(|addresses| {
@@ -35,7 +36,7 @@ pub(crate) fn is_there(address: &Address) -> bool {
     greeting.is_ok_and(|byte| byte == GREETING)
 }
 
-/// The first of these addresses that takes a connection.
+/// Connects to the first of these addresses that accepts.
 fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let by = clock::now() + PROBE_TIMEOUT;
     let mut error = io::Error::from(io::ErrorKind::NotFound);
@@ -52,7 +53,7 @@ fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream>
     Err(error)
 }
 
-/// A connection to a local socket. Without waiting: it is taken at once, or its owner has not taken those before.
+/// Connects to a local socket without waiting. A full backlog counts as a failure.
 fn connect_local(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -1,5 +1,5 @@
-//! Where one message can go: its candidates, by number, and what their answers say about the
-//! place of its server.
+//! The route of one message: its candidates by number, and what their answers say about the node of
+//! its server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,25 +12,25 @@ use crate::routing::directory::Lookup;
 use crate::routing::router::Router;
 use crate::routing::server_search::ServerSearch;
 
-/// For how long a search trusts the last answer of the directory.
+/// How long a search trusts the last lookup.
 pub(crate) const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
 /// The candidates of one message.
 #[derive(Debug)]
 pub(crate) struct Route {
     candidates: RouteCandidates,
-    /// The number of the candidate that was asked last.
+    /// The candidate that was asked last.
     asked: usize,
-    /// A question to the directory that has no answer yet.
+    /// A lookup without an answer yet.
     pub(crate) lookup: Option<Arc<Lookup>>,
     looked_up: Instant,
 }
 
 #[derive(Debug)]
 enum RouteCandidates {
-    /// Any server will do.
+    /// Any server may take it.
     Any(Destinations),
-    /// The message is for one server.
+    /// It is for one server.
     One(ServerSearch),
 }
 
@@ -43,7 +43,7 @@ impl Route {
         Self { candidates: RouteCandidates::One(search), asked: 0, lookup: None, looked_up }
     }
 
-    /// Whether a node that has no server of the message now is the right one nevertheless.
+    /// Whether the message cannot have another node, even if it has no server there now.
     pub(crate) fn is_certain(&self) -> bool {
         match &self.candidates {
             RouteCandidates::Any(_) => true,
@@ -56,7 +56,7 @@ impl Route {
         (self.candidates, self.asked) = (RouteCandidates::Any(destinations), 0);
     }
 
-    /// The candidate of this number.
+    /// The candidate with this number.
     pub(crate) fn destination(&self, candidate: usize, router: &Router) -> Option<Destination> {
         match &self.candidates {
             RouteCandidates::Any(destinations) => router.nth_destination(destinations, candidate),
@@ -64,7 +64,7 @@ impl Route {
         }
     }
 
-    /// The candidate of this number, which is asked now.
+    /// The candidate with this number, which is asked now.
     pub(crate) fn ask(&mut self, candidate: usize, router: &Router) -> Option<Destination> {
         self.asked = candidate;
         if let RouteCandidates::One(search) = &mut self.candidates {
@@ -82,9 +82,9 @@ impl Route {
     }
 
     /// Looks up the candidates again, without waiting for the directory. If that fails, a message
-    /// for any server has no candidates, and a search goes on among those that it had.
+    /// for any server has no candidates, and a search keeps those that it had.
     pub(crate) fn look_up(&mut self, router: &Router, target: &Target, now: Instant) -> SearchPlan {
-        // The sender has just looked a search up.
+        // Its sender has just looked up a new message.
         let is_old = now.saturating_duration_since(self.looked_up) >= LOOKUP_VALID_FOR;
         let placement = if is_old || matches!(self.candidates, RouteCandidates::Any(_)) {
             router.directory.poll_placement(target.key(), &mut self.lookup)
@@ -131,7 +131,7 @@ impl Route {
         }
     }
 
-    /// The message has ended: remembers where its server is, or that it is not there.
+    /// The message has ended. Remembers the node of its server, or that it is not there.
     pub(crate) fn learn<A>(&self, result: &Result<A, Verdict>) {
         match result {
             Ok(_) => self.server_found(),

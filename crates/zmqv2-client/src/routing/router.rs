@@ -1,4 +1,4 @@
-//! Where a message can go: the nodes of its target, in the order in which they are tried.
+//! Chooses the nodes of a message, and the order in which they are asked.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +17,12 @@ use crate::routing::probe::is_there;
 use crate::routing::server_locations::ServerLocations;
 use crate::routing::server_search::ServerSearch;
 
-/// A message looks for nodes to avoid until it has found this many others, which are asked first.
+/// A message looks for nodes to avoid until it has found this many others.
 const ENOUGH_GOOD_NODES: usize = 8;
-/// How many addresses are probed at one time; each has a thread for that long.
+/// The most probes at one time. Each has a thread.
 const MAX_PROBES: usize = 8;
 
-/// The directory, and what this client has learned about addresses.
+/// The directory, and what this client has seen of nodes and servers.
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) directory: Directory,
@@ -31,7 +31,7 @@ pub(crate) struct Router {
     locations: ServerLocations,
     /// The zone of this node.
     zone: Option<Zone>,
-    /// This node, and the local socket of its broker.
+    /// This node and the local socket of its broker.
     local_broker: (NodeName, Address),
 }
 
@@ -61,12 +61,12 @@ impl Router {
         if candidates.len() > 1 { self.directory.turn(key) } else { 0 }
     }
 
-    /// The destinations of one message, in this order; those that did not take messages lately come last.
+    /// The destinations of a message for any server. Nodes to avoid come last.
     pub(crate) fn destinations(&self, key: &TopicKey, candidates: Candidates) -> Destinations {
         self.destinations_from(key, self.turn(key, &candidates), candidates)
     }
 
-    /// One of them.
+    /// The destination with this number.
     pub(crate) fn nth_destination(&self, destinations: &Destinations, nth: usize) -> Option<Destination> {
         match destinations {
             Destinations::Listed(destinations) => destinations.get(nth).cloned(),
@@ -78,7 +78,7 @@ impl Router {
         }
     }
 
-    /// The way of a message to the server of this target, or the candidates again if it is for any.
+    /// A search for the server of the target. If it names none, returns the candidates.
     pub(crate) fn server_search(
         &self,
         request: &Request<'_>,
@@ -90,8 +90,8 @@ impl Router {
         }
     }
 
-    /// Chooses whom to ask for a server: where it was last, if it can be reached; else those that could not be reached
-    /// lately come last.
+    /// Plans the next round of a search: the last known node alone if it can be reached, else all
+    /// candidates, unreachable ones last.
     pub(crate) fn plan_search(&self, search: &mut ServerSearch, target: &Target, now: Instant) -> SearchPlan {
         let mut health = self.health();
         if health.is_empty(now) {
@@ -103,7 +103,7 @@ impl Router {
         plan
     }
 
-    /// A node has refused a message. That a certain server is not there says nothing about others.
+    /// A node has refused a message. That one certain server is missing says nothing about others.
     pub(crate) fn refused(&self, address: &Address, server: Option<&ServerName>, key: &TopicKey, reason: Reason) {
         match reason.avoid() {
             Avoid::Node => self.health().mark_unreachable(address, clock::now()),
@@ -112,8 +112,8 @@ impl Router {
         }
     }
 
-    /// A node has not answered a message in its time: it is asked after the others until a look has found it alive, and for
-    /// any server of this topic for a while in any case.
+    /// A node has not answered a message in time. It comes last until a probe succeeds, and in any
+    /// case for a while for messages of this topic.
     pub(crate) fn not_answered(&self, address: &Address, topic: Option<&TopicKey>, now: Instant) {
         let mut health = self.health();
         if let Some(topic) = topic {
@@ -123,7 +123,7 @@ impl Router {
         self.probe(&mut health, now);
     }
 
-    /// The destinations of one message, with a turn that was taken before.
+    /// Like [`destinations`](Self::destinations), with a turn that was taken before.
     pub(crate) fn destinations_from(&self, key: &TopicKey, turn: usize, candidates: Candidates) -> Destinations {
         let order = if candidates.len() > 1 { self.order(key, turn, &candidates) } else { Order::default() };
         Destinations::Near { candidates, turn, order }
@@ -131,7 +131,7 @@ impl Router {
 
     fn order(&self, key: &TopicKey, turn: usize, candidates: &Candidates) -> Order {
         let mut health = self.health();
-        // Without entries, the clock is not needed.
+        // Without entries, no clock is needed.
         let now = health.may_have_entries().then(clock::now);
         let Some(now) = now.filter(|now| !health.is_empty(*now)) else { return Order::default() };
         let mut nodes = candidates.iter_near(turn, self.zone.as_ref());
@@ -142,7 +142,7 @@ impl Router {
         order
     }
 
-    /// Probes unreachable nodes that are due, each from a thread of its own, so that no message has to find out.
+    /// Starts the probes that are due, each on a thread of its own.
     fn probe(&self, health: &mut NodeHealth, now: Instant) {
         let room = MAX_PROBES.saturating_sub(self.probes.load(Ordering::Relaxed));
         for address in health.due_probes(room, now) {
@@ -161,7 +161,7 @@ impl Router {
         }
     }
 
-    /// What this client has learned about addresses; not to be held while anything else is asked of the routes.
+    /// The health of nodes. Release it before calling another method of the router.
     pub(crate) fn health(&self) -> MutexGuard<'_, NodeHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }

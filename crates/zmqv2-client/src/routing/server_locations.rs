@@ -1,4 +1,4 @@
-//! At which node a server was last, for directories that do not say it.
+//! Remembers the node of each server, for directories that do not list servers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
-/// How many servers are remembered, above those that have messages on their way.
+/// The most servers that are remembered, beside those with pending messages.
 const MAX_SERVERS: usize = 10_000;
 
-/// The servers that this client has addressed, shared by all its messages.
+/// The servers that this client has sent to. All its messages share them.
 #[derive(Debug)]
 pub(crate) struct ServerLocations(Mutex<Servers>);
 
@@ -17,11 +17,11 @@ pub(crate) struct ServerLocations(Mutex<Servers>);
 struct Servers {
     known: HashMap<(TopicKey, ServerName), Arc<ServerLocation>>,
     numbers: u64,
-    /// Those that no message needs are forgotten when there are so many.
+    /// At this many, servers without pending messages are forgotten.
     most: usize,
 }
 
-/// One server of a topic. Whoever has a message for it holds it, so its number is its own as long as it matters.
+/// One server of a topic. Its messages hold it, so its number is unique while they are pending.
 #[derive(Debug)]
 pub(crate) struct ServerLocation {
     number: u64,
@@ -31,7 +31,7 @@ pub(crate) struct ServerLocation {
 #[derive(Debug)]
 struct LastSeen {
     node: NodeName,
-    /// Where it stood among the candidates, and most likely still stands.
+    /// Its position among the candidates, which may have changed.
     position: usize,
 }
 
@@ -60,12 +60,12 @@ impl ServerLocations {
 }
 
 impl ServerLocation {
-    /// Tells the servers of a client apart.
+    /// The number of the server, unique within a client.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// The position of the node where it was last, if that is still one of the candidates.
+    /// The position of its last known node, if that is still a candidate.
     pub(crate) fn position_in(&self, candidates: &Candidates) -> Option<usize> {
         let mut last_seen = self.lock();
         let LastSeen { node, position } = last_seen.as_mut()?;
@@ -86,7 +86,7 @@ impl ServerLocation {
         }
     }
 
-    /// It is not at this node, or not any more.
+    /// The server is not at this node, or not any more.
     pub(crate) fn not_found(&self, node: &Node) {
         let mut last_seen = self.lock();
         if last_seen.as_ref().is_some_and(|last_seen| last_seen.node == node.name) {

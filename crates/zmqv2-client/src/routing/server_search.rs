@@ -1,4 +1,4 @@
-//! The way of a message to one server, which is at one of several nodes, and nobody but they can tell at which.
+//! Searches for one server that may be at several nodes.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::delivery::attempt::SearchPlan;
 use crate::routing::destinations::Order;
 use crate::routing::server_locations::ServerLocation;
 
-/// The nodes that may have the server, in the order in which they are asked. They may be thousands, and so may the
-/// messages, so none has a list of its own.
+/// The nodes that may have the server, in the order in which they are asked. There may be thousands
+/// of nodes and of messages, so a message has no list of its own.
 #[derive(Debug)]
 pub(crate) struct ServerSearch {
     server: Arc<ServerLocation>,
@@ -22,9 +22,9 @@ pub(crate) struct ServerSearch {
 
 #[derive(Debug)]
 enum SearchOrder {
-    /// This position alone.
+    /// Only this position.
     Only(usize),
-    /// Round from the first one, in this order.
+    /// All positions, from the first one on.
     Round { first: usize, order: Order },
 }
 
@@ -33,7 +33,7 @@ impl ServerSearch {
         Self { server, candidates, order: SearchOrder::Round { first: 0, order: Order::default() }, asked: None }
     }
 
-    /// Tells apart the servers that a client searches for.
+    /// The number of the server, unique within a client.
     pub(crate) fn number(&self) -> u64 {
         self.server.number()
     }
@@ -42,8 +42,9 @@ impl ServerSearch {
         (self.candidates, self.asked) = (candidates, None);
     }
 
-    /// Chooses whom to ask: the node where the server was last; else all, beginning after the one that was asked last, or
-    /// with the one whose turn it is. Those to `avoid` come last.
+    /// Plans the next round. If the last known node is not to be avoided, it is asked alone. Else
+    /// all are asked, from the one after the last one or from the one whose turn it is. Nodes to
+    /// `avoid` come last.
     pub(crate) fn plan(&mut self, turn: impl FnOnce() -> usize, avoid: Option<&dyn Fn(&Node) -> bool>) -> SearchPlan {
         let count = self.candidates.len();
         let avoided = |position: usize| avoid.is_some_and(|avoid| self.candidates.get(position).is_some_and(avoid));
@@ -69,7 +70,7 @@ impl ServerSearch {
         self.candidates.len() <= 1
     }
 
-    /// The node with this number in the order of now.
+    /// The node with this number in the present order.
     pub(crate) fn node(&self, number: usize) -> Option<&Node> {
         self.candidates.get(self.position(number)?)
     }
@@ -98,14 +99,14 @@ impl ServerSearch {
         }
     }
 
-    /// The server is at this one of the nodes.
+    /// The server is at this node.
     pub(crate) fn found_at(&self, node: &Node) {
         if self.candidates.len() > 1 {
             self.server.found(node, self.asked.unwrap_or_default());
         }
     }
 
-    /// The server is not at this one of the nodes.
+    /// The server is not at this node.
     pub(crate) fn not_found_at(&self, node: &Node) {
         self.server.not_found(node);
     }

@@ -196,7 +196,11 @@ mod tests {
             "calls that do not block, and casts",
         ),
         ("crates/zmqv2-client/src/io/answer.rs", "pub(crate) fn read(", "calls that do not block, and casts"),
-        ("crates/zmqv2-client/src/outcome/counters.rs", "pub(crate) fn count_completion(", "counts calls that do not block"),
+        (
+            "crates/zmqv2-client/src/outcome/counters.rs",
+            "pub(crate) fn count_completion(",
+            "counts calls that do not block",
+        ),
         ("crates/zmqv2-client/src/outcome/receiver_answer.rs", "pub(crate) fn outcome(", "acknowledgements"),
         ("crates/zmqv2-client/src/io/driver/answers.rs", "fn read(", "calls that do not block, and casts"),
         ("crates/zmqv2-server/src/rpc/dispatcher.rs", "pub(crate) fn dispatch(", "runs requests as well"),

@@ -1,4 +1,4 @@
-//! What the table knows of links: what waits for each, and what happens to that when a link is lost or closed.
+//! The links: the messages that wait for each, and those it has sent.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -6,20 +6,21 @@ use std::time::Instant;
 use super::entry::{Entry, Stage};
 use super::{LinkId, PendingTable, Tag};
 
-/// How many tags of messages that have gone elsewhere a queue may hold, above twice its length.
+/// A queue is cleaned when it has more stale tags than this, above twice its length.
 const MAX_STALE_TAGS: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct LinkQueue {
-    /// To be sent, in order. An entry that has gone elsewhere leaves its tag behind; it is skipped.
+    /// The messages to send, in order. A message that has left keeps its tag here; the tag is
+    /// skipped.
     pub(super) queue: VecDeque<(Tag, u64)>,
     pub(super) queued: usize,
     pub(super) in_flight: usize,
 }
 
 impl<M, A> PendingTable<M, A> {
-    /// The message that the link is to send after so many others, and when it expires; `Input::Sent` for each when they are, in
-    /// order.
+    /// The message to send after `after` others, and the end of its time to live. Once it is sent,
+    /// report [`Input::Sent`], in the same order.
     pub(crate) fn nth_to_send(&mut self, link: LinkId, after: usize) -> Option<(Tag, Instant, &M)> {
         let tag = loop {
             let (tag, ticket) = *self.links.get(link)?.queue.get(after)?;
@@ -32,17 +33,17 @@ impl<M, A> PendingTable<M, A> {
         Some((tag.next_send(), entry.expires, &entry.message))
     }
 
-    /// Whether something waits for this link.
+    /// Whether a message waits for this link.
     pub(crate) fn has_queued(&self, link: LinkId) -> bool {
         self.links.get(link).is_some_and(|link| link.queued > 0)
     }
 
-    /// Whether nothing waits for this link or for an answer over it.
+    /// Whether no message waits for this link or for an answer over it.
     pub(crate) fn is_idle(&self, link: LinkId) -> bool {
         self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
     }
 
-    /// The tags of these entries, in the order in which they came.
+    /// The tags of these entries, by arrival.
     pub(super) fn in_order(&self, mut which: impl FnMut(&Entry<M>) -> bool) -> Vec<Tag> {
         let mut found: Vec<(u64, Tag)> = Vec::new();
         for (index, slot) in self.slots.iter().enumerate() {
@@ -54,7 +55,7 @@ impl<M, A> PendingTable<M, A> {
         found.into_iter().map(|(_, tag)| tag).collect()
     }
 
-    /// Forgets the tags of messages that have gone elsewhere, when there are many.
+    /// Removes stale tags if there are many.
     pub(super) fn drop_stale_tags(&mut self, link: LinkId) {
         if self.links[link].queue.len() <= 2 * self.links[link].queued + MAX_STALE_TAGS {
             return;

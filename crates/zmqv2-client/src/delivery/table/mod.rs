@@ -1,10 +1,10 @@
-//! The table of pending messages: what was taken over and has no outcome yet. Pure: no socket, clock or thread.
+//! The table of pending messages: those that have no outcome yet. Pure: no socket, clock or thread.
 //!
-//! A message goes to one of its *candidates* (the nodes that may take it, by number) over a *link* (a connection, by
-//! number). The driver says which link leads to a candidate, what a link has sent, lost and received, and what time it is;
-//! the table says whom to try next, and when a message has ended. Each message ends exactly once, with its last answer if
-//! it has several. Without retries it is never sent again once a link has taken it, unless its receiver said that it did
-//! not run it.
+//! A message goes to one of its *candidates* (nodes, by number) over a *link* (a connection, by
+//! number). The table reports what to do as an [`Action`]; the driver reports what happened as an
+//! [`Input`]. [`Attempt`](crate::delivery::attempt::Attempt) decides how a message goes on. The
+//! table adds the timers, the queues of the links, and the order of messages to one server. Each
+//! message ends exactly once.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
@@ -32,10 +32,10 @@ pub(crate) use server_queue::QueueId;
 use server_queue::ServerQueue;
 pub(crate) use tag::Tag;
 
-/// The number of a link, chosen by the driver.
+/// The number of a link. The driver chooses it.
 pub(crate) type LinkId = usize;
 
-/// The table: `M` is a message as the driver needs it, `A` an answer to one.
+/// `M` is a message of the driver, `A` an answer.
 #[derive(Debug)]
 pub(crate) struct PendingTable<M, A> {
     limits: Limits,
@@ -45,13 +45,13 @@ pub(crate) struct PendingTable<M, A> {
     bytes: usize,
     arrivals: u64,
     tickets: u64,
-    /// The next moment of every entry that has one, by slot.
+    /// The timers of the entries, by slot.
     timers: BTreeSet<(Instant, u32)>,
     links: Vec<LinkQueue>,
-    /// How many of them have something to send.
+    /// The number of links with something to send.
     waiting_links: usize,
     server_queues: HashMap<QueueId, ServerQueue>,
-    /// Queues in which something has changed.
+    /// Queues whose next message may be able to go on.
     changed_queues: Vec<QueueId>,
     actions: VecDeque<Action<M, A>>,
 }
@@ -81,8 +81,8 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// Takes over a message, or gives it back when a bound is reached. A message larger than the bound on bytes is taken
-    /// when it is the only one.
+    /// Takes over a message, or returns it if a limit is reached. A message above the limit of
+    /// bytes is accepted if it is the only one.
     pub(crate) fn admit(&mut self, now: Instant, message: M, options: DeliveryOptions) -> Result<(), M> {
         let full = self.bytes.saturating_add(options.bytes) > self.limits.bytes && self.open > 0;
         if self.open >= self.limits.messages || full {
@@ -92,7 +92,7 @@ impl<M, A> PendingTable<M, A> {
         Ok(())
     }
 
-    /// Takes over a message whatever the bounds say: one of several for which there was room together.
+    /// Takes over a message without checking the limits: one of a group that was admitted together.
     pub(crate) fn admit_beyond_limits(&mut self, now: Instant, message: M, options: DeliveryOptions) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
@@ -139,7 +139,7 @@ impl<M, A> PendingTable<M, A> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Works off everything whose time has come.
+    /// Handles all timers that are due.
     pub(crate) fn expire(&mut self, now: Instant) {
         while let Some(&(at, index)) = self.timers.first()
             && at <= now
@@ -158,7 +158,7 @@ impl<M, A> PendingTable<M, A> {
         self.advance_queues(now);
     }
 
-    /// The message of a tag that is still outstanding.
+    /// The message of a tag, if it has not ended.
     pub(crate) fn message(&self, tag: Tag) -> Option<&M> {
         self.entry(tag).map(|entry| &entry.message)
     }
@@ -171,7 +171,7 @@ impl<M, A> PendingTable<M, A> {
         self.open
     }
 
-    /// How many links have something to send: most often because they are not connected yet.
+    /// The number of links with something to send. Most often they are not connected yet.
     pub(crate) fn waiting_links(&self) -> usize {
         self.waiting_links
     }
@@ -204,8 +204,8 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// Sees to it that the entry is looked at by `wake`. Most messages end long before: a timer that is early is moved
-    /// when it goes off, so that a message costs one timer rather than one per stage.
+    /// Sets the timer of an entry to `wake`. A timer that is earlier stays, and is moved when it
+    /// fires: most messages end before, and need one timer instead of one per stage.
     fn set_timer(&mut self, tag: Tag, wake: Instant) {
         let Some(entry) = self.entry_mut(tag) else { return };
         if entry.timer.is_some_and(|timer| timer <= wake) {

@@ -1,9 +1,9 @@
-//! Messages to one server, which keep their order while it has to be found.
+//! Keeps the order of messages to one server while the server is searched for.
 //!
-//! As long as the server is where it was last, the messages of its queue go there one after the other without waiting. If that
-//! is not known, or was wrong, one of them *searches*: it goes from candidate to candidate, and all others are held behind
-//! it, in their order. The server is found when a candidate has accepted the message, or has had it for a while without
-//! saying that it is not there ([`REFUSAL_WITHIN`]).
+//! While the node of the server is known, its messages go there one after the other without
+//! waiting. If the node is not known, or was wrong, one message *searches*: it asks one candidate
+//! after the other, and the others wait behind it. The server is found when a candidate accepts the
+//! message, or has had it for a while without a refusal ([`REFUSAL_WITHIN`]).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,52 +12,52 @@ use super::entry::{Entry, Stage};
 use super::{Action, LinkId, PendingTable, Tag};
 use crate::delivery::attempt::{Attempt, SearchPlan};
 
-/// The number of a queue, chosen by the driver: the same for all messages to one server.
+/// The number of a queue. The driver chooses the same one for all messages to a server.
 pub(crate) type QueueId = u64;
 
-/// A candidate that does not have the server says so sooner than this.
+/// A node without the server refuses sooner than this.
 pub(super) const REFUSAL_WITHIN: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 pub(super) struct ServerQueue {
     members: usize,
-    /// Who searches, by arrival.
+    /// The arrival of the message that searches.
     searcher: Option<u64>,
-    /// Who waits, by arrival.
+    /// The messages that wait, by arrival.
     waiting: BTreeMap<u64, Tag>,
     /// How often the route has changed.
     route_version: u64,
-    /// How many were sent, or are queued, on the present route.
+    /// The number of messages on the present route: sent, or queued for its link.
     on_route: usize,
-    /// The link that they wait for, or were sent over.
+    /// The link of the present route.
     link: Option<LinkId>,
-    /// How many are still on the route before this one.
+    /// The number of messages that are still on the route before.
     on_old_route: usize,
-    /// Until when they are waited for.
+    /// The others wait until then for messages on the old route to come back.
     wait_until: Option<Instant>,
 }
 
-/// The membership of an entry in a server queue.
+/// The place of an entry in a server queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Membership {
     queue: QueueId,
-    /// The version of the route on which it was sent; `None`: it is not on its way.
+    /// The version of the route that it is on, if it is on one.
     route_version: Option<u64>,
-    /// Whether it goes where the server was last.
+    /// Whether it goes to the node where the server was last.
     to_known_node: bool,
-    /// Whether it had to search again: no other follows it until a server has it.
+    /// Whether it searches again. Then no other follows it until a server has it.
     alone: bool,
-    /// Whether there are other candidates if this is the wrong one.
+    /// Whether the server may be at other nodes.
     pub(super) has_alternatives: bool,
     /// When a candidate that has not refused is taken for the right one.
     pub(super) assume_found_at: Option<Instant>,
-    /// Whether that has happened, since it was sent.
+    /// Whether that has happened since it was sent.
     assumed: bool,
 }
 
 #[cfg(all(test, feature = "proptest"))]
 impl ServerQueue {
-    /// Whether one of its messages searches, and nothing else is on its way.
+    /// Whether one of its messages searches, and no other is on its way.
     pub(super) fn searches(&self) -> bool {
         self.searcher.is_some() && self.on_route + self.on_old_route == 0
     }
@@ -87,7 +87,7 @@ impl Membership {
 }
 
 impl<M> Entry<M> {
-    /// It was sent: if it searches, silence is an answer.
+    /// It was sent. If it searches, silence will count as found.
     pub(super) fn start_refusal_timer(&mut self, now: Instant) {
         if let Some(membership) = &mut self.membership {
             membership.assume_found_at = membership.route_version.is_none().then(|| now + REFUSAL_WITHIN);
@@ -109,7 +109,7 @@ impl<M, A> PendingTable<M, A> {
         self.advance_queues(now);
     }
 
-    /// Puts an entry into its queue, at its place in the order.
+    /// Puts an entry into its queue, by arrival.
     pub(super) fn wait_in_queue(&mut self, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
         let (Some(membership), arrival, deadline) = (entry.membership, entry.arrival, entry.attempt.deadline()) else {
@@ -121,7 +121,7 @@ impl<M, A> PendingTable<M, A> {
         self.set_stage(tag, Stage::InServerQueue, Some(deadline));
     }
 
-    /// Lets those go on who can.
+    /// Starts the next message of each changed queue that can go on.
     pub(super) fn advance_queues(&mut self, now: Instant) {
         while let Some(id) = self.changed_queues.pop() {
             let Some(queue) = self.server_queues.get_mut(&id) else { continue };
@@ -129,7 +129,7 @@ impl<M, A> PendingTable<M, A> {
                 continue;
             }
             let Some((&arrival, &tag)) = queue.waiting.first_key_value() else { continue };
-            // Those that were sent on the wrong way come back, and are before the others.
+            // Messages on the old route may come back, and are earlier than this one.
             if let Some(until) = queue.wait_until.filter(|until| queue.on_old_route > 0 && *until > now) {
                 if let Some(entry) = self.entry(tag) {
                     let until = until.min(entry.attempt.deadline());
@@ -146,12 +146,12 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// Whether an entry that could go over this link has to wait for those that went over another one: somebody else has
-    /// found the server elsewhere meanwhile, or has found that it is not there.
+    /// Whether an entry that could go over this link must wait for messages on another link. This
+    /// happens if a blocking call has found the server elsewhere.
     pub(super) fn waits_for_others(&mut self, now: Instant, tag: Tag, link: LinkId) -> bool {
         let Some(membership) = self.entry(tag).and_then(|entry| entry.membership) else { return false };
         let Some(queue) = self.server_queues.get_mut(&membership.queue) else { return false };
-        // Over the same link nobody overtakes, also one that goes alone.
+        // Over the same link, no message overtakes another.
         if queue.link == Some(link) || queue.on_route == 0 || membership.route_version.is_some() {
             return false;
         }
@@ -162,7 +162,7 @@ impl<M, A> PendingTable<M, A> {
         true
     }
 
-    /// The entry waits for a link. If that leads where the server was last, the next one can follow.
+    /// The entry waits for a link. If that leads to a known node, the next message can follow.
     pub(super) fn route_chosen(&mut self, tag: Tag, link: LinkId) {
         let Some(membership) = self.entry(tag).and_then(|entry| entry.membership) else { return };
         if membership.to_known_node {
@@ -173,7 +173,7 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// The candidate that has the entry is the right one.
+    /// The server is at the candidate that has the entry.
     pub(super) fn server_found(&mut self, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let (Some(membership), Stage::Sent { link }) = (&mut entry.membership, entry.stage) else { return };
@@ -202,7 +202,7 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// The entry has to look for its server again.
+    /// The entry searches for its server again.
     pub(super) fn search_again(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
         let (Some(membership), arrival, stage) = (entry.membership, entry.arrival, entry.stage) else { return };
@@ -213,7 +213,7 @@ impl<M, A> PendingTable<M, A> {
         if let Some(entry) = self.entry_mut(tag)
             && let Some(membership) = &mut entry.membership
         {
-            // The others come back because of the first one, and follow it again.
+            // The others come back because of the first one, and can follow it again.
             (membership.alone, membership.to_known_node, membership.assume_found_at) = (searches || first, false, None);
         }
         if searches && !self.has_earlier_waiting(tag) {
@@ -229,7 +229,7 @@ impl<M, A> PendingTable<M, A> {
         self.wait_in_queue(tag);
     }
 
-    /// Whether somebody who was before the entry has come back, and goes on first.
+    /// Whether an earlier message has come back and goes first.
     pub(super) fn has_earlier_waiting(&self, tag: Tag) -> bool {
         let Some(entry) = self.entry(tag) else { return false };
         let queue = entry.membership.and_then(|membership| self.server_queues.get(&membership.queue));
@@ -237,7 +237,7 @@ impl<M, A> PendingTable<M, A> {
         first.is_some_and(|(arrival, _)| *arrival < entry.arrival)
     }
 
-    /// The route was wrong: entries that were not sent yet are not sent.
+    /// The route was wrong. Messages that were not sent yet are taken back.
     fn route_changed(&mut self, now: Instant, id: QueueId, stage: Stage) {
         if let Stage::Queued { link } | Stage::Sent { link } = stage {
             for tag in self.queued_tags(id, link) {
@@ -261,7 +261,7 @@ impl<M, A> PendingTable<M, A> {
         queued.map(|(tag, _)| *tag).collect()
     }
 
-    /// The entry is not on its way any more.
+    /// The entry leaves its route.
     fn leave_route(&mut self, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Some(membership) = &mut entry.membership else { return };
@@ -276,8 +276,8 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// The round of an entry has come to nothing, at last at `candidate`. Messages that were held
-    /// behind it would learn nothing else, and end as well.
+    /// The last round of an entry has failed, at last at `candidate`. Messages that wait behind it
+    /// would get the same answers, so they end as well.
     pub(super) fn end_others_too(&mut self, now: Instant, tag: Tag, candidate: usize) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Some(membership) = &mut entry.membership else { return };
@@ -301,8 +301,7 @@ impl<M, A> PendingTable<M, A> {
         self.server_queues.get(&membership.queue).is_none_or(|queue| queue.members == 1)
     }
 
-    /// The only message of a queue has failed. It searches from here on: messages that come later
-    /// are held behind it.
+    /// The only message of a queue has failed, and searches. Later messages wait behind it.
     pub(super) fn take_search(&mut self, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let (Some(membership), arrival) = (&mut entry.membership, entry.arrival) else { return };
@@ -317,7 +316,7 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// Its time in the queue was over before its turn came, or those that it waits for are late.
+    /// The time of an entry in its queue is over, or the wait for the old route is.
     pub(super) fn queue_timer_fired(&mut self, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
         let (Some(membership), deadline) = (entry.membership, entry.attempt.deadline()) else { return };
@@ -325,7 +324,6 @@ impl<M, A> PendingTable<M, A> {
         self.changed_queues.push(membership.queue);
     }
 
-    /// The entry ends.
     pub(super) fn leave_queue(&mut self, tag: Tag) {
         self.leave_route(tag);
         let Some(entry) = self.entry(tag) else { return };

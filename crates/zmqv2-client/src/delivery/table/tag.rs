@@ -1,14 +1,14 @@
-//! What an answer is recognised by.
+//! The tag that connects an answer with its message.
 
-/// A slot of the table, how often the slot has been used before, and how often the message had been sent: an answer to a
-/// message that has ended, or a refusal of an attempt that was given up, is told from one that counts.
+/// A slot of the table, its generation, and the number of the send. An answer to a message that has
+/// ended, or a refusal of an earlier send, has another tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tag(u64);
 
 impl Tag {
     pub(super) fn new(slot: u32, generation: u32, sends: u8) -> Self {
-        // 24 bits of generation: a slot is reused 16 million times before an answer could be taken for another's, and
-        // the message id is compared as well.
+        // With 24 bits of generation, a slot is reused 16 million times before tags repeat. The
+        // message id is compared as well.
         Self(u64::from(generation & 0x00ff_ffff) << 40 | u64::from(sends) << 32 | u64::from(slot))
     }
 
@@ -24,7 +24,7 @@ impl Tag {
         self.0 as u32
     }
 
-    /// The number of the send that is meant.
+    /// The number of the send.
     pub(crate) fn sends(self) -> u8 {
         (self.0 >> 32) as u8
     }
@@ -33,7 +33,7 @@ impl Tag {
         (self.0 >> 40) as u32 == generation & 0x00ff_ffff
     }
 
-    /// The tag with which the message is sent next. 0 stays the mark of one that was never sent.
+    /// The tag of the next send. 0 means never sent, and is skipped.
     pub(super) fn next_send(self) -> Self {
         self.with_sends(self.sends().checked_add(1).unwrap_or(1))
     }

@@ -1,4 +1,4 @@
-//! What comes over a link.
+//! Handles the answers that come over a link.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use crate::io::outbound::{Message, ResultSender};
 use crate::outcome::counters::count;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 
-/// How often a client warns of answers that are none.
+/// The shortest time between two warnings about invalid answers.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl Driver {
-    /// One message from a link, or a bundle of them; how many there were.
+    /// Handles a message from a link, or a bundle of messages. Returns how many there were.
     pub(super) fn receive_answers(&mut self, id: LinkId, frames: &mut Vec<Frame>, now: Instant) -> usize {
         let mut taken = frames.drain(..);
         match (taken.next(), taken.next(), taken.next(), taken.next()) {

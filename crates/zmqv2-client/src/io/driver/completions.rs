@@ -1,4 +1,4 @@
-//! The end of a message: it is counted, observed, and handed to its receiver.
+//! Ends messages: counts and observes them, and gives their results to the receivers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -14,14 +14,15 @@ use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
 use crate::outcome::{Completion, Outcome};
 
-/// A message that has ended. Its receiver gets the result when its room has been given back.
+/// A message that has ended.
 pub(super) enum Ended {
     Single(CompletionSender, Completion),
     Part(PartSender),
 }
 
 impl Driver {
-    /// The message has ended. Its receiver gets the result in [`settle`](Self::settle), when its room has been given back.
+    /// Ends a message. Its receiver gets the result in [`settle`](Self::settle), after its capacity
+    /// is released.
     pub(super) fn complete(&mut self, mut outbound: Outbound, result: Result<ReceiverAnswer, Verdict>, now: Instant) {
         if let Err(Verdict::NoAnswer { candidate }) = &result
             && let Some(topic) = outbound.message.for_any()
@@ -30,7 +31,7 @@ impl Driver {
             self.router.health().mark_refused(&destination.address, &topic, now);
         }
         if outbound.message.kind == Kind::Inquire {
-            // It took no room, and is no message of its own.
+            // A question has no capacity, no counter and no observer.
             self.inquiries -= 1;
             let completion = outbound.completion(result, &self.router, now);
             if let ResultSender::Single(sender) = outbound.result_sender {
@@ -60,7 +61,7 @@ impl Driver {
         Ended::Single(sender, completion)
     }
 
-    /// Every receiver has an outcome of its own.
+    /// Every receiver has its own outcome.
     fn complete_part(&self, message: &Message, mut sender: PartSender, completion: Completion, now: Instant) -> Ended {
         let results = match completion.result {
             Ok(answer) => {
@@ -96,8 +97,9 @@ impl Driver {
         }
     }
 
-    /// Gives back the room of messages that have ended, then hands out all results, then wakes the waiting threads. A
-    /// thread that was woken earlier would run at once, find one outcome, and sleep again until the next.
+    /// Releases the capacity of ended messages, then gives all results, then wakes the waiting
+    /// threads. A thread that is woken earlier would find one outcome and sleep again until the
+    /// next.
     pub(super) fn settle(&mut self) {
         if self.ended.is_empty() {
             return;

@@ -1,16 +1,14 @@
-//! Where a message goes: links to the nodes of its target, and what the directory says later.
+//! Finds the links of messages, and looks up their candidates.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Token};
 use zmqv2_matchmaker::Placement;
-use zmqv2_proto::transport::{Socket, TransportError};
+use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{Address, Kind};
 
-use super::{Driver, FIRST_LINK};
+use super::Driver;
 use crate::delivery::attempt::SearchPlan;
 use crate::delivery::table::{DeliveryOptions, LinkId, Tag};
 use crate::io::outbound::{Outbound, ResultSender};
@@ -44,26 +42,6 @@ impl Driver {
         Some(link)
     }
 
-    pub(super) fn register_events(&mut self, id: LinkId) -> Option<LinkId> {
-        let registered = self.links.get(id)?.socket.fds().try_for_each(|fd| {
-            self.poll.registry().register(&mut SourceFd(&fd), Token(id + FIRST_LINK), Interest::READABLE)
-        });
-        match registered {
-            Ok(()) => Some(id),
-            Err(error) => {
-                log::error!("cannot wait for events of a socket: {error}");
-                self.links.close(id);
-                None
-            }
-        }
-    }
-
-    pub(super) fn unregister_events(&self, socket: &Socket) {
-        for fd in socket.fds() {
-            drop(self.poll.registry().deregister(&mut SourceFd(&fd)));
-        }
-    }
-
     fn link_not_opened(&mut self, tag: Tag, address: &Address, error: TransportError, now: Instant) {
         log::debug!("cannot connect to {address}: {error}");
         match error {
@@ -76,7 +54,7 @@ impl Driver {
         }
     }
 
-    /// Where a message can go now, without waiting for the directory.
+    /// Looks up the candidates of a message without waiting for the directory.
     pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> SearchPlan {
         let Some(outbound) = self.table.message_mut(tag) else { return SearchPlan::among(0) };
         if outbound.message.kind == Kind::Fanout {
@@ -85,7 +63,7 @@ impl Driver {
         outbound.route.look_up(&self.router, &outbound.message.target, now)
     }
 
-    /// Asks the directory for the nodes of a fanout again; how many candidates this message has.
+    /// Looks up the nodes of a fanout. Returns how many candidates this message has.
     fn look_up_fanout(&mut self, tag: Tag) -> usize {
         let Some(outbound) = self.table.message_mut(tag) else { return 0 };
         let target = &outbound.message.target;
@@ -102,8 +80,8 @@ impl Driver {
             let others = senders_of_other_nodes(sender, &placement);
             return self.split_to_nodes(tag, &placement, others);
         };
-        // It is for this node alone, which may have another address now. A node that is missing
-        // may come back, so its name is kept.
+        // The message is for this node alone, which may have another address now. A missing node
+        // may come back, so the message keeps its name.
         let Some(placed) = placement.nodes().iter().find(|placed| placed.node.name == destination.node) else {
             return 0;
         };
@@ -111,7 +89,8 @@ impl Driver {
         1
     }
 
-    /// A message for all nodes, which had none, becomes the one for the first; the others are taken over as well.
+    /// A fanout that had no nodes becomes the message for the first node. The messages for the
+    /// others are added.
     fn split_to_nodes(&mut self, tag: Tag, placement: &Placement, others: Vec<PartSender>) -> usize {
         let Some(outbound) = self.table.message_mut(tag) else { return 0 };
         let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
@@ -136,7 +115,7 @@ impl Driver {
     }
 }
 
-/// The shares of all nodes but the first one.
+/// The result senders of all nodes but the first.
 fn senders_of_other_nodes(sender: &PartSender, placement: &Arc<Placement>) -> Vec<PartSender> {
     let nodes = placement.nodes().iter().enumerate();
     sender.split(

@@ -1,8 +1,8 @@
-//! The I/O thread: owns the DEALERs, feeds the table of pending messages, and does what it asks for.
+//! The I/O thread. It owns the DEALER sockets and drives the table of pending messages.
 //!
-//! It waits with epoll on the notification descriptor of each socket. Such a descriptor tells of a change once, and sends
-//! and receives may swallow the notice, so a link stays *hot*, and is visited without waiting, until a visit moved
-//! nothing.
+//! It waits with epoll for the descriptors of its sockets. Such a descriptor reports a change once,
+//! and a send or receive may consume the report. So a link that was used stays *hot*: it is visited
+//! again without waiting, until a visit has nothing to do.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,35 +13,34 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transport};
-use zmqv2_proto::{Kind, Ttl};
 
 use crate::clock;
 use crate::delivery::attempt::Verdict;
 use crate::delivery::table::{Action, Input, LinkId, PendingTable, Tag};
-use crate::io::links::{IDLE_LIMIT, Links};
+use crate::io::links::Links;
 use crate::io::outbound::Outbound;
 use crate::io::queue::{Command, IoQueue};
 use crate::io::settings::IoSettings;
 use crate::outcome::completion::Wakeup;
-use crate::outcome::counters::{LiveCounters, count};
+use crate::outcome::counters::LiveCounters;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::routing::router::Router;
 
 mod answers;
 mod completions;
+mod connections;
 mod destinations;
+mod sending;
 
 use completions::Ended;
 
-/// The most messages read from one link before the others get their turn.
+/// The most messages read from one link before other links are visited.
 const MESSAGES_PER_VISIT: usize = 64;
-/// The most messages taken over before the links get their turn.
+/// The most commands read before the links are visited.
 const COMMANDS_PER_TURN: usize = 256;
-/// While so many links have something to send, messages that came together are not taken over: their connections would only
-/// be slower than the time that each has.
+/// While this many links have something to send, no more messages of groups are started. More
+/// connections at once would only exceed their timeouts.
 const MAX_WAITING_LINKS: usize = 256;
-/// How long after a connection was lost the next one is made.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 const WAKER: Token = Token(0);
 const FIRST_LINK: usize = 1;
 
@@ -53,28 +52,28 @@ pub(crate) struct Driver {
     router: Arc<Router>,
     counters: Arc<LiveCounters>,
     table: PendingTable<Box<Outbound>, ReceiverAnswer>,
-    /// Messages that came together, and are taken over bit by bit: there may be thousands.
+    /// Messages of groups that were not started yet. There may be thousands.
     group_backlog: VecDeque<Outbound>,
-    /// What leaves next, and the messages in it; empty between turns.
+    /// The bundle that is sent next, and the messages in it. Empty between turns.
     bundle: Bundle,
     bundled: Vec<Tag>,
     pace: AdaptivePoll,
     links: Links,
     hot: Vec<LinkId>,
-    /// Links that have lost their connection, and when they make the next one.
+    /// When links without a connection connect again.
     reconnects: VecDeque<(Instant, LinkId)>,
-    /// How many of the table's messages are questions for calls that block.
+    /// The number of messages in the table that are questions about blocking calls.
     inquiries: usize,
     ended: Vec<Ended>,
     ended_bytes: usize,
-    /// Outcomes that somebody waits for; empty between turns.
+    /// Waiting threads to wake. Empty between turns.
     wakeups: Vec<Wakeup>,
     closing: Option<(Instant, Sender<usize>)>,
     idle_check_at: Option<Instant>,
     last_warning: Option<Instant>,
 }
 
-/// The events of a new thread, and what wakes it.
+/// Creates the poll of a new thread, and its waker.
 pub(crate) fn events() -> io::Result<(Poll, mio::Waker)> {
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), WAKER)?;
@@ -82,7 +81,7 @@ pub(crate) fn events() -> io::Result<(Poll, mio::Waker)> {
 }
 
 impl Drop for Driver {
-    /// However it ends, nobody waits for room any more; what is outstanding ends with the table.
+    /// However the thread ends, waiting senders get an error. Pending messages end with the table.
     fn drop(&mut self) {
         self.queue.admission.close();
     }
@@ -123,7 +122,7 @@ impl Driver {
         }
     }
 
-    /// Works until it is closed.
+    /// Runs until the client is closed.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(256);
         let mut frames = Vec::new();
@@ -168,7 +167,7 @@ impl Driver {
             match self.commands.try_recv() {
                 Ok(Command::Send(outbound)) => {
                     let options = outbound.options;
-                    // Admission has the same bounds as the table.
+                    // Admission has the same limits as the table.
                     if let Err(outbound) = self.table.admit(now, outbound, options) {
                         self.complete(*outbound, Err(Verdict::Closed { sent: false }), now);
                     }
@@ -191,7 +190,7 @@ impl Driver {
         !self.group_backlog.is_empty() && self.table.waiting_links() < MAX_WAITING_LINKS
     }
 
-    /// Does all that the table asks for.
+    /// Does all pending actions of the table.
     fn perform(&mut self, now: Instant) {
         while let Some(action) = self.table.poll_action() {
             match action {
@@ -218,7 +217,7 @@ impl Driver {
         }
     }
 
-    /// Reads what a link has, notices whether its connection came or went, and sends what waits for it.
+    /// Reads the answers of a link, checks its connection, and sends what waits for it.
     fn visit(&mut self, id: LinkId, frames: &mut Vec<Frame>) {
         let now = clock::now();
         let Some(link) = self.links.get(id) else { return };
@@ -241,7 +240,8 @@ impl Driver {
             }
         }
         let Some(link) = self.links.get(id) else { return };
-        // A receive that finds nothing leaves no notice unheard: without one, all is as it was.
+        // An empty receive has consumed all pending events, so without a new event nothing has
+        // changed.
         if !std::mem::take(&mut link.notified) {
             if !self.table.has_queued(id) {
                 return;
@@ -256,7 +256,7 @@ impl Driver {
             Err(error) => return self.socket_failed(id, now, &error),
         };
         if readiness.readable {
-            // An answer that came before the connection broke counts; and the question has used up its notice.
+            // Answers that came before the connection broke count. Asking has consumed their event.
             link.notified = true;
             return self.mark_hot(id);
         }
@@ -269,71 +269,7 @@ impl Driver {
         }
     }
 
-    /// Sends what waits for a link: small messages together.
-    fn flush(&mut self, id: LinkId, now: Instant) {
-        let (mut bundle, mut bundled) = (std::mem::take(&mut self.bundle), std::mem::take(&mut self.bundled));
-        loop {
-            let next = self.table.nth_to_send(id, bundled.len());
-            let more = next.is_some();
-            let Some(link) = self.links.get(id) else { break };
-            let sent = match next {
-                Some((tag, expires, outbound)) if outbound.fits_into(&bundle) => {
-                    outbound.add_to(&mut bundle, tag, Ttl::until(expires, now));
-                    bundled.push(tag);
-                    continue;
-                }
-                Some((tag, expires, outbound)) if bundled.is_empty() => {
-                    bundled.push(tag);
-                    link.socket.send_lent(outbound.head(tag, Ttl::until(expires, now)), &outbound.message.body)
-                }
-                _ if bundled.is_empty() => break,
-                _ => link.socket.send([Frame::new(), Frame::from(bundle.frame())]),
-            };
-            bundle.clear();
-            link.used = now;
-            // A send may use up a notice.
-            self.mark_hot(id);
-            if let Err(error) = sent {
-                // They wait until there is room again, or another connection.
-                if let Some(link) = self.links.get(id) {
-                    log::debug!("{} took no message: {error}", link.address);
-                    (link.writable, link.notified) = (false, true);
-                }
-                break;
-            }
-            bundled.drain(..).for_each(|tag| self.message_sent(tag, now));
-            if !more {
-                break;
-            }
-        }
-        bundle.clear();
-        bundled.clear();
-        (self.bundle, self.bundled) = (bundle, bundled);
-    }
-
-    fn message_sent(&mut self, tag: Tag, now: Instant) {
-        if let Some(outbound) = self.table.message_mut(tag) {
-            if outbound.message.kind != Kind::Inquire {
-                count(if outbound.sent { &self.counters.resent } else { &self.counters.sent });
-            }
-            outbound.sent = true;
-        }
-        self.table.handle(now, Input::Sent { tag });
-    }
-
-    /// Asks whether a call that this link has sent is still in flight.
-    fn inquire(&mut self, tag: Tag, id: LinkId, now: Instant) {
-        let Some(link) = self.links.get(id) else { return };
-        let Some(outbound) = self.table.message_mut(tag) else { return };
-        let frames = outbound.inquiry(tag, Ttl::until(outbound.options.expires, now));
-        match link.socket.send(frames) {
-            Ok(()) => link.used = now,
-            Err(error) => log::debug!("{} took no question: {error}", link.address),
-        }
-        self.mark_hot(id);
-    }
-
-    /// Whether all is done that was to be done before the end.
+    /// Whether the thread can end.
     fn finish_closing(&mut self) -> bool {
         let Some((by, _)) = &self.closing else { return false };
         let (now, open) = (clock::now(), self.table.open() - self.inquiries + self.group_backlog.len());
@@ -352,7 +288,6 @@ impl Driver {
         true
     }
 
-    /// Sleeps until something happens.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let busy = !self.hot.is_empty() || self.takes_from_backlog() || !self.queue.begin_sleep(&self.commands);
         let timeout = if busy {
@@ -371,7 +306,8 @@ impl Driver {
         }
     }
 
-    /// Waits for events; looks without sleeping at first, while that is of use, or if it is the option.
+    /// Waits for events. Polls without sleeping at first, if the settings or the recent pace say
+    /// so.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         if timeout == Some(Duration::ZERO) {
             return self.poll.poll(events, timeout);
@@ -381,91 +317,6 @@ impl Driver {
             self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty() || !self.commands.is_empty())
         })?;
         if found { Ok(()) } else { self.poll.poll(events, timeout) }
-    }
-
-    /// Closes links that nobody uses, from time to time.
-    fn close_idle_links(&mut self) {
-        if self.links.is_empty() {
-            self.idle_check_at = None;
-            return;
-        }
-        let now = clock::now();
-        if self.idle_check_at.is_some_and(|at| at <= now) {
-            self.close_surplus(0, now);
-            self.idle_check_at = None;
-        }
-        let _ = self.idle_check_at.get_or_insert(now + IDLE_LIMIT / 4);
-    }
-
-    fn close_surplus(&mut self, room: usize, now: Instant) {
-        for id in self.links.surplus(room, now, |id| self.table.is_idle(id)) {
-            self.close(id);
-        }
-    }
-
-    fn close(&mut self, id: LinkId) {
-        self.hot.retain(|other| *other != id);
-        if let Some(link) = self.links.close(id) {
-            self.unregister_events(&link.socket);
-        }
-    }
-
-    /// The connection is lost. What was sent may have run; what waits is sent over the next connection, which is made after
-    /// a pause: a peer that hangs up at once is not to be called again without end.
-    fn connection_lost(&mut self, id: LinkId, now: Instant) {
-        self.mark_unreachable(id, now);
-        match self.links.renew(id) {
-            Ok(lost) => drop(lost.inspect(|socket| self.unregister_events(socket))),
-            Err(error) => return self.socket_failed(id, now, &error),
-        }
-        self.reconnects.push_back((now + RECONNECT_PAUSE, id));
-        let input = match self.register_events(id) {
-            Some(link) => Input::ConnectionLost { link },
-            None => Input::LinkClosed { link: id },
-        };
-        self.table.handle(now, input);
-        self.perform(now);
-    }
-
-    /// Connects links whose pause is over.
-    fn reconnect(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.reconnects.front()
-            && at <= now
-        {
-            self.reconnects.pop_front();
-            // Another one may have its number by now.
-            if let Some(link) = self.links.get(id)
-                && std::mem::take(&mut link.reconnects)
-                && let Err(error) = link.socket.connect(&link.address)
-            {
-                self.socket_failed(id, now, &error);
-            }
-        }
-    }
-
-    /// The socket itself failed: as good as a lost connection, and the next message opens a new one.
-    fn socket_failed(&mut self, id: LinkId, now: Instant, error: &dyn std::error::Error) {
-        log::error!("a socket failed: {error}");
-        self.mark_unreachable(id, now);
-        self.close(id);
-        self.table.handle(now, Input::LinkClosed { link: id });
-        self.perform(now);
-    }
-
-    fn mark_unreachable(&mut self, id: LinkId, now: Instant) {
-        if let Some(link) = self.links.get(id) {
-            link.suspected = true;
-            self.router.health().mark_unreachable(&link.address, now);
-        }
-    }
-
-    /// What this link has taken was not answered in time.
-    fn not_answered(&mut self, tag: Tag, id: LinkId, now: Instant) {
-        let Some(link) = self.links.get(id) else { return };
-        link.suspected = true;
-        // Of a message that has ended with that, its end tells the topic.
-        let topic = self.table.message(tag).and_then(|outbound| outbound.message.for_any());
-        self.router.not_answered(&link.address, topic.as_ref(), now);
     }
 
     fn mark_hot(&mut self, id: LinkId) {
