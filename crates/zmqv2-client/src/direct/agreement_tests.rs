@@ -27,9 +27,17 @@ enum Behaviour {
 
 #[derive(Debug, Clone, Copy)]
 enum Then {
-    Accept { after: u64 },
-    Refuse { after: u64, reason: Reason },
-    Lose { after: u64 },
+    Accept {
+        after: u64,
+    },
+    Refuse {
+        after: u64,
+        reason: Reason,
+    },
+    Lose {
+        after: u64,
+    },
+    #[cfg_attr(not(feature = "proptest"), expect(dead_code, reason = "only the property test makes it"))]
     NoAnswer,
 }
 
