@@ -26,8 +26,8 @@ pub(crate) fn now() -> Instant {
 /// What a message may take above its timeout (P1).
 const SLACK: Duration = Duration::from_millis(50);
 
-/// Makes attempts until one ends in time: never before `timeout`, and at most [`SLACK`] after it. The last result, and how
-/// many attempts there were. One alone says little, because other tests use the machine, too; five late ones are no accident.
+/// Repeats `attempt` until it ends at most [`SLACK`] after `timeout`. It must never end before. Returns
+/// the last result and the number of attempts. A busy machine can delay one attempt, but not five.
 pub(crate) fn punctual<T>(timeout: Duration, mut attempt: impl FnMut() -> T) -> (T, usize) {
     let mut late = Vec::new();
     loop {
@@ -101,7 +101,7 @@ impl Seen {
         Act::Answer(self.answer(Kind::Ack), Vec::new())
     }
 
-    /// What the servers of node `node` say that have accepted it; `missing` others are still to come.
+    /// The answers of these servers of a node. `missing` further answers are still to come.
     pub(crate) fn acks(&self, node: &str, servers: &[&str], missing: u16) -> Act {
         let left = servers.len() as u16 + missing;
         let answers = servers.iter().zip(1..);
