@@ -26,9 +26,8 @@ pub(crate) fn now() -> Instant {
 /// How long after its timeout a message may end (P1).
 const SLACK: Duration = Duration::from_millis(50);
 
-/// Makes attempts until one ends in time: never before `timeout`, and at most [`SLACK`] after it.
-/// Returns the last result and the number of attempts. One late attempt says little, because other
-/// tests use the machine, too. Five are no accident.
+/// Repeats `attempt` until it ends at most [`SLACK`] after `timeout`. It must never end before. Returns
+/// the last result and the number of attempts. A busy machine can delay one attempt, but not five.
 pub(crate) fn punctual<T>(timeout: Duration, mut attempt: impl FnMut() -> T) -> (T, usize) {
     let mut late = Vec::new();
     loop {
@@ -102,8 +101,7 @@ impl Seen {
         Act::Answer(self.answer(Kind::Ack), Vec::new())
     }
 
-    /// The answers of these servers of a node, which have accepted it. `missing` others will
-    /// follow.
+    /// The answers of these servers of a node. `missing` further answers are still to come.
     pub(crate) fn acks(&self, node: &str, servers: &[&str], missing: u16) -> Act {
         let left = servers.len() as u16 + missing;
         let answers = servers.iter().zip(1..);
