@@ -38,6 +38,7 @@ mod status_query;
 // Public only for our tests.
 #[doc(hidden)]
 pub mod store;
+mod threads;
 
 pub use driver::{Broker, Stopper};
 pub use engine::Limits;

@@ -7,7 +7,7 @@ use zmqv2_proto::control::{StatusReport, broker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, SocketSendError, Transport, TransportError};
 use zmqv2_proto::{Address, Header, InvalidAddress, Kind, MessageId};
 
-use crate::driver::clock::now;
+use crate::threads::now;
 
 /// Why there is no status report.
 #[derive(Debug, thiserror::Error)]

@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn book() -> (RegistrationBook, Instant) {
-        let now = crate::driver::clock::now();
+        let now = crate::threads::now();
         (RegistrationBook::new(TIMES, now), now)
     }
 
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn renewals_and_retries_are_spread_by_random_spans() {
         // The shortest random spans; the other tests use the longest.
-        let now = crate::driver::clock::now();
+        let now = crate::threads::now();
         let mut book = RegistrationBook::new(Times { random: |least, _| least, ..TIMES }, now);
         book.announce(server("a"));
         assert_eq!(work(&mut book, now, true), ["register"]);

@@ -1,4 +1,4 @@
-//! Every socket of the broker, and the list of those that are to be read.
+//! All sockets of the broker, and the list of those to be read.
 
 use std::io;
 use std::time::Duration;
@@ -67,7 +67,6 @@ impl Sockets {
         self.ready.take()
     }
 
-    /// Keeps a source on the list: it may have more to read.
     pub(super) fn keep_ready(&mut self, source: Source) {
         self.ready.add(source);
     }
@@ -76,7 +75,7 @@ impl Sockets {
         self.ingress(ingress).receive(frames)
     }
 
-    /// Sends one message or one bundle, and lists the socket: a send can consume its notification.
+    /// Sends one message or one bundle. Also lists the socket, because a send can consume its event.
     pub(super) fn send(
         &mut self,
         to: &Destination,
@@ -95,7 +94,6 @@ impl Sockets {
         }
     }
 
-    /// Connects to a worker, or to all workers behind a shared socket, which then read bundles.
     pub(super) fn open_link(
         &mut self,
         worker: WorkerId,
@@ -104,7 +102,8 @@ impl Sockets {
         shared: bool,
     ) -> Result<(), BrokerError> {
         let source = Source::Link(worker);
-        self.links.open(worker, instance, index, shared, |socket| watch(&self.poll, socket, source))?;
+        let socket = self.links.open(worker, instance, index, shared)?;
+        watch(&self.poll, socket, source)?;
         self.ready.add(source);
         Ok(())
     }

@@ -105,7 +105,7 @@ pub struct Engine<O, P> {
     by_instance: HashMap<InstanceId, usize>,
     workers: Slab<Worker>,
     pending: PendingTable<O, P>,
-    /// Copies of one request, which are answered together: how many answers are still to come.
+    /// For each request with several copies: how many answers are still to come.
     groups: Slab<usize>,
     /// The store's number of the next notification.
     next_number: u64,
@@ -258,9 +258,21 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         reason: Reason,
         detail: impl Into<String>,
     ) {
-        // An abandoned request has left its group before.
-        let remaining = if request.origin.is_some() { self.count_answer(request.group) } else { 0 };
+        let remaining = self.count_answer(request.group);
         self.refuse_one(request.origin, Refusal::new(reason, detail), server, remaining);
+    }
+
+    /// Refuses a request that `server` has, unless its sender no longer waits.
+    fn refuse_delivered(&mut self, tag: u64, server: &ServerName, reason: Reason, detail: &str) {
+        if let Some(request) = self.remove_delivered(tag).filter(|request| request.origin.is_some()) {
+            let server = request.group.is_some().then(|| server.clone());
+            self.refuse_pending(request, server, reason, detail);
+        }
+    }
+
+    /// Removes a request that a worker has.
+    fn remove_delivered(&mut self, tag: u64) -> Option<Pending<O, P>> {
+        self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered())
     }
 
     fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, remaining: u16) {

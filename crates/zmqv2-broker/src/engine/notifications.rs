@@ -130,23 +130,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
             return self.expire_notification(tag);
         }
-        let Some((topic, named)) = self.queue_parts_of(tag) else { return };
-        let worker = match named {
-            _ if self.leaves_notifications_in_store() => None,
-            Some(named) => self.take_worker_of(topic, named),
-            None => self.take_worker(topic),
-        };
+        let Some(queue) = self.queue_of_notification(tag) else { return };
+        let worker = if self.leaves_notifications_in_store() { None } else { self.take_worker(queue) };
         if let Some(worker) = worker {
             return self.deliver_pending(now, tag, worker);
         }
-        self.enqueue(tag, Queue { topic, recipient: named.into() });
+        self.enqueue(tag, queue);
         self.confirm_stored(tag);
     }
 
-    fn queue_parts_of(&mut self, tag: u64) -> Option<(usize, Option<usize>)> {
+    fn queue_of_notification(&mut self, tag: u64) -> Option<Queue> {
         let notification = self.pending.notification(tag)?;
         let (key, pool) = (notification.key.clone(), notification.pool.clone());
-        Some(self.topic_and_server_index(&key, pool.as_ref()))
+        Some(self.queue_for(&key, pool.as_ref()))
     }
 
     /// Why a notification cannot be kept. This is checked before the confirmation.
@@ -165,13 +161,17 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.why_topics_full(key)
     }
 
-    /// Tells the sender that it is stored, unless the sender has had its answer before.
+    /// Takes out the sender of a notification, if it still waits for an answer. Also returns how many
+    /// answers follow this one.
+    fn take_sender(&mut self, tag: u64) -> Option<(O, u16)> {
+        let request = self.pending.get_mut(tag)?;
+        let (to, group) = (request.origin.take()?, request.group.take());
+        Some((to, self.count_answer(group)))
+    }
+
     fn confirm_stored(&mut self, tag: u64) {
-        let Some(request) = self.pending.get_mut(tag) else { return };
-        let Some(to) = request.origin.take() else { return };
-        let pool = request.notification.as_ref().and_then(|notification| notification.pool.clone());
-        let group = request.group.take();
-        let remaining = self.count_answer(group);
+        let Some((to, remaining)) = self.take_sender(tag) else { return };
+        let pool = self.pending.notification(tag).and_then(|notification| notification.pool.clone());
         self.counters.add(Counter::Stored);
         self.actions.push_back(Action::ConfirmStored { to, pool, remaining });
     }
@@ -218,12 +218,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.settled(now, worker, credit);
     }
 
-    /// Forwards a listener's answer, if the sender still waits for one.
     fn forward_answer(&mut self, tag: u64, payload: P) {
-        let Some(request) = self.pending.get_mut(tag) else { return };
-        if let Some(to) = request.origin.take() {
-            let group = request.group.take();
-            let remaining = self.count_answer(group);
+        if let Some((to, remaining)) = self.take_sender(tag) {
             self.counters.add(Counter::Answered);
             self.actions.push_back(Action::Answer { to, payload, remaining });
         }
@@ -326,8 +322,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
         self.counters.add(Counter::Requeued);
         let tag = self.pending.renew_tag(tag);
-        if let Some((topic, named)) = self.queue_parts_of(tag) {
-            self.enqueue_first(tag, Queue { topic, recipient: named.into() });
+        if let Some(queue) = self.queue_of_notification(tag) {
+            self.enqueue_first(tag, queue);
             self.confirm_stored(tag);
         }
         self.renew_deadline(tag);
