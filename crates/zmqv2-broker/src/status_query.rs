@@ -1,5 +1,3 @@
-//! Asks the node's broker for its status report.
-
 use std::path::Path;
 use std::time::Duration;
 

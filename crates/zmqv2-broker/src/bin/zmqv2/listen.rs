@@ -15,12 +15,12 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{InstanceId, Priority};
-use zmqv2_server::{Notice, NotificationListener, NotificationListenerBuilder, Priorities, Verdict};
+use zmqv2_server::{Notice, NotificationListener, Priorities, Verdict};
 
 use crate::send::target::target_of;
 use crate::serve::now;
 
-/// The longest wait for a step of the end.
+/// The longest wait for each step of the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
@@ -70,7 +70,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failu
     // The signal thread has a sender and never ends, so this receives.
     let end = ended.recv();
     if !matches!(end, Ok(End::Signal)) {
-        // It has had notifications, so it is ready. That line comes first.
+        // The listener has had notifications, so it is ready. Its ready line comes before the end.
         let _: Result<(), RecvTimeoutError> = ready.recv_timeout(PATIENCE);
     }
     // The channel has room for one, and this is the only one.
@@ -114,8 +114,7 @@ impl ListenFlags {
             some => some.iter().copied().collect(),
         };
         // One worker keeps the lines in the order of the notifications, and none follows the last.
-        let builder: NotificationListenerBuilder =
-            builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
+        let builder = builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
         Ok(builder.start()?)
     }
 }
@@ -128,7 +127,7 @@ fn say_ready(listener: &NotificationListener, description: &str) {
 }
 
 struct Printer {
-    /// How many are still to be printed. `None`: no limit.
+    /// How many notifications are still to be printed. `None`: no limit.
     left: Mutex<Option<u64>>,
     end: Sender<End>,
     /// Receives the instance of the listener when it is about to stop.

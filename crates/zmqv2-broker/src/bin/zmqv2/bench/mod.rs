@@ -86,7 +86,7 @@ impl BenchFlags {
         let args = to_raw_value(&serde_json::json!({ "text": "x".repeat(size) }))?;
         let for_every_server = matches!(self.pattern, Pattern::Fanout | Pattern::Notify);
         if for_every_server && self.target.server.is_some() {
-            return Err(Failure::usage(format!("--server: a {} goes to every server", self.pattern)));
+            return Err(Failure::usage("--server: a fanout or notification goes to every server"));
         }
         // Only --concurrency bounds the messages, and no socket is closed during the run.
         if self.pattern == Pattern::Notify {

@@ -1,6 +1,5 @@
 //! The kinds of messages: how each is sent, and how its outcome counts.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{Exit, Failure};
 use zmqv2_client::{CallError, Notifier, Outcome, RpcClient, SendError};
@@ -18,7 +18,8 @@ use super::results::{Ended, FailureKind};
 use crate::send::call::failure;
 use crate::serve::now;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Pattern {
     /// Requests with a reply; each thread waits for its own
     Call,
@@ -41,7 +42,7 @@ pub(super) enum Sender {
 pub(super) type PendingMessage = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 impl Pattern {
-    /// How a message counts that has not ended when the run is interrupted.
+    /// The failure of messages that have not ended when the run is interrupted.
     pub(super) fn without_end(self) -> FailureKind {
         match self {
             Self::Call => FailureKind::Timeout,
@@ -83,17 +84,6 @@ pub(super) fn notify(notifier: Notifier, event_type: String, payload: Box<RawVal
         let handle = notifier.info(&context, &event_type, &payload).map_err(not_sent)?;
         Ok(Box::pin(async move { all_settled(handle.await.results.into_iter().map(|result| result.outcome)) }))
     }))
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Call => "call",
-            Self::Cast => "cast",
-            Self::Fanout => "fanout",
-            Self::Notify => "notify",
-        })
-    }
 }
 
 impl Sender {

@@ -58,12 +58,9 @@ fn line(FanoutResult { node, server, outcome, .. }: &FanoutResult) -> String {
 }
 
 fn object(FanoutResult { node, server, outcome, .. }: &FanoutResult) -> Value {
-    let mut object = json!({
+    let object = json!({
         "node": node.as_ref().map(NodeName::as_str),
         "server": server.as_ref().map(ServerName::as_str),
     });
-    if let Value::Object(object) = &mut object {
-        object.extend(outcome::fields(outcome));
-    }
-    object
+    outcome::add_to(object, outcome)
 }

@@ -12,7 +12,7 @@ use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder,
 
 pub(crate) mod shell_command;
 
-use crate::send::target::target_of;
+use crate::send::target::{set_if_given, target_of};
 use shell_command::ShellCommand;
 
 #[derive(Debug, Args)]
@@ -53,10 +53,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
             Some(command) => builder.endpoint(ShellCommand::new(command, config.max_message_bytes)),
             None => builder.endpoint(built_in(flags)?),
         };
-        Ok(match flags.workers {
-            Some(workers) => builder.workers(workers),
-            None => builder,
-        })
+        Ok(set_if_given(builder, flags.workers, RpcServerBuilder::workers))
     };
     let server = Arc::new(builder().and_then(|builder| Ok(builder.start()?)).map_err(Failure::usage)?);
     let (stop, stopped) = crossbeam_channel::bounded(1);
@@ -90,7 +87,7 @@ fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {
     })
 }
 
-/// The longest sleep beyond the caller's deadline. The answer then surely comes too late.
+/// The longest sleep beyond the caller's deadline. The answer is then too late in any case.
 const OVERSLEEP: Duration = Duration::from_millis(500);
 
 /// `sleep 0.5`, `sleep {"seconds": 0.5}`. It ends soon after the caller's deadline.
