@@ -46,7 +46,7 @@ pub use error::BrokerError;
 pub use settings::Settings;
 pub use status_query::{StatusQueryError, query_status};
 pub use store::StoreError;
-// What an example, or a program that runs a broker inside itself, needs besides.
+// For examples, and for programs that run a broker inside themselves.
 pub use zmqv2_matchmaker::{Matchmaker, open as open_directory};
 pub use zmqv2_proto::Config;
 pub use zmqv2_proto::config::resolve_ipc_dir;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, Registration, random_span};
+use zmqv2_matchmaker::{Health, Matchmaker, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
 use zmqv2_proto::{Node, ServerName, TopicKey};
 
@@ -136,18 +136,16 @@ impl Worker {
                 }
                 log::debug!("{verb} {shown} in the {name} directory");
             }
-            Err(error) => self.log_problem(&mut state, &format!("cannot {verb} {shown}"), error),
+            Err(error) => {
+                let problem = error.to_string();
+                // Logged once, until it changes or is solved.
+                if state.problem.as_ref() != Some(&problem) {
+                    log::warn!("cannot {verb} {shown} in the {name} directory: {problem}; trying again");
+                }
+                state.problem = Some(problem);
+            }
         }
         result.is_ok()
-    }
-
-    /// Logs a problem once, until it changes or is solved.
-    fn log_problem(&self, state: &mut State, failed: &str, error: &MatchmakerError) {
-        let problem = error.to_string();
-        if state.problem.as_ref() != Some(&problem) {
-            log::warn!("{failed} in the {} directory: {problem}; trying again", self.directory.name());
-        }
-        state.problem = Some(problem);
     }
 }
 

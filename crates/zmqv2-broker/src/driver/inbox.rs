@@ -1,4 +1,4 @@
-//! Reads messages and bundles, answers what needs no engine, and gives the rest to the engine.
+//! Reads messages and bundles. Answers those that need no engine, and gives the rest to the engine.
 
 use zmqv2_proto::transport::{Frame, Received};
 use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
@@ -44,7 +44,7 @@ impl Inbox {
     pub(super) fn read_ingress(&mut self, routing: &mut Routing, ingress: Ingress) -> Result<bool, BrokerError> {
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
-            read += match routing.sockets.receive(ingress, &mut self.frames)? {
+            read += match routing.sockets.ingress(ingress).receive(&mut self.frames)? {
                 Received::Nothing => return Ok(false),
                 Received::Message => self.receive(routing, ingress),
                 Received::Overlong => self.count_malformed(routing, &Malformed::TooManyFrames),

@@ -105,7 +105,7 @@ impl Broker {
     /// before it sleeps.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let sockets = &mut self.routing.sockets;
-        if sockets.has_ready() {
+        if !sockets.ready.is_empty() {
             return sockets.poll(events, Some(Duration::ZERO));
         }
         let deadlines = [self.routing.engine().next_deadline(), self.shutdown.ends_at(&self.routing)];
@@ -146,7 +146,7 @@ impl Broker {
             Source::Link(worker) => self.inbox.read_link(&mut self.routing, worker)?,
         };
         if may_have_more {
-            self.routing.sockets.keep_ready(source);
+            self.routing.sockets.ready.add(source);
         }
         Ok(())
     }

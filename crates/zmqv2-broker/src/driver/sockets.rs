@@ -6,7 +6,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use zmqv2_proto::control::broker_socket;
-use zmqv2_proto::transport::{Frame, Received, Role, Socket, SocketSendError, Transport, TransportError};
+use zmqv2_proto::transport::{Frame, Role, Socket, SocketSendError, Transport};
 use zmqv2_proto::{Address, InstanceId, TcpAddress};
 
 use super::links::Links;
@@ -23,7 +23,7 @@ pub(super) struct Sockets {
     local: Socket,
     pub(super) links: Links,
     poll: Poll,
-    ready: ReadyList,
+    pub(super) ready: ReadyList,
 }
 
 impl Sockets {
@@ -48,10 +48,6 @@ impl Sockets {
         Ok((sockets, address))
     }
 
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
     pub(super) fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.poll.poll(events, timeout)
     }
@@ -65,14 +61,6 @@ impl Sockets {
             }
         }
         self.ready.take()
-    }
-
-    pub(super) fn keep_ready(&mut self, source: Source) {
-        self.ready.add(source);
-    }
-
-    pub(super) fn receive(&self, ingress: Ingress, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
-        self.ingress(ingress).receive(frames)
     }
 
     /// Sends one message or one bundle. Also lists the socket, because a send can consume its event.
@@ -118,7 +106,7 @@ impl Sockets {
         });
     }
 
-    fn ingress(&self, ingress: Ingress) -> &Socket {
+    pub(super) fn ingress(&self, ingress: Ingress) -> &Socket {
         match ingress {
             Ingress::Network => &self.network,
             Ingress::Local => &self.local,

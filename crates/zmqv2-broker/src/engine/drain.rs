@@ -33,7 +33,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         });
         let queues: Vec<Queue> = runs.chain(names).collect();
         for queue in &queues {
-            // Notifications stay: their senders have been told that they are stored.
+            // Notifications stay, because their senders know that they are stored.
             let detail = "the broker is stopping; the request did not run";
             self.refuse_all_but(*queue, |request| request.notification.is_some(), Reason::ShuttingDown, detail);
         }

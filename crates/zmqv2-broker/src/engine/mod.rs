@@ -69,7 +69,7 @@ use topics::Topic;
 /// The number of a worker, and of its link in the driver. Reused after [`Action::Disconnect`].
 pub type WorkerId = usize;
 
-/// A server that is not connected after this long is removed. A living one registers again.
+/// A server that is not connected after this time is removed. If it lives, it registers again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bounds of what a broker keeps (promise P5).
@@ -185,7 +185,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         [self.deadlines.next(), connecting].into_iter().flatten().min()
     }
 
-    /// Ends what has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
+    /// Ends everything that has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn expire(&mut self, now: Instant) {
         while let Some(tag) = self.deadlines.pop_due(now) {
             self.expire_request(now, tag);
@@ -236,7 +236,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.pending.abandon(tag, worker);
                 self.counters.add(Counter::Abandoned);
             }
-            // The store or a listener has it, so the broker cannot give it up.
+            // A notification that the store or a listener has cannot be given up.
             State::Storing | State::InFlight { .. } | State::Acknowledged { .. } | State::Abandoned { .. } => {}
         }
     }

@@ -69,10 +69,13 @@ impl Worker {
         self.outstanding + self.running.max(0).cast_unsigned()
     }
 
-    /// Returns credit, but never more than the number of requests that it was given.
-    fn return_credit(&mut self, credit: u16) {
+    /// Returns credit, but never more than the number of requests that the worker was given. Returns
+    /// its credit from before, for [`credit_changed`](Engine::credit_changed).
+    pub(super) fn return_credit(&mut self, credit: u16) -> usize {
+        let before = self.credit();
         let floor = 0_isize.saturating_sub_unsigned(self.outstanding);
         self.running = self.running.saturating_sub_unsigned(usize::from(credit)).max(floor);
+        before
     }
 }
 
@@ -94,12 +97,6 @@ impl<O> Server<O> {
 
     pub(super) fn takes_work(&self) -> bool {
         !self.memberships.is_empty()
-    }
-
-    pub(super) fn set_in_ring(&mut self, topic: usize, in_ring: bool) {
-        if let Some(membership) = self.memberships.iter_mut().find(|membership| membership.topic == topic) {
-            membership.in_ring = in_ring;
-        }
     }
 
     pub(super) fn count_workers(&self, workers: &Slab<Worker>) -> (usize, usize) {
@@ -252,9 +249,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// The same, for a worker that may be [`wide`](super::Input::Freed).
     pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16, wide: bool) {
-        if self.workers.contains(number) {
-            let before = self.return_credit(number, credit);
-            self.workers[number].wide |= wide;
+        if let Some(worker) = self.workers.get_mut(number) {
+            let before = worker.return_credit(credit);
+            worker.wide |= wide;
             self.credit_changed(now, number, before);
         }
     }
@@ -272,15 +269,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         if before > 0 && after == 0 {
             server.ready.retain(|other| *other != number);
         }
-        before
-    }
-
-    /// Returns credit to a worker, and the credit from before for
-    /// [`credit_changed`](Self::credit_changed).
-    pub(super) fn return_credit(&mut self, number: WorkerId, credit: u16) -> usize {
-        let worker = &mut self.workers[number];
-        let before = worker.credit();
-        worker.return_credit(credit);
         before
     }
 

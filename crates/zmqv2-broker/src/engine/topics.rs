@@ -1,4 +1,4 @@
-//! Which worker gets a request, and which request a free worker gets.
+//! Chooses a worker for a request, and a request for a free worker.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -38,10 +38,6 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn new(name: ServerName) -> Self {
-        Self { name, backlog: Backlog::default(), runs: VecDeque::new() }
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.backlog.len() == 0
     }
@@ -56,7 +52,9 @@ impl Topic {
     /// The index of a server name, which is added if it is new.
     pub(super) fn server_index(&mut self, name: &ServerName) -> usize {
         let Self { named, by_name, .. } = self;
-        *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())))
+        *by_name.entry(name.clone()).or_insert_with_key(|name| {
+            named.insert(Named { name: name.clone(), backlog: Backlog::default(), runs: VecDeque::new() })
+        })
     }
 }
 
@@ -218,7 +216,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             let server = &mut self.servers[number];
             let worker = server.take_ready(&mut self.workers);
             let again = server.has_ready();
-            server.set_in_ring(topic, again);
+            for membership in server.memberships.iter_mut().filter(|membership| membership.topic == topic) {
+                membership.in_ring = again;
+            }
             if again {
                 ring.push_back(number);
             }
@@ -272,7 +272,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             State::InFlight { worker: at } | State::Abandoned { worker: at } => at == worker,
             _ => false,
         });
-        // There is no credit either: it was returned when the request was settled.
+        // The credit was returned when the request was settled.
         let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);

@@ -33,7 +33,7 @@ const MAX_CONCURRENCY: u64 = 10_000;
 const CONCURRENCY_AT_A_RATE: usize = 64;
 /// How long brokers keep notifications that no listener takes.
 const TIME_TO_LIVE: Duration = Duration::from_secs(60);
-/// More messages than `--concurrency` leads to: a fanout sends one to every node.
+/// Above every `--concurrency`, because a fanout sends a message to every node.
 const MAX_OUTSTANDING: usize = 1 << 20;
 
 #[derive(Debug, Args)]

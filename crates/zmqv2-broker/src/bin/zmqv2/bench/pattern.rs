@@ -52,10 +52,9 @@ impl Pattern {
 }
 
 pub(super) fn call(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Blocking(Box::new(move || {
         let began = now();
-        match client.call_detailed::<Box<RawValue>>(&context, &method, &args) {
+        match client.call_detailed::<Box<RawValue>>(&RequestContext::new(), &method, &args) {
             Ok(answered) => Ended { after: answered.elapsed, result: Ok(()) },
             Err(error) => Ended { after: now().saturating_duration_since(began), result: Err(failed(error)) },
         }
@@ -63,25 +62,22 @@ pub(super) fn call(client: RpcClient, method: String, args: Box<RawValue>) -> Se
 }
 
 pub(super) fn cast(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Async(Box::new(move || {
-        let handle = client.cast(&context, &method, &args).map_err(not_sent)?;
+        let handle = client.cast(&RequestContext::new(), &method, &args).map_err(not_sent)?;
         Ok(Box::pin(async move { settled(handle.await) }))
     }))
 }
 
 pub(super) fn fanout(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Async(Box::new(move || {
-        let handle = client.fanout(&context, &method, &args).map_err(not_sent)?;
+        let handle = client.fanout(&RequestContext::new(), &method, &args).map_err(not_sent)?;
         Ok(Box::pin(async move { all_settled(handle.await.results.into_iter().map(|result| result.outcome)) }))
     }))
 }
 
 pub(super) fn notify(notifier: Notifier, event_type: String, payload: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Async(Box::new(move || {
-        let handle = notifier.info(&context, &event_type, &payload).map_err(not_sent)?;
+        let handle = notifier.info(&RequestContext::new(), &event_type, &payload).map_err(not_sent)?;
         Ok(Box::pin(async move { all_settled(handle.await.results.into_iter().map(|result| result.outcome)) }))
     }))
 }
@@ -137,13 +133,10 @@ fn all_settled(outcomes: impl Iterator<Item = Outcome>) -> Ended {
         Outcome::Refused { after, .. } => (2, *after),
         _ => (3, Duration::ZERO),
     };
-    outcomes.max_by_key(rank).map_or_else(
-        || {
-            let failure = Failure::new(Exit::Failed, "it has no outcome");
-            Ended { after: Duration::ZERO, result: Err((FailureKind::Error, failure)) }
-        },
-        settled,
-    )
+    outcomes.max_by_key(rank).map(settled).unwrap_or_else(|| {
+        let failure = Failure::new(Exit::Failed, "it has no outcome");
+        Ended { after: Duration::ZERO, result: Err((FailureKind::Error, failure)) }
+    })
 }
 
 fn settled(outcome: Outcome) -> Ended {

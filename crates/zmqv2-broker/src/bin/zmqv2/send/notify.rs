@@ -10,7 +10,7 @@ use zmqv2_proto::{Priority, RequestContext, ServerName};
 
 use super::call::failure;
 use super::outcome;
-use super::target::{self, TopicFlags, seconds, set_if_given};
+use super::target::{TopicFlags, parse_json, seconds, set_if_given};
 
 #[derive(Debug, Args)]
 #[command(
@@ -45,7 +45,7 @@ pub(crate) struct NotifyFlags {
 
 pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failure> {
     let NotifyFlags { topic, event, payload, priority, publisher, ttl, retry, json } = flags;
-    let payload = target::json(payload)?;
+    let payload = parse_json(payload)?;
     let notifier = topic.notifier(common, publisher.as_deref(), |builder| builder.retry(*retry))?;
     let notifier = set_if_given(notifier, *ttl, Notifier::time_to_live);
     let handle =

@@ -36,7 +36,7 @@ pub(crate) struct MessageFlags {
     pub(crate) method: String,
     /// Its arguments, as JSON
     #[arg(default_value = "{}")]
-    args: String,
+    pub(crate) args: String,
     #[command(flatten)]
     pub(crate) interface: InterfaceFlags,
     /// Wait for a server if there is none, instead of a refusal with NoRoute
@@ -68,14 +68,8 @@ pub(crate) fn set_if_given<B, V>(builder: B, flag: Option<V>, set: impl FnOnce(B
     }
 }
 
-pub(crate) fn json(text: &str) -> Result<Box<RawValue>, Failure> {
+pub(crate) fn parse_json(text: &str) -> Result<Box<RawValue>, Failure> {
     serde_json::from_str(text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}: {text}")))
-}
-
-impl MessageFlags {
-    pub(crate) fn args(&self) -> Result<Box<RawValue>, Failure> {
-        json(&self.args)
-    }
 }
 
 impl TopicFlags {
@@ -141,7 +135,7 @@ impl TargetFlags {
         self.at_server(self.topic.client(common, interface)?)
     }
 
-    /// Limits the client to the server of the flag, if there is one.
+    /// Limits the client to the server that the flag names.
     pub(crate) fn at_server(&self, client: RpcClient) -> Result<RpcClient, Failure> {
         match &self.server {
             Some(server) => client.server(server).map_err(Failure::usage),

@@ -1,5 +1,6 @@
 //! `zmqv2 serve`.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
         // A server binds sockets. If it starts before the broker, it creates their directory.
         let builder = RpcServer::builder(target).ipc_dir(resolve_ipc_dir(config)?).config(config.clone());
         let builder = match &flags.exec {
-            Some(command) => builder.endpoint(ShellCommand::new(command, config.max_message_bytes)),
+            Some(line) => builder.endpoint(ShellCommand { line: line.clone(), max_bytes: config.max_message_bytes }),
             None => builder.endpoint(built_in(flags)?),
         };
         Ok(set_if_given(builder, flags.workers, RpcServerBuilder::workers))
@@ -62,17 +63,20 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
         let _ = stop.try_send(());
     })?;
     let waiting = Arc::clone(&server);
-    std::thread::Builder::new().name("ready".to_owned()).spawn(move || say_ready(&waiting))?;
+    std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        say_ready(|span| waiting.wait_ready(span), format_args!("ready: {} takes requests", waiting.target()));
+    })?;
     // The signal thread has the sender and never ends, so this receives.
     let _ = stopped.recv();
     Ok(server.stop()?)
 }
 
-fn say_ready(server: &RpcServer) {
-    while let Err(error) = server.wait_ready(Duration::from_secs(5)) {
+/// Waits until a server or listener is ready, and prints a line then.
+pub(crate) fn say_ready<E: Display>(wait_ready: impl Fn(Duration) -> Result<(), E>, line: impl Display) {
+    while let Err(error) = wait_ready(Duration::from_secs(5)) {
         log::warn!("{error}");
     }
-    tell(format_args!("ready: {} takes requests", server.target()));
+    tell(line);
 }
 
 fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {
