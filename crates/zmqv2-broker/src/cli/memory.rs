@@ -9,9 +9,9 @@ const KEPT_BYTES: usize = 8 * 1024 * 1024;
 ///
 /// By default glibc keeps 128 KiB, and returns the rest to the system whenever a large body is
 /// freed. When a block of several megabytes is freed, glibc keeps twice its size from then on
-/// ("dynamic mmap threshold" in `mallopt(3)`). The block here is never touched, so it costs nothing.
-/// With other allocators, or a threshold in the environment (`MALLOC_TRIM_THRESHOLD_`), this has no
-/// effect.
+/// ("dynamic mmap threshold" in `mallopt(3)`). The block here is never touched, so it costs little.
+/// With other allocators, or if the environment sets a threshold (`MALLOC_TRIM_THRESHOLD_` and
+/// others), this has no effect.
 ///
 /// Only a program calls this. A library must not decide how much memory its process keeps.
 pub fn keep_freed_memory() {

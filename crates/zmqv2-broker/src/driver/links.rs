@@ -79,7 +79,7 @@ impl Links {
     /// nothing.
     ///
     /// The check consumes the event of a message that has arrived since the last receive. So after
-    /// [`LinkChange::Message`] the caller must read. Otherwise the message waits for the next event.
+    /// [`LinkChange::Message`] the caller must read, or the message waits for the next event.
     pub(super) fn check(&mut self, worker: WorkerId) -> Result<LinkChange, TransportError> {
         let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(LinkChange::Nothing) };
         if !std::mem::take(&mut link.notified) {

@@ -120,8 +120,8 @@ impl Broker {
         if found { Ok(()) } else { self.routing.sockets.poll(events, timeout) }
     }
 
-    /// Answers requests that have come just before the end, and returns whether there were any. On a
-    /// busy machine this loop may have slept longer than it asked for.
+    /// Answers requests that came just before the end. Returns whether there were any. On a busy
+    /// machine this loop may have slept longer than it asked for.
     fn answers_late_requests(&mut self) -> Result<bool, BrokerError> {
         if !self.shutdown.may_linger(&self.routing) {
             return Ok(false);

@@ -63,7 +63,7 @@ impl Sockets {
         self.ready.take()
     }
 
-    /// Sends one message or one bundle. Also lists the socket, because a send can consume its event.
+    /// Sends a message or a bundle. Also lists the socket, because a send can consume its event.
     pub(super) fn send(
         &mut self,
         to: &Destination,

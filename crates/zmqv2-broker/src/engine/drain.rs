@@ -47,9 +47,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Whether waiting notifications stay in the store for the next run of the broker. If a listener
-    /// took one now, this run might end before the listener's report. Then the next run would
-    /// deliver the notification again.
+    /// Whether waiting notifications stay in the store for the next run of the broker. If they were
+    /// delivered now, this run might end before the reports, and the next run would repeat them.
     pub(super) fn leaves_notifications_in_store(&self) -> bool {
         self.draining && self.limits.durable
     }

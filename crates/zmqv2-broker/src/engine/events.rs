@@ -83,8 +83,8 @@ pub enum Input<'a, O, P> {
     Restore { number: u64, arrival: Arrival<'a>, payload: P },
     /// A worker has finished requests that it had acknowledged with a credit of 0.
     Credit { instance: InstanceId, worker: usize, credit: u16 },
-    /// The same, reported over the worker's own link. If `wide`, its requests are quick: it takes as
-    /// many as its [window](ServerRegistration::window) allows, until it hands one back.
+    /// The same, over the worker's own link. If `wide`, its requests are quick: it takes as many as
+    /// its [window](ServerRegistration::window) allows, until it hands one back.
     Freed { worker: WorkerId, credit: u16, wide: bool },
     /// A server registers, or repeats its registration.
     Register { offer: Offer, from: O },
@@ -99,8 +99,8 @@ pub enum Input<'a, O, P> {
     Drain,
 }
 
-/// A step that the driver must take. `remaining` is always the number of answers to the same request
-/// that are still to come.
+/// A step that the driver must take. `remaining` is always the number of answers to the same
+/// request that are still to come.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action<O, P> {
@@ -131,8 +131,8 @@ pub enum Action<O, P> {
         why: String,
         payload: P,
     },
-    /// Connect to a worker of a new server, then report [`Input::WorkerUp`]. If `shared`, all workers
-    /// of the server share this link, and read [bundles](zmqv2_proto::bundle).
+    /// Connect to a worker of a new server, then report [`Input::WorkerUp`]. If `shared`, all its
+    /// workers share this link, and read [bundles](zmqv2_proto::bundle).
     Connect { worker: WorkerId, instance: InstanceId, index: u16, shared: bool },
     /// Close the link to a worker.
     Disconnect { worker: WorkerId },

@@ -185,7 +185,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         [self.deadlines.next(), connecting].into_iter().flatten().min()
     }
 
-    /// Ends everything that has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
+    /// Ends all that has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn expire(&mut self, now: Instant) {
         while let Some(tag) = self.deadlines.pop_due(now) {
             self.expire_request(now, tag);

@@ -161,8 +161,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.why_topics_full(key)
     }
 
-    /// Takes out the sender of a notification, if it still waits for an answer. Also returns how many
-    /// answers follow this one.
+    /// Takes out the sender of a notification, if it still waits for an answer. Also returns the
+    /// number of answers after this one.
     fn take_sender(&mut self, tag: u64) -> Option<(O, u16)> {
         let request = self.pending.get_mut(tag)?;
         let (to, group) = (request.origin.take()?, request.group.take());
@@ -234,8 +234,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         credit: u16,
         requeue: Option<(Arrival<'_>, P)>,
     ) {
-        // A tag belongs to one delivery by one run of a broker. A report with another tag counts for
-        // nothing, even if its id is right.
+        // A tag belongs to one delivery by one run of a broker. A report with another tag does not
+        // count, even if its id is right.
         let delivered = self.pending.get_mut(tag).and_then(|request| {
             let (state, worker) = (request.state, request.state.worker()?);
             Some((state, worker, request.notification.as_mut().filter(|notification| notification.id == id)?))
@@ -335,7 +335,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Gives a notification up after its last permitted delivery. Returns whether that was the case.
+    /// Gives a notification up if no further delivery is permitted. Returns whether it did.
     fn reject_if_exhausted(&mut self, tag: u64) -> bool {
         let limit = self.limits.max_deliveries;
         let exhausted = self.pending.notification(tag).is_some_and(|notification| notification.deliveries >= limit);

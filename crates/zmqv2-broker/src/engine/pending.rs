@@ -65,7 +65,7 @@ pub(super) enum Recipient {
 pub(super) struct Pending<O, P> {
     /// `None` once the request is answered or abandoned.
     pub(super) origin: Option<O>,
-    /// `None` once the request is delivered. A notification keeps it until a listener has handled it.
+    /// `None` once the request is delivered. A notification keeps its payload until it is handled.
     pub(super) payload: Option<P>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,

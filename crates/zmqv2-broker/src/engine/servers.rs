@@ -69,8 +69,8 @@ impl Worker {
         self.outstanding + self.running.max(0).cast_unsigned()
     }
 
-    /// Returns credit, but never more than the number of requests that the worker was given. Returns
-    /// its credit from before, for [`credit_changed`](Engine::credit_changed).
+    /// Adds credit, but never more than the number of requests that the worker was given. Returns
+    /// the credit from before, for [`credit_changed`](Engine::credit_changed).
     pub(super) fn return_credit(&mut self, credit: u16) -> usize {
         let before = self.credit();
         let floor = 0_isize.saturating_sub_unsigned(self.outstanding);
@@ -300,8 +300,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// Removes a lost server. Its requests may have run, so their senders learn that it was lost.
     fn remove_lost(&mut self, now: Instant, number: usize) {
-        let workers = &self.servers[number].workers;
-        let ours = |worker| workers.contains(&worker);
+        let workers = &self.workers;
+        let ours = |worker: WorkerId| workers.get(worker).is_some_and(|worker| worker.server == number);
         let had = self.pending.tags_where(|request| request.state.worker().is_some_and(ours));
         let (notifications, had): (Vec<u64>, Vec<u64>) =
             had.into_iter().partition(|tag| self.pending.notification(*tag).is_some());
@@ -348,7 +348,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.finish_withdrawal(number);
     }
 
-    /// Removes a withdrawing server, and answers it, when none of its requests is in flight any more.
+    /// Removes a withdrawing server, and answers it, when none of its requests is in flight.
     pub(super) fn finish_withdrawal(&mut self, number: usize) {
         let server = &mut self.servers[number];
         if !server.takes_work() && server.outstanding == 0 && server.notifications == 0 {

@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub struct Outcome {
     pub numbers: Vec<u64>,
-    /// `Ok`: the records are on the disk. `Err`: they are not, or are erased later. It is the cause.
+    /// `Ok`: the records are on the disk. `Err` is the cause if they are not, or are erased later.
     pub result: Result<(), String>,
 }
 
@@ -27,13 +27,13 @@ pub struct Outcome {
 /// waits for that within a bound.
 ///
 /// Changes that come during one commit go into the next one together, so one sync of the disk
-/// confirms many. Changes are committed in the order of their submission. So the [`Outcome`] of a
-/// record also means that every earlier change is on the disk.
+/// confirms many. Changes are committed in the order of their submission. So a successful
+/// [`Outcome`] of a record also means that every earlier change is on the disk.
 ///
 /// **If the store fails**, the records of that commit are reported as failed. Records that are put
-/// within the next second are reported as failed without a try. Erasures and dead letters are kept here,
-/// and tried again every second before anything else. The records that were reported as failed are
-/// erased in the same way, because it is unknown whether they reached the disk.
+/// within the next second are reported as failed without a try. Erasures and dead letters are kept
+/// here, and tried again every second before anything else. Records that were reported as failed
+/// are erased in the same way, because it is unknown whether they reached the disk.
 pub struct CommitThread {
     thread: BackgroundThread<Change>,
     outcomes: Receiver<Outcome>,
