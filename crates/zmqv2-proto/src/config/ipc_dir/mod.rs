@@ -41,7 +41,7 @@ pub(super) const LONGEST_DIR_BYTES: usize = MAX_SOCKET_PATH_BYTES - LONGEST_SOCK
 /// [`IpcDirError`] says what is wrong with which directory and what to do.
 pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     let facts = Facts::gather(config);
-    let Choice { path, why } = decide(&facts);
+    let (path, why) = decide(&facts);
     check_path(&path)?;
     if why.is_private() {
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -69,7 +69,7 @@ pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
 /// [`IpcDirError`] when no broker can be reached through that directory.
 pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     let facts = Facts::gather(config);
-    let Choice { path, why } = decide(&facts);
+    let (path, why) = decide(&facts);
     check_path(&path)?;
     match fs::symlink_metadata(&path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(path),
@@ -97,12 +97,6 @@ struct Facts {
     uid: u32,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Choice {
-    path: PathBuf,
-    why: Why,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Explicit,
@@ -123,9 +117,7 @@ impl fmt::Display for Why {
         match self {
             Self::Explicit => f.write_str("set by rpc_zmq_ipc_dir"),
             Self::System => f.write_str("the default, and this process can write there"),
-            Self::Runtime => {
-                write!(f, "in XDG_RUNTIME_DIR, because this process cannot write in {SYSTEM_IPC_DIR}")
-            }
+            Self::Runtime => write!(f, "in XDG_RUNTIME_DIR, because this process cannot write in {SYSTEM_IPC_DIR}"),
             Self::Temporary => write!(
                 f,
                 "in the temporary directory, because this process cannot write in \
@@ -150,19 +142,16 @@ impl Facts {
     }
 }
 
-/// The rule.
-fn decide(facts: &Facts) -> Choice {
+fn decide(facts: &Facts) -> (PathBuf, Why) {
     let Facts { explicit, system, runtime, temporary, uid } = facts;
-    let (path, why) = match (explicit, system, runtime) {
+    match (explicit, system, runtime) {
         (Some(path), ..) => (path.clone(), Why::Explicit),
         (None, true, _) => (PathBuf::from(SYSTEM_IPC_DIR), Why::System),
         (None, false, Some(runtime)) => (runtime.join("zmqv2"), Why::Runtime),
         (None, false, None) => (temporary.join(format!("zmqv2-{uid}")), Why::Temporary),
-    };
-    Choice { path, why }
+    }
 }
 
-/// Checks a path without the file system.
 fn check_path(path: &Path) -> Result<(), IpcDirError> {
     let path = path.to_owned();
     let length = path.as_os_str().as_bytes().len();
@@ -178,10 +167,7 @@ fn check_path(path: &Path) -> Result<(), IpcDirError> {
 /// Refuses a directory that another user owns or can change.
 fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     let path = path.to_owned();
-    let metadata = match fs::symlink_metadata(&path) {
-        Ok(metadata) => metadata,
-        Err(cause) => return Err(IpcDirError::Unusable { path, cause }),
-    };
+    let metadata = fs::symlink_metadata(&path).map_err(|cause| IpcDirError::Unusable { path: path.clone(), cause })?;
     let mode = metadata.mode() & 0o7777;
     if metadata.is_symlink() {
         Err(IpcDirError::Symlink { path })

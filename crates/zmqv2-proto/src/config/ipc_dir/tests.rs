@@ -20,7 +20,7 @@ fn explicit(path: impl Into<PathBuf>) -> Config {
 fn the_rule_takes_the_first_directory_that_can_be_used() {
     let mut facts = facts();
     let chosen = |facts: &Facts| {
-        let Choice { path, why } = decide(facts);
+        let (path, why) = decide(facts);
         (path.to_str().unwrap().to_owned(), why)
     };
     assert_eq!(chosen(&facts), ("/srv/sockets".to_owned(), Why::Explicit));
