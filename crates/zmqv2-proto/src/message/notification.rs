@@ -208,7 +208,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
                 "event_type" => event_type = Some(map.next_value()?),
                 "priority" => priority = Some(map.next_value()?),
                 "payload" => payload = Some(map.next_value()?),
-                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
+                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.known(),
                 other => context.read_or_skip(other, &mut map)?,
             }
         }

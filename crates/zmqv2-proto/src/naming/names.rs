@@ -5,10 +5,9 @@
 //! `..`. `@`, `.` and `-` are legal: `host@backend` is a common server name. Without `/`, names can
 //! be joined into keys, and a name from the network cannot leave a directory.
 
-use std::fmt;
 use std::sync::Arc;
 
-use crate::naming::serde_as_text;
+use crate::naming::shared_text;
 
 /// The longest name, in bytes. Its length is one byte on the wire (`docs/wire-protocol.md`).
 pub(crate) const MAX_NAME_BYTES: usize = 255;
@@ -68,7 +67,7 @@ macro_rules! name {
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
 
-        serde_as_text!($type, name => &name.0);
+        shared_text!($type, $type::new);
 
         impl $type {
             #[allow(dead_code, reason = "only names that are parts of a key use it")]
@@ -99,43 +98,6 @@ macro_rules! name {
             }
         }
 
-        impl std::borrow::Borrow<str> for $type {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
-            }
-        }
-
-        impl std::str::FromStr for $type {
-            type Err = InvalidName;
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<&str> for $type {
-            type Error = InvalidName;
-            fn try_from(text: &str) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(name: $type) -> String {
-                name.0.as_ref().to_owned()
-            }
-        }
     };
 }
 

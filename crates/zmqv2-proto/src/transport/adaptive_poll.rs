@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::poll_before_sleep;
 
-/// The number of recent polls that decide.
+/// The largest value of `found`: a loop stops polling after this many polls without a message.
 const MEMORY: u8 = 8;
-/// When polls found nothing lately, one in so many sleeps still begins with a poll.
+/// While polls find nothing, one of this many sleeps still begins with a poll.
 const TRY_AGAIN: u8 = 32;
 
 /// Decides for an I/O loop whether it polls for the next message before it sleeps.
@@ -18,7 +18,7 @@ const TRY_AGAIN: u8 = 32;
 #[derive(Debug)]
 pub struct AdaptivePoll {
     span: Duration,
-    /// Twice the polls that found something, minus those that did not.
+    /// Plus 2 for each poll that found something, minus 1 for each that did not, 0 to [`MEMORY`].
     found: u8,
     /// Sleeps since the last poll.
     slept: u8,
@@ -53,7 +53,7 @@ impl AdaptivePoll {
             Ok(found)
         })?;
         if pays {
-            self.note(found);
+            self.found = if found { (self.found + 2).min(MEMORY) } else { self.found.saturating_sub(1) };
         }
         Ok((found, timeout.map(|timeout| timeout.saturating_sub(span))))
     }
@@ -62,17 +62,8 @@ impl AdaptivePoll {
         if self.found > 0 {
             return true;
         }
-        self.slept += 1;
-        if self.slept < TRY_AGAIN {
-            return false;
-        }
-        self.slept = 0;
-        true
-    }
-
-    /// Records whether a poll found something.
-    fn note(&mut self, found: bool) {
-        self.found = if found { (self.found + 2).min(MEMORY) } else { self.found.saturating_sub(1) };
+        self.slept = (self.slept + 1) % TRY_AGAIN;
+        self.slept == 0
     }
 }
 

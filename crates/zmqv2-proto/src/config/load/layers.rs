@@ -142,28 +142,18 @@ pub(crate) fn find<'a>(effective: &'a [EffectiveOption], name: &str) -> &'a Effe
 
 /// Checks pairs of options against each other.
 fn check_pairs(config: &Config, effective: &[EffectiveOption]) -> Result<(), ConfigError> {
-    let conflict = |name: &str, must: &str, other: &str, because: &str| {
-        let shown = |name| {
-            let EffectiveOption { name, value, source, .. } = find(effective, name);
-            format!("{name} = {} ({source})", value.as_deref().unwrap_or_default())
-        };
-        Err(ConfigError::Conflict(format!("{} {must} {}: {because}", shown(name), shown(other))))
+    let shown = |name| {
+        let EffectiveOption { value, source, .. } = find(effective, name);
+        format!("{name} = {} ({source})", value.as_deref().unwrap_or_default())
     };
-    if config.heartbeat_ttl <= config.heartbeat_freq {
-        return conflict(
-            "matchmaker_heartbeat_ttl",
-            "must be greater than",
-            "matchmaker_heartbeat_freq",
-            "a registration would end before it is renewed",
-        );
-    }
-    if config.backlog_bytes < config.max_message_bytes {
-        return conflict(
-            "rpc_zmq_backlog_bytes",
-            "must be at least",
-            "rpc_zmq_max_message_bytes",
-            "the largest message would never fit",
-        );
-    }
-    Ok(())
+    let (ttl, freq) = ("matchmaker_heartbeat_ttl", "matchmaker_heartbeat_freq");
+    let (backlog, message) = ("rpc_zmq_backlog_bytes", "rpc_zmq_max_message_bytes");
+    let (name, must, other, because) = if config.heartbeat_ttl <= config.heartbeat_freq {
+        (ttl, "must be greater than", freq, "a registration would end before it is renewed")
+    } else if config.backlog_bytes < config.max_message_bytes {
+        (backlog, "must be at least", message, "the largest message would never fit")
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Conflict(format!("{} {must} {}: {because}", shown(name), shown(other))))
 }

@@ -58,7 +58,7 @@ impl Preset {
     pub fn text(self) -> Option<Cow<'static, str>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text)),
-            Self::HostName => Some(Cow::Owned(host_name().into())),
+            Self::HostName => Some(Cow::Owned(host_name().to_string())),
             Self::Unset(_) => None,
         }
     }
