@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_reads_back_as_the_same_configuration() {
+    fn a_printed_configuration_reads_back_unchanged() {
         for builder in [Config::builder(), unusual()] {
             let loaded = builder.build().unwrap();
             let again = reread(&loaded.print());

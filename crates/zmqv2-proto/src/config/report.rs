@@ -53,7 +53,7 @@ pub enum ConfigError {
         /// The reason that the operating system gives.
         cause: io::Error,
     },
-    /// A file is so large that it is not a configuration file.
+    /// A file is too large for a configuration file.
     #[error("configuration file {} has more than {limit} bytes", path.display())]
     TooLarge {
         /// The file.

@@ -70,8 +70,8 @@ impl fmt::Debug for Secret {
 
 /// The effective configuration of one process.
 ///
-/// [`Config::default`] has the default of every option. It reads neither files nor the environment;
-/// it asks the machine only for its host name. `docs/configuration.md` lists what is allowed.
+/// [`Config::default`] has the default of every option. It reads neither files nor the environment,
+/// only the host name of the machine. `docs/configuration.md` lists what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_request_is_an_error() {
+    fn a_body_that_is_not_a_request_is_an_error() {
         for inner in ["", "1", "{}", r#"{"method": 1}"#, r#"{"method": "a/b"}"#, r#"{"method":"m","version":"x"}"#] {
             assert!(Request::decode(&envelope::seal(inner)).is_err(), "{inner}");
         }

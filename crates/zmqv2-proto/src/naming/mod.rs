@@ -1,4 +1,4 @@
-//! Names, targets, addresses and versions: whom a message is for.
+//! Names, targets, addresses and versions: the destination of a message.
 
 mod address;
 mod names;

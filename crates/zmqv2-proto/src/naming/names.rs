@@ -1,4 +1,4 @@
-//! Names that travel: exchanges, topics, servers, nodes, namespaces and methods.
+//! Names in messages: exchanges, topics, servers, nodes, namespaces and methods.
 //!
 //! A name is checked once, where it enters the program (flag, file, API, wire). All names have one
 //! rule: 1 to 255 bytes of printable ASCII without white space, `/` or `\`, and neither `.` nor
@@ -15,7 +15,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 /// How many characters of an invalid name its error shows.
 const SHOWN_CHARS: usize = 40;
 
-/// A text is not a name.
+/// The error for a text that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid {what} {shown:?}: {problem}; names are 1 to {MAX_NAME_BYTES} printable ASCII characters without spaces, '/' or '\\'"

@@ -7,7 +7,7 @@ use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version
 
 /// The address of a message, or the offer of a server.
 ///
-/// A client's target needs a topic, and a server name for exactly that server. A server's target
+/// A client's target needs a topic; a server name restricts it to that server. A server's target
 /// needs a topic and a server name. Namespace and version choose the interface.
 ///
 /// ```
@@ -145,7 +145,7 @@ impl TopicKey {
     /// Reads a key as it stands in a header or a ring file.
     ///
     /// # Errors
-    /// [`InvalidName`] when there is no single `/`, or a side of it is not a name.
+    /// [`InvalidName`] when `text` is not two names with one `/` between them.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let (exchange, topic) = text
             .split_once('/')

@@ -27,7 +27,7 @@ macro_rules! serde_as_text {
     };
 }
 
-/// The traits of a checked text in an `Arc<str>`: printing, borrowing, serde, and parsing by `$parse`.
+/// The traits of a checked text in an `Arc<str>`. `$parse` reads it.
 macro_rules! shared_text {
     ($type:ty, $parse:path) => {
         $crate::naming::serde_as_text!($type, text => &text.0);

@@ -1,4 +1,4 @@
-//! Polling before a sleep, when it pays.
+//! Polls before a sleep while recent polls found messages.
 
 use std::io;
 use std::time::Duration;
@@ -25,14 +25,15 @@ pub struct AdaptivePoll {
 }
 
 impl AdaptivePoll {
-    /// For a loop that polls for up to `span`. Zero: never.
+    /// For a loop that polls for up to `span`. Zero turns adaptive polling off.
     #[must_use]
     pub fn new(span: Duration) -> Self {
         Self { span, found: 0, slept: 0 }
     }
 
-    /// Polls before a sleep of `timeout`, if something may come and polling pays, and at least for
-    /// `always`. Returns whether `look` found something, and the rest of the timeout.
+    /// Polls with `look` before a sleep of `timeout`: for `always`, or longer if a message may come
+    /// and recent polls found some. Returns whether `look` found something, and the rest of the
+    /// timeout.
     ///
     /// # Errors
     /// The error of `look`.

@@ -21,15 +21,15 @@ pub type Frame = zmq::Message;
 /// rest of a longer message is read and dropped.
 pub const MAX_FRAMES: usize = 12;
 
-/// Bytes above the largest body: a header, and enough that a peer with a slightly larger limit gets
+/// Bytes above the largest body, for a header, and so that a peer with a slightly larger limit gets
 /// `TooLarge` and is not disconnected.
 const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
 /// The least high-water mark, in messages per peer: above the credit of any worker.
 ///
 /// It counts for REP too, which has one message at a time. A REP drops an answer silently when its
-/// pipe *looks* full. It learns that answers were read only when it handles commands: not while
-/// every look finds the next request, and only about once a millisecond in sends. With a mark of
-/// 16, answers were lost on busy machines.
+/// pipe *looks* full. It learns that answers were read only when it handles commands. It handles
+/// none while every receive finds the next request, and in sends only about once a millisecond.
+/// With a mark of 16, answers were lost on busy machines.
 const LEAST_HWM: u32 = 10_000;
 /// The high-water mark of REQ, in messages. Reaching it is an error.
 const REQ_HWM: i32 = 16;
@@ -65,8 +65,8 @@ pub enum Role {
     /// REP: one request at a time of one worker.
     Rep = zmq_sys::ZMQ_REP,
     /// DEALER: many messages in flight to one peer. Serves *one connection*: it sends only while
-    /// that lasts, gives out all of its messages before it reports it lost, and is useless
-    /// afterwards.
+    /// that connection lasts, hands out all received messages before it reports the connection
+    /// lost, and is useless afterwards.
     Dealer = zmq_sys::ZMQ_DEALER,
     /// ROUTER: many peers. Mandatory, so that an answer without a peer is an error and not dropped.
     Router = zmq_sys::ZMQ_ROUTER,
@@ -302,7 +302,7 @@ impl Socket {
     }
 
     /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed
-    /// (`None`: no limit). Returns whether `wake` is readable. May return early.
+    /// (`None`: no limit). Returns whether `wake` is readable. May return earlier.
     ///
     /// # Errors
     /// The operating system's reason.
@@ -334,8 +334,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Blocks until the socket may have changed, or one of the `others` is readable. Returns which
-    /// of those are. May return early.
+    /// Blocks until the socket may have changed, or one of the `others` is readable. Returns for
+    /// each of the `others` whether it is readable. May return earlier.
     ///
     /// # Errors
     /// The operating system's reason.
@@ -347,7 +347,8 @@ impl Waiter {
     }
 }
 
-/// Polls for `busy_poll`, then blocks until one is ready, a signal comes, or `timeout` has passed.
+/// Polls for `busy_poll`, then blocks until a descriptor is ready, a signal comes, or `timeout` has
+/// passed.
 fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Duration) -> io::Result<()> {
     let mut look = |timeout: Option<&Timespec>| match poll(polled, timeout) {
         Ok(ready) => Ok(ready > 0),

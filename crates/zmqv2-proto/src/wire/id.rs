@@ -14,7 +14,7 @@ use crate::naming::serde_as_text;
 #[cfg(feature = "zmq")]
 use crate::transport::process_id;
 
-/// A text is not an id.
+/// The error for a text that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid id {0:?}: an id is 32 hexadecimal digits")]
 pub struct InvalidId(String);

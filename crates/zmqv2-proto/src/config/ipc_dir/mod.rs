@@ -79,17 +79,16 @@ pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
         Ok(_) if !path.is_dir() => return Err(IpcDirError::NotADirectory { path }),
         Ok(_) => {}
     }
-    match accessat(CWD, &path, Access::EXEC_OK, AtFlags::EACCESS) {
-        Ok(()) => Ok(path),
-        Err(errno) => Err(IpcDirError::Unusable { path, cause: errno.into() }),
-    }
+    let reachable = accessat(CWD, &path, Access::EXEC_OK, AtFlags::EACCESS);
+    reachable.map_err(|errno| IpcDirError::Unusable { path: path.clone(), cause: errno.into() })?;
+    Ok(path)
 }
 
 /// The facts that the rule depends on.
 #[derive(Debug, Clone)]
 struct Facts {
     explicit: Option<PathBuf>,
-    /// This process can create [`SYSTEM_IPC_DIR`] or write in it.
+    /// Whether this process can create [`SYSTEM_IPC_DIR`] or write in it.
     system: bool,
     /// `$XDG_RUNTIME_DIR`, when it is a directory of this user in which this process can write.
     runtime: Option<PathBuf>,
@@ -182,8 +181,7 @@ fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     }
 }
 
-/// Binds a socket, as every process will do, to find permissions, quotas and read-only file
-/// systems.
+/// Binds a socket, to find missing permissions, full quotas and read-only file systems.
 fn probe(dir: &Path) -> Result<(), IpcDirError> {
     let unusable = |cause| IpcDirError::Unusable { path: dir.to_owned(), cause };
     // Random, because two processes may probe at the same time.
@@ -203,8 +201,7 @@ fn writable(dir: &Path) -> bool {
 fn usable_or_creatable(dir: &Path) -> bool {
     match fs::symlink_metadata(dir) {
         Ok(_) => writable(dir),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => dir.parent().is_some_and(writable),
-        Err(_) => false,
+        Err(cause) => cause.kind() == io::ErrorKind::NotFound && dir.parent().is_some_and(writable),
     }
 }
 

@@ -6,9 +6,9 @@ use crate::config::options::spec::{DEFAULT, ZMQ};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retired {
-    /// Its name in a file, in group `DEFAULT` or `oslo_messaging_zmq`.
+    /// The name in a file, in group `DEFAULT` or `oslo_messaging_zmq`.
     pub name: &'static str,
-    /// Why it is not needed.
+    /// The reason why the option is not needed.
     pub reason: &'static str,
 }
 

@@ -21,13 +21,13 @@ pub(crate) const GROUPS: [&str; 4] = [DEFAULT, ZMQ, REDIS, RING];
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OptionSpec {
-    /// The group it is printed in.
+    /// The group in which the option is printed.
     pub group: &'static str,
-    /// Every group it is accepted in, [`group`](Self::group) included.
+    /// Every group that may hold the option, [`group`](Self::group) included.
     pub groups: &'static [&'static str],
-    /// Its name in a file.
+    /// The name in a file.
     pub name: &'static str,
-    /// The value when it is not set.
+    /// The value of the option when it is not set.
     pub preset: Preset,
     /// Meaning and unit, in one line.
     pub doc: &'static str,
@@ -35,7 +35,7 @@ pub struct OptionSpec {
     pub allowed: &'static str,
     /// The reason for an option that the legacy driver did not have.
     pub reason: Option<&'static str>,
-    /// Its value is printed as `***`.
+    /// Whether the value is printed as `***`.
     pub secret: bool,
     pub(crate) parse: Parse,
 }
@@ -48,7 +48,7 @@ pub enum Preset {
     Text(&'static str),
     /// The host name of the machine.
     HostName,
-    /// No value; the text says what that means. An empty value unsets such an option again.
+    /// No value; the text explains the effect. An empty value unsets such an option again.
     Unset(&'static str),
 }
 

@@ -47,7 +47,7 @@ pub fn seal(message: &str) -> Vec<u8> {
     envelope.finish()
 }
 
-/// An envelope into which a message is written directly, without a text in between.
+/// An envelope into which a message is serialised directly.
 pub(crate) struct EnvelopeWriter(Vec<u8>);
 
 impl EnvelopeWriter {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_object_is_refused() {
+    fn a_body_that_is_not_an_object_is_refused() {
         for body in [&b""[..], b"x", b"[]", b"1", b"\xff", br#"{"oslo.version":2,"oslo.message":"{}"}"#] {
             assert!(matches!(open(body), Err(BodyError::NotAnObject(_))));
         }

@@ -188,8 +188,7 @@ parts! {
     SerializeStructVariant: serialize_field(key);
 }
 
-/// `serde_json` marks raw JSON and numbers by a field whose name begins with `$`. Its text must pass
-/// unchanged.
+/// The text of raw JSON must pass unchanged. `serde_json` marks its field by a `$` in front.
 impl<C: SerializeStruct> SerializeStruct for Wrapped<C> {
     type Ok = C::Ok;
     type Error = C::Error;
