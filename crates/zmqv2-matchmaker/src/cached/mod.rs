@@ -14,7 +14,7 @@ use zmqv2_proto::TopicKey;
 use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
 use crate::jitter::random_span;
-use cache::{EMPTY_FOR, FirstAnswer, TopicCache};
+use cache::{EMPTY_FOR, TopicCache};
 
 /// After a failure, questions about unknown topics fail at once for this long instead of trying
 /// again.
@@ -24,7 +24,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The thread pauses for up to this long between a change and reading it, because other processes
 /// see the same change, and changes come in groups.
 const MOST_SPREAD: Duration = Duration::from_millis(200);
-/// Below this, waiting costs more than it is worth.
+/// The least wait and the least allowance: a shorter one costs more than it is worth.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// How long a [`CachedMatchmaker`] uses its answers.
@@ -42,9 +42,8 @@ pub struct CacheSettings {
 }
 
 impl CacheSettings {
-    /// How long the thread waits for a change. An answer that comes later than this plus
-    /// [`allowance`](Self::allowance) shows that the directory paused long enough for leases to
-    /// end.
+    /// How long the thread waits for a change. If an answer takes [`allowance`](Self::allowance)
+    /// longer, the directory may have paused long enough for leases to end.
     fn wait(&self) -> Duration {
         self.refresh.min(self.slack() / 4).max(SHORTEST)
     }
@@ -169,15 +168,11 @@ impl Shared {
             return Err(MatchmakerError::Unavailable { directory, source });
         }
         let started = now();
-        let reading = self.remote.read(&[TopicQuery { key: key.clone(), known: None }]);
-        let reading = reading.inspect_err(|error| self.failed(error))?;
+        let answer = self.remote.read(&[TopicQuery { key: key.clone(), known: None }]);
+        let answer = answer.inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > self.settings.allowance();
-        match self.write().first(key, reading, late, now()) {
-            FirstAnswer::Known(placement) => Ok(placement),
-            FirstAnswer::Unconfirmed(within) => {
-                Err(MatchmakerError::Refilling { directory: self.remote.location(), within })
-            }
-        }
+        let first = self.write().first(key, answer, late, now());
+        first.map_err(|within| MatchmakerError::Refilling { directory: self.remote.location(), within })
     }
 
     /// Reads remembered topics again.
@@ -188,13 +183,13 @@ impl Shared {
         usual: Duration,
         read: impl FnOnce(&[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>,
     ) -> Result<Refreshed, MatchmakerError> {
-        let reading = read(queries).inspect_err(|error| self.failed(error))?;
+        let answer = read(queries).inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > usual + self.settings.allowance();
         let mut cache = self.write();
         if cache.failure().is_some() {
             log::info!("{} can be read again", self.remote.location());
         }
-        let taken = cache.update(queries, reading, late, now());
+        let taken = cache.update(queries, answer, late, now());
         let settled = cache.settle(now());
         Ok(if [taken, settled].contains(&Refreshed::Changed) { Refreshed::Changed } else { Refreshed::Unchanged })
     }
@@ -238,8 +233,8 @@ impl Shared {
                 }
                 failed => {
                     if failed.is_err() {
-                        // The panic was printed. The thread goes on, or nobody would notice its
-                        // end.
+                        // The panic was printed. The thread goes on, because nobody would notice
+                        // its end.
                         let (directory, source) = (self.remote.location(), "its thread panicked".into());
                         self.failed(&MatchmakerError::Unavailable { directory, source });
                         watcher = self.remote.watcher();

@@ -110,7 +110,7 @@ pub(super) fn a_node_that_moved_is_at_its_new_address(fixture: &mut dyn Fixture)
 }
 
 /// RG17: a stopped server is not visible any more; its node stays while it has others.
-pub(super) fn what_is_withdrawn_disappears(fixture: &mut dyn Fixture) {
+pub(super) fn a_withdrawn_server_disappears(fixture: &mut dyn Fixture) {
     let [first, second] = ["s1", "s2"].map(|server| registration("gone", server, "n1"));
     place(fixture, &first);
     place(fixture, &second);

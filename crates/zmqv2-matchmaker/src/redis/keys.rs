@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_entry_is_read_back() {
         let plain = Node::new("n1".parse().unwrap(), "10.0.0.1:9501".parse().unwrap());
         for node in [plain.clone(), plain.in_zone(Some("rack-7".parse().unwrap()))] {
             let key = TopicKey::parse("nova/compute").unwrap();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_written_there_is_left_out() {
+    fn entries_of_other_programs_are_left_out() {
         for (member, place) in [
             ("n1", "a:1 5"),
             ("/s", "a:1 5"),

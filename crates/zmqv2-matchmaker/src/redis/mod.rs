@@ -6,6 +6,7 @@ mod keys;
 mod sentinel;
 mod settings;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -198,8 +199,8 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
             let [epoch, clock] = <[Value; 2]>::try_from(answer).map_err(|_| unexpected("its time is missing"))?;
             let (epoch, clock) = (text(epoch)?, text(clock)?);
             let clock = Duration::from_millis(clock.parse().map_err(|_| unexpected("its time is not a number"))?);
-            let since = session.started().max(keys::begun(&epoch).unwrap_or_default());
-            let (instance, age) = (session.instance().to_owned(), clock.saturating_sub(since));
+            let since = session.started.max(keys::begun(&epoch).unwrap_or_default());
+            let (instance, age) = (session.instance.clone(), clock.saturating_sub(since));
             return Ok(DirectoryAnswer { epoch, instance, clock, age, states });
         }
     }
@@ -241,9 +242,7 @@ fn list(session: &mut Session) -> Result<Vec<ListedTopic>, RedisFailure> {
         let mut leases = cmd("ZRANGE");
         leases.arg(keys::leases(&key)).arg(0).arg(-1).arg("WITHSCORES");
         let leases: Vec<(String, f64)> = session.ask(leases)?;
-        let mut places = cmd("HGETALL");
-        places.arg(keys::places(&key));
-        let places: std::collections::HashMap<String, String> = session.ask(places)?;
+        let places: HashMap<String, String> = session.ask(cmd("HGETALL").arg(keys::places(&key)).clone())?;
         let now = clock(session)?;
         let mut servers: Vec<_> = leases
             .into_iter()
@@ -271,7 +270,7 @@ fn clock(session: &mut Session) -> Result<Duration, RedisFailure> {
 }
 
 fn text(value: Value) -> Result<String, RedisFailure> {
-    Ok(redis::from_redis_value(value)?)
+    redis::from_redis_value(value).map_err(|error| redis::RedisError::from(error).into())
 }
 
 fn unexpected(what: &'static str) -> RedisFailure {
