@@ -223,7 +223,7 @@ mod tests {
             Arc::new(Placement::new(vec![placed("n1", &["s1"]), placed("n2", &["s2", "s1"]), placed("n3", &[])]));
         assert_eq!(names(&placement, "s2"), ["n2"]);
         assert_eq!(names(&placement, "s1"), ["n1", "n2"]);
-        assert_eq!(names(&placement, "s9"), ["n3"], "only n3 can tell");
+        assert_eq!(names(&placement, "s9"), ["n3"], "only n3 lists no servers");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 /// How long an empty answer is used.
 pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
 
-/// Topics as they were read last.
+/// The remembered topics.
 ///
 /// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases
 /// may have ended although their servers live. During that time, earlier entries stay unless they
@@ -142,7 +142,7 @@ impl TopicCache {
     ) -> Result<Arc<Placement>, Duration> {
         let known = self.topics.contains_key(key);
         let queries = [TopicQuery { key: key.clone(), known: None }];
-        self.notice(&queries, &answer, late, now);
+        self.note_outages(&queries, &answer, late, now);
         let uncertain = self.uncertain_for(now);
         let mut entries = answer.states.iter().flatten().flat_map(|state| &state.entries);
         let has_servers = entries.any(|entry| matches!(entry.presence, Presence::At(_)));
@@ -151,7 +151,7 @@ impl TopicCache {
             if !known && self.topics.len() >= MAX_TOPICS {
                 self.forget_one();
             }
-            let _ = self.take(&queries, answer, now);
+            let _ = self.apply(&queries, answer, now);
         }
         if let Some(topic) = self.topics.get(key).filter(|topic| !topic.shown.is_empty()) {
             return Ok(Arc::clone(&topic.shown));
@@ -175,11 +175,11 @@ impl TopicCache {
         late: bool,
         now: Instant,
     ) -> Refreshed {
-        self.notice(queries, &answer, late, now);
+        self.note_outages(queries, &answer, late, now);
         let pairs = queries.iter().cloned().zip(std::mem::take(&mut answer.states));
         let remembered = pairs.filter(|(query, _)| self.topics.contains_key(&query.key));
         let (queries, states): (Vec<_>, Vec<_>) = remembered.unzip();
-        self.take(&queries, DirectoryAnswer { states, ..answer }, now)
+        self.apply(&queries, DirectoryAnswer { states, ..answer }, now)
     }
 
     /// Records that the directory was reached, while no topic is remembered.
@@ -226,8 +226,8 @@ impl TopicCache {
         refreshed
     }
 
-    /// Looks for signs of an outage or a loss, before the answer is applied.
-    fn notice(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
+    /// Looks for signs of an outage or a loss of data, before the answer is applied.
+    fn note_outages(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
         let until = now + self.settings.lease;
         let DirectoryAnswer { epoch, instance, clock, age, .. } = answer;
         match &self.last_answer {
@@ -266,7 +266,7 @@ impl TopicCache {
         self.fresh_at = now;
     }
 
-    fn take(&mut self, queries: &[TopicQuery], answer: DirectoryAnswer, now: Instant) -> Refreshed {
+    fn apply(&mut self, queries: &[TopicQuery], answer: DirectoryAnswer, now: Instant) -> Refreshed {
         let uncertain = self.uncertain_for(now).is_some();
         let asked = now.saturating_duration_since(self.started).as_secs();
         let mut refreshed = Refreshed::Unchanged;
@@ -281,7 +281,7 @@ impl TopicCache {
             });
             topic.checked = now;
             let Some(state) = state else { continue };
-            // Changes since another revision are of no use: the next query asks for everything.
+            // Changes since another revision cannot be applied. The next query asks for everything.
             if state.changes_only && query.known != Some(topic.revision) {
                 topic.revision = Revision::NONE;
                 continue;

@@ -16,8 +16,7 @@ use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, Top
 use crate::jitter::random_span;
 use cache::{EMPTY_FOR, TopicCache};
 
-/// After a failure, questions about unknown topics fail at once for this long instead of trying
-/// again.
+/// How long after a failure questions about unknown topics fail without another attempt.
 const FAIL_FAST: Duration = Duration::from_millis(500);
 /// The first pause of the background thread after a failure. It doubles up to the refresh interval.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -34,8 +33,8 @@ pub struct CacheSettings {
     pub refresh: Duration,
     /// How long answers are used while the directory cannot be read.
     pub max_stale: Duration,
-    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`). For this
-    /// long after an outage, earlier answers stay in use.
+    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`), and how
+    /// long earlier answers stay in use after an outage.
     pub lease: Duration,
     /// How often registrations are renewed (option `matchmaker_heartbeat_freq`).
     pub renew_every: Duration,
@@ -57,7 +56,7 @@ impl CacheSettings {
         (self.slack() / 2).max(SHORTEST)
     }
 
-    /// A directory that pauses for less than this ends no lease of a live broker.
+    /// A shorter pause of the directory ends no lease of a live broker.
     fn slack(&self) -> Duration {
         self.lease.saturating_sub(self.renew_every)
     }
@@ -153,7 +152,7 @@ impl Shared {
         }
     }
 
-    /// The first question about a topic.
+    /// Answers the first question about a topic.
     fn ask(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
         let _reading = self.reading();
         // Another thread may have got the answer meanwhile, or a failure.
@@ -194,8 +193,8 @@ impl Shared {
         Ok(if [taken, settled].contains(&Refreshed::Changed) { Refreshed::Changed } else { Refreshed::Unchanged })
     }
 
-    /// Reads the topics of registrations that were just written, so that the writer sees them.
-    fn see<'a>(&self, registrations: impl Iterator<Item = &'a Registration>) -> Result<(), MatchmakerError> {
+    /// Reads the topics of registrations that were just written, so that the caller sees them.
+    fn read_back<'a>(&self, registrations: impl Iterator<Item = &'a Registration>) -> Result<(), MatchmakerError> {
         let _reading = self.reading();
         let queries = self.read().queries_about(registrations.map(|registration| &registration.key));
         if queries.is_empty() {
@@ -248,8 +247,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a change, reads it, and returns the pause that follows. After a failure it reads
-    /// at once.
+    /// Waits for a change, reads it, and returns the pause that follows. Does not wait when the
+    /// last round `failed`.
     fn round(&self, watcher: &mut dyn ChangeWatcher, failed: bool) -> Result<Duration, MatchmakerError> {
         let queries = self.read().queries();
         let wait = self.settings.wait();
@@ -263,7 +262,7 @@ impl Shared {
             self.sleep(spread);
         }
         let _reading = self.reading();
-        // Includes topics that were asked for the first time meanwhile.
+        // Includes topics that were added meanwhile.
         let queries = self.read().queries();
         let _ = self.renew(&queries, started, wait + spread, |queries| watcher.read(queries))?;
         self.remote.close_idle();
@@ -310,7 +309,7 @@ impl Matchmaker for CachedMatchmaker {
 
     fn register_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
         self.shared.remote.register(registrations, lease).inspect_err(|error| self.shared.failed(error))?;
-        self.shared.see(registrations.iter())
+        self.shared.read_back(registrations.iter())
     }
 
     fn renew_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
@@ -319,7 +318,7 @@ impl Matchmaker for CachedMatchmaker {
 
     fn withdraw_all(&self, registrations: &[Registration]) -> Result<(), MatchmakerError> {
         self.shared.remote.withdraw(registrations).inspect_err(|error| self.shared.failed(error))?;
-        self.shared.see(registrations.iter())
+        self.shared.read_back(registrations.iter())
     }
 
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {

@@ -17,9 +17,9 @@ use super::settings::{RedisLocation, RedisSettings, RedisTls};
 use crate::api::MatchmakerError;
 
 /// The time limit for connecting, and again for each command.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit for opening a connection: name lookup, Sentinels, TLS, and some commands.
-pub(super) const OPEN_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The oldest version with streams and with scripts that replicate their effects.
 const OLDEST: (u64, u64) = (5, 0);
@@ -47,7 +47,7 @@ pub(super) struct Connector {
 
 type Opening = Receiver<Result<Session, RedisFailure>>;
 
-/// An open connection to a server that was checked.
+/// An open connection to a server that has passed the checks.
 pub(super) struct Session {
     connection: Connection,
     scripts: [String; 3],
@@ -146,7 +146,7 @@ impl Connector {
                 opening
             }
         };
-        match opening.recv_timeout(OPEN_WITHIN) {
+        match opening.recv_timeout(OPEN_TIMEOUT) {
             Ok(opened) => opened,
             Err(RecvTimeoutError::Timeout) => {
                 self.opening = Some(opening);
@@ -212,9 +212,9 @@ impl Session {
 
     /// Sends a command that may block in Redis for `wait`.
     pub(super) fn wait<T: FromRedisValue>(&mut self, command: &Cmd, wait: Duration) -> Result<T, RedisFailure> {
-        self.connection.set_read_timeout(Some(wait + PATIENCE))?;
+        self.connection.set_read_timeout(Some(wait + COMMAND_TIMEOUT))?;
         let answer = command.query(&mut self.connection)?;
-        self.connection.set_read_timeout(Some(PATIENCE))?;
+        self.connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
         Ok(answer)
     }
 }
@@ -237,8 +237,7 @@ pub(super) fn connect(
     let client = match tls {
         None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
         Some(tls) => {
-            // Counts for the whole process. Fails when the process has a provider already, which is
-            // fine.
+            // For the whole process. An error means that the process already has a provider.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
             Client::build_with_tls(
@@ -254,9 +253,9 @@ pub(super) fn connect(
             })?
         }
     };
-    let connection = client.get_connection_with_timeout(PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
+    let connection = client.get_connection_with_timeout(COMMAND_TIMEOUT)?;
+    connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
+    connection.set_write_timeout(Some(COMMAND_TIMEOUT))?;
     Ok(connection)
 }
 

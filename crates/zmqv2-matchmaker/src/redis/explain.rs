@@ -70,11 +70,11 @@ impl RedisSettings {
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if wants_login(error) {
             let wanted = self.password.is_none();
-            let problem = if wanted { "it wants a password" } else { "it does not take this user or password" };
+            let problem = if wanted { "it wants a password" } else { "it refuses this user or password" };
             return Some((problem.to_owned(), "user and password"));
         }
         if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || has(&["NOPERM"]) {
-            return Some((format!("the user may not do what is needed: {text}"), "user"));
+            return Some((format!("the user lacks a permission: {text}"), "user"));
         }
         if has(&["switch database", "DB index"]) {
             return Some((format!("it has no database {}", self.database), "database"));

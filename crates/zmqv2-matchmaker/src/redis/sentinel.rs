@@ -7,15 +7,15 @@ use redis::{RedisError, cmd};
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
-use super::connection::{PATIENCE, RedisFailure, connect};
+use super::connection::{COMMAND_TIMEOUT, RedisFailure, connect};
 use super::explain::wants_login;
 use super::settings::RedisSettings;
 use crate::cached::now;
 
-/// The addresses that Sentinels name for the primary of `group`; the one with the most votes comes
-/// first. All Sentinels are asked at once, until more than half agree, because a Sentinel that is
-/// cut off from the others may name a former primary. The answer may be out of date for a moment,
-/// so a connection checks the role of the server too.
+/// The addresses that Sentinels name for the primary of `group`, the one with the most votes first.
+/// Asks all Sentinels at once and waits until more than half agree, because a Sentinel that is cut
+/// off from the others may name a former primary. The answer may be out of date for a moment, so a
+/// connection checks the role of the server too.
 pub(super) fn primaries(
     settings: &Arc<RedisSettings>,
     sentinels: &[TcpAddress],
@@ -31,10 +31,10 @@ pub(super) fn primaries(
         std::thread::Builder::new().name("zmqv2-sentinel".to_owned()).spawn(ask).map_err(RedisError::from)?;
     }
     drop(answers);
-    let by = now() + PATIENCE;
+    let deadline = now() + COMMAND_TIMEOUT;
     let mut poll = Poll { asked: sentinels.len(), ..Poll::default() };
     while !poll.is_decided()
-        && let Ok(answer) = received.recv_timeout(by.saturating_duration_since(now()))
+        && let Ok(answer) = received.recv_timeout(deadline.saturating_duration_since(now()))
     {
         poll.count(answer);
     }
@@ -95,7 +95,7 @@ fn ask(
     });
     let named = named.map_err(|failure| match failure {
         RedisFailure::Failed(error) if wants_login(&error) => {
-            let problem = if password.is_none() { "wants a password" } else { "does not take this password" };
+            let problem = if password.is_none() { "wants a password" } else { "refuses this password" };
             RedisFailure::option(format!("Sentinel {sentinel} {problem}"), "sentinel_password")
         }
         other => other,

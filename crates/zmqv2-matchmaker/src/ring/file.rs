@@ -98,7 +98,7 @@ impl Ring {
     }
 }
 
-/// Tells two versions of a file apart without reading it.
+/// Distinguishes two versions of a file without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamp([i64; 4], [u64; 3]);
 

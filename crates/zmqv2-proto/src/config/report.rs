@@ -70,7 +70,7 @@ pub enum ConfigError {
         line: usize,
         /// The line's text, shortened.
         text: String,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
         /// The allowed form.
         expected: &'static str,
@@ -84,7 +84,7 @@ pub enum ConfigError {
         option: &'static OptionSpec,
         /// The value, shortened and without secrets.
         value: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// Two values conflict.

@@ -1,5 +1,5 @@
-//! Reads numbers, spans, paths and matchmakers from texts. An error here names only the problem;
-//! the caller adds the source of the text and the allowed values.
+//! Reads values from texts. An error names only the problem; the caller adds the source of the text
+//! and the allowed values.
 
 use std::path::PathBuf;
 use std::str::FromStr;
