@@ -32,12 +32,9 @@ pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
             // node name need not be a host name.
             let address =
                 TcpAddress::new(name.as_str(), config.port).or_else(|_| TcpAddress::new("127.0.0.1", config.port));
-            match address {
-                Ok(address) => Arc::new(LocalMatchmaker::new(Node::new(name, address))),
-                Err(source) => {
-                    return Err(MatchmakerError::Unavailable { directory: "local".to_owned(), source: source.into() });
-                }
-            }
+            let failed =
+                |source| MatchmakerError::Unavailable { directory: "local".to_owned(), source: Box::new(source) };
+            Arc::new(LocalMatchmaker::new(Node::new(name, address.map_err(failed)?)))
         }
     })
 }

@@ -1,8 +1,8 @@
 //! Refusals: typed answers to requests that were not run, or whose result is unknown.
 //!
 //! Every rule about a reason stands in one entry of the table below. The broker, the client, the
-//! server and the tables in `docs/` read it. A new reason is one more entry; an entry that lacks a
-//! field does not compile.
+//! server and the tables in `docs/` use this table. A new reason is one more entry; an entry that
+//! lacks a field does not compile.
 
 use std::fmt;
 
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_run_never_goes_to_another_node() {
+    fn a_request_that_may_have_run_never_goes_to_another_node() {
         for reason in Reason::ALL {
             assert!(!(reason.may_have_run() && reason.another_node_may_take_it()), "{reason}");
             assert!(reason.may_have_run() || reason.meaning().contains("did not run"), "{reason}");
