@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{NextStep, NodeName, Reason, Refusal};
+use zmqv2_proto::{NextStep, NodeName, Refusal};
 
 /// How long a message that waits for a server pauses before the directory is asked again.
 pub(crate) const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
@@ -84,8 +84,11 @@ impl AskError {
     /// Whether the server of the request is at the node that was asked, if this error tells.
     pub(crate) fn server_is_there(&self) -> Option<bool> {
         match self {
-            Self::Refused(refusal, _) if refusal.reason == Reason::Busy => Some(true),
-            Self::Refused(refusal, _) => (refusal.reason.next_step() != NextStep::Report).then_some(false),
+            Self::Refused(refusal, _) => match refusal.reason.next_step() {
+                NextStep::OtherNode { server_is_there, .. } => Some(server_is_there),
+                NextStep::Retry => Some(false),
+                _ => None,
+            },
             Self::ConnectionLost => Some(false),
             Self::NotReached | Self::NoAnswer => None,
         }
@@ -233,7 +236,7 @@ impl Attempt {
             (Some((AskError::Refused(refusal, node), _)), _) => Verdict::Refused(refusal, node),
             (Some((AskError::ConnectionLost, candidate)), _) => Verdict::ConnectionLost { candidate },
             (Some((_, candidate)), _) => Verdict::NoAnswer { candidate },
-            (None, Some((refusal, node))) if !self.wait_for_ready || refusal.reason == Reason::Busy => {
+            (None, Some((refusal, node))) if !self.wait_for_ready || server_refused(&refusal) => {
                 Verdict::Refused(refusal, node)
             }
             (None, None) if !self.wait_for_ready => Verdict::Unreachable { candidate: self.candidate },
@@ -325,7 +328,7 @@ impl Attempt {
     /// Keeps the refusal with the highest rank; of equal ranks, the latest.
     fn keep_refusal(&mut self, refusal: Refusal, node: Option<NodeName>) {
         let rank = |refusal: &Refusal| match refusal.reason.next_step() {
-            NextStep::OtherNode { rank } => rank,
+            NextStep::OtherNode { rank, .. } => rank,
             _ => 0,
         };
         if self.refusal.as_ref().is_none_or(|(kept, _)| rank(&refusal) >= rank(kept)) {
@@ -333,14 +336,18 @@ impl Attempt {
         }
     }
 
-    /// Whether some node is busy. A busy server is neither searched for elsewhere nor waited for.
+    /// Whether a node that has the server refused, for example because it is busy.
     fn is_busy(&self) -> bool {
-        self.refusal.as_ref().is_some_and(|(refusal, _)| refusal.reason == Reason::Busy)
+        self.refusal.as_ref().is_some_and(|(refusal, _)| server_refused(refusal))
     }
 
     fn may_become_ready(&self) -> bool {
         self.wait_for_ready && self.doubt.is_none() && !self.is_busy()
     }
+}
+
+fn server_refused(refusal: &Refusal) -> bool {
+    matches!(refusal.reason.next_step(), NextStep::OtherNode { server_is_there: true, .. })
 }
 
 /// Questions of the queues of messages to one server.

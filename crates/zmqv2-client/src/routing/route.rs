@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{NextStep, Node, NodeName, Reason, Target};
+use zmqv2_proto::{NextStep, Node, NodeName, Target};
 
 use crate::delivery::attempt::{SearchPlan, Verdict};
 use crate::routing::destinations::{Destination, Destinations};
@@ -138,7 +138,7 @@ impl Route {
             Err(Verdict::ConnectionLost { .. }) => self.server_not_found(),
             Err(Verdict::Refused(refusal, _)) => match refusal.reason.next_step() {
                 NextStep::Retry => self.server_not_found(),
-                NextStep::OtherNode { .. } if refusal.reason != Reason::Busy => self.server_not_found(),
+                NextStep::OtherNode { server_is_there: false, .. } => self.server_not_found(),
                 _ => {}
             },
             Err(_) => {}
