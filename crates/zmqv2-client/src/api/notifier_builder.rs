@@ -1,6 +1,5 @@
 //! Making a notifier with connections of its own.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +9,17 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Exchange, Target};
 
 use crate::api::notifier::{Notifier, NotifyOptions, notify_setters};
-use crate::api::setup::{ClientError, Setup, setup_setters};
+use crate::api::setup::{ClientError, MAX_OUTSTANDING, Setup, setup_setters};
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
+use crate::settings::Observer;
 
 /// Builds a [`Notifier`] with connections of its own. Everything but the publisher has a default.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[must_use = "call `build` to make the notifier"]
 pub struct NotifierBuilder {
     setup: Setup,
     options: NotifyOptions,
-}
-
-impl fmt::Debug for NotifierBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotifierBuilder").field("options", &self.options).finish_non_exhaustive()
-    }
 }
 
 impl NotifierBuilder {

@@ -13,10 +13,8 @@ use crate::outcome::Completion;
 use crate::outcome::completion::CompletionSender;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
-use crate::routing::destinations::Destinations;
 use crate::routing::route::Route;
 use crate::routing::router::Router;
-use crate::routing::server_search::ServerSearch;
 
 /// A message, the same for all its receivers.
 #[derive(Debug)]
@@ -63,22 +61,11 @@ pub(crate) enum ResultSender {
 impl Outbound {
     pub(crate) fn new(
         message: Arc<Message>,
-        destinations: Destinations,
+        route: Route,
         options: DeliveryOptions,
         result_sender: ResultSender,
     ) -> Self {
-        let route = Route::to_any(destinations, message.started);
-        Self { message, route, options, result_sender, socket_error: None, sent: false }
-    }
-
-    /// A message to one server.
-    pub(crate) fn to_server(
-        message: Arc<Message>,
-        search: ServerSearch,
-        options: DeliveryOptions,
-        result_sender: ResultSender,
-    ) -> Self {
-        let route = Route::to_server(search, message.started);
+        let options = route.complete_options(options);
         Self { message, route, options, result_sender, socket_error: None, sent: false }
     }
 

@@ -172,10 +172,7 @@ impl GroupReceiver {
         if state.open == 0 {
             return true;
         }
-        match &mut state.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        state.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
         false
     }
 }

@@ -9,7 +9,6 @@ use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, To
 
 use crate::clock;
 use crate::delivery::attempt::SearchPlan;
-use crate::delivery::request::Request;
 use crate::routing::destinations::{Destination, Destinations, Order};
 use crate::routing::directory::Directory;
 use crate::routing::node_health::NodeHealth;
@@ -28,7 +27,7 @@ pub(crate) struct Router {
     pub(crate) directory: Directory,
     health: Arc<Mutex<NodeHealth>>,
     probes: Arc<AtomicUsize>,
-    locations: ServerLocations,
+    pub(super) locations: ServerLocations,
     /// The zone of this node.
     zone: Option<Zone>,
     /// This node and the local socket of its broker.
@@ -57,13 +56,10 @@ impl Router {
         Destination { node, address }
     }
 
-    fn turn(&self, key: &TopicKey, candidates: &Candidates) -> usize {
-        if candidates.len() > 1 { self.directory.turn(key) } else { 0 }
-    }
-
     /// The destinations of a message for any server. Nodes to avoid come last.
     pub(crate) fn destinations(&self, key: &TopicKey, candidates: Candidates) -> Destinations {
-        self.destinations_from(key, self.turn(key, &candidates), candidates)
+        let turn = if candidates.len() > 1 { self.directory.turn(key) } else { 0 };
+        self.destinations_from(key, turn, candidates)
     }
 
     /// The destination with this number.
@@ -75,18 +71,6 @@ impl Router {
                 let node = candidates.get_near(*turn, self.zone.as_ref(), position)?;
                 Some(self.destination(node))
             }
-        }
-    }
-
-    /// A search for the server of the target. If it names none, returns the candidates.
-    pub(crate) fn server_search(
-        &self,
-        request: &Request<'_>,
-        candidates: Candidates,
-    ) -> Result<ServerSearch, Candidates> {
-        match &request.target.server {
-            Some(server) => Ok(ServerSearch::new(self.locations.location_of(request.key.clone(), server), candidates)),
-            None => Err(candidates),
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) struct ServerQueue {
 }
 
 /// The place of an entry in a server queue.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Membership {
     queue: QueueId,
     /// The version of the route that it is on, if it is on one.
@@ -63,14 +63,7 @@ impl ServerQueue {
 
 impl Membership {
     pub(super) fn new(queue: QueueId) -> Self {
-        Self {
-            queue,
-            route_version: None,
-            to_known_node: false,
-            alone: false,
-            has_alternatives: false,
-            assume_found_at: None,
-        }
+        Self { queue, ..Self::default() }
     }
 
     pub(super) fn plan(&mut self, plan: SearchPlan) {
