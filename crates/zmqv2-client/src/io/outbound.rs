@@ -30,7 +30,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// The topic, if any one server may take it.
+    /// The topic, if any server of the topic may take the message.
     pub(crate) fn for_any(&self) -> Option<TopicKey> {
         (self.target.server.is_none() && self.kind != Kind::Fanout).then(|| self.target.key())
     }
@@ -43,9 +43,9 @@ pub(crate) struct Outbound {
     pub(crate) route: Route,
     pub(crate) options: DeliveryOptions,
     pub(crate) result_sender: ResultSender,
-    /// Why no socket to the last candidate could be opened, if none could.
+    /// The error, if no socket to the last candidate could be opened.
     pub(crate) socket_error: Option<TransportError>,
-    /// Whether a link has taken it before.
+    /// Whether the message was sent before.
     pub(crate) sent: bool,
 }
 
@@ -76,12 +76,10 @@ impl Outbound {
         [Frame::new(), header]
     }
 
-    /// Whether it fits into the bundle.
     pub(crate) fn fits_into(&self, bundle: &Bundle) -> bool {
         Bundle::takes(self.message.body.len()) && bundle.has_room(self.message.header.len(), self.message.body.len())
     }
 
-    /// Adds it to a bundle.
     pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
         self.stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
     }

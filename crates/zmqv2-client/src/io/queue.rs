@@ -33,7 +33,8 @@ pub(crate) enum Command {
     Inquire(Box<Outbound>),
     /// The messages of one group.
     SendAll(Vec<Outbound>),
-    /// End when no message is outstanding, or at this time. Reply with the number that was.
+    /// Ends the thread when no message is outstanding, and at this time at the latest. The reply is
+    /// the number of messages that are still outstanding.
     Close(Instant, Sender<usize>),
 }
 
@@ -94,7 +95,7 @@ impl IoQueue {
     }
 }
 
-/// Wakes the thread if it sleeps. Otherwise it costs almost nothing.
+/// Wakes the thread if it sleeps. If the thread is awake, this costs almost nothing.
 #[derive(Debug)]
 pub(super) struct IdleWaker {
     asleep: AtomicBool,

@@ -1,4 +1,4 @@
-//! A value that the I/O thread gives once, and that anyone can wait for.
+//! The result of a message. The I/O thread gives it once, and the sender can wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -44,7 +44,7 @@ impl CompletionSender {
         (Self { slot: Arc::clone(&slot), started, target }, CompletionReceiver(slot))
     }
 
-    /// Whether a receiver is left.
+    /// Whether the receiver still exists.
     pub(crate) fn has_receiver(&self) -> bool {
         Arc::strong_count(&self.slot) > 1
     }

@@ -59,7 +59,7 @@ impl Route {
         Self { candidates: RouteCandidates::One(search), asked: 0, lookup: None, looked_up }
     }
 
-    /// Whether the message cannot have another node, even if it has no server there now.
+    /// Whether no other node can take the message, even if its node has no server now.
     pub(crate) fn is_certain(&self) -> bool {
         match &self.candidates {
             RouteCandidates::Any(_) => true,
@@ -100,7 +100,7 @@ impl Route {
     /// Looks up the candidates again, without waiting for the directory. If that fails, a message
     /// for any server has no candidates, and a search keeps those that it had.
     pub(crate) fn look_up(&mut self, router: &Router, target: &Target, now: Instant) -> SearchPlan {
-        // Its sender has just looked up a new message.
+        // The sender of a new message has just looked up its candidates.
         let is_old = now.saturating_duration_since(self.looked_up) >= LOOKUP_VALID_FOR;
         let placement = if is_old || matches!(self.candidates, RouteCandidates::Any(_)) {
             router.directory.poll_placement(&target.key(), &mut self.lookup)

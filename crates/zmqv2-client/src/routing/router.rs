@@ -131,14 +131,14 @@ impl Router {
         let room = MAX_PROBES.saturating_sub(self.probes.load(Ordering::Relaxed));
         for address in health.due_probes(room, now) {
             self.probes.fetch_add(1, Ordering::Relaxed);
-            let (looked_at, known, probes) = (address.clone(), Arc::clone(&self.health), Arc::clone(&self.probes));
-            let look = move || {
-                let there = is_there(&looked_at);
+            let (probed, known, probes) = (address.clone(), Arc::clone(&self.health), Arc::clone(&self.probes));
+            let probe = move || {
+                let there = is_there(&probed);
                 probes.fetch_sub(1, Ordering::Relaxed);
-                known.lock().unwrap_or_else(PoisonError::into_inner).probed(&looked_at, there, clock::now());
+                known.lock().unwrap_or_else(PoisonError::into_inner).probed(&probed, there, clock::now());
             };
-            if let Err(error) = std::thread::Builder::new().name("zmqv2-probe".to_owned()).spawn(look) {
-                log::debug!("no thread to look at {address}: {error}");
+            if let Err(error) = std::thread::Builder::new().name("zmqv2-probe".to_owned()).spawn(probe) {
+                log::debug!("no thread to probe {address}: {error}");
                 self.probes.fetch_sub(1, Ordering::Relaxed);
                 health.probed(&address, false, now);
             }

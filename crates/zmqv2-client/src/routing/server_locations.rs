@@ -17,7 +17,7 @@ pub(crate) struct ServerLocations(Mutex<Servers>);
 struct Servers {
     known: HashMap<(TopicKey, ServerName), Arc<ServerLocation>>,
     numbers: u64,
-    /// At this many, servers without pending messages are forgotten.
+    /// When this many are known, those without pending messages are forgotten.
     most: usize,
 }
 
