@@ -23,7 +23,9 @@ pub(crate) struct Settings {
 
 /// A callback for every outcome.
 #[derive(Clone)]
-pub(crate) struct Observer(pub(crate) Arc<dyn Fn(&Target, &Outcome) + Send + Sync>);
+pub(crate) struct Observer(pub(crate) Arc<ObserverFn>);
+
+type ObserverFn = dyn Fn(&Target, &Outcome) + Send + Sync;
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
