@@ -9,10 +9,9 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Exchange, Target};
 
 use crate::api::notifier::{Notifier, NotifyOptions, notify_setters};
-use crate::api::setup::{ClientError, MAX_OUTSTANDING, Setup, setup_setters};
+use crate::api::setup::{ClientError, Setup, setup_setters};
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
-use crate::settings::Observer;
 
 /// Builds a [`Notifier`] with connections of its own. Everything but the publisher has a default.
 #[derive(Debug, Clone)]

@@ -9,11 +9,10 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, Target, Version};
 
 use crate::api::rpc_client::RpcClient;
-use crate::api::setup::{ClientError, MAX_OUTSTANDING, Setup, setup_setters};
+use crate::api::setup::{ClientError, Setup, setup_setters};
 use crate::delivery::request::CallOptions;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
-use crate::settings::Observer;
 
 /// Builds an [`RpcClient`]. Everything but the target has a default.
 #[derive(Debug, Clone)]
@@ -79,7 +78,7 @@ macro_rules! call_setters {
         ///     .build()?;
         /// match client.call::<u64>(&RequestContext::new(), "run", &()) {
         ///     Ok(bytes) => println!("{bytes} saved"),
-        ///     Err(error) if error.reason() == Some(Reason::ServerLost) => println!("lost: {error}"),
+        ///     Err(lost) if lost.reason() == Some(Reason::ServerLost) => println!("lost: {lost}"),
         ///     Err(error) => println!("{error}"),
         /// }
         /// # Ok(())

@@ -81,7 +81,7 @@ macro_rules! setup_setters {
         /// maximum is 1,048,576. A blocking call never waits for room. A fanout counts once for
         /// each node, but needs room for one message only, so one fanout can exceed the bound.
         pub fn max_outstanding(mut self, messages: usize) -> Self {
-            self.setup.settings.max_outstanding = messages.clamp(1, MAX_OUTSTANDING);
+            self.setup.settings.max_outstanding = messages.clamp(1, $crate::api::setup::MAX_OUTSTANDING);
             self
         }
 
@@ -114,7 +114,7 @@ macro_rules! setup_setters {
         /// # }
         /// ```
         pub fn observer(mut self, observer: impl Fn(&Target, &Outcome) + Send + Sync + 'static) -> Self {
-            self.setup.settings.observer = Some(Observer(Arc::new(observer)));
+            self.setup.settings.observer = Some($crate::settings::Observer(Arc::new(observer)));
             self
         }
     };

@@ -377,8 +377,8 @@ impl Attempt {
         }
     }
 
-    /// The message ahead has asked all candidates without success: `candidate` last, with `refusal`.
-    /// If it is of no use to ask them again, this request ends in the same way.
+    /// The message ahead has asked all candidates without success, `candidate` last, and keeps
+    /// `refusal`. If it is of no use to ask them again, this request ends in the same way.
     pub(super) fn end_like(&mut self, refusal: Option<&(Refusal, Option<NodeName>)>, candidate: usize) -> Option<Step> {
         if self.retries_left > 0 && (self.doubt.is_some() || refusal.is_none()) {
             return None;

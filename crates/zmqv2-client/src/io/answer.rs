@@ -31,8 +31,8 @@ pub(crate) enum ParsedAnswer {
 
 impl Asked<'_> {
     /// Reads an answer. The error says why the answer is not valid. An answer without the name of a
-    /// node is from `node`, which was asked. `names` holds the names in the last answer over the same
-    /// link.
+    /// node is from `node`, which was asked. `names` holds the names in the last answer over the
+    /// same link.
     pub(crate) fn read(
         &self,
         view: &HeaderView<'_>,

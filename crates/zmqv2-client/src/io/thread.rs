@@ -109,8 +109,8 @@ impl IoThread {
         let wait = send_by.filter(|_| self.settings.when_full == WhenFull::Wait);
         queue.admission.reserve(messages, size, wait)?;
 
-        // While this lock is held, nobody closes the client. So the thread reads this command before
-        // the command to close.
+        // While this lock is held, nobody closes the client. So the thread reads this command
+        // before the command to close.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let refuse = |reason| {
             queue.admission.release(messages, size);
