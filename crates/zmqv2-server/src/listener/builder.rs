@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use zmqv2_proto::control::MAX_TOPICS;
@@ -162,7 +163,7 @@ impl NotificationListenerBuilder {
         let (key, also) = keys.split_first().ok_or(ServerError::NoEndpoint)?;
         let (key, also, pool) = (key.clone(), also.to_vec(), server.clone());
         let offer = Offer { key, also, server, workers, batch, shares_socket: false };
-        let service = Service::start(settings, offer, ListenerWork::new(endpoints))?;
+        let service = Service::start(settings, offer, ListenerWork { endpoints, deliveries: Mutex::default() })?;
         Ok(NotificationListener { keys, pool, service })
     }
 
@@ -171,7 +172,7 @@ impl NotificationListenerBuilder {
         if self.topics.is_empty() {
             return Err(ServerError::NoTopic);
         }
-        let wanted = self.endpoints.iter().fold(Priorities::NONE, |all, receiver| all.with(receiver.priorities()));
+        let wanted = self.endpoints.iter().fold(Priorities::NONE, |all, endpoint| all.with(endpoint.priorities));
         let mut keys = Vec::new();
         for (exchange, topic) in &self.topics {
             let exchange = exchange.as_ref().unwrap_or(&self.settings.config.control_exchange);

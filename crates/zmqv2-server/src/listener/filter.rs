@@ -29,7 +29,7 @@ pub struct NotificationFilter {
     publisher_id: Option<Regex>,
     event_type: Option<Regex>,
     context: Vec<(String, Regex)>,
-    metadata: Vec<(Metadata, Regex)>,
+    metadata: Vec<(fn(&Notification) -> &str, Regex)>,
     payload: Vec<(String, Regex)>,
 }
 
@@ -48,12 +48,6 @@ pub enum InvalidFilter {
     /// Notifications have no metadata of this name.
     #[error("no metadata {0:?} to filter by; there are message_id and timestamp")]
     Metadata(String),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Metadata {
-    MessageId,
-    Timestamp,
 }
 
 impl NotificationFilter {
@@ -97,12 +91,12 @@ impl NotificationFilter {
     /// # Errors
     /// [`InvalidFilter`]: another key, or an expression that is not valid.
     pub fn metadata(mut self, key: &str, expression: &str) -> Result<Self, InvalidFilter> {
-        let known = match key {
-            "message_id" => Metadata::MessageId,
-            "timestamp" => Metadata::Timestamp,
+        let text: fn(&Notification) -> &str = match key {
+            "message_id" => |notification| &notification.message_id,
+            "timestamp" => |notification| &notification.timestamp,
             other => return Err(InvalidFilter::Metadata(other.chars().take(40).collect())),
         };
-        self.metadata.push((known, compile(key, expression)?));
+        self.metadata.push((text, compile(key, expression)?));
         Ok(self)
     }
 
@@ -124,13 +118,7 @@ impl NotificationFilter {
         let fits = |expression: &Option<Regex>, text| expression.as_ref().is_none_or(|e| starts(e, text));
         fits(&self.publisher_id, &notification.publisher_id)
             && fits(&self.event_type, &notification.event_type)
-            && self.metadata.iter().all(|(key, expression)| {
-                let text = match key {
-                    Metadata::MessageId => &notification.message_id,
-                    Metadata::Timestamp => &notification.timestamp,
-                };
-                starts(expression, text)
-            })
+            && self.metadata.iter().all(|(text, expression)| starts(expression, text(notification)))
             && self.context.iter().all(|(key, expression)| {
                 let value = notification.context.get(key).and_then(serde_json::Value::as_str);
                 value.is_some_and(|text| starts(expression, text))
@@ -151,8 +139,8 @@ impl NotificationFilter {
     }
 }
 
-/// Whether it matches at the start of the text. A search finds the leftmost match, so it finds a
-/// match at the start if there is one.
+/// Whether `expression` matches at the start of the text. A search finds the leftmost match, so it
+/// finds a match at the start if there is one.
 fn starts(expression: &Regex, text: &str) -> bool {
     expression.find(text).is_some_and(|found| found.start() == 0)
 }

@@ -10,7 +10,6 @@ mod notice;
 mod priorities;
 mod worker;
 
-use std::fmt;
 use std::time::Duration;
 
 use zmqv2_proto::{InstanceId, ServerName, TopicKey};
@@ -54,20 +53,11 @@ use crate::runtime::settings::service_methods;
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct NotificationListener {
     keys: Vec<TopicKey>,
     pool: ServerName,
     service: Service,
-}
-
-impl fmt::Debug for NotificationListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotificationListener")
-            .field("keys", &self.keys)
-            .field("pool", &self.pool)
-            .field("service", &self.service)
-            .finish()
-    }
 }
 
 impl NotificationListener {

@@ -25,10 +25,6 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(request: Request, id: MessageId, deadline: Instant) -> Self {
-        Self { request, id, deadline }
-    }
-
     /// The caller's context.
     #[must_use]
     pub fn context(&self) -> &RequestContext {

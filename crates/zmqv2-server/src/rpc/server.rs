@@ -90,7 +90,7 @@ impl RpcServerBuilder {
         };
         target.server = Some(server.clone());
         let work = RpcWork {
-            dispatcher: Dispatcher::new(endpoints),
+            dispatcher: Dispatcher { endpoints },
             max_message_bytes: settings.config.max_message_bytes,
             repeated: RepeatedRequests::default(),
         };
@@ -103,15 +103,10 @@ impl RpcServerBuilder {
 }
 
 /// A running server. Dropping it stops it as [`stop`](Self::stop) does.
+#[derive(Debug)]
 pub struct RpcServer {
     target: Target,
     service: Service,
-}
-
-impl fmt::Debug for RpcServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcServer").field("target", &self.target).field("service", &self.service).finish()
-    }
 }
 
 impl RpcServer {

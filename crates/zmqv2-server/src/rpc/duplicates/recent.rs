@@ -38,7 +38,7 @@ pub(crate) enum Seen<A> {
 }
 
 /// Ids, with the answers `A` of the requests that have run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RecentIds<A> {
     bounds: Bounds,
     /// Answers with their sizes.
@@ -49,10 +49,6 @@ pub(crate) struct RecentIds<A> {
 }
 
 impl<A: Clone> RecentIds<A> {
-    pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, answers: HashMap::new(), order: VecDeque::new(), bytes: 0 }
-    }
-
     pub(crate) fn contains(&self, id: MessageId) -> bool {
         self.answers.contains_key(&id)
     }

@@ -1,4 +1,4 @@
-//! What the registration's thread knows, and what it does next. Pure: no socket, thread or clock.
+//! The state of the registration, and the next step of its thread. Pure: no socket, thread or clock.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct RegistrationState {
-    connected: bool,
+    pub(super) connected: bool,
     /// The broker at the other end of this connection has accepted the registration.
     accepted: bool,
     /// As `accepted`, but false again after a refusal of a repeated registration.
-    ready: bool,
+    pub(super) ready: bool,
     register_at: Instant,
     /// The id of the last REGISTER or WITHDRAW.
     last_id: MessageId,
@@ -38,7 +38,7 @@ pub(super) enum Change {
     MessageRefused,
 }
 
-/// What the thread does next.
+/// The next step of the thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Register,
@@ -56,24 +56,16 @@ impl RegistrationState {
         Self { connected, accepted, ready, register_at: now, last_id, withdrawal }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.connected
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        self.ready
-    }
-
     pub(super) fn is_withdrawing(&self) -> bool {
         self.withdrawal.is_some()
     }
 
-    /// Whether the broker may get the ends of notifications that it shall deliver again.
+    /// Whether the broker may be told to deliver notifications again.
     pub(super) fn takes_requeued(&self) -> bool {
         self.accepted || self.is_withdrawing()
     }
 
-    /// The socket says whether it is connected. Returns whether the broker has just gone.
+    /// The socket is connected, or not. Returns whether the broker has just gone.
     pub(super) fn connection(&mut self, now: Instant, connected: bool) -> bool {
         if let Some(withdrawing) = &mut self.withdrawal {
             withdrawing.released |= !connected;
@@ -125,7 +117,7 @@ impl RegistrationState {
         self.withdrawal = Some(Withdrawing { end_at, released: false });
     }
 
-    /// What to do next, with so many requests outstanding.
+    /// The next step of the thread, when this many requests are outstanding.
     pub(super) fn next(&self, now: Instant, outstanding: usize) -> Step {
         match &self.withdrawal {
             Some(Withdrawing { released: true, .. }) if outstanding == 0 => Step::Leave,
