@@ -112,12 +112,8 @@ impl CompletionQueue {
                 waiting.push(*id);
                 return true;
             }
-            if full {
-                return true;
-            }
-            let sent = send(completion);
-            any |= sent;
-            full = !sent;
+            full = full || !send(completion);
+            any |= !full;
             full
         });
         any

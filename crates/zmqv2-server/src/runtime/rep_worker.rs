@@ -95,18 +95,15 @@ impl<W: Work> RepWorker<W> {
         let Worker { shutdown, .. } = &self.worker;
         let mut frames = Vec::new();
         loop {
-            if self.socket.receive(&mut frames)? != Received::Nothing {
-                let Some(request) = self.answer(&mut frames) else { continue };
-                if collected.add(request, now()) {
-                    self.work.run(collected.take(), &self.worker);
+            let run = if self.socket.receive(&mut frames)? != Received::Nothing {
+                self.answer(&mut frames).is_some_and(|request| collected.add(request, now()))
+            } else {
+                match collected.idle(now) {
+                    Idle::WaitForStop if self.wait(None, &shutdown.stop)? => return Ok(()),
+                    Idle::WaitForStop => false,
+                    Idle::WaitForDrain(left) => self.wait(left, &shutdown.drain)?,
+                    Idle::Run => true,
                 }
-                continue;
-            }
-            let run = match collected.idle(now) {
-                Idle::WaitForStop if self.wait(None, &shutdown.stop)? => return Ok(()),
-                Idle::WaitForStop => false,
-                Idle::WaitForDrain(left) => self.wait(left, &shutdown.drain)?,
-                Idle::Run => true,
             };
             if run {
                 self.work.run(collected.take(), &self.worker);

@@ -51,7 +51,7 @@ impl Offer {
 
 pub(crate) struct Service {
     name: String,
-    instance: InstanceId,
+    pub(crate) instance: InstanceId,
     dir: PathBuf,
     readiness: Arc<Readiness>,
     wakeup: Arc<RegistrationWaker>,
@@ -104,10 +104,6 @@ impl Service {
         // If the server cannot start as a whole, the workers that run already end.
         let (ended, registration) = started.inspect_err(|_| shutdown.stop.set())?;
         Ok(Self { name, instance, dir, readiness, wakeup, registration, shutdown, ended, workers, drain_timeout })
-    }
-
-    pub(crate) fn instance(&self) -> InstanceId {
-        self.instance
     }
 
     pub(crate) fn is_ready(&self) -> bool {

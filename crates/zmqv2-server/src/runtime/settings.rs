@@ -65,7 +65,7 @@ macro_rules! service_methods {
         /// The id of this run.
         #[must_use]
         pub fn instance(&self) -> InstanceId {
-            self.service.instance()
+            self.service.instance
         }
 
         /// Whether the broker has accepted the registration. It is `false` again while the broker

@@ -20,13 +20,9 @@ pub(super) struct RegistrationState {
     register_at: Instant,
     /// The id of the last REGISTER or WITHDRAW.
     last_id: MessageId,
-    withdrawal: Option<Withdrawing>,
-}
-
-#[derive(Debug)]
-struct Withdrawing {
-    end_at: Instant,
-    /// The broker sends no more requests: it has said so, or it is gone.
+    /// The thread has sent the WITHDRAW, and ends at this time at the latest.
+    end_at: Option<Instant>,
+    /// The broker sends no more requests after the WITHDRAW: it has said so, or it is gone.
     released: bool,
 }
 
@@ -52,12 +48,12 @@ pub(super) enum Step {
 
 impl RegistrationState {
     pub(super) fn new(now: Instant, last_id: MessageId) -> Self {
-        let (connected, accepted, ready, withdrawal) = (false, false, false, None);
-        Self { connected, accepted, ready, register_at: now, last_id, withdrawal }
+        let (connected, accepted, ready, released) = (false, false, false, false);
+        Self { connected, accepted, ready, register_at: now, last_id, end_at: None, released }
     }
 
     pub(super) fn is_withdrawing(&self) -> bool {
-        self.withdrawal.is_some()
+        self.end_at.is_some()
     }
 
     /// Whether the broker may be told to deliver notifications again.
@@ -67,9 +63,7 @@ impl RegistrationState {
 
     /// The socket is connected, or not. Returns whether the broker has just gone.
     pub(super) fn connection(&mut self, now: Instant, connected: bool) -> bool {
-        if let Some(withdrawing) = &mut self.withdrawal {
-            withdrawing.released |= !connected;
-        }
+        self.released |= self.is_withdrawing() && !connected;
         if connected != self.connected {
             self.register_at = now;
         }
@@ -88,9 +82,7 @@ impl RegistrationState {
                 (!std::mem::replace(&mut self.ready, true)).then_some(Change::Registered)
             }
             Kind::Withdrawn => {
-                if let Some(withdrawing) = &mut self.withdrawal {
-                    withdrawing.released = true;
-                }
+                self.released |= self.is_withdrawing();
                 None
             }
             Kind::Refusal => {
@@ -113,16 +105,15 @@ impl RegistrationState {
 
     /// The thread sends the WITHDRAW, with this id. It ends at `end_at` at the latest.
     pub(super) fn withdrawing(&mut self, id: MessageId, end_at: Instant) {
-        self.last_id = id;
-        self.withdrawal = Some(Withdrawing { end_at, released: false });
+        (self.last_id, self.end_at) = (id, Some(end_at));
     }
 
     /// The next step of the thread, when this many requests are outstanding.
     pub(super) fn next(&self, now: Instant, outstanding: usize) -> Step {
-        match &self.withdrawal {
-            Some(Withdrawing { released: true, .. }) if outstanding == 0 => Step::Leave,
-            Some(Withdrawing { end_at, .. }) if *end_at <= now => Step::GiveUp,
-            Some(Withdrawing { end_at, .. }) => Step::Wait(Some(*end_at - now)),
+        match self.end_at {
+            Some(_) if self.released && outstanding == 0 => Step::Leave,
+            Some(end_at) if end_at <= now => Step::GiveUp,
+            Some(end_at) => Step::Wait(Some(end_at - now)),
             None if !self.connected => Step::Wait(None),
             None if self.register_at <= now => Step::Register,
             None => Step::Wait(Some(self.register_at - now)),

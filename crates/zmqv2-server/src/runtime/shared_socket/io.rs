@@ -26,7 +26,7 @@ pub(super) struct SharedSocket {
     instance: InstanceId,
     /// The current broker: the sender of the last request.
     route: Option<Route>,
-    queue: VecDeque<Request>,
+    pub(super) queue: VecDeque<Request>,
     /// Unsent answers.
     answers: Bundle,
     /// The broker that gets them. `None`: there are none.
@@ -89,14 +89,6 @@ impl SharedSocket {
     /// have consumed the event of a message that is still there.
     pub(super) fn is_readable(&self) -> Result<bool, TransportError> {
         Ok(self.socket.readiness()?.readable)
-    }
-
-    pub(super) fn has_requests(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    pub(super) fn next_request(&mut self) -> Option<Request> {
-        self.queue.pop_front()
     }
 
     /// Reads messages until the queue has `most` requests, or the socket is empty.

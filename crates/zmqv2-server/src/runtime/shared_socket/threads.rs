@@ -40,15 +40,9 @@ impl<W: Work> WorkerPool<W> {
         window: u16,
     ) -> Result<Self, ServerError> {
         let notice = socket.waiter().map_err(ServerError::Thread)?;
-        let shared = SharedSocket::new(socket, instance, Turns::new(workers, window));
-        Ok(Self {
-            work,
-            shared: Mutex::new(shared),
-            notice,
-            waker: Waker::new().map_err(ServerError::Thread)?,
-            parked: Condvar::new(),
-            watcher: Condvar::new(),
-        })
+        let waker = Waker::new().map_err(ServerError::Thread)?;
+        let shared = Mutex::new(SharedSocket::new(socket, instance, Turns::new(workers, window)));
+        Ok(Self { work, shared, notice, waker, parked: Condvar::new(), watcher: Condvar::new() })
     }
 
     /// Runs one thread: serves requests until the stop signal, and then finishes all requests that
@@ -139,7 +133,7 @@ impl<W: Work> WorkerPool<W> {
 
     /// Runs the first request of the queue. Returns when it ended.
     fn serve<'a>(&'a self, mut shared: Shared<'a>, worker: &Worker, began: Instant) -> (Shared<'a>, Instant) {
-        let Some(mut request) = shared.next_request() else { return (shared, began) };
+        let Some(mut request) = shared.queue.pop_front() else { return (shared, began) };
         let wake = shared.turns.begin(began);
         if wake.watcher {
             self.watcher.notify_one();
@@ -185,7 +179,7 @@ impl<W: Work> WorkerPool<W> {
         if let Err(error) = shared.read(READ_AT_ONCE) {
             log::error!("cannot read requests: {error}");
         }
-        if shared.has_requests() {
+        if !shared.queue.is_empty() {
             self.waker.wake();
         }
     }
@@ -198,7 +192,7 @@ fn wait<'a>(condition: &Condvar, shared: Shared<'a>) -> Shared<'a> {
 /// Reads requests. If there are none, sends the answers, because the thread is about to wait.
 fn read(shared: &mut SharedSocket) -> Result<Input, TransportError> {
     shared.read(READ_AT_ONCE)?;
-    if shared.has_requests() || (shared.send() && shared.is_readable()?) {
+    if !shared.queue.is_empty() || (shared.send() && shared.is_readable()?) {
         return Ok(Input::Free);
     }
     Ok(Input::SocketEmpty)
