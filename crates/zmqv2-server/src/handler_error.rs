@@ -23,8 +23,8 @@ impl HandlerError {
         Self { failure: Box::new(Failure::new(module, class, message)), expected: false }
     }
 
-    /// An error that is part of the interface, such as "not found". It goes to the caller as any
-    /// other, but the server does not log it as a failure.
+    /// An error that is part of the interface, such as "not found". The caller gets it as any other
+    /// error, but the server does not log it as a failure.
     #[must_use]
     pub fn expected(failure: Failure) -> Self {
         Self { failure: Box::new(failure), expected: true }

@@ -40,9 +40,9 @@ pub enum InvalidFilter {
     /// An expression is not valid.
     #[error("the filter's expression for {part}: {source}")]
     Expression {
-        /// The part of the notification that it is for.
+        /// The part of the notification that the expression is for.
         part: String,
-        /// The error in it.
+        /// The error of the expression.
         source: regex::Error,
     },
     /// Notifications have no metadata of this name.
@@ -112,7 +112,7 @@ impl NotificationFilter {
         Ok(self)
     }
 
-    /// Whether it matches `notification`.
+    /// Whether all expressions match `notification`.
     #[must_use]
     pub fn matches(&self, notification: &Notification) -> bool {
         let fits = |expression: &Option<Regex>, text| expression.as_ref().is_none_or(|e| starts(e, text));

@@ -67,13 +67,13 @@ impl NotificationListener {
         NotificationListenerBuilder::default()
     }
 
-    /// Its topics, with each priority that an endpoint wants: `exchange/topic.priority`.
+    /// The listener's topics, with each priority that an endpoint wants: `exchange/topic.priority`.
     #[must_use]
     pub fn keys(&self) -> &[TopicKey] {
         &self.keys
     }
 
-    /// Its pool.
+    /// The listener's pool.
     #[must_use]
     pub fn pool(&self) -> &ServerName {
         &self.pool

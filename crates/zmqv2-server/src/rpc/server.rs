@@ -32,9 +32,8 @@ pub enum WorkerSockets {
     /// a slow request, others may wait for about a millisecond. The default.
     #[default]
     Shared,
-    /// Each worker has a REP socket of its own, with one request at a time. No request waits for
-    /// another worker. Each request wakes a worker, and each worker costs the broker seven
-    /// descriptors.
+    /// Each worker has its own REP socket, with one request at a time. No request waits for another
+    /// worker. Each request wakes a worker, and each worker costs the broker seven descriptors.
     Own,
 }
 
@@ -110,16 +109,16 @@ pub struct RpcServer {
 }
 
 impl RpcServer {
-    /// A builder of a server for the topic of `target`. Without an exchange, the target is in the
-    /// one of option `control_exchange`. Without a server name, it gets that of option
-    /// `rpc_zmq_host`. Namespaces and versions are those of the endpoints.
+    /// A builder of a server for the topic of `target`. If `target` has no exchange, option
+    /// `control_exchange` gives it. If it has no server name, option `rpc_zmq_host` gives it.
+    /// Namespaces and versions are those of the endpoints.
     #[must_use]
     pub fn builder(target: Target) -> RpcServerBuilder {
         let (endpoints, sockets, settings) = (Vec::new(), WorkerSockets::default(), Settings::default());
         RpcServerBuilder { target, endpoints, sockets, settings }
     }
 
-    /// Its target, with exchange and server name.
+    /// The server's target, with exchange and server name.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target

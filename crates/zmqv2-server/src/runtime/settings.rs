@@ -1,4 +1,4 @@
-//! What the builders of both kinds of servers ask for.
+//! The settings and methods that both kinds of servers have.
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ use zmqv2_proto::MessageId;
 /// with time left although the time of the first one is over.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How much is kept.
+/// The limits of what is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) ids: usize,
@@ -30,10 +30,10 @@ impl Default for Bounds {
 /// What is known of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Seen<A> {
-    /// It has not come before.
+    /// The request has not come before.
     New,
     Running,
-    /// It has run, with this answer.
+    /// The request has run, with this answer.
     Answered(A),
 }
 

@@ -114,7 +114,7 @@ pub(super) struct Turns {
     /// `begun` when a thread began to wait for room. At most one thread waits for room: all others
     /// run requests.
     begun_without_room: u64,
-    /// When the queue was last empty, or a thread was last woken for it.
+    /// When requests came into the empty queue, or a thread was last woken for them.
     waits_since: Option<Instant>,
     /// How many of the next requests wake a thread, because a handler was slow.
     spread: u32,
