@@ -29,9 +29,12 @@ pub struct NotificationFilter {
     publisher_id: Option<Regex>,
     event_type: Option<Regex>,
     context: Vec<(String, Regex)>,
-    metadata: Vec<(fn(&Notification) -> &str, Regex)>,
+    metadata: Vec<(Metadata, Regex)>,
     payload: Vec<(String, Regex)>,
 }
+
+/// Returns a metadata value of a notification.
+type Metadata = fn(&Notification) -> &str;
 
 /// A filter is not valid.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -91,7 +94,7 @@ impl NotificationFilter {
     /// # Errors
     /// [`InvalidFilter`]: another key, or an expression that is not valid.
     pub fn metadata(mut self, key: &str, expression: &str) -> Result<Self, InvalidFilter> {
-        let text: fn(&Notification) -> &str = match key {
+        let text: Metadata = match key {
             "message_id" => |notification| &notification.message_id,
             "timestamp" => |notification| &notification.timestamp,
             other => return Err(InvalidFilter::Metadata(other.chars().take(40).collect())),
