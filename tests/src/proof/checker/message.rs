@@ -36,7 +36,7 @@ pub(super) struct MessageCheck<'a> {
     pub(super) client: &'a ClientJournal,
     pub(super) number: u64,
     pub(super) history: &'a MessageHistory,
-    /// Whether this client expects it to be accepted.
+    /// Whether the message must be accepted.
     pub(super) accepted: bool,
 }
 
@@ -70,8 +70,8 @@ impl MessageCheck<'_> {
                         format!("{}: the reply was to {}/{number}", self.title(reported.line), self.text(*client))
                     });
                 } else if !self.ran_at(*server).any(|(journal, _)| journal.node == *node) {
-                    // A handler writes its journal before it replies, so a kill explains nothing
-                    // here.
+                    // A handler writes its journal before it replies, so a kill cannot be the
+                    // reason.
                     self.broken(
                         Rule::AckedRuns,
                         reported,
