@@ -20,7 +20,7 @@ pub(super) struct LinkQueue {
 
 impl<M, A> PendingTable<M, A> {
     /// The message to send after `after` others, and the end of its time to live. Once it is sent,
-    /// report [`Input::Sent`], in the same order.
+    /// report [`Input::Sent`](super::Input::Sent), in the same order.
     pub(crate) fn nth_to_send(&mut self, link: LinkId, after: usize) -> Option<(Tag, Instant, &M)> {
         let tag = loop {
             let (tag, ticket) = *self.links.get(link)?.queue.get(after)?;
