@@ -128,7 +128,8 @@ fn a_user_needs_a_password_and_what_the_documentation_says() {
     fails(&[REDIS, "matchmaker_redis.user=me"], &["the user \"me\" has no password", "correct user or password"]);
     let redis = Redis::start();
     let text = include_str!("../../docs/matchmaker.md");
-    let rules = text.split("permissions:").nth(1).unwrap().split('`').nth(1).unwrap().split_whitespace();
+    let block = text.split("permissions:\n\n```text\n").nth(1).expect("a block of permissions");
+    let rules = block.split("```").next().unwrap().split_whitespace();
     let words = ["ACL", "SETUSER", "me", "on", ">open sesame"].into_iter().chain(rules);
     let () = redis.run(&words.collect::<Vec<_>>());
     // All other users are disabled.

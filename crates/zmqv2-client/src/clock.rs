@@ -1,4 +1,4 @@
-//! The one place of this crate that reads the clocks.
+//! Reads the clocks. No other file of this crate does.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The time of day in UTC as notifications carry it: `2015-06-12 10:11:12.123456`. For people; nothing is decided by it.
+/// The time in UTC as a notification carries it: `2015-06-12 10:11:12.123456`. Only people use it.
 pub(crate) fn timestamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%6f").to_string()
 }

@@ -77,7 +77,7 @@ pub use routing::node_health::FIRST_PROBE_AFTER;
 // The types of other crates in this interface, so that a program needs only this crate.
 pub use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
 pub use zmqv2_proto::config::IpcDirError;
-pub use zmqv2_proto::transport::{Transport, TransportError};
+pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     Address, BodyError, Config, Exchange, Failure, InvalidAddress, InvalidName, MessageId, NodeName, Priority, Reason,
     Refusal, RequestContext, ServerName, Target, Topic, Version,

@@ -1,5 +1,5 @@
-//! How often a client allocates for a message that nobody blocks for, until it waits for its connection: counted, and held to a
-//! bound. What libzmq allocates by itself, in C++, is not counted.
+//! How often a client allocates for a message that it sends without blocking, until the message waits
+//! for its connection. The test does not count what libzmq allocates in C++.
 
 mod support;
 
@@ -13,10 +13,10 @@ use zmqv2_proto::RequestContext;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Allocations of one message: the method, the body and its counter, the header, the parcel and what it holds, the promise; and
-/// what the I/O thread needs to look for a way.
+/// The most allocations for one message: its method, body, header, options and handle, and the I/O
+/// thread's search for a node.
 const MOST: f64 = 10.0;
-/// Messages that are sent to count.
+/// The number of messages over which the test counts.
 const MESSAGES: usize = 5_000;
 
 fn allocations() -> usize {
@@ -24,7 +24,7 @@ fn allocations() -> usize {
     stats.allocations + stats.reallocations
 }
 
-/// Allocations of each of many messages, once there were some.
+/// The allocations for one message, on average, after as many messages to warm up.
 fn each<T>(mut send: impl FnMut() -> T) -> f64 {
     let mut kept = Vec::with_capacity(2 * MESSAGES);
     kept.extend((0..MESSAGES).map(|_| send()));
@@ -33,10 +33,10 @@ fn each<T>(mut send: impl FnMut() -> T) -> f64 {
     (allocations() - before) as f64 / MESSAGES as f64
 }
 
-// One test, because the counter is the process's.
+// One test, because all tests of a process share the counter.
 #[test]
 fn a_message_costs_few_allocations() {
-    // Nobody answers there, so that nothing but the way to the I/O thread counts.
+    // The node is dead, so that only the way to the I/O thread counts.
     let long = Duration::from_secs(600);
     let client = builder([dead_node("n1")]).max_outstanding(100_000).timeout(long).cast_timeout(long).build().unwrap();
     let (context, text) = (RequestContext::new(), "x".repeat(128));

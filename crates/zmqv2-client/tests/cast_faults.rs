@@ -246,7 +246,8 @@ fn dropping_the_client_waits_for_messages_in_flight_rg28() {
 
 #[test]
 fn a_frozen_peer_beyond_the_high_water_mark_is_no_answer_and_no_lost_connection() {
-    // It stops reading at the first message: its queue fills, then the buffers of TCP, then the pipe of the sender.
+    // It stops reading at the first message. Its queue fills, then the TCP buffers, then the sender's
+    // pipe.
     let (thaw, thawed) = mpsc::channel::<()>();
     let broker = Broker::start(move |_| {
         let _ = thawed.recv();

@@ -89,7 +89,7 @@ fn an_idle_socket_whose_broker_was_restarted_does_no_harm() {
     let address = broker.address.clone();
     drop(broker);
     let _again = Broker::start_at(&address, Seen::echo);
-    // Either the loss has been noticed, or the request was given to the old connection, which then is lost.
+    // If the client has not noticed the loss, the request goes to the old connection and is lost.
     match client.call::<()>(&context(), "m", &()) {
         Ok(()) | Err(CallError::ConnectionLost { .. }) => {}
         Err(error) => panic!("{error}"),

@@ -139,7 +139,7 @@ fn every_pool_of_every_topic_gets_one_in_turn_among_its_nodes() {
     let expected = ["a", "b"].map(|topic| [node(topic, "default", "acked"), node(topic, "billing", "stored")]);
     assert_eq!(reached, expected.into_iter().flatten().flatten().collect());
 
-    // The pools of a topic share the id, and another topic has another: a listener of both takes both.
+    // All pools of a topic get one id, and each topic has its own, so a listener of both takes both.
     let all: Vec<_> = brokers.iter().flat_map(|(_, seen)| seen.try_iter()).collect();
     let ids = |topic: &str| {
         let of = all.iter().filter(|(header, _)| header.key.as_ref().unwrap().as_str() == format!("nova/{topic}.info"));

@@ -80,6 +80,18 @@ pub(crate) enum AskError {
     NoAnswer,
 }
 
+impl AskError {
+    /// Whether the server of the request is at the node that was asked, if this error tells.
+    pub(crate) fn server_is_there(&self) -> Option<bool> {
+        match self {
+            Self::Refused(refusal, _) if refusal.reason == Reason::Busy => Some(true),
+            Self::Refused(refusal, _) => (refusal.reason.next_step() != NextStep::Report).then_some(false),
+            Self::ConnectionLost => Some(false),
+            Self::NotReached | Self::NoAnswer => None,
+        }
+    }
+}
+
 /// How a request without a result ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -189,6 +189,10 @@ impl World for Surroundings<'_> {
         Surroundings::look_up(self)
     }
 
+    fn server_found(&mut self) {
+        self.search.iter().for_each(ServerSearch::found);
+    }
+
     fn server_not_found(&mut self) {
         self.search.iter().for_each(ServerSearch::not_found);
     }

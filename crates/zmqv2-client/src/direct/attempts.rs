@@ -13,6 +13,8 @@ pub(super) trait World {
     fn ask(&mut self, now: Instant, candidate: usize, attempt: &Attempt) -> Result<Self::Answer, AskError>;
     /// Looks up the candidates.
     fn look_up(&mut self, now: Instant) -> SearchPlan;
+    /// The server is at the node that was asked last.
+    fn server_found(&mut self);
     /// The server is not at the node that was asked last.
     fn server_not_found(&mut self);
     fn pause(&mut self, until: Instant);
@@ -28,6 +30,11 @@ pub(super) fn run<W: World>(world: &mut W, attempt: &mut Attempt, found: SearchP
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     now = world.now();
+                    match error.server_is_there() {
+                        Some(true) => world.server_found(),
+                        Some(false) => world.server_not_found(),
+                        None => {}
+                    }
                     step = attempt.failed(now, error);
                 }
             },

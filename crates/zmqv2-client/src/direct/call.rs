@@ -175,6 +175,10 @@ impl World for DirectCall<'_> {
         self.route.look_up(self.caller.router, self.request.target, now)
     }
 
+    fn server_found(&mut self) {
+        self.route.server_found();
+    }
+
     fn server_not_found(&mut self) {
         self.route.server_not_found();
     }

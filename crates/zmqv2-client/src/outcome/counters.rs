@@ -8,11 +8,11 @@ use crate::outcome::call_error::CallError;
 use crate::outcome::receiver_answer::AnswerKind;
 use crate::outcome::{Completion, Outcome};
 
-/// The messages of a client and their outcomes: casts, fanouts, notifications, and calls that do not
-/// block.
+/// The messages of a client and their outcomes: casts, fanouts, notifications, and calls that do
+/// not block.
 ///
-/// Each outcome of a message counts once. When no message is on its way, `accepted + copies = acked +
-/// stored + replied + refused + unacknowledged + open`.
+/// Each outcome of a message counts once. While no message is on its way:
+/// `accepted + copies = acked + stored + replied + refused + unacknowledged + open`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {

@@ -46,8 +46,8 @@ pub enum Outcome {
         /// The time from sending to this answer.
         elapsed: Duration,
     },
-    /// A broker keeps the notification, because no listener has taken it yet. The broker delivers it
-    /// within its time to live, more than once if a listener dies. With a durable store, the
+    /// A broker keeps the notification, because no listener has taken it yet. The broker delivers
+    /// it within its time to live, more than once if a listener dies. With a durable store, the
     /// notification survives the end of the broker.
     Stored {
         /// The node of the broker.

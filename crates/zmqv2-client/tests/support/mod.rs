@@ -23,11 +23,11 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// What a message may take above its timeout (P1).
+/// How long after its timeout a message may end (P1).
 const SLACK: Duration = Duration::from_millis(50);
 
-/// Makes attempts until one ends in time: never before `timeout`, and at most [`SLACK`] after it. The last result, and how
-/// many attempts there were. One alone says little, because other tests use the machine, too; five late ones are no accident.
+/// Repeats `attempt` until it ends at most [`SLACK`] after `timeout`. It must never end before. Returns
+/// the last result and the number of attempts. A busy machine can delay one attempt, but not five.
 pub(crate) fn punctual<T>(timeout: Duration, mut attempt: impl FnMut() -> T) -> (T, usize) {
     let mut late = Vec::new();
     loop {
@@ -43,7 +43,7 @@ pub(crate) fn punctual<T>(timeout: Duration, mut attempt: impl FnMut() -> T) -> 
     }
 }
 
-/// A request as the broker got it.
+/// A request as the broker received it.
 pub(crate) struct Seen {
     pub(crate) header: Header,
     /// The request; of another message, one without arguments.
@@ -52,7 +52,7 @@ pub(crate) struct Seen {
     pub(crate) notification: Option<Notification>,
 }
 
-/// What to do about it.
+/// What the broker does with a request.
 pub(crate) enum Act {
     /// Answer with this header and body.
     Answer(Header, Vec<u8>),
@@ -68,7 +68,7 @@ pub(crate) enum Act {
     Release,
     /// Answer all that are held, and not this one.
     ReleaseHeld,
-    /// One after the other.
+    /// First the one, then the other.
     Both(Box<Act>, Box<Act>),
     /// Stop at once: the connection breaks.
     Die,
@@ -92,7 +92,7 @@ impl Seen {
         self.result(&self.request.args)
     }
 
-    /// What a server that accepts it says.
+    /// The answer of a server that accepts.
     pub(crate) fn good(&self) -> Act {
         if self.header.kind == Kind::Cast { self.ack() } else { self.echo() }
     }
@@ -101,7 +101,7 @@ impl Seen {
         Act::Answer(self.answer(Kind::Ack), Vec::new())
     }
 
-    /// What the servers of node `node` say that have accepted it; `missing` others are still to come.
+    /// The answers of these servers of a node. `missing` further answers are still to come.
     pub(crate) fn acks(&self, node: &str, servers: &[&str], missing: u16) -> Act {
         let left = servers.len() as u16 + missing;
         let answers = servers.iter().zip(1..);
@@ -243,7 +243,7 @@ fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: im
     }
 }
 
-/// Does what is to be done with a message; whether the broker lives.
+/// Handles one message. Returns whether the broker lives on.
 fn serve_one(
     socket: &Socket,
     envelope: &[Vec<u8>],
@@ -264,7 +264,7 @@ fn serve_one(
         header,
     };
     let send = |envelope: &[Vec<u8>], answer: Vec<Vec<u8>>| {
-        // A client that has gone is no concern of a broker.
+        // The client may have gone.
         let _ = socket.send(envelope.iter().cloned().chain(answer).map(Frame::from));
     };
     let release = |held: &mut Vec<(Vec<Vec<u8>>, Seen)>| {

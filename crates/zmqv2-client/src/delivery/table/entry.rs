@@ -76,12 +76,12 @@ impl<M> Entry<M> {
     /// It was sent. Returns when it is looked at again.
     pub(super) fn start_liveness(&mut self, now: Instant) -> Instant {
         self.liveness = self.monitor.map(|timeout| Liveness::new(timeout, now));
-        self.next_check()
+        self.next_check(now)
     }
 
     /// When a message that was sent is looked at again.
-    pub(super) fn next_check(&self) -> Instant {
-        let assumed = self.membership.and_then(|membership| membership.assume_found_at);
+    pub(super) fn next_check(&self, now: Instant) -> Instant {
+        let assumed = self.membership.and_then(|membership| membership.assume_found_at).filter(|at| *at > now);
         let liveness_check = self.liveness.map(|liveness| liveness.next_check());
         [assumed, liveness_check].into_iter().flatten().fold(self.attempt.answer_by(), Instant::min)
     }

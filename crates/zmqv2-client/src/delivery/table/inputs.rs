@@ -100,7 +100,7 @@ impl<M, A> PendingTable<M, A> {
         let Some(entry) = self.entry_mut(tag).filter(|entry| entry.sends == tag.sends()) else { return };
         if let (Stage::Sent { .. }, Some(liveness)) = (entry.stage, &mut entry.liveness) {
             liveness.alive(now);
-            let (stage, until) = (entry.stage, entry.next_check());
+            let (stage, until) = (entry.stage, entry.next_check(now));
             self.set_stage(tag, stage, Some(until));
             self.server_found(tag);
         }
@@ -164,7 +164,10 @@ impl<M, A> PendingTable<M, A> {
 
     /// Looks at a message that was sent and has no answer yet.
     fn check_sent(&mut self, now: Instant, tag: Tag, link: LinkId) {
-        if self.entry(tag).is_some_and(|entry| entry.is_assumed_found(now)) {
+        if let Some(membership) = self.entry(tag).and_then(|entry| entry.membership)
+            && membership.is_assumed_found(now)
+            && !self.is_alone_in_queue(&membership)
+        {
             self.server_found(tag);
         }
         let Some(entry) = self.entry_mut(tag) else { return };
@@ -173,7 +176,7 @@ impl<M, A> PendingTable<M, A> {
         } else {
             entry.liveness.as_mut().map_or(Due::Nothing, |liveness| liveness.due(now))
         };
-        let until = entry.next_check();
+        let until = entry.next_check(now);
         match due {
             Due::GiveUp => {
                 self.actions.push_back(Action::NoAnswer { tag, link });
@@ -197,7 +200,7 @@ impl<M, A> PendingTable<M, A> {
         let alone = self.is_alone_in_queue(&membership);
         let behind = self.has_earlier_waiting(tag);
         let Some(entry) = self.entry_mut(tag) else { return };
-        let candidate = entry.attempt.candidate();
+        let (candidate, server_is_there) = (entry.attempt.candidate(), error.server_is_there());
         let step = entry
             .attempt
             .failed_in_queue(now, error, |attempt| !alone && (behind || membership.must_search_again(attempt)));
@@ -205,6 +208,12 @@ impl<M, A> PendingTable<M, A> {
             self.take_search(tag);
         } else if entry.attempt.is_round_over() {
             self.end_others_too(now, tag, candidate);
+        }
+        if !matches!(step, Step::End(_)) {
+            self.actions.extend(server_is_there.map(|there| match there {
+                true => Action::ServerFound { tag },
+                false => Action::ServerNotFound { tag },
+            }));
         }
         self.follow(now, tag, step);
     }

@@ -1,4 +1,5 @@
-//! Whatever happens in whatever order: every message ends once, and is not sent again unless that is safe or asked for.
+//! For random events in any order: every message ends once, and is sent again only if that is safe
+//! or was asked for.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -72,17 +73,17 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What is known of one message.
+/// What the test knows of a message.
 #[derive(Debug)]
 struct Known {
     retries: u32,
     deadline: Instant,
-    /// Sends since it was last said that it did not run.
+    /// Whether a send since then may have run.
     maybe_ran: bool,
     repeats: u32,
     ended: usize,
     monitor: Option<Duration>,
-    /// When it was last asked for in vain.
+    /// When its broker was asked last, without an answer yet.
     asked: Option<Instant>,
 }
 
@@ -90,11 +91,11 @@ struct World {
     now: Instant,
     table: PendingTable<usize, ()>,
     messages: Vec<Known>,
-    /// Every tag that was ever sent, with its message.
+    /// Every tag that was sent, with its message.
     tags: Vec<(Tag, usize)>,
-    /// The tag of the last send of a message.
+    /// The tag of the last send of each message.
     latest: HashMap<usize, Tag>,
-    /// What the driver finds for a message.
+    /// The result of the next lookup.
     plan: SearchPlan,
     /// Answers that were not the last one.
     recorded: usize,
@@ -165,7 +166,8 @@ impl World {
             }
             Event::Refuse { which, reason } => {
                 if let Some((tag, number)) = self.pick(which) {
-                    // One that was sent once and is refused like this is sent elsewhere without a retry.
+                    // A message that was sent once and refused like this goes elsewhere without a
+                    // retry.
                     let known = &mut self.messages[number];
                     if self.latest[&number] == tag {
                         known.asked = None;
@@ -176,7 +178,8 @@ impl World {
                     let refusal = Refusal::new(reason, "");
                     self.table.handle(self.now, Input::Refused { tag, refusal, node: None });
                     if self.messages[number].repeats > 0 && reason.another_node_may_take_it() {
-                        // The earlier attempt is still in doubt; that this one goes elsewhere is no repeat of it.
+                        // The earlier attempt may still have run, so going elsewhere is no
+                        // repetition of this one.
                         self.messages[number].repeats -= u32::from(self.latest[&number] == tag);
                     }
                 }
@@ -219,7 +222,7 @@ impl World {
                 Action::LookUp { tag } => {
                     self.table.handle(self.now, Input::LookedUp { tag, plan: self.plan });
                 }
-                // As a driver does: a way that was wrong is not known any more.
+                // Like a driver: a wrong node is not known any more.
                 Action::ServerNotFound { tag } => {
                     (self.plan.known, self.plan.has_alternatives) = (false, false);
                     if let Some(number) = self.table.message(tag) {

@@ -21,8 +21,8 @@ pub(super) const REFUSAL_WITHIN: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub(super) struct ServerQueue {
     members: usize,
-    /// The arrival of the message that searches.
-    searcher: Option<u64>,
+    /// The message that searches, and its arrival.
+    searcher: Option<(u64, Tag)>,
     /// The messages that wait, by arrival.
     waiting: BTreeMap<u64, Tag>,
     /// How often the route has changed.
@@ -51,8 +51,6 @@ pub(super) struct Membership {
     pub(super) has_alternatives: bool,
     /// When a candidate that has not refused is taken for the right one.
     pub(super) assume_found_at: Option<Instant>,
-    /// Whether that has happened since it was sent.
-    assumed: bool,
 }
 
 #[cfg(all(test, feature = "proptest"))]
@@ -72,12 +70,15 @@ impl Membership {
             alone: false,
             has_alternatives: false,
             assume_found_at: None,
-            assumed: false,
         }
     }
 
     pub(super) fn plan(&mut self, plan: SearchPlan) {
         (self.to_known_node, self.has_alternatives) = (plan.known && !self.alone, plan.has_alternatives);
+    }
+
+    pub(super) fn is_assumed_found(&self, now: Instant) -> bool {
+        self.assume_found_at.is_some_and(|at| at <= now)
     }
 
     /// Whether the others of its queue, and it itself, must search for their server again.
@@ -93,17 +94,20 @@ impl<M> Entry<M> {
             membership.assume_found_at = membership.route_version.is_none().then(|| now + REFUSAL_WITHIN);
         }
     }
-
-    pub(super) fn is_assumed_found(&self, now: Instant) -> bool {
-        self.membership.and_then(|membership| membership.assume_found_at).is_some_and(|at| at <= now)
-    }
 }
 
 impl<M, A> PendingTable<M, A> {
     /// A new entry joins its queue.
     pub(super) fn join_queue(&mut self, now: Instant, tag: Tag) {
-        if let Some(membership) = self.entry(tag).and_then(|entry| entry.membership) {
-            self.server_queues.entry(membership.queue).or_default().members += 1;
+        let Some(membership) = self.entry(tag).and_then(|entry| entry.membership) else { return };
+        let queue = self.server_queues.entry(membership.queue).or_default();
+        queue.members += 1;
+        // A message that was alone had no reason to look.
+        if let Some((_, searcher)) = queue.searcher
+            && let Some(membership) = self.entry(searcher).and_then(|entry| entry.membership)
+            && membership.is_assumed_found(now)
+        {
+            self.server_found(searcher);
         }
         self.wait_in_queue(tag);
         self.advance_queues(now);
@@ -138,7 +142,7 @@ impl<M, A> PendingTable<M, A> {
                 continue;
             }
             queue.waiting.remove(&arrival);
-            queue.searcher = Some(arrival);
+            queue.searcher = Some((arrival, tag));
             if let Some(entry) = self.entry_mut(tag) {
                 entry.attempt.extend(now);
             }
@@ -180,7 +184,7 @@ impl<M, A> PendingTable<M, A> {
         if membership.route_version.is_some() {
             return;
         }
-        (membership.to_known_node, membership.has_alternatives, membership.assumed) = (true, true, true);
+        (membership.to_known_node, membership.has_alternatives) = (true, true);
         self.route_chosen(tag, link);
         self.actions.push_back(Action::ServerFound { tag });
     }
@@ -192,7 +196,7 @@ impl<M, A> PendingTable<M, A> {
             return;
         }
         let queue = self.server_queues.entry(membership.queue).or_default();
-        queue.searcher.take_if(|searcher| *searcher == arrival);
+        queue.searcher.take_if(|(searcher, _)| *searcher == arrival);
         queue.on_route += 1;
         (membership.route_version, membership.assume_found_at, membership.alone) =
             (Some(queue.route_version), None, false);
@@ -207,7 +211,7 @@ impl<M, A> PendingTable<M, A> {
         let Some(entry) = self.entry(tag) else { return };
         let (Some(membership), arrival, stage) = (entry.membership, entry.arrival, entry.stage) else { return };
         let Some(queue) = self.server_queues.get(&membership.queue) else { return };
-        let searches = queue.searcher == Some(arrival);
+        let searches = queue.searcher.is_some_and(|(searcher, _)| searcher == arrival);
         let first = membership.route_version.is_some_and(|version| version == queue.route_version);
         self.actions.push_back(Action::ServerNotFound { tag });
         if let Some(entry) = self.entry_mut(tag)
@@ -284,7 +288,7 @@ impl<M, A> PendingTable<M, A> {
         membership.alone = true;
         let id = membership.queue;
         let (Some(entry), Some(queue)) = (self.entry(tag), self.server_queues.get(&id)) else { return };
-        if queue.searcher != Some(entry.arrival) || queue.waiting.is_empty() {
+        if queue.searcher.is_none_or(|(searcher, _)| searcher != entry.arrival) || queue.waiting.is_empty() {
             return;
         }
         let refusal = entry.attempt.refusal().cloned();
@@ -305,14 +309,11 @@ impl<M, A> PendingTable<M, A> {
     pub(super) fn take_search(&mut self, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let (Some(membership), arrival) = (&mut entry.membership, entry.arrival) else { return };
-        let (id, assumed) = (membership.queue, std::mem::take(&mut membership.assumed));
+        let id = membership.queue;
         (membership.alone, membership.assume_found_at) = (true, None);
         self.leave_route(tag);
-        if assumed {
-            self.actions.push_back(Action::ServerNotFound { tag });
-        }
         if let Some(queue) = self.server_queues.get_mut(&id) {
-            queue.searcher = Some(arrival);
+            queue.searcher = Some((arrival, tag));
         }
     }
 
@@ -330,7 +331,7 @@ impl<M, A> PendingTable<M, A> {
         let (Some(membership), arrival) = (entry.membership, entry.arrival) else { return };
         let Some(queue) = self.server_queues.get_mut(&membership.queue) else { return };
         queue.waiting.remove(&arrival);
-        queue.searcher.take_if(|searcher| *searcher == arrival);
+        queue.searcher.take_if(|(searcher, _)| *searcher == arrival);
         queue.members -= 1;
         if queue.members == 0 {
             self.server_queues.remove(&membership.queue);

@@ -1,4 +1,4 @@
-//! Whatever the way of a server's messages is found by: nobody overtakes another, and one at a time searches.
+//! However the server is found, no message overtakes another, and one at a time searches.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,21 +17,22 @@ enum Event {
         count: usize,
         wait: bool,
     },
-    /// A link takes so many messages.
+    /// A link sends so many messages.
     Send {
         link: usize,
         count: usize,
     },
-    /// A node answers so many messages, in the order in which they came.
+    /// A node answers so many messages, in order.
     Answer {
         node: usize,
         count: usize,
     },
-    /// The server goes to another node; only while no message is on its way: it could run before those that were refused there.
+    /// The server moves to another node, but only while no message is on its way: later ones could
+    /// run before those that were refused.
     Move {
         to: Option<usize>,
     },
-    /// A call that blocks finds it.
+    /// A blocking call finds the server.
     Find,
     Pass {
         millis: u64,
@@ -54,9 +55,9 @@ struct World {
     table: PendingTable<usize, ()>,
     server: Option<usize>,
     known: Option<usize>,
-    /// Whom each message asks, as a driver notes it.
+    /// The node that each message asked last, as a driver notes it.
     asked: Vec<Option<usize>>,
-    /// What is known of the way of each message.
+    /// The known node, as each message has planned with it.
     plans: Vec<Option<usize>>,
     nodes: [VecDeque<(Tag, usize)>; NODES],
     accepted: Vec<usize>,
@@ -114,7 +115,7 @@ impl World {
             }
             Event::Find => self.known = self.server,
             Event::Pass { millis } => {
-                // A node that takes longer than this is waited for no more, and the order is lost.
+                // A node that takes longer is not waited for, and the order is lost.
                 if self.nodes.iter().all(VecDeque::is_empty) {
                     self.pass(millis);
                 }
@@ -168,7 +169,7 @@ impl World {
                 | Action::RecordAnswer { .. } => {}
             }
         }
-        // While nothing is known, one message is on its way, and no other.
+        // While the node is not known, one message is on its way, and no other.
         let queue = self.table.server_queues.get(&1);
         if queue.is_some_and(ServerQueue::searches) {
             let queued =
@@ -177,7 +178,7 @@ impl World {
         }
     }
 
-    /// Everything that is on its way arrives, until nothing moves any more.
+    /// Delivers everything until nothing moves any more.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             if self.table.open() == 0 {

@@ -12,14 +12,14 @@ const S: QueueId = 7;
 
 type Ended = Vec<(&'static str, Result<usize, Verdict>)>;
 
-/// A table for one server, which is at one of the candidates; candidate k is reached over link k.
+/// A table for one server, which is at one of the candidates. Candidate k is reached over link k.
 struct World {
     now: Instant,
     table: PendingTable<&'static str, usize>,
     candidates: usize,
-    /// What the driver remembers.
+    /// The node that the driver remembers.
     known: Option<usize>,
-    /// Whom each message was about to be sent to last.
+    /// The node that each message asked last.
     asked: HashMap<&'static str, usize>,
     ended: Ended,
 }
@@ -66,7 +66,7 @@ impl World {
             match action {
                 Action::ChooseLink { tag, candidate } => {
                     let name = *self.table.message(tag).unwrap();
-                    // The way to the one that is known has one candidate.
+                    // A plan with a known node has one candidate.
                     let link = self.known.filter(|_| candidate == 0).unwrap_or(candidate);
                     self.asked.insert(name, link);
                     self.table.handle(self.now, Input::LinkChosen { tag, link: Some(link) });
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Sends all that waits for a link: the names and their tags.
+    /// Sends all messages of a link. Returns their names and tags.
     fn flush(&mut self, link: LinkId) -> Vec<(&'static str, Tag)> {
         let mut sent = Vec::new();
         while let Some((tag, _, name)) = self.table.nth_to_send(link, 0) {
@@ -111,7 +111,7 @@ impl World {
         sent
     }
 
-    /// Sends what waits for a link, which is this.
+    /// Sends all messages of a link, which are these.
     fn sends(&mut self, link: LinkId, names: &[&str]) -> Vec<Tag> {
         let sent = self.flush(link);
         assert_eq!(sent.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names, "over link {link}");
@@ -183,7 +183,7 @@ fn messages_that_waited_behind_a_failed_search_end_like_it() {
         world.refuse(tags[0], Reason::NoRoute);
     }
     assert_eq!(world.ends(&["b", "a"]), [no_route(), no_route()]);
-    // The patient one searches on; who comes now waits for the end of its round.
+    // The patient message searches on. A new message waits for the end of its round.
     let tags = world.sends(0, &["patient"]);
     world.refuse(tags[0], Reason::NoRoute);
     let tags = world.sends(1, &["patient"]);
@@ -242,7 +242,7 @@ fn a_candidate_that_does_not_refuse_in_time_has_the_server() {
     assert!(world.flush(0).is_empty());
     world.pass(MILLI);
     let tags = world.sends(0, &["b", "c"]);
-    // It was the wrong one after all: nothing is lost, nor the order.
+    // It was the wrong node. No message is lost, and the order stays.
     for tag in [call, tags[0], tags[1]] {
         world.refuse(tag, Reason::NoRoute);
     }
@@ -250,6 +250,19 @@ fn a_candidate_that_does_not_refuse_in_time_has_the_server() {
     let tags = world.sends(other, &["long call"]);
     world.accept(tags[0], other);
     world.sends(other, &["b", "c"]);
+}
+
+#[test]
+fn a_later_message_follows_a_call_that_was_not_refused() {
+    let mut world = world(2);
+    world.admit(&["long call"]);
+    let call = world.sends(0, &["long call"])[0];
+    world.pass(REFUSAL_WITHIN);
+    assert_eq!(world.known, None, "nobody waits, so nothing is assumed");
+    world.admit(&["b"]);
+    world.sends(0, &["b"]);
+    world.accept(call, 0);
+    world.ends(&["long call"]);
 }
 
 #[test]
@@ -293,7 +306,7 @@ fn a_server_found_by_a_blocking_call_lets_no_message_overtake() {
     world.admit(&["a"]);
     let a = world.sends(0, &["a"]);
     world.admit(&["b"]);
-    // A call that blocks has found it elsewhere.
+    // A blocking call has found it elsewhere.
     world.known = Some(1);
     world.admit(&["c"]);
     assert!(world.flush(0).is_empty() && world.flush(1).is_empty());

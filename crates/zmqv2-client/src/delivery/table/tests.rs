@@ -46,7 +46,7 @@ impl Table {
                 }
                 Action::End { message, result } => assert!(ended.replace((message, result)).is_none()),
                 Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => {}
-                Action::ServerFound { .. } | Action::ServerNotFound { .. } => panic!("a message that is in no lane"),
+                Action::ServerFound { .. } | Action::ServerNotFound { .. } => panic!("a message in no server queue"),
                 Action::Inquire { .. } => panic!("a message that is not monitored"),
                 Action::RecordAnswer { .. } => panic!("an answer that is not the last one"),
                 Action::LookUp { tag } => self.handle(now, Input::LookedUp { tag, plan: SearchPlan::among(0) }),
@@ -85,7 +85,7 @@ fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     assert_eq!(table.timers.len(), 1, "an ended message leaves no timer behind");
     table.handle(now, Input::Answered { tag: b, answer: "again", more: false });
     assert_eq!(table.route(now), None);
-    // The slot is used again, and the old tag does not fit.
+    // The slot is used again, and the old tag does not match.
     table.admit(now, "c", options(now, 1)).unwrap();
     table.route(now);
     let c = table.send(now, 0).unwrap();
@@ -94,7 +94,7 @@ fn a_message_goes_out_in_order_and_ends_with_its_answer() {
     assert_eq!(table.route(now), None);
     table.handle(now, Input::Answered { tag: c, answer: "yes", more: false });
     assert_eq!(table.route(now), Some(("c", Ok("yes"))));
-    // Nothing but silence for the other.
+    // The other one gets no answer.
     let end = now + 10 * SECOND + ANSWER_GRACE;
     assert_eq!(table.pass(end - MILLI), None);
     assert_eq!(table.pass(end), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
@@ -163,7 +163,7 @@ fn a_refused_message_tries_the_next_candidate_and_ends_with_busy() {
         table.handle(now, Input::Refused { tag, refusal: refusal(reason), node: None });
         if link == 0 {
             assert_eq!(table.route(now), None);
-            // The same again, late: it counts no more.
+            // A second refusal is late and does not count.
             table.handle(now, Input::Refused { tag, refusal: refusal(Reason::Expired), node: None });
         }
     }
@@ -204,7 +204,7 @@ fn an_attempt_has_its_share_of_the_time_and_any_answer_counts() {
     assert_eq!(table.pass(now + 5 * SECOND), None);
     let second = table.send(now + 5 * SECOND, 0).unwrap();
     assert_ne!(first, second);
-    // A refusal of the first attempt says nothing about the second; that it was accepted does.
+    // A refusal of the first attempt says nothing about the second. Its acceptance counts.
     table.handle(now, Input::Refused { tag: first, refusal: refusal(Reason::Expired), node: None });
     assert_eq!(table.route(now), None);
     table.handle(now, Input::Answered { tag: first, answer: "yes", more: false });
@@ -295,7 +295,7 @@ fn several_answers_are_recorded_and_the_last_one_ends_the_message() {
         assert_eq!(table.route(now), None);
     };
     recorded(&mut table, tag, "one");
-    // What is missing is asked for again; answers to both sends count, until one of them is complete.
+    // The missing answers are asked for again. Answers to both sends count until one is complete.
     table.handle(now, Input::ConnectionLost { link: 0 });
     assert_eq!(table.route(now), None);
     let again = table.send(now, 0).unwrap();
@@ -346,7 +346,7 @@ fn a_monitored_message_lives_while_its_broker_says_that_it_is_in_flight() {
     let (now, mut table) = (start(), table());
     table.admit(now, "a", DeliveryOptions { monitor: Some(2 * SECOND), ..options(now, 1) }).unwrap();
     table.route(now);
-    // Before it is sent, nobody could know it.
+    // Before it is sent, no broker could know it.
     table.expire(now + SECOND / 2);
     assert!(table.poll_action().is_none());
     let sent = now + SECOND / 2;
@@ -385,7 +385,7 @@ fn a_broker_that_does_not_know_a_monitored_message_lost_it_and_a_retry_is_monito
     assert_eq!(table.pass(at + SECOND - MILLI), None);
     table.expire(at + SECOND);
     assert!(matches!(table.poll_action(), Some(Action::Inquire { tag, .. }) if tag == second));
-    // A sign of life of the attempt before is none of this one.
+    // An answer about the first attempt says nothing about this one.
     table.handle(at + SECOND, Input::InFlight { tag: first });
     assert_eq!(table.pass(at + 2 * SECOND), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
 }
@@ -405,13 +405,13 @@ fn a_refusal_is_not_the_end_of_a_retried_message_while_another_candidate_could_n
     let (mut now, mut table) = (start(), table());
     table.admit(now, "a", DeliveryOptions { retries: 1, ..options(now, 2) }).unwrap();
     table.route(now);
-    // The first one is not connected in time, the second one has no such server.
+    // The first node is not connected in time, and the second has no such server.
     now += SECOND;
     assert_eq!(table.pass(now), None);
     let tag = table.send(now, 1).unwrap();
     table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
     assert_eq!(table.route(now), None);
-    // The next attempt finds the first one connected.
+    // The next attempt finds the first node connected.
     now += RETRY_PAUSE;
     assert_eq!(table.pass(now), None);
     let tag = table.send(now, 0).unwrap();
