@@ -265,13 +265,8 @@ impl MessageCheck<'_> {
 
 /// Whether this reason promises that the message did not run and never will.
 fn never_runs(reason: Reason, verb: Verb) -> bool {
-    match reason {
-        // It may have begun before its worker was lost.
-        Reason::ServerLost => false,
-        // For a call, the reply may be the message that was too large.
-        Reason::TooLarge => verb != Verb::Call,
-        _ => true,
-    }
+    // Of a call, `TooLarge` may speak of the reply. Other messages have none.
+    !reason.may_have_run() || (reason == Reason::TooLarge && verb != Verb::Call)
 }
 
 /// The name under which an outcome is counted, without servers and nodes.

@@ -43,7 +43,7 @@ impl<M, A> PendingTable<M, A> {
         self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
     }
 
-    /// The tags of these entries, by arrival.
+    /// The tags of the entries that `which` selects, by arrival.
     pub(super) fn in_order(&self, mut which: impl FnMut(&Entry<M>) -> bool) -> Vec<Tag> {
         let mut found: Vec<(u64, Tag)> = Vec::new();
         for (index, slot) in self.slots.iter().enumerate() {
