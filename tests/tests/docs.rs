@@ -89,7 +89,7 @@ fn refusals() -> String {
             .expect("a String takes every text");
     }
     let rank = |reason: &Reason| match reason.next_step() {
-        NextStep::OtherNode { rank } => Some(rank),
+        NextStep::OtherNode { rank, .. } => Some(rank),
         _ => None,
     };
     let mut others: Vec<_> = Reason::ALL.into_iter().filter(|reason| rank(reason).is_some()).collect();

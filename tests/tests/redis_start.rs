@@ -57,7 +57,7 @@ fn wrong_passwords_users_and_databases_are_named() {
     let open = Redis::start();
     let () = open.run(&["ACL", "SETUSER", "reader", "on", ">sesame", "~*", "+@read", "+@connection", "+info"]);
     let url = format!("transport_url=zmqv2+redis://reader:sesame@127.0.0.1:{}", open.port());
-    fails(&[&url], &["correct user", "may not do what is needed"]);
+    fails(&[&url], &["correct user", "lacks a permission"]);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_wrong_password_of_a_sentinel_is_named_as_that() {
     let url = format!("transport_url=zmqv2+sentinel://127.0.0.1:{port}/group");
     let option = "correct sentinel_password";
     fails(&[&url], &[option, "wants a password"]);
-    fails(&[&url, "sentinel_password=sesame"], &[option, "does not take this password"]);
+    fails(&[&url, "sentinel_password=sesame"], &[option, "refuses this password"]);
     // The password of Redis is not that of the Sentinels.
     fails(&[&url, "matchmaker_redis.password=open sesame"], &[option]);
     works(&[url, "sentinel_password=open sesame".to_owned()]);

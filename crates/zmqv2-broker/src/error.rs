@@ -1,5 +1,3 @@
-//! Why a broker cannot start or go on.
-
 use std::io;
 use std::path::PathBuf;
 
@@ -28,7 +26,7 @@ pub enum BrokerError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// An option that must be an address is none.
+    /// An option has a value that is not an address.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
     /// The bind address is a name that cannot be resolved.

@@ -38,6 +38,7 @@ mod status_query;
 // Public only for our tests.
 #[doc(hidden)]
 pub mod store;
+mod threads;
 
 pub use driver::{Broker, Stopper};
 pub use engine::Limits;
@@ -45,7 +46,7 @@ pub use error::BrokerError;
 pub use settings::Settings;
 pub use status_query::{StatusQueryError, query_status};
 pub use store::StoreError;
-// What an example, or a program that runs a broker inside itself, needs besides.
+// For examples, and for programs that run a broker inside themselves.
 pub use zmqv2_matchmaker::{Matchmaker, open as open_directory};
 pub use zmqv2_proto::Config;
 pub use zmqv2_proto::config::resolve_ipc_dir;

@@ -1,5 +1,3 @@
-//! The settings of a broker.
-
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -91,7 +89,6 @@ fn resolve(address: TcpAddress) -> Result<TcpAddress, BrokerError> {
     Ok(TcpAddress::new(found.ip().to_string(), found.port())?)
 }
 
-/// A random number.
 fn random() -> u32 {
     let [a, b, c, d, ..] = *InstanceId::random().as_bytes();
     u32::from_be_bytes([a, b, c, d])

@@ -1,5 +1,3 @@
-//! Asks the node's broker for its status report.
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +5,7 @@ use zmqv2_proto::control::{StatusReport, broker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, SocketSendError, Transport, TransportError};
 use zmqv2_proto::{Address, Header, InvalidAddress, Kind, MessageId};
 
-use crate::driver::clock::now;
+use crate::threads::now;
 
 /// Why there is no status report.
 #[derive(Debug, thiserror::Error)]

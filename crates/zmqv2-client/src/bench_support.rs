@@ -32,16 +32,8 @@ impl AckTable {
     }
 
     fn send(&mut self, message: u64) -> Option<Tag> {
-        let options = DeliveryOptions {
-            deadline: self.now + Duration::from_secs(30),
-            expires: self.now + Duration::from_secs(30),
-            retries: 0,
-            wait_for_ready: false,
-            monitor: None,
-            candidates: 1,
-            bytes: 128,
-            server_queue: None,
-        };
+        let deadline = self.now + Duration::from_secs(30);
+        let options = DeliveryOptions { candidates: 1, bytes: 128, ..DeliveryOptions::new(deadline) };
         self.table.admit(self.now, message, options).ok()?;
         while let Some(action) = self.table.poll_action() {
             if let Action::ChooseLink { tag, .. } = action {

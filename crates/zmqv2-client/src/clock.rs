@@ -11,7 +11,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The time in UTC as a notification carries it: `2015-06-12 10:11:12.123456`. Only people use it.
+/// The time in UTC as a notification carries it for people: `2015-06-12 10:11:12.123456`.
 pub(crate) fn timestamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%6f").to_string()
 }

@@ -36,6 +36,6 @@ mod tests {
         for (from, to) in [(10_000, 13_333), (13_333, 16_666), (16_666, 20_001)] {
             assert!(part(from, to) >= 12, "{spans:?}");
         }
-        assert_eq!(random_span(most, least), most, "bounds the wrong way round are no reason to panic");
+        assert_eq!(random_span(most, least), most, "swapped bounds do not panic");
     }
 }

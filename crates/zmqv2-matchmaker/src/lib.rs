@@ -5,8 +5,7 @@
 //! this node), [`RingMatchmaker`] (a JSON file lists the nodes), and [`RedisDirectory`] behind a
 //! cache ([`CachedMatchmaker`]). The cache can stand before any [`RemoteDirectory`].
 //!
-//! It leaves to others how messages travel and what happens to them: a broker that does not have
-//! the server refuses the message itself.
+//! Other crates send messages. A broker that does not have the server refuses a message itself.
 //!
 //! ```
 //! use zmqv2_matchmaker::{Matchmaker, RingMatchmaker, Rotation};

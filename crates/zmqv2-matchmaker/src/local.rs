@@ -14,15 +14,13 @@ use crate::api::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Ref
 /// decides and refuses with `NoRoute`. For the same reason registrations are accepted and ignored.
 /// No method does I/O.
 #[derive(Debug)]
-pub struct LocalMatchmaker {
-    placement: Arc<Placement>,
-}
+pub struct LocalMatchmaker(Arc<Placement>);
 
 impl LocalMatchmaker {
     /// A directory of `node` alone.
     #[must_use]
     pub fn new(node: Node) -> Self {
-        Self { placement: Arc::new(Placement::new(vec![PlacedNode::unlisted(node)])) }
+        Self(Arc::new(Placement::new(vec![PlacedNode::unlisted(node)])))
     }
 }
 
@@ -32,11 +30,11 @@ impl Matchmaker for LocalMatchmaker {
     }
 
     fn resolve_all(&self, _key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
-        Ok(Arc::clone(&self.placement))
+        Ok(Arc::clone(&self.0))
     }
 
     fn known(&self, _key: &TopicKey) -> Option<Arc<Placement>> {
-        Some(Arc::clone(&self.placement))
+        Some(Arc::clone(&self.0))
     }
 
     fn register(&self, _registration: &Registration, _lease: Duration) -> Result<(), MatchmakerError> {

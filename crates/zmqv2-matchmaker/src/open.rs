@@ -25,19 +25,22 @@ pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
                 remedy: "build zmqv2-matchmaker with its feature redis, or correct rpc_zmq_matchmaker".to_owned(),
             });
         }
-        // `local`: the configuration refuses any other kind.
-        _ => {
+        MatchmakerKind::Local => {
             let name = config.host.clone();
             // Clients reach their own node over its socket directory, so the address is not used. A
             // node name need not be a host name.
             let address =
                 TcpAddress::new(name.as_str(), config.port).or_else(|_| TcpAddress::new("127.0.0.1", config.port));
-            match address {
-                Ok(address) => Arc::new(LocalMatchmaker::new(Node::new(name, address))),
-                Err(source) => {
-                    return Err(MatchmakerError::Unavailable { directory: "local".to_owned(), source: source.into() });
-                }
-            }
+            let failed =
+                |source| MatchmakerError::Unavailable { directory: "local".to_owned(), source: Box::new(source) };
+            Arc::new(LocalMatchmaker::new(Node::new(name, address.map_err(failed)?)))
+        }
+        kind => {
+            return Err(MatchmakerError::Misconfigured {
+                directory: format!("{kind:?}").to_lowercase(),
+                problem: "this program does not know this kind of directory".to_owned(),
+                remedy: "update zmqv2-matchmaker, or correct rpc_zmq_matchmaker".to_owned(),
+            });
         }
     })
 }

@@ -1,9 +1,9 @@
-//! The protocol of zmqv2: who a message is for, its content, and its form on the wire.
+//! The protocol of zmqv2: the destination, the content and the wire format of messages.
 //!
 //! This crate owns [targets](Target) and names, the [header](Header) that a broker reads, the JSON
 //! bodies that only clients and servers read, the [refusals](Refusal), the [configuration](config),
-//! and `transport`, the one module that uses libzmq. It leaves to others where servers are, how
-//! requests are routed, and how methods are dispatched.
+//! and `transport`, the one module that uses libzmq. Finding servers, routing requests and
+//! dispatching methods belong to other crates.
 //!
 //! Without the default feature `zmq`, the crate has no sockets, no threads and no C++.
 //!

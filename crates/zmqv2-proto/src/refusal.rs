@@ -1,8 +1,8 @@
 //! Refusals: typed answers to requests that were not run, or whose result is unknown.
 //!
 //! Every rule about a reason stands in one entry of the table below. The broker, the client, the
-//! server and the tables in `docs/` read it. A new reason is one more entry; an entry that lacks a
-//! field does not compile.
+//! server and the tables in `docs/` use this table. A new reason is one more entry; an entry that
+//! lacks a field does not compile.
 
 use std::fmt;
 
@@ -15,6 +15,9 @@ pub enum NextStep {
     OtherNode {
         /// How much this reason tells the caller, compared with others.
         rank: u8,
+        /// Whether a server of the target is at the node that refused. The client then neither
+        /// searches for this server elsewhere, nor waits for one.
+        server_is_there: bool,
     },
     /// The request may have run. The client sends it again only if its caller asked for retries.
     Retry,
@@ -40,6 +43,7 @@ macro_rules! reasons {
         $name:ident {
             code: $code:literal,
             counter: $counter:literal,
+            advice: $advice:expr,
             may_have_run: $may_have_run:literal,
             next_step: $next_step:expr,
             avoid: $avoid:expr,
@@ -76,6 +80,12 @@ macro_rules! reasons {
                 match self { $(Self::$name => $counter,)+ }
             }
 
+            /// What an operator does when the counter grows, if it stays at 0 in a healthy system.
+            #[must_use]
+            pub const fn advice(self) -> Option<&'static str> {
+                match self { $(Self::$name => $advice,)+ }
+            }
+
             /// Whether a request that was refused for this reason may have run, in part or whole.
             #[must_use]
             pub const fn may_have_run(self) -> bool {
@@ -102,22 +112,28 @@ reasons! {
     NoRoute {
         code: 1,
         counter: "refused_no_route",
+        advice: None,
         may_have_run: false,
-        next_step: NextStep::OtherNode { rank: 1 },
+        next_step: NextStep::OtherNode { rank: 1, server_is_there: false },
         avoid: Avoid::TopicAtNode,
     }
     /// A bound of the backlog is reached. The request did not run.
     Busy {
         code: 2,
         counter: "refused_busy",
+        advice: Some(
+            "Start more workers or servers of the topic, or raise `rpc_zmq_topic_backlog` or \
+             `rpc_zmq_backlog_bytes`.",
+        ),
         may_have_run: false,
-        next_step: NextStep::OtherNode { rank: 3 },
+        next_step: NextStep::OtherNode { rank: 3, server_is_there: true },
         avoid: Avoid::TopicAtNode,
     }
     /// The time to live ended before a worker was free. The request did not run and never will.
     Expired {
         code: 3,
         counter: "refused_expired",
+        advice: None,
         may_have_run: false,
         next_step: NextStep::Report,
         avoid: Avoid::Nothing,
@@ -126,6 +142,7 @@ reasons! {
     ServerLost {
         code: 4,
         counter: "refused_server_lost",
+        advice: None,
         may_have_run: true,
         next_step: NextStep::Retry,
         avoid: Avoid::Nothing,
@@ -135,6 +152,7 @@ reasons! {
     TooLarge {
         code: 5,
         counter: "refused_too_large",
+        advice: None,
         may_have_run: true,
         next_step: NextStep::Report,
         avoid: Avoid::Nothing,
@@ -144,6 +162,7 @@ reasons! {
     Malformed {
         code: 6,
         counter: "refused_malformed",
+        advice: Some("The log names the peer. It is not a zmqv2 program, or it has another version."),
         may_have_run: false,
         next_step: NextStep::Report,
         avoid: Avoid::Nothing,
@@ -152,6 +171,7 @@ reasons! {
     Unauthorized {
         code: 7,
         counter: "refused_unauthorized",
+        advice: None,
         may_have_run: false,
         next_step: NextStep::Report,
         avoid: Avoid::Nothing,
@@ -160,8 +180,9 @@ reasons! {
     ShuttingDown {
         code: 8,
         counter: "refused_shutting_down",
+        advice: None,
         may_have_run: false,
-        next_step: NextStep::OtherNode { rank: 2 },
+        next_step: NextStep::OtherNode { rank: 2, server_is_there: false },
         avoid: Avoid::Node,
     }
 }
@@ -241,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_run_never_goes_to_another_node() {
+    fn a_request_that_may_have_run_never_goes_to_another_node() {
         for reason in Reason::ALL {
             assert!(!(reason.may_have_run() && reason.another_node_may_take_it()), "{reason}");
             assert!(reason.may_have_run() || reason.meaning().contains("did not run"), "{reason}");

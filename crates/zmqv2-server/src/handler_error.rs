@@ -7,10 +7,10 @@ use zmqv2_proto::Failure;
 /// The module of failures that this crate itself raises, other than the dispatcher's.
 pub(crate) const MODULE: &str = "zmqv2.server";
 
-/// The error of a handler, as it goes to the caller.
+/// The error of a handler. The caller gets it.
 ///
-/// `?` turns any [`std::error::Error`] into one: its type is the class, its text the message, its
-/// sources the traceback.
+/// `?` turns any [`std::error::Error`] into a `HandlerError`: its type is the class, its text the
+/// message, its sources the traceback.
 pub struct HandlerError {
     failure: Box<Failure>,
     expected: bool,
@@ -23,14 +23,14 @@ impl HandlerError {
         Self { failure: Box::new(Failure::new(module, class, message)), expected: false }
     }
 
-    /// An error that is part of the interface, such as "not found". It goes to the caller as any
-    /// other, but the server does not log it as a failure.
+    /// An error that is part of the interface, such as "not found". The caller gets it as any other
+    /// error, but the server does not log it as a failure.
     #[must_use]
     pub fn expected(failure: Failure) -> Self {
         Self { failure: Box::new(failure), expected: true }
     }
 
-    /// Logs the error of `what`, which `ended` in this way.
+    /// Logs the error of `what`. `ended` says how that ended.
     pub(crate) fn log(&self, what: impl fmt::Display, ended: &str) {
         if self.expected {
             log::debug!("{what} answered {self}");
@@ -63,13 +63,9 @@ impl<E: std::error::Error> From<E> for HandlerError {
         // `a::b::C<d::E>` is class `C<d::E>` in module `a::b`.
         let name = path.split('<').next().unwrap_or(path);
         let (module, class) = name.rsplit_once("::").unwrap_or(("", name));
-        let mut chain = Vec::new();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            chain.push(format!("caused by: {cause}"));
-            source = cause.source();
-        }
-        let failure = Failure::new(module, class, error.to_string()).with_traceback(chain);
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        let traceback: Vec<_> = causes.map(|cause| format!("caused by: {cause}")).collect();
+        let failure = Failure::new(module, class, error.to_string()).with_traceback(traceback);
         Self { failure: Box::new(failure), expected: false }
     }
 }

@@ -1,10 +1,10 @@
-//! Builds the binaries under test, and says where they are.
+//! Builds the binaries under test, and returns their paths.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The path of a binary of this workspace, built from the sources as they are.
+/// The path of a binary of this workspace, built from the current sources.
 pub fn binary(name: &str) -> PathBuf {
     BUILT.get_or_init(|| build(&[])).join(name)
 }
@@ -16,8 +16,8 @@ pub fn build_only(names: &[&str]) {
     BUILT.get_or_init(|| build(names));
 }
 
-/// A test of this package alone would not build the binaries of other packages. After a build of
-/// the workspace this build takes a moment and changes nothing.
+/// Builds binaries, also of other packages, which `cargo test` of this package alone does not build.
+/// If they are up to date, this takes a moment and changes nothing.
 fn build(names: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     // target/PROFILE/deps/TEST, or target/PROFILE/BINARY

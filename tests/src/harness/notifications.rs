@@ -56,8 +56,8 @@ impl Node {
         builder.config(self.config()).ipc_dir(&self.ipc_dir)
     }
 
-    /// Waits until listeners have handled everything that the node's broker keeps, without a dead
-    /// letter.
+    /// Waits until listeners have handled all notifications that the node's broker keeps. Fails the
+    /// test if there is a dead letter.
     pub fn wait_all_handled(&self) {
         eventually("every notification is handled", || self.status().notifications == 0);
         assert_eq!(self.status().dead_letters, []);

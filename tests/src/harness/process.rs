@@ -12,6 +12,7 @@ use crate::{PATIENCE, eventually, now};
 
 #[derive(Debug, Default)]
 struct Printed {
+    /// The lines so far, and whether the output has ended.
     lines: Mutex<(Vec<String>, bool)>,
     changed: Condvar,
 }
@@ -32,8 +33,8 @@ impl Printed {
         printed
     }
 
-    /// Waits until `met` finds something in the lines. Its second argument says that the output has
-    /// ended.
+    /// Waits until `met` finds something in the lines. Its second argument says whether the output
+    /// has ended.
     fn wait<T>(&self, what: &str, mut met: impl FnMut(&[String], bool) -> Option<T>) -> T {
         let end_at = now() + PATIENCE;
         let mut lines = self.lines.lock().expect("no panic in here");
@@ -52,8 +53,8 @@ impl Printed {
 pub struct Process {
     name: String,
     child: Child,
-    printed: Arc<Printed>,
-    output: Arc<Printed>,
+    stderr: Arc<Printed>,
+    stdout: Arc<Printed>,
 }
 
 #[derive(Debug)]
@@ -76,9 +77,9 @@ impl Process {
     pub fn start(name: &str, command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        let printed = Printed::of(child.stderr.take().expect("a pipe"));
-        let output = Printed::of(child.stdout.take().expect("a pipe"));
-        Self { name: name.to_owned(), child, printed, output }
+        let stderr = Printed::of(child.stderr.take().expect("a pipe"));
+        let stdout = Printed::of(child.stdout.take().expect("a pipe"));
+        Self { name: name.to_owned(), child, stderr, stdout }
     }
 
     /// Runs `command` to its end and keeps its output.
@@ -102,7 +103,7 @@ impl Process {
 
     /// Waits for a line on stderr that starts with `start` and returns it.
     pub fn wait_for_line(&self, start: &str) -> String {
-        self.printed.wait(&format!("{} with {start:?}", self.name), |lines, _| {
+        self.stderr.wait(&format!("{} with {start:?}", self.name), |lines, _| {
             lines.iter().find(|line| line.starts_with(start)).cloned()
         })
     }
@@ -110,16 +111,16 @@ impl Process {
     /// Waits until the process has printed `count` lines on stdout, and returns all lines so far.
     pub fn wait_for_output(&self, count: usize) -> Vec<String> {
         let what = format!("{} with {count} lines", self.name);
-        self.output.wait(&what, |lines, _| (lines.len() >= count).then(|| lines.to_vec()))
+        self.stdout.wait(&what, |lines, _| (lines.len() >= count).then(|| lines.to_vec()))
     }
 
     /// Waits for the end of stdout, and returns all of it.
     pub fn stdout_to_end(&self) -> String {
         let what = format!("the end of {}", self.name);
-        self.output.wait(&what, |lines, ended| ended.then(|| lines.join("\n")))
+        self.stdout.wait(&what, |lines, ended| ended.then(|| lines.join("\n")))
     }
 
-    /// Waits for its line that starts with `ready`.
+    /// Waits for a line on stderr that starts with `ready`.
     #[must_use]
     pub fn ready(self) -> Self {
         self.wait_for_line("ready");
@@ -130,7 +131,7 @@ impl Process {
     pub fn stderr(&self) -> String {
         // A failed wait panics while it holds the lock, and a test that unwinds asks for these
         // lines.
-        self.printed.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
+        self.stderr.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
     }
 
     pub fn id(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! Runs clients, servers and listeners that write journals, and checks these at the end.
+//! Runs clients, servers and listeners that write journals, and checks the journals at the end.
 
 use std::process::Command;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct JournaledRun {
 /// The summary that a client prints at its end.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Summary {
-    /// Messages that it tried to send.
+    /// Messages that the client tried to send.
     pub sent: u64,
     /// From the first message to the last outcome.
     pub seconds: f64,
@@ -40,7 +40,7 @@ pub struct Summary {
     pub resent: u64,
     /// Answers that came too late.
     pub late: u64,
-    /// Answers to nothing that was asked.
+    /// Answers that belong to no message.
     pub ignored: u64,
 }
 
@@ -117,7 +117,7 @@ impl Summary {
     }
 }
 
-/// Stops servers or brokers in order: servers first run what they have acknowledged.
+/// Stops servers or brokers in order: servers first run the messages that they have acknowledged.
 pub fn stop_all(processes: &mut [Process], timeout: Duration) {
     for process in &*processes {
         process.signal(Signal::TERM);
@@ -128,8 +128,8 @@ pub fn stop_all(processes: &mut [Process], timeout: Duration) {
     }
 }
 
-/// When a client learnt that a message was accepted, sorted, in milliseconds of the machine's
-/// monotonic clock.
+/// The times at which a client learnt that a message was accepted, sorted, in milliseconds of the
+/// machine's monotonic clock.
 pub fn acceptance_times(client: &ClientJournal) -> Vec<u64> {
     let answered = |reported: &&ReportedOutcome| match &reported.outcome {
         Outcome::Acked { .. } | Outcome::Replied { .. } => true,

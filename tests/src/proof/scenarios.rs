@@ -17,7 +17,7 @@ use crate::{
 pub struct ScenarioResult {
     /// The journals, which are removed unless the test fails.
     pub journaled: JournaledRun,
-    /// What the checker found.
+    /// The findings of the checker.
     pub report: Report,
     /// The summaries of the clients, in the order of their start.
     pub clients: Vec<(String, Summary)>,
@@ -94,7 +94,8 @@ pub fn casts(count: u64, max_outstanding: usize, limit: Duration) -> ScenarioRes
 
 /// Casts and calls to two nodes. One server stays; the others are stopped and started again.
 ///
-/// Everything that may be retried must be accepted. When servers stop in order, everything must be.
+/// Messages with retries must be accepted. When servers stop in order, all messages must be
+/// accepted.
 pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(2, &[TOPIC]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
@@ -102,8 +103,8 @@ pub fn servers_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let mut servers = vec![journaled.server(cluster.node(0), "survivor", 1)];
     let victim = |n: u32| journaled.server(cluster.node(n as usize % 2), &format!("victim-{n}"), 1 + n as usize % 3);
     let mut victims = std::collections::VecDeque::from([victim(0), victim(1)]);
-    // Only the node of the server that stays: a message for that server never goes to the other
-    // node.
+    // This ring has only the node of the server that stays, so a message for that server never goes
+    // to the other node.
     let ring = cluster.node(0).file("ring-of-one.json");
     std::fs::write(&ring, serde_json::json!({ TOPIC: [cluster.node(0).host] }).to_string()).expect("a file");
     let ring = format!("ringfile={}", ring.display());
@@ -148,7 +149,7 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
     let mut broker = start();
     let journaled = JournaledRun::new();
     let mut servers = vec![journaled.server(node, "one", 1), journaled.server(node, "many", 4)];
-    // Listeners ask for some notifications again. These must not be lost either.
+    // Listeners requeue some notifications, which must not be lost either.
     for (pool, flags) in
         [("audit", ["--requeue", "50"]), ("audit", ["--requeue", "50"]), ("billing", ["--workers", "3"])]
     {
@@ -173,12 +174,12 @@ pub fn broker_stops(mode: StopMode, schedule: Schedule, rate: u32) -> ScenarioRe
         restarts.push((killed, Ttl::monotonic_millis()));
     });
     let (clients, took) = load.stop();
-    // Shown when the test fails.
+    // The test runner shows this only if the test fails.
     println!("the last broker printed: {}", broker.stderr());
     node.wait_all_handled();
     stop_all(&mut servers, PATIENCE);
     let expected = Expected::nothing().all_accepted("waiting");
-    // A broker that stops in order tells its clients.
+    // While a broker stops in order, it may refuse messages.
     let expected = if mode == StopMode::Killed { expected.all_accepted("notify-retrying") } else { expected };
     let (journals, report) = journaled.check(&expected);
     let recoveries = restarts.into_iter().map(|(killed, ready)| recovery(&journals, killed, ready)).collect();
@@ -194,7 +195,7 @@ pub fn listeners_stop(mode: StopMode, schedule: Schedule) -> ScenarioResult {
     let cluster = Cluster::new(1, &[]);
     let node = cluster.node(0);
     write_ring(&cluster, &["left", "kept"]);
-    // Every listener that dies has the first notification, so its deliveries add up.
+    // Each listener that dies may have had the same notification, so its deliveries add up.
     let _broker = node.broker_with(&["--set", "rpc_zmq_max_deliveries=1000"]);
     let journaled = JournaledRun::new();
     let start = |pool| journaled.listener(node, pool, &["--work", "5", "--workers", "8", "--requeue", "50"]);

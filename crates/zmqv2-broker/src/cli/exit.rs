@@ -49,7 +49,7 @@ impl<E: Into<BoxedError>> From<E> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The chain of causes on one line. Most errors name their cause themselves: once is enough.
+        // The chain of causes on one line. A cause that the text contains already is not repeated.
         let mut text = self.error.to_string();
         let mut source = self.error.source();
         while let Some(cause) = source {

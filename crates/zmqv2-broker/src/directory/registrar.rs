@@ -1,33 +1,28 @@
 //! Keeps the node's servers in the directory, in a thread that may wait for the directory.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, Registration, random_span};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use zmqv2_matchmaker::{Health, Matchmaker, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
 use zmqv2_proto::{Node, ServerName, TopicKey};
 
 use super::registration_book::{Counts, RegistrationBook, Task, Times};
+use crate::threads::{BackgroundThread, now};
 
 enum Change {
     Announce(Registration),
     Withdraw(Registration),
 }
 
-/// A broker that ends waits for the directory this long. After that the leases expire.
-const MAX_CLOSE: Duration = Duration::from_secs(5);
-
-/// Sends changes to the thread. Dropping it withdraws everything, within a bound.
+/// Sends changes to the thread. Dropping it withdraws everything. If the directory is slow, the
+/// leases expire instead.
 pub(crate) struct Registrar {
     directory: Arc<dyn Matchmaker>,
     node: Node,
     state: Arc<Mutex<State>>,
-    changes: Option<Sender<Change>>,
-    thread: Option<JoinHandle<()>>,
-    /// Disconnected when the thread has ended. Nothing is ever sent.
-    ended: Receiver<()>,
+    thread: BackgroundThread<Change>,
 }
 
 #[derive(Debug, Default)]
@@ -46,17 +41,12 @@ impl Registrar {
         renew_every: Duration,
         lease: Duration,
     ) -> std::io::Result<Self> {
-        // Unbounded, but file descriptors bound the number of servers, and each change is small.
-        let (changes, inbox) = crossbeam_channel::unbounded();
-        let (running, ended) = crossbeam_channel::bounded(0);
         let state = Arc::<Mutex<State>>::default();
         let book = RegistrationBook::new(Times { renew_every, lease, random: random_span }, now());
         let mut worker = Worker { directory: Arc::clone(&directory), lease, book, state: Arc::clone(&state) };
-        let thread = std::thread::Builder::new().name("registrar".to_owned()).spawn(move || {
-            let _running: Sender<()> = running;
-            worker.run(&inbox);
-        })?;
-        Ok(Self { directory, node, state, changes: Some(changes), thread: Some(thread), ended })
+        let if_slow = "the directory is slow; this node's registrations there end with their leases";
+        let thread = BackgroundThread::start("registrar", if_slow, move |changes| worker.run(changes))?;
+        Ok(Self { directory, node, state, thread })
     }
 
     pub(crate) fn announce(&self, key: TopicKey, server: ServerName) {
@@ -69,7 +59,6 @@ impl Registrar {
         self.submit(Change::Withdraw(Registration { key, server, node: self.node.clone() }));
     }
 
-    /// How far the directory has accepted this node's registrations.
     pub(crate) fn status(&self) -> DirectoryStatus {
         let state = lock(&self.state);
         let mut status = DirectoryStatus::new(self.directory.name());
@@ -84,21 +73,8 @@ impl Registrar {
     }
 
     fn submit(&self, change: Change) {
-        if self.changes.as_ref().is_some_and(|changes| changes.send(change).is_err()) {
+        if !self.thread.submit(change) {
             log::error!("the registrar has ended; this broker no longer updates the directory");
-        }
-    }
-}
-
-impl Drop for Registrar {
-    fn drop(&mut self) {
-        drop(self.changes.take());
-        if let Some(thread) = self.thread.take() {
-            if self.ended.recv_timeout(MAX_CLOSE) == Err(RecvTimeoutError::Timeout) {
-                return log::warn!("the directory is slow; this node's registrations there end with their leases");
-            }
-            // A panic of the thread has been printed already.
-            let _ = thread.join();
         }
     }
 }
@@ -160,26 +136,19 @@ impl Worker {
                 }
                 log::debug!("{verb} {shown} in the {name} directory");
             }
-            Err(error) => self.log_problem(&mut state, &format!("cannot {verb} {shown}"), error),
+            Err(error) => {
+                let problem = error.to_string();
+                // Logged once, until it changes or is solved.
+                if state.problem.as_ref() != Some(&problem) {
+                    log::warn!("cannot {verb} {shown} in the {name} directory: {problem}; trying again");
+                }
+                state.problem = Some(problem);
+            }
         }
         result.is_ok()
-    }
-
-    /// Logs a problem once, until it changes or is solved.
-    fn log_problem(&self, state: &mut State, failed: &str, error: &MatchmakerError) {
-        let problem = error.to_string();
-        if state.problem.as_ref() != Some(&problem) {
-            log::warn!("{failed} in the {} directory: {problem}; trying again", self.directory.name());
-        }
-        state.problem = Some(problem);
     }
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the registrar's thread is a driver: it reads the clock for the book")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use zmqv2_matchmaker::Registration;
 
-/// The pause after the first failure. It doubles with each further one, up to [`MAX_RETRY`].
+/// The pause after the first failure. It doubles with each further failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// A directory that works again gets the changes within this time.
+/// The longest pause. A directory that works again gets the changes within this time.
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// The interval of renewals, the lease of each, and a random span between two others.
@@ -18,12 +18,11 @@ pub(super) struct Times {
     pub(super) random: fn(Duration, Duration) -> Duration,
 }
 
-/// The registrations of a node, and the progress of each.
 #[derive(Debug)]
 pub(super) struct RegistrationBook {
     times: Times,
     kept: HashSet<Registration>,
-    /// The kept ones that the directory has not accepted yet.
+    /// Kept registrations that the directory has not accepted yet.
     missing: HashSet<Registration>,
     /// Registrations to be withdrawn, with the end of their leases.
     leaving: HashMap<Registration, Instant>,
@@ -74,8 +73,8 @@ impl RegistrationBook {
         self.retry = None;
     }
 
-    /// The task for now. After a failure there is none until the pause has ended, and then every
-    /// registration is renewed.
+    /// The next task. After a failure there is none until the pause has ended. Then all
+    /// registrations are renewed.
     pub(super) fn due(&mut self, now: Instant) -> Option<Task> {
         self.leaving.retain(|_, ends| *ends > now);
         if self.retry.is_some_and(|(at, _)| at > now) {
@@ -94,7 +93,6 @@ impl RegistrationBook {
         (!self.missing.is_empty()).then(|| Task::Register(self.missing.iter().cloned().collect()))
     }
 
-    /// The directory has accepted a task, or has not.
     pub(super) fn done(&mut self, task: Task, accepted: bool, now: Instant) {
         if !accepted {
             let interval = self.retry.map_or(FIRST_RETRY.min(self.times.renew_every), |(_, interval)| interval);
@@ -156,7 +154,7 @@ mod tests {
     }
 
     fn book() -> (RegistrationBook, Instant) {
-        let now = crate::driver::clock::now();
+        let now = crate::threads::now();
         (RegistrationBook::new(TIMES, now), now)
     }
 
@@ -193,7 +191,7 @@ mod tests {
     #[test]
     fn renewals_and_retries_are_spread_by_random_spans() {
         // The shortest random spans; the other tests use the longest.
-        let now = crate::driver::clock::now();
+        let now = crate::threads::now();
         let mut book = RegistrationBook::new(Times { random: |least, _| least, ..TIMES }, now);
         book.announce(server("a"));
         assert_eq!(work(&mut book, now, true), ["register"]);

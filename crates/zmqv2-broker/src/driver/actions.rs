@@ -1,13 +1,12 @@
-//! Carries out what the engine asks for.
+//! Carries out the actions of the engine.
 
 use std::time::Instant;
 
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{InstanceId, Kind, NodeName, Reason, Ttl};
+use zmqv2_proto::{Kind, NodeName, Reason, Ttl};
 
-use super::clock::now;
 use super::log_limiter::LogLimiter;
 use super::outbox::{Batch, Destination, Outbox};
 use super::sockets::Sockets;
@@ -19,12 +18,13 @@ use crate::message::origin::Origin;
 use crate::message::payload::Payload;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::writer::StoreWriter;
+use crate::threads::now;
 
-/// With so many messages in the outbox, they leave before another socket is read.
+/// With this many messages in the outbox, they leave before another socket is read.
 const MAX_GATHERED: usize = 256;
 
 /// The engine with everything that carries out its actions. When [`handle`](Self::handle) returns,
-/// all that the input leads to is done, except for messages in the outbox.
+/// all actions that follow from the input are done, except that messages may be in the outbox.
 pub(super) struct Routing {
     engine: Engine<Origin, Payload>,
     /// The last reading of the clock: one for all messages of a bundle.
@@ -33,8 +33,8 @@ pub(super) struct Routing {
     outbox: Outbox,
     pub(super) node: NodeName,
     registrar: Registrar,
-    store: StoreWriter,
-    dead_letters: DeadLetters,
+    pub(super) store: StoreWriter,
+    pub(super) dead_letters: DeadLetters,
     limiter: LogLimiter,
     /// When the engine had nothing in flight after [`Input::Drain`].
     pub(super) drained_at: Option<Instant>,
@@ -67,10 +67,6 @@ impl Routing {
 
     pub(super) fn engine(&self) -> &Engine<Origin, Payload> {
         &self.engine
-    }
-
-    pub(super) fn has_durable_store(&self) -> bool {
-        self.store.is_durable()
     }
 
     pub(super) fn read_clock(&mut self) -> Instant {
@@ -120,17 +116,8 @@ impl Routing {
         }
     }
 
-    /// The engine's new notifications get numbers from `number` on.
     pub(super) fn start_numbers_at(&mut self, number: u64) {
         self.engine.start_numbers_at(number);
-    }
-
-    pub(super) fn erase(&self, number: u64) {
-        self.store.erase(number);
-    }
-
-    pub(super) fn add_dead_letter(&mut self, letter: DeadLetter, body: &[u8], since: Instant) {
-        self.dead_letters.add(letter, body, since);
     }
 
     pub(super) fn report(&self, into: &mut StatusReport) {
@@ -157,7 +144,7 @@ impl Routing {
                     self.answer(&to, to.confirm_stored(&self.node, pool, remaining));
                 }
                 Action::Store { tag, number, pool, ttl, payload } => self.store.put(tag, number, pool, ttl, &payload),
-                Action::Erase { number } => self.erase(number),
+                Action::Erase { number } => self.store.erase(number),
                 Action::DeadLetter { number, key, pool, id, deliveries, why, payload } => {
                     if let Some(number) = number {
                         self.store.move_to_dead_letters(number, why.clone(), deliveries);
@@ -168,13 +155,18 @@ impl Routing {
                     }
                     let mut letter = DeadLetter::new(key, pool, id);
                     (letter.deliveries, letter.why) = (deliveries.into(), why);
-                    self.add_dead_letter(letter, payload.body(), now());
+                    self.dead_letters.add(letter, payload.body(), now());
                 }
                 // One link of this server has failed: the engine removes the whole server.
                 Action::Connect { instance, .. } if failed == Some(instance) => {}
                 Action::Connect { worker, instance, index, shared } => {
-                    if !self.connect(worker, instance, index, shared) {
+                    if let Err(error) = self.sockets.open_link(worker, instance, index, shared) {
                         failed = Some(instance);
+                        // Such a server registers again and again.
+                        if self.limiter.allows(instance.as_bytes(), now()) {
+                            log::error!("cannot connect to worker {index} of server {instance}: {error}");
+                        }
+                        self.lose_worker(worker);
                     }
                 }
                 Action::Disconnect { worker } => {
@@ -194,17 +186,7 @@ impl Routing {
         }
     }
 
-    fn connect(&mut self, worker: WorkerId, instance: InstanceId, index: u16, shared: bool) -> bool {
-        let Err(error) = self.sockets.open_link(worker, instance, index, shared) else { return true };
-        // The server registers again and again.
-        if self.limiter.allows(instance.as_bytes(), now()) {
-            log::error!("cannot connect to worker {index} of server {instance}: {error}");
-        }
-        self.lose_worker(worker);
-        false
-    }
-
-    /// Reports a lost worker. `perform`, which called this, goes on with the new actions.
+    /// Tells the engine of a lost worker. `perform` carries out the new actions.
     fn lose_worker(&mut self, worker: WorkerId) {
         let now = self.read_clock();
         self.engine.handle(now, Input::WorkerDown { worker });
@@ -252,21 +234,21 @@ impl Routing {
         self.outbox.recycle(batch);
     }
 
-    /// Sends the frames of so many messages. The engine learns of a worker that takes none.
+    /// Sends the frames of some messages. If a worker takes none, the engine drops its server.
     fn send(&mut self, to: &Destination, frames: impl Iterator<Item = Frame>, messages: usize) {
         if let Destination::Peer(..) = to {
             self.last_answer_at = now();
         }
         let Err(error) = self.sockets.send(to, frames) else { return };
         match to {
-            // Its credit says that it has room, so it must be dead or stuck.
+            // The worker had credit, so it must be dead or stuck.
             Destination::Worker(worker) => {
                 log::warn!("worker {worker} took no request, its server is dropped: {error}");
                 self.lose_worker(*worker);
             }
             Destination::Peer(..) => {
                 (0..messages).for_each(|_| self.engine.count(Counter::Undeliverable));
-                log::debug!("{messages} answers were not taken: {error}");
+                log::debug!("cannot send {messages} answers: {error}");
             }
         }
     }

@@ -1,11 +1,9 @@
-//! Reads messages and bundles, answers what needs no engine, and gives the rest to the engine.
+//! Reads messages and bundles. Answers those that need no engine, and gives the rest to the engine.
 
-use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::transport::{Frame, Received};
 use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
 
 use super::actions::Routing;
-use super::clock::now;
 use super::links::LinkChange;
 use super::log_limiter::LogLimiter;
 use super::status::StatusReporter;
@@ -18,6 +16,7 @@ use crate::message::origin::{Ingress, Origin};
 use crate::message::payload::Payload;
 use crate::message::return_path::ReturnPath;
 use crate::message::worker_message::{self, WorkerMessage};
+use crate::threads::now;
 
 /// The most messages read from one socket before the others get their turn.
 const MESSAGES_PER_VISIT: usize = 64;
@@ -41,11 +40,11 @@ impl Inbox {
         std::mem::take(&mut self.received)
     }
 
-    /// Reads what clients and local servers have sent. Returns whether there may be more.
+    /// Reads messages of clients and local servers. Returns whether there may be more.
     pub(super) fn read_ingress(&mut self, routing: &mut Routing, ingress: Ingress) -> Result<bool, BrokerError> {
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
-            read += match routing.sockets.receive(ingress, &mut self.frames)? {
+            read += match routing.sockets.ingress(ingress).receive(&mut self.frames)? {
                 Received::Nothing => return Ok(false),
                 Received::Message => self.receive(routing, ingress),
                 Received::Overlong => self.count_malformed(routing, &Malformed::TooManyFrames),
@@ -54,7 +53,7 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Reads what a worker has sent. Returns whether there may be more.
+    /// Reads messages of a worker. Returns whether there may be more.
     pub(super) fn read_link(&mut self, routing: &mut Routing, worker: WorkerId) -> Result<bool, BrokerError> {
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
@@ -85,27 +84,24 @@ impl Inbox {
             return self.count_malformed(routing, &Malformed::NoDelimiter);
         };
         routing.read_clock();
-        match content {
+        let bundle = match content {
+            Ok(Content::Bundle(bundle)) => bundle,
             Ok(Content::One(payload)) => {
-                self.receive_message(routing, Origin::of(ingress, path, payload.header()), payload);
+                self.receive_message(routing, ingress, path, payload);
+                return 1;
             }
-            Ok(Content::Bundle(bundle)) => return self.receive_bundle(routing, ingress, &path, &bundle),
-            Err(error) => self.reject(routing, &Origin::of(ingress, path, &[]), &error),
-        }
-        1
-    }
-
-    fn receive_bundle(&mut self, routing: &mut Routing, ingress: Ingress, path: &ReturnPath, bundle: &[u8]) -> usize {
+            Err(error) => {
+                self.reject(routing, &Origin::unreadable(ingress, path), &error);
+                return 1;
+            }
+        };
         let mut messages = 0;
-        for message in Bundled::of(bundle).into_iter().flatten() {
+        for message in framing::messages(&bundle) {
             messages += 1;
             match message {
-                Ok((header, body)) => {
-                    let origin = Origin::of(ingress, path.clone(), header);
-                    self.receive_message(routing, origin, Payload::copied(header, body));
-                }
+                Ok(payload) => self.receive_message(routing, ingress, path.clone(), payload),
                 // Without a header there is no request to answer.
-                Err(error) => self.log_malformed(routing, path.peer(), &error.into()),
+                Err(error) => self.log_malformed(routing, path.peer(), &error),
             }
         }
         messages
@@ -114,22 +110,20 @@ impl Inbox {
     /// Handles a message, or a bundle, from a worker. Returns the number of messages.
     fn receive_from_worker(&mut self, routing: &mut Routing, worker: WorkerId) -> usize {
         routing.read_clock();
-        let bundle = match framing::split_answer(&mut self.frames) {
-            Ok(Content::Bundle(bundle)) => bundle,
-            Ok(Content::One(payload)) => {
-                self.receive_answer(routing, worker, Ok(payload));
-                return 1;
-            }
-            Err(error) => {
-                self.receive_answer(routing, worker, Err(error));
-                return 1;
-            }
+        let message = match framing::split_answer(&mut self.frames) {
+            Ok(Content::Bundle(bundle)) => return self.receive_bundle_from_worker(routing, worker, &bundle),
+            Ok(Content::One(payload)) => Ok(payload),
+            Err(error) => Err(error),
         };
+        self.receive_answer(routing, worker, message);
+        1
+    }
+
+    fn receive_bundle_from_worker(&mut self, routing: &mut Routing, worker: WorkerId, bundle: &[u8]) -> usize {
         let mut messages = 0;
-        for message in Bundled::of(&bundle).into_iter().flatten() {
+        for message in framing::messages(bundle) {
             messages += 1;
-            let payload = message.map(|(header, body)| Payload::copied(header, body)).map_err(Malformed::from);
-            self.receive_answer(routing, worker, payload);
+            self.receive_answer(routing, worker, message);
             // The rest of the bundle of a worker that was dropped is ignored.
             if routing.sockets.links.get(worker).is_none() {
                 break;
@@ -159,28 +153,27 @@ impl Inbox {
             return routing.drop_worker(worker, &Malformed::HandedBackTooLarge);
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
-        self.names.copy(&view);
         let arrival = self.names.arrival(&view, payload.size(), routing.now());
         routing.handle(Input::HandedBack { worker, tag, arrival, payload });
     }
 
-    fn receive_message(&mut self, routing: &mut Routing, origin: Origin, payload: Payload) {
+    fn receive_message(&mut self, routing: &mut Routing, ingress: Ingress, path: ReturnPath, payload: Payload) {
         self.received = true;
         let view = match HeaderView::new(payload.header()) {
             Ok(view) => view,
-            Err(error) => return self.reject(routing, &origin, &error.into()),
+            Err(error) => return self.reject(routing, &Origin::unreadable(ingress, path), &error.into()),
         };
+        let origin = Origin::of(ingress, path, &view);
         match view.kind() {
             kind if kind.is_request() => {
-                // A worker reads headers more strictly, and could not answer what it cannot read.
+                // A worker reads headers more strictly, and could not answer this request.
                 if !view.node().is_empty() || !matches!(view.reason(), Ok(None)) {
                     return self.reject(routing, &origin, &Malformed::AnswerFields);
                 }
                 if let Err(refusal) = payload.check_size(self.max_message_bytes) {
                     return refuse(routing, &origin, &refusal);
                 }
-                // The payload moves on while the engine looks at the names, so these are copies.
-                self.names.copy(&view);
+                // The engine gets the payload while it reads the names, so these are copies.
                 let arrival = self.names.arrival(&view, payload.size(), routing.now());
                 routing.handle(Input::Request { arrival, from: origin, payload });
             }
@@ -235,7 +228,6 @@ impl Inbox {
             return self.reject(routing, origin, &Malformed::Control(detail.to_owned()));
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
-        self.names.copy(&view);
         let arrival = self.names.arrival(&view, payload.size(), routing.now());
         routing.handle(Input::Handled { tag, id, credit, requeue: Some((arrival, payload)) });
     }

@@ -14,7 +14,7 @@ use crate::startup::stale_sockets;
 #[derive(Debug)]
 struct Link {
     socket: Socket,
-    path: PathBuf,
+    address: Address,
     bundles: bool,
     connected: bool,
     /// An event has come since the last check.
@@ -42,28 +42,22 @@ impl Links {
     }
 
     /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read
-    /// bundles. `watch` registers the socket with epoll.
+    /// bundles.
     pub(super) fn open(
         &mut self,
         worker: WorkerId,
         instance: InstanceId,
         index: u16,
         shared: bool,
-        watch: impl FnOnce(&Socket) -> Result<(), BrokerError>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<&Socket, BrokerError> {
         let address = worker_socket(&self.dir, instance, index)?;
         let mut socket = self.transport.socket(Role::Dealer)?;
         socket.connect(&address)?;
-        watch(&socket)?;
-        let path = match address {
-            Address::Ipc(path) => path,
-            Address::Tcp(_) => PathBuf::new(),
-        };
         if self.by_worker.len() <= worker {
             self.by_worker.resize_with(worker + 1, || None);
         }
-        self.by_worker[worker] = Some(Link { socket, path, bundles: shared, connected: false, notified: true });
-        Ok(())
+        let link = Link { socket, address, bundles: shared, connected: false, notified: true };
+        Ok(&self.by_worker[worker].insert(link).socket)
     }
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Socket> {
@@ -84,8 +78,8 @@ impl Links {
     /// consumed all pending events. So without a new event nothing has changed, and the check costs
     /// nothing.
     ///
-    /// The check itself takes in what has arrived since the last receive, and consumes its event.
-    /// After [`LinkChange::Message`] the caller must read, or the message waits for the next one.
+    /// The check consumes the event of a message that has arrived since the last receive. So after
+    /// [`LinkChange::Message`] the caller must read, or the message waits for the next event.
     pub(super) fn check(&mut self, worker: WorkerId) -> Result<LinkChange, TransportError> {
         let Some(Some(link)) = self.by_worker.get_mut(worker) else { return Ok(LinkChange::Nothing) };
         if !std::mem::take(&mut link.notified) {
@@ -109,7 +103,9 @@ impl Links {
         if let Some(link) = self.by_worker.get_mut(worker).and_then(Option::take) {
             unwatch(&link.socket);
             drop(link.socket);
-            stale_sockets::remove_if_dead(&link.path);
+            if let Address::Ipc(path) = link.address {
+                stale_sockets::remove_if_dead(&path);
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ impl LogLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::clock::now;
+    use crate::threads::now;
 
     #[test]
     fn one_line_per_peer_and_interval_and_a_bound_for_all_peers() {

@@ -7,7 +7,6 @@
 //! with 500 links costs nothing, and a busy one does not look at its idle links.
 
 mod actions;
-pub(crate) mod clock;
 mod inbox;
 mod links;
 mod log_limiter;
@@ -31,8 +30,8 @@ use crate::error::BrokerError;
 use crate::message::origin::Ingress;
 use crate::settings::Settings;
 use crate::startup::lock::Lock;
+use crate::threads::now;
 use actions::Routing;
-use clock::now;
 use inbox::Inbox;
 use ready_list::Source;
 use shutdown::Shutdown;
@@ -41,7 +40,7 @@ pub use shutdown::Stopper;
 
 /// A broker with bound sockets. [`run`](Self::run) makes it work.
 ///
-/// `Send`, not `Sync`: it belongs to the thread that runs it. A [`Stopper`] stops it.
+/// `Send`, not `Sync`: it belongs to the thread that runs it. A [`Stopper`] stops the broker.
 pub struct Broker {
     settings: Settings,
     address: TcpAddress,
@@ -61,7 +60,7 @@ impl std::fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// The TCP address. A port 0 of the settings has become the chosen one.
+    /// The TCP address, with the chosen port if the settings have port 0.
     #[must_use]
     pub fn address(&self) -> &TcpAddress {
         &self.address
@@ -95,17 +94,18 @@ impl Broker {
         // libzmq leaves the file behind. No other broker can have bound it: the lock is still held.
         let _ = std::fs::remove_file(self.settings.ipc_dir.join(BROKER_SOCKET));
         let lost = self.routing.engine().notifications();
-        if lost > 0 && !self.routing.has_durable_store() {
+        if lost > 0 && !self.routing.store.is_durable() {
             log::warn!("{lost} notifications in memory are lost: rpc_zmq_notification_store is not set");
         }
         log::info!("stopped");
         Ok(())
     }
 
-    /// Waits for events. Polls without sleeping first if that is of use, or if an option says so.
+    /// Waits for events. If messages come quickly, or an option asks for it, this polls for a while
+    /// before it sleeps.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let sockets = &mut self.routing.sockets;
-        if sockets.has_ready() {
+        if !sockets.ready.is_empty() {
             return sockets.poll(events, Some(Duration::ZERO));
         }
         let deadlines = [self.routing.engine().next_deadline(), self.shutdown.ends_at(&self.routing)];
@@ -120,8 +120,8 @@ impl Broker {
         if found { Ok(()) } else { self.routing.sockets.poll(events, timeout) }
     }
 
-    /// Whether a request has come although it was time to end. On a busy machine this loop may have
-    /// slept longer than it wanted.
+    /// Answers requests that came just before the end. Returns whether there were any. On a busy
+    /// machine this loop may have slept longer than it asked for.
     fn answers_late_requests(&mut self) -> Result<bool, BrokerError> {
         if !self.shutdown.may_linger(&self.routing) {
             return Ok(false);
@@ -146,7 +146,7 @@ impl Broker {
             Source::Link(worker) => self.inbox.read_link(&mut self.routing, worker)?,
         };
         if may_have_more {
-            self.routing.sockets.keep_ready(source);
+            self.routing.sockets.ready.add(source);
         }
         Ok(())
     }

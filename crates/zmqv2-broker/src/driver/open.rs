@@ -1,4 +1,4 @@
-//! How a broker starts. In a file of its own, so that `mod.rs` holds the loop alone.
+//! Starts a broker. This is a separate file, so that `mod.rs` holds the loop alone.
 
 use std::sync::Arc;
 

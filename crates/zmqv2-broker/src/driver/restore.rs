@@ -20,7 +20,7 @@ pub(super) fn restore(routing: &mut Routing, contents: Contents) {
     for record in contents.live {
         if !restore_notification(routing, &record, now, wall_clock) {
             log::error!("record {} of the store is no notification; it is dropped", record.number);
-            routing.erase(record.number);
+            routing.store.erase(record.number);
         }
     }
     for dead in contents.dead {
@@ -34,7 +34,7 @@ fn restore_notification(routing: &mut Routing, record: &Record, now: Instant, wa
     if view.kind() != Kind::Notify || TopicKey::parse(view.key()).is_err() {
         return false;
     }
-    let names = Names::of(&view);
+    let mut names = Names::default();
     let mut arrival = names.arrival(&view, record.bytes(), now);
     // The time to live has gone on while no broker was running.
     arrival.deadline = record.ttl_left(wall_clock).deadline(now);
@@ -49,5 +49,5 @@ fn restore_dead_letter(routing: &mut Routing, dead: DeadRecord, now: Instant, wa
     let age = Duration::from_millis(wall_clock.saturating_sub(at_ms));
     let mut letter = DeadLetter::new(key, server, id);
     (letter.deliveries, letter.why) = (deliveries, why);
-    routing.add_dead_letter(letter, &record.body, now.checked_sub(age).unwrap_or(now));
+    routing.dead_letters.add(letter, &record.body, now.checked_sub(age).unwrap_or(now));
 }

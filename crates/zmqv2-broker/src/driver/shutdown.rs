@@ -1,12 +1,12 @@
-//! When a broker that was asked to stop ends.
+//! When a stopping broker ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use super::actions::Routing;
-use super::clock::now;
 use crate::engine::Input;
+use crate::threads::now;
 
 /// A drained broker ends after this long without an answer. A request that arrives when nobody
 /// reads any more would look to its sender as if it might have run. It would also make the kernel
@@ -65,12 +65,12 @@ impl Shutdown {
         }
     }
 
-    /// When the broker ends, unless it answers somebody before.
+    /// When the broker ends, unless it sends another answer before.
     pub(super) fn ends_at(&self, routing: &Routing) -> Option<Instant> {
         let drained = routing.drained_at.map(|drained_at| {
-            // A listener that is about to finish a notification is waited for. Without its word the
-            // notification would be delivered again after the restart.
-            let awaits_listeners = routing.has_durable_store() && routing.engine().has_unhandled_notifications();
+            // A listener may be about to finish a notification. Without its report the notification
+            // would be delivered again after the restart.
+            let awaits_listeners = routing.store.is_durable() && routing.engine().has_unhandled_notifications();
             let latest = drained_at + MAX_LINGER;
             if awaits_listeners { latest } else { latest.min(routing.last_answer_at + QUIET) }
         });

@@ -1,4 +1,4 @@
-//! Every socket of the broker, and the list of those that are to be read.
+//! All sockets of the broker, and the list of those to be read.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use zmqv2_proto::control::broker_socket;
-use zmqv2_proto::transport::{Frame, Received, Role, Socket, SocketSendError, Transport, TransportError};
+use zmqv2_proto::transport::{Frame, Role, Socket, SocketSendError, Transport};
 use zmqv2_proto::{Address, InstanceId, TcpAddress};
 
 use super::links::Links;
@@ -23,7 +23,7 @@ pub(super) struct Sockets {
     local: Socket,
     pub(super) links: Links,
     poll: Poll,
-    ready: ReadyList,
+    pub(super) ready: ReadyList,
 }
 
 impl Sockets {
@@ -48,10 +48,6 @@ impl Sockets {
         Ok((sockets, address))
     }
 
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
     pub(super) fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.poll.poll(events, timeout)
     }
@@ -67,16 +63,7 @@ impl Sockets {
         self.ready.take()
     }
 
-    /// Keeps a source on the list: it may have more to read.
-    pub(super) fn keep_ready(&mut self, source: Source) {
-        self.ready.add(source);
-    }
-
-    pub(super) fn receive(&self, ingress: Ingress, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
-        self.ingress(ingress).receive(frames)
-    }
-
-    /// Sends one message or one bundle, and lists the socket: a send can consume its notification.
+    /// Sends a message or a bundle. Also lists the socket, because a send can consume its event.
     pub(super) fn send(
         &mut self,
         to: &Destination,
@@ -95,7 +82,6 @@ impl Sockets {
         }
     }
 
-    /// Connects to a worker, or to all workers behind a shared socket, which then read bundles.
     pub(super) fn open_link(
         &mut self,
         worker: WorkerId,
@@ -104,7 +90,8 @@ impl Sockets {
         shared: bool,
     ) -> Result<(), BrokerError> {
         let source = Source::Link(worker);
-        self.links.open(worker, instance, index, shared, |socket| watch(&self.poll, socket, source))?;
+        let socket = self.links.open(worker, instance, index, shared)?;
+        watch(&self.poll, socket, source)?;
         self.ready.add(source);
         Ok(())
     }
@@ -119,7 +106,7 @@ impl Sockets {
         });
     }
 
-    fn ingress(&self, ingress: Ingress) -> &Socket {
+    pub(super) fn ingress(&self, ingress: Ingress) -> &Socket {
         match ingress {
             Ingress::Network => &self.network,
             Ingress::Local => &self.local,

@@ -6,8 +6,8 @@ use zmqv2_proto::TcpAddress;
 use zmqv2_proto::control::{BROKER_SOCKET, StatusReport};
 
 use super::actions::Routing;
-use super::clock::now;
 use crate::settings::Settings;
+use crate::threads::now;
 
 #[derive(Debug)]
 pub(super) struct StatusReporter {

@@ -8,12 +8,6 @@ pub(super) struct Backlog {
     live: usize,
 }
 
-impl From<VecDeque<u64>> for Backlog {
-    fn from(tags: VecDeque<u64>) -> Self {
-        Self { live: tags.len(), tags }
-    }
-}
-
 impl Backlog {
     pub(super) fn push(&mut self, tag: u64, is_live: impl Fn(u64) -> bool) {
         if self.tags.len() > 64 && self.tags.len() > 2 * self.live {
@@ -56,10 +50,12 @@ impl Backlog {
         self.live -= 1;
     }
 
-    /// Takes out all tags, some of which may not be live.
-    pub(super) fn take(&mut self) -> VecDeque<u64> {
-        self.live = 0;
-        std::mem::take(&mut self.tags)
+    /// Takes out all tags that match, which must be live.
+    pub(super) fn take_where(&mut self, matches: impl Fn(u64) -> bool) -> Vec<u64> {
+        let taken: Vec<u64> = self.tags.iter().copied().filter(|tag| matches(*tag)).collect();
+        self.tags.retain(|tag| !matches(*tag));
+        self.live -= taken.len();
+        taken
     }
 
     pub(super) fn len(&self) -> usize {

@@ -40,13 +40,7 @@ macro_rules! counters {
             pub fn if_not_zero(self) -> Option<&'static str> {
                 match self {
                     $($(Self::$variant => Some($advice),)?)*
-                    Self::Refused(Reason::Busy) => Some(
-                        "Start more workers or servers of the topic, or raise `rpc_zmq_topic_backlog` or \
-                         `rpc_zmq_backlog_bytes`.",
-                    ),
-                    Self::Refused(Reason::Malformed) => Some(
-                        "The log names the peer: it is no zmqv2 program, or one of another version.",
-                    ),
+                    Self::Refused(reason) => reason.advice(),
                     _ => None,
                 }
             }

@@ -1,4 +1,4 @@
-//! When requests expire. A heap, in which the deadlines of settled requests stay until a sweep.
+//! The deadlines of requests, in a heap. Those of settled requests stay in it until a sweep.
 //!
 //! Removing from the middle of a heap is slow, and a timer wheel rounds. Most deadlines are later
 //! than all before them, so a push is cheap. A sweep costs a constant per request on average.
@@ -30,11 +30,6 @@ impl Deadlines {
         self.next().filter(|at| *at <= now)?;
         self.0.pop().map(|Reverse((_, tag))| tag)
     }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 #[cfg(test)]
@@ -51,7 +46,7 @@ mod tests {
             // Only the last ten are live.
             deadlines.push(start + Duration::from_millis(tag), tag, 10, |t| t + 10 > tag);
         }
-        assert!(deadlines.len() <= SWEEP_FROM + 1, "{}", deadlines.len());
+        assert!(deadlines.0.len() <= SWEEP_FROM + 1, "{}", deadlines.0.len());
         assert!(deadlines.pop_due(start).is_none());
         let late = start + Duration::from_secs(1000);
         let due: Vec<_> = std::iter::from_fn(|| deadlines.pop_due(late)).collect();

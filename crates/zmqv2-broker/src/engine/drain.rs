@@ -1,10 +1,11 @@
-//! How a broker stops: it refuses new and waiting requests, and finishes those in flight.
+//! A stopping broker refuses new and waiting requests, and finishes those in flight.
 
 use std::time::Instant;
 
 use zmqv2_proto::Reason;
 
 use super::pending::{Queue, Recipient};
+use super::topics::Named;
 use super::{Action, Engine};
 
 impl<O: Clone, P: Clone> Engine<O, P> {
@@ -13,10 +14,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             return;
         }
         // First, so that clients which look for a server now do not choose this node.
-        for (_, topic) in &self.topics {
-            for (_, named) in &topic.named {
-                if named.runs.iter().any(|run| self.servers[*run].is_connected()) {
-                    let (key, server) = (topic.key.clone(), named.name.clone());
+        for (topic, entry) in &self.topics {
+            for (named, Named { name, .. }) in &entry.named {
+                if self.connected_runs(topic, named) > 0 {
+                    let (key, server) = (entry.key.clone(), name.clone());
                     self.actions.push_back(Action::Unannounce { key, server });
                 }
             }
@@ -32,7 +33,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         });
         let queues: Vec<Queue> = runs.chain(names).collect();
         for queue in &queues {
-            // Notifications stay: their senders have been told that they are stored.
+            // Notifications stay, because their senders know that they are stored.
             let detail = "the broker is stopping; the request did not run";
             self.refuse_all_but(*queue, |request| request.notification.is_some(), Reason::ShuttingDown, detail);
         }
@@ -41,12 +42,13 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.remove_queue_if_idle(queue);
             }
         }
-        self.refuse_connecting(now);
+        for (_, instance) in std::mem::take(&mut self.connecting) {
+            self.give_up_connecting(now, instance);
+        }
     }
 
-    /// Whether waiting notifications stay in the store for the next run. If a listener took one
-    /// now, the broker might end before the listener reports it, and the next run would deliver it
-    /// again.
+    /// Whether waiting notifications stay in the store for the next run of the broker. If they were
+    /// delivered now, this run might end before the reports, and the next run would repeat them.
     pub(super) fn leaves_notifications_in_store(&self) -> bool {
         self.draining && self.limits.durable
     }

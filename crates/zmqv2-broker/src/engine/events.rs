@@ -37,19 +37,18 @@ pub enum Pattern {
     Notify,
 }
 
-/// The part of a request that the engine looks at. It keeps none of the texts.
+/// The part of a request that the engine reads. It keeps none of the texts.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
-    /// Which servers of the target get it.
     pub pattern: Pattern,
     pub id: MessageId,
     pub key: &'a str,
     /// The only server or pool that may get it. Empty: any server, or all pools.
     pub server: &'a str,
     pub deadline: Instant,
-    /// The bytes for which it counts while it is kept.
+    /// Its size for the byte limits.
     pub bytes: usize,
-    /// It waits if no server of its target is known, instead of being refused.
+    /// Without a known server of its target it waits, instead of being refused.
     pub wait_for_ready: bool,
     /// Its sender asks about it by its id ([`Engine::is_pending`](super::Engine::is_pending)).
     pub monitored: bool,
@@ -63,123 +62,67 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// An event for the engine.
+/// An event for the engine. `credit` is always how many more requests a worker takes than before.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Input<'a, O, P> {
     /// A request arrived.
     Request { arrival: Arrival<'a>, from: O, payload: P },
-    /// A worker answered a request that was delivered to it.
-    Reply {
-        worker: WorkerId,
-        tag: u64,
-        /// How many more requests the worker takes than before. 0 if it has acknowledged a cast
-        /// that it runs now; then [`Input::Credit`] follows.
-        credit: u16,
-        refused: Option<Reason>,
-        payload: P,
-    },
+    /// A worker answered a request that was delivered to it. A credit of 0 acknowledges a cast that
+    /// it runs now. [`Input::Credit`] follows when the cast has ended.
+    Reply { worker: WorkerId, tag: u64, credit: u16, refused: Option<Reason>, payload: P },
     /// A worker hands back a request that it has not started. The request goes to another worker,
     /// in its old place in the order. This worker's window is [narrow](Input::Freed) again.
     HandedBack { worker: WorkerId, tag: u64, arrival: Arrival<'a>, payload: P },
-    /// A listener has handled a notification, or requeues it.
-    Handled {
-        tag: u64,
-        /// The message's id. The tag alone could be of an earlier run of the broker.
-        id: MessageId,
-        /// How many more requests its worker takes than before.
-        credit: u16,
-        /// The notification as the listener has it, if it is to be delivered again.
-        requeue: Option<(Arrival<'a>, P)>,
-    },
+    /// A listener has handled a notification, or requeues it: then `requeue` is its copy. The id is
+    /// checked as well, because the tag alone could be of an earlier run of the broker.
+    Handled { tag: u64, id: MessageId, credit: u16, requeue: Option<(Arrival<'a>, P)> },
     /// The store has written a notification ([`Action::Store`]), or has failed.
     StoreResult { tag: u64, result: Result<(), String> },
     /// The store has this notification of an earlier run. The arrival's server is its pool.
     Restore { number: u64, arrival: Arrival<'a>, payload: P },
     /// A worker has finished requests that it had acknowledged with a credit of 0.
-    Credit {
-        instance: InstanceId,
-        worker: usize,
-        /// How many more requests it takes than before.
-        credit: u16,
-    },
-    /// The same, reported over the worker's own link.
-    Freed {
-        worker: WorkerId,
-        /// How many more requests it takes than before.
-        credit: u16,
-        /// Its requests are quick. It takes as many as its [window](ServerRegistration::window) allows,
-        /// until it hands one back.
-        wide: bool,
-    },
+    Credit { instance: InstanceId, worker: usize, credit: u16 },
+    /// The same, over the worker's own link. If `wide`, its requests are quick: it takes as many as
+    /// its [window](ServerRegistration::window) allows, until it hands one back.
+    Freed { worker: WorkerId, credit: u16, wide: bool },
     /// A server registers, or repeats its registration.
     Register { offer: Offer, from: O },
     /// The link to a worker is connected.
     WorkerUp { worker: WorkerId },
     /// The link to a worker broke, or the worker broke the protocol.
     WorkerDown { worker: WorkerId },
-    /// A server stops, and takes no new work.
-    Withdraw {
-        instance: InstanceId,
-        /// The path back, for the answer when nothing of the server is in flight.
-        from: O,
-    },
+    /// A server stops, and takes no new work. It gets an answer when none of its requests is in
+    /// flight.
+    Withdraw { instance: InstanceId, from: O },
     /// The broker stops: it takes no new requests and finishes those in flight.
     Drain,
 }
 
-/// Something that the driver must do.
+/// A step that the driver must take. `remaining` is always the number of answers to the same
+/// request that are still to come.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action<O, P> {
-    /// Send a request to a worker.
-    Deliver {
-        worker: WorkerId,
-        /// The tag that its answer must carry.
-        tag: u64,
-        ttl: Ttl,
-        /// For a notification: the number of this delivery, from 1. Otherwise 0.
-        delivery: u16,
-        payload: P,
-    },
+    /// Send a request to a worker, whose answer must carry `tag`. `delivery` is the number of this
+    /// delivery of a notification, from 1. It is 0 for other requests.
+    Deliver { worker: WorkerId, tag: u64, ttl: Ttl, delivery: u16, payload: P },
     /// Send a worker's answer to the sender of the request.
-    Answer {
-        to: O,
-        payload: P,
-        /// How many answers to the same request are still to come.
-        remaining: u16,
-    },
-    /// Tell the sender that its request is refused, or was lost.
-    Refuse {
-        to: O,
-        refusal: Refusal,
-        /// The server or pool of this copy of a fanout or a notification.
-        server: Option<ServerName>,
-        /// How many answers to the same request are still to come.
-        remaining: u16,
-    },
-    /// Tell the sender of a notification that it is stored.
-    ConfirmStored {
-        to: O,
-        /// The pool of this copy. `None`: the first pool that comes.
-        pool: Option<ServerName>,
-        /// How many answers to the same request are still to come.
-        remaining: u16,
-    },
-    /// Write a notification to the durable store, then report [`Input::StoreResult`].
-    Store {
-        tag: u64,
-        /// Its number in the store, which grows with each.
-        number: u64,
-        pool: Option<ServerName>,
-        ttl: Ttl,
-        payload: P,
-    },
+    Answer { to: O, payload: P, remaining: u16 },
+    /// Tell the sender that its request is refused, or was lost. `server` is the server or pool of
+    /// this copy of a fanout or a notification.
+    Refuse { to: O, refusal: Refusal, server: Option<ServerName>, remaining: u16 },
+    /// Tell the sender of a notification that the copy for `pool` is stored. `None`: for the first
+    /// pool that comes.
+    ConfirmStored { to: O, pool: Option<ServerName>, remaining: u16 },
+    /// Write a notification to the durable store, then report [`Input::StoreResult`]. Each has a
+    /// higher `number` than the one before.
+    Store { tag: u64, number: u64, pool: Option<ServerName>, ttl: Ttl, payload: P },
     /// Erase a notification from the store.
     Erase { number: u64 },
-    /// A notification is given up. Log it, and move it to the dead letters of the store.
+    /// A notification is given up. Log it, and move it to the dead letters of the store, if the
+    /// store has it under a number.
     DeadLetter {
-        /// Its number in the store, if it has one.
         number: Option<u64>,
         key: TopicKey,
         pool: Option<ServerName>,
@@ -188,19 +131,14 @@ pub enum Action<O, P> {
         why: String,
         payload: P,
     },
-    /// Connect to a worker of a new server, then report [`Input::WorkerUp`].
-    Connect {
-        worker: WorkerId,
-        instance: InstanceId,
-        index: u16,
-        /// The server's workers share this link, and read [bundles](zmqv2_proto::bundle).
-        shared: bool,
-    },
+    /// Connect to a worker of a new server, then report [`Input::WorkerUp`]. If `shared`, all its
+    /// workers share this link, and read [bundles](zmqv2_proto::bundle).
+    Connect { worker: WorkerId, instance: InstanceId, index: u16, shared: bool },
     /// Close the link to a worker.
     Disconnect { worker: WorkerId },
     /// Tell a server that it is registered and connected.
     Registered { to: O },
-    /// Tell a server that nothing of it is in flight any more.
+    /// Tell a server that none of its requests is in flight any more.
     Withdrawn { to: O, instance: InstanceId },
     /// Put a server into the directory.
     Announce { key: TopicKey, server: ServerName },

@@ -16,11 +16,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let group = (runs.len() > 1).then(|| self.groups.insert(runs.len()));
         for run in runs {
             self.counters.add(Counter::FanoutCopies);
-            // Delivered copies count as well, so that they are bounded.
-            let room = self.why_bytes_full(arrival.bytes).is_none();
-            let worker = if room { self.servers[run].take_ready(&mut self.workers) } else { None };
             let queue = Queue { topic, recipient: Recipient::Run(run) };
-            self.deliver_or_queue(now, arrival, from.clone(), payload.clone(), worker, queue, group);
+            self.deliver_or_queue(now, arrival, from.clone(), payload.clone(), queue, group);
         }
     }
 

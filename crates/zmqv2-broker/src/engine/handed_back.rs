@@ -31,12 +31,14 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let (expired, is_copy) = (request.deadline <= now, request.is_copy);
         let before = self.take_back_delivery(worker);
         if abandoned {
-            let request = self.pending.remove(tag);
-            self.request_bytes -= request.map_or(0, |request| request.bytes_while_delivered());
+            self.remove_delivered(tag);
         } else {
             match self.queue_for_handed_back(server, arrival, expired, is_copy) {
                 Ok(queue) => self.redeliver(now, tag, queue, arrival, payload),
-                Err(refusal) => self.refuse_handed_back(tag, server, refusal),
+                Err(Refusal { reason, detail, .. }) => {
+                    let name = self.servers[server].name.clone();
+                    self.refuse_delivered(tag, &name, reason, &detail);
+                }
             }
         }
         self.credit_changed(now, worker, before);
@@ -65,11 +67,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 return own;
             }
         }
-        let (topic, named) = self.find_server(arrival)?;
-        if self.topics[topic].ordered_runs > 0 {
-            return self.queue_of_run(server, arrival);
-        }
-        Ok(Queue { topic, recipient: named.into() })
+        let queue = self.find_queue(arrival)?;
+        if self.topics[queue.topic].ordered_runs > 0 { self.queue_of_run(server, arrival) } else { Ok(queue) }
     }
 
     /// The queue of a request that only this run of a server may take.
@@ -90,22 +89,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             (Some(payload), arrival.bytes, arrival.wait_for_ready);
         // No limit is checked: the request was accepted, and windows bound these.
         self.request_bytes += request.bytes;
-        let worker = match queue.recipient {
-            Recipient::AnyServer => self.take_worker(queue.topic),
-            Recipient::Server(named) => self.take_worker_of(queue.topic, named),
-            Recipient::Run(run) => self.servers[run].take_ready(&mut self.workers),
-        };
-        match worker {
+        match self.take_worker(queue) {
             Some(worker) => self.deliver_pending(now, tag, worker),
             None => self.enqueue_in_order(tag, queue),
         }
-    }
-
-    fn refuse_handed_back(&mut self, tag: u64, server: usize, refusal: Refusal) {
-        let Some(request) = self.pending.remove(tag) else { return };
-        self.request_bytes -= request.bytes_while_delivered();
-        let server = request.group.is_some().then(|| self.servers[server].name.clone());
-        self.refuse_pending(request, server, refusal.reason, refusal.detail);
     }
 
     /// Updates the windows of all servers of a topic, because the first server that keeps the order

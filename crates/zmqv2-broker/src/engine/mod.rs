@@ -69,7 +69,7 @@ use topics::Topic;
 /// The number of a worker, and of its link in the driver. Reused after [`Action::Disconnect`].
 pub type WorkerId = usize;
 
-/// A server that is not connected after this long is removed. A living one registers again.
+/// A server that is not connected after this time is removed. If it lives, it registers again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bounds of what a broker keeps (promise P5).
@@ -105,7 +105,7 @@ pub struct Engine<O, P> {
     by_instance: HashMap<InstanceId, usize>,
     workers: Slab<Worker>,
     pending: PendingTable<O, P>,
-    /// Copies of one request, which are answered together: how many answers are still to come.
+    /// For each request with several copies: how many answers are still to come.
     groups: Slab<usize>,
     /// The store's number of the next notification.
     next_number: u64,
@@ -185,7 +185,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         [self.deadlines.next(), connecting].into_iter().flatten().min()
     }
 
-    /// Ends what has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
+    /// Ends all that has expired by `now`. Drain [`poll_action`](Self::poll_action) afterwards.
     pub fn expire(&mut self, now: Instant) {
         while let Some(tag) = self.deadlines.pop_due(now) {
             self.expire_request(now, tag);
@@ -236,7 +236,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.pending.abandon(tag, worker);
                 self.counters.add(Counter::Abandoned);
             }
-            // The store or a listener has it, so the broker cannot give it up.
+            // A notification that the store or a listener has cannot be given up.
             State::Storing | State::InFlight { .. } | State::Acknowledged { .. } | State::Abandoned { .. } => {}
         }
     }
@@ -258,9 +258,21 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         reason: Reason,
         detail: impl Into<String>,
     ) {
-        // An abandoned request has left its group before.
-        let remaining = if request.origin.is_some() { self.count_answer(request.group) } else { 0 };
+        let remaining = self.count_answer(request.group);
         self.refuse_one(request.origin, Refusal::new(reason, detail), server, remaining);
+    }
+
+    /// Refuses a request that `server` has, unless its sender no longer waits.
+    fn refuse_delivered(&mut self, tag: u64, server: &ServerName, reason: Reason, detail: &str) {
+        if let Some(request) = self.remove_delivered(tag).filter(|request| request.origin.is_some()) {
+            let server = request.group.is_some().then(|| server.clone());
+            self.refuse_pending(request, server, reason, detail);
+        }
+    }
+
+    /// Removes a request that a worker has.
+    fn remove_delivered(&mut self, tag: u64) -> Option<Pending<O, P>> {
+        self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered())
     }
 
     fn refuse_one(&mut self, origin: Option<O>, refusal: Refusal, server: Option<ServerName>, remaining: u16) {

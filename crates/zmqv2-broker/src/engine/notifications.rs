@@ -130,23 +130,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
             return self.expire_notification(tag);
         }
-        let Some((topic, named)) = self.queue_parts_of(tag) else { return };
-        let worker = match named {
-            _ if self.leaves_notifications_in_store() => None,
-            Some(named) => self.take_worker_of(topic, named),
-            None => self.take_worker(topic),
-        };
+        let Some(queue) = self.queue_of_notification(tag) else { return };
+        let worker = if self.leaves_notifications_in_store() { None } else { self.take_worker(queue) };
         if let Some(worker) = worker {
             return self.deliver_pending(now, tag, worker);
         }
-        self.enqueue(tag, Queue { topic, recipient: named.into() });
+        self.enqueue(tag, queue);
         self.confirm_stored(tag);
     }
 
-    fn queue_parts_of(&mut self, tag: u64) -> Option<(usize, Option<usize>)> {
+    fn queue_of_notification(&mut self, tag: u64) -> Option<Queue> {
         let notification = self.pending.notification(tag)?;
         let (key, pool) = (notification.key.clone(), notification.pool.clone());
-        Some(self.topic_and_server_index(&key, pool.as_ref()))
+        Some(self.queue_for(&key, pool.as_ref()))
     }
 
     /// Why a notification cannot be kept. This is checked before the confirmation.
@@ -165,13 +161,17 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.why_topics_full(key)
     }
 
-    /// Tells the sender that it is stored, unless the sender has had its answer before.
+    /// Takes out the sender of a notification, if it still waits for an answer. Also returns the
+    /// number of answers after this one.
+    fn take_sender(&mut self, tag: u64) -> Option<(O, u16)> {
+        let request = self.pending.get_mut(tag)?;
+        let (to, group) = (request.origin.take()?, request.group.take());
+        Some((to, self.count_answer(group)))
+    }
+
     fn confirm_stored(&mut self, tag: u64) {
-        let Some(request) = self.pending.get_mut(tag) else { return };
-        let Some(to) = request.origin.take() else { return };
-        let pool = request.notification.as_ref().and_then(|notification| notification.pool.clone());
-        let group = request.group.take();
-        let remaining = self.count_answer(group);
+        let Some((to, remaining)) = self.take_sender(tag) else { return };
+        let pool = self.pending.notification(tag).and_then(|notification| notification.pool.clone());
         self.counters.add(Counter::Stored);
         self.actions.push_back(Action::ConfirmStored { to, pool, remaining });
     }
@@ -218,12 +218,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.settled(now, worker, credit);
     }
 
-    /// Forwards a listener's answer, if the sender still waits for one.
     fn forward_answer(&mut self, tag: u64, payload: P) {
-        let Some(request) = self.pending.get_mut(tag) else { return };
-        if let Some(to) = request.origin.take() {
-            let group = request.group.take();
-            let remaining = self.count_answer(group);
+        if let Some((to, remaining)) = self.take_sender(tag) {
             self.counters.add(Counter::Answered);
             self.actions.push_back(Action::Answer { to, payload, remaining });
         }
@@ -238,14 +234,14 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         credit: u16,
         requeue: Option<(Arrival<'_>, P)>,
     ) {
-        // A tag belongs to one delivery by one run of a broker. With another tag the report counts
-        // for nothing, even if the id is right.
+        // A tag belongs to one delivery by one run of a broker. A report with another tag does not
+        // count, even if its id is right.
         let delivered = self.pending.get_mut(tag).and_then(|request| {
             let (state, worker) = (request.state, request.state.worker()?);
             Some((state, worker, request.notification.as_mut().filter(|notification| notification.id == id)?))
         });
         let Some((state, worker, notification)) = delivered else {
-            // A delivery of an earlier run. The store has the notification, or it is unknown here.
+            // A delivery of an earlier run: the notification is in the store, or is unknown here.
             self.counters.add(Counter::LateAnswers);
             if let Some((arrival, payload)) = requeue.filter(|(arrival, _)| !self.has_notification(id, arrival.server))
             {
@@ -257,8 +253,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         if matches!(state, State::InFlight { .. }) {
             notification.handled_early = Some(requeue.is_some());
         }
-        let before = self.return_credit(worker, credit);
         let server = self.workers[worker].server;
+        let before = self.workers[worker].return_credit(credit);
         if matches!(state, State::Acknowledged { .. }) {
             self.listener_finished(now, server, tag, requeue.is_some());
         }
@@ -288,8 +284,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// Delays the next delivery, because the cause of the failure may pass.
     fn delay_redelivery(&mut self, now: Instant, tag: u64) {
-        if self.deliveries_exhausted(tag) {
-            return self.reject_exhausted(tag);
+        if self.reject_if_exhausted(tag) {
+            return;
         }
         self.counters.add(Counter::Requeued);
         self.confirm_stored(tag);
@@ -302,18 +298,18 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     pub(super) fn reclaim_notifications(&mut self, now: Instant, mut tags: Vec<u64>) {
-        // The oldest comes last, because each is put in front of the queue.
+        // From the youngest to the oldest, because each is put in front of the queue.
         tags.sort_unstable_by_key(|tag| std::cmp::Reverse(self.pending.get(*tag).map(|request| request.order)));
         for tag in tags {
             let notification = self.pending.get_mut(tag).and_then(|request| request.notification.as_mut());
             match notification.and_then(|notification| notification.handled_early.take()) {
-                // The listener had reported it handled before the acknowledgement.
+                // The listener's report came before its acknowledgement.
                 Some(false) => {
                     self.counters.add(Counter::Handled);
                     self.confirm_stored(tag);
                     self.complete_notification(tag);
                 }
-                _ if self.deliveries_exhausted(tag) => self.reject_exhausted(tag),
+                _ if self.reject_if_exhausted(tag) => {}
                 _ => self.requeue_first(now, tag),
             }
         }
@@ -326,8 +322,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
         self.counters.add(Counter::Requeued);
         let tag = self.pending.renew_tag(tag);
-        if let Some((topic, named)) = self.queue_parts_of(tag) {
-            self.enqueue_first(tag, Queue { topic, recipient: named.into() });
+        if let Some(queue) = self.queue_of_notification(tag) {
+            self.enqueue_first(tag, queue);
             self.confirm_stored(tag);
         }
         self.renew_deadline(tag);
@@ -339,18 +335,18 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    fn deliveries_exhausted(&self, tag: u64) -> bool {
-        let notification = self.pending.notification(tag);
-        notification.is_some_and(|notification| notification.deliveries >= self.limits.max_deliveries)
-    }
-
-    fn reject_exhausted(&mut self, tag: u64) {
+    /// Gives a notification up if no further delivery is permitted. Returns whether it did.
+    fn reject_if_exhausted(&mut self, tag: u64) -> bool {
         let limit = self.limits.max_deliveries;
-        let detail = format!("delivered {limit} times (rpc_zmq_max_deliveries), and not handled");
-        self.reject_notification(tag, Refusal::new(Reason::ServerLost, detail));
+        let exhausted = self.pending.notification(tag).is_some_and(|notification| notification.deliveries >= limit);
+        if exhausted {
+            let detail = format!("delivered {limit} times (rpc_zmq_max_deliveries), and not handled");
+            self.reject_notification(tag, Refusal::new(Reason::ServerLost, detail));
+        }
+        exhausted
     }
 
-    /// The delay has ended: the notification goes behind the others.
+    /// The delay has ended, so the notification goes to the end of the queue.
     pub(super) fn end_delay(&mut self, now: Instant, tag: u64) {
         self.pending.move_to_end(tag);
         self.deliver_or_queue_notification(now, tag);
@@ -363,7 +359,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.reject_notification(tag, Refusal::new(Reason::Expired, detail));
     }
 
-    /// Gives a notification up. It is refused, or becomes a dead letter if its sender has been told
+    /// Gives a notification up. It is refused, or becomes a dead letter if its sender already knows
     /// that it was stored or accepted.
     fn reject_notification(&mut self, tag: u64, refusal: Refusal) {
         let confirmed = self.pending.get(tag).is_some_and(|request| request.origin.is_none());
@@ -392,9 +388,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     fn erase(&mut self, number: Option<u64>) {
-        if let Some(number) = number {
-            self.actions.push_back(Action::Erase { number });
-        }
+        self.actions.extend(number.map(|number| Action::Erase { number }));
     }
 
     /// Removes a notification from the engine in any state.

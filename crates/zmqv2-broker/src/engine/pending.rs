@@ -25,7 +25,7 @@ pub(super) enum State {
     Acknowledged {
         worker: WorkerId,
     },
-    /// A worker has it, but it has expired and its sender no longer waits.
+    /// A worker has this request, but it has expired and its sender no longer waits.
     Abandoned {
         worker: WorkerId,
     },
@@ -61,23 +61,17 @@ pub(super) enum Recipient {
     Run(usize),
 }
 
-impl From<Option<usize>> for Recipient {
-    fn from(named: Option<usize>) -> Self {
-        named.map_or(Self::AnyServer, Self::Server)
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Pending<O, P> {
-    /// The path back. Taken out when the request is answered or abandoned.
+    /// `None` once the request is answered or abandoned.
     pub(super) origin: Option<O>,
-    /// The frames. Taken out by the delivery; those of a notification stay until it is handled.
+    /// `None` once the request is delivered. A notification keeps its payload until it is handled.
     pub(super) payload: Option<P>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
     pub(super) order: u64,
     pub(super) state: State,
-    /// It waits even if no server of its target is there.
+    /// Without a server of its target it waits, instead of being refused.
     pub(super) wait_for_ready: bool,
     /// A copy of a fanout. Its bytes count even while a worker has it.
     pub(super) is_copy: bool,
@@ -94,7 +88,7 @@ impl<O, P> Pending<O, P> {
         Self { origin, payload, bytes, deadline, order, state, wait_for_ready, is_copy, monitored, group, notification }
     }
 
-    /// Its bytes that count while a worker has it.
+    /// The part of its bytes that counts while a worker has it.
     pub(super) fn bytes_while_delivered(&self) -> usize {
         if self.is_copy { self.bytes } else { 0 }
     }
@@ -173,7 +167,7 @@ impl<O, P> PendingTable<O, P> {
         self.slots.get(index(tag)).filter(|slot| slot.generation == generation(tag))?.request.as_ref()
     }
 
-    /// The notification with this tag, if it is one.
+    /// The notification with this tag. `None` for other requests.
     pub(super) fn notification(&self, tag: u64) -> Option<&Notification> {
         self.get(tag)?.notification.as_deref()
     }

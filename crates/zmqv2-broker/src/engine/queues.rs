@@ -1,11 +1,9 @@
 //! The queues of waiting requests: for any server of a topic, for one server name, or for one run.
 
-use std::collections::VecDeque;
-
 use slab::Slab;
 use zmqv2_proto::{Reason, ServerName};
 
-use super::pending::{Queue, Recipient, State};
+use super::pending::{Pending, Queue, Recipient, State};
 use super::{Backlog, Engine, Server, Topic};
 
 impl<O: Clone, P: Clone> Engine<O, P> {
@@ -66,9 +64,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.remove_queue_if_idle(queue);
     }
 
+    /// Removes a name without runs and requests, and a topic without names and requests.
     pub(super) fn remove_queue_if_idle(&mut self, queue: Queue) {
-        let named = if let Recipient::Server(named) = queue.recipient { Some(named) } else { None };
-        self.remove_if_idle(queue.topic, named);
+        let entry = &mut self.topics[queue.topic];
+        if let Recipient::Server(named) = queue.recipient
+            && entry.named[named].is_idle()
+        {
+            let gone = entry.named.remove(named);
+            entry.by_name.remove(&gone.name);
+        }
+        if entry.named.is_empty() && entry.shared.len() == 0 {
+            let gone = self.topics.remove(queue.topic);
+            self.by_key.remove(&gone.key);
+        }
     }
 
     pub(super) fn describe(&self, queue: Queue) -> String {
@@ -92,15 +100,13 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn refuse_all_but(
         &mut self,
         queue: Queue,
-        stays: impl Fn(&super::Pending<O, P>) -> bool,
+        stays: impl Fn(&Pending<O, P>) -> bool,
         reason: Reason,
         detail: &str,
     ) {
-        let tags = self.backlog(queue).take();
-        let pending = &self.pending;
-        let live = tags.into_iter().filter(|tag| pending.contains(*tag));
-        let (stay, go): (Vec<u64>, Vec<u64>) = live.partition(|tag| pending.get(*tag).is_some_and(&stays));
-        *self.backlog(queue) = Backlog::from(VecDeque::from(stay));
+        let Self { topics, servers, pending, .. } = self;
+        let goes = |tag| pending.get(tag).is_some_and(|request| !stays(request));
+        let go = backlog_at(topics, servers, queue).take_where(goes);
         let server = self.copy_for(queue);
         for tag in go {
             if let Some(request) = self.pending.remove(tag) {

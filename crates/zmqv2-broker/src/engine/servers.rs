@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use slab::Slab;
+use zmqv2_proto::control::ServerRegistration;
 use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
 
 use super::pending::{Queue, Recipient};
-use super::{Action, Backlog, CONNECT_TIMEOUT, Counter, Engine, Offer, WorkerId};
+use super::{Action, Backlog, CONNECT_TIMEOUT, Counter, Engine, Offer, Topic, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Server<O> {
@@ -15,10 +16,11 @@ pub(super) struct Server<O> {
     pub(super) name: ServerName,
     pub(super) instance: InstanceId,
     pub(super) pid: u32,
-    /// The topics from which it takes work. Empty once it withdraws.
+    /// The topics from which the server takes work. Empty once it withdraws.
     pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
-    /// The workers in its offer, and whether they share a socket and so are one worker here.
+    /// The number of workers in its offer, and whether they share a socket. Then they are one
+    /// [`Worker`] here.
     offered: (u16, bool),
     connected: usize,
     /// The workers with credit, each once.
@@ -28,7 +30,7 @@ pub(super) struct Server<O> {
     pub(super) outstanding: usize,
     /// Notifications that its workers have, including acknowledged ones.
     pub(super) notifications: usize,
-    /// The sender of the registration, and then of the withdrawal, while it waits for an answer.
+    /// The sender of the registration, and later of the withdrawal, until the answer is sent.
     answer_to: Option<O>,
 }
 
@@ -39,14 +41,15 @@ pub(super) struct Membership {
     pub(super) in_ring: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Worker {
     pub(super) server: usize,
     pub(super) connected: bool,
-    /// The most requests that it takes at once.
+    /// The most requests that the worker takes at once.
     window: u16,
-    /// The same while its requests are quick, and whether it has reported that they are.
+    /// The same while its requests are quick.
     wide_window: u16,
+    /// The worker has reported that its requests are quick.
     wide: bool,
     /// The wide window is disabled, because a server of its topic keeps the order of requests.
     pub(super) narrowed: bool,
@@ -57,10 +60,6 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    fn new(server: usize, window: u16, wide_window: u16) -> Self {
-        Self { server, connected: false, window, wide_window, wide: false, narrowed: false, outstanding: 0, running: 0 }
-    }
-
     pub(super) fn credit(&self) -> usize {
         let window = if self.wide && !self.narrowed { self.wide_window } else { self.window };
         usize::from(window).saturating_sub(self.occupied())
@@ -70,10 +69,13 @@ impl Worker {
         self.outstanding + self.running.max(0).cast_unsigned()
     }
 
-    /// Returns credit, but never more than the number of requests that it was given.
-    fn return_credit(&mut self, credit: u16) {
+    /// Adds credit, but never more than the number of requests that the worker was given. Returns
+    /// the credit from before, for [`credit_changed`](Engine::credit_changed).
+    pub(super) fn return_credit(&mut self, credit: u16) -> usize {
+        let before = self.credit();
         let floor = 0_isize.saturating_sub_unsigned(self.outstanding);
         self.running = self.running.saturating_sub_unsigned(usize::from(credit)).max(floor);
+        before
     }
 }
 
@@ -97,12 +99,6 @@ impl<O> Server<O> {
         !self.memberships.is_empty()
     }
 
-    pub(super) fn set_in_ring(&mut self, topic: usize, in_ring: bool) {
-        if let Some(membership) = self.memberships.iter_mut().find(|membership| membership.topic == topic) {
-            membership.in_ring = in_ring;
-        }
-    }
-
     pub(super) fn count_workers(&self, workers: &Slab<Worker>) -> (usize, usize) {
         let (count, shared) = self.offered;
         let has = |number: &WorkerId| workers.get(*number).map_or(0, Worker::occupied);
@@ -112,7 +108,7 @@ impl<O> Server<O> {
         (self.ready.iter().map(ready).sum(), self.workers.iter().map(busy).sum())
     }
 
-    /// Whether it runs requests in the order in which they came: it has one worker.
+    /// Whether the server runs requests in the order in which they came, because it has one worker.
     pub(super) fn keeps_order(&self) -> bool {
         self.offered == (1, false)
     }
@@ -128,23 +124,20 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping");
         }
         let Offer { key, server: name, registration } = offer;
+        let ServerRegistration { instance, pid, workers, credit, window, shared, also, .. } = registration;
         let mut keys = vec![key];
-        for key in registration.also {
+        for key in also {
             // A topic may be named twice.
             if !keys.contains(&key) {
                 keys.push(key);
             }
         }
-        if let Some(number) = self.by_instance.get(&registration.instance) {
+        let offered = (workers, shared);
+        if let Some(number) = self.by_instance.get(&instance) {
             let server = &mut self.servers[*number];
-            if server.keys != keys
-                || server.name != name
-                || server.offered != (registration.workers, registration.shared)
-            {
-                let detail = format!(
-                    "this run is registered as {} of {}; a new offer needs a new id",
-                    server.name, server.keys[0]
-                );
+            if (&server.keys, &server.name, server.offered) != (&keys, &name, offered) {
+                let Server { name, keys, .. } = server;
+                let detail = format!("this run is registered as {name} of {}; a new offer needs a new id", keys[0]);
                 return self.refuse(Some(from), Reason::Malformed, detail);
             }
             if server.takes_work() {
@@ -156,19 +149,19 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             }
             return;
         }
-        let mut join = |key| {
+        let join = |key| {
             let topic = self.topic_index(key);
             Membership { topic, named: self.topics[topic].server_index(&name), in_ring: false }
         };
-        let memberships: Vec<Membership> = keys.iter().map(&mut join).collect();
+        let memberships: Vec<Membership> = keys.iter().map(join).collect();
         let number = self.servers.insert(Server {
             keys,
             name,
-            instance: registration.instance,
-            pid: registration.pid,
+            instance,
+            pid,
             memberships: memberships.clone(),
             workers: Vec::new(),
-            offered: (registration.workers, registration.shared),
+            offered,
             connected: 0,
             ready: VecDeque::new(),
             backlog: Backlog::default(),
@@ -183,21 +176,16 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             topic.runs += 1;
             topic.ordered_runs += usize::from(keeps_order);
         }
-        self.by_instance.insert(registration.instance, number);
-        self.connecting.push_back((now + CONNECT_TIMEOUT, registration.instance));
-        let (workers, credit) = (registration.workers.max(1), registration.credit.max(1));
-        let (sockets, window) =
-            if registration.shared { (1, workers.saturating_mul(credit)) } else { (workers, credit) };
-        let wide_window = if registration.shared { registration.window.max(window) } else { window };
+        self.by_instance.insert(instance, number);
+        self.connecting.push_back((now + CONNECT_TIMEOUT, instance));
+        let (workers, credit) = (workers.max(1), credit.max(1));
+        let (sockets, own_window) = if shared { (1, workers.saturating_mul(credit)) } else { (workers, credit) };
+        let wide_window = if shared { window.max(own_window) } else { own_window };
         for index in 0..sockets {
-            let worker = self.workers.insert(Worker::new(number, window, wide_window));
+            let worker = Worker { server: number, window: own_window, wide_window, ..Worker::default() };
+            let worker = self.workers.insert(worker);
             self.servers[number].workers.push(worker);
-            self.actions.push_back(Action::Connect {
-                worker,
-                instance: registration.instance,
-                index,
-                shared: registration.shared,
-            });
+            self.actions.push_back(Action::Connect { worker, instance, index, shared });
         }
         self.update_window(now, number);
         for Membership { topic, .. } in memberships {
@@ -217,21 +205,25 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             return;
         }
         let (workers, memberships) = (server.workers.clone(), server.memberships.clone());
-        let (name, to) = (server.name.clone(), server.answer_to.take());
+        let (number, to) = (worker.server, server.answer_to.take());
         self.counters.add(Counter::Registered);
         for Membership { topic, named, .. } in memberships {
-            let runs = &self.topics[topic].named[named].runs;
-            if runs.iter().filter(|run| self.servers[**run].is_connected()).count() == 1 {
-                let key = self.topics[topic].key.clone();
-                self.actions.push_back(Action::Announce { key, server: name.clone() });
+            if self.connected_runs(topic, named) == 1 {
+                let Topic { key, named: names, .. } = &self.topics[topic];
+                let (key, server) = (key.clone(), names[named].name.clone());
+                self.actions.push_back(Action::Announce { key, server });
             }
         }
         if let Some(to) = to {
             self.actions.push_back(Action::Registered { to });
         }
-        let server = self.workers[number].server;
-        self.servers[server].ready.extend(workers);
-        self.deliver_waiting(now, server);
+        self.servers[number].ready.extend(workers);
+        self.deliver_waiting(now, number);
+    }
+
+    /// The number of connected runs of a server of a topic.
+    pub(super) fn connected_runs(&self, topic: usize, named: usize) -> usize {
+        self.topics[topic].named[named].runs.iter().filter(|run| self.servers[**run].is_connected()).count()
     }
 
     /// A worker has answered a request. With a credit of 0 it still runs: an acknowledged cast.
@@ -257,9 +249,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// The same, for a worker that may be [`wide`](super::Input::Freed).
     pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16, wide: bool) {
-        if self.workers.contains(number) {
-            let before = self.return_credit(number, credit);
-            self.workers[number].wide |= wide;
+        if let Some(worker) = self.workers.get_mut(number) {
+            let before = worker.return_credit(credit);
+            worker.wide |= wide;
             self.credit_changed(now, number, before);
         }
     }
@@ -277,15 +269,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         if before > 0 && after == 0 {
             server.ready.retain(|other| *other != number);
         }
-        before
-    }
-
-    /// Returns credit to a worker, and the credit from before for
-    /// [`credit_changed`](Self::credit_changed).
-    pub(super) fn return_credit(&mut self, number: WorkerId, credit: u16) -> usize {
-        let worker = &mut self.workers[number];
-        let before = worker.credit();
-        worker.return_credit(credit);
         before
     }
 
@@ -307,18 +290,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.remove_lost(now, server);
     }
 
-    /// Refuses and removes every server that is not fully connected yet.
-    pub(super) fn refuse_connecting(&mut self, now: Instant) {
-        for (_, instance) in std::mem::take(&mut self.connecting) {
-            let server = self.by_instance.get(&instance).map(|number| &mut self.servers[*number]);
-            if let Some(to) = server.filter(|server| !server.is_connected()).and_then(|server| server.answer_to.take())
-            {
-                self.refuse(Some(to), Reason::ShuttingDown, "the broker is stopping");
-            }
-            self.give_up_connecting(now, instance);
-        }
-    }
-
     pub(super) fn give_up_connecting(&mut self, now: Instant, instance: InstanceId) {
         if let Some(number) = self.by_instance.get(&instance)
             && !self.servers[*number].is_connected()
@@ -332,38 +303,32 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let workers = &self.workers;
         let ours = |worker: WorkerId| workers.get(worker).is_some_and(|worker| worker.server == number);
         let had = self.pending.tags_where(|request| request.state.worker().is_some_and(ours));
-        let is_notification = |tag: &u64| self.pending.get(*tag).is_some_and(|request| request.notification.is_some());
-        let (notifications, had): (Vec<u64>, Vec<u64>) = had.into_iter().partition(is_notification);
+        let (notifications, had): (Vec<u64>, Vec<u64>) =
+            had.into_iter().partition(|tag| self.pending.notification(*tag).is_some());
         let Server { keys, name, .. } = &self.servers[number];
         let of = if let [key] = &keys[..] { format!(" of {key}") } else { String::new() };
         let detail = format!("server {name}{of} was lost while it had the request, which may have run");
         let name = name.clone();
         for tag in had {
-            let request =
-                self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered());
-            if let Some(request) = request.filter(|request| request.origin.is_some()) {
-                let server = request.group.is_some().then(|| name.clone());
-                self.refuse_pending(request, server, Reason::ServerLost, detail.as_str());
-            }
+            self.refuse_delivered(tag, &name, Reason::ServerLost, &detail);
         }
         self.reclaim_notifications(now, notifications);
         let server = &mut self.servers[number];
         match (server.answer_to.take(), server.takes_work()) {
             (Some(to), false) => self.actions.push_back(Action::Withdrawn { to, instance: server.instance }),
-            // It was never connected. A living server registers again.
+            (Some(to), true) if self.draining => {
+                self.refuse(Some(to), Reason::ShuttingDown, "the broker is stopping");
+            }
+            // The server was never connected. A living one registers again.
             (Some(to), true) => self.refuse(Some(to), Reason::Busy, "the broker cannot connect to its workers"),
             (None, _) => {}
         }
         let memberships = self.servers[number].memberships.clone();
         self.stop_taking_work(now, number);
         self.remove(number);
-        self.deliver_waiting_to_name(now, &memberships, &name);
-    }
-
-    /// Delivers requests that a removed server has left to other runs with its name.
-    fn deliver_waiting_to_name(&mut self, now: Instant, memberships: &[Membership], name: &ServerName) {
-        for membership in memberships {
-            let named = self.topics.get(membership.topic).and_then(|topic| topic.named.get(*topic.by_name.get(name)?));
+        // Requests that it has left go to other runs with its name.
+        for Membership { topic, .. } in memberships {
+            let named = self.topics.get(topic).and_then(|topic| topic.named.get(*topic.by_name.get(&name)?));
             let runs = named.map_or_else(Vec::new, |named| named.runs.iter().copied().collect());
             for run in runs {
                 self.deliver_waiting(now, run);
@@ -383,7 +348,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.finish_withdrawal(number);
     }
 
-    /// Removes a withdrawing server, and answers it, when nothing of it is in flight any more.
+    /// Removes a withdrawing server, and answers it, when none of its requests is in flight.
     pub(super) fn finish_withdrawal(&mut self, number: usize) {
         let server = &mut self.servers[number];
         if !server.takes_work() && server.outstanding == 0 && server.notifications == 0 {
@@ -415,45 +380,29 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     fn leave_topic(&mut self, number: usize, Membership { topic, named, .. }: Membership) {
-        let was_connected = self.servers[number].is_connected();
+        let server = &self.servers[number];
         let entry = &mut self.topics[topic];
         entry.ring.retain(|other| *other != number);
         entry.named[named].runs.retain(|other| *other != number);
-        let servers = &self.servers;
-        // A stopping broker has taken all servers out of the directory already.
-        let announced = was_connected && !self.draining;
-        if announced && !entry.named[named].runs.iter().any(|run| servers[*run].is_connected()) {
-            let (key, server) = (entry.key.clone(), entry.named[named].name.clone());
-            self.actions.push_back(Action::Unannounce { key, server });
-        }
         entry.runs -= 1;
-        entry.ordered_runs -= usize::from(servers[number].keeps_order());
-        let key = entry.key.clone();
-        if entry.named[named].runs.is_empty() {
-            let name = &entry.named[named].name;
+        entry.ordered_runs -= usize::from(server.keeps_order());
+        let (key, name) = (entry.key.clone(), server.name.clone());
+        let (no_namesake, no_server) = (entry.named[named].runs.is_empty(), entry.runs == 0);
+        // A stopping broker has taken all servers out of the directory already.
+        if server.is_connected() && !self.draining && self.connected_runs(topic, named) == 0 {
+            self.actions.push_back(Action::Unannounce { key: key.clone(), server: name.clone() });
+        }
+        let queue = Queue { topic, recipient: Recipient::Server(named) };
+        if no_namesake {
             let detail = format!("server {name} of {key} left before it took the request, which did not run");
-            let queue = Queue { topic, recipient: Recipient::Server(named) };
             self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
-        if self.topics[topic].runs == 0 {
+        if no_server {
             let detail = format!("the last server of {key} left before it took the request, which did not run");
             let queue = Queue { topic, recipient: Recipient::AnyServer };
             self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
-        self.remove_if_idle(topic, Some(named));
-    }
-
-    /// Removes a name without runs and requests, and a topic without names and requests.
-    pub(super) fn remove_if_idle(&mut self, topic: usize, named: Option<usize>) {
-        let entry = &mut self.topics[topic];
-        if let Some(named) = named.filter(|named| entry.named[*named].is_idle()) {
-            let gone = entry.named.remove(named);
-            entry.by_name.remove(&gone.name);
-        }
-        if entry.named.is_empty() && entry.shared.len() == 0 {
-            let gone = self.topics.remove(topic);
-            self.by_key.remove(&gone.key);
-        }
+        self.remove_queue_if_idle(queue);
     }
 
     fn remove(&mut self, number: usize) {

@@ -26,13 +26,11 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             line.withdrawing = !server.takes_work();
             // A server is under each of its topics. Its copies of fanouts count in the first.
             for (index, key) in server.keys.iter().enumerate() {
-                let entry = self.by_key.get(key).map(|topic| &self.topics[*topic]);
-                let named = entry.filter(|_| server.takes_work()).and_then(|entry| {
-                    let named = *entry.by_name.get(&server.name)?;
-                    Some(entry.named[named].backlog.len())
-                });
+                // The memberships are in the order of the keys.
+                let membership = server.memberships.get(index);
+                let named = membership.map_or(0, |at| self.topics[at.topic].named[at.named].backlog.len());
                 let own = if index == 0 { server.backlog.len() } else { 0 };
-                line.queued = (named.unwrap_or(0) + own) as u64;
+                line.queued = (named + own) as u64;
                 if !topics.contains_key(key) {
                     topics.extend(status(key, 0).map(|status| (key, status)));
                 }

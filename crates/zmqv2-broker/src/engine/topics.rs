@@ -1,4 +1,4 @@
-//! Which worker gets a request, and which request a free worker gets.
+//! Chooses a worker for a request, and a request for a free worker.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::pending::{Pending, Queue, State};
+use super::pending::{Pending, Queue, Recipient, State};
 use super::{Action, Arrival, Backlog, Counter, Engine, Pattern, WorkerId};
 
 /// The most topics without a server. Requests that wait for a server create them.
@@ -38,10 +38,6 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn new(name: ServerName) -> Self {
-        Self { name, backlog: Backlog::default(), runs: VecDeque::new() }
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.backlog.len() == 0
     }
@@ -56,12 +52,9 @@ impl Topic {
     /// The index of a server name, which is added if it is new.
     pub(super) fn server_index(&mut self, name: &ServerName) -> usize {
         let Self { named, by_name, .. } = self;
-        *by_name.entry(name.clone()).or_insert_with_key(|name| named.insert(Named::new(name.clone())))
-    }
-
-    /// Whether a run takes requests for any server, or for the given one.
-    fn has_runs(&self, server: Option<usize>) -> bool {
-        server.map_or(self.runs > 0, |server| !self.named[server].runs.is_empty())
+        *by_name.entry(name.clone()).or_insert_with_key(|name| {
+            named.insert(Named { name: name.clone(), backlog: Backlog::default(), runs: VecDeque::new() })
+        })
     }
 }
 
@@ -84,27 +77,18 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// Delivers a request to one worker, or queues or refuses it.
     pub(super) fn request_one(&mut self, now: Instant, arrival: Arrival<'_>, from: O, payload: P) {
-        let (topic, server) = match self.find_server(arrival) {
-            Ok(found) => found,
-            Err(refusal) => return self.refuse(Some(from), refusal.reason, refusal.detail),
-        };
-        let worker = match server {
-            Some(server) => self.take_worker_of(topic, server),
-            None => self.take_worker(topic),
-        };
-        let queue = Queue { topic, recipient: server.into() };
-        self.deliver_or_queue(now, arrival, from, payload, worker, queue, None);
+        match self.find_queue(arrival) {
+            Ok(queue) => self.deliver_or_queue(now, arrival, from, payload, queue, None),
+            Err(refusal) => self.refuse(Some(from), refusal.reason, refusal.detail),
+        }
     }
 
-    /// Delivers a request to `worker`, or queues it without one.
-    #[expect(clippy::too_many_arguments, reason = "one step for requests and for copies of fanouts")]
     pub(super) fn deliver_or_queue(
         &mut self,
         now: Instant,
         arrival: Arrival<'_>,
         from: O,
         payload: P,
-        worker: Option<WorkerId>,
         queue: Queue,
         group: Option<usize>,
     ) {
@@ -112,6 +96,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let mut request = Pending::new(Some(from), None, bytes, deadline, State::Queued(queue));
         (request.group, request.is_copy) = (group, group.is_some());
         request.monitored = arrival.monitored.then_some(arrival.id);
+        // Delivered copies of fanouts count as well, so that they are bounded.
+        let is_bounded = matches!(queue.recipient, Recipient::Run(_));
+        let worker = if is_bounded && self.why_bytes_full(bytes).is_some() { None } else { self.take_worker(queue) };
         let tag = if let Some(worker) = worker {
             request.state = State::InFlight { worker };
             self.request_bytes += request.bytes_while_delivered();
@@ -134,32 +121,37 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.add_deadline(deadline, tag);
     }
 
-    /// The topic of a request, and the server in it if the request names one. Never another server.
-    pub(super) fn find_server(&mut self, arrival: Arrival<'_>) -> Result<(usize, Option<usize>), Refusal> {
+    /// The queue of a request. If the request names a server, never the queue of another server.
+    pub(super) fn find_queue(&mut self, arrival: Arrival<'_>) -> Result<Queue, Refusal> {
         let Arrival { key, server, wait_for_ready, .. } = arrival;
         if let Some(topic) = self.by_key.get(key).copied() {
-            let named = self.topics[topic].by_name.get(server).copied();
-            let found = named.map(Some).or(server.is_empty().then_some(None));
-            if let Some(server) = found.filter(|server| wait_for_ready || self.topics[topic].has_runs(*server)) {
-                return Ok((topic, server));
+            let entry = &self.topics[topic];
+            let found = match entry.by_name.get(server) {
+                Some(named) => Some((Recipient::Server(*named), !entry.named[*named].runs.is_empty())),
+                None => server.is_empty().then_some((Recipient::AnyServer, entry.runs > 0)),
+            };
+            if let Some((recipient, has_runs)) = found
+                && (has_runs || wait_for_ready)
+            {
+                return Ok(Queue { topic, recipient });
             }
         }
         if wait_for_ready {
-            return self.find_or_add_server(key, server);
+            return self.find_or_add_queue(key, server);
         }
         let at = if server.is_empty() { String::new() } else { format!(" named {server:?}") };
         Err(Refusal::new(Reason::NoRoute, format!("no server of {key:?}{at} is registered there")))
     }
 
-    /// The same for a request that may wait for its server; adds the topic and the name.
-    fn find_or_add_server(&mut self, key: &str, server: &str) -> Result<(usize, Option<usize>), Refusal> {
+    /// The queue of a request that may wait for its server. Adds the topic and the name.
+    fn find_or_add_queue(&mut self, key: &str, server: &str) -> Result<Queue, Refusal> {
         let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
         let key = TopicKey::parse(key).map_err(malformed)?;
         let server = Some(server).filter(|server| !server.is_empty()).map(ServerName::new).transpose();
         let server = server.map_err(malformed)?;
         match self.why_topics_full(&key) {
             Some(detail) => Err(Refusal::new(Reason::Busy, detail)),
-            None => Ok(self.topic_and_server_index(&key, server.as_ref())),
+            None => Ok(self.queue_for(&key, server.as_ref())),
         }
     }
 
@@ -172,14 +164,11 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         })
     }
 
-    /// The indexes of a topic, and of a server or pool in it. New ones are added.
-    pub(super) fn topic_and_server_index(
-        &mut self,
-        key: &TopicKey,
-        server: Option<&ServerName>,
-    ) -> (usize, Option<usize>) {
+    /// The queue for a server or pool, or for any server of a topic. New names are added.
+    pub(super) fn queue_for(&mut self, key: &TopicKey, server: Option<&ServerName>) -> Queue {
         let topic = self.topic_index(key);
-        (topic, server.map(|server| self.topics[topic].server_index(server)))
+        let named = server.map(|server| self.topics[topic].server_index(server));
+        Queue { topic, recipient: named.map_or(Recipient::AnyServer, Recipient::Server) }
     }
 
     /// The index of a topic, which is added if it is new.
@@ -189,9 +178,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     /// Why a topic cannot queue another request of `bytes`.
-    pub(super) fn why_topic_full(&self, topic: usize, bytes: usize) -> Option<String> {
-        let topic = &self.topics[topic];
-        let limit = self.limits.topic_backlog;
+    fn why_topic_full(&self, topic: usize, bytes: usize) -> Option<String> {
+        let (topic, limit) = (&self.topics[topic], self.limits.topic_backlog);
         if topic.waiting >= limit {
             return Some(format!("{limit} requests for {} wait already (rpc_zmq_topic_backlog)", topic.key));
         }
@@ -199,42 +187,41 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     /// Why no more `bytes` of requests can be kept.
-    pub(super) fn why_bytes_full(&self, bytes: usize) -> Option<String> {
-        let limit = self.limits.backlog_bytes;
-        if self.request_bytes + bytes > limit {
-            let held = self.request_bytes;
-            return Some(format!(
-                "{held} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
-            ));
+    fn why_bytes_full(&self, bytes: usize) -> Option<String> {
+        let (held, limit) = (self.request_bytes, self.limits.backlog_bytes);
+        (held + bytes > limit)
+            .then(|| format!("{held} bytes are held already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"))
+    }
+
+    /// A ready worker for a request of this queue.
+    pub(super) fn take_worker(&mut self, queue: Queue) -> Option<WorkerId> {
+        match queue.recipient {
+            Recipient::AnyServer => self.take_worker_of_topic(queue.topic),
+            Recipient::Server(named) => {
+                let runs = &mut self.topics[queue.topic].named[named].runs;
+                (0..runs.len()).find_map(|_| {
+                    // The next request starts with the run after this one.
+                    runs.rotate_left(1);
+                    self.servers[*runs.back()?].take_ready(&mut self.workers)
+                })
+            }
+            Recipient::Run(run) => self.servers[run].take_ready(&mut self.workers),
         }
-        None
     }
 
     /// A ready worker of the next server in turn.
-    pub(super) fn take_worker(&mut self, topic: usize) -> Option<WorkerId> {
+    fn take_worker_of_topic(&mut self, topic: usize) -> Option<WorkerId> {
         let ring = &mut self.topics[topic].ring;
         while let Some(number) = ring.pop_front() {
             let server = &mut self.servers[number];
             let worker = server.take_ready(&mut self.workers);
             let again = server.has_ready();
-            server.set_in_ring(topic, again);
+            for membership in server.memberships.iter_mut().filter(|membership| membership.topic == topic) {
+                membership.in_ring = again;
+            }
             if again {
                 ring.push_back(number);
             }
-            if worker.is_some() {
-                return worker;
-            }
-        }
-        None
-    }
-
-    /// A ready worker of the next run of one server.
-    pub(super) fn take_worker_of(&mut self, topic: usize, server: usize) -> Option<WorkerId> {
-        let runs = &mut self.topics[topic].named[server].runs;
-        for _ in 0..runs.len() {
-            // The next request starts with the run after this one.
-            runs.rotate_left(1);
-            let worker = runs.back().and_then(|run| self.servers[*run].take_ready(&mut self.workers));
             if worker.is_some() {
                 return worker;
             }
@@ -285,13 +272,12 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             State::InFlight { worker: at } | State::Abandoned { worker: at } => at == worker,
             _ => false,
         });
-        // There is no credit either: it was returned when the request was settled.
+        // The credit was returned when the request was settled.
         let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);
         }
-        let request = self.pending.remove(tag).inspect(|request| self.request_bytes -= request.bytes_while_delivered());
-        if let Some(request) = request
+        if let Some(request) = self.remove_delivered(tag)
             && let Some(to) = request.origin
         {
             self.counters.add(Counter::Answered);
@@ -308,7 +294,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         while self.servers[number].has_ready() && !self.leaves_notifications_in_store() {
             let Some((tag, queue)) = self.oldest_for(number) else { break };
             if self.pending.get(tag).is_some_and(|request| request.deadline <= now) {
-                // It has expired, but `expire` was not called yet.
+                // `expire` was not called in time.
                 self.expire_request(now, tag);
                 continue;
             }

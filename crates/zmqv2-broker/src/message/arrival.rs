@@ -1,4 +1,4 @@
-//! The part of a request that the engine looks at.
+//! The part of a request that the engine reads.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::engine::{Arrival, Pattern};
 /// It counts for the byte limit, so that requests with empty bodies are bounded as well.
 const REQUEST_OVERHEAD: usize = 512;
 
-/// Copies of the names in a header. Reusing one saves the allocations.
+/// Copies of the names in a header. Reusing it for the next header saves the allocations.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     key: String,
@@ -18,19 +18,10 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn of(view: &HeaderView<'_>) -> Self {
-        let mut names = Self::default();
-        names.copy(view);
-        names
-    }
-
-    pub(crate) fn copy(&mut self, view: &HeaderView<'_>) {
+    /// Describes a request with frames of `bytes` that arrived at `now`.
+    pub(crate) fn arrival(&mut self, view: &HeaderView<'_>, bytes: usize, now: Instant) -> Arrival<'_> {
         view.key().clone_into(&mut self.key);
         view.server().clone_into(&mut self.server);
-    }
-
-    /// Describes a request with frames of `bytes` that arrived at `now`.
-    pub(crate) fn arrival(&self, view: &HeaderView<'_>, bytes: usize, now: Instant) -> Arrival<'_> {
         let flags = view.flags();
         Arrival {
             pattern: match view.kind() {

@@ -1,4 +1,4 @@
-//! How received frames become messages, without a copy.
+//! Turns received frames into messages, without a copy.
 
 use std::vec::Drain;
 
@@ -34,7 +34,7 @@ pub(crate) enum Malformed {
     Control(String),
 }
 
-/// The frames behind the delimiter.
+/// The content of the frames after the delimiter.
 pub(crate) enum Content {
     One(Payload),
     /// Several messages in one frame. Each gets its own answer.
@@ -55,6 +55,12 @@ pub(crate) fn split_answer(frames: &mut Vec<Frame>) -> Result<Content, Malformed
         return Err(Malformed::NoDelimiter);
     }
     content(frames.drain(1..))
+}
+
+/// The messages of a bundle. Copies of them do not keep the whole bundle in memory.
+pub(crate) fn messages(bundle: &[u8]) -> impl Iterator<Item = Result<Payload, Malformed>> {
+    let messages = Bundled::of(bundle).into_iter().flatten();
+    messages.map(|message| message.map(|(header, body)| Payload::copied(header, body)).map_err(Malformed::from))
 }
 
 fn content(mut frames: Drain<'_, Frame>) -> Result<Content, Malformed> {

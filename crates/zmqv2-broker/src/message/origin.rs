@@ -1,4 +1,4 @@
-//! The sender of a request, and the answers to it.
+//! Where a request came from, and the answers to it.
 
 use zmqv2_proto::{Flags, Header, HeaderView, Kind, MessageId, NodeName, Refusal, ServerName, Ttl, rewrite_hop};
 
@@ -23,14 +23,14 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The sender of the message with this header. Tag and id are zero if the header is malformed.
-    pub(crate) fn of(ingress: Ingress, path: ReturnPath, header: &[u8]) -> Self {
-        match HeaderView::new(header) {
-            Ok(view) => {
-                Self { ingress, path, tag: view.tag(), id: view.id(), bundles: view.flags().contains(Flags::BUNDLES) }
-            }
-            Err(_) => Self { ingress, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles: false },
-        }
+    /// The sender of the message with this header.
+    pub(crate) fn of(ingress: Ingress, path: ReturnPath, view: &HeaderView<'_>) -> Self {
+        Self { ingress, path, tag: view.tag(), id: view.id(), bundles: view.flags().contains(Flags::BUNDLES) }
+    }
+
+    /// The sender of a message whose header cannot be read. Answers to it have zero as tag and id.
+    pub(crate) fn unreadable(ingress: Ingress, path: ReturnPath) -> Self {
+        Self { ingress, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles: false }
     }
 
     /// A worker's answer, readdressed to the sender. `remaining` answers are still to come.

@@ -1,5 +1,3 @@
-//! Header and body of a message that the broker forwards.
-
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Header, Reason, Refusal, Ttl, rewrite_hop};
 
@@ -16,9 +14,8 @@ enum Bytes {
 }
 
 impl Clone for Payload {
-    /// For copies of fanouts, and for notifications, which stay here while a listener has them.
-    /// Copies the bytes: the binding cannot share a frame, and a send to a local worker copies
-    /// anyway.
+    /// Copies the bytes of a fanout or a notification. The binding cannot share a frame, and a send
+    /// to a local worker copies anyway.
     fn clone(&self) -> Self {
         Self::copied(self.header(), self.body())
     }
@@ -29,7 +26,6 @@ impl Payload {
         Self(Bytes::Frames { header, body })
     }
 
-    /// Copies one message, so that it does not keep a whole bundle while it waits.
     pub(crate) fn copied(header: &[u8], body: &[u8]) -> Self {
         Self(Bytes::Copied { bytes: [header, body].concat(), header: header.len() })
     }

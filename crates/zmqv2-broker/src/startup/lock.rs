@@ -34,7 +34,7 @@ impl Lock {
         }
     }
 
-    /// Writes who holds the lock, for the error of a second broker.
+    /// Writes the holder of the lock into the file, for the error of a second broker.
     pub(crate) fn describe(&mut self, holder: &str) {
         let written = self.0.set_len(0).and_then(|()| self.0.rewind()).and_then(|()| writeln!(self.0, "{holder}"));
         if let Err(error) = written {

@@ -1,4 +1,4 @@
-//! What a broker does to its socket directory before it binds.
+//! Prepares the socket directory before a broker binds.
 
 pub(crate) mod lock;
 pub(crate) mod stale_sockets;

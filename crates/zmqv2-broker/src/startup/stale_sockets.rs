@@ -5,16 +5,14 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use zmqv2_proto::control::{BROKER_LOCK, BROKER_SOCKET, WORKER_SOCKET_PREFIX};
+use zmqv2_proto::control::{BROKER_SOCKET, WORKER_SOCKET_PREFIX};
 
 /// Removes every worker's socket file in `dir` on which no process listens.
 pub(crate) fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(WORKER_SOCKET_PREFIX) && name != BROKER_SOCKET && name != BROKER_LOCK);
+        let ours = name.to_str().is_some_and(|name| name.starts_with(WORKER_SOCKET_PREFIX) && name != BROKER_SOCKET);
         if ours {
             remove_if_dead(&entry.path());
         }

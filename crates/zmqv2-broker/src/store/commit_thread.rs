@@ -1,28 +1,25 @@
 //! Commits changes to a store from its own thread, so that a slow disk never stops the event loop.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::{Change, Store};
+use crate::threads::{BackgroundThread, now};
 
 /// The most changes in one commit. More would gain little, and the first would wait for the last.
 const MAX_CHANGES: usize = 1_000;
-/// Above so many bytes a commit takes no further change.
+/// Above this many bytes a commit takes no further change.
 const MAX_BYTES: usize = 4 << 20;
 /// A store that failed is tried again after this time. Until then all puts fail.
 const RETRY: Duration = Duration::from_secs(1);
-/// A broker that ends waits for the disk this long.
-const MAX_CLOSE: Duration = Duration::from_secs(5);
-
 /// The result for records that were put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
     pub numbers: Vec<u64>,
-    /// `Ok`: they are on the disk. `Err`: they are not, or are erased again later; with the cause.
+    /// `Ok`: the records are on the disk. `Err` is the cause if they are not, or are erased later.
     pub result: Result<(), String>,
 }
 
@@ -30,19 +27,16 @@ pub struct Outcome {
 /// waits for that within a bound.
 ///
 /// Changes that come during one commit go into the next one together, so one sync of the disk
-/// confirms many. Changes are committed in the order of their submission. So the [`Outcome`] of a
-/// record also means that every earlier change is on the disk.
+/// confirms many. Changes are committed in the order of their submission. So a successful
+/// [`Outcome`] of a record also means that every earlier change is on the disk.
 ///
-/// **If the store fails**, the records of that commit are reported as failed. So are, without a
-/// try, the records that are put within the next second. Erasures and dead letters are kept here,
-/// and tried again every second before anything else. The records that were reported as failed are
-/// erased in the same way, because it is unknown whether they reached the disk.
+/// **If the store fails**, the records of that commit are reported as failed. Records that are put
+/// within the next second are reported as failed without a try. Erasures and dead letters are kept
+/// here, and tried again every second before anything else. Records that were reported as failed
+/// are erased in the same way, because it is unknown whether they reached the disk.
 pub struct CommitThread {
-    changes: Option<Sender<Change>>,
+    thread: BackgroundThread<Change>,
     outcomes: Receiver<Outcome>,
-    thread: Option<JoinHandle<()>>,
-    /// Disconnected when the thread has ended. Nothing is ever sent.
-    ended: Receiver<()>,
 }
 
 impl CommitThread {
@@ -51,21 +45,17 @@ impl CommitThread {
     /// # Errors
     /// The operating system cannot start a thread.
     pub fn start(store: Box<dyn Store>, wake: Box<dyn Fn() + Send>) -> std::io::Result<Self> {
-        // Unbounded, so that the event loop never waits. The backlog still bounds it: every record
-        // in it counts there, and has at most two changes. There are fewer outcomes than records.
-        let (changes, inbox) = crossbeam_channel::unbounded();
+        // Unbounded as the channel of changes. The backlog bounds both: every record in them counts
+        // there, and has at most two changes and one outcome.
         let (report, outcomes) = crossbeam_channel::unbounded();
-        let (running, ended) = crossbeam_channel::bounded(0);
-        let writer = Committer { store, report, wake, unsettled: Vec::new(), broken: None };
-        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let _running: Sender<()> = running;
-            writer.run(&inbox);
-        })?;
-        Ok(Self { changes: Some(changes), outcomes, thread: Some(thread), ended })
+        let committer = Committer { store, report, wake, unsettled: Vec::new(), broken: None };
+        let if_slow = "the disk is slow; notifications that were just handled may be delivered again";
+        let thread = BackgroundThread::start("store", if_slow, move |changes| committer.run(changes))?;
+        Ok(Self { thread, outcomes })
     }
 
     pub fn submit(&self, change: Change) {
-        if self.changes.as_ref().is_some_and(|changes| changes.send(change).is_err()) {
+        if !self.thread.submit(change) {
             log::error!("the store's thread has ended; notifications are not stored any more");
         }
     }
@@ -73,19 +63,6 @@ impl CommitThread {
     /// The next outcome, if there is one. Every record that was put is in one outcome.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcomes.try_recv().ok()
-    }
-}
-
-impl Drop for CommitThread {
-    fn drop(&mut self) {
-        drop(self.changes.take());
-        if let Some(thread) = self.thread.take() {
-            if self.ended.recv_timeout(MAX_CLOSE) == Err(RecvTimeoutError::Timeout) {
-                return log::warn!("the disk is slow; notifications that were just handled may be delivered again");
-            }
-            // A panic of the thread has been printed already.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -132,11 +109,12 @@ impl Committer {
             None => self.commit(&group),
         };
         let tried = self.broken.is_none();
+        let put = |change: &Change| if let Change::Put(record) = change { Some(record.number) } else { None };
         let numbers: Vec<u64> = group.iter().filter_map(put).collect();
         if let Err(why) = &result {
             for change in group {
                 match change {
-                    // It may be on the disk.
+                    // The record may be on the disk.
                     Change::Put(record) if tried => self.unsettled.push(Change::Erase(record.number)),
                     Change::Put(_) => {}
                     change => self.unsettled.push(change),
@@ -191,18 +169,6 @@ fn gather(first: Change, inbox: &Receiver<Change>) -> Vec<Change> {
         group.push(change);
     }
     group
-}
-
-fn put(change: &Change) -> Option<u64> {
-    match change {
-        Change::Put(record) => Some(record.number),
-        _ => None,
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this thread is a driver: it reads the clock for its retries")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

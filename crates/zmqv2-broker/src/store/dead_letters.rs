@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_last_ones_stay_with_the_beginning_of_their_bodies() {
-        let now = crate::driver::clock::now();
+        let now = crate::threads::now();
         let mut letters = DeadLetters::default();
         for number in 0..=MAX_DEAD_LETTERS as u64 {
             let mut letter = DeadLetter::new(TopicKey::parse("e/t").unwrap(), None, MessageId::random());

@@ -1,5 +1,3 @@
-//! Why a store cannot be opened, read or written.
-
 use std::io;
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Where a broker keeps notifications, so that they survive it.
+//! Keeps notifications, so that they survive the broker.
 //!
 //! This module owns the [`Store`] trait, the store in a file ([`FileStore`]), and the thread that
 //! commits ([`CommitThread`]), so that the event loop never waits for a disk. It does not know who
@@ -9,12 +9,11 @@
 //! is [erased](Change::Erase) when a listener has handled it. If the broker dies in between, it is
 //! delivered again: at least once.
 //!
-//! **Expiry.** A notification has a time to live on a monotonic clock, which does not survive a
-//! restart of the machine. So the file stores the wall-clock time of its expiry
-//! ([`Record::expires_ms`]). The wall clock is read when a record is put and when it is loaded
-//! ([`Record::ttl_left`]), so setting it while the broker runs changes nothing. Between the two, a
-//! clock that is set forward shortens the time to live. One that is set back extends it, but never
-//! beyond its first value.
+//! **Expiry.** The time to live of a notification runs on a monotonic clock, which does not survive
+//! a restart of the machine. So the file stores the wall-clock time of its expiry
+//! ([`Record::expires_ms`]). The wall clock is read only when a record is put and when it is loaded
+//! ([`Record::ttl_left`]). If the clock is set forward between the two, the time to live becomes
+//! shorter. If it is set back, the time to live becomes longer, but never longer than at first.
 //!
 //! ```
 //! use zmqv2_broker::store::{Change, FileStore, Record, Store};

@@ -47,8 +47,8 @@ const DEFAULT_TIME_TO_LIVE: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 #[must_use = "a notifier does nothing until it sends a notification"]
 pub struct Notifier {
-    connections: Arc<Connections>,
-    options: NotifyOptions,
+    pub(super) connections: Arc<Connections>,
+    pub(super) options: NotifyOptions,
 }
 
 /// The options of a notification. `None`: the default of the connections.
@@ -160,10 +160,6 @@ impl Notifier {
         Self { connections, options }
     }
 
-    pub(crate) fn through(connections: Arc<Connections>, publisher_id: String) -> Self {
-        Self::new(connections, NotifyOptions::new(publisher_id))
-    }
-
     /// Makes a copy that shares everything with this notifier. The following setters change the
     /// copy, for one notification or for many.
     pub fn prepare(&self) -> Self {
@@ -177,24 +173,6 @@ impl Notifier {
     }
 
     notify_setters!();
-
-    /// Says that `event_type` happened, with a payload about it. Does not wait: the handle gives
-    /// the outcomes.
-    ///
-    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)),
-    /// and for the first lookup of a topic. This call sets the id and the time of the notification.
-    ///
-    /// # Errors
-    /// [`SendError`]: nothing was sent to any of the topics.
-    pub fn notify(
-        &self,
-        context: &RequestContext,
-        event_type: &str,
-        payload: &(impl Serialize + ?Sized),
-        priority: Priority,
-    ) -> Result<NotifyHandle, SendError> {
-        self.connections.send_notification(&self.options, context, event_type, payload, priority)
-    }
 
     verbs! {
         audit Audit "for audit trails";

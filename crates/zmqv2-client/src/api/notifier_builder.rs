@@ -1,6 +1,5 @@
 //! Making a notifier with connections of its own.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +14,11 @@ use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 
 /// Builds a [`Notifier`] with connections of its own. Everything but the publisher has a default.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[must_use = "call `build` to make the notifier"]
 pub struct NotifierBuilder {
     setup: Setup,
     options: NotifyOptions,
-}
-
-impl fmt::Debug for NotifierBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotifierBuilder").field("options", &self.options).finish_non_exhaustive()
-    }
 }
 
 impl NotifierBuilder {

@@ -3,21 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
 
 use crate::api::connections::Connections;
-use crate::api::handles::fanout::FanoutHandle;
-use crate::api::handles::single::{CallHandle, CastHandle};
-use crate::api::notifier::Notifier;
-use crate::api::rpc_client_builder::RpcClientBuilder;
-use crate::delivery::request::CallOptions;
+use crate::api::notifier::{Notifier, NotifyOptions};
+use crate::api::rpc_client_builder::{RpcClientBuilder, call_setters};
+use crate::clock;
+use crate::delivery::request::{CallOptions, Request};
+use crate::direct::call::DirectCaller;
 use crate::io::thread::Closed;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
 use crate::outcome::send_error::SendError;
+
+const PING: &str = "oslo_rpc_server_ping";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Pong {
+    Pong,
+}
 
 /// Calls the methods of one service.
 ///
@@ -51,8 +59,8 @@ use crate::outcome::send_error::SendError;
 #[derive(Debug, Clone)]
 #[must_use = "a client does nothing until it sends a message"]
 pub struct RpcClient {
-    connections: Arc<Connections>,
-    options: CallOptions,
+    pub(super) connections: Arc<Connections>,
+    pub(super) options: CallOptions,
 }
 
 /// Making a client.
@@ -116,34 +124,12 @@ impl RpcClient {
         self.with_target(|target| target.version = Some(version))
     }
 
-    /// See [`RpcClientBuilder::version_cap`].
-    pub fn version_cap(mut self, cap: Version) -> Self {
-        self.options.version_cap = Some(cap);
-        self
-    }
+    call_setters!();
 
     /// Sets both timeouts: [of calls](RpcClientBuilder::timeout) and
     /// [of casts](RpcClientBuilder::cast_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        (self.options.timeout, self.options.cast_timeout) = (timeout, timeout);
-        self
-    }
-
-    /// See [`RpcClientBuilder::retry`].
-    pub fn retry(mut self, retries: u32) -> Self {
-        self.options.retries = retries;
-        self
-    }
-
-    /// See [`RpcClientBuilder::wait_for_ready`].
-    pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.options.wait_for_ready = wait;
-        self
-    }
-
-    /// See [`RpcClientBuilder::call_monitor_timeout`].
-    pub fn call_monitor_timeout(mut self, timeout: Duration) -> Self {
-        self.options.monitor = Some(timeout);
+        (self.options.timeout, self.options.cast_timeout) = (Some(timeout), Some(timeout));
         self
     }
 
@@ -182,7 +168,7 @@ impl RpcClient {
     /// }
     /// ```
     pub fn notifier(&self, publisher_id: impl Into<String>) -> Notifier {
-        Notifier::through(Arc::clone(&self.connections), publisher_id.into())
+        Notifier::new(Arc::clone(&self.connections), NotifyOptions::new(publisher_id.into()))
     }
 }
 
@@ -216,33 +202,13 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        self.connections.call(&self.options, context, method, &args)
-    }
-
-    /// Like [`call`](Self::call), but does not wait: the handle gives the result. One thread can
-    /// have many calls open, over one connection per node.
-    ///
-    /// ```no_run
-    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client = RpcClient::builder(Target::topic("calculator")?).build()?;
-    /// let context = RequestContext::new();
-    /// let one = client.call_async::<i64>(&context, "add", &(1, 2))?;
-    /// let two = client.call_async::<i64>(&context, "add", &(3, 4))?;
-    /// assert_eq!(one.wait()? + two.wait()?, 10);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`SendError`]: nothing was sent.
-    pub fn call_async<R: DeserializeOwned>(
-        &self,
-        context: &RequestContext,
-        method: &str,
-        args: &(impl Serialize + ?Sized),
-    ) -> Result<CallHandle<R>, SendError> {
-        self.connections.call_async(&self.options, context, method, &args)
+        // A single call uses a REQ socket, which is the fastest. Concurrent calls share the
+        // connection of the I/O thread, which costs less for each of them (decision 0016).
+        let (active, alone) = self.connections.enter_call();
+        let result = if alone { None } else { self.call_over_io_thread(context, method, args) };
+        let result = result.unwrap_or_else(|| self.call_directly(context, method, args));
+        drop(active);
+        result
     }
 
     /// Asks whether a server of the target answers. Every server has the method
@@ -251,76 +217,47 @@ impl RpcClient {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn ping(&self) -> Result<Answered<()>, CallError> {
-        self.connections.ping(&self.options)
+        let answered = self.call_detailed(&RequestContext::new(), PING, &serde_json::Map::new())?;
+        Ok(answered.map(|Pong::Pong| ()))
     }
 
-    /// Sends `method` with `args` to a server and does not wait: the handle gives the outcome.
-    ///
-    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)),
-    /// and for the first lookup of a topic. The casts of one thread to one node leave in order.
-    ///
-    /// ```no_run
-    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let client = RpcClient::builder(Target::topic("mailer")?).build()?;
-    /// let handle = client.cast(&RequestContext::new(), "send", &("ann", "hello"))?;
-    /// drop(handle); // or poll it, wait on it, await it
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`SendError`]: nothing was sent.
-    pub fn cast(
+    /// `None`: the I/O thread cannot take the call.
+    fn call_over_io_thread<R: DeserializeOwned>(
         &self,
         context: &RequestContext,
         method: &str,
         args: &(impl Serialize + ?Sized),
-    ) -> Result<CastHandle, SendError> {
-        self.connections.cast(&self.options, context, method, &args)
+    ) -> Option<Result<Answered<R>, CallError>> {
+        if !self.connections.io_thread.has_room() {
+            return None;
+        }
+        match self.call_async(context, method, args) {
+            Ok(handle) => Some(handle.wait_detailed()),
+            Err(SendError::Full { .. } | SendError::Closed { .. } | SendError::Transport { .. }) => None,
+            Err(error) => Some(Err(error.into())),
+        }
     }
 
-    /// Sends `method` with `args` to every server of the topic and does not wait: the handle gives
-    /// the outcome of each server. A server in the target is ignored.
-    ///
-    /// The client sends one message to every node that the directory knows, and the broker there
-    /// makes a copy for each of its servers. A slow or dead node delays no other node. The client
-    /// accepts all messages of one fanout together, as soon as it has room for one
-    /// ([`max_outstanding`](RpcClientBuilder::max_outstanding)).
-    ///
-    /// With [`retry`](RpcClientBuilder::retry), a node gets the message again if its connection
-    /// broke or if its answer was incomplete. A server runs it once.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let client = RpcClient::builder(Target::topic("cache")?).build()?;
-    /// let handle = client.fanout(&RequestContext::new(), "forget", &("ann",))?;
-    /// if let Some(report) = handle.wait(Duration::from_secs(5)) {
-    ///     println!("{report:#}");
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`SendError`]: nothing was sent. If the directory knows no node of the topic, this is no
-    /// error: the report then has one result, `NoRoute`.
-    pub fn fanout(
+    fn call_directly<R: DeserializeOwned>(
         &self,
         context: &RequestContext,
         method: &str,
         args: &(impl Serialize + ?Sized),
-    ) -> Result<FanoutHandle, SendError> {
-        self.connections.fanout(&self.options, context, method, &args)
+    ) -> Result<Answered<R>, CallError> {
+        let Connections { settings, router, req_sockets, io_thread, .. } = &*self.connections;
+        let request = Request::begin(&self.options, self.call_timeout(), method, clock::now());
+        DirectCaller { settings, router, req_sockets, io_thread }.call(request, context, &args)
+    }
+
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.options.timeout.unwrap_or(self.connections.settings.config.response_timeout)
     }
 
     /// Whether a message of `version` may be sent: yes without a
     /// [version cap](RpcClientBuilder::version_cap), otherwise if the cap covers it.
     #[must_use]
     pub fn can_send_version(&self, version: Version) -> bool {
-        self.options.can_send(version)
+        self.options.version_cap.is_none_or(|cap| cap.serves(version))
     }
 
     /// The target of this client.

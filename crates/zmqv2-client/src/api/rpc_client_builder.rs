@@ -1,6 +1,5 @@
 //! Making a client.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,123 +15,109 @@ use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 
 /// Builds an [`RpcClient`]. Everything but the target has a default.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[must_use = "call `build` to make the client"]
 pub struct RpcClientBuilder {
-    target: Target,
     setup: Setup,
-    timeout: Option<Duration>,
-    version_cap: Option<Version>,
-    cast_timeout: Option<Duration>,
-    retries: u32,
-    wait_for_ready: bool,
-    monitor: Option<Duration>,
+    options: CallOptions,
 }
 
-impl fmt::Debug for RpcClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcClientBuilder").field("target", &self.target).finish_non_exhaustive()
-    }
+/// The setters that [`RpcClient`] and [`RpcClientBuilder`] share. Both have a field `options`.
+macro_rules! call_setters {
+    () => {
+        /// Sends no message with a version above `cap` or with another major version. Use this in a
+        /// rolling upgrade, while old servers still run. Default: no cap.
+        pub fn version_cap(mut self, cap: Version) -> Self {
+            self.options.version_cap = Some(cap);
+            self
+        }
+
+        /// Sets how often a message that may be lost is sent again, with the same id: after its
+        /// connection broke, after its server was lost, and after each `timeout / (retries + 1)`
+        /// without an answer. Default: 0.
+        ///
+        /// A server that still lives runs a repeated message once. *Another* server does not know
+        /// what the first one ran, so use this for methods that may run twice. With retries, a cast
+        /// also waits for a connection until its timeout, not only for `rpc_zmq_connect_timeout`.
+        pub fn retry(mut self, retries: u32) -> Self {
+            self.options.retries = retries;
+            self
+        }
+
+        /// Sets whether a message waits, within its timeout, until its target has a server. If none
+        /// comes, the message is refused with `Expired` and never runs. Default: no, it is refused
+        /// at once with `NoRoute`.
+        pub fn wait_for_ready(mut self, wait: bool) -> Self {
+            self.options.wait_for_ready = wait;
+            self
+        }
+
+        /// Monitors calls, so that the caller of a long call learns early when it is lost. Every
+        /// half of `timeout`, the client asks the broker whether it still has the call. Default:
+        /// calls are not monitored.
+        ///
+        /// - If the broker does not have the call any more, the call ends as
+        ///   [`Refused`](crate::CallError::Refused) with the reason `ServerLost`.
+        /// - If the broker does not answer within `timeout`, the call ends as
+        ///   [`Timeout`](crate::CallError::Timeout), with an `after` below the timeout of the call.
+        ///
+        /// With [`retry`](Self::retry), the call is sent again in both cases. The
+        /// [`timeout`](Self::timeout) of the call still holds.
+        ///
+        /// The minimum is 100 ms. Choose much more than the time that your largest request needs to
+        /// cross the network, because a broker does not know a request that has not arrived. A
+        /// blocking call is not monitored after [`close`](crate::RpcClient::close).
+        ///
+        /// ```no_run
+        /// # use std::time::Duration;
+        /// # use zmqv2_client::{Reason, RequestContext, RpcClient, Target};
+        /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// let client = RpcClient::builder(Target::topic("backup")?)
+        ///     .timeout(Duration::from_secs(6 * 3600))
+        ///     .call_monitor_timeout(Duration::from_secs(30))
+        ///     .build()?;
+        /// match client.call::<u64>(&RequestContext::new(), "run", &()) {
+        ///     Ok(bytes) => println!("{bytes} saved"),
+        ///     Err(lost) if lost.reason() == Some(Reason::ServerLost) => println!("lost: {lost}"),
+        ///     Err(error) => println!("{error}"),
+        /// }
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn call_monitor_timeout(mut self, timeout: Duration) -> Self {
+            self.options.monitor = Some(timeout);
+            self
+        }
+    };
 }
+pub(crate) use call_setters;
 
 impl RpcClientBuilder {
     pub(crate) fn new(target: Target) -> Self {
-        Self {
-            target,
-            setup: Setup::default(),
-            timeout: None,
-            version_cap: None,
-            cast_timeout: None,
-            retries: 0,
-            wait_for_ready: false,
-            monitor: None,
-        }
+        Self { setup: Setup::default(), options: CallOptions::new(target) }
     }
 
+    call_setters!();
     setup_setters!();
 
     /// Sets how long a call may take. Default: the option `rpc_response_timeout` (60 s). The
     /// minimum is 1 ms, the maximum is 49 days.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.options.timeout = Some(timeout);
         self
     }
 
     /// Sets how long a cast or a fanout waits for its outcome. Default: the option
     /// `rpc_cast_timeout` (30 s). Minimum and maximum are those of [`timeout`](Self::timeout).
     pub fn cast_timeout(mut self, timeout: Duration) -> Self {
-        self.cast_timeout = Some(timeout);
-        self
-    }
-
-    /// Sends no message with a version above `cap` or with another major version. Use this in a
-    /// rolling upgrade, while old servers still run. Default: no cap.
-    pub fn version_cap(mut self, cap: Version) -> Self {
-        self.version_cap = Some(cap);
+        self.options.cast_timeout = Some(timeout);
         self
     }
 
     /// Allows remote errors of these modules to keep their class, as those of the built-in modules
     /// do ([`RemoteError`](crate::RemoteError)). Default: none.
     pub fn allowed_remote_modules<M: Into<String>>(mut self, modules: impl IntoIterator<Item = M>) -> Self {
-        self.setup.allowed_remote_modules = modules.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets how often a message that may be lost is sent again, with the same id: after its
-    /// connection broke, after its server was lost, and after each `timeout / (retries + 1)`
-    /// without an answer. Default: 0.
-    ///
-    /// A server that still lives runs a repeated message once. *Another* server does not know what
-    /// the first one ran, so use this for methods that may run twice. With retries, a cast also
-    /// waits for a connection until its timeout, not only for `rpc_zmq_connect_timeout`.
-    pub fn retry(mut self, retries: u32) -> Self {
-        self.retries = retries;
-        self
-    }
-
-    /// Sets whether a message waits, within its timeout, until its target has a server. If none
-    /// comes, the message is refused with `Expired` and never runs. Default: no, it is refused at
-    /// once with `NoRoute`.
-    pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.wait_for_ready = wait;
-        self
-    }
-
-    /// Monitors calls, so that the caller of a long call learns early when it is lost. Every half
-    /// of `timeout`, the client asks the broker whether it still has the call. Default: calls are
-    /// not monitored.
-    ///
-    /// - If the broker does not have the call any more, the call ends as
-    ///   [`Refused`](crate::CallError::Refused) with the reason `ServerLost`.
-    /// - If the broker does not answer within `timeout`, the call ends as
-    ///   [`Timeout`](crate::CallError::Timeout), with an `after` below the timeout of the call.
-    ///
-    /// With [`retry`](Self::retry), the call is sent again in both cases. The
-    /// [`timeout`](Self::timeout) of the call still holds.
-    ///
-    /// The minimum is 100 ms. Choose much more than the time that your largest request needs to
-    /// cross the network, because a broker does not know a request that has not arrived. A blocking
-    /// call is not monitored after [`close`](RpcClient::close).
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # use zmqv2_client::{Reason, RequestContext, RpcClient, Target};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let client = RpcClient::builder(Target::topic("backup")?)
-    ///     .timeout(Duration::from_secs(6 * 3600))
-    ///     .call_monitor_timeout(Duration::from_secs(30))
-    ///     .build()?;
-    /// match client.call::<u64>(&RequestContext::new(), "run", &()) {
-    ///     Ok(bytes) => println!("{bytes} saved"),
-    ///     Err(error) if error.reason() == Some(Reason::ServerLost) => println!("lost: {error}"),
-    ///     Err(error) => println!("{error}"),
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn call_monitor_timeout(mut self, timeout: Duration) -> Self {
-        self.monitor = Some(timeout);
+        self.setup.settings.allowed_remote_modules = modules.into_iter().map(Into::into).collect();
         self
     }
 
@@ -141,18 +126,11 @@ impl RpcClientBuilder {
     /// # Errors
     /// [`ClientError`] if settings are missing or do not fit together.
     pub fn build(self) -> Result<RpcClient, ClientError> {
-        let target = self.target.with_default_exchange(&self.setup.config.control_exchange);
-        let options = CallOptions {
-            key: target.key(),
-            target: Arc::new(target),
-            timeout: self.timeout.unwrap_or(self.setup.config.response_timeout),
-            cast_timeout: self.cast_timeout.unwrap_or(self.setup.config.cast_timeout),
-            version_cap: self.version_cap,
-            retries: self.retries,
-            wait_for_ready: self.wait_for_ready,
-            monitor: self.monitor,
-        };
-        Ok(RpcClient::new(Arc::new(self.setup.build()?), options))
+        let Self { setup, mut options } = self;
+        let target =
+            Arc::unwrap_or_clone(options.target).with_default_exchange(&setup.settings.config.control_exchange);
+        (options.key, options.target) = (target.key(), Arc::new(target));
+        Ok(RpcClient::new(Arc::new(setup.build()?), options))
     }
 }
 
@@ -198,7 +176,6 @@ mod tests {
             config.cast_timeout = Duration::from_secs(3);
             config.connect_timeout = Duration::from_secs(2);
         });
-        let shown = format!("{:?}", client.build().unwrap().prepare());
-        assert!(shown.contains("timeout: 7s"), "{shown}");
+        assert_eq!(client.build().unwrap().prepare().call_timeout(), Duration::from_secs(7));
     }
 }

@@ -7,16 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use zmqv2_matchmaker::{MatchmakerError, Placement};
-use zmqv2_proto::{
-    Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl,
-};
+use zmqv2_proto::{Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Ttl};
 
-use crate::api::connections::Connections;
 use crate::api::handles::notify::{NotifyHandle, uuid};
-use crate::api::notifier::NotifyOptions;
+use crate::api::notifier::Notifier;
 use crate::api::send::not_queued;
 use crate::clock;
-use crate::delivery::request::{MIN_TIMEOUT, Request};
+use crate::delivery::request::MIN_TIMEOUT;
 use crate::delivery::table::DeliveryOptions;
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
@@ -24,42 +21,40 @@ use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destinations;
 use crate::routing::directory::LookupError;
+use crate::routing::route::Route;
 
-/// A notification for one topic.
-struct TopicNotification {
-    id: MessageId,
-    /// Without the priority.
-    topic: Topic,
-    target: Arc<Target>,
-    body: Arc<Vec<u8>>,
-    pool_messages: Vec<PoolMessage>,
-}
+/// One pool of a topic, and the nodes that may take its message. Without a name: all pools that the
+/// broker knows.
+type Pool = (Option<ServerName>, Destinations);
 
-/// The message for one pool of a topic.
-struct PoolMessage {
-    /// `None`: for all pools that the broker knows.
-    pool: Option<ServerName>,
-    destinations: Destinations,
-}
-
-impl Connections {
-    pub(crate) fn send_notification(
+/// Sending notifications.
+impl Notifier {
+    /// Says that `event_type` happened, with a payload about it. Does not wait: the handle gives
+    /// the outcomes.
+    ///
+    /// This blocks only while the client has no room ([`WhenFull::Wait`](crate::WhenFull::Wait)),
+    /// and for the first lookup of a topic. This call sets the id and the time of the notification.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent to any of the topics.
+    pub fn notify(
         &self,
-        options: &NotifyOptions,
         context: &RequestContext,
         event_type: &str,
         payload: &(impl Serialize + ?Sized),
         priority: Priority,
     ) -> Result<NotifyHandle, SendError> {
+        let (options, settings) = (&self.options, &self.connections.settings);
         let started = clock::now();
         let bounded = |duration: Duration| duration.clamp(MIN_TIMEOUT, Ttl::MAX.into());
         let expires = started + bounded(options.time_to_live);
-        let deadline = expires.min(started + bounded(options.timeout.unwrap_or(self.settings.cast_timeout)));
-        let exchange = options.exchange.as_ref().unwrap_or(&self.settings.exchange);
+        let deadline = expires.min(started + bounded(options.timeout.unwrap_or(settings.config.cast_timeout)));
+        let delivery = DeliveryOptions { expires, retries: options.retries, ..DeliveryOptions::new(deadline) };
+        let exchange = options.exchange.as_ref().unwrap_or(&settings.config.control_exchange);
 
         let id = MessageId::random();
         let mut notification: Option<Notification> = None;
-        let mut notifications = Vec::with_capacity(options.topics.len());
+        let (mut parts, mut messages, mut first_target) = (Vec::new(), Vec::new(), None);
         for topic in &options.topics {
             let target = Arc::new(Target::new(exchange.clone(), priority.topic(topic)?));
             let boxed_target = || Box::new(Target::clone(&target));
@@ -80,112 +75,75 @@ impl Connections {
             };
             notification.unique_id = Some(unique_id);
             let body = notification.encode().map_err(payload_error)?;
-            let (size, limit) = (body.len(), self.settings.max_message_bytes);
+            let (size, limit) = (body.len(), settings.config.max_message_bytes);
             if size > limit {
                 return Err(SendError::TooLarge { size, limit, target: boxed_target() });
             }
-            notifications.push(TopicNotification {
-                id: unique_id,
-                topic: topic.clone(),
-                pool_messages: self.pool_messages(&target, event_type, started, deadline)?,
-                target,
-                body: Arc::new(body),
-            });
+            let pools = self.pools(&target, started, deadline)?;
+            let expected = |pool: &Option<_>| pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
+            parts.extend(pools.iter().map(|(pool, _)| Part::new(topic.clone(), None, expected(pool))));
+            first_target.get_or_insert_with(|| Arc::clone(&target));
+            messages.extend(pool_messages(pools, unique_id, target, body, started, delivery));
         }
 
-        let parts = notifications.iter().flat_map(|notification| {
-            notification.pool_messages.iter().map(|PoolMessage { pool, .. }| {
-                let expected = pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
-                Part::new(notification.topic.clone(), None, expected)
-            })
+        let (receiver, part_senders) = ResultGroup::start(started, parts);
+        let outbounds = messages.into_iter().zip(part_senders).map(|((message, route, delivery), part_sender)| {
+            Outbound::new(Arc::new(message), route, delivery, ResultSender::Part(part_sender))
         });
-        let (receiver, part_senders) = ResultGroup::start(started, parts.collect());
-        let delivery = DeliveryOptions {
-            deadline,
-            expires,
-            retries: options.retries,
-            wait_for_ready: false,
-            monitor: None,
-            candidates: 0,
-            bytes: 0,
-            server_queue: None,
-        };
-        let first_target = notifications.first().map(|notification| notification.target.clone());
-        let messages = notifications.into_iter().flat_map(|notification| notification.messages(started, delivery));
-        let outbounds = messages.zip(part_senders).map(|((message, destinations, delivery), part_sender)| {
-            Outbound::new(Arc::new(message), destinations, delivery, ResultSender::Part(part_sender))
-        });
-        if let (Err(error), Some(target)) = (self.io_thread.send_all(outbounds.collect()), first_target) {
-            return Err(not_queued(error, Box::new(Target::clone(&target))));
+        if let (Err(error), Some(target)) = (self.connections.io_thread.send_all(outbounds.collect()), first_target) {
+            return Err(not_queued(error, &target));
         }
         Ok(NotifyHandle::new(id, receiver))
     }
 
-    /// The message for each pool, with the places where it can go.
-    fn pool_messages(
-        &self,
-        target: &Arc<Target>,
-        event_type: &str,
-        started: Instant,
-        deadline: Instant,
-    ) -> Result<Vec<PoolMessage>, SendError> {
-        let directory = &self.router.directory;
-        // The directory knows no listener, so the broker of this node keeps the notification.
-        let kept_here = || {
-            Ok(vec![PoolMessage { pool: None, destinations: [self.router.local_destination()].into_iter().collect() }])
-        };
+    /// The pools of a topic, and the nodes that may take their messages.
+    fn pools(&self, target: &Target, started: Instant, deadline: Instant) -> Result<Vec<Pool>, SendError> {
+        let router = &self.connections.router;
         let key = target.key();
-        let placement = match directory.placement(&key, deadline) {
-            Ok(placement) if placement.is_empty() => return kept_here(),
+        let placement = match router.directory.placement(&key, deadline) {
             Ok(placement) => placement,
-            Err(LookupError::Failed(error)) if matches!(*error, MatchmakerError::Refilling { .. }) => {
-                return kept_here();
-            }
-            Err(error) => {
-                let request = Request { target, key: &key, method: event_type, started, deadline, monitor: None };
-                return Err(error.into_send_error(&request, directory.name(), clock::now()));
-            }
+            Err(LookupError::Failed(error)) if matches!(*error, MatchmakerError::Refilling { .. }) => Arc::default(),
+            Err(error) => return Err(router.directory.send_error(error, target, started)),
         };
-        let turn = directory.turn(&key);
-        let pool_message = |pool: Option<&ServerName>| {
-            let destinations = self.router.destinations_from(&key, turn, placement.candidates(pool));
-            PoolMessage { pool: pool.cloned(), destinations }
-        };
-        Ok(match pools(&placement) {
-            Some(pools) => pools.into_iter().map(|pool| pool_message(Some(pool))).collect(),
-            None => vec![pool_message(None)],
+        if placement.is_empty() {
+            // The directory knows no listener, so the broker of this node keeps the notification.
+            return Ok(vec![(None, Destinations::Listed(vec![router.local_destination()]))]);
+        }
+        let turn = router.directory.turn(&key);
+        let destinations = |pool| router.destinations_from(&key, turn, placement.candidates(pool));
+        Ok(match listed_pools(&placement) {
+            Some(pools) => pools.into_iter().map(|pool| (Some(pool.clone()), destinations(Some(pool)))).collect(),
+            None => vec![(None, destinations(None))],
         })
     }
 }
 
-impl TopicNotification {
-    /// The messages of this topic. They share the body, so only the first one counts its bytes.
-    fn messages(
-        self,
-        started: Instant,
-        delivery: DeliveryOptions,
-    ) -> impl Iterator<Item = (Message, Destinations, DeliveryOptions)> {
-        let flags = if delivery.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
-        let Self { id, target, body, pool_messages, .. } = self;
-        let mut size = body.len();
-        pool_messages.into_iter().map(move |PoolMessage { pool, destinations }| {
-            let mut header = Header::new(Kind::Notify, id);
-            header.flags = flags;
-            header.key = Some(target.key());
-            header.server.clone_from(&pool);
-            let header = header.encode();
-            let bytes = std::mem::take(&mut size) + header.len();
-            let mut target = Arc::clone(&target);
-            Arc::make_mut(&mut target).server = pool;
-            let message = Message { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
-            let candidates = destinations.len();
-            (message, destinations, DeliveryOptions { candidates, bytes, ..delivery })
-        })
-    }
+/// The messages of one topic. They share the body, so only the first one counts its bytes.
+fn pool_messages(
+    pools: Vec<Pool>,
+    id: MessageId,
+    target: Arc<Target>,
+    body: Vec<u8>,
+    started: Instant,
+    delivery: DeliveryOptions,
+) -> impl Iterator<Item = (Message, Route, DeliveryOptions)> {
+    let (mut size, body) = (body.len(), Arc::new(body));
+    pools.into_iter().map(move |(pool, destinations)| {
+        let mut header = Header::new(Kind::Notify, id);
+        header.flags = if delivery.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+        header.key = Some(target.key());
+        header.server.clone_from(&pool);
+        let header = header.encode();
+        let bytes = std::mem::take(&mut size) + header.len();
+        let mut target = Arc::clone(&target);
+        Arc::make_mut(&mut target).server = pool;
+        let message = Message { id, kind: Kind::Notify, target, header, body: Arc::clone(&body), started };
+        (message, Route::to_any(destinations, started), DeliveryOptions { bytes, ..delivery })
+    })
 }
 
 /// All pools of a topic; `None`: the directory does not list the pools of every node.
-fn pools(placement: &Placement) -> Option<Vec<&ServerName>> {
+fn listed_pools(placement: &Placement) -> Option<Vec<&ServerName>> {
     let mut seen = HashSet::new();
     let mut pools = Vec::new();
     for placed in placement.nodes() {
@@ -211,7 +169,7 @@ mod tests {
             servers: pools.iter().map(|pool| pool.parse().unwrap()).collect(),
         };
         let names = |nodes: Vec<PlacedNode>| {
-            pools(&Placement::new(nodes)).map(|pools| pools.iter().map(ToString::to_string).collect::<Vec<_>>())
+            listed_pools(&Placement::new(nodes)).map(|pools| pools.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(names(vec![placed("n1", &["b", "a"]), placed("n2", &["a", "c"])]).unwrap(), ["b", "a", "c"]);
         assert_eq!(names(vec![placed("n1", &["a"]), placed("n2", &[])]), None);

@@ -6,35 +6,24 @@ use std::sync::Arc;
 use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
 use zmqv2_proto::config::{IpcDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
-use zmqv2_proto::{Config, InvalidAddress, InvalidName, control};
+use zmqv2_proto::{InvalidAddress, InvalidName, control};
 
 use crate::api::connections::Connections;
-use crate::delivery::table::Limits;
 use crate::direct::req_sockets::ReqSockets;
-use crate::io::admission::WhenFull;
-use crate::io::settings::{IoSettings, Observer};
 use crate::io::thread::IoThread;
 use crate::routing::directory::Directory;
 use crate::routing::router::Router;
 use crate::settings::Settings;
 
-const DEFAULT_MAX_OUTSTANDING: usize = 10_000;
-const DEFAULT_MAX_OUTSTANDING_BYTES: usize = 64 << 20;
 /// Each slot of the table costs memory.
-const MAX_OUTSTANDING: usize = 1 << 20;
+pub(crate) const MAX_OUTSTANDING: usize = 1 << 20;
 
-/// The settings from which the connections of a client are made.
-#[derive(Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Setup {
-    pub(crate) config: Config,
+    pub(crate) settings: Settings,
     pub(crate) matchmaker: Option<Arc<dyn Matchmaker>>,
     pub(crate) ipc_dir: Option<PathBuf>,
-    pub(crate) allowed_remote_modules: Vec<String>,
     pub(crate) transport: Option<Transport>,
-    pub(crate) max_outstanding: usize,
-    pub(crate) max_outstanding_bytes: usize,
-    pub(crate) when_full: WhenFull,
-    pub(crate) observer: Option<Observer>,
 }
 
 /// Why a client or a notifier cannot be made from its settings.
@@ -58,28 +47,12 @@ pub enum ClientError {
     NoTopic,
 }
 
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            config: Config::default(),
-            matchmaker: None,
-            ipc_dir: None,
-            allowed_remote_modules: Vec::new(),
-            transport: None,
-            max_outstanding: DEFAULT_MAX_OUTSTANDING,
-            max_outstanding_bytes: DEFAULT_MAX_OUTSTANDING_BYTES,
-            when_full: WhenFull::Wait,
-            observer: None,
-        }
-    }
-}
-
 /// The setters that all builders share. A builder has a field `setup`.
 macro_rules! setup_setters {
     () => {
         /// Sets the configuration. Default: [`Config::default`].
         pub fn config(mut self, config: Config) -> Self {
-            self.setup.config = config;
+            self.setup.settings.config = config;
             self
         }
 
@@ -108,7 +81,7 @@ macro_rules! setup_setters {
         /// maximum is 1,048,576. A blocking call never waits for room. A fanout counts once for
         /// each node, but needs room for one message only, so one fanout can exceed the bound.
         pub fn max_outstanding(mut self, messages: usize) -> Self {
-            self.setup.max_outstanding = messages;
+            self.setup.settings.max_outstanding = messages.clamp(1, $crate::api::setup::MAX_OUTSTANDING);
             self
         }
 
@@ -116,13 +89,13 @@ macro_rules! setup_setters {
         /// message is sent while no other is outstanding. Messages inside libzmq may need up to as
         /// much again.
         pub fn max_outstanding_bytes(mut self, bytes: usize) -> Self {
-            self.setup.max_outstanding_bytes = bytes;
+            self.setup.settings.max_outstanding_bytes = bytes;
             self
         }
 
         /// Sets what a sender does when one of these two bounds is reached. Default: it waits.
         pub fn when_full(mut self, when_full: WhenFull) -> Self {
-            self.setup.when_full = when_full;
+            self.setup.settings.when_full = when_full;
             self
         }
 
@@ -141,7 +114,7 @@ macro_rules! setup_setters {
         /// # }
         /// ```
         pub fn observer(mut self, observer: impl Fn(&Target, &Outcome) + Send + Sync + 'static) -> Self {
-            self.setup.observer = Some(Arc::new(observer));
+            self.setup.settings.observer = Some($crate::settings::Observer(Arc::new(observer)));
             self
         }
     };
@@ -150,32 +123,15 @@ pub(crate) use setup_setters;
 
 impl Setup {
     pub(crate) fn build(self) -> Result<Connections, ClientError> {
-        let config = self.config;
-        let ipc_dir = self.ipc_dir.map_or_else(|| find_ipc_dir(&config), Ok)?;
+        let settings = Arc::new(self.settings);
+        let config = &settings.config;
+        let ipc_dir = self.ipc_dir.map_or_else(|| find_ipc_dir(config), Ok)?;
         let local_broker = control::broker_socket(&ipc_dir)?;
-        let matchmaker = self.matchmaker.map_or_else(|| zmqv2_matchmaker::open(&config), Ok)?;
-        let transport = self.transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
-        let settings = Settings {
-            exchange: config.control_exchange,
-            cast_timeout: config.cast_timeout,
-            connect_timeout: config.connect_timeout,
-            max_message_bytes: config.max_message_bytes,
-            allowed_remote_modules: self.allowed_remote_modules.into(),
-        };
-        let io_settings = IoSettings {
-            limits: Limits {
-                messages: self.max_outstanding.clamp(1, MAX_OUTSTANDING),
-                bytes: self.max_outstanding_bytes,
-                connect_timeout: config.connect_timeout,
-            },
-            when_full: self.when_full,
-            observer: self.observer,
-            max_links: config.conn_pool_size,
-            busy_poll: config.busy_poll,
-            adaptive_poll: config.adaptive_poll,
-        };
-        let router = Arc::new(Router::new(Directory::new(matchmaker), (config.host, local_broker), config.zone));
-        let io_thread = IoThread::new(io_settings, transport.clone(), Arc::clone(&router));
+        let matchmaker = self.matchmaker.map_or_else(|| zmqv2_matchmaker::open(config), Ok)?;
+        let transport = self.transport.unwrap_or_else(|| Transport::new(TransportOptions::from(config)));
+        let local_broker = (config.host.clone(), local_broker);
+        let router = Arc::new(Router::new(Directory::new(matchmaker), local_broker, config.zone.clone()));
+        let io_thread = IoThread::new(Arc::clone(&settings), transport.clone(), Arc::clone(&router));
         let req_sockets = ReqSockets::new(transport, config.conn_pool_size);
         Ok(Connections::new(settings, router, req_sockets, io_thread))
     }

@@ -6,11 +6,11 @@
 //! the next [`Step`] and report the result, so both follow the same rules.
 //!
 //! A *round* asks each candidate once. An *attempt* lasts until the request may have run, or
-//! until its rounds come to nothing; each retry starts another one.
+//! until its rounds have failed. Each retry starts another attempt.
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{NextStep, NodeName, Reason, Refusal};
+use zmqv2_proto::{NextStep, NodeName, Refusal};
 
 /// How long a message that waits for a server pauses before the directory is asked again.
 pub(crate) const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
@@ -70,7 +70,7 @@ pub(crate) enum Step {
 /// Why a candidate that was asked gave no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AskError {
-    /// It, or the node with this name, refused.
+    /// The candidate refused, or the node with this name.
     Refused(Refusal, Option<NodeName>),
     /// There was no connection in time. Nothing was sent.
     NotReached,
@@ -84,8 +84,11 @@ impl AskError {
     /// Whether the server of the request is at the node that was asked, if this error tells.
     pub(crate) fn server_is_there(&self) -> Option<bool> {
         match self {
-            Self::Refused(refusal, _) if refusal.reason == Reason::Busy => Some(true),
-            Self::Refused(refusal, _) => (refusal.reason.next_step() != NextStep::Report).then_some(false),
+            Self::Refused(refusal, _) => match refusal.reason.next_step() {
+                NextStep::OtherNode { server_is_there, .. } => Some(server_is_there),
+                NextStep::Retry => Some(false),
+                _ => None,
+            },
             Self::ConnectionLost => Some(false),
             Self::NotReached | Self::NoAnswer => None,
         }
@@ -99,7 +102,7 @@ pub(crate) enum Verdict {
     Refused(Refusal, Option<NodeName>),
     /// The directory knows no candidate.
     NoCandidate,
-    /// It was to wait for a server that takes it, and none did until the deadline.
+    /// The request waited for a server until the deadline, and no server took it.
     NeverReady,
     /// No candidate could be reached. This is the last one that was tried.
     Unreachable { candidate: usize },
@@ -123,7 +126,7 @@ pub(crate) struct SearchPlan {
 }
 
 impl SearchPlan {
-    /// So many nodes, without a guess which of them is the right one.
+    /// A plan to ask this many nodes. None of them is known to be the right one.
     pub(crate) fn among(candidates: usize) -> Self {
         Self { candidates, known: false, has_alternatives: false }
     }
@@ -233,7 +236,7 @@ impl Attempt {
             (Some((AskError::Refused(refusal, node), _)), _) => Verdict::Refused(refusal, node),
             (Some((AskError::ConnectionLost, candidate)), _) => Verdict::ConnectionLost { candidate },
             (Some((_, candidate)), _) => Verdict::NoAnswer { candidate },
-            (None, Some((refusal, node))) if !self.wait_for_ready || refusal.reason == Reason::Busy => {
+            (None, Some((refusal, node))) if !self.wait_for_ready || server_refused(&refusal) => {
                 Verdict::Refused(refusal, node)
             }
             (None, None) if !self.wait_for_ready => Verdict::Unreachable { candidate: self.candidate },
@@ -269,7 +272,7 @@ impl Attempt {
         !others && self.retries_left == 0 && !self.wait_for_ready
     }
 
-    /// It may have run. With a retry left it is sent again, else it has ended.
+    /// The request may have run. If a retry is left, it is sent again. Otherwise it ends.
     fn doubted(&mut self, now: Instant, error: AskError) -> Step {
         self.doubt = Some((error, self.candidate));
         if !self.start_retry(now) {
@@ -280,10 +283,10 @@ impl Attempt {
         if self.searches { Step::SearchAgain } else { self.ask(now) }
     }
 
-    /// No candidate of this round has taken it.
+    /// No candidate of this round has taken the request.
     fn end_round(&mut self, now: Instant) -> Step {
         self.round_over = true;
-        // A candidate that could not be asked may take it at the next attempt.
+        // A candidate that could not be asked may take the request at the next attempt.
         let may_be_taken = self.doubt.is_some() || self.refusal.is_none() || self.some_not_reached;
         let until = self.until.min(now + RETRY_PAUSE).min(self.deadline);
         if may_be_taken && self.start_retry(now) {
@@ -325,7 +328,7 @@ impl Attempt {
     /// Keeps the refusal with the highest rank; of equal ranks, the latest.
     fn keep_refusal(&mut self, refusal: Refusal, node: Option<NodeName>) {
         let rank = |refusal: &Refusal| match refusal.reason.next_step() {
-            NextStep::OtherNode { rank } => rank,
+            NextStep::OtherNode { rank, .. } => rank,
             _ => 0,
         };
         if self.refusal.as_ref().is_none_or(|(kept, _)| rank(&refusal) >= rank(kept)) {
@@ -333,14 +336,18 @@ impl Attempt {
         }
     }
 
-    /// Whether some node is busy. A busy server is neither searched for elsewhere nor waited for.
+    /// Whether a node that has the server refused, for example because it is busy.
     fn is_busy(&self) -> bool {
-        self.refusal.as_ref().is_some_and(|(refusal, _)| refusal.reason == Reason::Busy)
+        self.refusal.as_ref().is_some_and(|(refusal, _)| server_refused(refusal))
     }
 
     fn may_become_ready(&self) -> bool {
         self.wait_for_ready && self.doubt.is_none() && !self.is_busy()
     }
+}
+
+fn server_refused(refusal: &Refusal) -> bool {
+    matches!(refusal.reason.next_step(), NextStep::OtherNode { server_is_there: true, .. })
 }
 
 /// Questions of the queues of messages to one server.
@@ -349,7 +356,7 @@ impl Attempt {
         self.candidate
     }
 
-    /// Whether an earlier attempt may have run it.
+    /// Whether the request may have run in an earlier attempt.
     pub(super) fn has_doubt(&self) -> bool {
         self.doubt.is_some()
     }
@@ -363,22 +370,22 @@ impl Attempt {
         self.round_over
     }
 
-    /// Whether a message that shares its way with others must leave it to search again.
-    /// `has_alternatives`: the server may be elsewhere. `on_route`: it shares its way.
+    /// Whether a message must leave the route that it shares with others, and search again.
+    /// `has_alternatives`: the server may be elsewhere. `on_route`: the message is on a route.
     pub(super) fn must_search_again(&self, has_alternatives: bool, on_route: bool) -> bool {
         let persists = self.retries_left > 0 && (self.doubt.is_some() || self.refusal.is_none());
         (has_alternatives && !self.is_busy()) || (on_route && (persists || self.may_become_ready()))
     }
 
-    /// It goes on after it was held behind other messages, and gets its time back.
+    /// The request goes on after it waited behind others. The attempt gets its full time again.
     pub(super) fn extend(&mut self, now: Instant) {
         if self.retries_left > 0 {
             self.until = self.until.max(self.deadline.min(now + self.time_per_attempt));
         }
     }
 
-    /// The message that it was held behind has asked all candidates in vain, at last `candidate`,
-    /// with `refusal`. If asking them again is of no use, this one ends in the same way.
+    /// The message ahead has asked all candidates without success, `candidate` last, and keeps
+    /// `refusal`. If it is of no use to ask them again, this request ends in the same way.
     pub(super) fn end_like(&mut self, refusal: Option<&(Refusal, Option<NodeName>)>, candidate: usize) -> Option<Step> {
         if self.retries_left > 0 && (self.doubt.is_some() || refusal.is_none()) {
             return None;

@@ -19,8 +19,9 @@ pub(crate) struct CallOptions {
     pub(crate) target: Arc<Target>,
     /// The key of the target, made once.
     pub(crate) key: TopicKey,
-    pub(crate) timeout: Duration,
-    pub(crate) cast_timeout: Duration,
+    /// `None`: the configured one.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) cast_timeout: Option<Duration>,
     pub(crate) version_cap: Option<Version>,
     pub(crate) retries: u32,
     pub(crate) wait_for_ready: bool,
@@ -31,12 +32,10 @@ pub(crate) struct CallOptions {
 /// One message on its way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
-    pub(crate) target: &'a Arc<Target>,
-    pub(crate) key: &'a TopicKey,
+    pub(crate) options: &'a CallOptions,
     pub(crate) method: &'a str,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
-    pub(crate) monitor: Option<Duration>,
 }
 
 /// A request that can be sent once or several times.
@@ -52,12 +51,21 @@ pub(crate) struct EncodedRequest {
 }
 
 impl CallOptions {
-    pub(crate) fn can_send(&self, version: Version) -> bool {
-        self.version_cap.is_none_or(|cap| cap.serves(version))
+    pub(crate) fn new(target: Target) -> Self {
+        Self {
+            key: target.key(),
+            target: Arc::new(target),
+            timeout: None,
+            cast_timeout: None,
+            version_cap: None,
+            retries: 0,
+            wait_for_ready: false,
+            monitor: None,
+        }
     }
 
-    /// Checks everything that needs no clock.
-    pub(crate) fn check(&self) -> Result<(), SendError> {
+    /// Checks the target and the version.
+    fn check(&self) -> Result<(), SendError> {
         let target = || Box::new(Target::clone(&self.target));
         if self.target.fanout {
             return Err(SendError::FanoutTarget { target: target() });
@@ -66,20 +74,6 @@ impl CallOptions {
         match self.version_cap {
             Some(cap) if !cap.serves(version) => Err(SendError::VersionCap { version, cap, target: target() }),
             _ => Ok(()),
-        }
-    }
-
-    /// The options for the pending table. The caller adds candidates and size.
-    pub(crate) fn delivery_options(&self, kind: Kind, request: &Request<'_>) -> DeliveryOptions {
-        DeliveryOptions {
-            deadline: request.deadline,
-            expires: request.deadline,
-            retries: self.retries,
-            wait_for_ready: self.wait_for_ready,
-            monitor: self.monitor.filter(|_| kind == Kind::Call),
-            candidates: 0,
-            bytes: 0,
-            server_queue: None,
         }
     }
 
@@ -97,45 +91,51 @@ impl<'a> Request<'a> {
     pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, method: &'a str, started: Instant) -> Self {
         let timeout = timeout.clamp(MIN_TIMEOUT, Ttl::MAX.into());
         let deadline = started + timeout;
-        Self { target: &options.target, key: &options.key, method, started, deadline, monitor: options.monitor }
+        Self { options, method, started, deadline }
     }
 
     pub(crate) fn boxed_target(&self) -> Box<Target> {
-        Box::new(Target::clone(self.target))
+        Box::new(Target::clone(&self.options.target))
     }
 
     pub(crate) fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
     }
 
+    /// The options for the pending table. The caller adds the size.
+    pub(crate) fn delivery_options(&self, kind: Kind) -> DeliveryOptions {
+        let CallOptions { retries, wait_for_ready, monitor, .. } = *self.options;
+        let monitor = monitor.filter(|_| kind == Kind::Call);
+        DeliveryOptions { retries, wait_for_ready, monitor, ..DeliveryOptions::new(self.deadline) }
+    }
+
     /// Encodes the request. Every server gets the same bytes.
     pub(crate) fn encode(
         &self,
         kind: Kind,
-        options: &CallOptions,
         context: &RequestContext,
         args: &impl Serialize,
-        max_message_bytes: usize,
+        limit: usize,
     ) -> Result<EncodedRequest, SendError> {
-        options.check()?;
+        self.options.check()?;
+        let CallOptions { target, key, .. } = self.options;
         let id = MessageId::random();
         let method = MethodName::new(self.method)?;
         let mut draft = RequestRef::new(&method, args, context);
-        draft.namespace = self.target.namespace.as_ref();
-        draft.version = self.target.version;
+        draft.namespace = target.namespace.as_ref();
+        draft.version = target.version;
         draft.unique_id = Some(id);
         let body = draft.encode().map_err(|source| SendError::Arguments {
             method: method.to_string(),
             target: self.boxed_target(),
             source,
         })?;
-        let (size, limit) = (body.len(), max_message_bytes);
+        let size = body.len();
         if size > limit {
             return Err(SendError::TooLarge { size, limit, target: self.boxed_target() });
         }
-        let server = self.target.server.clone();
-        let (key, flags, deadline) = (self.key.clone(), options.flags(kind, false), self.deadline);
-        Ok(EncodedRequest { id, method, key, server, flags, body, deadline })
+        let (key, server, flags) = (key.clone(), target.server.clone(), self.options.flags(kind, false));
+        Ok(EncodedRequest { id, method, key, server, flags, body, deadline: self.deadline })
     }
 }
 

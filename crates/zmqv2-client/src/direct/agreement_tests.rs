@@ -189,12 +189,8 @@ impl World for Surroundings<'_> {
         Surroundings::look_up(self)
     }
 
-    fn server_found(&mut self) {
-        self.search.iter().for_each(ServerSearch::found);
-    }
-
-    fn server_not_found(&mut self) {
-        self.search.iter().for_each(ServerSearch::not_found);
+    fn note_server(&mut self, is_there: bool) {
+        self.search.iter().for_each(|search| search.note_server(is_there));
     }
 
     fn pause(&mut self, until: Instant) {
@@ -248,8 +244,8 @@ impl TableRun<'_> {
                     let plan = if first { self.world.plan() } else { self.world.look_up() };
                     self.table.handle(self.world.now, Input::LookedUp { tag, plan });
                 }
-                Action::ServerFound { .. } => self.world.search.iter().for_each(ServerSearch::found),
-                Action::ServerNotFound { .. } => self.world.search.iter().for_each(ServerSearch::not_found),
+                Action::ServerFound { .. } => self.world.note_server(true),
+                Action::ServerNotFound { .. } => self.world.note_server(false),
                 Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => self.open = None,
                 Action::Inquire { .. } | Action::RecordAnswer { .. } => panic!("{action:?}"),
                 Action::End { result, .. } => assert!(self.result.replace(result).is_none()),

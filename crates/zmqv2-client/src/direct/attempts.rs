@@ -13,10 +13,8 @@ pub(super) trait World {
     fn ask(&mut self, now: Instant, candidate: usize, attempt: &Attempt) -> Result<Self::Answer, AskError>;
     /// Looks up the candidates.
     fn look_up(&mut self, now: Instant) -> SearchPlan;
-    /// The server is at the node that was asked last.
-    fn server_found(&mut self);
-    /// The server is not at the node that was asked last.
-    fn server_not_found(&mut self);
+    /// Remembers whether the server is at the node that was asked last.
+    fn note_server(&mut self, is_there: bool);
     fn pause(&mut self, until: Instant);
 }
 
@@ -30,17 +28,15 @@ pub(super) fn run<W: World>(world: &mut W, attempt: &mut Attempt, found: SearchP
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     now = world.now();
-                    match error.server_is_there() {
-                        Some(true) => world.server_found(),
-                        Some(false) => world.server_not_found(),
-                        None => {}
+                    if let Some(is_there) = error.server_is_there() {
+                        world.note_server(is_there);
                     }
                     step = attempt.failed(now, error);
                 }
             },
             Step::LookUp => step = attempt.found(now, world.look_up(now)),
             Step::SearchAgain => {
-                world.server_not_found();
+                world.note_server(false);
                 step = Step::LookUp;
             }
             Step::Pause { until } => {

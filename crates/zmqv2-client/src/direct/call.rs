@@ -9,7 +9,7 @@ use zmqv2_proto::{Address, Kind, RequestContext};
 
 use crate::clock;
 use crate::delivery::attempt::{AskError, Attempt, SearchPlan};
-use crate::delivery::request::{CallOptions, EncodedRequest, Request};
+use crate::delivery::request::{EncodedRequest, Request};
 use crate::direct::attempts::{self, World};
 use crate::direct::monitor::Monitor;
 use crate::direct::req_sockets::ReqSockets;
@@ -38,7 +38,6 @@ pub(crate) struct DirectCaller<'a> {
 /// One call on its way.
 struct DirectCall<'a> {
     caller: DirectCaller<'a>,
-    options: &'a CallOptions,
     request: Request<'a>,
     encoded: EncodedRequest,
     route: Route,
@@ -49,31 +48,19 @@ struct DirectCall<'a> {
 impl<'a> DirectCaller<'a> {
     pub(crate) fn call<R: DeserializeOwned>(
         self,
-        options: &'a CallOptions,
+        request: Request<'a>,
         context: &RequestContext,
-        method: &'a str,
         args: &impl Serialize,
     ) -> Result<Answered<R>, CallError> {
         let Self { settings, router, .. } = self;
-        let request = Request::begin(options, options.timeout, method, clock::now());
-        let encoded = request.encode(Kind::Call, options, context, args, settings.max_message_bytes)?;
-        let Request { target, started, deadline, .. } = request;
-        let placement = router.directory.first_placement(&request, options.wait_for_ready)?;
-        let candidates = placement.candidates(target.server.as_ref());
-        let (route, found) = match router.server_search(&request, candidates) {
-            Ok(mut search) => {
-                let found = router.plan_search(&mut search, target, started);
-                (Route::to_server(search, started), found)
-            }
-            Err(candidates) => {
-                let destinations = router.destinations(request.key, candidates);
-                let found = SearchPlan::among(destinations.len());
-                (Route::to_any(destinations, started), found)
-            }
-        };
+        let encoded = request.encode(Kind::Call, context, args, settings.config.max_message_bytes)?;
+        let Request { options, method, started, deadline } = request;
+        let target = &options.target;
+        let mut route = Route::first(router, &request)?;
+        let found = route.plan(router, target, started);
         let searches = target.server.is_some();
         let mut attempt = Attempt::new(started, deadline, options.retries, options.wait_for_ready, searches);
-        let mut call = DirectCall { caller: self, options, request, encoded, route, socket_error: None };
+        let mut call = DirectCall { caller: self, request, encoded, route, socket_error: None };
         let result = attempts::run(&mut call, &mut attempt, found);
         call.route.learn(&result);
         let after = request.elapsed(clock::now());
@@ -93,8 +80,8 @@ impl DirectCall<'_> {
     ) -> Result<ReceiverAnswer, AskError> {
         let Destination { node, address } = destination;
         let DirectCaller { settings, router, req_sockets, io_thread } = self.caller;
-        let connect_by = attempt.connect_by(now, settings.connect_timeout);
-        self.encoded.flags = self.options.flags(Kind::Call, self.route.is_certain());
+        let connect_by = attempt.connect_by(now, settings.config.connect_timeout);
+        self.encoded.flags = self.request.options.flags(Kind::Call, self.route.is_certain());
         loop {
             let socket = match req_sockets.take(address, now) {
                 Ok(socket) => socket,
@@ -112,9 +99,16 @@ impl DirectCall<'_> {
                 }
                 Err(error) => return Err(self.not_sent(address, error)),
             }
-            let monitor = self.request.monitor.map(|timeout| {
+            let monitor = self.request.options.monitor.map(|timeout| {
                 let sent = clock::now();
-                Monitor::new(io_thread, trip.request.id, self.request.target, destination.clone(), timeout, sent)
+                Monitor::new(
+                    io_thread,
+                    trip.request.id,
+                    &self.request.options.target,
+                    destination.clone(),
+                    timeout,
+                    sent,
+                )
             });
             let parsed = trip.wait_answer(monitor);
             let EncodedRequest { server, key, .. } = &self.encoded;
@@ -172,15 +166,11 @@ impl World for DirectCall<'_> {
     }
 
     fn look_up(&mut self, now: Instant) -> SearchPlan {
-        self.route.look_up(self.caller.router, self.request.target, now)
+        self.route.look_up(self.caller.router, &self.request.options.target, now)
     }
 
-    fn server_found(&mut self) {
-        self.route.server_found();
-    }
-
-    fn server_not_found(&mut self) {
-        self.route.server_not_found();
+    fn note_server(&mut self, is_there: bool) {
+        self.route.note_server(is_there);
     }
 
     fn pause(&mut self, until: Instant) {

@@ -17,7 +17,8 @@ use crate::io::thread::IoThread;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::{CompletionReceiver, CompletionSender};
 use crate::outcome::send_error::SendError;
-use crate::routing::destinations::Destination;
+use crate::routing::destinations::{Destination, Destinations};
+use crate::routing::route::Route;
 
 /// The reply and the answer to a question use different connections. A reply may come this much
 /// later.
@@ -84,30 +85,22 @@ impl<'a> Monitor<'a> {
                 Err(_) => liveness.question_failed(now),
             }
         }
-        let due = match &self.phase {
+        match &mut self.phase {
             Phase::Closed => return Ok(latest),
             Phase::Lost(by, refusal, node) if now >= *by => {
                 return Err(AskError::Refused(refusal.clone(), node.clone()));
             }
             Phase::Lost(by, ..) => return Ok(latest.min(*by)),
-            Phase::Monitoring(..) => self.due(now),
-        };
-        match due {
-            Due::GiveUp => return Err(AskError::NoAnswer),
-            Due::Ask => self.ask(now),
-            Due::Nothing => {}
+            Phase::Monitoring(liveness, _) => match liveness.due(now) {
+                Due::GiveUp => return Err(AskError::NoAnswer),
+                Due::Ask => self.ask(now),
+                Due::Nothing => {}
+            },
         }
         Ok(match &self.phase {
             Phase::Monitoring(liveness, _) => latest.min(liveness.next_check().max(now)),
             _ => latest,
         })
-    }
-
-    fn due(&mut self, now: Instant) -> Due {
-        match &mut self.phase {
-            Phase::Monitoring(liveness, _) => liveness.due(now),
-            _ => Due::Nothing,
-        }
     }
 
     /// Makes the I/O thread ask the broker.
@@ -134,22 +127,9 @@ impl<'a> Monitor<'a> {
             body: Arc::default(),
             started: now,
         };
-        let options = DeliveryOptions {
-            deadline,
-            expires: deadline,
-            retries: 0,
-            wait_for_ready: false,
-            monitor: None,
-            candidates: 1,
-            bytes: 0,
-            server_queue: None,
-        };
-        let outbound = Outbound::new(
-            Arc::new(message),
-            [self.destination.clone()].into_iter().collect(),
-            options,
-            ResultSender::Single(sender),
-        );
+        let route = Route::to_any(Destinations::Listed(vec![self.destination.clone()]), now);
+        let options = DeliveryOptions::new(deadline);
+        let outbound = Outbound::new(Arc::new(message), route, options, ResultSender::Single(sender));
         // The waker is set before the question is sent, so that its end writes to the pipe.
         receiver.poll(&wake_pipe.waker);
         if self.io_thread.inquire(outbound).is_ok() {

@@ -75,7 +75,7 @@ impl RoundTrip<'_> {
                     monitor.as_mut().map_or(Ok(self.answer_by), |monitor| monitor.check(now, self.answer_by))?;
                 self.socket.wait(Some(until - now), monitor.as_ref().and_then(Monitor::wake_fd)).map_err(lost)?;
             }
-            // A sleep ends with something to receive, most often.
+            // A wait usually ends with something to receive.
             if self.socket.receive(&mut frames).map_err(lost)? != Received::Nothing
                 && let Some(answer) = self.read(&mut frames)
             {
@@ -92,7 +92,7 @@ impl RoundTrip<'_> {
             (Some(body), Some(header), None) => HeaderView::new(&header)
                 .map_err(|error| error.to_string())
                 .and_then(|view| asked.read(&view, body, &mut None, || Some(self.node.clone()))),
-            _ => Err("it has not 2 frames".to_owned()),
+            _ => Err("it does not have 2 frames".to_owned()),
         };
         frames.clear();
         match parsed {
@@ -106,7 +106,7 @@ impl RoundTrip<'_> {
     }
 }
 
-/// The socket itself failed after the request was sent: no better than a lost connection.
+/// The socket failed after the request was sent. This counts as a lost connection.
 fn lost(error: impl std::error::Error) -> AskError {
     log::error!("a socket failed: {error}");
     AskError::ConnectionLost

@@ -3,6 +3,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use zmqv2_proto::transport::TransportError;
+
 use crate::clock;
 
 /// What a sender does when a client has
@@ -34,11 +36,12 @@ struct InUse {
     waiting: usize,
 }
 
-/// Why a message was not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotAdmitted {
+/// Why the I/O thread does not take a message.
+#[derive(Debug)]
+pub(crate) enum NotQueued {
     Full { open: usize, bytes: usize },
     Closed,
+    NoThread(TransportError),
 }
 
 impl Admission {
@@ -49,19 +52,19 @@ impl Admission {
     /// Reserves capacity for messages of `size` bytes in all, and waits for it until `deadline`, if
     /// there is one. A group is admitted as soon as there is room for one message: waiting for room
     /// for the whole group could starve it behind single messages.
-    pub(crate) fn reserve(&self, messages: usize, size: usize, deadline: Option<Instant>) -> Result<(), NotAdmitted> {
+    pub(crate) fn reserve(&self, messages: usize, size: usize, deadline: Option<Instant>) -> Result<(), NotQueued> {
         let mut in_use = self.lock();
         while !in_use.closed && self.is_full(*in_use, size) {
             let left = deadline.map(|at| at.saturating_duration_since(clock::now())).unwrap_or_default();
             if left.is_zero() {
-                return Err(NotAdmitted::Full { open: in_use.messages, bytes: in_use.bytes });
+                return Err(NotQueued::Full { open: in_use.messages, bytes: in_use.bytes });
             }
             in_use.waiting += 1;
             in_use = self.released.wait_timeout(in_use, left).unwrap_or_else(PoisonError::into_inner).0;
             in_use.waiting -= 1;
         }
         if in_use.closed {
-            return Err(NotAdmitted::Closed);
+            return Err(NotQueued::Closed);
         }
         in_use.messages += messages;
         in_use.bytes += size;
@@ -126,18 +129,22 @@ mod tests {
     fn both_limits_hold_and_an_oversized_message_is_admitted_alone() {
         let admission = Admission::new(2, 10);
         admission.reserve(1, 50, None).unwrap();
-        assert_eq!(admission.reserve(1, 1, None), Err(NotAdmitted::Full { open: 1, bytes: 50 }));
+        let refused = |size| match admission.reserve(1, size, None) {
+            Err(NotQueued::Full { open, bytes }) => (open, bytes),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(1), (1, 50));
         admission.release(1, 50);
         admission.reserve(1, 5, None).unwrap();
-        assert_eq!(admission.reserve(1, 6, None), Err(NotAdmitted::Full { open: 1, bytes: 5 }));
+        assert_eq!(refused(6), (1, 5));
         admission.reserve(1, 5, None).unwrap();
-        assert_eq!(admission.reserve(1, 0, None), Err(NotAdmitted::Full { open: 2, bytes: 10 }));
+        assert_eq!(refused(0), (2, 10));
         admission.release(2, 10);
         assert_eq!(admission.open(), 0);
         // A group is admitted as a whole if there is room for one.
         admission.reserve(1, 0, None).unwrap();
         admission.reserve(5, 0, None).unwrap();
-        assert_eq!(admission.reserve(1, 0, None), Err(NotAdmitted::Full { open: 6, bytes: 0 }));
+        assert_eq!(refused(0), (6, 0));
     }
 
     #[test]
@@ -146,7 +153,7 @@ mod tests {
         admission.reserve(1, 1, None).unwrap();
         let started = clock::now();
         let full = admission.reserve(1, 1, Some(started + Duration::from_millis(20)));
-        assert!(matches!(full, Err(NotAdmitted::Full { .. })) && clock::now() >= started + Duration::from_millis(20));
+        assert!(matches!(full, Err(NotQueued::Full { .. })) && clock::now() >= started + Duration::from_millis(20));
         let late = Some(started + Duration::from_secs(30));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| admission.reserve(1, 1, late));
@@ -154,8 +161,8 @@ mod tests {
             waiting.join().unwrap().unwrap();
             let waiting = scope.spawn(|| admission.reserve(1, 1, late));
             admission.close();
-            assert_eq!(waiting.join().unwrap(), Err(NotAdmitted::Closed));
+            assert!(matches!(waiting.join().unwrap(), Err(NotQueued::Closed)));
         });
-        assert_eq!(admission.reserve(1, 1, None), Err(NotAdmitted::Closed));
+        assert!(matches!(admission.reserve(1, 1, None), Err(NotQueued::Closed)));
     }
 }

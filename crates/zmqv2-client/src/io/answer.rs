@@ -30,8 +30,9 @@ pub(crate) enum ParsedAnswer {
 }
 
 impl Asked<'_> {
-    /// Reads an answer. The error is why it is not valid. If it names no node, it is from the asked
-    /// `node`. `names` holds the names of the last answer over the same link.
+    /// Reads an answer. The error says why the answer is not valid. An answer without the name of a
+    /// node is from `node`, which was asked. `names` holds the names in the last answer over the
+    /// same link.
     pub(crate) fn read(
         &self,
         view: &HeaderView<'_>,
@@ -42,7 +43,7 @@ impl Asked<'_> {
         if view.id() != self.id {
             return Err(format!("it answers message {}", view.id()));
         }
-        // Each receiver of a message with many answers under its own name.
+        // Every receiver of such a message answers under its own name.
         let many = self.kind == Kind::Fanout || self.kind == Kind::Notify && self.server.is_none();
         let unnamed = view.server().is_empty();
         let (kind, named) = match (self.kind, view.kind()) {
@@ -70,8 +71,8 @@ impl Asked<'_> {
         Ok(ParsedAnswer::FromReceiver { answer, more: many && view.count() > 0 })
     }
 
-    /// The server and node of an answer. Most often they are those of the last answer, which costs
-    /// nothing.
+    /// The server and node of an answer. Usually they are those of the `last` answer, and are not
+    /// read again.
     fn names(
         &self,
         view: &HeaderView<'_>,

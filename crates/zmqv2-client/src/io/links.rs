@@ -18,11 +18,11 @@ pub(crate) struct Link {
     /// Whether the socket is new and connects after a pause.
     pub(crate) reconnects: bool,
     pub(crate) suspected: bool,
-    /// Whether it is visited before the next sleep.
+    /// Whether the link is visited before the next sleep.
     pub(crate) hot: bool,
-    /// Whether a descriptor of its socket has had an event since the last look at its connection.
+    /// Whether the socket has had an event since its connection was checked last.
     pub(crate) notified: bool,
-    /// Whether it could send at the last look.
+    /// Whether the socket could send when it was checked last.
     pub(crate) writable: bool,
     /// The names in the last answer.
     pub(crate) names: Option<(ServerName, NodeName)>,

@@ -6,5 +6,4 @@ pub(crate) mod driver;
 pub(crate) mod links;
 pub(crate) mod outbound;
 pub(crate) mod queue;
-pub(crate) mod settings;
 pub(crate) mod thread;

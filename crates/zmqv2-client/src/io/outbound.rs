@@ -13,10 +13,8 @@ use crate::outcome::Completion;
 use crate::outcome::completion::CompletionSender;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
-use crate::routing::destinations::Destinations;
 use crate::routing::route::Route;
 use crate::routing::router::Router;
-use crate::routing::server_search::ServerSearch;
 
 /// A message, the same for all its receivers.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// The topic, if any one server may take it.
+    /// The topic, if any server of the topic may take the message.
     pub(crate) fn for_any(&self) -> Option<TopicKey> {
         (self.target.server.is_none() && self.kind != Kind::Fanout).then(|| self.target.key())
     }
@@ -45,9 +43,9 @@ pub(crate) struct Outbound {
     pub(crate) route: Route,
     pub(crate) options: DeliveryOptions,
     pub(crate) result_sender: ResultSender,
-    /// Why no socket to the last candidate could be opened, if none could.
+    /// The error, if no socket to the last candidate could be opened.
     pub(crate) socket_error: Option<TransportError>,
-    /// Whether a link has taken it before.
+    /// Whether the message was sent before.
     pub(crate) sent: bool,
 }
 
@@ -63,22 +61,11 @@ pub(crate) enum ResultSender {
 impl Outbound {
     pub(crate) fn new(
         message: Arc<Message>,
-        destinations: Destinations,
+        route: Route,
         options: DeliveryOptions,
         result_sender: ResultSender,
     ) -> Self {
-        let route = Route::to_any(destinations, message.started);
-        Self { message, route, options, result_sender, socket_error: None, sent: false }
-    }
-
-    /// A message to one server.
-    pub(crate) fn to_server(
-        message: Arc<Message>,
-        search: ServerSearch,
-        options: DeliveryOptions,
-        result_sender: ResultSender,
-    ) -> Self {
-        let route = Route::to_server(search, message.started);
+        let options = route.complete_options(options);
         Self { message, route, options, result_sender, socket_error: None, sent: false }
     }
 
@@ -89,12 +76,10 @@ impl Outbound {
         [Frame::new(), header]
     }
 
-    /// Whether it fits into the bundle.
     pub(crate) fn fits_into(&self, bundle: &Bundle) -> bool {
         Bundle::takes(self.message.body.len()) && bundle.has_room(self.message.header.len(), self.message.body.len())
     }
 
-    /// Adds it to a bundle.
     pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
         self.stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock;
-use crate::delivery::table::Limits;
 use crate::io::admission::Admission;
 use crate::io::outbound::Outbound;
+use crate::settings::Settings;
 
 /// The capacity of the queue. The thread reads it faster than senders fill it.
 const MAX_COMMANDS: usize = 16_384;
@@ -33,19 +33,20 @@ pub(crate) enum Command {
     Inquire(Box<Outbound>),
     /// The messages of one group.
     SendAll(Vec<Outbound>),
-    /// End when no message is outstanding, or at this time. Reply with the number that was.
+    /// Ends the thread when no message is outstanding, and at this time at the latest. The reply is
+    /// the number of messages that are still outstanding.
     Close(Instant, Sender<usize>),
 }
 
 impl IoQueue {
     /// The queue of a thread in process `pid`, and the receiver for that thread.
-    pub(super) fn new(pid: u32, limits: Limits, waker: mio::Waker) -> (Self, Receiver<Command>) {
-        let Limits { messages, bytes, .. } = limits;
-        let (sender, commands) = crossbeam_channel::bounded(messages.min(MAX_COMMANDS));
+    pub(super) fn new(pid: u32, settings: &Settings, waker: mio::Waker) -> (Self, Receiver<Command>) {
+        let Settings { max_outstanding, max_outstanding_bytes, .. } = *settings;
+        let (sender, commands) = crossbeam_channel::bounded(max_outstanding.min(MAX_COMMANDS));
         let queue = Self {
             pid,
             commands: sender,
-            admission: Admission::new(messages, bytes),
+            admission: Admission::new(max_outstanding, max_outstanding_bytes),
             idle_waker: IdleWaker { asleep: AtomicBool::new(false), waker },
             thread: Mutex::default(),
             thread_id: OnceLock::new(),
@@ -94,7 +95,7 @@ impl IoQueue {
     }
 }
 
-/// Wakes the thread if it sleeps. Otherwise it costs almost nothing.
+/// Wakes the thread if it sleeps. If the thread is awake, this costs almost nothing.
 #[derive(Debug)]
 pub(super) struct IdleWaker {
     asleep: AtomicBool,

@@ -9,20 +9,21 @@ use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
 use crate::clock;
 use crate::delivery::table::DeliveryOptions;
-use crate::io::admission::{NotAdmitted, WhenFull};
+use crate::io::admission::{NotQueued, WhenFull};
 use crate::io::driver::{self, Driver};
 use crate::io::outbound::Outbound;
 use crate::io::queue::{Command, IoQueue};
-use crate::io::settings::IoSettings;
 use crate::outcome::counters::LiveCounters;
 use crate::routing::router::Router;
+use crate::settings::Settings;
 
 /// How long a dropped client waits for the outcomes of its messages.
 pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The I/O thread of a client, which starts with the first message.
 #[derive(Debug)]
 pub(crate) struct IoThread {
-    settings: IoSettings,
+    settings: Arc<Settings>,
     transport: Transport,
     router: Arc<Router>,
     counters: Arc<LiveCounters>,
@@ -36,13 +37,6 @@ enum ThreadState {
     Closed,
 }
 
-/// Why a message was not taken over.
-#[derive(Debug)]
-pub(crate) enum NotQueued {
-    NotAdmitted(NotAdmitted),
-    NoThread(TransportError),
-}
-
 /// The result of [`RpcClient::close`](crate::RpcClient::close).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,7 +46,7 @@ pub struct Closed {
 }
 
 impl IoThread {
-    pub(crate) fn new(settings: IoSettings, transport: Transport, router: Arc<Router>) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, transport: Transport, router: Arc<Router>) -> Self {
         let state = RwLock::new(ThreadState::Idle);
         Self { settings, transport, router, counters: Arc::default(), state }
     }
@@ -73,7 +67,7 @@ impl IoThread {
     pub(crate) fn has_room(&self) -> bool {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             ThreadState::Running(queue) => {
-                !queue.is_current() && queue.admission.open() < self.settings.limits.messages / 2
+                !queue.is_current() && queue.admission.open() < self.settings.max_outstanding / 2
             }
             ThreadState::Idle => true,
             ThreadState::Closed => false,
@@ -99,12 +93,11 @@ impl IoThread {
     /// time.
     pub(crate) fn inquire(&self, outbound: Outbound) -> Result<(), NotQueued> {
         let queue = self.running_queue()?;
-        let closed = NotQueued::NotAdmitted(NotAdmitted::Closed);
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if !matches!(&*state, ThreadState::Running(current) if Arc::ptr_eq(current, &queue)) {
-            return Err(closed);
+            return Err(NotQueued::Closed);
         }
-        queue.commands.try_send(Command::Inquire(Box::new(outbound))).map_err(|_| closed)?;
+        queue.commands.try_send(Command::Inquire(Box::new(outbound))).map_err(|_| NotQueued::Closed)?;
         queue.idle_waker.wake();
         Ok(())
     }
@@ -114,25 +107,25 @@ impl IoThread {
         // The I/O thread itself (an observer, a waker) must not wait for itself.
         let send_by = (!queue.is_current()).then_some(deadline);
         let wait = send_by.filter(|_| self.settings.when_full == WhenFull::Wait);
-        queue.admission.reserve(messages, size, wait).map_err(NotQueued::NotAdmitted)?;
+        queue.admission.reserve(messages, size, wait)?;
 
-        // While this is held, the client is not closed: the thread reads this command before the
-        // one to close.
+        // While this lock is held, nobody closes the client. So the thread reads this command
+        // before the command to close.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let refuse = |reason| {
             queue.admission.release(messages, size);
-            Err(NotQueued::NotAdmitted(reason))
+            Err(reason)
         };
         if !matches!(&*state, ThreadState::Running(current) if Arc::ptr_eq(current, &queue)) {
-            return refuse(NotAdmitted::Closed);
+            return refuse(NotQueued::Closed);
         }
         self.counters.accepted.fetch_add(messages as u64, Ordering::Relaxed);
         let sent = queue.commands.send_deadline(command, send_by.unwrap_or_else(clock::now));
         if let Err(error) = sent {
             self.counters.accepted.fetch_sub(messages as u64, Ordering::Relaxed);
             return refuse(match error {
-                SendTimeoutError::Timeout(_) => NotAdmitted::Full { open: queue.admission.open(), bytes: 0 },
-                SendTimeoutError::Disconnected(_) => NotAdmitted::Closed,
+                SendTimeoutError::Timeout(_) => NotQueued::Full { open: queue.admission.open(), bytes: 0 },
+                SendTimeoutError::Disconnected(_) => NotQueued::Closed,
             });
         }
         queue.idle_waker.wake();
@@ -158,16 +151,17 @@ impl IoThread {
     /// The queue of the running thread, which is started if necessary.
     fn running_queue(&self) -> Result<Arc<IoQueue>, NotQueued> {
         let pid = process_id();
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            ThreadState::Running(queue) if queue.pid == pid => return Ok(Arc::clone(queue)),
-            ThreadState::Closed => return Err(NotQueued::NotAdmitted(NotAdmitted::Closed)),
-            ThreadState::Idle | ThreadState::Running(_) => {}
+        let known = |state: &ThreadState| match state {
+            ThreadState::Running(queue) if queue.pid == pid => Some(Ok(Arc::clone(queue))),
+            ThreadState::Closed => Some(Err(NotQueued::Closed)),
+            ThreadState::Idle | ThreadState::Running(_) => None,
+        };
+        if let Some(queue) = known(&self.state.read().unwrap_or_else(PoisonError::into_inner)) {
+            return queue;
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            ThreadState::Running(queue) if queue.pid == pid => return Ok(Arc::clone(queue)),
-            ThreadState::Closed => return Err(NotQueued::NotAdmitted(NotAdmitted::Closed)),
-            ThreadState::Idle | ThreadState::Running(_) => {}
+        if let Some(queue) = known(&state) {
+            return queue;
         }
         let queue = self.start(pid).map_err(NotQueued::NoThread)?;
         // After a fork, the queue of the parent must not be touched.
@@ -178,13 +172,13 @@ impl IoThread {
     fn start(&self, pid: u32) -> Result<Arc<IoQueue>, TransportError> {
         let failed = |source| TransportError::Socket { action: "start the I/O thread", source };
         let (poll, waker) = driver::events().map_err(failed)?;
-        let (queue, commands) = IoQueue::new(pid, self.settings.limits, waker);
+        let (queue, commands) = IoQueue::new(pid, &self.settings, waker);
         let queue = Arc::new(queue);
         let driver = Driver::new(
             poll,
             Arc::clone(&queue),
             commands,
-            self.settings.clone(),
+            Arc::clone(&self.settings),
             self.transport.clone(),
             Arc::clone(&self.router),
             Arc::clone(&self.counters),

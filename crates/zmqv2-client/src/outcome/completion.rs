@@ -1,4 +1,4 @@
-//! A value that the I/O thread gives once, and that anyone can wait for.
+//! The result of a message. The I/O thread gives it once, and the sender can wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use zmqv2_proto::Target;
 
 use crate::clock;
 use crate::outcome::Completion;
+use crate::outcome::call_error::CallError;
 
 /// Gives the completion. If it is dropped without one, the message counts as abandoned.
 #[derive(Debug)]
@@ -43,18 +44,14 @@ impl CompletionSender {
         (Self { slot: Arc::clone(&slot), started, target }, CompletionReceiver(slot))
     }
 
-    /// Whether a receiver is left.
+    /// Whether the receiver still exists.
     pub(crate) fn has_receiver(&self) -> bool {
         Arc::strong_count(&self.slot) > 1
     }
 
-    pub(crate) fn complete(self, completion: Completion) {
-        self.slot.complete_silently(completion).wake();
-    }
-
     /// Gives the completion, and leaves it to [`Wakeup::wake`] to wake the receiver.
-    pub(crate) fn complete_silently(self, completion: Completion) -> Wakeup {
-        self.slot.complete_silently(completion)
+    pub(crate) fn complete(self, completion: Completion) -> Wakeup {
+        self.slot.complete(completion)
     }
 }
 
@@ -93,7 +90,8 @@ impl Drop for CompletionSender {
     fn drop(&mut self) {
         if !self.slot.lock().done {
             let after = clock::now().saturating_duration_since(self.started);
-            self.slot.complete_silently(Completion::abandoned(&self.target, after)).wake();
+            let result = Err(CallError::Closed { target: Box::new(Target::clone(&self.target)) });
+            self.slot.complete(Completion { result, after }).wake();
         }
     }
 }
@@ -138,16 +136,13 @@ impl CompletionReceiver {
         if state.done {
             return true;
         }
-        match &mut state.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        state.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
         false
     }
 }
 
 impl Slot {
-    fn complete_silently(self: &Arc<Self>, completion: Completion) -> Wakeup {
+    fn complete(self: &Arc<Self>, completion: Completion) -> Wakeup {
         let mut state = self.lock();
         state.completion = Some(completion);
         state.done = true;

@@ -111,11 +111,6 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// The end of a message whose sender side was dropped.
-    pub(crate) fn abandoned(target: &Target, after: Duration) -> Self {
-        Self { result: Err(CallError::Closed { target: Box::new(target.clone()) }), after }
-    }
-
     pub(crate) fn outcome(&self) -> Outcome {
         let unacknowledged = |sent| Outcome::Unacknowledged { after: self.after, sent };
         match &self.result {

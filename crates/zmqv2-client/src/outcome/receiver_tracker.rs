@@ -104,8 +104,8 @@ impl ReceiverTracker {
     }
 }
 
-/// Which of two results of one receiver holds. A receiver that has accepted the message once has
-/// it.
+/// Of two results of one receiver, the higher one is kept: a receiver that has accepted the message
+/// once has it.
 fn precedence(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Acked { .. } => 3,

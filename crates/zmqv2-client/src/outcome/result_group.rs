@@ -32,7 +32,7 @@ struct GroupState {
 /// One message of a group: for one node of a fanout, or one pool of a notification.
 #[derive(Debug)]
 pub(crate) struct Part {
-    /// The topic as the sender calls it.
+    /// The topic, without a priority.
     pub(crate) topic: Topic,
     /// The node, if it is for one node.
     node: Option<NodeName>,
@@ -76,7 +76,7 @@ impl ResultGroup {
 }
 
 impl PartSender {
-    /// Whether the receiver is left.
+    /// Whether the receiver still exists.
     pub(crate) fn has_receiver(&self) -> bool {
         !self.group.abandoned.load(Ordering::Relaxed)
     }
@@ -172,10 +172,7 @@ impl GroupReceiver {
         if state.open == 0 {
             return true;
         }
-        match &mut state.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        state.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
         false
     }
 }

@@ -30,12 +30,6 @@ impl Destinations {
     }
 }
 
-impl FromIterator<Destination> for Destinations {
-    fn from_iter<I: IntoIterator<Item = Destination>>(destinations: I) -> Self {
-        Self::Listed(destinations.into_iter().collect())
-    }
-}
-
 /// The order of positions from 0, except that some positions come last. They are kept in ascending
 /// order.
 #[derive(Debug, Default)]

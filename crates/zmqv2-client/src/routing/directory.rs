@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_matchmaker::{Matchmaker, MatchmakerError, Placement, Rotation};
-use zmqv2_proto::TopicKey;
+use zmqv2_proto::{Target, TopicKey};
 
 use crate::clock;
-use crate::delivery::request::Request;
+use crate::delivery::request::{CallOptions, Request};
 use crate::outcome::send_error::SendError;
 
 /// The most topics that are looked up at one time. Each has a thread until the directory answers.
@@ -39,14 +39,6 @@ impl LookupError {
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Failed(error) if error.may_pass())
     }
-
-    pub(crate) fn into_send_error(self, request: &Request<'_>, directory: &'static str, now: Instant) -> SendError {
-        let (target, after) = (request.boxed_target(), request.elapsed(now));
-        match self {
-            Self::Failed(source) => SendError::Directory { target, after, source },
-            Self::NoAnswer => SendError::DirectorySilent { target, directory, after },
-        }
-    }
 }
 
 type LookupResult = Result<Arc<Placement>, Arc<MatchmakerError>>;
@@ -66,24 +58,25 @@ impl Directory {
         Self { matchmaker, turns: Rotation::new(), lookups: Arc::default() }
     }
 
-    /// The kind of the directory.
-    pub(crate) fn name(&self) -> &'static str {
-        self.matchmaker.name()
-    }
-
     /// The nodes of a message that starts now. If it waits for a server, it also waits for a
     /// directory whose failure may pass.
-    pub(crate) fn first_placement(
-        &self,
-        request: &Request<'_>,
-        wait_for_ready: bool,
-    ) -> Result<Arc<Placement>, SendError> {
-        match self.placement(request.key, request.deadline) {
-            Err(error) if wait_for_ready && error.may_pass() => {
-                log::debug!("cannot look up {}: {error:?}", request.target);
+    pub(crate) fn first_placement(&self, request: &Request<'_>) -> Result<Arc<Placement>, SendError> {
+        let CallOptions { target, key, wait_for_ready, .. } = request.options;
+        match self.placement(key, request.deadline) {
+            Err(error) if *wait_for_ready && error.may_pass() => {
+                log::debug!("cannot look up {target}: {error:?}");
                 Ok(Arc::default())
             }
-            placement => placement.map_err(|error| error.into_send_error(request, self.name(), clock::now())),
+            placement => placement.map_err(|error| self.send_error(error, target, request.started)),
+        }
+    }
+
+    /// The error of a message that started at `started` and cannot be sent because of `error`.
+    pub(crate) fn send_error(&self, error: LookupError, target: &Target, started: Instant) -> SendError {
+        let (target, after) = (Box::new(target.clone()), clock::now().saturating_duration_since(started));
+        match error {
+            LookupError::Failed(source) => SendError::Directory { target, after, source },
+            LookupError::NoAnswer => SendError::DirectorySilent { target, directory: self.matchmaker.name(), after },
         }
     }
 
@@ -95,26 +88,22 @@ impl Directory {
         }
     }
 
-    /// Like [`placement`](Self::placement), without waiting. Returns `None` while there is no
-    /// answer, and keeps the lookup in `open`.
-    pub(crate) fn poll_placement(
-        &self,
-        key: TopicKey,
-        open: &mut Option<Arc<Lookup>>,
-    ) -> Option<Result<Arc<Placement>, LookupError>> {
-        if let Some(answer) = self.cached(&key) {
-            *open = None;
-            return Some(answer);
-        }
-        let lookup = match open.take().map_or_else(|| self.start_lookup(key), Ok) {
-            Ok(lookup) => lookup,
-            Err(error) => return Some(Err(error)),
-        };
-        let answer = lookup.lock().clone();
-        if answer.is_none() {
-            *open = Some(lookup);
-        }
-        Some(answer?.map_err(LookupError::Failed))
+    /// Like [`placement`](Self::placement), without waiting. Returns `None` if the lookup failed.
+    /// Returns `None` too while there is no answer, and keeps the lookup in `open`.
+    pub(crate) fn poll_placement(&self, key: &TopicKey, open: &mut Option<Arc<Lookup>>) -> Option<Arc<Placement>> {
+        let started = open.take();
+        let answer = self.cached(key).or_else(|| {
+            let lookup = match started.map_or_else(|| self.start_lookup(key.clone()), Ok) {
+                Ok(lookup) => lookup,
+                Err(error) => return Some(Err(error)),
+            };
+            let answer = lookup.lock().clone();
+            if answer.is_none() {
+                *open = Some(lookup);
+            }
+            Some(answer?.map_err(LookupError::Failed))
+        });
+        answer?.inspect_err(|error| log::debug!("cannot look up {key}: {error:?}")).ok()
     }
 
     /// The known placement of a topic. Resolving it lets the directory notice changes.

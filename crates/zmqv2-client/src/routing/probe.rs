@@ -32,7 +32,7 @@ pub(crate) fn is_there(address: &Address) -> bool {
             first_byte(stream)
         }),
     };
-    log::debug!("a look at {address}, which could not be reached before: {greeting:?}");
+    log::debug!("probed {address}, which could not be reached before: {greeting:?}");
     greeting.is_ok_and(|byte| byte == GREETING)
 }
 

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{NextStep, Node, NodeName, Reason, Target};
+use zmqv2_proto::{NextStep, Node, NodeName, Target};
 
 use crate::delivery::attempt::{SearchPlan, Verdict};
+use crate::delivery::request::{CallOptions, Request};
+use crate::delivery::table::DeliveryOptions;
+use crate::outcome::send_error::SendError;
 use crate::routing::destinations::{Destination, Destinations};
 use crate::routing::directory::Lookup;
 use crate::routing::router::Router;
@@ -35,15 +38,28 @@ enum RouteCandidates {
 }
 
 impl Route {
+    /// The route of a request that starts now.
+    pub(crate) fn first(router: &Router, request: &Request<'_>) -> Result<Self, SendError> {
+        let CallOptions { target, key, .. } = request.options;
+        let candidates = router.directory.first_placement(request)?.candidates(target.server.as_ref());
+        Ok(match &target.server {
+            Some(server) => {
+                let location = router.locations.location_of(key.clone(), server);
+                Self::to_server(ServerSearch::new(location, candidates), request.started)
+            }
+            None => Self::to_any(router.destinations(key, candidates), request.started),
+        })
+    }
+
     pub(crate) fn to_any(destinations: Destinations, looked_up: Instant) -> Self {
         Self { candidates: RouteCandidates::Any(destinations), asked: 0, lookup: None, looked_up }
     }
 
-    pub(crate) fn to_server(search: ServerSearch, looked_up: Instant) -> Self {
+    fn to_server(search: ServerSearch, looked_up: Instant) -> Self {
         Self { candidates: RouteCandidates::One(search), asked: 0, lookup: None, looked_up }
     }
 
-    /// Whether the message cannot have another node, even if it has no server there now.
+    /// Whether no other node can take the message, even if its node has no server now.
     pub(crate) fn is_certain(&self) -> bool {
         match &self.candidates {
             RouteCandidates::Any(_) => true,
@@ -84,61 +100,58 @@ impl Route {
     /// Looks up the candidates again, without waiting for the directory. If that fails, a message
     /// for any server has no candidates, and a search keeps those that it had.
     pub(crate) fn look_up(&mut self, router: &Router, target: &Target, now: Instant) -> SearchPlan {
-        // Its sender has just looked up a new message.
+        // The sender of a new message has just looked up its candidates.
         let is_old = now.saturating_duration_since(self.looked_up) >= LOOKUP_VALID_FOR;
         let placement = if is_old || matches!(self.candidates, RouteCandidates::Any(_)) {
-            router.directory.poll_placement(target.key(), &mut self.lookup)
+            router.directory.poll_placement(&target.key(), &mut self.lookup)
         } else {
             None
         };
-        let found = match placement {
-            Some(Ok(placement)) => Some(placement.candidates(target.server.as_ref())),
-            Some(Err(error)) => {
-                log::debug!("cannot look up {target}: {error:?}");
-                None
-            }
-            None => None,
-        };
+        let found = placement.map(|placement| placement.candidates(target.server.as_ref()));
         match (&mut self.candidates, found) {
-            (RouteCandidates::Any(_), None) => SearchPlan::among(0),
+            (RouteCandidates::Any(_), None) => return SearchPlan::among(0),
             (RouteCandidates::Any(_), Some(found)) => {
-                let destinations = router.destinations(&target.key(), found);
-                let plan = SearchPlan::among(destinations.len());
-                self.set_destinations(destinations);
-                plan
+                self.set_destinations(router.destinations(&target.key(), found));
             }
-            (RouteCandidates::One(search), found) => {
-                if let Some(found) = found {
-                    search.renew(found);
-                    self.looked_up = now;
-                }
-                router.plan_search(search, target, now)
+            (RouteCandidates::One(_), None) => {}
+            (RouteCandidates::One(search), Some(found)) => {
+                search.renew(found);
+                self.looked_up = now;
             }
+        }
+        self.plan(router, target, now)
+    }
+
+    /// Plans the next round over the known candidates.
+    pub(crate) fn plan(&mut self, router: &Router, target: &Target, now: Instant) -> SearchPlan {
+        match &mut self.candidates {
+            RouteCandidates::Any(destinations) => SearchPlan::among(destinations.len()),
+            RouteCandidates::One(search) => router.plan_search(search, target, now),
         }
     }
 
-    /// The server is at the node that was asked last.
-    pub(crate) fn server_found(&self) {
-        if let RouteCandidates::One(search) = &self.candidates {
-            search.found();
+    /// Adds the number of candidates, or the queue of the server that is searched for.
+    pub(crate) fn complete_options(&self, options: DeliveryOptions) -> DeliveryOptions {
+        match &self.candidates {
+            RouteCandidates::Any(destinations) => DeliveryOptions { candidates: destinations.len(), ..options },
+            RouteCandidates::One(search) => DeliveryOptions { server_queue: Some(search.number()), ..options },
         }
     }
 
-    /// The server is not at the node that was asked last.
-    pub(crate) fn server_not_found(&self) {
+    /// Remembers whether the server is at the node that was asked last.
+    pub(crate) fn note_server(&self, is_there: bool) {
         if let RouteCandidates::One(search) = &self.candidates {
-            search.not_found();
+            search.note_server(is_there);
         }
     }
 
     /// The message has ended. Remembers the node of its server, or that it is not there.
     pub(crate) fn learn<A>(&self, result: &Result<A, Verdict>) {
         match result {
-            Ok(_) => self.server_found(),
-            Err(Verdict::ConnectionLost { .. }) => self.server_not_found(),
+            Ok(_) => self.note_server(true),
+            Err(Verdict::ConnectionLost { .. }) => self.note_server(false),
             Err(Verdict::Refused(refusal, _)) => match refusal.reason.next_step() {
-                NextStep::Retry => self.server_not_found(),
-                NextStep::OtherNode { .. } if refusal.reason != Reason::Busy => self.server_not_found(),
+                NextStep::Retry | NextStep::OtherNode { server_is_there: false, .. } => self.note_server(false),
                 _ => {}
             },
             Err(_) => {}

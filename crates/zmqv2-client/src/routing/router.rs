@@ -9,7 +9,6 @@ use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, To
 
 use crate::clock;
 use crate::delivery::attempt::SearchPlan;
-use crate::delivery::request::Request;
 use crate::routing::destinations::{Destination, Destinations, Order};
 use crate::routing::directory::Directory;
 use crate::routing::node_health::NodeHealth;
@@ -28,7 +27,7 @@ pub(crate) struct Router {
     pub(crate) directory: Directory,
     health: Arc<Mutex<NodeHealth>>,
     probes: Arc<AtomicUsize>,
-    locations: ServerLocations,
+    pub(super) locations: ServerLocations,
     /// The zone of this node.
     zone: Option<Zone>,
     /// This node and the local socket of its broker.
@@ -57,13 +56,10 @@ impl Router {
         Destination { node, address }
     }
 
-    fn turn(&self, key: &TopicKey, candidates: &Candidates) -> usize {
-        if candidates.len() > 1 { self.directory.turn(key) } else { 0 }
-    }
-
     /// The destinations of a message for any server. Nodes to avoid come last.
     pub(crate) fn destinations(&self, key: &TopicKey, candidates: Candidates) -> Destinations {
-        self.destinations_from(key, self.turn(key, &candidates), candidates)
+        let turn = if candidates.len() > 1 { self.directory.turn(key) } else { 0 };
+        self.destinations_from(key, turn, candidates)
     }
 
     /// The destination with this number.
@@ -75,18 +71,6 @@ impl Router {
                 let node = candidates.get_near(*turn, self.zone.as_ref(), position)?;
                 Some(self.destination(node))
             }
-        }
-    }
-
-    /// A search for the server of the target. If it names none, returns the candidates.
-    pub(crate) fn server_search(
-        &self,
-        request: &Request<'_>,
-        candidates: Candidates,
-    ) -> Result<ServerSearch, Candidates> {
-        match &request.target.server {
-            Some(server) => Ok(ServerSearch::new(self.locations.location_of(request.key.clone(), server), candidates)),
-            None => Err(candidates),
         }
     }
 
@@ -147,14 +131,14 @@ impl Router {
         let room = MAX_PROBES.saturating_sub(self.probes.load(Ordering::Relaxed));
         for address in health.due_probes(room, now) {
             self.probes.fetch_add(1, Ordering::Relaxed);
-            let (looked_at, known, probes) = (address.clone(), Arc::clone(&self.health), Arc::clone(&self.probes));
-            let look = move || {
-                let there = is_there(&looked_at);
+            let (probed, known, probes) = (address.clone(), Arc::clone(&self.health), Arc::clone(&self.probes));
+            let probe = move || {
+                let there = is_there(&probed);
                 probes.fetch_sub(1, Ordering::Relaxed);
-                known.lock().unwrap_or_else(PoisonError::into_inner).probed(&looked_at, there, clock::now());
+                known.lock().unwrap_or_else(PoisonError::into_inner).probed(&probed, there, clock::now());
             };
-            if let Err(error) = std::thread::Builder::new().name("zmqv2-probe".to_owned()).spawn(look) {
-                log::debug!("no thread to look at {address}: {error}");
+            if let Err(error) = std::thread::Builder::new().name("zmqv2-probe".to_owned()).spawn(probe) {
+                log::debug!("no thread to probe {address}: {error}");
                 self.probes.fetch_sub(1, Ordering::Relaxed);
                 health.probed(&address, false, now);
             }

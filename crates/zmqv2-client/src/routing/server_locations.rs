@@ -17,14 +17,15 @@ pub(crate) struct ServerLocations(Mutex<Servers>);
 struct Servers {
     known: HashMap<(TopicKey, ServerName), Arc<ServerLocation>>,
     numbers: u64,
-    /// At this many, servers without pending messages are forgotten.
+    /// When this many are known, those without pending messages are forgotten.
     most: usize,
 }
 
 /// One server of a topic. Its messages hold it, so its number is unique while they are pending.
 #[derive(Debug)]
 pub(crate) struct ServerLocation {
-    number: u64,
+    /// The number of the server, unique within a client.
+    pub(super) number: u64,
     last_seen: Mutex<Option<LastSeen>>,
 }
 
@@ -60,11 +61,6 @@ impl ServerLocations {
 }
 
 impl ServerLocation {
-    /// The number of the server, unique within a client.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     /// The position of its last known node, if that is still a candidate.
     pub(crate) fn position_in(&self, candidates: &Candidates) -> Option<usize> {
         let mut last_seen = self.lock();
@@ -139,6 +135,6 @@ mod tests {
             at(&locations, &format!("s{number}"));
         }
         assert!(locations.0.lock().unwrap().known.len() <= MAX_SERVERS);
-        assert_eq!(at(&locations, "used").number(), used.number());
+        assert_eq!(at(&locations, "used").number, used.number);
     }
 }

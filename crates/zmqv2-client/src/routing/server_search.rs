@@ -35,7 +35,7 @@ impl ServerSearch {
 
     /// The number of the server, unique within a client.
     pub(crate) fn number(&self) -> u64 {
-        self.server.number()
+        self.server.number
     }
 
     pub(crate) fn renew(&mut self, candidates: Candidates) {
@@ -85,30 +85,13 @@ impl ServerSearch {
         self.candidates.get(self.asked?)
     }
 
-    /// The server is at the node that was asked last.
-    pub(crate) fn found(&self) {
-        if let Some(node) = self.asked() {
-            self.found_at(node);
+    /// Remembers whether the server is at the node that was asked last.
+    pub(crate) fn note_server(&self, is_there: bool) {
+        match (self.asked(), self.asked) {
+            (Some(node), Some(position)) if is_there && self.candidates.len() > 1 => self.server.found(node, position),
+            (Some(node), _) if !is_there => self.server.not_found(node),
+            _ => {}
         }
-    }
-
-    /// The server is not at the node that was asked last.
-    pub(crate) fn not_found(&self) {
-        if let Some(node) = self.asked() {
-            self.not_found_at(node);
-        }
-    }
-
-    /// The server is at this node.
-    pub(crate) fn found_at(&self, node: &Node) {
-        if self.candidates.len() > 1 {
-            self.server.found(node, self.asked.unwrap_or_default());
-        }
-    }
-
-    /// The server is not at this node.
-    pub(crate) fn not_found_at(&self, node: &Node) {
-        self.server.not_found(node);
     }
 
     fn position(&self, number: usize) -> Option<usize> {
@@ -155,12 +138,12 @@ mod tests {
         let mut search = search(&["a", "b", "c"]);
         assert_eq!(order(&mut search, 0, &[]), "abc");
         search.ask(1);
-        search.found();
+        search.note_server(true);
         let again = search.plan(|| 0, None);
         assert_eq!(again, SearchPlan { candidates: 1, known: true, has_alternatives: true });
         assert_eq!(search.node(0).unwrap().name.as_str(), "b");
         assert_eq!(order(&mut search, 0, &["b"]), "cab", "not while it cannot be reached");
-        search.not_found();
+        search.note_server(false);
         assert_eq!(order(&mut search, 0, &[]), "cab", "the one that was asked last comes last");
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a directory.
+//! The errors of a directory.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,9 +24,9 @@ pub enum MatchmakerError {
     Misconfigured {
         /// The kind of directory and its address.
         directory: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
-        /// The option to correct, or another way out.
+        /// The option to correct, or another remedy.
         remedy: String,
     },
     /// The directory knows no server of the topic. But it is new, or has come back after an outage,
@@ -59,9 +59,9 @@ pub enum MatchmakerError {
         file: PathBuf,
         /// The line of the problem, from 1.
         line: usize,
-        /// The column of the problem, or where the reader stopped.
+        /// The column of the problem, or the end of the text that was read.
         column: usize,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the allowed form.
         problem: String,
     },
     /// The ring file is larger than 64 MiB. Split the cluster, or use another directory.

@@ -8,7 +8,7 @@ use zmqv2_proto::{Node, ServerName, TopicKey};
 
 use crate::api::{MatchmakerError, Placement};
 
-/// A directory: it knows which nodes host which topic.
+/// A directory of the nodes that host each topic.
 ///
 /// A **client** asks with [`known`](Self::known) and [`resolve_all`](Self::resolve_all). A
 /// **broker** reports the servers of its own node with [`register`](Self::register),
@@ -135,7 +135,7 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// time.
     fn generation(&self) -> u64;
 
-    /// Whether answers are up to date, as far as this matchmaker can tell. Never does I/O.
+    /// Whether answers are up to date, as far as this matchmaker knows. Never does I/O.
     fn health(&self) -> Health;
 }
 
@@ -217,9 +217,9 @@ pub enum Refreshed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
-    /// Answers are up to date, as far as the matchmaker can tell.
+    /// Answers are up to date, as far as the matchmaker knows.
     Ok,
-    /// The directory cannot be read. Answers are those that were known last.
+    /// The directory cannot be read. Answers are the last known ones.
     Stale {
         /// The reason, in one line.
         reason: String,

@@ -27,9 +27,9 @@ impl PlacedNode {
 #[derive(Debug, Default)]
 pub struct Placement {
     nodes: Vec<PlacedNode>,
-    // Made at the first question for a server; most topics are never asked for one.
+    // Made by the first request for one server. Most topics have no such request.
     index: OnceLock<Index>,
-    // Made at the first question with a zone; a process is in one zone.
+    // Made by the first request with a zone. A process is in one zone.
     near: OnceLock<(Zone, Nearness)>,
 }
 
@@ -81,10 +81,7 @@ impl Placement {
     /// So a node that lists other servers is never asked for this one.
     #[must_use]
     pub fn candidates(self: &Arc<Self>, server: Option<&ServerName>) -> Candidates {
-        let chosen = match server {
-            None => Chosen::All,
-            Some(server) => Chosen::These(self.index.get_or_init(|| Index::new(&self.nodes)).places_of(server)),
-        };
+        let chosen = server.map(|server| self.index.get_or_init(|| Index::new(&self.nodes)).places_of(server));
         Candidates { placement: Arc::clone(self), chosen }
     }
 
@@ -106,23 +103,15 @@ impl Eq for Placement {}
 #[derive(Debug, Clone)]
 pub struct Candidates {
     placement: Arc<Placement>,
-    chosen: Chosen,
-}
-
-#[derive(Debug, Clone)]
-enum Chosen {
-    All,
-    These(Arc<[usize]>),
+    /// Positions in `Placement::nodes`. `None`: all nodes.
+    chosen: Option<Arc<[usize]>>,
 }
 
 impl Candidates {
     /// The number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.chosen {
-            Chosen::All => self.placement.nodes.len(),
-            Chosen::These(places) => places.len(),
-        }
+        self.chosen.as_ref().map_or(self.placement.nodes.len(), |places| places.len())
     }
 
     /// Whether there is no node.
@@ -140,8 +129,8 @@ impl Candidates {
     #[must_use]
     pub fn get(&self, position: usize) -> Option<&Node> {
         let place = match &self.chosen {
-            Chosen::All => position,
-            Chosen::These(places) => *places.get(position)?,
+            None => position,
+            Some(places) => *places.get(position)?,
         };
         self.placement.nodes.get(place).map(|placed| &placed.node)
     }
@@ -154,7 +143,7 @@ impl Candidates {
         (0..self.len()).filter_map(move |nth| self.get(self.position(turn, nearness.as_ref(), nth)?))
     }
 
-    /// The node at this position of [`iter_near`](Self::iter_near), found without going through the others.
+    /// The node at position `nth` of [`iter_near`](Self::iter_near), in constant time.
     #[must_use]
     pub fn get_near(&self, turn: usize, zone: Option<&Zone>, nth: usize) -> Option<&Node> {
         if nth >= self.len() {
@@ -164,7 +153,7 @@ impl Candidates {
     }
 
     fn nearness(&self, zone: Option<&Zone>) -> Option<Nearness> {
-        zone.filter(|_| matches!(self.chosen, Chosen::All)).map(|zone| self.placement.nearness(zone))
+        zone.filter(|_| self.chosen.is_none()).map(|zone| self.placement.nearness(zone))
     }
 
     fn position(&self, turn: usize, nearness: Option<&Nearness>, nth: usize) -> Option<usize> {
@@ -234,7 +223,7 @@ mod tests {
             Arc::new(Placement::new(vec![placed("n1", &["s1"]), placed("n2", &["s2", "s1"]), placed("n3", &[])]));
         assert_eq!(names(&placement, "s2"), ["n2"]);
         assert_eq!(names(&placement, "s1"), ["n1", "n2"]);
-        assert_eq!(names(&placement, "s9"), ["n3"], "only n3 can tell");
+        assert_eq!(names(&placement, "s9"), ["n3"], "only n3 lists no servers");
     }
 
     #[test]

@@ -12,15 +12,14 @@ use super::CacheSettings;
 use crate::api::{PlacedNode, Placement, Refreshed};
 use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
 
-/// The most topics that are remembered. Above it, the topic that was unused the longest is
-/// forgotten.
+/// The most topics that are remembered. One more replaces the topic that was unused the longest.
 pub(crate) const MAX_TOPICS: usize = 4_096;
 /// A topic that was unused for so long is forgotten, unless the directory cannot be read.
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 /// How long an empty answer is used.
 pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
 
-/// Topics as they were read last.
+/// The remembered topics.
 ///
 /// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases
 /// may have ended although their servers live. During that time, earlier entries stay unless they
@@ -38,7 +37,7 @@ pub(crate) struct TopicCache {
     fresh_at: Instant,
     failure: Option<Failure>,
     uncertain_until: Option<Instant>,
-    /// Empty topics of an uncertain directory, and when it was asked for them.
+    /// Empty topics of an uncertain directory, and when the directory was asked for them.
     unconfirmed: HashMap<TopicKey, Instant>,
     generation: u64,
 }
@@ -60,7 +59,7 @@ struct Topic {
     fresh: Arc<Placement>,
     servers: KnownServers,
     checked: Instant,
-    /// The last use, in seconds after `started`.
+    /// The last request for the topic, in seconds after `started`.
     asked: AtomicU64,
 }
 
@@ -77,14 +76,6 @@ struct KnownServers {
 pub(crate) struct Failure {
     pub(crate) at: Instant,
     pub(crate) reason: String,
-}
-
-/// The outcome of the first question about a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FirstAnswer {
-    Known(Arc<Placement>),
-    /// The answer is empty and unconfirmed, for this long.
-    Unconfirmed(Duration),
 }
 
 impl TopicCache {
@@ -117,10 +108,10 @@ impl TopicCache {
         (!too_old).then(|| Arc::clone(&topic.shown))
     }
 
-    /// For how much longer an empty answer about this topic, given a moment ago, is unconfirmed.
+    /// How long an empty answer about this topic stays unconfirmed. `None`: ask the directory.
     pub(crate) fn unconfirmed_for(&self, key: &TopicKey, now: Instant) -> Option<Duration> {
-        let told = self.unconfirmed.get(key)?;
-        self.uncertain_for(now).filter(|_| now.saturating_duration_since(*told) <= EMPTY_FOR)
+        let asked = self.unconfirmed.get(key)?;
+        self.uncertain_for(now).filter(|_| now.saturating_duration_since(*asked) <= EMPTY_FOR)
     }
 
     fn uncertain_for(&self, now: Instant) -> Option<Duration> {
@@ -140,36 +131,39 @@ impl TopicCache {
         keys.into_iter().filter_map(known).collect()
     }
 
-    /// Applies the answer to the first question about a topic.
-    pub(crate) fn first(&mut self, key: &TopicKey, answer: DirectoryAnswer, late: bool, now: Instant) -> FirstAnswer {
+    /// Applies the answer to the first question about a topic. `Err`: the answer is empty, and
+    /// unconfirmed for this long.
+    pub(crate) fn first(
+        &mut self,
+        key: &TopicKey,
+        answer: DirectoryAnswer,
+        late: bool,
+        now: Instant,
+    ) -> Result<Arc<Placement>, Duration> {
         let known = self.topics.contains_key(key);
         let queries = [TopicQuery { key: key.clone(), known: None }];
-        self.notice(&queries, &answer, late, now);
+        self.note_outages(&queries, &answer, late, now);
         let uncertain = self.uncertain_for(now);
-        let there = |entry: &ServerEntry| matches!(entry.presence, Presence::At(_));
-        if !known && uncertain.is_some() && !answer.states.iter().flatten().any(|state| state.entries.iter().any(there))
-        {
-            return self.note_unconfirmed(key, uncertain, now);
+        let mut entries = answer.states.iter().flatten().flat_map(|state| &state.entries);
+        let has_servers = entries.any(|entry| matches!(entry.presence, Presence::At(_)));
+        // A topic is not remembered for an unconfirmed answer.
+        if known || has_servers || uncertain.is_none() {
+            if !known && self.topics.len() >= MAX_TOPICS {
+                self.forget_one();
+            }
+            let _ = self.apply(&queries, answer, now);
         }
-        if !known && self.topics.len() >= MAX_TOPICS {
-            self.forget_one();
+        if let Some(topic) = self.topics.get(key).filter(|topic| !topic.shown.is_empty()) {
+            return Ok(Arc::clone(&topic.shown));
         }
-        let _ = self.take(&queries, answer, now);
-        match self.topics.get(key) {
-            Some(topic) if !topic.shown.is_empty() => FirstAnswer::Known(Arc::clone(&topic.shown)),
-            _ if uncertain.is_some() => self.note_unconfirmed(key, uncertain, now),
-            _ => FirstAnswer::Known(Arc::default()),
-        }
-    }
-
-    fn note_unconfirmed(&mut self, key: &TopicKey, uncertain: Option<Duration>, now: Instant) -> FirstAnswer {
+        let Some(left) = uncertain else { return Ok(Arc::default()) };
         if self.unconfirmed.len() >= MAX_TOPICS {
-            self.unconfirmed.retain(|_, told| now.saturating_duration_since(*told) <= EMPTY_FOR);
+            self.unconfirmed.retain(|_, asked| now.saturating_duration_since(*asked) <= EMPTY_FOR);
         }
         if self.unconfirmed.len() < MAX_TOPICS {
             self.unconfirmed.insert(key.clone(), now);
         }
-        FirstAnswer::Unconfirmed(uncertain.unwrap_or_default())
+        Err(left)
     }
 
     /// Applies answers about remembered topics. `late`: the answer took so long that leases may
@@ -181,16 +175,14 @@ impl TopicCache {
         late: bool,
         now: Instant,
     ) -> Refreshed {
-        self.notice(queries, &answer, late, now);
-        let in_cache = |(query, state): (&TopicQuery, Option<TopicState>)| {
-            self.topics.contains_key(&query.key).then(|| (query.clone(), state))
-        };
-        let (queries, states): (Vec<_>, Vec<_>) =
-            queries.iter().zip(std::mem::take(&mut answer.states)).filter_map(in_cache).unzip();
-        self.take(&queries, DirectoryAnswer { states, ..answer }, now)
+        self.note_outages(queries, &answer, late, now);
+        let pairs = queries.iter().cloned().zip(std::mem::take(&mut answer.states));
+        let remembered = pairs.filter(|(query, _)| self.topics.contains_key(&query.key));
+        let (queries, states): (Vec<_>, Vec<_>) = remembered.unzip();
+        self.apply(&queries, DirectoryAnswer { states, ..answer }, now)
     }
 
-    /// The directory answered, and no topic is remembered.
+    /// Records that the directory was reached, while no topic is remembered.
     pub(crate) fn reached(&mut self, now: Instant) {
         if self.topics.is_empty() {
             self.failure = None;
@@ -198,7 +190,7 @@ impl TopicCache {
         }
     }
 
-    /// The directory could not be read. Returns whether that is new.
+    /// Records that the directory could not be read. Returns whether this is the first failure.
     pub(crate) fn failed(&mut self, reason: String, now: Instant) -> bool {
         self.failure.replace(Failure { at: now, reason }).is_none()
     }
@@ -229,24 +221,18 @@ impl TopicCache {
             }
             self.generation += u64::from(refreshed == Refreshed::Changed);
         }
-        let started = self.started;
-        let long_ago = |topic: &Topic| {
-            let asked = started + Duration::from_secs(topic.asked.load(Ordering::Relaxed));
-            now.saturating_duration_since(asked) > FORGET_AFTER
-        };
-        self.topics.retain(|_, topic| !long_ago(topic));
+        let asked = |topic: &Topic| self.started + Duration::from_secs(topic.asked.load(Ordering::Relaxed));
+        self.topics.retain(|_, topic| now.saturating_duration_since(asked(topic)) <= FORGET_AFTER);
         refreshed
     }
 
-    /// Looks for signs of an outage or a loss, before the answer is applied.
-    fn notice(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
+    /// Looks for signs of an outage or a loss of data, before the answer is applied.
+    fn note_outages(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
         let until = now + self.settings.lease;
         let DirectoryAnswer { epoch, instance, clock, age, .. } = answer;
         match &self.last_answer {
-            None if *age < self.settings.lease => {
-                // It may have had other data before.
-                self.uncertain_until = Some(until - *age);
-            }
+            // The directory may have had other data before.
+            None if *age < self.settings.lease => self.uncertain_until = Some(until - *age),
             None => {}
             Some(last) if last.epoch != *epoch => {
                 log::warn!("the directory has lost its data; earlier answers stay in use until brokers have renewed");
@@ -269,18 +255,18 @@ impl TopicCache {
         if self.failure.take().is_some() || late {
             self.uncertain_until = Some(until);
         }
-        let back = |(query, state): (&TopicQuery, &Option<TopicState>)| {
+        let is_older = |(query, state): (&TopicQuery, &Option<TopicState>)| {
             let known = self.topics.get(&query.key).map(|topic| topic.revision);
             state.as_ref().is_some_and(|state| state.revision != Revision::NONE && Some(state.revision) < known)
         };
-        if queries.iter().zip(&answer.states).any(back) {
+        if queries.iter().zip(&answer.states).any(is_older) {
             // For example, a replica that missed some writes became the primary.
             self.uncertain_until = Some(until);
         }
         self.fresh_at = now;
     }
 
-    fn take(&mut self, queries: &[TopicQuery], answer: DirectoryAnswer, now: Instant) -> Refreshed {
+    fn apply(&mut self, queries: &[TopicQuery], answer: DirectoryAnswer, now: Instant) -> Refreshed {
         let uncertain = self.uncertain_for(now).is_some();
         let asked = now.saturating_duration_since(self.started).as_secs();
         let mut refreshed = Refreshed::Unchanged;
@@ -295,7 +281,7 @@ impl TopicCache {
             });
             topic.checked = now;
             let Some(state) = state else { continue };
-            // Changes since another revision are of no use: the next query asks for everything.
+            // Changes since another revision cannot be applied. The next query asks for everything.
             if state.changes_only && query.known != Some(topic.revision) {
                 topic.revision = Revision::NONE;
                 continue;
@@ -359,17 +345,14 @@ impl KnownServers {
         self.servers.iter().filter_map(placed).collect()
     }
 
-    fn is_withdrawn(&self, node: &NodeName, server: &ServerName) -> bool {
-        self.servers.get(node).and_then(|servers| servers.get(server)) == Some(&false)
-    }
-
     /// The fresh entries, and those shown before unless they were withdrawn.
     fn merged(&self, shown: &Placement, fresh: &[PlacedNode]) -> Vec<PlacedNode> {
         let mut nodes: BTreeMap<NodeName, PlacedNode> =
             fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();
         for old in shown.nodes() {
             let name = &old.node.name;
-            for server in old.servers.iter().filter(|server| !self.is_withdrawn(name, server)) {
+            let withdrawn = |server| self.servers.get(name).and_then(|servers| servers.get(server)) == Some(&false);
+            for server in old.servers.iter().filter(|server| !withdrawn(*server)) {
                 let placed = nodes.entry(name.clone()).or_insert_with(|| PlacedNode::unlisted(old.node.clone()));
                 if let Err(place) = placed.servers.binary_search(server) {
                     placed.servers.insert(place, server.clone());

@@ -14,17 +14,16 @@ use zmqv2_proto::TopicKey;
 use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
 use crate::jitter::random_span;
-use cache::{EMPTY_FOR, FirstAnswer, TopicCache};
+use cache::{EMPTY_FOR, TopicCache};
 
-/// After a failure, questions about unknown topics fail at once for this long instead of trying
-/// again.
+/// How long after a failure questions about unknown topics fail without another attempt.
 const FAIL_FAST: Duration = Duration::from_millis(500);
 /// The first pause of the background thread after a failure. It doubles up to the refresh interval.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The thread pauses for up to this long between a change and reading it, because other processes
 /// see the same change, and changes come in groups.
 const MOST_SPREAD: Duration = Duration::from_millis(200);
-/// Below this, waiting costs more than it is worth.
+/// The least wait and the least allowance: a shorter one costs more than it is worth.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// How long a [`CachedMatchmaker`] uses its answers.
@@ -34,17 +33,16 @@ pub struct CacheSettings {
     pub refresh: Duration,
     /// How long answers are used while the directory cannot be read.
     pub max_stale: Duration,
-    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`). For this
-    /// long after an outage, earlier answers stay in use.
+    /// How long a registration lives without renewal (option `matchmaker_heartbeat_ttl`), and how
+    /// long earlier answers stay in use after an outage.
     pub lease: Duration,
     /// How often registrations are renewed (option `matchmaker_heartbeat_freq`).
     pub renew_every: Duration,
 }
 
 impl CacheSettings {
-    /// How long the thread waits for a change. An answer that comes later than this plus
-    /// [`allowance`](Self::allowance) shows that the directory paused long enough for leases to
-    /// end.
+    /// How long the thread waits for a change. If an answer takes [`allowance`](Self::allowance)
+    /// longer, the directory may have paused long enough for leases to end.
     fn wait(&self) -> Duration {
         self.refresh.min(self.slack() / 4).max(SHORTEST)
     }
@@ -58,7 +56,7 @@ impl CacheSettings {
         (self.slack() / 2).max(SHORTEST)
     }
 
-    /// A directory that pauses for less than this ends no lease of a live broker.
+    /// A shorter pause of the directory ends no lease of a live broker.
     fn slack(&self) -> Duration {
         self.lease.saturating_sub(self.renew_every)
     }
@@ -154,7 +152,7 @@ impl Shared {
         }
     }
 
-    /// The first question about a topic.
+    /// Answers the first question about a topic.
     fn ask(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
         let _reading = self.reading();
         // Another thread may have got the answer meanwhile, or a failure.
@@ -169,15 +167,11 @@ impl Shared {
             return Err(MatchmakerError::Unavailable { directory, source });
         }
         let started = now();
-        let reading = self.remote.read(&[TopicQuery { key: key.clone(), known: None }]);
-        let reading = reading.inspect_err(|error| self.failed(error))?;
+        let answer = self.remote.read(&[TopicQuery { key: key.clone(), known: None }]);
+        let answer = answer.inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > self.settings.allowance();
-        match self.write().first(key, reading, late, now()) {
-            FirstAnswer::Known(placement) => Ok(placement),
-            FirstAnswer::Unconfirmed(within) => {
-                Err(MatchmakerError::Refilling { directory: self.remote.location(), within })
-            }
-        }
+        let first = self.write().first(key, answer, late, now());
+        first.map_err(|within| MatchmakerError::Refilling { directory: self.remote.location(), within })
     }
 
     /// Reads remembered topics again.
@@ -188,19 +182,19 @@ impl Shared {
         usual: Duration,
         read: impl FnOnce(&[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>,
     ) -> Result<Refreshed, MatchmakerError> {
-        let reading = read(queries).inspect_err(|error| self.failed(error))?;
+        let answer = read(queries).inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > usual + self.settings.allowance();
         let mut cache = self.write();
         if cache.failure().is_some() {
             log::info!("{} can be read again", self.remote.location());
         }
-        let taken = cache.update(queries, reading, late, now());
+        let taken = cache.update(queries, answer, late, now());
         let settled = cache.settle(now());
         Ok(if [taken, settled].contains(&Refreshed::Changed) { Refreshed::Changed } else { Refreshed::Unchanged })
     }
 
-    /// Reads the topics of registrations that were just written, so that the writer sees them.
-    fn see<'a>(&self, registrations: impl Iterator<Item = &'a Registration>) -> Result<(), MatchmakerError> {
+    /// Reads the topics of registrations that were just written, so that the caller sees them.
+    fn read_back<'a>(&self, registrations: impl Iterator<Item = &'a Registration>) -> Result<(), MatchmakerError> {
         let _reading = self.reading();
         let queries = self.read().queries_about(registrations.map(|registration| &registration.key));
         if queries.is_empty() {
@@ -238,8 +232,8 @@ impl Shared {
                 }
                 failed => {
                     if failed.is_err() {
-                        // The panic was printed. The thread goes on, or nobody would notice its
-                        // end.
+                        // The panic was printed. The thread goes on, because nobody would notice
+                        // its end.
                         let (directory, source) = (self.remote.location(), "its thread panicked".into());
                         self.failed(&MatchmakerError::Unavailable { directory, source });
                         watcher = self.remote.watcher();
@@ -253,8 +247,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a change, reads it, and returns the pause that follows. After a failure it reads
-    /// at once.
+    /// Waits for a change, reads it, and returns the pause that follows. Does not wait when the
+    /// last round `failed`.
     fn round(&self, watcher: &mut dyn ChangeWatcher, failed: bool) -> Result<Duration, MatchmakerError> {
         let queries = self.read().queries();
         let wait = self.settings.wait();
@@ -268,7 +262,7 @@ impl Shared {
             self.sleep(spread);
         }
         let _reading = self.reading();
-        // Includes topics that were asked for the first time meanwhile.
+        // Includes topics that were added meanwhile.
         let queries = self.read().queries();
         let _ = self.renew(&queries, started, wait + spread, |queries| watcher.read(queries))?;
         self.remote.close_idle();
@@ -315,7 +309,7 @@ impl Matchmaker for CachedMatchmaker {
 
     fn register_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
         self.shared.remote.register(registrations, lease).inspect_err(|error| self.shared.failed(error))?;
-        self.shared.see(registrations.iter())
+        self.shared.read_back(registrations.iter())
     }
 
     fn renew_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
@@ -324,7 +318,7 @@ impl Matchmaker for CachedMatchmaker {
 
     fn withdraw_all(&self, registrations: &[Registration]) -> Result<(), MatchmakerError> {
         self.shared.remote.withdraw(registrations).inspect_err(|error| self.shared.failed(error))?;
-        self.shared.see(registrations.iter())
+        self.shared.read_back(registrations.iter())
     }
 
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {

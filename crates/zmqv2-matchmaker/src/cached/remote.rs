@@ -23,14 +23,14 @@ pub trait RemoteDirectory: Send + Sync + fmt::Debug {
     /// The reason why the directory could not be read.
     fn read(&self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError>;
 
-    /// Records registrations in as few round trips as possible, each one whole or not at all.
+    /// Records registrations in as few round trips as possible, each completely or not at all.
     ///
     /// # Errors
     /// The reason why the directory could not be written. Some may have been recorded.
     fn register(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError>;
 
-    /// Ends registrations in as few round trips as possible, and keeps for one lease that they were
-    /// *withdrawn*. A cache that keeps old answers after an outage drops these.
+    /// Ends registrations in as few round trips as possible, and remembers for one lease that they
+    /// were *withdrawn*. A cache that keeps old answers after an outage drops these servers.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -51,8 +51,8 @@ pub trait RemoteDirectory: Send + Sync + fmt::Debug {
 
 /// Follows the changes of topics.
 pub trait ChangeWatcher: Send {
-    /// Waits at most for `timeout` until one of these topics may have changed. Returns whether one
-    /// has.
+    /// Waits up to `timeout` until one of these topics may have changed. Returns false when the
+    /// time is over.
     ///
     /// # Errors
     /// The reason why the directory could not be asked.
@@ -70,7 +70,7 @@ pub trait ChangeWatcher: Send {
 pub struct Revision(pub u64, pub u64);
 
 impl Revision {
-    /// The revision of a topic that nobody has registered.
+    /// The revision of a topic that was never registered.
     pub const NONE: Self = Self(0, 0);
 }
 
@@ -86,13 +86,13 @@ pub struct TopicQuery {
 /// The answer to some queries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryAnswer {
-    /// Stays the same while the directory keeps its data.
+    /// An id of the data. A directory that lost its data has another one.
     pub epoch: String,
-    /// Stays the same while one process answers for the directory.
+    /// An id of the process that answers for the directory.
     pub instance: String,
     /// The clock by which the directory counts leases, from any start.
     pub clock: Duration,
-    /// The age of the directory with its data. Earlier registrations may be missing.
+    /// The age of the data. Registrations from before may be missing.
     pub age: Duration,
     /// One state per query, in their order. `None`: unchanged.
     pub states: Vec<Option<TopicState>>,
@@ -116,17 +116,17 @@ pub struct ServerEntry {
     pub node: NodeName,
     /// The server.
     pub server: ServerName,
-    /// Whether it is there.
+    /// Whether the server is there.
     pub presence: Presence,
 }
 
 /// Whether a server is at a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence {
-    /// It is registered at this node.
+    /// The server is registered at this node.
     At(Node),
-    /// It was withdrawn within the last lease.
+    /// The server was withdrawn within the last lease.
     Withdrawn,
-    /// Its lease has ended, or it was withdrawn longer ago.
+    /// The lease has ended, or the server was withdrawn longer ago.
     Ended,
 }

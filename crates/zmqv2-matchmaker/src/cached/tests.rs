@@ -102,7 +102,7 @@ fn eventually(what: &str, mut met: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_thread_that_panics_is_no_good_health_and_goes_on() {
+fn a_panic_in_the_thread_makes_health_stale_and_the_thread_goes_on() {
     let (directory, cached) = remembering(Duration::from_millis(100));
     assert_eq!(cached.health(), Health::Ok);
     directory.set(Mood::Panicking);
@@ -115,7 +115,7 @@ fn a_thread_that_panics_is_no_good_health_and_goes_on() {
 }
 
 #[test]
-fn a_refresh_interval_of_nothing_is_no_reason_to_spin() {
+fn with_a_refresh_interval_of_zero_the_thread_does_not_spin() {
     let (directory, cached) = remembering(Duration::from_millis(1));
     for mood in [Mood::Good, Mood::Failing] {
         directory.set(mood);

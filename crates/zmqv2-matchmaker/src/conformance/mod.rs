@@ -80,7 +80,7 @@ pub fn run(fixture: &mut dyn Fixture) {
     rules::nodes_take_turns(fixture);
     rules::placing_twice_is_placing_once(fixture);
     rules::a_node_that_moved_is_at_its_new_address(fixture);
-    rules::what_is_withdrawn_disappears(fixture);
+    rules::a_withdrawn_server_disappears(fixture);
     rules::a_new_node_is_found(fixture);
     if able.read_only {
         rules::registrations_are_ignored(fixture);

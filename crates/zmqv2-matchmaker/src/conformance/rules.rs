@@ -97,7 +97,7 @@ pub(super) fn placing_twice_is_placing_once(fixture: &mut dyn Fixture) {
     assert_eq!(after.nodes().len(), 1, "one server is one node");
     assert_eq!(after.nodes()[0].servers.len(), 1, "one server is listed once");
     displace(fixture, &server);
-    assert!(names(fixture, &target("twice")).is_empty(), "what was placed twice is displaced at once");
+    assert!(names(fixture, &target("twice")).is_empty(), "displacing once is enough");
 }
 
 /// RG31: a node that restarts on another port is found there, and only there.
@@ -110,7 +110,7 @@ pub(super) fn a_node_that_moved_is_at_its_new_address(fixture: &mut dyn Fixture)
 }
 
 /// RG17: a stopped server is not visible any more; its node stays while it has others.
-pub(super) fn what_is_withdrawn_disappears(fixture: &mut dyn Fixture) {
+pub(super) fn a_withdrawn_server_disappears(fixture: &mut dyn Fixture) {
     let [first, second] = ["s1", "s2"].map(|server| registration("gone", server, "n1"));
     place(fixture, &first);
     place(fixture, &second);
@@ -123,8 +123,7 @@ pub(super) fn what_is_withdrawn_disappears(fixture: &mut dyn Fixture) {
     displace(fixture, &second);
 }
 
-/// RG18: a node that comes later is found without a restart, and `generation` tells that something
-/// changed.
+/// RG18: a node that comes later is found without a restart, and `generation` changes.
 pub(super) fn a_new_node_is_found(fixture: &mut dyn Fixture) {
     let directory = fixture.matchmaker();
     assert!(nodes(&*directory, &target("new")).is_empty());
@@ -132,7 +131,7 @@ pub(super) fn a_new_node_is_found(fixture: &mut dyn Fixture) {
         let before = directory.generation();
         place(fixture, &registration("new", "s1", name));
         assert_eq!(nodes(&*directory, &target("new")).len(), count + 1, "{name} is new (RG18)");
-        assert_ne!(directory.generation(), before, "the generation tells of {name}");
+        assert_ne!(directory.generation(), before, "the generation changes with {name}");
     }
 }
 
@@ -145,22 +144,22 @@ pub(super) fn registrations_are_ignored(fixture: &mut dyn Fixture) {
     directory.register(&other, LEASE).expect("registering works");
     directory.renew(&other, LEASE).expect("renewing works");
     directory.withdraw(&placed).expect("withdrawing works");
-    assert!(Arc::ptr_eq(&before, &all(&*directory, &placed.key)), "what is read-only does not change");
+    assert!(Arc::ptr_eq(&before, &all(&*directory, &placed.key)), "a read-only directory does not change");
 }
 
 /// A caller sees its own registration at once. Every verb may be repeated.
 pub(super) fn own_registrations_count_at_once(fixture: &mut dyn Fixture) {
     let (directory, server) = (fixture.matchmaker(), registration("own", "s1", "n1"));
     assert!(nodes(&*directory, &target("own")).is_empty());
-    directory.withdraw(&server).expect("withdrawing what is not there works");
+    directory.withdraw(&server).expect("withdrawing a missing registration works");
     directory.register(&server, LEASE).expect("registering works");
     directory.register(&server, LEASE).expect("registering again works");
     assert_eq!(nodes(&*directory, &at("own", "s1")), [node("n1")]);
     assert_eq!(all(&*directory, &server.key).nodes()[0].servers.len(), 1, "registered twice is registered once");
     directory.withdraw(&server).expect("withdrawing works");
     assert!(nodes(&*directory, &target("own")).is_empty(), "one withdrawal is enough (RG17)");
-    directory.renew(&server, LEASE).expect("renewing what is not there works");
-    assert_eq!(nodes(&*directory, &target("own")), [node("n1")], "a renewal restores what was lost (RG13)");
+    directory.renew(&server, LEASE).expect("renewing a missing registration works");
+    assert_eq!(nodes(&*directory, &target("own")), [node("n1")], "a renewal restores a lost registration (RG13)");
 }
 
 /// RG15: a registration lives for its lease, and as long as it is renewed.
@@ -190,8 +189,8 @@ pub(super) fn answers_outlive_an_interruption(fixture: &mut dyn Fixture) {
     assert_eq!(directory.health(), Health::Ok);
     fixture.interrupt(true);
     for _ in 0..3 {
-        assert!(directory.refresh().is_err(), "a refresh tells that the directory cannot be read");
-        assert!(Arc::ptr_eq(&before, &all(&*directory, &server.key)), "what is known stays (RG12)");
+        assert!(directory.refresh().is_err(), "a refresh fails while the directory cannot be read");
+        assert!(Arc::ptr_eq(&before, &all(&*directory, &server.key)), "known answers stay (RG12)");
     }
     assert!(matches!(directory.health(), Health::Stale { .. }), "{:?}", directory.health());
     fixture.interrupt(false);
@@ -214,8 +213,8 @@ pub(super) fn answers_are_shared(fixture: &mut dyn Fixture) {
     assert_eq!(directory.refresh().expect("refreshing works"), Refreshed::Unchanged);
     assert!(Arc::ptr_eq(&first, &all(&*directory, &server.key)), "an unchanged answer is the same allocation");
     assert_eq!(directory.generation(), generation, "nothing changed");
-    let known = directory.known(&server.key).expect("what was just asked is known");
-    assert!(Arc::ptr_eq(&first, &known), "what is known is what is answered");
+    let known = directory.known(&server.key).expect("a topic that was just asked for is known");
+    assert!(Arc::ptr_eq(&first, &known), "`known` gives the same allocation");
 }
 
 /// Threads that share a matchmaker and a rotation get whole answers and fair turns, also during

@@ -17,9 +17,9 @@ use super::settings::{RedisLocation, RedisSettings, RedisTls};
 use crate::api::MatchmakerError;
 
 /// The time limit for connecting, and again for each command.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit for opening a connection: name lookup, Sentinels, TLS, and some commands.
-pub(super) const OPEN_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The oldest version with streams and with scripts that replicate their effects.
 const OLDEST: (u64, u64) = (5, 0);
@@ -47,21 +47,16 @@ pub(super) struct Connector {
 
 type Opening = Receiver<Result<Session, RedisFailure>>;
 
-/// An open connection to a server that was checked.
+/// An open connection to a server that has passed the checks.
 pub(super) struct Session {
     connection: Connection,
     scripts: [String; 3],
-    server: ServerInfo,
+    /// The id of the server process.
+    pub(super) instance: String,
+    /// The start of the server process, by its own clock.
+    pub(super) started: Duration,
     /// The server must confirm with every answer that it is still the primary.
     by_sentinel: bool,
-}
-
-/// Facts about a server process.
-struct ServerInfo {
-    /// Differs for each process.
-    instance: String,
-    /// Its start, by its own clock.
-    started: Duration,
 }
 
 /// The reason why an operation failed.
@@ -73,15 +68,16 @@ pub(super) enum RedisFailure {
     Misconfigured { problem: String, remedy: String },
 }
 
-impl From<RedisError> for RedisFailure {
-    fn from(error: RedisError) -> Self {
-        Self::Failed(error)
+impl RedisFailure {
+    /// A wrong option of `[matchmaker_redis]`.
+    pub(super) fn option(problem: String, option: &str) -> Self {
+        Self::Misconfigured { problem, remedy: remedy(option) }
     }
 }
 
-impl From<redis::ParsingError> for RedisFailure {
-    fn from(error: redis::ParsingError) -> Self {
-        Self::Failed(error.into())
+impl From<RedisError> for RedisFailure {
+    fn from(error: RedisError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -111,7 +107,7 @@ impl Connector {
         self.try_run(work).map_err(|failure| self.settings.explain(failure))
     }
 
-    /// The same, with the failure as it is.
+    /// [`run`](Self::run) without the explanation of a failure.
     pub(super) fn try_run<T>(
         &mut self,
         mut work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
@@ -119,7 +115,8 @@ impl Connector {
         self.used = true;
         let again = self.session.is_some() || self.opening.is_some();
         match self.attempt(&mut work) {
-            Err(RedisFailure::Failed(error)) if again && !timed_out(&error) => {
+            // A silent or absent server would let another attempt wait in vain too.
+            Err(RedisFailure::Failed(error)) if again && !error.is_timeout() && !error.is_connection_refusal() => {
                 log::debug!("opening a new connection to redis: {error}");
                 self.attempt(&mut work)
             }
@@ -131,10 +128,7 @@ impl Connector {
         &mut self,
         work: &mut impl FnMut(&mut Session) -> Result<T, RedisFailure>,
     ) -> Result<T, RedisFailure> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => self.open()?,
-        };
+        let mut session = self.session.take().map_or_else(|| self.open(), Ok)?;
         let done = work(&mut session)?;
         self.session = Some(session);
         Ok(done)
@@ -152,7 +146,7 @@ impl Connector {
                 opening
             }
         };
-        match opening.recv_timeout(OPEN_WITHIN) {
+        match opening.recv_timeout(OPEN_TIMEOUT) {
             Ok(opened) => opened,
             Err(RecvTimeoutError::Timeout) => {
                 self.opening = Some(opening);
@@ -182,28 +176,17 @@ impl Session {
     }
 
     fn open_at(settings: &RedisSettings, address: &TcpAddress, by_sentinel: bool) -> Result<Self, RedisFailure> {
-        let login = Credentials { user: settings.user.as_deref(), password: settings.password.as_ref() };
-        let mut connection = connect(address, &login, settings.database, settings.tls.as_ref())?;
-        let server = check_server(&mut connection)?;
+        let login = (settings.user.as_deref(), settings.password.as_ref());
+        let mut connection = connect(address, login, settings.database, settings.tls.as_ref())?;
+        let (instance, started) = check_server(&mut connection)?;
         check_role(cmd("ROLE").query(&mut connection)?, by_sentinel)?;
         let mut scripts = [const { String::new() }; 3];
         for (hash, text) in scripts.iter_mut().zip(SCRIPTS) {
             *hash = cmd("SCRIPT").arg("LOAD").arg(format!("{PRELUDE}{text}")).query(&mut connection)?;
         }
-        Ok(Self { connection, scripts, server, by_sentinel })
+        Ok(Self { connection, scripts, instance, started, by_sentinel })
     }
 
-    /// The id of the server process.
-    pub(super) fn instance(&self) -> &str {
-        &self.server.instance
-    }
-
-    /// The start of the server process, by its own clock.
-    pub(super) fn started(&self) -> Duration {
-        self.server.started
-    }
-
-    /// Runs a script.
     pub(super) fn run<T: FromRedisValue>(
         &mut self,
         script: Script,
@@ -224,44 +207,37 @@ impl Session {
         both.cmd("ROLE").add_command(command);
         let (role, answer): (redis::Value, redis::Value) = both.query(&mut self.connection)?;
         check_role(role, true)?;
-        Ok(T::from_redis_value(answer)?)
+        T::from_redis_value(answer).map_err(|error| RedisError::from(error).into())
     }
 
     /// Sends a command that may block in Redis for `wait`.
     pub(super) fn wait<T: FromRedisValue>(&mut self, command: &Cmd, wait: Duration) -> Result<T, RedisFailure> {
-        self.connection.set_read_timeout(Some(wait + PATIENCE))?;
+        self.connection.set_read_timeout(Some(wait + COMMAND_TIMEOUT))?;
         let answer = command.query(&mut self.connection)?;
-        self.connection.set_read_timeout(Some(PATIENCE))?;
+        self.connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
         Ok(answer)
     }
 }
 
-/// User and password.
-pub(super) struct Credentials<'a> {
-    pub(super) user: Option<&'a str>,
-    pub(super) password: Option<&'a Secret>,
-}
-
-/// A connection whose every wait is bounded.
+/// Connects with user and password. Every wait of the connection is bounded.
 pub(super) fn connect(
     address: &TcpAddress,
-    login: &Credentials<'_>,
+    (user, password): (Option<&str>, Option<&Secret>),
     database: u16,
     tls: Option<&RedisTls>,
 ) -> Result<Connection, RedisFailure> {
     let mut redis = RedisConnectionInfo::default().set_db(i64::from(database)).set_skip_set_lib_name();
-    if let Some(user) = login.user {
+    if let Some(user) = user {
         redis = redis.set_username(user);
     }
-    if let Some(password) = login.password {
+    if let Some(password) = password {
         redis = redis.set_password(password.expose());
     }
     let (host, port) = (address.host().to_owned(), address.port());
     let client = match tls {
         None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
         Some(tls) => {
-            // Counts for the whole process. Fails when the process has a provider already, which is
-            // fine.
+            // For the whole process. An error means that the process already has a provider.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
             Client::build_with_tls(
@@ -271,15 +247,15 @@ pub(super) fn connect(
                     root_cert: tls.ca_file.as_deref().map(|file| pem(file, "tls_ca_file")).transpose()?,
                 },
             )
-            .map_err(|error| RedisFailure::Misconfigured {
-                problem: format!("the certificates cannot be used: {error}"),
-                remedy: remedy("tls_ca_file, tls_cert_file or tls_key_file"),
+            .map_err(|error| {
+                let problem = format!("the certificates cannot be used: {error}");
+                RedisFailure::option(problem, "tls_ca_file, tls_cert_file or tls_key_file")
             })?
         }
     };
-    let connection = client.get_connection_with_timeout(PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
+    let connection = client.get_connection_with_timeout(COMMAND_TIMEOUT)?;
+    connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
+    connection.set_write_timeout(Some(COMMAND_TIMEOUT))?;
     Ok(connection)
 }
 
@@ -290,44 +266,44 @@ fn client_certificate(tls: &RedisTls) -> Result<Option<ClientTlsConfig>, RedisFa
             client_cert: pem(cert, "tls_cert_file")?,
             client_key: pem(key, "tls_key_file")?,
         })),
-        _ => Err(RedisFailure::Misconfigured {
-            problem: "a certificate needs its key, and a key its certificate".to_owned(),
-            remedy: remedy("tls_cert_file and tls_key_file"),
-        }),
+        _ => {
+            let problem = "a certificate needs its key, and a key its certificate".to_owned();
+            Err(RedisFailure::option(problem, "tls_cert_file and tls_key_file"))
+        }
     }
 }
 
 fn pem(file: &std::path::Path, option: &str) -> Result<Vec<u8>, RedisFailure> {
-    std::fs::read(file).map_err(|error| RedisFailure::Misconfigured {
-        problem: format!("cannot read {}: {error}", file.display()),
-        remedy: remedy(option),
-    })
+    let failed = |error| RedisFailure::option(format!("cannot read {}: {error}", file.display()), option);
+    std::fs::read(file).map_err(failed)
 }
 
-fn check_server(connection: &mut Connection) -> Result<ServerInfo, RedisFailure> {
+/// Checks the version. Returns an id of the server process, and its start by its own clock.
+fn check_server(connection: &mut Connection) -> Result<(String, Duration), RedisFailure> {
     let info: String = cmd("INFO").arg("server").query(connection)?;
     let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let version = line("redis_version").unwrap_or("unknown");
     let mut numbers = version.split('.').map(|number| number.parse::<u64>().unwrap_or(0));
     let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if number >= OLDEST {
-        let (now, _): (u64, u32) = cmd("TIME").query(connection)?;
-        // A server that does not tell may have been up for ever.
-        let up = line("uptime_in_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(now);
-        let started = Duration::from_secs(now.saturating_sub(up));
-        return Ok(ServerInfo { instance: line("run_id").unwrap_or_default().to_owned(), started });
+    if number < OLDEST {
+        let (major, minor) = OLDEST;
+        return Err(RedisFailure::Misconfigured {
+            problem: format!("its version is {version}, {major}.{minor} or later is needed"),
+            remedy: format!("update it, or name another server: {}", remedy("host")),
+        });
     }
-    let (major, minor) = OLDEST;
-    Err(RedisFailure::Misconfigured {
-        problem: format!("its version is {version}, {major}.{minor} or later is needed"),
-        remedy: format!("update it, or name another server: {}", remedy("host")),
-    })
+    let (now, _): (u64, u32) = cmd("TIME").query(connection)?;
+    // Without an uptime, the server counts as old.
+    let up = line("uptime_in_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(now);
+    Ok((line("run_id").unwrap_or_default().to_owned(), Duration::from_secs(now.saturating_sub(up))))
 }
 
 /// Checks the answer to `ROLE`. A replica may have old data and takes no writes.
 fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), RedisFailure> {
     let role = match role {
-        redis::Value::Array(parts) => parts.into_iter().next().map(String::from_redis_value).transpose()?,
+        redis::Value::Array(parts) => {
+            parts.into_iter().next().map(String::from_redis_value).transpose().map_err(RedisError::from)?
+        }
         _ => None,
     };
     match role.as_deref() {
@@ -342,9 +318,4 @@ fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), RedisFailure>
             remedy: format!("name the primary, or sentinel_hosts: {}", remedy("host and port")),
         }),
     }
-}
-
-/// Whether the server is silent or absent, so that another attempt would take as long.
-fn timed_out(error: &RedisError) -> bool {
-    error.is_timeout() || error.is_connection_refusal()
 }

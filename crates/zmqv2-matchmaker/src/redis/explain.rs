@@ -6,16 +6,15 @@ use super::connection::{RedisFailure, remedy};
 use super::settings::{RedisLocation, RedisSettings};
 use crate::api::MatchmakerError;
 
-/// Whether the server wants a password, or another one.
+/// Whether the server wants a password or does not take the given one.
 pub(super) fn wants_login(error: &RedisError) -> bool {
     let text = error.to_string();
     error.kind() == ErrorKind::AuthenticationFailed
         || ["WRONGPASS", "NOAUTH", "invalid password"].iter().any(|word| text.contains(word))
 }
 
-/// The error, for people.
 fn shown(error: &RedisError) -> String {
-    // The system would say "Resource temporarily unavailable".
+    // The operating system's text would be "Resource temporarily unavailable".
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
@@ -36,7 +35,7 @@ impl RedisSettings {
         MatchmakerError::Misconfigured { directory, problem, remedy }
     }
 
-    /// The same for an error at the first attempt, when nothing has ever worked.
+    /// The error for an operator when the first connection fails, so that any option may be wrong.
     pub(super) fn explain_start(&self, failure: RedisFailure) -> MatchmakerError {
         let directory = format!("redis at {}", self.location);
         let place = match (&self.location, &self.tls) {
@@ -65,19 +64,17 @@ impl RedisSettings {
         MatchmakerError::Misconfigured { directory, problem, remedy: remedy(option) }
     }
 
-    /// Problem and option, for an error that does not pass by itself.
+    /// The problem and the option to correct, for an error that does not pass by itself.
     fn diagnosis(&self, error: &RedisError) -> Option<(String, &'static str)> {
         let text = shown(error);
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if wants_login(error) {
-            let problem = match &self.password {
-                None => "it wants a password",
-                Some(_) => "it does not take this user or password",
-            };
+            let wanted = self.password.is_none();
+            let problem = if wanted { "it wants a password" } else { "it refuses this user or password" };
             return Some((problem.to_owned(), "user and password"));
         }
         if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || has(&["NOPERM"]) {
-            return Some((format!("the user may not do what is needed: {text}"), "user"));
+            return Some((format!("the user lacks a permission: {text}"), "user"));
         }
         if has(&["switch database", "DB index"]) {
             return Some((format!("it has no database {}", self.database), "database"));
@@ -93,10 +90,8 @@ impl RedisSettings {
                 return Some((format!("it does not speak TLS: {text}"), "tls and port"));
             }
         } else if error.kind() == ErrorKind::Parse {
-            return Some((
-                format!("its answer is not in the protocol of Redis, as if it spoke TLS: {text}"),
-                "tls and port",
-            ));
+            let problem = format!("its answer is not in the protocol of Redis, as if it spoke TLS: {text}");
+            return Some((problem, "tls and port"));
         }
         None
     }

@@ -1,4 +1,4 @@
-//! Names and texts in Redis, which `docs/matchmaker.md` lists.
+//! Names and texts of the data in Redis. `docs/matchmaker.md` lists them.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 use crate::api::Registration;
 use crate::cached::remote::{Presence, Revision, ServerEntry};
 
-/// Holds the name of the data set.
+/// The key of the name of the data set.
 pub(super) const EPOCH: &str = "zmqv2:epoch";
-/// A sorted set of all topics, each with the end of its last lease.
+/// The key of a sorted set of all topics, each with the end of its last lease.
 pub(super) const TOPICS: &str = "zmqv2:topics";
 
-/// A sorted set of members, each with the end of its lease.
+/// The key of a sorted set of members, each with the end of its lease.
 pub(super) fn leases(key: &TopicKey) -> String {
     format!("zmqv2:{{{key}}}:leases")
 }
 
-/// A hash from members to places.
+/// The key of a hash from members to places.
 pub(super) fn places(key: &TopicKey) -> String {
     format!("zmqv2:{{{key}}}:places")
 }
 
-/// A stream. The id of its last entry is the topic's revision.
+/// The key of a stream. The id of the last entry is the topic's revision.
 pub(super) fn changes(key: &TopicKey) -> String {
     format!("zmqv2:{{{key}}}:changes")
 }
 
-/// `node/server`; neither has a `/`.
+/// `node/server`; names contain no `/`.
 pub(super) fn member(registration: &Registration) -> String {
     format!("{}/{}", registration.node.name, registration.server)
 }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_entry_is_read_back() {
         let plain = Node::new("n1".parse().unwrap(), "10.0.0.1:9501".parse().unwrap());
         for node in [plain.clone(), plain.in_zone(Some("rack-7".parse().unwrap()))] {
             let key = TopicKey::parse("nova/compute").unwrap();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_written_there_is_left_out() {
+    fn entries_of_other_programs_are_left_out() {
         for (member, place) in [
             ("n1", "a:1 5"),
             ("/s", "a:1 5"),

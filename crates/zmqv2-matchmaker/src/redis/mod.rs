@@ -6,6 +6,7 @@ mod keys;
 mod sentinel;
 mod settings;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,8 +22,8 @@ use crate::cached::{CacheSettings, CachedMatchmaker};
 use connection::{Connector, RedisFailure, Script, Session};
 pub use settings::{RedisLocation, RedisSettings, RedisTls};
 
-/// The most registrations or topics in one command. Redis does nothing else while it runs.
-const MOST_AT_ONCE: usize = 200;
+/// The most registrations or topics in one command. Redis runs one command at a time.
+const MAX_BATCH: usize = 200;
 
 /// A directory in Redis (`rpc_zmq_matchmaker = redis`). `docs/matchmaker.md` lists its keys.
 ///
@@ -30,10 +31,10 @@ const MOST_AT_ONCE: usize = 200;
 /// withdraws up to 200 registrations, so that no reader sees a part of it. Reading a topic of any
 /// number of nodes takes one round trip. A command may take 2 s, opening a connection 5 s.
 ///
-/// It remembers nothing. [`RedisDirectory::open`] puts a [`CachedMatchmaker`] in front.
+/// The directory remembers nothing. [`RedisDirectory::open`] puts a [`CachedMatchmaker`] in front.
 pub struct RedisDirectory {
     settings: Arc<RedisSettings>,
-    /// How long Redis keeps that a registration was withdrawn.
+    /// How long Redis remembers a withdrawal.
     lease: Duration,
     connector: Mutex<Connector>,
 }
@@ -86,7 +87,7 @@ impl RedisDirectory {
     ) -> Result<u64, MatchmakerError> {
         let mut sum = 0;
         let mut connector = self.connector();
-        for some in registrations.chunks(MOST_AT_ONCE) {
+        for some in registrations.chunks(MAX_BATCH) {
             let mut names = vec![keys::EPOCH.to_owned(), keys::TOPICS.to_owned()];
             let mut arguments = vec![keys::millis(lease).to_string()];
             for registration in some {
@@ -180,7 +181,7 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
     let mut states = Vec::with_capacity(queries.len());
     loop {
         let rest = &queries[states.len()..];
-        let some = &rest[..rest.len().min(MOST_AT_ONCE)];
+        let some = &rest[..rest.len().min(MAX_BATCH)];
         let mut names = vec![keys::EPOCH.to_owned()];
         names.extend(some.iter().flat_map(|query| names_of(&query.key)));
         let known = |query: &TopicQuery| query.known.map(keys::shown).unwrap_or_default();
@@ -198,8 +199,8 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
             let [epoch, clock] = <[Value; 2]>::try_from(answer).map_err(|_| unexpected("its time is missing"))?;
             let (epoch, clock) = (text(epoch)?, text(clock)?);
             let clock = Duration::from_millis(clock.parse().map_err(|_| unexpected("its time is not a number"))?);
-            let since = session.started().max(keys::begun(&epoch).unwrap_or_default());
-            let (instance, age) = (session.instance().to_owned(), clock.saturating_sub(since));
+            let since = session.started.max(keys::begun(&epoch).unwrap_or_default());
+            let (instance, age) = (session.instance.clone(), clock.saturating_sub(since));
             return Ok(DirectoryAnswer { epoch, instance, clock, age, states });
         }
     }
@@ -210,19 +211,19 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
 fn state_of(value: Value) -> Result<Option<TopicState>, RedisFailure> {
     let Value::Array(parts) = value else { return Ok(None) };
     let mut parts = parts.into_iter();
-    let (revision, what) = (parts.next().map(text).transpose()?, parts.next().map(text).transpose()?);
+    let (revision, form) = (parts.next().map(text).transpose()?, parts.next().map(text).transpose()?);
     let revision = revision.as_deref().and_then(keys::revision).ok_or_else(|| unexpected("a revision is missing"))?;
     let mut entries = Vec::with_capacity(parts.len() / 2);
     while let (Some(member), Some(place)) = (parts.next(), parts.next()) {
         entries.extend(entry_of(&text(member)?, &text(place)?).map(|(entry, _)| entry));
     }
-    Ok(Some(TopicState { revision, changes_only: what.as_deref() == Some("changed"), entries }))
+    Ok(Some(TopicState { revision, changes_only: form.as_deref() == Some("changed"), entries }))
 }
 
 fn entry_of(member: &str, place: &str) -> Option<(ServerEntry, Duration)> {
     let entry = keys::entry(member, place);
     if entry.is_none() {
-        // Escaped, because anybody who reaches Redis may have written it.
+        // Escaped by `{:?}`, because other programs may have written it.
         log::debug!("ignored an entry that is not a registration: {member:?} = {place:?}");
     }
     entry
@@ -241,9 +242,7 @@ fn list(session: &mut Session) -> Result<Vec<ListedTopic>, RedisFailure> {
         let mut leases = cmd("ZRANGE");
         leases.arg(keys::leases(&key)).arg(0).arg(-1).arg("WITHSCORES");
         let leases: Vec<(String, f64)> = session.ask(leases)?;
-        let mut places = cmd("HGETALL");
-        places.arg(keys::places(&key));
-        let places: std::collections::HashMap<String, String> = session.ask(places)?;
+        let places: HashMap<String, String> = session.ask(cmd("HGETALL").arg(keys::places(&key)).clone())?;
         let now = clock(session)?;
         let mut servers: Vec<_> = leases
             .into_iter()
@@ -271,9 +270,9 @@ fn clock(session: &mut Session) -> Result<Duration, RedisFailure> {
 }
 
 fn text(value: Value) -> Result<String, RedisFailure> {
-    Ok(redis::from_redis_value(value)?)
+    redis::from_redis_value(value).map_err(|error| redis::RedisError::from(error).into())
 }
 
-fn unexpected(what: &'static str) -> RedisFailure {
-    RedisFailure::Failed((redis::ErrorKind::UnexpectedReturnType, what).into())
+fn unexpected(problem: &'static str) -> RedisFailure {
+    RedisFailure::Failed((redis::ErrorKind::UnexpectedReturnType, problem).into())
 }

@@ -7,15 +7,15 @@ use redis::{RedisError, cmd};
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
-use super::connection::{Credentials, PATIENCE, RedisFailure, connect, remedy};
+use super::connection::{COMMAND_TIMEOUT, RedisFailure, connect};
 use super::explain::wants_login;
 use super::settings::RedisSettings;
 use crate::cached::now;
 
-/// The addresses that Sentinels name for the primary of `group`; the one with the most votes comes
-/// first. All Sentinels are asked at once, until more than half agree, because a Sentinel that is
-/// cut off from the others may name a former primary. The answer may be out of date for a moment,
-/// so a connection checks the role of the server too.
+/// The addresses that Sentinels name for the primary of `group`, the one with the most votes first.
+/// Asks all Sentinels at once and waits until more than half agree, because a Sentinel that is cut
+/// off from the others may name a former primary. The answer may be out of date for a moment, so a
+/// connection checks the role of the server too.
 pub(super) fn primaries(
     settings: &Arc<RedisSettings>,
     sentinels: &[TcpAddress],
@@ -31,10 +31,10 @@ pub(super) fn primaries(
         std::thread::Builder::new().name("zmqv2-sentinel".to_owned()).spawn(ask).map_err(RedisError::from)?;
     }
     drop(answers);
-    let by = now() + PATIENCE;
+    let deadline = now() + COMMAND_TIMEOUT;
     let mut poll = Poll { asked: sentinels.len(), ..Poll::default() };
     while !poll.is_decided()
-        && let Ok(answer) = received.recv_timeout(by.saturating_duration_since(now()))
+        && let Ok(answer) = received.recv_timeout(deadline.saturating_duration_since(now()))
     {
         poll.count(answer);
     }
@@ -77,10 +77,7 @@ impl Poll {
         }
         // If all answered, the group is wrong. A Sentinel that did not answer may know it.
         if self.without_group == self.asked {
-            return Err(RedisFailure::Misconfigured {
-                problem: format!("no Sentinel knows a group {group:?}"),
-                remedy: remedy("sentinel_group_name"),
-            });
+            return Err(RedisFailure::option(format!("no Sentinel knows a group {group:?}"), "sentinel_group_name"));
         }
         let silent = || RedisError::from(io::Error::from(io::ErrorKind::TimedOut)).into();
         Err(self.failure.unwrap_or_else(silent))
@@ -93,26 +90,21 @@ fn ask(
     group: &str,
     password: Option<&Secret>,
 ) -> Result<Option<TcpAddress>, RedisFailure> {
-    let login = Credentials { user: None, password };
-    let named = connect(sentinel, &login, 0, settings.tls.as_ref()).and_then(|mut connection| {
+    let named = connect(sentinel, (None, password), 0, settings.tls.as_ref()).and_then(|mut connection| {
         Ok(cmd("SENTINEL").arg("get-master-addr-by-name").arg(group).query::<Option<(String, u16)>>(&mut connection)?)
     });
     let named = named.map_err(|failure| match failure {
-        RedisFailure::Failed(error) if wants_login(&error) => RedisFailure::Misconfigured {
-            problem: match password {
-                None => format!("Sentinel {sentinel} wants a password"),
-                Some(_) => format!("Sentinel {sentinel} does not take this password"),
-            },
-            remedy: remedy("sentinel_password"),
-        },
+        RedisFailure::Failed(error) if wants_login(&error) => {
+            let problem = if password.is_none() { "wants a password" } else { "refuses this password" };
+            RedisFailure::option(format!("Sentinel {sentinel} {problem}"), "sentinel_password")
+        }
         other => other,
     })?;
     let Some((host, port)) = named else { return Ok(None) };
-    let address = TcpAddress::new(&host, port).map_err(|error| RedisFailure::Misconfigured {
+    TcpAddress::new(&host, port).map(Some).map_err(|error| RedisFailure::Misconfigured {
         problem: format!("Sentinel {sentinel} names a primary that cannot be reached: {error}"),
         remedy: "correct the configuration of the Sentinels".to_owned(),
-    })?;
-    Ok(Some(address))
+    })
 }
 
 #[cfg(test)]
@@ -135,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_most_name_comes_first_and_more_than_half_are_enough() {
+    fn the_address_with_the_most_votes_comes_first_and_more_than_half_are_enough() {
         let one_is_cut_off = poll(3, &["old:1", "new:2", "new:2"]);
         assert!(one_is_cut_off.is_decided());
         let named: Vec<_> = one_is_cut_off.result("g").unwrap().iter().map(ToString::to_string).collect();

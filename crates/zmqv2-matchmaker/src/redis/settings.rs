@@ -65,22 +65,18 @@ impl RedisSettings {
     /// [`MatchmakerError::Misconfigured`] when the host is not an address, or a user has no
     /// password.
     pub fn new(config: &Config) -> Result<Self, MatchmakerError> {
+        let misconfigured = |problem, remedy| {
+            let directory = "redis".to_owned();
+            MatchmakerError::Misconfigured { directory, problem, remedy }
+        };
         if let (Some(user), None) = (&config.redis_user, &config.redis_password) {
             // Redis identifies a user only together with a password.
-            return Err(MatchmakerError::Misconfigured {
-                directory: "redis".to_owned(),
-                problem: format!("the user {user:?} has no password"),
-                remedy: format!("{}; any text will do for a user that needs none", remedy("user or password")),
-            });
+            let remedy = format!("{}; any text will do for a user that needs none", remedy("user or password"));
+            return Err(misconfigured(format!("the user {user:?} has no password"), remedy));
         }
         let location = if config.redis_sentinel_hosts.is_empty() {
-            let host = &config.redis_host;
-            let address = TcpAddress::new(host, config.redis_port).map_err(|error| MatchmakerError::Misconfigured {
-                directory: "redis".to_owned(),
-                problem: error.to_string(),
-                remedy: remedy("host"),
-            })?;
-            RedisLocation::Server(address)
+            let address = TcpAddress::new(&config.redis_host, config.redis_port);
+            RedisLocation::Server(address.map_err(|error| misconfigured(error.to_string(), remedy("host")))?)
         } else {
             RedisLocation::Sentinel {
                 sentinels: config.redis_sentinel_hosts.clone(),
@@ -103,11 +99,8 @@ impl fmt::Display for RedisLocation {
         match self {
             Self::Server(address) => write!(f, "{address}"),
             Self::Sentinel { sentinels, group, .. } => {
-                write!(f, "{group:?} of Sentinel ")?;
-                for (n, sentinel) in sentinels.iter().enumerate() {
-                    write!(f, "{}{sentinel}", if n == 0 { "" } else { "," })?;
-                }
-                Ok(())
+                let sentinels: Vec<_> = sentinels.iter().map(ToString::to_string).collect();
+                write!(f, "{group:?} of Sentinel {}", sentinels.join(","))
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The ring file: reading and lookup.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -22,8 +21,8 @@ pub(crate) const MAX_RING_BYTES: u64 = 64 << 20;
 /// The content of a ring file.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
-    of_exchange: HashMap<TopicKey, Arc<Placement>>,
-    of_every_exchange: HashMap<Topic, Arc<Placement>>,
+    /// By `exchange/topic`, or by `topic` for every exchange.
+    placements: HashMap<String, Arc<Placement>>,
     nobody: Arc<Placement>,
 }
 
@@ -41,8 +40,8 @@ impl Ring {
             return Err(too_large(metadata.len()));
         }
         let mut text = Vec::new();
-        let file = File::open(path).map_err(unreadable)?;
-        file.take(MAX_RING_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
+        let read = File::open(path).and_then(|file| file.take(MAX_RING_BYTES + 1).read_to_end(&mut text));
+        read.map_err(unreadable)?;
         if text.len() as u64 > MAX_RING_BYTES {
             return Err(too_large(text.len() as u64));
         }
@@ -56,23 +55,22 @@ impl Ring {
 
     fn parse(text: &[u8], default_port: u16) -> Result<Self, serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(text);
-        let ring = RingSeed { default_port }.deserialize(&mut json)?;
+        let ring = RingSeed(default_port).deserialize(&mut json)?;
         json.end()?;
         Ok(ring)
     }
 
     /// The placement of `key`: that of `exchange/topic`, else that of `topic`, else an empty one.
     pub(crate) fn placement(&self, key: &TopicKey) -> &Arc<Placement> {
-        let exact = self.of_exchange.get(key);
-        exact.or_else(|| self.of_every_exchange.get(key.topic())).unwrap_or(&self.nobody)
+        let exact = self.placements.get(key.as_str());
+        exact.or_else(|| self.placements.get(key.topic())).unwrap_or(&self.nobody)
     }
 
     /// All topics by name, with the servers that the file lists.
     pub(crate) fn list(&self) -> Vec<ListedTopic> {
-        let of_one = self.of_exchange.iter().map(|(key, placement)| (key.as_str(), placement));
-        let of_every = self.of_every_exchange.iter().map(|(topic, placement)| (topic.as_str(), placement));
-        let mut topics: Vec<_> = of_one
-            .chain(of_every)
+        let mut topics: Vec<_> = self
+            .placements
+            .iter()
             .map(|(topic, placement)| {
                 let servers = placement.nodes().iter().flat_map(|placed| {
                     let unlisted = placed.servers.is_empty().then_some(None);
@@ -89,24 +87,18 @@ impl Ring {
     /// Shares unchanged placements with `old`. Returns whether anything changed.
     pub(crate) fn share_unchanged(&mut self, old: &Self) -> bool {
         self.nobody = Arc::clone(&old.nobody);
-        let exact = share(&mut self.of_exchange, &old.of_exchange);
-        let every = share(&mut self.of_every_exchange, &old.of_every_exchange);
-        exact || every
-    }
-}
-
-fn share<K: std::hash::Hash + Eq>(new: &mut HashMap<K, Arc<Placement>>, old: &HashMap<K, Arc<Placement>>) -> bool {
-    let mut changed = new.len() != old.len();
-    for (key, placement) in new {
-        match old.get(key) {
-            Some(same) if same == placement => *placement = Arc::clone(same),
-            _ => changed = true,
+        let mut changed = self.placements.len() != old.placements.len();
+        for (topic, placement) in &mut self.placements {
+            match old.placements.get(topic) {
+                Some(same) if same == placement => *placement = Arc::clone(same),
+                _ => changed = true,
+            }
         }
+        changed
     }
-    changed
 }
 
-/// Tells two versions of a file apart without reading it.
+/// Distinguishes two versions of a file without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamp([i64; 4], [u64; 3]);
 
@@ -121,9 +113,9 @@ impl Stamp {
 // Seeds instead of derived types: they carry the default port, refuse a repeated key, and their
 // errors get line and column.
 
-struct RingSeed {
-    default_port: u16,
-}
+type DefaultPort = u16;
+
+struct RingSeed(DefaultPort);
 
 impl<'de> DeserializeSeed<'de> for RingSeed {
     type Value = Ring;
@@ -141,27 +133,20 @@ impl<'de> Visitor<'de> for RingSeed {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ring, A::Error> {
         let mut ring = Ring::default();
-        while let Some(text) = map.next_key::<String>()? {
-            let again = if text.contains('/') {
-                let key = TopicKey::parse(&text).map_err(A::Error::custom)?;
-                let placement = map.next_value_seed(NodesSeed { default_port: self.default_port })?;
-                ring.of_exchange.insert(key, placement).is_some()
-            } else {
-                let topic = Topic::new(&text).map_err(A::Error::custom)?;
-                let placement = map.next_value_seed(NodesSeed { default_port: self.default_port })?;
-                ring.of_every_exchange.insert(topic, placement).is_some()
-            };
-            if again {
-                return Err(A::Error::custom(format!("{text:?} stands here a second time; join the two lists")));
+        while let Some(topic) = map.next_key::<String>()? {
+            let whole = topic.contains('/');
+            let valid = if whole { TopicKey::parse(&topic).map(drop) } else { Topic::new(&topic).map(drop) };
+            valid.map_err(A::Error::custom)?;
+            let placement = map.next_value_seed(NodesSeed(self.0))?;
+            if ring.placements.insert(topic.clone(), placement).is_some() {
+                return Err(A::Error::custom(format!("{topic:?} stands here a second time; join the two lists")));
             }
         }
         Ok(ring)
     }
 }
 
-struct NodesSeed {
-    default_port: u16,
-}
+struct NodesSeed(DefaultPort);
 
 impl<'de> DeserializeSeed<'de> for NodesSeed {
     type Value = Arc<Placement>;
@@ -180,7 +165,7 @@ impl<'de> Visitor<'de> for NodesSeed {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Arc<Placement>, A::Error> {
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         let mut nodes = Vec::new();
-        while let Some(placed) = list.next_element_seed(NodeSeed { default_port: self.default_port })? {
+        while let Some(placed) = list.next_element_seed(NodeSeed(self.0))? {
             let Node { name, address, .. } = &placed.node;
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format!(
@@ -197,9 +182,7 @@ impl<'de> Visitor<'de> for NodesSeed {
     }
 }
 
-struct NodeSeed {
-    default_port: u16,
-}
+struct NodeSeed(DefaultPort);
 
 impl NodeSeed {
     fn place<E: Error>(
@@ -209,13 +192,13 @@ impl NodeSeed {
         servers: Vec<ServerName>,
         zone: Option<Zone>,
     ) -> Result<PlacedNode, E> {
-        let address = TcpAddress::parse(address, self.default_port).map_err(E::custom)?;
+        let address = TcpAddress::parse(address, self.0).map_err(E::custom)?;
         if address.host() == "*" || address.port() == 0 {
             return Err(E::custom(format!("{address} is no address to connect to; write a host and a port above 0")));
         }
         let name = name.map_or_else(|| NodeName::new(address.host()), Ok).map_err(E::custom)?;
         let mut seen = HashSet::new();
-        if let Some(twice) = servers.iter().find(|&server| !seen.insert(server)) {
+        if let Some(twice) = servers.iter().find(|server| !seen.insert(*server)) {
             return Err(E::custom(format!("server {twice} stands twice at node {name}")));
         }
         Ok(PlacedNode { node: Node::new(name, address).in_zone(zone), servers })
@@ -284,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn a_mistake_is_named_with_its_line() {
         for (text, line, problem) in [
             ("", 1, "EOF while parsing"),
             ("[]", 1, "expected an object of topics"),

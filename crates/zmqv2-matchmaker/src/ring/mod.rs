@@ -16,11 +16,9 @@ use crate::ring::file::{Ring, Stamp};
 
 /// The shortest time between two checks of a ring file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
 /// How long after a change every check reads the file, even when its times and size are the same.
 /// File systems count time in steps of up to 2 s, and two edits in one step look like one.
 const SETTLING: Duration = Duration::from_secs(2);
-
 /// How many registrations are remembered so that a warning is not repeated.
 const MAX_WARNED: usize = 1_000;
 
@@ -68,7 +66,7 @@ struct Watch {
     stamp: Option<Stamp>,
     /// When this stamp was first seen.
     since: Instant,
-    /// The file was read late enough that another edit must change the stamp.
+    /// Whether the file was read so late that another edit must change the stamp.
     settled: bool,
 }
 
@@ -96,7 +94,6 @@ impl RingMatchmaker {
         })
     }
 
-    /// The same with another check interval. Zero checks at every question.
     #[cfg(test)]
     fn with_check_interval(mut self, interval: Duration) -> Self {
         self.check_interval = interval;
@@ -133,8 +130,8 @@ impl RingMatchmaker {
             *watch = Watch { stamp, since: now, settled: false };
         }
         let read = Ring::read(&self.file, self.default_port);
-        // A file that could not be read may become readable without a new stamp, for example when
-        // file descriptors are free again.
+        // An unreadable file may become readable without a new stamp, for example when file
+        // descriptors are free again.
         let had_content = !matches!(read, Err(MatchmakerError::UnreadableRing { .. }));
         watch.settled = had_content && now.saturating_duration_since(watch.since) >= SETTLING;
 
@@ -142,19 +139,15 @@ impl RingMatchmaker {
             Ok(mut ring) => {
                 // A read lock is enough: only the holder of `watch` writes.
                 let changed = ring.share_unchanged(&self.read().ring);
-                let (repaired, replaced) = {
-                    let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-                    (current.problem.take().is_some(), std::mem::replace(&mut current.ring, ring))
-                };
-                drop(replaced);
-                if repaired || changed {
+                let new = Current { ring, problem: None };
+                let old = std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), new);
+                if old.problem.is_some() || changed {
                     log::info!("ring file {}: read again", self.file.display());
                 }
                 if !changed {
                     return Ok(Refreshed::Unchanged);
                 }
-                // After the replacement, so that a caller that reads the number before it asks
-                // misses nothing.
+                // After the replacement: a caller that reads the number before it asks misses nothing.
                 self.generation.fetch_add(1, Ordering::Release);
                 Ok(Refreshed::Changed)
             }
@@ -175,7 +168,7 @@ impl RingMatchmaker {
     }
 }
 
-/// The reason why clients cannot find `registration` by this placement, if so.
+/// The reason why clients cannot find `registration` by this placement. `None`: they find it.
 fn unfindable(placement: &Arc<Placement>, registration: &Registration) -> Option<String> {
     let Registration { key, server, node } = registration;
     let Some(placed) = placement.nodes().iter().find(|p| p.node.name == node.name || p.node.address == node.address)
@@ -224,20 +217,17 @@ impl Matchmaker for RingMatchmaker {
 
     fn register(&self, registration: &Registration, _lease: Duration) -> Result<(), MatchmakerError> {
         self.check_if_due();
-        let problem = unfindable(&self.look(&registration.key), registration);
+        let Some(problem) = unfindable(&self.look(&registration.key), registration) else {
+            return self.withdraw(registration);
+        };
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        match problem {
-            None => {
-                warned.remove(registration);
-            }
-            Some(problem) if warned.len() < MAX_WARNED && warned.insert(registration.clone()) => {
-                log::warn!("ring file {} {problem}: clients cannot find that server", self.file.display());
-            }
-            Some(_) => {}
+        if warned.len() < MAX_WARNED && warned.insert(registration.clone()) {
+            log::warn!("ring file {} {problem}: clients cannot find that server", self.file.display());
         }
         Ok(())
     }
 
+    /// Forgets the warning about the server.
     fn withdraw(&self, registration: &Registration) -> Result<(), MatchmakerError> {
         self.warned.lock().unwrap_or_else(PoisonError::into_inner).remove(registration);
         Ok(())

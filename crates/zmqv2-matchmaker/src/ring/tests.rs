@@ -149,7 +149,7 @@ fn a_settled_file_is_read_only_when_its_stamp_differs() {
 }
 
 #[test]
-fn an_edit_elsewhere_leaves_a_topics_snapshot_alone() {
+fn an_edit_of_another_topic_keeps_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let ring = open(dir.path(), r#"{"t": ["h1"], "u": ["h1"]}"#, Duration::ZERO);
     let key = TopicKey::parse("x/t").unwrap();
@@ -187,7 +187,7 @@ fn a_broken_edit_keeps_the_last_good_ring_and_warns_once_per_change() {
 }
 
 #[test]
-fn opening_what_is_no_ring_names_file_line_and_problem() {
+fn opening_a_bad_ring_names_file_line_and_problem() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ring.json");
     let error = |path: &Path| RingMatchmaker::open(path, 9501).unwrap_err().to_string();
@@ -200,7 +200,7 @@ fn opening_what_is_no_ring_names_file_line_and_problem() {
 }
 
 #[test]
-fn a_server_that_the_file_does_not_lead_to_is_reported_once() {
+fn a_server_that_clients_cannot_find_is_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     let _ = warnings();
     let text = r#"{"t": ["n1", {"node": "n2", "address": "h2", "servers": ["s2"]}]}"#;

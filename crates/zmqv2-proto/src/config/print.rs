@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::config::load::Loaded;
 use crate::config::load::ini::quoted;
-use crate::config::load::{EffectiveOption, Loaded};
 use crate::config::options::OPTIONS;
 use crate::config::options::spec::{OptionSpec, Preset};
 
@@ -19,14 +19,17 @@ impl Loaded {
         let mut group = "";
         for (spec, one) in OPTIONS.iter().zip(&self.effective) {
             enter(&mut text, &mut group, spec);
+            let remark = match spec.preset {
+                _ if one.overridden => ", overridden by transport_url".to_owned(),
+                Preset::Unset(meaning) if one.value.is_none() => format!(", unset: {meaning}"),
+                _ => String::new(),
+            };
             // A path may contain a line break, which would end the comment.
-            let source = one.source.to_string().replace(char::is_control, "?");
-            line(&mut text, format_args!("# {source}{}", remark(spec, one)));
+            line(&mut text, &format!("# {}{remark}", one.source.to_string().replace(char::is_control, "?")));
             let value = one.value.as_deref().map(quoted).unwrap_or_default();
             let active = one.value.is_some() && !one.overridden && !one.hidden;
             let comment = if active { "" } else { "# " };
-            let assignment = format!("{comment}{} = {value}", spec.name);
-            line(&mut text, format_args!("{}", assignment.trim_end()));
+            line(&mut text, format!("{comment}{} = {value}", spec.name).trim_end());
         }
         text
     }
@@ -52,17 +55,18 @@ pub fn example_ini() -> String {
         if let Some(reason) = spec.reason {
             comment(&mut text, &format!("New, because {reason}."));
         }
-        match spec.preset {
-            Preset::Text(value) => line(&mut text, format_args!("# {} = {value}", spec.name)),
+        let value = match spec.preset {
+            Preset::Text(value) => format!(" {value}"),
             Preset::HostName => {
-                line(&mut text, format_args!("# Unset: the host name\n# {} =", spec.name));
+                comment(&mut text, "Unset: the host name");
+                String::new()
             }
             Preset::Unset(meaning) => {
                 comment(&mut text, &format!("Unset: {meaning}"));
-                line(&mut text, format_args!("# {} =", spec.name));
+                String::new()
             }
-        }
-        text.push('\n');
+        };
+        line(&mut text, &format!("# {} ={value}\n", spec.name));
     }
     // One blank line between options, none at the end.
     text.truncate(text.trim_end().len() + 1);
@@ -87,25 +91,16 @@ pub fn reference_markdown() -> String {
         let row = [groups, format!("`{}`", spec.name), preset, doc, spec.allowed.to_owned()];
         // A bar would end the cell, an angle bracket would be taken for HTML.
         let row = row.map(|cell| cell.replace('|', "\\|").replace('<', "\\<"));
-        line(&mut text, format_args!("| {} |", row.join(" | ")));
+        line(&mut text, &format!("| {} |", row.join(" | ")));
     }
     text
-}
-
-/// The reason why an option is printed as a comment.
-fn remark(spec: &OptionSpec, one: &EffectiveOption) -> String {
-    match spec.preset {
-        _ if one.overridden => ", overridden by transport_url".to_owned(),
-        Preset::Unset(meaning) if one.value.is_none() => format!(", unset: {meaning}"),
-        _ => String::new(),
-    }
 }
 
 /// Starts the group of `spec` unless it is the current one.
 fn enter(text: &mut String, group: &mut &'static str, spec: &OptionSpec) {
     if *group != spec.group {
         let space = if text.is_empty() || text.ends_with("\n\n") { "" } else { "\n" };
-        line(text, format_args!("{space}[{}]", spec.group));
+        line(text, &format!("{space}[{}]", spec.group));
         *group = spec.group;
     }
 }
@@ -126,8 +121,8 @@ fn comment(text: &mut String, comment: &str) {
     text.push('\n');
 }
 
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("a String takes every text");
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
     text.push('\n');
 }
 
@@ -158,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_reads_back_as_the_same_configuration() {
+    fn a_printed_configuration_reads_back_unchanged() {
         for builder in [Config::builder(), unusual()] {
             let loaded = builder.build().unwrap();
             let again = reread(&loaded.print());

@@ -53,7 +53,7 @@ pub enum ConfigError {
         /// The reason that the operating system gives.
         cause: io::Error,
     },
-    /// A file is so large that it is not a configuration file.
+    /// A file is too large for a configuration file.
     #[error("configuration file {} has more than {limit} bytes", path.display())]
     TooLarge {
         /// The file.
@@ -70,7 +70,7 @@ pub enum ConfigError {
         line: usize,
         /// The line's text, shortened.
         text: String,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
         /// The allowed form.
         expected: &'static str,
@@ -84,7 +84,7 @@ pub enum ConfigError {
         option: &'static OptionSpec,
         /// The value, shortened and without secrets.
         value: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// Two values conflict.
@@ -103,10 +103,11 @@ pub enum ConfigError {
 }
 
 /// A doubtful value that does not prevent a start. Its text names source, option and remedy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigWarning {
     /// An unknown option. In `DEFAULT` it may belong to another program that shares the file.
+    #[error("{origin}: unknown option {name:?} in [{group}] is ignored{}", meant(*nearest))]
     Unknown {
         /// The source of the value.
         origin: Source,
@@ -118,6 +119,7 @@ pub enum ConfigWarning {
         nearest: Option<&'static OptionSpec>,
     },
     /// A known option in a wrong group.
+    #[error("{origin}: {} in [{group}] is ignored, it belongs in [{}]", option.name, option.group)]
     Misplaced {
         /// The source of the value.
         origin: Source,
@@ -127,6 +129,7 @@ pub enum ConfigWarning {
         option: &'static OptionSpec,
     },
     /// An option of an earlier driver that is not needed here.
+    #[error("{origin}: {} is ignored, it is not needed: {}", option.name, option.reason)]
     Retired {
         /// The source of the value.
         origin: Source,
@@ -134,6 +137,7 @@ pub enum ConfigWarning {
         option: Retired,
     },
     /// A value in an old spelling, which still works.
+    #[error("{origin}: {option} = {:?} is an old spelling, write {instead}", shown(value))]
     Deprecated {
         /// The source of the value.
         origin: Source,
@@ -145,6 +149,10 @@ pub enum ConfigWarning {
         instead: &'static str,
     },
     /// A value with `$`, which oslo.config would have replaced by another option's value.
+    #[error(
+        "{origin}: {option} = {:?} is taken literally: $ does not stand for another option here, write its value",
+        shown(value)
+    )]
     NotSubstituted {
         /// The source of the value.
         origin: Source,
@@ -154,6 +162,7 @@ pub enum ConfigWarning {
         value: String,
     },
     /// `transport_url` overrides an option that was set.
+    #[error("{origin}: {option} has no effect, transport_url ({by}) overrides it")]
     Overridden {
         /// The source of the option.
         origin: Source,
@@ -162,37 +171,6 @@ pub enum ConfigWarning {
         /// The source of `transport_url`.
         by: Source,
     },
-}
-
-impl fmt::Display for ConfigWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown { origin, group, name, nearest } => {
-                let meant = meant(*nearest);
-                write!(f, "{origin}: unknown option {name:?} in [{group}] is ignored{meant}")
-            }
-            Self::Misplaced { origin, group, option } => {
-                let right = option.group;
-                let name = option.name;
-                write!(f, "{origin}: {name} in [{group}] is ignored, it belongs in [{right}]")
-            }
-            Self::Retired { origin, option: Retired { name, reason } } => {
-                write!(f, "{origin}: {name} is ignored, it is not needed: {reason}")
-            }
-            Self::Deprecated { origin, option, value, instead } => {
-                let value = shown(value);
-                write!(f, "{origin}: {option} = {value:?} is an old spelling, write {instead}")
-            }
-            Self::NotSubstituted { origin, option, value } => {
-                let value = shown(value);
-                write!(f, "{origin}: {option} = {value:?} is taken literally: ")?;
-                f.write_str("$ does not stand for another option here, write its value")
-            }
-            Self::Overridden { origin, option, by } => {
-                write!(f, "{origin}: {option} has no effect, transport_url ({by}) overrides it")
-            }
-        }
-    }
 }
 
 fn meant(nearest: Option<&'static OptionSpec>) -> String {

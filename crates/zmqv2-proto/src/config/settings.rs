@@ -8,6 +8,7 @@ use crate::naming::{DEFAULT_EXCHANGE, Exchange, NodeName, TcpAddress, Zone};
 
 use crate::config::load::ConfigBuilder;
 use crate::config::options::OPTIONS;
+use crate::config::options::spec::OptionSpec;
 
 /// The bound of a topic's backlog when `rpc_zmq_topic_backlog` is unset, in messages. The legacy
 /// driver had no bound.
@@ -69,8 +70,8 @@ impl fmt::Debug for Secret {
 
 /// The effective configuration of one process.
 ///
-/// [`Config::default`] has the default of every option. It reads neither files nor the environment;
-/// it asks the machine only for its host name. `docs/configuration.md` lists what is allowed.
+/// [`Config::default`] has the default of every option. It reads neither files nor the environment,
+/// only the host name of the machine. `docs/configuration.md` lists what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
@@ -207,7 +208,7 @@ pub(crate) struct Draft {
 }
 
 /// The matchmaker of a `transport_url`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UrlChoice {
     pub(crate) kind: MatchmakerKind,
     pub(crate) ring_file: Option<PathBuf>,
@@ -215,7 +216,7 @@ pub(crate) struct UrlChoice {
 }
 
 /// The Redis of a `transport_url`. Options decide the fields that it leaves out.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RedisChoice {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
@@ -228,23 +229,28 @@ pub(crate) struct RedisChoice {
     pub(crate) group: Option<String>,
 }
 
-impl RedisChoice {
-    /// Whether it gives the option of this name another value than `config`.
-    pub(crate) fn overrides(&self, config: &Config, option: &str) -> bool {
-        let sentinel = self.sentinels.as_ref().is_some_and(|sentinels| !sentinels.is_empty());
-        match option {
-            "host" => sentinel || self.host.as_ref().is_some_and(|host| *host != config.redis_host),
-            "port" => sentinel || self.port.is_some_and(|port| port != config.redis_port),
-            "user" => self.user.is_some() && self.user != config.redis_user,
-            "password" => self.password.is_some() && self.password != config.redis_password,
-            "database" => self.database.is_some_and(|database| database != config.redis_database),
-            "tls" => self.tls && !config.redis_tls,
-            "sentinel_hosts" => self.sentinels.as_ref().is_some_and(|hosts| *hosts != config.redis_sentinel_hosts),
-            "sentinel_group_name" => self.group.as_ref().is_some_and(|group| *group != config.redis_sentinel_group),
+impl UrlChoice {
+    /// Whether it overrides `option`: it changed the value, or its Sentinels replace `host` and
+    /// `port`.
+    pub(crate) fn overrides(&self, option: &OptionSpec, before: &Config, after: &Config) -> bool {
+        let sentinels = self.redis.as_ref().and_then(|redis| redis.sentinels.as_deref()).unwrap_or_default();
+        match option.name {
+            "rpc_zmq_matchmaker" => after.matchmaker != before.matchmaker,
+            "ringfile" => after.ring_file != before.ring_file,
+            "host" => !sentinels.is_empty() || after.redis_host != before.redis_host,
+            "port" => !sentinels.is_empty() || after.redis_port != before.redis_port,
+            "user" => after.redis_user != before.redis_user,
+            "password" => after.redis_password != before.redis_password,
+            "database" => after.redis_database != before.redis_database,
+            "tls" => after.redis_tls != before.redis_tls,
+            "sentinel_hosts" => after.redis_sentinel_hosts != before.redis_sentinel_hosts,
+            "sentinel_group_name" => after.redis_sentinel_group != before.redis_sentinel_group,
             _ => false,
         }
     }
+}
 
+impl RedisChoice {
     fn apply(self, config: &mut Config) {
         let Self { user, password, host, port, database, tls, sentinels, group } = self;
         config.redis_user = user.or(config.redis_user.take());

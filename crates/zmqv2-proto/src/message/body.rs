@@ -1,4 +1,4 @@
-//! How every message becomes a body, and a body a message.
+//! Encodes messages into bodies and decodes bodies into messages.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -29,7 +29,7 @@ impl RequestContext {
         self
     }
 
-    /// One value.
+    /// The value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key)
@@ -40,7 +40,7 @@ impl RequestContext {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Writes the end of a message: its id and these values.
+    /// Writes the last fields of a message: its id and the context.
     pub(crate) fn write_with<M: SerializeMap>(&self, id: Option<MessageId>, mut message: M) -> Result<M::Ok, M::Error> {
         if let Some(id) = &id {
             message.serialize_entry(UNIQUE_ID, id)?;

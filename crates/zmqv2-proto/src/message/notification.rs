@@ -13,8 +13,8 @@ use crate::message::context::{RequestContext, UNIQUE_ID};
 use crate::naming::{InvalidName, Text, Topic, serde_as_text};
 use crate::wire::{LenientId, MessageId};
 
-/// The pool of a listener that names none. Headers, registrations and the directory hold a pool in
-/// the place of a server's name.
+/// The pool of a listener without a configured pool. Headers, registrations and the directory hold
+/// the pool in the field of the server's name.
 pub const DEFAULT_POOL: &str = "default";
 
 /// The priority of a notification, as in oslo.messaging. Each has its own topic,
@@ -37,7 +37,7 @@ pub enum Priority {
     Sample,
 }
 
-/// A text is not a priority.
+/// The error for a text that is not a priority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown priority {0:?}; allowed are audit, debug, info, warn, error, critical and sample")]
 pub struct InvalidPriority(String);
@@ -208,7 +208,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
                 "event_type" => event_type = Some(map.next_value()?),
                 "priority" => priority = Some(map.next_value()?),
                 "payload" => payload = Some(map.next_value()?),
-                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
+                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.known(),
                 other => context.read_or_skip(other, &mut map)?,
             }
         }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_notification_is_an_error_rg39() {
+    fn a_body_that_is_not_a_notification_is_an_error_rg39() {
         for inner in
             ["", "1", "{}", r#"{"event_type":"e","priority":"loud","payload":1}"#, r#"{"method":"m","args":{}}"#]
         {

@@ -77,7 +77,7 @@ fn failure_text<S: Serializer>(failure: &Failure, serializer: S) -> Result<S::Ok
     serializer.serialize_str(&serde_json::to_string(failure).map_err(S::Error::custom)?)
 }
 
-/// A reply as it is read. Other drivers write both fields, and `null` in one of them.
+/// A reply for reading. Other drivers write both fields, one of them as `null`.
 #[derive(Deserialize)]
 struct Message<R> {
     result: Option<R>,
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(*Reply::decode::<u32>(&body).unwrap().unwrap_err(), failure);
     }
 
-    /// The same in two steps, the second of which reads the result's text by itself.
+    /// Decodes in two steps: the reply first, then the text of its result.
     fn in_two_steps<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
         Ok(match Reply::decode::<Box<RawValue>>(body)? {
             Ok(text) => Ok(serde_json::from_str(text.get()).map_err(BodyError::Read)?),

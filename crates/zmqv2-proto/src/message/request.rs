@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -186,16 +186,13 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 "args" => args = Some(map.next_value()?),
                 "namespace" => namespace = map.next_value()?,
                 "version" => version = map.next_value()?,
-                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.0,
+                UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.known(),
                 other => context.read_or_skip(other, &mut map)?,
             }
         }
         Ok(Request {
-            method: method.ok_or_else(|| serde::de::Error::missing_field("method"))?,
-            args: match args {
-                Some(args) => args,
-                None => RawValue::from_string("{}".to_owned()).map_err(serde::de::Error::custom)?,
-            },
+            method: method.ok_or_else(|| Error::missing_field("method"))?,
+            args: args.map_or_else(|| RawValue::from_string("{}".to_owned()), Ok).map_err(Error::custom)?,
             namespace,
             version,
             context,
@@ -283,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_request_is_an_error() {
+    fn a_body_that_is_not_a_request_is_an_error() {
         for inner in ["", "1", "{}", r#"{"method": 1}"#, r#"{"method": "a/b"}"#, r#"{"method":"m","version":"x"}"#] {
             assert!(Request::decode(&envelope::seal(inner)).is_err(), "{inner}");
         }

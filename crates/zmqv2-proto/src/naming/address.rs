@@ -13,11 +13,11 @@ pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// The default port of a broker (option `rpc_zmq_port`).
 pub(crate) const DEFAULT_PORT: u16 = 9501;
 
-/// A text or path is not an address.
+/// The error for a text or path that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAddress {
-    /// Not `HOST`, `HOST:PORT` or `[IPV6]:PORT`.
+    /// The text is not `HOST`, `HOST:PORT` or `[IPV6]:PORT`.
     #[error("invalid address {0:?}: write HOST, HOST:PORT, or [IPV6]:PORT with a port from 0 to 65535")]
     Text(String),
     /// The path is too long for a Unix socket.
@@ -27,7 +27,7 @@ pub enum InvalidAddress {
     PathTooLong {
         /// The path.
         path: PathBuf,
-        /// Its length in bytes.
+        /// The path's length in bytes.
         length: usize,
     },
 }
@@ -133,8 +133,8 @@ impl Address {
     /// The address of the Unix socket at `path`.
     ///
     /// # Errors
-    /// [`InvalidAddress::PathTooLong`] above 107 bytes, because libzmq would remove the file before
-    /// it notices the limit.
+    /// [`InvalidAddress::PathTooLong`] above 107 bytes. libzmq notices the limit only after it has
+    /// removed the file.
     pub fn ipc(path: impl AsRef<Path>) -> Result<Self, InvalidAddress> {
         let path = path.as_ref();
         let length = path.as_os_str().len();
@@ -161,7 +161,7 @@ pub struct Node {
     pub name: NodeName,
     /// The address of its broker.
     pub address: TcpAddress,
-    /// Its zone (option `rpc_zmq_zone` of its broker), if any.
+    /// The zone of the node (option `rpc_zmq_zone` of its broker), if any.
     pub zone: Option<Zone>,
 }
 

@@ -1,4 +1,4 @@
-//! Names, targets, addresses and versions: whom a message is for.
+//! Names, targets, addresses and versions: the destination of a message.
 
 mod address;
 mod names;
@@ -13,5 +13,5 @@ pub use address::{Address, InvalidAddress, Node, TcpAddress};
 pub(crate) use names::MAX_NAME_BYTES;
 pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
 pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
-pub(crate) use text::{Text, serde_as_text};
+pub(crate) use text::{Text, serde_as_text, shared_text};
 pub use version::{InvalidVersion, Version};

@@ -1,14 +1,13 @@
-//! Names that travel: exchanges, topics, servers, nodes, namespaces and methods.
+//! Names in messages: exchanges, topics, servers, nodes, namespaces and methods.
 //!
 //! A name is checked once, where it enters the program (flag, file, API, wire). All names have one
 //! rule: 1 to 255 bytes of printable ASCII without white space, `/` or `\`, and neither `.` nor
 //! `..`. `@`, `.` and `-` are legal: `host@backend` is a common server name. Without `/`, names can
 //! be joined into keys, and a name from the network cannot leave a directory.
 
-use std::fmt;
 use std::sync::Arc;
 
-use crate::naming::serde_as_text;
+use crate::naming::shared_text;
 
 /// The longest name, in bytes. Its length is one byte on the wire (`docs/wire-protocol.md`).
 pub(crate) const MAX_NAME_BYTES: usize = 255;
@@ -16,7 +15,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 /// How many characters of an invalid name its error shows.
 const SHOWN_CHARS: usize = 40;
 
-/// A text is not a name.
+/// The error for a text that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid {what} {shown:?}: {problem}; names are 1 to {MAX_NAME_BYTES} printable ASCII characters without spaces, '/' or '\\'"
@@ -68,7 +67,7 @@ macro_rules! name {
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
 
-        serde_as_text!($type, name => &name.0);
+        shared_text!($type, $type::new);
 
         impl $type {
             #[allow(dead_code, reason = "only names that are parts of a key use it")]
@@ -99,43 +98,6 @@ macro_rules! name {
             }
         }
 
-        impl std::borrow::Borrow<str> for $type {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
-            }
-        }
-
-        impl std::str::FromStr for $type {
-            type Err = InvalidName;
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<&str> for $type {
-            type Error = InvalidName;
-            fn try_from(text: &str) -> Result<Self, InvalidName> {
-                Self::new(text)
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(name: $type) -> String {
-                name.0.as_ref().to_owned()
-            }
-        }
     };
 }
 

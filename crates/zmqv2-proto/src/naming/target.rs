@@ -1,14 +1,13 @@
 //! Targets, and the keys of their topics.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version, serde_as_text};
+use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version, shared_text};
 
 /// The address of a message, or the offer of a server.
 ///
-/// A client's target needs a topic, and a server name for exactly that server. A server's target
+/// A client's target needs a topic; a server name restricts it to that server. A server's target
 /// needs a topic and a server name. Namespace and version choose the interface.
 ///
 /// ```
@@ -47,17 +46,20 @@ impl Target {
     /// # Errors
     /// [`InvalidName`] when `topic` is not a valid topic.
     pub fn topic(topic: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Ok(Self::at(None, Topic::new(topic)?))
+        Ok(Self {
+            topic: Topic::new(topic)?,
+            exchange: None,
+            server: None,
+            namespace: None,
+            version: None,
+            fanout: false,
+        })
     }
 
     /// A target for `topic` in `exchange`.
     #[must_use]
     pub fn new(exchange: Exchange, topic: Topic) -> Self {
-        Self::at(Some(exchange), topic)
-    }
-
-    fn at(exchange: Option<Exchange>, topic: Topic) -> Self {
-        Self { exchange, topic, server: None, namespace: None, version: None, fanout: false }
+        Self { topic, exchange: Some(exchange), server: None, namespace: None, version: None, fanout: false }
     }
 
     /// The same target in another exchange.
@@ -143,7 +145,7 @@ impl TopicKey {
     /// Reads a key as it stands in a header or a ring file.
     ///
     /// # Errors
-    /// [`InvalidName`] when there is no single `/`, or a side of it is not a name.
+    /// [`InvalidName`] when `text` is not two names with one `/` between them.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let (exchange, topic) = text
             .split_once('/')
@@ -172,32 +174,7 @@ impl TopicKey {
     }
 }
 
-impl FromStr for TopicKey {
-    type Err = InvalidName;
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        Self::parse(text)
-    }
-}
-
-serde_as_text!(TopicKey, key => key.as_str());
-
-impl std::borrow::Borrow<str> for TopicKey {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for TopicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for TopicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
-    }
-}
+shared_text!(TopicKey, TopicKey::parse);
 
 #[cfg(test)]
 mod tests {

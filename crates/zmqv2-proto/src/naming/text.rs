@@ -27,4 +27,36 @@ macro_rules! serde_as_text {
     };
 }
 
-pub(crate) use serde_as_text;
+/// The traits of a checked text in an `Arc<str>`. `$parse` reads it.
+macro_rules! shared_text {
+    ($type:ty, $parse:path) => {
+        $crate::naming::serde_as_text!($type, text => &text.0);
+
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::naming::InvalidName;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $parse(text)
+            }
+        }
+    };
+}
+
+pub(crate) use {serde_as_text, shared_text};

@@ -47,7 +47,7 @@ impl Default for Version {
     }
 }
 
-/// A text is not a version.
+/// The error for a text that is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid version {0:?}: a version is MAJOR.MINOR, two numbers up to 4294967295, such as 1.0")]
 pub struct InvalidVersion(String);

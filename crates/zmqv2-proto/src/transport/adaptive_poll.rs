@@ -1,13 +1,13 @@
-//! Polling before a sleep, when it pays.
+//! Polls before a sleep while recent polls found messages.
 
 use std::io;
 use std::time::Duration;
 
 use super::poll_before_sleep;
 
-/// The number of recent polls that decide.
+/// The largest value of `found`: a loop stops polling after this many polls without a message.
 const MEMORY: u8 = 8;
-/// When polls found nothing lately, one in so many sleeps still begins with a poll.
+/// While polls find nothing, one of this many sleeps still begins with a poll.
 const TRY_AGAIN: u8 = 32;
 
 /// Decides for an I/O loop whether it polls for the next message before it sleeps.
@@ -18,21 +18,22 @@ const TRY_AGAIN: u8 = 32;
 #[derive(Debug)]
 pub struct AdaptivePoll {
     span: Duration,
-    /// Twice the polls that found something, minus those that did not.
+    /// Plus 2 for each poll that found something, minus 1 for each that did not, 0 to [`MEMORY`].
     found: u8,
     /// Sleeps since the last poll.
     slept: u8,
 }
 
 impl AdaptivePoll {
-    /// For a loop that polls for up to `span`. Zero: never.
+    /// For a loop that polls for up to `span`. Zero turns adaptive polling off.
     #[must_use]
     pub fn new(span: Duration) -> Self {
         Self { span, found: 0, slept: 0 }
     }
 
-    /// Polls before a sleep of `timeout`, if something may come and polling pays, and at least for
-    /// `always`. Returns whether `look` found something, and the rest of the timeout.
+    /// Polls with `look` before a sleep of `timeout`: for `always`, or longer if a message may come
+    /// and recent polls found some. Returns whether `look` found something, and the rest of the
+    /// timeout.
     ///
     /// # Errors
     /// The error of `look`.
@@ -53,7 +54,7 @@ impl AdaptivePoll {
             Ok(found)
         })?;
         if pays {
-            self.note(found);
+            self.found = if found { (self.found + 2).min(MEMORY) } else { self.found.saturating_sub(1) };
         }
         Ok((found, timeout.map(|timeout| timeout.saturating_sub(span))))
     }
@@ -62,17 +63,8 @@ impl AdaptivePoll {
         if self.found > 0 {
             return true;
         }
-        self.slept += 1;
-        if self.slept < TRY_AGAIN {
-            return false;
-        }
-        self.slept = 0;
-        true
-    }
-
-    /// Records whether a poll found something.
-    fn note(&mut self, found: bool) {
-        self.found = if found { (self.found + 2).min(MEMORY) } else { self.found.saturating_sub(1) };
+        self.slept = (self.slept + 1) % TRY_AGAIN;
+        self.slept == 0
     }
 }
 

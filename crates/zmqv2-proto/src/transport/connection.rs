@@ -1,9 +1,9 @@
 //! Whether a socket with one peer is connected, by libzmq's monitor.
 //!
-//! With `ZMQ_IMMEDIATE`, "cannot send" would mean "not connected" without a monitor. But when its
-//! connection ends, such a socket drops what it has received and not given out yet. If that happens
-//! between two frames of a message, libzmq aborts the process (`Assertion failed: !_more`, seen in
-//! 4.3.4). A socket without that option keeps all of it.
+//! With `ZMQ_IMMEDIATE`, no monitor would be needed: a socket that cannot send is not connected.
+//! But when the connection ends, such a socket drops received messages that were not read yet. If
+//! that happens between two frames of a message, libzmq aborts the process (`Assertion failed:
+//! !_more`, seen in 4.3.4). A socket without that option keeps these messages.
 
 use std::cell::Cell;
 use std::os::fd::RawFd;

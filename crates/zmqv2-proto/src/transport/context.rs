@@ -70,13 +70,13 @@ impl Transport {
     /// A transport that will use `options`. Opens nothing yet.
     #[must_use]
     pub fn new(options: TransportOptions) -> Self {
-        // Libc runs hooks in their order, so this one runs before any hook that needs the child's
-        // id.
+        // Installs the fork hook now. libc runs hooks in the order of their installation, so it runs
+        // before any hook that needs the child's id.
         let _ = super::process_id();
         Self(Arc::new(Shared { options, context: Mutex::new(None) }))
     }
 
-    /// Its options.
+    /// The options of this transport.
     #[must_use]
     pub fn options(&self) -> &TransportOptions {
         &self.0.options
@@ -151,8 +151,8 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // Blocks until what lingers is sent, bounded by the linger of each role. EINTR asks to try
-        // again. SAFETY: every socket holds an `Arc` of its context, so none is open here.
+        // Blocks until lingering messages are sent, up to the linger time of each role. EINTR asks
+        // to try again. SAFETY: every socket holds an `Arc` of its context, so none is open here.
         while unsafe { zmq_sys::zmq_ctx_term(self.0) } != 0
             && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
         {}
@@ -171,8 +171,7 @@ mod tests {
         assert!(Arc::ptr_eq(&parent, &transport.context(1).unwrap()));
         let child = transport.context(2).unwrap();
         assert!(!Arc::ptr_eq(&parent, &child));
-        // The parent's one was not terminated by the child's take-over: somebody still counts on
-        // it.
+        // The child did not drop the parent's context: the transport still counts as an owner.
         assert!(Arc::strong_count(&parent) >= 2);
     }
 

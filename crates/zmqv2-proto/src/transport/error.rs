@@ -46,7 +46,7 @@ impl TransportError {
     }
 }
 
-/// A socket did not accept a message. The message is gone.
+/// The reason why a socket did not accept a message. The message is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketSendError {

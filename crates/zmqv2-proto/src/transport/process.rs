@@ -79,26 +79,26 @@ mod tests {
         let child = unsafe { fork() };
         assert!(child >= 0);
         if child == 0 {
-            let mut told = [0; 20];
-            told[..4].copy_from_slice(&process_id().to_be_bytes());
-            told[4..].copy_from_slice(MessageId::random().as_bytes());
+            let mut report = [0; 20];
+            report[..4].copy_from_slice(&process_id().to_be_bytes());
+            report[4..].copy_from_slice(MessageId::random().as_bytes());
             // SAFETY: as above; the buffer is alive.
             unsafe {
-                let written = write(theirs.as_raw_fd(), told.as_ptr(), told.len());
+                let written = write(theirs.as_raw_fd(), report.as_ptr(), report.len());
                 _exit(c_int::from(written != 20));
             }
         }
         drop(theirs);
-        let mut told = Vec::new();
-        ours.read_to_end(&mut told).unwrap();
+        let mut report = Vec::new();
+        ours.read_to_end(&mut report).unwrap();
         let mut status = -1;
         // SAFETY: a child of this process, for which nobody else waits.
         assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
-        assert_eq!(told[..4], child.cast_unsigned().to_be_bytes());
+        assert_eq!(report[..4], child.cast_unsigned().to_be_bytes());
         assert_eq!(process_id(), std::process::id());
         // Bytes that were drawn before the fork exist in both processes.
         let ours: Vec<_> = (0..200).map(|_| *MessageId::random().as_bytes()).collect();
-        assert!(!ours.iter().any(|id| id[..] == told[4..]), "an id was used on both sides of a fork");
+        assert!(!ours.iter().any(|id| id[..] == report[4..]), "an id was used on both sides of a fork");
     }
 }

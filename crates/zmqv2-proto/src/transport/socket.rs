@@ -21,15 +21,15 @@ pub type Frame = zmq::Message;
 /// rest of a longer message is read and dropped.
 pub const MAX_FRAMES: usize = 12;
 
-/// Bytes above the largest body: a header, and enough that a peer with a slightly larger limit gets
+/// Bytes above the largest body, for a header, and so that a peer with a slightly larger limit gets
 /// `TooLarge` and is not disconnected.
 const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
 /// The least high-water mark, in messages per peer: above the credit of any worker.
 ///
 /// It counts for REP too, which has one message at a time. A REP drops an answer silently when its
-/// pipe *looks* full. It learns that answers were read only when it handles commands: not while
-/// every look finds the next request, and only about once a millisecond in sends. With a mark of
-/// 16, answers were lost on busy machines.
+/// pipe *looks* full. It learns that answers were read only when it handles commands. It handles
+/// none while every receive finds the next request, and in sends only about once a millisecond.
+/// With a mark of 16, answers were lost on busy machines.
 const LEAST_HWM: u32 = 10_000;
 /// The high-water mark of REQ, in messages. Reaching it is an error.
 const REQ_HWM: i32 = 16;
@@ -55,31 +55,21 @@ const BATCH_OPTIONS: [c_int; 2] = [101, 102];
 
 /// The type of a socket, which decides every option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 #[non_exhaustive]
 pub enum Role {
     /// REQ: one request at a time of one blocking caller. RELAXED and CORRELATE, so that a lost
     /// reply does not block it. No linger, because a request without a waiting caller is useless.
     /// Serves one connection, as a DEALER does.
-    Req,
+    Req = zmq_sys::ZMQ_REQ,
     /// REP: one request at a time of one worker.
-    Rep,
+    Rep = zmq_sys::ZMQ_REP,
     /// DEALER: many messages in flight to one peer. Serves *one connection*: it sends only while
-    /// that lasts, gives out all of its messages before it reports it lost, and is useless
-    /// afterwards.
-    Dealer,
+    /// that connection lasts, hands out all received messages before it reports the connection
+    /// lost, and is useless afterwards.
+    Dealer = zmq_sys::ZMQ_DEALER,
     /// ROUTER: many peers. Mandatory, so that an answer without a peer is an error and not dropped.
-    Router,
-}
-
-impl Role {
-    fn kind(self) -> u32 {
-        match self {
-            Self::Req => zmq_sys::ZMQ_REQ,
-            Self::Rep => zmq_sys::ZMQ_REP,
-            Self::Dealer => zmq_sys::ZMQ_DEALER,
-            Self::Router => zmq_sys::ZMQ_ROUTER,
-        }
-    }
+    Router = zmq_sys::ZMQ_ROUTER,
 }
 
 /// The operations that a socket can do now without blocking.
@@ -124,7 +114,7 @@ impl std::fmt::Debug for Socket {
 
 impl Socket {
     pub(super) fn open(context: Arc<Context>, role: Role, options: &TransportOptions) -> Result<Self, TransportError> {
-        let raw = context.socket(role.kind())?;
+        let raw = context.socket(role as u32)?;
         // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
         set_batch_sizes(&mut raw, options.io_batch_bytes);
@@ -312,7 +302,7 @@ impl Socket {
     }
 
     /// Blocks until the readiness may have changed, `wake` is readable, or `timeout` has passed
-    /// (`None`: no limit). Returns whether `wake` is readable. May return early.
+    /// (`None`: no limit). Returns whether `wake` is readable. May return earlier.
     ///
     /// # Errors
     /// The operating system's reason.
@@ -344,8 +334,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Blocks until the socket may have changed, or one of the `others` is readable. Returns which
-    /// of those are. May return early.
+    /// Blocks until the socket may have changed, or one of the `others` is readable. Returns for
+    /// each of the `others` whether it is readable. May return earlier.
     ///
     /// # Errors
     /// The operating system's reason.
@@ -357,7 +347,8 @@ impl Waiter {
     }
 }
 
-/// Polls for `busy_poll`, then blocks until one is ready, a signal comes, or `timeout` has passed.
+/// Polls for `busy_poll`, then blocks until a descriptor is ready, a signal comes, or `timeout` has
+/// passed.
 fn wait_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>, busy_poll: Duration) -> io::Result<()> {
     let mut look = |timeout: Option<&Timespec>| match poll(polled, timeout) {
         Ok(ready) => Ok(ready > 0),
@@ -404,10 +395,11 @@ impl Drop for Socket {
     }
 }
 
-/// Raises the batch sizes, if this libzmq has them.
+/// Sets the batch sizes, if this libzmq has its draft interface.
 fn set_batch_sizes(raw: &mut zmq::Socket, bytes: u32) {
     let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
-    if !has_drafts() {
+    // SAFETY: a text that ends in NUL and is only read.
+    if unsafe { zmq_sys::zmq_has(c"draft".as_ptr()) } != 1 {
         return;
     }
     for option in BATCH_OPTIONS {
@@ -420,20 +412,10 @@ fn set_batch_sizes(raw: &mut zmq::Socket, bytes: u32) {
     }
 }
 
-/// Whether the linked libzmq has its draft interface, and so the batch sizes.
-#[must_use]
-pub(super) fn has_drafts() -> bool {
-    // SAFETY: a text that ends in NUL and is only read.
-    unsafe { zmq_sys::zmq_has(c"draft".as_ptr()) == 1 }
-}
-
 /// Sets every option of a fresh socket. Returns its descriptor.
 fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Result<c_int, zmq::Error> {
     let hwm = i32::try_from(options.high_water_mark.max(LEAST_HWM)).unwrap_or(i32::MAX);
-    let (hwm, linger) = match role {
-        Role::Req => (REQ_HWM, 0),
-        Role::Rep | Role::Dealer | Role::Router => (hwm, LINGER_MS),
-    };
+    let (hwm, linger) = if role == Role::Req { (REQ_HWM, 0) } else { (hwm, LINGER_MS) };
     raw.set_linger(linger)?;
     raw.set_sndhwm(hwm)?;
     raw.set_rcvhwm(hwm)?;
@@ -451,13 +433,12 @@ fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Resul
         }
         Role::Rep | Role::Router => raw.set_backlog(LISTEN_BACKLOG)?,
     }
-    match role {
-        Role::Req => {
-            raw.set_req_relaxed(true)?;
-            raw.set_req_correlate(true)?;
-        }
-        Role::Router => raw.set_router_mandatory(true)?,
-        Role::Rep | Role::Dealer => {}
+    if role == Role::Req {
+        raw.set_req_relaxed(true)?;
+        raw.set_req_correlate(true)?;
+    }
+    if role == Role::Router {
+        raw.set_router_mandatory(true)?;
     }
     raw.get_fd()
 }

@@ -20,7 +20,7 @@ pub const MAX_BUNDLE_MESSAGES: usize = 256;
 /// A larger body travels alone, because copying it costs more than sending it alone.
 pub const MAX_BUNDLED_BODY_BYTES: usize = 8 * 1024;
 
-/// Bytes are not a bundle.
+/// The error for bytes that are not a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidBundle {
@@ -29,24 +29,24 @@ pub enum InvalidBundle {
     Length {
         /// Bytes found.
         found: usize,
-        /// Bytes that the lengths in it ask for.
+        /// Bytes needed by the lengths in the bundle.
         needed: usize,
     },
-    /// It is too large.
+    /// The bundle has more than [`MAX_BUNDLE_BYTES`].
     #[error("bundle of {found} bytes, the limit is {MAX_BUNDLE_BYTES}")]
     TooLarge {
         /// Bytes found.
         found: usize,
     },
-    /// It has no message.
+    /// The bundle has no message.
     #[error("bundle without a message")]
     Empty,
-    /// It has too many messages.
+    /// The bundle has more than [`MAX_BUNDLE_MESSAGES`].
     #[error("bundle of more than {MAX_BUNDLE_MESSAGES} messages")]
     TooMany,
 }
 
-/// A bundle that is being filled. It is reused without an allocation.
+/// A bundle that is being filled. After [`clear`](Self::clear) it keeps its memory.
 #[derive(Debug, Default)]
 pub struct Bundle {
     bytes: Vec<u8>,
@@ -60,13 +60,13 @@ impl Bundle {
         Self::default()
     }
 
-    /// Whether a message with a body of so many bytes may travel in a bundle.
+    /// Whether a message with a body of this many bytes may travel in a bundle.
     #[must_use]
     pub const fn takes(body: usize) -> bool {
         body <= MAX_BUNDLED_BODY_BYTES
     }
 
-    /// Whether a message with a header and a body of so many bytes fits in.
+    /// Whether a message with a header and a body of this many bytes still fits.
     #[must_use]
     pub fn has_room(&self, header: usize, body: usize) -> bool {
         self.messages < MAX_BUNDLE_MESSAGES
@@ -96,13 +96,13 @@ impl Bundle {
         self.messages
     }
 
-    /// Whether it has no message.
+    /// Whether there is no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages == 0
     }
 
-    /// Its frame. An empty bundle has no valid frame.
+    /// The frame to send. An empty bundle has no valid frame.
     #[must_use]
     pub fn frame(&self) -> &[u8] {
         &self.bytes
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_or_too_long_is_an_error_behind_the_messages_before_it() {
+    fn a_damaged_bundle_gives_its_whole_messages_and_then_an_error() {
         let mut bundle = Bundle::new();
         bundle.push(b"header", b"body");
         let whole = bundle.frame().len();

@@ -105,7 +105,7 @@ impl ServerRegistration {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u16) -> bool {
     *number == 0
 }
@@ -150,15 +150,15 @@ impl Withdrawal {
 pub struct StatusReport {
     /// The broker's version.
     pub version: String,
-    /// Its node.
+    /// The broker's node.
     pub node: String,
-    /// Its process id.
+    /// The broker's process id.
     pub pid: u32,
-    /// Seconds since its start.
+    /// Seconds since the broker's start.
     pub uptime_s: f64,
-    /// The addresses on which it listens.
+    /// The addresses on which the broker listens.
     pub listening: Vec<String>,
-    /// Whether it is stopping.
+    /// Whether the broker is stopping.
     pub draining: bool,
     /// Topics with servers or with waiting requests.
     pub topics: Vec<TopicStatus>,
@@ -174,7 +174,7 @@ pub struct StatusReport {
     /// The place of kept notifications: `memory`, or the file of the store.
     #[serde(default)]
     pub store: String,
-    /// The state of its registrations in the directory. Earlier versions do not report it.
+    /// The state of the broker's registrations in the directory. Earlier versions do not report it.
     #[serde(default)]
     pub directory: Option<DirectoryStatus>,
     /// The last notifications that were given up, the oldest first.
@@ -224,7 +224,7 @@ pub struct DeadLetter {
     pub deliveries: u64,
     /// The reason.
     pub why: String,
-    /// Seconds since then.
+    /// Seconds since the notification was given up.
     pub age_s: f64,
     /// The size of the body in bytes.
     pub bytes: u64,
@@ -244,13 +244,13 @@ impl DeadLetter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TopicStatus {
-    /// Its exchange.
+    /// The exchange.
     pub exchange: Exchange,
-    /// Its name.
+    /// The topic's name.
     pub topic: Topic,
-    /// Its servers.
+    /// The servers of the topic.
     pub servers: Vec<ServerStatus>,
-    /// Requests that wait for any of its workers.
+    /// Requests that wait for any server of the topic.
     pub queued: u64,
 }
 
@@ -266,11 +266,11 @@ impl TopicStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerStatus {
-    /// Its name.
+    /// The server's name.
     pub server: ServerName,
-    /// This run of it.
+    /// The run of the server.
     pub instance: InstanceId,
-    /// Its process id.
+    /// The server's process id.
     pub pid: u32,
     /// Workers that are ready for a request.
     pub workers_ready: u64,
@@ -278,7 +278,7 @@ pub struct ServerStatus {
     pub workers_busy: u64,
     /// Requests that wait for exactly this server.
     pub queued: u64,
-    /// Whether it is stopping.
+    /// Whether the server is stopping.
     pub withdrawing: bool,
 }
 

@@ -30,7 +30,7 @@ const NODE_LENGTH_AT: usize = 47;
 
 macro_rules! kinds {
     ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal,)+) => {
-        /// What a message is. The numbers stand on the wire.
+        /// The kind of a message. The numbers stand on the wire.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         #[non_exhaustive]
@@ -60,7 +60,7 @@ kinds! {
     /// A notification. One listener of every pool gets it. The broker keeps it until the listener
     /// has handled it.
     Notify = 4,
-    /// A caller asks whether the call with this id is still waiting or running. The broker answers.
+    /// A caller asks the broker whether the call with this id is still waiting or running.
     Inquire = 5,
     /// The result of a call: from a worker, through the broker, to the caller.
     Reply = 16,
@@ -138,7 +138,7 @@ impl Flags {
     }
 }
 
-/// Bytes are not a header.
+/// The error for bytes that are not a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidHeader {
@@ -150,19 +150,19 @@ pub enum InvalidHeader {
         /// Bytes needed.
         needed: usize,
     },
-    /// Not this protocol.
+    /// The frame does not start with `Z2`.
     #[error("header starts with {0:02x?}, not with \"Z2\"")]
     Magic([u8; 2]),
-    /// A key longer than two names and a `/`.
+    /// The key is longer than two names and a `/`.
     #[error("key of {0} bytes, the limit is {MAX_KEY_BYTES}")]
     Key(usize),
-    /// A protocol version that this build does not speak.
+    /// This build does not speak the protocol version.
     #[error("protocol version {0}, this side speaks version {PROTOCOL_VERSION}")]
     Version(u8),
-    /// A kind that this build does not know.
+    /// This build does not know the kind.
     #[error("unknown message kind {0}")]
     Kind(u8),
-    /// A reason code that this build does not know.
+    /// This build does not know the reason code.
     #[error("unknown reason code {0}")]
     Code(u8),
     /// A name is not valid.

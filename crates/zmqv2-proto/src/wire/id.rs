@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use uuid::{Builder, Uuid};
 
-use crate::naming::{Text, serde_as_text};
+use crate::naming::serde_as_text;
 #[cfg(feature = "zmq")]
 use crate::transport::process_id;
 
-/// A text is not an id.
+/// The error for a text that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid id {0:?}: an id is 32 hexadecimal digits")]
 pub struct InvalidId(String);
@@ -118,26 +118,17 @@ id!(
     InstanceId
 );
 
-/// The id in a body. `None` when it has another form.
-#[derive(Deserialize)]
-#[serde(from = "Lenient<'de>")]
-pub(crate) struct LenientId(pub(crate) Option<MessageId>);
-
-/// Other drivers may write ids in another form, which must not lose the message.
+/// The id in a body. Other drivers may write ids in another form, which must not lose the message.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Lenient<'a> {
-    #[serde(borrow)]
-    Text(Text<'a>),
+pub(crate) enum LenientId {
+    Known(MessageId),
     Other(IgnoredAny),
 }
 
-impl From<Lenient<'_>> for LenientId {
-    fn from(lenient: Lenient<'_>) -> Self {
-        Self(match lenient {
-            Lenient::Text(Text(text)) => text.parse().ok(),
-            Lenient::Other(IgnoredAny) => None,
-        })
+impl LenientId {
+    pub(crate) fn known(self) -> Option<MessageId> {
+        if let Self::Known(id) = self { Some(id) } else { None }
     }
 }
 

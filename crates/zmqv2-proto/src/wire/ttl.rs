@@ -8,8 +8,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The time a message has left, in whole milliseconds, up to about 49 days.
 ///
-/// A span, never a time of day, because the clocks of nodes need not agree. A holder of a message
-/// turns it into a deadline on arrival, and back into a span when it sends the message on.
+/// It is a span and no time of day, because the clocks of nodes need not agree. A receiver of a
+/// message turns the span into a deadline, and back into a span when it sends the message on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(u32);
 
@@ -56,7 +56,7 @@ impl Ttl {
         u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The same for an [`Instant`].
+    /// [`monotonic_millis`](Self::monotonic_millis) at the moment `now`.
     #[must_use]
     pub fn monotonic_millis_at(now: Instant) -> u64 {
         // Both are the same clock. One moment for which both are known gives the offset.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use zmqv2_proto::control::MAX_TOPICS;
@@ -52,8 +53,8 @@ impl NotificationListenerBuilder {
         Ok(self)
     }
 
-    /// Listens to the topic of `target`. Without an exchange, the target is in the one of option
-    /// `control_exchange`. Its other parts are for calls and casts; a listener has no use for them.
+    /// Listens to the topic of `target`. If `target` has no exchange, option `control_exchange`
+    /// gives it. The other parts are for calls and casts, and a listener has no use for them.
     #[must_use]
     pub fn target(mut self, target: Target) -> Self {
         self.topics.push((target.exchange, target.topic));
@@ -82,8 +83,8 @@ impl NotificationListenerBuilder {
     }
 
     /// Calls `handler` with the notifications of these priorities in each [`batch`](Self::batch).
-    /// It may return nothing, a [`Verdict`](crate::Verdict) for all, a `Vec` of one for each, or a
-    /// `Result` of one of these.
+    /// It may return nothing, a [`Verdict`](crate::Verdict) for all, a `Vec` with one for each, or
+    /// a `Result` of one of these.
     #[must_use]
     pub fn on_batch<R, F>(self, priorities: impl Into<Priorities>, handler: F) -> Self
     where
@@ -112,7 +113,7 @@ impl NotificationListenerBuilder {
 
     /// Collects notifications in batches. Handlers run when a worker has `size` of them, or
     /// `timeout` after the first one. With [`Duration::MAX`], they run when the batch is full or
-    /// the listener stops. Every worker collects a batch of its own, so the default is one worker.
+    /// the listener stops. Every worker collects its own batch, so the default is one worker.
     /// All batches together have at most 8,192 notifications. A notification whose time to live
     /// ends before its batch runs goes back to the broker.
     ///
@@ -162,7 +163,7 @@ impl NotificationListenerBuilder {
         let (key, also) = keys.split_first().ok_or(ServerError::NoEndpoint)?;
         let (key, also, pool) = (key.clone(), also.to_vec(), server.clone());
         let offer = Offer { key, also, server, workers, batch, shares_socket: false };
-        let service = Service::start(settings, offer, ListenerWork::new(endpoints))?;
+        let service = Service::start(settings, offer, ListenerWork { endpoints, deliveries: Mutex::default() })?;
         Ok(NotificationListener { keys, pool, service })
     }
 
@@ -171,7 +172,7 @@ impl NotificationListenerBuilder {
         if self.topics.is_empty() {
             return Err(ServerError::NoTopic);
         }
-        let wanted = self.endpoints.iter().fold(Priorities::NONE, |all, receiver| all.with(receiver.priorities()));
+        let wanted = self.endpoints.iter().fold(Priorities::NONE, |all, endpoint| all.with(endpoint.priorities));
         let mut keys = Vec::new();
         for (exchange, topic) in &self.topics {
             let exchange = exchange.as_ref().unwrap_or(&self.settings.config.control_exchange);

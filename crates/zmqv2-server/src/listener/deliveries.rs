@@ -9,30 +9,24 @@ use std::time::Instant;
 use zmqv2_proto::MessageId;
 
 use super::endpoint::Verdict;
-use crate::rpc::duplicates::recent::{Bounds, RecentIds};
+use crate::rpc::duplicates::recent::RecentIds;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Deliveries {
-    /// With the tag of the last delivery that has come meanwhile.
+    /// Notifications that run, with the tag of the last delivery that has come meanwhile.
     running: HashMap<MessageId, Option<u64>>,
     handled: RecentIds<()>,
 }
 
-/// What is known of a notification that has come.
+/// What the listener knows of a notification when a delivery comes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// It has not come before, and runs now.
     New,
-    /// It runs already, and this delivery ends with it. An earlier delivery that waited for the
-    /// same, with this tag, is replaced.
+    /// It runs already, and this delivery ends with it. If an earlier delivery waited for that end,
+    /// its tag is here, and it ends now.
     Running(Option<u64>),
     Handled,
-}
-
-impl Default for Deliveries {
-    fn default() -> Self {
-        Self { running: HashMap::new(), handled: RecentIds::new(Bounds::default()) }
-    }
 }
 
 impl Deliveries {
@@ -48,7 +42,7 @@ impl Deliveries {
         Known::New
     }
 
-    /// It has run. Returns the tag of the last delivery that has come meanwhile.
+    /// A notification has run. Returns the tag of the last delivery that has come meanwhile.
     pub(crate) fn settle(&mut self, id: MessageId, verdict: Verdict, deadline: Instant, now: Instant) -> Option<u64> {
         if verdict == Verdict::Handled {
             self.handled.record(id, deadline, now);

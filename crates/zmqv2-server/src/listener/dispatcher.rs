@@ -6,12 +6,12 @@ use super::priorities::Priorities;
 use crate::handler_error::{HandlerError, MODULE};
 use crate::rpc::panic_guard::catch_panic;
 
-/// How a notification ends whose handler fails.
+/// A notification ends in this way if its handler fails.
 const FAILED: &str = "failed, which counts as handled";
 
 /// An endpoint for single notifications or for batches.
 pub(crate) struct AnyEndpoint {
-    priorities: Priorities,
+    pub(super) priorities: Priorities,
     endpoint: Kind,
 }
 
@@ -29,10 +29,6 @@ impl AnyEndpoint {
         Self { priorities: endpoint.priorities(), endpoint: Kind::Batch(Box::new(endpoint)) }
     }
 
-    pub(crate) fn priorities(&self) -> Priorities {
-        self.priorities
-    }
-
     fn wants(&self, notice: &Notice) -> bool {
         let filter = match &self.endpoint {
             Kind::One(endpoint) => endpoint.filter(),
@@ -41,7 +37,7 @@ impl AnyEndpoint {
         self.priorities.contains(notice.priority()) && filter.is_none_or(|filter| filter.matches(&notice.notification))
     }
 
-    /// Runs the notifications that it wants. Returns their positions, with their verdicts.
+    /// Gives the endpoint the notifications that it wants. Returns their positions and verdicts.
     fn run(&self, notices: &[&Notice]) -> Vec<(usize, Verdict)> {
         match &self.endpoint {
             Kind::One(endpoint) => {
@@ -55,10 +51,7 @@ impl AnyEndpoint {
     fn run_one(&self, endpoint: &dyn NotificationEndpoint, notice: &Notice) -> Option<Verdict> {
         let what = format_args!("a handler of {} from {}", notice.event_type(), notice.publisher_id());
         let run = || if self.wants(notice) { endpoint.notify(notice).map(Some) } else { Ok(None) };
-        catch_panic(what, run).unwrap_or_else(|error| {
-            error.log(what, FAILED);
-            None
-        })
+        catch_panic(what, run).inspect_err(|error| error.log(what, FAILED)).unwrap_or_default()
     }
 
     fn run_batch(&self, endpoint: &dyn BatchEndpoint, notices: &[&Notice]) -> Vec<(usize, Verdict)> {
@@ -72,10 +65,7 @@ impl AnyEndpoint {
             let verdicts = each(endpoint.notify_batch(&batch)?, batch.len())?;
             Ok(wanted.into_iter().zip(verdicts).collect())
         };
-        catch_panic(what, run).unwrap_or_else(|error| {
-            error.log(what, FAILED);
-            Vec::new()
-        })
+        catch_panic(what, run).inspect_err(|error| error.log(what, FAILED)).unwrap_or_default()
     }
 }
 
@@ -91,11 +81,11 @@ fn each(verdict: BatchVerdict, count: usize) -> Result<Vec<Verdict>, HandlerErro
     }
 }
 
-/// Gives each notification to every endpoint that wants it. Returns its verdict: it comes again if
-/// any endpoint says so.
+/// Gives each notification to every endpoint that wants it. Returns a verdict for each: the
+/// notification comes again if any endpoint says so.
 pub(crate) fn dispatch(endpoints: &[AnyEndpoint], notices: &[&Notice]) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Handled; notices.len()];
-    for (at, verdict) in endpoints.iter().flat_map(|receiver| receiver.run(notices)) {
+    for (at, verdict) in endpoints.iter().flat_map(|endpoint| endpoint.run(notices)) {
         if verdict == Verdict::Requeue {
             verdicts[at] = verdict;
         }

@@ -8,10 +8,10 @@ use crate::handler_error::HandlerError;
 /// What happens to a notification after its handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It is done. This pool does not get it again.
+    /// The notification is done. Its pool does not get it again.
     Handled,
-    /// It comes again, to any listener of the pool, until the broker's limit of deliveries (option
-    /// `rpc_zmq_max_deliveries`) or the end of its time to live.
+    /// The notification comes again, to any listener of its pool, until the broker's limit of
+    /// deliveries (option `rpc_zmq_max_deliveries`) or the end of its time to live.
     Requeue,
 }
 
@@ -44,12 +44,12 @@ pub type NotificationResult = Result<Verdict, HandlerError>;
 /// # assert!(Billing.priorities().contains(Priority::Info));
 /// ```
 pub trait NotificationEndpoint: Send + Sync {
-    /// The priorities that it wants. The listener asks once, at the start.
+    /// The priorities that the endpoint wants. The listener asks once, at the start.
     fn priorities(&self) -> Priorities {
         Priorities::ALL
     }
 
-    /// The notifications of these priorities that it wants. `None`: all.
+    /// The endpoint gets only notifications that this filter matches. `None`: it gets all.
     fn filter(&self) -> Option<&NotificationFilter> {
         None
     }
@@ -70,20 +70,20 @@ pub enum BatchVerdict {
     Each(Vec<Verdict>),
 }
 
-/// The result of an endpoint for batches. An error is one for the whole batch, as in
+/// The result of an endpoint for batches. An error counts for the whole batch, as in
 /// [`NotificationResult`].
 pub type BatchResult = Result<BatchVerdict, HandlerError>;
 
-/// Takes notifications in batches: those of a
+/// Takes notifications in batches. It gets the notifications of a
 /// [batch](crate::NotificationListenerBuilder::batch) that it wants, in the order of their arrival.
-/// It is not called if it wants none.
+/// It is not called if it wants none of them.
 pub trait BatchEndpoint: Send + Sync {
-    /// The priorities that it wants. The listener asks once, at the start.
+    /// The priorities that the endpoint wants. The listener asks once, at the start.
     fn priorities(&self) -> Priorities {
         Priorities::ALL
     }
 
-    /// The notifications of these priorities that it wants. `None`: all.
+    /// The endpoint gets only notifications that this filter matches. `None`: it gets all.
     fn filter(&self) -> Option<&NotificationFilter> {
         None
     }
@@ -95,10 +95,10 @@ pub trait BatchEndpoint: Send + Sync {
     fn notify_batch(&self, batch: &[&Notice]) -> BatchResult;
 }
 
-/// What a closure for one notification may return: nothing, a [`Verdict`], or a `Result` of one of
+/// A result of a closure for one notification: nothing, a [`Verdict`], or a `Result` of one of
 /// these.
 pub trait IntoNotificationResult {
-    /// As a result. Nothing means handled.
+    /// Converts it. Nothing means handled.
     ///
     /// # Errors
     /// The error of the closure.
@@ -123,10 +123,10 @@ impl<T: IntoNotificationResult, E: Into<HandlerError>> IntoNotificationResult fo
     }
 }
 
-/// What a closure for a batch may return: nothing, a [`Verdict`] for all, a `Vec` of one for each,
-/// or a `Result` of one of these.
+/// A result of a closure for a batch: nothing, a [`Verdict`] for all, a `Vec` with one for each, or
+/// a `Result` of one of these.
 pub trait IntoBatchResult {
-    /// As a result. Nothing means that all are handled.
+    /// Converts it. Nothing means that all are handled.
     ///
     /// # Errors
     /// The error of the closure.

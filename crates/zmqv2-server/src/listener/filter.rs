@@ -33,6 +33,9 @@ pub struct NotificationFilter {
     payload: Vec<(String, Regex)>,
 }
 
+/// Returns a metadata value of a notification.
+type Metadata = fn(&Notification) -> &str;
+
 /// A filter is not valid.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -40,20 +43,14 @@ pub enum InvalidFilter {
     /// An expression is not valid.
     #[error("the filter's expression for {part}: {source}")]
     Expression {
-        /// The part of the notification that it is for.
+        /// The part of the notification that the expression is for.
         part: String,
-        /// The error in it.
+        /// The error of the expression.
         source: regex::Error,
     },
     /// Notifications have no metadata of this name.
     #[error("no metadata {0:?} to filter by; there are message_id and timestamp")]
     Metadata(String),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Metadata {
-    MessageId,
-    Timestamp,
 }
 
 impl NotificationFilter {
@@ -97,12 +94,12 @@ impl NotificationFilter {
     /// # Errors
     /// [`InvalidFilter`]: another key, or an expression that is not valid.
     pub fn metadata(mut self, key: &str, expression: &str) -> Result<Self, InvalidFilter> {
-        let known = match key {
-            "message_id" => Metadata::MessageId,
-            "timestamp" => Metadata::Timestamp,
+        let text: Metadata = match key {
+            "message_id" => |notification| &notification.message_id,
+            "timestamp" => |notification| &notification.timestamp,
             other => return Err(InvalidFilter::Metadata(other.chars().take(40).collect())),
         };
-        self.metadata.push((known, compile(key, expression)?));
+        self.metadata.push((text, compile(key, expression)?));
         Ok(self)
     }
 
@@ -118,19 +115,13 @@ impl NotificationFilter {
         Ok(self)
     }
 
-    /// Whether it matches `notification`.
+    /// Whether all expressions match `notification`.
     #[must_use]
     pub fn matches(&self, notification: &Notification) -> bool {
         let fits = |expression: &Option<Regex>, text| expression.as_ref().is_none_or(|e| starts(e, text));
         fits(&self.publisher_id, &notification.publisher_id)
             && fits(&self.event_type, &notification.event_type)
-            && self.metadata.iter().all(|(key, expression)| {
-                let text = match key {
-                    Metadata::MessageId => &notification.message_id,
-                    Metadata::Timestamp => &notification.timestamp,
-                };
-                starts(expression, text)
-            })
+            && self.metadata.iter().all(|(text, expression)| starts(expression, text(notification)))
             && self.context.iter().all(|(key, expression)| {
                 let value = notification.context.get(key).and_then(serde_json::Value::as_str);
                 value.is_some_and(|text| starts(expression, text))
@@ -151,8 +142,8 @@ impl NotificationFilter {
     }
 }
 
-/// Whether it matches at the start of the text. A search finds the leftmost match, so it finds a
-/// match at the start if there is one.
+/// Whether `expression` matches at the start of the text. A search finds the leftmost match, so it
+/// finds a match at the start if there is one.
 fn starts(expression: &Regex, text: &str) -> bool {
     expression.find(text).is_some_and(|found| found.start() == 0)
 }

@@ -47,7 +47,7 @@ impl<F> Handler<F> {
         Self { priorities: priorities.into(), filter: None, run }
     }
 
-    /// Wants only notifications that `filter` matches.
+    /// Calls the closure only with notifications that `filter` matches.
     #[must_use]
     pub fn filter(mut self, filter: NotificationFilter) -> Self {
         self.filter = Some(filter);

@@ -10,7 +10,6 @@ mod notice;
 mod priorities;
 mod worker;
 
-use std::fmt;
 use std::time::Duration;
 
 use zmqv2_proto::{InstanceId, ServerName, TopicKey};
@@ -54,20 +53,11 @@ use crate::runtime::settings::service_methods;
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct NotificationListener {
     keys: Vec<TopicKey>,
     pool: ServerName,
     service: Service,
-}
-
-impl fmt::Debug for NotificationListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotificationListener")
-            .field("keys", &self.keys)
-            .field("pool", &self.pool)
-            .field("service", &self.service)
-            .finish()
-    }
 }
 
 impl NotificationListener {
@@ -77,13 +67,13 @@ impl NotificationListener {
         NotificationListenerBuilder::default()
     }
 
-    /// Its topics, with each priority that an endpoint wants: `exchange/topic.priority`.
+    /// The listener's topics, with each priority that an endpoint wants: `exchange/topic.priority`.
     #[must_use]
     pub fn keys(&self) -> &[TopicKey] {
         &self.keys
     }
 
-    /// Its pool.
+    /// The listener's pool.
     #[must_use]
     pub fn pool(&self) -> &ServerName {
         &self.pool

@@ -7,7 +7,7 @@ use zmqv2_proto::{MessageId, Notification, Priority, RequestContext, Topic};
 
 use crate::handler_error::{HandlerError, MODULE};
 
-/// A notification, with the circumstances of its delivery.
+/// A notification and its delivery.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Notice {
@@ -15,12 +15,12 @@ pub struct Notice {
     pub notification: Notification,
     /// Its topic, without the priority.
     pub topic: Topic,
-    /// The id of its message, the same in every delivery and in every pool.
+    /// The id of the message, the same in every delivery and in every pool.
     pub id: MessageId,
     /// The number of this delivery to this pool, from 1. It is greater than 1 after
-    /// [`Verdict::Requeue`](crate::Verdict::Requeue), or if a listener died while it had it.
+    /// [`Verdict::Requeue`](crate::Verdict::Requeue), or if a listener died with the notification.
     pub delivery: u16,
-    /// The broker keeps it until this time. Requeued later, it does not come again.
+    /// The broker keeps the notification until this time. Requeued later, it does not come again.
     pub deadline: Instant,
 }
 
@@ -37,7 +37,7 @@ impl Notice {
         &self.notification.event_type
     }
 
-    /// Its priority.
+    /// The priority.
     #[must_use]
     pub fn priority(&self) -> Priority {
         self.notification.priority
@@ -49,7 +49,7 @@ impl Notice {
         &self.notification.context
     }
 
-    /// The publisher's own id for it. It may be any text, or empty.
+    /// The id that the publisher gave the notification: any text, or empty.
     #[must_use]
     pub fn message_id(&self) -> &str {
         &self.notification.message_id

@@ -1,4 +1,4 @@
-//! Which endpoint runs a request. Pure: no sockets, no threads.
+//! Chooses the endpoint that runs a request. Pure: no sockets, no threads.
 
 use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Version};
 
@@ -9,25 +9,18 @@ use crate::rpc::panic_guard::catch_panic;
 /// The method that every server answers with `pong`, as in oslo.messaging.
 pub(crate) const PING_METHOD: &str = "oslo_rpc_server_ping";
 
-/// Chooses an endpoint by namespace, version and method, and runs it.
+/// Chooses an endpoint by namespace, version and method.
 pub(crate) struct Dispatcher {
-    endpoints: Vec<Box<dyn Endpoint>>,
+    pub(crate) endpoints: Vec<Box<dyn Endpoint>>,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(endpoints: Vec<Box<dyn Endpoint>>) -> Self {
-        Self { endpoints }
-    }
-
     /// Runs a request. Errors and panics become replies, too.
     pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
-        match catch_panic(incoming.method(), || self.run(incoming)) {
-            Ok(reply) => reply,
-            Err(error) => {
-                error.log(incoming.method(), "failed");
-                Reply::Failure(error.into_failure())
-            }
-        }
+        catch_panic(incoming.method(), || self.run(incoming)).unwrap_or_else(|error| {
+            error.log(incoming.method(), "failed");
+            Reply::Failure(error.into_failure())
+        })
     }
 
     fn run(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {
@@ -47,11 +40,11 @@ impl Dispatcher {
                 return result;
             }
         }
-        Err(HandlerError::expected(if version_fits {
-            no_such_method(method)
-        } else {
-            self.unsupported(incoming, asked)
-        }))
+        if !version_fits {
+            return Err(HandlerError::expected(self.unsupported(incoming, asked)));
+        }
+        let detail = format!("endpoint does not support RPC method {method}");
+        Err(HandlerError::expected(Failure::new(DISPATCHER_MODULE, "NoSuchMethod", detail)))
     }
 
     fn unsupported(&self, incoming: &Incoming, asked: Version) -> Failure {
@@ -66,10 +59,6 @@ impl Dispatcher {
         );
         Failure::new(DISPATCHER_MODULE, "UnsupportedVersion", detail)
     }
-}
-
-fn no_such_method(method: &str) -> Failure {
-    Failure::new(DISPATCHER_MODULE, "NoSuchMethod", format!("endpoint does not support RPC method {method}"))
 }
 
 #[cfg(test)]

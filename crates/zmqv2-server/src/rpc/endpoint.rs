@@ -25,10 +25,6 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(request: Request, id: MessageId, deadline: Instant) -> Self {
-        Self { request, id, deadline }
-    }
-
     /// The caller's context.
     #[must_use]
     pub fn context(&self) -> &RequestContext {
@@ -90,24 +86,24 @@ pub fn reply(value: &(impl Serialize + ?Sized)) -> HandlerResult {
 /// # assert_eq!(Compute.version().minor, 4);
 /// ```
 pub trait Endpoint: Send + Sync {
-    /// Its namespace. `None`: it takes requests without a namespace.
+    /// The endpoint's namespace. `None`: it takes requests without a namespace.
     fn namespace(&self) -> Option<&Namespace> {
         None
     }
 
-    /// The version of its interface. It takes requests of the same major version and of at most
-    /// this minor version.
+    /// The version of the endpoint's interface. It takes requests of the same major version and of
+    /// at most this minor version.
     fn version(&self) -> Version {
         Version::DEFAULT
     }
 
-    /// Whether it takes requests for this interface. The default is the rule of oslo.messaging. An
-    /// endpoint that forwards everything may return `true`.
+    /// Whether the endpoint takes requests of this namespace and version. The default is the rule
+    /// of oslo.messaging. An endpoint that forwards everything may return `true`.
     fn serves(&self, namespace: Option<&Namespace>, version: Version) -> bool {
         self.namespace() == namespace && self.version().serves(version)
     }
 
-    /// Runs a method. `None`: it has no such method. A panic becomes an error for the caller, and
+    /// Runs a method. `None`: there is no such method. A panic becomes an error for the caller, and
     /// the worker goes on.
     fn call(&self, incoming: &Incoming) -> Option<HandlerResult>;
 }

@@ -1,11 +1,11 @@
-//! Runs the user's code, so that a panic in it ends nothing else.
+//! Runs the user's code. A panic in it does not end the thread.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::handler_error::{HandlerError, MODULE};
 
-/// Turns a panic in `run` into an error that names `what` panicked.
+/// Calls `run`. Turns a panic into an error, whose text says that `what` panicked.
 pub(crate) fn catch_panic<T>(
     what: impl fmt::Display,
     run: impl FnOnce() -> Result<T, HandlerError>,

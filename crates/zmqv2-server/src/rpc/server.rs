@@ -32,9 +32,8 @@ pub enum WorkerSockets {
     /// a slow request, others may wait for about a millisecond. The default.
     #[default]
     Shared,
-    /// Each worker has a REP socket of its own, with one request at a time. No request waits for
-    /// another worker. Each request wakes a worker, and each worker costs the broker seven
-    /// descriptors.
+    /// Each worker has its own REP socket, with one request at a time. No request waits for another
+    /// worker. Each request wakes a worker, and each worker costs the broker seven descriptors.
     Own,
 }
 
@@ -90,7 +89,7 @@ impl RpcServerBuilder {
         };
         target.server = Some(server.clone());
         let work = RpcWork {
-            dispatcher: Dispatcher::new(endpoints),
+            dispatcher: Dispatcher { endpoints },
             max_message_bytes: settings.config.max_message_bytes,
             repeated: RepeatedRequests::default(),
         };
@@ -103,28 +102,23 @@ impl RpcServerBuilder {
 }
 
 /// A running server. Dropping it stops it as [`stop`](Self::stop) does.
+#[derive(Debug)]
 pub struct RpcServer {
     target: Target,
     service: Service,
 }
 
-impl fmt::Debug for RpcServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcServer").field("target", &self.target).field("service", &self.service).finish()
-    }
-}
-
 impl RpcServer {
-    /// A builder of a server for the topic of `target`. Without an exchange, the target is in the
-    /// one of option `control_exchange`. Without a server name, it gets that of option
-    /// `rpc_zmq_host`. Namespaces and versions are those of the endpoints.
+    /// A builder of a server for the topic of `target`. If `target` has no exchange, option
+    /// `control_exchange` gives it. If it has no server name, option `rpc_zmq_host` gives it.
+    /// Namespaces and versions are those of the endpoints.
     #[must_use]
     pub fn builder(target: Target) -> RpcServerBuilder {
         let (endpoints, sockets, settings) = (Vec::new(), WorkerSockets::default(), Settings::default());
         RpcServerBuilder { target, endpoints, sockets, settings }
     }
 
-    /// Its target, with exchange and server name.
+    /// The server's target, with exchange and server name.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target

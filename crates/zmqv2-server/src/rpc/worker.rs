@@ -1,4 +1,5 @@
-//! What a worker of an RPC server does: runs a call and replies, acknowledges a cast and runs it.
+//! The work of an RPC server: it runs a call and then replies; it acknowledges a cast and then runs
+//! it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::endpoint::Incoming;
-use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed_body};
+use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed, malformed_body};
 
 pub(crate) struct RpcWork {
     pub(crate) dispatcher: Dispatcher,
@@ -34,14 +35,13 @@ impl Work for RpcWork {
         worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
         if header.kind == Kind::Notify {
-            let detail = format!(
+            return Err(malformed(format!(
                 "{} is the name of an RPC server, which takes calls and casts; a notification goes to a listener",
                 worker.server
-            );
-            return Err(Refusal::new(Reason::Malformed, detail));
+            )));
         }
         let request = Request::decode(&body).map_err(|error| malformed_body(&error))?;
-        let incoming = Incoming::new(request, header.id, deadline);
+        let incoming = Incoming { request, id: header.id, deadline };
         let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
         let seen = if may_repeat { self.repeated.record(header.id, deadline) } else { Seen::New };
         let ack = |then| Ok(Answer::acknowledge(header, then));
@@ -57,7 +57,7 @@ impl Work for RpcWork {
         }
     }
 
-    /// Nobody waits for the result of a cast. The dispatcher logs its failure.
+    /// Nobody waits for the result of a cast. The dispatcher logs a failure.
     fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
         for Cast { incoming, may_repeat } in accepted {
             drop(self.dispatcher.dispatch(&incoming));
@@ -84,9 +84,7 @@ impl RpcWork {
     }
 
     fn write(&self, incoming: &Incoming, reply: &Reply) -> Result<Vec<u8>, Refusal> {
-        let body = reply.encode();
-        let body =
-            body.map_err(|error| Refusal::new(Reason::Malformed, format!("the reply cannot be written: {error}")))?;
+        let body = reply.encode().map_err(|error| malformed(format!("the reply cannot be written: {error}")))?;
         let (size, limit) = (body.len(), self.max_message_bytes);
         if size > limit {
             let detail = format!(
@@ -109,7 +107,7 @@ fn repeat(header: &Header, stored: StoredAnswer) -> Result<Answer<Cast>, Refusal
     Ok(Answer::reply(answer, stored.1.clone()))
 }
 
-/// The request has run or runs, and its result is not known.
+/// The refusal of a repeated request that has run or runs, without a known result.
 fn unknown(why: &str) -> Refusal {
     Refusal::new(Reason::ServerLost, format!("the request came again, and {why}"))
 }

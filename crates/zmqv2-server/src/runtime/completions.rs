@@ -1,8 +1,8 @@
-//! What workers report to the broker over the registration's connection: the ends of requests that
-//! they had acknowledged before they ran.
+//! Reports of workers to the broker over the registration's connection: each says that a request
+//! has ended that was acknowledged before it ran.
 //!
-//! Every acknowledged request that keeps its place has exactly one end. So the number of ends is
-//! bounded by the number of requests that the broker sends at a time.
+//! Every such request keeps its place at the broker until it ends. So the number of requests that
+//! the broker sends at a time bounds the number of reports.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,29 +20,15 @@ use crate::runtime::wakeup::RegistrationWaker;
 pub(crate) enum Completion {
     /// The worker of this number has run a cast and is free.
     WorkerFree(u16),
-    Notification(EndedNotification),
-}
-
-#[derive(Debug)]
-pub(crate) struct EndedNotification {
-    pub(crate) id: MessageId,
-    /// The tag of the delivery.
-    pub(crate) tag: u64,
-    pub(crate) key: TopicKey,
-    pub(crate) deadline: Instant,
-    /// The body, if the broker shall deliver it again.
-    pub(crate) requeue: Option<Frame>,
-}
-
-impl Completion {
-    /// Whether a broker that has restarted needs it. Such a broker knows no places that it could
-    /// get back.
-    fn outlives_the_broker(&self) -> bool {
-        match self {
-            Self::WorkerFree(_) => false,
-            Self::Notification(ended) => ended.requeue.is_some(),
-        }
-    }
+    Notification {
+        id: MessageId,
+        /// The tag of the delivery.
+        tag: u64,
+        key: TopicKey,
+        deadline: Instant,
+        /// The body, if the broker shall deliver the notification again.
+        requeue: Option<Frame>,
+    },
 }
 
 /// Both ends of a channel for at most `bound` completions.
@@ -63,7 +49,7 @@ pub(crate) struct CompletionSender {
 }
 
 impl CompletionSender {
-    /// To be called before a request is acknowledged that has not ended.
+    /// A request that has not ended is about to be acknowledged.
     pub(crate) fn begin(&self) {
         self.running.fetch_add(1, Ordering::AcqRel);
     }
@@ -78,8 +64,8 @@ impl CompletionSender {
         }
     }
 
-    /// Tells the broker that a request has ended. Waits while the channel is full, which only a
-    /// broker that sends more than it may can cause. The wait ends with the registration's thread.
+    /// Tells the broker that a request has ended. Waits while the channel is full, which happens
+    /// only if a broker sends more than it may. The wait ends with the registration's thread.
     pub(crate) fn send(&self, completion: Completion) {
         // Without a receiver the server has stopped.
         let _ = self.channel.send(completion);
@@ -97,12 +83,12 @@ pub(crate) struct CompletionQueue {
 }
 
 impl CompletionQueue {
-    /// Takes in what workers have sent while there is no broker. Keeps what the next one needs.
+    /// Takes in the completions of workers while there is no broker. Keeps only requeued
+    /// notifications: the next broker gives all places anew.
     pub(crate) fn keep_for_next_broker(&mut self) {
         loop {
-            let any = self.take_in();
-            self.unsent.retain(Completion::outlives_the_broker);
-            if !any {
+            self.unsent.retain(|completion| matches!(completion, Completion::Notification { requeue: Some(_), .. }));
+            if !self.take_in() {
                 return;
             }
         }
@@ -116,28 +102,24 @@ impl CompletionQueue {
         let (mut any, mut full) = (false, false);
         let mut waiting = Vec::new();
         self.unsent.retain(|completion| {
-            if let Completion::Notification(ended) = completion
+            if let Completion::Notification { id, requeue, .. } = completion
                 && !accepted
-                && (ended.requeue.is_some() || waiting.contains(&ended.id))
+                && (requeue.is_some() || waiting.contains(id))
             {
                 // The broker may have delivered a notification of its store again. If the end of
                 // that delivery overtook an earlier requeue, the broker would take the requeued
                 // notification for a new one.
-                waiting.push(ended.id);
+                waiting.push(*id);
                 return true;
             }
-            if full {
-                return true;
-            }
-            let sent = send(completion);
-            any |= sent;
-            full = !sent;
+            full = full || !send(completion);
+            any |= !full;
             full
         });
         any
     }
 
-    /// How many requests have not ended, or ended without the broker's knowledge.
+    /// How many requests have not ended, or have ended without a report to the broker.
     pub(crate) fn outstanding(&self) -> usize {
         self.running.load(Ordering::SeqCst) + self.unsent.len()
     }

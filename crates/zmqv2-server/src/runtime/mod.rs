@@ -1,4 +1,4 @@
-//! What both kinds of servers run on: worker threads, their sockets, and the registration.
+//! The parts that both kinds of servers share: worker threads, their sockets, and the registration.
 
 pub(crate) mod completions;
 pub(crate) mod registration;

@@ -29,11 +29,11 @@ impl Batch {
 struct Collected<A> {
     batch: Batch,
     requests: Vec<A>,
-    /// `None`: only when the batch is full.
+    /// The batch runs at this time even if it is not full. `None`: it runs only when it is full.
     run_at: Option<Instant>,
 }
 
-/// What a worker does when its socket is empty.
+/// The next step of a worker when its socket is empty.
 #[derive(Debug, PartialEq, Eq)]
 enum Idle {
     /// Waits for a message or the stop signal.
@@ -73,17 +73,13 @@ impl<A> Collected<A> {
 }
 
 pub(crate) struct RepWorker<W> {
-    worker: Worker,
-    batch: Batch,
-    work: Arc<W>,
-    socket: Socket,
+    pub(crate) worker: Worker,
+    pub(crate) batch: Batch,
+    pub(crate) work: Arc<W>,
+    pub(crate) socket: Socket,
 }
 
 impl<W: Work> RepWorker<W> {
-    pub(crate) fn new(worker: Worker, batch: Batch, work: Arc<W>, socket: Socket) -> Self {
-        Self { worker, batch, work, socket }
-    }
-
     /// Serves requests until the stop signal, and finishes what it has accepted.
     pub(crate) fn run(self) {
         let mut collected = Collected::new(self.batch);
@@ -99,18 +95,15 @@ impl<W: Work> RepWorker<W> {
         let Worker { shutdown, .. } = &self.worker;
         let mut frames = Vec::new();
         loop {
-            if self.socket.receive(&mut frames)? != Received::Nothing {
-                let Some(request) = self.answer(&mut frames) else { continue };
-                if collected.add(request, now()) {
-                    self.work.run(collected.take(), &self.worker);
+            let run = if self.socket.receive(&mut frames)? != Received::Nothing {
+                self.answer(&mut frames).is_some_and(|request| collected.add(request, now()))
+            } else {
+                match collected.idle(now) {
+                    Idle::WaitForStop if self.wait(None, &shutdown.stop)? => return Ok(()),
+                    Idle::WaitForStop => false,
+                    Idle::WaitForDrain(left) => self.wait(left, &shutdown.drain)?,
+                    Idle::Run => true,
                 }
-                continue;
-            }
-            let run = match collected.idle(now) {
-                Idle::WaitForStop if self.wait(None, &shutdown.stop)? => return Ok(()),
-                Idle::WaitForStop => false,
-                Idle::WaitForDrain(left) => self.wait(left, &shutdown.drain)?,
-                Idle::Run => true,
             };
             if run {
                 self.work.run(collected.take(), &self.worker);

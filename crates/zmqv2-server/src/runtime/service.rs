@@ -10,10 +10,10 @@ use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::{ServerRegistration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
-use zmqv2_proto::{Address, Config, InstanceId, ServerName, TopicKey};
+use zmqv2_proto::{Address, InstanceId, ServerName, TopicKey};
 
 use crate::error::ServerError;
-use crate::runtime::completions::{self, CompletionSender};
+use crate::runtime::completions;
 use crate::runtime::now;
 use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread};
 use crate::runtime::rep_worker::{Batch, RepWorker};
@@ -22,10 +22,10 @@ use crate::runtime::shared_socket::WorkerPool;
 use crate::runtime::wakeup::{RegistrationWaker, Signal};
 use crate::runtime::worker::{ShutdownSignals, Work, Worker};
 
-/// Idle workers end sooner than this.
+/// Idle workers end within this time after the stop signal.
 const IDLE_WORKERS_END_WITHIN: Duration = Duration::from_millis(200);
 
-/// What a server offers.
+/// The topics and workers that a server offers to its broker.
 pub(crate) struct Offer {
     pub(crate) key: TopicKey,
     /// Further topics that the same workers serve.
@@ -51,7 +51,7 @@ impl Offer {
 
 pub(crate) struct Service {
     name: String,
-    instance: InstanceId,
+    pub(crate) instance: InstanceId,
     dir: PathBuf,
     readiness: Arc<Readiness>,
     wakeup: Arc<RegistrationWaker>,
@@ -71,39 +71,39 @@ impl Service {
         let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
         let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
         let (instance, workers, drain_timeout) = (InstanceId::random(), offer.workers, config.drain_timeout);
-        let registration = offer.registration(instance, config.window);
         let wakeup = Arc::new(RegistrationWaker::new().map_err(ServerError::Thread)?);
         let (sender, completions) = completions::channel(usize::from(workers) * usize::from(offer.batch.size), &wakeup);
         let shutdown = Arc::new(ShutdownSignals {
             drain: Signal::new().map_err(ServerError::Thread)?,
             stop: Signal::new().map_err(ServerError::Thread)?,
         });
-        let mut stop_on_error = StopOnError(Some(Arc::clone(&shutdown)));
-        let starter = WorkerStarter {
-            transport: &transport,
-            dir: &dir,
-            instance,
-            config: &config,
-            offer: &offer,
+        let worker = Worker {
+            index: 0,
+            server: offer.server.clone(),
+            node: config.host.clone(),
             completions: sender,
-            shutdown: &shutdown,
+            shutdown: Arc::clone(&shutdown),
+            shares_socket: offer.shares_socket,
         };
-        let ended = starter.start(&Arc::new(work))?;
-        let link = BrokerLink::open(transport.clone(), broker_socket(&dir)?)?;
         let readiness = Arc::new(Readiness::default());
-        let Offer { key, server, .. } = offer;
-        let name = format!("{server} of {key}");
-        let (ready, wakes) = (Arc::clone(&readiness), Arc::clone(&wakeup));
-        let thread =
-            RegistrationThread { link, key, server, registration, readiness: ready, wakeup: wakes, completions };
-        let registration = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
-        stop_on_error.0 = None;
-        let registration = Mutex::new(Some(registration));
+        let thread = RegistrationThread {
+            link: BrokerLink::open(transport.clone(), broker_socket(&dir)?)?,
+            key: offer.key.clone(),
+            server: offer.server.clone(),
+            registration: offer.registration(instance, config.window),
+            readiness: Arc::clone(&readiness),
+            wakeup: Arc::clone(&wakeup),
+            completions,
+        };
+        let name = format!("{} of {}", offer.server, offer.key);
+        let starter = WorkerStarter { transport, dir: &dir, instance, offer, window: config.window, worker };
+        let started = starter.start(&Arc::new(work)).and_then(|ended| {
+            let registration = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
+            Ok((ended, Mutex::new(Some(registration))))
+        });
+        // If the server cannot start as a whole, the workers that run already end.
+        let (ended, registration) = started.inspect_err(|_| shutdown.stop.set())?;
         Ok(Self { name, instance, dir, readiness, wakeup, registration, shutdown, ended, workers, drain_timeout })
-    }
-
-    pub(crate) fn instance(&self) -> InstanceId {
-        self.instance
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -123,11 +123,11 @@ impl Service {
         let end_at = now() + self.drain_timeout;
         self.shutdown.drain.set();
         self.wakeup.stop();
-        // Its thread ends within the time to drain. A panic in it has been printed already.
+        // The thread ends within the time to drain. A panic in it has been printed already.
         let _ = registration.join();
         self.shutdown.stop.set();
-        // Nothing is ever sent: this waits for the last worker to drop its sender. Idle workers
-        // get some time even if all of it is used up.
+        // Nothing is ever sent: this waits for the last worker to drop its sender. Idle workers get
+        // some time even if the time to drain is over.
         match self.ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
                 let workers = Arc::strong_count(&self.shutdown) - 1;
@@ -158,26 +158,36 @@ impl Drop for Service {
 
 /// Starts the worker threads of a server.
 struct WorkerStarter<'a> {
-    transport: &'a Transport,
+    transport: Transport,
     dir: &'a Path,
     instance: InstanceId,
-    config: &'a Config,
-    offer: &'a Offer,
-    completions: CompletionSender,
-    shutdown: &'a Arc<ShutdownSignals>,
+    offer: Offer,
+    window: u16,
+    /// The first worker. The others are copies with other numbers.
+    worker: Worker,
 }
 
 impl WorkerStarter<'_> {
     /// The receiver is disconnected when the last thread has ended.
     fn start<W: Work>(self, work: &Arc<W>) -> Result<Receiver<()>, ServerError> {
         let (running, ended) = crossbeam_channel::bounded(0);
+        let Offer { workers, batch, .. } = self.offer;
+        let worker = |index| Worker { index, ..self.worker.clone() };
         if self.offer.shares_socket {
-            self.start_pool(work, &running)?;
+            let (socket, file) = self.bind(Role::Router, 0)?;
+            let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, workers, self.window)?;
+            // In this order: the socket closes before its file is removed.
+            let shared = Arc::new((pool, file));
+            // One thread more than workers: see `WorkerPool::run`.
+            for index in 0..=workers {
+                let (worker, shared) = (worker(index), Arc::clone(&shared));
+                spawn_worker(index, &running, move || shared.0.run(&worker))?;
+            }
             return Ok(ended);
         }
-        for index in 0..self.offer.workers {
+        for index in 0..workers {
             let (socket, file) = self.bind(Role::Rep, index)?;
-            let worker = RepWorker::new(self.worker(index), self.offer.batch, Arc::clone(work), socket);
+            let worker = RepWorker { worker: worker(index), batch, work: Arc::clone(work), socket };
             spawn_worker(index, &running, move || {
                 worker.run();
                 drop(file);
@@ -186,37 +196,11 @@ impl WorkerStarter<'_> {
         Ok(ended)
     }
 
-    /// Starts workers that share one socket.
-    fn start_pool<W: Work>(&self, work: &Arc<W>, running: &Sender<()>) -> Result<(), ServerError> {
-        let (socket, file) = self.bind(Role::Router, 0)?;
-        let workers = self.offer.workers;
-        let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, workers, self.config.window)?;
-        // In this order: the socket closes before its file is removed.
-        let shared = Arc::new((pool, file));
-        // One thread more than workers: see `WorkerPool::run`.
-        for index in 0..=workers {
-            let (worker, shared) = (self.worker(index), Arc::clone(&shared));
-            spawn_worker(index, running, move || shared.0.run(&worker))?;
-        }
-        Ok(())
-    }
-
     fn bind(&self, role: Role, index: u16) -> Result<(Socket, SocketFile), ServerError> {
         let mut socket = self.transport.socket(role)?;
         let address = worker_socket(self.dir, self.instance, index)?;
         socket.bind(&address)?;
         Ok((socket, SocketFile(address)))
-    }
-
-    fn worker(&self, index: u16) -> Worker {
-        Worker {
-            index,
-            server: self.offer.server.clone(),
-            node: self.config.host.clone(),
-            completions: self.completions.clone(),
-            shutdown: Arc::clone(self.shutdown),
-            shares_socket: self.offer.shares_socket,
-        }
     }
 }
 
@@ -232,17 +216,6 @@ fn spawn_worker(index: u16, running: &Sender<()>, run: impl FnOnce() + Send + 's
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServerError> {
     std::thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)
-}
-
-/// Ends the workers of a server that could not start as a whole.
-struct StopOnError(Option<Arc<ShutdownSignals>>);
-
-impl Drop for StopOnError {
-    fn drop(&mut self) {
-        if let Some(shutdown) = &self.0 {
-            shutdown.stop.set();
-        }
-    }
 }
 
 /// The file of a socket. libzmq leaves it behind, and nobody will bind it again.

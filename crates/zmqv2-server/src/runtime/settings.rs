@@ -1,4 +1,4 @@
-//! What the builders of both kinds of servers ask for.
+//! The settings and methods that both kinds of servers have.
 
 use std::path::PathBuf;
 
@@ -65,7 +65,7 @@ macro_rules! service_methods {
         /// The id of this run.
         #[must_use]
         pub fn instance(&self) -> InstanceId {
-            self.service.instance()
+            self.service.instance
         }
 
         /// Whether the broker has accepted the registration. It is `false` again while the broker

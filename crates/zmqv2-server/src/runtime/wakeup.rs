@@ -1,4 +1,4 @@
-//! How threads that wait for a socket are woken.
+//! Wakes threads that wait for a socket.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Signal {
     reader: UnixStream,
-    /// Closing this end makes the other one readable, and no reader can use that up.
+    /// Closing this end makes `reader` readable for good: no read consumes the end of a stream.
     writer: Mutex<Option<UnixStream>>,
 }
 
@@ -83,11 +83,11 @@ impl Waker {
         }
     }
 
-    /// The woken thread calls this before it looks at what was done.
+    /// The woken thread calls this first, and then looks for work.
     pub(crate) fn clear(&self) {
         let mut bytes = [0; 16];
         while (&self.reader).read(&mut bytes).is_ok_and(|read| read > 0) {}
-        // After the bytes: a wake until now wrote none, but the thread will see what was done.
+        // Last: a wake before this line wrote no byte, but the thread has yet to look for work.
         self.pending.swap(false, Ordering::AcqRel);
     }
 

@@ -1,8 +1,8 @@
-//! How a worker of any server answers a request, whatever its socket is.
+//! How a worker answers a request. It is the same for all servers and sockets.
 //!
-//! Every message gets exactly one answer. A request that is acknowledged, rather than replied to,
-//! is answered before it runs. That answer does not give its place back to the broker: the worker
-//! gives it back when the request has run.
+//! Every message gets exactly one answer. A request that gets no reply is acknowledged before it
+//! runs. The acknowledgement does not give the request's place back to the broker: the worker gives
+//! the place back when the request has run.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reas
 use crate::runtime::completions::{Completion, CompletionSender};
 use crate::runtime::wakeup::Signal;
 
-/// What the workers of a server do with requests. All workers share one value.
+/// What a server does with requests. All its workers share one value.
 pub(crate) trait Work: Send + Sync + 'static {
     /// A request that was acknowledged and has not run yet.
     type Accepted;
@@ -70,7 +70,7 @@ pub(crate) fn message(frames: &mut [Frame]) -> Message<'_> {
     }
 }
 
-/// How the workers of a server are told to end.
+/// Signals to the workers of a server when it stops.
 #[derive(Debug)]
 pub(crate) struct ShutdownSignals {
     /// Collect no more for a batch: run what is there.
@@ -79,16 +79,17 @@ pub(crate) struct ShutdownSignals {
     pub(crate) stop: Signal,
 }
 
-/// One worker: what its thread knows, apart from its socket.
+/// The state of a worker's thread, apart from its socket.
+#[derive(Clone)]
 pub(crate) struct Worker {
-    /// Its number.
+    /// The number of the worker.
     pub(crate) index: u16,
-    /// Its answers carry these two names.
+    /// Its answers carry the names of the server and of the node.
     pub(crate) server: ServerName,
     pub(crate) node: NodeName,
     pub(crate) completions: CompletionSender,
     pub(crate) shutdown: Arc<ShutdownSignals>,
-    /// All workers share one socket, which gives places back to the broker itself.
+    /// All workers share one socket. Places go back to the broker over that socket.
     pub(crate) shares_socket: bool,
 }
 
@@ -101,13 +102,13 @@ pub(crate) struct Answer<A> {
 
 /// What follows an answer.
 pub(crate) enum AfterAnswer<A> {
-    /// The answer ends the request: the worker is free.
+    /// Nothing: the answer ends the request, and the worker is free.
     Nothing,
-    /// Run the request.
+    /// The request runs.
     Run(A),
-    /// Tell the broker at once that the request has ended.
+    /// The broker learns at once that the request has ended.
     Send(Completion),
-    /// The delivery that already runs ends this one, too.
+    /// Nothing yet: an earlier delivery of the same notification runs, and its end ends this one.
     Wait,
 }
 
@@ -131,7 +132,7 @@ impl Worker {
         }
     }
 
-    /// The answer to any message that is there `now`. It is to be sent at once.
+    /// The answer to any message. The caller sends it at once.
     pub(crate) fn answer<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
         let mut answer = self.answer_message(work, message, now);
         let ends = matches!(answer.then, AfterAnswer::Nothing);
@@ -145,10 +146,9 @@ impl Worker {
     }
 
     fn answer_message<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
-        let malformed = |detail: String| refuse(None, &Refusal::new(Reason::Malformed, detail));
         let (header, body) = match message {
             Ok(message) => message,
-            Err(frames) => return malformed(format!("{frames} frames instead of header and body")),
+            Err(frames) => return refuse(None, &malformed(format!("{frames} frames instead of header and body"))),
         };
         match Header::decode(header) {
             Ok(header) => {
@@ -156,7 +156,7 @@ impl Worker {
                 answer.unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
             }
             Err(error) => {
-                let mut answer = malformed(error.to_string());
+                let mut answer = refuse(None, &malformed(error.to_string()));
                 // The broker finds the request by its tag. Without the tag, this worker would
                 // count as busy for ever.
                 if let Ok(view) = HeaderView::new(header) {
@@ -175,8 +175,7 @@ impl Worker {
         now: Instant,
     ) -> Result<Answer<W::Accepted>, Refusal> {
         if !header.kind.is_request() {
-            let detail = format!("a server takes requests, not {:?} messages", header.kind);
-            return Err(Refusal::new(Reason::Malformed, detail));
+            return Err(malformed(format!("a server takes requests, not {:?} messages", header.kind)));
         }
         // The request may have waited in the socket while this process was stopped or starved.
         let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis_at(now));
@@ -194,13 +193,16 @@ pub(crate) fn answer_to(request: &Header, kind: Kind) -> Header {
     header
 }
 
+pub(crate) fn malformed(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::Malformed, detail)
+}
+
 /// The refusal of a request whose body cannot be read.
 pub(crate) fn malformed_body(error: &BodyError) -> Refusal {
-    let detail = match std::error::Error::source(error) {
+    malformed(match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    };
-    Refusal::new(Reason::Malformed, detail)
+    })
 }
 
 fn refuse<A>(request: Option<&Header>, refusal: &Refusal) -> Answer<A> {

@@ -87,6 +87,7 @@ const ZMQV2: &[Item] = &[
     // The broker finds the request that it belongs to, and puts the sender's tag and path back.
     and_acks(way("crates/zmqv2-broker/src/message/worker_message.rs", "pub(crate) enum WorkerMessage {")),
     and_acks(way("crates/zmqv2-broker/src/driver/inbox.rs", "fn receive_from_worker(")),
+    and_acks(way("crates/zmqv2-broker/src/driver/inbox.rs", "fn receive_bundle_from_worker(")),
     and_acks(way("crates/zmqv2-broker/src/driver/inbox.rs", "fn receive_answer(")),
     and_acks(way("crates/zmqv2-broker/src/engine/topics.rs", "pub(super) fn reply(")),
     and_acks(way("crates/zmqv2-broker/src/message/origin.rs", "pub(crate) fn answer(")),

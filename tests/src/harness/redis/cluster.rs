@@ -15,7 +15,7 @@ use crate::{Cluster, Node, Process, Traffic, echo, eventually, now, wait_until};
 pub const LEASE: Duration = Duration::from_secs(3);
 /// How often it is renewed.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// How often clients look.
+/// How often clients ask the directory.
 pub const REFRESH: Duration = Duration::from_secs(2);
 /// How much longer than promised a busy machine may take.
 pub const SLACK: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts everything. The options name the directory.
+    /// Starts the nodes. `directory` has the options that name the directory.
     #[must_use]
     pub fn start(directory: &[String]) -> Self {
         let mut options = directory.to_vec();
@@ -104,7 +104,7 @@ pub fn registered(directory: &RedisDirectory) -> Result<Vec<String>, MatchmakerE
     Ok(servers.filter_map(|server| server.server.as_ref()).map(ToString::to_string).collect())
 }
 
-/// Stops Redis for `time` and lets it go on. No message may fail.
+/// Stops Redis for `time` and then lets it continue. No message may fail.
 pub fn redis_hangs(time: Duration) {
     let redis = Redis::start();
     let nodes = RedisCluster::start(&redis.settings());
@@ -114,9 +114,9 @@ pub fn redis_hangs(time: Duration) {
     traffic.wait(200);
     redis.signal(Signal::CONT);
     let took = nodes.wait_registered(now());
-    println!("all were registered again {took:?} after it went on");
+    println!("all servers were registered again {took:?} after Redis continued");
     let _late = nodes.a_new_server_is_visible_soon();
-    // After this time the clients trust an empty answer again, and remove what is missing.
+    // After this time the clients trust an empty answer again, and remove missing servers.
     wait_until(now() + LEASE + RENEW_EVERY);
     traffic.wait(200);
     traffic.stop().assert_clean();

@@ -56,7 +56,7 @@ impl Redis {
         redis
     }
 
-    /// Starts it again at the same port, after a kill.
+    /// Starts the server again at the same port, after a kill.
     pub fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no"]);
@@ -65,7 +65,7 @@ impl Redis {
         eventually("redis answers", || self.try_connection().is_ok_and(|mut redis| answers(&mut redis)));
     }
 
-    /// Sends `kill -9`: it loses everything that was not saved to disk.
+    /// Sends `kill -9`: the server loses everything that was not saved to disk.
     pub fn kill9(&mut self) {
         self.process.take().expect("a running redis").kill9();
     }
@@ -82,7 +82,7 @@ impl Redis {
         self.dir.path()
     }
 
-    /// Options that name it, as `option=value`.
+    /// Options that name this server, as `option=value`.
     pub fn settings(&self) -> Vec<String> {
         vec![
             "rpc_zmq_matchmaker=redis".into(),
@@ -113,7 +113,7 @@ impl Redis {
         line.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// How many other connections it has.
+    /// How many other connections the server has.
     pub fn clients(&self) -> usize {
         let list: String = self.run(&["CLIENT", "LIST"]);
         // One of the lines is this connection.
@@ -133,7 +133,7 @@ fn connect(port: u16) -> redis::RedisResult<Connection> {
     Ok(connection)
 }
 
-/// A server that wants a password also answers.
+/// Whether the server answers. A demand for a password is also an answer.
 fn answers(redis: &mut Connection) -> bool {
     match redis::cmd("PING").query::<String>(redis) {
         Ok(_) => true,
@@ -185,7 +185,7 @@ impl Sentinels {
         };
         let sentinels: Vec<_> = (0..3).map(start).collect();
         let all = Self { servers: [primary, replica], sentinels, _dir: dir };
-        eventually("the replica has what the primary has", || {
+        eventually("the replica has all data of the primary", || {
             info(&mut all.servers[1].connection(), "master_link_status") == "up"
         });
         eventually("the sentinels know each other and the replica", || all.know_each_other());
@@ -204,7 +204,7 @@ impl Sentinels {
         })
     }
 
-    /// Options that name them, as `option=value`.
+    /// Options that name the Sentinels, as `option=value`.
     pub fn settings(&self) -> Vec<String> {
         let ports: Vec<_> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         vec![format!("transport_url=zmqv2+sentinel://{}/{GROUP}", ports.join(","))]

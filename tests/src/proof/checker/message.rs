@@ -36,7 +36,7 @@ pub(super) struct MessageCheck<'a> {
     pub(super) client: &'a ClientJournal,
     pub(super) number: u64,
     pub(super) history: &'a MessageHistory,
-    /// Whether this client expects it to be accepted.
+    /// Whether the message must be accepted.
     pub(super) accepted: bool,
 }
 
@@ -70,8 +70,8 @@ impl MessageCheck<'_> {
                         format!("{}: the reply was to {}/{number}", self.title(reported.line), self.text(*client))
                     });
                 } else if !self.ran_at(*server).any(|(journal, _)| journal.node == *node) {
-                    // A handler writes its journal before it replies, so a kill explains nothing
-                    // here.
+                    // A handler writes its journal before it replies, so a kill cannot be the
+                    // reason.
                     self.broken(
                         Rule::AckedRuns,
                         reported,
@@ -265,13 +265,8 @@ impl MessageCheck<'_> {
 
 /// Whether this reason promises that the message did not run and never will.
 fn never_runs(reason: Reason, verb: Verb) -> bool {
-    match reason {
-        // It may have begun before its worker was lost.
-        Reason::ServerLost => false,
-        // For a call, the reply may be the message that was too large.
-        Reason::TooLarge => verb != Verb::Call,
-        _ => true,
-    }
+    // Of a call, `TooLarge` may speak of the reply. Other messages have none.
+    !reason.may_have_run() || (reason == Reason::TooLarge && verb != Verb::Call)
 }
 
 /// The name under which an outcome is counted, without servers and nodes.

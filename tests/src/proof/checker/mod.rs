@@ -32,11 +32,13 @@ pub enum Rule {
     RefusedNeverRuns,
     /// A server with one worker runs the casts of a client in the order in which they were sent.
     Order,
+    /// A reply belongs to the call that gets it.
     OwnReply,
+    /// A server runs only messages that a client sent.
     Sent,
     /// A notification that was acknowledged or stored is handled by a listener of the pool.
     Handled,
-    /// Everything was accepted, for the clients of which this is [expected](Expected).
+    /// Every message of a client is accepted, if this is [expected](Expected) of the client.
     Accepted,
 }
 
@@ -115,7 +117,7 @@ pub fn check(journals: &Journals, expected: &Expected) -> Report {
 
 type Histories = HashMap<Name, HashMap<u64, MessageHistory>>;
 
-/// Collects what each client sent, and the outcomes that it saw.
+/// Collects the messages that each client sent, and the outcomes that it saw.
 fn collect_messages(journals: &Journals, report: &mut Report) -> Histories {
     let mut histories = Histories::new();
     for journal in &journals.clients {
@@ -134,7 +136,7 @@ fn collect_messages(journals: &Journals, report: &mut Report) -> Histories {
             let line = reported.line;
             let Some(history) = of_client.get_mut(&reported.number) else {
                 report.broken(Rule::OneOutcome, || {
-                    format!("{journal}:{line}: an outcome of {}, never sent", reported.number)
+                    format!("{journal}:{line}: an outcome of {}, which was never sent", reported.number)
                 });
                 continue;
             };
@@ -161,7 +163,7 @@ fn collect_messages(journals: &Journals, report: &mut Report) -> Histories {
         {
             report.broken(Rule::OneOutcome, || {
                 format!(
-                    "{journal}: handles had {totals:?} accepted, refused, unacknowledged; the observer {observed:?}"
+                    "{journal}: handles had {totals:?} accepted, refused, unacknowledged; the observer saw {observed:?}"
                 )
             });
         }

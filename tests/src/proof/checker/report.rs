@@ -25,8 +25,8 @@ pub struct Counts {
     pub executions: u64,
     /// Notifications that listeners began to run.
     pub deliveries: u64,
-    /// Notifications that the same pool got again without asking for them. Allowed, because
-    /// somebody died.
+    /// Notifications that the same pool got again without asking for them. Allowed, because a
+    /// process died.
     pub repeated: u64,
     /// Messages that a server acknowledged before it was killed, and that nobody ran. Allowed.
     pub lost_with_server: u64,

@@ -64,7 +64,7 @@ pub struct ClientJournal {
     pub client: Name,
     /// How often it sends a message again.
     pub retries: u32,
-    /// What it sent: verb, number and line.
+    /// Its messages: verb, number and line.
     pub sent: Vec<(Verb, u64, u32)>,
     pub outcomes: Vec<ReportedOutcome>,
     /// How many outcomes of each kind its observer saw.

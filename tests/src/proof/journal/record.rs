@@ -47,9 +47,9 @@ pub enum Record<S> {
     /// A handler begins to run message `.1` of client `.0`. For a notification, `.2` is the
     /// delivery number.
     Ran(S, u64, u16),
-    /// A listener wants that notification again.
+    /// A listener asks for message `.1` of client `.0` again.
     Requeued(S, u64),
-    /// A listener has handled that notification.
+    /// A listener has handled message `.1` of client `.0`.
     Handled(S, u64),
     /// The process has finished everything that it had begun.
     End,
@@ -78,7 +78,7 @@ pub enum Outcome<S> {
         number: u64,
     },
     Failed {
-        /// Whether the error says that it may have run.
+        /// Whether the error says that the message may have run.
         may_have_run: bool,
         error: S,
     },
@@ -90,7 +90,7 @@ pub enum Outcome<S> {
 pub enum Part<S> {
     /// A server, or a listener of a pool, has accepted it.
     Acked(S, S),
-    /// A broker keeps it for a pool (`-`: for the first one that comes).
+    /// A broker keeps it for a pool (`-`: for the first pool that comes).
     Stored(S, S),
     /// A server or pool at that node refused it (`-`: the broker refused it as a whole).
     Refused(S, S, Reason),

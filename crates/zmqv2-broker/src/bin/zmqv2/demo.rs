@@ -1,14 +1,13 @@
 //! `zmqv2 demo`: broker, servers and clients on one machine, each in its own process.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rustix::process::{Pid, Signal, kill_process};
 use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, say};
 use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
@@ -45,10 +44,8 @@ fn demo(children: &Children) -> anyhow::Result<()> {
 
     say("one broker, two servers of the topic \"demo\", and clients, each in its own process")?;
     let broker = demo.start("broker", &["broker", "--port", "0", "--bind", "127.0.0.1"])?;
-    let servers =
-        ["alpha", "beta"].map(|name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]));
-    let [alpha, beta] = servers;
-    let (alpha, beta) = (alpha?, beta?);
+    let server = |name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]);
+    let (alpha, beta) = (server("alpha")?, server("beta")?);
 
     say("\ncalls to the topic reach its servers in turn:")?;
     for n in 1..=4 {
@@ -118,8 +115,7 @@ impl Children {
 impl Demo {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        let dir: &OsStr = self.dir.as_os_str();
-        command.args(arguments).arg("--ipc-dir").arg(dir).args(["--host", "demo-node", "--matchmaker", "local"]);
+        command.args(arguments).arg("--ipc-dir").arg(&self.dir).args(["--host", "demo-node", "--matchmaker", "local"]);
         // The environment may configure real nodes, not these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OS_")) {
             command.env_remove(name);
@@ -142,10 +138,11 @@ impl Demo {
             ensure!(!running.interrupted, "stopped before {name} was started");
             running.processes.push(Pid::from_child(&process.child));
         }
-        let stderr = process.child.stderr.take().context("no stderr")?;
         process.output = process.child.stdout.take().map(lines);
-        let line = ready_line(stderr).with_context(|| format!("{name} did not get ready"))?;
-        say(format_args!("  {name} (process {}): {line} after {}", process.child.id(), millis(began)))?;
+        let stderr = lines(process.child.stderr.take().context("no stderr")?);
+        let line = ready_line(&stderr).with_context(|| format!("{name} did not get ready"))?;
+        let took = now().saturating_duration_since(began).as_millis();
+        say(format_args!("  {name} (process {}): {line} after {took} ms", process.child.id()))?;
         Ok(process)
     }
 
@@ -204,40 +201,28 @@ impl Drop for Process {
     }
 }
 
-fn lines(stream: ChildStdout) -> Receiver<String> {
-    let (send, receive) = crossbeam_channel::bounded(16);
+/// The lines of a stream. The thread reads it to its end, so that its writer never blocks.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, receive) = crossbeam_channel::unbounded();
     std::thread::spawn(move || {
-        BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| send.send(line))
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // The demo may read no more lines.
+            let _ = send.send(line);
+        }
     });
     receive
 }
 
-/// The first line that begins with `ready`. A thread reads the rest for the writer.
-fn ready_line(stderr: ChildStderr) -> anyhow::Result<String> {
-    let (send, receive) = crossbeam_channel::bounded(1);
-    std::thread::spawn(move || {
-        let mut stream = BufReader::new(stderr);
-        let mut all = String::new();
-        let mut line = String::new();
-        while stream.read_line(&mut line).is_ok_and(|read| read > 0) {
-            if line.starts_with("ready") {
-                let _ = send.send(Ok(line.trim().to_owned()));
-                let _ = std::io::copy(&mut stream.by_ref(), &mut std::io::sink());
-                return;
-            }
-            all.push_str(&std::mem::take(&mut line));
+fn ready_line(stderr: &Receiver<String>) -> anyhow::Result<String> {
+    let (deadline, mut printed) = (now() + PATIENCE, String::new());
+    loop {
+        match stderr.recv_deadline(deadline) {
+            Ok(line) if line.starts_with("ready") => return Ok(line),
+            Ok(line) => printed.extend([line.as_str(), "\n"]),
+            Err(RecvTimeoutError::Disconnected) => bail!("it ended and printed:\n{printed}"),
+            Err(RecvTimeoutError::Timeout) => bail!("it was not ready within {PATIENCE:?}"),
         }
-        let _ = send.send(Err(all));
-    });
-    match receive.recv_timeout(PATIENCE) {
-        Ok(Ok(line)) => Ok(line),
-        Ok(Err(printed)) => bail!("it ended and printed:\n{printed}"),
-        Err(_) => bail!("nothing within {PATIENCE:?}"),
     }
-}
-
-fn millis(since: Instant) -> String {
-    format!("{:.0} ms", now().saturating_duration_since(since).as_secs_f64() * 1e3)
 }
 
 fn shell_word(word: &str) -> String {

@@ -9,18 +9,18 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, tell};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
 use zmqv2_broker::query_status;
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{InstanceId, Priority};
-use zmqv2_server::{Notice, NotificationListener, NotificationListenerBuilder, Priorities, Verdict};
+use zmqv2_server::{Notice, NotificationListener, Priorities, Verdict};
 
 use crate::send::target::target_of;
-use crate::serve::now;
+use crate::serve::{now, say_ready};
 
-/// The longest wait for a step of the end.
+/// The longest wait for each step of the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
@@ -61,16 +61,16 @@ pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failu
     // The channel has room for one reason: the first counts.
     on_stop_signal(move || drop(end.try_send(End::Signal)))?;
     let waiting = Arc::clone(&listener);
-    let description = flags.description();
+    let line = format!("ready: pool {} listens to {}", listener.pool(), flags.description());
     let (ready_sender, ready) = crossbeam_channel::bounded(1);
     std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
-        say_ready(&waiting, &description);
+        say_ready(|span| waiting.wait_ready(span), line);
         drop(ready_sender);
     })?;
     // The signal thread has a sender and never ends, so this receives.
     let end = ended.recv();
     if !matches!(end, Ok(End::Signal)) {
-        // It has had notifications, so it is ready. That line comes first.
+        // The listener has had notifications, so it is ready. Its ready line comes before the end.
         let _: Result<(), RecvTimeoutError> = ready.recv_timeout(PATIENCE);
     }
     // The channel has room for one, and this is the only one.
@@ -114,21 +114,13 @@ impl ListenFlags {
             some => some.iter().copied().collect(),
         };
         // One worker keeps the lines in the order of the notifications, and none follows the last.
-        let builder: NotificationListenerBuilder =
-            builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
+        let builder = builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
         Ok(builder.start()?)
     }
 }
 
-fn say_ready(listener: &NotificationListener, description: &str) {
-    while let Err(error) = listener.wait_ready(Duration::from_secs(5)) {
-        log::warn!("{error}");
-    }
-    tell(format_args!("ready: pool {} listens to {description}", listener.pool()));
-}
-
 struct Printer {
-    /// How many are still to be printed. `None`: no limit.
+    /// How many notifications are still to be printed. `None`: no limit.
     left: Mutex<Option<u64>>,
     end: Sender<End>,
     /// Receives the instance of the listener when it is about to stop.

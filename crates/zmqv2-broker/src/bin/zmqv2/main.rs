@@ -1,6 +1,6 @@
 //! The command-line tool of zmqv2.
 
-// The macros panic without a reader. `say` and `tell` do not.
+// `println!` panics if its reader is gone. `say` and `tell` do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;

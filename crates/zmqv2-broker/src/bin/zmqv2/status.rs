@@ -116,14 +116,8 @@ fn beginning(body: &str, bytes: u64) -> String {
 
 /// Escapes control characters: the text came from the network, and goes to a terminal.
 fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
-        if c.is_control() {
-            plain.extend(c.escape_default());
-        } else {
-            plain.push(c);
-        }
-        plain
-    })
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 #[cfg(test)]

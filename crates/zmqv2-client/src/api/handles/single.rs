@@ -89,21 +89,21 @@ impl Future for CastHandle {
 pub struct CallHandle<R> {
     id: MessageId,
     receiver: CompletionReceiver,
-    info: CallInfo,
+    method: MethodName,
+    target: Arc<Target>,
+    allowed_modules: Arc<[String]>,
     result: PhantomData<fn() -> R>,
 }
 
-/// The parts of a call that its errors name.
-#[derive(Debug)]
-pub(crate) struct CallInfo {
-    pub(crate) method: MethodName,
-    pub(crate) target: Arc<Target>,
-    pub(crate) allowed_modules: Arc<[String]>,
-}
-
 impl<R: DeserializeOwned> CallHandle<R> {
-    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver, info: CallInfo) -> Self {
-        Self { id, receiver, info, result: PhantomData }
+    pub(crate) fn new(
+        id: MessageId,
+        receiver: CompletionReceiver,
+        method: MethodName,
+        target: Arc<Target>,
+        allowed_modules: Arc<[String]>,
+    ) -> Self {
+        Self { id, receiver, method, target, allowed_modules, result: PhantomData }
     }
 
     /// The id of the message in the logs.
@@ -133,12 +133,11 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
         self.receiver.wait(None);
-        self.take().unwrap_or_else(|| Err(self.info.closed()))
+        self.take().unwrap_or_else(|| Err(CallError::Closed { target: Box::new(Target::clone(&self.target)) }))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
-        let CallInfo { method, target, allowed_modules } = &self.info;
-        Some(self.receiver.take()?.into_answered(method.as_str(), target, allowed_modules))
+        Some(self.receiver.take()?.into_answered(self.method.as_str(), &self.target, &self.allowed_modules))
     }
 }
 
@@ -156,12 +155,11 @@ impl<R: DeserializeOwned> Future for CallHandle<R> {
 
 impl<R> fmt::Debug for CallHandle<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallHandle").field("id", &self.id).field("about", &self.info).finish_non_exhaustive()
-    }
-}
-
-impl CallInfo {
-    fn closed(&self) -> CallError {
-        CallError::Closed { target: Box::new(Target::clone(&self.target)) }
+        let Self { id, method, target, .. } = self;
+        f.debug_struct("CallHandle")
+            .field("id", id)
+            .field("method", method)
+            .field("target", target)
+            .finish_non_exhaustive()
     }
 }

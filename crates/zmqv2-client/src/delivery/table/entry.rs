@@ -27,7 +27,7 @@ pub(super) struct Entry<M> {
     monitor: Option<Duration>,
     /// Of the last send.
     pub(super) liveness: Option<Liveness>,
-    /// If it is in a server queue.
+    /// Its place in a server queue, if it is for one server.
     pub(super) membership: Option<Membership>,
 }
 

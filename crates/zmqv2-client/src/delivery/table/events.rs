@@ -35,6 +35,22 @@ pub(crate) struct DeliveryOptions {
     pub(crate) server_queue: Option<QueueId>,
 }
 
+impl DeliveryOptions {
+    /// The options of a message without size or candidates, which is not sent again.
+    pub(crate) fn new(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            expires: deadline,
+            retries: 0,
+            wait_for_ready: false,
+            monitor: None,
+            candidates: 0,
+            bytes: 0,
+            server_queue: None,
+        }
+    }
+}
+
 /// What has happened.
 #[derive(Debug)]
 pub(crate) enum Input<A> {

@@ -1,4 +1,4 @@
-//! What each input, and each moment that has come, means for a message.
+//! Handles the inputs of the table and the timers of its messages.
 
 use std::time::Instant;
 
@@ -114,7 +114,7 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// What this link has sent may be lost.
+    /// Messages that this link has sent may be lost.
     pub(super) fn connection_lost(&mut self, now: Instant, link: LinkId) {
         if self.links.get(link).is_none_or(|link| link.in_flight == 0) {
             return;
@@ -139,7 +139,6 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// The time of an entry has come.
     pub(super) fn timer_fired(&mut self, now: Instant, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let over = now >= entry.attempt.deadline();

@@ -20,7 +20,7 @@ pub(super) struct LinkQueue {
 
 impl<M, A> PendingTable<M, A> {
     /// The message to send after `after` others, and the end of its time to live. Once it is sent,
-    /// report [`Input::Sent`], in the same order.
+    /// report [`Input::Sent`](super::Input::Sent), in the same order.
     pub(crate) fn nth_to_send(&mut self, link: LinkId, after: usize) -> Option<(Tag, Instant, &M)> {
         let tag = loop {
             let (tag, ticket) = *self.links.get(link)?.queue.get(after)?;
@@ -43,7 +43,7 @@ impl<M, A> PendingTable<M, A> {
         self.links.get(link).is_none_or(|link| link.queued == 0 && link.in_flight == 0)
     }
 
-    /// The tags of these entries, by arrival.
+    /// The tags of the entries that `which` selects, by arrival.
     pub(super) fn in_order(&self, mut which: impl FnMut(&Entry<M>) -> bool) -> Vec<Tag> {
         let mut found: Vec<(u64, Tag)> = Vec::new();
         for (index, slot) in self.slots.iter().enumerate() {

@@ -38,18 +38,18 @@ pub(super) struct ServerQueue {
 }
 
 /// The place of an entry in a server queue.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Membership {
     queue: QueueId,
-    /// The version of the route that it is on, if it is on one.
+    /// The version of the route that the message is on, if any.
     route_version: Option<u64>,
-    /// Whether it goes to the node where the server was last.
+    /// Whether the message goes to the node where the server was last.
     to_known_node: bool,
-    /// Whether it searches again. Then no other follows it until a server has it.
+    /// Whether the message searches again. No other follows it until a server has accepted it.
     alone: bool,
     /// Whether the server may be at other nodes.
     pub(super) has_alternatives: bool,
-    /// When a candidate that has not refused is taken for the right one.
+    /// When a candidate that has not refused counts as the right one.
     pub(super) assume_found_at: Option<Instant>,
 }
 
@@ -63,14 +63,7 @@ impl ServerQueue {
 
 impl Membership {
     pub(super) fn new(queue: QueueId) -> Self {
-        Self {
-            queue,
-            route_version: None,
-            to_known_node: false,
-            alone: false,
-            has_alternatives: false,
-            assume_found_at: None,
-        }
+        Self { queue, ..Self::default() }
     }
 
     pub(super) fn plan(&mut self, plan: SearchPlan) {
@@ -81,7 +74,7 @@ impl Membership {
         self.assume_found_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether the others of its queue, and it itself, must search for their server again.
+    /// Whether the message and the others in its queue must search for their server again.
     pub(super) fn must_search_again(&self, attempt: &Attempt) -> bool {
         attempt.must_search_again(self.has_alternatives, self.route_version.is_some())
     }
@@ -102,7 +95,7 @@ impl<M, A> PendingTable<M, A> {
         let Some(membership) = self.entry(tag).and_then(|entry| entry.membership) else { return };
         let queue = self.server_queues.entry(membership.queue).or_default();
         queue.members += 1;
-        // A message that was alone had no reason to look.
+        // A message that was alone in its queue had no reason to check this.
         if let Some((_, searcher)) = queue.searcher
             && let Some(membership) = self.entry(searcher).and_then(|entry| entry.membership)
             && membership.is_assumed_found(now)
@@ -265,7 +258,6 @@ impl<M, A> PendingTable<M, A> {
         queued.map(|(tag, _)| *tag).collect()
     }
 
-    /// The entry leaves its route.
     fn leave_route(&mut self, tag: Tag) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Some(membership) = &mut entry.membership else { return };
@@ -280,8 +272,8 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// The last round of an entry has failed, at last at `candidate`. Messages that wait behind it
-    /// would get the same answers, so they end as well.
+    /// The last round of an entry has failed, with `candidate` as the last one that was asked.
+    /// Messages that wait behind it would get the same answers, so they end as well.
     pub(super) fn end_others_too(&mut self, now: Instant, tag: Tag, candidate: usize) {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Some(membership) = &mut entry.membership else { return };
@@ -317,7 +309,7 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// The time of an entry in its queue is over, or the wait for the old route is.
+    /// An entry has waited long enough for messages on the old route.
     pub(super) fn queue_timer_fired(&mut self, tag: Tag) {
         let Some(entry) = self.entry(tag) else { return };
         let (Some(membership), deadline) = (entry.membership, entry.attempt.deadline()) else { return };

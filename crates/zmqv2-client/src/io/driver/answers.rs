@@ -95,14 +95,14 @@ impl Driver {
                 Some((tag, answer))
             }
             Err(problem) => {
-                let problem = format!("an answer for message {id} of {target} is none: {problem}");
+                let problem = format!("an answer to message {id} of {target} is not valid: {problem}");
                 self.warn_ignored(&problem);
                 None
             }
         }
     }
 
-    /// One of several answers to a message.
+    /// Records one of several answers to a message.
     pub(super) fn record_answer(&mut self, tag: Tag, answer: ReceiverAnswer, now: Instant) {
         let Some(outbound) = self.table.message(tag) else { return };
         if let ResultSender::Part(sender) = &outbound.result_sender
@@ -119,7 +119,7 @@ impl Driver {
         let now = clock::now();
         if self.last_warning.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY) {
             self.last_warning = Some(now);
-            log::warn!("ignored what came as an answer: {problem}");
+            log::warn!("ignored an invalid answer: {problem}");
         }
     }
 }

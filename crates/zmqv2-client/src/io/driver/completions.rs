@@ -35,7 +35,7 @@ impl Driver {
             self.inquiries -= 1;
             let completion = outbound.completion(result, &self.router, now);
             if let ResultSender::Single(sender) = outbound.result_sender {
-                sender.complete(completion);
+                sender.complete(completion).wake();
             }
             return;
         }
@@ -91,7 +91,7 @@ impl Driver {
 
     fn observe(&self, target: &Target, outcome: &Outcome) {
         if let Some(observer) = &self.settings.observer
-            && catch_unwind(AssertUnwindSafe(|| observer(target, outcome))).is_err()
+            && catch_unwind(AssertUnwindSafe(|| observer.0(target, outcome))).is_err()
         {
             log::error!("the observer of outcomes panicked");
         }
@@ -108,7 +108,7 @@ impl Driver {
         for ended in self.ended.drain(..) {
             match ended {
                 Ended::Single(sender, completion) => {
-                    self.wakeups.extend(Some(sender.complete_silently(completion)).filter(Wakeup::has_waiter));
+                    self.wakeups.extend(Some(sender.complete(completion)).filter(Wakeup::has_waiter));
                 }
                 Ended::Part(sender) => drop(sender),
             }

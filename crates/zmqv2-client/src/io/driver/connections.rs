@@ -63,8 +63,7 @@ impl Driver {
     }
 
     /// The connection is lost. Messages that were sent may have run. Messages that wait use the
-    /// next connection, which is made after a pause so that a peer that hangs up at once is not
-    /// called without end.
+    /// next connection. It is made after a pause, because a peer may hang up at once every time.
     pub(super) fn connection_lost(&mut self, id: LinkId, now: Instant) {
         self.mark_unreachable(id, now);
         match self.links.renew(id) {

@@ -15,6 +15,7 @@ use crate::io::outbound::{Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::PartSender;
 use crate::routing::destinations::Destinations;
+use crate::routing::route::Route;
 
 impl Driver {
     /// The link to a candidate of a message.
@@ -67,14 +68,8 @@ impl Driver {
     fn look_up_fanout(&mut self, tag: Tag) -> usize {
         let Some(outbound) = self.table.message_mut(tag) else { return 0 };
         let target = &outbound.message.target;
-        let placement = match self.router.directory.poll_placement(target.key(), &mut outbound.route.lookup) {
-            Some(Ok(placement)) => placement,
-            Some(Err(error)) => {
-                log::debug!("cannot look up {target}: {error:?}");
-                return 0;
-            }
-            None => return 0,
-        };
+        let placement = self.router.directory.poll_placement(&target.key(), &mut outbound.route.lookup);
+        let Some(placement) = placement else { return 0 };
         let Some(destination) = outbound.route.destination(0, &self.router) else {
             let ResultSender::Part(sender) = &outbound.result_sender else { return 0 };
             let others = senders_of_other_nodes(sender, &placement);
@@ -85,7 +80,7 @@ impl Driver {
         let Some(placed) = placement.nodes().iter().find(|placed| placed.node.name == destination.node) else {
             return 0;
         };
-        outbound.route.set_destinations([self.router.destination(&placed.node)].into_iter().collect());
+        outbound.route.set_destinations(Destinations::Listed(vec![self.router.destination(&placed.node)]));
         1
     }
 
@@ -94,19 +89,15 @@ impl Driver {
     fn split_to_nodes(&mut self, tag: Tag, placement: &Placement, others: Vec<PartSender>) -> usize {
         let Some(outbound) = self.table.message_mut(tag) else { return 0 };
         let mut destinations = placement.nodes().iter().map(|placed| self.router.destination(&placed.node));
-        let first: Destinations = destinations.next().into_iter().collect();
+        let first = Vec::from_iter(destinations.next());
         let found = first.len();
-        outbound.route.set_destinations(first);
+        outbound.route.set_destinations(Destinations::Listed(first));
         let (message, options) = (Arc::clone(&outbound.message), outbound.options);
-        let options = DeliveryOptions { candidates: 1, bytes: message.header.len(), ..options };
+        let options = DeliveryOptions { bytes: message.header.len(), ..options };
         let before = self.group_backlog.len();
         self.group_backlog.extend(others.into_iter().zip(destinations).map(|(sender, destination)| {
-            Outbound::new(
-                Arc::clone(&message),
-                [destination].into_iter().collect(),
-                options,
-                ResultSender::Part(sender),
-            )
+            let route = Route::to_any(Destinations::Listed(vec![destination]), message.started);
+            Outbound::new(Arc::clone(&message), route, options, ResultSender::Part(sender))
         }));
         let more = self.group_backlog.len() - before;
         self.queue.admission.reserve_beyond_limit(more, more * options.bytes);

@@ -16,15 +16,15 @@ use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transpor
 
 use crate::clock;
 use crate::delivery::attempt::Verdict;
-use crate::delivery::table::{Action, Input, LinkId, PendingTable, Tag};
+use crate::delivery::table::{Action, Input, Limits, LinkId, PendingTable, Tag};
 use crate::io::links::Links;
 use crate::io::outbound::Outbound;
 use crate::io::queue::{Command, IoQueue};
-use crate::io::settings::IoSettings;
 use crate::outcome::completion::Wakeup;
 use crate::outcome::counters::LiveCounters;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::routing::router::Router;
+use crate::settings::Settings;
 
 mod answers;
 mod completions;
@@ -48,7 +48,7 @@ pub(crate) struct Driver {
     poll: Poll,
     queue: Arc<IoQueue>,
     commands: Receiver<Command>,
-    settings: IoSettings,
+    settings: Arc<Settings>,
     router: Arc<Router>,
     counters: Arc<LiveCounters>,
     table: PendingTable<Box<Outbound>, ReceiverAnswer>,
@@ -92,18 +92,23 @@ impl Driver {
         poll: Poll,
         queue: Arc<IoQueue>,
         commands: Receiver<Command>,
-        settings: IoSettings,
+        settings: Arc<Settings>,
         transport: Transport,
         router: Arc<Router>,
         counters: Arc<LiveCounters>,
     ) -> Self {
+        let limits = Limits {
+            messages: settings.max_outstanding,
+            bytes: settings.max_outstanding_bytes,
+            connect_timeout: settings.config.connect_timeout,
+        };
         Self {
             poll,
             queue,
             commands,
-            table: PendingTable::new(settings.limits),
-            links: Links::new(transport, settings.max_links),
-            pace: AdaptivePoll::new(settings.adaptive_poll),
+            table: PendingTable::new(limits),
+            links: Links::new(transport, settings.config.conn_pool_size),
+            pace: AdaptivePoll::new(settings.config.adaptive_poll),
             settings,
             router,
             counters,
@@ -203,10 +208,10 @@ impl Driver {
                     self.table.handle(now, Input::LookedUp { tag, plan });
                 }
                 Action::ServerFound { tag } => {
-                    self.table.message(tag).inspect(|outbound| outbound.route.server_found());
+                    self.table.message(tag).inspect(|outbound| outbound.route.note_server(true));
                 }
                 Action::ServerNotFound { tag } => {
-                    self.table.message(tag).inspect(|outbound| outbound.route.server_not_found());
+                    self.table.message(tag).inspect(|outbound| outbound.route.note_server(false));
                 }
                 Action::LinkUnreachable { link } => self.mark_unreachable(link, now),
                 Action::NoAnswer { tag, link } => self.not_answered(tag, link, now),
@@ -313,7 +318,7 @@ impl Driver {
             return self.poll.poll(events, timeout);
         }
         let may_come = self.table.open() > 0;
-        let (found, timeout) = self.pace.look(may_come, self.settings.busy_poll, timeout, || {
+        let (found, timeout) = self.pace.look(may_come, self.settings.config.busy_poll, timeout, || {
             self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty() || !self.commands.is_empty())
         })?;
         if found { Ok(()) } else { self.poll.poll(events, timeout) }

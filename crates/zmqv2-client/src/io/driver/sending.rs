@@ -35,7 +35,7 @@ impl Driver {
             // A send may consume an event.
             self.mark_hot(id);
             if let Err(error) = sent {
-                // They wait for room, or for another connection.
+                // The messages wait for room, or for another connection.
                 if let Some(link) = self.links.get(id) {
                     log::debug!("{} took no message: {error}", link.address);
                     (link.writable, link.notified) = (false, true);

@@ -62,7 +62,7 @@ impl World {
     }
 
     /// A first question about another topic.
-    fn first(&mut self, name: &str, state: TopicState) -> FirstAnswer {
+    fn first(&mut self, name: &str, state: TopicState) -> Result<Arc<Placement>, Duration> {
         let reading = self.reading(vec![Some(state)]);
         self.cache.first(&key(name), reading, false, self.now)
     }
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// The first question about `t`.
-    fn ask(&mut self, text: &str) -> FirstAnswer {
+    fn ask(&mut self, text: &str) -> Result<Arc<Placement>, Duration> {
         self.revision += 1;
         self.first("t", state(self.revision, text))
     }
@@ -110,7 +110,7 @@ impl World {
 #[test]
 fn a_change_is_shown_and_an_unchanged_answer_is_the_same_allocation() {
     let mut world = World::new();
-    assert!(matches!(world.ask("b/s a/s2 a/s1"), FirstAnswer::Known(_)));
+    assert!(world.ask("b/s a/s2 a/s1").is_ok());
     assert_eq!(world.shown(), "a/s1 a/s2 b/s");
     let (before, generation) = (world.cache.look(&key("t"), EMPTY_FOR, world.now), world.cache.generation());
     assert!(!world.read(None, false));
@@ -125,14 +125,14 @@ fn a_change_is_shown_and_an_unchanged_answer_is_the_same_allocation() {
 #[test]
 fn of_two_addresses_of_a_node_the_newer_one_counts_rg31() {
     let mut world = World::new();
-    world.ask("a:1/old a:2/new");
+    world.ask("a:1/old a:2/new").unwrap();
     assert_eq!(world.shown(), "a:2/new a:2/old");
 }
 
 #[test]
-fn changes_alone_are_as_good_as_all_that_is_there() {
+fn changes_give_the_same_answer_as_a_whole_state() {
     let mut world = World::new();
-    world.ask("a/s1 a/s2 b/s");
+    world.ask("a/s1 a/s2 b/s").unwrap();
     let change = |world: &mut World, text: &str| {
         world.revision += 1;
         world.read(Some(TopicState { changes_only: true, ..state(world.revision, text) }), false)
@@ -161,9 +161,9 @@ fn changes_alone_are_as_good_as_all_that_is_there() {
 }
 
 #[test]
-fn that_nobody_is_there_is_believed_for_a_moment() {
+fn an_empty_answer_is_used_for_a_moment() {
     let mut world = World::new();
-    assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
+    assert_eq!(world.ask(""), Ok(Arc::default()));
     world.pass(EMPTY_FOR);
     assert_eq!(world.shown(), "");
     world.pass(SECOND);
@@ -173,9 +173,9 @@ fn that_nobody_is_there_is_believed_for_a_moment() {
 }
 
 #[test]
-fn what_is_known_outlives_an_outage_up_to_a_bound_rg12() {
+fn known_answers_outlive_an_outage_up_to_a_bound_rg12() {
     let mut world = World::new();
-    world.ask("a/s");
+    world.ask("a/s").unwrap();
     world.pass(SETTINGS.max_stale * 2);
     assert_eq!(world.shown(), "a/s", "nothing says that it is stale");
     world.read(None, false);
@@ -189,9 +189,9 @@ fn what_is_known_outlives_an_outage_up_to_a_bound_rg12() {
 }
 
 #[test]
-fn after_an_outage_what_is_missing_stays_for_a_lease_and_what_is_new_counts() {
+fn after_an_outage_missing_servers_stay_for_a_lease_and_new_ones_count() {
     let mut world = World::new();
-    world.ask("a/s b/s");
+    world.ask("a/s b/s").unwrap();
     world.fail();
     world.pass(SETTINGS.lease * 2);
     assert!(!world.learn(""));
@@ -208,9 +208,9 @@ fn after_an_outage_what_is_missing_stays_for_a_lease_and_what_is_new_counts() {
 }
 
 #[test]
-fn what_was_withdrawn_is_gone_also_after_an_outage() {
+fn a_withdrawn_server_is_gone_also_after_an_outage() {
     let mut world = World::new();
-    world.ask("a/s a/s2 b/s");
+    world.ask("a/s a/s2 b/s").unwrap();
     world.fail();
     world.pass(SECOND);
     world.learn("-a/s -b/s");
@@ -218,9 +218,9 @@ fn what_was_withdrawn_is_gone_also_after_an_outage() {
 }
 
 #[test]
-fn a_pause_that_only_its_length_tells_of_counts_as_an_outage() {
+fn a_late_answer_counts_as_an_outage() {
     let mut world = World::new();
-    world.ask("a/s b/s");
+    world.ask("a/s b/s").unwrap();
     world.pass(SECOND);
     world.revision += 1;
     world.read(Some(state(world.revision, "a/s")), true);
@@ -230,7 +230,7 @@ fn a_pause_that_only_its_length_tells_of_counts_as_an_outage() {
 #[test]
 fn data_that_was_lost_is_noticed_without_an_outage_rg13() {
     let mut world = World::new();
-    world.ask("a/s b/s");
+    world.ask("a/s b/s").unwrap();
     world.epoch = "e2";
     world.revision = 0;
     world.read(Some(state(0, "")), false);
@@ -239,69 +239,69 @@ fn data_that_was_lost_is_noticed_without_an_outage_rg13() {
     world.learn("b/s");
     assert_eq!(world.shown(), "a/s b/s");
     // What was not known before cannot be told from what nobody offers.
-    assert_eq!(world.first("other", state(0, "-n/s")), FirstAnswer::Unconfirmed(SETTINGS.lease));
-    assert!(matches!(world.first("there", state(3_000, "n/s")), FirstAnswer::Known(_)));
+    assert_eq!(world.first("other", state(0, "-n/s")), Err(SETTINGS.lease));
+    assert!(world.first("there", state(3_000, "n/s")).is_ok());
     world.pass(SETTINGS.lease);
     let _ = world.cache.settle(world.now);
     assert_eq!(world.shown(), "b/s");
-    assert_eq!(world.first("other", state(0, "-n/s")), FirstAnswer::Known(Arc::default()));
+    assert_eq!(world.first("other", state(0, "-n/s")), Ok(Arc::default()));
 }
 
 #[test]
-fn after_an_outage_that_nobody_is_there_is_not_believed_of_any_topic() {
+fn after_an_outage_empty_answers_are_unconfirmed_for_every_topic() {
     let mut world = World::new();
-    world.ask("");
+    world.ask("").unwrap();
     world.fail();
-    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unconfirmed(SETTINGS.lease));
-    assert_eq!(world.shown(), "?", "not even of one that was known to have nobody");
-    assert_eq!(world.ask(""), FirstAnswer::Unconfirmed(SETTINGS.lease));
-    // Remembered for a moment, so that it is not asked per message.
+    assert_eq!(world.first("other", state(0, "")), Err(SETTINGS.lease));
+    assert_eq!(world.shown(), "?", "an empty answer from before the outage is not used");
+    assert_eq!(world.ask(""), Err(SETTINGS.lease));
+    // Remembered for a moment, so that the directory is not asked for each message.
     let within = |world: &World| world.cache.unconfirmed_for(&key("other"), world.now);
     assert_eq!(within(&world), Some(SETTINGS.lease));
     world.pass(EMPTY_FOR + SECOND);
     assert_eq!(within(&world), None);
-    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unconfirmed(SETTINGS.lease - EMPTY_FOR - SECOND));
-    // The time alone ends it, whether or not anything has settled since.
+    assert_eq!(world.first("other", state(0, "")), Err(SETTINGS.lease - EMPTY_FOR - SECOND));
+    // The time alone ends the uncertainty, also without a call of `settle`.
     world.pass(SETTINGS.lease);
     assert_eq!(within(&world), None);
-    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Known(Arc::default()));
-    assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
+    assert_eq!(world.first("other", state(0, "")), Ok(Arc::default()));
+    assert_eq!(world.ask(""), Ok(Arc::default()));
     for n in 0..MAX_TOPICS + 10 {
         world.fail();
-        world.first(&format!("n{n}"), state(0, ""));
+        world.first(&format!("n{n}"), state(0, "")).unwrap_err();
     }
     assert_eq!(world.cache.unconfirmed.len(), MAX_TOPICS);
 }
 
 #[test]
-fn a_new_process_does_not_believe_a_directory_that_is_younger_than_a_lease() {
+fn empty_answers_of_a_directory_younger_than_a_lease_are_unconfirmed() {
     let mut world = World::new();
     world.age = SECOND;
-    assert_eq!(world.ask(""), FirstAnswer::Unconfirmed(SETTINGS.lease - SECOND));
-    assert!(matches!(world.first("there", state(1, "n/s")), FirstAnswer::Known(_)));
+    assert_eq!(world.ask(""), Err(SETTINGS.lease - SECOND));
+    assert!(world.first("there", state(1, "n/s")).is_ok());
     world.pass(SETTINGS.lease - SECOND);
-    assert_eq!(world.ask(""), FirstAnswer::Known(Arc::default()));
+    assert_eq!(world.ask(""), Ok(Arc::default()));
 }
 
 #[test]
-fn another_process_of_the_directory_raises_doubt_without_an_outage() {
+fn another_process_of_the_directory_counts_as_an_outage() {
     let mut world = World::new();
-    world.ask("a/s b/s");
+    world.ask("a/s b/s").unwrap();
     world.instance = "i2";
-    // Its clock is another one, and says nothing.
+    // Another process has another clock, so the difference means nothing.
     world.ahead = SETTINGS.lease * 100;
     world.learn("a/s");
     assert_eq!(world.shown(), "a/s b/s");
-    assert_eq!(world.first("other", state(0, "")), FirstAnswer::Unconfirmed(SETTINGS.lease));
+    assert_eq!(world.first("other", state(0, "")), Err(SETTINGS.lease));
     world.pass(SETTINGS.lease);
     world.read(None, false);
     assert_eq!(world.shown(), "a/s");
 }
 
 #[test]
-fn leases_that_ended_because_the_clock_was_put_forward_are_not_missed() {
+fn a_clock_that_was_put_forward_counts_as_an_outage() {
     let mut world = World::new();
-    world.ask("a/s b/s");
+    world.ask("a/s b/s").unwrap();
     world.pass(SECOND);
     world.ahead = SECOND * 7;
     world.learn("a/s");
@@ -320,23 +320,23 @@ fn leases_that_ended_because_the_clock_was_put_forward_are_not_missed() {
 }
 
 #[test]
-fn a_state_from_before_the_known_one_is_a_loss() {
+fn a_state_older_than_the_known_one_counts_as_an_outage() {
     let mut world = World::new();
-    world.ask("a/s b/s");
+    world.ask("a/s b/s").unwrap();
     // The replica that became the primary had not got b.
     world.read(Some(state(900, "a/s")), false);
     assert_eq!(world.shown(), "a/s b/s");
     // But a topic whose last lease has ended has no state at all, and that is no loss.
     let mut world = World::new();
-    world.ask("a/s");
+    world.ask("a/s").unwrap();
     world.read(Some(state(0, "")), false);
     assert_eq!(world.shown(), "");
 }
 
 #[test]
-fn every_outage_begins_the_wait_anew() {
+fn every_outage_starts_a_new_lease_of_waiting() {
     let mut world = World::new();
-    world.ask("a/s b/s");
+    world.ask("a/s b/s").unwrap();
     world.fail();
     world.learn("a/s");
     world.pass(SETTINGS.lease - SECOND);
@@ -354,14 +354,14 @@ fn every_outage_begins_the_wait_anew() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded_by_number_and_by_time() {
+fn remembered_topics_are_bounded_by_number_and_by_time() {
     let mut world = World::new();
     for n in 0..MAX_TOPICS + 10 {
         if n % 100 == 0 {
             world.pass(SECOND);
             let _ = world.cache.look(&key("n0"), EMPTY_FOR, world.now);
         }
-        world.first(&format!("n{n}"), state(1, "a/s"));
+        world.first(&format!("n{n}"), state(1, "a/s")).unwrap();
     }
     assert_eq!(world.cache.len(), MAX_TOPICS);
     assert!(world.cache.look(&key("n0"), EMPTY_FOR, world.now).is_some(), "somebody asks for it");

@@ -23,7 +23,7 @@ pub enum IpcDirError {
     TooLong {
         /// The directory.
         path: PathBuf,
-        /// Its length in bytes.
+        /// The length of the path in bytes.
         length: usize,
         /// The longest allowed length in bytes.
         longest: usize,
@@ -48,7 +48,7 @@ pub enum IpcDirError {
     Foreign {
         /// The directory.
         path: PathBuf,
-        /// Its owner.
+        /// The owner of the directory.
         owner: u32,
         /// The user of this process.
         uid: u32,
@@ -61,7 +61,7 @@ pub enum IpcDirError {
     Open {
         /// The directory.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the directory.
         mode: u32,
     },
     /// The directory does not exist and cannot be created.

@@ -41,7 +41,7 @@ pub(super) const LONGEST_DIR_BYTES: usize = MAX_SOCKET_PATH_BYTES - LONGEST_SOCK
 /// [`IpcDirError`] says what is wrong with which directory and what to do.
 pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     let facts = Facts::gather(config);
-    let Choice { path, why } = decide(&facts);
+    let (path, why) = decide(&facts);
     check_path(&path)?;
     if why.is_private() {
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -69,7 +69,7 @@ pub fn resolve_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
 /// [`IpcDirError`] when no broker can be reached through that directory.
 pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     let facts = Facts::gather(config);
-    let Choice { path, why } = decide(&facts);
+    let (path, why) = decide(&facts);
     check_path(&path)?;
     match fs::symlink_metadata(&path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(path),
@@ -79,28 +79,21 @@ pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
         Ok(_) if !path.is_dir() => return Err(IpcDirError::NotADirectory { path }),
         Ok(_) => {}
     }
-    match accessat(CWD, &path, Access::EXEC_OK, AtFlags::EACCESS) {
-        Ok(()) => Ok(path),
-        Err(errno) => Err(IpcDirError::Unusable { path, cause: errno.into() }),
-    }
+    let reachable = accessat(CWD, &path, Access::EXEC_OK, AtFlags::EACCESS);
+    reachable.map_err(|errno| IpcDirError::Unusable { path: path.clone(), cause: errno.into() })?;
+    Ok(path)
 }
 
 /// The facts that the rule depends on.
 #[derive(Debug, Clone)]
 struct Facts {
     explicit: Option<PathBuf>,
-    /// This process can create [`SYSTEM_IPC_DIR`] or write in it.
+    /// Whether this process can create [`SYSTEM_IPC_DIR`] or write in it.
     system: bool,
     /// `$XDG_RUNTIME_DIR`, when it is a directory of this user in which this process can write.
     runtime: Option<PathBuf>,
     temporary: PathBuf,
     uid: u32,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Choice {
-    path: PathBuf,
-    why: Why,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +116,7 @@ impl fmt::Display for Why {
         match self {
             Self::Explicit => f.write_str("set by rpc_zmq_ipc_dir"),
             Self::System => f.write_str("the default, and this process can write there"),
-            Self::Runtime => {
-                write!(f, "in XDG_RUNTIME_DIR, because this process cannot write in {SYSTEM_IPC_DIR}")
-            }
+            Self::Runtime => write!(f, "in XDG_RUNTIME_DIR, because this process cannot write in {SYSTEM_IPC_DIR}"),
             Self::Temporary => write!(
                 f,
                 "in the temporary directory, because this process cannot write in \
@@ -150,19 +141,16 @@ impl Facts {
     }
 }
 
-/// The rule.
-fn decide(facts: &Facts) -> Choice {
+fn decide(facts: &Facts) -> (PathBuf, Why) {
     let Facts { explicit, system, runtime, temporary, uid } = facts;
-    let (path, why) = match (explicit, system, runtime) {
+    match (explicit, system, runtime) {
         (Some(path), ..) => (path.clone(), Why::Explicit),
         (None, true, _) => (PathBuf::from(SYSTEM_IPC_DIR), Why::System),
         (None, false, Some(runtime)) => (runtime.join("zmqv2"), Why::Runtime),
         (None, false, None) => (temporary.join(format!("zmqv2-{uid}")), Why::Temporary),
-    };
-    Choice { path, why }
+    }
 }
 
-/// Checks a path without the file system.
 fn check_path(path: &Path) -> Result<(), IpcDirError> {
     let path = path.to_owned();
     let length = path.as_os_str().as_bytes().len();
@@ -178,10 +166,7 @@ fn check_path(path: &Path) -> Result<(), IpcDirError> {
 /// Refuses a directory that another user owns or can change.
 fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     let path = path.to_owned();
-    let metadata = match fs::symlink_metadata(&path) {
-        Ok(metadata) => metadata,
-        Err(cause) => return Err(IpcDirError::Unusable { path, cause }),
-    };
+    let metadata = fs::symlink_metadata(&path).map_err(|cause| IpcDirError::Unusable { path: path.clone(), cause })?;
     let mode = metadata.mode() & 0o7777;
     if metadata.is_symlink() {
         Err(IpcDirError::Symlink { path })
@@ -196,8 +181,7 @@ fn check_private(path: &Path, uid: u32) -> Result<(), IpcDirError> {
     }
 }
 
-/// Binds a socket, as every process will do, to find permissions, quotas and read-only file
-/// systems.
+/// Binds a socket, to find missing permissions, full quotas and read-only file systems.
 fn probe(dir: &Path) -> Result<(), IpcDirError> {
     let unusable = |cause| IpcDirError::Unusable { path: dir.to_owned(), cause };
     // Random, because two processes may probe at the same time.
@@ -217,8 +201,7 @@ fn writable(dir: &Path) -> bool {
 fn usable_or_creatable(dir: &Path) -> bool {
     match fs::symlink_metadata(dir) {
         Ok(_) => writable(dir),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => dir.parent().is_some_and(writable),
-        Err(_) => false,
+        Err(cause) => cause.kind() == io::ErrorKind::NotFound && dir.parent().is_some_and(writable),
     }
 }
 

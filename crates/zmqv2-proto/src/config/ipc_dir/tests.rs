@@ -20,7 +20,7 @@ fn explicit(path: impl Into<PathBuf>) -> Config {
 fn the_rule_takes_the_first_directory_that_can_be_used() {
     let mut facts = facts();
     let chosen = |facts: &Facts| {
-        let Choice { path, why } = decide(facts);
+        let (path, why) = decide(facts);
         (path.to_str().unwrap().to_owned(), why)
     };
     assert_eq!(chosen(&facts), ("/srv/sockets".to_owned(), Why::Explicit));
@@ -37,7 +37,7 @@ fn an_explicit_directory_is_created_and_left_clean() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b");
     assert_eq!(find_ipc_dir(&explicit(&path)).unwrap(), path);
-    assert!(!path.exists(), "who only connects creates nothing");
+    assert!(!path.exists(), "a process that only connects creates nothing");
     for _ in 0..2 {
         assert_eq!(resolve_ipc_dir(&explicit(&path)).unwrap(), path);
     }
@@ -98,7 +98,7 @@ fn a_directory_without_permission_is_unusable() {
     if !writable(dir.path()) {
         let error = resolve_ipc_dir(&explicit(dir.path())).unwrap_err();
         assert!(matches!(error, IpcDirError::Unusable { .. }), "{error}");
-        assert!(find_ipc_dir(&explicit(dir.path())).is_ok(), "who connects need not write");
+        assert!(find_ipc_dir(&explicit(dir.path())).is_ok(), "a process that only connects need not write");
     }
     assert!(probe(&dir.path().join("missing")).is_err());
 }

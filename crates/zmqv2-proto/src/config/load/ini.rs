@@ -52,18 +52,12 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError
         };
         let text = std::str::from_utf8(raw).map_err(|_| wrong("not UTF-8", "text in UTF-8"))?.trim_end();
         if text.starts_with([' ', '\t']) {
-            match entries.last_mut().filter(|_| open) {
-                Some(entry) => {
-                    entry.value.push('\n');
-                    entry.value.push_str(text.trim_start());
-                }
-                None => {
-                    return Err(wrong(
-                        "white space in front, but no value to continue",
-                        "[group] or key = value in the first column",
-                    ));
-                }
-            }
+            let Some(entry) = entries.last_mut().filter(|_| open) else {
+                let expected = "[group] or key = value in the first column";
+                return Err(wrong("white space in front, but no value to continue", expected));
+            };
+            entry.value.push('\n');
+            entry.value.push_str(text.trim_start());
         } else if text.is_empty() || text.starts_with(['#', ';']) {
             open = false;
         } else if let Some(rest) = text.strip_prefix('[') {
@@ -74,12 +68,13 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError
             name.clone_into(&mut group);
             open = false;
         } else {
-            let (name, value) =
-                split(text).ok_or_else(|| wrong("neither group nor value", "[group] or key = value"))?;
+            let both = text.split_once(['=', ':']);
+            let (name, value) = both.ok_or_else(|| wrong("neither group nor value", "[group] or key = value"))?;
+            let (group, name, value) = (group.clone(), name.trim().to_owned(), value.trim().to_owned());
             if name.is_empty() {
                 return Err(wrong("no key in front of the value", "key = value"));
             }
-            entries.push(Entry { group: group.clone(), name: name.to_owned(), value: value.to_owned(), line });
+            entries.push(Entry { group, name, value, line });
             open = true;
         }
     }
@@ -89,12 +84,6 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError
         }
     }
     Ok(entries)
-}
-
-/// Name and value around the first `=` or `:`.
-fn split(text: &str) -> Option<(&str, &str)> {
-    let (name, value) = text.split_once(['=', ':'])?;
-    Some((name.trim(), value.trim()))
 }
 
 /// The text between quotes.

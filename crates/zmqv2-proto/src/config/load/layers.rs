@@ -8,7 +8,7 @@ use crate::config::options::spec::{Accepted, DEFAULT, GROUPS, OptionSpec, REDIS,
 use crate::config::options::value::shown;
 use crate::config::options::{OPTIONS, retired};
 use crate::config::report::{ConfigError, ConfigWarning, Source};
-use crate::config::settings::{Config, Draft};
+use crate::config::settings::{Config, Draft, UrlChoice};
 
 /// How a secret is shown.
 const HIDDEN: &str = "***";
@@ -31,7 +31,7 @@ impl Layers {
             return self.set(spec, origin, text);
         }
         if let Some(option) = retired::find(group, name) {
-            return self.warnings.push(ConfigWarning::Retired { origin, option: *option });
+            return self.warnings.push(ConfigWarning::Retired { origin, option });
         }
         let ours = GROUPS.contains(&group);
         // Other programs share the file. They may have `host` and `port` in DEFAULT, and options
@@ -51,21 +51,18 @@ impl Layers {
 
     /// Sets the option of a variable whose name starts with one of our groups.
     pub(crate) fn take_variable(&mut self, variable: &OsString, value: OsString) -> Result<(), ConfigError> {
-        let Some(variable) = variable.to_str() else {
-            return Ok(());
-        };
-        let Some((group, name)) = GROUPS.iter().find_map(|group| {
+        let Some(variable) = variable.to_str() else { return Ok(()) };
+        for group in GROUPS {
             let prefix = format!("OS_{}__", group.to_ascii_uppercase());
-            Some((*group, variable.strip_prefix(&prefix)?.to_ascii_lowercase()))
-        }) else {
-            return Ok(());
-        };
-        let origin = Source::Environment(shown(variable));
-        match (value.into_string(), in_group(group, &name)) {
-            (Err(bytes), Some(spec)) => {
-                return Err(value_error(spec, origin, &bytes.to_string_lossy(), "not UTF-8".into()));
+            let Some(name) = variable.strip_prefix(&prefix).map(str::to_ascii_lowercase) else { continue };
+            let origin = Source::Environment(shown(variable));
+            match (value.into_string(), in_group(group, &name)) {
+                (Err(bytes), Some(spec)) => {
+                    return Err(value_error(spec, origin, &bytes.to_string_lossy(), "not UTF-8".into()));
+                }
+                (value, _) => self.take(origin, group, &name, value.unwrap_or_default()),
             }
-            (value, _) => self.take(origin, group, &name, value.unwrap_or_default()),
+            break;
         }
         Ok(())
     }
@@ -75,24 +72,20 @@ impl Layers {
         let mut draft = Draft::blank();
         let mut effective = Vec::with_capacity(OPTIONS.len());
         for spec in OPTIONS {
-            let given = self.texts.remove(spec.name);
-            let (source, text) = match (given, spec.preset.text()) {
-                (Some((source, text)), _) => (source, Some(text)),
-                (None, preset) => (Source::Default, preset.map(Into::into)),
+            let (source, text) = match self.texts.remove(spec.name) {
+                Some((source, text)) => (source, Some(text)),
+                None => (Source::Default, spec.preset.text().map(Into::into)),
             };
-            let value = match text {
-                Some(text) => self.apply(spec, &mut draft, &source, text)?,
-                None => None,
-            };
-            let (value, hidden) = match value {
-                Some((value, hidden)) => (Some(value), hidden),
-                None => (None, false),
-            };
-            let (group, name) = (spec.group, spec.name);
+            let value = text.map(|text| self.apply(spec, &mut draft, &source, text)).transpose()?.flatten();
+            let (value, hidden) = value.unzip();
+            let (group, name, hidden) = (spec.group, spec.name, hidden.unwrap_or_default());
             effective.push(EffectiveOption { group, name, value, hidden, source, overridden: false });
         }
-        self.note_overrides(&draft, &mut effective);
+        let (before, url) = (draft.config.clone(), draft.url.clone());
         let config = draft.finish();
+        if let Some(url) = url {
+            self.note_overrides(&url, &before, &config, &mut effective);
+        }
         check_pairs(&config, &effective)?;
         Ok(Loaded { config, warnings: self.warnings, effective })
     }
@@ -108,11 +101,8 @@ impl Layers {
         let accepted = spec.apply(draft, &text).map_err(|problem| value_error(spec, source.clone(), &text, problem))?;
         // A secret may contain a `$` and must not be shown in the warning.
         if text.contains('$') && !spec.secret && accepted != Accepted::Hidden && matches!(source, Source::File { .. }) {
-            self.warnings.push(ConfigWarning::NotSubstituted {
-                origin: source.clone(),
-                option: spec,
-                value: text.clone(),
-            });
+            let (origin, value) = (source.clone(), text.clone());
+            self.warnings.push(ConfigWarning::NotSubstituted { origin, option: spec, value });
         }
         Ok(match accepted {
             // An empty host name means the default.
@@ -122,28 +112,17 @@ impl Layers {
             Accepted::Hidden => Some((shown(&text), true)),
             Accepted::Deprecated(instead) => {
                 let origin = source.clone();
-                let warning = ConfigWarning::Deprecated { origin, option: spec, value: text, instead };
-                self.warnings.push(warning);
+                self.warnings.push(ConfigWarning::Deprecated { origin, option: spec, value: text, instead });
                 Some((instead.to_owned(), false))
             }
         })
     }
 
     /// Marks the options that `transport_url` overrides, and warns about those that were set.
-    fn note_overrides(&mut self, draft: &Draft, effective: &mut [EffectiveOption]) {
-        let Some(url) = &draft.url else { return };
+    fn note_overrides(&mut self, url: &UrlChoice, before: &Config, after: &Config, effective: &mut [EffectiveOption]) {
         let by = find(effective, "transport_url").source.clone();
-        let kind = draft.config.matchmaker != url.kind;
-        let file = url.ring_file.as_ref().is_some_and(|file| *file != draft.config.ring_file);
         for (option, one) in OPTIONS.iter().zip(effective) {
-            one.overridden = match option.name {
-                "rpc_zmq_matchmaker" => kind,
-                "ringfile" => file,
-                name if option.group == REDIS => {
-                    url.redis.as_ref().is_some_and(|redis| redis.overrides(&draft.config, name))
-                }
-                _ => false,
-            };
+            one.overridden = url.overrides(option, before, after);
             if one.overridden && one.source != Source::Default {
                 let (origin, by) = (one.source.clone(), by.clone());
                 self.warnings.push(ConfigWarning::Overridden { origin, option, by });
@@ -163,28 +142,18 @@ pub(crate) fn find<'a>(effective: &'a [EffectiveOption], name: &str) -> &'a Effe
 
 /// Checks pairs of options against each other.
 fn check_pairs(config: &Config, effective: &[EffectiveOption]) -> Result<(), ConfigError> {
-    let conflict = |name: &str, must: &str, other: &str, because: &str| {
-        let shown = |name| {
-            let EffectiveOption { name, value, source, .. } = find(effective, name);
-            format!("{name} = {} ({source})", value.as_deref().unwrap_or_default())
-        };
-        Err(ConfigError::Conflict(format!("{} {must} {}: {because}", shown(name), shown(other))))
+    let shown = |name| {
+        let EffectiveOption { value, source, .. } = find(effective, name);
+        format!("{name} = {} ({source})", value.as_deref().unwrap_or_default())
     };
-    if config.heartbeat_ttl <= config.heartbeat_freq {
-        return conflict(
-            "matchmaker_heartbeat_ttl",
-            "must be greater than",
-            "matchmaker_heartbeat_freq",
-            "a registration would end before it is renewed",
-        );
-    }
-    if config.backlog_bytes < config.max_message_bytes {
-        return conflict(
-            "rpc_zmq_backlog_bytes",
-            "must be at least",
-            "rpc_zmq_max_message_bytes",
-            "the largest message would never fit",
-        );
-    }
-    Ok(())
+    let (ttl, freq) = ("matchmaker_heartbeat_ttl", "matchmaker_heartbeat_freq");
+    let (backlog, message) = ("rpc_zmq_backlog_bytes", "rpc_zmq_max_message_bytes");
+    let (name, must, other, because) = if config.heartbeat_ttl <= config.heartbeat_freq {
+        (ttl, "must be greater than", freq, "a registration would end before it is renewed")
+    } else if config.backlog_bytes < config.max_message_bytes {
+        (backlog, "must be at least", message, "the largest message would never fit")
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Conflict(format!("{} {must} {}: {because}", shown(name), shown(other))))
 }

@@ -38,22 +38,22 @@ pub struct Loaded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EffectiveOption {
-    /// The group it is printed in.
+    /// The group in which the option is printed.
     pub group: &'static str,
-    /// Its name.
+    /// The option's name.
     pub name: &'static str,
-    /// Its value as text, `***` for a secret. `None` when it is unset.
+    /// The value as text, `***` for a secret. `None` when the option is unset.
     pub value: Option<String>,
     /// Whether a password is left out of the value.
     pub hidden: bool,
     /// Where the value came from.
     pub source: Source,
-    /// Whether `transport_url` overrides it.
+    /// Whether `transport_url` overrides the option.
     pub overridden: bool,
 }
 
 impl ConfigBuilder {
-    /// Adds an INI file. It must exist. It wins over files that were added before.
+    /// Adds an INI file, which must exist. Later files win over earlier ones.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
         self

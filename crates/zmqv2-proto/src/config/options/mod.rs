@@ -36,7 +36,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("*"),
         doc: "Interface on which the broker of this node listens.",
         allowed: "* (all interfaces), an IP address of this machine, or a host name that has one",
-        parse: Parse::Text(|draft, text| value::host(text).map(|read| draft.config.bind_address = read)),
+        parse: Parse::Text(|config, text| value::host(text).map(|it| config.bind_address = it)),
         ..SHARED
     },
     OptionSpec {
@@ -57,7 +57,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("9501"),
         doc: "TCP port on which every broker listens.",
         allowed: "0 to 65535 (0 picks a free port)",
-        parse: Parse::Integer { min: 0, max: 65535, set: |draft, n| draft.config.port = n as u16 },
+        parse: Parse::Integer { min: 0, max: 65535, set: |config, n| config.port = n as u16 },
         ..SHARED
     },
     OptionSpec {
@@ -65,7 +65,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("1"),
         doc: "Number of libzmq I/O threads in a process.",
         allowed: "1 to 64",
-        parse: Parse::Integer { min: 1, max: 64, set: |draft, n| draft.config.io_threads = n as u16 },
+        parse: Parse::Integer { min: 1, max: 64, set: |config, n| config.io_threads = n as u16 },
         ..SHARED
     },
     OptionSpec {
@@ -75,7 +75,7 @@ pub const OPTIONS: &[OptionSpec] = &[
               of this size. No effect on a libzmq that was built without its draft interface.",
         allowed: "8192 to 1048576",
         reason: Some("the default of libzmq, 8192, costs a system call for every few messages"),
-        parse: Parse::Integer { min: 8192, max: 1 << 20, set: |draft, n| draft.config.io_batch_bytes = n as u32 },
+        parse: Parse::Integer { min: 8192, max: 1 << 20, set: |config, n| config.io_batch_bytes = n as u32 },
         ..SHARED
     },
     OptionSpec {
@@ -85,7 +85,7 @@ pub const OPTIONS: &[OptionSpec] = &[
               a client that does not read are dropped and counted.",
         allowed: "10000 to 1000000",
         reason: Some("it bounds the memory for a peer that does not read"),
-        parse: Parse::Integer { min: 10_000, max: 1_000_000, set: |draft, n| draft.config.high_water_mark = n as u32 },
+        parse: Parse::Integer { min: 10_000, max: 1_000_000, set: |config, n| config.high_water_mark = n as u32 },
         ..SHARED
     },
     OptionSpec {
@@ -95,11 +95,7 @@ pub const OPTIONS: &[OptionSpec] = &[
               calls get faster, and a processor is busy meanwhile.",
         allowed: "0 to 10000",
         reason: Some("waking a thread costs more than handling a message; use it only where processors are idle"),
-        parse: Parse::Integer {
-            min: 0,
-            max: 10_000,
-            set: |draft, n| draft.config.busy_poll = Duration::from_micros(n),
-        },
+        parse: Parse::Integer { min: 0, max: 10_000, set: |config, n| config.busy_poll = Duration::from_micros(n) },
         ..SHARED
     },
     OptionSpec {
@@ -109,11 +105,7 @@ pub const OPTIONS: &[OptionSpec] = &[
               as long as recent polls found messages; other threads get the processor first.",
         allowed: "0 to 10000",
         reason: Some("a caller that waits for each answer is served faster, and idle threads still sleep"),
-        parse: Parse::Integer {
-            min: 0,
-            max: 10_000,
-            set: |draft, n| draft.config.adaptive_poll = Duration::from_micros(n),
-        },
+        parse: Parse::Integer { min: 0, max: 10_000, set: |config, n| config.adaptive_poll = Duration::from_micros(n) },
         ..SHARED
     },
     OptionSpec {
@@ -126,7 +118,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         reason: Some(
             "many quick requests share one wake-up; more of them are lost, and reported, when the server dies",
         ),
-        parse: Parse::Integer { min: 0, max: 8192, set: |draft, n| draft.config.window = n as u16 },
+        parse: Parse::Integer { min: 0, max: 8192, set: |config, n| config.window = n as u16 },
         ..SHARED
     },
     OptionSpec {
@@ -134,7 +126,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Unset("10000 messages, because nothing is queued without bound"),
         doc: "Most messages that wait for a server in the backlog of one topic.",
         allowed: "1 to 10000000",
-        parse: Parse::Integer { min: 1, max: 10_000_000, set: |draft, n| draft.config.topic_backlog = n as usize },
+        parse: Parse::Integer { min: 1, max: 10_000_000, set: |config, n| config.topic_backlog = n as usize },
         ..SHARED
     },
     OptionSpec {
@@ -145,7 +137,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         ),
         doc: "Directory of the sockets between the processes of this node.",
         allowed: "an absolute path of at most 74 bytes",
-        parse: Parse::Text(|draft, text| value::socket_dir(text).map(|read| draft.config.ipc_dir = Some(read))),
+        parse: Parse::Text(|config, text| value::socket_dir(text).map(|it| config.ipc_dir = Some(it))),
         ..SHARED
     },
     OptionSpec {
@@ -153,7 +145,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::HostName,
         doc: "Name of this node in the directory; other nodes must be able to connect to it.",
         allowed: NAME,
-        parse: Parse::Text(|draft, text| value::name(text).map(|read| draft.config.host = read)),
+        parse: Parse::Text(|config, text| value::name(text).map(|it| config.host = it)),
         ..SHARED
     },
     OptionSpec {
@@ -163,7 +155,7 @@ pub const OPTIONS: &[OptionSpec] = &[
               of the same zone first.",
         allowed: NAME,
         reason: Some("a call between data centres costs more than one inside, and only an operator knows the places"),
-        parse: Parse::Text(|draft, text| value::name(text).map(|read| draft.config.zone = Some(read))),
+        parse: Parse::Text(|config, text| value::name(text).map(|it| config.zone = Some(it))),
         ..SHARED
     },
     OptionSpec {
@@ -171,7 +163,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("30"),
         doc: "Seconds a cast may wait for a server before it expires.",
         allowed: SPAN,
-        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.cast_timeout = span },
+        parse: Parse::Seconds { zero: false, set: |config, span| config.cast_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -179,7 +171,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("60"),
         doc: "Seconds a call waits for its reply.",
         allowed: SPAN,
-        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.response_timeout = span },
+        parse: Parse::Seconds { zero: false, set: |config, span| config.response_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -187,16 +179,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("64"),
         doc: "Number of threads that run handlers in a server.",
         allowed: "1 to 4096",
-        parse: Parse::Integer { min: 1, max: 4096, set: |draft, n| draft.config.thread_pool_size = n as usize },
+        parse: Parse::Integer { min: 1, max: 4096, set: |config, n| config.thread_pool_size = n as usize },
         ..SHARED
     },
     OptionSpec {
         name: "rpc_conn_pool_size",
         preset: Preset::Text("30"),
-        doc: "Most connections that a client keeps open; above it, the least recently used is \
-              closed.",
+        doc: "Most connections that a client keeps open; above it, the least recently used is closed.",
         allowed: "1 to 65536",
-        parse: Parse::Integer { min: 1, max: 65536, set: |draft, n| draft.config.conn_pool_size = n as usize },
+        parse: Parse::Integer { min: 1, max: 65536, set: |config, n| config.conn_pool_size = n as usize },
         ..SHARED
     },
     OptionSpec {
@@ -205,20 +196,19 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Largest message in bytes; the sender gets an error for a larger one.",
         allowed: "1024 to 1073741824",
         reason: Some("without a bound, one message can take all memory of a broker"),
-        parse: Parse::Integer { min: 1024, max: 1 << 30, set: |draft, n| draft.config.max_message_bytes = n as usize },
+        parse: Parse::Integer { min: 1024, max: 1 << 30, set: |config, n| config.max_message_bytes = n as usize },
         ..SHARED
     },
     OptionSpec {
         name: "rpc_zmq_backlog_bytes",
         preset: Preset::Text("268435456"),
-        doc: "Most bytes of all messages that a broker holds; above it, it refuses requests with \
-              Busy.",
+        doc: "Most bytes of all messages that a broker holds; above it, it refuses requests with Busy.",
         allowed: "1024 to 1099511627776, at least rpc_zmq_max_message_bytes",
         reason: Some("a bound in messages per topic does not bound the memory of a broker"),
         parse: Parse::Integer {
             min: 1024,
             max: 1 << 40,
-            set: |draft, n| draft.config.backlog_bytes = usize::try_from(n).unwrap_or(usize::MAX),
+            set: |config, n| config.backlog_bytes = usize::try_from(n).unwrap_or(usize::MAX),
         },
         ..SHARED
     },
@@ -228,7 +218,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Seconds a stopping broker or server waits for requests in flight.",
         allowed: SPAN_OR_ZERO,
         reason: Some("a restart must neither lose requests in flight nor hang on a handler that never ends"),
-        parse: Parse::Seconds { zero: true, set: |draft, span| draft.config.drain_timeout = span },
+        parse: Parse::Seconds { zero: true, set: |config, span| config.drain_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -237,7 +227,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Seconds a client waits for a connection to a node before it tries another.",
         allowed: SPAN,
         reason: Some("one dead node must cost a caller this long, not the whole rpc_response_timeout"),
-        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.connect_timeout = span },
+        parse: Parse::Seconds { zero: false, set: |config, span| config.connect_timeout = span },
         ..SHARED
     },
     OptionSpec {
@@ -246,9 +236,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "File on a local disk in which a broker keeps notifications until they are handled.",
         allowed: "an absolute path in a directory that exists; each broker has its own",
         reason: Some("accepted notifications can survive the end of a broker, at the cost of disk writes"),
-        parse: Parse::Text(|draft, text| {
-            value::absolute_path(text).map(|read| draft.config.notification_store = Some(read))
-        }),
+        parse: Parse::Text(|config, text| value::absolute_path(text).map(|it| config.notification_store = Some(it))),
         ..SHARED
     },
     OptionSpec {
@@ -257,7 +245,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "How often a notification is delivered before it becomes a dead letter.",
         allowed: "1 to 65535",
         reason: Some("a notification that no listener can handle would come back for ever"),
-        parse: Parse::Integer { min: 1, max: 65535, set: |draft, n| draft.config.max_deliveries = n as u16 },
+        parse: Parse::Integer { min: 1, max: 65535, set: |config, n| config.max_deliveries = n as u16 },
         ..SHARED
     },
     OptionSpec {
@@ -265,14 +253,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("openstack"),
         doc: "Exchange of every client, server, notifier and listener whose target names none.",
         allowed: NAME,
-        parse: Parse::Text(|draft, text| value::name(text).map(|read| draft.config.control_exchange = read)),
+        parse: Parse::Text(|config, text| value::name(text).map(|it| config.control_exchange = it)),
         ..DEFAULT_ONLY
     },
     OptionSpec {
         name: "transport_url",
         preset: Preset::Unset("the matchmaker is that of rpc_zmq_matchmaker"),
-        doc: "Transport and matchmaker in one; a matchmaker named here overrides \
-              rpc_zmq_matchmaker.",
+        doc: "Transport and matchmaker in one; a matchmaker named here overrides rpc_zmq_matchmaker.",
         allowed: "zmqv2:// or zmq:// (matchmaker from rpc_zmq_matchmaker), zmqv2+local://, \
                   zmqv2+ring:// or zmqv2+ring:///path/to/ring.json, zmqv2+redis://[user:password@]host[:port][/database] \
                   (zmqv2+rediss:// with TLS), zmqv2+sentinel://[user:password@]host[:port],.../group \
@@ -288,7 +275,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("300"),
         doc: "Seconds between two renewals of the registrations of a broker.",
         allowed: "0.001 to 4294967 seconds, less than matchmaker_heartbeat_ttl",
-        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.heartbeat_freq = span },
+        parse: Parse::Seconds { zero: false, set: |config, span| config.heartbeat_freq = span },
         ..DEFAULT_ONLY
     },
     OptionSpec {
@@ -296,7 +283,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("600"),
         doc: "Seconds after which a registration ends unless it is renewed.",
         allowed: "0.001 to 4294967 seconds, more than matchmaker_heartbeat_freq",
-        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.heartbeat_ttl = span },
+        parse: Parse::Seconds { zero: false, set: |config, span| config.heartbeat_ttl = span },
         ..DEFAULT_ONLY
     },
     OptionSpec {
@@ -304,7 +291,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("127.0.0.1"),
         doc: "Host of Redis.",
         allowed: "a host name or an IP address",
-        parse: Parse::Text(|draft, text| value::host(text).map(|read| draft.config.redis_host = read)),
+        parse: Parse::Text(|config, text| value::host(text).map(|it| config.redis_host = it)),
         ..OF_REDIS
     },
     OptionSpec {
@@ -312,7 +299,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("6379"),
         doc: "TCP port of Redis.",
         allowed: "1 to 65535",
-        parse: Parse::Integer { min: 1, max: 65535, set: |draft, n| draft.config.redis_port = n as u16 },
+        parse: Parse::Integer { min: 1, max: 65535, set: |config, n| config.redis_port = n as u16 },
         ..OF_REDIS
     },
     OptionSpec {
@@ -321,7 +308,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Password of Redis.",
         allowed: "any text on one line",
         secret: true,
-        parse: Parse::Text(|draft, text| value::secret(text).map(|read| draft.config.redis_password = Some(read))),
+        parse: Parse::Text(|config, text| value::secret(text).map(|it| config.redis_password = Some(it))),
         ..OF_REDIS
     },
     OptionSpec {
@@ -330,7 +317,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "User of Redis 6 or later; needs a password.",
         allowed: "a name without spaces",
         reason: Some("Redis 6 and later has users with different rights"),
-        parse: Parse::Text(|draft, text| value::word(text).map(|read| draft.config.redis_user = Some(read))),
+        parse: Parse::Text(|config, text| value::word(text).map(|it| config.redis_user = Some(it))),
         ..OF_REDIS
     },
     OptionSpec {
@@ -339,7 +326,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Number of the database in Redis.",
         allowed: "0 to 65535",
         reason: Some("it keeps the directory apart from other programs that use the same Redis"),
-        parse: Parse::Integer { min: 0, max: 65535, set: |draft, n| draft.config.redis_database = n as u16 },
+        parse: Parse::Integer { min: 0, max: 65535, set: |config, n| config.redis_database = n as u16 },
         ..OF_REDIS
     },
     OptionSpec {
@@ -348,7 +335,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Whether connections to Redis and to Sentinels are encrypted.",
         allowed: "true or false",
         reason: Some("a stranger who can change the directory can change where messages go"),
-        parse: Parse::Text(|draft, text| value::boolean(text).map(|read| draft.config.redis_tls = read)),
+        parse: Parse::Text(|config, text| value::boolean(text).map(|it| config.redis_tls = it)),
         ..OF_REDIS
     },
     OptionSpec {
@@ -357,9 +344,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "PEM file of the authorities that may sign the certificate of Redis.",
         allowed: "an absolute path",
         reason: Some("many sites have their own authority for such servers"),
-        parse: Parse::Text(|draft, text| {
-            value::absolute_path(text).map(|read| draft.config.redis_tls_ca_file = Some(read))
-        }),
+        parse: Parse::Text(|config, text| value::absolute_path(text).map(|it| config.redis_tls_ca_file = Some(it))),
         ..OF_REDIS
     },
     OptionSpec {
@@ -368,9 +353,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "PEM file of the certificate that Redis asks clients for; needs tls_key_file.",
         allowed: "an absolute path",
         reason: Some("by default, Redis with TLS asks clients for a certificate"),
-        parse: Parse::Text(|draft, text| {
-            value::absolute_path(text).map(|read| draft.config.redis_tls_cert_file = Some(read))
-        }),
+        parse: Parse::Text(|config, text| value::absolute_path(text).map(|it| config.redis_tls_cert_file = Some(it))),
         ..OF_REDIS
     },
     OptionSpec {
@@ -379,9 +362,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "PEM file of the key of tls_cert_file.",
         allowed: "an absolute path",
         reason: Some("it belongs to tls_cert_file"),
-        parse: Parse::Text(|draft, text| {
-            value::absolute_path(text).map(|read| draft.config.redis_tls_key_file = Some(read))
-        }),
+        parse: Parse::Text(|config, text| value::absolute_path(text).map(|it| config.redis_tls_key_file = Some(it))),
         ..OF_REDIS
     },
     OptionSpec {
@@ -390,7 +371,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Sentinels that know the address of Redis; host and port are then not used.",
         allowed: SENTINELS,
         reason: Some("without it, the directory ends with its machine; the last ZeroMQ driver had it too"),
-        parse: Parse::Text(|draft, text| value::sentinels(text).map(|read| draft.config.redis_sentinel_hosts = read)),
+        parse: Parse::Text(|config, text| value::sentinels(text).map(|it| config.redis_sentinel_hosts = it)),
         ..OF_REDIS
     },
     OptionSpec {
@@ -399,7 +380,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Name of the group of Redis servers that the Sentinels watch.",
         allowed: "a name without spaces",
         reason: Some("Sentinels may watch several groups; the last ZeroMQ driver had it too"),
-        parse: Parse::Text(|draft, text| value::word(text).map(|read| draft.config.redis_sentinel_group = read)),
+        parse: Parse::Text(|config, text| value::word(text).map(|it| config.redis_sentinel_group = it)),
         ..OF_REDIS
     },
     OptionSpec {
@@ -409,19 +390,16 @@ pub const OPTIONS: &[OptionSpec] = &[
         allowed: "any text on one line",
         reason: Some("it may differ from the password of Redis"),
         secret: true,
-        parse: Parse::Text(|draft, text| {
-            value::secret(text).map(|read| draft.config.redis_sentinel_password = Some(read))
-        }),
+        parse: Parse::Text(|config, text| value::secret(text).map(|it| config.redis_sentinel_password = Some(it))),
         ..OF_REDIS
     },
     OptionSpec {
         name: "refresh_interval",
         preset: Preset::Text("10"),
-        doc: "Most seconds between two reads of the remembered topics; most changes are noticed at \
-              once.",
+        doc: "Most seconds between two reads of the remembered topics; most changes are noticed at once.",
         allowed: SPAN,
         reason: Some("a short one loads Redis, a long one delays a change whose notice was missed"),
-        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_refresh = span },
+        parse: Parse::Seconds { zero: false, set: |config, span| config.redis_refresh = span },
         ..OF_REDIS
     },
     OptionSpec {
@@ -430,7 +408,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Seconds for which remembered answers are used while Redis cannot be read.",
         allowed: SPAN,
         reason: Some("traffic survives an outage, but old answers must not count for ever"),
-        parse: Parse::Seconds { zero: false, set: |draft, span| draft.config.redis_max_stale = span },
+        parse: Parse::Seconds { zero: false, set: |config, span| config.redis_max_stale = span },
         ..OF_REDIS
     },
     OptionSpec {
@@ -440,7 +418,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::Text("/etc/oslo/matchmaker_ring.json"),
         doc: "JSON file of the ring matchmaker: {\"topic\": [\"node\", ...]}.",
         allowed: "a path",
-        parse: Parse::Text(|draft, text| value::path(text).map(|read| draft.config.ring_file = read)),
+        parse: Parse::Text(|config, text| value::path(text).map(|it| config.ring_file = it)),
         ..SHARED
     },
 ];

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::options::{OPTIONS, value};
-use crate::config::settings::{Draft, host_name};
+use crate::config::settings::{Config, Draft, host_name};
 
 /// The group of options that stand before any group, and of most others.
 pub(crate) const DEFAULT: &str = "DEFAULT";
@@ -21,13 +21,13 @@ pub(crate) const GROUPS: [&str; 4] = [DEFAULT, ZMQ, REDIS, RING];
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OptionSpec {
-    /// The group it is printed in.
+    /// The group in which the option is printed.
     pub group: &'static str,
-    /// Every group it is accepted in, [`group`](Self::group) included.
+    /// Every group that may hold the option, [`group`](Self::group) included.
     pub groups: &'static [&'static str],
-    /// Its name in a file.
+    /// The name in a file.
     pub name: &'static str,
-    /// The value when it is not set.
+    /// The value of the option when it is not set.
     pub preset: Preset,
     /// Meaning and unit, in one line.
     pub doc: &'static str,
@@ -35,7 +35,7 @@ pub struct OptionSpec {
     pub allowed: &'static str,
     /// The reason for an option that the legacy driver did not have.
     pub reason: Option<&'static str>,
-    /// Its value is printed as `***`.
+    /// Whether the value is printed as `***`.
     pub secret: bool,
     pub(crate) parse: Parse,
 }
@@ -48,7 +48,7 @@ pub enum Preset {
     Text(&'static str),
     /// The host name of the machine.
     HostName,
-    /// No value; the text says what that means. An empty value unsets such an option again.
+    /// No value; the text explains the effect. An empty value unsets such an option again.
     Unset(&'static str),
 }
 
@@ -58,7 +58,7 @@ impl Preset {
     pub fn text(self) -> Option<Cow<'static, str>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text)),
-            Self::HostName => Some(Cow::Owned(host_name().into())),
+            Self::HostName => Some(Cow::Owned(host_name().to_string())),
             Self::Unset(_) => None,
         }
     }
@@ -69,12 +69,12 @@ impl Preset {
 pub(crate) enum Parse {
     /// A whole number within bounds. `set` narrows it without a check, because the bounds fit the
     /// field.
-    Integer { min: u64, max: u64, set: fn(&mut Draft, u64) },
+    Integer { min: u64, max: u64, set: fn(&mut Config, u64) },
     /// Seconds, whole or decimal. Less than a millisecond would be zero on the wire.
-    Seconds { zero: bool, set: fn(&mut Draft, Duration) },
+    Seconds { zero: bool, set: fn(&mut Config, Duration) },
     /// Any other text.
-    Text(fn(&mut Draft, &str) -> Result<(), String>),
-    /// A text that may hide a password or use an old spelling.
+    Text(fn(&mut Config, &str) -> Result<(), String>),
+    /// A text that may contain a password or use an old spelling.
     Special(fn(&mut Draft, &str) -> Result<Accepted, String>),
 }
 
@@ -91,24 +91,19 @@ pub(crate) enum Accepted {
 }
 
 impl OptionSpec {
-    /// Its name in messages, without the group `DEFAULT`.
-    pub(crate) fn label(&self) -> String {
-        if self.group == DEFAULT { self.name.to_owned() } else { format!("[{}] {}", self.group, self.name) }
-    }
-
     /// Reads `text` into `draft`, or says what is wrong with it.
     pub(crate) fn apply(&self, draft: &mut Draft, text: &str) -> Result<Accepted, String> {
         if text.is_empty() && !matches!(self.preset, Preset::Text(_)) {
             return Ok(Accepted::Unset);
         }
-        // No option needs them, and without them every value fits on one line.
+        // No option needs control characters, and without them every value fits on one line.
         if text.chars().any(char::is_control) {
             return Err("it has a line break or control character".to_owned());
         }
         match self.parse {
-            Parse::Integer { min, max, set } => set(draft, value::integer(text, min, max)?),
-            Parse::Seconds { zero, set } => set(draft, value::seconds(text, zero)?),
-            Parse::Text(set) => set(draft, text)?,
+            Parse::Integer { min, max, set } => set(&mut draft.config, value::integer(text, min, max)?),
+            Parse::Seconds { zero, set } => set(&mut draft.config, value::seconds(text, zero)?),
+            Parse::Text(set) => set(&mut draft.config, text)?,
             Parse::Special(set) => return set(draft, text),
         }
         Ok(Accepted::AsWritten)
@@ -116,8 +111,9 @@ impl OptionSpec {
 }
 
 impl fmt::Display for OptionSpec {
+    /// The name in messages, without the group `DEFAULT`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.label())
+        if self.group == DEFAULT { f.write_str(self.name) } else { write!(f, "[{}] {}", self.group, self.name) }
     }
 }
 

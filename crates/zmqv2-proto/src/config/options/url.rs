@@ -11,41 +11,33 @@ use crate::config::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};
 pub(crate) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
     let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
     let bare = rest.is_empty() || rest == "/";
-    let chosen = |kind| Some(UrlChoice { kind, ring_file: None, redis: None });
-    match scheme {
-        "zmqv2" | "zmq" if bare => Ok(None),
-        "zmqv2+local" if bare => Ok(chosen(MatchmakerKind::Local)),
-        "zmqv2+ring" if bare => Ok(chosen(MatchmakerKind::Ring)),
+    let chosen = |kind| UrlChoice { kind, ring_file: None, redis: None };
+    let redis = |choice| UrlChoice { redis: Some(choice), ..chosen(MatchmakerKind::Redis) };
+    let tls = matches!(scheme, "zmqv2+rediss" | "zmqv2+sentinels");
+    Ok(Some(match scheme {
+        "zmqv2" | "zmq" if bare => return Ok(None),
+        "zmqv2+local" if bare => chosen(MatchmakerKind::Local),
+        "zmqv2+ring" if bare => chosen(MatchmakerKind::Ring),
         "zmqv2+ring" if rest.starts_with('/') => {
-            let ring_file = Some(PathBuf::from(rest));
-            Ok(Some(UrlChoice { kind: MatchmakerKind::Ring, ring_file, redis: None }))
+            UrlChoice { ring_file: Some(PathBuf::from(rest)), ..chosen(MatchmakerKind::Ring) }
         }
-        "zmqv2+ring" => Err("the path of the ring file must be absolute".to_owned()),
+        "zmqv2+ring" => return Err("the path of the ring file must be absolute".to_owned()),
         // Only the scheme overrides options.
-        "zmqv2+redis" if bare => Ok(chosen(MatchmakerKind::Redis)),
-        "zmqv2+rediss" if bare => {
-            let redis = RedisChoice { tls: true, ..RedisChoice::default() };
-            Ok(Some(UrlChoice { kind: MatchmakerKind::Redis, ring_file: None, redis: Some(redis) }))
+        "zmqv2+redis" if bare => chosen(MatchmakerKind::Redis),
+        "zmqv2+rediss" if bare => redis(RedisChoice { tls, ..RedisChoice::default() }),
+        "zmqv2+redis" | "zmqv2+rediss" => redis(RedisChoice { tls, ..server(rest)? }),
+        "zmqv2+sentinel" | "zmqv2+sentinels" if rest.is_empty() || rest.starts_with('/') => {
+            let scheme = if tls { "zmqv2+rediss" } else { "zmqv2+redis" };
+            return Err(format!(
+                "it names no Sentinels; for those of sentinel_hosts in [matchmaker_redis], write {scheme}://"
+            ));
         }
-        "zmqv2+sentinel" | "zmqv2+sentinels" if rest.split('/').next().is_some_and(str::is_empty) => {
-            let secure = if scheme == "zmqv2+sentinels" { "zmqv2+rediss" } else { "zmqv2+redis" };
-            Err(format!("it names no Sentinels; for those of sentinel_hosts in [matchmaker_redis], write {secure}://"))
-        }
-        "zmqv2+redis" | "zmqv2+rediss" => {
-            let mut redis = server(rest)?;
-            redis.tls = scheme == "zmqv2+rediss";
-            Ok(Some(UrlChoice { kind: MatchmakerKind::Redis, ring_file: None, redis: Some(redis) }))
-        }
-        "zmqv2+sentinel" | "zmqv2+sentinels" => {
-            let mut redis = sentinels(rest)?;
-            redis.tls = scheme == "zmqv2+sentinels";
-            Ok(Some(UrlChoice { kind: MatchmakerKind::Redis, ring_file: None, redis: Some(redis) }))
-        }
+        "zmqv2+sentinel" | "zmqv2+sentinels" => redis(RedisChoice { tls, ..sentinels(rest)? }),
         "zmqv2" | "zmq" | "zmqv2+local" => {
-            Err("a host or path has no meaning here: the matchmaker names the nodes".to_owned())
+            return Err("a host or path has no meaning here: the matchmaker names the nodes".to_owned());
         }
-        _ => Err("not a transport of this version".to_owned()),
-    }
+        _ => return Err("not a transport of this version".to_owned()),
+    }))
 }
 
 /// Whether the URL may contain a password.
@@ -64,18 +56,12 @@ fn server(rest: &str) -> Result<RedisChoice, String> {
         }
         _ => (hosts, None),
     };
-    redis.sentinels = Some(Vec::new());
+    if !path.is_empty() {
+        let number = value::integer(path, 0, 65_535).map_err(|problem| format!("the database is {problem}"))?;
+        redis.database = Some(number as u16);
+    }
     let address = TcpAddress::new(host, 0).map_err(|error| error.to_string())?;
-    redis.host = Some(address.host().to_owned());
-    redis.port = port;
-    redis.database = match path {
-        "" => None,
-        number => {
-            let number = value::integer(number, 0, 65_535).map_err(|problem| format!("the database is {problem}"))?;
-            Some(number as u16)
-        }
-    };
-    Ok(redis)
+    Ok(RedisChoice { host: Some(address.host().to_owned()), port, sentinels: Some(Vec::new()), ..redis })
 }
 
 /// `[user:password@]host[:port],.../group`.
@@ -105,19 +91,13 @@ fn parts(rest: &str) -> Result<(RedisChoice, &str, &str), String> {
 
 /// A text in which `%41` stands for `A`.
 fn decoded(text: &str) -> Result<String, String> {
-    let wrong = || "a % stands before two hexadecimal digits".to_owned();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, others)) = rest.split_first() {
-        if first != b'%' {
-            bytes.push(first);
-            rest = others;
-            continue;
-        }
-        let digits = others.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit)).ok_or_else(wrong)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
-        rest = &others[2..];
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let byte = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.ok_or("a % stands before two hexadecimal digits")?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
     let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     if text.chars().any(char::is_control) { Err("it has a control character".to_owned()) } else { Ok(text) }

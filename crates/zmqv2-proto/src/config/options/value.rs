@@ -1,5 +1,5 @@
-//! Reads numbers, spans, paths and matchmakers from texts. An error here names only the problem;
-//! the caller adds the source of the text and the allowed values.
+//! Reads values from texts. An error names only the problem; the caller adds the source of the text
+//! and the allowed values.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -33,10 +33,9 @@ pub(crate) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
 pub(crate) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
     let text = text.trim();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    // A float may also be an exponent, `inf` or `nan`, which are probably mistakes.
+    // Rust also reads `1e3`, `inf` and `nan` as floats; here they are probably mistakes.
     let plain = unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let number = text.parse::<f64>().ok().filter(|_| plain);
-    let number = number.ok_or("not a number of seconds")?;
+    let number = text.parse::<f64>().ok().filter(|_| plain).ok_or("not a number of seconds")?;
     if number == 0.0 && zero {
         return Ok(Duration::ZERO);
     }
@@ -51,10 +50,7 @@ pub(crate) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
 
 /// A host name, an IP literal, or `*`.
 pub(crate) fn host(text: &str) -> Result<String, String> {
-    match TcpAddress::new(text, 0) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("not a host name or IP address".to_owned()),
-    }
+    TcpAddress::new(text, 0).map(|_| text.to_owned()).map_err(|_| "not a host name or IP address".to_owned())
 }
 
 /// A name such as a node, a zone or an exchange.
@@ -80,14 +76,8 @@ pub(crate) fn absolute_path(text: &str) -> Result<PathBuf, String> {
 
 /// A directory of sockets: absolute, and short enough for the names of sockets.
 pub(crate) fn socket_dir(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if !path.is_absolute() {
-        Err("not an absolute path".to_owned())
-    } else if text.len() > LONGEST_DIR_BYTES {
-        Err(format!("it has {} bytes", text.len()))
-    } else {
-        Ok(path)
-    }
+    let path = absolute_path(text)?;
+    if text.len() > LONGEST_DIR_BYTES { Err(format!("it has {} bytes", text.len())) } else { Ok(path) }
 }
 
 /// A matchmaker by its word, or by the class name in the legacy driver.
@@ -134,11 +124,8 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 
 /// A text without white space.
 pub(crate) fn word(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.chars().any(char::is_whitespace) {
-        Err("not a name".to_owned())
-    } else {
-        Ok(text.to_owned())
-    }
+    let wrong = text.is_empty() || text.chars().any(char::is_whitespace);
+    if wrong { Err("not a name".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// `text` for a message: shortened, and without the password of a URL.

@@ -1,11 +1,11 @@
-//! Escapes text for a JSON string, and back. Most bytes need no escape and are copied many at a
-//! time.
+//! Escapes and unescapes the text of JSON strings. Most bytes need no escape and are copied many at
+//! a time.
 
 use std::io;
 
-/// Bytes that are checked and copied together in long runs, in a few instructions.
+/// The number of bytes that are checked and copied together, in a few instructions.
 const STEP: usize = 32;
-/// Bytes in which the first one that needs an escape is found at once.
+/// The number of bytes that are searched together for the first one that needs an escape.
 const WORD: usize = size_of::<u64>();
 /// Capacity beyond the text, for its escapes and for the bytes that follow.
 const SLACK: usize = 256;
@@ -82,8 +82,8 @@ fn number(byte: u8) -> [u8; 6] {
     [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
 }
 
-/// Reserves capacity for a text and for the bytes that usually follow it, because moving a large
-/// text once more for a few bytes costs more than all the rest.
+/// Reserves capacity for a text and for the bytes that usually follow it. Without room for those, a
+/// large text would be moved once more.
 pub(crate) fn reserve_for(out: &mut Vec<u8>, text: usize) {
     if out.capacity() - out.len() < text + WORD {
         out.reserve(text + text / 16 + SLACK);

@@ -1,5 +1,5 @@
-//! The quick ways to seal and open an envelope do exactly what `serde_json` does, for any text and
-//! any bytes.
+//! Sealing and opening an envelope gives the same result as `serde_json`, for any text and any
+//! bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ pub(crate) fn text() -> impl Strategy<Value = String> {
     vec(run, 0..24).prop_map(|runs| runs.concat())
 }
 
-/// A body that was an envelope, or is one written in another way.
+/// A valid envelope, perhaps in an unusual form, or a damaged one.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let head = prop_oneof![
         6 => Just(HEAD.to_vec()),
@@ -38,8 +38,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     (head, vec(part, 0..3), tail).prop_map(|(head, parts, tail)| [head, parts.concat(), tail.to_vec()].concat())
 }
 
-/// An error in the words that its reader sees.
-fn told(result: Result<Cow<'_, str>, BodyError>) -> Result<String, String> {
+fn shown(result: Result<Cow<'_, str>, BodyError>) -> Result<String, String> {
     result.map(Cow::into_owned).map_err(|error| format!("{error:?}"))
 }
 
@@ -62,7 +61,7 @@ proptest! {
 
     #[test]
     fn opening_accepts_and_refuses_what_serde_json_does(body in body()) {
-        prop_assert_eq!(told(open(&body)), told(open_with_serde(&body)));
+        prop_assert_eq!(shown(open(&body)), shown(open_with_serde(&body)));
     }
 
     #[test]
@@ -83,6 +82,6 @@ proptest! {
                 _ => drop(body.remove(at)),
             }
         }
-        prop_assert_eq!(told(open(&body)), told(open_with_serde(&body)));
+        prop_assert_eq!(shown(open(&body)), shown(open_with_serde(&body)));
     }
 }

@@ -66,12 +66,6 @@ impl Formatter for LongStrings {
 /// A value, or a serializer or its parts: long strings in it become bytes.
 struct Wrapped<T>(T);
 
-/// The fields of a struct. A marker of `serde_json` must keep its text.
-struct Fields<T> {
-    inner: T,
-    is_json_marker: bool,
-}
-
 impl<T: Serialize + ?Sized> Serialize for Wrapped<&T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(Wrapped(serializer))
@@ -102,7 +96,7 @@ impl<S: Serializer> Serializer for Wrapped<S> {
     type SerializeTupleStruct = Wrapped<S::SerializeTupleStruct>;
     type SerializeTupleVariant = Wrapped<S::SerializeTupleVariant>;
     type SerializeMap = Wrapped<S::SerializeMap>;
-    type SerializeStruct = Fields<S::SerializeStruct>;
+    type SerializeStruct = Wrapped<S::SerializeStruct>;
     type SerializeStructVariant = Wrapped<S::SerializeStructVariant>;
 
     fn serialize_str(self, text: &str) -> Result<S::Ok, S::Error> {
@@ -132,17 +126,8 @@ impl<S: Serializer> Serializer for Wrapped<S> {
         self.0.serialize_newtype_variant(name, index, variant, &Wrapped(value))
     }
 
-    /// `serde_json` marks raw JSON and numbers by structs whose names begin with `$`.
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        Ok(Fields { inner: self.0.serialize_struct(name, len)?, is_json_marker: name.starts_with('$') })
-    }
-
     fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         self.0.collect_str(value)
-    }
-
-    fn is_human_readable(&self) -> bool {
-        self.0.is_human_readable()
     }
 
     pass! {
@@ -172,6 +157,7 @@ impl<S: Serializer> Serializer for Wrapped<S> {
         serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
         serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeTupleVariant;
         serialize_map(len: Option<usize>) -> SerializeMap;
+        serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
         serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize)
             -> SerializeStructVariant;
     }
@@ -202,20 +188,21 @@ parts! {
     SerializeStructVariant: serialize_field(key);
 }
 
-impl<C: SerializeStruct> SerializeStruct for Fields<C> {
+/// The text of raw JSON must pass unchanged. `serde_json` marks its field by a `$` in front.
+impl<C: SerializeStruct> SerializeStruct for Wrapped<C> {
     type Ok = C::Ok;
     type Error = C::Error;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), C::Error> {
-        if self.is_json_marker {
-            self.inner.serialize_field(key, value)
+        if key.starts_with('$') {
+            self.0.serialize_field(key, value)
         } else {
-            self.inner.serialize_field(key, &Wrapped(value))
+            self.0.serialize_field(key, &Wrapped(value))
         }
     }
 
     fn end(self) -> Result<C::Ok, C::Error> {
-        self.inner.end()
+        self.0.end()
     }
 }
 

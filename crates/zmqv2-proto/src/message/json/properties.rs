@@ -1,5 +1,5 @@
-//! What is written is, byte for byte, what `serde_json` writes: for values of every shape, with
-//! texts of any length.
+//! Our writer produces the same bytes as `serde_json`, for values of every shape and texts of any
+//! length.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::message::envelope::{self, EnvelopeWriter, any_text};
 
-/// Texts around the length from which they are written in another way, and much longer ones.
+/// Texts around the length [`LONG`], and much longer ones.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![any_text(), "[ -~]{60,68}", any_text().prop_map(|text| text.repeat(9))]
 }
@@ -32,7 +32,7 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Bytes that say that they are bytes.
+/// A value that is serialised as bytes.
 #[derive(Debug, Clone)]
 struct Bytes(Vec<u8>);
 
@@ -120,7 +120,7 @@ fn everything() -> impl Strategy<Value = Everything> {
     )
 }
 
-/// Writes it in every way.
+/// Compares every way to write `value` with `serde_json`.
 fn check(value: &impl Serialize) -> Result<(), TestCaseError> {
     let expected = serde_json::to_string(value).expect("JSON");
     let mut written = Vec::new();
@@ -155,11 +155,11 @@ proptest! {
 }
 
 #[test]
-fn what_has_no_json_form_is_refused_in_the_words_of_serde_json() {
+fn a_value_without_a_json_form_gets_the_error_text_of_serde_json() {
     let long = "x".repeat(100);
     let map = BTreeMap::from([((1, 2), &long)]);
     let nested = (&long, BTreeMap::from([(Some([1]), 2)]));
-    let told = |error: serde_json::Error| error.to_string();
-    assert_eq!(to_raw(&map).map_err(told).unwrap_err(), serde_json::to_string(&map).map_err(told).unwrap_err());
-    assert_eq!(to_raw(&nested).map_err(told).unwrap_err(), serde_json::to_string(&nested).map_err(told).unwrap_err());
+    let shown = |error: serde_json::Error| error.to_string();
+    assert_eq!(to_raw(&map).map_err(shown).unwrap_err(), serde_json::to_string(&map).map_err(shown).unwrap_err());
+    assert_eq!(to_raw(&nested).map_err(shown).unwrap_err(), serde_json::to_string(&nested).map_err(shown).unwrap_err());
 }

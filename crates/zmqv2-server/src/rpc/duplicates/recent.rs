@@ -12,7 +12,7 @@ use zmqv2_proto::MessageId;
 /// with time left although the time of the first one is over.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How much is kept.
+/// The limits of what is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) ids: usize,
@@ -30,15 +30,15 @@ impl Default for Bounds {
 /// What is known of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Seen<A> {
-    /// It has not come before.
+    /// The request has not come before.
     New,
     Running,
-    /// It has run, with this answer.
+    /// The request has run, with this answer.
     Answered(A),
 }
 
 /// Ids, with the answers `A` of the requests that have run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RecentIds<A> {
     bounds: Bounds,
     /// Answers with their sizes.
@@ -49,10 +49,6 @@ pub(crate) struct RecentIds<A> {
 }
 
 impl<A: Clone> RecentIds<A> {
-    pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, answers: HashMap::new(), order: VecDeque::new(), bytes: 0 }
-    }
-
     pub(crate) fn contains(&self, id: MessageId) -> bool {
         self.answers.contains_key(&id)
     }

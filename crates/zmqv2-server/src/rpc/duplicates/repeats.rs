@@ -5,23 +5,17 @@ use std::time::Instant;
 
 use zmqv2_proto::{Flags, MessageId};
 
-use super::recent::{Bounds, RecentIds, Seen};
+use super::recent::{RecentIds, Seen};
 use crate::runtime::now;
 
 /// The flags and the body of the answer to a call. `None` for a cast, and for a call whose answer
 /// could not be written.
 pub(crate) type StoredAnswer = Option<Arc<(Flags, Vec<u8>)>>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RepeatedRequests {
     recent: Mutex<RecentIds<StoredAnswer>>,
     answered: Condvar,
-}
-
-impl Default for RepeatedRequests {
-    fn default() -> Self {
-        Self { recent: Mutex::new(RecentIds::new(Bounds::default())), answered: Condvar::new() }
-    }
 }
 
 impl RepeatedRequests {

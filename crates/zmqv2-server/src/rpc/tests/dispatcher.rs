@@ -17,7 +17,7 @@ fn dispatcher() -> Dispatcher {
         .unwrap()
         .method("io", |(): ()| -> Result<(), HandlerError> { Err(std::io::Error::other("disk"))? })
         .unwrap();
-    Dispatcher::new(vec![Box::new(one), Box::new(two), Box::new(spaced)])
+    Dispatcher { endpoints: vec![Box::new(one), Box::new(two), Box::new(spaced)] }
 }
 
 fn run(method: &str, namespace: Option<&str>, version: Option<&str>, args: &str) -> Result<String, (String, String)> {
@@ -26,7 +26,7 @@ fn run(method: &str, namespace: Option<&str>, version: Option<&str>, args: &str)
     request.namespace = namespace.map(|n| n.parse().unwrap());
     request.version = version.map(|v| v.parse().unwrap());
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    let incoming = Incoming::new(request, MessageId::random(), Instant::now());
+    let incoming = Incoming { request, id: MessageId::random(), deadline: Instant::now() };
     match dispatcher().dispatch(&incoming) {
         Reply::Result(json) => Ok(json.get().to_owned()),
         Reply::Failure(failure) => Err((failure.class, failure.message)),
@@ -71,9 +71,11 @@ fn a_panic_while_an_endpoint_is_chosen_is_a_reply() {
         }
     }
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    let now = Instant::now();
-    let incoming = Incoming::new(Request::new("m".parse().unwrap(), &()).unwrap(), MessageId::random(), now);
-    let Reply::Failure(failure) = Dispatcher::new(vec![Box::new(Broken)]).dispatch(&incoming) else { panic!() };
+    let deadline = Instant::now();
+    let request = Request::new("m".parse().unwrap(), &()).unwrap();
+    let incoming = Incoming { request, id: MessageId::random(), deadline };
+    let dispatcher = Dispatcher { endpoints: vec![Box::new(Broken)] };
+    let Reply::Failure(failure) = dispatcher.dispatch(&incoming) else { panic!() };
     assert_eq!((failure.class.as_str(), failure.message.as_str()), ("Panic", "m panicked: no version"));
 }
 

@@ -19,12 +19,6 @@ pub(crate) struct BrokerLink {
     pub(super) connect_at: Option<Instant>,
 }
 
-/// What a look at the socket finds.
-pub(super) struct LinkStatus {
-    pub(super) readable: bool,
-    pub(super) connected: bool,
-}
-
 impl BrokerLink {
     pub(crate) fn open(transport: Transport, address: Address) -> Result<Self, TransportError> {
         let mut socket = transport.socket(Role::Dealer)?;
@@ -32,8 +26,9 @@ impl BrokerLink {
         Ok(Self { transport, address, socket, connect_at: None })
     }
 
-    /// Looks at the socket. Replaces it if its connection is lost.
-    pub(super) fn check(&mut self) -> Result<LinkStatus, TransportError> {
+    /// Replaces the socket if its connection is lost. Returns whether there is something to read,
+    /// and whether the socket is connected.
+    pub(super) fn check(&mut self) -> Result<(bool, bool), TransportError> {
         let state = self.socket.readiness()?;
         if state.connection == Connection::Lost {
             self.socket = self.transport.socket(Role::Dealer)?;
@@ -42,6 +37,6 @@ impl BrokerLink {
         if self.connect_at.take_if(|at| *at <= now()).is_some() {
             self.socket.connect(&self.address)?;
         }
-        Ok(LinkStatus { readable: state.readable, connected: state.connection == Connection::Up })
+        Ok((state.readable, state.connection == Connection::Up))
     }
 }

@@ -1,4 +1,4 @@
-//! What the registration's thread knows, and what it does next. Pure: no socket, thread or clock.
+//! The state of the registration, and the next step of its thread. Pure: no socket, thread or clock.
 
 use std::time::{Duration, Instant};
 
@@ -12,21 +12,17 @@ const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct RegistrationState {
-    connected: bool,
+    pub(super) connected: bool,
     /// The broker at the other end of this connection has accepted the registration.
     accepted: bool,
     /// As `accepted`, but false again after a refusal of a repeated registration.
-    ready: bool,
+    pub(super) ready: bool,
     register_at: Instant,
     /// The id of the last REGISTER or WITHDRAW.
     last_id: MessageId,
-    withdrawal: Option<Withdrawing>,
-}
-
-#[derive(Debug)]
-struct Withdrawing {
-    end_at: Instant,
-    /// The broker sends no more requests: it has said so, or it is gone.
+    /// The thread has sent the WITHDRAW, and ends at this time at the latest.
+    end_at: Option<Instant>,
+    /// The broker sends no more requests after the WITHDRAW: it has said so, or it is gone.
     released: bool,
 }
 
@@ -38,7 +34,7 @@ pub(super) enum Change {
     MessageRefused,
 }
 
-/// What the thread does next.
+/// The next step of the thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Register,
@@ -52,32 +48,22 @@ pub(super) enum Step {
 
 impl RegistrationState {
     pub(super) fn new(now: Instant, last_id: MessageId) -> Self {
-        let (connected, accepted, ready, withdrawal) = (false, false, false, None);
-        Self { connected, accepted, ready, register_at: now, last_id, withdrawal }
-    }
-
-    pub(super) fn is_connected(&self) -> bool {
-        self.connected
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        self.ready
+        let (connected, accepted, ready, released) = (false, false, false, false);
+        Self { connected, accepted, ready, register_at: now, last_id, end_at: None, released }
     }
 
     pub(super) fn is_withdrawing(&self) -> bool {
-        self.withdrawal.is_some()
+        self.end_at.is_some()
     }
 
-    /// Whether the broker may get the ends of notifications that it shall deliver again.
+    /// Whether the broker may be told to deliver notifications again.
     pub(super) fn takes_requeued(&self) -> bool {
         self.accepted || self.is_withdrawing()
     }
 
-    /// The socket says whether it is connected. Returns whether the broker has just gone.
+    /// The socket is connected, or not. Returns whether the broker has just gone.
     pub(super) fn connection(&mut self, now: Instant, connected: bool) -> bool {
-        if let Some(withdrawing) = &mut self.withdrawal {
-            withdrawing.released |= !connected;
-        }
+        self.released |= self.is_withdrawing() && !connected;
         if connected != self.connected {
             self.register_at = now;
         }
@@ -96,9 +82,7 @@ impl RegistrationState {
                 (!std::mem::replace(&mut self.ready, true)).then_some(Change::Registered)
             }
             Kind::Withdrawn => {
-                if let Some(withdrawing) = &mut self.withdrawal {
-                    withdrawing.released = true;
-                }
+                self.released |= self.is_withdrawing();
                 None
             }
             Kind::Refusal => {
@@ -121,16 +105,15 @@ impl RegistrationState {
 
     /// The thread sends the WITHDRAW, with this id. It ends at `end_at` at the latest.
     pub(super) fn withdrawing(&mut self, id: MessageId, end_at: Instant) {
-        self.last_id = id;
-        self.withdrawal = Some(Withdrawing { end_at, released: false });
+        (self.last_id, self.end_at) = (id, Some(end_at));
     }
 
-    /// What to do next, with so many requests outstanding.
+    /// The next step of the thread, when this many requests are outstanding.
     pub(super) fn next(&self, now: Instant, outstanding: usize) -> Step {
-        match &self.withdrawal {
-            Some(Withdrawing { released: true, .. }) if outstanding == 0 => Step::Leave,
-            Some(Withdrawing { end_at, .. }) if *end_at <= now => Step::GiveUp,
-            Some(Withdrawing { end_at, .. }) => Step::Wait(Some(*end_at - now)),
+        match self.end_at {
+            Some(_) if self.released && outstanding == 0 => Step::Leave,
+            Some(end_at) if end_at <= now => Step::GiveUp,
+            Some(end_at) => Step::Wait(Some(end_at - now)),
             None if !self.connected => Step::Wait(None),
             None if self.register_at <= now => Step::Register,
             None => Step::Wait(Some(self.register_at - now)),

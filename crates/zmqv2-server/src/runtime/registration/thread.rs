@@ -8,9 +8,9 @@ use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
 use zmqv2_proto::{Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
 
 use super::Readiness;
-use super::link::{BrokerLink, LinkStatus};
+use super::link::BrokerLink;
 use super::state::{Change, RegistrationState, Step};
-use crate::runtime::completions::{Completion, CompletionQueue, EndedNotification};
+use crate::runtime::completions::{Completion, CompletionQueue};
 use crate::runtime::now;
 use crate::runtime::wakeup::RegistrationWaker;
 
@@ -47,7 +47,7 @@ impl RegistrationThread {
             while self.link.socket.receive(&mut frames)? != Received::Nothing {
                 self.received(&mut state, &frames);
             }
-            let LinkStatus { readable, connected } = self.link.check()?;
+            let (readable, connected) = self.link.check()?;
             if state.connection(now(), connected) {
                 self.readiness.set(false);
                 log::warn!("the broker of {} is gone; waiting for it to come back", self.server);
@@ -87,7 +87,7 @@ impl RegistrationThread {
             Err(error) => return log::warn!("the broker sent an unreadable message: {error}"),
         };
         let Some(change) = state.received(now(), header.kind, header.id) else { return };
-        self.readiness.set(state.is_ready());
+        self.readiness.set(state.ready);
         let (server, key, detail) = (&self.server, &self.key, String::from_utf8_lossy(body));
         let reason = header.reason.map_or("no reason", |reason| reason.as_str());
         match change {
@@ -99,10 +99,9 @@ impl RegistrationThread {
         }
     }
 
-    /// Sends completions. Returns whether there were any. A broker that is gone forgets which
-    /// places were taken, and gives all of them anew with the registration.
+    /// Sends completions. Returns whether any was sent.
     fn send_completions(&mut self, state: &RegistrationState) -> bool {
-        if !state.is_connected() {
+        if !state.connected {
             self.completions.keep_for_next_broker();
             return false;
         }
@@ -127,8 +126,8 @@ impl RegistrationThread {
     }
 }
 
-/// The message for the broker. Its body is a copy, because a socket that does not take a message
-/// drops it.
+/// The message for the broker. Its body is a copy, because the socket may not take the message and
+/// then drops it.
 fn write(completion: &Completion, server: &ServerName, instance: InstanceId) -> (Header, Frame) {
     match completion {
         Completion::WorkerFree(worker) => {
@@ -138,7 +137,7 @@ fn write(completion: &Completion, server: &ServerName, instance: InstanceId) -> 
             header.count = 1;
             (header, Frame::new())
         }
-        Completion::Notification(EndedNotification { id, tag, key, deadline, requeue }) => {
+        Completion::Notification { id, tag, key, deadline, requeue } => {
             let mut header = Header::new(Kind::Handled, *id);
             header.flags = if requeue.is_some() { Flags::REQUEUE } else { Flags::NONE };
             header.tag = *tag;

@@ -1,4 +1,4 @@
-//! The shared socket: requests that were read from it, and answers that have not left yet.
+//! The shared socket, with the requests that were read from it and the unsent answers.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, Range};
@@ -19,24 +19,26 @@ const PREFIX: usize = 2;
 /// The routing id of a broker.
 pub(super) type Route = Arc<[u8]>;
 
-/// What the threads of a server share under their mutex.
+/// The threads of a server share it under their mutex.
 pub(super) struct SharedSocket {
     pub(super) turns: Turns,
     socket: Socket,
     instance: InstanceId,
     /// The current broker: the sender of the last request.
     route: Option<Route>,
-    queue: VecDeque<Request>,
+    pub(super) queue: VecDeque<Request>,
+    /// Unsent answers.
     answers: Bundle,
+    /// The broker that gets them. `None`: there are none.
     answers_to: Option<Route>,
-    /// When the first of the answers was added.
+    /// When the first of them was added.
     answers_since: Instant,
     frames: Vec<Frame>,
 }
 
 pub(super) struct Request {
     pub(super) route: Route,
-    /// The number of its broker: see [`Turns::broker`].
+    /// See [`Turns::broker`].
     pub(super) broker: u32,
     content: Content,
 }
@@ -53,7 +55,7 @@ enum Content {
 }
 
 impl Request {
-    /// The message, whose body may be taken out.
+    /// The message. If it is no part of a bundle, its body is taken out of the request.
     pub(super) fn message(&mut self) -> Message<'_> {
         match &mut self.content {
             Content::Frames(frames) => message(frames),
@@ -83,18 +85,10 @@ impl SharedSocket {
         }
     }
 
-    /// Whether the socket has something to read. An empty receive has consumed all pending events;
-    /// a send may have consumed one of a message that is still there.
+    /// Whether the socket has something to read. After a send, the thread must ask: the send may
+    /// have consumed the event of a message that is still there.
     pub(super) fn is_readable(&self) -> Result<bool, TransportError> {
         Ok(self.socket.readiness()?.readable)
-    }
-
-    pub(super) fn has_requests(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    pub(super) fn next_request(&mut self) -> Option<Request> {
-        self.queue.pop_front()
     }
 
     /// Reads messages until the queue has `most` requests, or the socket is empty.
@@ -116,7 +110,7 @@ impl SharedSocket {
         Ok(())
     }
 
-    /// Adds one message, or a bundle of them.
+    /// Adds one request, or a bundle of them.
     fn enqueue(&mut self, frames: &mut Vec<Frame>, now: Instant) {
         let route = match &self.route {
             Some(route) if **route == *frames[0] => Arc::clone(route),
@@ -162,18 +156,18 @@ impl SharedSocket {
                 self.answers_since = now;
             }
             self.answers.push(header, &body);
-            return self.answers_since;
-        }
-        let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header), body.into()];
-        // The broker of this request is gone; a later one does not wait for the answer.
-        if let Err(error) = self.socket.send(frames) {
-            log::debug!("an answer was not sent: {error}");
+        } else {
+            let frames = [Frame::from(&route[..]), Frame::new(), Frame::from(header), body.into()];
+            // If the broker of this request is gone, no other broker waits for the answer.
+            if let Err(error) = self.socket.send(frames) {
+                log::debug!("an answer was not sent: {error}");
+            }
         }
         self.answers_since
     }
 
-    /// Hands requests back to the broker that have not begun: they go back as they came, the
-    /// youngest of them.
+    /// Hands the last [`excess`](Turns::excess) requests of the queue back to the broker, as they
+    /// came.
     pub(super) fn hand_back(&mut self) {
         if let Err(error) = self.read(usize::MAX) {
             log::error!("cannot read requests: {error}");
@@ -193,7 +187,7 @@ impl SharedSocket {
     /// Sends the answers and the credit. Returns whether there were any.
     pub(super) fn send(&mut self) -> bool {
         let Some(route) = self.answers_to.take().or_else(|| self.route.clone()) else { return false };
-        // Credit does not go to an earlier broker, nor into a bundle that is full.
+        // An earlier broker gets no credit, and a full bundle has no room for it.
         let takes_credit = self.route.as_ref() == Some(&route) && self.answers.has_room(FIXED_BYTES, 0);
         let credit = if takes_credit { self.turns.take_credit() } else { None };
         if let Some(Credit { places, widen }) = credit {
@@ -211,7 +205,8 @@ impl SharedSocket {
             self.turns.return_places(credit.map_or(0, |credit| credit.places));
         }
         self.answers.clear();
-        if !takes_credit && self.turns.has_free_places() {
+        if !takes_credit {
+            // Now the credit leaves alone.
             self.send();
         }
         true

@@ -1,4 +1,4 @@
-//! The threads that take turns with the shared socket: they do what [`Turns`] says.
+//! The threads that take turns with the shared socket. [`Turns`] gives each thread its next action.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -13,16 +13,16 @@ use crate::runtime::now;
 use crate::runtime::wakeup::Waker;
 use crate::runtime::worker::{AfterAnswer, Answer, Work, Worker};
 
-/// So many requests are read before the first of them runs.
+/// At most this many requests are read before the first of them runs.
 const READ_AT_ONCE: usize = 64;
 
 /// Workers that share one ROUTER socket.
 pub(crate) struct WorkerPool<W> {
     work: Arc<W>,
     shared: Mutex<SharedSocket>,
-    /// Tells the reader that the socket may have something to read.
+    /// The reader waits with it for the socket.
     notice: Waiter,
-    /// Wakes the reader.
+    /// Wakes the reader from this wait.
     waker: Waker,
     parked: Condvar,
     watcher: Condvar,
@@ -40,25 +40,19 @@ impl<W: Work> WorkerPool<W> {
         window: u16,
     ) -> Result<Self, ServerError> {
         let notice = socket.waiter().map_err(ServerError::Thread)?;
-        let shared = SharedSocket::new(socket, instance, Turns::new(workers, window));
-        Ok(Self {
-            work,
-            shared: Mutex::new(shared),
-            notice,
-            waker: Waker::new().map_err(ServerError::Thread)?,
-            parked: Condvar::new(),
-            watcher: Condvar::new(),
-        })
+        let waker = Waker::new().map_err(ServerError::Thread)?;
+        let shared = Mutex::new(SharedSocket::new(socket, instance, Turns::new(workers, window)));
+        Ok(Self { work, shared, notice, waker, parked: Condvar::new(), watcher: Condvar::new() })
     }
 
-    /// The life of one thread: serves requests until the stop signal, and finishes those that have
-    /// come. There is one thread more than workers, so that one is left to hand requests back when
-    /// all workers are busy.
+    /// Runs one thread: serves requests until the stop signal, and then finishes all requests that
+    /// have come. There is one thread more than workers: it hands requests back when all workers
+    /// are busy.
     pub(crate) fn run(&self, worker: &Worker) {
         let mut shared = self.lock();
         let mut input = Input::Free;
-        // The end of one request is the beginning of the next: reading the clock costs as much as
-        // a step of a quick request.
+        // A request that runs right after another one begins when that one ended. Reading the clock
+        // again would cost as much as a step of a quick request.
         let mut last_end = None;
         loop {
             let action = shared.turns.handle(input);
@@ -72,9 +66,9 @@ impl<W: Work> WorkerPool<W> {
                 }
                 Action::Read => input = read(&mut shared).unwrap_or_else(|error| self.fail(worker, &error)),
                 Action::WaitForSocket => (shared, input) = self.wait_for_socket(shared, worker),
-                Action::Rest => {
+                Action::SendAnswers => {
                     self.send(&mut shared);
-                    input = Input::Rested;
+                    input = Input::AnswersSent;
                 }
                 Action::Park => (shared, input) = (wait(&self.parked, shared), Input::Unparked),
                 Action::Watch => (shared, input) = (self.wait_a_tick(shared), Input::Watched),
@@ -86,9 +80,7 @@ impl<W: Work> WorkerPool<W> {
                     self.send(&mut shared);
                     self.parked.notify_one();
                 }
-                Action::WaitForRoom { begun } => {
-                    (shared, input) = (self.wait_a_tick(shared), Input::WaitedForRoom { begun });
-                }
+                Action::WaitForRoom => (shared, input) = (self.wait_a_tick(shared), Input::WaitedForRoom),
                 Action::HandBack => {
                     shared.hand_back();
                     self.send(&mut shared);
@@ -141,7 +133,7 @@ impl<W: Work> WorkerPool<W> {
 
     /// Runs the first request of the queue. Returns when it ended.
     fn serve<'a>(&'a self, mut shared: Shared<'a>, worker: &Worker, began: Instant) -> (Shared<'a>, Instant) {
-        let Some(mut request) = shared.next_request() else { return (shared, began) };
+        let Some(mut request) = shared.queue.pop_front() else { return (shared, began) };
         let wake = shared.turns.begin(began);
         if wake.watcher {
             self.watcher.notify_one();
@@ -177,8 +169,8 @@ impl<W: Work> WorkerPool<W> {
         (shared, ended)
     }
 
-    /// Sends the answers and the credit. That may consume the event that the waiting reader waits
-    /// for, so this thread reads in its place, and wakes it for what it has found.
+    /// Sends the answers and the credit. Sending may consume the event that the reader waits for.
+    /// So this thread reads in its place, and wakes it if there are requests.
     fn send(&self, shared: &mut SharedSocket) {
         shared.send();
         if !shared.turns.reader_waits() {
@@ -187,7 +179,7 @@ impl<W: Work> WorkerPool<W> {
         if let Err(error) = shared.read(READ_AT_ONCE) {
             log::error!("cannot read requests: {error}");
         }
-        if shared.has_requests() {
+        if !shared.queue.is_empty() {
             self.waker.wake();
         }
     }
@@ -197,10 +189,10 @@ fn wait<'a>(condition: &Condvar, shared: Shared<'a>) -> Shared<'a> {
     condition.wait(shared).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads requests. Without any, sends the answers before the thread waits.
+/// Reads requests. If there are none, sends the answers, because the thread is about to wait.
 fn read(shared: &mut SharedSocket) -> Result<Input, TransportError> {
     shared.read(READ_AT_ONCE)?;
-    if shared.has_requests() || (shared.send() && shared.is_readable()?) {
+    if !shared.queue.is_empty() || (shared.send() && shared.is_readable()?) {
         return Ok(Input::Free);
     }
     Ok(Input::SocketEmpty)

@@ -22,83 +22,85 @@ const SLOW_AT_ONCE: usize = 4;
 /// An answer waits no longer than this for a request that is about to begin.
 const PROMPT: Duration = Duration::from_micros(100);
 
-/// What a thread has done.
+/// The end of a thread's last action. Where the comments name no action, any action may be the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
-    /// It has nothing to do.
+    /// The thread has just started, or its last action has no other input.
     Free,
-    /// It did [`Action::Rest`]: the answers that were there have left.
-    Rested,
-    /// It did [`Action::Park`].
+    /// After [`Action::SendAnswers`].
+    AnswersSent,
+    /// After [`Action::Park`].
     Unparked,
-    /// It did [`Action::Read`], and found nothing to run.
+    /// After [`Action::Read`]: the queue and the socket are empty, and all answers were sent.
     SocketEmpty,
-    /// It did [`Action::WaitForSocket`].
+    /// After [`Action::WaitForSocket`].
     SocketReady,
-    /// No more requests come: the server stops, or the socket failed.
+    /// After [`Action::WaitForSocket`] or [`Action::Read`]: no more requests come, because the
+    /// server stops or the socket failed.
     Stopped,
-    /// It did [`Action::Watch`] or [`Action::Sleep`].
+    /// After [`Action::Watch`] or [`Action::Sleep`].
     Watched,
-    /// It did [`Action::WaitForRoom`].
-    WaitedForRoom { begun: u64 },
+    /// After [`Action::WaitForRoom`].
+    WaitedForRoom,
 }
 
-/// What a thread does next. Unless said otherwise, it is [`Input::Free`] after that.
+/// A thread's next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Runs the first request of the queue.
+    /// Run the first request of the queue.
     Run,
-    /// Reads requests into the queue.
+    /// Read requests from the socket into the queue.
     Read,
-    /// Waits until the socket may have something to read.
+    /// Wait until the socket may have something to read, or the server stops.
     WaitForSocket,
-    /// Sends the answers that are there.
-    Rest,
-    /// Waits until it is woken.
+    /// Send the answers, because the thread is about to wait.
+    SendAnswers,
+    /// Wait until another thread wakes a parked thread.
     Park,
-    /// Waits for a [`TICK`], or until it is woken.
+    /// Wait for a [`TICK`], or until the server stops. This thread is the watcher.
     Watch,
-    /// Waits until a request begins.
+    /// Wait until a request begins, or the server stops. This thread is the watcher.
     Sleep,
-    /// Hands requests back if it is told to, sends the answers, and wakes a parked thread.
+    /// This thread no longer watches. If `hand_back`, do as for [`HandBack`](Self::HandBack). Send
+    /// the answers, and wake a parked thread.
     EndWatch { hand_back: bool },
-    /// All workers are busy. Waits for a [`TICK`], or until it is woken.
-    WaitForRoom { begun: u64 },
-    /// Hands back requests that do not fit, and sends the answers.
+    /// All workers are busy. Wait for a [`TICK`], or until the server stops.
+    WaitForRoom,
+    /// Hand back the last [`excess`](Turns::excess) requests of the queue, and send the answers.
     HandBack,
-    /// Ends.
+    /// End the thread.
     End,
 }
 
-/// Which threads are woken when a request begins.
+/// The threads to wake when a request begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wake {
     pub(super) watcher: bool,
+    /// One of the parked threads.
     pub(super) parked: bool,
 }
 
-/// What the broker learns with the next answers.
+/// A message to the broker, which leaves with the next answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Credit {
-    /// So many places are free again.
+    /// This number of places is free again.
     pub(super) places: u16,
-    /// It may send more at a time from now on.
+    /// From now on, the broker may send as many requests at a time as the wide window has.
     pub(super) widen: bool,
 }
 
 /// The watcher's last look.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
+    /// [`Turns::begun`] at that time.
     begun: u64,
+    /// The number of ticks until then without a new request.
     quiet_ticks: u32,
-    sleeps: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     workers: usize,
-    /// The most requests that the broker sends at a time: usually, and while they are quick.
-    windows: [u16; 2],
     window: Window,
     /// The number of the current broker. Requests of an earlier one come first in the queue.
     broker: u32,
@@ -109,7 +111,10 @@ pub(super) struct Turns {
     running_current: usize,
     /// How many requests have begun so far.
     begun: u64,
-    /// Since when the queue has waited, or since a thread was woken for it.
+    /// `begun` when a thread began to wait for room. At most one thread waits for room: all others
+    /// run requests.
+    begun_without_room: u64,
+    /// When requests came into the empty queue, or a thread was last woken for them.
     waits_since: Option<Instant>,
     /// How many of the next requests wake a thread, because a handler was slow.
     spread: u32,
@@ -118,7 +123,7 @@ pub(super) struct Turns {
     free_places: u16,
     /// A thread waits for the socket.
     reader_waits: bool,
-    /// A thread watches.
+    /// `None`: no thread watches.
     watch: Option<Watch>,
     parked: usize,
     stopped: bool,
@@ -126,16 +131,15 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(workers: u16, window: u16) -> Self {
-        let windows = [workers, window.max(workers)];
-        Self { workers: workers.into(), windows, window: Window::new(window > workers), ..Self::default() }
+        Self { workers: workers.into(), window: Window::new(workers, window), ..Self::default() }
     }
 
-    /// A thread has done something. Returns what it does next. No rule here needs the time, and
+    /// Returns the next action of the thread that has done `input`. No rule here needs the time:
     /// reading the clock costs as much as a step of a quick request.
     pub(super) fn handle(&mut self, input: Input) -> Action {
         match input {
             Input::Free => {}
-            Input::Rested => return self.rest(),
+            Input::AnswersSent => return self.wait(),
             Input::Unparked => self.parked -= 1,
             Input::SocketEmpty => {
                 self.reader_waits = true;
@@ -144,17 +148,18 @@ impl Turns {
             Input::SocketReady => self.reader_waits = false,
             Input::Stopped => (self.reader_waits, self.stopped) = (false, true),
             Input::Watched => return self.watch(),
-            Input::WaitedForRoom { begun } if begun == self.begun && !self.stopped => return Action::HandBack,
-            Input::WaitedForRoom { .. } => {}
+            Input::WaitedForRoom if self.begun == self.begun_without_room && !self.stopped => return Action::HandBack,
+            Input::WaitedForRoom => {}
         }
         if self.can_run() {
             Action::Run
         } else if self.stopped {
             Action::End
         } else if self.reader_waits {
-            Action::Rest
+            Action::SendAnswers
         } else if self.queued > 0 {
-            Action::WaitForRoom { begun: self.begun }
+            self.begun_without_room = self.begun;
+            Action::WaitForRoom
         } else {
             Action::Read
         }
@@ -164,39 +169,38 @@ impl Turns {
         self.queued > 0 && self.running < self.workers
     }
 
-    /// Another thread waits for the socket.
-    fn rest(&mut self) -> Action {
+    /// Another thread waits for the socket, so this thread parks, or watches if no thread does.
+    fn wait(&mut self) -> Action {
+        // Sending may have read requests.
         if self.can_run() {
             return Action::Run;
         }
-        if self.watch.is_some() {
-            self.parked += 1;
-            return Action::Park;
+        if self.watch.is_none() {
+            return self.watch();
         }
-        self.watch = Some(Watch { begun: self.begun, quiet_ticks: 0, sleeps: false });
-        Action::Watch
+        self.parked += 1;
+        Action::Park
     }
 
-    /// The watcher looks. If no thread waits for the socket and no request has begun since the last
-    /// look, the thread that read last runs a slow handler, and the watcher takes its place.
+    /// The watcher looks, for the first time or after a wait. If no thread waits for the socket and
+    /// no request has begun since the last look, the thread that read last runs a slow handler, and
+    /// the watcher takes its place.
     fn watch(&mut self) -> Action {
-        let Some(watch) = &mut self.watch else { return Action::EndWatch { hand_back: false } };
-        let quiet = watch.begun == self.begun;
-        if self.stopped || (quiet && !self.reader_waits) {
-            self.watch = None;
-            if self.stopped {
-                return Action::EndWatch { hand_back: false };
-            }
+        let quiet = self.watch.take().filter(|watch| watch.begun == self.begun);
+        let quiet_ticks = quiet.map_or(0, |watch| watch.quiet_ticks + 1);
+        if self.stopped {
+            return Action::EndWatch { hand_back: false };
+        }
+        if quiet_ticks > 0 && !self.reader_waits {
             self.spread = SPREAD_AFTER_SLOW;
             return Action::EndWatch { hand_back: self.running >= SLOW_AT_ONCE.min(self.workers) };
         }
-        let quiet_ticks = if quiet { watch.quiet_ticks + 1 } else { 0 };
-        *watch = Watch { begun: self.begun, quiet_ticks, sleeps: quiet_ticks >= QUIET_TICKS };
-        if watch.sleeps { Action::Sleep } else { Action::Watch }
+        self.watch = Some(Watch { begun: self.begun, quiet_ticks });
+        if quiet_ticks < QUIET_TICKS { Action::Watch } else { Action::Sleep }
     }
 
-    /// Another broker is there. It knows nothing of the requests that run, nor of how quick they
-    /// are.
+    /// A request of another broker has come. That broker knows nothing of the requests that run,
+    /// nor of how quick they are.
     pub(super) fn broker_changed(&mut self) {
         self.broker = self.broker.wrapping_add(1);
         (self.queued_current, self.running_current, self.free_places) = (0, 0, 0);
@@ -217,8 +221,8 @@ impl Turns {
         self.queued_current += requests;
     }
 
-    /// The first request of the queue begins. If no thread watches, one is woken, which then reads
-    /// or watches while this request runs.
+    /// The first request of the queue begins. If no thread watches, a parked thread is woken: it
+    /// reads or watches while this request runs.
     pub(super) fn begin(&mut self, now: Instant) -> Wake {
         let current = usize::from(self.queued == self.queued_current);
         self.queued -= 1;
@@ -234,12 +238,12 @@ impl Turns {
             self.spread -= u32::from(spread);
             self.waits_since = Some(now);
         }
-        Wake { watcher: self.watch.is_some_and(|watch| watch.sleeps), parked }
+        Wake { watcher: self.watch.is_some_and(|watch| watch.quiet_ticks >= QUIET_TICKS), parked }
     }
 
-    /// A request has its answer, and the first unsent answer waits `since` this time. Returns
-    /// whether the answers leave now. They may wait while requests are about to begin, if there is
-    /// a watcher to send them in case a handler is slow.
+    /// A request has its answer, and the first unsent answer waits since `since`. Returns whether
+    /// the answers leave now. They may wait while requests are about to begin, if a watcher can
+    /// send them in case a handler is slow.
     pub(super) fn answered(&self, now: Instant, since: Instant) -> bool {
         let may_wait = self.queued > 0
             && self.watch.is_some()
@@ -248,12 +252,12 @@ impl Turns {
         !may_wait
     }
 
-    /// An acknowledged request of this broker has run. Returns whether free places go back now,
-    /// and do not wait for an answer: they do when they are half of the window. Then one half is on
-    /// its way back while the other half is on its way here.
+    /// An acknowledged request of this broker has run. Returns whether the free places are half of
+    /// the window. If so, they go back now and do not wait for an answer: one half is on its way
+    /// back while the other half is on its way here.
     pub(super) fn place_freed(&mut self, broker: u32) -> bool {
         self.free_places = self.free_places.saturating_add((broker == self.broker).into());
-        self.free_places >= self.windows[usize::from(self.window.is_wide())] / 2
+        self.free_places >= self.window.size() / 2
     }
 
     /// A request of this broker has ended. Returns whether the thread hands requests back, because
@@ -281,22 +285,16 @@ impl Turns {
         self.window.narrow();
     }
 
-    /// What goes to the current broker with the answers that leave now.
+    /// The credit for the current broker, which leaves with the answers now.
     pub(super) fn take_credit(&mut self) -> Option<Credit> {
-        let credit = Credit { places: std::mem::take(&mut self.free_places), widen: self.window.should_widen() };
-        if credit.widen {
-            self.window.widen();
-        }
+        let credit = Credit { places: std::mem::take(&mut self.free_places), widen: self.window.try_widen() };
         (credit.places > 0 || credit.widen).then_some(credit)
     }
 
-    /// The credit was not sent. The next broker gets the places; it takes no more than it gave.
+    /// A credit with these places was not sent. They go back with the next credit. A broker takes
+    /// back no more places than it gave, so even another broker may get them.
     pub(super) fn return_places(&mut self, places: u16) {
         self.free_places = self.free_places.saturating_add(places);
-    }
-
-    pub(super) fn has_free_places(&self) -> bool {
-        self.free_places > 0
     }
 
     /// Whether a thread waits for the socket.

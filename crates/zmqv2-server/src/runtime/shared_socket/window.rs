@@ -1,29 +1,30 @@
-//! How many requests a server takes at a time: as many as it has workers, or more while its
-//! handlers are quick. Pure. `docs/decisions/0021-windows.md` gives the reasons.
+//! How many requests the broker sends a server at a time: as many as it has workers, or more while
+//! its handlers are quick. Pure. `docs/decisions/0021-windows.md` gives the reasons.
 
 use std::time::Duration;
 
 /// Handlers whose average is at most this are quick.
 const QUICK: Duration = Duration::from_micros(100);
-/// An average is that of so many handlers.
+/// Each average is that of this many handlers.
 const SAMPLE: u32 = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// The wide window is larger than the number of workers.
-    may_widen: bool,
-    wide: bool,
+    workers: u16,
+    wide_size: u16,
+    is_wide: bool,
     /// The last average was quick.
     quick: bool,
     /// The last average was twice as long as a quick one, and has not been reported yet.
     slow: bool,
+    /// The handlers of the next average, and the sum of their times.
     handlers: u32,
     took: Duration,
 }
 
 impl Window {
-    pub(super) fn new(may_widen: bool) -> Self {
-        Self { may_widen, ..Self::default() }
+    pub(super) fn new(workers: u16, wide_size: u16) -> Self {
+        Self { workers, wide_size, ..Self::default() }
     }
 
     /// A handler has run for this time.
@@ -37,29 +38,28 @@ impl Window {
         }
     }
 
-    /// Whether the broker is to be told that handlers are quick.
-    pub(super) fn should_widen(&self) -> bool {
-        self.may_widen && !self.wide && self.quick
+    /// Makes the window wide if handlers are quick. Returns whether it did: the caller then tells
+    /// the broker.
+    pub(super) fn try_widen(&mut self) -> bool {
+        let widens = self.wide_size > self.workers && !self.is_wide && self.quick;
+        self.is_wide |= widens;
+        widens
     }
 
     /// Whether handlers have become slow, although each may be too quick for the watcher. Each
     /// average is reported once.
     pub(super) fn take_slow(&mut self) -> bool {
-        std::mem::take(&mut self.slow) && self.wide
+        std::mem::take(&mut self.slow) && self.is_wide
     }
 
-    pub(super) fn is_wide(&self) -> bool {
-        self.wide
+    /// The most requests that the broker sends at a time.
+    pub(super) fn size(&self) -> u16 {
+        if self.is_wide { self.wide_size } else { self.workers }
     }
 
-    /// The broker has been told.
-    pub(super) fn widen(&mut self) {
-        self.wide = true;
-    }
-
-    /// The broker takes the window for narrow: a request was handed back, or the broker is new.
+    /// For the broker, the window is narrow: a request was handed back, or the broker is new.
     pub(super) fn narrow(&mut self) {
-        *self = Self::new(self.may_widen);
+        *self = Self::new(self.workers, self.wide_size);
     }
 }
 

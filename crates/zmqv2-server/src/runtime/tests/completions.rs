@@ -11,16 +11,16 @@ fn end(sender: &CompletionSender, tag: u64, requeue: bool) {
     let key = TopicKey::parse("e/t").unwrap();
     let requeue = requeue.then(|| Frame::from("body"));
     sender.begin();
-    sender.send(Completion::Notification(EndedNotification { id: MessageId::random(), tag, key, deadline, requeue }));
+    sender.send(Completion::Notification { id: MessageId::random(), tag, key, deadline, requeue });
 }
 
 /// The tags of what is sent when the socket takes `room` messages.
 fn flush(queue: &mut CompletionQueue, accepted: bool, room: usize) -> Vec<u64> {
     let mut sent = Vec::new();
     let any = queue.flush(accepted, |completion| {
-        let Completion::Notification(ended) = completion else { panic!("{completion:?}") };
+        let Completion::Notification { tag, .. } = completion else { panic!("{completion:?}") };
         if sent.len() < room {
-            sent.push(ended.tag);
+            sent.push(*tag);
             return true;
         }
         false
@@ -49,12 +49,12 @@ fn the_end_of_a_later_delivery_does_not_overtake_an_earlier_requeue() {
     let (sender, mut queue) = ends(8);
     end(&sender, 0, true);
     queue.keep_for_next_broker();
-    let Some(Completion::Notification(EndedNotification { id, key, deadline, .. })) = queue.unsent.front() else {
+    let Some(Completion::Notification { id, key, deadline, .. }) = queue.unsent.front() else {
         panic!("the queue is empty")
     };
-    let again = EndedNotification { id: *id, tag: 1, key: key.clone(), deadline: *deadline, requeue: None };
     sender.begin();
-    sender.send(Completion::Notification(again));
+    let (id, key, deadline) = (*id, key.clone(), *deadline);
+    sender.send(Completion::Notification { id, tag: 1, key, deadline, requeue: None });
     end(&sender, 2, false);
     assert_eq!(flush(&mut queue, false, 8), [2]);
     assert_eq!(flush(&mut queue, true, 8), [0, 1]);

@@ -33,7 +33,7 @@ const MAX_CONCURRENCY: u64 = 10_000;
 const CONCURRENCY_AT_A_RATE: usize = 64;
 /// How long brokers keep notifications that no listener takes.
 const TIME_TO_LIVE: Duration = Duration::from_secs(60);
-/// More messages than `--concurrency` leads to: a fanout sends one to every node.
+/// Above every `--concurrency`, because a fanout sends a message to every node.
 const MAX_OUTSTANDING: usize = 1 << 20;
 
 #[derive(Debug, Args)]
@@ -86,7 +86,7 @@ impl BenchFlags {
         let args = to_raw_value(&serde_json::json!({ "text": "x".repeat(size) }))?;
         let for_every_server = matches!(self.pattern, Pattern::Fanout | Pattern::Notify);
         if for_every_server && self.target.server.is_some() {
-            return Err(Failure::usage(format!("--server: a {} goes to every server", self.pattern)));
+            return Err(Failure::usage("--server: a fanout or notification goes to every server"));
         }
         // Only --concurrency bounds the messages, and no socket is closed during the run.
         if self.pattern == Pattern::Notify {

@@ -1,6 +1,5 @@
 //! The kinds of messages: how each is sent, and how its outcome counts.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{Exit, Failure};
 use zmqv2_client::{CallError, Notifier, Outcome, RpcClient, SendError};
@@ -18,7 +18,8 @@ use super::results::{Ended, FailureKind};
 use crate::send::call::failure;
 use crate::serve::now;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Pattern {
     /// Requests with a reply; each thread waits for its own
     Call,
@@ -41,7 +42,7 @@ pub(super) enum Sender {
 pub(super) type PendingMessage = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 impl Pattern {
-    /// How a message counts that has not ended when the run is interrupted.
+    /// The failure of messages that have not ended when the run is interrupted.
     pub(super) fn without_end(self) -> FailureKind {
         match self {
             Self::Call => FailureKind::Timeout,
@@ -51,10 +52,9 @@ impl Pattern {
 }
 
 pub(super) fn call(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Blocking(Box::new(move || {
         let began = now();
-        match client.call_detailed::<Box<RawValue>>(&context, &method, &args) {
+        match client.call_detailed::<Box<RawValue>>(&RequestContext::new(), &method, &args) {
             Ok(answered) => Ended { after: answered.elapsed, result: Ok(()) },
             Err(error) => Ended { after: now().saturating_duration_since(began), result: Err(failed(error)) },
         }
@@ -62,38 +62,24 @@ pub(super) fn call(client: RpcClient, method: String, args: Box<RawValue>) -> Se
 }
 
 pub(super) fn cast(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Async(Box::new(move || {
-        let handle = client.cast(&context, &method, &args).map_err(not_sent)?;
+        let handle = client.cast(&RequestContext::new(), &method, &args).map_err(not_sent)?;
         Ok(Box::pin(async move { settled(handle.await) }))
     }))
 }
 
 pub(super) fn fanout(client: RpcClient, method: String, args: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Async(Box::new(move || {
-        let handle = client.fanout(&context, &method, &args).map_err(not_sent)?;
+        let handle = client.fanout(&RequestContext::new(), &method, &args).map_err(not_sent)?;
         Ok(Box::pin(async move { all_settled(handle.await.results.into_iter().map(|result| result.outcome)) }))
     }))
 }
 
 pub(super) fn notify(notifier: Notifier, event_type: String, payload: Box<RawValue>) -> Sender {
-    let context = RequestContext::new();
     Sender::Async(Box::new(move || {
-        let handle = notifier.info(&context, &event_type, &payload).map_err(not_sent)?;
+        let handle = notifier.info(&RequestContext::new(), &event_type, &payload).map_err(not_sent)?;
         Ok(Box::pin(async move { all_settled(handle.await.results.into_iter().map(|result| result.outcome)) }))
     }))
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Call => "call",
-            Self::Cast => "cast",
-            Self::Fanout => "fanout",
-            Self::Notify => "notify",
-        })
-    }
 }
 
 impl Sender {
@@ -147,13 +133,10 @@ fn all_settled(outcomes: impl Iterator<Item = Outcome>) -> Ended {
         Outcome::Refused { after, .. } => (2, *after),
         _ => (3, Duration::ZERO),
     };
-    outcomes.max_by_key(rank).map_or_else(
-        || {
-            let failure = Failure::new(Exit::Failed, "it has no outcome");
-            Ended { after: Duration::ZERO, result: Err((FailureKind::Error, failure)) }
-        },
-        settled,
-    )
+    outcomes.max_by_key(rank).map(settled).unwrap_or_else(|| {
+        let failure = Failure::new(Exit::Failed, "it has no outcome");
+        Ended { after: Duration::ZERO, result: Err((FailureKind::Error, failure)) }
+    })
 }
 
 fn settled(outcome: Outcome) -> Ended {

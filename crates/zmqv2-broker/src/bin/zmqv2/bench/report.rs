@@ -11,7 +11,7 @@ use super::results::{FailureKind, Results};
 /// The fields are in the order in which they are shown.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    pattern: String,
+    pattern: Pattern,
     /// How long messages were sent. Less than `--duration` if the run was interrupted.
     duration_s: f64,
     /// Successful messages per second in that time.
@@ -34,7 +34,7 @@ impl Report {
         let seconds = span.as_secs_f64();
         let rate = if seconds > 0.0 { ok as f64 / seconds } else { 0.0 };
         Self {
-            pattern: pattern.to_string(),
+            pattern,
             duration_s: (seconds * 1e3).round() / 1e3,
             rate: (rate * 10.0).round() / 10.0,
             p50_us: results.quantile_us(0.5),

@@ -17,8 +17,8 @@ impl Schedule {
         Self { start, duration, end: start.checked_add(duration), rate }
     }
 
-    /// When message `number`, from 0, is due. A late message counts its latency from there. `None`:
-    /// the run ends before.
+    /// When message `number`, from 0, is due. A late message counts its latency from that time.
+    /// `None`: the run ends before.
     pub(super) fn due_at(&self, number: u64, now: Instant) -> Option<Instant> {
         let at = match self.rate {
             None => now,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
-use zmqv2_client::{Answered, CallError, Outcome, SendError};
+use zmqv2_client::{Answered, CallError, Outcome, RpcClient, SendError};
 use zmqv2_proto::{Reason, RequestContext};
 
 use super::outcome::millis;
-use super::target::{InterfaceFlags, MessageFlags, TargetFlags, seconds};
+use super::target::{InterfaceFlags, MessageFlags, TargetFlags, parse_json, seconds, set_if_given};
 
 #[derive(Debug, Args)]
 pub(crate) struct CallFlags {
@@ -44,12 +44,9 @@ pub(crate) struct PingFlags {
 
 pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failure> {
     let CallFlags { target, message, call_monitor_timeout, verbose } = flags;
-    let args = message.args()?;
+    let args = parse_json(&message.args)?;
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready);
-    let client = match *call_monitor_timeout {
-        Some(timeout) => client.call_monitor_timeout(timeout),
-        None => client,
-    };
+    let client = set_if_given(client, *call_monitor_timeout, RpcClient::call_monitor_timeout);
     let answered: Answered<Box<RawValue>> =
         client.call_detailed(&RequestContext::new(), &message.method, &args).map_err(failure)?;
     say(answered.value.get())?;
@@ -61,7 +58,7 @@ pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failur
 
 pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failure> {
     let CastFlags { target, message, retry } = flags;
-    let args = message.args()?;
+    let args = parse_json(&message.args)?;
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready).retry(*retry);
     let target = client.target().clone();
     let handle = client.cast(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use zmqv2_broker::cli::{CommonFlags, Failure, say};
-use zmqv2_client::{NotifyReport, NotifyResult, Outcome};
+use zmqv2_client::{Notifier, NotifyReport, NotifyResult, Outcome};
 use zmqv2_proto::{Priority, RequestContext, ServerName};
 
 use super::call::failure;
 use super::outcome;
-use super::target::{self, TopicFlags, seconds};
+use super::target::{TopicFlags, parse_json, seconds, set_if_given};
 
 #[derive(Debug, Args)]
 #[command(
@@ -45,12 +45,9 @@ pub(crate) struct NotifyFlags {
 
 pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failure> {
     let NotifyFlags { topic, event, payload, priority, publisher, ttl, retry, json } = flags;
-    let payload = target::json(payload)?;
+    let payload = parse_json(payload)?;
     let notifier = topic.notifier(common, publisher.as_deref(), |builder| builder.retry(*retry))?;
-    let notifier = match *ttl {
-        Some(ttl) => notifier.time_to_live(ttl),
-        None => notifier,
-    };
+    let notifier = set_if_given(notifier, *ttl, Notifier::time_to_live);
     let handle =
         notifier.notify(&RequestContext::new(), event, &payload, *priority).map_err(|error| failure(error.into()))?;
     // Every pool has an outcome, at the timeout at the latest.
@@ -83,14 +80,11 @@ fn object(NotifyResult { topic, pool, outcome, .. }: &NotifyResult, message_id: 
         Outcome::Refused { node, .. } => node.as_ref(),
         _ => None,
     };
-    let mut object = json!({
+    let object = json!({
         "message_id": message_id,
         "topic": topic.as_str(),
         "pool": pool.as_ref().map(ServerName::as_str),
         "node": node.map(zmqv2_proto::NodeName::as_str),
     });
-    if let Value::Object(object) = &mut object {
-        object.extend(outcome::fields(outcome));
-    }
-    object
+    outcome::add_to(object, outcome)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use zmqv2_broker::cli::{Exit, Failure};
 use zmqv2_client::Outcome;
 
@@ -15,7 +15,8 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     }
 }
 
-pub(crate) fn fields(outcome: &Outcome) -> Map<String, Value> {
+/// Adds the fields of an outcome to a JSON object.
+pub(crate) fn add_to(mut object: Value, outcome: &Outcome) -> Value {
     let name = |name: &str| ("outcome", Value::from(name));
     let after = |span: &Duration| ("after_ms", Value::from(millis(*span)));
     let fields = match outcome {
@@ -33,7 +34,10 @@ pub(crate) fn fields(outcome: &Outcome) -> Map<String, Value> {
         // An outcome of a later version.
         other => vec![name(&other.to_string())],
     };
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    for (name, value) in fields {
+        object[name] = value;
+    }
+    object
 }
 
 /// The failure of a message that not all receivers have accepted. A refusal comes before a missing

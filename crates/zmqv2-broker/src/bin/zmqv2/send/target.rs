@@ -36,7 +36,7 @@ pub(crate) struct MessageFlags {
     pub(crate) method: String,
     /// Its arguments, as JSON
     #[arg(default_value = "{}")]
-    args: String,
+    pub(crate) args: String,
     #[command(flatten)]
     pub(crate) interface: InterfaceFlags,
     /// Wait for a server if there is none, instead of a refusal with NoRoute
@@ -61,14 +61,15 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     if span.is_zero() || seconds > 4_294_967.0 { Err(wrong()) } else { Ok(span) }
 }
 
-pub(crate) fn json(text: &str) -> Result<Box<RawValue>, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}: {text}")))
+pub(crate) fn set_if_given<B, V>(builder: B, flag: Option<V>, set: impl FnOnce(B, V) -> B) -> B {
+    match flag {
+        Some(value) => set(builder, value),
+        None => builder,
+    }
 }
 
-impl MessageFlags {
-    pub(crate) fn args(&self) -> Result<Box<RawValue>, Failure> {
-        json(&self.args)
-    }
+pub(crate) fn parse_json(text: &str) -> Result<Box<RawValue>, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}: {text}")))
 }
 
 impl TopicFlags {
@@ -89,10 +90,7 @@ impl TopicFlags {
         let target = self.target(interface).map_err(Failure::usage)?;
         let builder = build(RpcClient::builder(target).config(config));
         let client = builder.build().map_err(Failure::usage)?.prepare();
-        Ok(match self.timeout {
-            Some(timeout) => client.timeout(timeout),
-            None => client,
-        })
+        Ok(set_if_given(client, self.timeout, RpcClient::timeout))
     }
 
     /// A notifier of the topic. The default publisher is the tool at this node.
@@ -107,17 +105,10 @@ impl TopicFlags {
         let target = self.target(&InterfaceFlags::default()).map_err(Failure::usage)?;
         let builder = || -> anyhow::Result<NotifierBuilder> {
             let notifier = Notifier::builder(publisher).topics([target.topic.as_str()])?.config(config);
-            Ok(match target.exchange {
-                Some(exchange) => notifier.exchange(exchange),
-                None => notifier,
-            })
+            Ok(set_if_given(notifier, target.exchange, NotifierBuilder::exchange))
         };
         let builder = build(builder().map_err(Failure::usage)?);
-        let builder = match self.timeout {
-            Some(timeout) => builder.timeout(timeout),
-            None => builder,
-        };
-        builder.build().map_err(Failure::usage)
+        set_if_given(builder, self.timeout, NotifierBuilder::timeout).build().map_err(Failure::usage)
     }
 
     fn target(&self, interface: &InterfaceFlags) -> anyhow::Result<Target> {
@@ -130,7 +121,7 @@ impl TopicFlags {
     }
 }
 
-/// A topic in this exchange, or else in the configured one.
+/// A topic in this exchange, or without one in the configured exchange.
 pub(crate) fn target_of(topic: &str, exchange: Option<&str>) -> Result<Target, InvalidName> {
     let target = Target::topic(topic)?;
     match exchange {
@@ -144,7 +135,7 @@ impl TargetFlags {
         self.at_server(self.topic.client(common, interface)?)
     }
 
-    /// Limits the client to the server of the flag, if there is one.
+    /// Limits the client to the server that the flag names.
     pub(crate) fn at_server(&self, client: RpcClient) -> Result<RpcClient, Failure> {
         match &self.server {
             Some(server) => client.server(server).map_err(Failure::usage),

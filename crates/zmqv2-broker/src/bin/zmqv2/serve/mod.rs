@@ -1,5 +1,6 @@
 //! `zmqv2 serve`.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder,
 
 pub(crate) mod shell_command;
 
-use crate::send::target::target_of;
+use crate::send::target::{set_if_given, target_of};
 use shell_command::ShellCommand;
 
 #[derive(Debug, Args)]
@@ -50,13 +51,10 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
         // A server binds sockets. If it starts before the broker, it creates their directory.
         let builder = RpcServer::builder(target).ipc_dir(resolve_ipc_dir(config)?).config(config.clone());
         let builder = match &flags.exec {
-            Some(command) => builder.endpoint(ShellCommand::new(command, config.max_message_bytes)),
+            Some(line) => builder.endpoint(ShellCommand { line: line.clone(), max_bytes: config.max_message_bytes }),
             None => builder.endpoint(built_in(flags)?),
         };
-        Ok(match flags.workers {
-            Some(workers) => builder.workers(workers),
-            None => builder,
-        })
+        Ok(set_if_given(builder, flags.workers, RpcServerBuilder::workers))
     };
     let server = Arc::new(builder().and_then(|builder| Ok(builder.start()?)).map_err(Failure::usage)?);
     let (stop, stopped) = crossbeam_channel::bounded(1);
@@ -65,17 +63,20 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
         let _ = stop.try_send(());
     })?;
     let waiting = Arc::clone(&server);
-    std::thread::Builder::new().name("ready".to_owned()).spawn(move || say_ready(&waiting))?;
+    std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        say_ready(|span| waiting.wait_ready(span), format_args!("ready: {} takes requests", waiting.target()));
+    })?;
     // The signal thread has the sender and never ends, so this receives.
     let _ = stopped.recv();
     Ok(server.stop()?)
 }
 
-fn say_ready(server: &RpcServer) {
-    while let Err(error) = server.wait_ready(Duration::from_secs(5)) {
+/// Waits until a server or listener is ready, and prints a line then.
+pub(crate) fn say_ready<E: Display>(wait_ready: impl Fn(Duration) -> Result<(), E>, line: impl Display) {
+    while let Err(error) = wait_ready(Duration::from_secs(5)) {
         log::warn!("{error}");
     }
-    tell(format_args!("ready: {} takes requests", server.target()));
+    tell(line);
 }
 
 fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {
@@ -90,7 +91,7 @@ fn built_in(flags: &ServeFlags) -> anyhow::Result<Methods> {
     })
 }
 
-/// The longest sleep beyond the caller's deadline. The answer then surely comes too late.
+/// The longest sleep beyond the caller's deadline. The answer is then too late in any case.
 const OVERSLEEP: Duration = Duration::from_millis(500);
 
 /// `sleep 0.5`, `sleep {"seconds": 0.5}`. It ends soon after the caller's deadline.

@@ -21,22 +21,19 @@ const STDERR_BYTES: usize = 64 * 1024;
 /// An endpoint that has every method.
 #[derive(Debug)]
 pub(super) struct ShellCommand {
-    line: String,
-    max_bytes: usize,
+    pub(super) line: String,
+    /// The most bytes of a reply.
+    pub(super) max_bytes: usize,
 }
 
 impl ShellCommand {
-    pub(super) fn new(line: &str, max_bytes: usize) -> Self {
-        Self { line: line.to_owned(), max_bytes }
-    }
-
     fn run(&self, incoming: &Incoming) -> HandlerResult {
         let mut child = std::process::Command::new("/bin/sh")
             .args(["-c", &self.line])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A process group of its own, so that the command's children can be killed too.
+            // In a new process group, so that the command's children can be killed too.
             .process_group(0)
             .spawn()?;
         let input = request(incoming).to_string().into_bytes();

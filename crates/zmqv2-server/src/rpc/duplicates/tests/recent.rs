@@ -13,7 +13,7 @@ fn id(n: u128) -> MessageId {
 #[test]
 fn a_request_runs_once_within_its_time_and_its_answer_is_kept_rg20() {
     let (now, end) = (start(), start() + Duration::from_secs(5));
-    let mut recent = RecentIds::new(Bounds::default());
+    let mut recent = RecentIds::default();
     assert_eq!(recent.record(id(1), end, now), Seen::New);
     assert_eq!(recent.record(id(1), end, now), Seen::Running);
     recent.store(id(1), "done", 4, now);
@@ -28,7 +28,7 @@ fn a_request_runs_once_within_its_time_and_its_answer_is_kept_rg20() {
 #[test]
 fn ids_and_bytes_are_bounded() {
     let (now, end) = (start(), start() + Duration::from_secs(5));
-    let mut recent = RecentIds::new(Bounds { ids: 10, bytes: 100 });
+    let mut recent = RecentIds { bounds: Bounds { ids: 10, bytes: 100 }, ..RecentIds::default() };
     for n in 0..1_000 {
         assert_eq!(recent.record(id(n), end, now), Seen::New);
         recent.store(id(n), (), 30, now);

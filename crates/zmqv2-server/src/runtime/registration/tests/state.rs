@@ -32,14 +32,14 @@ fn a_registration_without_an_answer_is_repeated_after_a_second() {
     state.registering(now, id(1));
     assert_eq!(state.next(now, 0), Step::Wait(Some(RETRY)));
     assert_eq!(state.next(now + RETRY, 0), Step::Register);
-    assert!(!state.is_ready() && !state.takes_requeued());
+    assert!(!state.ready && !state.takes_requeued());
 }
 
 #[test]
 fn an_accepted_registration_is_repeated_as_a_sign_of_life() {
     let now = now();
     let mut state = registered(now);
-    assert!(state.is_ready() && state.takes_requeued());
+    assert!(state.ready && state.takes_requeued());
     // The next one is sent a second after the first, which had no answer when it was sent.
     assert_eq!(state.next(now + RETRY, 0), Step::Register);
     state.registering(now + RETRY, id(2));
@@ -53,7 +53,7 @@ fn a_refused_registration_is_repeated_and_the_server_is_not_ready() {
     let mut state = registered(now);
     state.registering(now, id(2));
     assert_eq!(state.received(now, Kind::Refusal, id(2)), Some(Change::RegistrationRefused));
-    assert_eq!((state.is_ready(), state.next(now, 0)), (false, Step::Wait(Some(RETRY))));
+    assert_eq!((state.ready, state.next(now, 0)), (false, Step::Wait(Some(RETRY))));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_refused_message_does_not_end_the_registration() {
     let now = now();
     let mut state = registered(now);
     assert_eq!(state.received(now, Kind::Refusal, id(9)), Some(Change::MessageRefused));
-    assert!(state.is_ready());
+    assert!(state.ready);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_new_broker_gets_the_registration_at_once() {
     let now = now();
     let mut state = registered(now);
     assert!(state.connection(now, false));
-    assert!(!state.is_ready() && !state.takes_requeued());
+    assert!(!state.ready && !state.takes_requeued());
     assert_eq!(state.next(now, 0), Step::Wait(None));
     assert!(!state.connection(now, true));
     assert_eq!(state.next(now, 0), Step::Register);

@@ -30,13 +30,13 @@ struct Request {
     broker: u32,
 }
 
-/// What a thread is in the middle of.
+/// What a thread does now.
 #[derive(Debug, Clone)]
 enum Thread {
     Woken(Input),
     WaitsForSocket,
     Parked,
-    /// Until this time.
+    /// Until this time. It has then done this input.
     WaitsForTick(Instant, Input),
     Sleeps,
     Runs(Request, Instant),
@@ -48,8 +48,9 @@ struct World {
     start: Instant,
     now: Instant,
     threads: Vec<Thread>,
-    /// Woken threads, and parked ones, in the order of that.
+    /// In the order in which they were woken.
     woken: VecDeque<usize>,
+    /// In the order in which they parked.
     parked: VecDeque<usize>,
     socket: VecDeque<(String, String)>,
     /// The name of the current broker.
@@ -108,7 +109,7 @@ impl World {
     /// Runs woken threads until each of them waits, or runs a handler.
     fn settle(&mut self) {
         while let Some(thread) = self.woken.pop_front() {
-            let Thread::Woken(input) = self.threads[thread] else { panic!("it is not woken") };
+            let Thread::Woken(input) = self.threads[thread] else { panic!("thread {} is not woken", letter(thread)) };
             self.threads[thread] = self.go(thread, input);
         }
     }
@@ -142,9 +143,9 @@ impl World {
                     self.say(&format!("{name} waits for the socket"));
                     return Thread::WaitsForSocket;
                 }
-                Action::Rest => {
+                Action::SendAnswers => {
                     self.send(name);
-                    input = Input::Rested;
+                    input = Input::AnswersSent;
                 }
                 Action::Park => {
                     self.say(&format!("{name} parks"));
@@ -152,7 +153,7 @@ impl World {
                     return Thread::Parked;
                 }
                 Action::Watch => {
-                    // Said once.
+                    // Each watcher is shown once, and not after every tick.
                     if !matches!(self.threads[thread], Thread::Woken(Input::Watched)) {
                         self.say(&format!("{name} watches"));
                     }
@@ -170,9 +171,9 @@ impl World {
                     self.send(name);
                     self.unpark();
                 }
-                Action::WaitForRoom { begun } => {
+                Action::WaitForRoom => {
                     self.say(&format!("{name} waits for room"));
-                    return Thread::WaitsForTick(self.now + TICK, Input::WaitedForRoom { begun });
+                    return Thread::WaitsForTick(self.now + TICK, Input::WaitedForRoom);
                 }
                 Action::HandBack => {
                     self.hand_back(name);
@@ -271,7 +272,7 @@ impl World {
         }
     }
 
-    /// All threads that wait, but for the reader.
+    /// Wakes all threads that wait, except the reader.
     fn wake_all(&mut self) {
         self.parked.clear();
         for thread in 0..self.threads.len() {
@@ -342,13 +343,16 @@ impl World {
                 self.wake_reader();
             }
             "end" => names.for_each(|name| self.end(&name)),
-            // Beside the threads, whose part in this other scenarios show.
+            // Without the threads: other scenarios show what they do.
             "quick" => {
                 let took = option("took").map_or(Duration::from_micros(100), span);
                 for _ in 0..words[1].parse().unwrap() {
                     self.turns.received(self.now, 1);
                     self.turns.begin(self.now);
-                    assert!(!self.turns.ended(self.turns.broker(), took), "it hands requests back");
+                    assert!(
+                        !self.turns.ended(self.turns.broker(), took),
+                        "handlers have become slow, so requests go back"
+                    );
                 }
             }
             "advance" => self.advance(span(words[1])),
