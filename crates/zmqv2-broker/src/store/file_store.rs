@@ -23,13 +23,13 @@ type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
 /// A store in one file, which this process locks.
 ///
 /// When [`commit`](Store::commit) returns, data and checksums are written and `fdatasync` has been
-/// called. After a crash the last complete commit counts. A new file is readable by its owner only.
+/// called. After a crash the file has the state of the last complete commit. A new file is readable by its owner only.
 /// It grows and shrinks with its contents. It must be on a local disk, because the locks of network
 /// file systems are not reliable.
 pub struct FileStore {
     path: PathBuf,
     opener: Opener,
-    /// `None` after a failure. The next commit opens the file again, which checks it.
+    /// `None` after a failure. The next commit opens the file again; opening checks it.
     open: Option<Open>,
 }
 
@@ -76,8 +76,8 @@ impl FileStore {
     /// Opens the file if necessary, and calls `act` with it. After a failure the file is closed,
     /// because its state is unknown.
     ///
-    /// The database panics on damage that no checksum detects. Each step turns a panic into an
-    /// error on its own, so that no unwinding passes through the closing of the file.
+    /// The database panics on damage that no checksum detects. Opening, acting and closing
+    /// each turn a panic into an error, so that the file is not closed during unwinding.
     fn with<T>(&mut self, act: impl FnOnce(&mut Open) -> Result<T, Error>) -> Result<T, StoreError> {
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -87,7 +87,7 @@ impl FileStore {
         if done.is_ok() {
             self.open = Some(open);
         } else {
-            // The first error counts.
+            // The caller gets the first error, not one of the closing.
             let _ = self.guarded(move || {
                 drop(open);
                 Ok(())
@@ -141,8 +141,8 @@ impl fmt::Debug for FileStore {
     }
 }
 
-/// Creates an empty store beside `path`, and gives it its name when it is complete. So a crash
-/// leaves no incomplete store there.
+/// Creates an empty store under a temporary name, and renames it to `path` when it is complete. So
+/// a crash leaves no incomplete store at `path`.
 fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |error| StoreError::of_file(path, error);
     let mut unfinished = OsString::from(path);
@@ -157,7 +157,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
         give_name(&unfinished, path).map_err(failed)
     };
     let done = complete();
-    // The final name stays.
+    // Removes the temporary name only.
     let _ = fs::remove_file(&unfinished);
     done?;
     // The name is part of the directory, which needs its own sync.
@@ -165,7 +165,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     directory.and_then(|directory| directory.map_or(Ok(()), |directory| directory.sync_all())).map_err(failed)
 }
 
-/// Keeps a file that another process has just put there: it is a store as well.
+/// If another process has just created `path`, that file is kept: it is a store as well.
 fn give_name(unfinished: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(unfinished, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -185,7 +185,7 @@ fn open_backend(path: &Path, file: File) -> Result<Database, StoreError> {
     builder().create_with_backend(backend).map_err(|error| translate(path, error.into()))
 }
 
-/// Checks all checksums at the start: damage must not become a wrong body later.
+/// Checks all checksums at the start: so that damaged data is never delivered.
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);

@@ -31,8 +31,8 @@ use crate::runtime::settings::service_methods;
 /// A running listener. Dropping it stops it as [`stop`](Self::stop) does.
 ///
 /// The broker keeps a notification until a listener of each pool has handled it. If the listener
-/// dies before that, the broker delivers it again. So every handler runs at least once, and a
-/// listener does not run a notification again that it has handled.
+/// dies before that, the broker delivers it again. So every notification is handled at least once,
+/// and a listener never handles the same notification twice.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -61,13 +61,14 @@ pub struct NotificationListener {
 }
 
 impl NotificationListener {
-    /// A builder of a listener, without topics and endpoints.
+    /// A new builder. It has no topics and endpoints yet.
     #[must_use]
     pub fn builder() -> NotificationListenerBuilder {
         NotificationListenerBuilder::default()
     }
 
-    /// The listener's topics, with each priority that an endpoint wants: `exchange/topic.priority`.
+    /// One key for each topic and each priority that an endpoint listens for:
+    /// `exchange/topic.priority`.
     #[must_use]
     pub fn keys(&self) -> &[TopicKey] {
         &self.keys
@@ -81,13 +82,13 @@ impl NotificationListener {
 
     service_methods!();
 
-    /// Stops: takes no new notifications, runs those that it has (also a batch that is not full),
-    /// reports their ends to the broker, and unregisters. All of this takes no longer than option
-    /// `rpc_zmq_drain_timeout`. If the broker is away and has to requeue a notification, the
-    /// listener waits for it. A second call does nothing.
+    /// Stops. The listener takes no new notifications, handles those that it has (also an
+    /// incomplete batch), reports their results to the broker, and unregisters. All of this takes no
+    /// longer than option `rpc_zmq_drain_timeout`. If the broker has to requeue a notification, but
+    /// is down, the listener waits for the broker. A second call does nothing.
     ///
     /// # Errors
-    /// [`ServerError::Unfinished`]: handlers were still running at the end of that time. Other
+    /// [`ServerError::Unfinished`]: handlers were still running when this time was over. Other
     /// listeners get their notifications.
     pub fn stop(&self) -> Result<(), ServerError> {
         self.service.stop()

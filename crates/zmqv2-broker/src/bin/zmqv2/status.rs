@@ -44,7 +44,7 @@ fn render(report: &StatusReport) -> String {
     }
     let StatusReport { in_flight, queued, held_bytes, .. } = report;
     line(format_args!("  {in_flight} requests in flight, {queued} waiting ({held_bytes} bytes)"));
-    // A broker of an earlier version does not report this.
+    // Empty if the broker has an earlier version, which does not report this.
     if !report.store.is_empty() {
         line(format_args!("  {} notifications kept in {}", report.notifications, report.store));
     }
@@ -105,7 +105,7 @@ fn directory_line(directory: &DirectoryStatus) -> String {
     }
 }
 
-/// Shown characters of a dead letter's body. `--json` has all that the broker reports.
+/// The number of characters of a dead letter's body that are printed. `--json` prints all.
 const SHOWN_CHARACTERS: usize = 200;
 
 fn beginning(body: &str, bytes: u64) -> String {

@@ -17,9 +17,9 @@ use crate::outcome::result_group::GroupReceiver;
 /// [`NotifyHandle`](crate::NotifyHandle).
 ///
 /// A handle is `Send` and `Sync`. It can be polled, waited on, awaited on any executor, or dropped.
-/// If it is dropped, the message still has its outcomes: the counters count them, the
-/// [observer](crate::RpcClientBuilder::observer) sees them, and a warning is logged for each that
-/// is neither `Acked` nor `Stored`.
+/// After a drop, the outcomes still go to the counters and to the
+/// [observer](crate::RpcClientBuilder::observer). A warning is logged for each outcome that is
+/// neither `Acked` nor `Stored`.
 #[derive(Debug)]
 #[must_use = "without the handle, only the counters, the observer and the log show the outcomes"]
 pub struct ReportHandle<R> {
@@ -36,8 +36,7 @@ pub struct ReportHandle<R> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report<R> {
-    /// One result for each receiver: each server of a fanout, each pool of each topic of a
-    /// notification.
+    /// The results: one for each server (fanout), or for each topic and pool (notification).
     pub results: Vec<R>,
     /// The number of nodes or pools that may still give results. It is 0 in a complete report.
     pub open: usize,
@@ -45,7 +44,7 @@ pub struct Report<R> {
 
 /// One result of a report.
 pub trait ReportResult: fmt::Display + Sized {
-    /// Whether a broker can store such a message.
+    /// Whether a broker can store this kind of message.
     const CAN_BE_STORED: bool;
 
     /// `receiver` is a server of a fanout, or a pool of a notification.
@@ -120,14 +119,14 @@ impl<R: ReportResult> Report<R> {
         self.count(|outcome| matches!(outcome, Outcome::Unacknowledged { .. }))
     }
 
-    /// Whether the report is complete, has a result, and all results are `Acked`.
+    /// Whether the report is complete, and has at least one result, and every result is `Acked`.
     #[must_use]
     pub fn all_acked(&self) -> bool {
         self.are_all(self.acked())
     }
 
-    /// Whether the report is complete, has a result, and all results are `Acked` or `Stored`, so
-    /// that the sender has nothing left to do.
+    /// Whether the report is complete, and has at least one result, and every result is `Acked` or
+    /// `Stored`. Then the sender has nothing left to do.
     #[must_use]
     pub fn all_taken_over(&self) -> bool {
         self.are_all(self.count(Outcome::is_taken_over))

@@ -17,7 +17,7 @@ pub(crate) struct CallFlags {
     target: TargetFlags,
     #[command(flatten)]
     message: MessageFlags,
-    /// Ask the broker repeatedly for the call, and give up when it has not confirmed it for SECONDS
+    /// Ask the broker repeatedly whether it still has the call, and give up after SECONDS without a yes
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     call_monitor_timeout: Option<Duration>,
     /// Print on stderr which server answered, and how long it took
@@ -31,7 +31,7 @@ pub(crate) struct CastFlags {
     target: TargetFlags,
     #[command(flatten)]
     message: MessageFlags,
-    /// Send it again up to N times without an acknowledgement; a server runs it once
+    /// If no acknowledgement comes, send the cast again, up to N times; each server runs it once
     #[arg(long, value_name = "N", default_value_t = 0)]
     retry: u32,
 }
@@ -62,7 +62,7 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready).retry(*retry);
     let target = client.target().clone();
     let handle = client.cast(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;
-    // Every cast has an outcome, at its timeout at the latest.
+    // Every cast ends with an outcome, no later than its timeout.
     match handle.wait(Duration::MAX) {
         Some(Outcome::Acked { server, node, elapsed, .. }) => {
             Ok(say(format_args!("acked by {server} at node {node} in {:.3} ms", millis(elapsed)))?)
