@@ -1,4 +1,6 @@
 //! The public types: client, notifier, their builders, and the handles that they return.
+//!
+//! A type and its builder make each other, so these two files import each other.
 
 pub(crate) mod connections;
 pub(crate) mod handles;

@@ -9,6 +9,7 @@ pub(crate) mod receiver_tracker;
 pub(crate) mod remote_error;
 pub(crate) mod result_group;
 pub(crate) mod send_error;
+mod text;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,10 +20,11 @@ use zmqv2_proto::{NodeName, Reason, Refusal, Reply, ServerName, Target};
 
 use crate::delivery::attempt::Verdict;
 use crate::outcome::answered::Answered;
-use crate::outcome::call_error::{AtNode, CallError, Span};
+use crate::outcome::call_error::CallError;
 use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
+use crate::outcome::text::{AtNode, Span};
 use crate::routing::destinations::Destination;
 
 /// How a cast ended, a fanout at one server, or a notification for one pool.

@@ -7,7 +7,7 @@ use zmqv2_matchmaker::MatchmakerError;
 use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{BodyError, InvalidName, Target, Version};
 
-use crate::outcome::call_error::Span;
+use crate::outcome::text::Span;
 
 /// Why a message could not be sent.
 ///

@@ -1,4 +1,7 @@
 //! The directory in Redis: leases that end by the clock of Redis, for any number of nodes.
+//!
+//! The files of this folder import each other: Sentinels are asked over connections, connections
+//! ask Sentinels for the primary, and every error names the setting to correct.
 
 mod connection;
 mod explain;

@@ -5,6 +5,8 @@
 //! [`Input`]. [`Attempt`](crate::delivery::attempt::Attempt) decides how a message goes on. The
 //! table adds the timers, the queues of the links, and the order of messages to one server. Each
 //! message ends exactly once.
+//!
+//! The files of this folder are one type in parts, and import each other.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
