@@ -28,11 +28,11 @@ use crate::error::ServerError;
 use crate::runtime::service::Service;
 use crate::runtime::settings::service_methods;
 
-/// A running listener. Dropping it stops it as [`stop`](Self::stop) does.
+/// A running listener. Dropping the listener stops it, as [`stop`](Self::stop) does.
 ///
 /// The broker keeps a notification until a listener of each pool has handled it. If the listener
-/// dies before that, the broker delivers it again. So every handler runs at least once, and a
-/// listener does not run a notification again that it has handled.
+/// dies earlier, the broker delivers the notification again. So every handler runs at least once,
+/// and a listener does not repeat a notification that it has handled.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -84,11 +84,11 @@ impl NotificationListener {
     /// Stops: takes no new notifications, runs those that it has (also a batch that is not full),
     /// reports their ends to the broker, and unregisters. All of this takes no longer than option
     /// `rpc_zmq_drain_timeout`. If the broker is away and has to requeue a notification, the
-    /// listener waits for it. A second call does nothing.
+    /// listener waits for the broker. A second call does nothing.
     ///
     /// # Errors
-    /// [`ServerError::Unfinished`]: handlers were still running at the end of that time. Other
-    /// listeners get their notifications.
+    /// [`ServerError::Unfinished`]: handlers were still running when the time ended. Other
+    /// listeners get these notifications.
     pub fn stop(&self) -> Result<(), ServerError> {
         self.service.stop()
     }
