@@ -32,7 +32,7 @@ mod tests {
         assert!(spans.iter().all(|span| (least..=most).contains(span)));
         let part =
             |from: u64, to: u64| spans.iter().filter(|span| (from..to).contains(&(span.as_micros() as u64))).count();
-        // Each third has its share. With 100 spans, a run in a million misses this bound.
+        // Each third gets enough spans. One test run in a million misses this bound.
         for (from, to) in [(10_000, 13_333), (13_333, 16_666), (16_666, 20_001)] {
             assert!(part(from, to) >= 12, "{spans:?}");
         }

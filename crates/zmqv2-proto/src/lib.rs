@@ -1,9 +1,9 @@
 //! The protocol of zmqv2: the destination, the content and the wire format of messages.
 //!
-//! This crate owns [targets](Target) and names, the [header](Header) that a broker reads, the JSON
+//! This crate has [targets](Target) and names, the [header](Header) that a broker reads, the JSON
 //! bodies that only clients and servers read, the [refusals](Refusal), the [configuration](config),
-//! and `transport`, the one module that uses libzmq. Finding servers, routing requests and
-//! dispatching methods belong to other crates.
+//! and `transport`, the one module that uses libzmq. Other crates find servers, route
+//! requests and dispatch methods.
 //!
 //! Without the default feature `zmq`, the crate has no sockets, no threads and no C++.
 //!

@@ -19,13 +19,13 @@ pub(super) struct Server<O> {
     /// The topics from which the server takes work. Empty once it withdraws.
     pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
-    /// The number of workers in its offer, and whether they share a socket. Then they are one
-    /// [`Worker`] here.
+    /// The number of workers in its offer, and whether they share a socket. If they do, they
+    /// are one [`Worker`] here.
     offered: (u16, bool),
     connected: usize,
     /// The workers with credit, each once.
     pub(super) ready: VecDeque<WorkerId>,
-    /// Requests that wait for this run alone, such as copies of fanouts.
+    /// Requests that wait only for this run, such as copies of fanouts.
     pub(super) backlog: Backlog,
     pub(super) outstanding: usize,
     /// Notifications that its workers have, including acknowledged ones.
@@ -47,15 +47,15 @@ pub(super) struct Worker {
     pub(super) connected: bool,
     /// The most requests that the worker takes at once.
     window: u16,
-    /// The same while its requests are quick.
+    /// The window while the worker's requests are quick.
     wide_window: u16,
     /// The worker has reported that its requests are quick.
     wide: bool,
     /// The wide window is disabled, because a server of its topic keeps the order of requests.
     pub(super) narrowed: bool,
     pub(super) outstanding: usize,
-    /// Acknowledged requests that still run, and take up the window. Below zero if the report that
-    /// one has ended comes before its acknowledgement, over another connection.
+    /// Acknowledged requests that still run and occupy the window. Below zero if the report of a
+    /// request's end comes before its acknowledgement, over another connection.
     running: isize,
 }
 
@@ -70,7 +70,7 @@ impl Worker {
     }
 
     /// Adds credit, but never more than the number of requests that the worker was given. Returns
-    /// the credit from before, for [`credit_changed`](Engine::credit_changed).
+    /// the earlier credit, for [`credit_changed`](Engine::credit_changed).
     pub(super) fn return_credit(&mut self, credit: u16) -> usize {
         let before = self.credit();
         let floor = 0_isize.saturating_sub_unsigned(self.outstanding);
@@ -226,7 +226,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.topics[topic].named[named].runs.iter().filter(|run| self.servers[**run].is_connected()).count()
     }
 
-    /// A worker has answered a request. With a credit of 0 it still runs: an acknowledged cast.
+    /// A worker has answered a request. With credit 0, the acknowledged cast still runs.
     pub(super) fn settled(&mut self, now: Instant, number: WorkerId, credit: u16) {
         let Some(worker) = self.workers.get_mut(number) else { return };
         let before = worker.credit();
@@ -247,7 +247,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.freed(now, number, credit, false);
     }
 
-    /// The same, for a worker that may be [`wide`](super::Input::Freed).
+    /// A worker has finished requests, and may be [`wide`](super::Input::Freed).
     pub(super) fn freed(&mut self, now: Instant, number: WorkerId, credit: u16, wide: bool) {
         if let Some(worker) = self.workers.get_mut(number) {
             let before = worker.return_credit(credit);
@@ -256,8 +256,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// A worker hands back a request that it has not started, so its wide window is too wide.
-    /// Returns the credit from before, for [`credit_changed`](Self::credit_changed).
+    /// A worker hands back a request that it has not started, so its window becomes narrow.
+    /// Returns the earlier credit, for [`credit_changed`](Self::credit_changed).
     pub(super) fn take_back_delivery(&mut self, number: WorkerId) -> usize {
         let worker = &mut self.workers[number];
         let before = worker.credit();
@@ -272,7 +272,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         before
     }
 
-    /// A worker may have more credit than `before`: delivers waiting requests to its server.
+    /// Delivers waiting requests to the server of a worker whose credit was `before`.
     pub(super) fn credit_changed(&mut self, now: Instant, number: WorkerId, before: usize) {
         let worker = &self.workers[number];
         let server = worker.server;
@@ -298,7 +298,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Removes a lost server. Its requests may have run, so their senders learn that it was lost.
+    /// Removes a lost server. Its requests may have run, so their senders learn of the loss.
     fn remove_lost(&mut self, now: Instant, number: usize) {
         let workers = &self.workers;
         let ours = |worker: WorkerId| workers.get(worker).is_some_and(|worker| worker.server == number);
@@ -319,14 +319,14 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             (Some(to), true) if self.draining => {
                 self.refuse(Some(to), Reason::ShuttingDown, "the broker is stopping");
             }
-            // The server was never connected. A living one registers again.
+            // The server was never connected. A living server registers again.
             (Some(to), true) => self.refuse(Some(to), Reason::Busy, "the broker cannot connect to its workers"),
             (None, _) => {}
         }
         let memberships = self.servers[number].memberships.clone();
         self.stop_taking_work(now, number);
         self.remove(number);
-        // Requests that it has left go to other runs with its name.
+        // Other runs with its name get the requests that wait for this name.
         for Membership { topic, .. } in memberships {
             let named = self.topics.get(topic).and_then(|topic| topic.named.get(*topic.by_name.get(&name)?));
             let runs = named.map_or_else(Vec::new, |named| named.runs.iter().copied().collect());
@@ -348,7 +348,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.finish_withdrawal(number);
     }
 
-    /// Removes a withdrawing server, and answers it, when none of its requests is in flight.
+    /// Removes and answers a withdrawing server when none of its requests is in flight.
     pub(super) fn finish_withdrawal(&mut self, number: usize) {
         let server = &mut self.servers[number];
         if !server.takes_work() && server.outstanding == 0 && server.notifications == 0 {
@@ -360,7 +360,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Takes a server out of its topics, and refuses the requests for it alone.
+    /// Takes a server out of its topics, and refuses the requests that wait only for this run.
     fn stop_taking_work(&mut self, now: Instant, number: usize) {
         let memberships = std::mem::take(&mut self.servers[number].memberships);
         let Some(first) = memberships.first() else { return };

@@ -28,12 +28,12 @@ impl Origin {
         Self { ingress, path, tag: view.tag(), id: view.id(), bundles: view.flags().contains(Flags::BUNDLES) }
     }
 
-    /// The sender of a message whose header cannot be read. Answers to it have zero as tag and id.
+    /// The sender of a message whose header cannot be read. Answers have zero as tag and id.
     pub(crate) fn unreadable(ingress: Ingress, path: ReturnPath) -> Self {
         Self { ingress, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles: false }
     }
 
-    /// A worker's answer, readdressed to the sender. `remaining` answers are still to come.
+    /// A worker's answer, readdressed to the sender. `remaining` answers follow.
     pub(crate) fn answer(&self, mut payload: Payload, remaining: u16) -> Payload {
         rewrite_hop(payload.header_mut(), self.tag, Ttl::ZERO);
         // This overwrites the worker's credit, which only the broker needs.
@@ -54,7 +54,7 @@ impl Origin {
         self.broker_message(header, node, refusal.detail.as_bytes())
     }
 
-    /// Confirms that a notification is stored. `remaining` answers are still to come.
+    /// Confirms that a notification is stored. `remaining` answers follow.
     pub(crate) fn confirm_stored(&self, node: &NodeName, pool: Option<ServerName>, remaining: u16) -> Payload {
         let mut header = Header::new(Kind::Stored, self.id);
         (header.server, header.count) = (pool, remaining);

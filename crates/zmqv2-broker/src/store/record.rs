@@ -7,9 +7,9 @@ use zmqv2_proto::{HeaderView, Ttl};
 /// A notification, or one pool's copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Ascending in the order of arrival, and unique in the store.
+    /// Unique in the store. Later records have higher numbers.
     pub number: u64,
-    /// The message's header frame: key, pool (as server), id, and the time to live when it was put.
+    /// The message's header frame: key, pool (as server), id, and time to live when it was stored.
     pub header: Vec<u8>,
     pub body: Vec<u8>,
     /// When it expires, in wall-clock milliseconds since the epoch
@@ -18,8 +18,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The time to live that is left at the wall-clock time `now_ms`; zero if it has expired. Never
-    /// more than when it was put, so that a clock that was set back does not keep it for ever.
+    /// The time to live that is left at the wall-clock time `now_ms`; zero if the record has
+    /// expired. Never more than the header's time to live, because clocks may be set back.
     pub fn ttl_left(&self, now_ms: u64) -> Ttl {
         let left = Ttl::from(Duration::from_millis(self.expires_ms.saturating_sub(now_ms)));
         HeaderView::new(&self.header).map_or(left, |view| left.min(view.ttl()))
@@ -30,7 +30,7 @@ impl Record {
     }
 }
 
-/// A dead letter: a notification that was given up, kept for the operator.
+/// A dead letter: a notification that was given up and is kept for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadRecord {
     pub record: Record,
@@ -47,8 +47,8 @@ pub enum Change {
     /// Erase the live record with this number. Without such a record nothing happens.
     Erase(u64),
     /// Move the live record with this number to the dead letters. Without such a record nothing
-    /// happens. The oldest dead letters go above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) and
-    /// [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES).
+    /// happens. Above [`MAX_DEAD_LETTERS`](super::MAX_DEAD_LETTERS) or
+    /// [`MAX_DEAD_LETTER_BYTES`](super::MAX_DEAD_LETTER_BYTES), the oldest dead letters are erased.
     MoveToDeadLetters { number: u64, why: String, deliveries: u64, at_ms: u64 },
 }
 

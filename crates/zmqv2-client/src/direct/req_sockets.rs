@@ -19,7 +19,7 @@ pub(crate) struct ReqSockets {
 
 #[derive(Debug)]
 struct IdleSockets {
-    /// The process that opened them.
+    /// The process that opened the sockets.
     pid: u32,
     pool: IdlePool<Socket>,
 }
@@ -30,9 +30,9 @@ impl ReqSockets {
         Self { transport, capacity, idle: Mutex::new(idle) }
     }
 
-    /// A socket for `address`. It is connected, or new and connecting in the background.
+    /// A socket for `address`: connected already, or new and still connecting.
     pub(crate) fn take(&self, address: &Address, now: Instant) -> Result<Socket, TransportError> {
-        // Not in one expression with the lock: sockets are closed outside of it.
+        // Two statements, so that the lock is released before sockets are closed.
         let expired = self.idle().pool.expire(now);
         drop(expired);
         loop {
@@ -49,7 +49,7 @@ impl ReqSockets {
         Ok(socket)
     }
 
-    /// Keeps a socket whose request was answered. Any other must be dropped.
+    /// Keeps a socket whose request was answered. Any other socket must be dropped.
     pub(crate) fn keep(&self, address: Address, socket: Socket, now: Instant) {
         let closed = self.idle().pool.put(address, socket, now);
         drop(closed);

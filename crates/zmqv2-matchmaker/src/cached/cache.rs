@@ -12,7 +12,7 @@ use super::CacheSettings;
 use crate::api::{PlacedNode, Placement, Refreshed};
 use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
 
-/// The most topics that are remembered. One more replaces the topic that was unused the longest.
+/// The most topics that are remembered. At this limit, a new topic replaces the longest unused one.
 pub(crate) const MAX_TOPICS: usize = 4_096;
 /// A topic that was unused for so long is forgotten, unless the directory cannot be read.
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
@@ -22,11 +22,11 @@ pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
 /// The remembered topics.
 ///
 /// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases
-/// may have ended although their servers live. During that time, earlier entries stay unless they
-/// were withdrawn, new ones count, and an empty answer is unconfirmed. The directory is also
+/// may have ended although their servers live. In this state, earlier entries stay unless they were
+/// withdrawn, new entries are used, and an empty answer is unconfirmed. The directory is also
 /// uncertain when it has lost its data; when another process answers for it (a replica that missed
 /// some writes, or an old copy from a disk); while it is younger than a lease; and when its clock
-/// jumped ahead.
+/// was put forward.
 #[derive(Debug)]
 pub(crate) struct TopicCache {
     settings: CacheSettings,
@@ -59,7 +59,7 @@ struct Topic {
     fresh: Arc<Placement>,
     servers: KnownServers,
     checked: Instant,
-    /// The last request for the topic, in seconds after `started`.
+    /// When a caller last asked for the topic, in seconds after `started`.
     asked: AtomicU64,
 }
 
@@ -131,8 +131,8 @@ impl TopicCache {
         keys.into_iter().filter_map(known).collect()
     }
 
-    /// Applies the answer to the first question about a topic. `Err`: the answer is empty, and
-    /// unconfirmed for this long.
+    /// Applies the answer to the first question about a topic. `Err`: the answer is empty and
+    /// stays unconfirmed for this long.
     pub(crate) fn first(
         &mut self,
         key: &TopicKey,
@@ -146,7 +146,7 @@ impl TopicCache {
         let uncertain = self.uncertain_for(now);
         let mut entries = answer.states.iter().flatten().flat_map(|state| &state.entries);
         let has_servers = entries.any(|entry| matches!(entry.presence, Presence::At(_)));
-        // A topic is not remembered for an unconfirmed answer.
+        // An unconfirmed answer adds no topic.
         if known || has_servers || uncertain.is_none() {
             if !known && self.topics.len() >= MAX_TOPICS {
                 self.forget_one();
@@ -328,7 +328,7 @@ impl KnownServers {
                 Presence::Withdrawn => drop(self.servers.entry(node).or_default().insert(server, false)),
                 Presence::At(at) => {
                     self.servers.entry(node.clone()).or_default().insert(server, true);
-                    // The later address is newer.
+                    // The last address is the newest.
                     self.nodes.insert(node, at);
                 }
             }
@@ -345,7 +345,7 @@ impl KnownServers {
         self.servers.iter().filter_map(placed).collect()
     }
 
-    /// The fresh entries, and those shown before unless they were withdrawn.
+    /// The fresh entries, and all shown entries that were not withdrawn.
     fn merged(&self, shown: &Placement, fresh: &[PlacedNode]) -> Vec<PlacedNode> {
         let mut nodes: BTreeMap<NodeName, PlacedNode> =
             fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();

@@ -17,7 +17,7 @@ use crate::wire::{LenientId, MessageId};
 /// the pool in the field of the server's name.
 pub const DEFAULT_POOL: &str = "default";
 
-/// The priority of a notification, as in oslo.messaging. Each has its own topic,
+/// The priority of a notification, as in oslo.messaging. Each priority has its own topic,
 /// `<topic>.<priority>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
@@ -31,7 +31,7 @@ pub enum Priority {
     Warn,
     /// Something failed.
     Error,
-    /// Something failed on which others depend.
+    /// Something that others depend on failed.
     Critical,
     /// One of many measurements.
     Sample,
@@ -64,7 +64,7 @@ impl Priority {
     /// The topic of this priority: `<topic>.<priority>`.
     ///
     /// # Errors
-    /// [`InvalidName`] when that is too long for a topic.
+    /// [`InvalidName`] when the result is too long for a topic.
     pub fn topic(self, topic: &Topic) -> Result<Topic, InvalidName> {
         Topic::new(format!("{topic}.{self}"))
     }
@@ -78,14 +78,14 @@ impl fmt::Display for Priority {
 
 impl FromStr for Priority {
     type Err = InvalidPriority;
-    /// Ignores case: bodies have upper case, topics and command lines lower case.
+    /// Ignores case: bodies use upper case; topics and command lines use lower case.
     fn from_str(text: &str) -> Result<Self, InvalidPriority> {
         let known = Self::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(text));
         known.ok_or_else(|| InvalidPriority(text.chars().take(40).collect()))
     }
 }
 
-// Upper case, as oslo.messaging writes it into bodies.
+// Bodies use upper case, as in oslo.messaging.
 serde_as_text!(Priority, priority => &priority.as_str().to_ascii_uppercase());
 
 /// The body of a notification, with the fields of oslo.messaging.
@@ -101,7 +101,7 @@ serde_as_text!(Priority, priority => &priority.as_str().to_ascii_uppercase());
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Notification {
-    /// Its id for readers of notifications, any text. Empty until it is sent.
+    /// The id for readers: any text. Empty until the notification is sent.
     pub message_id: String,
     /// The publisher, such as `compute.node-7`.
     pub publisher_id: String,
@@ -111,7 +111,7 @@ pub struct Notification {
     pub priority: Priority,
     /// The payload as JSON text, parsed where it is used.
     pub payload: Box<RawValue>,
-    /// The time in UTC: `2015-06-12 10:11:12.123456`. Empty until it is sent.
+    /// The time in UTC: `2015-06-12 10:11:12.123456`. Empty until the notification is sent.
     pub timestamp: String,
     /// The publisher's context.
     pub context: RequestContext,
@@ -145,7 +145,7 @@ impl Notification {
     /// The payload as a typed value.
     ///
     /// # Errors
-    /// The JSON error when it is not of that type.
+    /// The JSON error when the payload is not a `T`.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.payload.get())
     }
@@ -161,7 +161,7 @@ impl Notification {
     /// Reads the body of a message.
     ///
     /// # Errors
-    /// [`BodyError`]. No bytes make it panic.
+    /// [`BodyError`]. Invalid bytes never cause a panic.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
         body::decode(body)
     }

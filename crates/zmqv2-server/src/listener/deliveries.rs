@@ -13,7 +13,7 @@ use crate::rpc::duplicates::recent::RecentIds;
 
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
-    /// Notifications that run, with the tag of the last delivery that has come meanwhile.
+    /// Notifications that run, each with the tag of the last delivery that came during the run.
     running: HashMap<MessageId, Option<u64>>,
     handled: RecentIds<()>,
 }
@@ -21,10 +21,10 @@ pub(crate) struct Deliveries {
 /// What the listener knows of a notification when a delivery comes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// It has not come before, and runs now.
+    /// The notification is new. It runs now.
     New,
-    /// It runs already, and this delivery ends with it. If an earlier delivery waited for that end,
-    /// its tag is here, and it ends now.
+    /// The notification runs already, and this delivery ends when the run ends. The tag is of an
+    /// earlier delivery that waited for the run. The earlier delivery ends now.
     Running(Option<u64>),
     Handled,
 }
@@ -42,7 +42,7 @@ impl Deliveries {
         Known::New
     }
 
-    /// A notification has run. Returns the tag of the last delivery that has come meanwhile.
+    /// A notification has run. Returns the tag of the last delivery that came during the run.
     pub(crate) fn settle(&mut self, id: MessageId, verdict: Verdict, deadline: Instant, now: Instant) -> Option<u64> {
         if verdict == Verdict::Handled {
             self.handled.record(id, deadline, now);

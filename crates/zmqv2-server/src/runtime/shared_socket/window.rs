@@ -1,11 +1,11 @@
-//! How many requests the broker sends a server at a time: as many as it has workers, or more while
-//! its handlers are quick. Pure. `docs/decisions/0021-windows.md` gives the reasons.
+//! How many requests the broker sends a server at a time: as many as the server has workers, or
+//! more while its handlers are quick. Pure. `docs/decisions/0021-windows.md` gives the reasons.
 
 use std::time::Duration;
 
-/// Handlers whose average is at most this are quick.
+/// Handlers are quick if their average is at most this.
 const QUICK: Duration = Duration::from_micros(100);
-/// Each average is that of this many handlers.
+/// Each average covers this many handlers.
 const SAMPLE: u32 = 64;
 
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Window {
     is_wide: bool,
     /// The last average was quick.
     quick: bool,
-    /// The last average was twice as long as a quick one, and has not been reported yet.
+    /// The last average was more than twice `QUICK`, and was not reported yet.
     slow: bool,
     /// The handlers of the next average, and the sum of their times.
     handlers: u32,
@@ -38,8 +38,8 @@ impl Window {
         }
     }
 
-    /// Makes the window wide if handlers are quick. Returns whether it did: the caller then tells
-    /// the broker.
+    /// Makes the window wide if handlers are quick. Returns whether the window became wide: the
+    /// caller then tells the broker.
     pub(super) fn try_widen(&mut self) -> bool {
         let widens = self.wide_size > self.workers && !self.is_wide && self.quick;
         self.is_wide |= widens;
@@ -57,7 +57,7 @@ impl Window {
         if self.is_wide { self.wide_size } else { self.workers }
     }
 
-    /// For the broker, the window is narrow: a request was handed back, or the broker is new.
+    /// Makes the window narrow: a request was handed back, or the broker is new.
     pub(super) fn narrow(&mut self) {
         *self = Self::new(self.workers, self.wide_size);
     }
