@@ -36,6 +36,12 @@ struct InUse {
     waiting: usize,
 }
 
+impl InUse {
+    fn full(self) -> NotQueued {
+        NotQueued::Full { open: self.messages, bytes: self.bytes }
+    }
+}
+
 /// Why the I/O thread does not take a message.
 #[derive(Debug)]
 pub(crate) enum NotQueued {
@@ -57,7 +63,7 @@ impl Admission {
         while !in_use.closed && self.is_full(*in_use, size) {
             let left = deadline.map(|at| at.saturating_duration_since(clock::now())).unwrap_or_default();
             if left.is_zero() {
-                return Err(NotQueued::Full { open: in_use.messages, bytes: in_use.bytes });
+                return Err(in_use.full());
             }
             in_use.waiting += 1;
             in_use = self.released.wait_timeout(in_use, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -106,6 +112,11 @@ impl Admission {
 
     pub(crate) fn open(&self) -> usize {
         self.lock().messages
+    }
+
+    /// The refusal that names all that is open now.
+    pub(crate) fn full(&self) -> NotQueued {
+        self.lock().full()
     }
 
     /// A message above the limit of bytes is admitted if it is the only one.

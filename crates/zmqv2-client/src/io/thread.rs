@@ -124,7 +124,7 @@ impl IoThread {
         if let Err(error) = sent {
             self.counters.accepted.fetch_sub(messages as u64, Ordering::Relaxed);
             return refuse(match error {
-                SendTimeoutError::Timeout(_) => NotQueued::Full { open: queue.admission.open(), bytes: 0 },
+                SendTimeoutError::Timeout(_) => queue.admission.full(),
                 SendTimeoutError::Disconnected(_) => NotQueued::Closed,
             });
         }
