@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -31,6 +31,15 @@ impl Printed {
             keep.changed.notify_all();
         });
         printed
+    }
+
+    /// Waits until the output has ended, or until `end_at`.
+    fn wait_for_end(&self, end_at: Instant) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        while !lines.1 && now() < end_at {
+            let left = end_at.saturating_duration_since(now());
+            lines = self.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Waits until `met` finds something in the lines. Its second argument says whether the output
@@ -159,11 +168,24 @@ impl Process {
     pub fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.read_to_end();
     }
 
+    /// Waits until the process has ended and its output has been read.
     pub fn wait_end(&mut self, timeout: Duration) -> ExitStatus {
-        wait(&mut self.child, timeout)
-            .unwrap_or_else(|| panic!("{} did not end within {timeout:?} but printed:\n{}", self.name, self.stderr()))
+        let status = wait(&mut self.child, timeout)
+            .unwrap_or_else(|| panic!("{} did not end within {timeout:?} but printed:\n{}", self.name, self.stderr()));
+        self.read_to_end();
+        status
+    }
+
+    /// Waits until the readers have seen the end of both outputs. The wait is short, because a child
+    /// of the process that lives on may hold them open.
+    fn read_to_end(&self) {
+        let end_at = now() + Duration::from_secs(1);
+        for printed in [&self.stderr, &self.stdout] {
+            printed.wait_for_end(end_at);
+        }
     }
 
     /// Seconds of processor time used so far (Linux).
