@@ -5,7 +5,7 @@ use std::time::Instant;
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Kind, NodeName, Reason, Ttl};
+use zmqv2_proto::{Header, Kind, NodeName, Reason, Ttl};
 
 use super::log_limiter::LogLimiter;
 use super::outbox::{Batch, Destination, Outbox};
@@ -32,6 +32,8 @@ pub(super) struct Routing {
     pub(super) sockets: Sockets,
     outbox: Outbox,
     pub(super) node: NodeName,
+    /// The largest body that this broker takes.
+    max_message_bytes: usize,
     registrar: Registrar,
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
@@ -46,6 +48,7 @@ impl Routing {
         limits: Limits,
         sockets: Sockets,
         node: NodeName,
+        max_message_bytes: usize,
         registrar: Registrar,
         store: StoreWriter,
     ) -> Self {
@@ -56,6 +59,7 @@ impl Routing {
             sockets,
             outbox: Outbox::default(),
             node,
+            max_message_bytes,
             registrar,
             store,
             dead_letters: DeadLetters::default(),
@@ -174,7 +178,11 @@ impl Routing {
                     self.sockets.close_link(worker);
                 }
                 Action::Registered { to } => {
-                    self.reply(&to, Kind::Registered, &write(&Registered::new(self.node.clone())));
+                    self.reply(
+                        &to,
+                        Kind::Registered,
+                        &write(&Registered::new(self.node.clone(), self.max_message_bytes)),
+                    );
                 }
                 Action::Withdrawn { to, instance } => {
                     self.reply(&to, Kind::Withdrawn, &write(&Withdrawal::new(instance)));
@@ -196,8 +204,10 @@ impl Routing {
         self.answer(origin, origin.reply(kind, &self.node, body));
     }
 
-    /// Sends an answer, in a bundle with others if its receiver reads bundles.
-    pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
+    /// Sends an answer, in a bundle with others if its receiver reads bundles. From its time the
+    /// receiver learns the clock of this node.
+    pub(super) fn answer(&mut self, to: &Origin, mut payload: Payload) {
+        Header::stamp_delivered(payload.header_mut(), Ttl::monotonic_millis_at(self.now));
         self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
     }
 
