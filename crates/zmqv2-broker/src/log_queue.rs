@@ -57,7 +57,7 @@ pub(crate) struct QueueWriter;
 impl Write for QueueWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let queue = QUEUE.get().filter(|queue| queue.len() < MAX_LINES - KEPT_FOR_LAST_LINES);
-        if !queue.is_some_and(|queue| queue.try_send(Entry::Line(cut(line))).is_ok()) {
+        if queue.is_none_or(|queue| queue.try_send(Entry::Line(cut(line))).is_err()) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
