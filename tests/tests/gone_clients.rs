@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use serde_json::{Value, json};
+use zmqv2_client::CallHandle;
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Reason, RequestContext, Target, Ttl};
-use zmqv2_server::{Endpoint, RpcServer};
+use zmqv2_server::{Methods, RpcServer};
+use zmqv2_tests::gate::Gate;
 use zmqv2_tests::zmtp::Zmtp;
-use zmqv2_tests::{Cluster, Gate, Node, Process, eventually};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually};
 
 /// The most topics without a server in which one connection waits.
 const SHARE: usize = 100;
@@ -64,17 +64,17 @@ fn a_call_whose_caller_was_killed_while_it_waited_never_runs() {
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
     let (gate, runs) = (Gate::new(false), Arc::new(AtomicUsize::new(0)));
     let (theirs, counted) = (Arc::clone(&gate), Arc::clone(&runs));
-    let endpoint = Endpoint::builder().method("work", move |_, Value::Null| {
+    let methods = Methods::new().method("work", move |(): ()| {
         counted.fetch_add(1, Ordering::SeqCst);
         theirs.pass();
-        Ok(Value::Null)
+        Ok(())
     });
     let target = topic("t").with_server("s").unwrap();
-    let server = RpcServer::builder(target).endpoint(endpoint.build()).workers(1).config(node.config());
-    let server = server.ipc_dir(node.file("")).start().unwrap();
-    assert!(server.wait_ready(Duration::from_secs(30)));
+    let server = RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir);
+    let server = server.endpoint(methods.unwrap()).workers(1).start().unwrap();
+    server.wait_ready(PATIENCE).unwrap();
     let first = node.client(topic("t"));
-    let first = first.call_async(&RequestContext::new(), "work", &Value::Null).unwrap();
+    let first: CallHandle<()> = first.call_async(&RequestContext::new(), "work", &()).unwrap();
     eventually("the first call runs", || gate.waiting() == 1);
     // One caller of this node, and one of another node.
     let words = ["call", "t", "work", "null", "--timeout", "3600"];
@@ -88,6 +88,6 @@ fn a_call_whose_caller_was_killed_while_it_waited_never_runs() {
     assert_eq!(node.status().queued, 0);
     gate.open();
     first.wait().unwrap();
-    let last: Value = node.client(topic("t")).call(&RequestContext::new(), "work", &json!(null)).unwrap();
-    assert_eq!((last, runs.load(Ordering::SeqCst)), (Value::Null, 2), "the killed callers' calls ran");
+    let (): () = node.client(topic("t")).call(&RequestContext::new(), "work", &()).unwrap();
+    assert_eq!(runs.load(Ordering::SeqCst), 2, "the killed callers' calls ran");
 }

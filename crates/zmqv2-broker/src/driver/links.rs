@@ -11,7 +11,7 @@ use zmqv2_proto::{Address, InstanceId};
 use super::opening::LINKS_PER_TURN;
 use crate::engine::WorkerId;
 use crate::error::BrokerError;
-use crate::startup::stale_sockets;
+use crate::startup::socket_sweeper::SocketSweeper;
 
 #[derive(Debug)]
 struct Link {
@@ -35,14 +35,16 @@ pub(super) enum LinkChange {
 pub(super) struct Links {
     transport: Transport,
     dir: PathBuf,
+    sweeper: SocketSweeper,
     by_worker: Vec<Option<Link>>,
     /// Links that are no longer used, to be closed a few at a time.
     retired: VecDeque<Link>,
 }
 
 impl Links {
-    pub(super) fn new(transport: Transport, dir: PathBuf) -> Self {
-        Self { transport, dir, by_worker: Vec::new(), retired: VecDeque::new() }
+    pub(super) fn new(transport: Transport, dir: PathBuf) -> Result<Self, BrokerError> {
+        let sweeper = SocketSweeper::start(dir.clone()).map_err(BrokerError::Events)?;
+        Ok(Self { transport, dir, sweeper, by_worker: Vec::new(), retired: VecDeque::new() })
     }
 
     /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read
@@ -111,14 +113,14 @@ impl Links {
         !self.retired.is_empty()
     }
 
-    /// Closes a few links, and removes the socket files if their servers were killed.
+    /// Closes a few links, and has the socket files removed if their servers were killed.
     pub(super) fn close_retired(&mut self, unwatch: impl Fn(&Socket)) {
         let few = self.retired.len().min(LINKS_PER_TURN);
         for link in self.retired.drain(..few) {
             unwatch(&link.socket);
             drop(link.socket);
             if let Address::Ipc(path) = link.address {
-                stale_sockets::remove_if_dead(&path);
+                self.sweeper.link_closed(path);
             }
         }
     }

@@ -35,8 +35,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let Some(request) = self.pending.get_mut(tag) else { return };
         match request.state {
             State::Queued(queue) => self.drop_waiting(tag, queue),
-            State::InFlight { worker } if !std::mem::replace(&mut request.cancelled, true) => {
-                if self.servers[self.workers[worker].server].cancels {
+            State::InFlight { worker } => {
+                let again = std::mem::replace(&mut request.cancelled, true);
+                if !again && self.servers[self.workers[worker].server].cancels {
                     self.actions.push_back(Action::Cancel { worker, tag, id });
                 }
             }

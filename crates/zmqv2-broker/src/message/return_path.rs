@@ -36,7 +36,7 @@ impl ReturnPath {
         Pieces(&self.0).map(Frame::from)
     }
 
-    /// The routing id, which identifies the sender in logs.
+    /// The routing id, which names the sender's connection. It is never logged.
     pub(crate) fn peer(&self) -> &[u8] {
         Pieces(&self.0).next().unwrap_or_default()
     }

@@ -518,7 +518,7 @@ impl Request {
     }
 
     fn is_call(&self) -> bool {
-        self.number % 4 != 0
+        !self.number.is_multiple_of(4)
     }
 
     /// The worker that has it, and the tag.
