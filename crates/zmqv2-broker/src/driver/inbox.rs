@@ -1,14 +1,15 @@
 //! Reads messages and bundles. Answers those that need no engine, and gives the rest to the engine.
 
 use zmqv2_proto::hello::{HELLO_ID, Welcome};
-use zmqv2_proto::transport::{Frame, Received};
+use zmqv2_proto::transport::{Frame, Received, connection_of};
 use zmqv2_proto::{ClockId, Header, HeaderView, Kind, Reason, Refusal, Ttl};
 
 use super::actions::Routing;
+use super::clients::Clients;
 use super::links::LinkChange;
 use super::log_limiter::{LogKind, LogLimiter};
 use super::status::StatusReporter;
-use crate::engine::{Counter, Input, WorkerId};
+use crate::engine::{ClientId, Counter, Input, WorkerId};
 use crate::error::BrokerError;
 use crate::message::arrival::Names;
 use crate::message::control_request::{ControlRequest, write};
@@ -35,13 +36,14 @@ pub(super) struct Inbox {
     names: Names,
     frames: Vec<Frame>,
     received: bool,
+    clients: Clients,
 }
 
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
-        let (limiter, peers, names, frames) = Default::default();
-        let (clock, welcome) = (ClockId::own(), Welcome::new(max_message_bytes).write());
-        Self { max_message_bytes, clock, welcome, status, limiter, peers, names, frames, received: false }
+        let (limiter, peers, names, frames, clients) = Default::default();
+        let (clock, welcome) = (ClockId::own(), Welcome::new(max_message_bytes).with_cancellation().write());
+        Self { max_message_bytes, clock, welcome, status, limiter, peers, names, frames, received: false, clients }
     }
 
     pub(super) fn take_received(&mut self) -> bool {
@@ -50,6 +52,7 @@ impl Inbox {
 
     /// Reads messages of clients and local servers. Returns whether there may be more.
     pub(super) fn read_ingress(&mut self, routing: &mut Routing, ingress: Ingress) -> Result<bool, BrokerError> {
+        self.end_clients(routing, ingress);
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
             read += match routing.sockets.ingress(ingress).receive(&mut self.frames)? {
@@ -59,6 +62,25 @@ impl Inbox {
             }
         }
         Ok(true)
+    }
+
+    /// Cancels the calls of clients whose connections have ended.
+    fn end_clients(&mut self, routing: &mut Routing, ingress: Ingress) {
+        while let Some(connection) = routing.sockets.ingress(ingress).ended_connection() {
+            if let Some(client) = self.clients.ended(ingress, connection) {
+                routing.handle_now(Input::ClientGone { client });
+            }
+        }
+    }
+
+    /// Notes the connection of the client whose call waits: the message that was read last.
+    fn watch_client(&mut self, routing: &mut Routing, ingress: Ingress, client: ClientId) {
+        // The ends of earlier connections with this descriptor come first.
+        self.end_clients(routing, ingress);
+        let Some(connection) = self.frames.first_mut().and_then(connection_of) else { return };
+        if let Some(earlier) = self.clients.watch(ingress, connection, client) {
+            routing.handle(Input::ClientGone { client: earlier });
+        }
     }
 
     /// Reads messages of a worker. Returns whether there may be more.
@@ -184,8 +206,17 @@ impl Inbox {
                 }
                 let left = view.ttl_left(self.clock, Ttl::monotonic_millis_at(routing.now()));
                 // The engine gets the payload while it reads the names, so these are copies.
-                let arrival = self.names.arrival(&view, left, payload.size(), routing.now());
+                let mut arrival = self.names.arrival(&view, left, payload.size(), routing.now());
+                let (client, id, is_call) = (self.clients.id(ingress, origin.path.peer()), view.id(), arrival.is_call);
+                arrival.client = Some(client);
                 routing.handle(Input::Request { arrival, from: origin, payload });
+                if is_call && routing.engine().is_waiting(client, id) {
+                    self.watch_client(routing, ingress, client);
+                }
+            }
+            Kind::Cancel => {
+                let client = self.clients.id(ingress, origin.path.peer());
+                routing.handle(Input::Cancel { client, id: view.id() });
             }
             Kind::Inquire if view.id() == HELLO_ID => routing.reply(&origin, Kind::Welcome, &self.welcome),
             Kind::Inquire => {

@@ -68,6 +68,9 @@ pub struct ServerRegistration {
     /// such window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub window: u16,
+    /// Whether the server understands [`Kind::Cancel`](crate::Kind::Cancel).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancels: bool,
     /// The process id, for people.
     pub pid: u32,
     /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in
@@ -84,7 +87,7 @@ impl ServerRegistration {
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
         let (also, max_message_bytes) = (Vec::new(), None);
-        Self { instance, workers, credit, shared: false, window: 0, pid, also, max_message_bytes }
+        Self { instance, workers, credit, shared: false, window: 0, cancels: false, pid, also, max_message_bytes }
     }
 
     /// The same registration, with one socket for all workers, or one for each.
@@ -98,6 +101,13 @@ impl ServerRegistration {
     #[must_use]
     pub fn with_window(mut self, window: u16) -> Self {
         self.window = window;
+        self
+    }
+
+    /// The same registration, of a server that understands [`Kind::Cancel`](crate::Kind::Cancel).
+    #[must_use]
+    pub fn with_cancellation(mut self) -> Self {
+        self.cancels = true;
         self
     }
 

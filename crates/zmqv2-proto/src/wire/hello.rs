@@ -72,6 +72,13 @@ impl Welcome {
         Self { clock: ClockId::own().to_wire(), max_message_bytes, cancels: false }
     }
 
+    /// The same, for a broker that understands that a caller has given up a request.
+    #[must_use]
+    pub fn with_cancellation(mut self) -> Self {
+        self.cancels = true;
+        self
+    }
+
     /// Reads the body of an answer.
     ///
     /// # Errors
