@@ -15,7 +15,7 @@ use zmqv2_proto::{Address, InstanceId, ServerName, TopicKey, deadline};
 use crate::error::ServerError;
 use crate::runtime::completions;
 use crate::runtime::now;
-use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread};
+use crate::runtime::registration::{BrokerLimit, BrokerLink, Readiness, RegistrationThread};
 use crate::runtime::rep_worker::{Batch, RepWorker};
 use crate::runtime::settings::Settings;
 use crate::runtime::shared_socket::WorkerPool;
@@ -40,11 +40,12 @@ pub(crate) struct Offer {
 impl Offer {
     /// The registration of this offer. `window` is the most requests that the broker may send at
     /// a time to a shared socket.
-    fn registration(&self, instance: InstanceId, window: u16) -> ServerRegistration {
+    fn registration(&self, instance: InstanceId, window: u16, max_message_bytes: usize) -> ServerRegistration {
         let window = if self.shares_socket { window } else { 0 };
         ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
+            .with_max_message_bytes(max_message_bytes)
             .with_topics(self.also.clone())
     }
 }
@@ -78,6 +79,7 @@ impl Service {
             drain: Signal::new().map_err(ServerError::Thread)?,
             stop: Signal::new().map_err(ServerError::Thread)?,
         });
+        let broker_limit = Arc::new(BrokerLimit::default());
         let worker = Worker {
             index: 0,
             server: offer.server.clone(),
@@ -85,16 +87,18 @@ impl Service {
             completions: sender,
             shutdown: Arc::clone(&shutdown),
             shares_socket: offer.shares_socket,
+            broker_limit: Arc::clone(&broker_limit),
         };
         let readiness = Arc::new(Readiness::default());
         let thread = RegistrationThread {
             link: BrokerLink::open(transport.clone(), broker_socket(&dir)?)?,
             key: offer.key.clone(),
             server: offer.server.clone(),
-            registration: offer.registration(instance, config.window),
+            registration: offer.registration(instance, config.window, config.max_message_bytes),
             readiness: Arc::clone(&readiness),
             wakeup: Arc::clone(&wakeup),
             completions,
+            broker_limit,
         };
         let name = format!("{} of {}", offer.server, offer.key);
         let starter = WorkerStarter { transport, dir: &dir, instance, offer, window: config.window, worker };

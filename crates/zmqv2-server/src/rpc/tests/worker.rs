@@ -24,7 +24,7 @@ fn worker() -> Worker {
     let (completions, _) = completions::channel(4, &Arc::new(RegistrationWaker::new().unwrap()));
     let shutdown = Arc::new(ShutdownSignals { drain: Signal::new().unwrap(), stop: Signal::new().unwrap() });
     let (server, node) = ("s".parse().unwrap(), "n".parse().unwrap());
-    Worker { index: 0, server, node, completions, shutdown, shares_socket: true }
+    Worker { index: 0, server, node, completions, shutdown, shares_socket: true, broker_limit: Arc::default() }
 }
 
 fn request(kind: Kind, flags: Flags) -> Header {
@@ -93,7 +93,7 @@ fn a_reply_above_the_limit_is_refused_and_not_stored() {
     let call = request(Kind::Call, Flags::MAY_REPEAT);
     let refusal = answer(&work, &call, "long", MINUTE).err().unwrap();
     assert_eq!(refusal.reason, Reason::TooLarge);
-    assert!(refusal.reason.may_have_run() && refusal.detail.contains("the limit is 1000"), "{refusal}");
+    assert!(refusal.reason.may_have_run() && refusal.detail.contains("the limit of the server is 1000"), "{refusal}");
     let again = answer(&work, &call, "long", MINUTE).err().unwrap();
     assert_eq!(again.reason, Reason::ServerLost);
 }
