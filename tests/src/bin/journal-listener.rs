@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use zmqv2_broker::cli::{CommonFlags, Failure, finish, on_stop_signal};
-use zmqv2_proto::{Priority, Ttl};
 use zmqv2_proto::config::find_ipc_dir;
+use zmqv2_proto::{Priority, Ttl};
 use zmqv2_server::{HandlerError, NotificationListener, Verdict};
 use zmqv2_tests::PATIENCE;
 use zmqv2_tests::journal::{JournalWriter, Record};
