@@ -24,6 +24,8 @@ const BROKER_DESCRIPTORS: usize = 400;
 const CONNECTIONS: usize = 500;
 /// Calls whose answers nobody reads, and the length of each answer.
 const UNREAD: (usize, usize) = (40, 1 << 20);
+/// The pools of listeners, one at each of two nodes.
+const POOLS: [&str; 2] = ["audit", "billing"];
 /// Longer than any message may take (60 s) and a few processes need to end on a busy machine.
 const END: Duration = Duration::from_secs(150);
 
@@ -134,8 +136,9 @@ impl<'a> World<'a> {
     fn start(network: &'a PrivateNetwork, seed: u64) -> Self {
         let cluster = Cluster::new(3, &[]);
         let hosts = [0, 1].map(|node: usize| cluster.node(node).host.clone());
-        let pools = hosts.each_ref().map(|host| {
-            serde_json::json!({"node": host, "address": format!("{host}:9501"), "servers": ["audit", "billing"]})
+        let pools: [_; 2] = std::array::from_fn(|node| {
+            let host = &hosts[node];
+            serde_json::json!({"node": host, "address": format!("{host}:9501"), "servers": [POOLS[node]]})
         });
         cluster.write_ring_text(&serde_json::json!({TOPIC: hosts, format!("{TOPIC}.info"): pools}).to_string());
         let brokers = cluster.nodes().iter().map(start_broker).collect();
@@ -189,9 +192,8 @@ impl<'a> World<'a> {
     }
 
     fn start_listener(&mut self, node: usize) {
-        let pool = ["audit", "billing"][node % 2];
         let flags = ["--requeue", "50", "--workers", "3"];
-        self.listeners.push((node, self.journaled.listener(self.cluster.node(node), pool, &flags)));
+        self.listeners.push((node, self.journaled.listener(self.cluster.node(node), POOLS[node], &flags)));
     }
 
     fn inject(&mut self, fault: Fault, shortest: Duration) {
@@ -212,8 +214,7 @@ impl<'a> World<'a> {
                 let at = self.choice.below(self.listeners.len());
                 let (node, process) = &self.listeners[at];
                 let (from, until) = frozen(process, span);
-                let pool = ["audit", "billing"][node % 2];
-                self.expected = std::mem::take(&mut self.expected).frozen(pool, from, until);
+                self.expected = std::mem::take(&mut self.expected).frozen(POOLS[*node], from, until);
             }
             Fault::StopClient => {
                 let at = self.choice.below(self.clients.len());
