@@ -11,6 +11,7 @@ pub mod notifications;
 pub mod private_network;
 pub mod process;
 pub mod redis;
+pub mod relay;
 pub mod zmtp;
 
 /// Prints that a test was skipped. With `ZMQV2_REQUIRE_ALL=1` a skip is a failure.
