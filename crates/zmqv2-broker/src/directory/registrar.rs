@@ -188,7 +188,7 @@ impl Worker {
             // The event loop reads the state, so nothing is logged while it is locked.
             let mut state = lock(&self.state);
             let is_new_doubt = incomplete.is_some() != state.incomplete.is_some();
-            state.incomplete = incomplete.clone().map(|(reason, left)| (reason, now + left));
+            state.incomplete = incomplete.clone().map(|(reason, left)| (reason, zmqv2_proto::deadline(now, left)));
             let before =
                 state.conflict.as_ref().filter(|before| conflict.as_ref().is_none_or(|new| *new == before.text));
             let is_new_conflict = conflict.is_some() && before.is_none();

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use zmqv2_matchmaker::Registration;
+use zmqv2_proto::deadline;
 
 /// The longest time between two check-ins.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -90,7 +91,7 @@ pub(super) struct Counts {
 
 impl RegistrationBook {
     pub(super) fn new(times: Times, now: Instant) -> Self {
-        let renew_at = now + times.next_renewal();
+        let renew_at = deadline(now, times.next_renewal());
         let (kept, missing, leaving, restoring, origin, checks, failing) = Default::default();
         Self { times, kept, missing, leaving, renew_at, restoring, check_at: Some(now), origin, checks, failing }
     }
@@ -104,7 +105,7 @@ impl RegistrationBook {
     pub(super) fn withdraw(&mut self, registration: Registration, now: Instant) {
         self.kept.remove(&registration);
         self.missing.remove(&registration);
-        self.leaving.insert(registration, now + self.times.lease);
+        self.leaving.insert(registration, deadline(now, self.times.lease));
     }
 
     /// Withdraws everything, because the broker ends. The next task is this withdrawal.
@@ -132,7 +133,7 @@ impl RegistrationBook {
             if !self.kept.is_empty() {
                 return Some(Task::Renew(self.kept.iter().cloned().collect()));
             }
-            (self.renew_at, self.restoring) = (now + self.times.next_renewal(), false);
+            (self.renew_at, self.restoring) = (deadline(now, self.times.next_renewal()), false);
         }
         if self.restoring {
             return None;
@@ -160,7 +161,7 @@ impl RegistrationBook {
             }
             Task::Renew(_) => {
                 self.missing.clear();
-                (self.renew_at, self.restoring) = (now + self.times.next_renewal(), false);
+                (self.renew_at, self.restoring) = (deadline(now, self.times.next_renewal()), false);
             }
             Task::Withdraw(registrations) => {
                 for registration in registrations {
@@ -182,7 +183,7 @@ impl RegistrationBook {
         let is_change = !matches!(task, Task::CheckIn { .. });
         self.failing = Some(Failing {
             since: self.failing.map_or(now, |failing| failing.since),
-            retry_at: now + (self.times.random)(pause / 2, pause),
+            retry_at: deadline(now, (self.times.random)(pause / 2, pause)),
             pause: next,
             changes: is_change || self.failing.is_some_and(|failing| failing.changes),
         });

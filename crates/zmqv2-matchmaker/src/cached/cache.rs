@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
+use zmqv2_proto::{Node, NodeName, ServerName, TopicKey, deadline};
 
 use super::CacheSettings;
 use crate::api::{Completeness, Health, MatchmakerError, PlacedNode, Placement, Refreshed};
@@ -351,7 +351,7 @@ impl TopicCache {
     /// From now on, missing entries stay for at least `time`.
     fn doubt(&mut self, time: Duration, reason: impl Into<Arc<str>>, now: Instant) {
         let since = self.uncertain.as_ref().map_or(now, |uncertain| uncertain.since);
-        self.uncertain = Some(Uncertain { reason: reason.into(), since, until: now + time });
+        self.uncertain = Some(Uncertain { reason: reason.into(), since, until: deadline(now, time) });
     }
 
     /// Looks for signs of an outage or a loss of data, before the answer is applied.
