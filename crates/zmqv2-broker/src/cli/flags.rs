@@ -7,6 +7,7 @@ use clap::Args;
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::Config;
 use zmqv2_proto::config::{ConfigWarning, Loaded};
+use zmqv2_proto::transport::raise_open_file_limit;
 
 use super::Failure;
 
@@ -59,6 +60,9 @@ impl CommonFlags {
     pub fn setup(&self, level: log::LevelFilter) -> Result<Setup, Failure> {
         let level = self.log_level.unwrap_or(level);
         super::log::start(level)?;
+        if let Err(error) = raise_open_file_limit() {
+            log::warn!("cannot raise the limit of open files: {error}");
+        }
         let loaded = self.load()?;
         warn(&loaded.warnings);
         Ok(Setup { config: loaded.config.clone(), loaded })
