@@ -31,6 +31,7 @@ impl Broker {
         if limit < LEAST_FOR_BROKER {
             return Err(BrokerError::OpenFiles { limit });
         }
+        let settings = settings.bounded();
         let mut lock = Lock::take(&settings.ipc_dir)?;
         let poll = Poll::new().map_err(BrokerError::Events)?;
         let waker = mio::Waker::new(poll.registry(), Source::Waker.into()).map_err(BrokerError::Events)?;
