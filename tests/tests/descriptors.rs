@@ -166,7 +166,7 @@ fn a_broker_with_too_few_descriptors_says_what_it_needs() {
 fn the_programs_raise_their_limit_to_what_the_system_allows() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
-    let limits = "ulimit -Hn 512 && ulimit -Sn 140";
+    let limits = "ulimit -Sn 140 && ulimit -Hn 512";
     let broker = start("broker", limits, &node.command("zmqv2-broker", &[]));
     let server = start("server", limits, &node.command("zmqv2", &["serve", "demo"]));
     for process in [&broker, &server] {

@@ -197,7 +197,7 @@ mod linux {
         let listeners = LISTENERS.try_read().ok().or_else(|| (0..LOCK_TRIES).find_map(|_| try_read()))?;
         // SAFETY: the caller of `accept` keeps it open.
         let name = getsockname(unsafe { BorrowedFd::borrow_raw(fd) }).ok()?;
-        let is_network = |port: u16| listeners.iter().any(|listener| *listener == Listener::Network { port });
+        let is_network = |port: u16| listeners.contains(&Listener::Network { port });
         match SocketAddrUnix::try_from(name.clone()) {
             Ok(unix) => {
                 let path = Path::new(OsStr::from_bytes(unix.path_bytes()?));
