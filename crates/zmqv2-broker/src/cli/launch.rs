@@ -1,13 +1,21 @@
 //! Starts the daemon from its flags.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
 use clap::Args;
 use zmqv2_proto::config::resolve_ipc_dir;
-use zmqv2_proto::transport::{libzmq_version, network_ceiling, open_file_limit};
+use zmqv2_proto::transport::{Transport, libzmq_version, network_ceiling, open_file_limit};
 
-use super::{CommonFlags, Failure, on_stop_signal, say, tell};
+use super::state::write_state;
+use super::{CommonFlags, Failure, Reloader, SignalHandler, say, tell};
+use crate::status_query::query_status;
 use crate::store::FileStore;
 use crate::{Broker, Settings};
 
+/// How long SIGUSR2 waits for the event loop.
+const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most descriptors that one server with a shared socket takes in the broker: 1 for its
 /// connection, and 7 for the link to it.
 const DESCRIPTORS_PER_LINK: u64 = 8;
@@ -39,17 +47,35 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
         }
         return Ok(say(format_args!("the configuration is valid ({} warnings)", setup.loaded.warnings.len()))?);
     }
+    let signals = SignalHandler::install()?;
     let dir = resolve_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
     log::info!("zmqv2-broker {} with libzmq {}", env!("CARGO_PKG_VERSION"), libzmq_version());
     log_open_files();
     let node = settings.node.clone();
     let directory_name = directory.name();
+    let reloader = Reloader::new(common, &setup, Some(Arc::clone(&directory)));
+    let state = BrokerState { transport: Transport::new(settings.transport.clone()), dir: settings.ipc_dir.clone() };
     let broker = Broker::open(settings, directory)?;
     let stopper = broker.stopper();
-    on_stop_signal(move || stopper.stop())?;
+    signals.handle(move || stopper.stop(), move || reloader.reload(), move || state.write())?;
     tell(format_args!("ready: node {node} listens at tcp://{}, directory {directory_name}", broker.address()));
     Ok(broker.run()?)
+}
+
+/// Asks the running broker for its status, as any process of the node may.
+struct BrokerState {
+    transport: Transport,
+    dir: PathBuf,
+}
+
+impl BrokerState {
+    fn write(&self) {
+        match query_status(&self.transport, &self.dir, STATE_TIMEOUT) {
+            Ok(report) => write_state(&report),
+            Err(error) => log::error!("the broker does not report its state: {error}"),
+        }
+    }
 }
 
 /// Logs how many descriptors there are, and for whom they are kept.
