@@ -16,6 +16,7 @@ mod adaptive_poll;
 mod connection;
 mod context;
 mod descriptors;
+mod ended;
 mod error;
 mod lent;
 mod process;
@@ -31,6 +32,8 @@ pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use descriptors::{LEAST_FOR_BROKER, network_ceiling, open_file_limit, raise_open_file_limit};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use process::process_id;

@@ -13,6 +13,7 @@ use crate::transport::accept_gate::Guarded;
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::descriptors;
+use crate::transport::ended::EndedConnections;
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
 use crate::wire::deadline;
@@ -107,6 +108,7 @@ pub struct Socket {
     // Before the context, so that both are closed first.
     raw: zmq::Socket,
     monitor: Option<Monitor>,
+    ended: Option<EndedConnections>,
     _context: Arc<Context>,
     fd: c_int,
     busy_poll: Duration,
@@ -133,7 +135,7 @@ impl Socket {
             Role::Rep | Role::Router => None,
         };
         let guarded = Vec::new();
-        Ok(Self { raw, monitor, _context: context, fd, busy_poll: options.busy_poll, guarded })
+        Ok(Self { raw, monitor, ended: None, _context: context, fd, busy_poll: options.busy_poll, guarded })
     }
 
     /// Binds and returns the bound address, with the picked port in place of port 0.
@@ -160,6 +162,23 @@ impl Socket {
                 Ok(Address::Tcp(bound))
             }
         }
+    }
+
+    /// From now on, [`ended_connection`](Self::ended_connection) reports. For a [`Role::Router`]
+    /// before it is bound.
+    ///
+    /// # Errors
+    /// [`TransportError::Socket`] when libzmq does not report.
+    pub fn report_ended_connections(&mut self) -> Result<(), TransportError> {
+        self.ended = Some(EndedConnections::of(&self.raw, &self._context)?);
+        Ok(())
+    }
+
+    /// The descriptor of a connection that has ended. Messages of it may still come. If there is
+    /// none, [`fds`](Self::fds) report the next one.
+    #[must_use]
+    pub fn ended_connection(&self) -> Option<RawFd> {
+        self.ended.as_ref()?.next()
     }
 
     /// Connects in the background and tries again until it is connected. A lost connection stays
@@ -304,7 +323,8 @@ impl Socket {
     /// a change only once, so ask for the readiness after every send and receive, and before
     /// waiting.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> + use<> {
-        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
+        let ended = self.ended.as_ref().map(EndedConnections::fd);
+        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd), ended].into_iter().flatten()
     }
 
     /// A waiter for changes of [`readiness`](Self::readiness), so that a thread can wait while
@@ -403,7 +423,7 @@ pub(super) fn poll_before_sleep(
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.monitor.is_some() {
+        if self.monitor.is_some() || self.ended.is_some() {
             Monitor::end(&mut self.raw);
         }
         // libzmq reconnects by itself and would send messages for the lost peer to the next one.
