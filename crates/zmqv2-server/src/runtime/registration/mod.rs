@@ -3,6 +3,7 @@
 
 mod broker_limit;
 mod link;
+mod refused_log;
 mod state;
 mod thread;
 
