@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
-use zmqv2_proto::transport::Frame;
+use zmqv2_proto::transport::{Frame, RefusedConnections, open_file_limit, refused_connections};
 use zmqv2_proto::{Header, Kind, NodeName, Reason, Ttl};
 
 use super::log_limiter::{LogKind, LogLimiter};
@@ -35,10 +35,14 @@ pub(super) struct Routing {
     outbox: Outbox,
     opening: OpeningLinks,
     pub(super) node: NodeName,
+    /// The largest body that this broker takes.
+    max_message_bytes: usize,
     registrar: Registrar,
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
     limiter: LogLimiter,
+    /// The number of refused connections in the last line about them.
+    refused_logged: u64,
     /// When the engine had nothing in flight after [`Input::Drain`].
     pub(super) drained_at: Option<Instant>,
     pub(super) last_answer_at: Instant,
@@ -49,6 +53,7 @@ impl Routing {
         limits: Limits,
         sockets: Sockets,
         node: NodeName,
+        max_message_bytes: usize,
         registrar: Registrar,
         store: StoreWriter,
     ) -> Self {
@@ -60,10 +65,12 @@ impl Routing {
             outbox: Outbox::default(),
             opening: OpeningLinks::default(),
             node,
+            max_message_bytes,
             registrar,
             store,
             dead_letters: DeadLetters::default(),
             limiter: LogLimiter::default(),
+            refused_logged: 0,
             drained_at: None,
             last_answer_at: now,
         }
@@ -122,13 +129,29 @@ impl Routing {
         }
     }
 
+    /// Logs connections that were refused. The thread that refuses them belongs to libzmq.
+    pub(super) fn log_refused_connections(&mut self) {
+        let refused = refused_so_far();
+        if refused > self.refused_logged
+            && let Some(_once) = self.limiter.allows(LogKind::ConnectionRefused, &[], now())
+        {
+            let (count, limit) = (refused - self.refused_logged, open_file_limit());
+            log::error!(
+                "{count} connections were refused: this broker has nearly used up the {limit} files that it may open"
+            );
+            self.refused_logged = refused;
+        }
+    }
+
     pub(super) fn start_numbers_at(&mut self, number: u64) {
         self.engine.start_numbers_at(number);
     }
 
     pub(super) fn report(&self, into: &mut StatusReport) {
         self.engine.report(into);
-        into.counters.insert(Counter::LogLinesDropped.name().to_owned(), log_queue::dropped());
+        let outside =
+            [(Counter::LogLinesDropped, log_queue::dropped()), (Counter::ConnectionsRefused, refused_so_far())];
+        into.counters.extend(outside.map(|(counter, count)| (counter.name().to_owned(), count)));
         into.directory = Some(self.registrar.status());
         self.store.name().clone_into(&mut into.store);
         into.dead_letters = self.dead_letters.report(now());
@@ -179,7 +202,11 @@ impl Routing {
                     }
                 }
                 Action::Registered { to } => {
-                    self.reply(&to, Kind::Registered, &write(&Registered::new(self.node.clone())));
+                    self.reply(
+                        &to,
+                        Kind::Registered,
+                        &write(&Registered::new(self.node.clone(), self.max_message_bytes)),
+                    );
                 }
                 Action::Withdrawn { to, instance } => {
                     self.reply(&to, Kind::Withdrawn, &write(&Withdrawal::new(instance)));
@@ -223,8 +250,10 @@ impl Routing {
         self.answer(origin, origin.reply(kind, &self.node, body));
     }
 
-    /// Sends an answer, in a bundle with others if its receiver reads bundles.
-    pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
+    /// Sends an answer, in a bundle with others if its receiver reads bundles. From its time the
+    /// receiver learns the clock of this node.
+    pub(super) fn answer(&mut self, to: &Origin, mut payload: Payload) {
+        Header::stamp_delivered(payload.header_mut(), Ttl::monotonic_millis_at(self.now));
         self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
     }
 
@@ -281,4 +310,10 @@ impl Routing {
             }
         }
     }
+}
+
+/// How many connections this process has refused.
+fn refused_so_far() -> u64 {
+    let RefusedConnections { network, local } = refused_connections();
+    network + local
 }

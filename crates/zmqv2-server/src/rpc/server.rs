@@ -95,8 +95,9 @@ impl RpcServerBuilder {
         };
         let shares_socket = workers > 1 && sockets == WorkerSockets::Shared;
         let key = target.key();
+        let window = settings.config.window;
         let (receiver, also, batch) = (ReceiverKind::Server, Vec::new(), Batch::ONE);
-        let offer = Offer { receiver, key, also, server, workers, batch, shares_socket };
+        let offer = Offer { receiver, key, also, server, workers, batch, shares_socket, window };
         let service = Service::start(settings, offer, work)?;
         Ok(RpcServer { target, service })
     }
