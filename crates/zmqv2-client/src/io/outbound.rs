@@ -88,7 +88,8 @@ impl Outbound {
     fn stamp(&self, header: &mut [u8], tag: Tag, ttl: Ttl) {
         let waits = self.options.wait_for_ready && self.route.is_certain();
         rewrite_hop(header, tag.to_wire(), ttl);
-        Header::stamp_flags(header, if waits { Flags::BUNDLES.with(Flags::WAIT_FOR_READY) } else { Flags::BUNDLES });
+        let flags = Flags::BUNDLES.with(Flags::NO_METHOD);
+        Header::stamp_flags(header, if waits { flags.with(Flags::WAIT_FOR_READY) } else { flags });
     }
 
     /// The frames that ask whether this message is still in flight.

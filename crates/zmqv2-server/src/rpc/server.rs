@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, InstanceId, ServerName, Target};
 
 use crate::error::ServerError;
+use crate::rpc::counters::{LiveCounters, ServerCounters};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::repeats::RepeatedRequests;
 use crate::rpc::endpoint::Endpoint;
@@ -88,16 +90,18 @@ impl RpcServerBuilder {
             None => ServerName::new(settings.config.host.as_str())?,
         };
         target.server = Some(server.clone());
+        let counters = Arc::new(LiveCounters::default());
         let work = RpcWork {
             dispatcher: Dispatcher { endpoints },
             max_message_bytes: settings.config.max_message_bytes,
             repeated: RepeatedRequests::default(),
+            counters: Arc::clone(&counters),
         };
         let shares_socket = workers > 1 && sockets == WorkerSockets::Shared;
         let key = target.key();
         let offer = Offer { key, also: Vec::new(), server, workers, batch: Batch::ONE, shares_socket };
         let service = Service::start(settings, offer, work)?;
-        Ok(RpcServer { target, service })
+        Ok(RpcServer { target, counters, service })
     }
 }
 
@@ -105,6 +109,7 @@ impl RpcServerBuilder {
 #[derive(Debug)]
 pub struct RpcServer {
     target: Target,
+    counters: Arc<LiveCounters>,
     service: Service,
 }
 
@@ -122,6 +127,12 @@ impl RpcServer {
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Counts the requests of this server, and those that failed.
+    #[must_use]
+    pub fn counters(&self) -> ServerCounters {
+        self.counters.read()
     }
 
     service_methods!();
