@@ -38,7 +38,8 @@ pub use rpc::counters::ServerCounters;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
 pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};
 pub use zmqv2_proto::{
-    Config, DEFAULT_POOL, Failure, InvalidName, MethodName, Notification, Priority, Reply, Request, RequestContext, Target, Version,
+    Config, DEFAULT_POOL, Failure, InvalidName, MethodName, Notification, Priority, Reply, Request, RequestContext,
+    Target, Version,
 };
 
 #[cfg(doctest)]

@@ -110,6 +110,8 @@ fn read_refusal(view: &HeaderView<'_>, body: &[u8]) -> Result<Refusal, String> {
         Ok(None) => Err("it is a refusal without a reason".to_owned()),
         // A later version may say anything with it, also that the request may have run. The message
         // ends all the same.
-        Err(error) => Ok(Refusal::new(Reason::ServerLost, format!("for a reason of a later version ({error}): {shown}"))),
+        Err(error) => {
+            Ok(Refusal::new(Reason::ServerLost, format!("for a reason of a later version ({error}): {shown}")))
+        }
     }
 }

@@ -88,7 +88,8 @@ impl Outbound {
     fn stamp(&self, header: &mut [u8], tag: Tag, ttl: Ttl) {
         let waits = self.options.wait_for_ready && self.route.is_certain();
         rewrite_hop(header, tag.to_wire(), ttl);
-        let flags = Flags::BUNDLES.with(Flags::NO_METHOD);
+        let is_cast = matches!(self.message.kind, Kind::Cast | Kind::Fanout);
+        let flags = if is_cast { Flags::BUNDLES.with(Flags::NO_METHOD) } else { Flags::BUNDLES };
         Header::stamp_flags(header, if waits { flags.with(Flags::WAIT_FOR_READY) } else { flags });
     }
 

@@ -7,7 +7,7 @@
 //! thread at a time uses it.
 
 // Raw calls into libzmq, where the safe binding has no call (context limits) or panics on unknown
-// errno values (bind and connect), and into libc, which alone reports a fork.
+// errno values (bind and connect).
 #![allow(unsafe_code)]
 
 mod adaptive_poll;
@@ -15,18 +15,17 @@ mod connection;
 mod context;
 mod error;
 mod lent;
-mod process;
 #[cfg(test)]
 mod rep_tests;
 mod socket;
 
 #[doc(hidden)] // Shared by the crates of zmqv2.
+pub use crate::process::process_id;
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub use adaptive_poll::AdaptivePoll;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SocketSendError, TransportError};
-#[doc(hidden)] // Shared by the crates of zmqv2.
-pub use process::process_id;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 

@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_int};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::naming::{Address, TcpAddress};
+use crate::process::{Inherited, process_id};
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::error::{SocketSendError, TransportError};
@@ -98,11 +100,16 @@ pub enum Received {
 }
 
 /// A socket. `Send`, not `Sync`: one thread at a time uses it.
+///
+/// It belongs to the process that opened it. In a child that was forked later, every operation is an
+/// error, and dropping it does nothing: libzmq would abort the child or the parent.
 pub struct Socket {
-    // Before the context, so that both are closed first.
-    raw: zmq::Socket,
-    monitor: Option<Monitor>,
-    _context: Arc<Context>,
+    /// The process that opened it.
+    pid: u32,
+    // `drop` closes these in this order, or not at all.
+    raw: ManuallyDrop<zmq::Socket>,
+    monitor: ManuallyDrop<Option<Monitor>>,
+    context: ManuallyDrop<Arc<Context>>,
     fd: c_int,
     busy_poll: Duration,
 }
@@ -116,7 +123,7 @@ impl std::fmt::Debug for Socket {
 impl Socket {
     pub(super) fn open(context: Arc<Context>, role: Role, options: &TransportOptions) -> Result<Self, TransportError> {
         let raw = context.socket(role as u32)?;
-        // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
+        // SAFETY: a fresh socket, owned by nobody else; `context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
         set_batch_sizes(&mut raw, options.io_batch_bytes);
         let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
@@ -124,7 +131,21 @@ impl Socket {
             Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
             Role::Rep | Role::Router => None,
         };
-        Ok(Self { raw, monitor, _context: context, fd, busy_poll: options.busy_poll })
+        let (raw, monitor, context) = (ManuallyDrop::new(raw), ManuallyDrop::new(monitor), ManuallyDrop::new(context));
+        Ok(Self { pid: process_id(), raw, monitor, context, fd, busy_poll: options.busy_poll })
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.pid != process_id()
+    }
+
+    /// An error in a child that was forked after the socket was opened.
+    fn own(&self) -> io::Result<()> {
+        if self.is_inherited() { Err(io::Error::other(Inherited { parent: self.pid })) } else { Ok(()) }
+    }
+
+    fn check_own(&self, action: &'static str) -> Result<(), TransportError> {
+        self.own().map_err(|source| TransportError::Socket { action, source })
     }
 
     /// Binds and returns the bound address, with the picked port in place of port 0.
@@ -160,6 +181,7 @@ impl Socket {
         address: &Address,
         open: unsafe extern "C" fn(*mut std::ffi::c_void, *const std::ffi::c_char) -> c_int,
     ) -> io::Result<()> {
+        self.own()?;
         if let Address::Tcp(tcp) = address {
             self.raw.set_ipv6(tcp.may_be_ipv6()).map_err(io::Error::other)?;
         }
@@ -181,6 +203,9 @@ impl Socket {
     /// # Errors
     /// [`SocketSendError`]: the message was not accepted and is gone.
     pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SocketSendError> {
+        if self.is_inherited() {
+            return Err(SocketSendError::State);
+        }
         if self.connection() != Connection::Up {
             return Err(SocketSendError::Full);
         }
@@ -202,6 +227,9 @@ impl Socket {
         frames: [Frame; N],
         last: &Arc<Vec<u8>>,
     ) -> Result<(), SocketSendError> {
+        if self.is_inherited() {
+            return Err(SocketSendError::State);
+        }
         if self.connection() != Connection::Up {
             return Err(SocketSendError::Full);
         }
@@ -218,6 +246,7 @@ impl Socket {
     /// [`TransportError::Socket`] when the socket cannot be read.
     pub fn receive(&self, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
         frames.clear();
+        self.check_own("receive")?;
         let mut overlong = false;
         loop {
             let mut frame = Frame::new();
@@ -246,6 +275,7 @@ impl Socket {
     /// # Errors
     /// [`TransportError::Socket`] when the context is gone.
     pub fn readiness(&self) -> Result<Readiness, TransportError> {
+        self.check_own("ask for events")?;
         let mut events = self.events()?;
         // Messages of a connection are read before its end is reported, so ask again after a
         // change.
@@ -297,6 +327,7 @@ impl Socket {
     /// # Errors
     /// The operating system's reason.
     pub fn waiter(&self) -> io::Result<Waiter> {
+        self.own()?;
         // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` is.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()?;
         Ok(Waiter { fd, busy_poll: self.busy_poll })
@@ -308,6 +339,7 @@ impl Socket {
     /// # Errors
     /// The operating system's reason.
     pub fn wait(&self, timeout: Option<Duration>, wake: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+        self.own()?;
         // SAFETY: libzmq keeps the descriptors open as long as the sockets, which `self` borrows.
         let borrow = |fd| unsafe { BorrowedFd::borrow_raw(fd) };
         // The socket's own descriptor stands for an absent one, which is harmless.
@@ -386,12 +418,21 @@ pub(super) fn poll_before_sleep(
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            return;
+        }
         if self.monitor.is_some() {
             Monitor::end(&mut self.raw);
         }
         // libzmq reconnects by itself and would send messages for the lost peer to the next one.
         if self.connection() == Connection::Lost {
             let _ = self.raw.set_linger(0);
+        }
+        // SAFETY: nothing uses them afterwards. The context ends last.
+        unsafe {
+            ManuallyDrop::drop(&mut self.raw);
+            ManuallyDrop::drop(&mut self.monitor);
+            ManuallyDrop::drop(&mut self.context);
         }
     }
 }

@@ -35,7 +35,8 @@ impl Dispatcher {
             return None;
         }
         let asked = version.unwrap_or_default();
-        let mut serving = self.endpoints.iter().filter(|endpoint| endpoint.serves(namespace.as_ref(), asked)).peekable();
+        let mut serving =
+            self.endpoints.iter().filter(|endpoint| endpoint.serves(namespace.as_ref(), asked)).peekable();
         if serving.peek().is_none() {
             return Some(HandlerError::expected(self.unsupported(incoming, asked)));
         }

@@ -11,6 +11,7 @@ use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::endpoint::Incoming;
+use crate::runtime::running::Running;
 use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed, malformed_body};
 
 pub(crate) struct RpcWork {
@@ -63,7 +64,10 @@ impl Work for RpcWork {
                 ack(AfterAnswer::Run(Cast { incoming, may_repeat }))
             }
             (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
-            (_, Seen::New) => self.run_call(header, &incoming, may_repeat),
+            (_, Seen::New) => {
+                let _running = worker.running(Running::Method(incoming.method().clone()));
+                self.run_call(header, &incoming, may_repeat)
+            }
             (_, Seen::Answered(answer)) => repeat(header, answer),
             (_, Seen::Running) => {
                 let answer = self.repeated.wait(header.id, deadline);
@@ -75,7 +79,10 @@ impl Work for RpcWork {
     /// Nobody waits for the result of a cast, so each failure is logged and counted.
     fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
         for Cast { incoming, may_repeat } in accepted {
-            let failure = match self.dispatcher.try_dispatch(&incoming) {
+            let running = worker.running(Running::Method(incoming.method().clone()));
+            let result = self.dispatcher.try_dispatch(&incoming);
+            drop(running);
+            let failure = match result {
                 Ok(Reply::Failure(failure)) => Some(failure),
                 Ok(_) => None,
                 Err(error) => Some(error.into_failure()),

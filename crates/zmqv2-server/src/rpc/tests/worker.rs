@@ -22,7 +22,11 @@ fn work() -> (RpcWork, Arc<AtomicU32>) {
 
 fn worker() -> Worker {
     let (completions, _) = completions::channel(4, &Arc::new(RegistrationWaker::new().unwrap()));
-    let shutdown = Arc::new(ShutdownSignals { drain: Signal::new().unwrap(), stop: Signal::new().unwrap() });
+    let shutdown = Arc::new(ShutdownSignals {
+        drain: Signal::new().unwrap(),
+        stop: Signal::new().unwrap(),
+        running: crate::runtime::running::RunningHandlers::new(1),
+    });
     let (server, node) = ("s".parse().unwrap(), "n".parse().unwrap());
     Worker { index: 0, server, node, completions, shutdown, shares_socket: true }
 }
