@@ -52,6 +52,7 @@ mod delivery;
 mod direct;
 mod io;
 mod outcome;
+mod peers;
 mod routing;
 mod settings;
 

@@ -38,7 +38,9 @@ pub use naming::{
     NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
 };
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use wire::{Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control, deadline};
+pub use wire::{
+    ClockId, Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control, deadline, hello,
+};
 
 pub use process::Inherited;
 

@@ -13,6 +13,7 @@
 mod adaptive_poll;
 mod connection;
 mod context;
+mod ended;
 mod error;
 mod lent;
 #[cfg(test)]
@@ -25,6 +26,8 @@ pub use crate::process::process_id;
 pub use adaptive_poll::AdaptivePoll;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};

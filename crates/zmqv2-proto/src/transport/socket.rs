@@ -13,6 +13,7 @@ use crate::naming::{Address, TcpAddress};
 use crate::process::{Inherited, process_id};
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
+use crate::transport::ended::EndedConnections;
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
 use crate::wire::deadline;
@@ -109,6 +110,7 @@ pub struct Socket {
     // `drop` closes these in this order, or not at all.
     raw: ManuallyDrop<zmq::Socket>,
     monitor: ManuallyDrop<Option<Monitor>>,
+    ended: ManuallyDrop<Option<EndedConnections>>,
     context: ManuallyDrop<Arc<Context>>,
     fd: c_int,
     busy_poll: Duration,
@@ -132,7 +134,8 @@ impl Socket {
             Role::Rep | Role::Router => None,
         };
         let (raw, monitor, context) = (ManuallyDrop::new(raw), ManuallyDrop::new(monitor), ManuallyDrop::new(context));
-        Ok(Self { pid: process_id(), raw, monitor, context, fd, busy_poll: options.busy_poll })
+        let ended = ManuallyDrop::new(None);
+        Ok(Self { pid: process_id(), raw, monitor, ended, context, fd, busy_poll: options.busy_poll })
     }
 
     fn is_inherited(&self) -> bool {
@@ -164,6 +167,23 @@ impl Socket {
                 Ok(Address::Tcp(bound))
             }
         }
+    }
+
+    /// From now on, [`ended_connection`](Self::ended_connection) reports. For a [`Role::Router`]
+    /// before it is bound.
+    ///
+    /// # Errors
+    /// [`TransportError::Socket`] when libzmq does not report.
+    pub fn report_ended_connections(&mut self) -> Result<(), TransportError> {
+        self.ended = ManuallyDrop::new(Some(EndedConnections::of(&self.raw, &self.context)?));
+        Ok(())
+    }
+
+    /// The descriptor of a connection that has ended. Messages of it may still come. If there is
+    /// none, [`fds`](Self::fds) report the next one.
+    #[must_use]
+    pub fn ended_connection(&self) -> Option<RawFd> {
+        self.ended.as_ref().filter(|_| !self.is_inherited())?.next()
     }
 
     /// Connects in the background and tries again until it is connected. A lost connection stays
@@ -317,7 +337,8 @@ impl Socket {
     /// a change only once, so ask for the readiness after every send and receive, and before
     /// waiting.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> + use<> {
-        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
+        let ended = self.ended.as_ref().map(EndedConnections::fd);
+        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd), ended].into_iter().flatten()
     }
 
     /// A waiter for changes of [`readiness`](Self::readiness), so that a thread can wait while
@@ -421,7 +442,7 @@ impl Drop for Socket {
         if self.is_inherited() {
             return;
         }
-        if self.monitor.is_some() {
+        if self.monitor.is_some() || self.ended.is_some() {
             Monitor::end(&mut self.raw);
         }
         // libzmq reconnects by itself and would send messages for the lost peer to the next one.
@@ -432,6 +453,7 @@ impl Drop for Socket {
         unsafe {
             ManuallyDrop::drop(&mut self.raw);
             ManuallyDrop::drop(&mut self.monitor);
+            ManuallyDrop::drop(&mut self.ended);
             ManuallyDrop::drop(&mut self.context);
         }
     }

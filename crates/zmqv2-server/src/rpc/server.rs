@@ -138,10 +138,12 @@ impl RpcServer {
     service_methods!();
 
     /// Stops: takes no new requests, finishes those that it has (within option
-    /// `rpc_zmq_drain_timeout`), and unregisters. A second call does nothing.
+    /// `rpc_zmq_drain_timeout`), and unregisters. A second call does nothing. A handler of this server
+    /// may call it: it then only begins to stop, because it would wait for itself.
     ///
     /// # Errors
     /// [`ServerError::Unfinished`]: handlers were still running at the end of that time.
+    /// [`ServerError::Inherited`]: the server is in the parent of this process.
     pub fn stop(&self) -> Result<(), ServerError> {
         self.service.stop()
     }
