@@ -56,6 +56,8 @@ impl ListenerWork {
 impl Work for ListenerWork {
     type Accepted = Delivery;
 
+    const REPORTS_ENDS: bool = true;
+
     fn answer(
         &self,
         header: &Header,
