@@ -13,6 +13,7 @@ use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reas
 
 use crate::runtime::completions::{Completion, CompletionSender};
 use crate::runtime::registration::BrokerLimit;
+use crate::runtime::running::{Running, RunningGuard, RunningHandlers};
 use crate::runtime::wakeup::Signal;
 
 /// What a server does with requests. All its workers share one value.
@@ -83,6 +84,7 @@ pub(crate) struct ShutdownSignals {
     pub(crate) drain: Signal,
     /// No more messages will come.
     pub(crate) stop: Signal,
+    pub(crate) running: RunningHandlers,
 }
 
 /// The state of a worker's thread, apart from its socket.
@@ -130,6 +132,11 @@ impl<A> Answer<A> {
 }
 
 impl Worker {
+    /// This worker runs a handler until the result is dropped.
+    pub(crate) fn running(&self, running: Running) -> RunningGuard<'_> {
+        self.shutdown.running.enter(self.index, running)
+    }
+
     /// Reports that an acknowledged request has run, so that its place is free again.
     pub(crate) fn free_place(&self) {
         if self.shares_socket {
