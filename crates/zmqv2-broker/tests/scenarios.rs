@@ -227,6 +227,10 @@ impl Runner {
         let key = keys.next().unwrap();
         let window = command.number("window", 0) as u16;
         let registration = registration.sharing_a_socket(window > 0).with_window(window).with_topics(keys.collect());
+        let registration = match command.options.get("signs") {
+            Some(every) => registration.with_signs_of_life(span(every)),
+            None => registration,
+        };
         let server = command.options.get("server").unwrap_or(&run.as_str()).parse().unwrap();
         self.handle(Input::Register { offer: Offer::new(key, server, registration), from: run });
     }

@@ -68,6 +68,10 @@ pub struct ServerRegistration {
     /// such window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub window: u16,
+    /// The server gives a sign of life at least this often, in ms: a message to the broker. 0: not
+    /// said, so its silence means nothing.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub sign_ms: u32,
     /// The process id, for people.
     pub pid: u32,
     /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in
@@ -80,7 +84,7 @@ impl ServerRegistration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        Self { instance, workers, credit, shared: false, window: 0, pid, also: Vec::new() }
+        Self { instance, workers, credit, shared: false, window: 0, sign_ms: 0, pid, also: Vec::new() }
     }
 
     /// The same registration, with one socket for all workers, or one for each.
@@ -97,6 +101,13 @@ impl ServerRegistration {
         self
     }
 
+    /// The same registration, of a server that gives a sign of life this often.
+    #[must_use]
+    pub fn with_signs_of_life(mut self, every: std::time::Duration) -> Self {
+        self.sign_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
+        self
+    }
+
     /// The same registration, for more topics.
     #[must_use]
     pub fn with_topics(mut self, also: Vec<TopicKey>) -> Self {
@@ -107,6 +118,11 @@ impl ServerRegistration {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero_u32(number: &u32) -> bool {
     *number == 0
 }
 

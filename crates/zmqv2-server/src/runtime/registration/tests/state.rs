@@ -44,7 +44,24 @@ fn an_accepted_registration_is_repeated_as_a_sign_of_life() {
     assert_eq!(state.next(now + RETRY, 0), Step::Register);
     state.registering(now + RETRY, id(2));
     assert_eq!(state.received(now + RETRY, Kind::Registered, id(2)), None);
-    assert_eq!(state.next(now + RETRY, 0), Step::Wait(Some(REPEAT)));
+    assert_eq!(state.next(now + RETRY, 0), Step::Wait(Some(SIGN_INTERVAL)));
+    assert_eq!(state.next(now + RETRY + REPEAT, 0), Step::Register);
+}
+
+#[test]
+fn a_server_gives_signs_of_life_until_its_last_request_has_ended() {
+    let now = now();
+    let mut state = registered(now);
+    assert_eq!(state.next(now + SIGN_INTERVAL, 0), Step::GiveSign);
+    state.gave_sign(now + SIGN_INTERVAL);
+    assert_eq!(state.next(now + SIGN_INTERVAL, 0), Step::Wait(Some(SIGN_INTERVAL)));
+    state.withdrawing(id(3), now + 60 * SECOND);
+    assert_eq!(state.next(now + 2 * SIGN_INTERVAL, 1), Step::GiveSign);
+    state.gave_sign(now + 2 * SIGN_INTERVAL);
+    assert_eq!(state.next(now + 2 * SIGN_INTERVAL, 1), Step::Wait(Some(SIGN_INTERVAL)));
+    // Without a broker there is nobody to tell.
+    state.connection(now + 2 * SIGN_INTERVAL, false);
+    assert_eq!(state.next(now + 3 * SIGN_INTERVAL, 1), Step::Wait(Some(60 * SECOND - 3 * SIGN_INTERVAL)));
 }
 
 #[test]
