@@ -5,6 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::transport::libzmq_version;
 
+use super::memory::give_back_freed_memory;
 use super::{CommonFlags, Failure, on_stop_signal, say, tell};
 use crate::store::FileStore;
 use crate::{Broker, Settings};
@@ -43,6 +44,7 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
     log::info!("zmqv2-broker {} with libzmq {}", env!("CARGO_PKG_VERSION"), libzmq_version());
     raise_open_files();
+    give_back_freed_memory();
     let node = settings.node.clone();
     let directory_name = directory.name();
     let broker = Broker::open(settings, directory)?;

@@ -14,6 +14,7 @@ use super::restore::restore;
 use super::shutdown::Shutdown;
 use super::sockets::Sockets;
 use super::status::StatusReporter;
+use super::unread::UnreadAnswers;
 use crate::directory::registrar::Registrar;
 use crate::error::BrokerError;
 use crate::settings::Settings;
@@ -38,7 +39,8 @@ impl Broker {
         let node = settings.node_at(&address);
         let registrar = Registrar::start(directory, node, settings.renew_every, settings.lease);
         let registrar = registrar.map_err(BrokerError::Events)?;
-        let mut routing = Routing::new(settings.limits, sockets, settings.node.clone(), registrar, store);
+        let unread = UnreadAnswers::new(settings.unread_bytes);
+        let mut routing = Routing::new(settings.limits, sockets, unread, settings.node.clone(), registrar, store);
         restore(&mut routing, contents);
         Ok(Self {
             inbox: Inbox::new(settings.max_message_bytes, StatusReporter::new(&settings, &address)),

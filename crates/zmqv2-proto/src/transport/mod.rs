@@ -14,6 +14,7 @@ mod adaptive_poll;
 mod connection;
 mod context;
 mod error;
+mod heap;
 mod lent;
 mod process;
 #[cfg(test)]
@@ -25,6 +26,8 @@ pub use adaptive_poll::AdaptivePoll;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SocketSendError, TransportError};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use heap::give_back_free_heap;
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use process::process_id;
 use socket::poll_before_sleep;
