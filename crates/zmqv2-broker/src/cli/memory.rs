@@ -37,7 +37,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 ///
 /// glibc returns only the end of its heap. After thousands of connections have come and gone, a few
 /// blocks that are still in use keep hundreds of megabytes below them.
-pub fn give_back_freed_memory() {
+pub(super) fn give_back_freed_memory() {
     let run = || {
         let mut schedule = Schedule::new(now());
         loop {

@@ -236,8 +236,8 @@ impl Routing {
     }
 
     fn note_unread(&mut self, peer: &[u8], unread: &str) {
-        if self.limiter.allows(peer, now()) {
-            log::warn!("a client does not read its answers, so answers are dropped or requests refused: {unread}");
+        if let Some(omitted) = self.limiter.allows(LogKind::UnreadAnswers, peer, now()) {
+            log::warn!("a client does not read its answers, so some are dropped or refused: {unread}{omitted}");
         }
     }
 

@@ -35,6 +35,11 @@ impl ReturnPath {
     pub(crate) fn frames(&self) -> impl Iterator<Item = Frame> {
         Pieces(&self.0).map(Frame::from)
     }
+
+    /// The routing id, which tells the peers of one socket apart. It is secret.
+    pub(crate) fn peer(&self) -> &[u8] {
+        Pieces(&self.0).next().unwrap_or_default()
+    }
 }
 
 impl PartialEq for ReturnPath {
