@@ -19,6 +19,7 @@ const HEALED: f64 = 2.5;
 /// Two networks, joined by a pair of virtual interfaces. A cut sends the packets of both sides to a
 /// hardware address that nobody has, so they vanish without an error.
 const CUT: &str = r#"
+    mount -t proc proc /proc
     mkdir /run/near /run/far
     unshare --net sleep 1000 & far=$!
     here=$(readlink /proc/self/ns/net)

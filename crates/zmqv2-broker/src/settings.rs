@@ -41,7 +41,7 @@ pub struct Settings {
 }
 
 /// Room for headers.
-const LEAST_UNREAD_BYTES: usize = 64 * 1024;
+const LEAST_UNREAD_BYTES: usize = 1024 * 1024;
 
 impl Settings {
     /// The settings of `config`, with its socket directory.
@@ -67,7 +67,7 @@ impl Settings {
             limits,
             max_message_bytes: config.max_message_bytes,
             // The largest answer fits when nobody holds any.
-            unread_bytes: config.unread_bytes.max(2 * config.max_message_bytes + LEAST_UNREAD_BYTES),
+            unread_bytes: config.unread_bytes.max(5 * config.max_message_bytes + LEAST_UNREAD_BYTES),
             drain_timeout: config.drain_timeout,
             renew_every: config.heartbeat_freq,
             lease: config.heartbeat_ttl,

@@ -13,11 +13,13 @@ use crate::message::origin::Ingress;
 const OVERHEAD: usize = 512;
 /// The least number of peers at which those without unread answers are forgotten.
 const SWEEP_AT: usize = 64;
+/// A peer may have this part of what is free.
+const SHARE: usize = 4;
 
 /// The unread answers of all peers.
 ///
-/// A peer may have as many bytes as are still free. So one peer gets at most half of the limit, and
-/// the more peers do not read, the less each of them gets; some room is always left for the others.
+/// A peer may have a quarter of the bytes that are still free. So one peer gets a fifth of the limit,
+/// and the more peers do not read, the less each of them gets; some room is left for the others.
 #[derive(Debug)]
 pub(super) struct UnreadAnswers {
     limit: usize,
@@ -68,12 +70,12 @@ impl UnreadAnswers {
     }
 
     pub(super) fn has_room(&self, ingress: Ingress, peer: &[u8], bytes: usize) -> bool {
-        self.held(ingress, peer) + bytes + OVERHEAD <= self.free()
+        self.held(ingress, peer) + bytes + OVERHEAD <= self.free() / SHARE
     }
 
     /// Whether a peer has so many unread answers that it should not ask for more.
     pub(super) fn is_behind(&self, ingress: Ingress, peer: &[u8]) -> bool {
-        self.total() > 0 && self.held(ingress, peer) > self.free() / 2
+        self.total() > 0 && self.held(ingress, peer) > self.free() / SHARE / 2
     }
 
     /// The bytes of a peer.
@@ -123,16 +125,16 @@ mod tests {
     }
 
     #[test]
-    fn one_peer_gets_half_and_room_is_left_for_the_others() {
+    fn one_peer_gets_a_fifth_and_room_is_left_for_the_others() {
         let mut unread = UnreadAnswers::new(LIMIT);
         let mut held = Vec::new();
-        for peer in 0..50_u8 {
+        for peer in 0..10_u8 {
             held.push(fill(&mut unread, &[peer]));
             let left = LIMIT - unread.total();
-            assert!(!held[usize::from(peer)].is_empty() && left >= LIMIT / 100, "{peer}: {left}");
+            assert!(!held[usize::from(peer)].is_empty() && left >= LIMIT / 10, "{peer}: {left}");
         }
         let first = unread.held(Ingress::Network, &[0]);
-        assert!((LIMIT * 4 / 10..=LIMIT / 2).contains(&first), "{first}");
+        assert!((LIMIT * 18 / 100..=LIMIT / 5).contains(&first), "{first}");
         assert!(unread.is_behind(Ingress::Network, &[0]) && !unread.is_behind(Ingress::Network, b"new"));
         assert!(!unread.is_behind(Ingress::Local, &[0]), "the same id at the other socket is another peer");
         drop(held);

@@ -166,7 +166,7 @@ pub struct Config {
     /// sender gets Busy. Default 268435456.
     pub backlog_bytes: usize,
     /// `rpc_zmq_unread_bytes`: the most bytes of answers that a broker holds for clients that have
-    /// not read them yet. Default 268435456.
+    /// not read them yet. Default 536870912.
     pub unread_bytes: usize,
     /// `rpc_zmq_drain_timeout`: how long a stopping broker or server waits for requests in flight.
     /// Default 30 s.

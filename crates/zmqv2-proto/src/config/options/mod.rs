@@ -214,9 +214,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "rpc_zmq_unread_bytes",
-        preset: Preset::Text("268435456"),
-        doc: "Most bytes of answers that a broker holds for clients that have not read them yet. One client may hold as many as are free, at most half.",
-        allowed: "1024 to 1099511627776; the broker uses at least twice rpc_zmq_max_message_bytes",
+        preset: Preset::Text("536870912"),
+        doc: "Most bytes of answers that a broker holds for clients that have not read them yet. One client may hold a quarter of what is free.",
+        allowed: "1024 to 1099511627776; the broker uses at least five times rpc_zmq_max_message_bytes",
         reason: Some("libzmq bounds the answers that a client does not read in messages, not in bytes"),
         parse: Parse::Integer {
             min: 1024,

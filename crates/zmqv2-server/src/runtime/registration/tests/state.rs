@@ -70,7 +70,7 @@ fn a_refused_registration_is_repeated_and_the_server_is_not_ready() {
     let mut state = registered(now);
     state.registering(now, id(2));
     assert_eq!(state.received(now, Kind::Refusal, id(2)), Some(Change::RegistrationRefused));
-    assert_eq!((state.ready, state.next(now, 0)), (false, Step::Wait(Some(RETRY))));
+    assert_eq!((state.ready, state.next(now, 0)), (false, Step::Wait(Some(SIGN_INTERVAL))));
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn a_server_leaves_when_the_broker_released_it_and_nothing_is_outstanding() {
     let now = now();
     let mut state = registered(now);
     state.withdrawing(id(2), now + SECOND);
-    assert_eq!(state.next(now, 0), Step::Wait(Some(SECOND)), "the broker may still send requests");
+    assert_eq!(state.next(now, 0), Step::Wait(Some(SIGN_INTERVAL)), "the broker may still send requests");
     assert_eq!(state.received(now, Kind::Withdrawn, id(2)), None);
-    assert_eq!(state.next(now, 1), Step::Wait(Some(SECOND)), "a request runs");
+    assert_eq!(state.next(now, 1), Step::Wait(Some(SIGN_INTERVAL)), "a request runs");
     assert_eq!(state.next(now, 0), Step::Leave);
 }
 
