@@ -13,6 +13,7 @@ use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
+use crate::wire::deadline;
 
 /// One frame of a message. libzmq owns it, so that forwarding copies nothing.
 pub type Frame = zmq::Message;
@@ -412,7 +413,7 @@ pub(super) fn poll_before_sleep(
     if busy_poll.is_zero() {
         return Ok(false);
     }
-    let end = Instant::now() + busy_poll;
+    let end = deadline(Instant::now(), busy_poll);
     while Instant::now() < end {
         if look()? {
             return Ok(true);

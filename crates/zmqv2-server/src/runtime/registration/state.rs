@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Kind, MessageId};
+use zmqv2_proto::{Kind, MessageId, deadline};
 
 /// An accepted registration is repeated at this interval, in case the broker came and went
 /// unnoticed.
@@ -106,13 +106,13 @@ impl RegistrationState {
     /// The thread sends a REGISTER with this id.
     pub(super) fn registering(&mut self, now: Instant, id: MessageId) {
         self.last_id = id;
-        self.register_at = now + if self.ready { REPEAT } else { RETRY };
+        self.register_at = deadline(now, if self.ready { REPEAT } else { RETRY });
         self.gave_sign(now);
     }
 
     /// The thread has sent the broker a sign of life.
     pub(super) fn gave_sign(&mut self, now: Instant) {
-        self.sign_at = now + SIGN_INTERVAL;
+        self.sign_at = deadline(now, SIGN_INTERVAL);
     }
 
     /// The thread sends the WITHDRAW, with this id. It ends at `end_at` at the latest.
