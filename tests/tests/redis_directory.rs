@@ -149,7 +149,9 @@ fn operators_see_topics_leases_and_health() {
     assert!(status.contains("  directory redis: 3 registrations, confirmed "), "{status}");
     let told = cluster.node(1).tool(&["status", "--json"]).stdout;
     let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!((&told["directory"]["registrations"], &told["directory"]["problem"]), (&json!(1), &Value::Null));
+    assert_eq!(told["directory"]["registrations"], json!(1));
+    let problem = told["directory"]["problem"].as_str().unwrap_or_default();
+    assert!(problem.starts_with("may lack servers for "), "this Redis is younger than a lease: {told}");
 }
 
 #[test]
@@ -162,11 +164,13 @@ fn keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16(
     let options = ["matchmaker_heartbeat_ttl=2", "matchmaker_heartbeat_freq=1", "refresh_interval=1"];
     let cluster = Cluster::with_directory(1, &with(&redis, &options));
     let node = cluster.node(0);
-    let mut broker = node.broker();
+    let _broker = node.broker();
     let _servers = [node.serve("t", "s", &[]), node.serve("t", "s", &["--exchange", "nova"])];
-    eventually("both are there", || keys(&redis).len() == 8);
+    eventually("both are there", || keys(&redis).len() == 10);
     let expected = [
         "zmqv2:epoch",
+        "zmqv2:nodes",
+        "zmqv2:renewals",
         "zmqv2:topics",
         "zmqv2:{nova/t}:changes",
         "zmqv2:{nova/t}:leases",
@@ -189,8 +193,6 @@ fn keys_include_the_exchange_have_one_type_each_and_end_by_themselves_rg15_rg16(
         let left: i64 = redis.run(&["PTTL", key]);
         assert!(left > 0, "{key} would never end: {left}");
     }
-    broker.kill9();
-    eventually("all has ended", || keys(&redis) == ["zmqv2:epoch"]);
 }
 
 #[test]
@@ -236,8 +238,10 @@ fn leases_of_a_second_are_long_enough() {
     }
     let redis = Redis::start();
     let options = ["matchmaker_heartbeat_ttl=1", "matchmaker_heartbeat_freq=0.3", "refresh_interval=0.5"];
-    let cluster = Cluster::with_directory(1, &with(&redis, &options));
+    let cluster = Cluster::with_directory(2, &with(&redis, &options));
     let mut broker = cluster.node(0).broker();
+    // As long as this one renews, leases that end count.
+    let _other = cluster.node(1).broker();
     let _server = cluster.node(0).serve("t", "s", &[]);
     let directory = directory_of(&cluster);
     eventually("it is registered", || registered(&directory).unwrap() == ["s"]);
@@ -251,7 +255,8 @@ fn leases_of_a_second_are_long_enough() {
     let killed = now();
     eventually("its lease ends", || registered(&directory).unwrap().is_empty());
     let took = killed.elapsed();
-    assert!(took < Duration::from_secs(1) + SLACK, "{took:?}");
+    // A stall of this machine looks like a pause of renewals, after which nothing ends for a lease.
+    assert!(took < Duration::from_secs(3) + SLACK, "{took:?}");
 }
 
 /// A new Redis cannot know that a topic has no listener. No notification may be lost for that.

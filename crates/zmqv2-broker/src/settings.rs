@@ -62,6 +62,7 @@ impl Settings {
             max_deliveries: config.max_deliveries,
             durable: config.notification_store.is_some(),
             first_generation: random(),
+            ..Limits::default()
         };
         Ok(Self {
             node: config.host.clone(),

@@ -3,12 +3,15 @@
 pub mod binaries;
 pub mod clock;
 pub mod cluster;
+pub mod fork;
 pub mod gate;
 pub mod kernel;
 pub mod namespaces;
 pub mod notifications;
+pub mod private_network;
 pub mod process;
 pub mod redis;
+pub mod relay;
 pub mod zmtp;
 
 /// Prints that a test was skipped. With `ZMQV2_REQUIRE_ALL=1` a skip is a failure.

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
-use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{HeaderView, Kind, NodeName, Reason, Refusal, Ttl};
+use zmqv2_proto::transport::{Frame, RefusedConnections, open_file_limit, refused_connections};
+use zmqv2_proto::{Header, HeaderView, Kind, NodeName, Reason, Refusal, Ttl};
 
 use super::log_limiter::{LogKind, LogLimiter};
+use super::opening::{LINKS_PER_TURN, Opening, OpeningLinks};
 use super::outbox::{Batch, Destination, Outbox};
 use super::sockets::Sockets;
 use super::unread::UnreadAnswers;
@@ -33,12 +34,17 @@ pub(super) struct Routing {
     now: Instant,
     pub(super) sockets: Sockets,
     outbox: Outbox,
+    opening: OpeningLinks,
     pub(super) node: NodeName,
+    /// The largest body that this broker takes.
+    max_message_bytes: usize,
     registrar: Registrar,
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
     limiter: LogLimiter,
     unread: UnreadAnswers,
+    /// The number of refused connections in the last line about them.
+    refused_logged: u64,
     /// When the engine had nothing in flight after [`Input::Drain`].
     pub(super) drained_at: Option<Instant>,
     pub(super) last_answer_at: Instant,
@@ -50,6 +56,7 @@ impl Routing {
         sockets: Sockets,
         unread: UnreadAnswers,
         node: NodeName,
+        max_message_bytes: usize,
         registrar: Registrar,
         store: StoreWriter,
     ) -> Self {
@@ -59,12 +66,15 @@ impl Routing {
             now,
             sockets,
             outbox: Outbox::default(),
+            opening: OpeningLinks::default(),
             node,
+            max_message_bytes,
             registrar,
             store,
             dead_letters: DeadLetters::default(),
             limiter: LogLimiter::default(),
             unread,
+            refused_logged: 0,
             drained_at: None,
             last_answer_at: now,
         }
@@ -123,26 +133,47 @@ impl Routing {
         }
     }
 
+    /// Logs connections that were refused. The thread that refuses them belongs to libzmq.
+    pub(super) fn log_refused_connections(&mut self) {
+        let refused = refused_so_far();
+        if refused > self.refused_logged
+            && let Some(_once) = self.limiter.allows(LogKind::ConnectionRefused, &[], now())
+        {
+            let (count, limit) = (refused - self.refused_logged, open_file_limit());
+            log::error!(
+                "{count} connections were refused: this broker has nearly used up the {limit} files that it may open"
+            );
+            self.refused_logged = refused;
+        }
+    }
+
     pub(super) fn start_numbers_at(&mut self, number: u64) {
         self.engine.start_numbers_at(number);
     }
 
     pub(super) fn report(&self, into: &mut StatusReport) {
         self.engine.report(into);
-        into.counters.insert(Counter::LogLinesDropped.name().to_owned(), log_queue::dropped());
+        let outside =
+            [(Counter::LogLinesDropped, log_queue::dropped()), (Counter::ConnectionsRefused, refused_so_far())];
+        into.counters.extend(outside.map(|(counter, count)| (counter.name().to_owned(), count)));
         into.directory = Some(self.registrar.status());
         self.store.name().clone_into(&mut into.store);
         into.dead_letters = self.dead_letters.report(now());
     }
 
     fn perform(&mut self) {
-        let mut failed = None;
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Deliver { worker, tag, ttl, delivery, payload } => {
                     let bundles = self.sockets.links.reads_bundles(worker);
                     let payload = payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.now));
                     self.post(&Destination::Worker(worker), payload, bundles);
+                }
+                Action::Cancel { worker, tag, id } => {
+                    let mut header = Header::new(Kind::Cancel, id);
+                    header.tag = tag;
+                    let bundles = self.sockets.links.reads_bundles(worker);
+                    self.post(&Destination::Worker(worker), Payload::copied(&header.encode(), &[]), bundles);
                 }
                 Action::Answer { to, payload, remaining } => self.answer(&to, to.answer(payload, remaining)),
                 Action::Refuse { to, refusal, server, remaining } => {
@@ -165,24 +196,21 @@ impl Routing {
                     (letter.deliveries, letter.why) = (deliveries.into(), why);
                     self.dead_letters.add(letter, payload.body(), now());
                 }
-                // One link of this server has failed: the engine removes the whole server.
-                Action::Connect { instance, .. } if failed == Some(instance) => {}
                 Action::Connect { worker, instance, index, shared } => {
-                    if let Err(error) = self.sockets.open_link(worker, instance, index, shared) {
-                        failed = Some(instance);
-                        // Such a server registers again and again.
-                        if let Some(omitted) = self.limiter.allows(LogKind::CannotConnect, instance.as_bytes(), now()) {
-                            log::error!("cannot connect to worker {index} of server {instance}: {error}{omitted}");
-                        }
-                        self.lose_worker(worker);
-                    }
+                    self.opening.add(Opening { worker, instance, index, shared });
                 }
                 Action::Disconnect { worker } => {
                     drop(self.outbox.take(&Destination::Worker(worker)));
-                    self.sockets.close_link(worker);
+                    if !self.opening.cancel(worker) {
+                        self.sockets.links.retire(worker);
+                    }
                 }
                 Action::Registered { to } => {
-                    self.reply(&to, Kind::Registered, &write(&Registered::new(self.node.clone())));
+                    self.reply(
+                        &to,
+                        Kind::Registered,
+                        &write(&Registered::new(self.node.clone(), self.max_message_bytes)),
+                    );
                 }
                 Action::Withdrawn { to, instance } => {
                     self.reply(&to, Kind::Withdrawn, &write(&Withdrawal::new(instance)));
@@ -192,6 +220,28 @@ impl Routing {
                 Action::Drained => self.drained_at = Some(now()),
             }
         }
+    }
+
+    /// Whether links are to be opened or closed, so that the loop must not sleep.
+    pub(super) fn has_link_work(&self) -> bool {
+        !self.opening.is_empty() || self.sockets.links.has_retired()
+    }
+
+    /// Opens and closes a few links.
+    pub(super) fn do_link_work(&mut self) {
+        for _ in 0..LINKS_PER_TURN {
+            let Some(Opening { worker, instance, index, shared }) = self.opening.next() else { break };
+            if let Err(error) = self.sockets.open_link(worker, instance, index, shared) {
+                // Such a server registers again and again.
+                if let Some(omitted) = self.limiter.allows(LogKind::CannotConnect, instance.as_bytes(), now()) {
+                    log::error!("cannot connect to worker {index} of server {instance}: {error}{omitted}");
+                }
+                // The engine removes the whole server.
+                self.lose_worker(worker);
+                self.perform();
+            }
+        }
+        self.sockets.close_retired_links();
     }
 
     /// Tells the engine of a lost worker. `perform` carries out the new actions.
@@ -204,9 +254,11 @@ impl Routing {
         self.answer(origin, origin.reply(kind, &self.node, body));
     }
 
-    /// Sends an answer, in a bundle with others if its receiver reads bundles.
+    /// Sends an answer, in a bundle with others if its receiver reads bundles. From its time the
+    /// receiver learns the clock of this node.
     pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
-        let payload = self.fit_answer(to, payload);
+        let mut payload = self.fit_answer(to, payload);
+        Header::stamp_delivered(payload.header_mut(), Ttl::monotonic_millis_at(self.now));
         self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
     }
 
@@ -302,4 +354,10 @@ impl Routing {
             }
         }
     }
+}
+
+/// How many connections this process has refused.
+fn refused_so_far() -> u64 {
+    let RefusedConnections { network, local } = refused_connections();
+    network + local
 }

@@ -18,6 +18,7 @@ pub(super) enum LogKind {
     WorkerStuck,
     CannotConnect,
     DeadLetter,
+    ConnectionRefused,
     UnreadAnswers,
 }
 

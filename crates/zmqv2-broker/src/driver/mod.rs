@@ -7,10 +7,12 @@
 //! with 500 links costs nothing, and a busy one does not look at its idle links.
 
 mod actions;
+mod clients;
 mod inbox;
 mod links;
 mod log_limiter;
 mod open;
+mod opening;
 mod outbox;
 mod ready_list;
 mod restore;
@@ -92,8 +94,10 @@ impl Broker {
                 self.visit(source)?;
                 self.routing.flush_if_full();
             }
+            self.routing.do_link_work();
             self.routing.expire_due();
             self.routing.flush();
+            self.routing.log_refused_connections();
         }
         // libzmq leaves the file behind. No other broker can have bound it: the lock is still held.
         let _ = std::fs::remove_file(self.settings.ipc_dir.join(BROKER_SOCKET));
@@ -108,8 +112,9 @@ impl Broker {
     /// Waits for events. If messages come quickly, or an option asks for it, this polls for a while
     /// before it sleeps.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let has_link_work = self.routing.has_link_work();
         let sockets = &mut self.routing.sockets;
-        if !sockets.ready.is_empty() {
+        if !sockets.ready.is_empty() || has_link_work {
             return sockets.poll(events, Some(Duration::ZERO));
         }
         let deadlines = [self.routing.engine().next_deadline(), self.shutdown.ends_at(&self.routing)];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mio::Poll;
 use zmqv2_matchmaker::Matchmaker;
-use zmqv2_proto::transport::AdaptivePoll;
+use zmqv2_proto::transport::{AdaptivePoll, LEAST_FOR_BROKER, open_file_limit};
 
 use super::Broker;
 use super::actions::Routing;
@@ -28,6 +28,10 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] names the cause and the option to change.
     pub fn open(settings: Settings, directory: Arc<dyn Matchmaker>) -> Result<Self, BrokerError> {
+        let limit = open_file_limit();
+        if limit < LEAST_FOR_BROKER {
+            return Err(BrokerError::OpenFiles { limit });
+        }
         let settings = settings.bounded();
         let mut lock = Lock::take(&settings.ipc_dir)?;
         let poll = Poll::new().map_err(BrokerError::Events)?;
@@ -41,7 +45,8 @@ impl Broker {
         let registrar = Registrar::start(directory, node, settings.renew_every, settings.lease);
         let registrar = registrar.map_err(BrokerError::Events)?;
         let unread = UnreadAnswers::new(settings.unread_bytes);
-        let mut routing = Routing::new(settings.limits, sockets, unread, settings.node.clone(), registrar, store);
+        let (node, largest) = (settings.node.clone(), settings.max_message_bytes);
+        let mut routing = Routing::new(settings.limits, sockets, unread, node, largest, registrar, store);
         restore(&mut routing, contents);
         Ok(Self {
             inbox: Inbox::new(settings.max_message_bytes, StatusReporter::new(&settings, &address)),

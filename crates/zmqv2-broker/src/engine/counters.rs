@@ -69,6 +69,8 @@ counters! {
     Expired = "expired";
     /// Requests whose time to live ended while a worker had them.
     Abandoned = "abandoned";
+    /// Requests that did not run, because their senders gave them up, or ended, while they waited.
+    Cancelled = "cancelled";
     /// Messages of workers about requests that the broker no longer has.
     LateAnswers = "late_answers";
     /// Copies that were made for the servers of fanouts.
@@ -89,6 +91,8 @@ counters! {
     Withdrawn = "servers_withdrawn";
     /// Servers whose connection broke.
     ServersLost = "servers_lost", if_not_zero: "The servers' logs say why their processes ended.";
+    /// Connections that were refused, because too few descriptors were left.
+    ConnectionsRefused = "connections_refused", if_not_zero: "Look for clients that open many connections, or raise the limit of open files (`ulimit -n`).";
     /// Lines of the broker's log that were dropped, because nobody read them in time.
     LogLinesDropped = "log_lines_dropped", if_not_zero: "The program that reads the broker's stderr is slow or stopped.";
     /// Answers that could not be sent, because the receiver is gone or does not read.

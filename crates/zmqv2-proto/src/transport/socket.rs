@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::naming::{Address, TcpAddress};
+use crate::transport::accept_gate::Guarded;
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
+use crate::transport::descriptors;
+use crate::transport::ended::EndedConnections;
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
 use crate::wire::deadline;
@@ -70,6 +73,9 @@ const LINGER_MS: i32 = 1_000;
 /// lack.
 const BATCH_OPTIONS: [c_int; 2] = [101, 102];
 
+/// Descriptors that a socket with its monitor and one connection takes (seven), with a few to spare.
+const SOCKET_DESCRIPTORS: usize = 10;
+
 /// The type of a socket, which decides every option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -118,9 +124,12 @@ pub struct Socket {
     // Before the context, so that both are closed first.
     raw: zmq::Socket,
     monitor: Option<Monitor>,
+    ended: Option<EndedConnections>,
     _context: Arc<Context>,
     fd: c_int,
     busy_poll: Duration,
+    /// The bound addresses.
+    guarded: Vec<Guarded>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -131,6 +140,7 @@ impl std::fmt::Debug for Socket {
 
 impl Socket {
     pub(super) fn open(context: Arc<Context>, role: Role, options: &TransportOptions) -> Result<Self, TransportError> {
+        descriptors::check_free(SOCKET_DESCRIPTORS).map_err(|source| TransportError::Open { source })?;
         let raw = context.socket(role as u32)?;
         // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
@@ -141,7 +151,8 @@ impl Socket {
             Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
             Role::Rep | Role::Router => None,
         };
-        Ok(Self { raw, monitor, _context: context, fd, busy_poll: options.busy_poll })
+        let guarded = Vec::new();
+        Ok(Self { raw, monitor, ended: None, _context: context, fd, busy_poll: options.busy_poll, guarded })
     }
 
     /// Binds and returns the bound address, with the picked port in place of port 0.
@@ -150,16 +161,41 @@ impl Socket {
     /// [`TransportError::Bind`] with the operating system's reason.
     pub fn bind(&mut self, address: &Address) -> Result<Address, TransportError> {
         let failed = |source| TransportError::Bind { address: address.clone(), source };
+        // Before the first connection can come.
+        let guarded = Guarded::new(address);
         self.open_address(address, zmq_sys::zmq_bind).map_err(failed)?;
+        let bound = self.bound_address(address).map_err(failed)?;
+        self.guarded.push(if bound == *address { guarded } else { Guarded::new(&bound) });
+        Ok(bound)
+    }
+
+    fn bound_address(&self, address: &Address) -> io::Result<Address> {
         match address {
             Address::Ipc(_) => Ok(address.clone()),
             Address::Tcp(tcp) => {
                 let last = self.raw.get_last_endpoint().ok().and_then(Result::ok).unwrap_or_default();
                 let port = last.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(tcp.port());
-                let bound = TcpAddress::new(tcp.host(), port).map_err(|e| failed(io::Error::other(e)))?;
+                let bound = TcpAddress::new(tcp.host(), port).map_err(io::Error::other)?;
                 Ok(Address::Tcp(bound))
             }
         }
+    }
+
+    /// From now on, [`ended_connection`](Self::ended_connection) reports. For a [`Role::Router`]
+    /// before it is bound.
+    ///
+    /// # Errors
+    /// [`TransportError::Socket`] when libzmq does not report.
+    pub fn report_ended_connections(&mut self) -> Result<(), TransportError> {
+        self.ended = Some(EndedConnections::of(&self.raw, &self._context)?);
+        Ok(())
+    }
+
+    /// The descriptor of a connection that has ended. Messages of it may still come. If there is
+    /// none, [`fds`](Self::fds) report the next one.
+    #[must_use]
+    pub fn ended_connection(&self) -> Option<RawFd> {
+        self.ended.as_ref()?.next()
     }
 
     /// Connects in the background and tries again until it is connected. A lost connection stays
@@ -325,7 +361,8 @@ impl Socket {
     /// a change only once, so ask for the readiness after every send and receive, and before
     /// waiting.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> + use<> {
-        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
+        let ended = self.ended.as_ref().map(EndedConnections::fd);
+        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd), ended].into_iter().flatten()
     }
 
     /// A waiter for changes of [`readiness`](Self::readiness), so that a thread can wait while
@@ -424,7 +461,7 @@ pub(super) fn poll_before_sleep(
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.monitor.is_some() {
+        if self.monitor.is_some() || self.ended.is_some() {
             Monitor::end(&mut self.raw);
         }
         // libzmq reconnects by itself and would send messages for the lost peer to the next one.
