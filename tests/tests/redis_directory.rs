@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zmqv2_client::{Outcome, RequestContext, RpcClient};
-use zmqv2_proto::Target;
+use zmqv2_proto::{Priority, Target};
+use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
 use zmqv2_tests::redis_cluster::{SLACK, directory_of, registered};
 use zmqv2_tests::redis_server::{Redis, installed, keys};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, echo, eventually, now, wait_until};
@@ -152,6 +153,42 @@ fn operators_see_topics_leases_and_health() {
     assert_eq!(told["directory"]["registrations"], json!(1));
     let problem = told["directory"]["problem"].as_str().unwrap_or_default();
     assert!(problem.starts_with("may lack servers for "), "this Redis is younger than a lease: {told}");
+}
+
+#[test]
+fn servers_and_listeners_of_one_topic_are_listed_apart() {
+    if !installed("servers_and_listeners_of_one_topic_are_listed_apart") {
+        return;
+    }
+    let redis = Redis::start();
+    let cluster = Cluster::with_directory(2, &redis.settings());
+    let [near, far] = [0, 1].map(|n| cluster.node(n));
+    let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
+    let _server = near.serve("t.info", "s", &[]);
+    let received: NotificationLog<u64> = NotificationLog::default();
+    let note = received.clone();
+    let listener = far.listener_builder("t", "p").on(Priority::Info, move |notice| note.add(notice.payload().unwrap()));
+    let listener = started(listener);
+    let listed = || -> Value { serde_json::from_str(&near.tool(&["topics", "--json"]).stdout).unwrap() };
+    let is_listed = |node: &Node, kind: &str| {
+        listed()["topics"].as_array().unwrap().iter().any(|topic| {
+            let here = json!([topic["topic"], topic["receivers"], topic["nodes"][0]["node"]]);
+            here == json!(["openstack/t.info", kind, node.host])
+        })
+    };
+    eventually("both are listed", || is_listed(near, "server") && is_listed(far, "listener"));
+    // Neither kind of client looks at the node of the other kind.
+    for from in [near, far] {
+        let client = from.client(Target::topic("t.info").unwrap());
+        assert_eq!(who(&client, 6), BTreeMap::from([("s".to_owned(), 6)]));
+        let report = client.fanout(&RequestContext::new(), "echo", &0).unwrap().wait(PATIENCE).unwrap();
+        assert_eq!((report.acked(), report.results.len()), (1, 1), "{report:#}");
+        assert!(report_of(&send_number(&from.notifier(&["t"]), 7)).all_acked());
+    }
+    assert_eq!(received.wait(2), [7, 7]);
+    assert_eq!(far.status().counters["refused_no_route"], 0);
+    assert!(near.tool(&["topics"]).stdout.contains("openstack/t.info (listeners)\n"));
+    listener.stop().unwrap();
 }
 
 #[test]

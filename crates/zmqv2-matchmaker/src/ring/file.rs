@@ -60,9 +60,9 @@ impl Ring {
         Ok(ring)
     }
 
-    /// The placement of `key`: that of `exchange/topic`, else that of `topic`, else an empty one.
+    /// The placement of `key`, for servers and listeners alike: that of `exchange/topic`, else that of `topic`, else an empty one.
     pub(crate) fn placement(&self, key: &TopicKey) -> &Arc<Placement> {
-        let exact = self.placements.get(key.as_str());
+        let exact = self.placements.get(key.name());
         exact.or_else(|| self.placements.get(key.topic())).unwrap_or(&self.nobody)
     }
 
