@@ -139,7 +139,7 @@ impl DirectCall<'_> {
                     req_sockets.keep(address.clone(), socket, clock::now());
                     match parsed {
                         ParsedAnswer::FromReceiver { answer, .. } => Ok(answer),
-                        ParsedAnswer::InFlight => Err(AskError::NoAnswer),
+                        ParsedAnswer::InFlight { .. } => Err(AskError::NoAnswer),
                         ParsedAnswer::Refusal(refusal, node) => {
                             router.refused(address, server.as_ref(), key, refusal.reason);
                             Err(AskError::Refused(refusal, node))

@@ -67,8 +67,9 @@ pub(crate) enum Input<A> {
     Answered { tag: Tag, answer: A, more: bool },
     /// The whole message was refused.
     Refused { tag: Tag, refusal: Refusal, node: Option<NodeName> },
-    /// The broker confirms that the message is still in flight.
-    InFlight { tag: Tag },
+    /// The broker at `node` confirms that the message is still in flight. The server that has it
+    /// gave no sign of life for `silence`.
+    InFlight { tag: Tag, silence: Duration, node: Option<NodeName> },
     /// The link has lost its connection. Messages that it has sent may be lost.
     ConnectionLost { link: LinkId },
     /// The link is closed.

@@ -122,7 +122,7 @@ impl<M, A> PendingTable<M, A> {
             Input::Sent { tag } => self.sent(now, tag),
             Input::Answered { tag, answer, more } => self.answered(tag, answer, more),
             Input::Refused { tag, refusal, node } => self.refused(now, tag, refusal, node),
-            Input::InFlight { tag } => self.in_flight(now, tag),
+            Input::InFlight { tag, silence, node } => self.in_flight(now, tag, silence, node),
             Input::ConnectionLost { link } => self.connection_lost(now, link),
             Input::LinkClosed { link } => {
                 self.connection_lost(now, link);

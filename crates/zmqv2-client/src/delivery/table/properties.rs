@@ -186,7 +186,7 @@ impl World {
             }
             Event::InFlight { which } => {
                 if let Some((tag, number)) = self.pick(which) {
-                    self.table.handle(self.now, Input::InFlight { tag });
+                    self.table.handle(self.now, Input::InFlight { tag, silence: Duration::ZERO, node: None });
                     if self.latest[&number] == tag {
                         self.messages[number].asked = None;
                     }
