@@ -45,8 +45,8 @@ mod ring;
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisDirectory, RedisLocation, RedisSettings, RedisTls};
 pub use api::{
-    Candidates, Health, Lease, ListedServer, ListedTopic, Matchmaker, MatchmakerError, PlacedNode, Placement,
-    Refreshed, Registration, Rotation,
+    Candidates, CheckIn, CheckedIn, Completeness, Health, Lease, ListedServer, ListedTopic, Matchmaker,
+    MatchmakerError, PlacedNode, Placement, Refreshed, Registration, Rotation,
 };
 pub use cached::remote::{
     ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, Revision, ServerEntry, TopicQuery, TopicState,

@@ -160,7 +160,7 @@ impl Shared {
             return Ok(placement);
         }
         if let Some(within) = self.read().unconfirmed_for(key, now()) {
-            return Err(MatchmakerError::Refilling { directory: self.remote.location(), within });
+            return Err(self.refilling(within));
         }
         if let Some(failure) = self.read().failure().filter(|failure| failure.at + FAIL_FAST > now()) {
             let (directory, source) = (self.remote.location(), failure.reason.clone().into());
@@ -171,7 +171,12 @@ impl Shared {
         let answer = answer.inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > self.settings.allowance();
         let first = self.write().first(key, answer, late, now());
-        first.map_err(|within| MatchmakerError::Refilling { directory: self.remote.location(), within })
+        first.map_err(|within| self.refilling(within))
+    }
+
+    fn refilling(&self, within: Duration) -> MatchmakerError {
+        let reason = format!("brokers register again within {within:.0?}");
+        MatchmakerError::Refilling { directory: self.remote.location(), reason, within }
     }
 
     /// Reads remembered topics again.
@@ -338,7 +343,7 @@ impl Matchmaker for CachedMatchmaker {
     fn health(&self) -> Health {
         match self.shared.read().failure() {
             None => Health::Ok,
-            Some(failure) => Health::Stale { reason: failure.reason.clone() },
+            Some(failure) => Health::Stale { reason: failure.reason.clone(), since: failure.at },
         }
     }
 }
