@@ -79,7 +79,7 @@ impl Notifier {
             if size > limit {
                 return Err(SendError::TooLarge { size, limit, target: boxed_target() });
             }
-            let (pools, doubt) = self.pools(&target, deadline);
+            let (pools, doubt) = self.pools(&target, started, deadline)?;
             incomplete = incomplete.or_else(|| doubt.map(|doubt| doubt.to_string().into()));
             let expected = |pool: &Option<_>| pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
             parts.extend(pools.iter().map(|(pool, _)| Part::new(topic.clone(), None, expected(pool))));
@@ -100,14 +100,25 @@ impl Notifier {
     /// The pools of a topic, and the nodes that may take their messages. Also returns why there may
     /// be other pools. Waits for the directory for at most half of the time, because the broker of
     /// this node can keep the notification without it.
-    fn pools(&self, target: &Target, deadline: Instant) -> (Vec<Pool>, Option<Doubt>) {
+    fn pools(
+        &self,
+        target: &Target,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<(Vec<Pool>, Option<Doubt>), SendError> {
         let router = &self.connections.router;
         let (key, now) = (target.key(), clock::now());
-        let patience = deadline.saturating_duration_since(now) / 2;
-        let Listing { placement, doubt } = router.directory.listing(&key, now + patience, &mut None);
+        let left = deadline.saturating_duration_since(now);
+        let (has_broker, mut lookup) = (router.has_own_broker(), None);
+        let patience = if has_broker { left / 2 } else { left };
+        let Listing { placement, doubt } = router.directory.listing(&key, now + patience, &mut lookup);
         if placement.is_empty() {
+            if let Some(doubt) = doubt.clone().filter(|_| !has_broker) {
+                let after = clock::now().saturating_duration_since(started);
+                return Err(doubt.into_error(Box::new(target.clone()), after));
+            }
             // The directory knows no listener, so the broker of this node keeps the notification.
-            return (vec![(None, Destinations::Listed(vec![router.local_destination()]))], doubt);
+            return Ok((vec![(None, Destinations::Listed(vec![router.local_destination()]))], doubt));
         }
         let turn = router.directory.turn(&key);
         let destinations = |pool| router.destinations_from(&key, turn, placement.candidates(pool));
@@ -115,7 +126,7 @@ impl Notifier {
             Some(pools) => pools.into_iter().map(|pool| (Some(pool.clone()), destinations(Some(pool)))).collect(),
             None => vec![(None, destinations(None))],
         };
-        (pools, doubt)
+        Ok((pools, doubt))
     }
 }
 

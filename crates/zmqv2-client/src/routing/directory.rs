@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use zmqv2_matchmaker::{Matchmaker, MatchmakerError, Placement, Rotation};
+use zmqv2_matchmaker::{Completeness, Health, Matchmaker, MatchmakerError, Placement, Rotation};
 use zmqv2_proto::{Target, TopicKey};
 
 use crate::clock;
@@ -29,8 +29,10 @@ pub(crate) struct Directory {
 /// Why the answer of the directory is not certain.
 #[derive(Debug, Clone)]
 pub(crate) enum Doubt {
-    /// It could not answer, or its list may be incomplete.
+    /// It could not answer.
     Failed(Arc<MatchmakerError>),
+    /// Its list may lack servers, for this reason. All may be registered after `within`.
+    Incomplete { directory: &'static str, reason: Arc<str>, within: Duration },
     /// It has not answered yet. Its kind.
     Silent(&'static str),
 }
@@ -48,6 +50,11 @@ impl Doubt {
     pub(crate) fn into_error(self, target: Box<Target>, after: Duration) -> SendError {
         match self {
             Self::Failed(source) => SendError::Directory { target, after, source },
+            Self::Incomplete { directory, reason, within } => {
+                let (directory, reason) = (directory.to_owned(), reason.to_string());
+                let source = Arc::new(MatchmakerError::Refilling { directory, reason, within });
+                SendError::Directory { target, after, source }
+            }
             Self::Silent(directory) => SendError::DirectorySilent { target, directory, after },
         }
     }
@@ -61,7 +68,11 @@ impl Doubt {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(error) => write!(f, "{error}"),
+            Self::Failed(error) => match &**error {
+                MatchmakerError::Refilling { reason, .. } => f.write_str(reason),
+                error => write!(f, "{error}"),
+            },
+            Self::Incomplete { reason, .. } => f.write_str(reason),
             Self::Silent(directory) => write!(f, "the {directory} directory has not answered yet"),
         }
     }
@@ -71,15 +82,6 @@ impl Listing {
     /// No list, because of this doubt.
     fn none(doubt: Doubt) -> Self {
         Self { placement: Arc::default(), doubt: Some(doubt) }
-    }
-}
-
-impl From<LookupResult> for Listing {
-    fn from(result: LookupResult) -> Self {
-        match result {
-            Ok(placement) => Self { placement, doubt: None },
-            Err(error) => Self::none(Doubt::Failed(error)),
-        }
     }
 }
 
@@ -108,7 +110,7 @@ impl Directory {
         }
         match self.start_lookup(key.clone()) {
             Ok(lookup) => match lookup.wait(deadline) {
-                Some(answer) => answer.into(),
+                Some(answer) => self.listing_of(answer),
                 None => {
                     *open = Some(lookup);
                     self.silent()
@@ -135,14 +137,32 @@ impl Directory {
                 *open = Some(lookup);
                 self.silent()
             },
-            Listing::from,
+            |answer| self.listing_of(answer),
         )
     }
 
     /// What is known of a topic. Resolving it lets the directory notice changes.
     fn known(&self, key: &TopicKey) -> Option<Listing> {
         self.matchmaker.known(key)?;
-        Some(self.matchmaker.resolve_all(key).map_err(Arc::new).into())
+        Some(self.listing_of(self.matchmaker.resolve_all(key).map_err(Arc::new)))
+    }
+
+    fn listing_of(&self, answer: LookupResult) -> Listing {
+        let placement = match answer {
+            Ok(placement) => placement,
+            Err(error) => return Listing::none(Doubt::Failed(error)),
+        };
+        let doubt = match placement.completeness() {
+            Completeness::Complete => None,
+            Completeness::Incomplete { reason } => {
+                let within = match self.matchmaker.health() {
+                    Health::Refilling { within, .. } => within,
+                    _ => Duration::ZERO,
+                };
+                Some(Doubt::Incomplete { directory: self.matchmaker.name(), reason: Arc::clone(reason), within })
+            }
+        };
+        Listing { placement, doubt }
     }
 
     fn silent(&self) -> Listing {
@@ -231,7 +251,7 @@ impl Drop for LookupGuard {
 mod tests {
     use std::sync::mpsc;
 
-    use zmqv2_matchmaker::{Health, PlacedNode, Refreshed, Registration};
+    use zmqv2_matchmaker::{PlacedNode, Refreshed, Registration};
     use zmqv2_proto::Node;
 
     use super::*;

@@ -51,7 +51,8 @@ impl Route {
     pub(crate) fn first(router: &Router, request: &Request<'_>) -> Result<Self, SendError> {
         let Request { options, started, deadline, .. } = *request;
         let CallOptions { target, key, wait_for_ready, .. } = options;
-        let patience = if router.has_own_broker() { ALONE_AFTER.min((deadline - started) / 2) } else { deadline - started };
+        let patience =
+            if router.has_own_broker() { ALONE_AFTER.min((deadline - started) / 2) } else { deadline - started };
         let mut lookup = None;
         let listing = router.directory.listing(key, started + patience, &mut lookup);
         let (candidates, doubt) = choose(router, listing, target);

@@ -74,10 +74,10 @@ impl World {
                 }
                 Action::LookUp { tag } => {
                     let plan = match self.known {
-                        Some(_) => SearchPlan { known: true, has_alternatives: self.candidates > 1, ..SearchPlan::among(1) },
-                        None if self.candidates == 1 => {
-                            SearchPlan { known: true, ..SearchPlan::among(1) }
+                        Some(_) => {
+                            SearchPlan { known: true, has_alternatives: self.candidates > 1, ..SearchPlan::among(1) }
                         }
+                        None if self.candidates == 1 => SearchPlan { known: true, ..SearchPlan::among(1) },
                         None => SearchPlan::among(self.candidates),
                     };
                     self.table.handle(self.now, Input::LookedUp { tag, plan });
