@@ -3,6 +3,7 @@
 mod exit;
 mod flags;
 mod launch;
+mod log;
 mod memory;
 mod output;
 mod signals;

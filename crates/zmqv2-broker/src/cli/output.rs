@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use crate::log_queue;
+
 /// Stdout cannot be written: the reader of a pipe is gone, or a disk is full.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to stdout: {0}")]
@@ -19,7 +21,8 @@ pub fn say(text: impl Display) -> Result<(), Unwritable> {
     Ok(stdout.flush()?)
 }
 
-/// Writes a line to stderr. A failure is ignored.
+/// Writes a line to stderr, behind the lines of the log. Does not wait for the reader once the log
+/// is started. A failure is ignored.
 pub fn tell(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    log_queue::write_line(text.to_string());
 }
