@@ -125,7 +125,7 @@ impl RpcClient {
         let message = message(Kind::Fanout, &request, encoded);
         let router = &self.connections.router;
         let mut lookup = None;
-        let Listing { placement, doubt } = router.directory.listing(&options.key, request.deadline, &mut lookup);
+        let Listing { placement, doubt } = router.directory.listing(&options.key, || request.deadline, &mut lookup);
         if let Some(doubt) = doubt.clone().filter(|_| placement.is_empty() && !options.wait_for_ready) {
             return Err(doubt.into_error(request.boxed_target(), request.elapsed(clock::now())));
         }

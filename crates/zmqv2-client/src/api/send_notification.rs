@@ -107,13 +107,16 @@ impl Notifier {
         deadline: Instant,
     ) -> Result<(Vec<Pool>, Option<Doubt>), SendError> {
         let router = &self.connections.router;
-        let (key, now) = (target.key(), clock::now());
-        let left = deadline.saturating_duration_since(now);
-        let (has_broker, mut lookup) = (router.has_own_broker(), None);
-        let patience = if has_broker { left / 2 } else { left };
-        let Listing { placement, doubt } = router.directory.listing(&key, now + patience, &mut lookup);
+        let key = target.key();
+        let mut lookup = None;
+        let wait_until = || {
+            let now = clock::now();
+            let left = deadline.saturating_duration_since(now);
+            now + if router.has_own_broker() { left / 2 } else { left }
+        };
+        let Listing { placement, doubt } = router.directory.listing(&key, wait_until, &mut lookup);
         if placement.is_empty() {
-            if let Some(doubt) = doubt.clone().filter(|_| !has_broker) {
+            if let Some(doubt) = doubt.clone().filter(|_| !router.has_own_broker()) {
                 let after = clock::now().saturating_duration_since(started);
                 return Err(doubt.into_error(Box::new(target.clone()), after));
             }

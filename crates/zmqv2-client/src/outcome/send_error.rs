@@ -85,7 +85,7 @@ pub enum SendError {
         source: BodyError,
     },
     /// The directory failed to say where the target is, and the broker of this node has no server
-    /// of it. [`may_pass`](Self::may_pass) says whether it is of use to try again.
+    /// of it. This may pass, even if an operator must correct something.
     #[error("cannot look up {target} after {}", Span(*after))]
     Directory {
         /// The target.
@@ -122,8 +122,7 @@ impl SendError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Directory { source, .. } => source.may_pass(),
-            Self::DirectorySilent { .. } | Self::Full { .. } => true,
+            Self::Directory { .. } | Self::DirectorySilent { .. } | Self::Full { .. } => true,
             _ => false,
         }
     }

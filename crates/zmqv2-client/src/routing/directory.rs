@@ -102,14 +102,19 @@ impl Directory {
         Self { matchmaker, turns: Rotation::new(), lookups: Arc::default() }
     }
 
-    /// What the directory says about a topic. Waits for its answer until `deadline`. Afterwards,
-    /// the lookup is in `open`.
-    pub(crate) fn listing(&self, key: &TopicKey, deadline: Instant, open: &mut Option<Arc<Lookup>>) -> Listing {
+    /// What the directory says about a topic. If it must be asked, waits for its answer until
+    /// `wait_until`. Afterwards, the lookup is in `open`.
+    pub(crate) fn listing(
+        &self,
+        key: &TopicKey,
+        wait_until: impl FnOnce() -> Instant,
+        open: &mut Option<Arc<Lookup>>,
+    ) -> Listing {
         if let Some(known) = self.known(key) {
             return known;
         }
         match self.start_lookup(key.clone()) {
-            Ok(lookup) => match lookup.wait(deadline) {
+            Ok(lookup) => match lookup.wait(wait_until()) {
                 Some(answer) => self.listing_of(answer),
                 None => {
                     *open = Some(lookup);
@@ -299,7 +304,7 @@ mod tests {
         let directory = Directory::new(Arc::new(slow));
         let key = TopicKey::parse("e/t").unwrap();
         for _ in 0..3 {
-            let early = directory.listing(&key, clock::now() + Duration::from_millis(5), &mut None);
+            let early = directory.listing(&key, || clock::now() + Duration::from_millis(5), &mut None);
             assert!(matches!(early.doubt, Some(Doubt::Silent("slow"))));
         }
         let open: Vec<_> = directory.lookups.lock().values().cloned().collect();
@@ -310,7 +315,7 @@ mod tests {
         // The next lookup is a new one. A directory that panics leaves nothing behind.
         drop(go);
         let mut open = None;
-        let none = directory.listing(&key, clock::now() + Duration::from_millis(5), &mut open);
+        let none = directory.listing(&key, || clock::now() + Duration::from_millis(5), &mut open);
         assert!(none.doubt.is_some_and(|doubt| doubt.is_silence()) && open.is_some());
     }
 }

@@ -51,10 +51,12 @@ impl Route {
     pub(crate) fn first(router: &Router, request: &Request<'_>) -> Result<Self, SendError> {
         let Request { options, started, deadline, .. } = *request;
         let CallOptions { target, key, wait_for_ready, .. } = options;
-        let patience =
-            if router.has_own_broker() { ALONE_AFTER.min((deadline - started) / 2) } else { deadline - started };
         let mut lookup = None;
-        let listing = router.directory.listing(key, started + patience, &mut lookup);
+        let wait_until = || {
+            let left = deadline - started;
+            started + if router.has_own_broker() { ALONE_AFTER.min(left / 2) } else { left }
+        };
+        let listing = router.directory.listing(key, wait_until, &mut lookup);
         let (candidates, doubt) = choose(router, listing, target);
         if let Some(doubt) = &doubt
             && candidates.is_empty()

@@ -20,7 +20,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &TopicsFlags) -> Result<(), Failu
     let directory = common.setup(log::LevelFilter::Warn)?.directory()?;
     let mut topics = directory.list().map_err(|error| match error {
         MatchmakerError::NoList { .. } => Failure::new(Exit::Failed, error),
-        error => Failure::directory(error),
+        error => Failure::new(Exit::Timeout, format!("Directory: {error}")),
     })?;
     let health = directory.health();
     if let Some(filter) = &flags.filter {

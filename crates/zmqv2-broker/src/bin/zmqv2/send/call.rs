@@ -113,12 +113,11 @@ pub(crate) fn failure(error: CallError) -> Failure {
         CallError::NotSent(SendError::DirectorySilent { .. }) => {
             Failure::new(Exit::Timeout, format!("Directory: {error}"))
         }
-        CallError::NotSent(SendError::Directory { ref source, .. }) if source.may_pass() => {
+        // Options that are certainly wrong ended the program when it opened the directory.
+        CallError::NotSent(SendError::Directory { ref source, .. }) => {
             Failure::new(Exit::Timeout, format!("Directory: {error}: {source}"))
         }
-        CallError::NotSent(SendError::InvalidName(_) | SendError::VersionCap { .. } | SendError::Directory { .. }) => {
-            Failure::usage(error)
-        }
+        CallError::NotSent(SendError::InvalidName(_) | SendError::VersionCap { .. }) => Failure::usage(error),
         _ => Failure::new(Exit::Failed, error),
     }
 }
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_say_exits_with_5_unless_its_options_are_wrong() {
+    fn a_directory_that_cannot_say_exits_with_5() {
         let after = Duration::from_secs(1);
         let sent = |source| SendError::Directory { target: target(), after, source: Arc::new(source) };
         let directory = || "redis".to_owned();
@@ -185,9 +184,9 @@ mod tests {
         );
         let silent = SendError::DirectorySilent { target: target(), directory: "redis", after };
         leads_to(silent.into(), Exit::Timeout, "Directory: ");
-        let (problem, remedy) = ("no host".to_owned(), "correct host".to_owned());
+        let (problem, remedy) = ("it refuses this password".to_owned(), "correct password".to_owned());
         let wrong = sent(MatchmakerError::Misconfigured { directory: directory(), problem, remedy });
-        leads_to(wrong.into(), Exit::Usage, "cannot look up");
+        leads_to(wrong.into(), Exit::Timeout, "Directory: ");
     }
 
     #[test]
