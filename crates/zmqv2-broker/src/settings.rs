@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use zmqv2_proto::transport::TransportOptions;
-use zmqv2_proto::{Config, InstanceId, Node, NodeName, TcpAddress, Zone};
+use zmqv2_proto::{Config, InstanceId, Node, NodeName, TcpAddress, Ttl, Zone};
 
 use crate::engine::Limits;
 use crate::error::BrokerError;
+
+/// The longest poll before a sleep, as in a configuration file.
+const LONGEST_POLL: Duration = Duration::from_millis(10);
 
 /// The settings of a broker, made from the options of a [`Config`].
 #[derive(Debug, Clone)]
@@ -47,12 +50,14 @@ impl Settings {
     /// [`BrokerError::Address`] if `rpc_zmq_bind_address` is not an address.
     /// [`BrokerError::HostName`] if it is a name that cannot be resolved.
     pub fn new(config: &Config, ipc_dir: PathBuf) -> Result<Self, BrokerError> {
+        let config = &config.clone().bounded();
         let limits = Limits {
             topic_backlog: config.topic_backlog,
             backlog_bytes: config.backlog_bytes,
             max_deliveries: config.max_deliveries,
             durable: config.notification_store.is_some(),
             first_generation: random(),
+            ..Limits::default()
         };
         Ok(Self {
             node: config.host.clone(),
@@ -67,6 +72,17 @@ impl Settings {
             notification_store: config.notification_store.clone(),
             transport: TransportOptions::from(config),
         })
+    }
+
+    /// The same settings with every span within the bounds that a configuration file has.
+    pub(crate) fn bounded(mut self) -> Self {
+        let longest = Ttl::MAX.into();
+        self.drain_timeout = self.drain_timeout.min(longest);
+        self.renew_every = self.renew_every.clamp(Duration::from_millis(1), longest);
+        self.lease = self.lease.clamp(Duration::from_millis(1), longest);
+        self.transport.busy_poll = self.transport.busy_poll.min(LONGEST_POLL);
+        self.transport.adaptive_poll = self.transport.adaptive_poll.min(LONGEST_POLL);
+        self
     }
 
     /// This node as others reach it, when the broker is bound to `address`.

@@ -13,6 +13,7 @@ use crate::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker};
 /// [`MatchmakerError`] when the directory cannot be used: a ring file with a mistake, or, within a
 /// few seconds, a Redis that cannot be reached.
 pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
+    let config = &config.clone().bounded();
     Ok(match config.matchmaker {
         MatchmakerKind::Ring => Arc::new(RingMatchmaker::open(&config.ring_file, config.port)?),
         #[cfg(feature = "redis")]

@@ -1,13 +1,14 @@
 //! Reads messages and bundles. Answers those that need no engine, and gives the rest to the engine.
 
-use zmqv2_proto::transport::{Frame, Received};
+use zmqv2_proto::transport::{Frame, Received, connection_of};
 use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
 
 use super::actions::Routing;
+use super::clients::Clients;
 use super::links::LinkChange;
 use super::log_limiter::{LogKind, LogLimiter};
 use super::status::StatusReporter;
-use crate::engine::{Counter, Input, WorkerId};
+use crate::engine::{ClientId, Counter, Input, WorkerId};
 use crate::error::BrokerError;
 use crate::message::arrival::Names;
 use crate::message::control_request::{ControlRequest, write};
@@ -30,12 +31,13 @@ pub(super) struct Inbox {
     names: Names,
     frames: Vec<Frame>,
     received: bool,
+    clients: Clients,
 }
 
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
-        let (limiter, peers, names, frames) = Default::default();
-        Self { max_message_bytes, status, limiter, peers, names, frames, received: false }
+        let (limiter, peers, names, frames, clients) = Default::default();
+        Self { max_message_bytes, status, limiter, peers, names, frames, received: false, clients }
     }
 
     pub(super) fn take_received(&mut self) -> bool {
@@ -44,6 +46,7 @@ impl Inbox {
 
     /// Reads messages of clients and local servers. Returns whether there may be more.
     pub(super) fn read_ingress(&mut self, routing: &mut Routing, ingress: Ingress) -> Result<bool, BrokerError> {
+        self.end_clients(routing, ingress);
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
             read += match routing.sockets.ingress(ingress).receive(&mut self.frames)? {
@@ -53,6 +56,25 @@ impl Inbox {
             }
         }
         Ok(true)
+    }
+
+    /// Cancels the calls of clients whose connections have ended.
+    fn end_clients(&mut self, routing: &mut Routing, ingress: Ingress) {
+        while let Some(connection) = routing.sockets.ingress(ingress).ended_connection() {
+            if let Some(client) = self.clients.ended(ingress, connection) {
+                routing.handle_now(Input::ClientGone { client });
+            }
+        }
+    }
+
+    /// Notes the connection of the client whose call waits: the message that was read last.
+    fn watch_client(&mut self, routing: &mut Routing, ingress: Ingress, client: ClientId) {
+        // The ends of earlier connections with this descriptor come first.
+        self.end_clients(routing, ingress);
+        let Some(connection) = self.frames.first_mut().and_then(connection_of) else { return };
+        if let Some(earlier) = self.clients.watch(ingress, connection, client) {
+            routing.handle(Input::ClientGone { client: earlier });
+        }
     }
 
     /// Reads messages of a worker. Returns whether there may be more.
@@ -176,8 +198,17 @@ impl Inbox {
                     return refuse(routing, &origin, &refusal);
                 }
                 // The engine gets the payload while it reads the names, so these are copies.
-                let arrival = self.names.arrival(&view, payload.size(), routing.now());
+                let mut arrival = self.names.arrival(&view, payload.size(), routing.now());
+                let (client, id, is_call) = (self.clients.id(ingress, origin.path.peer()), view.id(), arrival.is_call);
+                arrival.client = Some(client);
                 routing.handle(Input::Request { arrival, from: origin, payload });
+                if is_call && routing.engine().is_waiting(client, id) {
+                    self.watch_client(routing, ingress, client);
+                }
+            }
+            Kind::Cancel => {
+                let client = self.clients.id(ingress, origin.path.peer());
+                routing.handle(Input::Cancel { client, id: view.id() });
             }
             Kind::Inquire => {
                 routing.count(Counter::Inquiries);

@@ -27,6 +27,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] names the cause and the option to change.
     pub fn open(settings: Settings, directory: Arc<dyn Matchmaker>) -> Result<Self, BrokerError> {
+        let settings = settings.bounded();
         let mut lock = Lock::take(&settings.ipc_dir)?;
         let poll = Poll::new().map_err(BrokerError::Events)?;
         let waker = mio::Waker::new(poll.registry(), Source::Waker.into()).map_err(BrokerError::Events)?;

@@ -29,6 +29,7 @@ impl Names {
                 Kind::Notify => Pattern::Notify,
                 _ => Pattern::One,
             },
+            is_call: view.kind() == Kind::Call,
             server: &self.server,
             wait_for_ready: flags.contains(Flags::WAIT_FOR_READY),
             monitored: flags.contains(Flags::MONITORED),

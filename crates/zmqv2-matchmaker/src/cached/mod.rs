@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::TopicKey;
+use zmqv2_proto::{TopicKey, Ttl};
 
 use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
@@ -41,6 +41,17 @@ pub struct CacheSettings {
 }
 
 impl CacheSettings {
+    /// The same settings, with no span longer than on the wire: so that sums of spans fit.
+    fn bounded(self) -> Self {
+        let bounded = |span: Duration| span.min(Ttl::MAX.into());
+        Self {
+            refresh: bounded(self.refresh),
+            max_stale: bounded(self.max_stale),
+            lease: bounded(self.lease),
+            renew_every: bounded(self.renew_every),
+        }
+    }
+
     /// How long the thread waits for a change. If an answer takes [`allowance`](Self::allowance)
     /// longer, the directory may have paused long enough for leases to end.
     fn wait(&self) -> Duration {
@@ -98,6 +109,7 @@ impl CachedMatchmaker {
     /// A cache in front of `remote`. Asks nothing yet.
     #[must_use]
     pub fn new(remote: Box<dyn RemoteDirectory>, settings: CacheSettings) -> Self {
+        let settings = settings.bounded();
         Self {
             shared: Arc::new(Shared {
                 remote,

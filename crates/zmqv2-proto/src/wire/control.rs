@@ -68,6 +68,9 @@ pub struct ServerRegistration {
     /// such window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub window: u16,
+    /// Whether the server understands [`Kind::Cancel`](crate::Kind::Cancel).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancels: bool,
     /// The process id, for people.
     pub pid: u32,
     /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in
@@ -80,7 +83,7 @@ impl ServerRegistration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        Self { instance, workers, credit, shared: false, window: 0, pid, also: Vec::new() }
+        Self { instance, workers, credit, shared: false, window: 0, cancels: false, pid, also: Vec::new() }
     }
 
     /// The same registration, with one socket for all workers, or one for each.
@@ -94,6 +97,13 @@ impl ServerRegistration {
     #[must_use]
     pub fn with_window(mut self, window: u16) -> Self {
         self.window = window;
+        self
+    }
+
+    /// The same registration, of a server that understands [`Kind::Cancel`](crate::Kind::Cancel).
+    #[must_use]
+    pub fn with_cancellation(mut self) -> Self {
+        self.cancels = true;
         self
     }
 

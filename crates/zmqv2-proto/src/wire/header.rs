@@ -62,6 +62,11 @@ kinds! {
     Notify = 4,
     /// A caller asks the broker whether the call with this id is still waiting or running.
     Inquire = 5,
+    /// The sender of the call or cast with this id no longer wants it. If it waits, it does not
+    /// run; if it runs, the handler can learn of it. There is no answer. A client sends it only over
+    /// the connection of the request, and only to a broker that knows it (see WELCOME);
+    /// a broker only to a server that does.
+    Cancel = 6,
     /// The result of a call: from a worker, through the broker, to the caller.
     Reply = 16,
     /// A server has accepted a cast; sent before the handler runs.

@@ -49,9 +49,9 @@ pub(super) enum Stage {
 }
 
 impl<M> Entry<M> {
-    pub(super) fn new(message: M, options: DeliveryOptions, now: Instant, arrival: u64) -> Self {
+    pub(super) fn new(message: M, options: DeliveryOptions, jitter: u8, now: Instant, arrival: u64) -> Self {
         let DeliveryOptions { deadline, expires, retries, wait_for_ready, monitor, bytes, server_queue, .. } = options;
-        let mut attempt = Attempt::new(now, deadline, retries, wait_for_ready, server_queue.is_some());
+        let mut attempt = Attempt::new(now, deadline, retries, jitter, wait_for_ready, server_queue.is_some());
         attempt.set_preliminary(options.preliminary);
         Self {
             message,
