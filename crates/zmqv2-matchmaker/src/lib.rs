@@ -49,7 +49,8 @@ pub use api::{
     MatchmakerError, PlacedNode, Placement, Refreshed, Registration, Rotation,
 };
 pub use cached::remote::{
-    ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, Revision, ServerEntry, TopicQuery, TopicState,
+    ChangeWatcher, DirectoryAnswer, DirectoryList, Presence, RemoteDirectory, Renewals, Revision, ServerEntry,
+    TopicQuery, TopicState,
 };
 pub use cached::{CacheSettings, CachedMatchmaker};
 #[doc(hidden)] // Shared by the crates of zmqv2.

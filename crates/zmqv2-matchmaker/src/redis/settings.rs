@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zmqv2_proto::config::Secret;
 use zmqv2_proto::{Config, TcpAddress};
 
-use super::connection::remedy;
+use super::connection::{RedisFailure, client, remedy};
 use crate::api::MatchmakerError;
 
 /// Where Redis is and how to connect to it: the options of `[matchmaker_redis]`.
@@ -91,6 +91,17 @@ impl RedisSettings {
         });
         let (user, password) = (config.redis_user.clone(), config.redis_password.clone());
         Ok(Self { location, database: config.redis_database, user, password, tls })
+    }
+}
+
+impl RedisSettings {
+    /// Finds what cannot work whatever Redis does. Does not connect.
+    pub(super) fn check(&self) -> Result<(), RedisFailure> {
+        let address = match &self.location {
+            RedisLocation::Server(address) => Some(address),
+            RedisLocation::Sentinel { sentinels, .. } => sentinels.first(),
+        };
+        address.map_or(Ok(()), |address| client(address, self.tls.as_ref()).map(drop))
     }
 }
 
