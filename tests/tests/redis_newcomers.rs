@@ -145,6 +145,8 @@ fn refuses_writes(refuse: &[&str], accept: &[&str], word: &str) {
     traffic.wait(200);
     let topics = node.tool(&["topics"]);
     assert!(topics.code() == 5 || topics.stdout.starts_with("this list may be incomplete: "), "{topics:?}");
+    let fanout = node.tool(&["fanout", "t", "echo", "1", "--json"]);
+    assert!(fanout.code() == 5 && fanout.stdout.contains("\"may_be_incomplete\":\""), "{fanout:?}");
     let () = redis.run(accept);
     let took = nodes.wait_registered(now());
     assert!(took < REGISTERED_WITHIN + SLACK, "{took:?}");

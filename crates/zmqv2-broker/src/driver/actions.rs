@@ -35,6 +35,8 @@ pub(super) struct Routing {
     outbox: Outbox,
     opening: OpeningLinks,
     pub(super) node: NodeName,
+    /// The largest body that this broker takes.
+    max_message_bytes: usize,
     registrar: Registrar,
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
@@ -49,6 +51,7 @@ impl Routing {
         limits: Limits,
         sockets: Sockets,
         node: NodeName,
+        max_message_bytes: usize,
         registrar: Registrar,
         store: StoreWriter,
     ) -> Self {
@@ -60,6 +63,7 @@ impl Routing {
             outbox: Outbox::default(),
             opening: OpeningLinks::default(),
             node,
+            max_message_bytes,
             registrar,
             store,
             dead_letters: DeadLetters::default(),
@@ -179,7 +183,11 @@ impl Routing {
                     }
                 }
                 Action::Registered { to } => {
-                    self.reply(&to, Kind::Registered, &write(&Registered::new(self.node.clone())));
+                    self.reply(
+                        &to,
+                        Kind::Registered,
+                        &write(&Registered::new(self.node.clone(), self.max_message_bytes)),
+                    );
                 }
                 Action::Withdrawn { to, instance } => {
                     self.reply(&to, Kind::Withdrawn, &write(&Withdrawal::new(instance)));
@@ -223,8 +231,10 @@ impl Routing {
         self.answer(origin, origin.reply(kind, &self.node, body));
     }
 
-    /// Sends an answer, in a bundle with others if its receiver reads bundles.
-    pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
+    /// Sends an answer, in a bundle with others if its receiver reads bundles. From its time the
+    /// receiver learns the clock of this node.
+    pub(super) fn answer(&mut self, to: &Origin, mut payload: Payload) {
+        Header::stamp_delivered(payload.header_mut(), Ttl::monotonic_millis_at(self.now));
         self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
     }
 

@@ -1,7 +1,8 @@
 //! Reads messages and bundles. Answers those that need no engine, and gives the rest to the engine.
 
+use zmqv2_proto::hello::{HELLO_ID, Welcome};
 use zmqv2_proto::transport::{Frame, Received, connection_of};
-use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
+use zmqv2_proto::{ClockId, Header, HeaderView, Kind, Reason, Refusal, Ttl};
 
 use super::actions::Routing;
 use super::clients::Clients;
@@ -25,6 +26,10 @@ const MESSAGES_PER_VISIT: usize = 64;
 
 pub(super) struct Inbox {
     max_message_bytes: usize,
+    /// The number of this node's clock in the stamps of requests.
+    clock: ClockId,
+    /// The answer to the first question on a connection.
+    welcome: Vec<u8>,
     status: StatusReporter,
     limiter: LogLimiter,
     peers: PeerNames,
@@ -37,7 +42,8 @@ pub(super) struct Inbox {
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
         let (limiter, peers, names, frames, clients) = Default::default();
-        Self { max_message_bytes, status, limiter, peers, names, frames, received: false, clients }
+        let (clock, welcome) = (ClockId::own(), Welcome::new(max_message_bytes).with_cancellation().write());
+        Self { max_message_bytes, clock, welcome, status, limiter, peers, names, frames, received: false, clients }
     }
 
     pub(super) fn take_received(&mut self) -> bool {
@@ -177,7 +183,8 @@ impl Inbox {
             return routing.drop_worker(worker, &Malformed::HandedBackTooLarge);
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
-        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        // The engine has kept the deadline.
+        let arrival = self.names.arrival(&view, view.ttl(), payload.size(), routing.now());
         routing.handle(Input::HandedBack { worker, tag, arrival, payload });
     }
 
@@ -197,8 +204,9 @@ impl Inbox {
                 if let Err(refusal) = payload.check_size(self.max_message_bytes) {
                     return refuse(routing, &origin, &refusal);
                 }
+                let left = view.ttl_left(self.clock, Ttl::monotonic_millis_at(routing.now()));
                 // The engine gets the payload while it reads the names, so these are copies.
-                let mut arrival = self.names.arrival(&view, payload.size(), routing.now());
+                let mut arrival = self.names.arrival(&view, left, payload.size(), routing.now());
                 let (client, id, is_call) = (self.clients.id(ingress, origin.path.peer()), view.id(), arrival.is_call);
                 arrival.client = Some(client);
                 routing.handle(Input::Request { arrival, from: origin, payload });
@@ -210,6 +218,7 @@ impl Inbox {
                 let client = self.clients.id(ingress, origin.path.peer());
                 routing.handle(Input::Cancel { client, id: view.id() });
             }
+            Kind::Inquire if view.id() == HELLO_ID => routing.reply(&origin, Kind::Welcome, &self.welcome),
             Kind::Inquire => {
                 routing.count(Counter::Inquiries);
                 if routing.engine().is_pending(view.id()) {
@@ -261,7 +270,9 @@ impl Inbox {
             return self.reject(routing, origin, &Malformed::Control(detail.to_owned()));
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
-        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        // The listener has the clock of this node.
+        let left = view.ttl().left_since(view.delivered(), Ttl::monotonic_millis_at(routing.now()));
+        let arrival = self.names.arrival(&view, left, payload.size(), routing.now());
         routing.handle(Input::Handled { tag, id, credit, requeue: Some((arrival, payload)) });
     }
 

@@ -9,6 +9,7 @@ use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, Tc
 
 use crate::clock;
 use crate::delivery::attempt::SearchPlan;
+use crate::peers::Peers;
 use crate::routing::destinations::{Destination, Destinations, Order};
 use crate::routing::directory::Directory;
 use crate::routing::node_health::NodeHealth;
@@ -28,6 +29,7 @@ pub(crate) struct Router {
     health: Arc<Mutex<NodeHealth>>,
     probes: Arc<AtomicUsize>,
     pub(super) locations: ServerLocations,
+    pub(crate) peers: Peers,
     /// The zone of this node.
     zone: Option<Zone>,
     /// This node and the local socket of its broker.
@@ -42,8 +44,8 @@ impl Router {
         // Its broker is reached over the local socket, so the TCP address is not used.
         let node = TcpAddress::new("127.0.0.1", 9501).map(|address| Node::new(local_broker.0.clone(), address));
         let own_node = Arc::new(Placement::new(node.map(PlacedNode::unlisted).into_iter().collect()));
-        let locations = ServerLocations::default();
-        Self { directory, health, probes: Arc::default(), locations, zone, local_broker, own_node }
+        let (probes, locations, peers) = Default::default();
+        Self { directory, health, probes, locations, peers, zone, local_broker, own_node }
     }
 
     /// This node as the only candidate.

@@ -77,13 +77,17 @@ pub struct ServerRegistration {
     /// all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<TopicKey>,
+    /// The largest body that the workers take, in bytes. `None`: the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_message_bytes: Option<u64>,
 }
 
 impl ServerRegistration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        Self { instance, workers, credit, shared: false, window: 0, cancels: false, pid, also: Vec::new() }
+        let (also, max_message_bytes) = (Vec::new(), None);
+        Self { instance, workers, credit, shared: false, window: 0, cancels: false, pid, also, max_message_bytes }
     }
 
     /// The same registration, with one socket for all workers, or one for each.
@@ -113,6 +117,13 @@ impl ServerRegistration {
         self.also = also;
         self
     }
+
+    /// The same registration, for workers that take bodies of up to this many bytes.
+    #[must_use]
+    pub fn with_max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = u64::try_from(bytes).ok();
+        self
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -127,13 +138,16 @@ fn is_zero(number: &u16) -> bool {
 pub struct Registered {
     /// The broker's node.
     pub node: NodeName,
+    /// The largest body that the broker takes, in bytes. `None`: the broker does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_message_bytes: Option<u64>,
 }
 
 impl Registered {
-    /// The answer of a broker at `node`.
+    /// The answer of a broker at `node` that takes bodies of up to this many bytes.
     #[must_use]
-    pub fn new(node: NodeName) -> Self {
-        Self { node }
+    pub fn new(node: NodeName, max_message_bytes: usize) -> Self {
+        Self { node, max_message_bytes: u64::try_from(max_message_bytes).ok() }
     }
 }
 
