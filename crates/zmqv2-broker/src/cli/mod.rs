@@ -6,11 +6,15 @@ mod launch;
 mod log;
 mod memory;
 mod output;
+mod reload;
 mod signals;
+mod state;
 
 pub use exit::{Exit, Failure, finish};
 pub use flags::{CommonFlags, Setup};
 pub use launch::{LaunchFlags, launch};
 pub use memory::keep_freed_memory;
 pub use output::{Unwritable, say, tell};
-pub use signals::on_stop_signal;
+pub use reload::Reloader;
+pub use signals::{SignalHandler, on_stop_signal};
+pub use state::StateReport;

@@ -151,3 +151,81 @@ impl RedisSettings {
         Some(format!("it cannot be reached: start it, or {}", remedy(option)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::redis::RedisTls;
+    use zmqv2_proto::Config;
+
+    fn settings(tls: bool) -> RedisSettings {
+        let mut settings = RedisSettings::new(&Config::default()).unwrap();
+        settings.tls = tls.then(RedisTls::default);
+        settings
+    }
+
+    fn told(tls: bool, connected: bool, text: &str) -> MatchmakerError {
+        let error = RedisError::from((ErrorKind::Client, "it said", text.to_owned()));
+        settings(tls).explain(error.into(), connected)
+    }
+
+    #[test]
+    fn the_text_of_an_error_names_the_option_to_correct() {
+        let misconfigured = [
+            (false, "WRONGPASS invalid username-password pair", "user and password"),
+            (false, "NOAUTH Authentication required.", "it wants a password"),
+            (false, "NOPERM this user has no permissions", "correct user"),
+            (false, "ERR DB index is out of range", "correct database"),
+            (false, "WRONGTYPE Operation against a key holding the wrong kind of value", "keys that begin with zmqv2:"),
+            (false, "ERR SELECT is not allowed in cluster mode", "Redis Cluster"),
+            (true, "invalid peer certificate: UnknownIssuer", "tls_ca_file"),
+            (true, "certificate not valid for name \"r\"; certificate is only valid for \"q\"", "correct host"),
+            (true, "received fatal alert: CertificateRequired", "tls_cert_file and tls_key_file"),
+        ];
+        for (tls, text, hint) in misconfigured {
+            let error = told(tls, true, text);
+            assert!(matches!(error, MatchmakerError::Misconfigured { .. }), "{error}");
+            assert!(error.to_string().contains(hint) && !error.may_pass(), "{error}");
+        }
+        let passing = [
+            (false, "ERR max number of clients reached", "raise maxclients"),
+            (true, "invalid peer certificate: certificate expired: verification time 1", "the certificate has expired"),
+            (true, "invalid peer certificate: NotValidYet", "correct the clock"),
+            (false, "LOADING Redis is loading the dataset in memory", "will be ready then"),
+            (false, "MASTERDOWN Link with MASTER is down", "a replica without its primary"),
+            (false, "DENIED Redis is running in protected mode", "protected-mode"),
+        ];
+        for (tls, text, hint) in passing {
+            let error = told(tls, true, text);
+            assert!(matches!(error, MatchmakerError::Unavailable { .. }), "{error}");
+            assert!(error.to_string().contains(hint) && error.may_pass(), "{error}");
+        }
+    }
+
+    #[test]
+    fn refused_writes_are_no_outage() {
+        for (text, hint) in [
+            ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "maxmemory"),
+            ("MISCONF Redis is configured to save RDB snapshots, but", "save and dir"),
+            ("READONLY You can't write against a read only replica.", "name the primary"),
+        ] {
+            let error = told(false, true, text);
+            assert!(matches!(error, MatchmakerError::RefusesWrites { .. }), "{error}");
+            assert!(error.to_string().contains(hint) && error.may_pass(), "{error}");
+        }
+        let denied = settings(false).explain_write(told(false, true, "NOPERM no permissions to run the 'set' command"));
+        assert!(matches!(denied, MatchmakerError::RefusesWrites { .. }), "{denied}");
+    }
+
+    #[test]
+    fn until_a_connection_was_open_any_option_may_be_wrong() {
+        let refused = || RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused)).into();
+        let first = settings(false).explain(refused(), false);
+        assert!(first.to_string().contains("start it, or correct host and port in [matchmaker_redis]"), "{first}");
+        let later = settings(false).explain(refused(), true);
+        assert!(!later.to_string().contains("correct") && first.may_pass() && later.may_pass(), "{later}");
+    }
+}

@@ -301,7 +301,7 @@ fn list(session: &mut Session) -> Result<DirectoryList, RedisFailure> {
     topics.sort_unstable();
     let mut listed = Vec::new();
     for topic in topics {
-        let Ok(key) = TopicKey::parse(&topic) else { continue };
+        let Ok(key) = topic.parse::<TopicKey>() else { continue };
         let mut leases = cmd("ZRANGE");
         leases.arg(keys::leases(&key)).arg(0).arg(-1).arg("WITHSCORES");
         let leases: Vec<(String, f64)> = session.ask(leases)?;

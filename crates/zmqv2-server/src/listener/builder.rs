@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zmqv2_proto::control::MAX_TOPICS;
 use zmqv2_proto::transport::Transport;
-use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ServerName, Target, Topic, TopicKey};
+use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ReceiverKind, ServerName, Target, Topic, TopicKey};
 
 use super::NotificationListener;
 use super::dispatcher::AnyEndpoint;
@@ -162,7 +162,11 @@ impl NotificationListenerBuilder {
         let server = pool.map_or_else(|| ServerName::new(DEFAULT_POOL), Ok)?;
         let (key, also) = keys.split_first().ok_or(ServerError::NoEndpoint)?;
         let (key, also, pool) = (key.clone(), also.to_vec(), server.clone());
-        let offer = Offer { key, also, server, workers, batch, shares_socket: false };
+        // A worker that collects a batch needs a socket of its own. A notification that waits at one
+        // listener could run at another one of the pool, so the broker sends no more than run.
+        let shares_socket = workers > 1 && batch.size == 1;
+        let receiver = ReceiverKind::Listener;
+        let offer = Offer { receiver, key, also, server, workers, batch, shares_socket, window: 0 };
         let service = Service::start(settings, offer, ListenerWork { endpoints, deliveries: Mutex::default() })?;
         Ok(NotificationListener { keys, pool, service })
     }

@@ -1,6 +1,7 @@
 //! The parts that both kinds of servers share: worker threads, their sockets, and the registration.
 
 pub(crate) mod completions;
+pub(crate) mod log_limit;
 pub(crate) mod registration;
 pub(crate) mod rep_worker;
 pub(crate) mod service;
