@@ -43,7 +43,7 @@ fn an_accepted_cast_is_acked_with_its_server_and_node() {
     assert!(elapsed < LONG);
 
     let (header, request) = seen.recv().unwrap();
-    assert_eq!((header.kind, header.id, header.flags), (Kind::Cast, id, Flags::BUNDLES));
+    assert_eq!((header.kind, header.id, header.flags), (Kind::Cast, id, Flags::BUNDLES.with(Flags::NO_METHOD)));
     assert_eq!((header.key.unwrap().as_str(), header.server), ("openstack/t", None));
     assert!(Duration::from(header.ttl) <= LONG && Duration::from(header.ttl) > LONG / 2);
     assert_eq!(request.unique_id, Some(id));

@@ -307,6 +307,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);
         }
+        if refused == Some(Reason::NoMethod) {
+            // Only servers refuse for this reason.
+            self.counters.add(Counter::Refused(Reason::NoMethod));
+        }
         if let Some(request) = self.remove_delivered(tag)
             && let Some(to) = request.origin
         {

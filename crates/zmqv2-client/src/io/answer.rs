@@ -1,7 +1,7 @@
 //! Reads answers, both from a DEALER and from a REQ socket.
 
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Refusal, ServerName};
+use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName};
 
 use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 
@@ -104,8 +104,14 @@ fn read_node(view: &HeaderView<'_>, asked: impl FnOnce() -> Option<NodeName>) ->
 }
 
 fn read_refusal(view: &HeaderView<'_>, body: &[u8]) -> Result<Refusal, String> {
-    let reason = view.reason().map_err(|error| error.to_string())?;
-    let reason = reason.ok_or("it is a refusal without a reason")?;
-    let shown = &body[..body.len().min(MAX_DETAIL_BYTES)];
-    Ok(Refusal::new(reason, String::from_utf8_lossy(shown)))
+    let shown = String::from_utf8_lossy(&body[..body.len().min(MAX_DETAIL_BYTES)]);
+    match view.reason() {
+        Ok(Some(reason)) => Ok(Refusal::new(reason, shown)),
+        Ok(None) => Err("it is a refusal without a reason".to_owned()),
+        // A later version may say anything with it, also that the request may have run. The message
+        // ends all the same.
+        Err(error) => {
+            Ok(Refusal::new(Reason::ServerLost, format!("for a reason of a later version ({error}): {shown}")))
+        }
+    }
 }

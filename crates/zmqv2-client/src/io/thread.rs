@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::SendTimeoutError;
 use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
-use crate::clock;
 use crate::delivery::table::DeliveryOptions;
 use crate::io::admission::{NotQueued, WhenFull};
 use crate::io::driver::{self, Driver};
@@ -16,6 +15,7 @@ use crate::io::queue::{Command, IoQueue};
 use crate::outcome::counters::LiveCounters;
 use crate::routing::router::Router;
 use crate::settings::Settings;
+use crate::{callback_thread, clock};
 
 /// How long a dropped client waits for the outcomes of its messages.
 pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -134,6 +134,14 @@ impl IoThread {
 
     /// Takes no more messages, and waits for the outcomes of the others.
     pub(crate) fn close(&self, timeout: Duration) -> Closed {
+        if callback_thread::is_current() {
+            // A callback must not wait for the lock either: its holder may wait for this thread. Without
+            // the lock, somebody else closes the client now.
+            return match self.state.try_read().as_deref() {
+                Ok(ThreadState::Running(queue)) if queue.pid == process_id() => Closed { open: queue.close(timeout) },
+                _ => Closed { open: 0 },
+            };
+        }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *state, ThreadState::Closed);
         drop(state);

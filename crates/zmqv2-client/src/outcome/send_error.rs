@@ -44,6 +44,13 @@ pub enum SendError {
         /// The target.
         target: Box<Target>,
     },
+    /// A callback of a client (an observer or a waker) made a call that blocks. It would stop the
+    /// client. Use [`RpcClient::call_async`](crate::RpcClient::call_async) there, or another thread.
+    #[error("a callback of a client (observer or waker) cannot wait for {target}: use call_async() or another thread")]
+    WouldBlock {
+        /// The target.
+        target: Box<Target>,
+    },
     /// The version of the message is above the version cap, or has another major version.
     #[error("message version {version} for {target} is not covered by the version cap {cap}")]
     VersionCap {

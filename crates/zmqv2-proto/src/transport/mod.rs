@@ -7,8 +7,7 @@
 //! thread at a time uses it.
 
 // Raw calls into libzmq, where the safe binding has no call (context limits) or panics on unknown
-// errno values (bind and connect), and into libc, which alone reports a fork. `accept` is replaced,
-// because libzmq aborts when it fails.
+// errno values (bind and connect). `accept` is replaced, because libzmq aborts when it fails.
 #![allow(unsafe_code)]
 
 mod accept_gate;
@@ -19,11 +18,12 @@ mod descriptors;
 mod ended;
 mod error;
 mod lent;
-mod process;
 #[cfg(test)]
 mod rep_tests;
 mod socket;
 
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use crate::process::process_id;
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use accept_gate::{RefusedConnections, refused_connections};
 #[doc(hidden)] // Shared by the crates of zmqv2.
@@ -35,8 +35,6 @@ pub use descriptors::{LEAST_FOR_BROKER, network_ceiling, open_file_limit, raise_
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};
-#[doc(hidden)] // Shared by the crates of zmqv2.
-pub use process::process_id;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 

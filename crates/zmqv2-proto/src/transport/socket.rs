@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_int};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::naming::{Address, TcpAddress};
+use crate::process::{Inherited, process_id};
 use crate::transport::accept_gate::Guarded;
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
@@ -104,16 +106,21 @@ pub enum Received {
 }
 
 /// A socket. `Send`, not `Sync`: one thread at a time uses it.
+///
+/// It belongs to the process that opened it. In a child that was forked later, every operation is an
+/// error, and dropping it does nothing: libzmq would abort the child or the parent.
 pub struct Socket {
-    // Before the context, so that both are closed first.
-    raw: zmq::Socket,
-    monitor: Option<Monitor>,
-    ended: Option<EndedConnections>,
-    _context: Arc<Context>,
+    /// The process that opened it.
+    pid: u32,
+    // `drop` closes these in this order, or not at all.
+    raw: ManuallyDrop<zmq::Socket>,
+    monitor: ManuallyDrop<Option<Monitor>>,
+    ended: ManuallyDrop<Option<EndedConnections>>,
+    context: ManuallyDrop<Arc<Context>>,
     fd: c_int,
     busy_poll: Duration,
     /// The bound addresses.
-    guarded: Vec<Guarded>,
+    guarded: ManuallyDrop<Vec<Guarded>>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -126,7 +133,7 @@ impl Socket {
     pub(super) fn open(context: Arc<Context>, role: Role, options: &TransportOptions) -> Result<Self, TransportError> {
         descriptors::check_free(SOCKET_DESCRIPTORS).map_err(|source| TransportError::Open { source })?;
         let raw = context.socket(role as u32)?;
-        // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
+        // SAFETY: a fresh socket, owned by nobody else; `context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
         set_batch_sizes(&mut raw, options.io_batch_bytes);
         let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
@@ -134,8 +141,22 @@ impl Socket {
             Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
             Role::Rep | Role::Router => None,
         };
-        let guarded = Vec::new();
-        Ok(Self { raw, monitor, ended: None, _context: context, fd, busy_poll: options.busy_poll, guarded })
+        let (raw, monitor, context) = (ManuallyDrop::new(raw), ManuallyDrop::new(monitor), ManuallyDrop::new(context));
+        let (ended, guarded) = (ManuallyDrop::new(None), ManuallyDrop::default());
+        Ok(Self { pid: process_id(), raw, monitor, ended, context, fd, busy_poll: options.busy_poll, guarded })
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.pid != process_id()
+    }
+
+    /// An error in a child that was forked after the socket was opened.
+    fn own(&self) -> io::Result<()> {
+        if self.is_inherited() { Err(io::Error::other(Inherited { parent: self.pid })) } else { Ok(()) }
+    }
+
+    fn check_own(&self, action: &'static str) -> Result<(), TransportError> {
+        self.own().map_err(|source| TransportError::Socket { action, source })
     }
 
     /// Binds and returns the bound address, with the picked port in place of port 0.
@@ -170,7 +191,7 @@ impl Socket {
     /// # Errors
     /// [`TransportError::Socket`] when libzmq does not report.
     pub fn report_ended_connections(&mut self) -> Result<(), TransportError> {
-        self.ended = Some(EndedConnections::of(&self.raw, &self._context)?);
+        self.ended = ManuallyDrop::new(Some(EndedConnections::of(&self.raw, &self.context)?));
         Ok(())
     }
 
@@ -178,7 +199,7 @@ impl Socket {
     /// none, [`fds`](Self::fds) report the next one.
     #[must_use]
     pub fn ended_connection(&self) -> Option<RawFd> {
-        self.ended.as_ref()?.next()
+        self.ended.as_ref().filter(|_| !self.is_inherited())?.next()
     }
 
     /// Connects in the background and tries again until it is connected. A lost connection stays
@@ -196,6 +217,7 @@ impl Socket {
         address: &Address,
         open: unsafe extern "C" fn(*mut std::ffi::c_void, *const std::ffi::c_char) -> c_int,
     ) -> io::Result<()> {
+        self.own()?;
         if let Address::Tcp(tcp) = address {
             self.raw.set_ipv6(tcp.may_be_ipv6()).map_err(io::Error::other)?;
         }
@@ -217,6 +239,9 @@ impl Socket {
     /// # Errors
     /// [`SocketSendError`]: the message was not accepted and is gone.
     pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SocketSendError> {
+        if self.is_inherited() {
+            return Err(SocketSendError::State);
+        }
         if self.connection() != Connection::Up {
             return Err(SocketSendError::Full);
         }
@@ -238,6 +263,9 @@ impl Socket {
         frames: [Frame; N],
         last: &Arc<Vec<u8>>,
     ) -> Result<(), SocketSendError> {
+        if self.is_inherited() {
+            return Err(SocketSendError::State);
+        }
         if self.connection() != Connection::Up {
             return Err(SocketSendError::Full);
         }
@@ -254,6 +282,7 @@ impl Socket {
     /// [`TransportError::Socket`] when the socket cannot be read.
     pub fn receive(&self, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
         frames.clear();
+        self.check_own("receive")?;
         let mut overlong = false;
         loop {
             let mut frame = Frame::new();
@@ -282,6 +311,7 @@ impl Socket {
     /// # Errors
     /// [`TransportError::Socket`] when the context is gone.
     pub fn readiness(&self) -> Result<Readiness, TransportError> {
+        self.check_own("ask for events")?;
         let mut events = self.events()?;
         // Messages of a connection are read before its end is reported, so ask again after a
         // change.
@@ -334,6 +364,7 @@ impl Socket {
     /// # Errors
     /// The operating system's reason.
     pub fn waiter(&self) -> io::Result<Waiter> {
+        self.own()?;
         // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` is.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()?;
         Ok(Waiter { fd, busy_poll: self.busy_poll })
@@ -345,6 +376,7 @@ impl Socket {
     /// # Errors
     /// The operating system's reason.
     pub fn wait(&self, timeout: Option<Duration>, wake: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+        self.own()?;
         // SAFETY: libzmq keeps the descriptors open as long as the sockets, which `self` borrows.
         let borrow = |fd| unsafe { BorrowedFd::borrow_raw(fd) };
         // The socket's own descriptor stands for an absent one, which is harmless.
@@ -423,12 +455,23 @@ pub(super) fn poll_before_sleep(
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            return;
+        }
         if self.monitor.is_some() || self.ended.is_some() {
             Monitor::end(&mut self.raw);
         }
         // libzmq reconnects by itself and would send messages for the lost peer to the next one.
         if self.connection() == Connection::Lost {
             let _ = self.raw.set_linger(0);
+        }
+        // SAFETY: nothing uses them afterwards. The context ends after all that is in it.
+        unsafe {
+            ManuallyDrop::drop(&mut self.raw);
+            ManuallyDrop::drop(&mut self.monitor);
+            ManuallyDrop::drop(&mut self.ended);
+            ManuallyDrop::drop(&mut self.context);
+            ManuallyDrop::drop(&mut self.guarded);
         }
     }
 }

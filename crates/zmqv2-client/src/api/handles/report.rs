@@ -66,7 +66,8 @@ impl<R: ReportResult> ReportHandle<R> {
     }
 
     /// Waits for the report. Returns `None` if it is not complete within `timeout`. It is complete
-    /// at most 50 ms after the timeout of the message.
+    /// at most 50 ms after the timeout of the message. In a callback of a client (an observer or a
+    /// waker), this returns at once, because it would wait for its own thread.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Report<R>> {
         self.receiver.wait(timeout).then(|| self.so_far())

@@ -62,7 +62,8 @@ impl CastHandle {
     }
 
     /// Waits for the outcome. Returns `None` if it is not known within `timeout`. It is known at
-    /// most 50 ms after the cast timeout.
+    /// most 50 ms after the cast timeout. In a callback of a client (an observer or a waker), this
+    /// returns at once, because it would wait for its own thread.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
         self.receiver.wait(Some(timeout));
@@ -132,8 +133,11 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
-        self.receiver.wait(None);
-        self.take().unwrap_or_else(|| Err(CallError::Closed { target: Box::new(Target::clone(&self.target)) }))
+        let target = || Box::new(Target::clone(&self.target));
+        if !self.receiver.wait(None) {
+            return Err(CallError::WouldBlock { target: target() });
+        }
+        self.take().unwrap_or_else(|| Err(CallError::Closed { target: target() }))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {

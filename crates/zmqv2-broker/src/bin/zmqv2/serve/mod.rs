@@ -76,7 +76,9 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
     })?;
     // The signal thread has the sender and never ends, so this receives.
     let _ = stopped.recv();
-    Ok(server.stop()?)
+    let stopped = server.stop();
+    log::info!("{} has taken {}", server.target(), server.counters());
+    Ok(stopped?)
 }
 
 /// Waits until a server or listener is ready, and prints a line then.
