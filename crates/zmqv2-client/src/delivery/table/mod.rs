@@ -104,7 +104,7 @@ impl<M, A> PendingTable<M, A> {
         self.bytes += options.bytes;
         self.arrivals += 1;
         let mut entry = Entry::new(message, options, self.limits.jitter, now, self.arrivals);
-        let found = SearchPlan::among(options.candidates);
+        let found = SearchPlan { preliminary: options.preliminary, ..SearchPlan::among(options.candidates) };
         let step = options.server_queue.is_none().then(|| entry.attempt.found(now, found));
         let slot = &mut self.slots[index as usize];
         slot.entry = Some(entry);

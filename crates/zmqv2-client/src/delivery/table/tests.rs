@@ -26,6 +26,7 @@ fn options(now: Instant, candidates: usize) -> DeliveryOptions {
         wait_for_ready: false,
         monitor: None,
         candidates,
+        preliminary: false,
         bytes: 10,
         server_queue: None,
     }
