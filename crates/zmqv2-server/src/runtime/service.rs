@@ -17,7 +17,7 @@ use zmqv2_proto::{
 use crate::error::ServerError;
 use crate::runtime::completions;
 use crate::runtime::now;
-use crate::runtime::registration::{BrokerLimit, BrokerLink, Readiness, RegistrationThread};
+use crate::runtime::registration::{BrokerLimit, BrokerLink, Readiness, RegistrationThread, SIGN_INTERVAL};
 use crate::runtime::rep_worker::{Batch, RepWorker};
 use crate::runtime::running::{RunningHandlers, enter_server, is_in_server};
 use crate::runtime::settings::Settings;
@@ -52,6 +52,7 @@ impl Offer {
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
             .with_max_message_bytes(max_message_bytes)
+            .with_signs_of_life(SIGN_INTERVAL)
             .with_receiver(self.receiver)
             .with_topics(self.also.clone())
     }

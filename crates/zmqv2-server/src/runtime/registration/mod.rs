@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub(crate) use broker_limit::BrokerLimit;
 pub(crate) use link::BrokerLink;
+pub(crate) use state::SIGN_INTERVAL;
 pub(crate) use thread::RegistrationThread;
 
 /// Whether the broker has accepted the registration. Other threads can wait for it.

@@ -7,6 +7,9 @@ use zmqv2_proto::{Kind, MessageId, Reason, deadline};
 /// An accepted registration is repeated at this interval, in case the broker came and went
 /// unnoticed.
 const REPEAT: Duration = Duration::from_secs(5);
+/// A registered server gives a sign of life this often, whatever its workers do. A process that
+/// hangs gives none.
+pub(crate) const SIGN_INTERVAL: Duration = Duration::from_millis(500);
 /// A registration without an answer, or with a refusal, is repeated after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -24,6 +27,8 @@ pub(super) struct RegistrationState {
     register_at: Instant,
     /// When the broker has lost this server for the last time, and the pause after that.
     lost: Option<(Instant, Duration)>,
+    /// When the next sign of life is due.
+    sign_at: Instant,
     /// The id of the last REGISTER or WITHDRAW.
     last_id: MessageId,
     /// The thread has sent the WITHDRAW, and ends at this time at the latest.
@@ -46,6 +51,7 @@ pub(super) enum Change {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Register,
+    GiveSign,
     /// Waits for a message, for a wake-up, or for this time.
     Wait(Option<Duration>),
     /// Ends: the broker sends no more requests, and none is outstanding.
@@ -57,7 +63,8 @@ pub(super) enum Step {
 impl RegistrationState {
     pub(super) fn new(now: Instant, last_id: MessageId) -> Self {
         let (connected, accepted, ready, released) = (false, false, false, false);
-        Self { connected, accepted, ready, register_at: now, lost: None, last_id, end_at: None, released }
+        let (lost, end_at) = (None, None);
+        Self { connected, accepted, ready, register_at: now, lost, sign_at: now, last_id, end_at, released }
     }
 
     pub(super) fn is_withdrawing(&self) -> bool {
@@ -125,6 +132,12 @@ impl RegistrationState {
     pub(super) fn registering(&mut self, now: Instant, id: MessageId) {
         self.last_id = id;
         self.register_at = deadline(now, if self.ready { REPEAT } else { RETRY });
+        self.gave_sign(now);
+    }
+
+    /// The thread has sent the broker a sign of life.
+    pub(super) fn gave_sign(&mut self, now: Instant) {
+        self.sign_at = deadline(now, SIGN_INTERVAL);
     }
 
     /// The thread sends the WITHDRAW, with this id. It ends at `end_at` at the latest.
@@ -134,13 +147,19 @@ impl RegistrationState {
 
     /// The next step of the thread, when this many requests are outstanding.
     pub(super) fn next(&self, now: Instant, outstanding: usize) -> Step {
-        match self.end_at {
-            Some(_) if self.released && outstanding == 0 => Step::Leave,
-            Some(end_at) if end_at <= now => Step::GiveUp,
-            Some(end_at) => Step::Wait(Some(end_at - now)),
-            None if !self.connected => Step::Wait(None),
-            None if self.register_at <= now => Step::Register,
-            None => Step::Wait(Some(self.register_at - now)),
+        let next = match self.end_at {
+            Some(_) if self.released && outstanding == 0 => return Step::Leave,
+            Some(end_at) if end_at <= now => return Step::GiveUp,
+            Some(end_at) => end_at,
+            None if !self.connected => return Step::Wait(None),
+            None if self.register_at <= now => return Step::Register,
+            None => self.register_at,
+        };
+        // A server that stops finishes its requests, and is alive until then.
+        match self.sign_at {
+            _ if !self.accepted => Step::Wait(Some(next - now)),
+            sign_at if sign_at <= now => Step::GiveSign,
+            sign_at => Step::Wait(Some(next.min(sign_at) - now)),
         }
     }
 }
