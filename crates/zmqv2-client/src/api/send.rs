@@ -52,7 +52,8 @@ impl RpcClient {
         let (id, method) = (encoded.id, encoded.method.clone());
         let receiver = self.send(Kind::Call, &request, encoded)?;
         let allowed_modules = Arc::clone(&self.connections.settings.allowed_remote_modules);
-        Ok(CallHandle::new(id, receiver, method, Arc::clone(&self.options.target), allowed_modules))
+        let queue = self.connections.io_thread.queue();
+        Ok(CallHandle::new(id, receiver, queue, method, Arc::clone(&self.options.target), allowed_modules))
     }
 
     /// Sends `method` with `args` to a server and does not wait: the handle gives the outcome.

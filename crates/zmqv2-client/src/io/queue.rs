@@ -6,7 +6,8 @@ use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use zmqv2_proto::deadline;
+use zmqv2_proto::transport::process_id;
+use zmqv2_proto::{MessageId, deadline};
 
 use crate::io::admission::Admission;
 use crate::io::outbound::Outbound;
@@ -34,6 +35,9 @@ pub(crate) enum Command {
     Send(Box<Outbound>),
     /// A question about a blocking call. It needs no admission.
     Inquire(Box<Outbound>),
+    /// Nobody wants the result of this call any more. A command that is lost costs nothing but a call
+    /// that runs in vain.
+    GiveUp(MessageId),
     /// The messages of one group.
     SendAll(Vec<Outbound>),
     /// Ends the thread when no message is outstanding, and at this time at the latest. The reply is
@@ -61,6 +65,14 @@ impl IoQueue {
     pub(super) fn set_thread(&self, thread: JoinHandle<()>) {
         let _ = self.thread_id.set(thread.thread().id());
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+
+    /// Ends a call whose handle was dropped.
+    pub(crate) fn give_up(&self, id: MessageId) {
+        // After a fork, the thread is in the parent.
+        if self.pid == process_id() && self.commands.try_send(Command::GiveUp(id)).is_ok() {
+            self.idle_waker.wake();
+        }
     }
 
     /// Ends the thread. Returns the number of messages that were outstanding.

@@ -1,7 +1,7 @@
 //! Starts and closes the I/O thread, and sends it messages.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::SendTimeoutError;
@@ -71,6 +71,14 @@ impl IoThread {
             }
             ThreadState::Idle => true,
             ThreadState::Closed => false,
+        }
+    }
+
+    /// The queue of the thread, by which a call can be given up.
+    pub(crate) fn queue(&self) -> Weak<IoQueue> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            ThreadState::Running(queue) => Arc::downgrade(queue),
+            ThreadState::Idle | ThreadState::Closed => Weak::new(),
         }
     }
 

@@ -4,13 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{MessageId, MethodName, Target};
 
+use crate::io::queue::IoQueue;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
@@ -85,11 +86,13 @@ impl Future for CastHandle {
 /// The handle of a call, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
 ///
 /// A handle is `Send` and `Sync`. It can be waited on, or awaited on any executor. If it is
-/// dropped, the result is lost, and the method may still run.
+/// dropped before the call has ended, the broker learns of it: a call that still waits there never
+/// runs. One that a server has may run to its end. The counters count it as closed.
 #[must_use = "without the handle, the result is lost"]
 pub struct CallHandle<R> {
     id: MessageId,
     receiver: CompletionReceiver,
+    queue: Weak<IoQueue>,
     method: MethodName,
     target: Arc<Target>,
     allowed_modules: Arc<[String]>,
@@ -100,11 +103,12 @@ impl<R: DeserializeOwned> CallHandle<R> {
     pub(crate) fn new(
         id: MessageId,
         receiver: CompletionReceiver,
+        queue: Weak<IoQueue>,
         method: MethodName,
         target: Arc<Target>,
         allowed_modules: Arc<[String]>,
     ) -> Self {
-        Self { id, receiver, method, target, allowed_modules, result: PhantomData }
+        Self { id, receiver, queue, method, target, allowed_modules, result: PhantomData }
     }
 
     /// The id of the message in the logs.
@@ -142,6 +146,16 @@ impl<R: DeserializeOwned> CallHandle<R> {
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
         Some(self.receiver.take()?.into_answered(self.method.as_str(), &self.target, &self.allowed_modules))
+    }
+}
+
+impl<R> Drop for CallHandle<R> {
+    fn drop(&mut self) {
+        if !self.receiver.is_done()
+            && let Some(queue) = self.queue.upgrade()
+        {
+            queue.give_up(self.id);
+        }
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) enum Input<A> {
     ConnectionLost { link: LinkId },
     /// The link is closed.
     LinkClosed { link: LinkId },
+    /// Nobody wants the answer to the message any more.
+    GivenUp { tag: Tag },
     /// The client is closed. Every message ends now.
     Close,
 }

@@ -134,9 +134,13 @@ impl<M, A> PendingTable<M, A> {
 
     pub(super) fn close(&mut self) {
         for tag in self.in_order(|_| true) {
-            let sent = self.entry(tag).is_some_and(Entry::may_have_run);
-            self.end(tag, Err(Verdict::Closed { sent }));
+            self.closed(tag);
         }
+    }
+
+    pub(super) fn closed(&mut self, tag: Tag) {
+        let sent = self.entry(tag).is_some_and(Entry::may_have_run);
+        self.end(tag, Err(Verdict::Closed { sent }));
     }
 
     pub(super) fn timer_fired(&mut self, now: Instant, tag: Tag) {

@@ -128,6 +128,7 @@ impl<M, A> PendingTable<M, A> {
                 self.connection_lost(now, link);
                 self.requeue_elsewhere(now, link);
             }
+            Input::GivenUp { tag } => self.closed(tag),
             Input::Close => self.close(),
         }
         self.advance_queues(now);
@@ -163,6 +164,17 @@ impl<M, A> PendingTable<M, A> {
     /// The message of a tag, if it has not ended.
     pub(crate) fn message(&self, tag: Tag) -> Option<&M> {
         self.entry(tag).map(|entry| &entry.message)
+    }
+
+    /// A message that matches, and the link that has sent it. Walks over all messages.
+    pub(crate) fn find(&self, wanted: impl Fn(&M) -> bool) -> Option<(Tag, Option<LinkId>)> {
+        let (index, slot) = self.slots.iter().enumerate().find(|(_, slot)| {
+            let entry = slot.entry.as_ref();
+            entry.is_some_and(|entry| wanted(&entry.message))
+        })?;
+        let entry = slot.entry.as_ref()?;
+        let link = if let Stage::Sent { link } = entry.stage { Some(link) } else { None };
+        Some((Tag::new(index as u32, slot.generation, entry.sends), link))
     }
 
     pub(crate) fn message_mut(&mut self, tag: Tag) -> Option<&mut M> {

@@ -191,6 +191,7 @@ impl Driver {
                     self.table.admit_beyond_limits(now, outbound, options);
                     self.perform(now);
                 }
+                Ok(Command::GiveUp(id)) => self.give_up(id, now),
                 Ok(Command::SendAll(outbounds)) => self.group_backlog.extend(outbounds),
                 Ok(Command::Close(by, reply)) => self.closing = Some((by, Some(reply))),
                 Err(_) => break,
