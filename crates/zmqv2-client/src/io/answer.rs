@@ -1,5 +1,7 @@
 //! Reads answers, both from a DEALER and from a REQ socket.
 
+use std::time::Duration;
+
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName};
 
@@ -23,8 +25,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) enum ParsedAnswer {
     /// One receiver answers. With `more`, others will.
     FromReceiver { answer: ReceiverAnswer, more: bool },
-    /// The call is still waiting or running.
-    InFlight,
+    /// The call is still waiting or running. Its server gave no sign of life for `silence`.
+    InFlight { silence: Duration, node: Option<NodeName> },
     /// The whole message was refused, by this node.
     Refusal(Refusal, Option<NodeName>),
 }
@@ -47,11 +49,13 @@ impl Asked<'_> {
         let many = self.kind == Kind::Fanout || self.kind == Kind::Notify && self.server.is_none();
         let unnamed = view.server().is_empty();
         let (kind, named) = match (self.kind, view.kind()) {
-            (Kind::Call, Kind::InFlight) => return Ok(ParsedAnswer::InFlight),
+            (Kind::Call, Kind::InFlight) => {
+                return Ok(ParsedAnswer::InFlight { silence: view.ttl().into(), node: read_node(view, node)? });
+            }
             (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => (AnswerKind::Accepted, true),
             (Kind::Notify, Kind::Stored) => (AnswerKind::Stored, !many || !unnamed),
             (Kind::Call, Kind::Reply) => (AnswerKind::Reply(body), true),
-            (Kind::Inquire, Kind::InFlight) => (AnswerKind::InFlight, false),
+            (Kind::Inquire, Kind::InFlight) => (AnswerKind::InFlight { silence: view.ttl().into() }, false),
             (_, Kind::Refusal) => {
                 let refusal = read_refusal(view, &body)?;
                 if !many || unnamed {

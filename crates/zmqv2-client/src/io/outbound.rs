@@ -114,8 +114,9 @@ impl Outbound {
         let Self { message, route, socket_error, .. } = self;
         let after = now.saturating_duration_since(message.started);
         let destination = |candidate| route.destination(candidate, router).or_else(|| route.destination(0, router));
-        let result =
-            result.map_err(|verdict| verdict.into_call_error(&message.target, after, destination, socket_error.take()));
+        let result = result.map_err(|verdict| {
+            verdict.into_call_error(&message.target, after, destination, route.doubt(), socket_error.take())
+        });
         Completion { result, after }
     }
 }

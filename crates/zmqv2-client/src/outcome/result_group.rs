@@ -27,6 +27,8 @@ struct GroupState {
     parts: Vec<Part>,
     /// The number of parts that have not ended.
     open: usize,
+    /// Why there may be receivers that are not known.
+    incomplete: Option<Arc<str>>,
     waker: Option<Waker>,
     waiting: usize,
 }
@@ -62,10 +64,15 @@ impl Part {
 }
 
 impl ResultGroup {
-    /// Starts a group. Returns its receiver and a sender for each part, in order.
-    pub(crate) fn start(started: Instant, parts: Vec<Part>) -> (GroupReceiver, Vec<PartSender>) {
+    /// Starts a group. Returns its receiver and a sender for each part, in order. `incomplete` is
+    /// why there may be receivers that are not known.
+    pub(crate) fn start(
+        started: Instant,
+        parts: Vec<Part>,
+        incomplete: Option<Arc<str>>,
+    ) -> (GroupReceiver, Vec<PartSender>) {
         let open = parts.len();
-        let state = Mutex::new(GroupState { parts, open, waker: None, waiting: 0 });
+        let state = Mutex::new(GroupState { parts, open, incomplete, waker: None, waiting: 0 });
         let group =
             Arc::new(Self { pid: process_id(), state, done: Condvar::new(), abandoned: AtomicBool::new(false) });
         let sender = |part| PartSender { group: Arc::clone(&group), part, started, ended: false };
@@ -105,9 +112,15 @@ impl PartSender {
         part.tracker.results().to_vec()
     }
 
-    /// The nodes of a part are known now. Makes a sender for each node but the first.
-    pub(crate) fn split(&self, nodes: impl IntoIterator<Item = (NodeName, ExpectedReceivers)>) -> Vec<Self> {
+    /// The nodes of a part are known now, but perhaps not all. Makes a sender for each node but the
+    /// first.
+    pub(crate) fn split(
+        &self,
+        nodes: impl IntoIterator<Item = (NodeName, ExpectedReceivers)>,
+        incomplete: Option<Arc<str>>,
+    ) -> Vec<Self> {
         let mut state = self.group.lock();
+        state.incomplete = incomplete;
         let mut senders = Vec::new();
         let topic = state.parts[self.part].topic.clone();
         for (number, (node, expected)) in nodes.into_iter().enumerate() {
@@ -157,6 +170,11 @@ impl GroupReceiver {
         }
         let state = self.0.lock();
         look(&state.parts, state.open)
+    }
+
+    /// Why there may be receivers that are not known.
+    pub(crate) fn incomplete(&self) -> Option<Arc<str>> {
+        if self.is_inherited() { None } else { self.0.lock().incomplete.clone() }
     }
 
     pub(crate) fn is_complete(&self) -> bool {

@@ -17,6 +17,7 @@ mod context;
 mod descriptors;
 mod ended;
 mod error;
+mod heap;
 mod lent;
 #[cfg(test)]
 mod rep_tests;
@@ -35,6 +36,8 @@ pub use descriptors::{LEAST_FOR_BROKER, network_ceiling, open_file_limit, raise_
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use heap::give_back_free_heap;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 

@@ -17,7 +17,7 @@ use zmqv2_proto::{
 use crate::error::ServerError;
 use crate::runtime::completions;
 use crate::runtime::now;
-use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread};
+use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread, SIGN_INTERVAL};
 use crate::runtime::rep_worker::{Batch, RepWorker};
 use crate::runtime::running::{RunningHandlers, enter_server, is_in_server};
 use crate::runtime::settings::Settings;
@@ -50,6 +50,7 @@ impl Offer {
         ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
+            .with_signs_of_life(SIGN_INTERVAL)
             .with_receiver(self.receiver)
             .with_topics(self.also.clone())
     }

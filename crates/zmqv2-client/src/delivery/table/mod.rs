@@ -104,7 +104,7 @@ impl<M, A> PendingTable<M, A> {
         self.bytes += options.bytes;
         self.arrivals += 1;
         let mut entry = Entry::new(message, options, self.limits.jitter, now, self.arrivals);
-        let found = SearchPlan::among(options.candidates);
+        let found = SearchPlan { preliminary: options.preliminary, ..SearchPlan::among(options.candidates) };
         let step = options.server_queue.is_none().then(|| entry.attempt.found(now, found));
         let slot = &mut self.slots[index as usize];
         slot.entry = Some(entry);
@@ -122,7 +122,7 @@ impl<M, A> PendingTable<M, A> {
             Input::Sent { tag } => self.sent(now, tag),
             Input::Answered { tag, answer, more } => self.answered(tag, answer, more),
             Input::Refused { tag, refusal, node } => self.refused(now, tag, refusal, node),
-            Input::InFlight { tag } => self.in_flight(now, tag),
+            Input::InFlight { tag, silence, node } => self.in_flight(now, tag, silence, node),
             Input::ConnectionLost { link } => self.connection_lost(now, link),
             Input::LinkClosed { link } => {
                 self.connection_lost(now, link);
