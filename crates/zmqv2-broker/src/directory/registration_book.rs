@@ -194,7 +194,7 @@ impl RegistrationBook {
 
     fn checked_in(&mut self, origin: String, sample_is_missing: bool, now: Instant) {
         // A directory without an origin loses nothing.
-        self.check_at = (!origin.is_empty()).then(|| now + self.times.next_check());
+        self.check_at = (!origin.is_empty()).then(|| deadline(now, self.times.next_check()));
         let failing = self.failing.take();
         let was_long = failing.is_some_and(|failing| {
             failing.changes || now.saturating_duration_since(failing.since) > self.times.slack() / 4
@@ -206,7 +206,7 @@ impl RegistrationBook {
             // All brokers notice the same, so each waits for another random time.
             let spread = self.times.span(MAX_RETRY);
             self.restoring = true;
-            self.renew_at = self.renew_at.min(now + (self.times.random)(Duration::ZERO, spread));
+            self.renew_at = self.renew_at.min(deadline(now, (self.times.random)(Duration::ZERO, spread)));
         }
     }
 

@@ -319,7 +319,7 @@ impl TopicCache {
             self.unconfirmed.clear();
         }
         let refreshed = self.mark_all(now);
-        let asked = |topic: &Topic| self.started + Duration::from_secs(topic.asked.load(Ordering::Relaxed));
+        let asked = |topic: &Topic| deadline(self.started, Duration::from_secs(topic.asked.load(Ordering::Relaxed)));
         self.topics.retain(|_, topic| now.saturating_duration_since(asked(topic)) <= FORGET_AFTER);
         refreshed
     }

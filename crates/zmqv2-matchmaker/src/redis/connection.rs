@@ -15,11 +15,15 @@ use zmqv2_proto::config::Secret;
 use super::sentinel;
 use super::settings::{RedisLocation, RedisSettings, RedisTls};
 use crate::api::MatchmakerError;
+use crate::cached::now;
 
 /// The time limit for connecting, and again for each command.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit for opening a connection: name lookup, Sentinels, TLS, and some commands.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// If opening a connection takes longer, the Sentinels are asked again whether it leads to the primary.
+const SENTINELS_ARE_RIGHT_FOR: Duration = Duration::from_millis(500);
 
 /// The oldest version with streams and with scripts that replicate their effects.
 const OLDEST: (u64, u64) = (5, 0);
@@ -181,8 +185,18 @@ impl Session {
             RedisLocation::Sentinel { sentinels, group, password } => (sentinels, group, password),
         };
         let mut failure = None;
-        for address in sentinel::primaries(settings, sentinels, group, password.as_ref())? {
+        let ask = || sentinel::primaries(settings, sentinels, group, password.as_ref());
+        for address in ask()? {
+            let asked = now();
             match Self::open_at(settings, &address, true) {
+                // A server that hung and was replaced meanwhile still believes that it is the primary.
+                Ok(_)
+                    if now().saturating_duration_since(asked) > SENTINELS_ARE_RIGHT_FOR
+                        && ask()?.first() != Some(&address) =>
+                {
+                    let problem = "it was replaced while it did not answer";
+                    failure = Some(RedisError::from((ErrorKind::Server(ServerErrorKind::ReadOnly), problem)).into());
+                }
                 Ok(session) => return Ok(session),
                 Err(error) => failure = failure.or(Some(error)),
             }

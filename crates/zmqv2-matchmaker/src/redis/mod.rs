@@ -318,7 +318,7 @@ fn list(session: &mut Session) -> Result<DirectoryList, RedisFailure> {
                 let ends = Duration::try_from_secs_f64(ends / 1_000.0).ok()?;
                 let Presence::At(node) = entry.presence else { return None };
                 let mut server = ListedServer::new(node, Some(entry.server));
-                let age = (now + lease).saturating_sub(ends);
+                let age = now.saturating_add(lease).saturating_sub(ends);
                 server.lease = Some(Lease { age, left: ends.saturating_sub(now) });
                 (ends > now || !leases_count).then_some(server)
             })

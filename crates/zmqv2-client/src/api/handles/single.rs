@@ -87,7 +87,7 @@ impl Future for CastHandle {
 ///
 /// A handle is `Send` and `Sync`. It can be waited on, or awaited on any executor. If it is
 /// dropped before the call has ended, the broker learns of it: a call that still waits there never
-/// runs. One that a server has may run to its end. The counters count it as closed.
+/// runs. One that a server has may run to its end. The counters count it as unacknowledged.
 #[must_use = "without the handle, the result is lost"]
 pub struct CallHandle<R> {
     id: MessageId,
