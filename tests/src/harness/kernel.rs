@@ -53,3 +53,20 @@ pub fn names_in(dir: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Cuts the connections that this process has accepted at a local socket. Returns how many.
+pub fn cut_accepted_at(path: &Path) -> usize {
+    use rustix::net::{Shutdown, SocketAddrUnix, getpeername, getsockname, shutdown};
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
+    let numbers = names_in(Path::new("/proc/self/fd")).into_iter().filter_map(|name| name.parse().ok());
+    let accepted = numbers.filter(|number| {
+        // A copy of the descriptor, which is the same socket.
+        let Ok(fd) = pidfd_getfd(&own, *number, PidfdGetfdFlags::empty()) else { return false };
+        let at = getsockname(&fd).ok().and_then(|address| SocketAddrUnix::try_from(address).ok());
+        let is_there = at.is_some_and(|at| at.path_bytes() == Some(path.as_os_str().as_encoded_bytes()));
+        is_there && getpeername(&fd).is_ok() && shutdown(&fd, Shutdown::Both).is_ok()
+    });
+    accepted.count()
+}

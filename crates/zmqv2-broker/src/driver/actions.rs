@@ -10,6 +10,7 @@ use zmqv2_proto::{Header, HeaderView, Kind, NodeName, Reason, Refusal, Ttl};
 use super::log_limiter::{LogKind, LogLimiter};
 use super::opening::{LINKS_PER_TURN, Opening, OpeningLinks};
 use super::outbox::{Batch, Destination, Outbox};
+use super::registrants::Registrants;
 use super::sockets::Sockets;
 use super::unread::UnreadAnswers;
 use crate::directory::registrar::Registrar;
@@ -38,6 +39,7 @@ pub(super) struct Routing {
     pub(super) node: NodeName,
     /// The largest body that this broker takes.
     max_message_bytes: usize,
+    pub(super) registrants: Registrants,
     registrar: Registrar,
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
@@ -69,6 +71,7 @@ impl Routing {
             opening: OpeningLinks::default(),
             node,
             max_message_bytes,
+            registrants: Registrants::default(),
             registrar,
             store,
             dead_letters: DeadLetters::default(),
@@ -164,6 +167,11 @@ impl Routing {
     fn perform(&mut self) {
         while let Some(action) = self.engine.poll_action() {
             match action {
+                Action::Deliver { worker, tag, payload, .. }
+                    if payload.body().len() > self.sockets.links.max_message_bytes(worker) =>
+                {
+                    self.refuse_for_worker(worker, tag, &payload);
+                }
                 Action::Deliver { worker, tag, ttl, delivery, payload } => {
                     let bundles = self.sockets.links.reads_bundles(worker);
                     let payload = payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.now));
@@ -175,7 +183,13 @@ impl Routing {
                     let bundles = self.sockets.links.reads_bundles(worker);
                     self.post(&Destination::Worker(worker), Payload::copied(&header.encode(), &[]), bundles);
                 }
-                Action::Answer { to, payload, remaining } => self.answer(&to, to.answer(payload, remaining)),
+                Action::Answer { to, payload, remaining } => match to.refusal_of_size(payload.body().len()) {
+                    None => self.answer(&to, to.answer(payload, remaining)),
+                    Some(refusal) => {
+                        self.engine.count(Counter::Refused(refusal.reason));
+                        self.answer(&to, to.refuse(&self.node, &refusal, None, remaining));
+                    }
+                },
                 Action::Refuse { to, refusal, server, remaining } => {
                     self.answer(&to, to.refuse(&self.node, &refusal, server, remaining));
                 }
@@ -231,7 +245,8 @@ impl Routing {
     pub(super) fn do_link_work(&mut self) {
         for _ in 0..LINKS_PER_TURN {
             let Some(Opening { worker, instance, index, shared }) = self.opening.next() else { break };
-            if let Err(error) = self.sockets.open_link(worker, instance, index, shared) {
+            let largest = self.registrants.max_message_bytes(instance);
+            if let Err(error) = self.sockets.open_link(worker, instance, index, shared, largest) {
                 // Such a server registers again and again.
                 if let Some(omitted) = self.limiter.allows(LogKind::CannotConnect, instance.as_bytes(), now()) {
                     log::error!("cannot connect to worker {index} of server {instance}: {error}{omitted}");
@@ -242,6 +257,37 @@ impl Routing {
             }
         }
         self.sockets.close_retired_links();
+    }
+
+    /// Refuses a request in the place of a worker that would not take it: the connection to the
+    /// worker would break.
+    fn refuse_for_worker(&mut self, worker: WorkerId, tag: u64, request: &Payload) {
+        let (size, limit) = (request.body().len(), self.sockets.links.max_message_bytes(worker));
+        let detail = format!(
+            "the body has {size} bytes, the limit of the server is {limit} (rpc_zmq_max_message_bytes of the server)"
+        );
+        let Ok(view) = HeaderView::new(request.header()) else { return self.lose_worker(worker) };
+        let mut header = Header::new(Kind::Refusal, view.id());
+        (header.reason, header.node) = (Some(Reason::TooLarge), Some(self.node.clone()));
+        let payload = Payload::copied(&header.encode(), detail.as_bytes());
+        let refused = Some(Reason::TooLarge);
+        self.engine.handle(self.now, Input::Reply { worker, tag, credit: 1, refused, payload });
+    }
+
+    /// The connection to a worker broke. If its server lives, it learns that, and registers again at
+    /// once.
+    pub(super) fn link_broke(&mut self, worker: WorkerId) {
+        let instance = self.sockets.links.instance(worker);
+        self.handle_now(Input::WorkerDown { worker });
+        let Some(origin) = instance.and_then(|instance| self.registrants.remove(instance)) else { return };
+        let detail = "the connection to a worker of this server broke; the server must register again";
+        let refusal = Refusal::new(Reason::ServerLost, detail);
+        let frames = origin.refuse(&self.node, &refusal, None, 0).into_frames();
+        // Most often the server has ended, and then nobody is there.
+        let to = Destination::Peer(origin.ingress, origin.path);
+        if let Err(error) = self.sockets.send(&to, frames.into_iter(), None) {
+            log::debug!("the server of worker {worker} has ended: {error}");
+        }
     }
 
     /// Tells the engine of a lost worker. `perform` carries out the new actions.

@@ -1,10 +1,11 @@
 //! Reads messages and bundles. Answers those that need no engine, and gives the rest to the engine.
 
-use zmqv2_proto::hello::{HELLO_ID, Welcome};
+use zmqv2_proto::hello::{HELLO_ID, Hello, Welcome};
 use zmqv2_proto::transport::{Frame, Received, connection_of};
 use zmqv2_proto::{ClockId, Header, HeaderView, Kind, Reason, Refusal, Ttl};
 
 use super::actions::Routing;
+use super::client_limits::ClientLimits;
 use super::clients::Clients;
 use super::links::LinkChange;
 use super::log_limiter::{LogKind, LogLimiter};
@@ -37,13 +38,26 @@ pub(super) struct Inbox {
     frames: Vec<Frame>,
     received: bool,
     clients: Clients,
+    limits: ClientLimits,
 }
 
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
-        let (limiter, peers, names, frames, clients) = Default::default();
+        let (limiter, peers, names, frames, clients, limits) = Default::default();
         let (clock, welcome) = (ClockId::own(), Welcome::new(max_message_bytes).with_cancellation().write());
-        Self { max_message_bytes, clock, welcome, status, limiter, peers, names, frames, received: false, clients }
+        Self {
+            max_message_bytes,
+            clock,
+            welcome,
+            status,
+            limiter,
+            peers,
+            names,
+            frames,
+            received: false,
+            clients,
+            limits,
+        }
     }
 
     pub(super) fn take_received(&mut self) -> bool {
@@ -99,7 +113,7 @@ impl Inbox {
                         LinkChange::Message => continue,
                         LinkChange::Nothing => {}
                         LinkChange::Connected => routing.handle_now(Input::WorkerUp { worker }),
-                        LinkChange::Disconnected => routing.handle_now(Input::WorkerDown { worker }),
+                        LinkChange::Disconnected => routing.link_broke(worker),
                     }
                     return Ok(false);
                 }
@@ -212,6 +226,7 @@ impl Inbox {
                 let mut arrival = self.names.arrival(&view, left, payload.size(), routing.now());
                 let (client, id, is_call) = (self.clients.id(ingress, origin.path.peer()), view.id(), arrival.is_call);
                 arrival.client = Some(client);
+                let origin = origin.with_limit(self.limits.of(client));
                 routing.handle(Input::Request { arrival, from: origin, payload });
                 if is_call && routing.engine().is_waiting(client, id) {
                     self.watch_client(routing, ingress, client);
@@ -221,7 +236,13 @@ impl Inbox {
                 let client = self.clients.id(ingress, origin.path.peer());
                 routing.handle(Input::Cancel { client, id: view.id() });
             }
-            Kind::Inquire if view.id() == HELLO_ID => routing.reply(&origin, Kind::Welcome, &self.welcome),
+            Kind::Inquire if view.id() == HELLO_ID => {
+                let limit = Hello::read(payload.body()).max_message_bytes;
+                let limit = limit.and_then(|bytes| usize::try_from(bytes).ok());
+                let client = self.clients.id(ingress, origin.path.peer());
+                self.limits.set(client, limit.filter(|limit| *limit < self.max_message_bytes));
+                routing.reply(&origin, Kind::Welcome, &self.welcome);
+            }
             Kind::Inquire => {
                 routing.count(Counter::Inquiries);
                 if let Some(silence) = routing.engine().silence_of(routing.now(), view.id()) {
@@ -258,8 +279,14 @@ impl Inbox {
             ControlRequest::Handled { requeue: false, tag, id, credit } => {
                 routing.handle_now(Input::Handled { tag, id, credit, requeue: None });
             }
-            ControlRequest::Register(offer) => routing.handle_now(Input::Register { offer, from: origin }),
-            ControlRequest::Withdraw(instance) => routing.handle_now(Input::Withdraw { instance, from: origin }),
+            ControlRequest::Register(offer) => {
+                routing.registrants.add(&offer.registration, origin.clone());
+                routing.handle_now(Input::Register { offer, from: origin });
+            }
+            ControlRequest::Withdraw(instance) => {
+                routing.registrants.remove(instance);
+                routing.handle_now(Input::Withdraw { instance, from: origin });
+            }
         }
     }
 

@@ -17,7 +17,10 @@ use crate::startup::socket_sweeper::SocketSweeper;
 struct Link {
     socket: Socket,
     address: Address,
+    instance: InstanceId,
     bundles: bool,
+    /// The largest body that the worker takes.
+    max_message_bytes: usize,
     connected: bool,
     /// An event has come since the last check.
     notified: bool,
@@ -55,6 +58,7 @@ impl Links {
         instance: InstanceId,
         index: u16,
         shared: bool,
+        max_message_bytes: usize,
     ) -> Result<&Socket, BrokerError> {
         let address = worker_socket(&self.dir, instance, index)?;
         let mut socket = self.transport.socket(Role::Dealer)?;
@@ -62,12 +66,22 @@ impl Links {
         if self.by_worker.len() <= worker {
             self.by_worker.resize_with(worker + 1, || None);
         }
-        let link = Link { socket, address, bundles: shared, connected: false, notified: true };
+        let link =
+            Link { socket, address, instance, bundles: shared, max_message_bytes, connected: false, notified: true };
         Ok(&self.by_worker[worker].insert(link).socket)
     }
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Socket> {
         self.by_worker.get(worker)?.as_ref().map(|link| &link.socket)
+    }
+
+    pub(super) fn instance(&self, worker: WorkerId) -> Option<InstanceId> {
+        self.by_worker.get(worker)?.as_ref().map(|link| link.instance)
+    }
+
+    /// The largest body that a worker takes, as far as its server has said.
+    pub(super) fn max_message_bytes(&self, worker: WorkerId) -> usize {
+        self.by_worker.get(worker).and_then(Option::as_ref).map_or(usize::MAX, |link| link.max_message_bytes)
     }
 
     pub(super) fn reads_bundles(&self, worker: WorkerId) -> bool {

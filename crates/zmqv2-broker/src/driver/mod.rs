@@ -7,6 +7,7 @@
 //! with 500 links costs nothing, and a busy one does not look at its idle links.
 
 mod actions;
+mod client_limits;
 mod clients;
 mod inbox;
 mod links;
@@ -15,6 +16,7 @@ mod open;
 mod opening;
 mod outbox;
 mod ready_list;
+mod registrants;
 mod restore;
 mod shutdown;
 mod sockets;

@@ -96,9 +96,10 @@ impl Sockets {
         instance: InstanceId,
         index: u16,
         shared: bool,
+        max_message_bytes: usize,
     ) -> Result<(), BrokerError> {
         let source = Source::Link(worker);
-        let socket = self.links.open(worker, instance, index, shared)?;
+        let socket = self.links.open(worker, instance, index, shared, max_message_bytes)?;
         watch(&self.poll, socket, source)?;
         self.ready.add(source);
         Ok(())

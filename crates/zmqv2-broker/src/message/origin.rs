@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use zmqv2_proto::{Flags, Header, HeaderView, Kind, MessageId, NodeName, Refusal, ServerName, Ttl, rewrite_hop};
+use zmqv2_proto::{
+    Flags, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl, rewrite_hop,
+};
 
 use super::payload::Payload;
 use super::return_path::ReturnPath;
@@ -22,17 +24,40 @@ pub(crate) struct Origin {
     tag: u64,
     id: MessageId,
     pub(crate) bundles: bool,
+    /// The largest body that the sender takes.
+    max_message_bytes: usize,
 }
 
 impl Origin {
     /// The sender of the message with this header.
     pub(crate) fn of(ingress: Ingress, path: ReturnPath, view: &HeaderView<'_>) -> Self {
-        Self { ingress, path, tag: view.tag(), id: view.id(), bundles: view.flags().contains(Flags::BUNDLES) }
+        let (bundles, max_message_bytes) = (view.flags().contains(Flags::BUNDLES), usize::MAX);
+        Self { ingress, path, tag: view.tag(), id: view.id(), bundles, max_message_bytes }
+    }
+
+    /// The same, with the largest body that the sender takes.
+    pub(crate) fn with_limit(mut self, max_message_bytes: usize) -> Self {
+        self.max_message_bytes = max_message_bytes;
+        self
+    }
+
+    /// Why the sender would not take an answer of this size, if it would not: its connection would
+    /// break.
+    pub(crate) fn refusal_of_size(&self, size: usize) -> Option<Refusal> {
+        let limit = self.max_message_bytes;
+        (size > limit).then(|| {
+            let detail = format!(
+                "the reply has {size} bytes, the limit of the caller is {limit} (rpc_zmq_max_message_bytes of the \
+                 caller); the method ran"
+            );
+            Refusal::new(Reason::TooLarge, detail)
+        })
     }
 
     /// The sender of a message whose header cannot be read. Answers have zero as tag and id.
     pub(crate) fn unreadable(ingress: Ingress, path: ReturnPath) -> Self {
-        Self { ingress, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles: false }
+        let (bundles, max_message_bytes) = (false, usize::MAX);
+        Self { ingress, path, tag: 0, id: MessageId::from_bytes([0; 16]), bundles, max_message_bytes }
     }
 
     /// A worker's answer, readdressed to the sender. `remaining` answers follow.

@@ -66,7 +66,7 @@ impl Work for RpcWork {
             (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
             (_, Seen::New) => {
                 let _running = worker.running(Running::Method(incoming.method().clone()));
-                self.run_call(header, &incoming, may_repeat)
+                self.run_call(header, &incoming, may_repeat, worker)
             }
             (_, Seen::Answered(answer)) => repeat(header, answer),
             (_, Seen::Running) => {
@@ -101,14 +101,20 @@ impl Work for RpcWork {
 }
 
 impl RpcWork {
-    fn run_call(&self, header: &Header, incoming: &Incoming, may_repeat: bool) -> Result<Answer<Cast>, Refusal> {
+    fn run_call(
+        &self,
+        header: &Header,
+        incoming: &Incoming,
+        may_repeat: bool,
+        worker: &Worker,
+    ) -> Result<Answer<Cast>, Refusal> {
         self.counters.calls.add();
         let reply = self.dispatcher.dispatch(incoming);
         if matches!(reply, Reply::Failure(_)) {
             self.counters.failed_calls.add();
         }
         let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
-        let written = self.write(incoming, &reply);
+        let written = self.write(incoming, &reply, worker.broker_limit.get());
         if may_repeat {
             let answer = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));
             self.repeated.store(header.id, answer);
@@ -118,12 +124,15 @@ impl RpcWork {
         Ok(Answer::reply(answer, written?))
     }
 
-    fn write(&self, incoming: &Incoming, reply: &Reply) -> Result<Vec<u8>, Refusal> {
+    /// Encodes a reply. The broker takes `broker_limit` bytes.
+    fn write(&self, incoming: &Incoming, reply: &Reply, broker_limit: usize) -> Result<Vec<u8>, Refusal> {
         let body = reply.encode().map_err(|error| malformed(format!("the reply cannot be written: {error}")))?;
-        let (size, limit) = (body.len(), self.max_message_bytes);
+        let (size, limit) = (body.len(), self.max_message_bytes.min(broker_limit));
         if size > limit {
+            let whose = if limit == self.max_message_bytes { "server" } else { "broker" };
             let detail = format!(
-                "the reply of {} has {size} bytes, the limit is {limit} (rpc_zmq_max_message_bytes); the method ran",
+                "the reply of {} has {size} bytes, the limit of the {whose} is {limit} (rpc_zmq_max_message_bytes of \
+                 the {whose}); the method ran",
                 incoming.method()
             );
             log::error!("{detail}");

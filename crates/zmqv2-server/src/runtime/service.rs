@@ -17,7 +17,7 @@ use zmqv2_proto::{
 use crate::error::ServerError;
 use crate::runtime::completions;
 use crate::runtime::now;
-use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread, SIGN_INTERVAL};
+use crate::runtime::registration::{BrokerLimit, BrokerLink, Readiness, RegistrationThread, SIGN_INTERVAL};
 use crate::runtime::rep_worker::{Batch, RepWorker};
 use crate::runtime::running::{RunningHandlers, enter_server, is_in_server};
 use crate::runtime::settings::Settings;
@@ -45,11 +45,13 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    fn registration(&self, instance: InstanceId) -> ServerRegistration {
+    /// The registration of this offer, for workers that take bodies of up to this many bytes.
+    fn registration(&self, instance: InstanceId, max_message_bytes: usize) -> ServerRegistration {
         let window = if self.shares_socket { self.window } else { 0 };
         ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
+            .with_max_message_bytes(max_message_bytes)
             .with_signs_of_life(SIGN_INTERVAL)
             .with_receiver(self.receiver)
             .with_topics(self.also.clone())
@@ -94,6 +96,7 @@ impl Service {
             // A shared socket has one thread more than workers.
             running: RunningHandlers::new(usize::from(workers) + 1),
         });
+        let broker_limit = Arc::new(BrokerLimit::default());
         let worker = Worker {
             index: 0,
             server: offer.server.clone(),
@@ -101,16 +104,18 @@ impl Service {
             completions: sender,
             shutdown: Arc::clone(&shutdown),
             shares_socket: offer.shares_socket,
+            broker_limit: Arc::clone(&broker_limit),
         };
         let readiness = Arc::new(Readiness::default());
         let thread = RegistrationThread {
             link: BrokerLink::open(transport.clone(), broker_socket(&dir)?)?,
             key: offer.key.clone(),
             server: offer.server.clone(),
-            registration: offer.registration(instance),
+            registration: offer.registration(instance, config.max_message_bytes),
             readiness: Arc::clone(&readiness),
             wakeup: Arc::clone(&wakeup),
             completions,
+            broker_limit,
         };
         let name = format!("{} of {}", offer.server, offer.key);
         let starter = WorkerStarter { transport, dir: &dir, instance, offer, worker };

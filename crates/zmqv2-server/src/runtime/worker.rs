@@ -12,6 +12,7 @@ use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
 
 use crate::runtime::completions::{Completion, CompletionSender};
+use crate::runtime::registration::BrokerLimit;
 use crate::runtime::running::{Running, RunningGuard, RunningHandlers};
 use crate::runtime::wakeup::Signal;
 
@@ -98,6 +99,7 @@ pub(crate) struct Worker {
     pub(crate) shutdown: Arc<ShutdownSignals>,
     /// All workers share one socket. Places go back to the broker over that socket.
     pub(crate) shares_socket: bool,
+    pub(crate) broker_limit: Arc<BrokerLimit>,
 }
 
 /// An answer, and what is left to do after it.

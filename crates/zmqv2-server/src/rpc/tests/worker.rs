@@ -28,7 +28,7 @@ fn worker() -> Worker {
         running: crate::runtime::running::RunningHandlers::new(1),
     });
     let (server, node) = ("s".parse().unwrap(), "n".parse().unwrap());
-    Worker { index: 0, server, node, completions, shutdown, shares_socket: true }
+    Worker { index: 0, server, node, completions, shutdown, shares_socket: true, broker_limit: Arc::default() }
 }
 
 fn request(kind: Kind, flags: Flags) -> Header {
@@ -138,7 +138,7 @@ fn a_reply_above_the_limit_is_refused_and_not_stored() {
     let call = request(Kind::Call, Flags::MAY_REPEAT);
     let refusal = answer(&work, &call, "long", MINUTE).err().unwrap();
     assert_eq!(refusal.reason, Reason::TooLarge);
-    assert!(refusal.reason.may_have_run() && refusal.detail.contains("the limit is 1000"), "{refusal}");
+    assert!(refusal.reason.may_have_run() && refusal.detail.contains("the limit of the server is 1000"), "{refusal}");
     let again = answer(&work, &call, "long", MINUTE).err().unwrap();
     assert_eq!(again.reason, Reason::ServerLost);
 }

@@ -1,6 +1,7 @@
 //! Keeps a server registered at its node's broker: at the start, after the broker restarts, and
 //! every few seconds as a sign of life. Withdraws it when the server stops.
 
+mod broker_limit;
 mod link;
 mod refused_log;
 mod state;
@@ -9,6 +10,7 @@ mod thread;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+pub(crate) use broker_limit::BrokerLimit;
 pub(crate) use link::BrokerLink;
 pub(crate) use state::SIGN_INTERVAL;
 pub(crate) use thread::RegistrationThread;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Kind, MessageId, deadline};
+use zmqv2_proto::{Kind, MessageId, Reason, deadline};
 
 /// An accepted registration is repeated at this interval, in case the broker came and went
 /// unnoticed.
@@ -13,6 +13,10 @@ pub(crate) const SIGN_INTERVAL: Duration = Duration::from_millis(500);
 /// A registration without an answer, or with a refusal, is repeated after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A server that the broker has lost registers again after this time. The time doubles up to
+/// [`REPEAT`] while it is lost again and again.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 pub(super) struct RegistrationState {
     pub(super) connected: bool,
@@ -21,6 +25,8 @@ pub(super) struct RegistrationState {
     /// As `accepted`, but false again after a refusal of a repeated registration.
     pub(super) ready: bool,
     register_at: Instant,
+    /// When the broker has lost this server for the last time, and the pause after that.
+    lost: Option<(Instant, Duration)>,
     /// When the next sign of life is due.
     sign_at: Instant,
     /// The id of the last REGISTER or WITHDRAW.
@@ -36,6 +42,8 @@ pub(super) struct RegistrationState {
 pub(super) enum Change {
     Registered,
     RegistrationRefused,
+    /// The broker has lost its connection to a worker.
+    Lost,
     MessageRefused,
 }
 
@@ -55,7 +63,8 @@ pub(super) enum Step {
 impl RegistrationState {
     pub(super) fn new(now: Instant, last_id: MessageId) -> Self {
         let (connected, accepted, ready, released) = (false, false, false, false);
-        Self { connected, accepted, ready, register_at: now, sign_at: now, last_id, end_at: None, released }
+        let (lost, end_at) = (None, None);
+        Self { connected, accepted, ready, register_at: now, lost, sign_at: now, last_id, end_at, released }
     }
 
     pub(super) fn is_withdrawing(&self) -> bool {
@@ -81,7 +90,13 @@ impl RegistrationState {
     }
 
     /// The broker has sent a message.
-    pub(super) fn received(&mut self, now: Instant, kind: Kind, id: MessageId) -> Option<Change> {
+    pub(super) fn received(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        id: MessageId,
+        reason: Option<Reason>,
+    ) -> Option<Change> {
         match kind {
             Kind::Registered => {
                 self.accepted = true;
@@ -90,6 +105,16 @@ impl RegistrationState {
             Kind::Withdrawn => {
                 self.released |= self.is_withdrawing();
                 None
+            }
+            // A registration is refused for another reason.
+            Kind::Refusal if id == self.last_id && reason == Some(Reason::ServerLost) => {
+                let pause = match self.lost {
+                    Some((at, pause)) if now.saturating_duration_since(at) < 2 * REPEAT => (pause * 2).min(REPEAT),
+                    _ => FIRST_PAUSE,
+                };
+                (self.accepted, self.ready, self.lost) = (false, false, Some((now, pause)));
+                self.register_at = deadline(now, pause);
+                Some(Change::Lost)
             }
             Kind::Refusal => {
                 self.register_at = self.register_at.min(now + RETRY);

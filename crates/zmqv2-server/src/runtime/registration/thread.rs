@@ -7,10 +7,10 @@ use zmqv2_proto::control::{ServerRegistration, Withdrawal};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
 use zmqv2_proto::{Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl, deadline};
 
-use super::Readiness;
 use super::link::BrokerLink;
 use super::refused_log::RefusedLog;
 use super::state::{Change, RegistrationState, Step};
+use super::{BrokerLimit, Readiness};
 use crate::runtime::completions::{Completion, CompletionQueue};
 use crate::runtime::now;
 use crate::runtime::wakeup::RegistrationWaker;
@@ -23,6 +23,8 @@ pub(crate) struct RegistrationThread {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) wakeup: Arc<RegistrationWaker>,
     pub(crate) completions: CompletionQueue,
+    /// What the broker takes.
+    pub(crate) broker_limit: Arc<BrokerLimit>,
 }
 
 impl RegistrationThread {
@@ -93,12 +95,16 @@ impl RegistrationThread {
             Ok(header) => header,
             Err(error) => return log::warn!("the broker sent an unreadable message: {error}"),
         };
-        let Some(change) = state.received(now(), header.kind, header.id) else { return };
+        if header.kind == Kind::Registered {
+            self.broker_limit.set(body);
+        }
+        let Some(change) = state.received(now(), header.kind, header.id, header.reason) else { return };
         self.readiness.set(state.ready);
         let (server, key, detail) = (&self.server, &self.key, String::from_utf8_lossy(body));
         let reason = header.reason.map_or("no reason", |reason| reason.as_str());
         match change {
             Change::Registered => log::info!("{server} of {key} is registered"),
+            Change::Lost => log::warn!("{server} of {key} registers again: {detail}"),
             Change::RegistrationRefused => log::warn!("the broker refuses {server} of {key}: {reason}: {detail}"),
             Change::MessageRefused => {
                 log::warn!("the broker refuses a message of {server} of {key}: {reason}: {detail}");
@@ -113,8 +119,20 @@ impl RegistrationThread {
             return false;
         }
         let (socket, server, instance) = (&self.link.socket, &self.server, self.registration.instance);
+        let limit = self.broker_limit.get();
         self.completions.flush(state.takes_requeued(), |completion| {
             let (header, body) = write(completion, server, instance);
+            if body.len() > limit {
+                // It came from an earlier broker with a higher limit. This one would cut the
+                // connection, again and again.
+                log::error!(
+                    "{server} cannot give notification {} back: it has {} bytes, the limit of the broker is {limit} \
+                     (rpc_zmq_max_message_bytes)",
+                    header.id,
+                    body.len()
+                );
+                return true;
+            }
             send(socket, &header, body)
         })
     }

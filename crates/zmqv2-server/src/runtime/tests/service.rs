@@ -45,7 +45,7 @@ fn files(dir: &TempDir) -> usize {
 fn only_a_shared_socket_has_a_window() {
     let instance = InstanceId::random();
     for (shares_socket, window) in [(true, 256), (false, 0)] {
-        let registration = offer(4, shares_socket).registration(instance);
+        let registration = offer(4, shares_socket).registration(instance, 16 << 20);
         assert_eq!((registration.shared, registration.window), (shares_socket, window));
         assert_eq!((registration.instance, registration.workers, registration.credit), (instance, 4, 1));
         assert_eq!(registration.also, offer(4, shares_socket).also);

@@ -13,7 +13,7 @@ fn registered(now: Instant) -> RegistrationState {
     assert!(!state.connection(now, true));
     assert_eq!(state.next(now, 0), Step::Register);
     state.registering(now, id(1));
-    assert_eq!(state.received(now, Kind::Registered, id(1)), Some(Change::Registered));
+    assert_eq!(state.received(now, Kind::Registered, id(1), None), Some(Change::Registered));
     state
 }
 
@@ -43,7 +43,7 @@ fn an_accepted_registration_is_repeated_as_a_sign_of_life() {
     // The next one is sent a second after the first, which had no answer when it was sent.
     assert_eq!(state.next(now + RETRY, 0), Step::Register);
     state.registering(now + RETRY, id(2));
-    assert_eq!(state.received(now + RETRY, Kind::Registered, id(2)), None);
+    assert_eq!(state.received(now + RETRY, Kind::Registered, id(2), None), None);
     assert_eq!(state.next(now + RETRY, 0), Step::Wait(Some(SIGN_INTERVAL)));
     assert_eq!(state.next(now + RETRY + REPEAT, 0), Step::Register);
 }
@@ -69,7 +69,7 @@ fn a_refused_registration_is_repeated_and_the_server_is_not_ready() {
     let now = now();
     let mut state = registered(now);
     state.registering(now, id(2));
-    assert_eq!(state.received(now, Kind::Refusal, id(2)), Some(Change::RegistrationRefused));
+    assert_eq!(state.received(now, Kind::Refusal, id(2), None), Some(Change::RegistrationRefused));
     assert_eq!((state.ready, state.next(now, 0)), (false, Step::Wait(Some(SIGN_INTERVAL))));
 }
 
@@ -77,7 +77,7 @@ fn a_refused_registration_is_repeated_and_the_server_is_not_ready() {
 fn a_refused_message_does_not_end_the_registration() {
     let now = now();
     let mut state = registered(now);
-    assert_eq!(state.received(now, Kind::Refusal, id(9)), Some(Change::MessageRefused));
+    assert_eq!(state.received(now, Kind::Refusal, id(9), None), Some(Change::MessageRefused));
     assert!(state.ready);
 }
 
@@ -98,7 +98,7 @@ fn a_server_leaves_when_the_broker_released_it_and_nothing_is_outstanding() {
     let mut state = registered(now);
     state.withdrawing(id(2), now + SECOND);
     assert_eq!(state.next(now, 0), Step::Wait(Some(SIGN_INTERVAL)), "the broker may still send requests");
-    assert_eq!(state.received(now, Kind::Withdrawn, id(2)), None);
+    assert_eq!(state.received(now, Kind::Withdrawn, id(2), None), None);
     assert_eq!(state.next(now, 1), Step::Wait(Some(SIGN_INTERVAL)), "a request runs");
     assert_eq!(state.next(now, 0), Step::Leave);
 }
@@ -117,7 +117,33 @@ fn a_server_gives_up_when_the_time_to_drain_is_over() {
     let now = now();
     let mut state = registered(now);
     state.withdrawing(id(2), now + SECOND);
-    state.received(now, Kind::Withdrawn, id(2));
+    state.received(now, Kind::Withdrawn, id(2), None);
     assert_eq!(state.next(now + SECOND, 1), Step::GiveUp);
     assert_eq!(state.next(now + SECOND, 0), Step::Leave);
+}
+
+#[test]
+fn a_server_that_the_broker_has_lost_registers_again_at_once_and_later_if_it_happens_again() {
+    let start = now();
+    let mut state = registered(start);
+    state.registering(start, id(2));
+    assert_eq!(state.received(start, Kind::Refusal, id(2), Some(Reason::ServerLost)), Some(Change::Lost));
+    assert!(!state.ready && !state.takes_requeued());
+    assert_eq!(state.next(start, 0), Step::Wait(Some(FIRST_PAUSE)));
+    assert_eq!(state.next(start + FIRST_PAUSE, 0), Step::Register);
+    let mut at = start;
+    for number in 3..15 {
+        at += SECOND;
+        state.registering(at, id(number));
+        assert_eq!(state.received(at, Kind::Registered, id(number), None), Some(Change::Registered));
+        assert_eq!(state.received(at, Kind::Refusal, id(number), Some(Reason::ServerLost)), Some(Change::Lost));
+    }
+    assert_eq!(state.next(at, 0), Step::Wait(Some(REPEAT)));
+    // Long after, it counts as the first time.
+    at += 60 * SECOND;
+    state.registering(at, id(20));
+    state.received(at, Kind::Refusal, id(20), Some(Reason::ServerLost));
+    assert_eq!(state.next(at, 0), Step::Wait(Some(FIRST_PAUSE)));
+    // A refusal of another message is not about the server.
+    assert_eq!(state.received(at, Kind::Refusal, id(19), Some(Reason::ServerLost)), Some(Change::MessageRefused));
 }
