@@ -1,5 +1,7 @@
 //! Shared by the two binaries: common flags, configuration, log, signals and exit codes.
 
+mod arguments;
+mod closed_at_start;
 mod exit;
 mod flags;
 mod launch;
@@ -7,9 +9,10 @@ mod memory;
 mod output;
 mod signals;
 
+pub use arguments::arguments;
 pub use exit::{Exit, Failure, finish};
 pub use flags::{CommonFlags, Setup};
 pub use launch::{LaunchFlags, launch};
 pub use memory::keep_freed_memory;
-pub use output::{Unwritable, say, tell};
+pub use output::{Unwritable, require_stdout, say, tell, write_stdout};
 pub use signals::on_stop_signal;

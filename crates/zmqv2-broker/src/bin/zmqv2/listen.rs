@@ -1,6 +1,5 @@
 //! `zmqv2 listen`.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, write_stdout};
 use zmqv2_broker::query_status;
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
@@ -51,7 +50,7 @@ pub(crate) struct ListenFlags {
 enum End {
     Signal,
     Counted,
-    Unwritable(std::io::Error),
+    Unwritable(Box<dyn std::error::Error + Send + Sync>),
 }
 
 pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failure> {
@@ -147,7 +146,7 @@ impl Printer {
         }
         if let Err(error) = write(notice) {
             *left = Some(0);
-            self.end(End::Unwritable(error));
+            self.end(End::Unwritable(error.into()));
             return Verdict::Requeue;
         }
         *left = left.map(|left| left - 1);
@@ -172,7 +171,7 @@ impl Printer {
     }
 }
 
-fn write(notice: &Notice) -> std::io::Result<()> {
+fn write(notice: &Notice) -> anyhow::Result<()> {
     let line = Line {
         event_type: notice.event_type(),
         publisher_id: notice.publisher_id(),
@@ -184,7 +183,5 @@ fn write(notice: &Notice) -> std::io::Result<()> {
     // The payload is unchanged JSON. A line break in it is white space, because strings escape it.
     let mut text = serde_json::to_string(&line)?.replace(['\n', '\r'], " ");
     text.push('\n');
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    Ok(write_stdout(text.as_bytes())?)
 }
