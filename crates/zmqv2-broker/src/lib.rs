@@ -31,6 +31,9 @@ mod driver;
 #[doc(hidden)]
 pub mod engine;
 mod error;
+// Only programs start it.
+#[cfg_attr(not(feature = "daemon"), allow(dead_code))]
+mod log_queue;
 mod message;
 mod settings;
 mod startup;

@@ -3,11 +3,14 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zmqv2_proto::transport::TransportOptions;
-use zmqv2_proto::{Config, InstanceId, Node, NodeName, TcpAddress, Zone};
+use zmqv2_proto::transport::{TransportOptions, interface_index};
+use zmqv2_proto::{Config, InstanceId, Node, NodeName, TcpAddress, Ttl, Zone};
 
 use crate::engine::Limits;
 use crate::error::BrokerError;
+
+/// The longest poll before a sleep, as in a configuration file.
+const LONGEST_POLL: Duration = Duration::from_millis(10);
 
 /// The settings of a broker, made from the options of a [`Config`].
 #[derive(Debug, Clone)]
@@ -41,12 +44,14 @@ pub struct Settings {
 impl Settings {
     /// The settings of `config`, with its socket directory.
     ///
-    /// Resolves a host name in `rpc_zmq_bind_address`, because libzmq binds only to IP addresses.
+    /// Resolves a host name in `rpc_zmq_bind_address`, because libzmq binds only to IP addresses and
+    /// network interfaces.
     ///
     /// # Errors
     /// [`BrokerError::Address`] if `rpc_zmq_bind_address` is not an address.
     /// [`BrokerError::HostName`] if it is a name that cannot be resolved.
     pub fn new(config: &Config, ipc_dir: PathBuf) -> Result<Self, BrokerError> {
+        let config = &config.clone().bounded();
         let limits = Limits {
             topic_backlog: config.topic_backlog,
             backlog_bytes: config.backlog_bytes,
@@ -69,6 +74,17 @@ impl Settings {
         })
     }
 
+    /// The same settings with every span within the bounds that a configuration file has.
+    pub(crate) fn bounded(mut self) -> Self {
+        let longest = Ttl::MAX.into();
+        self.drain_timeout = self.drain_timeout.min(longest);
+        self.renew_every = self.renew_every.clamp(Duration::from_millis(1), longest);
+        self.lease = self.lease.clamp(Duration::from_millis(1), longest);
+        self.transport.busy_poll = self.transport.busy_poll.min(LONGEST_POLL);
+        self.transport.adaptive_poll = self.transport.adaptive_poll.min(LONGEST_POLL);
+        self
+    }
+
     /// This node as others reach it, when the broker is bound to `address`.
     pub(crate) fn node_at(&self, address: &TcpAddress) -> Node {
         let reachable = TcpAddress::new(self.node.as_str(), address.port()).unwrap_or_else(|_| address.clone());
@@ -79,8 +95,9 @@ impl Settings {
 /// Replaces a host name by its IP address.
 fn resolve(address: TcpAddress) -> Result<TcpAddress, BrokerError> {
     let host = address.host();
-    // A colon means an IPv6 address, perhaps with a scope that only libzmq can read.
-    if host.contains(['*', ':']) || host.parse::<IpAddr>().is_ok() {
+    // A colon means an IPv6 address, perhaps with a zone. Interfaces come before host names, as in
+    // libzmq.
+    if host.contains(['*', ':']) || host.parse::<IpAddr>().is_ok() || interface_index(host).is_some() {
         return Ok(address);
     }
     let failed = |source| BrokerError::HostName { host: host.to_owned(), source };

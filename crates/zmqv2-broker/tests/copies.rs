@@ -307,6 +307,7 @@ impl Model {
         while let Some(action) = self.engine.poll_action() {
             self.check(action);
         }
+        assert_eq!(self.engine.idle_queues(), 0, "a topic or a name in which nothing is left is kept");
         for (number, worker) in &self.workers {
             let has =
                 self.copies.values().filter(|copy| !copy.early && copy.at.is_some_and(|(at, _)| at == *number)).count();
@@ -410,6 +411,7 @@ proptest! {
         let mut report = StatusReport::default();
         model.engine.report(&mut report);
         prop_assert_eq!((report.notifications, report.in_flight, report.queued, report.held_bytes), (0, 0, 0, 0));
+        prop_assert!(report.topics.is_empty(), "{:?}", report.topics);
         prop_assert!(model.on_disk.is_empty(), "left in the store: {:?}", model.on_disk);
         for (message, told) in model.told.iter().enumerate().filter(|(message, _)| model.notes[*message]) {
             if model.strange.contains(&message) {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use zmqv2_proto::deadline;
+
 use crate::delivery::table::{Action, DeliveryOptions, Input, Limits, PendingTable, Tag};
 
 /// A table with one link that takes every message at once.
@@ -15,7 +17,8 @@ impl AckTable {
     /// A table in which `open` messages wait for answers that never come.
     #[must_use]
     pub fn new(now: Instant, open: usize) -> Self {
-        let limits = Limits { messages: open + 1, bytes: usize::MAX, connect_timeout: Duration::from_secs(2) };
+        let limits =
+            Limits { messages: open + 1, bytes: usize::MAX, connect_timeout: Duration::from_secs(2), jitter: 0 };
         let mut table = Self { table: PendingTable::new(limits), now };
         for number in 0..open {
             table.send(number as u64);
@@ -32,7 +35,7 @@ impl AckTable {
     }
 
     fn send(&mut self, message: u64) -> Option<Tag> {
-        let deadline = self.now + Duration::from_secs(30);
+        let deadline = deadline(self.now, Duration::from_secs(30));
         let options = DeliveryOptions { candidates: 1, bytes: 128, ..DeliveryOptions::new(deadline) };
         self.table.admit(self.now, message, options).ok()?;
         while let Some(action) = self.table.poll_action() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use zmqv2_proto::{Config, Target};
+use zmqv2_proto::{Config, MessageId, Target};
 
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) max_outstanding_bytes: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) observer: Option<Observer>,
+    /// A random number. It makes the pauses of this client differ from those of others.
+    pub(crate) retry_jitter: u8,
 }
 
 /// A callback for every outcome.
@@ -42,6 +44,7 @@ impl Default for Settings {
             max_outstanding_bytes: DEFAULT_MAX_OUTSTANDING_BYTES,
             when_full: WhenFull::Wait,
             observer: None,
+            retry_jitter: MessageId::random().as_bytes()[0],
         }
     }
 }

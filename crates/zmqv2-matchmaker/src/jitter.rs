@@ -18,7 +18,10 @@ pub fn random_span(least: Duration, most: Duration) -> Duration {
     // Each `RandomState` has its own random keys, so the hash of nothing is a random number.
     let random = RandomState::new().build_hasher().finish();
     let fraction = random as f64 / u64::MAX as f64;
-    least + most.saturating_sub(least).mul_f64(fraction.clamp(0.0, 1.0))
+    let spread = most.saturating_sub(least);
+    // The product of the longest spans is rounded up to more than a span can hold.
+    let part = Duration::try_from_secs_f64(spread.as_secs_f64() * fraction.clamp(0.0, 1.0)).unwrap_or(spread);
+    least.saturating_add(part.min(spread))
 }
 
 #[cfg(test)]
@@ -37,5 +40,7 @@ mod tests {
             assert!(part(from, to) >= 12, "{spans:?}");
         }
         assert_eq!(random_span(most, least), most, "swapped bounds do not panic");
+        assert!((0..100).all(|_| random_span(Duration::from_nanos(1), Duration::MAX) >= Duration::from_nanos(1)));
+        assert_eq!(random_span(Duration::MAX, Duration::MAX), Duration::MAX);
     }
 }

@@ -45,8 +45,8 @@ mod ring;
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisDirectory, RedisLocation, RedisSettings, RedisTls};
 pub use api::{
-    Candidates, Health, Lease, ListedServer, ListedTopic, Matchmaker, MatchmakerError, PlacedNode, Placement,
-    Refreshed, Registration, Rotation,
+    Candidates, CheckIn, CheckedIn, Completeness, Health, Lease, ListedServer, ListedTopic, Matchmaker,
+    MatchmakerError, PlacedNode, Placement, Refreshed, Registration, Rotation,
 };
 pub use cached::remote::{
     ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, Revision, ServerEntry, TopicQuery, TopicState,
@@ -55,7 +55,7 @@ pub use cached::{CacheSettings, CachedMatchmaker};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use jitter::random_span;
 pub use local::LocalMatchmaker;
-pub use open::open;
+pub use open::{check, open};
 pub use ring::RingMatchmaker;
 
 #[cfg(doctest)]

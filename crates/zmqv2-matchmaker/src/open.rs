@@ -7,12 +7,26 @@ use zmqv2_proto::{Config, Node, TcpAddress};
 
 use crate::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker};
 
+/// Checks what `config` says about the directory, without contacting it: a ring file is read, the
+/// options and files for Redis are checked.
+///
+/// # Errors
+/// [`MatchmakerError`] names what to correct.
+pub fn check(config: &Config) -> Result<(), MatchmakerError> {
+    #[cfg(feature = "redis")]
+    if config.matchmaker == MatchmakerKind::Redis {
+        return crate::RedisSettings::new(config)?.check_files();
+    }
+    open(config).map(drop)
+}
+
 /// Opens the directory that `config` names (option `rpc_zmq_matchmaker`).
 ///
 /// # Errors
 /// [`MatchmakerError`] when the directory cannot be used: a ring file with a mistake, or, within a
 /// few seconds, a Redis that cannot be reached.
 pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
+    let config = &config.clone().bounded();
     Ok(match config.matchmaker {
         MatchmakerKind::Ring => Arc::new(RingMatchmaker::open(&config.ring_file, config.port)?),
         #[cfg(feature = "redis")]

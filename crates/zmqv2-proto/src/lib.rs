@@ -37,7 +37,7 @@ pub use naming::{
     NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
 };
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use wire::{Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control};
+pub use wire::{Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control, deadline};
 
 // Shared by the crates of zmqv2.
 #[doc(hidden)]

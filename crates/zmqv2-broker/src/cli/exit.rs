@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use super::tell;
+use super::{log, tell};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -63,16 +63,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Prints the error, if there is one, and returns the exit code.
+/// Prints the error, if there is one, waits within a bound for the log to be written, and returns
+/// the exit code.
 #[must_use]
 pub fn finish(result: Result<(), Failure>) -> ExitCode {
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tell(&failure);
             ExitCode::from(failure.exit as u8)
         }
-    }
+    };
+    log::end();
+    code
 }
 
 #[cfg(test)]

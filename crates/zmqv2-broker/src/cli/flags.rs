@@ -58,8 +58,7 @@ impl CommonFlags {
     /// A usage error that names file, line, option, value and what is allowed.
     pub fn setup(&self, level: log::LevelFilter) -> Result<Setup, Failure> {
         let level = self.log_level.unwrap_or(level);
-        // A second call, in a test for example, keeps the first logger.
-        let _ = env_logger::Builder::new().filter_level(level).try_init();
+        super::log::start(level)?;
         let loaded = self.load()?;
         warn(&loaded.warnings);
         Ok(Setup { config: loaded.config.clone(), loaded })

@@ -5,8 +5,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::transport::libzmq_version;
 
+use super::check::check;
 use super::{CommonFlags, Failure, on_stop_signal, say, tell};
-use crate::store::FileStore;
 use crate::{Broker, Settings};
 
 /// The most descriptors that one worker socket of a server takes in the broker.
@@ -31,14 +31,11 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     if flags.print_config {
         return Ok(say(setup.loaded.print().trim_end())?);
     }
-    let directory = setup.directory()?;
     if flags.check_config {
-        let settings = Settings::new(&setup.config, Default::default()).map_err(Failure::usage)?;
-        if let Some(path) = &settings.notification_store {
-            FileStore::check(path).map_err(Failure::usage)?;
-        }
+        check(&setup)?;
         return Ok(say(format_args!("the configuration is valid ({} warnings)", setup.loaded.warnings.len()))?);
     }
+    let directory = setup.directory()?;
     let dir = resolve_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
     log::info!("zmqv2-broker {} with libzmq {}", env!("CARGO_PKG_VERSION"), libzmq_version());

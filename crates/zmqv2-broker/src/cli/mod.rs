@@ -1,10 +1,12 @@
 //! Shared by the two binaries: common flags, configuration, log, signals and exit codes.
 
 mod arguments;
+mod check;
 mod closed_at_start;
 mod exit;
 mod flags;
 mod launch;
+mod log;
 mod memory;
 mod output;
 mod signals;

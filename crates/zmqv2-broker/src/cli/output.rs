@@ -2,13 +2,14 @@
 //! for people, and may have no reader.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 
 use super::closed_at_start::stdout_was_closed;
+use crate::log_queue;
 
 /// Stdout cannot be written: it is closed, the reader of a pipe is gone, or a disk is full.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +63,8 @@ pub fn require_stdout() -> Result<(), Unwritable> {
     }
 }
 
-/// Writes a line to stderr. A failure is ignored.
+/// Writes a line to stderr, behind the lines of the log. Does not wait for the reader once the log
+/// is started. A failure is ignored.
 pub fn tell(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    log_queue::write_line(text.to_string());
 }

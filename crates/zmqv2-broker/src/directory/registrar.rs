@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use zmqv2_matchmaker::{Health, Matchmaker, Registration, random_span};
+use zmqv2_matchmaker::{Matchmaker, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
 use zmqv2_proto::{Node, ServerName, TopicKey};
 
@@ -65,10 +65,7 @@ impl Registrar {
         let Counts { kept, missing, leaving } = state.counts;
         (status.registrations, status.missing, status.leaving) = (kept as u64, missing as u64, leaving as u64);
         status.confirmed_s = state.confirmed.map(|at| now().saturating_duration_since(at).as_secs_f64());
-        status.problem = state.problem.clone().or_else(|| match self.directory.health() {
-            Health::Stale { reason } => Some(reason),
-            _ => None,
-        });
+        status.problem = state.problem.clone().or_else(|| self.directory.health().problem().map(str::to_owned));
         status
     }
 

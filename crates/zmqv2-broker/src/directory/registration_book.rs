@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use zmqv2_matchmaker::Registration;
+use zmqv2_proto::deadline;
 
 /// The pause after the first failure. It doubles with each further failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ pub(super) struct Counts {
 
 impl RegistrationBook {
     pub(super) fn new(times: Times, now: Instant) -> Self {
-        let renew_at = now + times.next_renewal();
+        let renew_at = deadline(now, times.next_renewal());
         let (kept, missing, leaving) = Default::default();
         Self { times, kept, missing, leaving, renew_at, retry: None }
     }
@@ -62,7 +63,7 @@ impl RegistrationBook {
     pub(super) fn withdraw(&mut self, registration: Registration, now: Instant) {
         self.kept.remove(&registration);
         self.missing.remove(&registration);
-        self.leaving.insert(registration, now + self.times.lease);
+        self.leaving.insert(registration, deadline(now, self.times.lease));
     }
 
     /// Withdraws everything, because the broker ends.
@@ -88,7 +89,7 @@ impl RegistrationBook {
             return Some(Task::Renew(self.kept.iter().cloned().collect()));
         }
         if again {
-            (self.retry, self.renew_at) = (None, now + self.times.next_renewal());
+            (self.retry, self.renew_at) = (None, deadline(now, self.times.next_renewal()));
         }
         (!self.missing.is_empty()).then(|| Task::Register(self.missing.iter().cloned().collect()))
     }
@@ -97,7 +98,7 @@ impl RegistrationBook {
         if !accepted {
             let interval = self.retry.map_or(FIRST_RETRY.min(self.times.renew_every), |(_, interval)| interval);
             let next = (interval * 2).min(MAX_RETRY).min(self.times.renew_every).max(interval);
-            self.retry = Some((now + (self.times.random)(interval / 2, interval), next));
+            self.retry = Some((deadline(now, (self.times.random)(interval / 2, interval)), next));
             if let Task::Renew(registrations) = task {
                 self.missing.extend(registrations.into_iter().filter(|registration| self.kept.contains(registration)));
             }
@@ -111,7 +112,7 @@ impl RegistrationBook {
             }
             Task::Renew(_) => {
                 self.missing.clear();
-                (self.retry, self.renew_at) = (None, now + self.times.next_renewal());
+                (self.retry, self.renew_at) = (None, deadline(now, self.times.next_renewal()));
             }
             Task::Withdraw(registrations) => {
                 for registration in registrations {

@@ -7,11 +7,12 @@ use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{Kind, NodeName, Reason, Ttl};
 
-use super::log_limiter::LogLimiter;
+use super::log_limiter::{LogKind, LogLimiter};
 use super::outbox::{Batch, Destination, Outbox};
 use super::sockets::Sockets;
 use crate::directory::registrar::Registrar;
 use crate::engine::{Action, Counter, Engine, Input, Limits, WorkerId};
+use crate::log_queue;
 use crate::message::control_request::write;
 use crate::message::framing::Malformed;
 use crate::message::origin::Origin;
@@ -106,7 +107,9 @@ impl Routing {
     /// The server may register again.
     pub(super) fn drop_worker(&mut self, worker: WorkerId, error: &Malformed) {
         self.count(Counter::Refused(Reason::Malformed));
-        log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}");
+        if let Some(omitted) = self.limiter.allows(LogKind::MalformedAnswer, &worker.to_ne_bytes(), now()) {
+            log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}{omitted}");
+        }
         self.handle_now(Input::WorkerDown { worker });
     }
 
@@ -122,6 +125,7 @@ impl Routing {
 
     pub(super) fn report(&self, into: &mut StatusReport) {
         self.engine.report(into);
+        into.counters.insert(Counter::LogLinesDropped.name().to_owned(), log_queue::dropped());
         into.directory = Some(self.registrar.status());
         self.store.name().clone_into(&mut into.store);
         into.dead_letters = self.dead_letters.report(now());
@@ -150,8 +154,8 @@ impl Routing {
                         self.store.move_to_dead_letters(number, why.clone(), deliveries);
                     }
                     // One line for many: the status report shows the last dead letters.
-                    if self.limiter.allows(key.as_str().as_bytes(), now()) {
-                        log::warn!("notification {id} of {key} is a dead letter: {why}");
+                    if let Some(omitted) = self.limiter.allows(LogKind::DeadLetter, key.as_str().as_bytes(), now()) {
+                        log::warn!("notification {id} of {key} is a dead letter: {why}{omitted}");
                     }
                     let mut letter = DeadLetter::new(key, pool, id);
                     (letter.deliveries, letter.why) = (deliveries.into(), why);
@@ -163,8 +167,8 @@ impl Routing {
                     if let Err(error) = self.sockets.open_link(worker, instance, index, shared) {
                         failed = Some(instance);
                         // Such a server registers again and again.
-                        if self.limiter.allows(instance.as_bytes(), now()) {
-                            log::error!("cannot connect to worker {index} of server {instance}: {error}");
+                        if let Some(omitted) = self.limiter.allows(LogKind::CannotConnect, instance.as_bytes(), now()) {
+                            log::error!("cannot connect to worker {index} of server {instance}: {error}{omitted}");
                         }
                         self.lose_worker(worker);
                     }
@@ -243,7 +247,9 @@ impl Routing {
         match to {
             // The worker had credit, so it must be dead or stuck.
             Destination::Worker(worker) => {
-                log::warn!("worker {worker} took no request, its server is dropped: {error}");
+                if let Some(omitted) = self.limiter.allows(LogKind::WorkerStuck, &worker.to_ne_bytes(), now()) {
+                    log::warn!("worker {worker} took no request, its server is dropped: {error}{omitted}");
+                }
                 self.lose_worker(*worker);
             }
             Destination::Peer(..) => {

@@ -5,7 +5,7 @@ use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
 
 use super::actions::Routing;
 use super::links::LinkChange;
-use super::log_limiter::LogLimiter;
+use super::log_limiter::{LogKind, LogLimiter};
 use super::status::StatusReporter;
 use crate::engine::{Counter, Input, WorkerId};
 use crate::error::BrokerError;
@@ -14,6 +14,7 @@ use crate::message::control_request::{ControlRequest, write};
 use crate::message::framing::{self, Content, Malformed};
 use crate::message::origin::{Ingress, Origin};
 use crate::message::payload::Payload;
+use crate::message::peer_name::PeerNames;
 use crate::message::return_path::ReturnPath;
 use crate::message::worker_message::{self, WorkerMessage};
 use crate::threads::now;
@@ -25,6 +26,7 @@ pub(super) struct Inbox {
     max_message_bytes: usize,
     status: StatusReporter,
     limiter: LogLimiter,
+    peers: PeerNames,
     names: Names,
     frames: Vec<Frame>,
     received: bool,
@@ -32,8 +34,8 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
-        let (limiter, names, frames) = Default::default();
-        Self { max_message_bytes, status, limiter, names, frames, received: false }
+        let (limiter, peers, names, frames) = Default::default();
+        Self { max_message_bytes, status, limiter, peers, names, frames, received: false }
     }
 
     pub(super) fn take_received(&mut self) -> bool {
@@ -101,7 +103,7 @@ impl Inbox {
             match message {
                 Ok(payload) => self.receive_message(routing, ingress, path.clone(), payload),
                 // Without a header there is no request to answer.
-                Err(error) => self.log_malformed(routing, path.peer(), &error),
+                Err(error) => self.log_malformed(routing, &error),
             }
         }
         messages
@@ -233,23 +235,24 @@ impl Inbox {
     }
 
     fn reject(&mut self, routing: &mut Routing, origin: &Origin, error: &Malformed) {
-        self.log_malformed(routing, origin.path.peer(), error);
+        self.log_malformed(routing, error);
         let refusal = Refusal::new(Reason::Malformed, error.to_string());
         routing.answer(origin, origin.refuse(&routing.node, &refusal, None, 0));
     }
 
     /// Counts a malformed message without a return path.
     fn count_malformed(&mut self, routing: &mut Routing, error: &Malformed) -> usize {
-        let peer = self.frames.first().map_or_else(Vec::new, |routing_id| routing_id.to_vec());
-        self.log_malformed(routing, &peer, error);
+        self.log_malformed(routing, error);
         1
     }
 
-    fn log_malformed(&mut self, routing: &mut Routing, peer: &[u8], error: &Malformed) {
+    /// Counts and logs a fault of the message that was read last.
+    fn log_malformed(&mut self, routing: &mut Routing, error: &Malformed) {
         routing.count(Counter::Refused(Reason::Malformed));
-        if self.limiter.allows(peer, now()) {
-            let peer: String = peer.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-            log::warn!("malformed message from peer {peer}: {error}");
+        let peer = self.frames.first_mut();
+        let id = peer.as_deref().map_or(&[][..], |routing_id| routing_id);
+        if let Some(omitted) = self.limiter.allows(LogKind::MalformedMessage, id, now()) {
+            log::warn!("malformed message from {}: {error}{omitted}", self.peers.of(peer));
         }
     }
 }

@@ -9,7 +9,7 @@ use zmqv2_proto::{Address, InstanceId};
 
 use crate::engine::WorkerId;
 use crate::error::BrokerError;
-use crate::startup::stale_sockets;
+use crate::startup::socket_sweeper::SocketSweeper;
 
 #[derive(Debug)]
 struct Link {
@@ -33,12 +33,14 @@ pub(super) enum LinkChange {
 pub(super) struct Links {
     transport: Transport,
     dir: PathBuf,
+    sweeper: SocketSweeper,
     by_worker: Vec<Option<Link>>,
 }
 
 impl Links {
-    pub(super) fn new(transport: Transport, dir: PathBuf) -> Self {
-        Self { transport, dir, by_worker: Vec::new() }
+    pub(super) fn new(transport: Transport, dir: PathBuf) -> Result<Self, BrokerError> {
+        let sweeper = SocketSweeper::start(dir.clone()).map_err(BrokerError::Events)?;
+        Ok(Self { transport, dir, sweeper, by_worker: Vec::new() })
     }
 
     /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read
@@ -98,13 +100,13 @@ impl Links {
         })
     }
 
-    /// Closes a link, and removes the socket file if its server was killed.
+    /// Closes a link, and has the socket file removed if its server was killed.
     pub(super) fn close(&mut self, worker: WorkerId, unwatch: impl FnOnce(&Socket)) {
         if let Some(link) = self.by_worker.get_mut(worker).and_then(Option::take) {
             unwatch(&link.socket);
             drop(link.socket);
             if let Address::Ipc(path) = link.address {
-                stale_sockets::remove_if_dead(&path);
+                self.sweeper.link_closed(path);
             }
         }
     }

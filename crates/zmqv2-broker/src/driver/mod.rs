@@ -38,6 +38,9 @@ use shutdown::Shutdown;
 
 pub use shutdown::Stopper;
 
+/// The loop looks at its deadlines at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
 /// A broker with bound sockets. [`run`](Self::run) makes it work.
 ///
 /// `Send`, not `Sync`: it belongs to the thread that runs it. A [`Stopper`] stops the broker.
@@ -109,7 +112,9 @@ impl Broker {
             return sockets.poll(events, Some(Duration::ZERO));
         }
         let deadlines = [self.routing.engine().next_deadline(), self.shutdown.ends_at(&self.routing)];
-        let timeout = deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now()));
+        let timeout = deadlines.into_iter().flatten().min();
+        // epoll takes milliseconds as an i32, so a long sleep has a bound.
+        let timeout = timeout.map(|at| at.saturating_duration_since(now()).min(LONGEST_SLEEP));
         if timeout == Some(Duration::ZERO) {
             return self.routing.sockets.poll(events, timeout);
         }

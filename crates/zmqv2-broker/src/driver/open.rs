@@ -18,7 +18,7 @@ use crate::directory::registrar::Registrar;
 use crate::error::BrokerError;
 use crate::settings::Settings;
 use crate::startup::lock::Lock;
-use crate::startup::stale_sockets;
+use crate::startup::socket_sweeper;
 use crate::store::writer::StoreWriter;
 
 impl Broker {
@@ -27,12 +27,13 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] names the cause and the option to change.
     pub fn open(settings: Settings, directory: Arc<dyn Matchmaker>) -> Result<Self, BrokerError> {
+        let settings = settings.bounded();
         let mut lock = Lock::take(&settings.ipc_dir)?;
         let poll = Poll::new().map_err(BrokerError::Events)?;
         let waker = mio::Waker::new(poll.registry(), Source::Waker.into()).map_err(BrokerError::Events)?;
         let waker = Arc::new(waker);
         let (store, contents) = StoreWriter::open(settings.notification_store.as_deref(), Arc::clone(&waker))?;
-        stale_sockets::sweep(&settings.ipc_dir);
+        socket_sweeper::sweep_now(&settings.ipc_dir);
         let (sockets, address) = Sockets::bind(&settings, poll)?;
         lock.describe(&format!("process {} at tcp://{address}", std::process::id()));
         let node = settings.node_at(&address);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use zmqv2_proto::deadline;
+
 use super::actions::Routing;
 use crate::engine::Input;
 use crate::threads::now;
@@ -60,7 +62,7 @@ impl Shutdown {
         if self.stopper.requests() > 0 && self.end_at.is_none() {
             let (in_flight, timeout) = (routing.engine().in_flight(), self.drain_timeout);
             log::info!("stopping: {in_flight} requests in flight have {timeout:?} to finish");
-            self.end_at = Some(now() + timeout);
+            self.end_at = Some(deadline(now(), timeout));
             routing.handle_now(Input::Drain);
         }
     }

@@ -38,7 +38,7 @@ impl Sockets {
             Address::Tcp(address) => address,
             Address::Ipc(_) => settings.bind.clone(),
         };
-        let links = Links::new(transport, settings.ipc_dir.clone());
+        let links = Links::new(transport, settings.ipc_dir.clone())?;
         let mut sockets = Self { network, local, links, poll, ready: ReadyList::default() };
         for ingress in [Ingress::Network, Ingress::Local] {
             let source = Source::Ingress(ingress);

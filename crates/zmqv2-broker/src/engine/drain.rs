@@ -26,21 +26,15 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             let topic = server.memberships.first()?.topic;
             Some(Queue { topic, recipient: Recipient::Run(number) })
         });
-        // Names come before their topic, because the topic is removed with its last name.
         let names = self.topics.iter().flat_map(|(topic, entry)| {
             let named = entry.named.iter().map(move |(named, _)| Queue { topic, recipient: Recipient::Server(named) });
             named.chain([Queue { topic, recipient: Recipient::AnyServer }])
         });
         let queues: Vec<Queue> = runs.chain(names).collect();
-        for queue in &queues {
+        for queue in queues {
             // Notifications stay, because their senders know that they are stored.
             let detail = "the broker is stopping; the request did not run";
-            self.refuse_all_but(*queue, |request| request.notification.is_some(), Reason::ShuttingDown, detail);
-        }
-        for queue in queues {
-            if self.topics.contains(queue.topic) {
-                self.remove_queue_if_idle(queue);
-            }
+            self.refuse_all_but(queue, |request| request.notification.is_some(), Reason::ShuttingDown, detail);
         }
         for (_, instance) in std::mem::take(&mut self.connecting) {
             self.give_up_connecting(now, instance);

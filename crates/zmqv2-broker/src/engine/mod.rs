@@ -62,7 +62,7 @@ pub use events::{Action, Arrival, Input, Offer, Pattern};
 
 use backlog::Backlog;
 use deadlines::Deadlines;
-use pending::{Pending, PendingTable, State};
+use pending::{Pending, PendingTable, Queue, State};
 use servers::{Server, Worker};
 use topics::Topic;
 
@@ -111,6 +111,8 @@ pub struct Engine<O, P> {
     next_number: u64,
     /// The number of pending copies of each notification.
     notification_copies: HashMap<MessageId, usize>,
+    /// Queues that were added, or that a request or a server has left, since the last event.
+    changed_queues: Vec<Queue>,
     deadlines: Deadlines,
     /// Servers that are not fully connected yet, with the time at which they are given up.
     connecting: VecDeque<(Instant, InstanceId)>,
@@ -137,6 +139,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             groups: Slab::new(),
             next_number: 1,
             notification_copies: HashMap::new(),
+            changed_queues: Vec::new(),
             deadlines: Deadlines::default(),
             connecting: VecDeque::new(),
             actions: VecDeque::new(),
@@ -172,7 +175,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             Input::Withdraw { instance, from } => self.withdraw(now, instance, from),
             Input::Drain => self.drain(now),
         }
-        self.check_drained();
+        self.finish_event();
     }
 
     pub fn poll_action(&mut self) -> Option<Action<O, P>> {
@@ -194,6 +197,11 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             self.connecting.pop_front();
             self.give_up_connecting(now, instance);
         }
+        self.finish_event();
+    }
+
+    fn finish_event(&mut self) {
+        self.remove_idle_queues();
         self.check_drained();
     }
 

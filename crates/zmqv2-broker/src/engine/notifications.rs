@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
+use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl, deadline};
 
 use super::pending::{Pending, Queue, State};
 use super::{Action, Arrival, Counter, Engine, WorkerId};
@@ -294,7 +294,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let Some(request) = self.pending.get(tag) else { return };
         let deliveries = request.notification.as_ref().map_or(1, |notification| notification.deliveries.max(1).into());
         let delay = FIRST_DELAY.saturating_mul(1 << u32::min(deliveries - 1, 16)).min(MAX_DELAY);
-        self.add_deadline(request.deadline.min(now + delay), tag);
+        self.add_deadline(request.deadline.min(deadline(now, delay)), tag);
     }
 
     pub(super) fn reclaim_notifications(&mut self, now: Instant, mut tags: Vec<u64>) {

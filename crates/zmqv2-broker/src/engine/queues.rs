@@ -4,6 +4,7 @@ use slab::Slab;
 use zmqv2_proto::{Reason, ServerName};
 
 use super::pending::{Pending, Queue, Recipient, State};
+use super::topics::Named;
 use super::{Backlog, Engine, Server, Topic};
 
 impl<O: Clone, P: Clone> Engine<O, P> {
@@ -60,23 +61,48 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     /// Counts a request that left a queue from the middle.
     pub(super) fn removed_from(&mut self, queue: Queue) {
         self.backlog(queue).count_removed();
-        self.topics[queue.topic].waiting -= 1;
-        self.remove_queue_if_idle(queue);
+        self.left(queue);
     }
 
-    /// Removes a name without runs and requests, and a topic without names and requests.
-    pub(super) fn remove_queue_if_idle(&mut self, queue: Queue) {
-        let entry = &mut self.topics[queue.topic];
-        if let Recipient::Server(named) = queue.recipient
-            && entry.named[named].is_idle()
-        {
-            let gone = entry.named.remove(named);
-            entry.by_name.remove(&gone.name);
+    /// Takes the [oldest request](Self::oldest_for) out of its queue.
+    pub(super) fn pop(&mut self, queue: Queue) {
+        self.backlog(queue).pop();
+        self.left(queue);
+    }
+
+    fn left(&mut self, queue: Queue) {
+        self.topics[queue.topic].waiting -= 1;
+        self.changed_queues.push(queue);
+    }
+
+    /// Removes names without runs and requests, and topics without names and requests. This is the
+    /// only place that does, at the end of each event. So until then the numbers of topics and names
+    /// stay valid, and what an event adds in vain does not stay.
+    pub(super) fn remove_idle_queues(&mut self) {
+        // Nothing is added meanwhile, so the number of a removed topic is not in use again.
+        while let Some(queue) = self.changed_queues.pop() {
+            let Some(entry) = self.topics.get_mut(queue.topic) else { continue };
+            if let Recipient::Server(named) = queue.recipient
+                && entry.named.get(named).is_some_and(Named::is_idle)
+            {
+                let gone = entry.named.remove(named);
+                entry.by_name.remove(&gone.name);
+            }
+            if entry.named.is_empty() && entry.shared.len() == 0 {
+                let gone = self.topics.remove(queue.topic);
+                self.by_key.remove(&gone.key);
+            }
         }
-        if entry.named.is_empty() && entry.shared.len() == 0 {
-            let gone = self.topics.remove(queue.topic);
-            self.by_key.remove(&gone.key);
-        }
+    }
+
+    /// Topics and names in which nothing is: no server and no request. Always 0 between events.
+    #[doc(hidden)] // For the property tests.
+    pub fn idle_queues(&self) -> usize {
+        let idle = |topic: &Topic| {
+            let names = topic.named.iter().filter(|(_, named)| named.is_idle()).count();
+            names + usize::from(topic.runs == 0 && topic.waiting == 0)
+        };
+        self.topics.iter().map(|(_, topic)| idle(topic)).sum()
     }
 
     pub(super) fn describe(&self, queue: Queue) -> String {
@@ -113,7 +139,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.request_bytes -= request.bytes;
                 // The queue of a run has copies for all of its topics.
                 if let State::Queued(Queue { topic, .. }) = request.state {
-                    self.topics[topic].waiting -= 1;
+                    self.left(Queue { topic, recipient: queue.recipient });
                 }
                 self.refuse_pending(request, server.clone(), reason, detail);
             }

@@ -402,7 +402,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             let queue = Queue { topic, recipient: Recipient::AnyServer };
             self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
-        self.remove_queue_if_idle(queue);
+        self.changed_queues.push(queue);
     }
 
     fn remove(&mut self, number: usize) {

@@ -107,7 +107,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             tag
         } else {
             if let Some(full) = self.why_topic_full(queue.topic, bytes) {
-                self.remove_queue_if_idle(queue);
                 let server = self.copy_for(queue);
                 return self.refuse_pending(request, server, Reason::Busy, full);
             }
@@ -168,7 +167,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn queue_for(&mut self, key: &TopicKey, server: Option<&ServerName>) -> Queue {
         let topic = self.topic_index(key);
         let named = server.map(|server| self.topics[topic].server_index(server));
-        Queue { topic, recipient: named.map_or(Recipient::AnyServer, Recipient::Server) }
+        let queue = Queue { topic, recipient: named.map_or(Recipient::AnyServer, Recipient::Server) };
+        self.changed_queues.push(queue);
+        queue
     }
 
     /// The index of a topic, which is added if it is new.
@@ -298,8 +299,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.expire_request(now, tag);
                 continue;
             }
-            self.backlog(queue).pop();
-            self.topics[queue.topic].waiting -= 1;
+            self.pop(queue);
             let Some(worker) = self.servers[number].take_ready(&mut self.workers) else { break };
             self.deliver_pending(now, tag, worker);
         }

@@ -6,5 +6,6 @@ pub(crate) mod control_request;
 pub(crate) mod framing;
 pub(crate) mod origin;
 pub(crate) mod payload;
+pub(crate) mod peer_name;
 pub(crate) mod return_path;
 pub(crate) mod worker_message;

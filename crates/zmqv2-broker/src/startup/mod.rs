@@ -1,4 +1,5 @@
-//! Prepares the socket directory before a broker binds.
+//! The socket directory: its lock, and the files that crashed servers left there.
 
 pub(crate) mod lock;
+pub(crate) mod socket_sweeper;
 pub(crate) mod stale_sockets;

@@ -166,6 +166,10 @@ impl Model {
         assert_eq!((report.queued, report.held_bytes), (self.waiting().count() as u64, self.waiting_bytes() as u64));
         assert_eq!(report.draining, self.draining);
         assert_eq!(report.topics.iter().map(|topic| topic.servers.len()).sum::<usize>(), self.runs.len());
+        assert_eq!(self.engine.idle_queues(), 0, "a name without servers and requests is kept");
+        let keys = report.topics.iter().map(|topic| place_of(&KEYS, &format!("{}/{}", topic.exchange, topic.topic)));
+        let in_use = self.runs.values().map(|run| run.key).chain(self.waiting().map(|request| request.key));
+        assert_eq!(keys.collect::<BTreeSet<_>>(), in_use.collect::<BTreeSet<_>>(), "topics, and those in use");
         for topic in report.topics {
             let key = place_of(&KEYS, &format!("{}/{}", topic.exchange, topic.topic));
             let count =

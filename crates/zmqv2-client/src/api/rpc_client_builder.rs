@@ -34,7 +34,8 @@ macro_rules! call_setters {
 
         /// Sets how often a message that may be lost is sent again, with the same id: after its
         /// connection broke, after its server was lost, and after each `timeout / (retries + 1)`
-        /// without an answer. Default: 0.
+        /// without an answer. Default: 0. Attempts do not become shorter than 50 ms, and the
+        /// distances between repetitions grow, so not all of many retries happen.
         ///
         /// A server that still lives runs a repeated message once. *Another* server does not know
         /// what the first one ran, so use this for methods that may run twice. With retries, a cast

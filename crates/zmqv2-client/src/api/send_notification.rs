@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use zmqv2_matchmaker::{MatchmakerError, Placement};
-use zmqv2_proto::{Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Ttl};
+use zmqv2_proto::{
+    Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Ttl, deadline,
+};
 
 use crate::api::handles::notify::{NotifyHandle, uuid};
 use crate::api::notifier::Notifier;
@@ -47,8 +49,8 @@ impl Notifier {
         let (options, settings) = (&self.options, &self.connections.settings);
         let started = clock::now();
         let bounded = |duration: Duration| duration.clamp(MIN_TIMEOUT, Ttl::MAX.into());
-        let expires = started + bounded(options.time_to_live);
-        let deadline = expires.min(started + bounded(options.timeout.unwrap_or(settings.config.cast_timeout)));
+        let expires = deadline(started, bounded(options.time_to_live));
+        let deadline = expires.min(deadline(started, bounded(options.timeout.unwrap_or(settings.config.cast_timeout))));
         let delivery = DeliveryOptions { expires, retries: options.retries, ..DeliveryOptions::new(deadline) };
         let exchange = options.exchange.as_ref().unwrap_or(&settings.config.control_exchange);
 

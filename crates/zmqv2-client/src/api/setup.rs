@@ -123,7 +123,9 @@ pub(crate) use setup_setters;
 
 impl Setup {
     pub(crate) fn build(self) -> Result<Connections, ClientError> {
-        let settings = Arc::new(self.settings);
+        let mut settings = self.settings;
+        settings.config = settings.config.bounded();
+        let settings = Arc::new(settings);
         let config = &settings.config;
         let ipc_dir = self.ipc_dir.map_or_else(|| find_ipc_dir(config), Ok)?;
         let local_broker = control::broker_socket(&ipc_dir)?;

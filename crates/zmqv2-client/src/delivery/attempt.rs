@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{NextStep, NodeName, Refusal};
+use zmqv2_proto::{NextStep, NodeName, Refusal, deadline};
 
 /// How long a message that waits for a server pauses before the directory is asked again.
 pub(crate) const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
@@ -18,6 +18,20 @@ pub(crate) const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
 const LOOKUP_INTERVAL_PER_CANDIDATE: Duration = Duration::from_millis(1);
 /// The pause before a retry if no candidate has taken the message.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// An attempt that more retries follow lasts at least this long, twice as long after each retry,
+/// and so on up to [`LONGEST_DISTANCE`]. Otherwise many retries would leave no attempt enough time
+/// for an answer.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(50);
+/// The first retry of a request whose server was lost begins at least this long after its last
+/// send, and each further one after twice the time, up to [`LONGEST_DISTANCE`]. Otherwise a peer
+/// that loses every request at once would get thousands of them.
+const SHORTEST_DISTANCE: Duration = Duration::from_millis(10);
+const LONGEST_DISTANCE: Duration = Duration::from_secs(1);
+/// A retry with less time than this is not worth its cost.
+const LEAST_TIME_LEFT: Duration = Duration::from_millis(1);
+/// So many retries after lost connections begin at once: the messages of a connection keep their
+/// order that way, and a link makes a pause of its own before it connects again.
+const PROMPT_RECONNECTS: u32 = 2;
 /// A broker sends the refusal `Expired` when the time to live ends. The client waits this much
 /// longer for it.
 pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(25);
@@ -30,7 +44,16 @@ pub(crate) struct Attempt {
     /// The end of this attempt.
     until: Instant,
     retries_left: u32,
+    retries_used: u32,
     has_retries: bool,
+    /// Shortens pauses. See [`Attempt::new`].
+    jitter: u8,
+    /// When a candidate was asked last.
+    asked_at: Instant,
+    /// No candidate is asked before.
+    not_before: Instant,
+    /// The present candidate is asked after the pause. No other round begins.
+    asks_after_pause: bool,
     wait_for_ready: bool,
     /// Whether it is for one server, which is searched for again before each retry.
     searches: bool,
@@ -133,15 +156,28 @@ impl SearchPlan {
 }
 
 impl Attempt {
-    /// A request that starts now. The first step is a lookup.
-    pub(crate) fn new(now: Instant, deadline: Instant, retries: u32, wait_for_ready: bool, searches: bool) -> Self {
+    /// A request that starts now. The first step is a lookup. `jitter` shortens the pauses of
+    /// retries, by up to a half. Clients have different ones, so that they do not retry together.
+    pub(crate) fn new(
+        now: Instant,
+        deadline: Instant,
+        retries: u32,
+        jitter: u8,
+        wait_for_ready: bool,
+        searches: bool,
+    ) -> Self {
         let time_per_attempt = deadline.saturating_duration_since(now) / retries.saturating_add(1);
-        Self {
+        let mut attempt = Self {
             deadline,
             time_per_attempt,
-            until: if retries > 0 { now + time_per_attempt } else { deadline },
+            until: deadline,
             retries_left: retries,
+            retries_used: 0,
             has_retries: retries > 0,
+            jitter,
+            asked_at: now,
+            not_before: now,
+            asks_after_pause: false,
             wait_for_ready,
             searches,
             candidates: 0,
@@ -153,7 +189,11 @@ impl Attempt {
             look_up_after_pause: false,
             refusal: None,
             doubt: None,
+        };
+        if retries > 0 {
+            attempt.until = attempt.end_from(now);
         }
+        attempt
     }
 
     /// A lookup has found these candidates, perhaps none.
@@ -217,6 +257,9 @@ impl Attempt {
         if now >= self.deadline {
             return self.give_up();
         }
+        if std::mem::take(&mut self.asks_after_pause) {
+            return self.ask(now);
+        }
         self.start_round();
         // The next candidate, because the last one may be gone.
         self.advance_candidate();
@@ -225,7 +268,15 @@ impl Attempt {
 
     /// Asks the present candidate, perhaps once more.
     pub(super) fn ask(&mut self, now: Instant) -> Step {
-        if now >= self.deadline { self.give_up() } else { Step::Ask(self.candidate) }
+        if now >= self.deadline {
+            return self.give_up();
+        }
+        if now < self.not_before {
+            self.asks_after_pause = true;
+            return Step::Pause { until: self.not_before.min(self.deadline) };
+        }
+        self.asked_at = now;
+        Step::Ask(self.candidate)
     }
 
     /// Nothing more is tried.
@@ -253,17 +304,18 @@ impl Attempt {
     pub(crate) fn connect_by(&self, now: Instant, connect_timeout: Duration) -> Instant {
         let left = self.until.saturating_duration_since(now);
         let others = self.has_alternatives || self.candidates > self.tried + 1;
-        now + match (others, self.has_retries) {
+        let span = match (others, self.has_retries) {
             (true, _) => connect_timeout.min(left / 2),
             (false, true) => left,
             (false, false) => connect_timeout.min(left),
-        }
+        };
+        deadline(now, span)
     }
 
     /// When to give up waiting for the present candidate's answer.
     pub(crate) fn answer_by(&self) -> Instant {
         let last = self.retries_left == 0 || self.until >= self.deadline;
-        if last { self.deadline + ANSWER_GRACE } else { self.until }
+        if last { deadline(self.deadline, ANSWER_GRACE) } else { self.until }
     }
 
     /// Whether no candidate is asked after the present one.
@@ -274,10 +326,12 @@ impl Attempt {
 
     /// The request may have run. If a retry is left, it is sent again. Otherwise it ends.
     fn doubted(&mut self, now: Instant, error: AskError) -> Step {
+        let begin = now.max(deadline(self.asked_at, self.distance(now, &error)));
         self.doubt = Some((error, self.candidate));
-        if !self.start_retry(now) {
+        if !self.start_retry(now, begin) {
             return self.give_up();
         }
+        self.not_before = begin;
         self.start_round();
         self.advance_candidate();
         if self.searches { Step::SearchAgain } else { self.ask(now) }
@@ -288,8 +342,8 @@ impl Attempt {
         self.round_over = true;
         // A candidate that could not be asked may take the request at the next attempt.
         let may_be_taken = self.doubt.is_some() || self.refusal.is_none() || self.some_not_reached;
-        let until = self.until.min(now + RETRY_PAUSE).min(self.deadline);
-        if may_be_taken && self.start_retry(now) {
+        let until = self.until.min(deadline(now, self.jittered(RETRY_PAUSE))).min(self.deadline);
+        if may_be_taken && self.start_retry(now, until.max(now)) {
             self.look_up_after_pause = self.searches;
             Step::Pause { until }
         } else if self.may_become_ready() {
@@ -303,18 +357,58 @@ impl Attempt {
         self.look_up_after_pause = true;
         let candidates = u32::try_from(self.candidates).unwrap_or(u32::MAX);
         let pause = LOOKUP_INTERVAL.max(LOOKUP_INTERVAL_PER_CANDIDATE * candidates);
-        Step::Pause { until: self.deadline.min(now + pause) }
+        Step::Pause { until: self.deadline.min(deadline(now, pause)) }
     }
 
-    /// Uses a retry, if there is one.
-    fn start_retry(&mut self, now: Instant) -> bool {
+    /// Uses a retry, if there is one. Its attempt begins at `begin`.
+    fn start_retry(&mut self, now: Instant, begin: Instant) -> bool {
         if self.retries_left == 0 || now >= self.deadline {
             return false;
         }
         self.retries_left -= 1;
-        let last = self.retries_left == 0;
-        self.until = if last { self.deadline } else { self.deadline.min(now + self.time_per_attempt) };
+        self.retries_used += 1;
+        self.until = if self.retries_left == 0 { self.deadline } else { self.end_from(begin) };
         true
+    }
+
+    /// When an attempt ends that begins at `begin` and that a retry may follow.
+    fn end_from(&self, begin: Instant) -> Instant {
+        let left = self.deadline.saturating_duration_since(begin);
+        let shortest = self.growing(SHORTEST_ATTEMPT);
+        let span = if self.time_per_attempt >= shortest {
+            self.time_per_attempt
+        } else if left < shortest * 2 {
+            // Two attempts would both be too short.
+            left
+        } else {
+            shortest
+        };
+        self.deadline.min(deadline(begin, span))
+    }
+
+    /// How long after the last send a request is sent again that may have run. Half of the time
+    /// that is left stays for the answer. If that is too short, nothing is sent again.
+    fn distance(&self, now: Instant, error: &AskError) -> Duration {
+        let prompt = match error {
+            // The attempt has lasted as long as it may.
+            AskError::NoAnswer => true,
+            AskError::ConnectionLost => self.retries_used < PROMPT_RECONNECTS,
+            AskError::Refused(..) | AskError::NotReached => false,
+        };
+        if prompt {
+            return Duration::ZERO;
+        }
+        let left = self.deadline.saturating_duration_since(now);
+        if left / 2 < LEAST_TIME_LEFT { left } else { self.growing(SHORTEST_DISTANCE).min(left / 2) }
+    }
+
+    /// `first`, doubled for each retry that was used.
+    fn growing(&self, first: Duration) -> Duration {
+        self.jittered(first.saturating_mul(1 << self.retries_used.min(16)).min(LONGEST_DISTANCE))
+    }
+
+    fn jittered(&self, span: Duration) -> Duration {
+        span - span / 512 * u32::from(self.jitter)
     }
 
     fn start_round(&mut self) {
@@ -380,7 +474,7 @@ impl Attempt {
     /// The request goes on after it waited behind others. The attempt gets its full time again.
     pub(super) fn extend(&mut self, now: Instant) {
         if self.retries_left > 0 {
-            self.until = self.until.max(self.deadline.min(now + self.time_per_attempt));
+            self.until = self.until.max(self.end_from(now));
         }
     }
 

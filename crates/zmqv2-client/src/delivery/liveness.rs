@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use zmqv2_proto::{Ttl, deadline};
+
 /// Shorter timeouts are raised to this, because the questions would cost too much.
 pub(crate) const MIN_LIVENESS_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -29,8 +31,14 @@ pub(crate) enum Due {
 
 impl Liveness {
     pub(crate) fn new(timeout: Duration, now: Instant) -> Self {
-        let timeout = timeout.max(MIN_LIVENESS_TIMEOUT);
-        Self { timeout, ask_at: now + timeout / 2, give_up_at: now + timeout, asked: false, pending: false }
+        let timeout = timeout.clamp(MIN_LIVENESS_TIMEOUT, Ttl::MAX.into());
+        Self {
+            timeout,
+            ask_at: deadline(now, timeout / 2),
+            give_up_at: deadline(now, timeout),
+            asked: false,
+            pending: false,
+        }
     }
 
     /// The call is still in flight.
@@ -41,7 +49,7 @@ impl Liveness {
     /// The question has failed. Another one may follow.
     pub(crate) fn question_failed(&mut self, now: Instant) {
         self.pending = false;
-        self.ask_at = now + self.timeout / 8;
+        self.ask_at = deadline(now, self.timeout / 8);
     }
 
     /// Returns what to do now. [`Due::Ask`] is returned once per question.
@@ -54,7 +62,7 @@ impl Liveness {
         }
         if !self.asked {
             // If the question comes late, the answer still has half of the timeout.
-            self.give_up_at = self.give_up_at.max(now + self.timeout / 2);
+            self.give_up_at = self.give_up_at.max(deadline(now, self.timeout / 2));
         }
         (self.asked, self.pending) = (true, true);
         Due::Ask
@@ -102,6 +110,20 @@ mod tests {
         assert_eq!(liveness.due(late), Due::Ask);
         assert_eq!((liveness.next_check(), liveness.time_for_answer(late)), (late + SECOND, SECOND));
         assert_eq!((liveness.due(late), liveness.due(late + SECOND)), (Due::Nothing, Due::GiveUp));
+    }
+
+    #[test]
+    fn any_timeout_has_bounds() {
+        let start = crate::clock::now();
+        for timeout in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(1 << 40)] {
+            let mut liveness = Liveness::new(timeout, start);
+            assert!(liveness.next_check() > start + 1_000_000 * SECOND);
+            liveness.question_failed(start);
+            assert_eq!(liveness.due(start), Due::Nothing);
+        }
+        for timeout in [Duration::ZERO, Duration::from_nanos(1)] {
+            assert_eq!(Liveness::new(timeout, start).next_check(), start + MIN_LIVENESS_TIMEOUT / 2);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use zmqv2_proto::{
     Flags, Header, Kind, MessageId, MethodName, RequestContext, RequestRef, ServerName, Target, TopicKey, Ttl, Version,
+    deadline,
 };
 
 use crate::delivery::table::DeliveryOptions;
@@ -90,7 +91,7 @@ impl CallOptions {
 impl<'a> Request<'a> {
     pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, method: &'a str, started: Instant) -> Self {
         let timeout = timeout.clamp(MIN_TIMEOUT, Ttl::MAX.into());
-        let deadline = started + timeout;
+        let deadline = deadline(started, timeout);
         Self { options, method, started, deadline }
     }
 

@@ -46,6 +46,7 @@ enum Then {
 struct Case {
     timeout: u64,
     retries: u32,
+    jitter: u8,
     wait_for_ready: bool,
     connect_timeout: u64,
     /// Whether it is for one server, and the node where that was last.
@@ -200,8 +201,14 @@ impl World for Surroundings<'_> {
 
 fn alone(case: &Case) -> End {
     let mut world = Surroundings::new(case);
-    let mut attempt =
-        Attempt::new(world.start, world.deadline(), case.retries, case.wait_for_ready, case.server.is_some());
+    let mut attempt = Attempt::new(
+        world.start,
+        world.deadline(),
+        case.retries,
+        case.jitter,
+        case.wait_for_ready,
+        case.server.is_some(),
+    );
     let found = world.plan();
     let result = attempts::run(&mut world, &mut attempt, found);
     world.end(result)
@@ -281,7 +288,7 @@ impl TableRun<'_> {
 
 fn beside_others(case: &Case) -> End {
     let mut world = Surroundings::new(case);
-    let limits = Limits { messages: 1, bytes: 1, connect_timeout: millis(case.connect_timeout) };
+    let limits = Limits { messages: 1, bytes: 1, connect_timeout: millis(case.connect_timeout), jitter: case.jitter };
     let options = DeliveryOptions {
         deadline: world.deadline(),
         expires: world.deadline(),
@@ -326,6 +333,7 @@ fn case(nodes: Vec<Vec<Behaviour>>) -> Case {
     Case {
         timeout: 6_000,
         retries: 0,
+        jitter: 0,
         wait_for_ready: false,
         connect_timeout: 1_000,
         server: None,
@@ -409,6 +417,39 @@ fn a_late_refusal_does_not_begin_the_search_again() {
     assert_eq!(asked(&end), [0, 1, 2]);
 }
 
+#[test]
+fn many_retries_leave_each_attempt_enough_time() {
+    // Without retries this call succeeds, so it succeeds with any number of them.
+    let slow = Behaviour::Takes { connect: 20, then: Then::Accept { after: 25 } };
+    for (timeout, retries) in [(1_000, 10_000), (1_000, u32::MAX), (60, 10_000), (60_000, 1_000_000)] {
+        for jitter in [0, u8::MAX] {
+            let end = ends(&Case { timeout, retries, jitter, ..case(vec![vec![slow]]) });
+            assert!(end.result.is_ok(), "{timeout} ms, {retries} retries, jitter {jitter}: {end:?}");
+            assert!(end.asked.len() <= 2, "{end:?}");
+        }
+    }
+    let dead = ends(&Case { timeout: 60_000, retries: u32::MAX, ..case(vec![vec![Behaviour::Dead]]) });
+    assert!(dead.asked.len() <= 70, "{dead:?}");
+}
+
+#[test]
+fn retries_of_a_request_that_is_lost_at_once_grow_apart() {
+    let lost = |then| vec![Behaviour::Takes { connect: 0, then }];
+    let server_lost = lost(Then::Refuse { after: 0, reason: Reason::ServerLost });
+    for server in [None, Some(Some(0))] {
+        for node in [server_lost.clone(), lost(Then::Lose { after: 0 })] {
+            let end = ends(&Case { timeout: 1_000, retries: 10_000, server, ..case(vec![node; 2]) });
+            assert!((6..30).contains(&end.asked.len()), "{end:?}");
+            let distances: Vec<_> = end.asked.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+            assert!(distances.iter().skip(2).take(4).all(|distance| *distance >= millis(10)), "{end:?}");
+        }
+    }
+    // Clients with other jitters ask at other times.
+    let with = |jitter| ends(&Case { timeout: 1_000, retries: 5, jitter, ..case(vec![server_lost.clone()]) }).asked;
+    assert_ne!(with(0)[1], with(255)[1]);
+    assert!(with(255)[1].0 >= millis(5));
+}
+
 #[cfg(feature = "proptest")]
 mod properties {
     use proptest::prelude::*;
@@ -442,20 +483,20 @@ mod properties {
             let found = prop_oneof![3 => all.clone().prop_map(Some), 2 => some.prop_map(Some), 1 => Just(None)];
             let changes = prop::collection::vec((1_u64..5_000, found.clone()), 0..4);
             (
-                (1_u64..9_000, 0_u32..5, any::<bool>(), 1_u64..2_500),
+                (1_u64..9_000, prop_oneof![9 => 0_u32..5, 1 => any::<u32>()], any::<u8>(), any::<bool>(), 1_u64..2_500),
                 (prop::option::of(prop::option::of(0..count)), 0_usize..8),
                 prop::collection::vec(prop::collection::vec(behaviour(), 1..5), count),
                 (found, changes),
             )
                 .prop_map(|(options, (server, turn), nodes, (mut first, mut directory))| {
-                    let (timeout, retries, wait_for_ready, connect_timeout) = options;
+                    let (timeout, retries, jitter, wait_for_ready, connect_timeout) = options;
                     directory.sort_by_key(|(from, _)| *from);
                     // A failed lookup is reported at once, unless the call waits.
                     if !wait_for_ready {
                         first.get_or_insert_default();
                     }
                     directory.insert(0, (0, first));
-                    Case { timeout, retries, wait_for_ready, connect_timeout, server, turn, nodes, directory }
+                    Case { timeout, retries, jitter, wait_for_ready, connect_timeout, server, turn, nodes, directory }
                 })
         })
     }

@@ -59,7 +59,8 @@ impl<'a> DirectCaller<'a> {
         let mut route = Route::first(router, &request)?;
         let found = route.plan(router, target, started);
         let searches = target.server.is_some();
-        let mut attempt = Attempt::new(started, deadline, options.retries, options.wait_for_ready, searches);
+        let mut attempt =
+            Attempt::new(started, deadline, options.retries, settings.retry_jitter, options.wait_for_ready, searches);
         let mut call = DirectCall { caller: self, request, encoded, route, socket_error: None };
         let result = attempts::run(&mut call, &mut attempt, found);
         call.route.learn(&result);
@@ -83,7 +84,7 @@ impl DirectCall<'_> {
         let connect_by = attempt.connect_by(now, settings.config.connect_timeout);
         self.encoded.flags = self.request.options.flags(Kind::Call, self.route.is_certain());
         loop {
-            let socket = match req_sockets.take(address, now) {
+            let socket = match req_sockets.take(address, now, connect_by) {
                 Ok(socket) => socket,
                 Err(error) => return Err(self.not_sent(address, error)),
             };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target};
+use zmqv2_proto::{Header, Kind, MessageId, NodeName, Reason, Refusal, Target, deadline};
 
 use crate::delivery::attempt::AskError;
 use crate::delivery::liveness::{Due, Liveness};
@@ -118,7 +118,7 @@ impl<'a> Monitor<'a> {
         };
         let (sender, receiver) = CompletionSender::new(now, Arc::clone(self.target));
         let header = Header::new(Kind::Inquire, self.id).encode();
-        let deadline = now + liveness.time_for_answer(now);
+        let deadline = deadline(now, liveness.time_for_answer(now));
         let message = Message {
             id: self.id,
             kind: Kind::Inquire,

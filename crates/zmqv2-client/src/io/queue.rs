@@ -6,6 +6,7 @@ use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use zmqv2_proto::deadline;
 
 use crate::clock;
 use crate::io::admission::Admission;
@@ -62,7 +63,7 @@ impl IoQueue {
     /// Ends the thread. Returns the number of messages that were outstanding.
     pub(super) fn close(&self, timeout: Duration) -> usize {
         self.admission.close();
-        let by = clock::now() + timeout.min(Duration::from_secs(u32::MAX.into()));
+        let by = deadline(clock::now(), timeout);
         let (reply, answer) = crossbeam_channel::bounded(1);
         let sent = self.commands.send(Command::Close(by, reply));
         self.idle_waker.wake();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Address, TopicKey};
+use zmqv2_proto::{Address, TopicKey, deadline};
 
 /// How long an unreachable address comes last before it is probed, at most.
 ///
@@ -58,7 +58,7 @@ impl NodeHealth {
 
     /// The address cannot be reached.
     pub(crate) fn mark_unreachable(&mut self, address: &Address, now: Instant) {
-        let probe_at = now + (self.spread)(FIRST_PROBE_AFTER / 2, FIRST_PROBE_AFTER);
+        let probe_at = deadline(now, (self.spread)(FIRST_PROBE_AFTER / 2, FIRST_PROBE_AFTER));
         self.insert(address, now, probe_at, false);
     }
 
@@ -95,7 +95,7 @@ impl NodeHealth {
             self.refusal_count = self.refusals.values().map(HashMap::len).sum();
         }
         if self.refusal_count < MAX_REFUSALS {
-            let until = now + (self.spread)(AVOID_AFTER_REFUSAL / 2, AVOID_AFTER_REFUSAL);
+            let until = deadline(now, (self.spread)(AVOID_AFTER_REFUSAL / 2, AVOID_AFTER_REFUSAL));
             let before = self.refusals.entry(key.clone()).or_default().insert(address.clone(), until);
             self.refusal_count += usize::from(before.is_none());
             self.refusals_until = self.refusals_until.max(Some(until));
@@ -155,7 +155,7 @@ impl NodeHealth {
         }
         if let Some(node) = self.unreachable.get_mut(address) {
             node.interval = (node.interval * 2).min(MAX_PROBE_INTERVAL);
-            node.probe_at = now + (self.spread)(node.interval / 2, node.interval);
+            node.probe_at = deadline(now, (self.spread)(node.interval / 2, node.interval));
             (node.probing, node.wanted) = (false, AtomicBool::new(false));
         }
     }

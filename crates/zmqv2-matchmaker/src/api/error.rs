@@ -29,13 +29,15 @@ pub enum MatchmakerError {
         /// The option to correct, or another remedy.
         remedy: String,
     },
-    /// The directory knows no server of the topic. But it is new, or has come back after an outage,
-    /// so some brokers may not have registered again yet.
-    #[error("the {directory} directory knows no server yet; after its start, brokers register again within {within:?}")]
+    /// The directory knows no server of the topic. But it may not know all servers: it is new, has
+    /// come back after an outage, or takes no registrations. Try again later.
+    #[error("the {directory} directory knows no server of the topic, but may not know all: {reason}")]
     Refilling {
         /// The kind of directory and its address.
         directory: String,
-        /// The time until all brokers have registered.
+        /// The reason, in one line, as in [`Completeness`](crate::Completeness).
+        reason: String,
+        /// The time until all brokers have registered, if brokers can register.
         within: std::time::Duration,
     },
     /// The directory keeps no list of topics. Ask the broker of each node instead (`zmqv2 status`).

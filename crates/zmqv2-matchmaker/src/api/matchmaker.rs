@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Node, ServerName, TopicKey};
+use zmqv2_proto::{Node, ServerName, TcpAddress, TopicKey};
 
 use crate::api::{MatchmakerError, Placement};
 
@@ -20,7 +20,7 @@ use crate::api::{MatchmakerError, Placement};
 /// |---|---|---|
 /// | `known`, `generation`, `health`, `name` | never | any thread, also one that owns sockets |
 /// | `resolve_all` | for the first question about a topic | a thread that may wait |
-/// | `register`, `renew`, `withdraw`, `refresh`, `list` | always | a thread beside the event loop |
+/// | `register`, `renew`, `withdraw`, `check_in`, `refresh`, `list` | always | a thread beside the event loop |
 ///
 /// An implementation bounds every wait by a timeout and documents it. A caller with a nearer
 /// deadline asks `known` first, and leaves the first question about a topic to another thread.
@@ -28,16 +28,21 @@ use crate::api::{MatchmakerError, Placement};
 /// # Memory
 /// A directory that is asked over a network remembers its answers and renews them in the
 /// background, so that it is not asked for each message. The memory is bounded. While the directory
-/// cannot be reached, remembered answers stay valid and `health` is [`Health::Stale`]. Only a topic
-/// that was never asked for yields [`MatchmakerError::Unavailable`]. A directory that comes back
-/// *without its data* counts as unreachable until the next renewals of the brokers have filled it
-/// again.
+/// cannot be reached, remembered answers stay in use and `health` is [`Health::Stale`]. Only a topic
+/// that was never asked for yields [`MatchmakerError::Unavailable`].
+///
+/// # Answers that may lack servers
+/// A directory that has lost its data, or that brokers could not write to, does not know all
+/// servers. Its answers are [incomplete](crate::Completeness) until every broker has had the time to
+/// register again. An *empty* answer of such a directory is [`MatchmakerError::Refilling`].
 ///
 /// # Leases
 /// A registration lives for its lease, by the directory's clock; clocks of two nodes are never
-/// compared. A lease that ends without renewal ends the registration: no fresh answer contains it,
-/// and a remembered answer loses it at the next refresh. A node leaves a topic with its last
-/// registration. Dropping a matchmaker stops its threads and withdraws nothing.
+/// compared. A lease that ends without renewal *while other brokers can renew theirs* ends the
+/// registration: no fresh answer contains it, and a remembered answer loses it at the next refresh.
+/// Leases that end while nobody can renew say nothing about the servers, and end nothing. A node
+/// leaves a topic with its last registration. Dropping a matchmaker stops its threads and withdraws
+/// nothing.
 pub trait Matchmaker: Send + Sync + fmt::Debug {
     /// The kind of directory, as the option `rpc_zmq_matchmaker` calls it, for logs.
     fn name(&self) -> &'static str;
@@ -110,7 +115,19 @@ pub trait Matchmaker: Send + Sync + fmt::Debug {
         registrations.iter().try_for_each(|registration| self.withdraw(registration))
     }
 
-    /// All topics with their servers, for people. Asks the directory itself, never the memory.
+    /// Shows the directory that this node's broker lives and can write, and asks whether the
+    /// directory still has what it accepted. Brokers call this every one or two seconds. A directory
+    /// without I/O answers at once (the default).
+    ///
+    /// # Errors
+    /// The reason why the directory cannot be reached, or does not take renewals.
+    fn check_in(&self, check_in: &CheckIn<'_>) -> Result<CheckedIn, MatchmakerError> {
+        let _ = check_in;
+        Ok(CheckedIn::default())
+    }
+
+    /// All topics with their servers, for people. Asks the directory itself, never the memory. The
+    /// list may lack servers if [`health`](Self::health) is not [`Health::Ok`] afterwards.
     ///
     /// # Errors
     /// [`MatchmakerError::NoList`] from a directory that keeps no list (the default). Otherwise the
@@ -213,7 +230,34 @@ pub enum Refreshed {
     Changed,
 }
 
-/// Whether a matchmaker's answers are up to date.
+/// What a broker shows to the directory with [`Matchmaker::check_in`].
+#[derive(Debug, Clone, Copy)]
+pub struct CheckIn<'a> {
+    /// The broker's node.
+    pub node: &'a Node,
+    /// Whether this broker has checked in before, so that another address of its node is that of
+    /// another broker.
+    pub again: bool,
+    /// One of the broker's registrations that the directory has accepted, if there is one.
+    pub sample: Option<&'a Registration>,
+    /// The lease of the broker's registrations.
+    pub lease: Duration,
+    /// How often the broker renews them, at least.
+    pub renew_every: Duration,
+}
+
+/// The directory's answer to a [`CheckIn`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckedIn {
+    /// An id of the directory's data and process. When it changes, registrations may be lost.
+    pub origin: String,
+    /// The sample is not registered.
+    pub sample_is_missing: bool,
+    /// Another broker of the same node name has checked in since, with this address.
+    pub other_address: Option<TcpAddress>,
+}
+
+/// Whether a matchmaker's answers are up to date, and all there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
@@ -221,7 +265,49 @@ pub enum Health {
     Ok,
     /// The directory cannot be read. Answers are the last known ones.
     Stale {
+        /// The reason, in one line. It names the option to correct, if one is known.
+        reason: String,
+        /// Since when, as far as this matchmaker knows.
+        since: Instant,
+    },
+    /// The directory can be read, but takes no renewals. New servers are missing in its answers.
+    RefusingWrites {
         /// The reason, in one line.
         reason: String,
+        /// Since when, as far as this matchmaker knows.
+        since: Instant,
     },
+    /// The directory works, but brokers may not have registered all servers again yet.
+    Refilling {
+        /// The reason, in one line, such as "the directory is younger than a lease".
+        reason: String,
+        /// Since when this matchmaker knows.
+        since: Instant,
+        /// The time until all brokers have registered again.
+        within: Duration,
+    },
+}
+
+impl Health {
+    /// The problem in one line. `None`: there is none.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Ok => None,
+            Self::Stale { reason, .. } | Self::RefusingWrites { reason, .. } | Self::Refilling { reason, .. } => {
+                Some(reason)
+            }
+        }
+    }
+
+    /// Since when there is a problem.
+    #[must_use]
+    pub fn since(&self) -> Option<Instant> {
+        match self {
+            Self::Ok => None,
+            Self::Stale { since, .. } | Self::RefusingWrites { since, .. } | Self::Refilling { since, .. } => {
+                Some(*since)
+            }
+        }
+    }
 }

@@ -6,6 +6,8 @@ mod placement;
 mod rotation;
 
 pub use error::MatchmakerError;
-pub use matchmaker::{Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration};
-pub use placement::{Candidates, PlacedNode, Placement};
+pub use matchmaker::{
+    CheckIn, CheckedIn, Health, Lease, ListedServer, ListedTopic, Matchmaker, Refreshed, Registration,
+};
+pub use placement::{Candidates, Completeness, PlacedNode, Placement};
 pub use rotation::Rotation;

@@ -22,10 +22,59 @@ impl PlacedNode {
     }
 }
 
+/// Whether a list of nodes names every node.
+///
+/// A directory that has lost data, or that brokers could not write to, does not know all servers. It
+/// still gives what it has. Whoever needs *any* server uses that. Whoever needs *all* servers, or one
+/// that is not listed, must know that the list may lack some.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Completeness {
+    /// The list names every node, as far as the directory can know.
+    #[default]
+    Complete,
+    /// The list may lack nodes. This may pass by itself.
+    Incomplete {
+        /// The reason in one line, such as "renewals are refused".
+        reason: Arc<str>,
+    },
+}
+
+impl Completeness {
+    /// A list that may lack nodes, for this reason.
+    #[must_use]
+    pub fn incomplete(reason: impl Into<Arc<str>>) -> Self {
+        Self::Incomplete { reason: reason.into() }
+    }
+
+    /// Whether the list names every node.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete)
+    }
+
+    /// Why the list may lack nodes. `None`: it is complete.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Complete => None,
+            Self::Incomplete { reason } => Some(reason),
+        }
+    }
+}
+
 /// All nodes that host one topic. Immutable, so that one allocation serves every message until the
 /// topic changes.
-#[derive(Debug, Default)]
+///
+/// A placement that may lack nodes [says so](Self::completeness).
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Placement {
+    // Shared by placements that differ only in their completeness.
+    nodes: Arc<NodeSet>,
+    completeness: Completeness,
+}
+
+#[derive(Debug, Default)]
+struct NodeSet {
     nodes: Vec<PlacedNode>,
     // Made by the first request for one server. Most topics have no such request.
     index: OnceLock<Index>,
@@ -55,19 +104,32 @@ impl Placement {
     pub fn new(mut nodes: Vec<PlacedNode>) -> Self {
         let mut seen = HashSet::with_capacity(nodes.len());
         nodes.retain(|placed| seen.insert(placed.node.name.clone()));
-        Self { nodes, index: OnceLock::new(), near: OnceLock::new() }
+        let nodes = NodeSet { nodes, index: OnceLock::new(), near: OnceLock::new() };
+        Self { nodes: Arc::new(nodes), completeness: Completeness::Complete }
+    }
+
+    /// The same nodes with this mark. Copies no node.
+    #[must_use]
+    pub fn marked(&self, completeness: Completeness) -> Self {
+        Self { nodes: Arc::clone(&self.nodes), completeness }
+    }
+
+    /// Whether these are all nodes of the topic. [`new`](Self::new) makes complete placements.
+    #[must_use]
+    pub fn completeness(&self) -> &Completeness {
+        &self.completeness
     }
 
     /// The nodes, in the directory's order.
     #[must_use]
     pub fn nodes(&self) -> &[PlacedNode] {
-        &self.nodes
+        &self.nodes.nodes
     }
 
     /// Whether no node hosts the topic.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.nodes().is_empty()
     }
 
     /// The nodes that may host `server`, or any server of the topic for `None`.
@@ -81,23 +143,23 @@ impl Placement {
     /// So a node that lists other servers is never asked for this one.
     #[must_use]
     pub fn candidates(self: &Arc<Self>, server: Option<&ServerName>) -> Candidates {
-        let chosen = server.map(|server| self.index.get_or_init(|| Index::new(&self.nodes)).places_of(server));
+        let chosen = server.map(|server| self.nodes.index.get_or_init(|| Index::new(self.nodes())).places_of(server));
         Candidates { placement: Arc::clone(self), chosen }
     }
 
     fn nearness(&self, zone: &Zone) -> Nearness {
-        let (known, nearness) = self.near.get_or_init(|| (zone.clone(), Nearness::new(&self.nodes, zone)));
-        if known == zone { nearness.clone() } else { Nearness::new(&self.nodes, zone) }
+        let (known, nearness) = self.nodes.near.get_or_init(|| (zone.clone(), Nearness::new(self.nodes(), zone)));
+        if known == zone { nearness.clone() } else { Nearness::new(self.nodes(), zone) }
     }
 }
 
-impl PartialEq for Placement {
+impl PartialEq for NodeSet {
     fn eq(&self, other: &Self) -> bool {
-        self.nodes == other.nodes
+        std::ptr::eq(self, other) || self.nodes == other.nodes
     }
 }
 
-impl Eq for Placement {}
+impl Eq for NodeSet {}
 
 /// Some or all nodes of a [`Placement`], without a copy of any.
 #[derive(Debug, Clone)]
@@ -111,13 +173,19 @@ impl Candidates {
     /// The number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.chosen.as_ref().map_or(self.placement.nodes.len(), |places| places.len())
+        self.chosen.as_ref().map_or(self.placement.nodes().len(), |places| places.len())
     }
 
     /// Whether there is no node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the placement names every node of the topic.
+    #[must_use]
+    pub fn completeness(&self) -> &Completeness {
+        self.placement.completeness()
     }
 
     /// The nodes, in the directory's order.
@@ -132,7 +200,7 @@ impl Candidates {
             None => position,
             Some(places) => *places.get(position)?,
         };
-        self.placement.nodes.get(place).map(|placed| &placed.node)
+        self.placement.nodes().get(place).map(|placed| &placed.node)
     }
 
     /// Every node once, starting with the `turn`-th modulo their number. The nodes of `zone` come
@@ -244,6 +312,15 @@ mod tests {
     fn a_node_counts_once_rg04() {
         let placement = Arc::new(Placement::new(vec![placed("h1", &[]), placed("h1", &["s"])]));
         assert_eq!(placement.candidates(None).len(), 1);
+    }
+
+    #[test]
+    fn a_mark_copies_no_node_and_makes_another_placement() {
+        let complete = Placement::new(vec![placed("a", &[])]);
+        let marked = complete.marked(Completeness::incomplete("a failover"));
+        assert!(std::ptr::eq(complete.nodes(), marked.nodes()) && complete != marked);
+        assert_eq!((complete.completeness().reason(), marked.completeness().reason()), (None, Some("a failover")));
+        assert_eq!(Arc::new(marked).candidates(None).completeness().reason(), Some("a failover"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
+use zmqv2_proto::{Node, NodeName, ServerName, TopicKey, deadline};
 
 use super::CacheSettings;
 use crate::api::{PlacedNode, Placement, Refreshed};
@@ -221,14 +221,14 @@ impl TopicCache {
             }
             self.generation += u64::from(refreshed == Refreshed::Changed);
         }
-        let asked = |topic: &Topic| self.started + Duration::from_secs(topic.asked.load(Ordering::Relaxed));
+        let asked = |topic: &Topic| deadline(self.started, Duration::from_secs(topic.asked.load(Ordering::Relaxed)));
         self.topics.retain(|_, topic| now.saturating_duration_since(asked(topic)) <= FORGET_AFTER);
         refreshed
     }
 
     /// Looks for signs of an outage or a loss of data, before the answer is applied.
     fn note_outages(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
-        let until = now + self.settings.lease;
+        let until = deadline(now, self.settings.lease);
         let DirectoryAnswer { epoch, instance, clock, age, .. } = answer;
         match &self.last_answer {
             // The directory may have had other data before.

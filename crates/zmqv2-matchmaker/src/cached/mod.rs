@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::TopicKey;
+use zmqv2_proto::{TopicKey, Ttl};
 
 use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
@@ -41,6 +41,17 @@ pub struct CacheSettings {
 }
 
 impl CacheSettings {
+    /// The same settings, with no span longer than on the wire: so that sums of spans fit.
+    fn bounded(self) -> Self {
+        let bounded = |span: Duration| span.min(Ttl::MAX.into());
+        Self {
+            refresh: bounded(self.refresh),
+            max_stale: bounded(self.max_stale),
+            lease: bounded(self.lease),
+            renew_every: bounded(self.renew_every),
+        }
+    }
+
     /// How long the thread waits for a change. If an answer takes [`allowance`](Self::allowance)
     /// longer, the directory may have paused long enough for leases to end.
     fn wait(&self) -> Duration {
@@ -98,6 +109,7 @@ impl CachedMatchmaker {
     /// A cache in front of `remote`. Asks nothing yet.
     #[must_use]
     pub fn new(remote: Box<dyn RemoteDirectory>, settings: CacheSettings) -> Self {
+        let settings = settings.bounded();
         Self {
             shared: Arc::new(Shared {
                 remote,
@@ -160,7 +172,7 @@ impl Shared {
             return Ok(placement);
         }
         if let Some(within) = self.read().unconfirmed_for(key, now()) {
-            return Err(MatchmakerError::Refilling { directory: self.remote.location(), within });
+            return Err(self.refilling(within));
         }
         if let Some(failure) = self.read().failure().filter(|failure| failure.at + FAIL_FAST > now()) {
             let (directory, source) = (self.remote.location(), failure.reason.clone().into());
@@ -171,7 +183,12 @@ impl Shared {
         let answer = answer.inspect_err(|error| self.failed(error))?;
         let late = now().saturating_duration_since(started) > self.settings.allowance();
         let first = self.write().first(key, answer, late, now());
-        first.map_err(|within| MatchmakerError::Refilling { directory: self.remote.location(), within })
+        first.map_err(|within| self.refilling(within))
+    }
+
+    fn refilling(&self, within: Duration) -> MatchmakerError {
+        let reason = format!("brokers register again within {within:.0?}");
+        MatchmakerError::Refilling { directory: self.remote.location(), reason, within }
     }
 
     /// Reads remembered topics again.
@@ -338,7 +355,7 @@ impl Matchmaker for CachedMatchmaker {
     fn health(&self) -> Health {
         match self.shared.read().failure() {
             None => Health::Ok,
-            Some(failure) => Health::Stale { reason: failure.reason.clone() },
+            Some(failure) => Health::Stale { reason: failure.reason.clone(), since: failure.at },
         }
     }
 }

@@ -108,7 +108,7 @@ fn a_panic_in_the_thread_makes_health_stale_and_the_thread_goes_on() {
     directory.set(Mood::Panicking);
     eventually(
         "the health tells",
-        || matches!(cached.health(), Health::Stale { reason } if reason.contains("its thread panicked")),
+        || matches!(cached.health(), Health::Stale { reason, .. } if reason.contains("its thread panicked")),
     );
     directory.set(Mood::Good);
     eventually("it is followed again", || cached.health() == Health::Ok);

@@ -120,7 +120,11 @@ impl Matchmaker for MemoryMatchmaker {
     }
 
     fn health(&self) -> Health {
-        self.problem.lock().unwrap().clone().map_or(Health::Ok, |reason| Health::Stale { reason })
+        self.problem
+            .lock()
+            .unwrap()
+            .clone()
+            .map_or(Health::Ok, |reason| Health::Stale { reason, since: crate::cached::now() })
     }
 }
 

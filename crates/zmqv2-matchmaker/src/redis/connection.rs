@@ -222,10 +222,23 @@ impl Session {
 /// Connects with user and password. Every wait of the connection is bounded.
 pub(super) fn connect(
     address: &TcpAddress,
-    (user, password): (Option<&str>, Option<&Secret>),
+    login: (Option<&str>, Option<&Secret>),
     database: u16,
     tls: Option<&RedisTls>,
 ) -> Result<Connection, RedisFailure> {
+    let connection = client(address, login, database, tls)?.get_connection_with_timeout(COMMAND_TIMEOUT)?;
+    connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
+    connection.set_write_timeout(Some(COMMAND_TIMEOUT))?;
+    Ok(connection)
+}
+
+/// Reads the files of TLS. Connects to nothing.
+pub(super) fn client(
+    address: &TcpAddress,
+    (user, password): (Option<&str>, Option<&Secret>),
+    database: u16,
+    tls: Option<&RedisTls>,
+) -> Result<Client, RedisFailure> {
     let mut redis = RedisConnectionInfo::default().set_db(i64::from(database)).set_skip_set_lib_name();
     if let Some(user) = user {
         redis = redis.set_username(user);
@@ -234,7 +247,7 @@ pub(super) fn connect(
         redis = redis.set_password(password.expose());
     }
     let (host, port) = (address.host().to_owned(), address.port());
-    let client = match tls {
+    Ok(match tls {
         None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
         Some(tls) => {
             // For the whole process. An error means that the process already has a provider.
@@ -252,11 +265,7 @@ pub(super) fn connect(
                 RedisFailure::option(problem, "tls_ca_file, tls_cert_file or tls_key_file")
             })?
         }
-    };
-    let connection = client.get_connection_with_timeout(COMMAND_TIMEOUT)?;
-    connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
-    connection.set_write_timeout(Some(COMMAND_TIMEOUT))?;
-    Ok(connection)
+    })
 }
 
 fn client_certificate(tls: &RedisTls) -> Result<Option<ClientTlsConfig>, RedisFailure> {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use zmqv2_proto::{Config, TopicKey};
+use zmqv2_proto::{Config, TopicKey, Ttl};
 
 use crate::api::{Lease, ListedServer, ListedTopic, MatchmakerError, Registration};
 use crate::cached::remote::{
@@ -47,7 +47,11 @@ impl RedisDirectory {
     #[must_use]
     pub fn new(settings: RedisSettings, lease: Duration) -> Self {
         let settings = Arc::new(settings);
-        Self { connector: Mutex::new(Connector::new(Arc::clone(&settings))), settings, lease }
+        Self {
+            connector: Mutex::new(Connector::new(Arc::clone(&settings))),
+            settings,
+            lease: lease.min(Ttl::MAX.into()),
+        }
     }
 
     /// The directory that `config` names, with a cache in front, after a [check](Self::check).

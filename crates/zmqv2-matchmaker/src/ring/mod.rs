@@ -59,7 +59,14 @@ pub struct RingMatchmaker {
 
 struct Current {
     ring: Ring,
-    problem: Option<String>,
+    problem: Option<Problem>,
+}
+
+/// Why the file cannot be used, and since when.
+#[derive(Debug, Clone)]
+struct Problem {
+    reason: String,
+    since: Instant,
 }
 
 struct Watch {
@@ -152,9 +159,11 @@ impl RingMatchmaker {
                 Ok(Refreshed::Changed)
             }
             Err(error) => {
-                let problem = Some(error.to_string());
-                let news = edited || self.read().problem != problem;
-                self.current.write().unwrap_or_else(PoisonError::into_inner).problem = problem;
+                let reason = error.to_string();
+                let before = self.read().problem.clone();
+                let news = edited || before.as_ref().is_none_or(|before| before.reason != reason);
+                let since = before.map_or(now, |before| before.since);
+                self.current.write().unwrap_or_else(PoisonError::into_inner).problem = Some(Problem { reason, since });
                 if news {
                     log::warn!("{error}; the last good ring stays in use");
                 }
@@ -249,7 +258,7 @@ impl Matchmaker for RingMatchmaker {
     fn health(&self) -> Health {
         match &self.read().problem {
             None => Health::Ok,
-            Some(reason) => Health::Stale { reason: reason.clone() },
+            Some(Problem { reason, since }) => Health::Stale { reason: reason.clone(), since: *since },
         }
     }
 }

@@ -14,6 +14,12 @@ use crate::config::options::spec::OptionSpec;
 /// driver had no bound.
 pub const DEFAULT_TOPIC_BACKLOG: usize = 10_000;
 
+/// The bounds of a span in a configuration file. The longest is 2^32 ms, as on the wire.
+const SHORTEST_SPAN: Duration = Duration::from_millis(1);
+const LONGEST_SPAN: Duration = Duration::from_secs(4_294_967);
+/// The bound of `rpc_zmq_busy_poll_us` and `rpc_zmq_adaptive_poll_us`.
+const LONGEST_POLL: Duration = Duration::from_millis(10);
+
 /// How nodes find each other (option `rpc_zmq_matchmaker`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -183,6 +189,35 @@ impl Config {
     /// Starts from the defaults and adds layers.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
+    }
+
+    /// The same configuration, with every number and span within the bounds that a configuration
+    /// file has. Programs may set the fields to anything, so whatever uses a configuration calls
+    /// this first.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        for span in [
+            &mut self.cast_timeout,
+            &mut self.response_timeout,
+            &mut self.connect_timeout,
+            &mut self.heartbeat_freq,
+            &mut self.heartbeat_ttl,
+            &mut self.redis_refresh,
+            &mut self.redis_max_stale,
+        ] {
+            *span = (*span).clamp(SHORTEST_SPAN, LONGEST_SPAN);
+        }
+        self.drain_timeout = self.drain_timeout.min(LONGEST_SPAN);
+        self.busy_poll = self.busy_poll.min(LONGEST_POLL);
+        self.adaptive_poll = self.adaptive_poll.min(LONGEST_POLL);
+        self.io_threads = self.io_threads.clamp(1, 64);
+        self.window = self.window.min(8192);
+        self.topic_backlog = self.topic_backlog.clamp(1, 10_000_000);
+        self.conn_pool_size = self.conn_pool_size.clamp(1, 65536);
+        self.max_message_bytes = self.max_message_bytes.clamp(1024, 1 << 30);
+        self.backlog_bytes = self.backlog_bytes.clamp(self.max_message_bytes, 1 << 40);
+        self.max_deliveries = self.max_deliveries.max(1);
+        self
     }
 }
 

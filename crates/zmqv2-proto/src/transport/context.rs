@@ -12,6 +12,9 @@ use crate::transport::socket::{Role, Socket};
 /// The most sockets of one context, where libzmq allows so many. Its default is 1,023.
 const MAX_SOCKETS: c_int = 65_000;
 
+/// The longest poll before a sleep, as in a configuration file.
+const LONGEST_POLL: Duration = Duration::from_millis(10);
+
 /// The options of a [`Transport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,6 +55,19 @@ impl From<&Config> for TransportOptions {
     }
 }
 
+impl TransportOptions {
+    /// The same options within the bounds that a configuration file has. Without a thread, libzmq
+    /// would carry nothing, and a poll without end would stop a loop.
+    fn bounded(self) -> Self {
+        Self {
+            io_threads: self.io_threads.clamp(1, 64),
+            busy_poll: self.busy_poll.min(LONGEST_POLL),
+            adaptive_poll: self.adaptive_poll.min(LONGEST_POLL),
+            ..self
+        }
+    }
+}
+
 /// Makes sockets that share one context.
 ///
 /// The first socket makes the context, which belongs to its process: services fork after they have
@@ -73,7 +89,7 @@ impl Transport {
         // Installs the fork hook now. libc runs hooks in the order of their installation, so it runs
         // before any hook that needs the child's id.
         let _ = super::process_id();
-        Self(Arc::new(Shared { options, context: Mutex::new(None) }))
+        Self(Arc::new(Shared { options: options.bounded(), context: Mutex::new(None) }))
     }
 
     /// The options of this transport.

@@ -15,10 +15,12 @@ mod connection;
 mod context;
 mod error;
 mod lent;
+mod precheck;
 mod process;
 #[cfg(test)]
 mod rep_tests;
 mod socket;
+mod zone;
 
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use adaptive_poll::AdaptivePoll;
@@ -26,9 +28,13 @@ pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SocketSendError, TransportError};
 #[doc(hidden)] // Shared by the crates of zmqv2.
+pub use precheck::check_reachable;
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub use process::process_id;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use zone::interface_index;
 
 /// The version of the linked libzmq, such as `4.3.4`.
 #[must_use]

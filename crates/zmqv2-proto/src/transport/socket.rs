@@ -13,6 +13,8 @@ use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
+use crate::transport::zone;
+use crate::wire::deadline;
 
 /// One frame of a message. libzmq owns it, so that forwarding copies nothing.
 pub type Frame = zmq::Message;
@@ -162,7 +164,7 @@ impl Socket {
         if let Address::Tcp(tcp) = address {
             self.raw.set_ipv6(tcp.may_be_ipv6()).map_err(io::Error::other)?;
         }
-        let text = CString::new(address.to_string())?;
+        let text = CString::new(zone::for_libzmq(address)?)?;
         // SAFETY: a live socket and a text that ends in NUL.
         if unsafe { open(self.raw.as_mut_ptr(), text.as_ptr()) } == 0 {
             return Ok(());
@@ -374,7 +376,7 @@ pub(super) fn poll_before_sleep(
     if busy_poll.is_zero() {
         return Ok(false);
     }
-    let end = Instant::now() + busy_poll;
+    let end = deadline(Instant::now(), busy_poll);
     while Instant::now() < end {
         if look()? {
             return Ok(true);

@@ -2,10 +2,12 @@
 
 pub mod bundle;
 pub mod control;
+mod deadline;
 mod header;
 mod id;
 mod ttl;
 
+pub use deadline::deadline;
 pub use header::{FIXED_BYTES, Flags, Header, HeaderView, InvalidHeader, Kind, MAX_HEADER_BYTES, rewrite_hop};
 pub(crate) use header::{MAGIC, PROTOCOL_VERSION};
 pub(crate) use id::LenientId;

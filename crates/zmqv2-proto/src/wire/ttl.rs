@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::wire::deadline;
+
 /// The time a message has left, in whole milliseconds, up to about 49 days.
 ///
 /// It is a span and no time of day, because the clocks of nodes need not agree. A receiver of a
@@ -40,7 +42,7 @@ impl Ttl {
     /// The deadline of a message that arrived at `now` with this much left.
     #[must_use]
     pub fn deadline(self, now: Instant) -> Instant {
-        now + Duration::from(self)
+        deadline(now, self.into())
     }
 
     /// The time from `now` to `deadline`, rounded up so that a message does not expire by rounding.

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::{ServerRegistration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
-use zmqv2_proto::{Address, InstanceId, ServerName, TopicKey};
+use zmqv2_proto::{Address, InstanceId, ServerName, TopicKey, deadline};
 
 use crate::error::ServerError;
 use crate::runtime::completions;
@@ -68,6 +68,7 @@ impl Service {
     /// Binds the workers' sockets, and registers the offer as soon as there is a broker.
     pub(crate) fn start<W: Work>(settings: Settings, offer: Offer, work: W) -> Result<Self, ServerError> {
         let Settings { config, ipc_dir, transport, .. } = settings;
+        let config = config.bounded();
         let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
         let transport = transport.unwrap_or_else(|| Transport::new(TransportOptions::from(&config)));
         let (instance, workers, drain_timeout) = (InstanceId::random(), offer.workers, config.drain_timeout);
@@ -120,7 +121,7 @@ impl Service {
     pub(crate) fn stop(&self) -> Result<(), ServerError> {
         let registration = self.registration.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(registration) = registration else { return Ok(()) };
-        let end_at = now() + self.drain_timeout;
+        let end_at = deadline(now(), self.drain_timeout);
         self.shutdown.drain.set();
         self.wakeup.stop();
         // The thread ends within the time to drain. A panic in it has been printed already.

@@ -49,14 +49,14 @@ pub(super) enum Stage {
 }
 
 impl<M> Entry<M> {
-    pub(super) fn new(message: M, options: DeliveryOptions, now: Instant, arrival: u64) -> Self {
+    pub(super) fn new(message: M, options: DeliveryOptions, jitter: u8, now: Instant, arrival: u64) -> Self {
         let DeliveryOptions { deadline, expires, retries, wait_for_ready, monitor, bytes, server_queue, .. } = options;
         Self {
             message,
             bytes,
             arrival,
             expires,
-            attempt: Attempt::new(now, deadline, retries, wait_for_ready, server_queue.is_some()),
+            attempt: Attempt::new(now, deadline, retries, jitter, wait_for_ready, server_queue.is_some()),
             stage: Stage::ChoosingLink,
             ticket: 0,
             wake: None,

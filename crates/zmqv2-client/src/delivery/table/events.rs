@@ -14,6 +14,9 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
     /// How long a message waits for a connection if there are other candidates.
     pub(crate) connect_timeout: Duration,
+    /// Shortens the pauses of retries, as [`Attempt::new`](crate::delivery::attempt::Attempt::new)
+    /// says.
+    pub(crate) jitter: u8,
 }
 
 /// The options of one message.

@@ -103,7 +103,7 @@ impl<M, A> PendingTable<M, A> {
         self.open += 1;
         self.bytes += options.bytes;
         self.arrivals += 1;
-        let mut entry = Entry::new(message, options, now, self.arrivals);
+        let mut entry = Entry::new(message, options, self.limits.jitter, now, self.arrivals);
         let found = SearchPlan::among(options.candidates);
         let step = options.server_queue.is_none().then(|| entry.attempt.found(now, found));
         let slot = &mut self.slots[index as usize];

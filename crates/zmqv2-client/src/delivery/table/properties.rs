@@ -10,7 +10,7 @@ use zmqv2_proto::{Reason, Refusal};
 use super::*;
 use crate::delivery::attempt::ANSWER_GRACE;
 
-const LIMITS: Limits = Limits { messages: 8, bytes: 60, connect_timeout: Duration::from_millis(300) };
+const LIMITS: Limits = Limits { messages: 8, bytes: 60, connect_timeout: Duration::from_millis(300), jitter: 0 };
 const LINKS: usize = 3;
 
 #[derive(Debug, Clone)]

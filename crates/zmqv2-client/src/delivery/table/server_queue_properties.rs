@@ -9,7 +9,7 @@ use zmqv2_proto::{Reason, Refusal};
 use super::*;
 
 const NODES: usize = 4;
-const LIMITS: Limits = Limits { messages: 1_000, bytes: 1_000, connect_timeout: Duration::from_secs(1) };
+const LIMITS: Limits = Limits { messages: 1_000, bytes: 1_000, connect_timeout: Duration::from_secs(1), jitter: 0 };
 
 #[derive(Debug, Clone)]
 enum Event {

@@ -25,7 +25,7 @@ struct World {
 }
 
 fn world(candidates: usize) -> World {
-    let limits = Limits { messages: 100, bytes: 10_000, connect_timeout: SECOND };
+    let limits = Limits { messages: 100, bytes: 10_000, connect_timeout: SECOND, jitter: 0 };
     World {
         now: crate::clock::now(),
         table: PendingTable::new(limits),

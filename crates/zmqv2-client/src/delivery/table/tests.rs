@@ -11,7 +11,7 @@ const MILLI: Duration = Duration::from_millis(1);
 type Table = PendingTable<&'static str, &'static str>;
 
 fn table() -> Table {
-    PendingTable::new(Limits { messages: 3, bytes: 100, connect_timeout: SECOND })
+    PendingTable::new(Limits { messages: 3, bytes: 100, connect_timeout: SECOND, jitter: 0 })
 }
 
 fn start() -> Instant {
@@ -231,7 +231,9 @@ fn with_retries_left_a_round_without_a_taker_is_followed_by_a_pause() {
     table.route(now);
     let tag = table.send(now, 0).unwrap();
     table.handle(now, Input::Refused { tag, refusal: refusal(Reason::ServerLost), node: None });
-    table.route(now);
+    assert_eq!((table.route(now), table.send(now, 0)), (None, None), "it is not sent again at once");
+    let now = now + 10 * MILLI;
+    assert_eq!(table.pass(now), None);
     let tag = table.send(now, 0).unwrap();
     table.handle(now, Input::Refused { tag, refusal: refusal(Reason::NoRoute), node: None });
     assert_eq!((table.route(now), table.send(now, 0)), (None, None));

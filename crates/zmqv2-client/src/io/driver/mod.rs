@@ -41,6 +41,8 @@ const COMMANDS_PER_TURN: usize = 256;
 /// While this many links have something to send, no more messages of groups are started. More
 /// connections at once would only exceed their timeouts.
 const MAX_WAITING_LINKS: usize = 256;
+/// The thread looks at its timers at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const WAKER: Token = Token(0);
 const FIRST_LINK: usize = 1;
 
@@ -101,6 +103,7 @@ impl Driver {
             messages: settings.max_outstanding,
             bytes: settings.max_outstanding_bytes,
             connect_timeout: settings.config.connect_timeout,
+            jitter: settings.retry_jitter,
         };
         Self {
             poll,
@@ -301,7 +304,8 @@ impl Driver {
             let closing = self.closing.as_ref().map(|(by, _)| *by);
             let reconnect = self.reconnects.front().map(|(at, _)| *at);
             let next = [self.table.next_deadline(), closing, self.idle_check_at, reconnect].into_iter().flatten().min();
-            next.map(|at| at.saturating_duration_since(clock::now()))
+            // epoll takes milliseconds as an i32, so a long sleep has a bound.
+            next.map(|at| at.saturating_duration_since(clock::now()).min(LONGEST_SLEEP))
         };
         let polled = self.wait(events, timeout);
         self.queue.end_sleep();

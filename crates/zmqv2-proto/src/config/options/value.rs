@@ -62,7 +62,7 @@ pub(crate) fn bind_address(text: &str) -> Result<String, String> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     let (address, zone) = bare.split_once('%').map_or((bare, None), |(address, zone)| (address, Some(zone)));
     let is_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
-    let numeric = bare.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let numeric = bare.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if zone.is_some_and(|zone| !is_v6 || zone.is_empty() || zone.contains('%')) {
         Err("a % stands only between an IPv6 address and its zone, an interface such as eth0".to_owned())
     } else if bare.contains(':') && !is_v6 {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Kind, MessageId};
+use zmqv2_proto::{Kind, MessageId, deadline};
 
 /// An accepted registration is repeated at this interval, in case the broker came and went
 /// unnoticed.
@@ -100,7 +100,7 @@ impl RegistrationState {
     /// The thread sends a REGISTER with this id.
     pub(super) fn registering(&mut self, now: Instant, id: MessageId) {
         self.last_id = id;
-        self.register_at = now + if self.ready { REPEAT } else { RETRY };
+        self.register_at = deadline(now, if self.ready { REPEAT } else { RETRY });
     }
 
     /// The thread sends the WITHDRAW, with this id. It ends at `end_at` at the latest.

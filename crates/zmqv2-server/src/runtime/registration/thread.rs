@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zmqv2_proto::control::{ServerRegistration, Withdrawal};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
-use zmqv2_proto::{Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl};
+use zmqv2_proto::{Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicKey, Ttl, deadline};
 
 use super::Readiness;
 use super::link::BrokerLink;
@@ -42,7 +42,7 @@ impl RegistrationThread {
             if self.wakeup.is_stopped() && !state.is_withdrawing() {
                 let withdrawal = Withdrawal::new(self.registration.instance);
                 let id = self.send(Kind::Withdraw, serde_json::to_vec(&withdrawal));
-                state.withdrawing(id, now() + drain_timeout);
+                state.withdrawing(id, deadline(now(), drain_timeout));
             }
             while self.link.socket.receive(&mut frames)? != Received::Nothing {
                 self.received(&mut state, &frames);
