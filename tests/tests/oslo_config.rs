@@ -77,7 +77,10 @@ const GROUPS: &[&str] = &[
 
 /// A file with options of every kind, names in every group, comments and mistakes.
 fn random_file(dice: &mut Dice) -> String {
-    let mut text = String::from(["", "# note\n", "\n; note\n"][dice.roll(3)]);
+    // oslo.config knows the option of the other program even where no file sets it, and the default
+    // of the host is the name of the machine.
+    let mut text =
+        format!("{}[DEFAULT]\nmy_ip = 10.1.1.1\nrpc_zmq_host = first\n", dice.one(&["", "# note\n", "\n; note\n"]));
     for _ in 0..1 + dice.roll(4) {
         text += &format!("[{}]\n", dice.one(GROUPS));
         for _ in 0..dice.roll(5) {
@@ -199,8 +202,13 @@ fn oracle() -> Option<Command> {
 }
 
 fn asked(mut oracle: Command, files: &[String]) -> Answers {
-    let mut child =
-        oracle.arg(file("oracle.py")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = oracle
+        .arg(file("oracle.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
     let input = serde_json::to_vec(files).expect("JSON");
     child.stdin.take().expect("a pipe").write_all(&input).expect("it reads all of its input");
     let output = child.wait_with_output().expect("it ends");

@@ -14,11 +14,15 @@ ZMQ = [
     cfg.IntOpt("rpc_zmq_contexts", default=1, min=1, max=64),
     cfg.StrOpt("rpc_zmq_ipc_dir"),
     cfg.StrOpt("rpc_zmq_host", default="localhost"),
+    # As zmqv2 takes it, in both groups.
+    cfg.IntOpt("rpc_response_timeout", default=60),
 ]
 DEFAULT = [
     cfg.StrOpt("control_exchange", default="openstack"),
-    cfg.IntOpt("rpc_response_timeout", default=60),
-    cfg.IntOpt("executor_thread_pool_size", default=64, deprecated_name="rpc_thread_pool_size"),
+    cfg.IntOpt("executor_thread_pool_size", default=64, deprecated_opts=[
+        cfg.DeprecatedOpt("rpc_thread_pool_size", group="oslo_messaging_zmq"),
+        cfg.DeprecatedOpt("rpc_thread_pool_size", group="DEFAULT"),
+    ]),
     # Of another program that shares the file.
     cfg.StrOpt("my_ip"),
 ]
@@ -44,7 +48,6 @@ def read(path):
     conf([], project="x", default_config_files=[path], default_config_dirs=[])
     values = {opt.name: conf.oslo_messaging_zmq[opt.name] for opt in ZMQ}
     values["control_exchange"] = conf.control_exchange
-    values["rpc_response_timeout"] = conf.rpc_response_timeout
     values["rpc_thread_pool_size"] = conf.executor_thread_pool_size
     values.update({opt.name: conf.matchmaker_redis[opt.name] for opt in REDIS})
     values["ringfile"] = conf.matchmaker_ring.ringfile

@@ -14,6 +14,7 @@ mod adaptive_poll;
 mod connection;
 mod context;
 mod error;
+mod interface;
 mod lent;
 mod precheck;
 mod process;
@@ -28,13 +29,13 @@ pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
 pub use error::{SocketSendError, TransportError};
 #[doc(hidden)] // Shared by the crates of zmqv2.
+pub use interface::{interface_address, interface_index};
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub use precheck::check_reachable;
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use process::process_id;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
-#[doc(hidden)] // Shared by the crates of zmqv2.
-pub use zone::interface_index;
 
 /// The version of the linked libzmq, such as `4.3.4`.
 #[must_use]

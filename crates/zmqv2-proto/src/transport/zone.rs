@@ -2,16 +2,8 @@
 
 use std::io;
 
-use rustix::net::{AddressFamily, SocketType, netdevice, socket};
-
 use crate::naming::Address;
-
-/// The number of the network interface called `name`, if this machine has one.
-#[must_use]
-pub fn interface_index(name: &str) -> Option<u32> {
-    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
-    netdevice::name_to_index(socket, name).ok()
-}
+use crate::transport::interface::interface_index;
 
 /// The address as libzmq reads it.
 pub(super) fn for_libzmq(address: &Address) -> io::Result<String> {

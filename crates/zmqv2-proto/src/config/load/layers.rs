@@ -99,6 +99,10 @@ impl Layers {
         let value = |group: &str, name: &str| -> Option<(String, String)> {
             let group = normalized(group);
             let Some((spec, _)) = named(&group, name) else {
+                // Other programs have no options in our groups.
+                if group != DEFAULT && GROUPS.contains(&&*group) {
+                    return None;
+                }
                 let text = self.all.get(&(group.clone(), name.to_owned()))?;
                 return Some((group, text.clone()));
             };
