@@ -24,7 +24,7 @@ pub use harness::cluster::{Cluster, Node};
 pub use harness::namespaces::in_namespaces;
 pub use harness::process::{Finished, Process};
 pub use harness::redis::{cluster as redis_cluster, server as redis_server};
-pub use harness::{gate, kernel, notifications, skip, zmtp};
+pub use harness::{gate, kernel, notifications, relay, skip, zmtp};
 pub use measure::measured_process;
 pub use proof::journaled_run::{JournaledRun, Summary, TOPIC, acceptance_times, stop_all};
 pub use proof::load::{CallRecord, Load, echo, spread};

@@ -169,7 +169,9 @@ fn stricter(theirs: &Value) -> bool {
         || !(1..=4_294_967).contains(&number("rpc_response_timeout"))
         || !name_ok(text("rpc_zmq_host"))
         || !name_ok(text("control_exchange"))
-        || text("password").contains('\n')
+        || theirs
+            .as_object()
+            .is_some_and(|all| all.values().any(|text| text.as_str().is_some_and(|text| text.contains('\n'))))
         || text("sentinel_hosts")
             .split(',')
             .any(|host| !host.is_empty() && host.parse::<zmqv2_proto::TcpAddress>().is_err())

@@ -44,7 +44,8 @@ pub struct Settings {
 impl Settings {
     /// The settings of `config`, with its socket directory.
     ///
-    /// Resolves a host name or network interface in `rpc_zmq_bind_address`, because libzmq binds only to IP addresses.
+    /// Resolves a host name or network interface in `rpc_zmq_bind_address`, because libzmq binds
+    /// only to IP addresses.
     ///
     /// # Errors
     /// [`BrokerError::Address`] if `rpc_zmq_bind_address` is not an address.
@@ -57,6 +58,7 @@ impl Settings {
             max_deliveries: config.max_deliveries,
             durable: config.notification_store.is_some(),
             first_generation: random(),
+            ..Limits::default()
         };
         Ok(Self {
             node: config.host.clone(),

@@ -412,6 +412,7 @@ proptest! {
         model.engine.report(&mut report);
         prop_assert_eq!((report.notifications, report.in_flight, report.queued, report.held_bytes), (0, 0, 0, 0));
         prop_assert!(report.topics.is_empty(), "{:?}", report.topics);
+        prop_assert_eq!(model.engine.unserved_topics(), 0);
         prop_assert!(model.on_disk.is_empty(), "left in the store: {:?}", model.on_disk);
         for (message, told) in model.told.iter().enumerate().filter(|(message, _)| model.notes[*message]) {
             if model.strange.contains(&message) {

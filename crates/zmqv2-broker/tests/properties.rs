@@ -9,7 +9,7 @@ mod model;
 
 use std::time::Duration;
 
-use model::Model;
+use model::{CLIENTS, Model};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -50,6 +50,12 @@ enum Op {
         credit: u16,
     },
     HandBack(Index),
+    /// A client gives up this request, or one that has not come yet.
+    Cancel {
+        client: usize,
+        number: Index,
+    },
+    ClientGone(usize),
     Reply {
         of: Index,
         credit: u16,
@@ -94,6 +100,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (index(), 0..3_u16).prop_map(|(of, credit)| Op::Credit { of, credit }),
         4 => (index(), 0..3_u16).prop_map(|(of, credit)| Op::Quick { of, credit }),
         5 => index().prop_map(Op::HandBack),
+        4 => (0..CLIENTS, index()).prop_map(|(client, number)| Op::Cancel { client, number }),
+        1 => (0..CLIENTS).prop_map(Op::ClientGone),
         16 => (index(), prop_oneof![6 => Just(1), 3 => Just(0), 1 => 0..5_u16]).prop_map(|(of, credit)| Op::Reply { of, credit }),
         1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyAgain { of, worker }),
         1 => (index(), index()).prop_map(|(of, worker)| Op::ReplyOfAnotherWorker { of, worker }),
@@ -130,6 +138,8 @@ fn perform(model: &mut Model, op: &Op) -> Option<()> {
             let (tag, worker) = pick(of, &model.deliveries())?;
             model.hand_back(worker, tag);
         }
+        Op::Cancel { client, number } => model.cancel(client, number.index(model.requests() + 1)),
+        Op::ClientGone(client) => model.client_gone(client),
         Op::Reply { of, credit } => {
             let (tag, worker) = pick(of, &model.deliveries())?;
             model.reply(worker, tag, credit);

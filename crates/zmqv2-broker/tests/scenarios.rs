@@ -5,12 +5,13 @@
 //! Lines that begin with `#` are comments.
 //!
 //! ```text
-//! limits backlog=2 bytes=100            the bounds, as the first command; also: deliveries=N, `durable`
-//! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N, window=N (one socket)
+//! limits backlog=2 bytes=100            the bounds, as the first command; also: deliveries=N, `durable`,
+//!                                       topics=N, client-topics=N (without a server)
+//! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N, window=N (one socket), `cancels`
 //! up s1                                 all its links are connected; `up s1/0` one of them
 //! down s1                               one of its links breaks
 //! withdraw s1
-//! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N, wait=yes
+//! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N, wait=yes, client=N, `cast`
 //! fanout f1 topic=openstack/t           a copy for every run; options as for a request
 //! notify n1 topic=openstack/n.info      a copy for every pool, or for server=POOL
 //! reply s1/0                            answers its oldest request; also: to=c1, credit=N, refused=Reason
@@ -23,6 +24,8 @@
 //! back s1/0 c1 c2 topic=openstack/t     hands these back; options as for a request; `fanout`
 //! advance 3s                            time passes, and the driver expires what is due
 //! lag 3s                                time passes, but the driver does nothing
+//! cancel c1 client=N                    the client no longer wants it
+//! gone client=N                         its connection has ended
 //! drain
 //! status
 //! counters                              the counters that are not 0
@@ -116,6 +119,8 @@ impl Runner {
                 limits.topic_backlog = command.number("backlog", limits.topic_backlog);
                 limits.backlog_bytes = command.number("bytes", limits.backlog_bytes);
                 limits.max_deliveries = command.number("deliveries", limits.max_deliveries.into()) as u16;
+                limits.unserved_topics = command.number("topics", limits.unserved_topics);
+                limits.unserved_topics_of_client = command.number("client-topics", limits.unserved_topics_of_client);
                 limits.durable = command.words.contains(&"durable");
                 self.engine = Engine::new(limits);
             }
@@ -143,10 +148,17 @@ impl Runner {
                     "notify" => Pattern::Notify,
                     _ => Pattern::One,
                 };
-                for from in &command.words[1..] {
+                for from in command.words[1..].iter().filter(|word| **word != "cast") {
                     let wait_for_ready = command.options.contains_key("wait");
-                    let arrival =
-                        Arrival { pattern, server, wait_for_ready, ..Arrival::new(id(from), key, deadline, bytes) };
+                    let client = command.options.get("client").map(|client| client.parse().unwrap());
+                    let arrival = Arrival {
+                        pattern,
+                        server,
+                        wait_for_ready,
+                        client,
+                        is_call: pattern == Pattern::One && !command.words.contains(&"cast"),
+                        ..Arrival::new(id(from), key, deadline, bytes)
+                    };
                     self.handle(Input::Request { arrival, from: from.to_string(), payload: from.to_string() });
                 }
             }
@@ -204,6 +216,11 @@ impl Runner {
                 self.now = end;
             }
             "lag" => self.now += span(command.word(1)),
+            "cancel" => {
+                let client = command.number("client", 1) as u64;
+                self.handle(Input::Cancel { client, id: id(command.word(1)) });
+            }
+            "gone" => self.handle(Input::ClientGone { client: command.number("client", 1) as u64 }),
             "drain" => self.handle(Input::Drain),
             "status" => self.status(),
             "counters" => {
@@ -226,6 +243,8 @@ impl Runner {
         let mut keys = command.options["topic"].split(',').map(|key| TopicKey::parse(key).unwrap());
         let key = keys.next().unwrap();
         let window = command.number("window", 0) as u16;
+        let mut registration = registration;
+        registration.cancels = command.words.contains(&"cancels");
         let registration = registration.sharing_a_socket(window > 0).with_window(window).with_topics(keys.collect());
         let server = command.options.get("server").unwrap_or(&run.as_str()).parse().unwrap();
         self.handle(Input::Register { offer: Offer::new(key, server, registration), from: run });
@@ -302,6 +321,10 @@ impl Runner {
                         is_note: delivery > 0,
                     });
                     line
+                }
+                Action::Cancel { worker, tag, .. } => {
+                    let of = self.delivered.iter().find(|it| it.tag == tag);
+                    format!("cancel {} -> {}", of.map_or("?", |it| &it.request), link(worker))
                 }
                 Action::Answer { to, payload, remaining } => format!("answer {to} {payload}{}", and(remaining)),
                 Action::Refuse { to, refusal, server, remaining } => {

@@ -51,6 +51,7 @@ mod delivery;
 mod direct;
 mod io;
 mod outcome;
+mod peers;
 mod routing;
 mod settings;
 

@@ -37,7 +37,9 @@ pub use naming::{
     NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
 };
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
-pub use wire::{Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control, deadline};
+pub use wire::{
+    ClockId, Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control, deadline, hello,
+};
 
 // Shared by the crates of zmqv2.
 #[doc(hidden)]

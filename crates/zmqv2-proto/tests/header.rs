@@ -7,7 +7,10 @@ use std::path::Path;
 use serde::de::IgnoredAny;
 use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::control::{Registered, ServerRegistration, StatusReport, Withdrawal};
-use zmqv2_proto::{Flags, Header, HeaderView, Kind, MAX_HEADER_BYTES, MessageId, Notification, Reply, Request};
+use zmqv2_proto::hello::{HELLO_ID, Hello, Welcome};
+use zmqv2_proto::{
+    ClockId, Flags, Header, HeaderView, Kind, MAX_HEADER_BYTES, MessageId, Notification, Reply, Request,
+};
 
 #[cfg(feature = "proptest")]
 #[path = "header/properties.rs"]
@@ -131,6 +134,13 @@ fn every_vectors_body_is_read_as_its_kind_says() {
             Kind::StatusReport => {
                 assert_eq!(serde_json::from_slice::<StatusReport>(body).unwrap().pid, 1);
             }
+            Kind::Inquire if header.id == HELLO_ID => {
+                assert_eq!(Hello::read(body).max_message_bytes, Some(16 << 20));
+            }
+            Kind::Welcome => {
+                let welcome = Welcome::read(body).unwrap();
+                assert_eq!((welcome.clock, welcome.max_message_bytes, welcome.cancels), (4711, Some(16 << 20), false));
+            }
             Kind::Status | Kind::Ack | Kind::Credit | Kind::Stored | Kind::InFlight | Kind::Inquire | Kind::Handled => {
                 assert!(body.is_empty(), "{name}");
             }
@@ -199,4 +209,20 @@ fn the_vector_of_a_bundle_is_what_this_side_reads_and_writes() {
         again.push(header, body);
     });
     assert_eq!((messages.len(), again.frame()), (2, &bundle[..]));
+}
+
+#[test]
+fn the_time_since_a_stamp_counts_and_another_clock_leaves_none() {
+    let own = ClockId::from_wire(4711).unwrap();
+    let stamped = Vector::all().into_iter().find(|vector| vector.name == "call-stamped").unwrap().bytes;
+    let left = |own, now| HeaderView::new(&stamped).unwrap().ttl_left(own, now).as_millis();
+    assert_eq!([0, 1, 4_999, 5_000].map(|age| left(own, 123_456_900 + age)), [5_000, 4_999, 1, 0]);
+    // The client estimates this clock, and a broker must not fail for a millisecond.
+    assert_eq!(left(own, 123_456_899), 5_000);
+    assert_eq!(left(ClockId::from_wire(4712).unwrap(), 123_456_900), 0, "the host was restarted");
+    let mut unstamped = stamped.clone();
+    Header::stamp_count(&mut unstamped, 0);
+    assert_eq!(HeaderView::new(&unstamped).unwrap().ttl_left(own, u64::MAX).as_millis(), 5_000);
+    Header::stamp_sent(&mut unstamped, own, 123_456_900);
+    assert_eq!(unstamped, stamped);
 }

@@ -9,6 +9,7 @@ pub mod namespaces;
 pub mod notifications;
 pub mod process;
 pub mod redis;
+pub mod relay;
 pub mod zmtp;
 
 /// Prints that a test was skipped. With `ZMQV2_REQUIRE_ALL=1` a skip is a failure.

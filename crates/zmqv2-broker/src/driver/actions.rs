@@ -5,9 +5,10 @@ use std::time::Instant;
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Kind, NodeName, Reason, Ttl};
+use zmqv2_proto::{Header, Kind, NodeName, Reason, Ttl};
 
 use super::log_limiter::{LogKind, LogLimiter};
+use super::opening::{LINKS_PER_TURN, Opening, OpeningLinks};
 use super::outbox::{Batch, Destination, Outbox};
 use super::sockets::Sockets;
 use crate::directory::registrar::Registrar;
@@ -32,7 +33,10 @@ pub(super) struct Routing {
     now: Instant,
     pub(super) sockets: Sockets,
     outbox: Outbox,
+    opening: OpeningLinks,
     pub(super) node: NodeName,
+    /// The largest body that this broker takes.
+    max_message_bytes: usize,
     registrar: Registrar,
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
@@ -47,6 +51,7 @@ impl Routing {
         limits: Limits,
         sockets: Sockets,
         node: NodeName,
+        max_message_bytes: usize,
         registrar: Registrar,
         store: StoreWriter,
     ) -> Self {
@@ -56,7 +61,9 @@ impl Routing {
             now,
             sockets,
             outbox: Outbox::default(),
+            opening: OpeningLinks::default(),
             node,
+            max_message_bytes,
             registrar,
             store,
             dead_letters: DeadLetters::default(),
@@ -132,13 +139,18 @@ impl Routing {
     }
 
     fn perform(&mut self) {
-        let mut failed = None;
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Deliver { worker, tag, ttl, delivery, payload } => {
                     let bundles = self.sockets.links.reads_bundles(worker);
                     let payload = payload.deliver(tag, ttl, delivery, Ttl::monotonic_millis_at(self.now));
                     self.post(&Destination::Worker(worker), payload, bundles);
+                }
+                Action::Cancel { worker, tag, id } => {
+                    let mut header = Header::new(Kind::Cancel, id);
+                    header.tag = tag;
+                    let bundles = self.sockets.links.reads_bundles(worker);
+                    self.post(&Destination::Worker(worker), Payload::copied(&header.encode(), &[]), bundles);
                 }
                 Action::Answer { to, payload, remaining } => self.answer(&to, to.answer(payload, remaining)),
                 Action::Refuse { to, refusal, server, remaining } => {
@@ -161,24 +173,21 @@ impl Routing {
                     (letter.deliveries, letter.why) = (deliveries.into(), why);
                     self.dead_letters.add(letter, payload.body(), now());
                 }
-                // One link of this server has failed: the engine removes the whole server.
-                Action::Connect { instance, .. } if failed == Some(instance) => {}
                 Action::Connect { worker, instance, index, shared } => {
-                    if let Err(error) = self.sockets.open_link(worker, instance, index, shared) {
-                        failed = Some(instance);
-                        // Such a server registers again and again.
-                        if let Some(omitted) = self.limiter.allows(LogKind::CannotConnect, instance.as_bytes(), now()) {
-                            log::error!("cannot connect to worker {index} of server {instance}: {error}{omitted}");
-                        }
-                        self.lose_worker(worker);
-                    }
+                    self.opening.add(Opening { worker, instance, index, shared });
                 }
                 Action::Disconnect { worker } => {
                     drop(self.outbox.take(&Destination::Worker(worker)));
-                    self.sockets.close_link(worker);
+                    if !self.opening.cancel(worker) {
+                        self.sockets.links.retire(worker);
+                    }
                 }
                 Action::Registered { to } => {
-                    self.reply(&to, Kind::Registered, &write(&Registered::new(self.node.clone())));
+                    self.reply(
+                        &to,
+                        Kind::Registered,
+                        &write(&Registered::new(self.node.clone(), self.max_message_bytes)),
+                    );
                 }
                 Action::Withdrawn { to, instance } => {
                     self.reply(&to, Kind::Withdrawn, &write(&Withdrawal::new(instance)));
@@ -188,6 +197,28 @@ impl Routing {
                 Action::Drained => self.drained_at = Some(now()),
             }
         }
+    }
+
+    /// Whether links are to be opened or closed, so that the loop must not sleep.
+    pub(super) fn has_link_work(&self) -> bool {
+        !self.opening.is_empty() || self.sockets.links.has_retired()
+    }
+
+    /// Opens and closes a few links.
+    pub(super) fn do_link_work(&mut self) {
+        for _ in 0..LINKS_PER_TURN {
+            let Some(Opening { worker, instance, index, shared }) = self.opening.next() else { break };
+            if let Err(error) = self.sockets.open_link(worker, instance, index, shared) {
+                // Such a server registers again and again.
+                if let Some(omitted) = self.limiter.allows(LogKind::CannotConnect, instance.as_bytes(), now()) {
+                    log::error!("cannot connect to worker {index} of server {instance}: {error}{omitted}");
+                }
+                // The engine removes the whole server.
+                self.lose_worker(worker);
+                self.perform();
+            }
+        }
+        self.sockets.close_retired_links();
     }
 
     /// Tells the engine of a lost worker. `perform` carries out the new actions.
@@ -200,8 +231,10 @@ impl Routing {
         self.answer(origin, origin.reply(kind, &self.node, body));
     }
 
-    /// Sends an answer, in a bundle with others if its receiver reads bundles.
-    pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
+    /// Sends an answer, in a bundle with others if its receiver reads bundles. From its time the
+    /// receiver learns the clock of this node.
+    pub(super) fn answer(&mut self, to: &Origin, mut payload: Payload) {
+        Header::stamp_delivered(payload.header_mut(), Ttl::monotonic_millis_at(self.now));
         self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
     }
 

@@ -1,13 +1,15 @@
 //! Reads messages and bundles. Answers those that need no engine, and gives the rest to the engine.
 
-use zmqv2_proto::transport::{Frame, Received};
-use zmqv2_proto::{Header, HeaderView, Kind, Reason, Refusal};
+use zmqv2_proto::hello::{HELLO_ID, Welcome};
+use zmqv2_proto::transport::{Frame, Received, connection_of};
+use zmqv2_proto::{ClockId, Header, HeaderView, Kind, Reason, Refusal, Ttl};
 
 use super::actions::Routing;
+use super::clients::Clients;
 use super::links::LinkChange;
 use super::log_limiter::{LogKind, LogLimiter};
 use super::status::StatusReporter;
-use crate::engine::{Counter, Input, WorkerId};
+use crate::engine::{ClientId, Counter, Input, WorkerId};
 use crate::error::BrokerError;
 use crate::message::arrival::Names;
 use crate::message::control_request::{ControlRequest, write};
@@ -24,18 +26,24 @@ const MESSAGES_PER_VISIT: usize = 64;
 
 pub(super) struct Inbox {
     max_message_bytes: usize,
+    /// The number of this node's clock in the stamps of requests.
+    clock: ClockId,
+    /// The answer to the first question on a connection.
+    welcome: Vec<u8>,
     status: StatusReporter,
     limiter: LogLimiter,
     peers: PeerNames,
     names: Names,
     frames: Vec<Frame>,
     received: bool,
+    clients: Clients,
 }
 
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
-        let (limiter, peers, names, frames) = Default::default();
-        Self { max_message_bytes, status, limiter, peers, names, frames, received: false }
+        let (limiter, peers, names, frames, clients) = Default::default();
+        let (clock, welcome) = (ClockId::own(), Welcome::new(max_message_bytes).with_cancellation().write());
+        Self { max_message_bytes, clock, welcome, status, limiter, peers, names, frames, received: false, clients }
     }
 
     pub(super) fn take_received(&mut self) -> bool {
@@ -44,6 +52,7 @@ impl Inbox {
 
     /// Reads messages of clients and local servers. Returns whether there may be more.
     pub(super) fn read_ingress(&mut self, routing: &mut Routing, ingress: Ingress) -> Result<bool, BrokerError> {
+        self.end_clients(routing, ingress);
         let mut read = 0;
         while read < MESSAGES_PER_VISIT {
             read += match routing.sockets.ingress(ingress).receive(&mut self.frames)? {
@@ -53,6 +62,25 @@ impl Inbox {
             }
         }
         Ok(true)
+    }
+
+    /// Cancels the calls of clients whose connections have ended.
+    fn end_clients(&mut self, routing: &mut Routing, ingress: Ingress) {
+        while let Some(connection) = routing.sockets.ingress(ingress).ended_connection() {
+            if let Some(client) = self.clients.ended(ingress, connection) {
+                routing.handle_now(Input::ClientGone { client });
+            }
+        }
+    }
+
+    /// Notes the connection of the client whose call waits: the message that was read last.
+    fn watch_client(&mut self, routing: &mut Routing, ingress: Ingress, client: ClientId) {
+        // The ends of earlier connections with this descriptor come first.
+        self.end_clients(routing, ingress);
+        let Some(connection) = self.frames.first_mut().and_then(connection_of) else { return };
+        if let Some(earlier) = self.clients.watch(ingress, connection, client) {
+            routing.handle(Input::ClientGone { client: earlier });
+        }
     }
 
     /// Reads messages of a worker. Returns whether there may be more.
@@ -155,7 +183,8 @@ impl Inbox {
             return routing.drop_worker(worker, &Malformed::HandedBackTooLarge);
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
-        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        // The engine has kept the deadline.
+        let arrival = self.names.arrival(&view, view.ttl(), payload.size(), routing.now());
         routing.handle(Input::HandedBack { worker, tag, arrival, payload });
     }
 
@@ -175,10 +204,21 @@ impl Inbox {
                 if let Err(refusal) = payload.check_size(self.max_message_bytes) {
                     return refuse(routing, &origin, &refusal);
                 }
+                let left = view.ttl_left(self.clock, Ttl::monotonic_millis_at(routing.now()));
                 // The engine gets the payload while it reads the names, so these are copies.
-                let arrival = self.names.arrival(&view, payload.size(), routing.now());
+                let mut arrival = self.names.arrival(&view, left, payload.size(), routing.now());
+                let (client, id, is_call) = (self.clients.id(ingress, origin.path.peer()), view.id(), arrival.is_call);
+                arrival.client = Some(client);
                 routing.handle(Input::Request { arrival, from: origin, payload });
+                if is_call && routing.engine().is_waiting(client, id) {
+                    self.watch_client(routing, ingress, client);
+                }
             }
+            Kind::Cancel => {
+                let client = self.clients.id(ingress, origin.path.peer());
+                routing.handle(Input::Cancel { client, id: view.id() });
+            }
+            Kind::Inquire if view.id() == HELLO_ID => routing.reply(&origin, Kind::Welcome, &self.welcome),
             Kind::Inquire => {
                 routing.count(Counter::Inquiries);
                 if routing.engine().is_pending(view.id()) {
@@ -230,7 +270,9 @@ impl Inbox {
             return self.reject(routing, origin, &Malformed::Control(detail.to_owned()));
         }
         let Ok(view) = HeaderView::new(payload.header()) else { return };
-        let arrival = self.names.arrival(&view, payload.size(), routing.now());
+        // The listener has the clock of this node.
+        let left = view.ttl().left_since(view.delivered(), Ttl::monotonic_millis_at(routing.now()));
+        let arrival = self.names.arrival(&view, left, payload.size(), routing.now());
         routing.handle(Input::Handled { tag, id, credit, requeue: Some((arrival, payload)) });
     }
 

@@ -1,12 +1,14 @@
 //! One DEALER socket for each worker. With one peer per socket, the broker learns which worker
 //! died, and no message goes to another worker.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use zmqv2_proto::control::worker_socket;
 use zmqv2_proto::transport::{Connection, Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, InstanceId};
 
+use super::opening::LINKS_PER_TURN;
 use crate::engine::WorkerId;
 use crate::error::BrokerError;
 use crate::startup::socket_sweeper::SocketSweeper;
@@ -35,12 +37,14 @@ pub(super) struct Links {
     dir: PathBuf,
     sweeper: SocketSweeper,
     by_worker: Vec<Option<Link>>,
+    /// Links that are no longer used, to be closed a few at a time.
+    retired: VecDeque<Link>,
 }
 
 impl Links {
     pub(super) fn new(transport: Transport, dir: PathBuf) -> Result<Self, BrokerError> {
         let sweeper = SocketSweeper::start(dir.clone()).map_err(BrokerError::Events)?;
-        Ok(Self { transport, dir, sweeper, by_worker: Vec::new() })
+        Ok(Self { transport, dir, sweeper, by_worker: Vec::new(), retired: VecDeque::new() })
     }
 
     /// Starts to connect to a worker, or to all workers behind a `shared` socket, which read
@@ -100,9 +104,19 @@ impl Links {
         })
     }
 
-    /// Closes a link, and has the socket file removed if its server was killed.
-    pub(super) fn close(&mut self, worker: WorkerId, unwatch: impl FnOnce(&Socket)) {
-        if let Some(link) = self.by_worker.get_mut(worker).and_then(Option::take) {
+    /// Stops the use of a link. [`close_retired`](Self::close_retired) closes it.
+    pub(super) fn retire(&mut self, worker: WorkerId) {
+        self.retired.extend(self.by_worker.get_mut(worker).and_then(Option::take));
+    }
+
+    pub(super) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Closes a few links, and has the socket files removed if their servers were killed.
+    pub(super) fn close_retired(&mut self, unwatch: impl Fn(&Socket)) {
+        let few = self.retired.len().min(LINKS_PER_TURN);
+        for link in self.retired.drain(..few) {
             unwatch(&link.socket);
             drop(link.socket);
             if let Address::Ipc(path) = link.address {

@@ -7,10 +7,12 @@
 //! with 500 links costs nothing, and a busy one does not look at its idle links.
 
 mod actions;
+mod clients;
 mod inbox;
 mod links;
 mod log_limiter;
 mod open;
+mod opening;
 mod outbox;
 mod ready_list;
 mod restore;
@@ -91,6 +93,7 @@ impl Broker {
                 self.visit(source)?;
                 self.routing.flush_if_full();
             }
+            self.routing.do_link_work();
             self.routing.expire_due();
             self.routing.flush();
         }
@@ -107,8 +110,9 @@ impl Broker {
     /// Waits for events. If messages come quickly, or an option asks for it, this polls for a while
     /// before it sleeps.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let has_link_work = self.routing.has_link_work();
         let sockets = &mut self.routing.sockets;
-        if !sockets.ready.is_empty() {
+        if !sockets.ready.is_empty() || has_link_work {
             return sockets.poll(events, Some(Duration::ZERO));
         }
         let deadlines = [self.routing.engine().next_deadline(), self.shutdown.ends_at(&self.routing)];

@@ -39,7 +39,8 @@ impl Broker {
         let node = settings.node_at(&address);
         let registrar = Registrar::start(directory, node, settings.renew_every, settings.lease);
         let registrar = registrar.map_err(BrokerError::Events)?;
-        let mut routing = Routing::new(settings.limits, sockets, settings.node.clone(), registrar, store);
+        let (node, largest) = (settings.node.clone(), settings.max_message_bytes);
+        let mut routing = Routing::new(settings.limits, sockets, node, largest, registrar, store);
         restore(&mut routing, contents);
         Ok(Self {
             inbox: Inbox::new(settings.max_message_bytes, StatusReporter::new(&settings, &address)),

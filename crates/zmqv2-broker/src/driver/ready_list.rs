@@ -51,13 +51,6 @@ impl ReadyList {
         }
     }
 
-    pub(super) fn remove(&mut self, source: Source) {
-        let Token(number) = source.into();
-        if self.listed.get_mut(number).is_some_and(std::mem::take) {
-            self.sources.retain(|other| *other != source);
-        }
-    }
-
     pub(super) fn take(&mut self) -> Vec<Source> {
         self.listed.fill(false);
         std::mem::take(&mut self.sources)
@@ -79,8 +72,7 @@ mod tests {
         [link, network, link].into_iter().for_each(|source| ready.add(source));
         assert_eq!((ready.take(), ready.is_empty()), (vec![link, network], true));
         [link, network].into_iter().for_each(|source| ready.add(source));
-        ready.remove(link);
-        assert_eq!(ready.take(), [network]);
+        assert_eq!(ready.take(), [link, network]);
         assert!(FIXED.into_iter().chain([link]).all(|source| Source::from(Token::from(source)) == source));
     }
 }

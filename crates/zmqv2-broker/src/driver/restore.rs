@@ -35,9 +35,8 @@ fn restore_notification(routing: &mut Routing, record: &Record, now: Instant, wa
         return false;
     }
     let mut names = Names::default();
-    let mut arrival = names.arrival(&view, record.bytes(), now);
     // The time to live has gone on while no broker was running.
-    arrival.deadline = record.ttl_left(wall_clock).deadline(now);
+    let arrival = names.arrival(&view, record.ttl_left(wall_clock), record.bytes(), now);
     let payload = Payload::copied(&record.header, &record.body);
     routing.handle(Input::Restore { number: record.number, arrival, payload });
     true

@@ -31,8 +31,10 @@ impl Sockets {
     pub(super) fn bind(settings: &Settings, poll: Poll) -> Result<(Self, TcpAddress), BrokerError> {
         let transport = Transport::new(settings.transport.clone());
         let mut local = transport.socket(Role::Router)?;
+        local.report_ended_connections()?;
         local.bind(&broker_socket(&settings.ipc_dir)?)?;
         let mut network = transport.socket(Role::Router)?;
+        network.report_ended_connections()?;
         let bound = network.bind(&Address::Tcp(settings.bind.clone()));
         let address = match bound.map_err(|source| BrokerError::Bind { source })? {
             Address::Tcp(address) => address,
@@ -96,12 +98,14 @@ impl Sockets {
         Ok(())
     }
 
-    pub(super) fn close_link(&mut self, worker: WorkerId) {
-        self.ready.remove(Source::Link(worker));
-        self.links.close(worker, |socket| {
+    /// Closes a few links that are no longer used. Until then an event of such a link may come, and
+    /// lists a number that has no link, or another one. Both are harmless.
+    pub(super) fn close_retired_links(&mut self) {
+        let registry = self.poll.registry();
+        self.links.close_retired(|socket| {
             for fd in socket.fds() {
                 // The descriptor is closed next, which removes it from epoll as well.
-                drop(self.poll.registry().deregister(&mut SourceFd(&fd)));
+                drop(registry.deregister(&mut SourceFd(&fd)));
             }
         });
     }

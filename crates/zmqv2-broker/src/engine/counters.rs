@@ -69,6 +69,8 @@ counters! {
     Expired = "expired";
     /// Requests whose time to live ended while a worker had them.
     Abandoned = "abandoned";
+    /// Requests that did not run, because their senders gave them up, or ended, while they waited.
+    Cancelled = "cancelled";
     /// Messages of workers about requests that the broker no longer has.
     LateAnswers = "late_answers";
     /// Copies that were made for the servers of fanouts.

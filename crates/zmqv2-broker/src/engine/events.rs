@@ -5,7 +5,7 @@ use std::time::Instant;
 use zmqv2_proto::control::ServerRegistration;
 use zmqv2_proto::{InstanceId, MessageId, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::WorkerId;
+use super::{ClientId, WorkerId};
 
 /// The registration of a server.
 #[derive(Debug, Clone)]
@@ -43,6 +43,10 @@ pub struct Arrival<'a> {
     pub pattern: Pattern,
     pub id: MessageId,
     pub key: &'a str,
+    /// The client that sent it, if the driver knows.
+    pub client: Option<ClientId>,
+    /// Its sender waits for the result, so it need not run once the sender has gone.
+    pub is_call: bool,
     /// The only server or pool that may get it. Empty: any server, or all pools.
     pub server: &'a str,
     pub deadline: Instant,
@@ -58,7 +62,7 @@ impl<'a> Arrival<'a> {
     /// A request of `bytes` for any one server of `key`.
     pub fn new(id: MessageId, key: &'a str, deadline: Instant, bytes: usize) -> Self {
         let (pattern, wait_for_ready, monitored) = (Pattern::One, false, false);
-        Self { pattern, id, key, server: "", deadline, bytes, wait_for_ready, monitored }
+        Self { pattern, id, key, client: None, is_call: false, server: "", deadline, bytes, wait_for_ready, monitored }
     }
 }
 
@@ -95,6 +99,10 @@ pub enum Input<'a, O, P> {
     /// A server stops, and takes no new work. It gets an answer when none of its requests is in
     /// flight.
     Withdraw { instance: InstanceId, from: O },
+    /// A client no longer wants a request that it sent.
+    Cancel { client: ClientId, id: MessageId },
+    /// The connection of a client has ended. Its calls that wait are cancelled.
+    ClientGone { client: ClientId },
     /// The broker stops: it takes no new requests and finishes those in flight.
     Drain,
 }
@@ -107,6 +115,8 @@ pub enum Action<O, P> {
     /// Send a request to a worker, whose answer must carry `tag`. `delivery` is the number of this
     /// delivery of a notification, from 1. It is 0 for other requests.
     Deliver { worker: WorkerId, tag: u64, ttl: Ttl, delivery: u16, payload: P },
+    /// Tell a worker that nobody wants the request any more that was delivered with this tag.
+    Cancel { worker: WorkerId, tag: u64, id: MessageId },
     /// Send a worker's answer to the sender of the request.
     Answer { to: O, payload: P, remaining: u16 },
     /// Tell the sender that its request is refused, or was lost. `server` is the server or pool of

@@ -28,10 +28,13 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.counters.add(Counter::HandedBack);
         let server = self.workers[worker].server;
         let abandoned = matches!(request.state, State::Abandoned { .. });
-        let (expired, is_copy) = (request.deadline <= now, request.is_copy);
+        let (expired, is_copy, cancelled) = (request.deadline <= now, request.is_copy, request.cancelled);
         let before = self.take_back_delivery(worker);
         if abandoned {
             self.remove_delivered(tag);
+        } else if cancelled {
+            self.remove_delivered(tag);
+            self.counters.add(Counter::Cancelled);
         } else {
             match self.queue_for_handed_back(server, arrival, expired, is_copy) {
                 Ok(queue) => self.redeliver(now, tag, queue, arrival, payload),

@@ -38,6 +38,7 @@
 //! ```
 
 mod backlog;
+mod cancellation;
 mod counters;
 mod deadlines;
 mod drain;
@@ -50,6 +51,7 @@ mod queues;
 mod servers;
 mod status;
 mod topics;
+mod unserved;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -59,12 +61,14 @@ use zmqv2_proto::{InstanceId, MessageId, Reason, Refusal, ServerName, TopicKey};
 
 pub use counters::{Counter, Counters, reference_markdown};
 pub use events::{Action, Arrival, Input, Offer, Pattern};
+pub use unserved::ClientId;
 
 use backlog::Backlog;
 use deadlines::Deadlines;
 use pending::{Pending, PendingTable, Queue, State};
 use servers::{Server, Worker};
 use topics::Topic;
+use unserved::Unserved;
 
 /// The number of a worker, and of its link in the driver. Reused after [`Action::Disconnect`].
 pub type WorkerId = usize;
@@ -80,6 +84,10 @@ pub struct Limits {
     pub topic_backlog: usize,
     /// The most bytes of all waiting requests (option `rpc_zmq_backlog_bytes`). Above it: `Busy`.
     pub backlog_bytes: usize,
+    /// The most topics without a server in which requests wait. Above it: `Busy`.
+    pub unserved_topics: usize,
+    /// The most of them that one client's connection has added. Above it: `Busy`.
+    pub unserved_topics_of_client: usize,
     /// The most deliveries of a notification (option `rpc_zmq_max_deliveries`).
     pub max_deliveries: u16,
     /// Whether notifications are stored in a file first (option `rpc_zmq_notification_store`).
@@ -91,7 +99,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { topic_backlog: 10_000, backlog_bytes: 256 << 20, max_deliveries: 5, durable: false, first_generation: 0 }
+        Self {
+            topic_backlog: 10_000,
+            backlog_bytes: 256 << 20,
+            unserved_topics: 10_000,
+            unserved_topics_of_client: 100,
+            max_deliveries: 5,
+            durable: false,
+            first_generation: 0,
+        }
     }
 }
 
@@ -101,6 +117,7 @@ pub struct Engine<O, P> {
     limits: Limits,
     topics: Slab<Topic>,
     by_key: HashMap<TopicKey, usize>,
+    unserved: Unserved,
     servers: Slab<Server<O>>,
     by_instance: HashMap<InstanceId, usize>,
     workers: Slab<Worker>,
@@ -132,6 +149,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             limits,
             topics: Slab::new(),
             by_key: HashMap::new(),
+            unserved: Unserved::default(),
             servers: Slab::new(),
             by_instance: HashMap::new(),
             workers: Slab::new(),
@@ -173,6 +191,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             Input::WorkerUp { worker } => self.worker_up(now, worker),
             Input::WorkerDown { worker } => self.worker_down(now, worker),
             Input::Withdraw { instance, from } => self.withdraw(now, instance, from),
+            Input::Cancel { client, id } => self.cancel(client, id),
+            Input::ClientGone { client } => self.client_gone(client),
             Input::Drain => self.drain(now),
         }
         self.finish_event();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl, deadline};
 
 use super::pending::{Pending, Queue, State};
-use super::{Action, Arrival, Counter, Engine, WorkerId};
+use super::{Action, Arrival, ClientId, Counter, Engine, WorkerId};
 
 /// The delay of a requeued notification before its second delivery. It doubles each time.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -20,6 +20,8 @@ const MAX_DELAY: Duration = Duration::from_secs(30);
 pub(super) struct Notification {
     id: MessageId,
     key: TopicKey,
+    /// Its sender, if it is known.
+    client: Option<ClientId>,
     /// The pool that gets this copy. `None`: the first pool that comes.
     pub(super) pool: Option<ServerName>,
     pub(super) deliveries: u16,
@@ -45,9 +47,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         // Without a sender there are no answers to count.
         let group = (pools.len() > 1 && from.is_some()).then(|| self.groups.insert(pools.len()));
         for pool in pools {
-            let full = self.why_not_accepted(&key, arrival.bytes);
+            let full = self.why_not_accepted(&key, arrival.bytes, arrival.client);
             let (id, key) = (arrival.id, key.clone());
-            let notification = Notification { id, key, pool, deliveries: 0, number: None, handled_early: None };
+            let (client, deliveries, number, handled_early) = (arrival.client, 0, None, None);
+            let notification = Notification { id, key, client, pool, deliveries, number, handled_early };
             let tag = self.insert_notification(arrival, notification, group, from.clone(), payload.clone());
             if let Some(full) = full {
                 self.reject_notification(tag, Refusal::new(Reason::Busy, full));
@@ -119,8 +122,15 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.next_number = self.next_number.max(number + 1);
         let Ok(key) = TopicKey::parse(arrival.key) else { return self.actions.push_back(Action::Erase { number }) };
         let pool = ServerName::new(arrival.server).ok();
-        let notification =
-            Notification { id: arrival.id, key, pool, deliveries: 0, number: Some(number), handled_early: None };
+        let notification = Notification {
+            id: arrival.id,
+            key,
+            client: None,
+            pool,
+            deliveries: 0,
+            number: Some(number),
+            handled_early: None,
+        };
         let tag = self.insert_notification(arrival, notification, None, None, payload);
         self.deliver_or_queue_notification(now, tag);
     }
@@ -141,12 +151,12 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     fn queue_of_notification(&mut self, tag: u64) -> Option<Queue> {
         let notification = self.pending.notification(tag)?;
-        let (key, pool) = (notification.key.clone(), notification.pool.clone());
-        Some(self.queue_for(&key, pool.as_ref()))
+        let (key, pool, client) = (notification.key.clone(), notification.pool.clone(), notification.client);
+        Some(self.queue_for(&key, pool.as_ref(), client))
     }
 
     /// Why a notification cannot be kept. This is checked before the confirmation.
-    fn why_not_accepted(&self, key: &TopicKey, bytes: usize) -> Option<String> {
+    fn why_not_accepted(&self, key: &TopicKey, bytes: usize, client: Option<ClientId>) -> Option<String> {
         let (waiting, limit) =
             (self.by_key.get(key).map_or(0, |topic| self.topics[*topic].waiting), self.limits.topic_backlog);
         if waiting >= limit {
@@ -158,7 +168,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 "{kept} bytes of notifications are kept already, {bytes} more are over {limit} (rpc_zmq_backlog_bytes)"
             ));
         }
-        self.why_topics_full(key)
+        self.why_topics_full(key, client)
     }
 
     /// Takes out the sender of a notification, if it still waits for an answer. Also returns the

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use zmqv2_proto::MessageId;
 
-use super::WorkerId;
 use super::notifications::Notification;
+use super::{ClientId, WorkerId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -61,6 +61,14 @@ pub(super) enum Recipient {
     Run(usize),
 }
 
+/// The connection and the id by which a sender names its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sender {
+    pub(super) client: ClientId,
+    pub(super) id: MessageId,
+    pub(super) is_call: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Pending<O, P> {
     /// `None` once the request is answered or abandoned.
@@ -77,6 +85,10 @@ pub(super) struct Pending<O, P> {
     pub(super) is_copy: bool,
     /// The id by which its sender asks about it.
     pub(super) monitored: Option<MessageId>,
+    /// The sender, who may cancel it.
+    pub(super) sender: Option<Sender>,
+    /// Its sender no longer wants it, and a worker has it.
+    pub(super) cancelled: bool,
     /// The group of copies that are answered together.
     pub(super) group: Option<usize>,
     pub(super) notification: Option<Box<Notification>>,
@@ -84,8 +96,22 @@ pub(super) struct Pending<O, P> {
 
 impl<O, P> Pending<O, P> {
     pub(super) fn new(origin: Option<O>, payload: Option<P>, bytes: usize, deadline: Instant, state: State) -> Self {
-        let (order, wait_for_ready, is_copy, monitored, group, notification) = Default::default();
-        Self { origin, payload, bytes, deadline, order, state, wait_for_ready, is_copy, monitored, group, notification }
+        let (order, wait_for_ready, is_copy, monitored, sender, cancelled, group, notification) = Default::default();
+        Self {
+            origin,
+            payload,
+            bytes,
+            deadline,
+            order,
+            state,
+            wait_for_ready,
+            is_copy,
+            monitored,
+            sender,
+            cancelled,
+            group,
+            notification,
+        }
     }
 
     /// The part of its bytes that counts while a worker has it.
@@ -116,13 +142,15 @@ pub(super) struct PendingTable<O, P> {
     first_generation: u32,
     /// Tags of the requests whose senders ask about them.
     monitored: HashMap<MessageId, u64>,
+    /// Tags of the requests that their senders may cancel, and whether they are calls.
+    by_sender: HashMap<(ClientId, MessageId), (u64, bool)>,
 }
 
 impl<O, P> PendingTable<O, P> {
     /// A table whose tags differ from those of a table with another number.
     pub(super) fn with_first_generation(first_generation: u32) -> Self {
-        let (slots, free, monitored) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { slots, free, arrived: 0, in_flight: 0, first_generation, monitored }
+        let (slots, free, arrived, in_flight, monitored, by_sender) = Default::default();
+        Self { slots, free, arrived, in_flight, first_generation, monitored, by_sender }
     }
 
     /// Gives a request a new tag, so that late messages with the old one match nothing.
@@ -136,7 +164,7 @@ impl<O, P> PendingTable<O, P> {
         self.arrived += 1;
         self.in_flight += usize::from(request.state.is_in_flight());
         request.order = self.arrived;
-        let monitored = request.monitored;
+        let (monitored, sender) = (request.monitored, request.sender);
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: self.first_generation, request: None });
             self.slots.len() - 1
@@ -148,7 +176,21 @@ impl<O, P> PendingTable<O, P> {
         if let Some(id) = monitored {
             self.monitored.insert(id, tag);
         }
+        if let Some(Sender { client, id, is_call }) = sender {
+            self.by_sender.insert((client, id), (tag, is_call));
+        }
         tag
+    }
+
+    /// The request with this id of this client.
+    pub(super) fn tag_of(&self, client: ClientId, id: MessageId) -> Option<u64> {
+        self.by_sender.get(&(client, id)).map(|(tag, _)| *tag)
+    }
+
+    /// Id and tag of each call of this client. Walks over all requests.
+    pub(super) fn calls_of(&self, client: ClientId) -> Vec<(MessageId, u64)> {
+        let calls = self.by_sender.iter().filter(|((of, _), (_, is_call))| *of == client && *is_call);
+        calls.map(|((_, id), (tag, _))| (*id, *tag)).collect()
     }
 
     pub(super) fn is_pending(&self, id: MessageId) -> bool {
@@ -182,6 +224,11 @@ impl<O, P> PendingTable<O, P> {
         self.in_flight -= usize::from(request.state.is_in_flight());
         if let Some(id) = request.monitored.filter(|id| self.monitored.get(id) == Some(&tag)) {
             self.monitored.remove(&id);
+        }
+        if let Some(Sender { client, id, .. }) = request.sender
+            && self.tag_of(client, id) == Some(tag)
+        {
+            self.by_sender.remove(&(client, id));
         }
         Some(request)
     }

@@ -91,6 +91,12 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             if entry.named.is_empty() && entry.shared.len() == 0 {
                 let gone = self.topics.remove(queue.topic);
                 self.by_key.remove(&gone.key);
+                if let Some(client) = gone.unserved {
+                    self.unserved.remove(client);
+                }
+            } else {
+                // Its last server may have left.
+                self.count_unserved(queue.topic, None);
             }
         }
     }

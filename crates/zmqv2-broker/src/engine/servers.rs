@@ -16,6 +16,8 @@ pub(super) struct Server<O> {
     pub(super) name: ServerName,
     pub(super) instance: InstanceId,
     pub(super) pid: u32,
+    /// It understands that a request is cancelled.
+    pub(super) cancels: bool,
     /// The topics from which the server takes work. Empty once it withdraws.
     pub(super) memberships: Vec<Membership>,
     pub(super) workers: Vec<WorkerId>,
@@ -124,7 +126,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping");
         }
         let Offer { key, server: name, registration } = offer;
-        let ServerRegistration { instance, pid, workers, credit, window, shared, also, .. } = registration;
+        let ServerRegistration { instance, pid, workers, credit, window, shared, cancels, also, .. } = registration;
         let mut keys = vec![key];
         for key in also {
             // A topic may be named twice.
@@ -159,6 +161,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             name,
             instance,
             pid,
+            // A worker with its own socket is in lock-step: a message that it has not asked for would
+            // be its next request.
+            cancels: cancels && shared,
             memberships: memberships.clone(),
             workers: Vec::new(),
             offered,
@@ -175,6 +180,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             topic.named[*named].runs.push_back(number);
             topic.runs += 1;
             topic.ordered_runs += usize::from(keeps_order);
+        }
+        for Membership { topic, .. } in &memberships {
+            self.count_unserved(*topic, None);
         }
         self.by_instance.insert(instance, number);
         self.connecting.push_back((now + CONNECT_TIMEOUT, instance));

@@ -6,11 +6,8 @@ use std::time::Instant;
 use slab::Slab;
 use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
 
-use super::pending::{Pending, Queue, Recipient, State};
-use super::{Action, Arrival, Backlog, Counter, Engine, Pattern, WorkerId};
-
-/// The most topics without a server. Requests that wait for a server create them.
-const MAX_TOPICS_WITHOUT_SERVER: usize = 1_000;
+use super::pending::{Pending, Queue, Recipient, Sender, State};
+use super::{Action, Arrival, Backlog, ClientId, Counter, Engine, Pattern, WorkerId};
 
 /// A topic with servers that take work, or with waiting requests.
 #[derive(Debug)]
@@ -26,6 +23,8 @@ pub(super) struct Topic {
     pub(super) runs: usize,
     /// The number of those that have one worker, and so keep the order of requests (promise P10).
     pub(super) ordered_runs: usize,
+    /// While it has no server: the client whose request added it, if it is known.
+    pub(super) unserved: Option<Option<ClientId>>,
     /// The number of requests that wait in all queues of this topic.
     pub(super) waiting: usize,
 }
@@ -46,7 +45,8 @@ impl Named {
 impl Topic {
     pub(super) fn new(key: TopicKey) -> Self {
         let (named, by_name, ring) = Default::default();
-        Self { key, shared: Backlog::default(), named, by_name, ring, runs: 0, ordered_runs: 0, waiting: 0 }
+        let (runs, ordered_runs, waiting, unserved) = Default::default();
+        Self { key, shared: Backlog::default(), named, by_name, ring, runs, ordered_runs, unserved, waiting }
     }
 
     /// The index of a server name, which is added if it is new.
@@ -96,6 +96,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let mut request = Pending::new(Some(from), None, bytes, deadline, State::Queued(queue));
         (request.group, request.is_copy) = (group, group.is_some());
         request.monitored = arrival.monitored.then_some(arrival.id);
+        let sender = arrival.client.filter(|_| arrival.pattern == Pattern::One);
+        request.sender = sender.map(|client| Sender { client, id: arrival.id, is_call: arrival.is_call });
         // Delivered copies of fanouts count as well, so that they are bounded.
         let is_bounded = matches!(queue.recipient, Recipient::Run(_));
         let worker = if is_bounded && self.why_bytes_full(bytes).is_some() { None } else { self.take_worker(queue) };
@@ -122,7 +124,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// The queue of a request. If the request names a server, never the queue of another server.
     pub(super) fn find_queue(&mut self, arrival: Arrival<'_>) -> Result<Queue, Refusal> {
-        let Arrival { key, server, wait_for_ready, .. } = arrival;
+        let Arrival { key, server, client, wait_for_ready, .. } = arrival;
         if let Some(topic) = self.by_key.get(key).copied() {
             let entry = &self.topics[topic];
             let found = match entry.by_name.get(server) {
@@ -136,36 +138,34 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             }
         }
         if wait_for_ready {
-            return self.find_or_add_queue(key, server);
+            return self.find_or_add_queue(key, server, client);
         }
         let at = if server.is_empty() { String::new() } else { format!(" named {server:?}") };
         Err(Refusal::new(Reason::NoRoute, format!("no server of {key:?}{at} is registered there")))
     }
 
     /// The queue of a request that may wait for its server. Adds the topic and the name.
-    fn find_or_add_queue(&mut self, key: &str, server: &str) -> Result<Queue, Refusal> {
+    fn find_or_add_queue(&mut self, key: &str, server: &str, client: Option<ClientId>) -> Result<Queue, Refusal> {
         let malformed = |error: InvalidName| Refusal::new(Reason::Malformed, error.to_string());
         let key = TopicKey::parse(key).map_err(malformed)?;
         let server = Some(server).filter(|server| !server.is_empty()).map(ServerName::new).transpose();
         let server = server.map_err(malformed)?;
-        match self.why_topics_full(&key) {
+        match self.why_topics_full(&key, client) {
             Some(detail) => Err(Refusal::new(Reason::Busy, detail)),
-            None => Ok(self.queue_for(&key, server.as_ref())),
+            None => Ok(self.queue_for(&key, server.as_ref(), client)),
         }
     }
 
     /// Why no request can wait for this topic.
-    pub(super) fn why_topics_full(&self, key: &TopicKey) -> Option<String> {
-        let without_server = || self.topics.iter().filter(|(_, topic)| topic.runs == 0).count();
-        let full = !self.by_key.contains_key(key) && without_server() >= MAX_TOPICS_WITHOUT_SERVER;
-        full.then(|| {
-            format!("messages wait for {MAX_TOPICS_WITHOUT_SERVER} topics that nobody serves, which is the most")
-        })
+    pub(super) fn why_topics_full(&self, key: &TopicKey, client: Option<ClientId>) -> Option<String> {
+        if self.by_key.contains_key(key) { None } else { self.unserved.why_full(client, &self.limits) }
     }
 
-    /// The queue for a server or pool, or for any server of a topic. New names are added.
-    pub(super) fn queue_for(&mut self, key: &TopicKey, server: Option<&ServerName>) -> Queue {
+    /// The queue for a server or pool, or for any server of a topic. New names are added. A new
+    /// topic counts for this client.
+    pub(super) fn queue_for(&mut self, key: &TopicKey, server: Option<&ServerName>, client: Option<ClientId>) -> Queue {
         let topic = self.topic_index(key);
+        self.count_unserved(topic, client);
         let named = server.map(|server| self.topics[topic].server_index(server));
         let queue = Queue { topic, recipient: named.map_or(Recipient::AnyServer, Recipient::Server) };
         self.changed_queues.push(queue);
@@ -176,6 +176,28 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn topic_index(&mut self, key: &TopicKey) -> usize {
         let topics = &mut self.topics;
         *self.by_key.entry(key.clone()).or_insert_with_key(|key| topics.insert(Topic::new(key.clone())))
+    }
+
+    /// Counts a topic that has no server, or no longer counts one that has. Call this after each
+    /// change. `client`: the one that adds the topic, if it is known.
+    pub(super) fn count_unserved(&mut self, topic: usize, client: Option<ClientId>) {
+        let Some(entry) = self.topics.get_mut(topic) else { return };
+        match (entry.runs, entry.unserved) {
+            (0, None) => {
+                entry.unserved = Some(client);
+                self.unserved.add(client);
+            }
+            (1.., Some(client)) => {
+                entry.unserved = None;
+                self.unserved.remove(client);
+            }
+            _ => {}
+        }
+    }
+
+    /// The number of topics that nobody serves, in which requests wait.
+    pub fn unserved_topics(&self) -> usize {
+        self.unserved.total()
     }
 
     /// Why a topic cannot queue another request of `bytes`.

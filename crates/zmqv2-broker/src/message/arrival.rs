@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use zmqv2_proto::{Flags, HeaderView, Kind};
+use zmqv2_proto::{Flags, HeaderView, Kind, Ttl};
 
 use crate::engine::{Arrival, Pattern};
 
@@ -18,8 +18,9 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Describes a request with frames of `bytes` that arrived at `now`.
-    pub(crate) fn arrival(&mut self, view: &HeaderView<'_>, bytes: usize, now: Instant) -> Arrival<'_> {
+    /// Describes a request with frames of `bytes` that arrived at `now` with this time left. The
+    /// time to live in its header is longer if the request was long on the way.
+    pub(crate) fn arrival(&mut self, view: &HeaderView<'_>, left: Ttl, bytes: usize, now: Instant) -> Arrival<'_> {
         view.key().clone_into(&mut self.key);
         view.server().clone_into(&mut self.server);
         let flags = view.flags();
@@ -29,10 +30,11 @@ impl Names {
                 Kind::Notify => Pattern::Notify,
                 _ => Pattern::One,
             },
+            is_call: view.kind() == Kind::Call,
             server: &self.server,
             wait_for_ready: flags.contains(Flags::WAIT_FOR_READY),
             monitored: flags.contains(Flags::MONITORED),
-            ..Arrival::new(view.id(), &self.key, view.ttl().deadline(now), bytes + REQUEST_OVERHEAD)
+            ..Arrival::new(view.id(), &self.key, left.deadline(now), bytes + REQUEST_OVERHEAD)
         }
     }
 }

@@ -6,7 +6,7 @@ use super::payload::Payload;
 use super::return_path::ReturnPath;
 
 /// The socket through which a message came, and through which its answer leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ingress {
     Network,
     Local,

@@ -35,6 +35,11 @@ impl ReturnPath {
     pub(crate) fn frames(&self) -> impl Iterator<Item = Frame> {
         Pieces(&self.0).map(Frame::from)
     }
+
+    /// The routing id, which names the sender's connection. It is never logged.
+    pub(crate) fn peer(&self) -> &[u8] {
+        Pieces(&self.0).next().unwrap_or_default()
+    }
 }
 
 impl PartialEq for ReturnPath {
@@ -69,6 +74,7 @@ mod tests {
         for pieces in [&[&b"id"[..], b"", b"xx", b""][..], &[b"id", b""], &[&[7; 1000], &[8; 24], b""]] {
             let path = ReturnPath::of(&frames(pieces)).unwrap();
             assert_eq!(path.frames().map(|frame| frame.to_vec()).collect::<Vec<_>>(), pieces);
+            assert_eq!(path.peer(), pieces[0]);
             assert_eq!(path, ReturnPath::of(&frames(pieces)).unwrap());
             assert_ne!(path, ReturnPath::of(&frames(&[b"id", b"xx"])).unwrap());
         }

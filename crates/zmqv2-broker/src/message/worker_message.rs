@@ -35,6 +35,7 @@ pub(crate) fn read(payload: Payload) -> Result<WorkerMessage, Malformed> {
 pub(crate) fn read_requeued(payload: Payload) -> Result<(Header, Payload), Malformed> {
     let requeued = Header::decode(payload.header())?;
     let mut header = Header::new(Kind::Notify, requeued.id);
-    (header.key, header.server, header.ttl) = (requeued.key.clone(), requeued.server.clone(), requeued.ttl);
+    (header.key, header.server) = (requeued.key.clone(), requeued.server.clone());
+    (header.ttl, header.delivered) = (requeued.ttl, requeued.delivered);
     Ok((requeued, payload.with_header(&header.encode())))
 }

@@ -83,6 +83,13 @@ impl Model {
                 let place = (place_of(&KEYS, key.as_str()), place_of(&NAMES, server.as_str()));
                 assert!(self.announced.remove(&place), "{server} of {key} was not announced");
             }
+            Action::Cancel { worker, tag, id } => {
+                let request = self.requests.iter().find(|request| request.at() == Some((*worker, *tag)));
+                let request = request.expect("a worker is told of a request that it has");
+                assert!(request.cancelled && super::message_id(request.number) == *id);
+                let run = &self.runs[&self.workers[worker].run];
+                assert!(run.is_shared() && run.name != 1, "this server does not understand it");
+            }
             Action::Drained => {
                 let in_flight = self.requests.iter().filter(|it| matches!(it.is, Is::At(..))).count();
                 assert!(self.draining && in_flight == 0, "drained with {in_flight} in flight");
@@ -167,6 +174,9 @@ impl Model {
         assert_eq!(report.draining, self.draining);
         assert_eq!(report.topics.iter().map(|topic| topic.servers.len()).sum::<usize>(), self.runs.len());
         assert_eq!(self.engine.idle_queues(), 0, "a name without servers and requests is kept");
+        let unserved: BTreeSet<_> = self.waiting().map(|request| request.key).collect();
+        let served: BTreeSet<_> = self.runs.values().filter(|run| !run.withdrawing).map(|run| run.key).collect();
+        assert_eq!(self.engine.unserved_topics(), unserved.difference(&served).count(), "topics without a server");
         let keys = report.topics.iter().map(|topic| place_of(&KEYS, &format!("{}/{}", topic.exchange, topic.topic)));
         let in_use = self.runs.values().map(|run| run.key).chain(self.waiting().map(|request| request.key));
         assert_eq!(keys.collect::<BTreeSet<_>>(), in_use.collect::<BTreeSet<_>>(), "topics, and those in use");
@@ -221,6 +231,7 @@ impl Model {
         assert_eq!(count(Counter::Delivered), self.tags.len() as u64 + self.handed_back);
         assert_eq!(count(Counter::HandedBack), self.handed_back);
         assert_eq!(count(Counter::Answered), outcomes(Is::Answered));
+        assert_eq!(count(Counter::Cancelled), outcomes(Is::Cancelled));
         assert_eq!(count(Counter::Abandoned), outcomes(Is::Late));
         assert_eq!(count(Counter::Expired), outcomes(Is::Refused(Reason::Expired)));
         for counter in [Counter::Registered, Counter::Withdrawn, Counter::ServersLost, Counter::LateAnswers] {

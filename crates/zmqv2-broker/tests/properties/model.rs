@@ -13,6 +13,8 @@ use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
 
 const KEYS: [&str; 4] = ["openstack/t", "nova/t", "openstack/u", "openstack/nobody"];
 const NAMES: [&str; 4] = ["s0", "s1", "s2", "nobody"];
+/// Requests come from these clients in turn.
+pub(crate) const CLIENTS: usize = 3;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The path back: the request, or the run of a server.
@@ -30,6 +32,8 @@ enum Is {
     /// Its deadline came while a worker had it.
     Abandoned(WorkerId, u64),
     Answered,
+    /// Its sender gave it up before it ran.
+    Cancelled,
     Refused(Reason),
     /// Abandoned, and then answered or lost.
     Late,
@@ -46,6 +50,10 @@ struct Request {
     again: bool,
     /// It waits for this run alone.
     only: Option<u32>,
+    /// Its number is its message id as well.
+    number: usize,
+    /// Its sender gave it up while a worker had it.
+    cancelled: bool,
     is: Is,
 }
 
@@ -102,8 +110,13 @@ fn instance(run: u32) -> InstanceId {
 
 fn offer(number: u32, run: &Run) -> Offer {
     let registration = ServerRegistration::new(instance(number), run.workers, run.credit, number);
-    let registration = registration.sharing_a_socket(run.is_shared()).with_window(run.credit + run.wider);
+    let mut registration = registration.sharing_a_socket(run.is_shared()).with_window(run.credit + run.wider);
+    registration.cancels = run.name != 1;
     Offer::new(TopicKey::parse(KEYS[run.key]).unwrap(), NAMES[run.name].parse().unwrap(), registration)
+}
+
+fn message_id(number: usize) -> MessageId {
+    MessageId::from_bytes((number as u128).to_be_bytes())
 }
 
 #[allow(clippy::disallowed_methods, reason = "one arbitrary instant to count from; no test waits")]
@@ -222,7 +235,8 @@ impl Model {
         let id = self.requests.len();
         let (queued, queued_bytes) = (self.waiting().filter(|it| it.key == key).count(), self.waiting_bytes());
         let deadline = self.now + ttl;
-        self.requests.push(Request { key, name, deadline, bytes, patient, again: false, only: None, is: Is::Waiting });
+        let (number, again, only, cancelled, is) = (id, false, None, false, Is::Waiting);
+        self.requests.push(Request { key, name, deadline, bytes, patient, again, only, number, cancelled, is });
         let request = &self.requests[id];
         let routes = self.is_served(request);
         let worker_free = self.workers.keys().any(|worker| self.could_take(*worker, request));
@@ -288,9 +302,45 @@ impl Model {
         let request = &mut self.requests[id];
         request.again = true;
         request.only = mixed.then_some(run);
-        request.is = if let Is::Abandoned(..) = request.is { Is::Late } else { Is::Waiting };
+        request.is = match request.is {
+            Is::Abandoned(..) => Is::Late,
+            _ if request.cancelled => Is::Cancelled,
+            _ => Is::Waiting,
+        };
         let arrival = request.arrival();
         self.handle(Input::HandedBack { worker: number, tag, arrival, payload: id });
+    }
+
+    /// A client gives up a request, its own or that of another client, at any moment.
+    pub(crate) fn cancel(&mut self, client: usize, number: usize) {
+        if self.requests.get(number).is_some_and(|request| request.client() == client as u64) {
+            self.give_up(number);
+        }
+        self.handle(Input::Cancel { client: client as u64, id: message_id(number) });
+    }
+
+    /// A client's connection ends.
+    pub(crate) fn client_gone(&mut self, client: usize) {
+        for number in 0..self.requests.len() {
+            let request = &self.requests[number];
+            if request.client() == client as u64 && request.is_call() {
+                self.give_up(number);
+            }
+        }
+        self.handle(Input::ClientGone { client: client as u64 });
+    }
+
+    fn give_up(&mut self, number: usize) {
+        let request = &mut self.requests[number];
+        match request.is {
+            Is::Waiting => request.is = Is::Cancelled,
+            Is::At(..) => request.cancelled = true,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.len()
     }
 
     fn give_back(&mut self, worker: WorkerId, credit: u16) {
@@ -457,8 +507,18 @@ impl Request {
         Arrival {
             server: self.name.map_or("", |name| NAMES[name]),
             wait_for_ready: self.patient,
-            ..Arrival::new(MessageId::from_bytes([0; 16]), KEYS[self.key], self.deadline, self.bytes)
+            client: Some(self.client()),
+            is_call: self.is_call(),
+            ..Arrival::new(message_id(self.number), KEYS[self.key], self.deadline, self.bytes)
         }
+    }
+
+    fn client(&self) -> u64 {
+        (self.number % CLIENTS) as u64
+    }
+
+    fn is_call(&self) -> bool {
+        !self.number.is_multiple_of(4)
     }
 
     /// The worker that has it, and the tag.

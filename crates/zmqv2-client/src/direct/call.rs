@@ -1,10 +1,10 @@
 //! A call that blocks alone: one request over REQ sockets, by the rules of an [`Attempt`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::transport::{Connection, TransportError};
+use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{Address, Kind, RequestContext};
 
 use crate::clock;
@@ -13,17 +13,21 @@ use crate::delivery::request::{EncodedRequest, Request};
 use crate::direct::attempts::{self, World};
 use crate::direct::monitor::Monitor;
 use crate::direct::req_sockets::ReqSockets;
-use crate::direct::round_trip::RoundTrip;
+use crate::direct::round_trip::{RoundTrip, Sent};
 use crate::io::answer::ParsedAnswer;
 use crate::io::thread::IoThread;
 use crate::outcome::Completion;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::receiver_answer::ReceiverAnswer;
+use crate::peers::hello::Greeting;
 use crate::routing::destinations::Destination;
 use crate::routing::route::Route;
 use crate::routing::router::Router;
 use crate::settings::Settings;
+
+/// The pause before another connection, if a new one was lost before the request was sent.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Calls over REQ sockets.
 #[derive(Clone, Copy)]
@@ -84,19 +88,35 @@ impl DirectCall<'_> {
         let connect_by = attempt.connect_by(now, settings.config.connect_timeout);
         self.encoded.flags = self.request.options.flags(Kind::Call, self.route.is_certain());
         loop {
-            let socket = match req_sockets.take(address, now, connect_by) {
+            let mut socket = match req_sockets.take(address, &router.peers, now, connect_by) {
                 Ok(socket) => socket,
                 Err(error) => return Err(self.not_sent(address, error)),
             };
             let answer_by = attempt.answer_by();
-            let mut trip = RoundTrip { request: &mut self.encoded, socket: &socket, node, answer_by };
+            let largest = settings.config.max_message_bytes;
+            let is_new = socket.greeting == Greeting::Due;
+            let mut trip = RoundTrip { request: &mut self.encoded, socket: &mut socket, node, answer_by, largest };
             match trip.send(connect_by, attempt.is_last_send()) {
-                Ok(Connection::Up) => {}
+                Ok(Sent::Yes) => {}
                 // An idle socket may have lost its connection meanwhile. A new one is tried.
-                Ok(Connection::Lost) if clock::now() < connect_by => continue,
-                Ok(_) => {
+                Ok(Sent::ConnectionLost) if clock::now() < connect_by => {
+                    if is_new {
+                        // A peer may hang up at once every time.
+                        self.pause(connect_by.min(clock::now() + RECONNECT_PAUSE));
+                    }
+                    continue;
+                }
+                Ok(Sent::NotConnected | Sent::ConnectionLost) => {
                     router.health().mark_unreachable(address, clock::now());
                     return Err(AskError::NotReached);
+                }
+                Ok(Sent::NotGreeted) => {
+                    router.not_answered(address, None, clock::now());
+                    return Err(AskError::NotReached);
+                }
+                Ok(Sent::TooLarge(refusal)) => {
+                    req_sockets.keep(address.clone(), socket, clock::now());
+                    return Err(AskError::Refused(refusal, Some(node.clone())));
                 }
                 Err(error) => return Err(self.not_sent(address, error)),
             }

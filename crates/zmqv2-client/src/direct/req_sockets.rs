@@ -1,6 +1,6 @@
 //! REQ sockets by address: opened when needed, reused, and closed when idle.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_proto::Address;
@@ -8,6 +8,8 @@ use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, check_reac
 
 use crate::direct::idle_pool::IdlePool;
 use crate::io::links::IDLE_LIMIT;
+use crate::peers::hello::Greeting;
+use crate::peers::{Peer, Peers};
 
 /// The idle sockets of a client. A socket in use belongs to the calling thread.
 #[derive(Debug)]
@@ -21,7 +23,16 @@ pub(crate) struct ReqSockets {
 struct IdleSockets {
     /// The process that opened the sockets.
     pid: u32,
-    pool: IdlePool<Socket>,
+    pool: IdlePool<ReqSocket>,
+}
+
+/// A socket, and what is known of the broker at the other end.
+#[derive(Debug)]
+pub(crate) struct ReqSocket {
+    pub(super) socket: Socket,
+    pub(super) peer: Arc<Peer>,
+    /// Whether the broker was asked over this connection.
+    pub(super) greeting: Greeting,
 }
 
 impl ReqSockets {
@@ -32,7 +43,13 @@ impl ReqSockets {
 
     /// A socket for `address`: connected already, or new and still connecting, which waits at most
     /// until `connect_by` for the resolver.
-    pub(crate) fn take(&self, address: &Address, now: Instant, connect_by: Instant) -> Result<Socket, TransportError> {
+    pub(crate) fn take(
+        &self,
+        address: &Address,
+        peers: &Peers,
+        now: Instant,
+        connect_by: Instant,
+    ) -> Result<ReqSocket, TransportError> {
         // Two statements, so that the lock is released before sockets are closed.
         let expired = self.idle().pool.expire(now);
         drop(expired);
@@ -41,18 +58,18 @@ impl ReqSockets {
                 break;
             };
             // A socket without a connection may wait long to reconnect. A new one connects at once.
-            if socket.readiness()?.writable {
+            if socket.socket.readiness()?.writable {
                 return Ok(socket);
             }
         }
         check_reachable(address, connect_by.saturating_duration_since(now))?;
         let mut socket = self.transport.socket(Role::Req)?;
         socket.connect(address)?;
-        Ok(socket)
+        Ok(ReqSocket { socket, peer: peers.at(address), greeting: Greeting::Due })
     }
 
     /// Keeps a socket whose request was answered. Any other socket must be dropped.
-    pub(crate) fn keep(&self, address: Address, socket: Socket, now: Instant) {
+    pub(crate) fn keep(&self, address: Address, socket: ReqSocket, now: Instant) {
         let closed = self.idle().pool.put(address, socket, now);
         drop(closed);
     }

@@ -2,67 +2,146 @@
 
 use std::time::Instant;
 
-use zmqv2_proto::transport::{Connection, Frame, Received, Socket, SocketSendError, TransportError};
-use zmqv2_proto::{HeaderView, Kind, NodeName, Ttl};
+use zmqv2_proto::transport::{Connection, Frame, Received, SocketSendError, TransportError};
+use zmqv2_proto::{HeaderView, Kind, NodeName, Refusal, Ttl};
 
 use crate::clock;
 use crate::delivery::attempt::AskError;
 use crate::delivery::request::EncodedRequest;
 use crate::direct::monitor::Monitor;
+use crate::direct::req_sockets::ReqSocket;
 use crate::io::answer::{Asked, ParsedAnswer};
+use crate::peers::Stamping;
+use crate::peers::hello::{self, Greeting};
 
 pub(super) struct RoundTrip<'a> {
     pub(super) request: &'a mut EncodedRequest,
-    pub(super) socket: &'a Socket,
+    pub(super) socket: &'a mut ReqSocket,
     /// The node at the other end.
     pub(super) node: &'a NodeName,
     pub(super) answer_by: Instant,
+    /// The largest body that this client takes.
+    pub(super) largest: usize,
+}
+
+/// Whether a request was sent.
+#[derive(Debug)]
+pub(super) enum Sent {
+    Yes,
+    /// There was no connection in time, or no time was left.
+    NotConnected,
+    ConnectionLost,
+    /// There was a connection, and the broker did not answer the first question on it in time.
+    NotGreeted,
+    /// The broker would not take the request.
+    TooLarge(Refusal),
 }
 
 impl RoundTrip<'_> {
-    /// Sends the request as soon as the socket is connected, if that happens by `connect_by`. After
-    /// the `last` send the body is not needed any more, so it is moved rather than copied. Unless
-    /// the connection is returned as [`Up`](Connection::Up), nothing was sent.
-    pub(super) fn send(&mut self, connect_by: Instant, last: bool) -> Result<Connection, TransportError> {
-        let connection = self.wait_connected(connect_by)?;
-        let ttl = Ttl::until(self.request.deadline, clock::now());
-        if connection != Connection::Up || ttl.is_expired() {
-            return Ok(if connection == Connection::Up { Connection::Awaited } else { connection });
+    /// Sends the request as soon as the socket is connected and the broker has answered the first
+    /// question, if that happens by `connect_by`. After the `last` send the body is not needed any
+    /// more, so it is moved rather than copied.
+    pub(super) fn send(&mut self, connect_by: Instant, last: bool) -> Result<Sent, TransportError> {
+        let connect_by = connect_by.min(self.request.deadline);
+        match self.wait_connected(connect_by)? {
+            Connection::Up => {}
+            Connection::Lost => return Ok(Sent::ConnectionLost),
+            _ => return Ok(Sent::NotConnected),
+        }
+        let (now, stamp) = loop {
+            let now = clock::now();
+            if self.socket.greeting == Greeting::Answered {
+                match self.socket.peer.stamping(now) {
+                    Stamping::With(stamp) => break (now, Some(stamp)),
+                    Stamping::Without => break (now, None),
+                    Stamping::AskAgain => self.socket.greeting = Greeting::Due,
+                }
+            }
+            if let Some(not_greeted) = self.greet(now, connect_by)? {
+                return Ok(not_greeted);
+            }
+        };
+        let ttl = Ttl::until(self.request.deadline, now);
+        if ttl.is_expired() {
+            return Ok(Sent::NotConnected);
+        }
+        if let Some(refusal) = self.socket.peer.refuses_size(self.request.body.len(), Some(self.node)) {
+            return Ok(Sent::TooLarge(refusal));
+        }
+        let mut header = self.request.header(Kind::Call, ttl).encode();
+        if let Some(stamp) = stamp {
+            stamp.write(&mut header);
         }
         let body = if last {
             Frame::from(std::mem::take(&mut self.request.body))
         } else {
             Frame::from(&self.request.body[..])
         };
-        match self.socket.send([Frame::from(self.request.header(Kind::Call, ttl).encode()), body]) {
-            Ok(()) => Ok(Connection::Up),
+        self.send_frames([Frame::from(header), body])
+    }
+
+    fn send_frames(&self, frames: [Frame; 2]) -> Result<Sent, TransportError> {
+        match self.socket.socket.send(frames) {
+            Ok(()) => Ok(Sent::Yes),
             // It was connected, and nothing was in its pipe.
-            Err(SocketSendError::Full | SocketSendError::PeerGone) => Ok(Connection::Awaited),
+            Err(SocketSendError::Full | SocketSendError::PeerGone) => Ok(Sent::NotConnected),
             Err(error) => Err(socket_error("send a request", std::io::Error::other(error))),
+        }
+    }
+
+    /// Asks the broker for its clock and its limits, and waits for the answer until `by`. Returns
+    /// why there is none.
+    fn greet(&mut self, now: Instant, by: Instant) -> Result<Option<Sent>, TransportError> {
+        match self.send_frames(hello::question(self.largest).map(Frame::from))? {
+            Sent::Yes => self.socket.greeting = Greeting::Asked(now),
+            not_sent => return Ok(Some(not_sent)),
+        }
+        let mut frames = Vec::new();
+        loop {
+            while self.socket.socket.receive(&mut frames)? != Received::Nothing {
+                if let [header, body] = &frames[..]
+                    && let Ok(view) = HeaderView::new(header)
+                    && self.socket.greeting.read(&view, body, &self.socket.peer)
+                {
+                    return Ok(None);
+                }
+            }
+            let readiness = self.socket.socket.readiness()?;
+            if readiness.connection == Connection::Lost {
+                return Ok(Some(Sent::ConnectionLost));
+            }
+            let left = by.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return Ok(Some(Sent::NotGreeted));
+            }
+            if !readiness.readable {
+                let waited = self.socket.socket.wait(Some(left), None);
+                waited.map_err(|source| socket_error("wait for an answer", source))?;
+            }
         }
     }
 
     fn wait_connected(&self, connect_by: Instant) -> Result<Connection, TransportError> {
         // The pool has just looked at its sockets.
-        if self.socket.was_connected() {
+        let socket = &self.socket.socket;
+        if socket.was_connected() {
             return Ok(Connection::Up);
         }
-        let connect_by = connect_by.min(self.request.deadline);
         loop {
-            let connection = self.socket.readiness()?.connection;
+            let connection = socket.readiness()?.connection;
             let left = connect_by.saturating_duration_since(clock::now());
             if connection != Connection::Awaited || left.is_zero() {
                 return Ok(connection);
             }
-            self.socket.wait(Some(left), None).map_err(|source| socket_error("wait for a connection", source))?;
+            socket.wait(Some(left), None).map_err(|source| socket_error("wait for a connection", source))?;
         }
     }
 
     /// Waits for the answer to the request, which was sent.
     pub(super) fn wait_answer(&self, mut monitor: Option<Monitor<'_>>) -> Result<ParsedAnswer, AskError> {
-        let mut frames = Vec::new();
+        let (mut frames, socket) = (Vec::new(), &self.socket.socket);
         loop {
-            let readiness = self.socket.readiness().map_err(lost)?;
+            let readiness = socket.readiness().map_err(lost)?;
             if readiness.connection == Connection::Lost {
                 return Err(AskError::ConnectionLost);
             }
@@ -73,10 +152,10 @@ impl RoundTrip<'_> {
                 }
                 let until =
                     monitor.as_mut().map_or(Ok(self.answer_by), |monitor| monitor.check(now, self.answer_by))?;
-                self.socket.wait(Some(until - now), monitor.as_ref().and_then(Monitor::wake_fd)).map_err(lost)?;
+                socket.wait(Some(until - now), monitor.as_ref().and_then(Monitor::wake_fd)).map_err(lost)?;
             }
             // A wait usually ends with something to receive.
-            if self.socket.receive(&mut frames).map_err(lost)? != Received::Nothing
+            if socket.receive(&mut frames).map_err(lost)? != Received::Nothing
                 && let Some(answer) = self.read(&mut frames)
             {
                 return Ok(answer);
@@ -89,9 +168,12 @@ impl RoundTrip<'_> {
         let EncodedRequest { id, key, server, .. } = &*self.request;
         let asked = Asked { id: *id, kind: Kind::Call, server: server.as_ref(), send: 0 };
         let parsed = match (frames.pop(), frames.pop(), frames.pop()) {
-            (Some(body), Some(header), None) => HeaderView::new(&header)
-                .map_err(|error| error.to_string())
-                .and_then(|view| asked.read(&view, body, &mut None, || Some(self.node.clone()))),
+            (Some(body), Some(header), None) => {
+                HeaderView::new(&header).map_err(|error| error.to_string()).and_then(|view| {
+                    self.socket.peer.answered(&view, clock::now());
+                    asked.read(&view, body, &mut None, || Some(self.node.clone()))
+                })
+            }
             _ => Err("it does not have 2 frames".to_owned()),
         };
         frames.clear();

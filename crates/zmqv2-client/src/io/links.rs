@@ -1,12 +1,15 @@
 //! The links of the I/O thread: one DEALER per address.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
 use zmqv2_proto::{Address, NodeName, ServerName};
 
 use crate::delivery::table::LinkId;
+use crate::peers::Peer;
+use crate::peers::hello::Greeting;
 
 /// How long an idle socket is kept. It is closed at the next check after that.
 pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -15,6 +18,10 @@ pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Link {
     pub(crate) socket: Socket,
     pub(crate) address: Address,
+    /// What is known of the broker.
+    pub(crate) peer: Arc<Peer>,
+    /// Whether the broker was asked over this connection.
+    pub(crate) greeting: Greeting,
     /// Whether the socket is new and connects after a pause.
     pub(crate) reconnects: bool,
     pub(crate) suspected: bool,
@@ -56,12 +63,14 @@ impl Links {
     }
 
     /// Opens a link, which connects in the background.
-    pub(crate) fn open(&mut self, address: &Address, now: Instant) -> Result<LinkId, TransportError> {
+    pub(crate) fn open(&mut self, address: &Address, peer: Arc<Peer>, now: Instant) -> Result<LinkId, TransportError> {
         let mut socket = self.transport.socket(Role::Dealer)?;
         socket.connect(address)?;
         let link = Link {
             socket,
             address: address.clone(),
+            peer,
+            greeting: Greeting::Due,
             reconnects: false,
             suspected: false,
             hot: false,
@@ -84,6 +93,7 @@ impl Links {
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
         (link.reconnects, link.notified, link.writable) = (true, true, false);
+        link.greeting = Greeting::Due;
         Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Dealer)?)))
     }
 

@@ -13,6 +13,7 @@ use crate::outcome::Completion;
 use crate::outcome::completion::CompletionSender;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
+use crate::peers::Stamp;
 use crate::routing::route::Route;
 use crate::routing::router::Router;
 
@@ -70,9 +71,9 @@ impl Outbound {
     }
 
     /// The frames before the body: the delimiter, which a REQ socket would add, and the header.
-    pub(crate) fn head(&self, tag: Tag, ttl: Ttl) -> [Frame; 2] {
+    pub(crate) fn head(&self, tag: Tag, ttl: Ttl, stamp: Option<Stamp>) -> [Frame; 2] {
         let mut header = Frame::from(&self.message.header[..]);
-        self.stamp(&mut header, tag, ttl);
+        self.prepare(&mut header, tag, ttl, stamp);
         [Frame::new(), header]
     }
 
@@ -80,14 +81,17 @@ impl Outbound {
         Bundle::takes(self.message.body.len()) && bundle.has_room(self.message.header.len(), self.message.body.len())
     }
 
-    pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl) {
-        self.stamp(bundle.push(&self.message.header, &self.message.body), tag, ttl);
+    pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl, stamp: Option<Stamp>) {
+        self.prepare(bundle.push(&self.message.header, &self.message.body), tag, ttl, stamp);
     }
 
-    /// Writes the tag, the time to live and the flags of one send into a header.
-    fn stamp(&self, header: &mut [u8], tag: Tag, ttl: Ttl) {
+    /// Writes the tag, the time to live, its time and the flags of one send into a header.
+    fn prepare(&self, header: &mut [u8], tag: Tag, ttl: Ttl, stamp: Option<Stamp>) {
         let waits = self.options.wait_for_ready && self.route.is_certain();
         rewrite_hop(header, tag.to_wire(), ttl);
+        if let Some(stamp) = stamp.filter(|_| self.message.kind.is_request()) {
+            stamp.write(header);
+        }
         Header::stamp_flags(header, if waits { Flags::BUNDLES.with(Flags::WAIT_FOR_READY) } else { Flags::BUNDLES });
     }
 

@@ -9,6 +9,7 @@ use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, To
 
 use crate::clock;
 use crate::delivery::attempt::SearchPlan;
+use crate::peers::Peers;
 use crate::routing::destinations::{Destination, Destinations, Order};
 use crate::routing::directory::Directory;
 use crate::routing::node_health::NodeHealth;
@@ -28,6 +29,7 @@ pub(crate) struct Router {
     health: Arc<Mutex<NodeHealth>>,
     probes: Arc<AtomicUsize>,
     pub(super) locations: ServerLocations,
+    pub(crate) peers: Peers,
     /// The zone of this node.
     zone: Option<Zone>,
     /// This node and the local socket of its broker.
@@ -37,7 +39,8 @@ pub(crate) struct Router {
 impl Router {
     pub(crate) fn new(directory: Directory, local_broker: (NodeName, Address), zone: Option<Zone>) -> Self {
         let health = Arc::new(Mutex::new(NodeHealth::new(random_span)));
-        Self { directory, health, probes: Arc::default(), locations: ServerLocations::default(), zone, local_broker }
+        let (probes, locations, peers) = Default::default();
+        Self { directory, health, probes, locations, peers, zone, local_broker }
     }
 
     /// The broker of this node is reached over its local socket, others over TCP.

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use zmqv2_client::{RpcClient, RpcClientBuilder};
 use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
 use zmqv2_proto::bundle::Bundled;
+use zmqv2_proto::hello::{HELLO_ID, Welcome};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{
-    Address, Config, Failure, Flags, Header, Kind, Node, Notification, Reason, Reply, Request, Target, TopicKey,
+    Address, Config, Failure, Flags, Header, Kind, Node, Notification, Reason, Reply, Request, Target, TopicKey, Ttl,
     json_text,
 };
 
@@ -141,9 +142,50 @@ impl Seen {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// Without first questions on connections.
     pub(crate) requests: usize,
+    /// First questions.
+    pub(crate) questions: usize,
     /// Routing ids: one for each connection.
     pub(crate) connections: HashSet<Vec<u8>>,
+}
+
+/// How the broker answers the first question on a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Manners {
+    /// As a broker of an earlier version answers a question about a call that it does not know.
+    Old,
+    /// With this. Its clock is ahead of the true one by so many milliseconds.
+    New { welcome: Welcome, ahead: i64 },
+    /// It says nothing.
+    Silent,
+}
+
+impl Manners {
+    /// Those of a broker on this machine.
+    pub(crate) fn new() -> Self {
+        Self::New { welcome: Welcome::new(16 << 20), ahead: 0 }
+    }
+
+    fn answer(&self, question: &Header) -> Option<[Vec<u8>; 2]> {
+        let mut header = match self {
+            Self::Old => Header::new(Kind::Refusal, question.id),
+            Self::New { .. } => Header::new(Kind::Welcome, question.id),
+            Self::Silent => return None,
+        };
+        header.tag = question.tag;
+        header.node = Some("n1".parse().unwrap());
+        Some(match self {
+            Self::New { welcome, ahead } => {
+                header.delivered = Ttl::monotonic_millis().checked_add_signed(*ahead).unwrap();
+                [header.encode(), welcome.write()]
+            }
+            _ => {
+                header.reason = Some(Reason::ServerLost);
+                [header.encode(), b"the broker has no such call".to_vec()]
+            }
+        })
+    }
 }
 
 /// A broker in a thread; it stops when dropped.
@@ -160,6 +202,19 @@ impl Broker {
     }
 
     pub(crate) fn start_at(address: &Address, act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
+        Self::start_with(address, Manners::Old, act)
+    }
+
+    /// A broker with these manners.
+    pub(crate) fn with_manners(manners: Manners, act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
+        Self::start_with(&Address::Tcp("127.0.0.1:0".parse().unwrap()), manners, act)
+    }
+
+    pub(crate) fn start_with(
+        address: &Address,
+        manners: Manners,
+        act: impl FnMut(&Seen) -> Act + Send + 'static,
+    ) -> Self {
         let transport = Transport::new(TransportOptions::default());
         let mut socket = transport.socket(Role::Router).unwrap();
         let address = socket.bind(address).unwrap();
@@ -167,7 +222,7 @@ impl Broker {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let counted = Arc::clone(&counts);
         let thread = std::thread::spawn(move || {
-            serve(&socket, &stopped, &counted, act);
+            serve(&socket, &stopped, &counted, &manners, act);
             // The port is free again when both are gone.
             drop((socket, transport));
         });
@@ -204,7 +259,13 @@ impl Drop for Broker {
     }
 }
 
-fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: impl FnMut(&Seen) -> Act) {
+fn serve(
+    socket: &Socket,
+    stop: &UnixStream,
+    counts: &Mutex<Counts>,
+    manners: &Manners,
+    mut act: impl FnMut(&Seen) -> Act,
+) {
     let mut frames = Vec::new();
     let mut held: Vec<(Vec<Vec<u8>>, Seen)> = Vec::new();
     loop {
@@ -230,11 +291,22 @@ fn serve(socket: &Socket, stop: &UnixStream, counts: &Mutex<Counts>, mut act: im
             }
             other => panic!("{} frames behind the delimiter", other.len()),
         };
+        let envelope: Vec<Vec<u8>> = frames[..=delimiter].iter().map(|frame| frame.to_vec()).collect();
         let mut known = counts.lock().unwrap();
-        known.requests += messages.len();
         known.connections.insert(frames[0].to_vec());
+        if let [(header, _)] = &messages[..]
+            && let Ok(question) = Header::decode(header)
+            && (question.kind, question.id) == (Kind::Inquire, HELLO_ID)
+        {
+            known.questions += 1;
+            drop(known);
+            if let Some(answer) = manners.answer(&question) {
+                let _ = socket.send(envelope.into_iter().chain(answer).map(Frame::from));
+            }
+            continue;
+        }
+        known.requests += messages.len();
         drop(known);
-        let envelope: Vec<Vec<u8>> = frames.drain(..=delimiter).map(|frame| frame.to_vec()).collect();
         for (header, body) in messages {
             if !serve_one(socket, &envelope, &header, &body, &mut held, &mut act) {
                 return;

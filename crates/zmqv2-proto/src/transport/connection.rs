@@ -32,6 +32,31 @@ impl Connection {
     }
 }
 
+/// A socket that receives these events of another one, and its descriptor.
+pub(super) fn monitor(
+    socket: &zmq::Socket,
+    context: &Context,
+    which: u32,
+) -> Result<(zmq::Socket, RawFd), TransportError> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let address = format!("inproc://zmqv2-connection-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let failed = |error| TransportError::socket("watch the connections of a socket", error);
+    socket.monitor(&address, which as i32).map_err(failed)?;
+    let raw = context.socket(zmq_sys::ZMQ_PAIR)?;
+    // SAFETY: a fresh socket, owned by nobody else. The owner of the monitor keeps the context.
+    let events = unsafe { zmq::Socket::from_raw(raw) };
+    let open = || {
+        events.set_linger(0)?;
+        // No limit, or libzmq's I/O thread would wait for room. Each attempt to connect has two
+        // events, and attempts are tenths of a second apart.
+        events.set_rcvhwm(0)?;
+        events.connect(&address)?;
+        events.get_fd()
+    };
+    let fd = open().map_err(failed)?;
+    Ok((events, fd))
+}
+
 /// Follows the state of a socket's connection.
 pub(super) struct Monitor {
     events: zmq::Socket,
@@ -42,22 +67,7 @@ pub(super) struct Monitor {
 impl Monitor {
     /// A monitor of a socket that is not connected yet.
     pub(super) fn of(socket: &zmq::Socket, context: &Context) -> Result<Self, TransportError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let address = format!("inproc://zmqv2-connection-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let failed = |error| TransportError::socket("watch the connection of a socket", error);
-        socket.monitor(&address, EVENTS as i32).map_err(failed)?;
-        let raw = context.socket(zmq_sys::ZMQ_PAIR)?;
-        // SAFETY: a fresh socket, owned by nobody else. The owner of the monitor keeps the context.
-        let events = unsafe { zmq::Socket::from_raw(raw) };
-        let open = || {
-            events.set_linger(0)?;
-            // No limit, or libzmq's I/O thread would wait for room. Each attempt to connect has two
-            // events, and attempts are tenths of a second apart.
-            events.set_rcvhwm(0)?;
-            events.connect(&address)?;
-            events.get_fd()
-        };
-        let fd = open().map_err(failed)?;
+        let (events, fd) = monitor(socket, context, EVENTS)?;
         Ok(Self { events, fd, connection: Cell::new(Connection::Awaited) })
     }
 

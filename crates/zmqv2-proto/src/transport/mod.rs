@@ -13,6 +13,7 @@
 mod adaptive_poll;
 mod connection;
 mod context;
+mod ended;
 mod error;
 mod interface;
 mod lent;
@@ -27,6 +28,8 @@ mod zone;
 pub use adaptive_poll::AdaptivePoll;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use interface::{interface_address, interface_index};

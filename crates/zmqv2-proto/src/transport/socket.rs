@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::naming::{Address, TcpAddress};
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
+use crate::transport::ended::EndedConnections;
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
 use crate::transport::zone;
@@ -103,6 +104,7 @@ pub struct Socket {
     // Before the context, so that both are closed first.
     raw: zmq::Socket,
     monitor: Option<Monitor>,
+    ended: Option<EndedConnections>,
     _context: Arc<Context>,
     fd: c_int,
     busy_poll: Duration,
@@ -125,7 +127,7 @@ impl Socket {
             Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
             Role::Rep | Role::Router => None,
         };
-        Ok(Self { raw, monitor, _context: context, fd, busy_poll: options.busy_poll })
+        Ok(Self { raw, monitor, ended: None, _context: context, fd, busy_poll: options.busy_poll })
     }
 
     /// Binds and returns the bound address, with the picked port in place of port 0.
@@ -144,6 +146,23 @@ impl Socket {
                 Ok(Address::Tcp(bound))
             }
         }
+    }
+
+    /// From now on, [`ended_connection`](Self::ended_connection) reports. For a [`Role::Router`]
+    /// before it is bound.
+    ///
+    /// # Errors
+    /// [`TransportError::Socket`] when libzmq does not report.
+    pub fn report_ended_connections(&mut self) -> Result<(), TransportError> {
+        self.ended = Some(EndedConnections::of(&self.raw, &self._context)?);
+        Ok(())
+    }
+
+    /// The descriptor of a connection that has ended. Messages of it may still come. If there is
+    /// none, [`fds`](Self::fds) report the next one.
+    #[must_use]
+    pub fn ended_connection(&self) -> Option<RawFd> {
+        self.ended.as_ref()?.next()
     }
 
     /// Connects in the background and tries again until it is connected. A lost connection stays
@@ -288,7 +307,8 @@ impl Socket {
     /// a change only once, so ask for the readiness after every send and receive, and before
     /// waiting.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> + use<> {
-        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd)].into_iter().flatten()
+        let ended = self.ended.as_ref().map(EndedConnections::fd);
+        [Some(self.fd), self.monitor.as_ref().map(Monitor::fd), ended].into_iter().flatten()
     }
 
     /// A waiter for changes of [`readiness`](Self::readiness), so that a thread can wait while
@@ -387,7 +407,7 @@ pub(super) fn poll_before_sleep(
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.monitor.is_some() {
+        if self.monitor.is_some() || self.ended.is_some() {
             Monitor::end(&mut self.raw);
         }
         // libzmq reconnects by itself and would send messages for the lost peer to the next one.

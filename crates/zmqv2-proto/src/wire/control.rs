@@ -68,19 +68,26 @@ pub struct ServerRegistration {
     /// such window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub window: u16,
+    /// Whether the server understands [`Kind::Cancel`](crate::Kind::Cancel).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancels: bool,
     /// The process id, for people.
     pub pid: u32,
     /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in
     /// all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<TopicKey>,
+    /// The largest body that the workers take, in bytes. `None`: the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_message_bytes: Option<u64>,
 }
 
 impl ServerRegistration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        Self { instance, workers, credit, shared: false, window: 0, pid, also: Vec::new() }
+        let (also, max_message_bytes) = (Vec::new(), None);
+        Self { instance, workers, credit, shared: false, window: 0, cancels: false, pid, also, max_message_bytes }
     }
 
     /// The same registration, with one socket for all workers, or one for each.
@@ -97,10 +104,24 @@ impl ServerRegistration {
         self
     }
 
+    /// The same registration, of a server that understands [`Kind::Cancel`](crate::Kind::Cancel).
+    #[must_use]
+    pub fn with_cancellation(mut self) -> Self {
+        self.cancels = true;
+        self
+    }
+
     /// The same registration, for more topics.
     #[must_use]
     pub fn with_topics(mut self, also: Vec<TopicKey>) -> Self {
         self.also = also;
+        self
+    }
+
+    /// The same registration, for workers that take bodies of up to this many bytes.
+    #[must_use]
+    pub fn with_max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = u64::try_from(bytes).ok();
         self
     }
 }
@@ -117,13 +138,16 @@ fn is_zero(number: &u16) -> bool {
 pub struct Registered {
     /// The broker's node.
     pub node: NodeName,
+    /// The largest body that the broker takes, in bytes. `None`: the broker does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_message_bytes: Option<u64>,
 }
 
 impl Registered {
-    /// The answer of a broker at `node`.
+    /// The answer of a broker at `node` that takes bodies of up to this many bytes.
     #[must_use]
-    pub fn new(node: NodeName) -> Self {
-        Self { node }
+    pub fn new(node: NodeName, max_message_bytes: usize) -> Self {
+        Self { node, max_message_bytes: u64::try_from(max_message_bytes).ok() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::naming::{InvalidName, MAX_NAME_BYTES, NodeName, ServerName, TopicKey};
 use crate::refusal::Reason;
-use crate::wire::{MessageId, Ttl};
+use crate::wire::{ClockId, MessageId, Ttl};
 
 /// The first bytes of every header.
 pub(crate) const MAGIC: [u8; 2] = *b"Z2";
@@ -60,8 +60,14 @@ kinds! {
     /// A notification. One listener of every pool gets it. The broker keeps it until the listener
     /// has handled it.
     Notify = 4,
-    /// A caller asks the broker whether the call with this id is still waiting or running.
+    /// A caller asks the broker whether the call with this id is still waiting or running. With
+    /// [`HELLO_ID`](crate::hello::HELLO_ID), a client asks for facts about the broker.
     Inquire = 5,
+    /// The sender of the call or cast with this id no longer wants it. If it waits, it does not
+    /// run; if it runs, the handler can learn of it. There is no answer. A client sends it only over
+    /// the connection of the request, and only to a broker that knows it (see WELCOME);
+    /// a broker only to a server that does.
+    Cancel = 6,
     /// The result of a call: from a worker, through the broker, to the caller.
     Reply = 16,
     /// A server has accepted a cast; sent before the handler runs.
@@ -72,6 +78,9 @@ kinds! {
     Stored = 19,
     /// The answer to [`Inquire`](Self::Inquire): the call is still waiting or running.
     InFlight = 20,
+    /// The answer to the first [`Inquire`](Self::Inquire) on a connection: facts about the broker
+    /// ([`Welcome`](crate::hello::Welcome)).
+    Welcome = 21,
     /// A server registers at its local broker, and repeats it as a sign of life.
     Register = 32,
     /// The broker has accepted a registration.
@@ -185,7 +194,8 @@ pub struct Header {
     pub reason: Option<Reason>,
     /// From a worker: its *credit*, the number of further requests that it takes. To a worker, in a
     /// notification: the number of this delivery, from 1. To a client, in an answer to a FANOUT or
-    /// NOTIFY: the number of answers still to come. Otherwise 0.
+    /// NOTIFY: the number of answers still to come. From a client, in a request: the number of the
+    /// clock of [`delivered`](Self::delivered), a [`ClockId`]. Otherwise 0.
     pub count: u16,
     /// Chosen by the sender of a request on one hop, and returned in the answer on the same hop.
     pub tag: u64,
@@ -193,9 +203,12 @@ pub struct Header {
     pub id: MessageId,
     /// The time for which the request may still wait and run.
     pub ttl: Ttl,
-    /// From a broker to a worker of its node: [`Ttl::monotonic_millis`] when the broker wrote the
-    /// time to live, so that the time in the worker's socket counts. 0 on every other hop, where
-    /// the time to live counts from the reading.
+    /// When the time to live was written, or when this answer was sent, in milliseconds of a
+    /// monotonic clock ([`Ttl::monotonic_millis`]): so that the time on the way counts. Between the
+    /// processes of a node it is the node's clock. In a request from a client to a broker it is the
+    /// broker's clock, as the client knows it, and `count` names that clock. In an answer from a
+    /// broker to a client it is the broker's clock. 0: unknown, and a time to live counts from the
+    /// reading.
     pub delivered: u64,
     /// Exchange and topic. Absent in answers.
     pub key: Option<TopicKey>,
@@ -248,12 +261,19 @@ impl Header {
         out
     }
 
-    /// Writes the time of delivery into an encoded header, after [`rewrite_hop`], on the hop to a
-    /// worker of the same node. A frame that is too short stays unchanged.
+    /// Writes the time of sending into an encoded header, after [`rewrite_hop`]. A frame that is too
+    /// short stays unchanged.
     pub fn stamp_delivered(frame: &mut [u8], delivered: u64) {
         if frame.len() >= FIXED_BYTES {
             frame[DELIVERED_AT..DELIVERED_AT + 8].copy_from_slice(&delivered.to_be_bytes());
         }
+    }
+
+    /// Writes the time of sending, by the clock of a broker, into an encoded request. A frame that
+    /// is too short stays unchanged.
+    pub fn stamp_sent(frame: &mut [u8], clock: ClockId, sent: u64) {
+        Self::stamp_count(frame, clock.to_wire());
+        Self::stamp_delivered(frame, sent);
     }
 
     /// Adds flags to an encoded header. A frame that is too short stays unchanged.
@@ -392,7 +412,19 @@ impl<'a> HeaderView<'a> {
         Ttl::from_millis(u32::from_be_bytes(array(self.frame, TTL_AT)))
     }
 
-    /// The time of delivery by the broker of this node, or 0.
+    /// The time left of a request of a client at `now`, both by the clock `own` of this broker. The
+    /// time since the client sent it counts. Nothing is left if the client has stamped the request
+    /// by another clock: the host was restarted meanwhile, so nobody knows how old the request is.
+    #[must_use]
+    pub fn ttl_left(&self, own: ClockId, now: u64) -> Ttl {
+        match ClockId::from_wire(self.count()) {
+            None => self.ttl(),
+            Some(clock) if clock == own => self.ttl().left_since(self.delivered(), now),
+            Some(_) => Ttl::ZERO,
+        }
+    }
+
+    /// The time of sending, or 0 ([`Header::delivered`]).
     #[must_use]
     pub fn delivered(&self) -> u64 {
         u64::from_be_bytes(array(self.frame, DELIVERED_AT))
@@ -418,8 +450,8 @@ impl<'a> HeaderView<'a> {
 }
 
 /// Rewrites the tag and the time to live of an encoded header between two hops, and clears the time
-/// of delivery, which counts on one hop only ([`Header::stamp_delivered`]). A frame that is too
-/// short stays unchanged.
+/// of sending, which counts on one hop only ([`Header::stamp_delivered`]). A frame that is too short
+/// stays unchanged.
 pub fn rewrite_hop(frame: &mut [u8], tag: u64, ttl: Ttl) {
     if frame.len() >= FIXED_BYTES {
         frame[TAG_AT..TAG_AT + 8].copy_from_slice(&tag.to_be_bytes());

@@ -78,7 +78,7 @@ impl Broker {
 
     /// Answers the registration.
     pub(crate) fn register(&mut self) {
-        let body = serde_json::to_vec(&Registered::new("n1".parse().unwrap())).unwrap();
+        let body = serde_json::to_vec(&Registered::new("n1".parse().unwrap(), 16 << 20)).unwrap();
         self.send(&Header::new(Kind::Registered, self.header.id), body);
     }
 

@@ -24,7 +24,9 @@ impl Driver {
         match (taken.next(), taken.next(), taken.next(), taken.next()) {
             (Some(delimiter), Some(header), Some(body), None) if delimiter.is_empty() => {
                 drop(taken);
-                self.handle_answer(id, &header, body, now);
+                if !self.learn(id, &header, &body) {
+                    self.handle_answer(id, &header, body, now);
+                }
                 1
             }
             (Some(delimiter), Some(bundle), None, None) if delimiter.is_empty() => {
@@ -37,6 +39,8 @@ impl Driver {
                 for answer in answers {
                     messages += 1;
                     match answer {
+                        // All answers of a bundle left at the same time.
+                        Ok((header, body)) if messages == 1 && self.learn(id, header, body) => {}
                         Ok((header, body)) => self.handle_answer(id, header, Frame::from(body), now),
                         Err(error) => self.warn_ignored(&error.to_string()),
                     }
@@ -49,6 +53,19 @@ impl Driver {
                 1
             }
         }
+    }
+
+    /// Learns from an answer what it tells about the broker. Returns whether it answers the first
+    /// question on the connection.
+    fn learn(&mut self, id: LinkId, header: &[u8], body: &[u8]) -> bool {
+        let (Some(link), Ok(view)) = (self.links.get(id), HeaderView::new(header)) else { return false };
+        let welcome = link.greeting.read(&view, body, &link.peer);
+        if welcome && std::mem::take(&mut link.suspected) {
+            self.router.health().mark_reachable(&link.address);
+        } else if !welcome {
+            link.peer.answered(&view, clock::now());
+        }
+        welcome
     }
 
     fn handle_answer(&mut self, id: LinkId, header: &[u8], body: Frame, now: Instant) {

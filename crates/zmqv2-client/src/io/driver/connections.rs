@@ -104,6 +104,17 @@ impl Driver {
         self.perform(now);
     }
 
+    /// A message has waited too long for this link.
+    pub(super) fn link_unreachable(&mut self, id: LinkId, now: Instant) {
+        let Some(link) = self.links.get(id) else { return };
+        if !(link.greeting.is_asked() && link.writable) {
+            return self.mark_unreachable(id, now);
+        }
+        // The connection is there, but the broker does not answer its first question.
+        link.suspected = true;
+        self.router.not_answered(&link.address, None, now);
+    }
+
     pub(super) fn mark_unreachable(&mut self, id: LinkId, now: Instant) {
         if let Some(link) = self.links.get(id) {
             link.suspected = true;

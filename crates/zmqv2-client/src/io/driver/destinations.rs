@@ -30,7 +30,7 @@ impl Driver {
                 if self.links.is_full() {
                     self.close_surplus(1, now);
                 }
-                match self.links.open(&address, now) {
+                match self.links.open(&address, self.router.peers.at(&address), now) {
                     Ok(link) => self.register_events(link)?,
                     Err(error) => {
                         self.link_not_opened(tag, &address, error, now);

@@ -216,7 +216,7 @@ impl Driver {
                 Action::ServerNotFound { tag } => {
                     self.table.message(tag).inspect(|outbound| outbound.route.note_server(false));
                 }
-                Action::LinkUnreachable { link } => self.mark_unreachable(link, now),
+                Action::LinkUnreachable { link } => self.link_unreachable(link, now),
                 Action::NoAnswer { tag, link } => self.not_answered(tag, link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),
                 Action::RecordAnswer { tag, answer } => self.record_answer(tag, answer, now),

@@ -142,7 +142,9 @@ fn write(completion: &Completion, server: &ServerName, instance: InstanceId) -> 
             header.flags = if requeue.is_some() { Flags::REQUEUE } else { Flags::NONE };
             header.tag = *tag;
             header.count = 1;
-            header.ttl = Ttl::until(*deadline, now());
+            let now = now();
+            // The message may wait in the socket, for example while the broker is stopped.
+            (header.ttl, header.delivered) = (Ttl::until(*deadline, now), Ttl::monotonic_millis_at(now));
             header.key = Some(key.clone());
             header.server = Some(server.clone());
             (header, requeue.as_ref().map_or_else(Frame::new, |body| Frame::from(&body[..])))

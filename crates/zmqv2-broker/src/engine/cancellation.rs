@@ -1,0 +1,54 @@
+//! Requests that their senders no longer want: a caller gave up, or its connection has ended.
+//!
+//! A request that waits is dropped without an answer. One that a server has stays there, and the
+//! server learns of it, if it can. A server that hands it back drops it. Only the sender can cancel
+//! a request: its connection is part of the key.
+
+use zmqv2_proto::MessageId;
+
+use super::pending::{Queue, State};
+use super::{Action, ClientId, Counter, Engine};
+
+impl<O: Clone, P: Clone> Engine<O, P> {
+    /// Nothing happens if there is no such request of this client: it is to come, or has ended.
+    pub(super) fn cancel(&mut self, client: ClientId, id: MessageId) {
+        if let Some(tag) = self.pending.tag_of(client, id) {
+            self.cancel_tag(tag, id);
+        }
+    }
+
+    /// The client's connection has ended, so nobody can get the answers to its calls. Its other
+    /// messages stay: nobody need wait for what a cast does.
+    pub(super) fn client_gone(&mut self, client: ClientId) {
+        for (id, tag) in self.pending.calls_of(client) {
+            self.cancel_tag(tag, id);
+        }
+    }
+
+    /// Whether the request with this id waits for a worker.
+    pub fn is_waiting(&self, client: ClientId, id: MessageId) -> bool {
+        let request = self.pending.tag_of(client, id).and_then(|tag| self.pending.get(tag));
+        request.is_some_and(|request| matches!(request.state, State::Queued(_)))
+    }
+
+    fn cancel_tag(&mut self, tag: u64, id: MessageId) {
+        let Some(request) = self.pending.get_mut(tag) else { return };
+        match request.state {
+            State::Queued(queue) => self.drop_waiting(tag, queue),
+            State::InFlight { worker } => {
+                let again = std::mem::replace(&mut request.cancelled, true);
+                if !again && self.servers[self.workers[worker].server].cancels {
+                    self.actions.push_back(Action::Cancel { worker, tag, id });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn drop_waiting(&mut self, tag: u64, queue: Queue) {
+        let Some(request) = self.pending.remove(tag) else { return };
+        self.request_bytes -= request.bytes;
+        self.removed_from(queue);
+        self.counters.add(Counter::Cancelled);
+    }
+}
