@@ -2,7 +2,7 @@ use std::io;
 use std::path::PathBuf;
 
 use zmqv2_proto::InvalidAddress;
-use zmqv2_proto::transport::TransportError;
+use zmqv2_proto::transport::{LEAST_FOR_BROKER, TransportError};
 
 use crate::store::StoreError;
 
@@ -25,6 +25,15 @@ pub enum BrokerError {
         path: PathBuf,
         /// The operating system's reason.
         source: io::Error,
+    },
+    /// The process may open too few files.
+    #[error(
+        "this process may open only {limit} files, and a broker needs at least {LEAST_FOR_BROKER}: raise the limit \
+         (ulimit -n, or LimitNOFILE of its systemd unit)"
+    )]
+    OpenFiles {
+        /// The limit of open files.
+        limit: u64,
     },
     /// An option has a value that is not an address.
     #[error(transparent)]

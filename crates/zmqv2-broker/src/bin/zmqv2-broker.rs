@@ -11,6 +11,10 @@ use zmqv2_broker::cli::{CommonFlags, LaunchFlags, arguments, finish, keep_freed_
 ///
 /// SIGTERM or SIGINT stops it: it takes no new requests and finishes those in flight. A second
 /// signal ends it at once.
+///
+/// SIGHUP reads the configuration again: the level of the log (rpc_zmq_log_level) and the ring file
+/// count from then on, and the log names the options that need a restart. SIGUSR2 writes the state
+/// to the log, as one line of JSON. SIGUSR1 does nothing.
 #[derive(Debug, Parser)]
 #[command(name = "zmqv2-broker", version)]
 struct Arguments {

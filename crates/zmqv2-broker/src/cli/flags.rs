@@ -7,6 +7,7 @@ use clap::Args;
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::Config;
 use zmqv2_proto::config::{ConfigWarning, Loaded};
+use zmqv2_proto::transport::raise_open_file_limit;
 
 use super::Failure;
 
@@ -35,7 +36,7 @@ pub struct CommonFlags {
     /// Any other option, such as ringfile=/etc/ring.json; repeatable
     #[arg(long = "set", value_name = "OPTION=VALUE", global = true)]
     pub set: Vec<String>,
-    /// Level of the log on stderr: off, error, warn, info, debug or trace
+    /// Level of the log on stderr: off, error, warn, info, debug or trace (option rpc_zmq_log_level)
     #[arg(long, value_name = "LEVEL", value_parser = level, global = true)]
     pub log_level: Option<log::LevelFilter>,
 }
@@ -49,6 +50,8 @@ pub struct Setup {
     pub config: Config,
     /// The source of each value, and warnings about the files.
     pub loaded: Loaded,
+    /// The level of the log if nothing sets it.
+    pub(super) default_level: log::LevelFilter,
 }
 
 impl CommonFlags {
@@ -57,14 +60,22 @@ impl CommonFlags {
     /// # Errors
     /// A usage error that names file, line, option, value and what is allowed.
     pub fn setup(&self, level: log::LevelFilter) -> Result<Setup, Failure> {
-        let level = self.log_level.unwrap_or(level);
-        super::log::start(level)?;
+        super::log::start(self.log_level.unwrap_or(level))?;
+        if let Err(error) = raise_open_file_limit() {
+            log::warn!("cannot raise the limit of open files: {error}");
+        }
         let loaded = self.load()?;
+        log::set_max_level(self.level(&loaded.config, level));
         warn(&loaded.warnings);
-        Ok(Setup { config: loaded.config.clone(), loaded })
+        Ok(Setup { config: loaded.config.clone(), loaded, default_level: level })
     }
 
-    fn load(&self) -> Result<Loaded, Failure> {
+    /// The level of the log, for a program with this default.
+    pub(super) fn level(&self, config: &Config, default: log::LevelFilter) -> log::LevelFilter {
+        self.log_level.or(config.log_level).unwrap_or(default)
+    }
+
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
         let mut builder = Config::builder().environment();
         for file in &self.config_file {
             builder = builder.file(file);
@@ -103,7 +114,7 @@ impl Setup {
 
 /// Services with hundreds of options may share the file. One line names all options that resemble
 /// none of ours.
-fn warn(warnings: &[ConfigWarning]) {
+pub(super) fn warn(warnings: &[ConfigWarning]) {
     let mut foreign = Vec::new();
     for warning in warnings {
         match warning {

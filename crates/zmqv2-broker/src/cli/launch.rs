@@ -1,16 +1,24 @@
 //! Starts the daemon from its flags.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zmqv2_proto::config::resolve_ipc_dir;
-use zmqv2_proto::transport::libzmq_version;
+use zmqv2_proto::transport::{Transport, libzmq_version, network_ceiling, open_file_limit};
 
 use super::check::check;
-use super::{CommonFlags, Failure, on_stop_signal, say, tell};
+use super::state::write_state;
+use super::{CommonFlags, Failure, Reloader, SignalHandler, say, tell};
+use crate::status_query::query_status;
 use crate::{Broker, Settings};
 
-/// The most descriptors that one worker socket of a server takes in the broker.
-const DESCRIPTORS_PER_LINK: u64 = 7;
+/// How long SIGUSR2 waits for the event loop.
+const STATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most descriptors that one server with a shared socket takes in the broker: 1 for its
+/// connection, and 7 for the link to it.
+const DESCRIPTORS_PER_LINK: u64 = 8;
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct LaunchFlags {
@@ -35,30 +43,46 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
         check(&setup)?;
         return Ok(say(format_args!("the configuration is valid ({} warnings)", setup.loaded.warnings.len()))?);
     }
+    let signals = SignalHandler::install()?;
     let directory = setup.directory()?;
     let dir = resolve_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
     log::info!("zmqv2-broker {} with libzmq {}", env!("CARGO_PKG_VERSION"), libzmq_version());
-    raise_open_files();
+    log_open_files();
     let node = settings.node.clone();
     let directory_name = directory.name();
+    let reloader = Reloader::new(common, &setup, Some(Arc::clone(&directory)));
+    let state = BrokerState { transport: Transport::new(settings.transport.clone()), dir: settings.ipc_dir.clone() };
     let broker = Broker::open(settings, directory)?;
     let stopper = broker.stopper();
-    on_stop_signal(move || stopper.stop())?;
+    signals.handle(move || stopper.stop(), move || reloader.reload(), move || state.write())?;
     tell(format_args!("ready: node {node} listens at tcp://{}, directory {directory_name}", broker.address()));
     Ok(broker.run()?)
 }
 
-/// Raises the limit to what the system allows, and logs it. Without descriptors libzmq silently
-/// fails to accept connections.
-fn raise_open_files() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-        log::warn!("cannot raise the limit of open files");
+/// Asks the running broker for its status, as any process of the node may.
+struct BrokerState {
+    transport: Transport,
+    dir: PathBuf,
+}
+
+impl BrokerState {
+    fn write(&self) {
+        match query_status(&self.transport, &self.dir, STATE_TIMEOUT) {
+            Ok(report) => write_state(&report),
+            Err(error) => log::error!("the broker does not report its state: {error}"),
+        }
     }
-    let now = getrlimit(Resource::Nofile).current;
-    let shown = now.map_or_else(|| "unlimited".to_owned(), |now| now.to_string());
+}
+
+/// Logs how many descriptors there are, and for whom they are kept.
+fn log_open_files() {
+    let limit = open_file_limit();
+    if limit == u64::MAX {
+        return log::info!("open files: unlimited");
+    }
+    let network = network_ceiling(limit);
     log::info!(
-        "open files: {shown} allowed; each client connection takes 1, each server or listening worker {DESCRIPTORS_PER_LINK}"
+        "open files: {limit} allowed; connections from the network are refused from {network} on; each client takes 1, each server about {DESCRIPTORS_PER_LINK}"
     );
 }

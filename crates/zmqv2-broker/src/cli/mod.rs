@@ -9,7 +9,9 @@ mod launch;
 mod log;
 mod memory;
 mod output;
+mod reload;
 mod signals;
+mod state;
 
 pub use arguments::arguments;
 pub use exit::{Exit, Failure, finish};
@@ -17,4 +19,6 @@ pub use flags::{CommonFlags, Setup};
 pub use launch::{LaunchFlags, launch};
 pub use memory::keep_freed_memory;
 pub use output::{Unwritable, require_stdout, say, tell, write_stdout};
-pub use signals::on_stop_signal;
+pub use reload::Reloader;
+pub use signals::{SignalHandler, on_stop_signal};
+pub use state::StateReport;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
-use zmqv2_proto::transport::Frame;
+use zmqv2_proto::transport::{Frame, RefusedConnections, open_file_limit, refused_connections};
 use zmqv2_proto::{Header, Kind, NodeName, Reason, Ttl};
 
 use super::log_limiter::{LogKind, LogLimiter};
@@ -41,6 +41,8 @@ pub(super) struct Routing {
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
     limiter: LogLimiter,
+    /// The number of refused connections in the last line about them.
+    refused_logged: u64,
     /// When the engine had nothing in flight after [`Input::Drain`].
     pub(super) drained_at: Option<Instant>,
     pub(super) last_answer_at: Instant,
@@ -68,6 +70,7 @@ impl Routing {
             store,
             dead_letters: DeadLetters::default(),
             limiter: LogLimiter::default(),
+            refused_logged: 0,
             drained_at: None,
             last_answer_at: now,
         }
@@ -126,13 +129,29 @@ impl Routing {
         }
     }
 
+    /// Logs connections that were refused. The thread that refuses them belongs to libzmq.
+    pub(super) fn log_refused_connections(&mut self) {
+        let refused = refused_so_far();
+        if refused > self.refused_logged
+            && let Some(_once) = self.limiter.allows(LogKind::ConnectionRefused, &[], now())
+        {
+            let (count, limit) = (refused - self.refused_logged, open_file_limit());
+            log::error!(
+                "{count} connections were refused: this broker has nearly used up the {limit} files that it may open"
+            );
+            self.refused_logged = refused;
+        }
+    }
+
     pub(super) fn start_numbers_at(&mut self, number: u64) {
         self.engine.start_numbers_at(number);
     }
 
     pub(super) fn report(&self, into: &mut StatusReport) {
         self.engine.report(into);
-        into.counters.insert(Counter::LogLinesDropped.name().to_owned(), log_queue::dropped());
+        let outside =
+            [(Counter::LogLinesDropped, log_queue::dropped()), (Counter::ConnectionsRefused, refused_so_far())];
+        into.counters.extend(outside.map(|(counter, count)| (counter.name().to_owned(), count)));
         into.directory = Some(self.registrar.status());
         self.store.name().clone_into(&mut into.store);
         into.dead_letters = self.dead_letters.report(now());
@@ -291,4 +310,10 @@ impl Routing {
             }
         }
     }
+}
+
+/// How many connections this process has refused.
+fn refused_so_far() -> u64 {
+    let RefusedConnections { network, local } = refused_connections();
+    network + local
 }

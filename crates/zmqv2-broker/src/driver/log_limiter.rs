@@ -18,9 +18,10 @@ pub(super) enum LogKind {
     WorkerStuck,
     CannotConnect,
     DeadLetter,
+    ConnectionRefused,
 }
 
-const KINDS: usize = LogKind::DeadLetter as usize + 1;
+const KINDS: usize = LogKind::ConnectionRefused as usize + 1;
 
 #[derive(Debug, Default)]
 pub(super) struct LogLimiter([OneKind; KINDS]);

@@ -96,6 +96,7 @@ impl Broker {
             self.routing.do_link_work();
             self.routing.expire_due();
             self.routing.flush();
+            self.routing.log_refused_connections();
         }
         // libzmq leaves the file behind. No other broker can have bound it: the lock is still held.
         let _ = std::fs::remove_file(self.settings.ipc_dir.join(BROKER_SOCKET));

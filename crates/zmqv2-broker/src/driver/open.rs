@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mio::Poll;
 use zmqv2_matchmaker::Matchmaker;
-use zmqv2_proto::transport::AdaptivePoll;
+use zmqv2_proto::transport::{AdaptivePoll, LEAST_FOR_BROKER, open_file_limit};
 
 use super::Broker;
 use super::actions::Routing;
@@ -27,6 +27,10 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] names the cause and the option to change.
     pub fn open(settings: Settings, directory: Arc<dyn Matchmaker>) -> Result<Self, BrokerError> {
+        let limit = open_file_limit();
+        if limit < LEAST_FOR_BROKER {
+            return Err(BrokerError::OpenFiles { limit });
+        }
         let settings = settings.bounded();
         let mut lock = Lock::take(&settings.ipc_dir)?;
         let poll = Poll::new().map_err(BrokerError::Events)?;

@@ -91,6 +91,8 @@ counters! {
     Withdrawn = "servers_withdrawn";
     /// Servers whose connection broke.
     ServersLost = "servers_lost", if_not_zero: "The servers' logs say why their processes ended.";
+    /// Connections that were refused, because too few descriptors were left.
+    ConnectionsRefused = "connections_refused", if_not_zero: "Look for clients that open many connections, or raise the limit of open files (`ulimit -n`).";
     /// Lines of the broker's log that were dropped, because nobody read them in time.
     LogLinesDropped = "log_lines_dropped", if_not_zero: "The program that reads the broker's stderr is slow or stopped.";
     /// Answers that could not be sent, because the receiver is gone or does not read.

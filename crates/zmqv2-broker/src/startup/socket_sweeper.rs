@@ -20,7 +20,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(4);
 const MAX_WATCHED: usize = 10_000;
 /// The time between sweeps of the whole directory. They find files of servers that died before they
 /// were connected, or long after.
-const SWEEP_EVERY: Duration = Duration::from_secs(20);
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// The time between the two looks of a sweep.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 

@@ -103,6 +103,9 @@ pub struct Config {
     /// `rpc_zmq_adaptive_poll_us`: how long the I/O thread of a broker or client polls, as long as
     /// recent polls found messages. Default 100 us.
     pub adaptive_poll: Duration,
+    /// `rpc_zmq_log_level`: the level of the log of the programs. `None`: that of each program. It
+    /// does not matter to a service that uses the libraries.
+    pub log_level: Option<log::LevelFilter>,
     /// `rpc_zmq_window`: the most requests that a server with several workers takes at once while
     /// its handlers are quick. Default 256.
     pub window: u16,
@@ -312,6 +315,7 @@ impl Draft {
             high_water_mark: 0,
             busy_poll: Duration::ZERO,
             adaptive_poll: Duration::ZERO,
+            log_level: None,
             window: 0,
             topic_backlog: DEFAULT_TOPIC_BACKLOG,
             ipc_dir: None,

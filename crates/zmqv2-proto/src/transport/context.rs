@@ -6,8 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::transport::descriptors;
 use crate::transport::error::TransportError;
 use crate::transport::socket::{Role, Socket};
+
+/// Descriptors that a context takes at its start, with a few to spare: for itself, and for each
+/// libzmq I/O thread. A libzmq without eventfd takes two where others take one.
+const CONTEXT_DESCRIPTORS: usize = 10;
+const THREAD_DESCRIPTORS: usize = 3;
 
 /// The most sockets of one context, where libzmq allows so many. Its default is 1,023.
 const MAX_SOCKETS: c_int = 65_000;
@@ -134,7 +140,12 @@ unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 
 impl Context {
+    /// Opens and starts a context. Without descriptors, libzmq would abort the process when the
+    /// context starts, which is with its first socket.
     fn open(io_threads: u16) -> Result<Self, TransportError> {
+        descriptors::warn_if_few();
+        let needed = CONTEXT_DESCRIPTORS + THREAD_DESCRIPTORS * usize::from(io_threads);
+        descriptors::check_free(needed).map_err(|source| TransportError::Open { source })?;
         // SAFETY: no preconditions.
         let raw = unsafe { zmq_sys::zmq_ctx_new() };
         if raw.is_null() {
@@ -151,6 +162,9 @@ impl Context {
         if set != 0 {
             return Err(TransportError::Open { source: io::Error::last_os_error() });
         }
+        let first = context.socket(zmq_sys::ZMQ_PAIR)?;
+        // SAFETY: a fresh socket that nobody else has.
+        unsafe { zmq_sys::zmq_close(first) };
         Ok(context)
     }
 

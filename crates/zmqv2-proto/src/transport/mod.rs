@@ -7,12 +7,15 @@
 //! thread at a time uses it.
 
 // Raw calls into libzmq, where the safe binding has no call (context limits) or panics on unknown
-// errno values (bind and connect), and into libc, which alone reports a fork.
+// errno values (bind and connect), and into libc, which alone reports a fork. `accept` is replaced,
+// because libzmq aborts when it fails.
 #![allow(unsafe_code)]
 
+mod accept_gate;
 mod adaptive_poll;
 mod connection;
 mod context;
+mod descriptors;
 mod ended;
 mod error;
 mod interface;
@@ -25,9 +28,13 @@ mod socket;
 mod zone;
 
 #[doc(hidden)] // Shared by the crates of zmqv2.
+pub use accept_gate::{RefusedConnections, refused_connections};
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub use adaptive_poll::AdaptivePoll;
 pub use connection::Connection;
 pub use context::{Transport, TransportOptions};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use descriptors::{LEAST_FOR_BROKER, network_ceiling, open_file_limit, raise_open_file_limit};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::naming::{Address, TcpAddress};
+use crate::transport::accept_gate::Guarded;
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
+use crate::transport::descriptors;
 use crate::transport::ended::EndedConnections;
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
@@ -55,6 +57,9 @@ const LINGER_MS: i32 = 1_000;
 /// `ZMQ_IN_BATCH_SIZE` and `ZMQ_OUT_BATCH_SIZE` of libzmq's draft interface, which a build may
 /// lack.
 const BATCH_OPTIONS: [c_int; 2] = [101, 102];
+
+/// Descriptors that a socket with its monitor and one connection takes (seven), with a few to spare.
+const SOCKET_DESCRIPTORS: usize = 10;
 
 /// The type of a socket, which decides every option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +113,8 @@ pub struct Socket {
     _context: Arc<Context>,
     fd: c_int,
     busy_poll: Duration,
+    /// The bound addresses.
+    guarded: Vec<Guarded>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -118,6 +125,7 @@ impl std::fmt::Debug for Socket {
 
 impl Socket {
     pub(super) fn open(context: Arc<Context>, role: Role, options: &TransportOptions) -> Result<Self, TransportError> {
+        descriptors::check_free(SOCKET_DESCRIPTORS).map_err(|source| TransportError::Open { source })?;
         let raw = context.socket(role as u32)?;
         // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
@@ -127,7 +135,8 @@ impl Socket {
             Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
             Role::Rep | Role::Router => None,
         };
-        Ok(Self { raw, monitor, ended: None, _context: context, fd, busy_poll: options.busy_poll })
+        let guarded = Vec::new();
+        Ok(Self { raw, monitor, ended: None, _context: context, fd, busy_poll: options.busy_poll, guarded })
     }
 
     /// Binds and returns the bound address, with the picked port in place of port 0.
@@ -136,13 +145,21 @@ impl Socket {
     /// [`TransportError::Bind`] with the operating system's reason.
     pub fn bind(&mut self, address: &Address) -> Result<Address, TransportError> {
         let failed = |source| TransportError::Bind { address: address.clone(), source };
+        // Before the first connection can come.
+        let guarded = Guarded::new(address);
         self.open_address(address, zmq_sys::zmq_bind).map_err(failed)?;
+        let bound = self.bound_address(address).map_err(failed)?;
+        self.guarded.push(if bound == *address { guarded } else { Guarded::new(&bound) });
+        Ok(bound)
+    }
+
+    fn bound_address(&self, address: &Address) -> io::Result<Address> {
         match address {
             Address::Ipc(_) => Ok(address.clone()),
             Address::Tcp(tcp) => {
                 let last = self.raw.get_last_endpoint().ok().and_then(Result::ok).unwrap_or_default();
                 let port = last.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(tcp.port());
-                let bound = TcpAddress::new(tcp.host(), port).map_err(|e| failed(io::Error::other(e)))?;
+                let bound = TcpAddress::new(tcp.host(), port).map_err(io::Error::other)?;
                 Ok(Address::Tcp(bound))
             }
         }

@@ -162,7 +162,10 @@ impl NotificationListenerBuilder {
         let server = pool.map_or_else(|| ServerName::new(DEFAULT_POOL), Ok)?;
         let (key, also) = keys.split_first().ok_or(ServerError::NoEndpoint)?;
         let (key, also, pool) = (key.clone(), also.to_vec(), server.clone());
-        let offer = Offer { key, also, server, workers, batch, shares_socket: false };
+        // A worker that collects a batch needs a socket of its own. A notification that waits at one
+        // listener could run at another one of the pool, so the broker sends no more than run.
+        let shares_socket = workers > 1 && batch.size == 1;
+        let offer = Offer { key, also, server, workers, batch, shares_socket, window: 0 };
         let service = Service::start(settings, offer, ListenerWork { endpoints, deliveries: Mutex::default() })?;
         Ok(NotificationListener { keys, pool, service })
     }

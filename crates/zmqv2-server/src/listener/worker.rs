@@ -55,6 +55,8 @@ impl ListenerWork {
 impl Work for ListenerWork {
     type Accepted = Delivery;
 
+    const REPORTS_ENDS: bool = true;
+
     fn answer(
         &self,
         header: &Header,

@@ -95,7 +95,8 @@ impl RpcServerBuilder {
         };
         let shares_socket = workers > 1 && sockets == WorkerSockets::Shared;
         let key = target.key();
-        let offer = Offer { key, also: Vec::new(), server, workers, batch: Batch::ONE, shares_socket };
+        let window = settings.config.window;
+        let offer = Offer { key, also: Vec::new(), server, workers, batch: Batch::ONE, shares_socket, window };
         let service = Service::start(settings, offer, work)?;
         Ok(RpcServer { target, service })
     }

@@ -35,13 +35,14 @@ pub(crate) struct Offer {
     pub(crate) batch: Batch,
     /// All workers share one socket.
     pub(crate) shares_socket: bool,
+    /// The most requests that the broker may send at a time to a shared socket while handlers are
+    /// quick. 0: never more than there are workers.
+    pub(crate) window: u16,
 }
 
 impl Offer {
-    /// The registration of this offer. `window` is the most requests that the broker may send at
-    /// a time to a shared socket.
-    fn registration(&self, instance: InstanceId, window: u16) -> ServerRegistration {
-        let window = if self.shares_socket { window } else { 0 };
+    fn registration(&self, instance: InstanceId) -> ServerRegistration {
+        let window = if self.shares_socket { self.window } else { 0 };
         ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
@@ -91,13 +92,13 @@ impl Service {
             link: BrokerLink::open(transport.clone(), broker_socket(&dir)?)?,
             key: offer.key.clone(),
             server: offer.server.clone(),
-            registration: offer.registration(instance, config.window),
+            registration: offer.registration(instance),
             readiness: Arc::clone(&readiness),
             wakeup: Arc::clone(&wakeup),
             completions,
         };
         let name = format!("{} of {}", offer.server, offer.key);
-        let starter = WorkerStarter { transport, dir: &dir, instance, offer, window: config.window, worker };
+        let starter = WorkerStarter { transport, dir: &dir, instance, offer, worker };
         let started = starter.start(&Arc::new(work)).and_then(|ended| {
             let registration = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
             Ok((ended, Mutex::new(Some(registration))))
@@ -163,7 +164,6 @@ struct WorkerStarter<'a> {
     dir: &'a Path,
     instance: InstanceId,
     offer: Offer,
-    window: u16,
     /// The first worker. The others are copies with other numbers.
     worker: Worker,
 }
@@ -176,7 +176,7 @@ impl WorkerStarter<'_> {
         let worker = |index| Worker { index, ..self.worker.clone() };
         if self.offer.shares_socket {
             let (socket, file) = self.bind(Role::Router, 0)?;
-            let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, workers, self.window)?;
+            let pool = WorkerPool::new(socket, Arc::clone(work), self.instance, workers, self.offer.window)?;
             // In this order: the socket closes before its file is removed.
             let shared = Arc::new((pool, file));
             // One thread more than workers: see `WorkerPool::run`.

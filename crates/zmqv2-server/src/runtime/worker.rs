@@ -19,6 +19,11 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// A request that was acknowledged and has not run yet.
     type Accepted;
 
+    /// Whether the report of a request's end also gives its place back to the broker, as a
+    /// listener's report does. Such a request is never handed back, because that would count as a
+    /// delivery.
+    const REPORTS_ENDS: bool = false;
+
     /// Answers a request whose time ends at `deadline`. Runs it if the answer is its result.
     fn answer(
         &self,

@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::control::{Registered, ServerRegistration, Withdrawal, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Notification, Priority, Ttl};
@@ -44,7 +47,10 @@ impl FromServer {
 /// A broker with one server.
 pub(crate) struct Broker {
     front: Socket,
+    /// One for each worker, or one for all if they share a socket.
     links: Vec<Socket>,
+    /// Answers that came in a bundle with an earlier one.
+    unread: RefCell<VecDeque<FromServer>>,
     peer: Vec<u8>,
     /// The header of the registration.
     pub(crate) header: Header,
@@ -72,8 +78,9 @@ impl Broker {
             wait_until(&link, |socket| socket.readiness().unwrap().writable);
             link
         };
-        let links = (0..registration.workers).map(connect).collect();
-        Self { front, links, peer, header: got.header, registration, dir: dir.to_owned() }
+        let sockets = if registration.shared { 1 } else { registration.workers };
+        let (links, unread) = ((0..sockets).map(connect).collect(), RefCell::default());
+        Self { front, links, unread, peer, header: got.header, registration, dir: dir.to_owned() }
     }
 
     /// Answers the registration.
@@ -98,7 +105,7 @@ impl Broker {
 
     /// Sends a request to a worker.
     pub(crate) fn deliver(&self, worker: usize, header: &Header, body: &[u8]) {
-        self.links[worker].send([Frame::new(), Frame::from(header.encode()), Frame::from(body)]).unwrap();
+        self.link(worker).send([Frame::new(), Frame::from(header.encode()), Frame::from(body)]).unwrap();
     }
 
     /// The next answer of a worker.
@@ -107,7 +114,17 @@ impl Broker {
     }
 
     pub(crate) fn answer_within(&self, worker: usize, timeout: Duration) -> Option<FromServer> {
-        receive(&self.links[worker], timeout).map(|(_, got)| got)
+        let unread = self.unread.borrow_mut().pop_front();
+        unread.or_else(|| {
+            let mut answers = receive_all(self.link(worker), timeout).into_iter().map(|(_, got)| got);
+            let first = answers.next();
+            self.unread.borrow_mut().extend(answers);
+            first
+        })
+    }
+
+    fn link(&self, worker: usize) -> &Socket {
+        &self.links[if self.registration.shared { 0 } else { worker }]
     }
 
     /// The next message over the registration's connection, other than a registration.
@@ -155,16 +172,27 @@ pub(crate) fn bind(dir: &Path) -> (Socket, Transport) {
 
 /// The next message, and its routing id if it has one.
 pub(crate) fn receive(socket: &Socket, timeout: Duration) -> Option<(Vec<u8>, FromServer)> {
+    let mut all = receive_all(socket, timeout);
+    assert!(all.len() <= 1, "an unexpected bundle");
+    all.pop()
+}
+
+/// The next message, or all messages of the next bundle, with the routing id if there is one.
+fn receive_all(socket: &Socket, timeout: Duration) -> Vec<(Vec<u8>, FromServer)> {
     let (end, mut frames) = (now() + timeout, Vec::new());
+    let read = |header: &[u8], body: &[u8]| FromServer { header: Header::decode(header).unwrap(), body: body.to_vec() };
     loop {
         if socket.receive(&mut frames).unwrap() == Received::Message {
+            if let Some(bundle) = frames.last().and_then(|frame| Bundled::of(frame)) {
+                return bundle.map(|message| message.unwrap()).map(|(h, b)| (Vec::new(), read(h, b))).collect();
+            }
             let [before @ .., header, body] = &frames[..] else { panic!("{} frames", frames.len()) };
             let peer = before.first().map(|frame| frame.to_vec()).unwrap_or_default();
-            return Some((peer, FromServer { header: Header::decode(header).unwrap(), body: body.to_vec() }));
+            return vec![(peer, read(header, body))];
         }
         let left = end.saturating_duration_since(now());
         if left.is_zero() {
-            return None;
+            return Vec::new();
         }
         if !socket.readiness().unwrap().readable {
             socket.wait(Some(left), None).unwrap();

@@ -7,13 +7,14 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, on_stop_signal, write_stdout};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, Reloader, SignalHandler, StateReport, write_stdout};
 use zmqv2_broker::query_status;
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
 use zmqv2_proto::transport::{Transport, TransportOptions};
-use zmqv2_proto::{InstanceId, Priority};
+use zmqv2_proto::{Config, InstanceId, Priority};
 use zmqv2_server::{Notice, NotificationListener, Priorities, Verdict};
 
 use crate::send::target::target_of;
@@ -26,7 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[command(
     after_help = "Prints event_type, publisher_id, priority, payload, message_id and timestamp of each. A notification \
 counts as handled when its line is written. If its line cannot be written, it is delivered again.\n\n\
-Exit codes: 0 after --count notifications, SIGTERM or SIGINT; 1 failure, such as a closed stdout; 2 wrong usage or configuration."
+Exit codes: 0 after --count notifications, SIGTERM or SIGINT; 1 failure, such as a closed stdout; 2 wrong usage or configuration.\n\n\
+SIGHUP: reads the configuration again, and takes over the level of the log. SIGUSR2: writes the state to the log. \
+SIGUSR1: nothing."
 )]
 pub(crate) struct ListenFlags {
     /// The topics, without the priority
@@ -56,9 +59,15 @@ enum End {
 pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failure> {
     let (end, ended) = crossbeam_channel::bounded(1);
     let (stopping, stops) = crossbeam_channel::bounded(1);
-    let listener = Arc::new(flags.start(common, end.clone(), stops).map_err(Failure::usage)?);
+    let setup = common.setup(log::LevelFilter::Warn)?;
+    let signals = SignalHandler::install()?;
+    let listener = Arc::new(flags.start(&setup.config, end.clone(), stops).map_err(Failure::usage)?);
+    let reloader = Reloader::new(common, &setup, None);
+    let about = json!({ "pool": listener.pool(), "topics": flags.topics, "instance": listener.instance() });
+    let (state, reported) = (StateReport::new(about), Arc::clone(&listener));
     // The channel has room for one reason: the first counts.
-    on_stop_signal(move || drop(end.try_send(End::Signal)))?;
+    let stop = move || drop(end.try_send(End::Signal));
+    signals.handle(stop, move || reloader.reload(), move || state.write(reported.is_ready()))?;
     let waiting = Arc::clone(&listener);
     let line = format!("ready: pool {} listens to {}", listener.pool(), flags.description());
     let (ready_sender, ready) = crossbeam_channel::bounded(1);
@@ -92,13 +101,12 @@ impl ListenFlags {
 
     fn start(
         &self,
-        common: &CommonFlags,
+        config: &Config,
         end: Sender<End>,
         stops: Receiver<InstanceId>,
     ) -> anyhow::Result<NotificationListener> {
-        let config = common.setup(log::LevelFilter::Warn).map_err(|failure| anyhow::anyhow!("{failure}"))?.config;
-        let dir = resolve_ipc_dir(&config)?;
-        let transport = Transport::new(TransportOptions::from(&config));
+        let dir = resolve_ipc_dir(config)?;
+        let transport = Transport::new(TransportOptions::from(config));
         let mut builder = NotificationListener::builder().ipc_dir(&dir).transport(transport.clone());
         let printer = Printer { left: Mutex::new(self.count), end, stops, transport, dir };
         for topic in &self.topics {
@@ -113,7 +121,7 @@ impl ListenFlags {
             some => some.iter().copied().collect(),
         };
         // One worker keeps the lines in the order of the notifications, and none follows the last.
-        let builder = builder.workers(1).config(config).on(priorities, move |notice| printer.print(notice));
+        let builder = builder.workers(1).config(config.clone()).on(priorities, move |notice| printer.print(notice));
         Ok(builder.start()?)
     }
 }

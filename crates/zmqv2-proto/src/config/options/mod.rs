@@ -62,6 +62,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         ..SHARED
     },
     OptionSpec {
+        name: "rpc_zmq_log_level",
+        preset: Preset::Unset("info for a broker and zmqv2 serve, warn for the other commands"),
+        doc: "Level of the log that the programs write to stderr; SIGHUP takes over a new value.",
+        allowed: "off, error, warn, info, debug, trace",
+        reason: Some("a running daemon can show more, or less"),
+        parse: Parse::Text(|config, text| value::log_level(text).map(|it| config.log_level = Some(it))),
+        ..SHARED
+    },
+    OptionSpec {
         name: "rpc_zmq_contexts",
         preset: Preset::Text("1"),
         doc: "Number of libzmq I/O threads in a process.",

@@ -51,6 +51,11 @@ pub(crate) fn seconds(text: &str, zero: bool) -> Result<Duration, String> {
     }
 }
 
+/// A level of a log.
+pub(crate) fn log_level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| "not a level".to_owned())
+}
+
 /// A host name, an IP literal, or `*`.
 pub(crate) fn host(text: &str) -> Result<String, String> {
     TcpAddress::new(text, 0).map(|_| text.to_owned()).map_err(|_| "not a host name or IP address".to_owned())

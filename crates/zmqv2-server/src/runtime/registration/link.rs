@@ -9,34 +9,54 @@ use crate::runtime::now;
 
 /// The pause between the loss of a connection and the next one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// The pause before another attempt to open a socket.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A socket that is replaced whenever its connection is lost.
 pub(crate) struct BrokerLink {
     transport: Transport,
     address: Address,
     pub(super) socket: Socket,
-    /// A new socket connects at this time.
+    /// A new socket connects at this time, or a lost one is replaced.
     pub(super) connect_at: Option<Instant>,
+    /// The last attempt to open a socket failed.
+    fails: bool,
 }
 
 impl BrokerLink {
     pub(crate) fn open(transport: Transport, address: Address) -> Result<Self, TransportError> {
         let mut socket = transport.socket(Role::Dealer)?;
         socket.connect(&address)?;
-        Ok(Self { transport, address, socket, connect_at: None })
+        Ok(Self { transport, address, socket, connect_at: None, fails: false })
     }
 
     /// Replaces the socket if its connection is lost. Returns whether there is something to read,
-    /// and whether the socket is connected.
+    /// and whether the socket is connected. Without descriptors for a new socket, it tries again
+    /// later.
     pub(super) fn check(&mut self) -> Result<(bool, bool), TransportError> {
         let state = self.socket.readiness()?;
-        if state.connection == Connection::Lost {
-            self.socket = self.transport.socket(Role::Dealer)?;
-            self.connect_at = Some(now() + RECONNECT_PAUSE);
-        }
-        if self.connect_at.take_if(|at| *at <= now()).is_some() {
-            self.socket.connect(&self.address)?;
+        let due = self.connect_at.is_none_or(|at| at <= now());
+        if state.connection == Connection::Lost && due {
+            match self.transport.socket(Role::Dealer) {
+                Ok(socket) => {
+                    (self.socket, self.fails) = (socket, false);
+                    self.connect_at = Some(now() + RECONNECT_PAUSE);
+                }
+                Err(error) => self.try_later(&error),
+            }
+        } else if self.connect_at.is_some() && due {
+            self.connect_at = None;
+            if let Err(error) = self.socket.connect(&self.address) {
+                self.try_later(&error);
+            }
         }
         Ok((state.readable, state.connection == Connection::Up))
+    }
+
+    fn try_later(&mut self, error: &TransportError) {
+        if !std::mem::replace(&mut self.fails, true) {
+            log::warn!("cannot connect to the broker, trying again: {error}");
+        }
+        self.connect_at = Some(now() + RETRY_PAUSE);
     }
 }

@@ -2,6 +2,7 @@
 //! every few seconds as a sign of life. Withdraws it when the server stops.
 
 mod link;
+mod refused_log;
 mod state;
 mod thread;
 

@@ -9,6 +9,7 @@ use zmqv2_proto::{Flags, Header, InstanceId, Kind, MessageId, ServerName, TopicK
 
 use super::Readiness;
 use super::link::BrokerLink;
+use super::refused_log::RefusedLog;
 use super::state::{Change, RegistrationState, Step};
 use crate::runtime::completions::{Completion, CompletionQueue};
 use crate::runtime::now;
@@ -37,8 +38,10 @@ impl RegistrationThread {
     fn serve(&mut self, drain_timeout: Duration) -> Result<(), TransportError> {
         let mut state = RegistrationState::new(now(), MessageId::random());
         let mut frames = Vec::new();
+        let mut refused = RefusedLog::default();
         loop {
             self.wakeup.waker.clear();
+            refused.update(&self.server, now());
             if self.wakeup.is_stopped() && !state.is_withdrawing() {
                 let withdrawal = Withdrawal::new(self.registration.instance);
                 let id = self.send(Kind::Withdraw, serde_json::to_vec(&withdrawal));

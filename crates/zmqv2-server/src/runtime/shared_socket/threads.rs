@@ -75,14 +75,14 @@ impl<W: Work> WorkerPool<W> {
                 Action::Sleep => (shared, input) = (wait(&self.watcher, shared), Input::Watched),
                 Action::EndWatch { hand_back } => {
                     if hand_back {
-                        shared.hand_back();
+                        Self::hand_back(&mut shared);
                     }
                     self.send(&mut shared);
                     self.parked.notify_one();
                 }
                 Action::WaitForRoom => (shared, input) = (self.wait_a_tick(shared), Input::WaitedForRoom),
                 Action::HandBack => {
-                    shared.hand_back();
+                    Self::hand_back(&mut shared);
                     self.send(&mut shared);
                 }
                 Action::End => {
@@ -155,7 +155,7 @@ impl<W: Work> WorkerPool<W> {
                 self.work.run(vec![accepted], worker);
                 ended = now();
                 shared = self.lock();
-                if shared.turns.place_freed(request.broker) {
+                if !W::REPORTS_ENDS && shared.turns.place_freed(request.broker) {
                     self.send(&mut shared);
                 }
             }
@@ -163,10 +163,16 @@ impl<W: Work> WorkerPool<W> {
             AfterAnswer::Nothing | AfterAnswer::Wait => {}
         }
         if shared.turns.ended(request.broker, ended.saturating_duration_since(began)) {
-            shared.hand_back();
+            Self::hand_back(&mut shared);
             self.send(&mut shared);
         }
         (shared, ended)
+    }
+
+    fn hand_back(shared: &mut SharedSocket) {
+        if !W::REPORTS_ENDS {
+            shared.hand_back();
+        }
     }
 
     /// Sends the answers and the credit. Sending may consume the event that the reader waits for.

@@ -20,7 +20,7 @@ impl Work for Idle {
 
 fn offer(workers: u16, shares_socket: bool) -> Offer {
     let (key, also) = (TopicKey::parse("e/t").unwrap(), vec![TopicKey::parse("e/u").unwrap()]);
-    Offer { key, also, server: "s".parse().unwrap(), workers, batch: Batch::ONE, shares_socket }
+    Offer { key, also, server: "s".parse().unwrap(), workers, batch: Batch::ONE, shares_socket, window: 256 }
 }
 
 fn start(dir: &Path, offer: Offer, work: &Idle) -> Result<Service, ServerError> {
@@ -36,7 +36,7 @@ fn files(dir: &TempDir) -> usize {
 fn only_a_shared_socket_has_a_window() {
     let instance = InstanceId::random();
     for (shares_socket, window) in [(true, 256), (false, 0)] {
-        let registration = offer(4, shares_socket).registration(instance, 256);
+        let registration = offer(4, shares_socket).registration(instance);
         assert_eq!((registration.shared, registration.window), (shares_socket, window));
         assert_eq!((registration.instance, registration.workers, registration.credit), (instance, 4, 1));
         assert_eq!(registration.also, offer(4, shares_socket).also);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::Value;
-use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, tell};
+use serde_json::{Value, json};
+use zmqv2_broker::cli::{CommonFlags, Failure, Reloader, SignalHandler, StateReport, tell};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Version};
 use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder, reply};
@@ -19,7 +19,12 @@ use crate::send::target::{set_if_given, target_of};
 use process_groups::ProcessGroups;
 use shell_command::ShellCommand;
 
+/// The help about signals.
+const SIGNALS: &str = "SIGTERM or SIGINT: finishes what runs, and ends. SIGHUP: reads the configuration again, and takes \
+over the level of the log. SIGUSR2: writes the state to the log. SIGUSR1: nothing.";
+
 #[derive(Debug, Args)]
+#[command(after_help = SIGNALS)]
 pub(crate) struct ServeFlags {
     /// The topic: the service's name
     topic: String,
@@ -45,6 +50,7 @@ pub(crate) struct ServeFlags {
 
 pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failure> {
     let setup = common.setup(log::LevelFilter::Info)?;
+    let signals = SignalHandler::install()?;
     let config = &setup.config;
     let groups = flags.exec.as_ref().map(|_| ProcessGroups::start()).transpose()?;
     let builder = || -> anyhow::Result<RpcServerBuilder> {
@@ -64,10 +70,12 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
     };
     let server = Arc::new(builder().and_then(|builder| Ok(builder.start()?)).map_err(Failure::usage)?);
     let (stop, stopped) = crossbeam_channel::bounded(1);
+    let reloader = Reloader::new(common, &setup, None);
+    let about = json!({ "target": server.target().to_string(), "instance": server.instance() });
+    let (state, reported) = (StateReport::new(about), Arc::clone(&server));
     // The channel has room for one: a second signal while stopping changes nothing.
-    on_stop_signal(move || {
-        let _ = stop.try_send(());
-    })?;
+    let stop = move || _ = stop.try_send(());
+    signals.handle(stop, move || reloader.reload(), move || state.write(reported.is_ready()))?;
     let waiting = Arc::clone(&server);
     std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
         say_ready(|span| waiting.wait_ready(span), format_args!("ready: {} takes requests", waiting.target()));
