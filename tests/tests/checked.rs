@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use zmqv2_tests::checker::Expected;
 use zmqv2_tests::scenarios::{self, Schedule, StopMode};
-use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, Summary, eventually, stop_all};
+use zmqv2_tests::{Cluster, JournaledRun, Node, PATIENCE, PrivateNetwork, Summary, eventually, faults, stop_all};
 
 /// Longer than any message may take and a few processes need to end.
 const END: Duration = Duration::from_secs(90);
@@ -132,4 +132,16 @@ fn the_memory_of_a_client_stays_within_its_bounds_while_nobody_takes_its_casts()
     let (_, report) = journaled.check(&Expected::nothing().all_accepted("waiting"));
     println!("{report}");
     report.assert_clean();
+}
+
+/// The short form of `faults_of_every_kind_for_ten_minutes`.
+#[test]
+fn faults_of_every_kind_break_no_promise() {
+    PrivateNetwork::run("faults_of_every_kind_break_no_promise", |network| {
+        let run = faults::faults(network, 1, Duration::from_millis(500), 1);
+        run.assert_clean();
+        assert!(run.faults() == 10 && run.forked > 3, "{run}");
+        // Other tests use the machine as well. The long run measures the time.
+        assert!(run.longest_stall() < Duration::from_secs(20), "{run}");
+    });
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use zmqv2_tests::redis_cluster::redis_hangs;
 use zmqv2_tests::redis_server::installed;
 use zmqv2_tests::scenarios::{self, Schedule, StopMode};
+use zmqv2_tests::{PrivateNetwork, faults};
 
 #[test]
 #[ignore = "takes minutes"]
@@ -81,4 +82,16 @@ fn redis_hangs_for_a_minute() {
     if installed("redis_hangs_for_a_minute") {
         redis_hangs(Duration::from_secs(60));
     }
+}
+
+/// Its figures are in `docs/reliability.md`. `ZMQV2_SEED` chooses other victims and times.
+#[test]
+#[ignore = "takes ten minutes"]
+fn faults_of_every_kind_for_ten_minutes() {
+    let seed = std::env::var("ZMQV2_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    PrivateNetwork::run("faults_of_every_kind_for_ten_minutes", |network| {
+        let run = faults::faults(network, 8, Duration::from_secs(2), seed);
+        run.assert_clean();
+        assert_eq!(run.faults(), 80);
+    });
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use zmqv2_client::{NotifyReport, Outcome};
-use zmqv2_proto::{Priority, Reason, RequestContext, Target};
+use zmqv2_proto::{Priority, Reason, ReceiverKind, RequestContext, Target};
 use zmqv2_server::{
-    Handler, Methods, NotificationFilter, NotificationListener, NotificationListenerBuilder, RpcServer, Verdict,
+    Handler, HandlerError, Methods, NotificationFilter, NotificationListener, NotificationListenerBuilder, RpcServer,
+    Verdict,
 };
 use zmqv2_tests::notifications::{NotificationLog, report_of, send_number, started};
 use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now};
@@ -262,36 +263,47 @@ fn a_requeued_notification_goes_behind_the_others_and_not_for_ever() {
 }
 
 #[test]
-fn a_message_for_the_wrong_kind_of_server_is_refused_as_malformed_rg39() {
-    let cluster = Cluster::new(1, &["t.info", "u.info"]);
+fn an_rpc_server_and_a_listener_of_one_topic_are_two_services_rg39() {
+    let cluster = Cluster::new(1, &["t.info"]);
     let node = cluster.node(0);
     let _broker = node.broker();
     let received = NotificationLog::default();
     let listener = logging(node.listener_builder("t", "p"), &received);
     let client = node.client(Target::topic("t.info").unwrap());
-    let error = client.call::<()>(&RequestContext::new(), "said", &1).unwrap_err();
-    assert_eq!(error.reason(), Some(Reason::Malformed), "{error}");
+    let call = || client.call::<u64>(&RequestContext::new(), "said", &1);
+    // Without an RPC server, nothing for one reaches the listener.
+    assert_eq!(call().unwrap_err().reason(), Some(Reason::NoRoute));
     match client.cast(&RequestContext::new(), "said", &1).unwrap().wait(PATIENCE) {
-        Some(Outcome::Refused { refusal, .. }) => assert_eq!(refusal.reason, Reason::Malformed, "{refusal}"),
+        Some(Outcome::Refused { refusal, .. }) => assert_eq!(refusal.reason, Reason::NoRoute, "{refusal}"),
         other => panic!("{other:?}"),
     }
     let report = client.fanout(&RequestContext::new(), "said", &1).unwrap().wait(PATIENCE).unwrap();
-    assert_eq!((report.refused(), report.results.len()), (1, 1), "{report:#}");
-    // The listener still works.
-    assert!(report_of(&send_number(&node.notifier(&["t"]), 7)).all_acked());
-    node.wait_all_handled();
-    assert_eq!(received.all(), [(7, 1)]);
-    listener.stop().unwrap();
+    assert_eq!(report.acked(), 0, "{report:#}");
 
-    let server = RpcServer::builder(Target::topic("u.info").unwrap().with_server("s").unwrap());
-    let methods = Methods::new()
-        .method("said", |_: u64| -> Result<(), zmqv2_server::HandlerError> { panic!("a notification runs as a call") });
-    let server = server.config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods.unwrap()).start().unwrap();
+    let server = RpcServer::builder(Target::topic("t.info").unwrap().with_server("p").unwrap());
+    let methods = Methods::new().method("said", |number: u64| Ok::<_, HandlerError>(number + 1)).unwrap();
+    let server = server.config(node.config()).ipc_dir(&node.ipc_dir).endpoint(methods).start().unwrap();
     server.wait_ready(PATIENCE).unwrap();
-    let report = report_of(&send_number(&node.notifier(&["u"]), 1));
-    assert!(matches!(refusals(&report)[..], [(Reason::Malformed, _)]), "{report:#}");
+    let notifier = node.notifier(&["t"]);
+    for number in 0..20 {
+        assert_eq!(call().unwrap(), 2);
+        assert!(report_of(&send_number(&notifier, number)).all_acked());
+    }
+    let report = client.fanout(&RequestContext::new(), "said", &1).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!((report.acked(), report.results.len()), (1, 1), "{report:#}");
     node.wait_all_handled();
+    assert_eq!(received.all(), (0..20).map(|number| (number, 1)).collect::<Vec<_>>());
+    let kinds: Vec<_> = node.status().topics.iter().map(|topic| (topic.topic.to_string(), topic.receivers)).collect();
+    assert_eq!(kinds, [ReceiverKind::Server, ReceiverKind::Listener].map(|kind| ("t.info".to_owned(), kind)));
+
+    // Without a listener, a notification waits for one, beside the RPC server.
+    listener.stop().unwrap();
+    assert!(report_of(&send_number(&notifier, 20)).all_taken_over());
     server.stop().unwrap();
+    let listener = logging(node.listener_builder("t", "p"), &received);
+    node.wait_all_handled();
+    assert_eq!(received.len(), 21);
+    listener.stop().unwrap();
 }
 
 #[test]

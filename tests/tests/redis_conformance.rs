@@ -32,7 +32,9 @@ struct InRedis<W> {
 impl<W> InRedis<W> {
     fn new(nodes: W, settings: &[String], interrupt: fn(&mut W, bool)) -> Self {
         let config = config(settings);
-        drop(RedisDirectory::open(&config).unwrap());
+        // A question notes the epoch, which is the start of the data.
+        let settings = zmqv2_matchmaker::RedisSettings::new(&config).unwrap();
+        RedisDirectory::new(settings, config.heartbeat_ttl).check().unwrap();
         // While a directory is younger than a lease, its empty answers are not trusted.
         wait_until(now() + LEASE + Duration::from_secs(1));
         let matchmaker = Arc::new(RedisDirectory::open(&config).unwrap());
@@ -56,7 +58,7 @@ impl<W> Fixture for InRedis<W> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { leases: true, interruptible: true, ..Capabilities::default() }
+        Capabilities { leases: true, interruptible: true, check_ins: true, ..Capabilities::default() }
     }
 
     fn let_pass(&mut self, time: Duration) {

@@ -1,5 +1,5 @@
-//! Proves that a Redis that cannot be used is an error at the start, which says what to change, and
-//! that nothing waits for ever.
+//! Proves that a Redis that cannot be used stops no broker from starting, that the broker's log says
+//! within seconds what to change, and that nothing waits for ever.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,6 +12,31 @@ use zmqv2_tests::{Cluster, Node, Process, binary, eventually, now, skip, wait_un
 
 /// The slowest case: 5 s to connect, 2 s for the answer, and the time that a busy machine takes.
 const AT_MOST: Duration = Duration::from_secs(11);
+
+/// Starts a broker with these settings. It must start, and soon log one line with these words.
+fn reports(settings: &[&str], words: &[&str]) {
+    let settings: Vec<_> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+    let cluster = Cluster::with_directory(1, &settings);
+    // Builds it before the time is measured.
+    let _ = binary("zmqv2");
+    let mut broker = cluster.node(0).broker();
+    let started = now();
+    let words: Vec<_> = words.iter().chain(&["[matchmaker_redis]", "transport_url"]).collect();
+    let has_all = |line: &str| words.iter().all(|word| line.contains(**word));
+    eventually(&format!("the log has {words:?}"), || {
+        let log = broker.stderr();
+        log.lines().any(has_all) || {
+            assert!(started.elapsed() < AT_MOST * 3, "no line with {words:?} in:\n{log}");
+            false
+        }
+    });
+    let took = started.elapsed();
+    println!("after {took:?}: {}", broker.stderr());
+    assert!(took < AT_MOST, "{took:?}");
+    assert!(!broker.stderr().contains("sesame"), "a password is shown: {}", broker.stderr());
+    // It would wait for the directory.
+    broker.kill9();
+}
 
 /// Starts a broker with these settings, which must fail and name these words.
 fn fails(settings: &[&str], words: &[&str]) {
@@ -45,11 +70,11 @@ fn wrong_passwords_users_and_databases_are_named() {
     let redis = Redis::start_with(&["--requirepass", "open sesame", "--databases", "4"]);
     let port = at(redis.port());
     let wrong = ["correct user and password in [matchmaker_redis]"];
-    fails(&[REDIS, &port], &[wrong[0], "it wants a password"]);
-    fails(&[REDIS, &port, "matchmaker_redis.password=sesame"], &wrong);
-    fails(&[REDIS, &port, "matchmaker_redis.password=open sesame", "matchmaker_redis.user=nobody"], &wrong);
-    fails(&[&format!("transport_url=zmqv2+redis://:sesame@127.0.0.1:{}/0", redis.port())], &wrong);
-    fails(
+    reports(&[REDIS, &port], &[wrong[0], "it wants a password"]);
+    reports(&[REDIS, &port, "matchmaker_redis.password=sesame"], &wrong);
+    reports(&[REDIS, &port, "matchmaker_redis.password=open sesame", "matchmaker_redis.user=nobody"], &wrong);
+    reports(&[&format!("transport_url=zmqv2+redis://:sesame@127.0.0.1:{}/0", redis.port())], &wrong);
+    reports(
         &[REDIS, &port, "matchmaker_redis.password=open sesame", "database=9"],
         &["correct database", "no database 9"],
     );
@@ -57,23 +82,23 @@ fn wrong_passwords_users_and_databases_are_named() {
     let open = Redis::start();
     let () = open.run(&["ACL", "SETUSER", "reader", "on", ">sesame", "~*", "+@read", "+@connection", "+info"]);
     let url = format!("transport_url=zmqv2+redis://reader:sesame@127.0.0.1:{}", open.port());
-    fails(&[&url], &["correct user", "lacks a permission"]);
+    reports(&[&url], &["correct user", "lacks a permission"]);
 }
 
 #[test]
 fn a_wrong_host_is_named_and_one_that_is_silent_is_not_waited_for() {
     let nobody = at(free_port());
-    fails(&[REDIS, &nobody], &["cannot be reached", "correct host and port"]);
-    fails(&[REDIS, "matchmaker_redis.host=no-such-host.invalid"], &["cannot be reached", "correct host and port"]);
+    reports(&[REDIS, &nobody], &["cannot be reached", "correct host and port"]);
+    reports(&[REDIS, "matchmaker_redis.host=no-such-host.invalid"], &["cannot be reached", "correct host and port"]);
     // The other side accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = at(silent.local_addr().unwrap().port());
-    fails(&[REDIS, &port], &["cannot be reached", "correct host and port"]);
-    fails(&[REDIS, &port, "matchmaker_redis.password=sesame", "database=3"], &["cannot be reached"]);
-    fails(&[REDIS, &port, "matchmaker_redis.tls=true"], &["cannot be reached"]);
+    reports(&[REDIS, &port], &["cannot be reached", "correct host and port"]);
+    reports(&[REDIS, &port, "matchmaker_redis.password=sesame", "database=3"], &["cannot be reached"]);
+    reports(&[REDIS, &port, "matchmaker_redis.tls=true"], &["cannot be reached"]);
     let sentinel = format!("127.0.0.1:{}", silent.local_addr().unwrap().port());
     let sentinels = format!("sentinel_hosts={}", [&*sentinel; 7].join(","));
-    fails(&[REDIS, &sentinels], &["cannot be reached", "correct sentinel_hosts"]);
+    reports(&[REDIS, &sentinels], &["cannot be reached", "correct sentinel_hosts"]);
 }
 
 #[test]
@@ -100,7 +125,7 @@ fn a_redis_that_is_slow_with_every_answer_is_not_waited_for_seven_times() {
             }
         }
     });
-    fails(&[REDIS, &port, "database=1"], &["no answer in time", "correct host and port"]);
+    reports(&[REDIS, &port, "database=1"], &["no answer in time", "correct host and port"]);
 }
 
 /// The first word of a command. `None`: the connection has ended.
@@ -171,10 +196,10 @@ fn a_wrong_password_of_a_sentinel_is_named_as_that() {
     eventually("the sentinel is there", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     let url = format!("transport_url=zmqv2+sentinel://127.0.0.1:{port}/group");
     let option = "correct sentinel_password";
-    fails(&[&url], &[option, "wants a password"]);
-    fails(&[&url, "sentinel_password=sesame"], &[option, "refuses this password"]);
+    reports(&[&url], &[option, "wants a password"]);
+    reports(&[&url, "sentinel_password=sesame"], &[option, "refuses this password"]);
     // The password of Redis is not that of the Sentinels.
-    fails(&[&url, "matchmaker_redis.password=open sesame"], &[option]);
+    reports(&[&url, "matchmaker_redis.password=open sesame"], &[option]);
     works(&[url, "sentinel_password=open sesame".to_owned()]);
 }
 
@@ -188,7 +213,7 @@ fn a_server_that_is_not_redis_is_named_as_that() {
         // The alert of a TLS server after a greeting without TLS.
         stream.write_all(&[0x15, 0x03, 0x03, 0, 2, 2, 10]).unwrap();
     });
-    fails(&[REDIS, &port], &["correct tls and port"]);
+    reports(&[REDIS, &port], &["correct tls and port"]);
     server.join().unwrap();
 }
 
@@ -204,7 +229,7 @@ fn a_redis_that_is_too_old_is_named_with_its_version() {
         // Until the other side closes the connection.
         let _ = stream.read(&mut [0; 64]);
     });
-    fails(&[REDIS, &port], &["4.0.14", "5.0 or later", "update it"]);
+    reports(&[REDIS, &port], &["4.0.14", "5.0 or later", "update it"]);
     server.join().unwrap();
 }
 
@@ -214,10 +239,10 @@ fn a_replica_and_an_unknown_group_are_named() {
         return;
     }
     let sentinels = Sentinels::start();
-    fails(&[REDIS, &at(sentinels.servers[1].port())], &["not a primary but a slave", "sentinel_hosts"]);
+    reports(&[REDIS, &at(sentinels.servers[1].port())], &["not a primary but a slave", "sentinel_hosts"]);
     let settings = sentinels.settings();
     let url = settings[0].rsplit_once('/').unwrap().0;
-    fails(&[&format!("{url}/stranger")], &["no Sentinel knows a group \"stranger\"", "sentinel_group_name"]);
+    reports(&[&format!("{url}/stranger")], &["no Sentinel knows a group \"stranger\"", "sentinel_group_name"]);
     // One reachable Sentinel is enough.
     let first = format!("{},127.0.0.1:{}/zmqv2-tests", url.split_once(',').unwrap().0, free_port());
     let cluster = Cluster::with_directory(1, &[first]);
@@ -272,10 +297,10 @@ fn tls_works_and_a_mismatch_is_named() {
     let [ca_file, cert_file, key_file] = [("tls_ca_file", ca), ("tls_cert_file", cert), ("tls_key_file", key)]
         .map(|(name, file)| format!("{name}={file}"));
     // It requires client certificates, and has no TLS at the other port.
-    fails(&[REDIS, &secure], &["tls and port"]);
-    fails(&[REDIS, &plain, "tls=true", &ca_file, &cert_file, &key_file], &["no answer", "tls and port"]);
-    fails(&[REDIS, &secure, "tls=true", &cert_file, &key_file], &["its certificate is not trusted", "tls_ca_file"]);
-    fails(&[REDIS, &secure, "tls=true", &ca_file], &["tls_cert_file"]);
+    reports(&[REDIS, &secure], &["tls and port"]);
+    reports(&[REDIS, &plain, "tls=true", &ca_file, &cert_file, &key_file], &["no answer", "tls and port"]);
+    reports(&[REDIS, &secure, "tls=true", &cert_file, &key_file], &["its certificate is not trusted", "tls_ca_file"]);
+    reports(&[REDIS, &secure, "tls=true", &ca_file], &["tls_cert_file"]);
     fails(&[REDIS, &secure, "tls=true", "tls_ca_file=/nowhere/ca.pem"], &["/nowhere/ca.pem", "tls_ca_file"]);
     fails(&[REDIS, &secure, "tls=true", &ca_file, &cert_file], &["tls_cert_file and tls_key_file"]);
 
@@ -297,5 +322,5 @@ fn tls_works_and_a_mismatch_is_named() {
     let url = format!("transport_url=zmqv2+sentinels://127.0.0.1:{own}/group");
     works(&with(&[url, "sentinel_password=sesame".to_owned()]));
     let plain = format!("transport_url=zmqv2+sentinel://127.0.0.1:{own}/group");
-    fails(&[&plain, "sentinel_password=sesame"], &["tls and port"]);
+    reports(&[&plain, "sentinel_password=sesame"], &["tls and port"]);
 }

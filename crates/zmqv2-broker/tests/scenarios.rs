@@ -7,7 +7,8 @@
 //! ```text
 //! limits backlog=2 bytes=100            the bounds, as the first command; also: deliveries=N, `durable`,
 //!                                       topics=N, client-topics=N (without a server)
-//! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N, window=N (one socket), `cancels`
+//! register s1 topic=openstack/t,...     also: server=NAME (when runs share one), workers=N, credit=N, window=N (one socket), `cancels`,
+//!                                       `listener`, `both` (topics named n. have listeners anyway)
 //! up s1                                 all its links are connected; `up s1/0` one of them
 //! down s1                               one of its links breaks
 //! withdraw s1
@@ -38,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_broker::engine::{Action, Arrival, Engine, Input, Limits, Offer, Pattern, WorkerId};
 use zmqv2_proto::control::{ServerRegistration, StatusReport};
-use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
+use zmqv2_proto::{InstanceId, MessageId, Reason, ReceiverKind, TopicKey};
 
 /// One command: its verb, its words, and its `key=value` options.
 struct Command<'a> {
@@ -246,6 +247,10 @@ impl Runner {
         let mut registration = registration;
         registration.cancels = command.words.contains(&"cancels");
         let registration = registration.sharing_a_socket(window > 0).with_window(window).with_topics(keys.collect());
+        let has_listener = command.words.contains(&"listener") || key.topic().starts_with("n.");
+        let receiver = if has_listener { ReceiverKind::Listener } else { ReceiverKind::Server };
+        let mut registration = registration.with_receiver(receiver);
+        registration.receiver = registration.receiver.filter(|_| !command.words.contains(&"both"));
         let server = command.options.get("server").unwrap_or(&run.as_str()).parse().unwrap();
         self.handle(Input::Register { offer: Offer::new(key, server, registration), from: run });
     }
@@ -372,7 +377,8 @@ impl Runner {
         let mut report = StatusReport::default();
         self.engine.report(&mut report);
         for topic in report.topics {
-            self.say(format!("{}/{}: {} queued for any server", topic.exchange, topic.topic, topic.queued));
+            let kind = if topic.receivers == ReceiverKind::Listener { " (listeners)" } else { "" };
+            self.say(format!("{}/{}{kind}: {} queued for any server", topic.exchange, topic.topic, topic.queued));
             for server in topic.servers {
                 let run = self.runs.iter().find(|run| self.instance(run) == server.instance).unwrap();
                 let leaves = if server.withdrawing { ", withdrawing" } else { "" };

@@ -49,13 +49,14 @@ pub use api::{
     MatchmakerError, PlacedNode, Placement, Refreshed, Registration, Rotation,
 };
 pub use cached::remote::{
-    ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, Revision, ServerEntry, TopicQuery, TopicState,
+    ChangeWatcher, DirectoryAnswer, DirectoryList, Presence, RemoteDirectory, Renewals, Revision, ServerEntry,
+    TopicQuery, TopicState,
 };
 pub use cached::{CacheSettings, CachedMatchmaker};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use jitter::random_span;
 pub use local::LocalMatchmaker;
-pub use open::{check, open};
+pub use open::open;
 pub use ring::RingMatchmaker;
 
 #[cfg(doctest)]

@@ -7,19 +7,6 @@ use zmqv2_proto::{Config, Node, TcpAddress};
 
 use crate::{LocalMatchmaker, Matchmaker, MatchmakerError, RingMatchmaker};
 
-/// Checks what `config` says about the directory, without contacting it: a ring file is read, the
-/// options and files for Redis are checked.
-///
-/// # Errors
-/// [`MatchmakerError`] names what to correct.
-pub fn check(config: &Config) -> Result<(), MatchmakerError> {
-    #[cfg(feature = "redis")]
-    if config.matchmaker == MatchmakerKind::Redis {
-        return crate::RedisSettings::new(config)?.check_files();
-    }
-    open(config).map(drop)
-}
-
 /// Opens the directory that `config` names (option `rpc_zmq_matchmaker`).
 ///
 /// # Errors

@@ -34,7 +34,7 @@ pub use message::{
 };
 pub use naming::{
     Address, DEFAULT_EXCHANGE, Exchange, InvalidAddress, InvalidName, InvalidVersion, MethodName, Namespace, Node,
-    NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
+    NodeName, ReceiverKind, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
 };
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
 pub use wire::{

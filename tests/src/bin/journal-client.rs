@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
@@ -14,6 +14,7 @@ use zmqv2_broker::cli::{CommonFlags, Failure, finish, on_stop_signal};
 use zmqv2_client::{CallHandle, CastHandle, FanoutHandle, Notifier, NotifyHandle, RpcClient, SendError, WhenFull};
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::{RequestContext, Target, Ttl};
+use zmqv2_tests::fork::{Child, fork_process};
 use zmqv2_tests::journal::convert::{self, call_error_name, variant_name};
 use zmqv2_tests::journal::{JournalWriter, Outcome, Part, Record, Verb};
 use zmqv2_tests::{PATIENCE, kernel, now, wait_until};
@@ -62,6 +63,12 @@ struct Arguments {
     /// How often a message that may have been lost is sent again
     #[arg(long, default_value_t = 0)]
     retry: u32,
+    /// Every how many-th call loses its handle at once, which cancels it; 0: none
+    #[arg(long, default_value_t = 0)]
+    drop: u64,
+    /// Seconds between two children that are forked; 0: none
+    #[arg(long, default_value_t = 0.0)]
+    fork: f64,
     /// Waits for a server instead of being refused
     #[arg(long)]
     wait_for_ready: bool,
@@ -146,13 +153,18 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let idle_kib = kernel::peak_memory_kib(std::process::id());
     let started = now();
     let mut number = 0;
+    let mut forks = Forks::new(arguments.fork)?;
     while !stop.load(Ordering::Relaxed) && arguments.count.is_none_or(|count| number < count) {
         if let Some(rate) = arguments.rate {
             wait_until(started + Duration::from_secs_f64(number as f64 / f64::from(rate)));
         }
         sender.send(number, arguments);
         number += 1;
+        if forks.is_child() {
+            forks.run_child(sender);
+        }
     }
+    let forked = forks.finish();
     while sender.settle_first() {}
     let seconds = started.elapsed().as_secs_f64();
     let closed = sender.client.close(PATIENCE);
@@ -170,6 +182,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         "resent": counters.resent,
         "late": counters.late,
         "ignored": counters.ignored,
+        "forked": forked,
     });
     eprintln!("summary {summary}");
     Ok(())
@@ -201,7 +214,10 @@ impl JournaledClient {
             How::Fanout => Verb::Fanout,
             How::Notify => Verb::Notify,
         };
-        self.journal.write(&Record::Sent(verb, number));
+        // A notification may wait at a broker for longer than until its sender gives up.
+        let expires = if verb == Verb::Notify { 0 } else { Ttl::monotonic_millis() + self.timeout.as_millis() as u64 };
+        self.journal.write(&Record::Sent(verb, number, expires));
+        let dropped = call && arguments.drop > 0 && (number / arguments.calls).is_multiple_of(arguments.drop);
         let Self { client, notifier, .. } = &self;
         let (at, started) = (Ttl::monotonic_millis(), now());
         let taken = match verb {
@@ -216,6 +232,7 @@ impl JournaledClient {
         };
         self.slowed += u64::from(started.elapsed() > SLOWED);
         match taken {
+            Ok(_) if dropped => self.ended(number, Ttl::monotonic_millis(), Outcome::Dropped),
             Ok(pending) => self.pending.push_back(pending),
             Err(error) => {
                 self.ended(number, Ttl::monotonic_millis(), Outcome::NotTaken(&variant_name(&error)));
@@ -287,6 +304,57 @@ impl JournaledClient {
             eprintln!("answered");
         }
         self.journal.write(&Record::Ended(number, at, outcome));
+    }
+}
+
+/// Children that are forked while the client works. Each does another thing with what it inherited.
+struct Forks {
+    every: Option<Duration>,
+    next: Instant,
+    count: u64,
+    child: Option<Child>,
+}
+
+impl Forks {
+    fn new(seconds: f64) -> Result<Self, Failure> {
+        let every = (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds)).transpose()?;
+        Ok(Self { every, next: now() + every.unwrap_or_default(), count: 0, child: None })
+    }
+
+    /// Forks if it is time to. Returns true in the child.
+    fn is_child(&mut self) -> bool {
+        let Some(every) = self.every.filter(|_| now() >= self.next) else { return false };
+        if self.child.take_if(|child| !child.is_running()).is_none() && self.child.is_some() {
+            return false;
+        }
+        self.next = now() + every;
+        self.count += 1;
+        self.child = fork_process();
+        self.child.is_none()
+    }
+
+    /// Uses, drops or ignores the client, and ends this process.
+    fn run_child(&self, sender: JournaledClient) -> ! {
+        match self.count % 3 {
+            0 => {
+                let prepared = sender.client.prepare().timeout(Duration::from_secs(2));
+                // It may work, or say why it does not. It must end.
+                let _ = prepared.call::<String>(&RequestContext::new(), "text", &3);
+                std::mem::forget(sender);
+            }
+            1 => drop(sender),
+            _ => std::mem::forget(sender),
+        }
+        std::process::exit(0)
+    }
+
+    /// Waits for the last child. Returns the number of children.
+    fn finish(self) -> u64 {
+        let Self { count, child, .. } = self;
+        if let Some(child) = child {
+            child.wait();
+        }
+        count
     }
 }
 

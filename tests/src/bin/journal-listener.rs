@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use zmqv2_broker::cli::{CommonFlags, Failure, finish, on_stop_signal};
-use zmqv2_proto::Priority;
 use zmqv2_proto::config::find_ipc_dir;
+use zmqv2_proto::{Priority, Ttl};
 use zmqv2_server::{HandlerError, NotificationListener, Verdict};
 use zmqv2_tests::PATIENCE;
 use zmqv2_tests::journal::{JournalWriter, Record};
@@ -56,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let (client, number, _) = notice.payload::<(String, u64, String)>()?;
         // A handler that starts before the journal exists waits for it.
         let journal = write.wait();
-        journal.write(&Record::Ran(&client, number, notice.delivery));
+        journal.write(&Record::Ran(&client, number, notice.delivery, Ttl::monotonic_millis()));
         println!("{client} {number} {}", notice.delivery);
         if hold {
             stopped.wait();

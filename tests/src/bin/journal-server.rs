@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use clap::Parser;
 use zmqv2_broker::cli::{CommonFlags, Failure, finish, on_stop_signal};
-use zmqv2_proto::Target;
 use zmqv2_proto::config::find_ipc_dir;
+use zmqv2_proto::{Target, Ttl};
 use zmqv2_server::{Methods, RpcServer};
 use zmqv2_tests::PATIENCE;
 use zmqv2_tests::journal::{JournalWriter, Record};
 
-/// Serves `run`, which returns client and number of its message, until SIGTERM.
+/// Serves `run`, which returns client and number of its message, and `text`, which returns a text of
+/// any length, until SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The topic
@@ -41,9 +42,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let write = Arc::clone(&journal);
     // A handler that starts before the journal exists waits for it.
     let methods = Methods::new().method("run", move |(client, number, _): (String, u64, String)| {
-        write.wait().write(&Record::Ran(&client, number, 0));
+        write.wait().write(&Record::Ran(&client, number, 0, Ttl::monotonic_millis()));
         Ok((client, number))
     })?;
+    let methods = methods.method("text", |length: usize| Ok("x".repeat(length)))?;
     let target = Target::topic(&arguments.topic)?.with_server(&arguments.server)?;
     let builder = RpcServer::builder(target).ipc_dir(find_ipc_dir(&setup.config)?).config(setup.config);
     let server = builder.endpoint(methods).workers(arguments.workers.into()).start()?;

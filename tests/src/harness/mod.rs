@@ -3,10 +3,12 @@
 pub mod binaries;
 pub mod clock;
 pub mod cluster;
+pub mod fork;
 pub mod gate;
 pub mod kernel;
 pub mod namespaces;
 pub mod notifications;
+pub mod private_network;
 pub mod process;
 pub mod redis;
 pub mod relay;

@@ -42,6 +42,8 @@ pub struct Summary {
     pub late: u64,
     /// Answers that belong to no message.
     pub ignored: u64,
+    /// Children that it has forked.
+    pub forked: u64,
 }
 
 impl Drop for JournaledRun {

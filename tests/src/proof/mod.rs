@@ -2,6 +2,7 @@
 //! the promises.
 
 pub mod checker;
+pub mod faults;
 pub mod journal;
 pub mod journaled_run;
 pub mod load;

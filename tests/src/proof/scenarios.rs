@@ -291,13 +291,14 @@ impl fmt::Display for ScenarioResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "took {:?}; {}", self.took, self.report)?;
         for (name, summary) in &self.clients {
-            let Summary { sent, seconds, idle_kib, peak_kib, slowed, full, resent, late, ignored, open } = summary;
+            let Summary { sent, seconds, idle_kib, peak_kib, slowed, full, resent, late, ignored, open, forked } =
+                summary;
             let rate = *sent as f64 / seconds;
             writeln!(
                 f,
                 "{name}: {sent} in {seconds:.1} s ({rate:.0}/s), memory {idle_kib} KiB idle, {peak_kib} KiB at most, \
                  {slowed} waited for room, {full} refused for it, {resent} sent again, {late} late answers, \
-                 {ignored} ignored, {open} open at the close"
+                 {ignored} ignored, {open} open at the close, {forked} forked"
             )?;
         }
         if !self.recoveries.is_empty() {

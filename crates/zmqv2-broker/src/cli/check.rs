@@ -16,7 +16,8 @@ use crate::{BrokerError, Settings};
 /// configuration belongs to.
 pub(super) fn check(setup: &Setup) -> Result<(), Failure> {
     let config = &setup.config;
-    zmqv2_matchmaker::check(config).map_err(Failure::usage)?;
+    // Opening contacts nobody.
+    zmqv2_matchmaker::open(config).map_err(Failure::usage)?;
     check_ipc_dir(config).map_err(Failure::usage)?;
     let settings = Settings::new(config, Default::default()).map_err(Failure::usage)?;
     if let Some(path) = &settings.notification_store {

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use zmqv2_matchmaker::{Matchmaker, Registration, random_span};
+use zmqv2_matchmaker::{CheckIn, CheckedIn, Matchmaker, MatchmakerError, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
 use zmqv2_proto::{Node, ServerName, TopicKey};
 
-use super::registration_book::{Counts, RegistrationBook, Task, Times};
+use super::registration_book::{Answer, Counts, RegistrationBook, Task, Times};
 use crate::threads::{BackgroundThread, now};
 
 enum Change {
@@ -30,8 +30,24 @@ struct State {
     counts: Counts,
     /// When the directory last accepted something.
     confirmed: Option<Instant>,
-    problem: Option<String>,
+    /// Why the directory accepts nothing.
+    problem: Option<Problem>,
+    /// Another broker has the name of this node.
+    conflict: Option<Problem>,
+    /// Why the directory may not know all servers, and the time when it does.
+    incomplete: Option<(Arc<str>, Instant)>,
 }
+
+#[derive(Debug)]
+struct Problem {
+    text: String,
+    since: Instant,
+    /// When it was seen last.
+    at: Instant,
+}
+
+/// How long a conflict is reported after it was last seen.
+const CONFLICT_FOR: Duration = Duration::from_secs(60);
 
 impl Registrar {
     /// Starts the thread. It renews registrations for `lease`, at least every `renew_every`.
@@ -43,7 +59,14 @@ impl Registrar {
     ) -> std::io::Result<Self> {
         let state = Arc::<Mutex<State>>::default();
         let book = RegistrationBook::new(Times { renew_every, lease, random: random_span }, now());
-        let mut worker = Worker { directory: Arc::clone(&directory), lease, book, state: Arc::clone(&state) };
+        let mut worker = Worker {
+            directory: Arc::clone(&directory),
+            node: node.clone(),
+            renew_every,
+            lease,
+            book,
+            state: Arc::clone(&state),
+        };
         let if_slow = "the directory is slow; this node's registrations there end with their leases";
         let thread = BackgroundThread::start("registrar", if_slow, move |changes| worker.run(changes))?;
         Ok(Self { directory, node, state, thread })
@@ -65,7 +88,19 @@ impl Registrar {
         let Counts { kept, missing, leaving } = state.counts;
         (status.registrations, status.missing, status.leaving) = (kept as u64, missing as u64, leaving as u64);
         status.confirmed_s = state.confirmed.map(|at| now().saturating_duration_since(at).as_secs_f64());
-        status.problem = state.problem.clone().or_else(|| self.directory.health().problem().map(str::to_owned));
+        let told = |problem: &Problem| {
+            let seconds = now().saturating_duration_since(problem.since).as_secs();
+            format!("{}, for {seconds} s", problem.text)
+        };
+        status.problem = state.problem.as_ref().or(state.conflict.as_ref()).map(told);
+        if status.problem.is_none() {
+            let left =
+                state.incomplete.as_ref().map(|(reason, until)| (reason, until.saturating_duration_since(now())));
+            status.problem = match left.filter(|(_, left)| !left.is_zero()) {
+                Some((reason, left)) => Some(format!("may lack servers for {} s: {reason}", left.as_secs())),
+                None => self.directory.health().problem().map(str::to_owned),
+            };
+        }
         status
     }
 
@@ -78,6 +113,8 @@ impl Registrar {
 
 struct Worker {
     directory: Arc<dyn Matchmaker>,
+    node: Node,
+    renew_every: Duration,
     lease: Duration,
     book: RegistrationBook,
     state: Arc<Mutex<State>>,
@@ -99,11 +136,12 @@ impl Worker {
                 self.book.close(now());
             }
             while let Some(task) = self.book.due(now()) {
-                let accepted = self.perform(&task);
-                self.book.done(task, accepted, now());
+                let answer = self.perform(&task);
+                self.book.done(task, answer, now());
                 if ended {
                     return;
                 }
+                lock(&self.state).counts = self.book.counts();
             }
             lock(&self.state).counts = self.book.counts();
             if ended {
@@ -112,37 +150,107 @@ impl Worker {
         }
     }
 
-    /// Sends a task to the directory. Returns whether the directory accepted it.
-    fn perform(&self, task: &Task) -> bool {
-        let (verb, registrations, result) = match task {
-            Task::Register(new) => ("register", new, self.directory.register_all(new, self.lease)),
-            Task::Renew(all) => ("renew", all, self.directory.renew_all(all, self.lease)),
-            Task::Withdraw(gone) => ("withdraw", gone, self.directory.withdraw_all(gone)),
-        };
-        let name = self.directory.name();
-        let shown = match &registrations[..] {
+    /// Sends a task to the directory.
+    fn perform(&self, task: &Task) -> Answer {
+        let directory = &self.directory;
+        let several = |registrations: &[Registration]| match registrations {
             [Registration { key, server, .. }] => format!("{server} of {key}"),
             several => format!("{} servers", several.len()),
         };
-        let mut state = lock(&self.state);
-        match &result {
-            Ok(()) => {
-                state.confirmed = Some(now());
-                if state.problem.take().is_some() {
+        let accepted = |()| Answer::Accepted;
+        let (verb, result) = match task {
+            Task::Register(new) => {
+                (format!("register {}", several(new)), directory.register_all(new, self.lease).map(accepted))
+            }
+            Task::Renew(all) => (format!("renew {}", several(all)), directory.renew_all(all, self.lease).map(accepted)),
+            Task::Withdraw(gone) => (format!("withdraw {}", several(gone)), directory.withdraw_all(gone).map(accepted)),
+            Task::CheckIn { again, sample } => {
+                let (lease, renew_every) = (self.lease, self.renew_every);
+                let check_in = CheckIn { node: &self.node, again: *again, sample: sample.as_ref(), lease, renew_every };
+                let checked = directory.check_in(&check_in);
+                ("check in".to_owned(), checked.map(|checked| self.note_checked_in(checked)))
+            }
+        };
+        self.note(&verb, result)
+    }
+
+    fn note_checked_in(&self, checked: CheckedIn) -> Answer {
+        let (now, name) = (now(), self.directory.name());
+        let CheckedIn { origin, sample_is_missing, other_address, incomplete, .. } = checked;
+        let conflict = other_address.map(|other| {
+            let Node { name: node, address, .. } = &self.node;
+            format!(
+                "another broker of the name {node} is at {other}, this one at {address}: give each node its own \
+                 rpc_zmq_host, and each deployment its own database"
+            )
+        });
+        let (is_new_doubt, is_new_conflict, conflict_ended) = {
+            // The event loop reads the state, so nothing is logged while it is locked.
+            let mut state = lock(&self.state);
+            let is_new_doubt = incomplete.is_some() != state.incomplete.is_some();
+            state.incomplete = incomplete.clone().map(|(reason, left)| (reason, zmqv2_proto::deadline(now, left)));
+            let before =
+                state.conflict.as_ref().filter(|before| conflict.as_ref().is_none_or(|new| *new == before.text));
+            let is_new_conflict = conflict.is_some() && before.is_none();
+            let since = before.map_or(now, |before| before.since);
+            let seen = before.map(|before| before.at);
+            if let Some(text) = conflict.clone() {
+                state.conflict = Some(Problem { text, since, at: now });
+            }
+            let is_over = |at| conflict.is_none() && now.saturating_duration_since(at) > CONFLICT_FOR;
+            let conflict_ended = seen.is_some_and(is_over);
+            if conflict_ended {
+                state.conflict = None;
+            }
+            (is_new_doubt, is_new_conflict, conflict_ended)
+        };
+        match &incomplete {
+            Some((reason, left)) if is_new_doubt => {
+                log::info!("the {name} directory may lack servers for {} s: {reason}", left.as_secs());
+            }
+            None if is_new_doubt => log::info!("the {name} directory knows all servers"),
+            _ => {}
+        }
+        if let Some(text) = conflict.filter(|_| is_new_conflict) {
+            log::warn!("in the {name} directory, {text}");
+        }
+        if conflict_ended {
+            log::info!("no other broker has used the name of this node in the {name} directory of late");
+        }
+        Answer::CheckedIn { origin, sample_is_missing }
+    }
+
+    fn note(&self, verb: &str, result: Result<Answer, MatchmakerError>) -> Answer {
+        let (name, now) = (self.directory.name(), now());
+        match result {
+            Ok(answer) => {
+                let solved = {
+                    let mut state = lock(&self.state);
+                    state.confirmed = Some(now);
+                    state.problem.take()
+                };
+                if solved.is_some() {
                     log::info!("the {name} directory accepts this broker's changes again");
                 }
-                log::debug!("{verb} {shown} in the {name} directory");
+                if answer == Answer::Accepted {
+                    log::debug!("{verb} in the {name} directory");
+                }
+                answer
             }
             Err(error) => {
-                let problem = error.to_string();
+                let text = error.to_string();
+                let before = {
+                    let mut state = lock(&self.state);
+                    let since = state.problem.as_ref().map_or(now, |before| before.since);
+                    state.problem.replace(Problem { text: text.clone(), since, at: now })
+                };
                 // Logged once, until it changes or is solved.
-                if state.problem.as_ref() != Some(&problem) {
-                    log::warn!("cannot {verb} {shown} in the {name} directory: {problem}; trying again");
+                if before.is_none_or(|before| before.text != text) {
+                    log::warn!("cannot {verb} in the {name} directory: {text}; trying again");
                 }
-                state.problem = Some(problem);
+                Answer::Failed
             }
         }
-        result.is_ok()
     }
 }
 

@@ -23,7 +23,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
 
     /// The topic, and its runs that take work: all, or those of one server name.
     fn runs_of(&self, arrival: Arrival<'_>) -> Option<(usize, Vec<usize>)> {
-        let topic = *self.by_key.get(arrival.key)?;
+        let topic = self.topic_of_servers(arrival.key)?;
         let entry = &self.topics[topic];
         let asked = entry.by_name.get(arrival.server).copied();
         let wanted = |named: usize| arrival.server.is_empty() || asked == Some(named);

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{MessageId, Reason, Refusal, ServerName, TopicKey, Ttl, deadline};
+use zmqv2_proto::{InvalidName, MessageId, Reason, Refusal, ServerName, TopicKey, Ttl, deadline};
 
 use super::pending::{Pending, Queue, State};
 use super::{Action, Arrival, ClientId, Counter, Engine, WorkerId};
@@ -31,9 +31,14 @@ pub(super) struct Notification {
     handled_early: Option<bool>,
 }
 
+/// The key of the listeners of this topic.
+fn parse(key: &str) -> Result<TopicKey, InvalidName> {
+    TopicKey::parse(key).map(|key| key.for_listeners())
+}
+
 impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn notify(&mut self, now: Instant, arrival: Arrival<'_>, from: Option<O>, payload: P) {
-        let key = match TopicKey::parse(arrival.key) {
+        let key = match parse(arrival.key) {
             Ok(key) => key,
             Err(error) => return self.refuse(from, Reason::Malformed, error.to_string()),
         };
@@ -120,7 +125,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     /// Takes over a notification that an earlier run of the broker has stored.
     pub(super) fn restore(&mut self, now: Instant, number: u64, arrival: Arrival<'_>, payload: P) {
         self.next_number = self.next_number.max(number + 1);
-        let Ok(key) = TopicKey::parse(arrival.key) else { return self.actions.push_back(Action::Erase { number }) };
+        let Ok(key) = parse(arrival.key) else { return self.actions.push_back(Action::Erase { number }) };
         let pool = ServerName::new(arrival.server).ok();
         let notification = Notification {
             id: arrival.id,
@@ -160,7 +165,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let (waiting, limit) =
             (self.by_key.get(key).map_or(0, |topic| self.topics[*topic].waiting), self.limits.topic_backlog);
         if waiting >= limit {
-            return Some(format!("{limit} messages for {key} wait already (rpc_zmq_topic_backlog)"));
+            return Some(format!("{limit} messages for {} wait already (rpc_zmq_topic_backlog)", key.name()));
         }
         let (kept, limit) = (self.notification_bytes, self.limits.backlog_bytes);
         if kept + bytes > limit {
@@ -387,6 +392,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.counters.add(Counter::DeadLetters);
         let Notification { id, key, pool, deliveries, number, .. } = notification;
         if let Some(payload) = request.payload {
+            let key = key.for_servers();
             self.actions.push_back(Action::DeadLetter { number, key, pool, id, deliveries, why, payload });
         }
     }

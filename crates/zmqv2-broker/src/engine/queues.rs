@@ -114,9 +114,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn describe(&self, queue: Queue) -> String {
         let topic = &self.topics[queue.topic];
         match queue.recipient {
-            Recipient::AnyServer => topic.key.to_string(),
-            Recipient::Server(named) => format!("{} at {}", topic.key, topic.named[named].name),
-            Recipient::Run(run) => format!("{} at {}", topic.key, self.servers[run].name),
+            Recipient::AnyServer => topic.key.name().to_owned(),
+            Recipient::Server(named) => format!("{} at {}", topic.key.name(), topic.named[named].name),
+            Recipient::Run(run) => format!("{} at {}", topic.key.name(), self.servers[run].name),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use zmqv2_proto::control::ServerRegistration;
-use zmqv2_proto::{InstanceId, Reason, ServerName, TopicKey};
+use zmqv2_proto::{InstanceId, Reason, ReceiverKind, ServerName, TopicKey};
 
 use super::pending::{Queue, Recipient};
 use super::{Action, Backlog, CONNECT_TIMEOUT, Counter, Engine, Offer, Topic, WorkerId};
@@ -120,15 +120,24 @@ impl<O> Server<O> {
     }
 }
 
+/// The services that a registration for this topic offers. A server of an earlier version does not
+/// say what it is, and is offered as both.
+fn keys_of(key: &TopicKey, receiver: Option<ReceiverKind>) -> impl Iterator<Item = TopicKey> {
+    let is = |kind| receiver.is_none_or(|receiver| receiver == kind);
+    let servers = is(ReceiverKind::Server).then(|| key.for_servers());
+    servers.into_iter().chain(is(ReceiverKind::Listener).then(|| key.for_listeners()))
+}
+
 impl<O: Clone, P: Clone> Engine<O, P> {
     pub(super) fn register(&mut self, now: Instant, offer: Offer, from: O) {
         if self.draining {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping");
         }
         let Offer { key, server: name, registration } = offer;
-        let ServerRegistration { instance, pid, workers, credit, window, shared, cancels, also, .. } = registration;
-        let mut keys = vec![key];
-        for key in also {
+        let ServerRegistration { instance, pid, workers, credit, window, shared, cancels, receiver, also, .. } =
+            registration;
+        let mut keys = Vec::new();
+        for key in [key].iter().chain(&also).flat_map(|key| keys_of(key, receiver)) {
             // A topic may be named twice.
             if !keys.contains(&key) {
                 keys.push(key);
@@ -139,7 +148,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             let server = &mut self.servers[*number];
             if (&server.keys, &server.name, server.offered) != (&keys, &name, offered) {
                 let Server { name, keys, .. } = server;
-                let detail = format!("this run is registered as {name} of {}; a new offer needs a new id", keys[0]);
+                let detail =
+                    format!("this run is registered as {name} of {}; a new offer needs a new id", keys[0].name());
                 return self.refuse(Some(from), Reason::Malformed, detail);
             }
             if server.takes_work() {
@@ -314,7 +324,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let (notifications, had): (Vec<u64>, Vec<u64>) =
             had.into_iter().partition(|tag| self.pending.notification(*tag).is_some());
         let Server { keys, name, .. } = &self.servers[number];
-        let of = if let [key] = &keys[..] { format!(" of {key}") } else { String::new() };
+        let of = if let [key] = &keys[..] { format!(" of {}", key.name()) } else { String::new() };
         let detail = format!("server {name}{of} was lost while it had the request, which may have run");
         let name = name.clone();
         for tag in had {
@@ -402,11 +412,12 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
         let queue = Queue { topic, recipient: Recipient::Server(named) };
         if no_namesake {
-            let detail = format!("server {name} of {key} left before it took the request, which did not run");
+            let detail = format!("server {name} of {} left before it took the request, which did not run", key.name());
             self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }
         if no_server {
-            let detail = format!("the last server of {key} left before it took the request, which did not run");
+            let detail =
+                format!("the last server of {} left before it took the request, which did not run", key.name());
             let queue = Queue { topic, recipient: Recipient::AnyServer };
             self.refuse_all_but(queue, |request| request.wait_for_ready, Reason::NoRoute, &detail);
         }

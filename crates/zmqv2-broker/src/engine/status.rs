@@ -14,7 +14,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let status = |key: &TopicKey, queued: usize| {
             // A key was made from two valid names, so this succeeds.
             let (exchange, topic) = (Exchange::new(key.exchange()).ok()?, Topic::new(key.topic()).ok()?);
-            Some(TopicStatus::new(exchange, topic, queued as u64))
+            let mut status = TopicStatus::new(exchange, topic, queued as u64);
+            status.receivers = key.receivers();
+            Some(status)
         };
         for (_, topic) in &self.topics {
             topics.extend(status(&topic.key, topic.shared.len()).map(|status| (&topic.key, status)));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use slab::Slab;
-use zmqv2_proto::{InvalidName, Reason, Refusal, ServerName, TopicKey, Ttl};
+use zmqv2_proto::{InvalidName, Reason, ReceiverKind, Refusal, ServerName, TopicKey, Ttl};
 
 use super::pending::{Pending, Queue, Recipient, Sender, State};
 use super::{Action, Arrival, Backlog, ClientId, Counter, Engine, Pattern, WorkerId};
@@ -125,7 +125,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     /// The queue of a request. If the request names a server, never the queue of another server.
     pub(super) fn find_queue(&mut self, arrival: Arrival<'_>) -> Result<Queue, Refusal> {
         let Arrival { key, server, client, wait_for_ready, .. } = arrival;
-        if let Some(topic) = self.by_key.get(key).copied() {
+        if let Some(topic) = self.topic_of_servers(key) {
             let entry = &self.topics[topic];
             let found = match entry.by_name.get(server) {
                 Some(named) => Some((Recipient::Server(*named), !entry.named[*named].runs.is_empty())),
@@ -154,6 +154,13 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             Some(detail) => Err(Refusal::new(Reason::Busy, detail)),
             None => Ok(self.queue_for(&key, server.as_ref(), client)),
         }
+    }
+
+    /// The topic with this key, as it stands in a call, cast or fanout.
+    pub(super) fn topic_of_servers(&self, key: &str) -> Option<usize> {
+        let topic = *self.by_key.get(key)?;
+        // A message may have the text of a listener's key.
+        (self.topics[topic].key.receivers() == ReceiverKind::Server).then_some(topic)
     }
 
     /// Why no request can wait for this topic.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_broker::engine::{Action, Arrival, Counter, Counters, Engine, Input, Limits, Offer, WorkerId};
 use zmqv2_proto::control::ServerRegistration;
-use zmqv2_proto::{InstanceId, MessageId, Reason, TopicKey};
+use zmqv2_proto::{InstanceId, MessageId, Reason, ReceiverKind, TopicKey};
 
 const KEYS: [&str; 4] = ["openstack/t", "nova/t", "openstack/u", "openstack/nobody"];
 const NAMES: [&str; 4] = ["s0", "s1", "s2", "nobody"];
@@ -112,6 +112,7 @@ fn offer(number: u32, run: &Run) -> Offer {
     let registration = ServerRegistration::new(instance(number), run.workers, run.credit, number);
     let mut registration = registration.sharing_a_socket(run.is_shared()).with_window(run.credit + run.wider);
     registration.cancels = run.name != 1;
+    let registration = registration.with_receiver(ReceiverKind::Server);
     Offer::new(TopicKey::parse(KEYS[run.key]).unwrap(), NAMES[run.name].parse().unwrap(), registration)
 }
 

@@ -58,7 +58,7 @@ impl Notifier {
         let mut notification: Option<Notification> = None;
         let (mut parts, mut messages, mut first_target) = (Vec::new(), Vec::new(), None);
         for topic in &options.topics {
-            let target = Arc::new(Target::new(exchange.clone(), priority.topic(topic)?));
+            let target = Arc::new(Target::new(exchange.clone(), priority.topic(topic)?).for_listeners());
             let boxed_target = || Box::new(Target::clone(&target));
             let payload_error =
                 |source| SendError::Payload { event_type: event_type.to_owned(), target: boxed_target(), source };

@@ -19,6 +19,15 @@ pub enum MatchmakerError {
         /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The directory can be read, but takes no changes: no registration, renewal or withdrawal. Try
+    /// again later.
+    #[error("the {directory} directory refuses writes: {reason}")]
+    RefusesWrites {
+        /// The kind of directory and its address.
+        directory: String,
+        /// The reason and the remedy, in one line.
+        reason: String,
+    },
     /// The directory cannot be used with these options. Correct an option or the directory.
     #[error("cannot use the {directory} directory: {problem}; {remedy}")]
     Misconfigured {
@@ -80,6 +89,6 @@ impl MatchmakerError {
     /// Whether the error may pass by itself.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Refilling { .. })
+        matches!(self, Self::Unavailable { .. } | Self::RefusesWrites { .. } | Self::Refilling { .. })
     }
 }

@@ -255,6 +255,9 @@ pub struct CheckedIn {
     pub sample_is_missing: bool,
     /// Another broker of the same node name has checked in since, with this address.
     pub other_address: Option<TcpAddress>,
+    /// Why the directory may not know all servers, and the time until it does. `None`: it knows them,
+    /// or cannot tell.
+    pub incomplete: Option<(Arc<str>, Duration)>,
 }
 
 /// Whether a matchmaker's answers are up to date, and all there are.

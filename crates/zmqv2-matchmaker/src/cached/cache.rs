@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey, deadline};
 
 use super::CacheSettings;
-use crate::api::{PlacedNode, Placement, Refreshed};
-use crate::cached::remote::{DirectoryAnswer, Presence, Revision, ServerEntry, TopicQuery, TopicState};
+use crate::api::{Completeness, Health, MatchmakerError, PlacedNode, Placement, Refreshed};
+use crate::cached::remote::{
+    DirectoryAnswer, DirectoryList, Presence, Renewals, Revision, ServerEntry, TopicQuery, TopicState,
+};
 
 /// The most topics that are remembered. At this limit, a new topic replaces the longest unused one.
 pub(crate) const MAX_TOPICS: usize = 4_096;
@@ -19,6 +21,8 @@ pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 /// How long an empty answer is used.
 pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
 
+const YOUNG: &str = "the directory is younger than a lease";
+
 /// The remembered topics.
 ///
 /// After an outage the directory is **uncertain** for one lease: brokers could not renew, so leases
@@ -26,7 +30,10 @@ pub(crate) const EMPTY_FOR: Duration = Duration::from_secs(1);
 /// withdrawn, new entries are used, and an empty answer is unconfirmed. The directory is also
 /// uncertain when it has lost its data; when another process answers for it (a replica that missed
 /// some writes, or an old copy from a disk); while it is younger than a lease; and when its clock
-/// was put forward.
+/// was put forward. If the directory itself knows whether brokers can renew ([`Renewals`]), this
+/// decides instead.
+///
+/// Every answer of an uncertain directory, or of one that cannot be read, is marked incomplete.
 #[derive(Debug)]
 pub(crate) struct TopicCache {
     settings: CacheSettings,
@@ -36,10 +43,22 @@ pub(crate) struct TopicCache {
     /// When the directory answered last.
     fresh_at: Instant,
     failure: Option<Failure>,
-    uncertain_until: Option<Instant>,
+    uncertain: Option<Uncertain>,
+    /// Why no broker can renew, and since when.
+    stopped: Option<(Arc<str>, Instant)>,
+    /// The mark of all shown answers.
+    mark: Completeness,
     /// Empty topics of an uncertain directory, and when the directory was asked for them.
     unconfirmed: HashMap<TopicKey, Instant>,
     generation: u64,
+}
+
+/// Why the directory is uncertain, and for how long.
+#[derive(Debug)]
+struct Uncertain {
+    reason: Arc<str>,
+    since: Instant,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -55,7 +74,8 @@ struct Topic {
     revision: Revision,
     /// The answer for callers.
     shown: Arc<Placement>,
-    /// The directory's last answer. It differs from `shown` only while the directory is uncertain.
+    /// The directory's last answer. Its nodes differ from those of `shown` only while the directory
+    /// is uncertain. It is never marked.
     fresh: Arc<Placement>,
     servers: KnownServers,
     checked: Instant,
@@ -74,8 +94,23 @@ struct KnownServers {
 /// Why the directory cannot be read.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
+    /// The first of several failures.
+    pub(crate) since: Instant,
+    /// The last one.
     pub(crate) at: Instant,
     pub(crate) reason: String,
+    /// Directory, problem and remedy, if an operator must correct something.
+    misconfigured: Option<[String; 3]>,
+}
+
+impl Failure {
+    /// The error of a question that is not asked, because the last one has just failed.
+    pub(crate) fn error(&self, directory: String) -> MatchmakerError {
+        match self.misconfigured.clone() {
+            Some([directory, problem, remedy]) => MatchmakerError::Misconfigured { directory, problem, remedy },
+            None => MatchmakerError::Unavailable { directory, source: self.reason.clone().into() },
+        }
+    }
 }
 
 impl TopicCache {
@@ -87,7 +122,9 @@ impl TopicCache {
             last_answer: None,
             fresh_at: now,
             failure: None,
-            uncertain_until: None,
+            uncertain: None,
+            stopped: None,
+            mark: Completeness::Complete,
             unconfirmed: HashMap::new(),
             generation: 0,
         }
@@ -115,7 +152,8 @@ impl TopicCache {
     }
 
     fn uncertain_for(&self, now: Instant) -> Option<Duration> {
-        self.uncertain_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+        let left = self.uncertain.as_ref()?.until.saturating_duration_since(now);
+        Some(left).filter(|left| !left.is_zero())
     }
 
     /// Queries for all remembered topics.
@@ -153,6 +191,7 @@ impl TopicCache {
             }
             let _ = self.apply(&queries, answer, now);
         }
+        let _ = self.mark_all(now);
         if let Some(topic) = self.topics.get(key).filter(|topic| !topic.shown.is_empty()) {
             return Ok(Arc::clone(&topic.shown));
         }
@@ -191,8 +230,72 @@ impl TopicCache {
     }
 
     /// Records that the directory could not be read. Returns whether this is the first failure.
-    pub(crate) fn failed(&mut self, reason: String, now: Instant) -> bool {
-        self.failure.replace(Failure { at: now, reason }).is_none()
+    pub(crate) fn failed(&mut self, error: &MatchmakerError, now: Instant) -> bool {
+        let misconfigured = match error {
+            MatchmakerError::Misconfigured { directory, problem, remedy } => Some([directory, problem, remedy]),
+            _ => None,
+        };
+        let since = self.failure.as_ref().map_or(now, |failure| failure.since);
+        let (reason, misconfigured) = (error.to_string(), misconfigured.map(|texts| texts.map(String::clone)));
+        let is_first = self.failure.replace(Failure { since, at: now, reason, misconfigured }).is_none();
+        if is_first {
+            let _ = self.mark_all(now);
+        }
+        is_first
+    }
+
+    /// Records that the directory refused a change. Returns whether this is news.
+    pub(crate) fn refused(&mut self, reason: &str, now: Instant) -> bool {
+        let is_news = self.stopped.is_none();
+        let since = self.stopped.take().map_or(now, |(_, since)| since);
+        self.stopped = Some((reason.into(), since));
+        let _ = self.mark_all(now);
+        is_news
+    }
+
+    /// Records that the directory accepted a change. Returns whether it refused the last one.
+    pub(crate) fn accepted(&mut self, now: Instant) -> bool {
+        let refused = self.stopped.take().is_some();
+        if refused {
+            // Until the next answer tells more.
+            self.doubt(self.settings.lease, "the directory took no renewals", now);
+            let _ = self.mark_all(now);
+        }
+        refused
+    }
+
+    pub(crate) fn health(&self, now: Instant) -> Health {
+        if let Some(Failure { reason, since, .. }) = &self.failure {
+            return Health::Stale { reason: reason.clone(), since: *since };
+        }
+        if let Some((reason, since)) = &self.stopped {
+            return Health::RefusingWrites { reason: reason.to_string(), since: *since };
+        }
+        match (&self.uncertain, self.uncertain_for(now)) {
+            (Some(Uncertain { reason, since, .. }), Some(within)) => {
+                Health::Refilling { reason: reason.to_string(), since: *since, within }
+            }
+            _ => Health::Ok,
+        }
+    }
+
+    /// Records what a list of all topics tells about itself.
+    pub(crate) fn listed(&mut self, list: &DirectoryList, now: Instant) {
+        self.reached(now);
+        match &list.renewals {
+            Renewals::Unknown if list.age < self.settings.lease => {
+                self.doubt(self.settings.lease - list.age, YOUNG, now);
+            }
+            Renewals::Interrupted { left, reason } => self.doubt(*left, Arc::clone(reason), now),
+            Renewals::Stopped { reason } => drop(self.refused(reason, now)),
+            Renewals::Unknown | Renewals::Work => {}
+        }
+        let _ = self.mark_all(now);
+    }
+
+    /// Why an empty answer is not believed.
+    pub(crate) fn doubts(&self) -> String {
+        self.mark.reason().unwrap_or("brokers may not have registered all servers again").to_owned()
     }
 
     pub(crate) fn failure(&self) -> Option<&Failure> {
@@ -212,48 +315,74 @@ impl TopicCache {
         if self.failure.is_some() {
             return Refreshed::Unchanged;
         }
-        let mut refreshed = Refreshed::Unchanged;
-        if self.uncertain_until.take_if(|until| *until <= now).is_some() {
+        if self.uncertain.take_if(|uncertain| uncertain.until <= now).is_some() {
             self.unconfirmed.clear();
-            for topic in self.topics.values_mut().filter(|topic| topic.shown != topic.fresh) {
-                topic.shown = Arc::clone(&topic.fresh);
-                refreshed = Refreshed::Changed;
-            }
-            self.generation += u64::from(refreshed == Refreshed::Changed);
         }
-        let asked = |topic: &Topic| deadline(self.started, Duration::from_secs(topic.asked.load(Ordering::Relaxed)));
+        let refreshed = self.mark_all(now);
+        let asked = |topic: &Topic| self.started + Duration::from_secs(topic.asked.load(Ordering::Relaxed));
         self.topics.retain(|_, topic| now.saturating_duration_since(asked(topic)) <= FORGET_AFTER);
         refreshed
     }
 
+    /// Brings the mark of all answers up to date.
+    fn mark_all(&mut self, now: Instant) -> Refreshed {
+        let uncertain = self.uncertain_for(now).is_some();
+        let reason = match (&self.failure, &self.stopped, &self.uncertain) {
+            (Some(_), ..) => Some("the directory cannot be read".into()),
+            (_, Some((reason, _)), _) => Some(Arc::clone(reason)),
+            (_, _, Some(Uncertain { reason, .. })) if uncertain => Some(Arc::clone(reason)),
+            _ => None,
+        };
+        self.mark = reason.map_or(Completeness::Complete, Completeness::incomplete);
+        let mut refreshed = Refreshed::Unchanged;
+        for topic in self.topics.values_mut() {
+            let keeps = uncertain || !self.mark.is_complete();
+            if keeps && *topic.shown.completeness() == self.mark || Arc::ptr_eq(&topic.shown, &topic.fresh) && !keeps {
+                continue;
+            }
+            topic.shown =
+                if keeps { Arc::new(topic.shown.marked(self.mark.clone())) } else { Arc::clone(&topic.fresh) };
+            refreshed = Refreshed::Changed;
+        }
+        self.generation += u64::from(refreshed == Refreshed::Changed);
+        refreshed
+    }
+
+    /// From now on, missing entries stay for at least `time`.
+    fn doubt(&mut self, time: Duration, reason: impl Into<Arc<str>>, now: Instant) {
+        let since = self.uncertain.as_ref().map_or(now, |uncertain| uncertain.since);
+        self.uncertain = Some(Uncertain { reason: reason.into(), since, until: deadline(now, time) });
+    }
+
     /// Looks for signs of an outage or a loss of data, before the answer is applied.
     fn note_outages(&mut self, queries: &[TopicQuery], answer: &DirectoryAnswer, late: bool, now: Instant) {
-        let until = deadline(now, self.settings.lease);
-        let DirectoryAnswer { epoch, instance, clock, age, .. } = answer;
+        let lease = self.settings.lease;
+        let DirectoryAnswer { epoch, instance, clock, age, renewals, .. } = answer;
+        let stopped = self.stopped.take();
         match &self.last_answer {
             // The directory may have had other data before.
-            None if *age < self.settings.lease => self.uncertain_until = Some(until - *age),
+            None if *age < lease => self.doubt(lease - *age, YOUNG, now),
             None => {}
             Some(last) if last.epoch != *epoch => {
                 log::warn!("the directory has lost its data; earlier answers stay in use until brokers have renewed");
-                self.uncertain_until = Some(until);
+                self.doubt(lease, "the directory has lost its data", now);
             }
             Some(last) if last.instance != *instance => {
                 log::info!("another process answers for the directory; earlier answers stay in use for one lease");
-                self.uncertain_until = Some(until);
+                self.doubt(lease, "another process answers for the directory (restart or failover)", now);
             }
             Some(last) => {
                 let passed = now.saturating_duration_since(last.at) + self.settings.allowance();
                 if clock.saturating_sub(last.clock) > passed {
                     log::warn!("the directory's clock was put forward; earlier answers stay in use for one lease");
-                    self.uncertain_until = Some(until);
+                    self.doubt(lease, "the clock of the directory was put forward", now);
                 }
             }
         }
         self.last_answer =
             Some(LastAnswer { epoch: epoch.clone(), instance: instance.clone(), clock: *clock, at: now });
         if self.failure.take().is_some() || late {
-            self.uncertain_until = Some(until);
+            self.doubt(lease, "the directory could not be read", now);
         }
         let is_older = |(query, state): (&TopicQuery, &Option<TopicState>)| {
             let known = self.topics.get(&query.key).map(|topic| topic.revision);
@@ -261,15 +390,32 @@ impl TopicCache {
         };
         if queries.iter().zip(&answer.states).any(is_older) {
             // For example, a replica that missed some writes became the primary.
-            self.uncertain_until = Some(until);
+            self.doubt(lease, "the directory has older data than before (failover)", now);
         }
         self.fresh_at = now;
+        match renewals {
+            Renewals::Unknown => {}
+            // Whatever this process has missed, brokers could renew.
+            Renewals::Work => self.uncertain = None,
+            Renewals::Interrupted { left, reason } => self.doubt(*left, Arc::clone(reason), now),
+            Renewals::Stopped { reason } => {
+                if stopped.is_none() {
+                    log::warn!("{reason}; nodes whose leases end stay in use");
+                }
+                let since = stopped.as_ref().map_or(now, |(_, since)| *since);
+                self.doubt(lease, Arc::clone(reason), now);
+                self.stopped = Some((Arc::clone(reason), since));
+            }
+        }
+        if self.stopped.is_none() && stopped.is_some() {
+            log::info!("brokers can renew their registrations again");
+        }
     }
 
     fn apply(&mut self, queries: &[TopicQuery], answer: DirectoryAnswer, now: Instant) -> Refreshed {
         let uncertain = self.uncertain_for(now).is_some();
         let asked = now.saturating_duration_since(self.started).as_secs();
-        let mut refreshed = Refreshed::Unchanged;
+        let mut refreshed = self.mark_all(now);
         for (query, state) in queries.iter().zip(answer.states) {
             let topic = self.topics.entry(query.key.clone()).or_insert_with(|| Topic {
                 revision: Revision::NONE,
@@ -290,11 +436,18 @@ impl TopicCache {
             topic.servers.apply(state);
             let fresh = topic.servers.nodes();
             let shown = if uncertain { topic.servers.merged(&topic.shown, &fresh) } else { fresh.clone() };
-            topic.fresh = Arc::new(Placement::new(fresh));
-            let shown = Placement::new(shown);
-            if shown != *topic.shown {
-                // Equal placements share one allocation.
-                topic.shown = if shown == *topic.fresh { Arc::clone(&topic.fresh) } else { Arc::new(shown) };
+            let fresh = Placement::new(fresh);
+            if fresh != *topic.fresh {
+                topic.fresh = Arc::new(fresh);
+            }
+            if shown != topic.shown.nodes() {
+                // Equal placements share their nodes.
+                let shown = if shown == topic.fresh.nodes() {
+                    Arc::clone(&topic.fresh)
+                } else {
+                    Arc::new(Placement::new(shown))
+                };
+                topic.shown = if self.mark.is_complete() { shown } else { Arc::new(shown.marked(self.mark.clone())) };
                 refreshed = Refreshed::Changed;
             }
         }

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{TopicKey, Ttl};
 
-use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
+use crate::api::{
+    CheckIn, CheckedIn, Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration,
+};
 use crate::cached::remote::{ChangeWatcher, DirectoryAnswer, RemoteDirectory, TopicQuery};
 use crate::jitter::random_span;
 use cache::{EMPTY_FOR, TopicCache};
@@ -73,6 +75,12 @@ impl CacheSettings {
     }
 }
 
+/// After a longer pause of renewals, leases of live brokers may end: they need some time to notice
+/// that the directory works again.
+pub(crate) fn longest_pause(lease: Duration, renew_every: Duration) -> Duration {
+    (lease.saturating_sub(renew_every) * 3 / 4).max(SHORTEST)
+}
+
 /// Answers from memory, and follows the changes of a [`RemoteDirectory`] in the background.
 ///
 /// - The **first question** about a topic goes to the directory. Later questions are answered from
@@ -83,11 +91,13 @@ impl CacheSettings {
 /// - An **empty answer** is used for one second. So is [`Refilling`](MatchmakerError::Refilling).
 /// - While the directory **cannot be read**, known answers stay in use for up to
 ///   [`max_stale`](CacheSettings::max_stale), and [`health`](Matchmaker::health) is stale.
+/// - While the directory **refuses renewals**, no node is removed because its lease ends.
 /// - **After an outage**, nodes that are missing stay in use for one more
 ///   [`lease`](CacheSettings::lease), unless they were withdrawn, because their brokers could not
 ///   renew. New nodes count at once. An empty answer is [`Refilling`](MatchmakerError::Refilling)
 ///   during that time. The same holds when the directory comes back without its data or as another
 ///   process, and while it is younger than a lease.
+/// - In all these states answers are marked [incomplete](crate::Completeness).
 /// - At most 4,096 topics are remembered. A topic that nobody asked for in an hour is forgotten.
 pub struct CachedMatchmaker {
     shared: Arc<Shared>,
@@ -157,10 +167,21 @@ impl Shared {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that the directory could not be reached.
+    /// Records that the directory could not be reached, or refused a change.
     fn failed(&self, error: &MatchmakerError) {
-        if self.write().failed(error.to_string(), now()) {
+        if let MatchmakerError::RefusesWrites { reason, .. } = error {
+            if self.write().refused(reason, now()) {
+                log::warn!("{error}");
+            }
+        } else if self.write().failed(error, now()) {
             log::warn!("{error}; known answers stay in use");
+        }
+    }
+
+    /// Records that the directory accepted a change.
+    fn accepted(&self) {
+        if self.write().accepted(now()) {
+            log::info!("{} takes changes again", self.remote.location());
         }
     }
 
@@ -175,8 +196,7 @@ impl Shared {
             return Err(self.refilling(within));
         }
         if let Some(failure) = self.read().failure().filter(|failure| failure.at + FAIL_FAST > now()) {
-            let (directory, source) = (self.remote.location(), failure.reason.clone().into());
-            return Err(MatchmakerError::Unavailable { directory, source });
+            return Err(failure.error(self.remote.location()));
         }
         let started = now();
         let answer = self.remote.read(&[TopicQuery { key: key.clone(), known: None }]);
@@ -187,7 +207,7 @@ impl Shared {
     }
 
     fn refilling(&self, within: Duration) -> MatchmakerError {
-        let reason = format!("brokers register again within {within:.0?}");
+        let reason = self.read().doubts();
         MatchmakerError::Refilling { directory: self.remote.location(), reason, within }
     }
 
@@ -326,6 +346,7 @@ impl Matchmaker for CachedMatchmaker {
 
     fn register_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
         self.shared.remote.register(registrations, lease).inspect_err(|error| self.shared.failed(error))?;
+        self.shared.accepted();
         self.shared.read_back(registrations.iter())
     }
 
@@ -335,11 +356,21 @@ impl Matchmaker for CachedMatchmaker {
 
     fn withdraw_all(&self, registrations: &[Registration]) -> Result<(), MatchmakerError> {
         self.shared.remote.withdraw(registrations).inspect_err(|error| self.shared.failed(error))?;
+        self.shared.accepted();
         self.shared.read_back(registrations.iter())
     }
 
+    fn check_in(&self, check_in: &CheckIn<'_>) -> Result<CheckedIn, MatchmakerError> {
+        let checked = self.shared.remote.check_in(check_in).inspect_err(|error| self.shared.failed(error))?;
+        self.shared.accepted();
+        self.shared.write().reached(now());
+        Ok(checked)
+    }
+
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
-        self.shared.remote.list()
+        let list = self.shared.remote.list().inspect_err(|error| self.shared.failed(error))?;
+        self.shared.write().listed(&list, now());
+        Ok(list.topics)
     }
 
     fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
@@ -353,10 +384,7 @@ impl Matchmaker for CachedMatchmaker {
     }
 
     fn health(&self) -> Health {
-        match self.shared.read().failure() {
-            None => Health::Ok,
-            Some(failure) => Health::Stale { reason: failure.reason.clone(), since: failure.at },
-        }
+        self.shared.read().health(now())
     }
 }
 

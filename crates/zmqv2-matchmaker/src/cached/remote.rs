@@ -2,11 +2,12 @@
 //! [cache](crate::CachedMatchmaker).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TopicKey};
 
-use crate::api::{ListedTopic, MatchmakerError, Registration};
+use crate::api::{CheckIn, CheckedIn, ListedTopic, MatchmakerError, Registration};
 
 /// A directory that is asked over a network. Every method except [`close_idle`](Self::close_idle)
 /// may do I/O, and bounds its waits by its own timeout.
@@ -36,11 +37,20 @@ pub trait RemoteDirectory: Send + Sync + fmt::Debug {
     /// As [`register`](Self::register).
     fn withdraw(&self, registrations: &[Registration]) -> Result<(), MatchmakerError>;
 
+    /// As [`Matchmaker::check_in`](crate::Matchmaker::check_in).
+    ///
+    /// # Errors
+    /// The reason why the directory cannot be reached, or does not take renewals.
+    fn check_in(&self, check_in: &CheckIn<'_>) -> Result<CheckedIn, MatchmakerError> {
+        let _ = check_in;
+        Ok(CheckedIn::default())
+    }
+
     /// All topics with their servers, for people.
     ///
     /// # Errors
     /// The reason why the directory could not be read.
-    fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError>;
+    fn list(&self) -> Result<DirectoryList, MatchmakerError>;
 
     /// Closes connections that were not used since the last call. Never waits.
     fn close_idle(&self) {}
@@ -94,8 +104,44 @@ pub struct DirectoryAnswer {
     pub clock: Duration,
     /// The age of the data. Registrations from before may be missing.
     pub age: Duration,
+    /// Whether brokers can renew their registrations.
+    pub renewals: Renewals,
     /// One state per query, in their order. `None`: unchanged.
     pub states: Vec<Option<TopicState>>,
+}
+
+/// All topics of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DirectoryList {
+    /// The topics, in their order.
+    pub topics: Vec<ListedTopic>,
+    /// As [`DirectoryAnswer::age`].
+    pub age: Duration,
+    /// As [`DirectoryAnswer::renewals`].
+    pub renewals: Renewals,
+}
+
+/// What a directory knows about the renewals of all brokers. It decides whether leases that end mean
+/// that servers are gone, and whether the data is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Renewals {
+    /// The directory cannot tell. Only its age, process and epoch count.
+    #[default]
+    Unknown,
+    /// Brokers could renew during the whole last lease. The data is complete.
+    Work,
+    /// Brokers could not renew at some time within the last lease.
+    Interrupted {
+        /// The time until every broker has renewed.
+        left: Duration,
+        /// The reason, in one line.
+        reason: Arc<str>,
+    },
+    /// No broker can renew now.
+    Stopped {
+        /// The reason, in one line.
+        reason: Arc<str>,
+    },
 }
 
 /// The state of a topic.

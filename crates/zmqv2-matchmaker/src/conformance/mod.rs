@@ -51,6 +51,8 @@ pub struct Capabilities {
     pub leases: bool,
     /// It can become unreadable while in use.
     pub interruptible: bool,
+    /// It knows from [check-ins](Matchmaker::check_in) whether brokers can renew.
+    pub check_ins: bool,
 }
 
 /// The lease of everything that the suite registers.
@@ -92,5 +94,9 @@ pub fn run(fixture: &mut dyn Fixture) {
     }
     if able.interruptible {
         rules::answers_outlive_an_interruption(fixture);
+    }
+    if able.check_ins {
+        // Last, because without check-ins nobody knows whether brokers can renew.
+        rules::leases_that_end_while_nobody_can_renew_end_nothing(fixture);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zmqv2_proto::{Node, Target, TopicKey};
 
 use super::{Fixture, LEASE};
-use crate::{Candidates, Health, Matchmaker, Placement, Refreshed, Registration, Rotation};
+use crate::{Candidates, CheckIn, Health, Matchmaker, Placement, Refreshed, Registration, Rotation};
 
 /// RG11: a directory of one node answers everything with that node.
 pub(super) fn one_node_hosts_everything(fixture: &mut dyn Fixture) {
@@ -188,9 +188,14 @@ pub(super) fn answers_outlive_an_interruption(fixture: &mut dyn Fixture) {
     let before = all(&*directory, &server.key);
     assert_eq!(directory.health(), Health::Ok);
     fixture.interrupt(true);
+    let mut stays = None;
     for _ in 0..3 {
         assert!(directory.refresh().is_err(), "a refresh fails while the directory cannot be read");
-        assert!(Arc::ptr_eq(&before, &all(&*directory, &server.key)), "known answers stay (RG12)");
+        let now = all(&*directory, &server.key);
+        assert!(std::ptr::eq(before.nodes(), now.nodes()), "known answers stay (RG12)");
+        assert!(!now.completeness().is_complete(), "but they may lack nodes (P8)");
+        let first = stays.get_or_insert_with(|| Arc::clone(&now));
+        assert!(Arc::ptr_eq(first, &now), "they are marked once");
     }
     assert!(matches!(directory.health(), Health::Stale { .. }), "{:?}", directory.health());
     fixture.interrupt(false);
@@ -198,7 +203,47 @@ pub(super) fn answers_outlive_an_interruption(fixture: &mut dyn Fixture) {
     place(fixture, &server);
     place(fixture, &registration("interrupted", "s2", "n2"));
     assert_eq!(names(fixture, &target("interrupted")), ["n1", "n2"], "changes resume");
+    assert!(!matches!(directory.health(), Health::Stale { .. }), "{:?}", directory.health());
+}
+
+/// P8: leases that end while no broker can check in say nothing about the servers. Once brokers can
+/// renew again, a server that is not renewed for a lease is gone.
+pub(super) fn leases_that_end_while_nobody_can_renew_end_nothing(fixture: &mut dyn Fixture) {
+    let directory = fixture.matchmaker();
+    let (alive, dead) = (registration("quiet", "s1", "n1"), registration("quiet", "s2", "n2"));
+    let mark = |directory: &dyn Matchmaker| all(directory, &alive.key).completeness().reason().map(str::to_owned);
+    for server in [&alive, &dead] {
+        directory.register(server, LEASE).expect("registering works");
+    }
+    check_in(&*directory, false);
+    assert_eq!(names(fixture, &target("quiet")), ["n1", "n2"]);
+    fixture.let_pass(LEASE * 2);
+    refresh(fixture);
+    assert_eq!(names(fixture, &target("quiet")), ["n1", "n2"], "nobody could renew");
+    assert!(mark(&*directory).is_some(), "the list may lack servers");
+    assert!(!matches!(directory.health(), Health::Ok | Health::Stale { .. }), "{:?}", directory.health());
+    check_in(&*directory, true);
+    refresh(fixture);
+    assert_eq!(names(fixture, &target("quiet")), ["n1", "n2"], "brokers have had no time to renew");
+    let mut rounds = 0;
+    while mark(&*directory).is_some() {
+        rounds += 1;
+        assert!(rounds < 100, "the list is never complete: {:?}", mark(&*directory));
+        directory.renew(&alive, LEASE).expect("renewing works");
+        check_in(&*directory, true);
+        fixture.let_pass(LEASE / 12);
+        refresh(fixture);
+    }
+    assert_eq!(names(fixture, &target("quiet")), ["n1"], "others could renew, and n2 did not (RG15)");
+    assert_eq!(mark(&*directory), None, "the list is complete");
     assert_eq!(directory.health(), Health::Ok);
+}
+
+fn check_in(directory: &dyn Matchmaker, again: bool) {
+    let broker = node("n1");
+    let check_in = CheckIn { node: &broker, again, sample: None, lease: LEASE, renew_every: LEASE / 3 };
+    let checked = directory.check_in(&check_in).expect("checking in works");
+    assert!(!checked.origin.is_empty() && checked.other_address.is_none(), "{checked:?}");
 }
 
 /// One snapshot serves all callers until something changes. `known` agrees with `resolve_all`.

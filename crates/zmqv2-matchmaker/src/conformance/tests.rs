@@ -11,7 +11,7 @@ use std::time::Duration;
 use zmqv2_proto::{Node, NodeName, ServerName, Target, TopicKey};
 
 use crate::conformance::{self, Capabilities, Fixture, LEASE};
-use crate::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
+use crate::{Completeness, Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
 
 /// A node, and when the lease of each server there ends.
 type Hosting = (Node, BTreeMap<ServerName, Duration>);
@@ -100,6 +100,11 @@ impl Matchmaker for MemoryMatchmaker {
         let mut store = self.store.lock().unwrap();
         let up = store.up();
         *self.problem.lock().unwrap() = up.as_ref().err().map(ToString::to_string);
+        if let Err(error) = &up {
+            for placement in cache.values_mut().filter(|placement| placement.completeness().is_complete()) {
+                *placement = Arc::new(placement.marked(Completeness::incomplete(error.to_string())));
+            }
+        }
         let store = up?;
         let mut refreshed = Refreshed::Unchanged;
         for (key, placement) in &mut *cache {

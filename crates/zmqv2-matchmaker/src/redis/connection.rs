@@ -25,7 +25,12 @@ pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const OLDEST: (u64, u64) = (5, 0);
 
 const PRELUDE: &str = include_str!("prelude.lua");
-const SCRIPTS: [&str; 3] = [include_str!("register.lua"), include_str!("withdraw.lua"), include_str!("read.lua")];
+const SCRIPTS: [&str; 4] = [
+    include_str!("register.lua"),
+    include_str!("withdraw.lua"),
+    include_str!("read.lua"),
+    include_str!("check_in.lua"),
+];
 
 /// The scripts, in the order of [`SCRIPTS`].
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +38,7 @@ pub(super) enum Script {
     Register,
     Withdraw,
     Read,
+    CheckIn,
 }
 
 /// Opens and keeps the connection to the primary.
@@ -43,6 +49,8 @@ pub(super) struct Connector {
     /// has no time limit. There is one such thread at a time.
     opening: Option<Opening>,
     used: bool,
+    /// Whether a connection was ever open. Until then, any option may be wrong.
+    connected: bool,
 }
 
 type Opening = Receiver<Result<Session, RedisFailure>>;
@@ -50,7 +58,7 @@ type Opening = Receiver<Result<Session, RedisFailure>>;
 /// An open connection to a server that has passed the checks.
 pub(super) struct Session {
     connection: Connection,
-    scripts: [String; 3],
+    scripts: [String; SCRIPTS.len()],
     /// The id of the server process.
     pub(super) instance: String,
     /// The start of the server process, by its own clock.
@@ -66,12 +74,21 @@ pub(super) enum RedisFailure {
     Failed(RedisError),
     /// The server, or an option, must be corrected.
     Misconfigured { problem: String, remedy: String },
+    /// The server cannot be used now. This may pass.
+    Unusable { problem: String, remedy: String },
 }
 
 impl RedisFailure {
     /// A wrong option of `[matchmaker_redis]`.
     pub(super) fn option(problem: String, option: &str) -> Self {
         Self::Misconfigured { problem, remedy: remedy(option) }
+    }
+}
+
+impl RedisFailure {
+    /// Whether the server has given a reason.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Failed(error) if !error.is_io_error())
     }
 }
 
@@ -88,7 +105,7 @@ pub(super) fn remedy(option: &str) -> String {
 
 impl Connector {
     pub(super) fn new(settings: Arc<RedisSettings>) -> Self {
-        Self { settings, session: None, opening: None, used: false }
+        Self { settings, session: None, opening: None, used: false, connected: false }
     }
 
     /// Closes the connection if it was not used since the last call.
@@ -104,14 +121,11 @@ impl Connector {
         &mut self,
         work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
     ) -> Result<T, MatchmakerError> {
-        self.try_run(work).map_err(|failure| self.settings.explain(failure))
+        self.try_run(work).map_err(|failure| self.settings.explain(failure, self.connected))
     }
 
     /// [`run`](Self::run) without the explanation of a failure.
-    pub(super) fn try_run<T>(
-        &mut self,
-        mut work: impl FnMut(&mut Session) -> Result<T, RedisFailure>,
-    ) -> Result<T, RedisFailure> {
+    fn try_run<T>(&mut self, mut work: impl FnMut(&mut Session) -> Result<T, RedisFailure>) -> Result<T, RedisFailure> {
         self.used = true;
         let again = self.session.is_some() || self.opening.is_some();
         match self.attempt(&mut work) {
@@ -129,6 +143,7 @@ impl Connector {
         work: &mut impl FnMut(&mut Session) -> Result<T, RedisFailure>,
     ) -> Result<T, RedisFailure> {
         let mut session = self.session.take().map_or_else(|| self.open(), Ok)?;
+        self.connected = true;
         let done = work(&mut session)?;
         self.session = Some(session);
         Ok(done)
@@ -176,13 +191,27 @@ impl Session {
     }
 
     fn open_at(settings: &RedisSettings, address: &TcpAddress, by_sentinel: bool) -> Result<Self, RedisFailure> {
-        let login = (settings.user.as_deref(), settings.password.as_ref());
-        let mut connection = connect(address, login, settings.database, settings.tls.as_ref())?;
-        let (instance, started) = check_server(&mut connection)?;
-        check_role(cmd("ROLE").query(&mut connection)?, by_sentinel)?;
-        let mut scripts = [const { String::new() }; 3];
-        for (hash, text) in scripts.iter_mut().zip(SCRIPTS) {
-            *hash = cmd("SCRIPT").arg("LOAD").arg(format!("{PRELUDE}{text}")).query(&mut connection)?;
+        let mut connection = connect(address, settings.tls.as_ref())?;
+        // All in one round trip: the server may be far away.
+        let mut batch = Batch::default();
+        batch.login(settings.user.as_deref(), settings.password.as_ref());
+        if settings.database != 0 {
+            batch.add_unanswered(cmd("SELECT").arg(settings.database));
+        }
+        batch.add(cmd("INFO").arg("server"));
+        batch.add(&cmd("TIME"));
+        batch.add(&cmd("ROLE"));
+        for text in SCRIPTS {
+            batch.add(cmd("SCRIPT").arg("LOAD").arg(format!("{PRELUDE}{text}")));
+        }
+        let mut answers = batch.send(&mut connection)?;
+        let info: String = answers.next()?;
+        check_version(&info)?;
+        let (instance, started) = process_of(&info, answers.next()?);
+        check_role(answers.next()?, by_sentinel)?;
+        let mut scripts = [const { String::new() }; SCRIPTS.len()];
+        for hash in &mut scripts {
+            *hash = answers.next()?;
         }
         Ok(Self { connection, scripts, instance, started, by_sentinel })
     }
@@ -219,52 +248,80 @@ impl Session {
     }
 }
 
-/// Connects with user and password. Every wait of the connection is bounded.
-pub(super) fn connect(
-    address: &TcpAddress,
-    login: (Option<&str>, Option<&Secret>),
-    database: u16,
-    tls: Option<&RedisTls>,
-) -> Result<Connection, RedisFailure> {
-    let connection = client(address, login, database, tls)?.get_connection_with_timeout(COMMAND_TIMEOUT)?;
+/// Commands that are sent together, so that all their answers come after one round trip.
+#[derive(Default)]
+pub(super) struct Batch {
+    packed: Vec<u8>,
+    /// How many answers at the start only matter if they are errors.
+    unanswered: usize,
+}
+
+/// The answers to a [`Batch`], in the order of its commands.
+pub(super) struct Answers<'a>(&'a mut Connection);
+
+impl Batch {
+    pub(super) fn login(&mut self, user: Option<&str>, password: Option<&Secret>) {
+        if let Some(password) = password {
+            self.add_unanswered(cmd("AUTH").arg(user).arg(password.expose()));
+        }
+    }
+
+    fn add_unanswered(&mut self, command: &Cmd) {
+        self.unanswered += 1;
+        self.add(command);
+    }
+
+    pub(super) fn add(&mut self, command: &Cmd) {
+        self.packed.extend(command.get_packed_command());
+    }
+
+    /// Sends the commands. An error of the first ones is returned at once.
+    pub(super) fn send(self, connection: &mut Connection) -> Result<Answers<'_>, RedisFailure> {
+        let sent = connection.send_packed_command(&self.packed);
+        let mut answers = Answers(connection);
+        if let Err(error) = sent {
+            // A server that refuses a connection says why before it closes the connection.
+            return Err(answers.next::<redis::Value>().err().filter(RedisFailure::is_answer).unwrap_or(error.into()));
+        }
+        for _ in 0..self.unanswered {
+            let _: redis::Value = answers.next()?;
+        }
+        Ok(answers)
+    }
+}
+
+impl Answers<'_> {
+    pub(super) fn next<T: FromRedisValue>(&mut self) -> Result<T, RedisFailure> {
+        let answer = self.0.recv_response()?.extract_error()?;
+        T::from_redis_value(answer).map_err(|error| RedisError::from(error).into())
+    }
+}
+
+/// Connects without a login. Every wait of the connection is bounded.
+pub(super) fn connect(address: &TcpAddress, tls: Option<&RedisTls>) -> Result<Connection, RedisFailure> {
+    let connection = client(address, tls)?.get_connection_with_timeout(COMMAND_TIMEOUT)?;
     connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
     connection.set_write_timeout(Some(COMMAND_TIMEOUT))?;
     Ok(connection)
 }
 
-/// Reads the files of TLS. Connects to nothing.
-pub(super) fn client(
-    address: &TcpAddress,
-    (user, password): (Option<&str>, Option<&Secret>),
-    database: u16,
-    tls: Option<&RedisTls>,
-) -> Result<Client, RedisFailure> {
-    let mut redis = RedisConnectionInfo::default().set_db(i64::from(database)).set_skip_set_lib_name();
-    if let Some(user) = user {
-        redis = redis.set_username(user);
-    }
-    if let Some(password) = password {
-        redis = redis.set_password(password.expose());
-    }
+/// What connects to this address. Does no I/O except reading the files of TLS.
+pub(super) fn client(address: &TcpAddress, tls: Option<&RedisTls>) -> Result<Client, RedisFailure> {
+    let redis = RedisConnectionInfo::default().set_skip_set_lib_name();
     let (host, port) = (address.host().to_owned(), address.port());
-    Ok(match tls {
-        None => Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?,
-        Some(tls) => {
-            // For the whole process. An error means that the process already has a provider.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
-            Client::build_with_tls(
-                secure.into_connection_info()?.set_redis_settings(redis),
-                TlsCertificates {
-                    client_tls: client_certificate(tls)?,
-                    root_cert: tls.ca_file.as_deref().map(|file| pem(file, "tls_ca_file")).transpose()?,
-                },
-            )
-            .map_err(|error| {
-                let problem = format!("the certificates cannot be used: {error}");
-                RedisFailure::option(problem, "tls_ca_file, tls_cert_file or tls_key_file")
-            })?
-        }
+    let Some(tls) = tls else {
+        return Ok(Client::open(ConnectionAddr::Tcp(host, port).into_connection_info()?.set_redis_settings(redis))?);
+    };
+    // For the whole process. An error means that the process already has a provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+    let files = TlsCertificates {
+        client_tls: client_certificate(tls)?,
+        root_cert: tls.ca_file.as_deref().map(|file| pem(file, "tls_ca_file")).transpose()?,
+    };
+    Client::build_with_tls(secure.into_connection_info()?.set_redis_settings(redis), files).map_err(|error| {
+        let problem = format!("the certificates cannot be used: {error}");
+        RedisFailure::option(problem, "tls_ca_file, tls_cert_file or tls_key_file")
     })
 }
 
@@ -287,11 +344,13 @@ fn pem(file: &std::path::Path, option: &str) -> Result<Vec<u8>, RedisFailure> {
     std::fs::read(file).map_err(failed)
 }
 
-/// Checks the version. Returns an id of the server process, and its start by its own clock.
-fn check_server(connection: &mut Connection) -> Result<(String, Duration), RedisFailure> {
-    let info: String = cmd("INFO").arg("server").query(connection)?;
-    let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    let version = line("redis_version").unwrap_or("unknown");
+/// The value of a line of `INFO`.
+fn line<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+fn check_version(info: &str) -> Result<(), RedisFailure> {
+    let version = line(info, "redis_version").unwrap_or("unknown");
     let mut numbers = version.split('.').map(|number| number.parse::<u64>().unwrap_or(0));
     let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if number < OLDEST {
@@ -301,10 +360,15 @@ fn check_server(connection: &mut Connection) -> Result<(String, Duration), Redis
             remedy: format!("update it, or name another server: {}", remedy("host")),
         });
     }
-    let (now, _): (u64, u32) = cmd("TIME").query(connection)?;
+    Ok(())
+}
+
+/// An id of the server process, and its start by its own clock.
+fn process_of(info: &str, (now, _): (u64, u32)) -> (String, Duration) {
     // Without an uptime, the server counts as old.
-    let up = line("uptime_in_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(now);
-    Ok((line("run_id").unwrap_or_default().to_owned(), Duration::from_secs(now.saturating_sub(up))))
+    let up = line(info, "uptime_in_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(now);
+    let id = line(info, "run_id").filter(|id| !id.is_empty()).unwrap_or("-");
+    (id.to_owned(), Duration::from_secs(now.saturating_sub(up)))
 }
 
 /// Checks the answer to `ROLE`. A replica may have old data and takes no writes.
@@ -322,7 +386,7 @@ fn check_role(role: redis::Value, by_sentinel: bool) -> Result<(), RedisFailure>
             ErrorKind::Server(ServerErrorKind::ReadOnly),
             "it is not the primary any more",
         )))),
-        role => Err(RedisFailure::Misconfigured {
+        role => Err(RedisFailure::Unusable {
             problem: format!("it is not a primary but a {}", role.unwrap_or("server of an unknown role")),
             remedy: format!("name the primary, or sentinel_hosts: {}", remedy("host and port")),
         }),

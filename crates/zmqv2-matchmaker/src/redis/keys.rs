@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 
+use super::explain::refused_writes;
 use crate::api::Registration;
-use crate::cached::remote::{Presence, Revision, ServerEntry};
+use crate::cached::remote::{Presence, Renewals, Revision, ServerEntry};
 
 /// The key of the name of the data set.
 pub(super) const EPOCH: &str = "zmqv2:epoch";
 /// The key of a sorted set of all topics, each with the end of its last lease.
 pub(super) const TOPICS: &str = "zmqv2:topics";
+
+/// The key of a text: what brokers have shown by checking in. See [`CheckIns`].
+pub(super) const RENEWALS: &str = "zmqv2:renewals";
+/// The key of a hash from nodes to the addresses of the brokers that checked in last.
+pub(super) const NODES: &str = "zmqv2:nodes";
 
 /// The key of a sorted set of members, each with the end of its lease.
 pub(super) fn leases(key: &TopicKey) -> String {
@@ -69,6 +75,61 @@ pub(super) fn begun(epoch: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse::<u32>().ok()?.into()))
 }
 
+/// What brokers have shown by checking in: the value of [`RENEWALS`]. The scripts read it too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CheckIns {
+    /// When the last broker could write.
+    last: Duration,
+    /// Since when there was no gap.
+    since: Duration,
+    /// The process of Redis.
+    run: String,
+    /// The shortest gap in which leases may end.
+    gap: Duration,
+    lease: Duration,
+}
+
+/// Without a check-in for so long, the list of servers may lack some. Brokers check in every 2 s.
+pub(super) const QUIET: Duration = Duration::from_secs(10);
+
+impl CheckIns {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let time = |word: Option<&str>| word?.parse().ok().map(Duration::from_millis);
+        let (last, since) = (time(words.next())?, time(words.next())?);
+        let run = words.next()?.to_owned();
+        Some(Self { last, since, run, gap: time(words.next())?, lease: time(words.next())? })
+    }
+
+    /// What the check-ins say at `now` to a connection to the process `run`. `refused`: why Redis
+    /// refuses writes, or empty.
+    pub(super) fn renewals(&self, now: Duration, run: &str, refused: &str) -> Renewals {
+        let silent = now.saturating_sub(self.last);
+        if !refused.is_empty() {
+            let reason = refused_writes(refused).unwrap_or_else(|| refused.to_owned());
+            return Renewals::Stopped { reason: format!("renewals are refused: {reason}").into() };
+        }
+        let interrupted = |left, reason: &str| Renewals::Interrupted { left, reason: reason.into() };
+        if self.run != run {
+            return interrupted(self.lease, "another Redis process answers, and no broker has checked in there yet");
+        }
+        if silent > QUIET.min(self.gap) {
+            return Renewals::Stopped { reason: "no broker has renewed its registrations of late".into() };
+        }
+        let left = (self.since + self.lease).saturating_sub(now);
+        if left.is_zero() {
+            return Renewals::Work;
+        }
+        interrupted(left, "Redis has started, lost data, or taken no renewals, less than a lease ago")
+    }
+
+    /// Whether a lease that has ended means that its server is gone.
+    pub(super) fn leases_count(&self, now: Duration, run: &str) -> bool {
+        let (silent, unbroken) = (now.saturating_sub(self.last), now.saturating_sub(self.since));
+        self.run == run && silent <= self.gap && unbroken >= self.lease
+    }
+}
+
 /// The id of a stream's entry.
 pub(super) fn revision(text: &str) -> Option<Revision> {
     let (millis, number) = text.split_once('-')?;
@@ -96,6 +157,32 @@ mod tests {
             assert_eq!(super::entry(&text, ENDED).unwrap().0.presence, Presence::Ended);
         }
         assert_eq!(revision(&shown(Revision(1_700_000_000_000, 3))), Some(Revision(1_700_000_000_000, 3)));
+    }
+
+    #[test]
+    fn check_ins_tell_whether_leases_and_lists_can_be_trusted() {
+        let seconds = Duration::from_secs;
+        let state = CheckIns::parse("100000 40000 p1 15000 60000").unwrap();
+        let told = |now: u64, run: &str, refused: &str| match state.renewals(seconds(now), run, refused) {
+            Renewals::Work => "work".to_owned(),
+            Renewals::Interrupted { left, reason } => format!("{} {}", left.as_secs(), &reason[..13]),
+            Renewals::Stopped { reason } => reason[..20].to_owned(),
+            Renewals::Unknown => "unknown".to_owned(),
+        };
+        assert_eq!(told(99, "p1", ""), "1 Redis has sta", "the clock of Redis was set back a little");
+        assert_eq!([told(100, "p1", ""), told(110, "p1", "")], ["work", "work"]);
+        assert_eq!(told(111, "p1", ""), "no broker has renewe");
+        assert_eq!(told(101, "p1", "NOREPLICAS x"), "renewals are refused");
+        assert_eq!(told(101, "p2", ""), "60 another Redis");
+        let counts = |now, run| state.leases_count(seconds(now), run);
+        assert_eq!(
+            [counts(99, "p1"), counts(100, "p1"), counts(115, "p1"), counts(116, "p1")],
+            [false, true, true, false]
+        );
+        assert!(!counts(100, "p2"));
+        for text in ["", "1 2 p 3", "a 2 p 3 4", "1 2 p 3 -4"] {
+            assert_eq!(CheckIns::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -17,12 +17,14 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use zmqv2_proto::{Config, TopicKey, Ttl};
 
-use crate::api::{Lease, ListedServer, ListedTopic, MatchmakerError, Registration};
+use crate::api::{CheckIn, CheckedIn, Lease, ListedServer, ListedTopic, MatchmakerError, Registration};
 use crate::cached::remote::{
-    ChangeWatcher, DirectoryAnswer, Presence, RemoteDirectory, ServerEntry, TopicQuery, TopicState,
+    ChangeWatcher, DirectoryAnswer, DirectoryList, Presence, RemoteDirectory, Renewals, ServerEntry, TopicQuery,
+    TopicState,
 };
-use crate::cached::{CacheSettings, CachedMatchmaker};
+use crate::cached::{CacheSettings, CachedMatchmaker, longest_pause};
 use connection::{Connector, RedisFailure, Script, Session};
+use keys::CheckIns;
 pub use settings::{RedisLocation, RedisSettings, RedisTls};
 
 /// The most registrations or topics in one command. Redis runs one command at a time.
@@ -54,15 +56,16 @@ impl RedisDirectory {
         }
     }
 
-    /// The directory that `config` names, with a cache in front, after a [check](Self::check).
+    /// The directory that `config` names, with a cache in front. Does not connect: a Redis that is
+    /// down, slow or refuses the login does not stop a program from starting. The first question and
+    /// [`health`](crate::Matchmaker::health) report it, and it is tried again and again.
     ///
     /// # Errors
-    /// [`MatchmakerError::Misconfigured`] names the option to correct.
-    /// [`MatchmakerError::Unavailable`] when Redis cannot be reached. Both come within a few
-    /// seconds.
+    /// [`MatchmakerError::Misconfigured`] names the option to correct: an address that is none, a
+    /// user without a password, files of TLS that cannot be used.
     pub fn open(config: &Config) -> Result<CachedMatchmaker, MatchmakerError> {
         let directory = Self::new(RedisSettings::new(config)?, config.heartbeat_ttl);
-        directory.check()?;
+        directory.settings.check().map_err(|failure| directory.settings.explain(failure, false))?;
         let settings = CacheSettings {
             refresh: config.redis_refresh,
             max_stale: config.redis_max_stale,
@@ -75,10 +78,9 @@ impl RedisDirectory {
     /// Checks that Redis can be reached, takes the password, is new enough and is the primary.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// [`MatchmakerError`] names the option to correct, within a few seconds.
     pub fn check(&self) -> Result<(), MatchmakerError> {
-        let checked = self.connector().try_run(|session| read(session, &[]));
-        checked.map(drop).map_err(|failure| self.settings.explain_start(failure))
+        self.connector().run(|session| read(session, &[])).map(drop)
     }
 
     fn connector(&self) -> MutexGuard<'_, Connector> {
@@ -95,13 +97,18 @@ impl RedisDirectory {
         let mut sum = 0;
         let mut connector = self.connector();
         for some in registrations.chunks(MAX_BATCH) {
-            let mut names = vec![keys::EPOCH.to_owned(), keys::TOPICS.to_owned()];
-            let mut arguments = vec![keys::millis(lease).to_string()];
+            let mut names = [keys::EPOCH, keys::TOPICS, keys::RENEWALS].map(str::to_owned).to_vec();
+            // The process of Redis is the second.
+            let mut arguments = vec![keys::millis(lease).to_string(), String::new()];
             for registration in some {
                 names.extend(names_of(&registration.key));
                 arguments.extend(texts(registration));
             }
-            sum += connector.run(|session| session.run::<u64>(script, &names, &arguments))?;
+            let written = connector.run(|session| {
+                arguments[1].clone_from(&session.instance);
+                session.run::<u64>(script, &names, &arguments)
+            });
+            sum += written.map_err(|error| self.settings.explain_write(error))?;
         }
         Ok(sum)
     }
@@ -143,7 +150,12 @@ impl RemoteDirectory for RedisDirectory {
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
+    fn check_in(&self, check_in: &CheckIn<'_>) -> Result<CheckedIn, MatchmakerError> {
+        let checked = self.connector().run(|session| check_in_at(session, check_in));
+        checked.map_err(|error| self.settings.explain_write(error))
+    }
+
+    fn list(&self) -> Result<DirectoryList, MatchmakerError> {
         self.connector().run(list)
     }
 
@@ -189,12 +201,12 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
     loop {
         let rest = &queries[states.len()..];
         let some = &rest[..rest.len().min(MAX_BATCH)];
-        let mut names = vec![keys::EPOCH.to_owned()];
+        let mut names = vec![keys::EPOCH.to_owned(), keys::RENEWALS.to_owned()];
         names.extend(some.iter().flat_map(|query| names_of(&query.key)));
-        let known = |query: &TopicQuery| query.known.map(keys::shown).unwrap_or_default();
-        let known: Vec<_> = some.iter().map(known).collect();
-        let mut answer: Vec<Value> = session.run(Script::Read, &names, &known)?;
-        let some_states = answer.split_off(2.min(answer.len()));
+        let mut arguments = vec![session.instance.clone(), keys::millis(keys::QUIET).to_string()];
+        arguments.extend(some.iter().map(|query| query.known.map(keys::shown).unwrap_or_default()));
+        let mut answer: Vec<Value> = session.run(Script::Read, &names, &arguments)?;
+        let some_states = answer.split_off(4.min(answer.len()));
         // The script may answer only some queries when topics are large.
         if some_states.len() > some.len() || some_states.is_empty() != some.is_empty() {
             return Err(unexpected("it answered another number of queries"));
@@ -203,12 +215,17 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
             states.push(state_of(state)?);
         }
         if states.len() == queries.len() {
-            let [epoch, clock] = <[Value; 2]>::try_from(answer).map_err(|_| unexpected("its time is missing"))?;
-            let (epoch, clock) = (text(epoch)?, text(clock)?);
-            let clock = Duration::from_millis(clock.parse().map_err(|_| unexpected("its time is not a number"))?);
+            let [epoch, clock, renewals, refused] = texts(answer)?;
+            let clock = millis(&clock)?;
             let since = session.started.max(keys::begun(&epoch).unwrap_or_default());
             let (instance, age) = (session.instance.clone(), clock.saturating_sub(since));
-            return Ok(DirectoryAnswer { epoch, instance, clock, age, states });
+            let renewals = match CheckIns::parse(&renewals) {
+                Some(state) => state.renewals(clock, &instance, &refused),
+                // Redis is empty and cannot even note its epoch.
+                None if !refused.is_empty() => Renewals::Stopped { reason: refused.into() },
+                None => Renewals::Unknown,
+            };
+            return Ok(DirectoryAnswer { epoch, instance, clock, age, renewals, states });
         }
     }
 }
@@ -236,16 +253,55 @@ fn entry_of(member: &str, place: &str) -> Option<(ServerEntry, Duration)> {
     entry
 }
 
+fn check_in_at(session: &mut Session, check_in: &CheckIn<'_>) -> Result<CheckedIn, RedisFailure> {
+    let CheckIn { node, again, sample, lease, renew_every } = *check_in;
+    let sample_places = sample.map_or_else(|| keys::EPOCH.to_owned(), |sample| keys::places(&sample.key));
+    let names = [keys::EPOCH.to_owned(), keys::RENEWALS.to_owned(), keys::NODES.to_owned(), sample_places];
+    let arguments = [
+        session.instance.clone(),
+        keys::millis(longest_pause(lease, renew_every)).to_string(),
+        keys::millis(lease).to_string(),
+        node.name.to_string(),
+        node.address.to_string(),
+        sample.map(keys::member).unwrap_or_default(),
+    ];
+    let [epoch, now, renewals, other, place] = texts(session.run(Script::CheckIn, &names, &arguments)?)?;
+    let now = millis(&now)?;
+    let incomplete = match CheckIns::parse(&renewals).map(|state| state.renewals(now, &session.instance, "")) {
+        Some(Renewals::Interrupted { left, reason }) => Some((reason, left)),
+        _ => None,
+    };
+    // The address of the node, or of the sample, when another broker has written it.
+    let of_sample = place.split(' ').next().and_then(|address| address.parse().ok());
+    let other = other.parse().ok().or(of_sample).filter(|other| again && *other != node.address);
+    Ok(CheckedIn {
+        origin: format!("{epoch} {}", session.instance),
+        sample_is_missing: sample.is_some() && place.is_empty(),
+        other_address: other,
+        incomplete,
+    })
+}
+
 /// All topics and their servers. Reads topic by topic, so that a long list does not block Redis.
-fn list(session: &mut Session) -> Result<Vec<ListedTopic>, RedisFailure> {
-    let now = clock(session)?;
+fn list(session: &mut Session) -> Result<DirectoryList, RedisFailure> {
+    let DirectoryAnswer { clock: now, age, renewals, .. } = read(session, &[])?;
+    let check_ins: Option<String> = session.ask(cmd("GET").arg(keys::RENEWALS).clone())?;
+    let check_ins = check_ins.as_deref().and_then(CheckIns::parse);
+    // Otherwise registrations stay although their leases have ended.
+    let leases_count = check_ins.is_none_or(|state| state.leases_count(now, &session.instance));
     let mut command = cmd("ZRANGEBYSCORE");
-    command.arg(keys::TOPICS).arg(now.as_millis() as u64).arg("+inf");
+    command.arg(keys::TOPICS);
+    if leases_count {
+        command.arg(now.as_millis() as u64)
+    } else {
+        command.arg("-inf")
+    };
+    command.arg("+inf");
     let mut topics: Vec<String> = session.ask(command)?;
     topics.sort_unstable();
     let mut listed = Vec::new();
     for topic in topics {
-        let Ok(key) = TopicKey::parse(&topic) else { continue };
+        let Ok(key) = topic.parse::<TopicKey>() else { continue };
         let mut leases = cmd("ZRANGE");
         leases.arg(keys::leases(&key)).arg(0).arg(-1).arg("WITHSCORES");
         let leases: Vec<(String, f64)> = session.ask(leases)?;
@@ -255,11 +311,12 @@ fn list(session: &mut Session) -> Result<Vec<ListedTopic>, RedisFailure> {
             .into_iter()
             .filter_map(|(member, ends)| {
                 let (entry, lease) = entry_of(&member, places.get(&member)?)?;
-                let left = Duration::try_from_secs_f64(ends / 1_000.0).ok()?.checked_sub(now)?;
+                let ends = Duration::try_from_secs_f64(ends / 1_000.0).ok()?;
                 let Presence::At(node) = entry.presence else { return None };
                 let mut server = ListedServer::new(node, Some(entry.server));
-                server.lease = Some(Lease { age: lease.saturating_sub(left), left });
-                Some(server)
+                let age = (now + lease).saturating_sub(ends);
+                server.lease = Some(Lease { age, left: ends.saturating_sub(now) });
+                (ends > now || !leases_count).then_some(server)
             })
             .collect();
         servers.sort_by(|one, other| (&one.node.name, &one.server).cmp(&(&other.node.name, &other.server)));
@@ -267,13 +324,22 @@ fn list(session: &mut Session) -> Result<Vec<ListedTopic>, RedisFailure> {
             listed.push(ListedTopic::new(topic, servers));
         }
     }
-    Ok(listed)
+    Ok(DirectoryList { topics: listed, age, renewals })
 }
 
 /// The time in Redis.
 fn clock(session: &mut Session) -> Result<Duration, RedisFailure> {
     let (seconds, micros): (u64, u32) = session.ask(cmd("TIME"))?;
     Ok(Duration::from_secs(seconds) + Duration::from_micros(micros.into()))
+}
+
+fn texts<const N: usize>(values: Vec<Value>) -> Result<[String; N], RedisFailure> {
+    let texts = values.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    texts.try_into().map_err(|_| unexpected("it answered with another number of values"))
+}
+
+fn millis(text: &str) -> Result<Duration, RedisFailure> {
+    Ok(Duration::from_millis(text.parse().map_err(|_| unexpected("its time is not a number"))?))
 }
 
 fn text(value: Value) -> Result<String, RedisFailure> {

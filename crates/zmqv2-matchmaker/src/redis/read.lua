@@ -1,6 +1,8 @@
--- KEYS: epoch, then leases, places and changes of each topic.
--- ARGV: the known revision of each topic, or ''.
--- Returns the epoch and the time, then one value per topic: false if the revision is known, else a
+-- KEYS: epoch, renewals, then leases, places and changes of each topic.
+-- ARGV: the process of Redis, after how many ms without a check-in Redis may be refusing writes, then
+-- the known revision of each topic, or ''.
+-- Returns the epoch or '', the time, what `renewals` has read, and why Redis refuses writes or ''.
+-- These are followed by one value per topic: false if the revision is known, else a
 -- list of the new revision, 'all' or 'changed', and pairs of member and place. 'all': every member in
 -- the order of the leases. 'changed': the members that changed since; the place '-' means ended.
 -- After so many members, the remaining topics are left out and asked for again, because Redis does
@@ -40,28 +42,42 @@ local function add(state, places, members, ended)
     end
 end
 
-local reply = {epoch(KEYS[1]), whole(now)}
+-- A reader writes only what can wait, so that it can read while writes are refused.
+local name, refused = redis.call('GET', KEYS[1]) or '', ''
+local state, shown = renewals(KEYS[2])
+if name == '' or state and now - state.last > math.min(tonumber(ARGV[2]), state.gap) then
+    local tried = redis.pcall('SET', KEYS[1], epoch_name(), 'NX')
+    if type(tried) == 'table' and tried.err then
+        refused = tried.err
+    else
+        name = redis.call('GET', KEYS[1])
+    end
+end
+local sweeping = counts(state, now, ARGV[1]) and refused == ''
+local reply = {name, whole(now), shown, refused}
 local count = 0
-for topic = 1, #ARGV do
+for topic = 1, #ARGV - 2 do
     if count >= ENOUGH then
         break
     end
-    local leases, places, changes = KEYS[topic * 3 - 1], KEYS[topic * 3], KEYS[topic * 3 + 1]
-    sweep(leases, places, changes, now)
+    local leases, places, changes = KEYS[topic * 3], KEYS[topic * 3 + 1], KEYS[topic * 3 + 2]
+    if sweeping then
+        sweep(leases, places, changes, now)
+    end
     local last = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
     local revision = last and last[1] or '0-0'
-    if revision == ARGV[topic] then
-        reply[topic + 2] = false
+    if revision == ARGV[topic + 2] then
+        reply[topic + 4] = false
     else
-        local members = since(changes, ARGV[topic])
-        local state = {revision, members and 'changed' or 'all'}
+        local members = since(changes, ARGV[topic + 2])
+        local found = {revision, members and 'changed' or 'all'}
         if members then
-            add(state, places, members, '-')
+            add(found, places, members, '-')
         else
-            add(state, places, redis.call('ZRANGE', leases, 0, -1), nil)
+            add(found, places, redis.call('ZRANGE', leases, 0, -1), nil)
         end
-        reply[topic + 2] = state
-        count = count + #state / 2
+        reply[topic + 4] = found
+        count = count + #found / 2
     end
 end
 return reply

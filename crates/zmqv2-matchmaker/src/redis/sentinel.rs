@@ -7,7 +7,7 @@ use redis::{RedisError, cmd};
 use zmqv2_proto::TcpAddress;
 use zmqv2_proto::config::Secret;
 
-use super::connection::{COMMAND_TIMEOUT, RedisFailure, connect};
+use super::connection::{Batch, COMMAND_TIMEOUT, RedisFailure, connect};
 use super::explain::wants_login;
 use super::settings::RedisSettings;
 use crate::cached::now;
@@ -90,8 +90,11 @@ fn ask(
     group: &str,
     password: Option<&Secret>,
 ) -> Result<Option<TcpAddress>, RedisFailure> {
-    let named = connect(sentinel, (None, password), 0, settings.tls.as_ref()).and_then(|mut connection| {
-        Ok(cmd("SENTINEL").arg("get-master-addr-by-name").arg(group).query::<Option<(String, u16)>>(&mut connection)?)
+    let named = connect(sentinel, settings.tls.as_ref()).and_then(|mut connection| {
+        let mut batch = Batch::default();
+        batch.login(None, password);
+        batch.add(cmd("SENTINEL").arg("get-master-addr-by-name").arg(group));
+        batch.send(&mut connection)?.next::<Option<(String, u16)>>()
     });
     let named = named.map_err(|failure| match failure {
         RedisFailure::Failed(error) if wants_login(&error) => {
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn a_mistake_that_can_be_corrected_is_reported() {
         let problem = |answers: &[&str]| match poll(answers.len(), answers).result("g").unwrap_err() {
-            RedisFailure::Misconfigured { problem, .. } => problem,
+            RedisFailure::Misconfigured { problem, .. } | RedisFailure::Unusable { problem, .. } => problem,
             RedisFailure::Failed(error) => error.to_string(),
         };
         assert_eq!(problem(&["?", "?"]), "no Sentinel knows a group \"g\"");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zmqv2_proto::config::Secret;
 use zmqv2_proto::{Config, TcpAddress};
 
-use super::connection::{client, remedy};
+use super::connection::{RedisFailure, client, remedy};
 use crate::api::MatchmakerError;
 
 /// Where Redis is and how to connect to it: the options of `[matchmaker_redis]`.
@@ -92,19 +92,16 @@ impl RedisSettings {
         let (user, password) = (config.redis_user.clone(), config.redis_password.clone());
         Ok(Self { location, database: config.redis_database, user, password, tls })
     }
+}
 
-    /// Checks the files of TLS, without a connection.
-    ///
-    /// # Errors
-    /// [`MatchmakerError::Misconfigured`] names the file or the option.
-    pub(crate) fn check_files(&self) -> Result<(), MatchmakerError> {
-        let nowhere = TcpAddress::new("127.0.0.1", 1).map_err(|error| MatchmakerError::Misconfigured {
-            directory: "redis".to_owned(),
-            problem: error.to_string(),
-            remedy: remedy("host"),
-        })?;
-        let checked = client(&nowhere, (None, None), self.database, self.tls.as_ref());
-        checked.map(drop).map_err(|failure| self.explain_start(failure))
+impl RedisSettings {
+    /// Finds what cannot work whatever Redis does. Does not connect.
+    pub(super) fn check(&self) -> Result<(), RedisFailure> {
+        let address = match &self.location {
+            RedisLocation::Server(address) => Some(address),
+            RedisLocation::Sentinel { sentinels, .. } => sentinels.first(),
+        };
+        address.map_or(Ok(()), |address| client(address, self.tls.as_ref()).map(drop))
     }
 }
 

@@ -13,7 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, Topic, TopicKey, Zone};
 
-use crate::api::{ListedServer, ListedTopic, MatchmakerError, PlacedNode, Placement};
+use crate::api::{Completeness, ListedServer, ListedTopic, MatchmakerError, PlacedNode, Placement};
 
 /// The largest ring file, in bytes. 10,000 nodes in 100 topics need about half of it.
 pub(crate) const MAX_RING_BYTES: u64 = 64 << 20;
@@ -60,10 +60,17 @@ impl Ring {
         Ok(ring)
     }
 
-    /// The placement of `key`: that of `exchange/topic`, else that of `topic`, else an empty one.
+    /// The placement of `key`, for servers and listeners alike: that of `exchange/topic`, else that of `topic`, else an empty one.
     pub(crate) fn placement(&self, key: &TopicKey) -> &Arc<Placement> {
-        let exact = self.placements.get(key.as_str());
+        let exact = self.placements.get(key.name());
         exact.or_else(|| self.placements.get(key.topic())).unwrap_or(&self.nobody)
+    }
+
+    /// The same ring, with this mark at every topic. Copies no node.
+    pub(crate) fn marked(&self, mark: &Completeness) -> Self {
+        let marked = |placement: &Arc<Placement>| Arc::new(placement.marked(mark.clone()));
+        let placements = self.placements.iter().map(|(topic, nodes)| (topic.clone(), marked(nodes))).collect();
+        Self { placements, nobody: marked(&self.nobody) }
     }
 
     /// All topics by name, with the servers that the file lists.
@@ -86,8 +93,12 @@ impl Ring {
 
     /// Shares unchanged placements with `old`. Returns whether anything changed.
     pub(crate) fn share_unchanged(&mut self, old: &Self) -> bool {
-        self.nobody = Arc::clone(&old.nobody);
-        let mut changed = self.placements.len() != old.placements.len();
+        // Marked in one of them.
+        let mut changed = self.nobody != old.nobody;
+        if !changed {
+            self.nobody = Arc::clone(&old.nobody);
+        }
+        changed |= self.placements.len() != old.placements.len();
         for (topic, placement) in &mut self.placements {
             match old.placements.get(topic) {
                 Some(same) if same == placement => *placement = Arc::clone(same),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::TopicKey;
 
-use crate::api::{Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
+use crate::api::{Completeness, Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration};
 use crate::ring::file::{Ring, Stamp};
 
 /// The shortest time between two checks of a ring file.
@@ -38,8 +38,9 @@ const MAX_WARNED: usize = 1_000;
 /// **Changes** are noticed while answering (not by `known`), by at most one `stat` per second. The
 /// thread that notices a change reads the file, while other threads use the old ring. While the
 /// file is broken or missing, the last good ring stays in use, one log line per change gives the
-/// reason, and [`health`](Matchmaker::health) is stale. Topics that an edit did not change keep
-/// their snapshot.
+/// reason, [`health`](Matchmaker::health) is stale, and answers are marked incomplete: a topic that
+/// the old ring lacks may be in the file, so it is [`Refilling`](MatchmakerError::Refilling). Topics
+/// that an edit did not change keep their snapshot.
 ///
 /// **Registrations** are accepted and ignored: the file decides. A server that clients cannot find
 /// through the file is reported in the log, once.
@@ -163,7 +164,12 @@ impl RingMatchmaker {
                 let before = self.read().problem.clone();
                 let news = edited || before.as_ref().is_none_or(|before| before.reason != reason);
                 let since = before.map_or(now, |before| before.since);
-                self.current.write().unwrap_or_else(PoisonError::into_inner).problem = Some(Problem { reason, since });
+                if news {
+                    let ring = self.read().ring.marked(&Completeness::incomplete(&*reason));
+                    let new = Current { ring, problem: Some(Problem { reason, since }) };
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+                    self.generation.fetch_add(1, Ordering::Release);
+                }
                 if news {
                     log::warn!("{error}; the last good ring stays in use");
                 }
@@ -217,11 +223,19 @@ impl Matchmaker for RingMatchmaker {
 
     fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
         self.check_if_due();
-        Ok(self.look(key))
+        let placement = self.look(key);
+        match placement.completeness().reason().filter(|_| placement.is_empty()) {
+            None => Ok(placement),
+            Some(reason) => Err(MatchmakerError::Refilling {
+                directory: "ring".to_owned(),
+                reason: reason.to_owned(),
+                within: CHECK_INTERVAL,
+            }),
+        }
     }
 
     fn known(&self, key: &TopicKey) -> Option<Arc<Placement>> {
-        Some(self.look(key))
+        Some(self.look(key)).filter(|placement| !placement.is_empty() || placement.completeness().is_complete())
     }
 
     fn register(&self, registration: &Registration, _lease: Duration) -> Result<(), MatchmakerError> {

@@ -172,6 +172,10 @@ fn a_broken_edit_keeps_the_last_good_ring_and_warns_once_per_change() {
         assert!(told.len() == 1 && told[0].contains("ring.json, line 1, column"), "{told:?}");
         assert!(matches!(ring.health(), Health::Stale { reason, .. } if told[0].starts_with(&reason)));
     }
+    let [there, nobody] = ["x/t", "x/nobody"].map(|key| TopicKey::parse(key).unwrap());
+    assert!(!ring.resolve_all(&there).unwrap().completeness().is_complete());
+    assert!(ring.known(&nobody).is_none(), "the broken file may have it");
+    assert!(matches!(ring.resolve_all(&nobody), Err(MatchmakerError::Refilling { .. })));
     fs::remove_file(dir.path().join("ring.json")).unwrap();
     assert_eq!([nodes(&ring, "t"), nodes(&ring, "t")], [["h1"], ["h1"]]);
     assert!(matches!(ring.refresh(), Err(MatchmakerError::UnreadableRing { .. })));
@@ -184,6 +188,8 @@ fn a_broken_edit_keeps_the_last_good_ring_and_warns_once_per_change() {
     write(dir.path(), r#"{"t": ["h2"]}"#);
     assert_eq!(nodes(&ring, "t"), ["h2"]);
     assert_eq!((ring.health(), warnings().len()), (Health::Ok, 0));
+    assert!(ring.resolve_all(&there).unwrap().completeness().is_complete());
+    assert!(ring.resolve_all(&nobody).unwrap().is_empty());
 }
 
 #[test]

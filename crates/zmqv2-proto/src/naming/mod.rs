@@ -12,6 +12,6 @@ pub use address::MAX_SOCKET_PATH_BYTES;
 pub use address::{Address, InvalidAddress, Node, TcpAddress};
 pub(crate) use names::MAX_NAME_BYTES;
 pub use names::{Exchange, InvalidName, MethodName, Namespace, NodeName, ServerName, Topic, Zone};
-pub use target::{DEFAULT_EXCHANGE, Target, TopicKey};
+pub use target::{DEFAULT_EXCHANGE, ReceiverKind, Target, TopicKey};
 pub(crate) use text::{Text, serde_as_text, shared_text};
 pub use version::{InvalidVersion, Version};

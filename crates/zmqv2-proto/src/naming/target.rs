@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::naming::{Exchange, InvalidName, Namespace, ServerName, Topic, Version, shared_text};
 
 /// The address of a message, or the offer of a server.
@@ -35,6 +37,8 @@ pub struct Target {
     pub version: Option<Version>,
     /// Whether the message is for every server of the topic.
     pub fanout: bool,
+    /// The kind of receivers of the topic that is meant.
+    pub receivers: ReceiverKind,
 }
 
 /// The default of the option `control_exchange`, as in the legacy driver.
@@ -53,13 +57,15 @@ impl Target {
             namespace: None,
             version: None,
             fanout: false,
+            receivers: ReceiverKind::default(),
         })
     }
 
     /// A target for `topic` in `exchange`.
     #[must_use]
     pub fn new(exchange: Exchange, topic: Topic) -> Self {
-        Self { topic, exchange: Some(exchange), server: None, namespace: None, version: None, fanout: false }
+        let (server, namespace, version, fanout, receivers) = Default::default();
+        Self { topic, exchange: Some(exchange), server, namespace, version, fanout, receivers }
     }
 
     /// The same target in another exchange.
@@ -104,10 +110,18 @@ impl Target {
         self
     }
 
-    /// The key of this target's topic. A target without an exchange is in [`DEFAULT_EXCHANGE`].
+    /// The same target, for notification listeners.
+    #[must_use]
+    pub fn for_listeners(mut self) -> Self {
+        self.receivers = ReceiverKind::Listener;
+        self
+    }
+
+    /// The key of this target's topic and kind of receiver. A target without an exchange is in [`DEFAULT_EXCHANGE`].
     #[must_use]
     pub fn key(&self) -> TopicKey {
-        TopicKey::join(self.exchange_name(), &self.topic)
+        let key = TopicKey::join(self.exchange_name(), &self.topic);
+        if self.receivers == ReceiverKind::Listener { key.for_listeners() } else { key }
     }
 
     fn exchange_name(&self) -> &str {
@@ -125,9 +139,26 @@ impl fmt::Display for Target {
     }
 }
 
-/// Exchange and topic in one key, written `exchange/topic`.
+/// A kind of receiver. An RPC server of the topic `x.info`, and a listener for notifications of the
+/// topic `x` with the priority info, whose topic is `x.info` as well, are two services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiverKind {
+    /// RPC servers, which get calls, casts and fanouts.
+    #[default]
+    Server,
+    /// Notification listeners.
+    Listener,
+}
+
+/// The end of the keys of listeners.
+const LISTENERS: &str = "/notify";
+
+/// Exchange, topic and kind of receiver in one key. It is written `exchange/topic` for RPC servers,
+/// and `exchange/topic/notify` for notification listeners. In a header it is always written
+/// `exchange/topic`, because the kind of message tells the kind of receiver.
 ///
-/// `/` cannot occur in a name, so two different pairs never share a key.
+/// `/` cannot occur in a name, so two different services never share a key.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicKey(Arc<str>);
 
@@ -142,7 +173,10 @@ impl TopicKey {
         Self([exchange, "/", topic.as_str()].concat().into())
     }
 
-    /// Reads a key as it stands in a header or a ring file.
+    /// Reads the key of RPC servers, as it stands in a header or a ring file. [`FromStr`] reads those
+    /// of listeners too.
+    ///
+    /// [`FromStr`]: std::str::FromStr
     ///
     /// # Errors
     /// [`InvalidName`] when `text` is not two names with one `/` between them.
@@ -155,7 +189,39 @@ impl TopicKey {
         Ok(Self(text.into()))
     }
 
-    /// The key as text, `exchange/topic`.
+    fn parse_any(text: &str) -> Result<Self, InvalidName> {
+        match text.strip_suffix(LISTENERS) {
+            Some(name) if name.contains('/') => Self::parse(name).map(|key| key.for_listeners()),
+            _ => Self::parse(text),
+        }
+    }
+
+    /// The key of the listeners of this topic.
+    #[must_use]
+    pub fn for_listeners(&self) -> Self {
+        Self([self.name(), LISTENERS].concat().into())
+    }
+
+    /// The key of the RPC servers of this topic.
+    #[must_use]
+    pub fn for_servers(&self) -> Self {
+        if self.receivers() == ReceiverKind::Server { self.clone() } else { Self(self.name().into()) }
+    }
+
+    /// The kind of receiver.
+    #[must_use]
+    pub fn receivers(&self) -> ReceiverKind {
+        if self.name().len() == self.0.len() { ReceiverKind::Server } else { ReceiverKind::Listener }
+    }
+
+    /// `exchange/topic`, without the kind of receiver.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        // `e/notify` is a topic of its own.
+        self.0.strip_suffix(LISTENERS).filter(|name| name.contains('/')).unwrap_or(&self.0)
+    }
+
+    /// The key as text, with the kind of receiver.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -164,7 +230,7 @@ impl TopicKey {
     /// The topic's name.
     #[must_use]
     pub fn topic(&self) -> &str {
-        self.0.split_once('/').map_or("", |(_, topic)| topic)
+        self.name().split_once('/').map_or("", |(_, topic)| topic)
     }
 
     /// The exchange's name.
@@ -174,7 +240,7 @@ impl TopicKey {
     }
 }
 
-shared_text!(TopicKey, TopicKey::parse);
+shared_text!(TopicKey, TopicKey::parse_any);
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +263,22 @@ mod tests {
         assert_eq!(target.clone().with_default_exchange(&configured).key().as_str(), "nova/t");
         let named = target.with_exchange("openstack").unwrap().with_default_exchange(&configured);
         assert_eq!(named.key().as_str(), "openstack/t");
+    }
+
+    #[test]
+    fn the_kind_of_receiver_is_part_of_the_key() {
+        let servers = Target::topic("x.info").unwrap();
+        let listeners = servers.clone().for_listeners().key();
+        assert_ne!(servers.key(), listeners);
+        assert_eq!((listeners.as_str(), listeners.name()), ("openstack/x.info/notify", "openstack/x.info"));
+        assert_eq!((listeners.exchange(), listeners.topic()), ("openstack", "x.info"));
+        assert_eq!((listeners.receivers(), listeners.for_servers()), (ReceiverKind::Listener, servers.key()));
+        assert_eq!(listeners.as_str().parse::<TopicKey>().unwrap(), listeners);
+        // In a header the text is never the key of listeners.
+        assert!(TopicKey::parse(listeners.as_str()).is_err());
+        let odd = TopicKey::parse("e/notify").unwrap();
+        assert_eq!((odd.receivers(), odd.topic(), odd.name()), (ReceiverKind::Server, "notify", "e/notify"));
+        assert_eq!(odd.for_listeners().as_str().parse::<TopicKey>().unwrap().for_servers(), odd);
     }
 
     #[test]

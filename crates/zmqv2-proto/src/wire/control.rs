@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::naming::{Address, Exchange, InvalidAddress, NodeName, ServerName, Topic, TopicKey};
+use crate::naming::{Address, Exchange, InvalidAddress, NodeName, ReceiverKind, ServerName, Topic, TopicKey};
 use crate::wire::{InstanceId, MessageId};
 
 /// The file name of a broker's local socket.
@@ -73,6 +73,9 @@ pub struct ServerRegistration {
     pub cancels: bool,
     /// The process id, for people.
     pub pid: u32,
+    /// The kind of receiver. Absent in an earlier version: the broker takes it for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<ReceiverKind>,
     /// Topics beside the one in the header, under the same server name. At most [`MAX_TOPICS`] in
     /// all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -86,8 +89,18 @@ impl ServerRegistration {
     /// A registration from its parts, for one topic.
     #[must_use]
     pub fn new(instance: InstanceId, workers: u16, credit: u16, pid: u32) -> Self {
-        let (also, max_message_bytes) = (Vec::new(), None);
-        Self { instance, workers, credit, shared: false, window: 0, cancels: false, pid, also, max_message_bytes }
+        Self {
+            instance,
+            workers,
+            credit,
+            shared: false,
+            window: 0,
+            cancels: false,
+            pid,
+            receiver: None,
+            also: Vec::new(),
+            max_message_bytes: None,
+        }
     }
 
     /// The same registration, with one socket for all workers, or one for each.
@@ -108,6 +121,13 @@ impl ServerRegistration {
     #[must_use]
     pub fn with_cancellation(mut self) -> Self {
         self.cancels = true;
+        self
+    }
+
+    /// The same registration, of this kind of receiver.
+    #[must_use]
+    pub fn with_receiver(mut self, receiver: ReceiverKind) -> Self {
+        self.receiver = Some(receiver);
         self
     }
 
@@ -272,6 +292,9 @@ pub struct TopicStatus {
     pub exchange: Exchange,
     /// The topic's name.
     pub topic: Topic,
+    /// The kind of receivers. Earlier versions do not report it.
+    #[serde(default)]
+    pub receivers: ReceiverKind,
     /// The servers of the topic.
     pub servers: Vec<ServerStatus>,
     /// Requests that wait for any server of the topic.
@@ -282,7 +305,7 @@ impl TopicStatus {
     /// A topic without servers.
     #[must_use]
     pub fn new(exchange: Exchange, topic: Topic, queued: u64) -> Self {
-        Self { exchange, topic, servers: Vec::new(), queued }
+        Self { exchange, topic, receivers: ReceiverKind::default(), servers: Vec::new(), queued }
     }
 }
 

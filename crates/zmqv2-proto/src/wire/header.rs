@@ -240,7 +240,7 @@ impl Header {
     /// The header's frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let key = self.key.as_ref().map_or("", TopicKey::as_str);
+        let key = self.key.as_ref().map_or("", TopicKey::name);
         let server = self.server.as_ref().map_or("", ServerName::as_str);
         let node = self.node.as_ref().map_or("", NodeName::as_str);
         let mut out = Vec::with_capacity(FIXED_BYTES + key.len() + server.len() + node.len());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zmqv2_proto::control::MAX_TOPICS;
 use zmqv2_proto::transport::Transport;
-use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ServerName, Target, Topic, TopicKey};
+use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ReceiverKind, ServerName, Target, Topic, TopicKey};
 
 use super::NotificationListener;
 use super::dispatcher::AnyEndpoint;
@@ -165,7 +165,8 @@ impl NotificationListenerBuilder {
         // A worker that collects a batch needs a socket of its own. A notification that waits at one
         // listener could run at another one of the pool, so the broker sends no more than run.
         let shares_socket = workers > 1 && batch.size == 1;
-        let offer = Offer { key, also, server, workers, batch, shares_socket, window: 0 };
+        let receiver = ReceiverKind::Listener;
+        let offer = Offer { receiver, key, also, server, workers, batch, shares_socket, window: 0 };
         let service = Service::start(settings, offer, ListenerWork { endpoints, deliveries: Mutex::default() })?;
         Ok(NotificationListener { keys, pool, service })
     }

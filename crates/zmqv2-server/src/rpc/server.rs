@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use zmqv2_proto::transport::Transport;
-use zmqv2_proto::{Config, InstanceId, ServerName, Target};
+use zmqv2_proto::{Config, InstanceId, ReceiverKind, ServerName, Target};
 
 use crate::error::ServerError;
 use crate::rpc::dispatcher::Dispatcher;
@@ -96,7 +96,8 @@ impl RpcServerBuilder {
         let shares_socket = workers > 1 && sockets == WorkerSockets::Shared;
         let key = target.key();
         let window = settings.config.window;
-        let offer = Offer { key, also: Vec::new(), server, workers, batch: Batch::ONE, shares_socket, window };
+        let (receiver, also, batch) = (ReceiverKind::Server, Vec::new(), Batch::ONE);
+        let offer = Offer { receiver, key, also, server, workers, batch, shares_socket, window };
         let service = Service::start(settings, offer, work)?;
         Ok(RpcServer { target, service })
     }

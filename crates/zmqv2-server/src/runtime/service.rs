@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::{ServerRegistration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
-use zmqv2_proto::{Address, InstanceId, ServerName, TopicKey, deadline};
+use zmqv2_proto::{Address, InstanceId, ReceiverKind, ServerName, TopicKey, deadline};
 
 use crate::error::ServerError;
 use crate::runtime::completions;
@@ -27,6 +27,7 @@ const IDLE_WORKERS_END_WITHIN: Duration = Duration::from_millis(200);
 
 /// The topics and workers that a server offers to its broker.
 pub(crate) struct Offer {
+    pub(crate) receiver: ReceiverKind,
     pub(crate) key: TopicKey,
     /// Further topics that the same workers serve.
     pub(crate) also: Vec<TopicKey>,
@@ -46,6 +47,7 @@ impl Offer {
         ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
+            .with_receiver(self.receiver)
             .with_topics(self.also.clone())
     }
 }

@@ -99,7 +99,7 @@ pub fn directory_of(cluster: &Cluster) -> RedisDirectory {
 
 /// Names of the servers that are registered.
 pub fn registered(directory: &RedisDirectory) -> Result<Vec<String>, MatchmakerError> {
-    let topics = directory.list()?;
+    let topics = directory.list()?.topics;
     let servers = topics.iter().flat_map(|topic| &topic.servers);
     Ok(servers.filter_map(|server| server.server.as_ref()).map(ToString::to_string).collect())
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use zmqv2_proto::Reason;
 
-use super::{Expected, Report, Rule};
+use super::{Expected, Report, Rule, SLACK};
 use crate::journal::{ClientJournal, Execution, Journals, Name, Outcome, Part, ReportedOutcome, ServerJournal, Verb};
 
 /// Stands for an unknown name.
@@ -14,6 +14,7 @@ const UNKNOWN: &str = "-";
 #[derive(Debug)]
 pub(super) struct MessageHistory {
     pub(super) verb: Verb,
+    expires: u64,
     line: u32,
     /// The index of its outcome among the outcomes of its client.
     pub(super) reported: Option<usize>,
@@ -22,8 +23,8 @@ pub(super) struct MessageHistory {
 }
 
 impl MessageHistory {
-    pub(super) fn new(verb: Verb, line: u32) -> Self {
-        Self { verb, line, reported: None, ran: Vec::new() }
+    pub(super) fn new(verb: Verb, expires: u64, line: u32) -> Self {
+        Self { verb, expires, line, reported: None, ran: Vec::new() }
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) struct MessageCheck<'a> {
 impl MessageCheck<'_> {
     pub(super) fn check(&self, report: &mut Report) {
         self.runs_once(report);
+        self.runs_in_time(report);
         let Some(reported) = self.history.reported.map(|at| &self.client.outcomes[at]) else {
             report.count("without outcome".to_owned());
             if self.client.ended {
@@ -83,7 +85,10 @@ impl MessageCheck<'_> {
             Outcome::Refused(reason) if never_runs(*reason, self.history.verb) => self.must_not_run(reported, report),
             Outcome::Unacknowledged { sent: false } | Outcome::NotTaken(_) => self.must_not_run(reported, report),
             Outcome::Failed { may_have_run: false, .. } => self.must_not_run(reported, report),
-            Outcome::Refused(_) | Outcome::Unacknowledged { sent: true } | Outcome::Failed { .. } => {}
+            Outcome::Refused(_)
+            | Outcome::Unacknowledged { sent: true }
+            | Outcome::Failed { .. }
+            | Outcome::Dropped => {}
             Outcome::Report(parts) if self.history.verb == Verb::Notify => {
                 parts.iter().for_each(|part| self.notified(reported, part, report));
             }
@@ -132,6 +137,21 @@ impl MessageCheck<'_> {
             if self.client.retries == 0 {
                 let who = self.who_ran();
                 report.broken(Rule::RunsOnce, || format!("{}: sent once, ran at {who}", self.title(self.history.line)));
+            }
+        }
+    }
+
+    fn runs_in_time(&self, report: &mut Report) {
+        let expires = self.history.expires;
+        let late = |at: u64| expires > 0 && at > expires + SLACK;
+        for (journal, run) in self.executions().filter(|(_, run)| late(run.at)) {
+            if self.expected.was_frozen(self.text(journal.server), expires, run.at) {
+                report.counts.frozen_at_start += 1;
+            } else {
+                report.broken(Rule::InTime, || {
+                    let (title, after) = (self.title(self.history.line), run.at - expires);
+                    format!("{title}: began {after} ms after its time to live at {journal}:{}", run.line)
+                });
             }
         }
     }
@@ -291,6 +311,7 @@ fn name_of(outcome: &Outcome<Name>, journals: &Journals) -> String {
         Outcome::Unacknowledged { sent: true } => "unacknowledged sent".to_owned(),
         Outcome::Unacknowledged { sent: false } => "unacknowledged unsent".to_owned(),
         Outcome::NotTaken(error) => format!("not taken {}", journals.names.text(*error)),
+        Outcome::Dropped => "dropped".to_owned(),
         Outcome::Failed { error, .. } => format!("failed {}", journals.names.text(*error)),
     }
 }

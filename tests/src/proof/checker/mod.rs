@@ -11,10 +11,15 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::journal::{Journals, Name, Outcome, Part, Verb};
+use crate::journal::{Journals, Name, Outcome, Part, SentMessage, Verb};
 
 use message::{MessageCheck, MessageHistory};
 pub use report::{Counts, Report};
+
+/// How late a message may begin to run, in milliseconds. Clocks of two nodes are compared only
+/// within the time of a round trip, and a busy machine may interrupt a worker between its check and
+/// its journal.
+const SLACK: u64 = 250;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
@@ -32,6 +37,8 @@ pub enum Rule {
     RefusedNeverRuns,
     /// A server with one worker runs the casts of a client in the order in which they were sent.
     Order,
+    /// No message begins to run after its time to live.
+    InTime,
     /// A reply belongs to the call that gets it.
     OwnReply,
     /// A server runs only messages that a client sent.
@@ -48,6 +55,16 @@ pub struct Expected {
     accepted: BTreeSet<String>,
     moved: BTreeSet<String>,
     max_deliveries: Option<u16>,
+    frozen: Vec<Frozen>,
+}
+
+/// A server that was stopped with SIGSTOP for a while, in milliseconds of the machine's monotonic
+/// clock.
+#[derive(Debug, Clone)]
+struct Frozen {
+    server: String,
+    from: u64,
+    until: u64,
 }
 
 impl Expected {
@@ -78,6 +95,21 @@ impl Expected {
     pub fn max_deliveries(mut self, deliveries: u16) -> Self {
         self.max_deliveries = Some(deliveries);
         self
+    }
+
+    /// This server was stopped with SIGSTOP between these two times. Its workers may have checked a
+    /// message just before, and run it right after.
+    #[must_use]
+    pub fn frozen(mut self, server: impl Into<String>, from: u64, until: u64) -> Self {
+        self.frozen.push(Frozen { server: server.into(), from, until });
+        self
+    }
+
+    /// Whether a worker of `server` may have checked the time to live before a freeze, and began to
+    /// run the message at `at` after it.
+    fn was_frozen(&self, server: &str, expires: u64, at: u64) -> bool {
+        let mut of_server = self.frozen.iter().filter(|frozen| frozen.server == server);
+        of_server.any(|frozen| frozen.from <= expires + SLACK && at <= frozen.until + SLACK)
     }
 }
 
@@ -126,8 +158,8 @@ fn collect_messages(journals: &Journals, report: &mut Report) -> Histories {
             continue;
         }
         let mut of_client: HashMap<u64, MessageHistory> = HashMap::with_capacity(journal.sent.len());
-        for &(verb, number, line) in &journal.sent {
-            if of_client.insert(number, MessageHistory::new(verb, line)).is_some() {
+        for &SentMessage { verb, number, expires, line } in &journal.sent {
+            if of_client.insert(number, MessageHistory::new(verb, expires, line)).is_some() {
                 report.broken(Rule::Readable, || format!("{journal}:{line}: number {number} was given out twice"));
             }
         }

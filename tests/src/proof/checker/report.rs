@@ -33,6 +33,9 @@ pub struct Counts {
     /// Messages that several servers ran, because they were sent again. Allowed, because a server
     /// died or was silent.
     pub ran_elsewhere: u64,
+    /// Messages that a worker began after their time to live, because its process was stopped
+    /// between the check and the start. Allowed.
+    pub frozen_at_start: u64,
     pub runs: usize,
     /// Server processes that did not end in order.
     pub killed: usize,
@@ -94,6 +97,7 @@ impl fmt::Display for Report {
             repeated,
             lost_with_server,
             ran_elsewhere,
+            frozen_at_start,
             runs,
             killed,
             open_clients,
@@ -106,6 +110,9 @@ impl fmt::Display for Report {
         write!(f, ", {lost_with_server} lost with their server, {ran_elsewhere} ran at two servers")?;
         if *deliveries > 0 {
             write!(f, ", {deliveries} deliveries of notifications, {repeated} of them repeated")?;
+        }
+        if *frozen_at_start > 0 {
+            write!(f, ", {frozen_at_start} begun late by workers that had been stopped")?;
         }
         if *open_clients > 0 {
             write!(f, ", {open_clients} clients did not end")?;

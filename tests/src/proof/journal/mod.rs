@@ -17,7 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-pub use read::{ClientJournal, Execution, Journals, Name, Names, ReportedOutcome, ServerJournal};
+pub use read::{ClientJournal, Execution, Journals, Name, Names, ReportedOutcome, SentMessage, ServerJournal};
 pub use record::{Outcome, Part, Record, Unreadable, Verb};
 
 /// The journal of one process. Any of its threads may write.

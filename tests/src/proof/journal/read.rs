@@ -44,6 +44,17 @@ pub struct ReportedOutcome {
     pub line: u32,
 }
 
+/// A message that a client sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentMessage {
+    pub verb: Verb,
+    pub number: u64,
+    /// From then on it must not begin to run, in milliseconds of the machine's monotonic clock. 0 if
+    /// the journal lacks it.
+    pub expires: u64,
+    pub line: u32,
+}
+
 /// A server began to run a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
@@ -51,6 +62,8 @@ pub struct Execution {
     pub number: u64,
     /// The delivery number of a notification, and 0 for other messages.
     pub delivery: u16,
+    /// When it began, in milliseconds of the machine's monotonic clock. 0 if the journal lacks it.
+    pub at: u64,
     /// Whether the listener asked for the notification again.
     pub requeued: bool,
     /// Whether the listener handled the notification.
@@ -64,8 +77,8 @@ pub struct ClientJournal {
     pub client: Name,
     /// How often it sends a message again.
     pub retries: u32,
-    /// Its messages: verb, number and line.
-    pub sent: Vec<(Verb, u64, u32)>,
+    /// Its messages.
+    pub sent: Vec<SentMessage>,
     pub outcomes: Vec<ReportedOutcome>,
     /// How many outcomes of each kind its observer saw.
     pub observed: Option<[u64; 3]>,
@@ -161,7 +174,7 @@ impl Journals {
 impl ClientJournal {
     fn take(&mut self, record: Record<Name>, line: u32) -> bool {
         match record {
-            Record::Sent(verb, number) => self.sent.push((verb, number, line)),
+            Record::Sent(verb, number, expires) => self.sent.push(SentMessage { verb, number, expires, line }),
             Record::Ended(number, at, outcome) => self.outcomes.push(ReportedOutcome { number, at, outcome, line }),
             Record::Observed(totals) => self.observed = Some(totals),
             Record::End => self.ended = true,
@@ -174,8 +187,9 @@ impl ClientJournal {
 impl ServerJournal {
     fn take(&mut self, record: &Record<Name>, line: u32) -> bool {
         match *record {
-            Record::Ran(client, number, delivery) => {
-                self.executions.push(Execution { client, number, delivery, requeued: false, handled: false, line });
+            Record::Ran(client, number, delivery, at) => {
+                let (requeued, handled) = (false, false);
+                self.executions.push(Execution { client, number, delivery, at, requeued, handled, line });
             }
             Record::Requeued(client, number) | Record::Handled(client, number) => {
                 let mut back = self.executions.iter_mut().rev();

@@ -37,16 +37,17 @@ pub enum Record<S> {
         run: S,
         workers: u16,
     },
-    /// A client is about to send a message.
-    Sent(Verb, u64),
+    /// A client is about to send message `.1`. From `.2` on it must not begin to run, in milliseconds
+    /// of the machine's monotonic clock. 0 if nobody checks that.
+    Sent(Verb, u64, u64),
     /// The outcome of a message, and when the client learnt it, in milliseconds of the machine's
     /// monotonic clock.
     Ended(u64, u64, Outcome<S>),
     /// How many casts the client's observer saw as acked, refused and unacknowledged.
     Observed([u64; 3]),
     /// A handler begins to run message `.1` of client `.0`. For a notification, `.2` is the
-    /// delivery number.
-    Ran(S, u64, u16),
+    /// delivery number. `.3` is the time, in milliseconds of the machine's monotonic clock, or 0.
+    Ran(S, u64, u16, u64),
     /// A listener asks for message `.1` of client `.0` again.
     Requeued(S, u64),
     /// A listener has handled message `.1` of client `.0`.
@@ -84,6 +85,8 @@ pub enum Outcome<S> {
     },
     /// The answers of a fanout or a notification, one for each server or pool.
     Report(Vec<Part<S>>),
+    /// The client dropped the handle of a call, which cancels the call.
+    Dropped,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,10 +117,10 @@ impl<S> Record<S> {
             Self::Server { server, node, run, workers } => {
                 Record::Server { server: name(server), node: name(node), run: name(run), workers }
             }
-            Self::Sent(verb, number) => Record::Sent(verb, number),
+            Self::Sent(verb, number, expires) => Record::Sent(verb, number, expires),
             Self::Ended(number, at, outcome) => Record::Ended(number, at, outcome.map(name)),
             Self::Observed(totals) => Record::Observed(totals),
-            Self::Ran(client, number, delivery) => Record::Ran(name(client), number, delivery),
+            Self::Ran(client, number, delivery, at) => Record::Ran(name(client), number, delivery, at),
             Self::Requeued(client, number) => Record::Requeued(name(client), number),
             Self::Handled(client, number) => Record::Handled(name(client), number),
             Self::End => Record::End,
@@ -147,6 +150,7 @@ impl<S> Outcome<S> {
                     })
                     .collect(),
             ),
+            Self::Dropped => Outcome::Dropped,
         }
     }
 }
@@ -162,13 +166,15 @@ impl<S: fmt::Display> fmt::Display for Record<S> {
         match self {
             Self::Client { client, retries } => write!(f, "client {client} {retries}"),
             Self::Server { server, node, run, workers } => write!(f, "server {server} {node} {run} {workers}"),
-            Self::Sent(verb, number) => write!(f, "{verb} {number}"),
+            Self::Sent(verb, number, 0) => write!(f, "{verb} {number}"),
+            Self::Sent(verb, number, expires) => write!(f, "{verb} {number} {expires}"),
             Self::Ended(number, at, outcome) => write!(f, "ended {number} {at} {outcome}"),
             Self::Observed([acked, refused, unacknowledged]) => {
                 write!(f, "observed {acked} {refused} {unacknowledged}")
             }
-            Self::Ran(client, number, 0) => write!(f, "ran {client} {number}"),
-            Self::Ran(client, number, delivery) => write!(f, "ran {client} {number} {delivery}"),
+            Self::Ran(client, number, 0, 0) => write!(f, "ran {client} {number}"),
+            Self::Ran(client, number, delivery, 0) => write!(f, "ran {client} {number} {delivery}"),
+            Self::Ran(client, number, delivery, at) => write!(f, "ran {client} {number} {delivery} {at}"),
             Self::Requeued(client, number) => write!(f, "requeued {client} {number}"),
             Self::Handled(client, number) => write!(f, "handled {client} {number}"),
             Self::End => f.write_str("end"),
@@ -199,6 +205,7 @@ impl<S: fmt::Display> fmt::Display for Outcome<S> {
                 }
                 Ok(())
             }
+            Self::Dropped => f.write_str("dropped"),
         }
     }
 }
@@ -212,6 +219,11 @@ impl<'a> Words<'a> {
 
     fn number<N: FromStr>(&mut self) -> Result<N, Unreadable> {
         self.word()?.parse().map_err(|_| Unreadable)
+    }
+
+    /// A number that may be missing, which means 0.
+    fn number_or_0<N: FromStr + Default>(&mut self) -> Result<N, Unreadable> {
+        self.0.next().map_or(Ok(N::default()), |word| word.parse().map_err(|_| Unreadable))
     }
 
     fn reason(&mut self) -> Result<Reason, Unreadable> {
@@ -253,6 +265,7 @@ impl<'a> Words<'a> {
                 }
                 Outcome::Report(parts)
             }
+            "dropped" => Outcome::Dropped,
             _ => return Err(Unreadable),
         })
     }
@@ -271,17 +284,13 @@ impl<'a> Record<&'a str> {
             },
             "ended" => Self::Ended(words.number()?, words.number()?, words.outcome()?),
             "observed" => Self::Observed([words.number()?, words.number()?, words.number()?]),
-            "ran" => {
-                let (client, number) = (words.word()?, words.number()?);
-                let delivery = words.0.next().map(|word| word.parse().map_err(|_| Unreadable)).transpose()?;
-                Self::Ran(client, number, delivery.unwrap_or(0))
-            }
+            "ran" => Self::Ran(words.word()?, words.number()?, words.number_or_0()?, words.number_or_0()?),
             "requeued" => Self::Requeued(words.word()?, words.number()?),
             "handled" => Self::Handled(words.word()?, words.number()?),
             "end" => Self::End,
             word => {
                 let verb = Verb::ALL.into_iter().find(|(_, name)| *name == word).ok_or(Unreadable)?;
-                Self::Sent(verb.0, words.number()?)
+                Self::Sent(verb.0, words.number()?, words.number_or_0()?)
             }
         };
         if words.0.next().is_some() { Err(Unreadable) } else { Ok(record) }
@@ -310,16 +319,19 @@ mod tests {
                 Part::Silent("s", "n"),
             ]),
             Outcome::Report(Vec::new()),
+            Outcome::Dropped,
         ];
         let mut records: Vec<Record<&str>> =
             outcomes.into_iter().map(|outcome| Record::Ended(3, 99, outcome)).collect();
-        records.extend(Verb::ALL.map(|(verb, _)| Record::Sent(verb, 8)));
+        records.extend(Verb::ALL.map(|(verb, _)| Record::Sent(verb, 8, 0)));
         records.extend([
             Record::Client { client: "c", retries: 3 },
             Record::Server { server: "s", node: "n", run: "r", workers: 1 },
             Record::Observed([1, 2, 3]),
-            Record::Ran("c", 5, 0),
-            Record::Ran("c", 5, 2),
+            Record::Sent(Verb::Cast, 8, 900),
+            Record::Ran("c", 5, 0, 0),
+            Record::Ran("c", 5, 2, 0),
+            Record::Ran("c", 5, 0, 850),
             Record::Requeued("c", 5),
             Record::Handled("c", 5),
             Record::End,
@@ -332,7 +344,7 @@ mod tests {
     #[test]
     fn what_is_no_record_is_said_to_be_none() {
         for line in
-            ["", "cast", "cast x", "cast 1 2", "ended 1 2 acked s", "ended 1 2 refused Nothing", "endd", "ran c"]
+            ["", "cast", "cast x", "cast 1 2 3", "ended 1 2 acked s", "ended 1 2 refused Nothing", "endd", "ran c"]
         {
             assert_eq!(Record::parse(line), Err(Unreadable), "{line:?}");
         }

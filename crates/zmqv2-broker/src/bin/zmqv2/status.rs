@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
 use zmqv2_broker::query_status;
+use zmqv2_proto::ReceiverKind;
 use zmqv2_proto::config::find_ipc_dir;
 use zmqv2_proto::control::{DeadLetter, DirectoryStatus, StatusReport};
 use zmqv2_proto::transport::{Transport, TransportOptions};
@@ -55,7 +56,8 @@ fn render(report: &StatusReport) -> String {
         line(format_args!("no server is registered"));
     }
     for topic in &report.topics {
-        line(format_args!("{}/{}: {} waiting", topic.exchange, topic.topic, topic.queued));
+        let listeners = if topic.receivers == ReceiverKind::Listener { " (listeners)" } else { "" };
+        line(format_args!("{}/{}{listeners}: {} waiting", topic.exchange, topic.topic, topic.queued));
         for server in &topic.servers {
             let stopping = if server.withdrawing { ", stopping" } else { "" };
             line(format_args!(

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
 use zmqv2_matchmaker::{ListedServer, ListedTopic};
+use zmqv2_proto::{ReceiverKind, TopicKey};
 
 #[derive(Debug, Args)]
 pub(crate) struct TopicsFlags {
@@ -33,6 +34,15 @@ fn by_node(topic: &ListedTopic) -> impl Iterator<Item = &[ListedServer]> {
     topic.servers.chunk_by(|one, other| one.node == other.node)
 }
 
+/// `None`: an entry of a ring file is for both kinds of receivers.
+fn name_and_kind(topic: &ListedTopic) -> (String, Option<ReceiverKind>) {
+    let is_leased = topic.servers.iter().any(|server| server.lease.is_some());
+    match topic.topic.parse::<TopicKey>() {
+        Ok(key) => (key.name().to_owned(), is_leased.then(|| key.receivers())),
+        Err(_) => (topic.topic.clone(), None),
+    }
+}
+
 fn render(topics: &[ListedTopic]) -> String {
     let mut out = String::new();
     // Writing into a `String` cannot fail.
@@ -40,7 +50,9 @@ fn render(topics: &[ListedTopic]) -> String {
         let _ = writeln!(out, "no topic is registered");
     }
     for topic in topics {
-        let _ = writeln!(out, "{}", topic.topic);
+        let (name, listeners) = name_and_kind(topic);
+        let listeners = if listeners == Some(ReceiverKind::Listener) { " (listeners)" } else { "" };
+        let _ = writeln!(out, "{name}{listeners}");
         for servers in by_node(topic) {
             let node = &servers[0].node;
             let zone = node.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
@@ -79,7 +91,9 @@ fn as_json(topics: &[ListedTopic]) -> Value {
             "servers": servers.iter().map(server).collect::<Vec<_>>(),
         })
     };
-    let topic =
-        |topic: &ListedTopic| json!({"topic": topic.topic, "nodes": by_node(topic).map(node).collect::<Vec<_>>()});
+    let topic = |topic: &ListedTopic| {
+        let ((name, receivers), nodes) = (name_and_kind(topic), by_node(topic).map(node).collect::<Vec<_>>());
+        json!({"topic": name, "receivers": receivers, "nodes": nodes})
+    };
     json!({"topics": topics.iter().map(topic).collect::<Vec<_>>()})
 }

@@ -20,7 +20,16 @@ impl Work for Idle {
 
 fn offer(workers: u16, shares_socket: bool) -> Offer {
     let (key, also) = (TopicKey::parse("e/t").unwrap(), vec![TopicKey::parse("e/u").unwrap()]);
-    Offer { key, also, server: "s".parse().unwrap(), workers, batch: Batch::ONE, shares_socket, window: 256 }
+    Offer {
+        receiver: ReceiverKind::Server,
+        key,
+        also,
+        server: "s".parse().unwrap(),
+        workers,
+        batch: Batch::ONE,
+        shares_socket,
+        window: 256,
+    }
 }
 
 fn start(dir: &Path, offer: Offer, work: &Idle) -> Result<Service, ServerError> {
