@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::json;
 use zmqv2_proto::{RequestContext, Target};
 use zmqv2_server::Verdict;
@@ -116,6 +116,42 @@ fn connections_to_the_sockets_of_the_node_end_nothing_either() {
         process.signal(Signal::TERM);
         assert!(process.wait_end(PATIENCE).success());
     }
+}
+
+/// Takes all free descriptors from a running process, or gives them back.
+fn limit(process: &Process, current: u64) {
+    let pid = Pid::from_raw(i32::try_from(process.id()).unwrap());
+    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), maximum: Some(4_096) });
+    assert!(before.is_ok(), "{before:?}");
+}
+
+#[test]
+fn a_broker_and_a_server_without_any_descriptor_go_on_when_there_are_some_again() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let node = cluster.node(0);
+    let mut broker = node.broker();
+    let server = node.serve("demo", "s1", &["--workers", "4"]);
+    let client = node.client(Target::topic("demo").unwrap());
+    let call = || client.call::<u8>(&RequestContext::new(), "echo", &7).is_ok();
+    assert!(call());
+
+    // Connections that are there work on. A new one is refused, and nothing spins.
+    limit(&broker, 4);
+    let before = broker.cpu_seconds();
+    let refused = node.tool(&["call", "demo", "echo", "7", "--timeout", "2"]);
+    assert_ne!(refused.code(), 0, "{refused:?}");
+    assert!(call());
+    assert!(broker.cpu_seconds() - before < 1.0, "it spins");
+    limit(&broker, 1_024);
+    eventually("a new client is served", || node.tool(&["call", "demo", "echo", "7"]).code() == 0);
+
+    // The server cannot open a socket for the next broker until it has descriptors again.
+    limit(&server, 4);
+    broker.kill9();
+    let _next = node.broker();
+    eventually("the server says so", || server.stderr().contains("cannot connect to the broker, trying again"));
+    limit(&server, 1_024);
+    eventually("the server is back", call);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use zmqv2_client::CallHandle;
+use zmqv2_client::{CallHandle, RpcClient};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Reason, RequestContext, Target, Ttl};
 use zmqv2_server::{Methods, RpcServer};
 use zmqv2_tests::gate::Gate;
@@ -57,25 +58,50 @@ fn one_client_leaves_the_others_room_to_wait_for_servers_and_gives_its_own_back(
     eventually("the next one waits", || topics(node) == 2);
 }
 
+/// A server with one worker, which runs the first call until the gate opens.
+struct Busy {
+    _server: RpcServer,
+    _client: RpcClient,
+    gate: Arc<Gate>,
+    runs: Arc<AtomicUsize>,
+    first: CallHandle<()>,
+}
+
+impl Busy {
+    fn start(node: &Node) -> Self {
+        let (gate, runs) = (Gate::new(false), Arc::new(AtomicUsize::new(0)));
+        let (theirs, counted) = (Arc::clone(&gate), Arc::clone(&runs));
+        let methods = Methods::new().method("work", move |(): ()| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            theirs.pass();
+            Ok(())
+        });
+        let target = topic("t").with_server("s").unwrap();
+        let server = RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir);
+        let server = server.endpoint(methods.unwrap()).workers(1).start().unwrap();
+        server.wait_ready(PATIENCE).unwrap();
+        let client = node.client(topic("t"));
+        let first = client.call_async(&RequestContext::new(), "work", &()).unwrap();
+        eventually("the first call runs", || gate.waiting() == 1);
+        Self { _server: server, _client: client, gate, runs, first }
+    }
+
+    /// Opens the gate: only the first call and one more have run.
+    fn finish(self, node: &Node) {
+        assert_eq!(node.status().queued, 0);
+        self.gate.open();
+        self.first.wait().unwrap();
+        let (): () = node.client(topic("t")).call(&RequestContext::new(), "work", &()).unwrap();
+        assert_eq!(self.runs.load(Ordering::SeqCst), 2, "a call ran that nobody waited for");
+    }
+}
+
 #[test]
 fn a_call_whose_caller_was_killed_while_it_waited_never_runs() {
     let cluster = Cluster::new(2, &["t"]);
     let node = cluster.node(0);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
-    let (gate, runs) = (Gate::new(false), Arc::new(AtomicUsize::new(0)));
-    let (theirs, counted) = (Arc::clone(&gate), Arc::clone(&runs));
-    let methods = Methods::new().method("work", move |(): ()| {
-        counted.fetch_add(1, Ordering::SeqCst);
-        theirs.pass();
-        Ok(())
-    });
-    let target = topic("t").with_server("s").unwrap();
-    let server = RpcServer::builder(target).config(node.config()).ipc_dir(&node.ipc_dir);
-    let server = server.endpoint(methods.unwrap()).workers(1).start().unwrap();
-    server.wait_ready(PATIENCE).unwrap();
-    let first = node.client(topic("t"));
-    let first: CallHandle<()> = first.call_async(&RequestContext::new(), "work", &()).unwrap();
-    eventually("the first call runs", || gate.waiting() == 1);
+    let busy = Busy::start(node);
     // One caller of this node, and one of another node.
     let words = ["call", "t", "work", "null", "--timeout", "3600"];
     let mut callers = [0, 1].map(|n| {
@@ -85,9 +111,22 @@ fn a_call_whose_caller_was_killed_while_it_waited_never_runs() {
     eventually("both calls wait", || node.status().queued == 2);
     callers.iter_mut().for_each(Process::kill9);
     eventually("both are dropped", || node.status().counters["cancelled"] == 2);
-    assert_eq!(node.status().queued, 0);
-    gate.open();
-    first.wait().unwrap();
-    let (): () = node.client(topic("t")).call(&RequestContext::new(), "work", &()).unwrap();
-    assert_eq!(runs.load(Ordering::SeqCst), 2, "the killed callers' calls ran");
+    busy.finish(node);
+}
+
+#[test]
+fn a_call_whose_handle_was_dropped_while_it_waited_never_runs() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let busy = Busy::start(node);
+    let client = node.client(topic("t"));
+    let patient = client.prepare().timeout(Duration::from_secs(3600));
+    let call = || patient.call_async::<()>(&RequestContext::new(), "work", &()).unwrap();
+    let calls: Vec<_> = (0..100).map(|_| call()).collect();
+    eventually("all wait", || node.status().queued == 100);
+    drop(calls);
+    eventually("all are dropped", || node.status().counters["cancelled"] == 100);
+    assert_eq!(client.counters().open, 0, "the client still waits for them");
+    busy.finish(node);
 }

@@ -83,7 +83,7 @@ pub(crate) fn write_line(mut text: String) {
 pub(crate) fn flush(patience: Duration) {
     let Some(queue) = QUEUE.get() else { return };
     let (written, all_written) = crossbeam_channel::bounded(1);
-    let end_at = crate::threads::now() + patience;
+    let end_at = zmqv2_proto::deadline(crate::threads::now(), patience);
     if queue.send_deadline(Entry::Flush(written), end_at).is_ok() {
         // Nothing to do if the time is over: the reader does not read.
         let _ = all_written.recv_deadline(end_at);

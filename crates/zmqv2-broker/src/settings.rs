@@ -28,6 +28,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The largest body that is accepted, in bytes (option `rpc_zmq_max_message_bytes`).
     pub max_message_bytes: usize,
+    /// The most bytes of unread answers (option `rpc_zmq_unread_bytes`).
+    pub unread_bytes: usize,
     /// How long a stop waits for requests in flight (option `rpc_zmq_drain_timeout`).
     pub drain_timeout: Duration,
     /// How often registrations in the directory are renewed (option `matchmaker_heartbeat_freq`).
@@ -40,6 +42,9 @@ pub struct Settings {
     /// The options of every socket.
     pub transport: TransportOptions,
 }
+
+/// Room for headers.
+const LEAST_UNREAD_BYTES: usize = 1024 * 1024;
 
 impl Settings {
     /// The settings of `config`, with its socket directory.
@@ -67,6 +72,8 @@ impl Settings {
             ipc_dir,
             limits,
             max_message_bytes: config.max_message_bytes,
+            // The largest answer fits when nobody holds any.
+            unread_bytes: config.unread_bytes.max(5 * config.max_message_bytes + LEAST_UNREAD_BYTES),
             drain_timeout: config.drain_timeout,
             renew_every: config.heartbeat_freq,
             lease: config.heartbeat_ttl,

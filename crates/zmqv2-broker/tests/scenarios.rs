@@ -247,6 +247,10 @@ impl Runner {
         let mut registration = registration;
         registration.cancels = command.words.contains(&"cancels");
         let registration = registration.sharing_a_socket(window > 0).with_window(window).with_topics(keys.collect());
+        let registration = match command.options.get("signs") {
+            Some(every) => registration.with_signs_of_life(span(every)),
+            None => registration,
+        };
         let has_listener = command.words.contains(&"listener") || key.topic().starts_with("n.");
         let receiver = if has_listener { ReceiverKind::Listener } else { ReceiverKind::Server };
         let mut registration = registration.with_receiver(receiver);

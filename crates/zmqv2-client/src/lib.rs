@@ -46,6 +46,7 @@
 mod api;
 #[doc(hidden)] // For the benchmarks of this workspace.
 pub mod bench_support;
+mod callback_thread;
 mod clock;
 mod delivery;
 mod direct;

@@ -73,7 +73,10 @@ fn every_server_of_every_node_answers_for_itself_rg23() {
     for _ in 0..2 {
         let (header, request) = seen.recv().unwrap();
         assert_eq!((header.kind, header.id, header.server), (Kind::Fanout, handle.id(), None));
-        assert_eq!((header.key.unwrap().as_str(), header.flags), ("openstack/t", Flags::BUNDLES));
+        assert_eq!(
+            (header.key.unwrap().as_str(), header.flags),
+            ("openstack/t", Flags::BUNDLES.with(Flags::NO_METHOD))
+        );
         assert_eq!((request.unique_id, request.args.get()), (Some(handle.id()), "[7]"));
         assert_eq!(request.context.get("user"), Some("ann".into()));
     }

@@ -5,6 +5,8 @@
 //! this node), [`RingMatchmaker`] (a JSON file lists the nodes), and [`RedisDirectory`] behind a
 //! cache ([`CachedMatchmaker`]). The cache can stand before any [`RemoteDirectory`].
 //!
+//! An answer that may lack servers says so ([`Completeness`]).
+//!
 //! Other crates send messages. A broker that does not have the server refuses a message itself.
 //!
 //! ```

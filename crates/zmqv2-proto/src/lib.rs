@@ -22,6 +22,7 @@
 pub mod config;
 mod message;
 mod naming;
+mod process;
 mod refusal;
 #[cfg(feature = "zmq")]
 pub mod transport;
@@ -41,9 +42,13 @@ pub use wire::{
     ClockId, Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control, deadline, hello,
 };
 
+pub use process::Inherited;
+
 // Shared by the crates of zmqv2.
 #[doc(hidden)]
 pub use message::{RequestRef, envelope};
+#[doc(hidden)]
+pub use process::{PerProcess, process_id};
 #[doc(hidden)]
 pub use wire::{FIXED_BYTES, HeaderView, MAX_HEADER_BYTES, bundle, rewrite_hop};
 

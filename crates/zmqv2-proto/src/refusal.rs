@@ -185,6 +185,19 @@ reasons! {
         next_step: NextStep::OtherNode { rank: 2, server_is_there: false },
         avoid: Avoid::Node,
     }
+    /// The server has no such method in this namespace and version. The cast did not run. A call
+    /// gets the remote error `NoSuchMethod` or `UnsupportedVersion` instead.
+    NoMethod {
+        code: 9,
+        counter: "refused_no_method",
+        advice: Some(
+            "The caller mistyped a method, or asks for a version that the server does not have yet. \
+             The client's outcome names the method.",
+        ),
+        may_have_run: false,
+        next_step: NextStep::OtherNode { rank: 4, server_is_there: true },
+        avoid: Avoid::Nothing,
+    }
 }
 
 impl Reason {
@@ -258,7 +271,7 @@ mod tests {
         let words = ["NoRoute", "Busy", "Expired", "ServerLost", "TooLarge", "Malformed", "Unauthorized"];
         let known: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(known[..7], words);
-        assert_eq!(known[7], "ShuttingDown");
+        assert_eq!(known[7..], ["ShuttingDown", "NoMethod"]);
     }
 
     #[test]

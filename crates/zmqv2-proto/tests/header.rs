@@ -141,7 +141,14 @@ fn every_vectors_body_is_read_as_its_kind_says() {
                 let welcome = Welcome::read(body).unwrap();
                 assert_eq!((welcome.clock, welcome.max_message_bytes, welcome.cancels), (4711, Some(16 << 20), false));
             }
-            Kind::Status | Kind::Ack | Kind::Credit | Kind::Stored | Kind::InFlight | Kind::Inquire | Kind::Handled => {
+            Kind::Status
+            | Kind::Ack
+            | Kind::Credit
+            | Kind::Stored
+            | Kind::InFlight
+            | Kind::Inquire
+            | Kind::Handled
+            | Kind::Cancel => {
                 assert!(body.is_empty(), "{name}");
             }
             _ => assert!(header.reason.is_some() && !body.is_empty(), "{name}"),

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use zmqv2_proto::Inherited;
 use zmqv2_proto::config::IpcDirError;
 use zmqv2_proto::control::{MAX_TOPICS, MAX_WORKERS};
 use zmqv2_proto::transport::TransportError;
@@ -68,11 +69,16 @@ pub enum ServerError {
     },
     /// Handlers were still running when the time to drain ended. Their threads go on, and their
     /// replies are lost.
-    #[error("{workers} handlers were still running after {waited:?}")]
+    #[error("{workers} handlers were still running after {waited:?}: {}", handlers.join(", "))]
     Unfinished {
         /// The number of handlers.
         workers: usize,
+        /// The method of each, or the type of its notification.
+        handlers: Vec<String>,
         /// The time that was given.
         waited: Duration,
     },
+    /// This process was forked after the server was started. The server is in the parent.
+    #[error("cannot use this server: {0}")]
+    Inherited(#[from] Inherited),
 }

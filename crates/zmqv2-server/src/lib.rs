@@ -34,10 +34,12 @@ pub use listener::{
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
     Priorities, Verdict,
 };
+pub use rpc::counters::ServerCounters;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
 pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};
 pub use zmqv2_proto::{
-    Config, DEFAULT_POOL, Failure, InvalidName, Notification, Priority, Reply, Request, RequestContext, Target, Version,
+    Config, DEFAULT_POOL, Failure, InvalidName, MethodName, Notification, Priority, Reply, Request, RequestContext,
+    Target, Version,
 };
 
 #[cfg(doctest)]

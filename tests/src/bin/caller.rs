@@ -2,6 +2,7 @@
 //! results of the calls on stderr, in one line `summary {JSON}`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,8 +20,14 @@ struct Arguments {
     /// The topic
     topic: String,
     /// How many calls each thread makes
-    #[arg(long)]
+    #[arg(long, default_value_t = u64::MAX)]
     count: u64,
+    /// Prints the end of each call on stdout: the seconds since the machine started, and how it ended
+    #[arg(long)]
+    trace: bool,
+    /// Waits for this file after the first call
+    #[arg(long)]
+    pause_until: Option<PathBuf>,
     /// How many threads share the client
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -92,7 +99,18 @@ fn call_all(client: &RpcClient, thread: usize, arguments: &Arguments) -> CallCou
     for number in 0..arguments.count {
         let payload = Value::from(format!("{process}/{thread}/{number}/{padding}"));
         let started = now();
-        match client.call_detailed::<Value>(&RequestContext::new(), "echo", &payload) {
+        let result = client.call_detailed::<Value>(&RequestContext::new(), "echo", &payload);
+        if arguments.trace {
+            let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+            let end = result.as_ref().map_or_else(kind, |_| "ok".to_owned());
+            println!("{} {end}", uptime.split(' ').next().unwrap_or_default());
+        }
+        if let Some(file) = arguments.pause_until.as_ref().filter(|_| number == 0) {
+            while !file.exists() {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+        match result {
             Ok(answered) if answered.value == payload => {
                 counts.micros.push(started.elapsed().as_micros() as u64);
                 *counts.answered.entry(answered.server.to_string()).or_default() += 1;

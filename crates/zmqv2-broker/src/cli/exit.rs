@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use zmqv2_matchmaker::MatchmakerError;
+
 use super::{log, tell};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +16,8 @@ pub enum Exit {
     Usage = 2,
     Remote = 3,
     Refused = 4,
-    /// Timeout, or no broker could be reached.
+    /// Timeout, no broker could be reached, or the directory could not say where the target is, or
+    /// who else there may be.
     Timeout = 5,
 }
 
@@ -34,6 +37,11 @@ impl Failure {
     #[must_use]
     pub fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// The directory failed. An error that may pass is no mistake in the configuration.
+    pub fn directory(error: MatchmakerError) -> Self {
+        if error.may_pass() { Self::new(Exit::Timeout, format!("Directory: {error}")) } else { Self::usage(error) }
     }
 
     pub fn usage(error: impl Into<BoxedError>) -> Self {
@@ -85,6 +93,18 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
     struct Outer(&'static str, #[source] std::io::Error);
+
+    #[test]
+    fn an_error_of_the_directory_that_may_pass_is_no_mistake_in_the_configuration() {
+        let directory = || "redis at h:1".to_owned();
+        let passing =
+            Failure::directory(MatchmakerError::Unavailable { directory: directory(), source: "gone".into() });
+        assert_eq!(passing.exit(), Exit::Timeout);
+        assert_eq!(passing.to_string(), "Directory: the redis at h:1 directory is unavailable: gone");
+        let (problem, remedy) = ("no host".to_owned(), "correct host".to_owned());
+        let wrong = Failure::directory(MatchmakerError::Misconfigured { directory: directory(), problem, remedy });
+        assert_eq!(wrong.exit(), Exit::Usage);
+    }
 
     #[test]
     fn every_cause_is_shown_once() {

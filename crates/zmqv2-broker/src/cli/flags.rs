@@ -108,7 +108,7 @@ impl Setup {
     /// # Errors
     /// A configuration error, such as a ring file with a mistake in it.
     pub fn directory(&self) -> Result<Arc<dyn Matchmaker>, Failure> {
-        zmqv2_matchmaker::open(&self.config).map_err(Failure::usage)
+        zmqv2_matchmaker::open(&self.config).map_err(Failure::directory)
     }
 }
 

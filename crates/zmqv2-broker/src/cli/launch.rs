@@ -9,6 +9,7 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::transport::{Transport, libzmq_version, network_ceiling, open_file_limit};
 
 use super::check::check;
+use super::memory::give_back_freed_memory;
 use super::state::write_state;
 use super::{CommonFlags, Failure, Reloader, SignalHandler, say, tell};
 use crate::status_query::query_status;
@@ -49,6 +50,7 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
     log::info!("zmqv2-broker {} with libzmq {}", env!("CARGO_PKG_VERSION"), libzmq_version());
     log_open_files();
+    give_back_freed_memory();
     let node = settings.node.clone();
     let directory_name = directory.name();
     let reloader = Reloader::new(common, &setup, Some(Arc::clone(&directory)));

@@ -5,12 +5,13 @@ use std::time::Instant;
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::control::{DeadLetter, Registered, StatusReport, Withdrawal};
 use zmqv2_proto::transport::{Frame, RefusedConnections, open_file_limit, refused_connections};
-use zmqv2_proto::{Header, Kind, NodeName, Reason, Ttl};
+use zmqv2_proto::{Header, HeaderView, Kind, NodeName, Reason, Refusal, Ttl};
 
 use super::log_limiter::{LogKind, LogLimiter};
 use super::opening::{LINKS_PER_TURN, Opening, OpeningLinks};
 use super::outbox::{Batch, Destination, Outbox};
 use super::sockets::Sockets;
+use super::unread::UnreadAnswers;
 use crate::directory::registrar::Registrar;
 use crate::engine::{Action, Counter, Engine, Input, Limits, WorkerId};
 use crate::log_queue;
@@ -41,6 +42,7 @@ pub(super) struct Routing {
     pub(super) store: StoreWriter,
     pub(super) dead_letters: DeadLetters,
     limiter: LogLimiter,
+    unread: UnreadAnswers,
     /// The number of refused connections in the last line about them.
     refused_logged: u64,
     /// When the engine had nothing in flight after [`Input::Drain`].
@@ -52,6 +54,7 @@ impl Routing {
     pub(super) fn new(
         limits: Limits,
         sockets: Sockets,
+        unread: UnreadAnswers,
         node: NodeName,
         max_message_bytes: usize,
         registrar: Registrar,
@@ -70,6 +73,7 @@ impl Routing {
             store,
             dead_letters: DeadLetters::default(),
             limiter: LogLimiter::default(),
+            unread,
             refused_logged: 0,
             drained_at: None,
             last_answer_at: now,
@@ -252,9 +256,41 @@ impl Routing {
 
     /// Sends an answer, in a bundle with others if its receiver reads bundles. From its time the
     /// receiver learns the clock of this node.
-    pub(super) fn answer(&mut self, to: &Origin, mut payload: Payload) {
+    pub(super) fn answer(&mut self, to: &Origin, payload: Payload) {
+        let mut payload = self.fit_answer(to, payload);
         Header::stamp_delivered(payload.header_mut(), Ttl::monotonic_millis_at(self.now));
         self.post(&Destination::Peer(to.ingress, to.path.clone()), payload, to.bundles);
+    }
+
+    /// An answer that is too large for the room that is left becomes a refusal, which is small.
+    fn fit_answer(&mut self, to: &Origin, payload: Payload) -> Payload {
+        let (peer, size) = (to.path.peer(), payload.size());
+        if Bundle::takes(payload.body().len()) || self.unread.has_room(to.ingress, peer, size) {
+            return payload;
+        }
+        let unread = self.unread.describe(to.ingress, peer);
+        let detail = format!("the request has run, and its answer of {size} bytes was dropped: {unread}");
+        self.count(Counter::Undeliverable);
+        self.note_unread(to.path.peer(), &unread);
+        let remaining = HeaderView::new(payload.header()).map_or(0, |view| view.count());
+        to.refuse(&self.node, &Refusal::new(Reason::TooLarge, detail), None, remaining)
+    }
+
+    /// Why a peer may not ask for more answers now.
+    pub(super) fn why_behind(&mut self, origin: &Origin) -> Option<Refusal> {
+        let peer = origin.path.peer();
+        if !self.unread.is_behind(origin.ingress, peer) {
+            return None;
+        }
+        let unread = self.unread.describe(origin.ingress, peer);
+        self.note_unread(peer, &unread);
+        Some(Refusal::new(Reason::Busy, unread))
+    }
+
+    fn note_unread(&mut self, peer: &[u8], unread: &str) {
+        if let Some(omitted) = self.limiter.allows(LogKind::UnreadAnswers, peer, now()) {
+            log::warn!("a client does not read its answers, so some are dropped or refused: {unread}{omitted}");
+        }
     }
 
     fn post(&mut self, to: &Destination, payload: Payload, bundles: bool) {
@@ -268,7 +304,8 @@ impl Routing {
         if let Some(before) = self.outbox.take(to) {
             self.send_batch(before);
         }
-        self.send(to, payload.into_frames().into_iter(), 1);
+        let size = payload.size();
+        self.send(to, payload.into_frames().into_iter(), size, 1);
     }
 
     pub(super) fn flush(&mut self) {
@@ -285,17 +322,24 @@ impl Routing {
     }
 
     fn send_batch(&mut self, mut batch: Batch) {
-        let (messages, frames) = (batch.len(), batch.frames());
-        self.send(&batch.to, frames, messages);
+        let (messages, size, frames) = (batch.len(), batch.size(), batch.frames());
+        self.send(&batch.to, frames, size, messages);
         self.outbox.recycle(batch);
     }
 
-    /// Sends the frames of some messages. If a worker takes none, the engine drops its server.
-    fn send(&mut self, to: &Destination, frames: impl Iterator<Item = Frame>, messages: usize) {
-        if let Destination::Peer(..) = to {
+    /// Sends the frames of some messages with `size` bytes. If a worker takes none, the engine drops its server.
+    fn send(&mut self, to: &Destination, frames: impl Iterator<Item = Frame>, size: usize, messages: usize) {
+        let mut reservation = None;
+        if let Destination::Peer(ingress, path) = to {
             self.last_answer_at = now();
+            reservation = self.unread.reserve(*ingress, path.peer(), size);
+            if reservation.is_none() {
+                (0..messages).for_each(|_| self.engine.count(Counter::Undeliverable));
+                let unread = self.unread.describe(*ingress, path.peer());
+                return self.note_unread(path.peer(), &unread);
+            }
         }
-        let Err(error) = self.sockets.send(to, frames) else { return };
+        let Err(error) = self.sockets.send(to, frames, reservation) else { return };
         match to {
             // The worker had credit, so it must be dead or stuck.
             Destination::Worker(worker) => {

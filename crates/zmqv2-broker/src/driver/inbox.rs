@@ -204,6 +204,9 @@ impl Inbox {
                 if let Err(refusal) = payload.check_size(self.max_message_bytes) {
                     return refuse(routing, &origin, &refusal);
                 }
+                if let Some(refusal) = routing.why_behind(&origin) {
+                    return refuse(routing, &origin, &refusal);
+                }
                 let left = view.ttl_left(self.clock, Ttl::monotonic_millis_at(routing.now()));
                 // The engine gets the payload while it reads the names, so these are copies.
                 let mut arrival = self.names.arrival(&view, left, payload.size(), routing.now());
@@ -221,8 +224,9 @@ impl Inbox {
             Kind::Inquire if view.id() == HELLO_ID => routing.reply(&origin, Kind::Welcome, &self.welcome),
             Kind::Inquire => {
                 routing.count(Counter::Inquiries);
-                if routing.engine().is_pending(view.id()) {
-                    return routing.reply(&origin, Kind::InFlight, &[]);
+                if let Some(silence) = routing.engine().silence_of(routing.now(), view.id()) {
+                    let answer = origin.in_flight(&routing.node, silence);
+                    return routing.answer(&origin, answer);
                 }
                 let detail = "the broker has no such call: it never came, was answered, or was lost";
                 refuse(routing, &origin, &Refusal::new(Reason::ServerLost, detail));

@@ -19,9 +19,10 @@ pub(super) enum LogKind {
     CannotConnect,
     DeadLetter,
     ConnectionRefused,
+    UnreadAnswers,
 }
 
-const KINDS: usize = LogKind::ConnectionRefused as usize + 1;
+const KINDS: usize = LogKind::UnreadAnswers as usize + 1;
 
 #[derive(Debug, Default)]
 pub(super) struct LogLimiter([OneKind; KINDS]);

@@ -19,6 +19,7 @@ mod restore;
 mod shutdown;
 mod sockets;
 mod status;
+mod unread;
 
 use std::io;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use super::restore::restore;
 use super::shutdown::Shutdown;
 use super::sockets::Sockets;
 use super::status::StatusReporter;
+use super::unread::UnreadAnswers;
 use crate::directory::registrar::Registrar;
 use crate::error::BrokerError;
 use crate::settings::Settings;
@@ -43,8 +44,9 @@ impl Broker {
         let node = settings.node_at(&address);
         let registrar = Registrar::start(directory, node, settings.renew_every, settings.lease);
         let registrar = registrar.map_err(BrokerError::Events)?;
+        let unread = UnreadAnswers::new(settings.unread_bytes);
         let (node, largest) = (settings.node.clone(), settings.max_message_bytes);
-        let mut routing = Routing::new(settings.limits, sockets, node, largest, registrar, store);
+        let mut routing = Routing::new(settings.limits, sockets, unread, node, largest, registrar, store);
         restore(&mut routing, contents);
         Ok(Self {
             inbox: Inbox::new(settings.max_message_bytes, StatusReporter::new(&settings, &address)),

@@ -92,6 +92,10 @@ impl Batch {
         self.bundle.len().max(self.single.is_some().into())
     }
 
+    pub(super) fn size(&self) -> usize {
+        self.single.as_ref().map_or_else(|| self.bundle.size(), Payload::size)
+    }
+
     /// The frames behind the delimiter.
     pub(super) fn frames(&mut self) -> impl Iterator<Item = Frame> + use<> {
         let [first, second] = match self.single.take() {

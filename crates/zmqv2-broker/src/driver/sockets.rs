@@ -12,6 +12,7 @@ use zmqv2_proto::{Address, InstanceId, TcpAddress};
 use super::links::Links;
 use super::outbox::Destination;
 use super::ready_list::{ReadyList, Source};
+use super::unread::Reservation;
 use crate::engine::WorkerId;
 use crate::error::BrokerError;
 use crate::message::origin::Ingress;
@@ -65,11 +66,12 @@ impl Sockets {
         self.ready.take()
     }
 
-    /// Sends a message or a bundle. Also lists the socket, because a send can consume its event.
+    /// Sends a message or a bundle, with the reservation of an answer. Also lists the socket, because a send can consume its event.
     pub(super) fn send(
         &mut self,
         to: &Destination,
         frames: impl Iterator<Item = Frame>,
+        reservation: Option<Reservation>,
     ) -> Result<(), SocketSendError> {
         match to {
             Destination::Worker(worker) => {
@@ -79,7 +81,11 @@ impl Sockets {
             }
             Destination::Peer(ingress, path) => {
                 self.ready.add(Source::Ingress(*ingress));
-                self.ingress(*ingress).send(path.frames().chain(frames))
+                let socket = match ingress {
+                    Ingress::Network => &mut self.network,
+                    Ingress::Local => &mut self.local,
+                };
+                socket.send_guarded(path.frames().chain(frames), reservation)
             }
         }
     }

@@ -54,7 +54,7 @@ pub struct Arrival<'a> {
     pub bytes: usize,
     /// Without a known server of its target it waits, instead of being refused.
     pub wait_for_ready: bool,
-    /// Its sender asks about it by its id ([`Engine::is_pending`](super::Engine::is_pending)).
+    /// Its sender asks about it by its id ([`Engine::silence_of`](super::Engine::silence_of)).
     pub monitored: bool,
 }
 

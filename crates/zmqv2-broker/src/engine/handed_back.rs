@@ -92,7 +92,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             (Some(payload), arrival.bytes, arrival.wait_for_ready);
         // No limit is checked: the request was accepted, and windows bound these.
         self.request_bytes += request.bytes;
-        match self.take_worker(queue) {
+        match self.take_worker(now, queue) {
             Some(worker) => self.deliver_pending(now, tag, worker),
             None => self.enqueue_in_order(tag, queue),
         }

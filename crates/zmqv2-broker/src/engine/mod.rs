@@ -179,14 +179,21 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         match input {
             Input::Request { arrival, from, payload } => self.request(now, arrival, from, payload),
             Input::Reply { worker, tag, credit, refused, payload } => {
+                self.note_sign(now, worker);
                 self.reply(now, worker, tag, credit, refused, payload);
             }
-            Input::HandedBack { worker, tag, arrival, payload } => self.handed_back(now, worker, tag, arrival, payload),
+            Input::HandedBack { worker, tag, arrival, payload } => {
+                self.note_sign(now, worker);
+                self.handed_back(now, worker, tag, arrival, payload);
+            }
             Input::Handled { tag, id, credit, requeue } => self.handled(now, tag, id, credit, requeue),
             Input::StoreResult { tag, result } => self.stored(now, tag, result),
             Input::Restore { number, arrival, payload } => self.restore(now, number, arrival, payload),
             Input::Credit { instance, worker, credit } => self.credit(now, instance, worker, credit),
-            Input::Freed { worker, credit, wide } => self.freed(now, worker, credit, wide),
+            Input::Freed { worker, credit, wide } => {
+                self.note_sign(now, worker);
+                self.freed(now, worker, credit, wide);
+            }
             Input::Register { offer, from } => self.register(now, offer, from),
             Input::WorkerUp { worker } => self.worker_up(now, worker),
             Input::WorkerDown { worker } => self.worker_down(now, worker),
@@ -233,9 +240,13 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         self.pending.in_flight()
     }
 
-    /// Whether a [`monitored`](Arrival::monitored) request with this id waits or is in flight.
-    pub fn is_pending(&self, id: MessageId) -> bool {
-        self.pending.is_pending(id)
+    /// If a [`monitored`](Arrival::monitored) request with this id waits or is in flight: how long
+    /// the server that has it has given no sign of life. Zero if its signs come as it promised, or
+    /// if no server has the request.
+    pub fn silence_of(&self, now: Instant, id: MessageId) -> Option<Duration> {
+        let worker = self.pending.monitored(id)?.state.worker();
+        let server = worker.and_then(|worker| self.servers.get(self.workers.get(worker)?.server));
+        Some(server.map_or(Duration::ZERO, |server| server.silence(now)))
     }
 
     /// Copies of notifications that wait for a listener, or that a listener has not handled yet.

@@ -146,7 +146,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             return self.expire_notification(tag);
         }
         let Some(queue) = self.queue_of_notification(tag) else { return };
-        let worker = if self.leaves_notifications_in_store() { None } else { self.take_worker(queue) };
+        let worker = if self.leaves_notifications_in_store() { None } else { self.take_worker(now, queue) };
         if let Some(worker) = worker {
             return self.deliver_pending(now, tag, worker);
         }

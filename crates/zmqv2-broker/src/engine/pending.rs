@@ -193,8 +193,8 @@ impl<O, P> PendingTable<O, P> {
         calls.map(|((_, id), (tag, _))| (*id, *tag)).collect()
     }
 
-    pub(super) fn is_pending(&self, id: MessageId) -> bool {
-        self.monitored.contains_key(&id)
+    pub(super) fn monitored(&self, id: MessageId) -> Option<&Pending<O, P>> {
+        self.get(*self.monitored.get(&id)?)
     }
 
     fn slot_mut(&mut self, tag: u64) -> Option<&mut Slot<O, P>> {

@@ -1,7 +1,7 @@
 //! Servers and their workers: registration, credit and removal.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use zmqv2_proto::control::ServerRegistration;
@@ -9,6 +9,12 @@ use zmqv2_proto::{InstanceId, Reason, ReceiverKind, ServerName, TopicKey};
 
 use super::pending::{Queue, Recipient};
 use super::{Action, Backlog, CONNECT_TIMEOUT, Counter, Engine, Offer, Topic, WorkerId};
+
+/// A server is silent when it is late by this many signs of life. One that lives may be late on a
+/// busy machine.
+const SIGNS_MISSED: u32 = 4;
+/// The longest interval between signs of life that is believed.
+const MAX_SIGN_INTERVAL: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(super) struct Server<O> {
@@ -32,6 +38,9 @@ pub(super) struct Server<O> {
     pub(super) outstanding: usize,
     /// Notifications that its workers have, including acknowledged ones.
     pub(super) notifications: usize,
+    pub(super) last_sign: Instant,
+    /// How often it gives a sign of life. Zero: not known.
+    sign_interval: Duration,
     /// The sender of the registration, and later of the withdrawal, until the answer is sent.
     answer_to: Option<O>,
 }
@@ -115,6 +124,17 @@ impl<O> Server<O> {
         self.offered == (1, false)
     }
 
+    /// How long the server has given no sign of life, if that is longer than it should be.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let silence = now.saturating_duration_since(self.last_sign);
+        let late = !self.sign_interval.is_zero() && silence >= self.sign_interval * SIGNS_MISSED;
+        if late { silence } else { Duration::ZERO }
+    }
+
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        !self.silence(now).is_zero()
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.connected == self.workers.len()
     }
@@ -134,8 +154,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             return self.refuse(Some(from), Reason::ShuttingDown, "the broker is stopping");
         }
         let Offer { key, server: name, registration } = offer;
-        let ServerRegistration { instance, pid, workers, credit, window, shared, cancels, receiver, also, .. } =
-            registration;
+        let ServerRegistration {
+            instance, pid, workers, credit, window, shared, cancels, receiver, also, sign_ms, ..
+        } = registration;
         let mut keys = Vec::new();
         for key in [key].iter().chain(&also).flat_map(|key| keys_of(key, receiver)) {
             // A topic may be named twice.
@@ -152,6 +173,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                     format!("this run is registered as {name} of {}; a new offer needs a new id", keys[0].name());
                 return self.refuse(Some(from), Reason::Malformed, detail);
             }
+            server.last_sign = now;
+            let number = *number;
             if server.takes_work() {
                 if server.is_connected() {
                     self.actions.push_back(Action::Registered { to: from });
@@ -159,7 +182,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                     server.answer_to = Some(from);
                 }
             }
-            return;
+            return self.deliver_waiting(now, number);
         }
         let join = |key| {
             let topic = self.topic_index(key);
@@ -182,6 +205,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             backlog: Backlog::default(),
             outstanding: 0,
             notifications: 0,
+            last_sign: now,
+            sign_interval: Duration::from_millis(sign_ms.into()).min(MAX_SIGN_INTERVAL),
             answer_to: Some(from),
         });
         let keeps_order = self.servers[number].keeps_order();
@@ -262,7 +287,15 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let server = self.by_instance.get(&instance).map(|number| &self.servers[*number]);
         // The run may be gone.
         let Some(number) = server.and_then(|server| server.workers.get(index)).copied() else { return };
+        self.note_sign(now, number);
         self.freed(now, number, credit, false);
+    }
+
+    /// A worker has sent a message, so its server lives.
+    pub(super) fn note_sign(&mut self, now: Instant, worker: WorkerId) {
+        if let Some(worker) = self.workers.get(worker) {
+            self.servers[worker.server].last_sign = now;
+        }
     }
 
     /// A worker has finished requests, and may be [`wide`](super::Input::Freed).

@@ -100,7 +100,8 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         request.sender = sender.map(|client| Sender { client, id: arrival.id, is_call: arrival.is_call });
         // Delivered copies of fanouts count as well, so that they are bounded.
         let is_bounded = matches!(queue.recipient, Recipient::Run(_));
-        let worker = if is_bounded && self.why_bytes_full(bytes).is_some() { None } else { self.take_worker(queue) };
+        let worker =
+            if is_bounded && self.why_bytes_full(bytes).is_some() { None } else { self.take_worker(now, queue) };
         let tag = if let Some(worker) = worker {
             request.state = State::InFlight { worker };
             self.request_bytes += request.bytes_while_delivered();
@@ -224,23 +225,47 @@ impl<O: Clone, P: Clone> Engine<O, P> {
     }
 
     /// A ready worker for a request of this queue.
-    pub(super) fn take_worker(&mut self, queue: Queue) -> Option<WorkerId> {
+    pub(super) fn take_worker(&mut self, now: Instant, queue: Queue) -> Option<WorkerId> {
         match queue.recipient {
-            Recipient::AnyServer => self.take_worker_of_topic(queue.topic),
+            Recipient::AnyServer => self.take_worker_of_topic(now, queue.topic),
             Recipient::Server(named) => {
+                let may_be_silent = self.are_all_silent(now, queue);
                 let runs = &mut self.topics[queue.topic].named[named].runs;
                 (0..runs.len()).find_map(|_| {
                     // The next request starts with the run after this one.
                     runs.rotate_left(1);
-                    self.servers[*runs.back()?].take_ready(&mut self.workers)
+                    let server = &mut self.servers[*runs.back()?];
+                    if may_be_silent || !server.is_silent(now) { server.take_ready(&mut self.workers) } else { None }
                 })
             }
             Recipient::Run(run) => self.servers[run].take_ready(&mut self.workers),
         }
     }
 
-    /// A ready worker of the next server in turn.
-    fn take_worker_of_topic(&mut self, topic: usize) -> Option<WorkerId> {
+    /// Whether all servers of a queue are silent. Then one of them gets the next request. Otherwise
+    /// none of the silent ones does.
+    fn are_all_silent(&self, now: Instant, queue: Queue) -> bool {
+        let lives = |run: &usize| self.servers[*run].is_connected() && !self.servers[*run].is_silent(now);
+        let topic = &self.topics[queue.topic];
+        match queue.recipient {
+            Recipient::AnyServer => !topic.named.iter().any(|(_, named)| named.runs.iter().any(lives)),
+            Recipient::Server(named) => !topic.named[named].runs.iter().any(lives),
+            Recipient::Run(_) => true,
+        }
+    }
+
+    /// A ready worker of the next server in turn. Silent servers are left out, unless all are
+    /// silent.
+    fn take_worker_of_topic(&mut self, now: Instant, topic: usize) -> Option<WorkerId> {
+        let next = self.topics[topic].ring.front();
+        if next.is_some_and(|next| self.servers[*next].is_silent(now))
+            && !self.are_all_silent(now, Queue { topic, recipient: Recipient::AnyServer })
+        {
+            let Self { topics, servers, .. } = self;
+            let ring = &mut topics[topic].ring;
+            let living = |number: &usize| servers[*number].has_ready() && !servers[*number].is_silent(now);
+            ring.rotate_left(ring.iter().position(living)?);
+        }
         let ring = &mut self.topics[topic].ring;
         while let Some(number) = ring.pop_front() {
             let server = &mut self.servers[number];
@@ -306,6 +331,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         let Some(request) = request else { return self.counters.add(Counter::LateAnswers) };
         if request.notification.is_some() {
             return self.notification_answered(now, worker, tag, credit, refused, payload);
+        }
+        if refused == Some(Reason::NoMethod) {
+            // Only servers refuse for this reason.
+            self.counters.add(Counter::Refused(Reason::NoMethod));
         }
         if let Some(request) = self.remove_delivered(tag)
             && let Some(to) = request.origin

@@ -1,5 +1,7 @@
 //! Where a request came from, and the answers to it.
 
+use std::time::Duration;
+
 use zmqv2_proto::{Flags, Header, HeaderView, Kind, MessageId, NodeName, Refusal, ServerName, Ttl, rewrite_hop};
 
 use super::payload::Payload;
@@ -63,6 +65,13 @@ impl Origin {
 
     pub(crate) fn reply(&self, kind: Kind, node: &NodeName, body: &[u8]) -> Payload {
         self.broker_message(Header::new(kind, self.id), node, body)
+    }
+
+    /// A call is in flight. The server that has it gave no sign of life for `silence`.
+    pub(crate) fn in_flight(&self, node: &NodeName, silence: Duration) -> Payload {
+        let mut header = Header::new(Kind::InFlight, self.id);
+        header.ttl = silence.into();
+        self.broker_message(header, node, &[])
     }
 
     fn broker_message(&self, mut header: Header, node: &NodeName, body: &[u8]) -> Payload {

@@ -80,7 +80,7 @@ fn run(dir: &Path, closed: &Receiver<PathBuf>) {
                 return true;
             }
             let keep = !remove_if_dead(path) && file.pause <= LAST_PAUSE;
-            *file = Watched { at: now() + file.pause, pause: file.pause * 2 };
+            *file = Watched { at: zmqv2_proto::deadline(now(), file.pause), pause: file.pause * 2 };
             keep
         });
         if ended {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use zmqv2_proto::{Exchange, Priority, RequestContext, Topic};
 
-use crate::api::connections::Connections;
+use crate::api::connections::SharedConnections;
 use crate::api::handles::notify::NotifyHandle;
 use crate::api::notifier_builder::NotifierBuilder;
 use crate::api::setup::ClientError;
@@ -47,7 +47,7 @@ const DEFAULT_TIME_TO_LIVE: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 #[must_use = "a notifier does nothing until it sends a notification"]
 pub struct Notifier {
-    pub(super) connections: Arc<Connections>,
+    pub(super) connections: Arc<SharedConnections>,
     pub(super) options: NotifyOptions,
 }
 
@@ -156,7 +156,7 @@ impl Notifier {
         NotifierBuilder::new(publisher_id.into())
     }
 
-    pub(crate) fn new(connections: Arc<Connections>, options: NotifyOptions) -> Self {
+    pub(crate) fn new(connections: Arc<SharedConnections>, options: NotifyOptions) -> Self {
         Self { connections, options }
     }
 

@@ -7,10 +7,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
 
-use crate::api::connections::Connections;
+use crate::api::connections::{Connections, SharedConnections};
 use crate::api::notifier::{Notifier, NotifyOptions};
 use crate::api::rpc_client_builder::{RpcClientBuilder, call_setters};
-use crate::clock;
 use crate::delivery::request::{CallOptions, Request};
 use crate::direct::call::DirectCaller;
 use crate::io::thread::Closed;
@@ -18,6 +17,7 @@ use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
 use crate::outcome::send_error::SendError;
+use crate::{callback_thread, clock};
 
 const PING: &str = "oslo_rpc_server_ping";
 
@@ -59,7 +59,7 @@ enum Pong {
 #[derive(Debug, Clone)]
 #[must_use = "a client does nothing until it sends a message"]
 pub struct RpcClient {
-    pub(super) connections: Arc<Connections>,
+    pub(super) connections: Arc<SharedConnections>,
     pub(super) options: CallOptions,
 }
 
@@ -73,7 +73,7 @@ impl RpcClient {
         RpcClientBuilder::new(target)
     }
 
-    pub(crate) fn new(connections: Arc<Connections>, options: CallOptions) -> Self {
+    pub(crate) fn new(connections: Arc<SharedConnections>, options: CallOptions) -> Self {
         Self { connections, options }
     }
 
@@ -202,6 +202,10 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
+        if callback_thread::is_current() {
+            let target = Box::new(Target::clone(&self.options.target));
+            return Err(SendError::WouldBlock { target }.into());
+        }
         // A single call uses a REQ socket, which is the fastest. Concurrent calls share the
         // connection of the I/O thread, which costs less for each of them (decision 0016).
         let (active, alone) = self.connections.enter_call();
@@ -244,7 +248,7 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        let Connections { settings, router, req_sockets, io_thread, .. } = &*self.connections;
+        let Connections { settings, router, req_sockets, io_thread, .. } = &**self.connections;
         let request = Request::begin(&self.options, self.call_timeout(), method, clock::now());
         DirectCaller { settings, router, req_sockets, io_thread }.call(request, context, &args)
     }
@@ -275,7 +279,9 @@ impl RpcClient {
     /// Closes this client and all its copies: they send no more messages, except calls that block.
     /// Waits up to `timeout` for the outcomes of open messages. The rest end as `Unacknowledged`.
     ///
-    /// Dropping the last copy does the same with a timeout of 1 s.
+    /// Dropping the last copy does the same with a timeout of 1 s. A callback (an observer or a waker)
+    /// does not wait: there, `close` returns the number of messages that are open now, and the client
+    /// closes when they have ended.
     pub fn close(&self, timeout: Duration) -> Closed {
         self.connections.close(timeout)
     }

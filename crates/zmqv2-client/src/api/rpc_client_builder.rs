@@ -59,10 +59,13 @@ macro_rules! call_setters {
         ///
         /// - If the broker does not have the call any more, the call ends as
         ///   [`Refused`](crate::CallError::Refused) with the reason `ServerLost`.
+        /// - If the process of the server that has the call gives no sign of life for `timeout`, but
+        ///   for 2 s at least, the call ends as [`Refused`](crate::CallError::Refused) with the
+        ///   reason `ServerLost`. A handler that takes long in a process that lives is no reason.
         /// - If the broker does not answer within `timeout`, the call ends as
         ///   [`Timeout`](crate::CallError::Timeout), with an `after` below the timeout of the call.
         ///
-        /// With [`retry`](Self::retry), the call is sent again in both cases. The
+        /// With [`retry`](Self::retry), the call is sent again in all these cases. The
         /// [`timeout`](Self::timeout) of the call still holds.
         ///
         /// The minimum is 100 ms. Choose much more than the time that your largest request needs to

@@ -20,6 +20,7 @@ use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destinations;
+use crate::routing::directory::Listing;
 use crate::routing::route::Route;
 
 /// Sending messages without waiting.
@@ -52,7 +53,8 @@ impl RpcClient {
         let (id, method) = (encoded.id, encoded.method.clone());
         let receiver = self.send(Kind::Call, &request, encoded)?;
         let allowed_modules = Arc::clone(&self.connections.settings.allowed_remote_modules);
-        Ok(CallHandle::new(id, receiver, method, Arc::clone(&self.options.target), allowed_modules))
+        let queue = self.connections.io_thread.queue();
+        Ok(CallHandle::new(id, receiver, queue, method, Arc::clone(&self.options.target), allowed_modules))
     }
 
     /// Sends `method` with `args` to a server and does not wait: the handle gives the outcome.
@@ -108,8 +110,8 @@ impl RpcClient {
     /// ```
     ///
     /// # Errors
-    /// [`SendError`]: nothing was sent. If the directory knows no node of the topic, this is no
-    /// error: the report then has one result, `NoRoute`.
+    /// [`SendError`]: nothing was sent. If the directory is sure that there is no node of the topic,
+    /// this is no error: the report then has one result, `NoRoute`.
     pub fn fanout(
         &self,
         context: &RequestContext,
@@ -123,7 +125,11 @@ impl RpcClient {
         let encoded = request.encode(Kind::Fanout, context, &args, self.max_message_bytes())?;
         let message = message(Kind::Fanout, &request, encoded);
         let router = &self.connections.router;
-        let placement = router.directory.first_placement(&request)?;
+        let mut lookup = None;
+        let Listing { placement, doubt } = router.directory.listing(&options.key, || request.deadline, &mut lookup);
+        if let Some(doubt) = doubt.clone().filter(|_| placement.is_empty() && !options.wait_for_ready) {
+            return Err(doubt.into_error(request.boxed_target(), request.elapsed(clock::now())));
+        }
 
         let topic = &options.target.topic;
         let nodes = placement.nodes().iter().enumerate();
@@ -137,7 +143,8 @@ impl RpcClient {
             // The I/O thread waits for a node, or refuses the message with `NoRoute`.
             parts.push(Part::new(topic.clone(), None, ExpectedReceivers::Unknown));
         }
-        let (receiver, part_senders) = ResultGroup::start(request.started, parts);
+        let incomplete = doubt.as_ref().map(|doubt| doubt.to_string().into());
+        let (receiver, part_senders) = ResultGroup::start(request.started, parts, incomplete);
         // The messages share the body, so only the first one counts its bytes.
         let mut bytes = message.header.len() + message.body.len();
         let mut destinations = placement.nodes().iter().map(|placed| router.destination(&placed.node));
@@ -145,7 +152,7 @@ impl RpcClient {
             let destinations = Destinations::Listed(destinations.next().into_iter().collect());
             let bytes = std::mem::replace(&mut bytes, message.header.len());
             let options = DeliveryOptions { bytes, ..request.delivery_options(Kind::Fanout) };
-            let route = Route::to_any(destinations, request.started);
+            let route = Route::to_any(destinations, request.started).with_doubt(doubt.clone());
             Outbound::new(Arc::clone(&message), route, options, ResultSender::Part(part_sender))
         });
         let sent = self.connections.io_thread.send_all(outbounds.collect());

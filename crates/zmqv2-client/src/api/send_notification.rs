@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use zmqv2_matchmaker::{MatchmakerError, Placement};
+use zmqv2_matchmaker::Placement;
 use zmqv2_proto::{
     Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Ttl, deadline,
 };
@@ -22,7 +22,7 @@ use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{Part, ResultGroup};
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::Destinations;
-use crate::routing::directory::LookupError;
+use crate::routing::directory::{Doubt, Listing};
 use crate::routing::route::Route;
 
 /// One pool of a topic, and the nodes that may take its message. Without a name: all pools that the
@@ -56,7 +56,7 @@ impl Notifier {
 
         let id = MessageId::random();
         let mut notification: Option<Notification> = None;
-        let (mut parts, mut messages, mut first_target) = (Vec::new(), Vec::new(), None);
+        let (mut parts, mut messages, mut first_target, mut incomplete) = (Vec::new(), Vec::new(), None, None);
         for topic in &options.topics {
             let target = Arc::new(Target::new(exchange.clone(), priority.topic(topic)?).for_listeners());
             let boxed_target = || Box::new(Target::clone(&target));
@@ -81,14 +81,15 @@ impl Notifier {
             if size > limit {
                 return Err(SendError::TooLarge { size, limit, target: boxed_target() });
             }
-            let pools = self.pools(&target, started, deadline)?;
+            let (pools, doubt) = self.pools(&target, started, deadline)?;
+            incomplete = incomplete.or_else(|| doubt.map(|doubt| doubt.to_string().into()));
             let expected = |pool: &Option<_>| pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
             parts.extend(pools.iter().map(|(pool, _)| Part::new(topic.clone(), None, expected(pool))));
             first_target.get_or_insert_with(|| Arc::clone(&target));
             messages.extend(pool_messages(pools, unique_id, target, body, started, delivery));
         }
 
-        let (receiver, part_senders) = ResultGroup::start(started, parts);
+        let (receiver, part_senders) = ResultGroup::start(started, parts, incomplete);
         let outbounds = messages.into_iter().zip(part_senders).map(|((message, route, delivery), part_sender)| {
             Outbound::new(Arc::new(message), route, delivery, ResultSender::Part(part_sender))
         });
@@ -98,25 +99,39 @@ impl Notifier {
         Ok(NotifyHandle::new(id, receiver))
     }
 
-    /// The pools of a topic, and the nodes that may take their messages.
-    fn pools(&self, target: &Target, started: Instant, deadline: Instant) -> Result<Vec<Pool>, SendError> {
+    /// The pools of a topic, and the nodes that may take their messages. Also returns why there may
+    /// be other pools. Waits for the directory for at most half of the time, because the broker of
+    /// this node can keep the notification without it.
+    fn pools(
+        &self,
+        target: &Target,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<(Vec<Pool>, Option<Doubt>), SendError> {
         let router = &self.connections.router;
         let key = target.key();
-        let placement = match router.directory.placement(&key, deadline) {
-            Ok(placement) => placement,
-            Err(LookupError::Failed(error)) if matches!(*error, MatchmakerError::Refilling { .. }) => Arc::default(),
-            Err(error) => return Err(router.directory.send_error(error, target, started)),
+        let mut lookup = None;
+        let wait_until = || {
+            let now = clock::now();
+            let left = deadline.saturating_duration_since(now);
+            now + if router.has_own_broker() { left / 2 } else { left }
         };
+        let Listing { placement, doubt } = router.directory.listing(&key, wait_until, &mut lookup);
         if placement.is_empty() {
+            if let Some(doubt) = doubt.clone().filter(|_| !router.has_own_broker()) {
+                let after = clock::now().saturating_duration_since(started);
+                return Err(doubt.into_error(Box::new(target.clone()), after));
+            }
             // The directory knows no listener, so the broker of this node keeps the notification.
-            return Ok(vec![(None, Destinations::Listed(vec![router.local_destination()]))]);
+            return Ok((vec![(None, Destinations::Listed(vec![router.local_destination()]))], doubt));
         }
         let turn = router.directory.turn(&key);
         let destinations = |pool| router.destinations_from(&key, turn, placement.candidates(pool));
-        Ok(match listed_pools(&placement) {
+        let pools = match listed_pools(&placement) {
             Some(pools) => pools.into_iter().map(|pool| (Some(pool.clone()), destinations(Some(pool)))).collect(),
             None => vec![(None, destinations(None))],
-        })
+        };
+        Ok((pools, doubt))
     }
 }
 

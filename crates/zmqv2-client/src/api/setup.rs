@@ -8,11 +8,7 @@ use zmqv2_proto::config::{IpcDirError, find_ipc_dir};
 use zmqv2_proto::transport::{Transport, TransportOptions};
 use zmqv2_proto::{InvalidAddress, InvalidName, control};
 
-use crate::api::connections::Connections;
-use crate::direct::req_sockets::ReqSockets;
-use crate::io::thread::IoThread;
-use crate::routing::directory::Directory;
-use crate::routing::router::Router;
+use crate::api::connections::{ConnectionParts, SharedConnections};
 use crate::settings::Settings;
 
 /// Each slot of the table costs memory.
@@ -122,7 +118,7 @@ macro_rules! setup_setters {
 pub(crate) use setup_setters;
 
 impl Setup {
-    pub(crate) fn build(self) -> Result<Connections, ClientError> {
+    pub(crate) fn build(self) -> Result<SharedConnections, ClientError> {
         let mut settings = self.settings;
         settings.config = settings.config.bounded();
         let settings = Arc::new(settings);
@@ -132,9 +128,6 @@ impl Setup {
         let matchmaker = self.matchmaker.map_or_else(|| zmqv2_matchmaker::open(config), Ok)?;
         let transport = self.transport.unwrap_or_else(|| Transport::new(TransportOptions::from(config)));
         let local_broker = (config.host.clone(), local_broker);
-        let router = Arc::new(Router::new(Directory::new(matchmaker), local_broker, config.zone.clone()));
-        let io_thread = IoThread::new(Arc::clone(&settings), transport.clone(), Arc::clone(&router));
-        let req_sockets = ReqSockets::new(transport, config.conn_pool_size);
-        Ok(Connections::new(settings, router, req_sockets, io_thread))
+        Ok(SharedConnections::new(ConnectionParts { settings, matchmaker, local_broker, transport }))
     }
 }

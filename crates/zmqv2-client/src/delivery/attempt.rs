@@ -14,6 +14,8 @@ use zmqv2_proto::{NextStep, NodeName, Refusal, deadline};
 
 /// How long a message that waits for a server pauses before the directory is asked again.
 pub(crate) const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a message that waits for the directory's first answer pauses before it looks for it.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(50);
 /// Rounds over many candidates are at least this far apart for each candidate.
 const LOOKUP_INTERVAL_PER_CANDIDATE: Duration = Duration::from_millis(1);
 /// The pause before a retry if no candidate has taken the message.
@@ -68,6 +70,8 @@ pub(crate) struct Attempt {
     round_over: bool,
     /// Whether the directory is asked after the pause.
     look_up_after_pause: bool,
+    /// Whether the directory has not answered yet, so that other candidates may come.
+    preliminary: bool,
     /// The refusal of this round that tells the caller most.
     refusal: Option<(Refusal, Option<NodeName>)>,
     /// Why the request may have run, and the candidate that may have run it. The latest one.
@@ -138,7 +142,7 @@ pub(crate) enum Verdict {
 }
 
 /// What a lookup has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SearchPlan {
     /// How many nodes to ask.
     pub(crate) candidates: usize,
@@ -146,12 +150,15 @@ pub(crate) struct SearchPlan {
     pub(crate) known: bool,
     /// Whether other nodes can be asked if the server is not there.
     pub(crate) has_alternatives: bool,
+    /// Whether the directory has not answered yet. If these candidates do not have the server, the
+    /// request waits for its answer.
+    pub(crate) preliminary: bool,
 }
 
 impl SearchPlan {
     /// A plan to ask this many nodes. None of them is known to be the right one.
     pub(crate) fn among(candidates: usize) -> Self {
-        Self { candidates, known: false, has_alternatives: false }
+        Self { candidates, ..Self::default() }
     }
 }
 
@@ -187,6 +194,7 @@ impl Attempt {
             some_not_reached: false,
             round_over: false,
             look_up_after_pause: false,
+            preliminary: false,
             refusal: None,
             doubt: None,
         };
@@ -198,8 +206,9 @@ impl Attempt {
 
     /// A lookup has found these candidates, perhaps none.
     pub(crate) fn found(&mut self, now: Instant, plan: SearchPlan) -> Step {
+        self.preliminary = plan.preliminary;
         if plan.candidates == 0 {
-            return match (&self.doubt, self.wait_for_ready) {
+            return match (&self.doubt, self.waits()) {
                 (Some(_), _) => self.end_round(now),
                 (None, true) => self.pause_before_lookup(now),
                 (None, false) => Step::End(Verdict::NoCandidate),
@@ -214,6 +223,11 @@ impl Attempt {
     /// The candidate that was asked gave no result.
     pub(crate) fn failed(&mut self, now: Instant, error: AskError) -> Step {
         self.failed_in_queue(now, error, |_| false)
+    }
+
+    /// The directory has not answered the lookup of this request yet.
+    pub(super) fn set_preliminary(&mut self, preliminary: bool) {
+        self.preliminary = preliminary;
     }
 
     /// As [`failed`](Self::failed). If the request did not run and may be tried further,
@@ -287,10 +301,10 @@ impl Attempt {
             (Some((AskError::Refused(refusal, node), _)), _) => Verdict::Refused(refusal, node),
             (Some((AskError::ConnectionLost, candidate)), _) => Verdict::ConnectionLost { candidate },
             (Some((_, candidate)), _) => Verdict::NoAnswer { candidate },
-            (None, Some((refusal, node))) if !self.wait_for_ready || server_refused(&refusal) => {
+            (None, Some((refusal, node))) if !self.waits() || server_refused(&refusal) => {
                 Verdict::Refused(refusal, node)
             }
-            (None, None) if !self.wait_for_ready => Verdict::Unreachable { candidate: self.candidate },
+            (None, None) if !self.waits() => Verdict::Unreachable { candidate: self.candidate },
             (None, _) => Verdict::NeverReady,
         })
     }
@@ -321,7 +335,7 @@ impl Attempt {
     /// Whether no candidate is asked after the present one.
     pub(crate) fn is_last_send(&self) -> bool {
         let others = self.has_alternatives || self.candidates > self.tried + 1;
-        !others && self.retries_left == 0 && !self.wait_for_ready
+        !others && self.retries_left == 0 && !self.waits()
     }
 
     /// The request may have run. If a retry is left, it is sent again. Otherwise it ends.
@@ -340,6 +354,9 @@ impl Attempt {
     /// No candidate of this round has taken the request.
     fn end_round(&mut self, now: Instant) -> Step {
         self.round_over = true;
+        if self.preliminary && self.may_become_ready() {
+            return self.pause_before_lookup(now);
+        }
         // A candidate that could not be asked may take the request at the next attempt.
         let may_be_taken = self.doubt.is_some() || self.refusal.is_none() || self.some_not_reached;
         let until = self.until.min(deadline(now, self.jittered(RETRY_PAUSE))).min(self.deadline);
@@ -356,6 +373,9 @@ impl Attempt {
     fn pause_before_lookup(&mut self, now: Instant) -> Step {
         self.look_up_after_pause = true;
         let candidates = u32::try_from(self.candidates).unwrap_or(u32::MAX);
+        if self.preliminary {
+            return Step::Pause { until: self.deadline.min(now + ANSWER_INTERVAL) };
+        }
         let pause = LOOKUP_INTERVAL.max(LOOKUP_INTERVAL_PER_CANDIDATE * candidates);
         Step::Pause { until: self.deadline.min(deadline(now, pause)) }
     }
@@ -435,8 +455,13 @@ impl Attempt {
         self.refusal.as_ref().is_some_and(|(refusal, _)| server_refused(refusal))
     }
 
+    /// Whether it waits for other candidates if the present ones do not have its server.
+    fn waits(&self) -> bool {
+        self.wait_for_ready || self.preliminary
+    }
+
     fn may_become_ready(&self) -> bool {
-        self.wait_for_ready && self.doubt.is_none() && !self.is_busy()
+        self.waits() && self.doubt.is_none() && !self.is_busy()
     }
 }
 

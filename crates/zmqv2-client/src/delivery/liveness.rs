@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Ttl, deadline};
+use zmqv2_proto::{Reason, Refusal, Ttl, deadline};
 
 /// Shorter timeouts are raised to this, because the questions would cost too much.
 pub(crate) const MIN_LIVENESS_TIMEOUT: Duration = Duration::from_millis(100);
@@ -19,6 +19,8 @@ pub(crate) struct Liveness {
     asked: bool,
     /// Whether an answer to a question is awaited.
     pending: bool,
+    /// The last answer said that the server was silent for the whole timeout.
+    suspected: bool,
 }
 
 /// The next thing to do, from [`Liveness::due`].
@@ -38,12 +40,32 @@ impl Liveness {
             give_up_at: deadline(now, timeout),
             asked: false,
             pending: false,
+            suspected: false,
         }
     }
 
-    /// The call is still in flight.
+    /// The broker is alive.
     pub(crate) fn alive(&mut self, now: Instant) {
         *self = Self::new(self.timeout, now);
+    }
+
+    /// The broker has the call, and the server that runs it gave no sign of life for `silence`.
+    /// Returns why the call is lost, if it is.
+    pub(crate) fn in_flight(&mut self, now: Instant, silence: Duration) -> Option<Refusal> {
+        let suspected = silence >= self.timeout;
+        let confirmed = suspected && self.suspected;
+        self.alive(now);
+        self.suspected = suspected;
+        if confirmed {
+            let detail = format!("its server gave no sign of life for {silence:.1?}; the request may have run");
+            return Some(Refusal::new(Reason::ServerLost, detail));
+        }
+        if !silence.is_zero() {
+            // The next answer may show that the whole timeout has passed, or confirm it. A broker
+            // that itself was stopped may answer before it has read what its servers sent.
+            self.ask_at = self.ask_at.min(now + self.timeout.saturating_sub(silence).max(MIN_LIVENESS_TIMEOUT / 2));
+        }
+        None
     }
 
     /// The question has failed. Another one may follow.
@@ -100,6 +122,26 @@ mod tests {
         alive.alive(start + SECOND);
         assert_eq!((alive.next_check(), alive.due(start + 2 * SECOND)), (start + 2 * SECOND, Due::Ask));
         assert_eq!(liveness.due(start + 2 * SECOND), Due::GiveUp);
+    }
+
+    #[test]
+    fn a_server_that_is_silent_for_the_whole_timeout_is_lost() {
+        let start = crate::clock::now();
+        let mut liveness = Liveness::new(2 * SECOND, start);
+        assert_eq!(liveness.in_flight(start, Duration::ZERO), None);
+        assert_eq!(liveness.next_check(), start + SECOND);
+        // It is asked again when the timeout passes.
+        assert_eq!(liveness.in_flight(start, SECOND * 3 / 2), None);
+        assert_eq!((liveness.next_check(), liveness.due(start + SECOND / 2)), (start + SECOND / 2, Due::Ask));
+        // One such answer is not enough.
+        assert_eq!(liveness.in_flight(start + SECOND / 2, 2 * SECOND), None);
+        let soon = liveness.next_check();
+        assert!(soon > start + SECOND / 2 && soon <= start + SECOND * 3 / 4 && liveness.due(soon) == Due::Ask);
+        let mut back = liveness;
+        assert_eq!(back.in_flight(soon, Duration::ZERO), None);
+        assert_eq!(back.in_flight(soon, 2 * SECOND), None);
+        let lost = liveness.in_flight(soon, 2 * SECOND).unwrap();
+        assert_eq!((lost.reason, lost.detail.contains("for 2.0s")), (Reason::ServerLost, true), "{lost:?}");
     }
 
     #[test]

@@ -296,6 +296,7 @@ fn beside_others(case: &Case) -> End {
         wait_for_ready: case.wait_for_ready,
         monitor: None,
         candidates: if case.server.is_some() { 0 } else { world.plan().candidates },
+        preliminary: false,
         bytes: 1,
         server_queue: case.server.map(|_| 1),
     };

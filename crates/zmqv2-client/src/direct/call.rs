@@ -70,7 +70,9 @@ impl<'a> DirectCaller<'a> {
         call.route.learn(&result);
         let after = request.elapsed(clock::now());
         let destination = |candidate| call.route.destination(candidate, router);
-        let result = result.map_err(|verdict| verdict.into_call_error(target, after, destination, call.socket_error));
+        let result = result.map_err(|verdict| {
+            verdict.into_call_error(target, after, destination, call.route.doubt(), call.socket_error)
+        });
         Completion { result, after }.into_answered(method, target, &settings.allowed_remote_modules)
     }
 }
@@ -139,7 +141,7 @@ impl DirectCall<'_> {
                     req_sockets.keep(address.clone(), socket, clock::now());
                     match parsed {
                         ParsedAnswer::FromReceiver { answer, .. } => Ok(answer),
-                        ParsedAnswer::InFlight => Err(AskError::NoAnswer),
+                        ParsedAnswer::InFlight { .. } => Err(AskError::NoAnswer),
                         ParsedAnswer::Refusal(refusal, node) => {
                             router.refused(address, server.as_ref(), key, refusal.reason);
                             Err(AskError::Refused(refusal, node))

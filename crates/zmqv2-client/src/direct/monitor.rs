@@ -16,6 +16,7 @@ use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::io::thread::IoThread;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::{CompletionReceiver, CompletionSender};
+use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::{Destination, Destinations};
 use crate::routing::route::Route;
@@ -38,7 +39,7 @@ pub(crate) struct Monitor<'a> {
 #[derive(Debug)]
 enum Phase {
     Monitoring(Liveness, Option<CompletionReceiver>),
-    /// The broker does not know the call. Until then, a reply may still come.
+    /// The broker does not know the call, or its server is silent. Until then, a reply may still come.
     Lost(Instant, Refusal, Option<NodeName>),
     /// The client is closed, so no question can be sent.
     Closed,
@@ -76,6 +77,11 @@ impl<'a> Monitor<'a> {
             match completion.result {
                 Err(CallError::Refused { refusal, node, .. }) if refusal.reason == Reason::ServerLost => {
                     self.phase = Phase::Lost(now + REPLY_GRACE, refusal, node);
+                }
+                Ok(ReceiverAnswer { kind: AnswerKind::InFlight { silence }, node, .. }) => {
+                    if let Some(lost) = liveness.in_flight(now, silence) {
+                        self.phase = Phase::Lost(now + REPLY_GRACE, lost, Some(node));
+                    }
                 }
                 // Any answer shows that the broker is alive.
                 Ok(_) | Err(CallError::Refused { .. }) => liveness.alive(now),

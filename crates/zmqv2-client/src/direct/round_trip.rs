@@ -178,7 +178,7 @@ impl RoundTrip<'_> {
         };
         frames.clear();
         match parsed {
-            Ok(ParsedAnswer::InFlight) => None,
+            Ok(ParsedAnswer::InFlight { .. }) => None,
             Ok(answer) => Some(answer),
             Err(problem) => {
                 log::warn!("ignored an answer to call {id} of {key}: {problem}");

@@ -1,7 +1,9 @@
 //! Reads answers, both from a DEALER and from a REQ socket.
 
+use std::time::Duration;
+
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Refusal, ServerName};
+use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName};
 
 use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 
@@ -23,8 +25,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) enum ParsedAnswer {
     /// One receiver answers. With `more`, others will.
     FromReceiver { answer: ReceiverAnswer, more: bool },
-    /// The call is still waiting or running.
-    InFlight,
+    /// The call is still waiting or running. Its server gave no sign of life for `silence`.
+    InFlight { silence: Duration, node: Option<NodeName> },
     /// The whole message was refused, by this node.
     Refusal(Refusal, Option<NodeName>),
 }
@@ -47,11 +49,13 @@ impl Asked<'_> {
         let many = self.kind == Kind::Fanout || self.kind == Kind::Notify && self.server.is_none();
         let unnamed = view.server().is_empty();
         let (kind, named) = match (self.kind, view.kind()) {
-            (Kind::Call, Kind::InFlight) => return Ok(ParsedAnswer::InFlight),
+            (Kind::Call, Kind::InFlight) => {
+                return Ok(ParsedAnswer::InFlight { silence: view.ttl().into(), node: read_node(view, node)? });
+            }
             (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => (AnswerKind::Accepted, true),
             (Kind::Notify, Kind::Stored) => (AnswerKind::Stored, !many || !unnamed),
             (Kind::Call, Kind::Reply) => (AnswerKind::Reply(body), true),
-            (Kind::Inquire, Kind::InFlight) => (AnswerKind::InFlight, false),
+            (Kind::Inquire, Kind::InFlight) => (AnswerKind::InFlight { silence: view.ttl().into() }, false),
             (_, Kind::Refusal) => {
                 let refusal = read_refusal(view, &body)?;
                 if !many || unnamed {
@@ -104,8 +108,14 @@ fn read_node(view: &HeaderView<'_>, asked: impl FnOnce() -> Option<NodeName>) ->
 }
 
 fn read_refusal(view: &HeaderView<'_>, body: &[u8]) -> Result<Refusal, String> {
-    let reason = view.reason().map_err(|error| error.to_string())?;
-    let reason = reason.ok_or("it is a refusal without a reason")?;
-    let shown = &body[..body.len().min(MAX_DETAIL_BYTES)];
-    Ok(Refusal::new(reason, String::from_utf8_lossy(shown)))
+    let shown = String::from_utf8_lossy(&body[..body.len().min(MAX_DETAIL_BYTES)]);
+    match view.reason() {
+        Ok(Some(reason)) => Ok(Refusal::new(reason, shown)),
+        Ok(None) => Err("it is a refusal without a reason".to_owned()),
+        // A later version may say anything with it, also that the request may have run. The message
+        // ends all the same.
+        Err(error) => {
+            Ok(Refusal::new(Reason::ServerLost, format!("for a reason of a later version ({error}): {shown}")))
+        }
+    }
 }

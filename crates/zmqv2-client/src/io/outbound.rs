@@ -92,7 +92,9 @@ impl Outbound {
         if let Some(stamp) = stamp.filter(|_| self.message.kind.is_request()) {
             stamp.write(header);
         }
-        Header::stamp_flags(header, if waits { Flags::BUNDLES.with(Flags::WAIT_FOR_READY) } else { Flags::BUNDLES });
+        let is_cast = matches!(self.message.kind, Kind::Cast | Kind::Fanout);
+        let flags = if is_cast { Flags::BUNDLES.with(Flags::NO_METHOD) } else { Flags::BUNDLES };
+        Header::stamp_flags(header, if waits { flags.with(Flags::WAIT_FOR_READY) } else { flags });
     }
 
     /// The frames that ask whether this message is still in flight.
@@ -112,8 +114,9 @@ impl Outbound {
         let Self { message, route, socket_error, .. } = self;
         let after = now.saturating_duration_since(message.started);
         let destination = |candidate| route.destination(candidate, router).or_else(|| route.destination(0, router));
-        let result =
-            result.map_err(|verdict| verdict.into_call_error(&message.target, after, destination, socket_error.take()));
+        let result = result.map_err(|verdict| {
+            verdict.into_call_error(&message.target, after, destination, route.doubt(), socket_error.take())
+        });
         Completion { result, after }
     }
 }

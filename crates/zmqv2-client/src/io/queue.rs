@@ -6,12 +6,13 @@ use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use zmqv2_proto::deadline;
+use zmqv2_proto::transport::process_id;
+use zmqv2_proto::{MessageId, deadline};
 
-use crate::clock;
 use crate::io::admission::Admission;
 use crate::io::outbound::Outbound;
 use crate::settings::Settings;
+use crate::{callback_thread, clock};
 
 /// The capacity of the queue. The thread reads it faster than senders fill it.
 const MAX_COMMANDS: usize = 16_384;
@@ -23,6 +24,8 @@ pub(crate) struct IoQueue {
     pub(super) commands: Sender<Command>,
     pub(crate) admission: Admission,
     pub(super) idle_waker: IdleWaker,
+    /// A callback on an I/O thread has closed the client: as [`Command::Close`], without a reply.
+    pub(super) close_by: Mutex<Option<Instant>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_id: OnceLock<ThreadId>,
 }
@@ -32,6 +35,9 @@ pub(crate) enum Command {
     Send(Box<Outbound>),
     /// A question about a blocking call. It needs no admission.
     Inquire(Box<Outbound>),
+    /// Nobody wants the result of this call any more. A command that is lost costs nothing but a call
+    /// that runs in vain.
+    GiveUp(MessageId),
     /// The messages of one group.
     SendAll(Vec<Outbound>),
     /// Ends the thread when no message is outstanding, and at this time at the latest. The reply is
@@ -49,6 +55,7 @@ impl IoQueue {
             commands: sender,
             admission: Admission::new(max_outstanding, max_outstanding_bytes),
             idle_waker: IdleWaker { asleep: AtomicBool::new(false), waker },
+            close_by: Mutex::default(),
             thread: Mutex::default(),
             thread_id: OnceLock::new(),
         };
@@ -60,14 +67,29 @@ impl IoQueue {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
+    /// Ends a call whose handle was dropped.
+    pub(crate) fn give_up(&self, id: MessageId) {
+        // After a fork, the thread is in the parent.
+        if self.pid == process_id() && self.commands.try_send(Command::GiveUp(id)).is_ok() {
+            self.idle_waker.wake();
+        }
+    }
+
     /// Ends the thread. Returns the number of messages that were outstanding.
     pub(super) fn close(&self, timeout: Duration) -> usize {
         self.admission.close();
+        if callback_thread::is_current() {
+            // The thread ends when the outcomes are there, and nobody waits for it here.
+            let by = deadline(clock::now(), timeout);
+            *self.close_by.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
+            self.idle_waker.wake();
+            return self.admission.open();
+        }
         let by = deadline(clock::now(), timeout);
         let (reply, answer) = crossbeam_channel::bounded(1);
         let sent = self.commands.send(Command::Close(by, reply));
         self.idle_waker.wake();
-        if sent.is_err() || self.is_current() {
+        if sent.is_err() {
             return 0;
         }
         // The thread replies by then. If it has ended, there is no reply.
@@ -84,11 +106,16 @@ impl IoQueue {
         self.thread_id.get() == Some(&std::thread::current().id())
     }
 
+    /// When the thread ends, if a callback has just closed the client.
+    pub(super) fn take_close_request(&self) -> Option<Instant> {
+        self.close_by.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Makes the next sender wake the thread. Returns false if a command has come already.
     pub(crate) fn begin_sleep(&self, commands: &Receiver<Command>) -> bool {
         self.idle_waker.asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        commands.is_empty()
+        commands.is_empty() && self.close_by.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     pub(crate) fn end_sleep(&self) {

@@ -1,13 +1,12 @@
 //! Starts and closes the I/O thread, and sends it messages.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::SendTimeoutError;
 use zmqv2_proto::transport::{Transport, TransportError, process_id};
 
-use crate::clock;
 use crate::delivery::table::DeliveryOptions;
 use crate::io::admission::{NotQueued, WhenFull};
 use crate::io::driver::{self, Driver};
@@ -16,6 +15,7 @@ use crate::io::queue::{Command, IoQueue};
 use crate::outcome::counters::LiveCounters;
 use crate::routing::router::Router;
 use crate::settings::Settings;
+use crate::{callback_thread, clock};
 
 /// How long a dropped client waits for the outcomes of its messages.
 pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,6 +71,14 @@ impl IoThread {
             }
             ThreadState::Idle => true,
             ThreadState::Closed => false,
+        }
+    }
+
+    /// The queue of the thread, by which a call can be given up.
+    pub(crate) fn queue(&self) -> Weak<IoQueue> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            ThreadState::Running(queue) => Arc::downgrade(queue),
+            ThreadState::Idle | ThreadState::Closed => Weak::new(),
         }
     }
 
@@ -134,6 +142,14 @@ impl IoThread {
 
     /// Takes no more messages, and waits for the outcomes of the others.
     pub(crate) fn close(&self, timeout: Duration) -> Closed {
+        if callback_thread::is_current() {
+            // A callback must not wait for the lock either: its holder may wait for this thread. Without
+            // the lock, somebody else closes the client now.
+            return match self.state.try_read().as_deref() {
+                Ok(ThreadState::Running(queue)) if queue.pid == process_id() => Closed { open: queue.close(timeout) },
+                _ => Closed { open: 0 },
+            };
+        }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *state, ThreadState::Closed);
         drop(state);

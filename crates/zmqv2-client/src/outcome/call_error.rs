@@ -90,6 +90,24 @@ pub enum CallError {
         /// The target of the call.
         target: Box<Target>,
     },
+    /// A callback of a client (an observer or a waker) waited for the result. It would have waited for
+    /// its own thread. Poll the handle there, or wait in another thread.
+    #[error(
+        "a callback of a client (observer or waker) cannot wait for the reply of {target}: poll the handle, or wait in \
+         another thread"
+    )]
+    WouldBlock {
+        /// The target of the call.
+        target: Box<Target>,
+    },
+    /// The parent of this process made the call before the fork. Its result is in the parent.
+    #[error("the call to {target} was made by process {parent}, which has forked this one: its result is there")]
+    Inherited {
+        /// The target of the call.
+        target: Box<Target>,
+        /// The process that made the call.
+        parent: u32,
+    },
 }
 
 /// The same text as [`Display`](fmt::Display), because Rust prints the error of `main` in this
@@ -123,7 +141,7 @@ impl CallError {
     /// | error | may have run |
     /// |---|---|
     /// | `Remote`, `Answer` | yes: it did, unless the remote error says that it could not |
-    /// | `Timeout`, `ConnectionLost`, `Closed` | yes, and it may still run |
+    /// | `Timeout`, `ConnectionLost`, `Closed`, `WouldBlock`, `Inherited` | yes, and it may still run |
     /// | `Refused` | as [`Reason::may_have_run`] says: with `ServerLost` and `TooLarge` |
     /// | `NotSent`, `Unreachable` | no: nothing was sent |
     #[must_use]
@@ -135,7 +153,9 @@ impl CallError {
             | Self::Answer { .. }
             | Self::Timeout { .. }
             | Self::ConnectionLost { .. }
-            | Self::Closed { .. } => true,
+            | Self::Closed { .. }
+            | Self::WouldBlock { .. }
+            | Self::Inherited { .. } => true,
         }
     }
 }

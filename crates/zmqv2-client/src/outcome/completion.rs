@@ -5,26 +5,28 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::Target;
+use zmqv2_proto::{Target, process_id};
 
-use crate::clock;
 use crate::outcome::Completion;
 use crate::outcome::call_error::CallError;
+use crate::{callback_thread, clock};
 
 /// Gives the completion. If it is dropped without one, the message counts as abandoned.
 #[derive(Debug)]
 pub(crate) struct CompletionSender {
     slot: Arc<Slot>,
     started: Instant,
-    target: Arc<Target>,
 }
 
 /// Waits for the completion.
 #[derive(Debug)]
 pub(crate) struct CompletionReceiver(Arc<Slot>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
+    /// The process of the sender and the receiver.
+    pid: u32,
+    target: Arc<Target>,
     state: Mutex<SlotState>,
     done: Condvar,
 }
@@ -40,8 +42,9 @@ struct SlotState {
 
 impl CompletionSender {
     pub(crate) fn new(started: Instant, target: Arc<Target>) -> (Self, CompletionReceiver) {
-        let slot = Arc::new(Slot::default());
-        (Self { slot: Arc::clone(&slot), started, target }, CompletionReceiver(slot))
+        let (state, done) = (Mutex::default(), Condvar::new());
+        let slot = Arc::new(Slot { pid: process_id(), target, state, done });
+        (Self { slot: Arc::clone(&slot), started }, CompletionReceiver(slot))
     }
 
     /// Whether the receiver still exists.
@@ -90,7 +93,7 @@ impl Drop for CompletionSender {
     fn drop(&mut self) {
         if !self.slot.lock().done {
             let after = clock::now().saturating_duration_since(self.started);
-            let result = Err(CallError::Closed { target: Box::new(Target::clone(&self.target)) });
+            let result = Err(CallError::Closed { target: Box::new(Target::clone(&self.slot.target)) });
             self.slot.complete(Completion { result, after }).wake();
         }
     }
@@ -98,22 +101,44 @@ impl Drop for CompletionSender {
 
 impl CompletionReceiver {
     pub(crate) fn is_done(&self) -> bool {
-        self.0.lock().done
+        self.is_inherited() || self.0.lock().done
+    }
+
+    /// Whether the message was sent by the parent of this process. It ends there. This process has a
+    /// copy of the lock, which a thread of the parent may have held.
+    fn is_inherited(&self) -> bool {
+        self.0.pid != process_id()
+    }
+
+    /// Why this process has no result of the parent's message.
+    fn inherited(&self) -> Completion {
+        let Slot { pid, target, .. } = &*self.0;
+        let target = Box::new(Target::clone(target));
+        Completion { result: Err(CallError::Inherited { target, parent: *pid }), after: Duration::ZERO }
     }
 
     /// Looks at the completion, if it is there.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&Completion) -> T) -> Option<T> {
+        if self.is_inherited() {
+            return Some(look(&self.inherited()));
+        }
         self.0.lock().completion.as_ref().map(look)
     }
 
     /// Takes the completion, if it is there.
     pub(crate) fn take(&self) -> Option<Completion> {
+        if self.is_inherited() {
+            return Some(self.inherited());
+        }
         self.0.lock().completion.take()
     }
 
     /// Waits for the completion, and returns whether it is there. Without a timeout this ends too,
     /// because every message ends.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
+        if callback_thread::is_current() || self.is_inherited() {
+            return self.is_done();
+        }
         let mut state = self.0.lock();
         state.waiting += 1;
         let mut state = match timeout {
@@ -132,6 +157,9 @@ impl CompletionReceiver {
 
     /// Whether the completion is there. If not, `waker` is woken when it comes.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        if self.is_inherited() {
+            return true;
+        }
         let mut state = self.0.lock();
         if state.done {
             return true;

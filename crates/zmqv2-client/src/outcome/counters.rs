@@ -33,7 +33,8 @@ pub struct Counters {
     pub replied: u64,
     /// Messages refused, for any reason.
     pub refused: u64,
-    /// Messages without an answer, sent or not.
+    /// Messages without an answer, sent or not. Outcomes [`Directory`](Outcome::Directory) count
+    /// here.
     pub unacknowledged: u64,
     /// Messages without an outcome yet.
     pub open: u64,
@@ -87,7 +88,7 @@ impl LiveCounters {
             Outcome::Acked { .. } => count(&self.acked),
             Outcome::Stored { .. } => count(&self.stored),
             Outcome::Refused { refusal, .. } => self.count_refusal(refusal.reason),
-            Outcome::Unacknowledged { .. } => count(&self.unacknowledged),
+            Outcome::Directory { .. } | Outcome::Unacknowledged { .. } => count(&self.unacknowledged),
         }
     }
 

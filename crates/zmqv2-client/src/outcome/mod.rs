@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use zmqv2_proto::transport::TransportError;
-use zmqv2_proto::{NodeName, Reason, Refusal, Reply, ServerName, Target};
+use zmqv2_proto::{NextStep, NodeName, Reason, Refusal, Reply, ServerName, Target};
 
 use crate::delivery::attempt::Verdict;
 use crate::outcome::answered::Answered;
@@ -26,6 +26,7 @@ use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
 use crate::outcome::text::{AtNode, Span};
 use crate::routing::destinations::Destination;
+use crate::routing::directory::Doubt;
 
 /// How a cast ended, a fanout at one server, or a notification for one pool.
 ///
@@ -34,6 +35,7 @@ use crate::routing::destinations::Destination;
 /// | `Acked` | runs, unless the server that accepted it dies first |
 /// | `Stored` | runs when a listener takes it (notifications only) |
 /// | `Refused` | may have run if [`Reason::may_have_run`] says so, otherwise never runs |
+/// | `Directory` | did not run and never will; a second message may find a server |
 /// | `Unacknowledged`, `sent: false` | did not run and never will |
 /// | `Unacknowledged`, `sent: true` | may have run, or may still run |
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,14 @@ pub enum Outcome {
         /// The node that refused; `None`: the directory knows no node to ask.
         node: Option<NodeName>,
         /// The time from sending to this answer.
+        after: Duration,
+    },
+    /// No server was found, and the directory could not say that there is none. The same message
+    /// may find a server later.
+    Directory {
+        /// The error of the directory, in one line.
+        problem: String,
+        /// The time from sending to the end.
         after: Duration,
     },
     /// There was no answer: no connection, a lost connection, or silence until the timeout.
@@ -99,6 +109,7 @@ impl fmt::Display for Outcome {
             Self::Refused { refusal, node, after } => {
                 write!(f, "refused{} after {}: {refusal}", AtNode(node.as_ref()), Span(*after))
             }
+            Self::Directory { problem, after } => write!(f, "not found within {}: {problem}", Span(*after)),
             Self::Unacknowledged { after, sent: true } => write!(f, "no acknowledgement within {}", Span(*after)),
             Self::Unacknowledged { after, sent: false } => write!(f, "not sent within {}", Span(*after)),
         }
@@ -119,6 +130,9 @@ impl Completion {
             Ok(answer) => answer.outcome(self.after).unwrap_or_else(|| unacknowledged(true)),
             Err(CallError::Refused { refusal, node, .. }) => {
                 Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after: self.after }
+            }
+            Err(CallError::NotSent(error)) if let Some(problem) = error.directory_problem() => {
+                Outcome::Directory { problem, after: self.after }
             }
             Err(error) => unacknowledged(error.may_have_run()),
         }
@@ -144,16 +158,34 @@ impl Completion {
 }
 
 impl Verdict {
+    /// Whether it says that no node has the server, as far as the directory knows.
+    fn says_that_there_is_none(&self) -> bool {
+        match self {
+            Self::NoCandidate | Self::NeverReady => true,
+            Self::Refused(refusal, _) => {
+                matches!(refusal.reason.next_step(), NextStep::OtherNode { server_is_there: false, .. })
+            }
+            _ => false,
+        }
+    }
+
     /// The error for the sender of a message. `destination` returns the node of a candidate.
-    /// `socket_error` is why no socket to the last candidate could be opened, if none could.
+    /// `doubt` is why other nodes may have the server. `socket_error` is why no socket to the last
+    /// candidate could be opened, if none could.
     pub(crate) fn into_call_error(
         self,
         target: &Target,
         after: Duration,
         destination: impl FnOnce(usize) -> Option<Destination>,
+        doubt: Option<&Doubt>,
         socket_error: Option<TransportError>,
     ) -> CallError {
         let target = Box::new(target.clone());
+        if let Some(doubt) = doubt
+            && self.says_that_there_is_none()
+        {
+            return doubt.clone().into_error(target, after).into();
+        }
         let at = |candidate: usize| destination(candidate).map(|Destination { node, address }| (node, address));
         match (self, socket_error) {
             (Self::Refused(refusal, node), _) => CallError::Refused { refusal, target, node, after },

@@ -21,8 +21,11 @@ pub(crate) enum AnswerKind {
     Accepted,
     Stored,
     Reply(Frame),
-    /// The broker confirms that the call is in flight.
-    InFlight,
+    /// The broker confirms that the call is in flight. Its server gave no sign of life for
+    /// `silence`.
+    InFlight {
+        silence: Duration,
+    },
     /// The receiver refused its copy.
     Refused(Refusal),
 }
@@ -36,7 +39,7 @@ impl ReceiverAnswer {
             AnswerKind::Refused(refusal) => {
                 Outcome::Refused { refusal: refusal.clone(), node: Some(node), after: elapsed }
             }
-            AnswerKind::Accepted | AnswerKind::Reply(_) | AnswerKind::InFlight => {
+            AnswerKind::Accepted | AnswerKind::Reply(_) | AnswerKind::InFlight { .. } => {
                 Outcome::Acked { server: self.server.clone()?, node, elapsed }
             }
         })

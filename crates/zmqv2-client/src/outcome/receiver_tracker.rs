@@ -111,7 +111,7 @@ fn precedence(outcome: &Outcome) -> u8 {
         Outcome::Acked { .. } => 3,
         Outcome::Stored { .. } => 2,
         Outcome::Refused { .. } => 1,
-        Outcome::Unacknowledged { .. } => 0,
+        Outcome::Directory { .. } | Outcome::Unacknowledged { .. } => 0,
     }
 }
 

@@ -5,15 +5,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{NodeName, Topic};
+use zmqv2_proto::{NodeName, Topic, process_id};
 
-use crate::clock;
 use crate::outcome::Outcome;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::receiver_tracker::{ExpectedReceivers, ReceiverResult, ReceiverTracker};
+use crate::{callback_thread, clock};
 
 #[derive(Debug)]
 pub(crate) struct ResultGroup {
+    /// The process of the senders and the receiver.
+    pid: u32,
     state: Mutex<GroupState>,
     done: Condvar,
     /// Whether the receiver was dropped.
@@ -25,6 +27,8 @@ struct GroupState {
     parts: Vec<Part>,
     /// The number of parts that have not ended.
     open: usize,
+    /// Why there may be receivers that are not known.
+    incomplete: Option<Arc<str>>,
     waker: Option<Waker>,
     waiting: usize,
 }
@@ -60,11 +64,17 @@ impl Part {
 }
 
 impl ResultGroup {
-    /// Starts a group. Returns its receiver and a sender for each part, in order.
-    pub(crate) fn start(started: Instant, parts: Vec<Part>) -> (GroupReceiver, Vec<PartSender>) {
+    /// Starts a group. Returns its receiver and a sender for each part, in order. `incomplete` is
+    /// why there may be receivers that are not known.
+    pub(crate) fn start(
+        started: Instant,
+        parts: Vec<Part>,
+        incomplete: Option<Arc<str>>,
+    ) -> (GroupReceiver, Vec<PartSender>) {
         let open = parts.len();
-        let state = Mutex::new(GroupState { parts, open, waker: None, waiting: 0 });
-        let group = Arc::new(Self { state, done: Condvar::new(), abandoned: AtomicBool::new(false) });
+        let state = Mutex::new(GroupState { parts, open, incomplete, waker: None, waiting: 0 });
+        let group =
+            Arc::new(Self { pid: process_id(), state, done: Condvar::new(), abandoned: AtomicBool::new(false) });
         let sender = |part| PartSender { group: Arc::clone(&group), part, started, ended: false };
         let senders = (0..open).map(sender).collect();
         (GroupReceiver(group), senders)
@@ -102,9 +112,15 @@ impl PartSender {
         part.tracker.results().to_vec()
     }
 
-    /// The nodes of a part are known now. Makes a sender for each node but the first.
-    pub(crate) fn split(&self, nodes: impl IntoIterator<Item = (NodeName, ExpectedReceivers)>) -> Vec<Self> {
+    /// The nodes of a part are known now, but perhaps not all. Makes a sender for each node but the
+    /// first.
+    pub(crate) fn split(
+        &self,
+        nodes: impl IntoIterator<Item = (NodeName, ExpectedReceivers)>,
+        incomplete: Option<Arc<str>>,
+    ) -> Vec<Self> {
         let mut state = self.group.lock();
+        state.incomplete = incomplete;
         let mut senders = Vec::new();
         let topic = state.parts[self.part].topic.clone();
         for (number, (node, expected)) in nodes.into_iter().enumerate() {
@@ -148,16 +164,34 @@ impl Drop for PartSender {
 impl GroupReceiver {
     /// Looks at all parts, and the number of those that have not ended.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&[Part], usize) -> T) -> T {
+        if self.is_inherited() {
+            // Nothing is known, and nothing will be.
+            return look(&[], 1);
+        }
         let state = self.0.lock();
         look(&state.parts, state.open)
     }
 
+    /// Why there may be receivers that are not known.
+    pub(crate) fn incomplete(&self) -> Option<Arc<str>> {
+        if self.is_inherited() { None } else { self.0.lock().incomplete.clone() }
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
-        self.0.lock().open == 0
+        !self.is_inherited() && self.0.lock().open == 0
+    }
+
+    /// Whether the message was sent by the parent of this process, where it ends. This process has a
+    /// copy of the lock, which a thread of the parent may have held.
+    fn is_inherited(&self) -> bool {
+        self.0.pid != process_id()
     }
 
     /// Waits for all parts. Returns whether they have ended.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        if callback_thread::is_current() || self.is_inherited() {
+            return self.is_complete();
+        }
         let mut state = self.0.lock();
         state.waiting += 1;
         let waited = self.0.done.wait_timeout_while(state, timeout, |state| state.open > 0);
@@ -168,6 +202,9 @@ impl GroupReceiver {
 
     /// Whether all parts have ended; if not, `waker` is woken when they have.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        if self.is_inherited() {
+            return true;
+        }
         let mut state = self.0.lock();
         if state.open == 0 {
             return true;

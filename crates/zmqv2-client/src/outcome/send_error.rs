@@ -44,6 +44,13 @@ pub enum SendError {
         /// The target.
         target: Box<Target>,
     },
+    /// A callback of a client (an observer or a waker) made a call that blocks. It would stop the
+    /// client. Use [`RpcClient::call_async`](crate::RpcClient::call_async) there, or another thread.
+    #[error("a callback of a client (observer or waker) cannot wait for {target}: use call_async() or another thread")]
+    WouldBlock {
+        /// The target.
+        target: Box<Target>,
+    },
     /// The version of the message is above the version cap, or has another major version.
     #[error("message version {version} for {target} is not covered by the version cap {cap}")]
     VersionCap {
@@ -84,7 +91,8 @@ pub enum SendError {
         /// What is wrong with it.
         source: BodyError,
     },
-    /// The directory failed to say where the target is.
+    /// The directory failed to say where the target is, and the broker of this node has no server
+    /// of it. This may pass, even if an operator must correct something.
     #[error("cannot look up {target} after {}", Span(*after))]
     Directory {
         /// The target.
@@ -113,4 +121,25 @@ pub enum SendError {
         /// The error of the socket or the thread.
         source: TransportError,
     },
+}
+
+impl SendError {
+    /// Whether the same message may be sent successfully later: the directory could not say where
+    /// its target is, or the client has no room.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Directory { .. } | Self::DirectorySilent { .. } | Self::Full { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The problem of the directory, in one line, if this is one.
+    pub(crate) fn directory_problem(&self) -> Option<String> {
+        match self {
+            Self::Directory { source, .. } => Some(source.to_string()),
+            Self::DirectorySilent { directory, .. } => Some(format!("the {directory} directory did not answer")),
+            _ => None,
+        }
+    }
 }

@@ -18,6 +18,8 @@ struct Facts {
     clock: Option<(ClockId, PeerClock)>,
     /// The largest body that it takes.
     max_message_bytes: Option<usize>,
+    /// Whether it understands that a call was given up.
+    cancels: bool,
 }
 
 /// The time of sending, by the clock of a broker.
@@ -52,7 +54,7 @@ impl Peer {
             (clock, PeerClock::asked(clock == ClockId::own(), sent, received, view.delivered()))
         });
         let max_message_bytes = welcome.max_message_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        *self.facts() = Facts { clock, max_message_bytes };
+        *self.facts() = Facts { clock, max_message_bytes, cancels: welcome.cancels };
     }
 
     /// The broker does not know the first question: it is of an earlier version.
@@ -82,6 +84,10 @@ impl Peer {
     /// The largest body that the broker takes, as far as it has said.
     pub(crate) fn max_message_bytes(&self) -> usize {
         self.facts().max_message_bytes.unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn cancels(&self) -> bool {
+        self.facts().cancels
     }
 
     /// Why the broker does not take a body of this size, if it does not.

@@ -1,14 +1,14 @@
 //! Asks the directory, so that no call outlives its deadline.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use zmqv2_matchmaker::{Matchmaker, MatchmakerError, Placement, Rotation};
+use zmqv2_matchmaker::{Completeness, Health, Matchmaker, MatchmakerError, Placement, Rotation};
 use zmqv2_proto::{Target, TopicKey};
 
 use crate::clock;
-use crate::delivery::request::{CallOptions, Request};
 use crate::outcome::send_error::SendError;
 
 /// The most topics that are looked up at one time. Each has a thread until the directory answers.
@@ -26,18 +26,62 @@ pub(crate) struct Directory {
     lookups: Arc<Lookups>,
 }
 
-/// Why a lookup failed.
-#[derive(Debug)]
-pub(crate) enum LookupError {
+/// Why the answer of the directory is not certain.
+#[derive(Debug, Clone)]
+pub(crate) enum Doubt {
+    /// It could not answer.
     Failed(Arc<MatchmakerError>),
-    NoAnswer,
+    /// Its list may lack servers, for this reason. All may be registered after `within`.
+    Incomplete { directory: &'static str, reason: Arc<str>, within: Duration },
+    /// It has not answered yet. Its kind.
+    Silent(&'static str),
 }
 
-impl LookupError {
-    /// Whether a message that waits for a server goes on waiting, because the directory may answer
-    /// later.
-    pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::Failed(error) if error.may_pass())
+/// What the directory says about a topic.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) placement: Arc<Placement>,
+    /// Servers may be missing in the placement. `None`: it is complete.
+    pub(crate) doubt: Option<Doubt>,
+}
+
+impl Doubt {
+    /// The error of a message to `target` that cannot be sent because of this, `after` its start.
+    pub(crate) fn into_error(self, target: Box<Target>, after: Duration) -> SendError {
+        match self {
+            Self::Failed(source) => SendError::Directory { target, after, source },
+            Self::Incomplete { directory, reason, within } => {
+                let (directory, reason) = (directory.to_owned(), reason.to_string());
+                let source = Arc::new(MatchmakerError::Refilling { directory, reason, within });
+                SendError::Directory { target, after, source }
+            }
+            Self::Silent(directory) => SendError::DirectorySilent { target, directory, after },
+        }
+    }
+
+    /// Whether an answer is on its way.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent(_))
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => match &**error {
+                MatchmakerError::Refilling { reason, .. } => f.write_str(reason),
+                error => write!(f, "{error}"),
+            },
+            Self::Incomplete { reason, .. } => f.write_str(reason),
+            Self::Silent(directory) => write!(f, "the {directory} directory has not answered yet"),
+        }
+    }
+}
+
+impl Listing {
+    /// No list, because of this doubt.
+    fn none(doubt: Doubt) -> Self {
+        Self { placement: Arc::default(), doubt: Some(doubt) }
     }
 }
 
@@ -58,58 +102,76 @@ impl Directory {
         Self { matchmaker, turns: Rotation::new(), lookups: Arc::default() }
     }
 
-    /// The nodes of a message that starts now. If it waits for a server, it also waits for a
-    /// directory whose failure may pass.
-    pub(crate) fn first_placement(&self, request: &Request<'_>) -> Result<Arc<Placement>, SendError> {
-        let CallOptions { target, key, wait_for_ready, .. } = request.options;
-        match self.placement(key, request.deadline) {
-            Err(error) if *wait_for_ready && error.may_pass() => {
-                log::debug!("cannot look up {target}: {error:?}");
-                Ok(Arc::default())
-            }
-            placement => placement.map_err(|error| self.send_error(error, target, request.started)),
+    /// What the directory says about a topic. If it must be asked, waits for its answer until
+    /// `wait_until`. Afterwards, the lookup is in `open`.
+    pub(crate) fn listing(
+        &self,
+        key: &TopicKey,
+        wait_until: impl FnOnce() -> Instant,
+        open: &mut Option<Arc<Lookup>>,
+    ) -> Listing {
+        if let Some(known) = self.known(key) {
+            return known;
+        }
+        match self.start_lookup(key.clone()) {
+            Ok(lookup) => match lookup.wait(wait_until()) {
+                Some(answer) => self.listing_of(answer),
+                None => {
+                    *open = Some(lookup);
+                    self.silent()
+                }
+            },
+            Err(error) => Listing::none(Doubt::Failed(error)),
         }
     }
 
-    /// The error of a message that started at `started` and cannot be sent because of `error`.
-    pub(crate) fn send_error(&self, error: LookupError, target: &Target, started: Instant) -> SendError {
-        let (target, after) = (Box::new(target.clone()), clock::now().saturating_duration_since(started));
-        match error {
-            LookupError::Failed(source) => SendError::Directory { target, after, source },
-            LookupError::NoAnswer => SendError::DirectorySilent { target, directory: self.matchmaker.name(), after },
-        }
-    }
-
-    /// All nodes of a topic.
-    pub(crate) fn placement(&self, key: &TopicKey, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
-        match self.cached(key) {
-            Some(answer) => answer,
-            None => self.start_lookup(key.clone())?.wait(deadline),
-        }
-    }
-
-    /// Like [`placement`](Self::placement), without waiting. Returns `None` if the lookup failed.
-    /// Returns `None` too while there is no answer, and keeps the lookup in `open`.
-    pub(crate) fn poll_placement(&self, key: &TopicKey, open: &mut Option<Arc<Lookup>>) -> Option<Arc<Placement>> {
+    /// Like [`listing`](Self::listing), without waiting. While there is no answer, `open` keeps the
+    /// lookup.
+    pub(crate) fn poll_listing(&self, key: &TopicKey, open: &mut Option<Arc<Lookup>>) -> Listing {
         let started = open.take();
-        let answer = self.cached(key).or_else(|| {
-            let lookup = match started.map_or_else(|| self.start_lookup(key.clone()), Ok) {
-                Ok(lookup) => lookup,
-                Err(error) => return Some(Err(error)),
-            };
-            let answer = lookup.lock().clone();
-            if answer.is_none() {
+        if let Some(known) = self.known(key) {
+            return known;
+        }
+        let lookup = match started.map_or_else(|| self.start_lookup(key.clone()), Ok) {
+            Ok(lookup) => lookup,
+            Err(error) => return Listing::none(Doubt::Failed(error)),
+        };
+        let answer = lookup.lock().clone();
+        answer.map_or_else(
+            || {
                 *open = Some(lookup);
-            }
-            Some(answer?.map_err(LookupError::Failed))
-        });
-        answer?.inspect_err(|error| log::debug!("cannot look up {key}: {error:?}")).ok()
+                self.silent()
+            },
+            |answer| self.listing_of(answer),
+        )
     }
 
-    /// The known placement of a topic. Resolving it lets the directory notice changes.
-    fn cached(&self, key: &TopicKey) -> Option<Result<Arc<Placement>, LookupError>> {
+    /// What is known of a topic. Resolving it lets the directory notice changes.
+    fn known(&self, key: &TopicKey) -> Option<Listing> {
         self.matchmaker.known(key)?;
-        Some(self.matchmaker.resolve_all(key).map_err(|error| LookupError::Failed(Arc::new(error))))
+        Some(self.listing_of(self.matchmaker.resolve_all(key).map_err(Arc::new)))
+    }
+
+    fn listing_of(&self, answer: LookupResult) -> Listing {
+        let placement = match answer {
+            Ok(placement) => placement,
+            Err(error) => return Listing::none(Doubt::Failed(error)),
+        };
+        let doubt = match placement.completeness() {
+            Completeness::Complete => None,
+            Completeness::Incomplete { reason } => {
+                let within = match self.matchmaker.health() {
+                    Health::Refilling { within, .. } => within,
+                    _ => Duration::ZERO,
+                };
+                Some(Doubt::Incomplete { directory: self.matchmaker.name(), reason: Arc::clone(reason), within })
+            }
+        };
+        Listing { placement, doubt }
+    }
+
+    fn silent(&self) -> Listing {
+        Listing::none(Doubt::Silent(self.matchmaker.name()))
     }
 
     /// Takes the next turn of a topic.
@@ -117,7 +179,7 @@ impl Directory {
         self.turns.turn(key)
     }
 
-    fn start_lookup(&self, key: TopicKey) -> Result<Arc<Lookup>, LookupError> {
+    fn start_lookup(&self, key: TopicKey) -> Result<Arc<Lookup>, Arc<MatchmakerError>> {
         let mut open = self.lookups.lock();
         if let Some(lookup) = open.get(&key) {
             return Ok(Arc::clone(lookup));
@@ -141,17 +203,15 @@ impl Directory {
         if let Err(error) = std::thread::Builder::new().name("zmqv2-lookup".to_owned()).spawn(ask) {
             // Without the thread, nobody else answers callers that wait for this lookup.
             let failed = self.unavailable(format!("no thread to ask it: {error}").into());
-            if let LookupError::Failed(error) = &failed {
-                lookup.finish(Err(Arc::clone(error)));
-            }
+            lookup.finish(Err(Arc::clone(&failed)));
             return Err(failed);
         }
         Ok(lookup)
     }
 
-    fn unavailable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> LookupError {
+    fn unavailable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> Arc<MatchmakerError> {
         let directory = self.matchmaker.name().to_owned();
-        LookupError::Failed(Arc::new(MatchmakerError::Unavailable { directory, source }))
+        Arc::new(MatchmakerError::Unavailable { directory, source })
     }
 }
 
@@ -161,11 +221,12 @@ impl Lookup {
         self.answered.notify_all();
     }
 
-    fn wait(&self, deadline: Instant) -> Result<Arc<Placement>, LookupError> {
+    /// The answer, if it comes until then.
+    fn wait(&self, deadline: Instant) -> Option<LookupResult> {
         let left = deadline.saturating_duration_since(clock::now());
         let waited = self.answered.wait_timeout_while(self.lock(), left, |answer| answer.is_none());
         let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        answer.clone().ok_or(LookupError::NoAnswer)?.map_err(LookupError::Failed)
+        answer.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<LookupResult>> {
@@ -194,9 +255,8 @@ impl Drop for LookupGuard {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
-    use zmqv2_matchmaker::{Health, PlacedNode, Refreshed, Registration};
+    use zmqv2_matchmaker::{PlacedNode, Refreshed, Registration};
     use zmqv2_proto::Node;
 
     use super::*;
@@ -244,17 +304,18 @@ mod tests {
         let directory = Directory::new(Arc::new(slow));
         let key = TopicKey::parse("e/t").unwrap();
         for _ in 0..3 {
-            let early = directory.placement(&key, clock::now() + Duration::from_millis(5));
-            assert!(matches!(early, Err(LookupError::NoAnswer)));
+            let early = directory.listing(&key, || clock::now() + Duration::from_millis(5), &mut None);
+            assert!(matches!(early.doubt, Some(Doubt::Silent("slow"))));
         }
         let open: Vec<_> = directory.lookups.lock().values().cloned().collect();
         assert_eq!(open.len(), 1);
         go.send(()).unwrap();
-        let answer = open[0].wait(clock::now() + Duration::from_secs(30)).unwrap();
+        let answer = open[0].wait(clock::now() + Duration::from_secs(30)).unwrap().unwrap();
         assert_eq!(answer.nodes().len(), 1);
         // The next lookup is a new one. A directory that panics leaves nothing behind.
         drop(go);
-        let none = directory.placement(&key, clock::now() + Duration::from_millis(5));
-        assert!(matches!(none, Err(LookupError::NoAnswer)));
+        let mut open = None;
+        let none = directory.listing(&key, || clock::now() + Duration::from_millis(5), &mut open);
+        assert!(none.doubt.is_some_and(|doubt| doubt.is_silence()) && open.is_some());
     }
 }

@@ -4,24 +4,32 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zmqv2_matchmaker::Candidates;
 use zmqv2_proto::{NextStep, Node, NodeName, Target};
 
+use crate::clock;
 use crate::delivery::attempt::{SearchPlan, Verdict};
 use crate::delivery::request::{CallOptions, Request};
 use crate::delivery::table::DeliveryOptions;
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::{Destination, Destinations};
-use crate::routing::directory::Lookup;
+use crate::routing::directory::{Doubt, Listing, Lookup};
 use crate::routing::router::Router;
 use crate::routing::server_search::ServerSearch;
 
 /// How long a search trusts the last lookup.
 pub(crate) const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
+/// How long a message waits for the first answer of the directory, at most half its time. Then the
+/// broker of this node is asked, which may have the server. The message goes on waiting if it has not.
+const ALONE_AFTER: Duration = Duration::from_millis(500);
+
 /// The candidates of one message.
 #[derive(Debug)]
 pub(crate) struct Route {
     candidates: RouteCandidates,
+    /// Why other nodes may have the server, too.
+    doubt: Option<Doubt>,
     /// The candidate that was asked last.
     asked: usize,
     /// A lookup without an answer yet.
@@ -38,33 +46,66 @@ enum RouteCandidates {
 }
 
 impl Route {
-    /// The route of a request that starts now.
+    /// The route of a request that starts now. If the directory names no node for it, and cannot
+    /// say that there is none, the only candidate is the broker of this node.
     pub(crate) fn first(router: &Router, request: &Request<'_>) -> Result<Self, SendError> {
-        let CallOptions { target, key, .. } = request.options;
-        let candidates = router.directory.first_placement(request)?.candidates(target.server.as_ref());
-        Ok(match &target.server {
+        let Request { options, started, deadline, .. } = *request;
+        let CallOptions { target, key, wait_for_ready, .. } = options;
+        let mut lookup = None;
+        let wait_until = || {
+            let left = deadline - started;
+            started + if router.has_own_broker() { ALONE_AFTER.min(left / 2) } else { left }
+        };
+        let listing = router.directory.listing(key, wait_until, &mut lookup);
+        let (candidates, doubt) = choose(router, listing, target);
+        if let Some(doubt) = &doubt
+            && candidates.is_empty()
+        {
+            if !wait_for_ready {
+                let after = request.elapsed(clock::now());
+                return Err(doubt.clone().into_error(request.boxed_target(), after));
+            }
+            log::debug!("cannot look up {target}: {doubt}");
+        }
+        let route = match &target.server {
             Some(server) => {
                 let location = router.locations.location_of(key.clone(), server);
-                Self::to_server(ServerSearch::new(location, candidates), request.started)
+                Self::to_server(ServerSearch::new(location, candidates), started)
             }
-            None => Self::to_any(router.destinations(key, candidates), request.started),
-        })
+            None => Self::to_any(router.destinations(key, candidates), started),
+        };
+        Ok(Self { doubt, lookup, ..route })
     }
 
     pub(crate) fn to_any(destinations: Destinations, looked_up: Instant) -> Self {
-        Self { candidates: RouteCandidates::Any(destinations), asked: 0, lookup: None, looked_up }
+        Self { candidates: RouteCandidates::Any(destinations), doubt: None, asked: 0, lookup: None, looked_up }
     }
 
     fn to_server(search: ServerSearch, looked_up: Instant) -> Self {
-        Self { candidates: RouteCandidates::One(search), asked: 0, lookup: None, looked_up }
+        Self { candidates: RouteCandidates::One(search), doubt: None, asked: 0, lookup: None, looked_up }
+    }
+
+    /// Sets why other nodes may have the server, too.
+    pub(crate) fn with_doubt(self, doubt: Option<Doubt>) -> Self {
+        Self { doubt, ..self }
+    }
+
+    /// Why other nodes may have the server, too.
+    pub(crate) fn doubt(&self) -> Option<&Doubt> {
+        self.doubt.as_ref()
+    }
+
+    pub(crate) fn set_doubt(&mut self, doubt: Option<Doubt>) {
+        self.doubt = doubt;
     }
 
     /// Whether no other node can take the message, even if its node has no server now.
     pub(crate) fn is_certain(&self) -> bool {
-        match &self.candidates {
-            RouteCandidates::Any(_) => true,
-            RouteCandidates::One(search) => search.is_certain(),
-        }
+        self.doubt.is_none()
+            && match &self.candidates {
+                RouteCandidates::Any(_) => true,
+                RouteCandidates::One(search) => search.is_certain(),
+            }
     }
 
     /// Replaces the candidates of a message that any server may take.
@@ -102,21 +143,19 @@ impl Route {
     pub(crate) fn look_up(&mut self, router: &Router, target: &Target, now: Instant) -> SearchPlan {
         // The sender of a new message has just looked up its candidates.
         let is_old = now.saturating_duration_since(self.looked_up) >= LOOKUP_VALID_FOR;
-        let placement = if is_old || matches!(self.candidates, RouteCandidates::Any(_)) {
-            router.directory.poll_placement(&target.key(), &mut self.lookup)
-        } else {
-            None
-        };
-        let found = placement.map(|placement| placement.candidates(target.server.as_ref()));
-        match (&mut self.candidates, found) {
-            (RouteCandidates::Any(_), None) => return SearchPlan::among(0),
-            (RouteCandidates::Any(_), Some(found)) => {
-                self.set_destinations(router.destinations(&target.key(), found));
-            }
-            (RouteCandidates::One(_), None) => {}
-            (RouteCandidates::One(search), Some(found)) => {
-                search.renew(found);
-                self.looked_up = now;
+        if is_old || self.is_preliminary() || matches!(self.candidates, RouteCandidates::Any(_)) {
+            let listing = router.directory.poll_listing(&target.key(), &mut self.lookup);
+            listing.doubt.iter().for_each(|doubt| log::debug!("cannot look up {target} for certain: {doubt}"));
+            let names_none = listing.placement.is_empty();
+            let (found, doubt) = choose(router, listing, target);
+            self.doubt = doubt;
+            match &mut self.candidates {
+                RouteCandidates::Any(_) => self.set_destinations(router.destinations(&target.key(), found)),
+                RouteCandidates::One(search) if names_none && self.doubt.is_some() && search.has_candidates() => {}
+                RouteCandidates::One(search) => {
+                    search.renew(found);
+                    self.looked_up = now;
+                }
             }
         }
         self.plan(router, target, now)
@@ -124,14 +163,21 @@ impl Route {
 
     /// Plans the next round over the known candidates.
     pub(crate) fn plan(&mut self, router: &Router, target: &Target, now: Instant) -> SearchPlan {
-        match &mut self.candidates {
+        let plan = match &mut self.candidates {
             RouteCandidates::Any(destinations) => SearchPlan::among(destinations.len()),
             RouteCandidates::One(search) => router.plan_search(search, target, now),
-        }
+        };
+        SearchPlan { preliminary: self.is_preliminary(), ..plan }
+    }
+
+    /// Whether the directory has not answered yet.
+    fn is_preliminary(&self) -> bool {
+        self.doubt.as_ref().is_some_and(Doubt::is_silence)
     }
 
     /// Adds the number of candidates, or the queue of the server that is searched for.
     pub(crate) fn complete_options(&self, options: DeliveryOptions) -> DeliveryOptions {
+        let options = DeliveryOptions { preliminary: self.is_preliminary(), ..options };
         match &self.candidates {
             RouteCandidates::Any(destinations) => DeliveryOptions { candidates: destinations.len(), ..options },
             RouteCandidates::One(search) => DeliveryOptions { server_queue: Some(search.number()), ..options },
@@ -157,4 +203,13 @@ impl Route {
             Err(_) => {}
         }
     }
+}
+
+/// The nodes that may take a message, and why there may be others. If the directory names none, and
+/// cannot say that there is none, the broker of this node is asked.
+fn choose(router: &Router, listing: Listing, target: &Target) -> (Candidates, Option<Doubt>) {
+    let Listing { placement, doubt } = listing;
+    let listed = placement.candidates(target.server.as_ref());
+    let alone = listed.is_empty() && doubt.is_some() && router.has_own_broker();
+    (if alone { router.own_node() } else { listed }, doubt)
 }

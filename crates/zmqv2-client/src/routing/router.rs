@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use zmqv2_matchmaker::{Candidates, random_span};
-use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, TopicKey, Zone};
+use zmqv2_matchmaker::{Candidates, PlacedNode, Placement, random_span};
+use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, TcpAddress, TopicKey, Zone};
 
 use crate::clock;
 use crate::delivery::attempt::SearchPlan;
@@ -34,13 +34,28 @@ pub(crate) struct Router {
     zone: Option<Zone>,
     /// This node and the local socket of its broker.
     local_broker: (NodeName, Address),
+    /// This node alone.
+    own_node: Arc<Placement>,
 }
 
 impl Router {
     pub(crate) fn new(directory: Directory, local_broker: (NodeName, Address), zone: Option<Zone>) -> Self {
         let health = Arc::new(Mutex::new(NodeHealth::new(random_span)));
+        // Its broker is reached over the local socket, so the TCP address is not used.
+        let node = TcpAddress::new("127.0.0.1", 9501).map(|address| Node::new(local_broker.0.clone(), address));
+        let own_node = Arc::new(Placement::new(node.map(PlacedNode::unlisted).into_iter().collect()));
         let (probes, locations, peers) = Default::default();
-        Self { directory, health, probes, locations, peers, zone, local_broker }
+        Self { directory, health, probes, locations, peers, zone, local_broker, own_node }
+    }
+
+    /// This node as the only candidate.
+    pub(crate) fn own_node(&self) -> Candidates {
+        self.own_node.candidates(None)
+    }
+
+    /// Whether this node seems to have a broker: its local socket exists.
+    pub(crate) fn has_own_broker(&self) -> bool {
+        matches!(&self.local_broker.1, Address::Ipc(path) if path.exists())
     }
 
     /// The broker of this node is reached over its local socket, others over TCP.

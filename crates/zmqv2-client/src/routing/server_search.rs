@@ -38,6 +38,10 @@ impl ServerSearch {
         self.server.number
     }
 
+    pub(crate) fn has_candidates(&self) -> bool {
+        !self.candidates.is_empty()
+    }
+
     pub(crate) fn renew(&mut self, candidates: Candidates) {
         (self.candidates, self.asked) = (candidates, None);
     }
@@ -50,11 +54,11 @@ impl ServerSearch {
         let avoided = |position: usize| avoid.is_some_and(|avoid| self.candidates.get(position).is_some_and(avoid));
         if count <= 1 {
             self.order = SearchOrder::Only(0);
-            return SearchPlan { candidates: count, known: true, has_alternatives: false };
+            return SearchPlan { known: true, ..SearchPlan::among(count) };
         }
         if let Some(position) = self.server.position_in(&self.candidates).filter(|position| !avoided(*position)) {
             self.order = SearchOrder::Only(position);
-            return SearchPlan { candidates: 1, known: true, has_alternatives: true };
+            return SearchPlan { known: true, has_alternatives: true, ..SearchPlan::among(1) };
         }
         let first = self.asked.map_or_else(turn, |asked| asked + 1) % count;
         let order = match avoid {
@@ -62,7 +66,7 @@ impl ServerSearch {
             None => Order::default(),
         };
         self.order = SearchOrder::Round { first, order };
-        SearchPlan { candidates: count, known: false, has_alternatives: false }
+        SearchPlan::among(count)
     }
 
     /// Whether the server cannot be at another node.
@@ -140,7 +144,7 @@ mod tests {
         search.ask(1);
         search.note_server(true);
         let again = search.plan(|| 0, None);
-        assert_eq!(again, SearchPlan { candidates: 1, known: true, has_alternatives: true });
+        assert_eq!(again, SearchPlan { known: true, has_alternatives: true, ..SearchPlan::among(1) });
         assert_eq!(search.node(0).unwrap().name.as_str(), "b");
         assert_eq!(order(&mut search, 0, &["b"]), "cab", "not while it cannot be reached");
         search.note_server(false);

@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use zmqv2_client::{RpcClient, RpcClientBuilder};
-use zmqv2_matchmaker::{Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration};
+use zmqv2_matchmaker::{
+    Completeness, Health, Matchmaker, MatchmakerError, PlacedNode, Placement, Refreshed, Registration,
+};
 use zmqv2_proto::bundle::Bundled;
 use zmqv2_proto::hello::{HELLO_ID, Welcome};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
@@ -409,6 +411,12 @@ impl Fixed {
 
     fn place(&self, nodes: Vec<PlacedNode>) {
         *self.0.lock().unwrap() = Some(Arc::new(Placement::new(nodes)));
+    }
+
+    /// From now on, its list may lack nodes, for this reason.
+    pub(crate) fn mark(&self, reason: &str) {
+        let mut placement = self.0.lock().unwrap();
+        *placement = placement.take().map(|list| Arc::new(list.marked(Completeness::incomplete(reason))));
     }
 
     /// It cannot say anything until nodes are set again.

@@ -38,9 +38,9 @@ pub enum MatchmakerError {
         /// The option to correct, or another remedy.
         remedy: String,
     },
-    /// The directory knows no server of the topic. But it may not know all servers: it is new, has
+    /// The directory knows no such server. But it may not know all servers: it is new, has
     /// come back after an outage, or takes no registrations. Try again later.
-    #[error("the {directory} directory knows no server of the topic, but may not know all: {reason}")]
+    #[error("the {directory} directory knows no such server, but may not know all: {reason}")]
     Refilling {
         /// The kind of directory and its address.
         directory: String,

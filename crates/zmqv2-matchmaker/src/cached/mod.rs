@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{TopicKey, Ttl};
+use zmqv2_proto::{PerProcess, TopicKey, Ttl};
 
 use crate::api::{
     CheckIn, CheckedIn, Health, ListedTopic, Matchmaker, MatchmakerError, Placement, Refreshed, Registration,
@@ -99,12 +99,16 @@ pub(crate) fn longest_pause(lease: Duration, renew_every: Duration) -> Duration 
 ///   process, and while it is younger than a lease.
 /// - In all these states answers are marked [incomplete](crate::Completeness).
 /// - At most 4,096 topics are remembered. A topic that nobody asked for in an hour is forgotten.
+/// - A **child** that was forked has a memory and a thread of its own, and begins with its first
+///   question.
 pub struct CachedMatchmaker {
-    shared: Arc<Shared>,
+    remote: Arc<dyn RemoteDirectory>,
+    settings: CacheSettings,
+    shared: PerProcess<Arc<Shared>>,
 }
 
 struct Shared {
-    remote: Box<dyn RemoteDirectory>,
+    remote: Arc<dyn RemoteDirectory>,
     settings: CacheSettings,
     cache: RwLock<TopicCache>,
     /// Held while the directory is read, so that answers are applied in their order.
@@ -119,28 +123,24 @@ impl CachedMatchmaker {
     /// A cache in front of `remote`. Asks nothing yet.
     #[must_use]
     pub fn new(remote: Box<dyn RemoteDirectory>, settings: CacheSettings) -> Self {
-        let settings = settings.bounded();
-        Self {
-            shared: Arc::new(Shared {
-                remote,
-                settings,
-                cache: RwLock::new(TopicCache::new(settings, now())),
-                reading: Mutex::default(),
-                thread: Mutex::default(),
-                stopped: AtomicBool::new(false),
-                pause: Mutex::default(),
-                wake: Condvar::new(),
-            }),
-        }
+        let (remote, settings) = (Arc::from(remote), settings.bounded());
+        let shared = PerProcess::new(Arc::new(Shared::new(Arc::clone(&remote), settings)));
+        Self { remote, settings, shared }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.get_or_renew(|| Arc::new(Shared::new(Arc::clone(&self.remote), self.settings)))
     }
 }
 
 impl Drop for CachedMatchmaker {
     fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Release);
+        // A child has no thread to end.
+        let Some(shared) = self.shared.get() else { return };
+        shared.stopped.store(true, Ordering::Release);
         // Locked once, so that a thread between its check of the flag and its sleep is woken too.
-        drop(self.shared.pause.lock());
-        self.shared.wake.notify_all();
+        drop(shared.pause.lock());
+        shared.wake.notify_all();
     }
 }
 
@@ -148,13 +148,26 @@ impl fmt::Debug for CachedMatchmaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A log line must not contain thousands of nodes.
         f.debug_struct("CachedMatchmaker")
-            .field("remote", &self.shared.remote)
-            .field("topics", &self.shared.read().len())
+            .field("remote", &self.shared().remote)
+            .field("topics", &self.shared().read().len())
             .finish_non_exhaustive()
     }
 }
 
 impl Shared {
+    fn new(remote: Arc<dyn RemoteDirectory>, settings: CacheSettings) -> Self {
+        Self {
+            remote,
+            settings,
+            cache: RwLock::new(TopicCache::new(settings, now())),
+            reading: Mutex::default(),
+            thread: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            pause: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, TopicCache> {
         self.cache.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -319,21 +332,21 @@ impl Shared {
 
 impl Matchmaker for CachedMatchmaker {
     fn name(&self) -> &'static str {
-        self.shared.remote.name()
+        self.shared().remote.name()
     }
 
     fn resolve_all(&self, key: &TopicKey) -> Result<Arc<Placement>, MatchmakerError> {
         // A caller that has just found it `known` must not wait for the directory.
-        if let Some(placement) = self.shared.read().look(key, EMPTY_FOR * 2, now()) {
+        if let Some(placement) = self.shared().read().look(key, EMPTY_FOR * 2, now()) {
             return Ok(placement);
         }
-        let placement = self.shared.ask(key)?;
-        self.shared.start_thread();
+        let placement = self.shared().ask(key)?;
+        self.shared().start_thread();
         Ok(placement)
     }
 
     fn known(&self, key: &TopicKey) -> Option<Arc<Placement>> {
-        self.shared.read().look(key, EMPTY_FOR, now())
+        self.shared().read().look(key, EMPTY_FOR, now())
     }
 
     fn register(&self, registration: &Registration, lease: Duration) -> Result<(), MatchmakerError> {
@@ -345,9 +358,9 @@ impl Matchmaker for CachedMatchmaker {
     }
 
     fn register_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
-        self.shared.remote.register(registrations, lease).inspect_err(|error| self.shared.failed(error))?;
-        self.shared.accepted();
-        self.shared.read_back(registrations.iter())
+        self.shared().remote.register(registrations, lease).inspect_err(|error| self.shared().failed(error))?;
+        self.shared().accepted();
+        self.shared().read_back(registrations.iter())
     }
 
     fn renew_all(&self, registrations: &[Registration], lease: Duration) -> Result<(), MatchmakerError> {
@@ -355,36 +368,36 @@ impl Matchmaker for CachedMatchmaker {
     }
 
     fn withdraw_all(&self, registrations: &[Registration]) -> Result<(), MatchmakerError> {
-        self.shared.remote.withdraw(registrations).inspect_err(|error| self.shared.failed(error))?;
-        self.shared.accepted();
-        self.shared.read_back(registrations.iter())
+        self.shared().remote.withdraw(registrations).inspect_err(|error| self.shared().failed(error))?;
+        self.shared().accepted();
+        self.shared().read_back(registrations.iter())
     }
 
     fn check_in(&self, check_in: &CheckIn<'_>) -> Result<CheckedIn, MatchmakerError> {
-        let checked = self.shared.remote.check_in(check_in).inspect_err(|error| self.shared.failed(error))?;
-        self.shared.accepted();
-        self.shared.write().reached(now());
+        let checked = self.shared().remote.check_in(check_in).inspect_err(|error| self.shared().failed(error))?;
+        self.shared().accepted();
+        self.shared().write().reached(now());
         Ok(checked)
     }
 
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
-        let list = self.shared.remote.list().inspect_err(|error| self.shared.failed(error))?;
-        self.shared.write().listed(&list, now());
+        let list = self.shared().remote.list().inspect_err(|error| self.shared().failed(error))?;
+        self.shared().write().listed(&list, now());
         Ok(list.topics)
     }
 
     fn refresh(&self) -> Result<Refreshed, MatchmakerError> {
-        let _reading = self.shared.reading();
-        let queries = self.shared.read().queries();
-        self.shared.renew(&queries, now(), Duration::ZERO, |queries| self.shared.remote.read(queries))
+        let _reading = self.shared().reading();
+        let queries = self.shared().read().queries();
+        self.shared().renew(&queries, now(), Duration::ZERO, |queries| self.shared().remote.read(queries))
     }
 
     fn generation(&self) -> u64 {
-        self.shared.read().generation()
+        self.shared().read().generation()
     }
 
     fn health(&self) -> Health {
-        self.shared.read().health(now())
+        self.shared().read().health(now())
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use zmqv2_proto::{Config, TopicKey, Ttl};
+use zmqv2_proto::{Config, PerProcess, TopicKey, Ttl};
 
 use crate::api::{CheckIn, CheckedIn, Lease, ListedServer, ListedTopic, MatchmakerError, Registration};
 use crate::cached::remote::{
@@ -41,7 +41,8 @@ pub struct RedisDirectory {
     settings: Arc<RedisSettings>,
     /// How long Redis remembers a withdrawal.
     lease: Duration,
-    connector: Mutex<Connector>,
+    /// A child that was forked has a connection of its own.
+    connector: PerProcess<Mutex<Connector>>,
 }
 
 impl RedisDirectory {
@@ -50,7 +51,7 @@ impl RedisDirectory {
     pub fn new(settings: RedisSettings, lease: Duration) -> Self {
         let settings = Arc::new(settings);
         Self {
-            connector: Mutex::new(Connector::new(Arc::clone(&settings))),
+            connector: PerProcess::new(Mutex::new(Connector::new(Arc::clone(&settings)))),
             settings,
             lease: lease.min(Ttl::MAX.into()),
         }
@@ -84,7 +85,8 @@ impl RedisDirectory {
     }
 
     fn connector(&self) -> MutexGuard<'_, Connector> {
-        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
+        let connector = self.connector.get_or_renew(|| Mutex::new(Connector::new(Arc::clone(&self.settings))));
+        connector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(
@@ -165,7 +167,9 @@ impl RemoteDirectory for RedisDirectory {
 
     fn close_idle(&self) {
         // A connection that is in use is not idle.
-        if let Ok(mut connector) = self.connector.try_lock() {
+        if let Some(connector) = self.connector.get()
+            && let Ok(mut connector) = connector.try_lock()
+        {
             connector.close_idle();
         }
     }

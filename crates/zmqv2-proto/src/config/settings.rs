@@ -174,6 +174,9 @@ pub struct Config {
     /// `rpc_zmq_backlog_bytes`: the most bytes of all messages that a broker holds; above it a
     /// sender gets Busy. Default 268435456.
     pub backlog_bytes: usize,
+    /// `rpc_zmq_unread_bytes`: the most bytes of answers that a broker holds for clients that have
+    /// not read them yet. Default 536870912.
+    pub unread_bytes: usize,
     /// `rpc_zmq_drain_timeout`: how long a stopping broker or server waits for requests in flight.
     /// Default 30 s.
     pub drain_timeout: Duration,
@@ -344,6 +347,7 @@ impl Draft {
             zone: None,
             max_message_bytes: 0,
             backlog_bytes: 0,
+            unread_bytes: 0,
             drain_timeout: Duration::ZERO,
             connect_timeout: Duration::ZERO,
             notification_store: None,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::process::{PerProcess, process_id};
 use crate::transport::descriptors;
 use crate::transport::error::TransportError;
 use crate::transport::socket::{Role, Socket};
@@ -85,7 +86,7 @@ pub struct Transport(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     options: TransportOptions,
-    context: Mutex<Option<(u32, Arc<Context>)>>,
+    context: PerProcess<Mutex<Option<Arc<Context>>>>,
 }
 
 impl Transport {
@@ -94,8 +95,8 @@ impl Transport {
     pub fn new(options: TransportOptions) -> Self {
         // Installs the fork hook now. libc runs hooks in the order of their installation, so it runs
         // before any hook that needs the child's id.
-        let _ = super::process_id();
-        Self(Arc::new(Shared { options: options.bounded(), context: Mutex::new(None) }))
+        let _ = process_id();
+        Self(Arc::new(Shared { options: options.bounded(), context: PerProcess::new(Mutex::default()) }))
     }
 
     /// The options of this transport.
@@ -109,24 +110,18 @@ impl Transport {
     /// # Errors
     /// [`TransportError::Open`] when file descriptors or memory are exhausted.
     pub fn socket(&self, role: Role) -> Result<Socket, TransportError> {
-        Socket::open(self.context(std::process::id())?, role, &self.0.options)
+        Socket::open(self.context()?, role, &self.0.options)
     }
 
-    fn context(&self, pid: u32) -> Result<Arc<Context>, TransportError> {
-        let mut current = self.0.context.lock().unwrap_or_else(PoisonError::into_inner);
-        match current.take() {
-            Some((owner, context)) if owner == pid => {
-                *current = Some((owner, Arc::clone(&context)));
-                Ok(context)
-            }
-            inherited => {
-                // After a fork. Closing the parent's context would touch its threads and sockets.
-                std::mem::forget(inherited);
-                let context = Arc::new(Context::open(self.0.options.io_threads)?);
-                *current = Some((pid, Arc::clone(&context)));
-                Ok(context)
-            }
+    fn context(&self) -> Result<Arc<Context>, TransportError> {
+        let current = self.0.context.get_or_renew(Mutex::default);
+        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(context) = &*current {
+            return Ok(Arc::clone(context));
         }
+        let context = Arc::new(Context::open(self.0.options.io_threads)?);
+        *current = Some(Arc::clone(&context));
+        Ok(context)
     }
 }
 
@@ -194,15 +189,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_context_is_made_late_shared_and_renewed_after_a_fork_rg27() {
+    fn the_context_is_made_late_and_shared_rg27() {
         let transport = Transport::new(TransportOptions::default());
-        assert!(transport.0.context.lock().unwrap().is_none());
-        let parent = transport.context(1).unwrap();
-        assert!(Arc::ptr_eq(&parent, &transport.context(1).unwrap()));
-        let child = transport.context(2).unwrap();
-        assert!(!Arc::ptr_eq(&parent, &child));
-        // The child did not drop the parent's context: the transport still counts as an owner.
-        assert!(Arc::strong_count(&parent) >= 2);
+        assert!(transport.0.context.get().unwrap().lock().unwrap().is_none());
+        let one = transport.context().unwrap();
+        assert!(Arc::ptr_eq(&one, &transport.clone().context().unwrap()));
     }
 
     #[test]

@@ -26,6 +26,23 @@ impl Lent {
         Err(error)
     }
 
+    /// Lends a frame to libzmq. When libzmq no longer needs it, `guard` is dropped as well.
+    pub(super) fn keeping<G: Send + 'static>(frame: zmq::Message, guard: G) -> Result<Self, zmq::Error> {
+        let kept = Box::new(Kept { frame, _guard: guard });
+        let (data, size) = (kept.frame.as_ptr().cast_mut().cast(), kept.frame.len());
+        let owner = Box::into_raw(kept);
+        let mut message = zmq_msg_t::default();
+        let give_back: zmq_free_fn = Some(drop_kept::<G>);
+        // SAFETY: as in `new`. The box keeps a short frame, which has its bytes inside, in place.
+        if unsafe { zmq_msg_init_data(&raw mut message, data, size, give_back, owner.cast()) } == 0 {
+            return Ok(Self(message));
+        }
+        let error = last_error();
+        // SAFETY: from `Box::into_raw` above; libzmq did not take it.
+        unsafe { drop(Box::from_raw(owner)) };
+        Err(error)
+    }
+
     /// Sends it as the last frame of a message.
     pub(super) fn send(mut self, socket: &mut zmq::Socket, flags: c_int) -> Result<(), zmq::Error> {
         // SAFETY: a live message and a live socket. A sent message is empty and is closed as well.
@@ -47,6 +64,17 @@ impl Drop for Lent {
 unsafe extern "C" fn give_back(_: *mut c_void, owner: *mut c_void) {
     // SAFETY: from `Arc::into_raw` in `Lent::new`.
     unsafe { drop(Arc::from_raw(owner.cast_const().cast::<Vec<u8>>())) };
+}
+
+struct Kept<G> {
+    frame: zmq::Message,
+    _guard: G,
+}
+
+/// As `give_back`, for a frame.
+unsafe extern "C" fn drop_kept<G>(_: *mut c_void, owner: *mut c_void) {
+    // SAFETY: from `Box::into_raw` in `Lent::keeping`.
+    unsafe { drop(Box::from_raw(owner.cast::<Kept<G>>())) };
 }
 
 fn last_error() -> zmq::Error {

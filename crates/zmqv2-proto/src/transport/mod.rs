@@ -7,8 +7,7 @@
 //! thread at a time uses it.
 
 // Raw calls into libzmq, where the safe binding has no call (context limits) or panics on unknown
-// errno values (bind and connect), and into libc, which alone reports a fork. `accept` is replaced,
-// because libzmq aborts when it fails.
+// errno values (bind and connect). `accept` is replaced, because libzmq aborts when it fails.
 #![allow(unsafe_code)]
 
 mod accept_gate;
@@ -18,15 +17,17 @@ mod context;
 mod descriptors;
 mod ended;
 mod error;
+mod heap;
 mod interface;
 mod lent;
 mod precheck;
-mod process;
 #[cfg(test)]
 mod rep_tests;
 mod socket;
 mod zone;
 
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use crate::process::process_id;
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use accept_gate::{RefusedConnections, refused_connections};
 #[doc(hidden)] // Shared by the crates of zmqv2.
@@ -39,11 +40,11 @@ pub use descriptors::{LEAST_FOR_BROKER, network_ceiling, open_file_limit, raise_
 pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};
 #[doc(hidden)] // Shared by the crates of zmqv2.
+pub use heap::give_back_free_heap;
+#[doc(hidden)] // Shared by the crates of zmqv2.
 pub use interface::{interface_address, interface_index};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use precheck::check_reachable;
-#[doc(hidden)] // Shared by the crates of zmqv2.
-pub use process::process_id;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 

@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_int};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::naming::{Address, TcpAddress};
+use crate::process::{Inherited, process_id};
 use crate::transport::accept_gate::Guarded;
 use crate::transport::connection::{Connection, Monitor};
 use crate::transport::context::{Context, TransportOptions};
@@ -41,12 +43,28 @@ const REQ_HWM: i32 = 16;
 /// A dead TCP connection is found after at most interval + timeout. The default of libzmq is never.
 const HEARTBEAT_INTERVAL_MS: i32 = 15_000;
 const HEARTBEAT_TIMEOUT_MS: i32 = 30_000;
+/// A socket that connects asks more often. If its peer has ended the connection during a cut of the
+/// network, the peer's kernel says so to the next thing that comes.
+const CONNECTING_HEARTBEAT_MS: i32 = 5_000;
+/// If something between the ends takes what is sent and passes on nothing, only the silence tells.
+const CONNECTING_HEARTBEAT_TIMEOUT_MS: i32 = 10_000;
 /// The first wait before another attempt to connect. It doubles up to the maximum; libzmq adds
 /// jitter.
 const RECONNECT_MS: i32 = 50;
-const RECONNECT_MAX_MS: i32 = 400;
-/// An attempt to connect that gets no answer is given up after this, and tried again.
-const CONNECT_TIMEOUT_MS: i32 = 3_000;
+const RECONNECT_MAX_MS: i32 = 100;
+/// An attempt to connect that gets no answer is given up after this, and tried again. After a cut
+/// of the network, the next attempt is less than a second away. The kernel itself would repeat an
+/// attempt after 1, 3, 7, 15 s.
+const CONNECT_TIMEOUT_MS: i32 = 800;
+/// The kernel ends a TCP connection when the peer's kernel has confirmed nothing for this long,
+/// although there is something to confirm or to send. Otherwise, after a cut of 30 s, it would use
+/// the connection again up to 30 s later: it doubles the time between its repetitions.
+///
+/// A socket that listens waits longer. If answers are on their way when the network is cut, the
+/// client's side is usually the one that finds out, and a client that is stopped for some seconds
+/// with a full buffer keeps its connection.
+const TCP_SILENCE_CONNECTING_MS: i32 = 2_500;
+const TCP_SILENCE_LISTENING_MS: i32 = 4_000;
 /// A peer that connects and stays silent is disconnected after this.
 const HANDSHAKE_MS: i32 = 5_000;
 /// 1,000 clients that connect at once overflow libzmq's default of 100.
@@ -105,16 +123,21 @@ pub enum Received {
 }
 
 /// A socket. `Send`, not `Sync`: one thread at a time uses it.
+///
+/// It belongs to the process that opened it. In a child that was forked later, every operation is an
+/// error, and dropping it does nothing: libzmq would abort the child or the parent.
 pub struct Socket {
-    // Before the context, so that both are closed first.
-    raw: zmq::Socket,
-    monitor: Option<Monitor>,
-    ended: Option<EndedConnections>,
-    _context: Arc<Context>,
+    /// The process that opened it.
+    pid: u32,
+    // `drop` closes these in this order, or not at all.
+    raw: ManuallyDrop<zmq::Socket>,
+    monitor: ManuallyDrop<Option<Monitor>>,
+    ended: ManuallyDrop<Option<EndedConnections>>,
+    context: ManuallyDrop<Arc<Context>>,
     fd: c_int,
     busy_poll: Duration,
     /// The bound addresses.
-    guarded: Vec<Guarded>,
+    guarded: ManuallyDrop<Vec<Guarded>>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -127,16 +150,31 @@ impl Socket {
     pub(super) fn open(context: Arc<Context>, role: Role, options: &TransportOptions) -> Result<Self, TransportError> {
         descriptors::check_free(SOCKET_DESCRIPTORS).map_err(|source| TransportError::Open { source })?;
         let raw = context.socket(role as u32)?;
-        // SAFETY: a fresh socket, owned by nobody else; `_context` outlives it.
+        // SAFETY: a fresh socket, owned by nobody else; `context` outlives it.
         let mut raw = unsafe { zmq::Socket::from_raw(raw) };
         set_batch_sizes(&mut raw, options.io_batch_bytes);
+        set_tcp_silence(&mut raw, role);
         let fd = configure(&raw, role, options).map_err(|e| TransportError::socket("set socket options", e))?;
         let monitor = match role {
             Role::Req | Role::Dealer => Some(Monitor::of(&raw, &context)?),
             Role::Rep | Role::Router => None,
         };
-        let guarded = Vec::new();
-        Ok(Self { raw, monitor, ended: None, _context: context, fd, busy_poll: options.busy_poll, guarded })
+        let (raw, monitor, context) = (ManuallyDrop::new(raw), ManuallyDrop::new(monitor), ManuallyDrop::new(context));
+        let (ended, guarded) = (ManuallyDrop::new(None), ManuallyDrop::default());
+        Ok(Self { pid: process_id(), raw, monitor, ended, context, fd, busy_poll: options.busy_poll, guarded })
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.pid != process_id()
+    }
+
+    /// An error in a child that was forked after the socket was opened.
+    fn own(&self) -> io::Result<()> {
+        if self.is_inherited() { Err(io::Error::other(Inherited { parent: self.pid })) } else { Ok(()) }
+    }
+
+    fn check_own(&self, action: &'static str) -> Result<(), TransportError> {
+        self.own().map_err(|source| TransportError::Socket { action, source })
     }
 
     /// Binds and returns the bound address, with the picked port in place of port 0.
@@ -171,7 +209,7 @@ impl Socket {
     /// # Errors
     /// [`TransportError::Socket`] when libzmq does not report.
     pub fn report_ended_connections(&mut self) -> Result<(), TransportError> {
-        self.ended = Some(EndedConnections::of(&self.raw, &self._context)?);
+        self.ended = ManuallyDrop::new(Some(EndedConnections::of(&self.raw, &self.context)?));
         Ok(())
     }
 
@@ -179,7 +217,7 @@ impl Socket {
     /// none, [`fds`](Self::fds) report the next one.
     #[must_use]
     pub fn ended_connection(&self) -> Option<RawFd> {
-        self.ended.as_ref()?.next()
+        self.ended.as_ref().filter(|_| !self.is_inherited())?.next()
     }
 
     /// Connects in the background and tries again until it is connected. A lost connection stays
@@ -197,6 +235,7 @@ impl Socket {
         address: &Address,
         open: unsafe extern "C" fn(*mut std::ffi::c_void, *const std::ffi::c_char) -> c_int,
     ) -> io::Result<()> {
+        self.own()?;
         if let Address::Tcp(tcp) = address {
             self.raw.set_ipv6(tcp.may_be_ipv6()).map_err(io::Error::other)?;
         }
@@ -218,6 +257,9 @@ impl Socket {
     /// # Errors
     /// [`SocketSendError`]: the message was not accepted and is gone.
     pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SocketSendError> {
+        if self.is_inherited() {
+            return Err(SocketSendError::State);
+        }
         if self.connection() != Connection::Up {
             return Err(SocketSendError::Full);
         }
@@ -239,6 +281,9 @@ impl Socket {
         frames: [Frame; N],
         last: &Arc<Vec<u8>>,
     ) -> Result<(), SocketSendError> {
+        if self.is_inherited() {
+            return Err(SocketSendError::State);
+        }
         if self.connection() != Connection::Up {
             return Err(SocketSendError::Full);
         }
@@ -249,12 +294,34 @@ impl Socket {
         last.send(&mut self.raw, zmq::DONTWAIT).map_err(not_sent)
     }
 
+    /// Sends one message without blocking. `guard` is dropped when libzmq holds the message no
+    /// longer: it was written to the connection, or dropped. This happens on any thread.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_guarded<G: Send + 'static>(
+        &mut self,
+        frames: impl IntoIterator<Item = Frame>,
+        guard: G,
+    ) -> Result<(), SocketSendError> {
+        if self.connection() != Connection::Up {
+            return Err(SocketSendError::Full);
+        }
+        let mut frames = frames.into_iter();
+        let Some(mut last) = frames.next() else { return Ok(()) };
+        for frame in frames {
+            self.raw.send(std::mem::replace(&mut last, frame), zmq::SNDMORE | zmq::DONTWAIT).map_err(not_sent)?;
+        }
+        Lent::keeping(last, guard).and_then(|last| last.send(&mut self.raw, zmq::DONTWAIT)).map_err(not_sent)
+    }
+
     /// Receives one message without blocking. Clears `frames` first.
     ///
     /// # Errors
     /// [`TransportError::Socket`] when the socket cannot be read.
     pub fn receive(&self, frames: &mut Vec<Frame>) -> Result<Received, TransportError> {
         frames.clear();
+        self.check_own("receive")?;
         let mut overlong = false;
         loop {
             let mut frame = Frame::new();
@@ -283,6 +350,7 @@ impl Socket {
     /// # Errors
     /// [`TransportError::Socket`] when the context is gone.
     pub fn readiness(&self) -> Result<Readiness, TransportError> {
+        self.check_own("ask for events")?;
         let mut events = self.events()?;
         // Messages of a connection are read before its end is reported, so ask again after a
         // change.
@@ -335,6 +403,7 @@ impl Socket {
     /// # Errors
     /// The operating system's reason.
     pub fn waiter(&self) -> io::Result<Waiter> {
+        self.own()?;
         // SAFETY: libzmq keeps the descriptor open as long as the socket, which `self` is.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned()?;
         Ok(Waiter { fd, busy_poll: self.busy_poll })
@@ -346,6 +415,7 @@ impl Socket {
     /// # Errors
     /// The operating system's reason.
     pub fn wait(&self, timeout: Option<Duration>, wake: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+        self.own()?;
         // SAFETY: libzmq keeps the descriptors open as long as the sockets, which `self` borrows.
         let borrow = |fd| unsafe { BorrowedFd::borrow_raw(fd) };
         // The socket's own descriptor stands for an absent one, which is harmless.
@@ -424,12 +494,23 @@ pub(super) fn poll_before_sleep(
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            return;
+        }
         if self.monitor.is_some() || self.ended.is_some() {
             Monitor::end(&mut self.raw);
         }
         // libzmq reconnects by itself and would send messages for the lost peer to the next one.
         if self.connection() == Connection::Lost {
             let _ = self.raw.set_linger(0);
+        }
+        // SAFETY: nothing uses them afterwards. The context ends after all that is in it.
+        unsafe {
+            ManuallyDrop::drop(&mut self.raw);
+            ManuallyDrop::drop(&mut self.monitor);
+            ManuallyDrop::drop(&mut self.ended);
+            ManuallyDrop::drop(&mut self.context);
+            ManuallyDrop::drop(&mut self.guarded);
         }
     }
 }
@@ -451,6 +532,19 @@ fn set_batch_sizes(raw: &mut zmq::Socket, bytes: u32) {
     }
 }
 
+/// Sets `TCP_USER_TIMEOUT` for the connections of a socket.
+fn set_tcp_silence(raw: &mut zmq::Socket, role: Role) {
+    let millis: c_int = match role {
+        Role::Req | Role::Dealer => TCP_SILENCE_CONNECTING_MS,
+        Role::Rep | Role::Router => TCP_SILENCE_LISTENING_MS,
+    };
+    // SAFETY: a live socket, and an int of this size.
+    unsafe {
+        let value = std::ptr::from_ref(&millis).cast();
+        zmq_sys::zmq_setsockopt(raw.as_mut_ptr(), zmq_sys::ZMQ_TCP_MAXRT as c_int, value, size_of::<c_int>());
+    }
+}
+
 /// Sets every option of a fresh socket. Returns its descriptor.
 fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Result<c_int, zmq::Error> {
     let hwm = i32::try_from(options.high_water_mark.max(LEAST_HWM)).unwrap_or(i32::MAX);
@@ -469,6 +563,8 @@ fn configure(raw: &zmq::Socket, role: Role, options: &TransportOptions) -> Resul
             raw.set_reconnect_ivl(RECONNECT_MS)?;
             raw.set_reconnect_ivl_max(RECONNECT_MAX_MS)?;
             raw.set_connect_timeout(CONNECT_TIMEOUT_MS)?;
+            raw.set_heartbeat_ivl(CONNECTING_HEARTBEAT_MS)?;
+            raw.set_heartbeat_timeout(CONNECTING_HEARTBEAT_TIMEOUT_MS)?;
         }
         Role::Rep | Role::Router => raw.set_backlog(LISTEN_BACKLOG)?,
     }

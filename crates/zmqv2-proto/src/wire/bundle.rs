@@ -96,6 +96,12 @@ impl Bundle {
         self.messages
     }
 
+    /// The number of bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether there is no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -68,6 +68,10 @@ pub struct ServerRegistration {
     /// such window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub window: u16,
+    /// The server gives a sign of life at least this often, in ms: a message to the broker. 0: not
+    /// said, so its silence means nothing.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub sign_ms: u32,
     /// Whether the server understands [`Kind::Cancel`](crate::Kind::Cancel).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancels: bool,
@@ -96,6 +100,7 @@ impl ServerRegistration {
             shared: false,
             window: 0,
             cancels: false,
+            sign_ms: 0,
             pid,
             receiver: None,
             also: Vec::new(),
@@ -114,6 +119,13 @@ impl ServerRegistration {
     #[must_use]
     pub fn with_window(mut self, window: u16) -> Self {
         self.window = window;
+        self
+    }
+
+    /// The same registration, of a server that gives a sign of life this often.
+    #[must_use]
+    pub fn with_signs_of_life(mut self, every: std::time::Duration) -> Self {
+        self.sign_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
         self
     }
 
@@ -148,6 +160,11 @@ impl ServerRegistration {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero_u32(number: &u32) -> bool {
     *number == 0
 }
 

@@ -120,6 +120,9 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// The body of this reply is a remote error.
     pub const FAILURE: Self = Self(1);
+    /// In a cast or fanout: the sender knows [`Reason::NoMethod`]. Earlier versions do not, and would
+    /// ignore such a refusal, so they get [`Reason::Malformed`].
+    pub const NO_METHOD: Self = Self(1);
     /// The sender may send this request again. The server remembers its id and runs it once.
     pub const MAY_REPEAT: Self = Self(2);
     /// While no server of the target is known, the request waits within its time to live.

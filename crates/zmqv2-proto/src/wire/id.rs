@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 use std::fmt;
-#[cfg(not(feature = "zmq"))]
-use std::process::id as process_id;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -11,8 +9,7 @@ use serde::de::IgnoredAny;
 use uuid::{Builder, Uuid};
 
 use crate::naming::serde_as_text;
-#[cfg(feature = "zmq")]
-use crate::transport::process_id;
+use crate::process::process_id;
 
 /// The error for a text that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -85,7 +85,8 @@ impl NotificationListener {
     /// Stops. The listener takes no new notifications, handles those that it has (also an
     /// incomplete batch), reports their results to the broker, and unregisters. All of this takes no
     /// longer than option `rpc_zmq_drain_timeout`. If the broker has to requeue a notification, but
-    /// is down, the listener waits for the broker. A second call does nothing.
+    /// is down, the listener waits for the broker. A second call does nothing. A handler of this
+    /// listener may call it: it then only begins to stop, because it would wait for itself.
     ///
     /// # Errors
     /// [`ServerError::Unfinished`]: handlers were still running when this time was over. Other

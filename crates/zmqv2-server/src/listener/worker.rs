@@ -12,6 +12,7 @@ use super::endpoint::Verdict;
 use super::notice::Notice;
 use crate::runtime::completions::Completion;
 use crate::runtime::now;
+use crate::runtime::running::Running;
 use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, malformed, malformed_body};
 
 pub(crate) struct ListenerWork {
@@ -101,7 +102,10 @@ impl Work for ListenerWork {
             return;
         }
         let notices: Vec<&Notice> = accepted.iter().map(|delivery| &delivery.notice).collect();
+        let event_type = notices[0].event_type().to_owned();
+        let running = worker.running(Running::Notifications(event_type, notices.len()));
         let verdicts = dispatch(&self.endpoints, &notices);
+        drop(running);
         self.settle(accepted.into_iter().zip(verdicts), worker);
     }
 }

@@ -1,9 +1,9 @@
 //! Chooses the endpoint that runs a request. Pure: no sockets, no threads.
 
-use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Version};
+use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Request, Version};
 
 use crate::handler_error::HandlerError;
-use crate::rpc::endpoint::{Endpoint, Incoming, reply};
+use crate::rpc::endpoint::{Endpoint, HandlerResult, Incoming, reply};
 use crate::rpc::panic_guard::catch_panic;
 
 /// The method that every server answers with `pong`, as in oslo.messaging.
@@ -17,10 +17,32 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     /// Runs a request. Errors and panics become replies, too.
     pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
-        catch_panic(incoming.method(), || self.run(incoming)).unwrap_or_else(|error| {
+        self.try_dispatch(incoming).unwrap_or_else(|error| {
             error.log(incoming.method(), "failed");
             Reply::Failure(error.into_failure())
         })
+    }
+
+    /// Runs a request. A panic becomes an error.
+    pub(crate) fn try_dispatch(&self, incoming: &Incoming) -> HandlerResult {
+        catch_panic(incoming.method(), || self.run(incoming))
+    }
+
+    /// Why no endpoint can run this request, as far as the endpoints know without running it.
+    pub(crate) fn cannot_run(&self, incoming: &Incoming) -> Option<HandlerError> {
+        let Request { method, namespace, version, .. } = &incoming.request;
+        if method.as_str() == PING_METHOD {
+            return None;
+        }
+        let asked = version.unwrap_or_default();
+        let mut serving =
+            self.endpoints.iter().filter(|endpoint| endpoint.serves(namespace.as_ref(), asked)).peekable();
+        if serving.peek().is_none() {
+            return Some(HandlerError::expected(self.unsupported(incoming, asked)));
+        }
+        // A method that starts with `_` is private.
+        let found = !method.as_str().starts_with('_') && serving.any(|endpoint| endpoint.has_method(method));
+        (!found).then(|| no_such_method(incoming))
     }
 
     fn run(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {
@@ -43,8 +65,7 @@ impl Dispatcher {
         if !version_fits {
             return Err(HandlerError::expected(self.unsupported(incoming, asked)));
         }
-        let detail = format!("endpoint does not support RPC method {method}");
-        Err(HandlerError::expected(Failure::new(DISPATCHER_MODULE, "NoSuchMethod", detail)))
+        Err(no_such_method(incoming))
     }
 
     fn unsupported(&self, incoming: &Incoming, asked: Version) -> Failure {
@@ -59,6 +80,11 @@ impl Dispatcher {
         );
         Failure::new(DISPATCHER_MODULE, "UnsupportedVersion", detail)
     }
+}
+
+fn no_such_method(incoming: &Incoming) -> HandlerError {
+    let detail = format!("endpoint does not support RPC method {}", incoming.method());
+    HandlerError::expected(Failure::new(DISPATCHER_MODULE, "NoSuchMethod", detail))
 }
 
 #[cfg(test)]

@@ -66,13 +66,17 @@ pub fn reply(value: &(impl Serialize + ?Sized)) -> HandlerResult {
 /// Several workers call it at the same time, so it must be `Sync`.
 ///
 /// ```
-/// use zmqv2_server::{Endpoint, HandlerResult, Incoming, Version, reply};
+/// use zmqv2_server::{Endpoint, HandlerResult, Incoming, MethodName, Version, reply};
 ///
 /// struct Compute;
 ///
 /// impl Endpoint for Compute {
 ///     fn version(&self) -> Version {
 ///         Version::new(1, 4)
+///     }
+///
+///     fn has_method(&self, method: &MethodName) -> bool {
+///         ["add", "describe"].contains(&method.as_str())
 ///     }
 ///
 ///     fn call(&self, incoming: &Incoming) -> Option<HandlerResult> {
@@ -101,6 +105,14 @@ pub trait Endpoint: Send + Sync {
     /// of oslo.messaging. An endpoint that forwards everything may return `true`.
     fn serves(&self, namespace: Option<&Namespace>, version: Version) -> bool {
         self.namespace() == namespace && self.version().serves(version)
+    }
+
+    /// Whether the endpoint has this method. A cast of a method that no endpoint has is refused with
+    /// `NoMethod`. The default is `true`, for endpoints that know it only when they run: the server
+    /// then acknowledges the cast, logs a warning and counts a failed cast.
+    fn has_method(&self, method: &MethodName) -> bool {
+        let _ = method;
+        true
     }
 
     /// Runs a method. `None`: there is no such method. A panic becomes an error for the caller, and
@@ -196,6 +208,10 @@ impl Endpoint for Methods {
 
     fn version(&self) -> Version {
         self.version
+    }
+
+    fn has_method(&self, method: &MethodName) -> bool {
+        self.handlers.contains_key(method)
     }
 
     fn call(&self, incoming: &Incoming) -> Option<HandlerResult> {

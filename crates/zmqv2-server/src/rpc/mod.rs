@@ -1,5 +1,6 @@
 //! The RPC server, which takes calls and casts.
 
+pub(crate) mod counters;
 pub(crate) mod dispatcher;
 pub(crate) mod duplicates;
 pub(crate) mod endpoint;

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, InstanceId, ReceiverKind, ServerName, Target};
 
 use crate::error::ServerError;
+use crate::rpc::counters::{LiveCounters, ServerCounters};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::repeats::RepeatedRequests;
 use crate::rpc::endpoint::Endpoint;
@@ -88,10 +90,12 @@ impl RpcServerBuilder {
             None => ServerName::new(settings.config.host.as_str())?,
         };
         target.server = Some(server.clone());
+        let counters = Arc::new(LiveCounters::default());
         let work = RpcWork {
             dispatcher: Dispatcher { endpoints },
             max_message_bytes: settings.config.max_message_bytes,
             repeated: RepeatedRequests::default(),
+            counters: Arc::clone(&counters),
         };
         let shares_socket = workers > 1 && sockets == WorkerSockets::Shared;
         let key = target.key();
@@ -99,7 +103,7 @@ impl RpcServerBuilder {
         let (receiver, also, batch) = (ReceiverKind::Server, Vec::new(), Batch::ONE);
         let offer = Offer { receiver, key, also, server, workers, batch, shares_socket, window };
         let service = Service::start(settings, offer, work)?;
-        Ok(RpcServer { target, service })
+        Ok(RpcServer { target, counters, service })
     }
 }
 
@@ -107,6 +111,7 @@ impl RpcServerBuilder {
 #[derive(Debug)]
 pub struct RpcServer {
     target: Target,
+    counters: Arc<LiveCounters>,
     service: Service,
 }
 
@@ -126,13 +131,21 @@ impl RpcServer {
         &self.target
     }
 
+    /// Counts the requests of this server, and those that failed.
+    #[must_use]
+    pub fn counters(&self) -> ServerCounters {
+        self.counters.read()
+    }
+
     service_methods!();
 
     /// Stops: takes no new requests, finishes those that it has (within option
-    /// `rpc_zmq_drain_timeout`), and unregisters. A second call does nothing.
+    /// `rpc_zmq_drain_timeout`), and unregisters. A second call does nothing. A handler of this server
+    /// may call it: it then only begins to stop, because it would wait for itself.
     ///
     /// # Errors
     /// [`ServerError::Unfinished`]: handlers were still running at the end of that time.
+    /// [`ServerError::Inherited`]: the server is in the parent of this process.
     pub fn stop(&self) -> Result<(), ServerError> {
         self.service.stop()
     }

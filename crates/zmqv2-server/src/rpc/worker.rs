@@ -6,16 +6,19 @@ use std::time::Instant;
 
 use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
 
+use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::endpoint::Incoming;
+use crate::runtime::running::Running;
 use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed, malformed_body};
 
 pub(crate) struct RpcWork {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) max_message_bytes: usize,
     pub(crate) repeated: RepeatedRequests,
+    pub(crate) counters: Arc<LiveCounters>,
 }
 
 /// An acknowledged cast, or one copy of a fanout.
@@ -42,13 +45,29 @@ impl Work for RpcWork {
         }
         let request = Request::decode(&body).map_err(|error| malformed_body(&error))?;
         let incoming = Incoming { request, id: header.id, deadline };
+        if header.kind != Kind::Call
+            && let Some(error) = self.dispatcher.cannot_run(&incoming)
+        {
+            self.counters.refused_casts.add();
+            log::debug!("refused a cast of {}: {error}", incoming.method());
+            // An earlier client does not know the reason, and would wait for another answer.
+            let knows = header.flags.contains(Flags::NO_METHOD);
+            let reason = if knows { Reason::NoMethod } else { Reason::Malformed };
+            return Err(Refusal::new(reason, error.into_failure().message));
+        }
         let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
         let seen = if may_repeat { self.repeated.record(header.id, deadline) } else { Seen::New };
         let ack = |then| Ok(Answer::acknowledge(header, then));
         match (header.kind, seen) {
-            (Kind::Cast | Kind::Fanout, Seen::New) => ack(AfterAnswer::Run(Cast { incoming, may_repeat })),
+            (Kind::Cast | Kind::Fanout, Seen::New) => {
+                self.counters.casts.add();
+                ack(AfterAnswer::Run(Cast { incoming, may_repeat }))
+            }
             (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
-            (_, Seen::New) => self.run_call(header, &incoming, may_repeat),
+            (_, Seen::New) => {
+                let _running = worker.running(Running::Method(incoming.method().clone()));
+                self.run_call(header, &incoming, may_repeat)
+            }
             (_, Seen::Answered(answer)) => repeat(header, answer),
             (_, Seen::Running) => {
                 let answer = self.repeated.wait(header.id, deadline);
@@ -57,10 +76,22 @@ impl Work for RpcWork {
         }
     }
 
-    /// Nobody waits for the result of a cast. The dispatcher logs a failure.
+    /// Nobody waits for the result of a cast, so each failure is logged and counted.
     fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
         for Cast { incoming, may_repeat } in accepted {
-            drop(self.dispatcher.dispatch(&incoming));
+            let running = worker.running(Running::Method(incoming.method().clone()));
+            let result = self.dispatcher.try_dispatch(&incoming);
+            drop(running);
+            let failure = match result {
+                Ok(Reply::Failure(failure)) => Some(failure),
+                Ok(_) => None,
+                Err(error) => Some(error.into_failure()),
+            };
+            if let Some(failure) = failure {
+                self.counters.failed_casts.add();
+                let Incoming { id, .. } = incoming;
+                log::warn!("cast {id} of {}, which was acknowledged, failed: {failure}", incoming.method());
+            }
             if may_repeat {
                 self.repeated.store(incoming.id, None);
             }
@@ -71,7 +102,11 @@ impl Work for RpcWork {
 
 impl RpcWork {
     fn run_call(&self, header: &Header, incoming: &Incoming, may_repeat: bool) -> Result<Answer<Cast>, Refusal> {
+        self.counters.calls.add();
         let reply = self.dispatcher.dispatch(incoming);
+        if matches!(reply, Reply::Failure(_)) {
+            self.counters.failed_calls.add();
+        }
         let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
         let written = self.write(incoming, &reply);
         if may_repeat {

@@ -1,8 +1,10 @@
 //! The parts that both kinds of servers share: worker threads, their sockets, and the registration.
 
 pub(crate) mod completions;
+pub(crate) mod log_limit;
 pub(crate) mod registration;
 pub(crate) mod rep_worker;
+pub(crate) mod running;
 pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod shared_socket;

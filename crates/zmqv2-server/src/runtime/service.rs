@@ -10,13 +10,16 @@ use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::{ServerRegistration, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
-use zmqv2_proto::{Address, InstanceId, ReceiverKind, ServerName, TopicKey, deadline};
+use zmqv2_proto::{
+    Address, Inherited, InstanceId, PerProcess, ReceiverKind, ServerName, TopicKey, deadline, process_id,
+};
 
 use crate::error::ServerError;
 use crate::runtime::completions;
 use crate::runtime::now;
-use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread};
+use crate::runtime::registration::{BrokerLink, Readiness, RegistrationThread, SIGN_INTERVAL};
 use crate::runtime::rep_worker::{Batch, RepWorker};
+use crate::runtime::running::{RunningHandlers, enter_server, is_in_server};
 use crate::runtime::settings::Settings;
 use crate::runtime::shared_socket::WorkerPool;
 use crate::runtime::wakeup::{RegistrationWaker, Signal};
@@ -47,6 +50,7 @@ impl Offer {
         ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
+            .with_signs_of_life(SIGN_INTERVAL)
             .with_receiver(self.receiver)
             .with_topics(self.also.clone())
     }
@@ -56,6 +60,15 @@ pub(crate) struct Service {
     name: String,
     pub(crate) instance: InstanceId,
     dir: PathBuf,
+    workers: u16,
+    drain_timeout: Duration,
+    /// The process that started the server, and what runs in it.
+    pid: u32,
+    threads: PerProcess<Threads>,
+}
+
+/// The threads of a service, and how they are reached.
+struct Threads {
     readiness: Arc<Readiness>,
     wakeup: Arc<RegistrationWaker>,
     /// `None` after a stop.
@@ -63,8 +76,6 @@ pub(crate) struct Service {
     shutdown: Arc<ShutdownSignals>,
     /// Disconnected when the last worker has ended.
     ended: Receiver<()>,
-    workers: u16,
-    drain_timeout: Duration,
 }
 
 impl Service {
@@ -80,6 +91,8 @@ impl Service {
         let shutdown = Arc::new(ShutdownSignals {
             drain: Signal::new().map_err(ServerError::Thread)?,
             stop: Signal::new().map_err(ServerError::Thread)?,
+            // A shared socket has one thread more than workers.
+            running: RunningHandlers::new(usize::from(workers) + 1),
         });
         let worker = Worker {
             index: 0,
@@ -102,40 +115,65 @@ impl Service {
         let name = format!("{} of {}", offer.server, offer.key);
         let starter = WorkerStarter { transport, dir: &dir, instance, offer, worker };
         let started = starter.start(&Arc::new(work)).and_then(|ended| {
-            let registration = spawn("registration".to_owned(), move || thread.run(drain_timeout))?;
+            let (wakeup, shutdown) = (Arc::clone(&wakeup), Arc::clone(&shutdown));
+            let registration = spawn("registration".to_owned(), move || {
+                thread.run(drain_timeout);
+                // Nobody may wait for this thread, if a handler has stopped the server.
+                if wakeup.is_stopped() {
+                    shutdown.stop.set();
+                }
+            })?;
             Ok((ended, Mutex::new(Some(registration))))
         });
         // If the server cannot start as a whole, the workers that run already end.
         let (ended, registration) = started.inspect_err(|_| shutdown.stop.set())?;
-        Ok(Self { name, instance, dir, readiness, wakeup, registration, shutdown, ended, workers, drain_timeout })
+        let threads = PerProcess::new(Threads { readiness, wakeup, registration, shutdown, ended });
+        Ok(Self { name, instance, dir, workers, drain_timeout, pid: process_id(), threads })
+    }
+
+    /// The threads, unless they are in the parent of this process.
+    fn threads(&self) -> Result<&Threads, ServerError> {
+        Ok(self.threads.get().ok_or(Inherited { parent: self.pid })?)
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.readiness.get()
+        self.threads.get().is_some_and(|threads| threads.readiness.get())
     }
 
     pub(crate) fn wait_ready(&self, timeout: Duration) -> Result<(), ServerError> {
-        if self.readiness.wait(timeout) {
+        if self.threads()?.readiness.wait(timeout) {
             return Ok(());
         }
         Err(ServerError::NotReady { waited: timeout, dir: self.dir.display().to_string() })
     }
 
     pub(crate) fn stop(&self) -> Result<(), ServerError> {
-        let registration = self.registration.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Threads { wakeup, registration, shutdown, ended, .. } = self.threads()?;
+        if is_in_server(Arc::as_ptr(shutdown).cast()) {
+            // A handler of this server. Waiting would be waiting for itself, so this only begins: the
+            // registration's thread ends the workers after the last handler.
+            shutdown.drain.set();
+            wakeup.stop();
+            return Ok(());
+        }
+        let registration = registration.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(registration) = registration else { return Ok(()) };
         let end_at = deadline(now(), self.drain_timeout);
-        self.shutdown.drain.set();
-        self.wakeup.stop();
+        shutdown.drain.set();
+        wakeup.stop();
         // The thread ends within the time to drain. A panic in it has been printed already.
         let _ = registration.join();
-        self.shutdown.stop.set();
+        shutdown.stop.set();
         // Nothing is ever sent: this waits for the last worker to drop its sender. Idle workers get
         // some time even if the time to drain is over.
-        match self.ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
+        match ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let workers = Arc::strong_count(&self.shutdown) - 1;
-                Err(ServerError::Unfinished { workers, waited: self.drain_timeout })
+                let handlers = shutdown.running.names();
+                if handlers.is_empty() {
+                    // The last handler has just ended, or its thread is late.
+                    return Ok(());
+                }
+                Err(ServerError::Unfinished { workers: handlers.len(), handlers, waited: self.drain_timeout })
             }
             _ => Ok(()),
         }
@@ -154,7 +192,10 @@ impl fmt::Debug for Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if let Err(error) = self.stop() {
+        // A child leaves the server to its parent.
+        if self.threads.get().is_some()
+            && let Err(error) = self.stop()
+        {
             log::warn!("{} stopped early: {error}", self.name);
         }
     }
@@ -184,7 +225,10 @@ impl WorkerStarter<'_> {
             // One thread more than workers: see `WorkerPool::run`.
             for index in 0..=workers {
                 let (worker, shared) = (worker(index), Arc::clone(&shared));
-                spawn_worker(index, &running, move || shared.0.run(&worker))?;
+                spawn_worker(index, &running, move || {
+                    enter_server(Arc::as_ptr(&worker.shutdown).cast());
+                    shared.0.run(&worker);
+                })?;
             }
             return Ok(ended);
         }
@@ -192,6 +236,7 @@ impl WorkerStarter<'_> {
             let (socket, file) = self.bind(Role::Rep, index)?;
             let worker = RepWorker { worker: worker(index), batch, work: Arc::clone(work), socket };
             spawn_worker(index, &running, move || {
+                enter_server(Arc::as_ptr(&worker.worker.shutdown).cast());
                 worker.run();
                 drop(file);
             })?;

@@ -1,6 +1,7 @@
 //! Wakes threads that wait for a socket.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,10 @@ impl Signal {
     }
 
     pub(crate) fn set(&self) {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A child that was forked may have a copy of the descriptor, so closing it is not enough.
+            let _ = writer.shutdown(Shutdown::Write);
+        }
     }
 
     pub(crate) fn is_set(&self) -> bool {

@@ -12,6 +12,7 @@ use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
 
 use crate::runtime::completions::{Completion, CompletionSender};
+use crate::runtime::running::{Running, RunningGuard, RunningHandlers};
 use crate::runtime::wakeup::Signal;
 
 /// What a server does with requests. All its workers share one value.
@@ -82,6 +83,7 @@ pub(crate) struct ShutdownSignals {
     pub(crate) drain: Signal,
     /// No more messages will come.
     pub(crate) stop: Signal,
+    pub(crate) running: RunningHandlers,
 }
 
 /// The state of a worker's thread, apart from its socket.
@@ -128,6 +130,11 @@ impl<A> Answer<A> {
 }
 
 impl Worker {
+    /// This worker runs a handler until the result is dropped.
+    pub(crate) fn running(&self, running: Running) -> RunningGuard<'_> {
+        self.shutdown.running.enter(self.index, running)
+    }
+
     /// Reports that an acknowledged request has run, so that its place is free again.
     pub(crate) fn free_place(&self) {
         if self.shares_socket {

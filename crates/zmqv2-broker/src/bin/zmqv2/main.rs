@@ -21,7 +21,8 @@ use zmqv2_broker::cli::{
 /// RPC messaging between services on many nodes, without a central broker.
 ///
 /// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 remote error, 4 refused
-/// (stderr begins with the reason), 5 timeout, no acknowledgement, or no broker reached.
+/// (stderr begins with the reason), 5 timeout, no acknowledgement, no broker reached, or the
+/// directory cannot say where the target is (stderr begins with the kind).
 #[derive(Debug, Parser)]
 #[command(name = "zmqv2", version)]
 struct Arguments {

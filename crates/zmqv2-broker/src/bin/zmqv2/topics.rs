@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::{Value, json};
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
-use zmqv2_matchmaker::{ListedServer, ListedTopic};
+use zmqv2_matchmaker::{ListedServer, ListedTopic, MatchmakerError};
 use zmqv2_proto::{ReceiverKind, TopicKey};
 
 #[derive(Debug, Args)]
@@ -19,14 +19,18 @@ pub(crate) struct TopicsFlags {
 
 pub(crate) fn run(common: &CommonFlags, flags: &TopicsFlags) -> Result<(), Failure> {
     let directory = common.setup(log::LevelFilter::Warn)?.directory()?;
-    let mut topics = directory.list().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let mut topics = directory.list().map_err(|error| match error {
+        MatchmakerError::NoList { .. } => Failure::new(Exit::Failed, error),
+        error => Failure::new(Exit::Timeout, format!("Directory: {error}")),
+    })?;
+    let health = directory.health();
     if let Some(filter) = &flags.filter {
         topics.retain(|topic| topic.topic.contains(filter.as_str()));
     }
     Ok(if flags.json {
-        say(serde_json::to_string_pretty(&as_json(&topics))?)
+        say(serde_json::to_string_pretty(&as_json(&topics, health.problem()))?)
     } else {
-        say(render(&topics).trim_end())
+        say(render(&topics, health.problem()).trim_end())
     }?)
 }
 
@@ -43,9 +47,13 @@ fn name_and_kind(topic: &ListedTopic) -> (String, Option<ReceiverKind>) {
     }
 }
 
-fn render(topics: &[ListedTopic]) -> String {
+/// The list as text. `incomplete`: why it may lack servers.
+fn render(topics: &[ListedTopic], incomplete: Option<&str>) -> String {
     let mut out = String::new();
     // Writing into a `String` cannot fail.
+    if let Some(reason) = incomplete {
+        let _ = writeln!(out, "this list may be incomplete: {reason}");
+    }
     if topics.is_empty() {
         let _ = writeln!(out, "no topic is registered");
     }
@@ -74,7 +82,7 @@ fn render(topics: &[ListedTopic]) -> String {
     out
 }
 
-fn as_json(topics: &[ListedTopic]) -> Value {
+fn as_json(topics: &[ListedTopic], incomplete: Option<&str>) -> Value {
     let server = |server: &ListedServer| {
         json!({
             "server": server.server,
@@ -95,5 +103,5 @@ fn as_json(topics: &[ListedTopic]) -> Value {
         let ((name, receivers), nodes) = (name_and_kind(topic), by_node(topic).map(node).collect::<Vec<_>>());
         json!({"topic": name, "receivers": receivers, "nodes": nodes})
     };
-    json!({"topics": topics.iter().map(topic).collect::<Vec<_>>()})
+    json!({"may_be_incomplete": incomplete, "topics": topics.iter().map(topic).collect::<Vec<_>>()})
 }

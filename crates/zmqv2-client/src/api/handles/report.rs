@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub struct Report<R> {
     pub results: Vec<R>,
     /// The number of nodes or pools that may still give results. It is 0 in a complete report.
     pub open: usize,
+    incomplete: Option<Arc<str>>,
 }
 
 /// One result of a report.
@@ -64,7 +66,8 @@ impl<R: ReportResult> ReportHandle<R> {
     }
 
     /// Waits for the report. Returns `None` if it is not complete within `timeout`. It is complete
-    /// at most 50 ms after the timeout of the message.
+    /// at most 50 ms after the timeout of the message. In a callback of a client (an observer or a
+    /// waker), this returns at once, because it would wait for its own thread.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Report<R>> {
         self.receiver.wait(timeout).then(|| self.so_far())
@@ -73,12 +76,13 @@ impl<R: ReportResult> ReportHandle<R> {
     /// The results that are known now.
     #[must_use]
     pub fn so_far(&self) -> Report<R> {
+        let incomplete = self.receiver.incomplete();
         self.receiver.look(|parts, open| {
             let results = parts.iter().flat_map(|part| part.tracker.results().iter().map(move |result| (part, result)));
             let results = results.map(|(part, ReceiverResult { server, node, outcome })| {
                 R::new(part.topic.clone(), node.clone(), server.clone(), outcome.clone())
             });
-            Report { results: results.collect(), open }
+            Report { results: results.collect(), open, incomplete }
         })
     }
 }
@@ -113,6 +117,23 @@ impl<R: ReportResult> Report<R> {
         self.count(|outcome| matches!(outcome, Outcome::Refused { .. }))
     }
 
+    /// The number of results that are [`Directory`](Outcome::Directory): no server was found, and
+    /// the directory could not say that there is none.
+    #[must_use]
+    pub fn not_found(&self) -> usize {
+        self.count(|outcome| matches!(outcome, Outcome::Directory { .. }))
+    }
+
+    /// Why there may be servers, or pools of listeners, that got no message: when it was sent, the
+    /// directory could not say that its list was complete. `None`: the list was complete.
+    ///
+    /// This can be after an outage of the directory, or while it cannot be read or written. Send
+    /// the message again later, if every server must get it.
+    #[must_use]
+    pub fn may_be_incomplete(&self) -> Option<&str> {
+        self.incomplete.as_deref()
+    }
+
     /// The number of results that are `Unacknowledged`.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
@@ -120,20 +141,22 @@ impl<R: ReportResult> Report<R> {
     }
 
     /// Whether the report is complete, and has at least one result, and every result is `Acked`.
+    /// False if it [may be incomplete](Self::may_be_incomplete).
     #[must_use]
     pub fn all_acked(&self) -> bool {
         self.are_all(self.acked())
     }
 
     /// Whether the report is complete, and has at least one result, and every result is `Acked` or
-    /// `Stored`. Then the sender has nothing left to do.
+    /// `Stored`. Then the sender has nothing left to do. False if it
+    /// [may be incomplete](Self::may_be_incomplete).
     #[must_use]
     pub fn all_taken_over(&self) -> bool {
         self.are_all(self.count(Outcome::is_taken_over))
     }
 
     fn are_all(&self, count: usize) -> bool {
-        self.open == 0 && count > 0 && count == self.results.len()
+        self.open == 0 && self.incomplete.is_none() && count > 0 && count == self.results.len()
     }
 
     fn count(&self, which: impl Fn(&Outcome) -> bool) -> usize {
@@ -148,8 +171,14 @@ impl<R: ReportResult> fmt::Display for Report<R> {
             write!(f, ", {} stored", self.stored())?;
         }
         write!(f, ", {} refused, {} unacknowledged", self.refused(), self.unacknowledged())?;
+        if self.not_found() > 0 {
+            write!(f, ", {} not found", self.not_found())?;
+        }
         if self.open > 0 {
             write!(f, ", {} open", self.open)?;
+        }
+        if let Some(reason) = &self.incomplete {
+            write!(f, "; there may be others: {reason}")?;
         }
         if f.alternate() {
             for result in self.results.iter().filter(|result| !result.outcome().is_taken_over()) {

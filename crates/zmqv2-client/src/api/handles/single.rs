@@ -4,13 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use zmqv2_proto::{MessageId, MethodName, Target};
 
+use crate::io::queue::IoQueue;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
@@ -62,7 +63,8 @@ impl CastHandle {
     }
 
     /// Waits for the outcome. Returns `None` if it is not known within `timeout`. It is known at
-    /// most 50 ms after the cast timeout.
+    /// most 50 ms after the cast timeout. In a callback of a client (an observer or a waker), this
+    /// returns at once, because it would wait for its own thread.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
         self.receiver.wait(Some(timeout));
@@ -84,11 +86,13 @@ impl Future for CastHandle {
 /// The handle of a call, made by [`RpcClient::call_async`](crate::RpcClient::call_async).
 ///
 /// A handle is `Send` and `Sync`. It can be waited on, or awaited on any executor. If it is
-/// dropped, the result is lost, and the method may still run.
+/// dropped before the call has ended, the broker learns of it: a call that still waits there never
+/// runs. One that a server has may run to its end. The counters count it as closed.
 #[must_use = "without the handle, the result is lost"]
 pub struct CallHandle<R> {
     id: MessageId,
     receiver: CompletionReceiver,
+    queue: Weak<IoQueue>,
     method: MethodName,
     target: Arc<Target>,
     allowed_modules: Arc<[String]>,
@@ -99,11 +103,12 @@ impl<R: DeserializeOwned> CallHandle<R> {
     pub(crate) fn new(
         id: MessageId,
         receiver: CompletionReceiver,
+        queue: Weak<IoQueue>,
         method: MethodName,
         target: Arc<Target>,
         allowed_modules: Arc<[String]>,
     ) -> Self {
-        Self { id, receiver, method, target, allowed_modules, result: PhantomData }
+        Self { id, receiver, queue, method, target, allowed_modules, result: PhantomData }
     }
 
     /// The id of the message in the logs.
@@ -132,12 +137,25 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
-        self.receiver.wait(None);
-        self.take().unwrap_or_else(|| Err(CallError::Closed { target: Box::new(Target::clone(&self.target)) }))
+        let target = || Box::new(Target::clone(&self.target));
+        if !self.receiver.wait(None) {
+            return Err(CallError::WouldBlock { target: target() });
+        }
+        self.take().unwrap_or_else(|| Err(CallError::Closed { target: target() }))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
         Some(self.receiver.take()?.into_answered(self.method.as_str(), &self.target, &self.allowed_modules))
+    }
+}
+
+impl<R> Drop for CallHandle<R> {
+    fn drop(&mut self) {
+        if !self.receiver.is_done()
+            && let Some(queue) = self.queue.upgrade()
+        {
+            queue.give_up(self.id);
+        }
     }
 }
 

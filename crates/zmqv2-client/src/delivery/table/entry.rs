@@ -51,12 +51,14 @@ pub(super) enum Stage {
 impl<M> Entry<M> {
     pub(super) fn new(message: M, options: DeliveryOptions, jitter: u8, now: Instant, arrival: u64) -> Self {
         let DeliveryOptions { deadline, expires, retries, wait_for_ready, monitor, bytes, server_queue, .. } = options;
+        let mut attempt = Attempt::new(now, deadline, retries, jitter, wait_for_ready, server_queue.is_some());
+        attempt.set_preliminary(options.preliminary);
         Self {
             message,
             bytes,
             arrival,
             expires,
-            attempt: Attempt::new(now, deadline, retries, jitter, wait_for_ready, server_queue.is_some()),
+            attempt,
             stage: Stage::ChoosingLink,
             ticket: 0,
             wake: None,

@@ -33,6 +33,8 @@ pub(crate) struct DeliveryOptions {
     /// The number of candidates. A message in a server queue [looks them up](Action::LookUp)
     /// itself.
     pub(crate) candidates: usize,
+    /// Whether the directory has not answered yet, so that there may be other candidates.
+    pub(crate) preliminary: bool,
     pub(crate) bytes: usize,
     /// Messages of one queue are for one server and keep their order.
     pub(crate) server_queue: Option<QueueId>,
@@ -48,6 +50,7 @@ impl DeliveryOptions {
             wait_for_ready: false,
             monitor: None,
             candidates: 0,
+            preliminary: false,
             bytes: 0,
             server_queue: None,
         }
@@ -67,12 +70,15 @@ pub(crate) enum Input<A> {
     Answered { tag: Tag, answer: A, more: bool },
     /// The whole message was refused.
     Refused { tag: Tag, refusal: Refusal, node: Option<NodeName> },
-    /// The broker confirms that the message is still in flight.
-    InFlight { tag: Tag },
+    /// The broker at `node` confirms that the message is still in flight. The server that has it
+    /// gave no sign of life for `silence`.
+    InFlight { tag: Tag, silence: Duration, node: Option<NodeName> },
     /// The link has lost its connection. Messages that it has sent may be lost.
     ConnectionLost { link: LinkId },
     /// The link is closed.
     LinkClosed { link: LinkId },
+    /// Nobody wants the answer to the message any more.
+    GivenUp { tag: Tag },
     /// The client is closed. Every message ends now.
     Close,
 }

@@ -1,6 +1,6 @@
 //! Handles the inputs of the table and the timers of its messages.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Refusal};
 
@@ -96,10 +96,12 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    pub(super) fn in_flight(&mut self, now: Instant, tag: Tag) {
+    pub(super) fn in_flight(&mut self, now: Instant, tag: Tag, silence: Duration, node: Option<NodeName>) {
         let Some(entry) = self.entry_mut(tag).filter(|entry| entry.sends == tag.sends()) else { return };
         if let (Stage::Sent { .. }, Some(liveness)) = (entry.stage, &mut entry.liveness) {
-            liveness.alive(now);
+            if let Some(lost) = liveness.in_flight(now, silence) {
+                return self.failed(now, tag, AskError::Refused(lost, node));
+            }
             let (stage, until) = (entry.stage, entry.next_check(now));
             self.set_stage(tag, stage, Some(until));
             self.server_found(tag);
@@ -134,9 +136,13 @@ impl<M, A> PendingTable<M, A> {
 
     pub(super) fn close(&mut self) {
         for tag in self.in_order(|_| true) {
-            let sent = self.entry(tag).is_some_and(Entry::may_have_run);
-            self.end(tag, Err(Verdict::Closed { sent }));
+            self.closed(tag);
         }
+    }
+
+    pub(super) fn closed(&mut self, tag: Tag) {
+        let sent = self.entry(tag).is_some_and(Entry::may_have_run);
+        self.end(tag, Err(Verdict::Closed { sent }));
     }
 
     pub(super) fn timer_fired(&mut self, now: Instant, tag: Tag) {

@@ -104,7 +104,7 @@ impl<M, A> PendingTable<M, A> {
         self.bytes += options.bytes;
         self.arrivals += 1;
         let mut entry = Entry::new(message, options, self.limits.jitter, now, self.arrivals);
-        let found = SearchPlan::among(options.candidates);
+        let found = SearchPlan { preliminary: options.preliminary, ..SearchPlan::among(options.candidates) };
         let step = options.server_queue.is_none().then(|| entry.attempt.found(now, found));
         let slot = &mut self.slots[index as usize];
         slot.entry = Some(entry);
@@ -122,12 +122,13 @@ impl<M, A> PendingTable<M, A> {
             Input::Sent { tag } => self.sent(now, tag),
             Input::Answered { tag, answer, more } => self.answered(tag, answer, more),
             Input::Refused { tag, refusal, node } => self.refused(now, tag, refusal, node),
-            Input::InFlight { tag } => self.in_flight(now, tag),
+            Input::InFlight { tag, silence, node } => self.in_flight(now, tag, silence, node),
             Input::ConnectionLost { link } => self.connection_lost(now, link),
             Input::LinkClosed { link } => {
                 self.connection_lost(now, link);
                 self.requeue_elsewhere(now, link);
             }
+            Input::GivenUp { tag } => self.closed(tag),
             Input::Close => self.close(),
         }
         self.advance_queues(now);
@@ -163,6 +164,17 @@ impl<M, A> PendingTable<M, A> {
     /// The message of a tag, if it has not ended.
     pub(crate) fn message(&self, tag: Tag) -> Option<&M> {
         self.entry(tag).map(|entry| &entry.message)
+    }
+
+    /// A message that matches, and the link that has sent it. Walks over all messages.
+    pub(crate) fn find(&self, wanted: impl Fn(&M) -> bool) -> Option<(Tag, Option<LinkId>)> {
+        let (index, slot) = self.slots.iter().enumerate().find(|(_, slot)| {
+            let entry = slot.entry.as_ref();
+            entry.is_some_and(|entry| wanted(&entry.message))
+        })?;
+        let entry = slot.entry.as_ref()?;
+        let link = if let Stage::Sent { link } = entry.stage { Some(link) } else { None };
+        Some((Tag::new(index as u32, slot.generation, entry.sends), link))
     }
 
     pub(crate) fn message_mut(&mut self, tag: Tag) -> Option<&mut M> {

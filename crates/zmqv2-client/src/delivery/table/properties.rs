@@ -68,8 +68,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => link.clone().prop_map(|link| Event::Lose { link }),
         1 => link.prop_map(|link| Event::Close { link }),
         4 => (0_u64..700).prop_map(|millis| Event::Pass { millis }),
-        1 => (0..=LINKS, any::<bool>(), any::<bool>())
-            .prop_map(|(candidates, known, more)| Event::Directory(SearchPlan { candidates, known, has_alternatives: more })),
+        1 => (0..=LINKS, any::<[bool; 3]>()).prop_map(|(candidates, [known, has_alternatives, preliminary])| {
+            Event::Directory(SearchPlan { candidates, known, has_alternatives, preliminary })
+        }),
     ]
 }
 
@@ -119,6 +120,7 @@ impl World {
                     wait_for_ready,
                     monitor,
                     candidates,
+                    preliminary: false,
                     bytes,
                     server_queue,
                 };
@@ -186,7 +188,7 @@ impl World {
             }
             Event::InFlight { which } => {
                 if let Some((tag, number)) = self.pick(which) {
-                    self.table.handle(self.now, Input::InFlight { tag });
+                    self.table.handle(self.now, Input::InFlight { tag, silence: Duration::ZERO, node: None });
                     if self.latest[&number] == tag {
                         self.messages[number].asked = None;
                     }

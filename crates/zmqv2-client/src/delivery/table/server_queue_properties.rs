@@ -78,6 +78,7 @@ impl World {
                         wait_for_ready: wait,
                         monitor: None,
                         candidates: 0,
+                        preliminary: false,
                         bytes: 0,
                         server_queue: Some(1),
                     };
@@ -139,7 +140,7 @@ impl World {
                     let number = *self.table.message(tag).unwrap();
                     self.plans[number] = self.known;
                     let plan = match self.known {
-                        Some(_) => SearchPlan { candidates: 1, known: true, has_alternatives: true },
+                        Some(_) => SearchPlan { known: true, has_alternatives: true, ..SearchPlan::among(1) },
                         None => SearchPlan::among(NODES),
                     };
                     self.table.handle(self.now, Input::LookedUp { tag, plan });

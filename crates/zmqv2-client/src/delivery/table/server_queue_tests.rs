@@ -45,6 +45,7 @@ impl World {
             wait_for_ready: false,
             monitor: None,
             candidates: 0,
+            preliminary: false,
             bytes: 1,
             server_queue: Some(S),
         }
@@ -73,10 +74,10 @@ impl World {
                 }
                 Action::LookUp { tag } => {
                     let plan = match self.known {
-                        Some(_) => SearchPlan { candidates: 1, known: true, has_alternatives: self.candidates > 1 },
-                        None if self.candidates == 1 => {
-                            SearchPlan { candidates: 1, known: true, has_alternatives: false }
+                        Some(_) => {
+                            SearchPlan { known: true, has_alternatives: self.candidates > 1, ..SearchPlan::among(1) }
                         }
+                        None if self.candidates == 1 => SearchPlan { known: true, ..SearchPlan::among(1) },
                         None => SearchPlan::among(self.candidates),
                     };
                     self.table.handle(self.now, Input::LookedUp { tag, plan });

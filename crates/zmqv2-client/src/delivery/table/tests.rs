@@ -26,6 +26,7 @@ fn options(now: Instant, candidates: usize) -> DeliveryOptions {
         wait_for_ready: false,
         monitor: None,
         candidates,
+        preliminary: false,
         bytes: 10,
         server_queue: None,
     }
@@ -360,7 +361,7 @@ fn a_monitored_message_lives_while_its_broker_says_that_it_is_in_flight() {
         assert!(matches!(table.poll_action(), Some(Action::Inquire { tag: of, link: 0 }) if of == tag));
         assert!(table.poll_action().is_none());
         assert!(!table.is_idle(0));
-        table.handle(at, Input::InFlight { tag });
+        table.handle(at, Input::InFlight { tag, silence: Duration::ZERO, node: None });
         assert_eq!(table.pass(at), None);
     }
     let asked = sent + 4 * SECOND;
@@ -368,7 +369,7 @@ fn a_monitored_message_lives_while_its_broker_says_that_it_is_in_flight() {
     assert!(matches!(table.poll_action(), Some(Action::Inquire { .. })));
     assert_eq!(table.pass(asked + SECOND - MILLI), None);
     assert_eq!(table.pass(asked + SECOND), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
-    table.handle(asked + SECOND, Input::InFlight { tag });
+    table.handle(asked + SECOND, Input::InFlight { tag, silence: Duration::ZERO, node: None });
     assert_eq!((table.route(asked + SECOND), table.next_deadline()), (None, None));
 }
 
@@ -388,7 +389,7 @@ fn a_broker_that_does_not_know_a_monitored_message_lost_it_and_a_retry_is_monito
     table.expire(at + SECOND);
     assert!(matches!(table.poll_action(), Some(Action::Inquire { tag, .. }) if tag == second));
     // An answer about the first attempt says nothing about this one.
-    table.handle(at + SECOND, Input::InFlight { tag: first });
+    table.handle(at + SECOND, Input::InFlight { tag: first, silence: Duration::ZERO, node: None });
     assert_eq!(table.pass(at + 2 * SECOND), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
 }
 
@@ -398,7 +399,7 @@ fn a_monitored_message_ends_at_its_deadline_even_if_in_flight() {
     table.admit(now, "a", DeliveryOptions { monitor: Some(30 * SECOND), ..options(now, 1) }).unwrap();
     table.route(now);
     let tag = table.send(now, 0).unwrap();
-    table.handle(now + 9 * SECOND, Input::InFlight { tag });
+    table.handle(now + 9 * SECOND, Input::InFlight { tag, silence: Duration::ZERO, node: None });
     assert_eq!(table.pass(now + 10 * SECOND + ANSWER_GRACE), Some(("a", Err(Verdict::NoAnswer { candidate: 0 }))));
 }
 

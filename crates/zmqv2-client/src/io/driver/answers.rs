@@ -74,7 +74,7 @@ impl Driver {
             now,
             match answer {
                 ParsedAnswer::FromReceiver { answer, more } => Input::Answered { tag, answer, more },
-                ParsedAnswer::InFlight => Input::InFlight { tag },
+                ParsedAnswer::InFlight { silence, node } => Input::InFlight { tag, silence, node },
                 ParsedAnswer::Refusal(refusal, node) => Input::Refused { tag, refusal, node },
             },
         );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use zmqv2_matchmaker::Placement;
+use zmqv2_matchmaker::{PlacedNode, Placement};
 use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{Address, Kind};
 
@@ -15,6 +15,7 @@ use crate::io::outbound::{Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::PartSender;
 use crate::routing::destinations::Destinations;
+use crate::routing::directory::Listing;
 use crate::routing::route::Route;
 
 impl Driver {
@@ -59,29 +60,35 @@ impl Driver {
     pub(super) fn look_up(&mut self, tag: Tag, now: Instant) -> SearchPlan {
         let Some(outbound) = self.table.message_mut(tag) else { return SearchPlan::among(0) };
         if outbound.message.kind == Kind::Fanout {
-            return SearchPlan::among(self.look_up_fanout(tag));
+            return self.look_up_fanout(tag);
         }
         outbound.route.look_up(&self.router, &outbound.message.target, now)
     }
 
-    /// Looks up the nodes of a fanout. Returns how many candidates this message has.
-    fn look_up_fanout(&mut self, tag: Tag) -> usize {
-        let Some(outbound) = self.table.message_mut(tag) else { return 0 };
+    /// Looks up the nodes of a fanout, and returns the candidates of this message.
+    fn look_up_fanout(&mut self, tag: Tag) -> SearchPlan {
+        let none = SearchPlan::among(0);
+        let Some(outbound) = self.table.message_mut(tag) else { return none };
         let target = &outbound.message.target;
-        let placement = self.router.directory.poll_placement(&target.key(), &mut outbound.route.lookup);
-        let Some(placement) = placement else { return 0 };
+        let Listing { placement, doubt } =
+            self.router.directory.poll_listing(&target.key(), &mut outbound.route.lookup);
         let Some(destination) = outbound.route.destination(0, &self.router) else {
-            let ResultSender::Part(sender) = &outbound.result_sender else { return 0 };
-            let others = senders_of_other_nodes(sender, &placement);
-            return self.split_to_nodes(tag, &placement, others);
+            let ResultSender::Part(sender) = &outbound.result_sender else { return none };
+            let incomplete = doubt.as_ref().map(|doubt| doubt.to_string().into());
+            outbound.route.set_doubt(doubt);
+            if placement.is_empty() {
+                return none;
+            }
+            let others = senders_of_other_nodes(sender, &placement, incomplete);
+            return SearchPlan::among(self.split_to_nodes(tag, &placement, others));
         };
         // The message is for this node alone, which may have another address now. A missing node
         // may come back, so the message keeps its name.
         let Some(placed) = placement.nodes().iter().find(|placed| placed.node.name == destination.node) else {
-            return 0;
+            return none;
         };
         outbound.route.set_destinations(Destinations::Listed(vec![self.router.destination(&placed.node)]));
-        1
+        SearchPlan::among(1)
     }
 
     /// A fanout that had no nodes becomes the message for the first node. The messages for the
@@ -107,9 +114,14 @@ impl Driver {
 }
 
 /// The result senders of all nodes but the first.
-fn senders_of_other_nodes(sender: &PartSender, placement: &Arc<Placement>) -> Vec<PartSender> {
+fn senders_of_other_nodes(
+    sender: &PartSender,
+    placement: &Arc<Placement>,
+    incomplete: Option<Arc<str>>,
+) -> Vec<PartSender> {
     let nodes = placement.nodes().iter().enumerate();
-    sender.split(
-        nodes.map(|(index, placed)| (placed.node.name.clone(), ExpectedReceivers::Node(Arc::clone(placement), index))),
-    )
+    let expected = |(index, placed): (usize, &PlacedNode)| {
+        (placed.node.name.clone(), ExpectedReceivers::Node(Arc::clone(placement), index))
+    };
+    sender.split(nodes.map(expected), incomplete)
 }

@@ -14,7 +14,6 @@ use mio::{Events, Poll, Token};
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transport};
 
-use crate::clock;
 use crate::delivery::attempt::Verdict;
 use crate::delivery::table::{Action, Input, Limits, LinkId, PendingTable, Tag};
 use crate::io::links::Links;
@@ -25,6 +24,7 @@ use crate::outcome::counters::LiveCounters;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::routing::router::Router;
 use crate::settings::Settings;
+use crate::{callback_thread, clock};
 
 mod answers;
 mod completions;
@@ -70,7 +70,7 @@ pub(crate) struct Driver {
     ended_bytes: usize,
     /// Waiting threads to wake. Empty between turns.
     wakeups: Vec<Wakeup>,
-    closing: Option<(Instant, Sender<usize>)>,
+    closing: Option<(Instant, Option<Sender<usize>>)>,
     idle_check_at: Option<Instant>,
     last_warning: Option<Instant>,
 }
@@ -132,6 +132,7 @@ impl Driver {
 
     /// Runs until the client is closed.
     pub(crate) fn run(mut self) {
+        callback_thread::enter();
         let mut events = Events::with_capacity(256);
         let mut frames = Vec::new();
         loop {
@@ -162,6 +163,9 @@ impl Driver {
     }
 
     fn take_commands(&mut self) {
+        if let Some(by) = self.queue.take_close_request() {
+            self.closing.get_or_insert((by, None));
+        }
         for _ in 0..COMMANDS_PER_TURN {
             let now = clock::now();
             if self.takes_from_backlog()
@@ -187,8 +191,9 @@ impl Driver {
                     self.table.admit_beyond_limits(now, outbound, options);
                     self.perform(now);
                 }
+                Ok(Command::GiveUp(id)) => self.give_up(id, now),
                 Ok(Command::SendAll(outbounds)) => self.group_backlog.extend(outbounds),
-                Ok(Command::Close(by, reply)) => self.closing = Some((by, reply)),
+                Ok(Command::Close(by, reply)) => self.closing = Some((by, Some(reply))),
                 Err(_) => break,
             }
         }
@@ -281,7 +286,7 @@ impl Driver {
     fn finish_closing(&mut self) -> bool {
         let Some((by, _)) = &self.closing else { return false };
         let (now, open) = (clock::now(), self.table.open() - self.inquiries + self.group_backlog.len());
-        if open > 0 && now < *by {
+        if (open > 0 || !self.commands.is_empty()) && now < *by {
             return false;
         }
         for outbound in std::mem::take(&mut self.group_backlog) {
@@ -290,7 +295,7 @@ impl Driver {
         self.table.handle(now, Input::Close);
         self.perform(now);
         self.settle();
-        if let Some((_, reply)) = self.closing.take() {
+        if let Some((_, Some(reply))) = self.closing.take() {
             let _ = reply.send(open);
         }
         true

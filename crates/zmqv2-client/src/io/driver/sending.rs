@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{Kind, Ttl};
+use zmqv2_proto::{Header, Kind, MessageId, Ttl};
 
 use super::Driver;
 use crate::delivery::table::{Input, LinkId, Tag};
@@ -114,6 +114,26 @@ impl Driver {
             outbound.sent = true;
         }
         self.table.handle(now, Input::Sent { tag });
+    }
+
+    /// Ends a call that nobody wants any more, and tells its broker.
+    pub(super) fn give_up(&mut self, id: MessageId, now: Instant) {
+        let Some((tag, sent)) = self.table.find(|outbound| outbound.message.id == id) else { return };
+        let key = self.table.message(tag).map(|outbound| outbound.message.target.key());
+        if let Some(at) = sent
+            && let Some(link) = self.links.get(at)
+            && link.peer.cancels()
+        {
+            let mut header = Header::new(Kind::Cancel, id);
+            (header.tag, header.key) = (tag.to_wire(), key);
+            match link.socket.send([Frame::new(), Frame::from(header.encode()), Frame::new()]) {
+                Ok(()) => link.used = now,
+                Err(error) => log::debug!("{} was not told that call {id} was given up: {error}", link.address),
+            }
+            self.mark_hot(at);
+        }
+        self.table.handle(now, Input::GivenUp { tag });
+        self.perform(now);
     }
 
     /// Asks whether a call that this link has sent is still in flight.

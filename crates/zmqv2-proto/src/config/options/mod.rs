@@ -223,6 +223,19 @@ pub const OPTIONS: &[OptionSpec] = &[
         ..SHARED
     },
     OptionSpec {
+        name: "rpc_zmq_unread_bytes",
+        preset: Preset::Text("536870912"),
+        doc: "Most bytes of answers that a broker holds for clients that have not read them yet. One client may hold a quarter of what is free.",
+        allowed: "1024 to 1099511627776; the broker uses at least five times rpc_zmq_max_message_bytes",
+        reason: Some("libzmq bounds the answers that a client does not read in messages, not in bytes"),
+        parse: Parse::Integer {
+            min: 1024,
+            max: 1 << 40,
+            set: |config, n| config.unread_bytes = usize::try_from(n).unwrap_or(usize::MAX),
+        },
+        ..SHARED
+    },
+    OptionSpec {
         name: "rpc_zmq_drain_timeout",
         preset: Preset::Text("30"),
         doc: "Seconds a stopping broker or server waits for requests in flight.",

@@ -17,12 +17,16 @@ fn work() -> (RpcWork, Arc<AtomicU32>) {
         .and_then(|methods| methods.method("long", |(): ()| Ok("x".repeat(1_000))))
         .unwrap();
     let (dispatcher, repeated) = (Dispatcher { endpoints: vec![Box::new(methods)] }, RepeatedRequests::default());
-    (RpcWork { dispatcher, max_message_bytes: 1_000, repeated }, runs)
+    (RpcWork { dispatcher, max_message_bytes: 1_000, repeated, counters: Arc::default() }, runs)
 }
 
 fn worker() -> Worker {
     let (completions, _) = completions::channel(4, &Arc::new(RegistrationWaker::new().unwrap()));
-    let shutdown = Arc::new(ShutdownSignals { drain: Signal::new().unwrap(), stop: Signal::new().unwrap() });
+    let shutdown = Arc::new(ShutdownSignals {
+        drain: Signal::new().unwrap(),
+        stop: Signal::new().unwrap(),
+        running: crate::runtime::running::RunningHandlers::new(1),
+    });
     let (server, node) = ("s".parse().unwrap(), "n".parse().unwrap());
     Worker { index: 0, server, node, completions, shutdown, shares_socket: true }
 }
@@ -49,6 +53,47 @@ fn a_call_is_answered_with_its_result_or_its_failure() {
     assert_eq!((result.header.kind, result.header.flags), (Kind::Reply, Flags::NONE));
     let failure = answer(&work, &call, "unknown", MINUTE).unwrap();
     assert_eq!((failure.header.kind, failure.header.flags), (Kind::Reply, Flags::FAILURE));
+}
+
+#[test]
+fn a_cast_that_no_method_fits_is_refused_and_never_recorded() {
+    let (work, runs) = work();
+    for kind in [Kind::Cast, Kind::Fanout] {
+        let refused = |flags, method: &str| answer(&work, &request(kind, flags), method, MINUTE).err().unwrap();
+        for method in ["unknown", "_count"] {
+            let refusal = refused(Flags::NO_METHOD.with(Flags::MAY_REPEAT), method);
+            assert_eq!(refusal.reason, Reason::NoMethod);
+            assert!(refusal.detail.contains(method), "{refusal}");
+            // An earlier client would not end its message with a reason that it does not know.
+            assert_eq!(refused(Flags::NONE, method).reason, Reason::Malformed);
+        }
+        let mut draft = Request::new("count".parse().unwrap(), &()).unwrap();
+        draft.namespace = Some("elsewhere".parse().unwrap());
+        let body = draft.encode().unwrap();
+        let header = request(kind, Flags::NO_METHOD);
+        let refusal = work.answer(&header, Body::Part(&body), now() + MINUTE, &worker()).err().unwrap();
+        assert!(refusal.reason == Reason::NoMethod && refusal.detail.contains("elsewhere"), "{refusal}");
+    }
+    let counters = work.counters.read();
+    assert_eq!((counters.refused_casts, counters.casts, runs.load(Ordering::SeqCst)), (10, 0, 0));
+    let ping = answer(&work, &request(Kind::Cast, Flags::NO_METHOD), "oslo_rpc_server_ping", MINUTE).unwrap();
+    assert_eq!(ping.header.kind, Kind::Ack);
+}
+
+#[test]
+fn a_cast_that_fails_after_its_acknowledgement_is_counted() {
+    let (work, _) = work();
+    let accepted = |method: &str| match answer(&work, &request(Kind::Cast, Flags::NONE), method, MINUTE).unwrap().then {
+        AfterAnswer::Run(cast) => cast,
+        _ => panic!("it does not run"),
+    };
+    let args = Request::new("count".parse().unwrap(), &"not what it takes").unwrap().encode().unwrap();
+    let wrong = work.answer(&request(Kind::Cast, Flags::NONE), Body::Part(&args), now() + MINUTE, &worker()).unwrap();
+    let AfterAnswer::Run(wrong) = wrong.then else { panic!("it does not run") };
+    work.run(vec![accepted("count"), wrong], &worker());
+    let counters = work.counters.read();
+    assert_eq!((counters.casts, counters.failed_casts), (2, 1));
+    assert_eq!(counters.to_string(), "0 calls (0 failed), 2 casts (1 failed), 0 casts refused");
 }
 
 #[test]

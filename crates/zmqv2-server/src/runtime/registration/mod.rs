@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(crate) use link::BrokerLink;
+pub(crate) use state::SIGN_INTERVAL;
 pub(crate) use thread::RegistrationThread;
 
 /// Whether the broker has accepted the registration. Other threads can wait for it.

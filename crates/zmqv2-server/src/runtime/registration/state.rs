@@ -7,6 +7,9 @@ use zmqv2_proto::{Kind, MessageId, deadline};
 /// An accepted registration is repeated at this interval, in case the broker came and went
 /// unnoticed.
 const REPEAT: Duration = Duration::from_secs(5);
+/// A registered server gives a sign of life this often, whatever its workers do. A process that
+/// hangs gives none.
+pub(crate) const SIGN_INTERVAL: Duration = Duration::from_millis(500);
 /// A registration without an answer, or with a refusal, is repeated after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -18,6 +21,8 @@ pub(super) struct RegistrationState {
     /// As `accepted`, but false again after a refusal of a repeated registration.
     pub(super) ready: bool,
     register_at: Instant,
+    /// When the next sign of life is due.
+    sign_at: Instant,
     /// The id of the last REGISTER or WITHDRAW.
     last_id: MessageId,
     /// The thread has sent the WITHDRAW, and ends at this time at the latest.
@@ -38,6 +43,7 @@ pub(super) enum Change {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Register,
+    GiveSign,
     /// Waits for a message, for a wake-up, or for this time.
     Wait(Option<Duration>),
     /// Ends: the broker sends no more requests, and none is outstanding.
@@ -49,7 +55,7 @@ pub(super) enum Step {
 impl RegistrationState {
     pub(super) fn new(now: Instant, last_id: MessageId) -> Self {
         let (connected, accepted, ready, released) = (false, false, false, false);
-        Self { connected, accepted, ready, register_at: now, last_id, end_at: None, released }
+        Self { connected, accepted, ready, register_at: now, sign_at: now, last_id, end_at: None, released }
     }
 
     pub(super) fn is_withdrawing(&self) -> bool {
@@ -101,6 +107,12 @@ impl RegistrationState {
     pub(super) fn registering(&mut self, now: Instant, id: MessageId) {
         self.last_id = id;
         self.register_at = deadline(now, if self.ready { REPEAT } else { RETRY });
+        self.gave_sign(now);
+    }
+
+    /// The thread has sent the broker a sign of life.
+    pub(super) fn gave_sign(&mut self, now: Instant) {
+        self.sign_at = deadline(now, SIGN_INTERVAL);
     }
 
     /// The thread sends the WITHDRAW, with this id. It ends at `end_at` at the latest.
@@ -110,13 +122,19 @@ impl RegistrationState {
 
     /// The next step of the thread, when this many requests are outstanding.
     pub(super) fn next(&self, now: Instant, outstanding: usize) -> Step {
-        match self.end_at {
-            Some(_) if self.released && outstanding == 0 => Step::Leave,
-            Some(end_at) if end_at <= now => Step::GiveUp,
-            Some(end_at) => Step::Wait(Some(end_at - now)),
-            None if !self.connected => Step::Wait(None),
-            None if self.register_at <= now => Step::Register,
-            None => Step::Wait(Some(self.register_at - now)),
+        let next = match self.end_at {
+            Some(_) if self.released && outstanding == 0 => return Step::Leave,
+            Some(end_at) if end_at <= now => return Step::GiveUp,
+            Some(end_at) => end_at,
+            None if !self.connected => return Step::Wait(None),
+            None if self.register_at <= now => return Step::Register,
+            None => self.register_at,
+        };
+        // A server that stops finishes its requests, and is alive until then.
+        match self.sign_at {
+            _ if !self.accepted => Step::Wait(Some(next - now)),
+            sign_at if sign_at <= now => Step::GiveSign,
+            sign_at => Step::Wait(Some(next.min(sign_at) - now)),
         }
     }
 }

@@ -63,6 +63,10 @@ impl RegistrationThread {
                     let id = self.send(Kind::Register, serde_json::to_vec(&self.registration));
                     state.registering(now(), id);
                 }
+                Step::GiveSign => {
+                    self.give_sign();
+                    state.gave_sign(now());
+                }
                 Step::Wait(timeout) if !readable && !sent => self.wait(timeout),
                 Step::Wait(_) => {}
                 Step::Leave => return Ok(()),
@@ -113,6 +117,12 @@ impl RegistrationThread {
             let (header, body) = write(completion, server, instance);
             send(socket, &header, body)
         })
+    }
+
+    /// Tells the broker that this process lives: a message about no credit, which needs no answer.
+    fn give_sign(&self) {
+        let header = Header::new(Kind::Credit, MessageId::from_bytes(*self.registration.instance.as_bytes()));
+        send(&self.link.socket, &header, Frame::new());
     }
 
     /// Sends a REGISTER or a WITHDRAW, and returns its id. Nothing depends on whether the socket

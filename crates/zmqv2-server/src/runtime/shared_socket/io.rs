@@ -10,6 +10,7 @@ use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
 use zmqv2_proto::{FIXED_BYTES, Flags, Header, InstanceId, Kind, MessageId};
 
 use super::turns::{Credit, Turns};
+use crate::runtime::log_limit::LogLimit;
 use crate::runtime::now;
 use crate::runtime::worker::{Body, Message, message};
 
@@ -34,6 +35,7 @@ pub(super) struct SharedSocket {
     /// When the first of them was added.
     answers_since: Instant,
     frames: Vec<Frame>,
+    log_limit: LogLimit,
 }
 
 pub(super) struct Request {
@@ -82,6 +84,7 @@ impl SharedSocket {
             answers_to: None,
             answers_since: now(),
             frames: Vec::new(),
+            log_limit: LogLimit::default(),
         }
     }
 
@@ -102,12 +105,18 @@ impl SharedSocket {
                     let read_at = *read_at.get_or_insert_with(now);
                     self.enqueue(&mut frames, read_at);
                 }
-                Received::Message => log::error!("a request without a delimiter is dropped"),
-                Received::Overlong => log::error!("a request with too many frames is dropped"),
+                Received::Message => self.log_dropped("a request without a delimiter"),
+                Received::Overlong => self.log_dropped("a request with too many frames"),
             }
         }
         self.frames = frames;
         Ok(())
+    }
+
+    fn log_dropped(&mut self, what: &str) {
+        if let Some(omitted) = self.log_limit.allows(now()) {
+            log::error!("a message to this server is dropped: {what}{omitted}");
+        }
     }
 
     /// Adds one request, or a bundle of them.
@@ -132,7 +141,7 @@ impl SharedSocket {
                         let content = Content::Part { bundle: Arc::clone(&bundle), header, body };
                         self.queue.push_back(Request { route: Arc::clone(&route), broker, content });
                     }
-                    Err(error) => log::error!("requests are dropped: {error}"),
+                    Err(error) => self.log_dropped(&error.to_string()),
                 }
             }
         }

@@ -23,7 +23,11 @@ impl Work for Echo {
 
 fn worker(shares_socket: bool) -> (Worker, CompletionQueue) {
     let (completions, queue) = completions::channel(4, &Arc::new(RegistrationWaker::new().unwrap()));
-    let shutdown = Arc::new(ShutdownSignals { drain: Signal::new().unwrap(), stop: Signal::new().unwrap() });
+    let shutdown = Arc::new(ShutdownSignals {
+        drain: Signal::new().unwrap(),
+        stop: Signal::new().unwrap(),
+        running: crate::runtime::running::RunningHandlers::new(1),
+    });
     let (server, node) = ("s".parse().unwrap(), "n".parse().unwrap());
     (Worker { index: 3, server, node, completions, shutdown, shares_socket }, queue)
 }

@@ -148,6 +148,9 @@ fn settled(outcome: Outcome) -> Ended {
         Outcome::Unacknowledged { after, .. } => {
             (after, FailureKind::Unacknowledged, Exit::Timeout, format!("Unacknowledged: {outcome}"))
         }
+        Outcome::Directory { after, problem, .. } => {
+            (after, FailureKind::Error, Exit::Timeout, format!("Directory: {problem}"))
+        }
         // An outcome of a later version.
         _ => (Duration::ZERO, FailureKind::Error, Exit::Failed, outcome.to_string()),
     };

@@ -71,6 +71,9 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
         Some(Outcome::Refused { refusal, node, after, .. }) => {
             Err(failure(CallError::Refused { refusal, target: Box::new(target), node, after }))
         }
+        Some(Outcome::Directory { problem, .. }) => {
+            Err(Failure::new(Exit::Timeout, format!("Directory: no server of {target} was found: {problem}")))
+        }
         outcome => {
             let outcome = outcome.map_or_else(|| "no outcome".to_owned(), |outcome| outcome.to_string());
             Err(Failure::new(Exit::Timeout, format!("Unacknowledged: {target}: {outcome}")))
@@ -108,16 +111,23 @@ pub(crate) fn failure(error: CallError) -> Failure {
         CallError::ConnectionLost { .. } => {
             Failure::new(Exit::Timeout, format!("ConnectionLost: {error}; the request may have run"))
         }
-        CallError::NotSent(SendError::DirectorySilent { .. }) => Failure::new(Exit::Timeout, error),
-        CallError::NotSent(SendError::InvalidName(_) | SendError::VersionCap { .. } | SendError::Directory { .. }) => {
-            Failure::usage(error)
+        CallError::NotSent(SendError::DirectorySilent { .. }) => {
+            Failure::new(Exit::Timeout, format!("Directory: {error}"))
         }
+        // Options that are certainly wrong ended the program when it opened the directory.
+        CallError::NotSent(SendError::Directory { ref source, .. }) => {
+            Failure::new(Exit::Timeout, format!("Directory: {error}: {source}"))
+        }
+        CallError::NotSent(SendError::InvalidName(_) | SendError::VersionCap { .. }) => Failure::usage(error),
         _ => Failure::new(Exit::Failed, error),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use zmqv2_matchmaker::MatchmakerError;
     use zmqv2_proto::{Address, InvalidName, NodeName, Refusal, Target, Topic};
 
     use super::*;
@@ -160,6 +170,24 @@ mod tests {
         );
         let lost = CallError::ConnectionLost { target: target(), node, address, after };
         leads_to(lost, Exit::Timeout, "ConnectionLost: ");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_say_exits_with_5() {
+        let after = Duration::from_secs(1);
+        let sent = |source| SendError::Directory { target: target(), after, source: Arc::new(source) };
+        let directory = || "redis".to_owned();
+        let gone = sent(MatchmakerError::Unavailable { directory: directory(), source: "gone".into() });
+        leads_to(
+            gone.into(),
+            Exit::Timeout,
+            "Directory: cannot look up openstack/demo after 1.0 s: the redis directory",
+        );
+        let silent = SendError::DirectorySilent { target: target(), directory: "redis", after };
+        leads_to(silent.into(), Exit::Timeout, "Directory: ");
+        let (problem, remedy) = ("it refuses this password".to_owned(), "correct password".to_owned());
+        let wrong = sent(MatchmakerError::Misconfigured { directory: directory(), problem, remedy });
+        leads_to(wrong.into(), Exit::Timeout, "Directory: ");
     }
 
     #[test]

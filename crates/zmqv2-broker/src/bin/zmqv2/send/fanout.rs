@@ -15,7 +15,7 @@ use super::target::{MessageFlags, TopicFlags, parse_json};
 #[derive(Debug, Args)]
 #[command(after_help = "Prints a line for every server: its node, its name (- if unknown), and the outcome there.\n\n\
 Exit codes: 0 every server has accepted it, 4 a server has refused it or there is none (stderr begins with the reason), \
-5 a server has not answered; 1 failure, 2 wrong usage or configuration.")]
+5 a server has not answered, the directory cannot say who they are, or there may be servers that it does not know; 1 failure, 2 wrong usage or configuration.")]
 pub(crate) struct FanoutFlags {
     #[command(flatten)]
     topic: TopicFlags,
@@ -39,7 +39,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &FanoutFlags) -> Result<(), Failu
     // Every server has an outcome, at the timeout at the latest.
     let report = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
-        say(if *json { object(result).to_string() } else { line(result) })?;
+        say(if *json { outcome::mark(object(result), report.may_be_incomplete()).to_string() } else { line(result) })?;
     }
     if !json {
         say(&report)?;
@@ -48,7 +48,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &FanoutFlags) -> Result<(), Failu
         return Ok(());
     }
     let outcomes = report.results.iter().map(|result| &result.outcome);
-    Err(outcome::failure(outcomes, format_args!("{target}: {report}")))
+    Err(outcome::failure(outcomes, report.may_be_incomplete().is_some(), format_args!("{target}: {report}")))
 }
 
 fn line(FanoutResult { node, server, outcome, .. }: &FanoutResult) -> String {

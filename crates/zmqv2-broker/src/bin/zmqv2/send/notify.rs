@@ -16,7 +16,7 @@ use super::target::{TopicFlags, parse_json, seconds, set_if_given};
 #[command(
     after_help = "Prints a line for every pool of listeners: accepted by a listener, or stored by a broker until one is free.\n\n\
 Exit codes: 0 accepted or stored for every pool, 4 refused for a pool (stderr begins with the reason), 5 not acknowledged \
-for a pool; 1 failure, 2 wrong usage or configuration."
+for a pool, or there may be pools that the directory does not know; 1 failure, 2 wrong usage or configuration."
 )]
 pub(crate) struct NotifyFlags {
     #[command(flatten)]
@@ -53,13 +53,21 @@ pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failu
     // Every pool has an outcome, at the timeout at the latest.
     let report: NotifyReport = handle.wait(Duration::MAX).unwrap_or_else(|| handle.so_far());
     for result in &report.results {
-        say(if *json { object(result, &handle.message_id()).to_string() } else { line(result) })?;
+        let object = || outcome::mark(object(result, &handle.message_id()), report.may_be_incomplete());
+        say(if *json { object().to_string() } else { line(result) })?;
+    }
+    if let Some(reason) = report.may_be_incomplete().filter(|_| !json) {
+        say(format_args!("there may be other pools: {reason}"))?;
     }
     if report.all_taken_over() {
         return Ok(());
     }
     let outcomes = report.results.iter().map(|result| &result.outcome);
-    Err(outcome::failure(outcomes, format_args!("{}.{priority}: {report}", topic.topic)))
+    Err(outcome::failure(
+        outcomes,
+        report.may_be_incomplete().is_some(),
+        format_args!("{}.{priority}: {report}", topic.topic),
+    ))
 }
 
 fn line(NotifyResult { pool, outcome, .. }: &NotifyResult) -> String {

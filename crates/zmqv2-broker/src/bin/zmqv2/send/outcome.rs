@@ -11,6 +11,7 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         Outcome::Acked { elapsed, .. } => format!("acked in {:.3} ms", millis(*elapsed)),
         Outcome::Stored { elapsed, .. } => format!("stored in {:.3} ms", millis(*elapsed)),
         Outcome::Refused { refusal, after, .. } => format!("refused after {:.3} ms: {refusal}", millis(*after)),
+        Outcome::Directory { problem, after, .. } => format!("not found after {:.3} ms: {problem}", millis(*after)),
         other => format!("unacknowledged: {other}"),
     }
 }
@@ -28,6 +29,9 @@ pub(crate) fn add_to(mut object: Value, outcome: &Outcome) -> Value {
             ("reason", refusal.reason.to_string().into()),
             ("detail", refusal.detail.as_str().into()),
         ],
+        Outcome::Directory { problem, after: span, .. } => {
+            vec![name("not_found"), after(span), ("detail", problem.as_str().into())]
+        }
         Outcome::Unacknowledged { after: span, sent, .. } => {
             vec![name("unacknowledged"), after(span), ("sent", (*sent).into())]
         }
@@ -40,15 +44,34 @@ pub(crate) fn add_to(mut object: Value, outcome: &Outcome) -> Value {
     object
 }
 
-/// The failure of a message that not all receivers have accepted. A refusal comes before a missing
-/// acknowledgement, because it is certain.
-pub(crate) fn failure<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>, summary: impl std::fmt::Display) -> Failure {
-    let refusal = outcomes.into_iter().find_map(|outcome| match outcome {
-        Outcome::Refused { refusal, .. } => Some(refusal),
-        _ => None,
-    });
-    match refusal {
+/// Adds why there may be other receivers to the JSON object of one.
+pub(crate) fn mark(mut object: Value, incomplete: Option<&str>) -> Value {
+    if let Some(reason) = incomplete {
+        object["may_be_incomplete"] = reason.into();
+    }
+    object
+}
+
+/// The failure of a message that not all receivers have accepted, or perhaps not all.
+/// A refusal comes before a missing acknowledgement, because it is certain.
+pub(crate) fn failure<'a>(
+    outcomes: impl IntoIterator<Item = &'a Outcome>,
+    incomplete: bool,
+    summary: impl std::fmt::Display,
+) -> Failure {
+    let (mut refused, mut not_found, mut unacknowledged) = (None, false, false);
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Refused { refusal, .. } => refused = refused.or(Some(refusal)),
+            Outcome::Directory { .. } => not_found = true,
+            Outcome::Unacknowledged { .. } => unacknowledged = true,
+            _ => {}
+        }
+    }
+    match refused {
         Some(refusal) => Failure::new(Exit::Refused, format!("{refusal} ({summary})")),
+        None if not_found => Failure::new(Exit::Timeout, format!("Directory ({summary})")),
+        None if incomplete && !unacknowledged => Failure::new(Exit::Timeout, format!("Incomplete ({summary})")),
         None => Failure::new(Exit::Timeout, format!("Unacknowledged ({summary})")),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::value::RawValue;
 use zmqv2_broker::cli::{CommonFlags, Failure};
-use zmqv2_client::{Notifier, NotifierBuilder, RpcClient, RpcClientBuilder};
+use zmqv2_client::{ClientError, Notifier, NotifierBuilder, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, InvalidName, Target, Version};
 
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ impl TopicFlags {
         configure(&mut config);
         let target = self.target(interface).map_err(Failure::usage)?;
         let builder = build(RpcClient::builder(target).config(config));
-        let client = builder.build().map_err(Failure::usage)?.prepare();
+        let client = builder.build().map_err(not_built)?.prepare();
         Ok(set_if_given(client, self.timeout, RpcClient::timeout))
     }
 
@@ -108,7 +108,7 @@ impl TopicFlags {
             Ok(set_if_given(notifier, target.exchange, NotifierBuilder::exchange))
         };
         let builder = build(builder().map_err(Failure::usage)?);
-        set_if_given(builder, self.timeout, NotifierBuilder::timeout).build().map_err(Failure::usage)
+        set_if_given(builder, self.timeout, NotifierBuilder::timeout).build().map_err(not_built)
     }
 
     fn target(&self, interface: &InterfaceFlags) -> anyhow::Result<Target> {
@@ -118,6 +118,13 @@ impl TopicFlags {
         }
         target.version = interface.version;
         Ok(target)
+    }
+}
+
+fn not_built(error: ClientError) -> Failure {
+    match error {
+        ClientError::Directory(error) => Failure::directory(error),
+        error => Failure::usage(error),
     }
 }
 

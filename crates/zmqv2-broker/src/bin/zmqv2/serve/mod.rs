@@ -87,6 +87,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
     if let Some(groups) = groups {
         groups.end();
     }
+    log::info!("{} has taken {}", server.target(), server.counters());
     Ok(stopped?)
 }
 

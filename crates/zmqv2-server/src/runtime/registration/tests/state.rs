@@ -44,7 +44,24 @@ fn an_accepted_registration_is_repeated_as_a_sign_of_life() {
     assert_eq!(state.next(now + RETRY, 0), Step::Register);
     state.registering(now + RETRY, id(2));
     assert_eq!(state.received(now + RETRY, Kind::Registered, id(2)), None);
-    assert_eq!(state.next(now + RETRY, 0), Step::Wait(Some(REPEAT)));
+    assert_eq!(state.next(now + RETRY, 0), Step::Wait(Some(SIGN_INTERVAL)));
+    assert_eq!(state.next(now + RETRY + REPEAT, 0), Step::Register);
+}
+
+#[test]
+fn a_server_gives_signs_of_life_until_its_last_request_has_ended() {
+    let now = now();
+    let mut state = registered(now);
+    assert_eq!(state.next(now + SIGN_INTERVAL, 0), Step::GiveSign);
+    state.gave_sign(now + SIGN_INTERVAL);
+    assert_eq!(state.next(now + SIGN_INTERVAL, 0), Step::Wait(Some(SIGN_INTERVAL)));
+    state.withdrawing(id(3), now + 60 * SECOND);
+    assert_eq!(state.next(now + 2 * SIGN_INTERVAL, 1), Step::GiveSign);
+    state.gave_sign(now + 2 * SIGN_INTERVAL);
+    assert_eq!(state.next(now + 2 * SIGN_INTERVAL, 1), Step::Wait(Some(SIGN_INTERVAL)));
+    // Without a broker there is nobody to tell.
+    state.connection(now + 2 * SIGN_INTERVAL, false);
+    assert_eq!(state.next(now + 3 * SIGN_INTERVAL, 1), Step::Wait(Some(60 * SECOND - 3 * SIGN_INTERVAL)));
 }
 
 #[test]
@@ -53,7 +70,7 @@ fn a_refused_registration_is_repeated_and_the_server_is_not_ready() {
     let mut state = registered(now);
     state.registering(now, id(2));
     assert_eq!(state.received(now, Kind::Refusal, id(2)), Some(Change::RegistrationRefused));
-    assert_eq!((state.ready, state.next(now, 0)), (false, Step::Wait(Some(RETRY))));
+    assert_eq!((state.ready, state.next(now, 0)), (false, Step::Wait(Some(SIGN_INTERVAL))));
 }
 
 #[test]
@@ -80,9 +97,9 @@ fn a_server_leaves_when_the_broker_released_it_and_nothing_is_outstanding() {
     let now = now();
     let mut state = registered(now);
     state.withdrawing(id(2), now + SECOND);
-    assert_eq!(state.next(now, 0), Step::Wait(Some(SECOND)), "the broker may still send requests");
+    assert_eq!(state.next(now, 0), Step::Wait(Some(SIGN_INTERVAL)), "the broker may still send requests");
     assert_eq!(state.received(now, Kind::Withdrawn, id(2)), None);
-    assert_eq!(state.next(now, 1), Step::Wait(Some(SECOND)), "a request runs");
+    assert_eq!(state.next(now, 1), Step::Wait(Some(SIGN_INTERVAL)), "a request runs");
     assert_eq!(state.next(now, 0), Step::Leave);
 }
 

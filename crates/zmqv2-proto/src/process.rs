@@ -1,7 +1,14 @@
-//! The process id without a system call. It changes only with a fork, which libc reports.
+//! The process id without a system call, and values that belong to one process. The id changes only
+//! with a fork, which libc reports.
+
+// libc alone reports a fork. A value of a parent must be given up without a lock.
+#![allow(unsafe_code)]
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 type Hook = Option<unsafe extern "C" fn()>;
 
@@ -46,6 +53,100 @@ fn look_up() -> u32 {
         CACHED.store(id, Ordering::Relaxed);
     }
     id
+}
+
+/// A child used what belongs to its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it belongs to process {parent}, which has forked this one: make another one in this process")]
+pub struct Inherited {
+    /// The process that it belongs to.
+    pub parent: u32,
+}
+
+/// A value that belongs to the process that made it, such as sockets, threads and locks.
+///
+/// A child that was forked has a copy of it, whose threads do not exist, whose locks another thread
+/// may have held, and whose descriptors are those of the parent. So a child never reads such a copy
+/// and never drops it: it makes a value of its own, or has none.
+pub struct PerProcess<T> {
+    /// Made by `Box::into_raw`. Only the drop of this value frees it. A child replaces the pointer,
+    /// and leaves the parent's value alone.
+    current: AtomicPtr<Owned<T>>,
+    /// Any thread may put in a value and borrow it, as with a lock.
+    owns: PhantomData<(T, Mutex<T>)>,
+}
+
+struct Owned<T> {
+    pid: u32,
+    value: T,
+}
+
+impl<T> PerProcess<T> {
+    /// A value of this process.
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        Self { current: AtomicPtr::new(Self::owned(value)), owns: PhantomData }
+    }
+
+    fn owned(value: T) -> *mut Owned<T> {
+        Box::into_raw(Box::new(Owned { pid: process_id(), value }))
+    }
+
+    /// The value, if this process has made it.
+    #[must_use]
+    pub fn get(&self) -> Option<&T> {
+        // SAFETY: a box that was never freed, because only a drop of `self` does that.
+        let owned = unsafe { &*self.current.load(Ordering::Acquire) };
+        (owned.pid == process_id()).then_some(&owned.value)
+    }
+
+    /// The value of this process. A child makes it with `renew`, at its first call.
+    pub fn get_or_renew(&self, renew: impl FnOnce() -> T) -> &T {
+        match self.get() {
+            Some(value) => value,
+            None => self.renew(renew()),
+        }
+    }
+
+    #[cold]
+    fn renew(&self, value: T) -> &T {
+        let inherited = self.current.load(Ordering::Acquire);
+        let made = Self::owned(value);
+        // SAFETY: as in `get`.
+        let is_own = unsafe { &*inherited }.pid == process_id();
+        let raced = if is_own {
+            Err(inherited)
+        } else {
+            self.current.compare_exchange(inherited, made, Ordering::AcqRel, Ordering::Acquire)
+        };
+        let current = match raced {
+            Ok(_) => made,
+            Err(other) => {
+                // SAFETY: nobody else has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                other
+            }
+        };
+        // SAFETY: as in `get`.
+        &unsafe { &*current }.value
+    }
+}
+
+impl<T> Drop for PerProcess<T> {
+    /// Leaves the value of a parent alone.
+    fn drop(&mut self) {
+        let current = *self.current.get_mut();
+        // SAFETY: as in `get`, and nobody borrows the value any more.
+        if unsafe { &*current }.pid == process_id() {
+            drop(unsafe { Box::from_raw(current) });
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for PerProcess<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PerProcess").field(&self.get()).finish()
+    }
 }
 
 /// Runs in the child, before `fork` returns there.
