@@ -210,3 +210,52 @@ fn a_ring_that_cannot_be_read_is_a_configuration_error() {
     assert_eq!(missing.code(), 2);
     assert_eq!(missing.stderr.matches("No such file").count(), 1, "printed once: {}", missing.stderr);
 }
+
+#[test]
+fn a_check_finds_what_a_start_would_refuse_without_contacting_anybody() {
+    let files = Files::new();
+    let file = files.write("not-a-directory", "");
+    let (file, dir) = (file.display(), files.dir.path().display());
+    let local = format!("rpc_zmq_ipc_dir = {dir}\n");
+    for (text, parts) in [
+        ("rpc_zmq_bind_address = 203.0.113.7\n".to_owned(), &["cannot bind", "203.0.113.7"][..]),
+        ("rpc_zmq_bind_address = fe80::1%nope0\n".to_owned(), &["cannot bind", "no network interface \"nope0\""]),
+        ("rpc_zmq_bind_address = eth0:1\n".to_owned(), &["checked.conf:", "allowed: ", "eth0"]),
+        ("rpc_zmq_bind_address = no-such-host.invalid\n".to_owned(), &["no-such-host.invalid"]),
+        (format!("rpc_zmq_ipc_dir = {file}/x\n"), &["socket directory"]),
+        (
+            "rpc_zmq_matchmaker = ring\n[matchmaker_ring]\nringfile = /no/such/ring.json\n".to_owned(),
+            &["/no/such/ring.json"],
+        ),
+        (
+            "transport_url = zmqv2+rediss://203.0.113.7\n[matchmaker_redis]\ntls_ca_file = /no/such/ca.pem\n"
+                .to_owned(),
+            &["/no/such/ca.pem", "tls_ca_file"],
+        ),
+        ("transport_url = zmqv2+redis://203.0.113.7\n[matchmaker_redis]\nuser = me\n".to_owned(), &["password"]),
+        ("rpc_zmq_notification_store = /no/such/dir/x\n".to_owned(), &["/no/such/dir"]),
+    ] {
+        let text = if text.contains("rpc_zmq_ipc_dir") { text } else { format!("{local}{text}") };
+        let finished = files.check(&text);
+        assert_eq!(finished.code(), 2, "{text}: {finished:?}");
+        for part in parts {
+            assert!(finished.stderr.contains(part), "no {part:?} for {text}: {}", finished.stderr);
+        }
+    }
+    // A Redis that is not there, a directory that is not there yet, and interfaces of this machine.
+    let new = format!("rpc_zmq_ipc_dir = {dir}/new/dir\n");
+    for text in [
+        "",
+        "transport_url = zmq+redis://127.0.0.1:1\n",
+        "rpc_zmq_bind_address = lo\n",
+        "rpc_zmq_bind_address = localhost\n",
+    ] {
+        let finished = files.check(&format!("{new}{text}"));
+        assert_eq!(finished.code(), 0, "{text}: {finished:?}");
+    }
+    assert!(!files.dir.path().join("new").exists(), "a check creates nothing");
+    // The port may be that of the running broker.
+    let used = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = used.local_addr().expect("an address").port();
+    assert_eq!(files.check(&format!("{local}rpc_zmq_bind_address = 127.0.0.1\nrpc_zmq_port = {port}\n")).code(), 0);
+}

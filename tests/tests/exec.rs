@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Signal;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{RequestContext, Target};
 use zmqv2_tests::kernel::is_alive;
-use zmqv2_tests::{Cluster, Process, eventually, now};
+use zmqv2_tests::{Cluster, PATIENCE, Process, eventually, now};
 
 /// A node with one server that runs `command` with one worker, and a client of it.
 struct Script {
@@ -136,16 +138,96 @@ fn a_command_past_its_deadline_is_killed_with_its_children() {
 }
 
 #[test]
-fn a_background_process_of_a_command_does_not_hold_the_worker() {
+fn a_background_process_that_holds_the_output_delays_no_answer() {
     let dir = tempfile::tempdir().unwrap();
     let child = dir.path().join("child");
     // The shell ends at once, but its background `sleep` keeps the pipes open. On the second call
     // the file exists.
-    let line = format!("test -e {0} && echo 2 && exit; sleep 1000 & echo $! > {0}; echo 1", child.display());
+    let line =
+        format!("test -e {0} && echo 2 && exit; sleep 1000 & echo $! > {0}; echo '{{\"a\":1}}'", child.display());
     let leaving = script(&line);
-    let result = leaving.call_within(Duration::from_secs(1), &json!({}));
-    assert!(matches!(result, Err(CallError::Timeout { .. } | CallError::Remote(_))), "{result:?}");
+    let began = now();
+    // The deadline is far away, so the answers do not wait for it.
+    let result = leaving.call_within(Duration::from_secs(8), &json!({}));
+    assert_eq!(result.unwrap(), json!({"a": 1}));
+    assert_eq!(leaving.call_within(Duration::from_secs(8), &json!({})).unwrap(), 2, "its only worker is free");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     let pid = pid_in(&child);
-    eventually("what stayed in the background is gone", || !is_alive(pid));
-    assert_eq!(leaving.call(&json!({})).unwrap(), 2, "its only worker is free again");
+    eventually("what stayed in the background is killed at the deadline", || !is_alive(pid));
+    assert!(began.elapsed() > Duration::from_secs(6), "{:?}: it may run until the deadline", began.elapsed());
+}
+
+#[test]
+fn the_end_of_a_command_is_its_answer_however_it_printed() {
+    for (command, expected) in [
+        ("printf 12; sleep 1000 &", json!(12)),
+        ("printf '[1,'; printf '2]'; sleep 1000 &", json!([1, 2])),
+        ("sleep 1000 & head -c 300000 /dev/zero >&2; echo 3", json!(3)),
+        // The rest comes from the background.
+        ("printf '[1,'; (sleep 0.2; printf '2]') &", json!([1, 2])),
+        ("(sleep 0.2; echo 5) &", json!(5)),
+    ] {
+        let began = now();
+        assert_eq!(script(command).call(&json!({})).unwrap(), expected, "{command}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{command}: {:?}", began.elapsed());
+    }
+    for (command, class, part) in [
+        ("sleep 1000 & echo broken >&2; exit 3", "CommandFailed", "broken"),
+        ("sleep 1000 & echo hello there", "InvalidReply", "did not print JSON"),
+        ("sleep 1000 & kill -9 $$", "CommandFailed", "signal 9"),
+        ("yes", "InvalidReply", "printed more than"),
+    ] {
+        let began = now();
+        let (got, message) = remote(script(command).call(&json!({})));
+        assert!(got == class && message.contains(part), "{command}: {got}: {message}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{command}: {:?}", began.elapsed());
+    }
+    let partial = script("printf '[1,'; sleep 1000 &");
+    let result = partial.call_within(Duration::from_secs(1), &json!({}));
+    assert!(matches!(result, Err(CallError::Timeout { .. } | CallError::Remote(_))), "{result:?}");
+}
+
+#[test]
+fn a_request_reaches_the_command_as_it_came() {
+    let foreign = r#"{"a":1e999,"b":"\ud800","c":123456789012345678901234567890,"a":2}"#;
+    let args: Box<RawValue> = serde_json::from_str(foreign).unwrap();
+    let context = RequestContext::new().with("deep", &args);
+    let cat = script("cat");
+    let seen = cat.client.call::<Box<RawValue>>(&context, "method", &args).unwrap();
+    assert_eq!(seen.get().matches(foreign).count(), 2, "{}", seen.get());
+}
+
+#[test]
+fn no_command_outlives_its_service_however_it_ends() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let line = format!(
+            "trap '' TERM; read -r request; case $request in *leave*) sleep 1000 & echo $! > {}; echo 1; exit ;; esac; \
+             sleep 1000 & echo $! > {}; echo $$ > {}; wait",
+            path("left").display(),
+            path("child").display(),
+            path("command").display()
+        );
+        let cluster = Cluster::new(1, &["script"]);
+        let node = cluster.node(0);
+        let _broker = node.broker();
+        let flags = ["--workers", "2", "--set", "rpc_zmq_drain_timeout=0.2", "--exec", &line];
+        let mut server = node.serve("script", "s1", &flags);
+        let client = node.client(Target::topic("script").unwrap());
+        let call = |method: &str| client.call::<Value>(&RequestContext::new(), method, &json!({}));
+        assert_eq!(call("leave").unwrap(), 1);
+        let pids = std::thread::scope(|scope| {
+            let running = scope.spawn(|| call("stay"));
+            let pids = ["left", "child", "command"].map(|name| pid_in(&path(name)));
+            assert!(pids.iter().all(|pid| is_alive(*pid)));
+            server.signal(signal);
+            assert!(running.join().unwrap().is_err());
+            pids
+        });
+        server.wait_end(PATIENCE);
+        for pid in pids {
+            eventually("the processes of the commands are gone", || !is_alive(pid));
+        }
+    }
 }

@@ -9,7 +9,7 @@ use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::transport::{Frame, Received, Role, Transport, TransportOptions};
 use zmqv2_proto::{Address, Header, Kind, MessageId, Reason, RequestContext, Target, Ttl};
 use zmqv2_tests::kernel::tcp_connections_to;
-use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, now, skip};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, in_namespaces, now, skip};
 
 /// Writes a ring with `topic` on `nodes`.
 fn ring(topic: &str, nodes: &[&str]) -> Map<String, Value> {
@@ -90,6 +90,38 @@ fn a_host_name_is_an_address_to_bind() {
     let (_broker, port) = broker_anywhere(&cluster, cluster.node(0), "localhost");
     TcpStream::connect(("localhost", port)).expect("it listens there");
     assert!(TcpStream::connect((cluster.node(0).host.as_str(), port)).is_err(), "and nowhere else");
+}
+
+#[test]
+fn an_interface_is_an_address_to_bind_rg41() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let (_broker, port) = broker_anywhere(&cluster, cluster.node(0), "lo");
+    TcpStream::connect(("127.0.0.1", port)).expect("it listens there");
+    assert!(TcpStream::connect((cluster.node(0).host.as_str(), port)).is_err(), "and nowhere else");
+}
+
+#[test]
+fn a_link_local_address_with_a_zone_works_from_bind_to_reply_rg41() {
+    // The ring of the second node names the first by its zone, which is an interface of the client.
+    let script = r#"
+        ip link set lo up; ip -6 addr add fe80::1/64 dev lo nodad
+        mkdir /run/a /run/b; echo '{"demo": ["[fe80::1%lo]:9501"]}' >/run/ring
+        R="--set rpc_zmq_matchmaker=ring --set ringfile=/run/ring"
+        "$B" $R --ipc-dir /run/a --host a --bind 'fe80::1%lo' 2>/run/log & broker=$!
+        until grep -q ^ready /run/log; do kill -0 $broker || { cat /run/log; exit 1; }; sleep 0.01; done
+        "$Z" serve demo $R --ipc-dir /run/a --host a 2>/run/served & serve=$!
+        until grep -q ^ready /run/served; do kill -0 $serve; sleep 0.01; done
+        "$Z" call demo echo 7 $R --ipc-dir /run/b --host b
+    "#;
+    let Some(mut command) = in_namespaces(script) else {
+        return skip("a_link_local_address_with_a_zone_works_from_bind_to_reply_rg41", "no namespaces (unshare) here");
+    };
+    let probe = in_namespaces("ip link set lo up; ip -6 addr add fe80::1/64 dev lo nodad");
+    if !probe.is_some_and(|mut probe| probe.output().is_ok_and(|output| output.status.success())) {
+        return skip("a_link_local_address_with_a_zone_works_from_bind_to_reply_rg41", "no IPv6 or no ip(8) here");
+    }
+    let finished = Process::run(&mut command);
+    assert_eq!((finished.code(), finished.stdout.as_str()), (0, "7\n"), "{finished:?}");
 }
 
 #[test]

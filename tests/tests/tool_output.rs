@@ -58,6 +58,103 @@ fn a_result_that_cannot_be_written_is_a_failure_and_no_panic() {
     fails("call > /dev/full", node.command("zmqv2", &["call", "demo", "echo"]).stdout(full), "No space left");
 }
 
+/// Starts a command as a shell does with these redirections, such as `>&-`.
+fn redirected(mut command: Command, how: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!("exec \"$@\" {how}"), "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.env_clear().get_envs() {
+        if let Some(value) = value {
+            shell.env(name, value);
+        }
+    }
+    shell
+}
+
+#[test]
+fn a_result_for_a_closed_stdout_is_a_failure_and_nothing_is_sent() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let node = cluster.node(0);
+    let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "2"]));
+    let told = |how: &str, name: &str, arguments: &[&str]| {
+        let output = run(&mut redirected(node.command(name, arguments), how));
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let tool: [&[&str]; 11] = [
+        &["call", "demo", "echo"],
+        &["cast", "demo", "echo"],
+        &["fanout", "demo", "echo"],
+        &["notify", "demo", "event"],
+        &["listen", "demo", "--count", "1"],
+        &["ping", "demo"],
+        &["status"],
+        &["topics"],
+        &["bench", "call", "demo", "--duration", "0.1"],
+        &["demo"],
+        &["--help"],
+    ];
+    let before = node.status().counters;
+    for arguments in tool {
+        for how in [">&-", ">&- <&-", ">&- <&- 2>&-", "1</dev/null"] {
+            let (code, stderr) = told(how, "zmqv2", arguments);
+            assert_eq!(code, Some(1), "{arguments:?} {how}: {stderr}");
+            let silent = how.contains("2>&-");
+            assert!(silent || stderr.starts_with("cannot write to stdout: it is "), "{arguments:?} {how}: {stderr}");
+        }
+    }
+    let counted = |counters: &std::collections::BTreeMap<String, u64>, name: &str| counters.get(name).copied();
+    for counter in ["requests", "servers_registered"] {
+        assert_eq!(counted(&node.status().counters, counter), counted(&before, counter), "{counter}");
+    }
+    for arguments in [&["--print-config"][..], &["--check-config"], &["--version"], &["--help"]] {
+        for how in [">&-", ">/dev/full"] {
+            let (code, stderr) = told(how, "zmqv2-broker", arguments);
+            assert_eq!(code, Some(1), "{arguments:?} {how}: {stderr}");
+        }
+    }
+    // A result that nobody wants, said in every way, is no failure.
+    for how in [">/dev/null", "1<>/dev/null", ">/dev/null 2>&-", "<&- >/dev/null", "<&- >/dev/null 2>&-"] {
+        let (code, stderr) = told(how, "zmqv2", &["call", "demo", "echo"]);
+        assert_eq!(code, Some(0), "{how}: {stderr}");
+    }
+}
+
+#[test]
+fn a_notification_for_a_closed_stdout_is_not_acknowledged() {
+    let cluster = Cluster::new(1, &["events.info"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let sent = run(&mut node.command("zmqv2", &["notify", "events", "disk.full", "7"]));
+    assert_eq!(sent.status.code(), Some(0), "{sent:?}");
+    for how in [">&-", ">&- <&- 2>&-", ">/dev/full"] {
+        let output = run(&mut redirected(node.command("zmqv2", &["listen", "events", "--count", "1"]), how));
+        assert_eq!(output.status.code(), Some(1), "{how}: {output:?}");
+    }
+    let output = run(&mut node.command("zmqv2", &["listen", "events", "--count", "1"]));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("disk.full"), "{output:?}");
+}
+
+#[test]
+fn services_start_with_everything_closed_and_no_socket_gets_their_numbers() {
+    let cluster = Cluster::new(1, &["demo"]);
+    let node = cluster.node(0);
+    let start = |name: &str, arguments: &[&str]| {
+        SilentProcess(redirected(node.command(name, arguments), "<&- >&- 2>&-").spawn().expect("it starts"))
+    };
+    let mut broker = start("zmqv2-broker", &[]);
+    let mut server = start("zmqv2", &["serve", "demo", "--server", "s1", "--exec", "cat >/dev/null; echo 7"]);
+    let call = || run(&mut node.command("zmqv2", &["call", "demo", "echo", "--timeout", "5"])).stdout;
+    eventually("both work", || call() == b"7\n");
+    for process in [&broker, &server] {
+        for fd in 0..3 {
+            let link = std::fs::read_link(format!("/proc/{}/fd/{fd}", process.0.id())).expect("an open descriptor");
+            assert_eq!(link.to_str(), Some("/dev/null"), "descriptor {fd}");
+        }
+    }
+    for process in [&mut server, &mut broker] {
+        assert_eq!(process.stop().code(), Some(0));
+    }
+}
+
 #[test]
 fn a_demo_that_nobody_watches_cleans_up() {
     let dir = tempfile::Builder::new().prefix("zq").tempdir().expect("a temporary directory");

@@ -3,7 +3,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zmqv2_proto::transport::TransportOptions;
+use zmqv2_proto::transport::{TransportOptions, interface_address, interface_index};
 use zmqv2_proto::{Config, InstanceId, Node, NodeName, TcpAddress, Ttl, Zone};
 
 use crate::engine::Limits;
@@ -49,7 +49,8 @@ const LEAST_UNREAD_BYTES: usize = 1024 * 1024;
 impl Settings {
     /// The settings of `config`, with its socket directory.
     ///
-    /// Resolves a host name in `rpc_zmq_bind_address`, because libzmq binds only to IP addresses.
+    /// Resolves a host name or network interface in `rpc_zmq_bind_address`, because libzmq binds
+    /// only to IP addresses.
     ///
     /// # Errors
     /// [`BrokerError::Address`] if `rpc_zmq_bind_address` is not an address.
@@ -102,11 +103,15 @@ impl Settings {
 /// Replaces a host name by its IP address.
 fn resolve(address: TcpAddress) -> Result<TcpAddress, BrokerError> {
     let host = address.host();
-    // A colon means an IPv6 address, perhaps with a scope that only libzmq can read.
+    // A colon means an IPv6 address, perhaps with a zone.
     if host.contains(['*', ':']) || host.parse::<IpAddr>().is_ok() {
         return Ok(address);
     }
     let failed = |source| BrokerError::HostName { host: host.to_owned(), source };
+    // Interfaces come before host names, as in the legacy driver.
+    if let Some(index) = interface_index(host) {
+        return Ok(TcpAddress::new(interface_address(index).map_err(failed)?, address.port())?);
+    }
     let found = (host, address.port()).to_socket_addrs().map_err(failed)?.next();
     let found = found.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     Ok(TcpAddress::new(found.ip().to_string(), found.port())?)

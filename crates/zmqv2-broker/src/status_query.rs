@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use zmqv2_proto::control::{StatusReport, broker_socket};
-use zmqv2_proto::transport::{Frame, Received, Role, SocketSendError, Transport, TransportError};
+use zmqv2_proto::transport::{Frame, Received, Role, SocketSendError, Transport, TransportError, check_reachable};
 use zmqv2_proto::{Address, Header, InvalidAddress, Kind, MessageId, deadline};
 
 use crate::threads::now;
@@ -40,6 +40,7 @@ pub enum StatusQueryError {
 pub fn query_status(transport: &Transport, dir: &Path, timeout: Duration) -> Result<StatusReport, StatusQueryError> {
     let address = broker_socket(dir)?;
     let mut socket = transport.socket(Role::Req)?;
+    check_reachable(&address, timeout)?;
     socket.connect(&address)?;
     let end_at = deadline(now(), timeout);
     let request = Header::new(Kind::Status, MessageId::random());

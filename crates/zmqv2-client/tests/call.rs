@@ -40,7 +40,7 @@ fn a_result_comes_back_with_its_server_and_node() {
     assert_eq!(request.unique_id, Some(header.id));
     assert_eq!(request.namespace.unwrap().as_str(), "ns");
     assert_eq!(request.version, Some(Version::new(1, 2)));
-    assert_eq!(request.context.get("user"), Some(&Value::from("ann")));
+    assert_eq!(request.context.get("user"), Some(Value::from("ann")));
 
     // The client that was prepared is as it was.
     client.call::<Value>(&context(), "echo", "plain").unwrap();

@@ -47,7 +47,7 @@ fn an_accepted_cast_is_acked_with_its_server_and_node() {
     assert_eq!((header.key.unwrap().as_str(), header.server), ("openstack/t", None));
     assert!(Duration::from(header.ttl) <= LONG && Duration::from(header.ttl) > LONG / 2);
     assert_eq!(request.unique_id, Some(id));
-    assert_eq!(request.context.get("user"), Some(&"ann".into()));
+    assert_eq!(request.context.get("user"), Some("ann".into()));
 
     let at = client.prepare().server("s7").unwrap().wait_for_ready(true).retry(2);
     assert!(at.cast(&context(), "store", &()).unwrap().wait(LONG).unwrap().is_acked());

@@ -78,7 +78,7 @@ fn every_server_of_every_node_answers_for_itself_rg23() {
             ("openstack/t", Flags::BUNDLES.with(Flags::NO_METHOD))
         );
         assert_eq!((request.unique_id, request.args.get()), (Some(handle.id()), "[7]"));
-        assert_eq!(request.context.get("user"), Some(&"ann".into()));
+        assert_eq!(request.context.get("user"), Some("ann".into()));
     }
     let mut observed = observed.lock().unwrap().clone();
     observed.sort();

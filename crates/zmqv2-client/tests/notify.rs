@@ -86,7 +86,7 @@ fn a_notification_says_who_what_and_when_rg39() {
     assert_eq!(sent.message_id.replace('-', ""), header.id.to_string());
     assert_eq!(sent.message_id.matches('-').count(), 4);
     assert_eq!((sent.timestamp.len(), &sent.timestamp[10..11]), (26, " "), "{}", sent.timestamp);
-    assert_eq!(sent.context.get("user"), Some(&"ann".into()));
+    assert_eq!(sent.context.get("user"), Some("ann".into()));
 
     let other = notifier.prepare().publisher_id("other").time_to_live(HOUR / 2).retry(1);
     let (context, event, payload) = (context(), "e", &1);

@@ -276,7 +276,7 @@ fn a_notice_shows_everything_about_a_notification() {
         assert_eq!((notice.publisher_id(), notice.event_type()), ("compute.node-7", "made"));
         assert_eq!((notice.priority(), notice.delivery, notice.topic.as_str()), (Priority::Info, 4, "t"));
         assert_eq!((notice.message_id(), notice.timestamp()), ("m-1", "2015-06-12 10:11:12.123456"));
-        assert_eq!(notice.context().get("user"), Some(&"ann".into()));
+        assert_eq!(notice.context().get("user"), Some("ann".into()));
         assert_eq!((notice.payload::<Vec<u32>>()?, notice.notification.payload.get()), (vec![1, 2], "[1,2]"));
         assert_eq!(notice.id, MessageId::from_bytes([9; 16]));
         RIGHT.fetch_add(1, Ordering::SeqCst);

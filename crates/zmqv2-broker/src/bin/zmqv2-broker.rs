@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use zmqv2_broker::cli::{CommonFlags, LaunchFlags, finish, keep_freed_memory, launch};
+use zmqv2_broker::cli::{CommonFlags, LaunchFlags, arguments, finish, keep_freed_memory, launch};
 
 /// Takes requests from clients of any node and hands them to the servers of this node.
 ///
@@ -26,6 +26,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    let arguments = Arguments::parse();
-    finish(launch(&arguments.common, &arguments.launch))
+    match arguments::<Arguments>() {
+        Ok(Arguments { launch: flags, common }) => finish(launch(&common, &flags)),
+        Err(exit) => exit,
+    }
 }

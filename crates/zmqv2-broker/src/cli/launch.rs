@@ -8,11 +8,11 @@ use clap::Args;
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::transport::{Transport, libzmq_version, network_ceiling, open_file_limit};
 
+use super::check::check;
 use super::memory::give_back_freed_memory;
 use super::state::write_state;
 use super::{CommonFlags, Failure, Reloader, SignalHandler, say, tell};
 use crate::status_query::query_status;
-use crate::store::FileStore;
 use crate::{Broker, Settings};
 
 /// How long SIGUSR2 waits for the event loop.
@@ -40,15 +40,12 @@ pub fn launch(common: &CommonFlags, flags: &LaunchFlags) -> Result<(), Failure> 
     if flags.print_config {
         return Ok(say(setup.loaded.print().trim_end())?);
     }
-    let directory = setup.directory()?;
     if flags.check_config {
-        let settings = Settings::new(&setup.config, Default::default()).map_err(Failure::usage)?;
-        if let Some(path) = &settings.notification_store {
-            FileStore::check(path).map_err(Failure::usage)?;
-        }
+        check(&setup)?;
         return Ok(say(format_args!("the configuration is valid ({} warnings)", setup.loaded.warnings.len()))?);
     }
     let signals = SignalHandler::install()?;
+    let directory = setup.directory()?;
     let dir = resolve_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let settings = Settings::new(&setup.config, dir).map_err(Failure::usage)?;
     log::info!("zmqv2-broker {} with libzmq {}", env!("CARGO_PKG_VERSION"), libzmq_version());

@@ -1,5 +1,8 @@
 //! Shared by the two binaries: common flags, configuration, log, signals and exit codes.
 
+mod arguments;
+mod check;
+mod closed_at_start;
 mod exit;
 mod flags;
 mod launch;
@@ -10,11 +13,12 @@ mod reload;
 mod signals;
 mod state;
 
+pub use arguments::arguments;
 pub use exit::{Exit, Failure, finish};
 pub use flags::{CommonFlags, Setup};
 pub use launch::{LaunchFlags, launch};
 pub use memory::keep_freed_memory;
-pub use output::{Unwritable, say, tell};
+pub use output::{Unwritable, require_stdout, say, tell, write_stdout};
 pub use reload::Reloader;
 pub use signals::{SignalHandler, on_stop_signal};
 pub use state::StateReport;

@@ -90,7 +90,7 @@ impl DirectCall<'_> {
         let connect_by = attempt.connect_by(now, settings.config.connect_timeout);
         self.encoded.flags = self.request.options.flags(Kind::Call, self.route.is_certain());
         loop {
-            let mut socket = match req_sockets.take(address, &router.peers, now) {
+            let mut socket = match req_sockets.take(address, &router.peers, now, connect_by) {
                 Ok(socket) => socket,
                 Err(error) => return Err(self.not_sent(address, error)),
             };

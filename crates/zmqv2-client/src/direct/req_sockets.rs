@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_proto::Address;
-use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, process_id};
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, check_reachable, process_id};
 
 use crate::direct::idle_pool::IdlePool;
 use crate::io::links::IDLE_LIMIT;
@@ -41,8 +41,15 @@ impl ReqSockets {
         Self { transport, capacity, idle: Mutex::new(idle) }
     }
 
-    /// A socket for `address`: connected already, or new and still connecting.
-    pub(crate) fn take(&self, address: &Address, peers: &Peers, now: Instant) -> Result<ReqSocket, TransportError> {
+    /// A socket for `address`: connected already, or new and still connecting, which waits at most
+    /// until `connect_by` for the resolver.
+    pub(crate) fn take(
+        &self,
+        address: &Address,
+        peers: &Peers,
+        now: Instant,
+        connect_by: Instant,
+    ) -> Result<ReqSocket, TransportError> {
         // Two statements, so that the lock is released before sockets are closed.
         let expired = self.idle().pool.expire(now);
         drop(expired);
@@ -55,6 +62,7 @@ impl ReqSockets {
                 return Ok(socket);
             }
         }
+        check_reachable(address, connect_by.saturating_duration_since(now))?;
         let mut socket = self.transport.socket(Role::Req)?;
         socket.connect(address)?;
         Ok(ReqSocket { socket, peer: peers.at(address), greeting: Greeting::Due })

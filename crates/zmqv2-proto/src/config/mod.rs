@@ -28,7 +28,7 @@ mod print;
 mod report;
 mod settings;
 
-pub use ipc_dir::{IpcDirError, find_ipc_dir, resolve_ipc_dir};
+pub use ipc_dir::{IpcDirError, check_ipc_dir, find_ipc_dir, resolve_ipc_dir};
 pub use load::{ConfigBuilder, EffectiveOption, Loaded};
 pub use options::OPTIONS;
 pub use options::retired::Retired;

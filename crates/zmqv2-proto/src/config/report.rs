@@ -148,18 +148,19 @@ pub enum ConfigWarning {
         /// The new spelling.
         instead: &'static str,
     },
-    /// A value with `$`, which oslo.config would have replaced by another option's value.
-    #[error(
-        "{origin}: {option} = {:?} is taken literally: $ does not stand for another option here, write its value",
-        shown(value)
-    )]
-    NotSubstituted {
-        /// The source of the value.
+    /// One file sets an option under two names or in two groups.
+    #[error("{origin}: {name} in [{group}] has no effect, {by} sets {option} and comes first")]
+    Superseded {
+        /// The source of the value without effect.
         origin: Source,
+        /// Its group.
+        group: String,
+        /// Its name there.
+        name: String,
         /// The option.
         option: &'static OptionSpec,
-        /// The value, taken literally.
-        value: String,
+        /// The source of the value that counts.
+        by: Source,
     },
     /// `transport_url` overrides an option that was set.
     #[error("{origin}: {option} has no effect, transport_url ({by}) overrides it")]

@@ -251,7 +251,7 @@ mod tests {
             "timestamp": "2015-06-12 10:11:12.123456", "_unique_id": "0123456789abcdef0123456789abcdef", "_context_user": null}"#;
         let read = Notification::decode(&envelope::seal(inner)).unwrap();
         assert_eq!((read.priority, read.payload.get()), (Priority::Info, r#"{"id": 1}"#));
-        assert_eq!(read.context.get("user"), Some(&Value::Null));
+        assert_eq!(read.context.get("user"), Some(Value::Null));
     }
 
     #[test]

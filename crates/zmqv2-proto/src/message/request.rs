@@ -228,7 +228,7 @@ mod tests {
         let inner = r#"{"_context_user": "u", "_unique_id": "0123456789abcdef0123456789abcdef", "_timeout": null, "_msg_id": "x",
             "_reply_q": "reply_1", "method": "echo", "args": {"x": "hi"}, "namespace": null, "version": "1.0"}"#;
         let read = Request::decode(&envelope::seal(inner)).unwrap();
-        assert_eq!(read.context.get("user"), Some(&Value::from("u")));
+        assert_eq!(read.context.get("user"), Some(Value::from("u")));
         assert_eq!((read.method.as_str(), read.args.get()), ("echo", r#"{"x": "hi"}"#));
     }
 
@@ -258,7 +258,7 @@ mod tests {
         let inner = r#"{"m\u0065thod":"ec\u0068o","_context_\u0061":"\u0062","namespace":"n\u0073","more":"\u0000"}"#;
         let read = Request::decode(&envelope::seal(inner)).unwrap();
         assert_eq!((read.method.as_str(), read.namespace.unwrap().as_str()), ("echo", "ns"));
-        assert_eq!(read.context.get("a"), Some(&Value::from("b")));
+        assert_eq!(read.context.get("a"), Some(Value::from("b")));
     }
 
     #[test]

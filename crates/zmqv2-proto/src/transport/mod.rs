@@ -18,10 +18,13 @@ mod descriptors;
 mod ended;
 mod error;
 mod heap;
+mod interface;
 mod lent;
+mod precheck;
 #[cfg(test)]
 mod rep_tests;
 mod socket;
+mod zone;
 
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use crate::process::process_id;
@@ -38,6 +41,10 @@ pub use ended::connection_of;
 pub use error::{SocketSendError, TransportError};
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use heap::give_back_free_heap;
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use interface::{interface_address, interface_index};
+#[doc(hidden)] // Shared by the crates of zmqv2.
+pub use precheck::check_reachable;
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 

@@ -18,6 +18,7 @@ use crate::transport::descriptors;
 use crate::transport::ended::EndedConnections;
 use crate::transport::error::{SocketSendError, TransportError};
 use crate::transport::lent::Lent;
+use crate::transport::zone;
 use crate::wire::deadline;
 
 /// One frame of a message. libzmq owns it, so that forwarding copies nothing.
@@ -238,7 +239,7 @@ impl Socket {
         if let Address::Tcp(tcp) = address {
             self.raw.set_ipv6(tcp.may_be_ipv6()).map_err(io::Error::other)?;
         }
-        let text = CString::new(address.to_string())?;
+        let text = CString::new(zone::for_libzmq(address)?)?;
         // SAFETY: a live socket and a text that ends in NUL.
         if unsafe { open(self.raw.as_mut_ptr(), text.as_ptr()) } == 0 {
             return Ok(());

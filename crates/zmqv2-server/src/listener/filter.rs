@@ -123,8 +123,8 @@ impl NotificationFilter {
             && fits(&self.event_type, &notification.event_type)
             && self.metadata.iter().all(|(text, expression)| starts(expression, text(notification)))
             && self.context.iter().all(|(key, expression)| {
-                let value = notification.context.get(key).and_then(serde_json::Value::as_str);
-                value.is_some_and(|text| starts(expression, text))
+                let text = notification.context.read::<String>(key);
+                text.is_some_and(|text| text.is_ok_and(|text| starts(expression, &text)))
             })
             && self.payload_matches(notification.payload.get())
     }

@@ -1,6 +1,5 @@
 //! `zmqv2 listen`.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, Reloader, SignalHandler, StateReport};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, Reloader, SignalHandler, StateReport, write_stdout};
 use zmqv2_broker::query_status;
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::StatusReport;
@@ -54,7 +53,7 @@ pub(crate) struct ListenFlags {
 enum End {
     Signal,
     Counted,
-    Unwritable(std::io::Error),
+    Unwritable(Box<dyn std::error::Error + Send + Sync>),
 }
 
 pub(crate) fn run(common: &CommonFlags, flags: &ListenFlags) -> Result<(), Failure> {
@@ -155,7 +154,7 @@ impl Printer {
         }
         if let Err(error) = write(notice) {
             *left = Some(0);
-            self.end(End::Unwritable(error));
+            self.end(End::Unwritable(error.into()));
             return Verdict::Requeue;
         }
         *left = left.map(|left| left - 1);
@@ -180,7 +179,7 @@ impl Printer {
     }
 }
 
-fn write(notice: &Notice) -> std::io::Result<()> {
+fn write(notice: &Notice) -> anyhow::Result<()> {
     let line = Line {
         event_type: notice.event_type(),
         publisher_id: notice.publisher_id(),
@@ -192,7 +191,5 @@ fn write(notice: &Notice) -> std::io::Result<()> {
     // The payload is unchanged JSON. A line break in it is white space, because strings escape it.
     let mut text = serde_json::to_string(&line)?.replace(['\n', '\r'], " ");
     text.push('\n');
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    Ok(write_stdout(text.as_bytes())?)
 }

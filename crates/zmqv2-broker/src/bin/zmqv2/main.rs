@@ -14,7 +14,9 @@ mod topics;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use zmqv2_broker::cli::{CommonFlags, Failure, LaunchFlags, finish, keep_freed_memory, launch};
+use zmqv2_broker::cli::{
+    CommonFlags, Failure, LaunchFlags, arguments, finish, keep_freed_memory, launch, require_stdout,
+};
 
 /// RPC messaging between services on many nodes, without a central broker.
 ///
@@ -60,11 +62,18 @@ enum Command {
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    finish(run(&Arguments::parse()))
+    match arguments::<Arguments>() {
+        Ok(arguments) => finish(run(&arguments)),
+        Err(exit) => exit,
+    }
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
+    // The result of the others goes to stdout. Without it, nothing is sent and nothing acknowledged.
+    if !matches!(arguments.command, Command::Broker(_) | Command::Serve(_)) {
+        require_stdout()?;
+    }
     match &arguments.command {
         Command::Demo => demo::run(common),
         Command::Broker(flags) => launch(common, flags),

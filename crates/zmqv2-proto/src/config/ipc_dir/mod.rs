@@ -84,6 +84,23 @@ pub fn find_ipc_dir(config: &Config) -> Result<PathBuf, IpcDirError> {
     Ok(path)
 }
 
+/// Checks whether [`resolve_ipc_dir`] would find a directory, without creating it.
+///
+/// # Errors
+/// [`IpcDirError`], as from `resolve_ipc_dir`, but for full disks and the like.
+pub fn check_ipc_dir(config: &Config) -> Result<(), IpcDirError> {
+    let path = find_ipc_dir(config)?;
+    let existing = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok()).unwrap_or(Path::new("/"));
+    if !existing.is_dir() {
+        return Err(IpcDirError::Create { path, cause: io::ErrorKind::NotADirectory.into() });
+    }
+    let writable = accessat(CWD, existing, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    writable.map_err(|errno| match existing == path {
+        true => IpcDirError::Unusable { path: path.clone(), cause: errno.into() },
+        false => IpcDirError::Create { path: path.clone(), cause: errno.into() },
+    })
+}
+
 /// The facts that the rule depends on.
 #[derive(Debug, Clone)]
 struct Facts {

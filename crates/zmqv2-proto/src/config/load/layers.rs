@@ -3,32 +3,58 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
+use crate::config::load::substitution::substituted;
 use crate::config::load::{EffectiveOption, Loaded};
-use crate::config::options::spec::{Accepted, DEFAULT, GROUPS, OptionSpec, REDIS, in_group, nearest, option};
-use crate::config::options::value::shown;
+use crate::config::options::spec::{
+    Accepted, DEFAULT, GROUPS, OptionSpec, Parse, REDIS, ZMQ, named, nearest, normalized, option,
+};
+use crate::config::options::value::{integer, shown};
 use crate::config::options::{OPTIONS, retired};
 use crate::config::report::{ConfigError, ConfigWarning, Source};
 use crate::config::settings::{Config, Draft, UrlChoice};
 
 /// How a secret is shown.
 const HIDDEN: &str = "***";
+const SECRET_DOLLAR: &str = "what follows a $ names no option that is set; write $$ for a $";
 
 /// The winning text of each option so far.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
     texts: HashMap<&'static str, (Source, String)>,
+    /// Every value of files and environment, of other programs too, by group and name: `$name` may
+    /// mean any of them.
+    all: HashMap<(String, String), String>,
+    /// The name that set an option in the current file, with its rank.
+    in_file: HashMap<&'static str, Setter>,
     warnings: Vec<ConfigWarning>,
 }
 
+#[derive(Debug)]
+struct Setter {
+    rank: usize,
+    origin: Source,
+    group: String,
+    name: String,
+    value: String,
+}
+
 impl Layers {
+    /// The values that follow are those of another file.
+    pub(crate) fn begin_file(&mut self) {
+        self.in_file.clear();
+    }
+
     pub(crate) fn set(&mut self, spec: &'static OptionSpec, origin: Source, text: String) {
         self.texts.insert(spec.name, (origin, text));
     }
 
     /// Sets the option `name` of `group`, or warns about it.
     pub(crate) fn take(&mut self, origin: Source, group: &str, name: &str, text: String) {
-        if let Some(spec) = in_group(group, name) {
-            return self.set(spec, origin, text);
+        let group = &*normalized(group);
+        self.all.insert((group.to_owned(), name.to_owned()), text.clone());
+        if let Some((spec, rank)) = named(group, name) {
+            let setter = Setter { rank, origin, group: group.to_owned(), name: name.to_owned(), value: text };
+            return self.take_ranked(spec, setter);
         }
         if let Some(option) = retired::find(group, name) {
             return self.warnings.push(ConfigWarning::Retired { origin, option });
@@ -49,6 +75,53 @@ impl Layers {
         }
     }
 
+    /// Sets an option unless the same file does it under a name that comes first.
+    fn take_ranked(&mut self, spec: &'static OptionSpec, setter: Setter) {
+        let is_file = matches!(setter.origin, Source::File { .. });
+        let Some(before) = self.in_file.remove(spec.name).filter(|before| is_file && before.rank != setter.rank) else {
+            self.set(spec, setter.origin.clone(), setter.value.clone());
+            self.in_file.insert(spec.name, setter);
+            return;
+        };
+        let (wins, loses) = if before.rank < setter.rank { (before, setter) } else { (setter, before) };
+        self.set(spec, wins.origin.clone(), wins.value.clone());
+        let known = |warning: &ConfigWarning| matches!(warning, ConfigWarning::Superseded { by, option, .. } if *by == wins.origin && option.name == spec.name);
+        if loses.value != wins.value && !self.warnings.iter().any(known) {
+            let Setter { origin, group, name, .. } = loses;
+            let by = wins.origin.clone();
+            self.warnings.push(ConfigWarning::Superseded { origin, group, name, option: spec, by });
+        }
+        self.in_file.insert(spec.name, wins);
+    }
+
+    /// The text for `$name` or `$group.name` in a value of `group`. `None`: nothing is called that.
+    fn lookup(&self, group: &str, name: &str) -> Option<(String, String)> {
+        let value = |group: &str, name: &str| -> Option<(String, String)> {
+            let group = normalized(group);
+            let Some((spec, _)) = named(&group, name) else {
+                // Other programs have no options in our groups.
+                if group != DEFAULT && GROUPS.contains(&&*group) {
+                    return None;
+                }
+                let text = self.all.get(&(group.clone(), name.to_owned()))?;
+                return Some((group, text.clone()));
+            };
+            let text = match self.texts.get(spec.name) {
+                Some((_, text)) => text.clone(),
+                None => spec.preset.text().unwrap_or_default().into_owned(),
+            };
+            // As a number is written, such as 600 for 0600.
+            let text = match spec.parse {
+                Parse::Integer { min, max, .. } => integer(&text, min, max).map_or(text, |number| number.to_string()),
+                _ => text,
+            };
+            Some((spec.group.to_owned(), text))
+        };
+        let qualified = name.split_once('.').and_then(|(group, name)| value(group, name));
+        let groups = [group, if group == DEFAULT { ZMQ } else { DEFAULT }, DEFAULT];
+        qualified.or_else(|| groups.into_iter().find_map(|group| value(group, name)))
+    }
+
     /// Sets the option of a variable whose name starts with one of our groups.
     pub(crate) fn take_variable(&mut self, variable: &OsString, value: OsString) -> Result<(), ConfigError> {
         let Some(variable) = variable.to_str() else { return Ok(()) };
@@ -56,8 +129,8 @@ impl Layers {
             let prefix = format!("OS_{}__", group.to_ascii_uppercase());
             let Some(name) = variable.strip_prefix(&prefix).map(str::to_ascii_lowercase) else { continue };
             let origin = Source::Environment(shown(variable));
-            match (value.into_string(), in_group(group, &name)) {
-                (Err(bytes), Some(spec)) => {
+            match (value.into_string(), named(group, &name)) {
+                (Err(bytes), Some((spec, _))) => {
                     return Err(value_error(spec, origin, &bytes.to_string_lossy(), "not UTF-8".into()));
                 }
                 (value, _) => self.take(origin, group, &name, value.unwrap_or_default()),
@@ -72,8 +145,18 @@ impl Layers {
         let mut draft = Draft::blank();
         let mut effective = Vec::with_capacity(OPTIONS.len());
         for spec in OPTIONS {
-            let (source, text) = match self.texts.remove(spec.name) {
-                Some((source, text)) => (source, Some(text)),
+            let (source, text) = match self.texts.get(spec.name).cloned() {
+                // What the program itself sets is taken as it is.
+                Some((source @ Source::Code, text)) => (source, Some(text)),
+                Some((source, text)) => {
+                    let replaced = substituted(&text, spec.group, &|group, name| self.lookup(group, name));
+                    let replaced = replaced.map_err(|problem| {
+                        // The name may be a part of a password.
+                        let problem = if spec.secret { SECRET_DOLLAR.to_owned() } else { problem };
+                        value_error(spec, source.clone(), &text, problem)
+                    })?;
+                    (source, Some(replaced))
+                }
                 None => (Source::Default, spec.preset.text().map(Into::into)),
             };
             let value = text.map(|text| self.apply(spec, &mut draft, &source, text)).transpose()?.flatten();
@@ -99,11 +182,6 @@ impl Layers {
         text: String,
     ) -> Result<Option<(String, bool)>, ConfigError> {
         let accepted = spec.apply(draft, &text).map_err(|problem| value_error(spec, source.clone(), &text, problem))?;
-        // A secret may contain a `$` and must not be shown in the warning.
-        if text.contains('$') && !spec.secret && accepted != Accepted::Hidden && matches!(source, Source::File { .. }) {
-            let (origin, value) = (source.clone(), text.clone());
-            self.warnings.push(ConfigWarning::NotSubstituted { origin, option: spec, value });
-        }
         Ok(match accepted {
             // An empty host name means the default.
             Accepted::Unset => spec.preset.text().map(|text| (text.into(), false)),

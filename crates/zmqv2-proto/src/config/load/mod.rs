@@ -2,6 +2,7 @@
 
 pub(crate) mod ini;
 pub(crate) mod layers;
+mod substitution;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -100,6 +101,7 @@ impl ConfigBuilder {
     pub fn build(self) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::default();
         for path in self.files {
+            layers.begin_file();
             for entry in ini::read(&path)? {
                 let origin = Source::File { path: path.clone(), line: entry.line };
                 layers.take(origin, &entry.group, &entry.name, entry.value);

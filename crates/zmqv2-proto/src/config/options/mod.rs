@@ -35,8 +35,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         name: "rpc_zmq_bind_address",
         preset: Preset::Text("*"),
         doc: "Interface on which the broker of this node listens.",
-        allowed: "* (all interfaces), an IP address of this machine, or a host name that has one",
-        parse: Parse::Text(|config, text| value::host(text).map(|it| config.bind_address = it)),
+        allowed: "* (all interfaces), an IP address of this machine (fe80::1%eth0 too), one of its interfaces such as \
+                  eth0, or a host name that has one",
+        parse: Parse::Text(|config, text| value::bind_address(text).map(|it| config.bind_address = it)),
         ..SHARED
     },
     OptionSpec {
@@ -393,7 +394,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Sentinels that know the address of Redis; host and port are then not used.",
         allowed: SENTINELS,
         reason: Some("without it, the directory ends with its machine; the last ZeroMQ driver had it too"),
-        parse: Parse::Text(|config, text| value::sentinels(text).map(|it| config.redis_sentinel_hosts = it)),
+        parse: Parse::List(|config, text| value::sentinels(text).map(|it| config.redis_sentinel_hosts = it)),
         ..OF_REDIS
     },
     OptionSpec {

@@ -1,12 +1,12 @@
 //! Options of the last ZeroMQ driver (8.1) that have no effect here.
 
-use crate::config::options::spec::{DEFAULT, ZMQ};
+use crate::config::options::spec::{DEFAULT, REDIS, ZMQ};
 
 /// An option that is accepted, with a warning that says why it is not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retired {
-    /// The name in a file, in group `DEFAULT` or `oslo_messaging_zmq`.
+    /// The name in a file, in group `DEFAULT`, `oslo_messaging_zmq` or `matchmaker_redis`.
     pub name: &'static str,
     /// The reason why the option is not needed.
     pub reason: &'static str,
@@ -47,12 +47,25 @@ pub(crate) const RETIRED: &[(&[&str], &str)] = &[
         &["rpc_zmq_min_port", "rpc_zmq_max_port", "rpc_zmq_bind_port_retries"],
         "a node listens on the one port of its broker, rpc_zmq_port",
     ),
+    (&["rpc_zmq_concurrency"], "there are no green threads: a server has rpc_thread_pool_size threads"),
+    (&["rpc_backend"], "transport_url names the driver"),
     (&["rpc_zmq_serialization"], "bodies are JSON, as in the legacy driver"),
 ];
 
+/// The same in the group `matchmaker_redis`.
+pub(crate) const RETIRED_OF_REDIS: &[(&[&str], &str)] = &[(
+    &["wait_timeout", "check_timeout", "socket_timeout"],
+    "requests to Redis have fixed bounds of a few seconds, and a lost connection is opened again",
+)];
+
 /// The retired option `name` of `group`.
 pub(crate) fn find(group: &str, name: &str) -> Option<Retired> {
-    let (names, reason) = RETIRED.iter().find(|(names, _)| names.contains(&name))?;
+    let table = match group {
+        DEFAULT | ZMQ => RETIRED,
+        REDIS => RETIRED_OF_REDIS,
+        _ => return None,
+    };
+    let (names, reason) = table.iter().find(|(names, _)| names.contains(&name))?;
     let name = names.iter().find(|known| **known == name)?;
-    [DEFAULT, ZMQ].contains(&group).then_some(Retired { name, reason })
+    Some(Retired { name, reason })
 }

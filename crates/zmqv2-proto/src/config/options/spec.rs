@@ -72,6 +72,8 @@ pub(crate) enum Parse {
     Integer { min: u64, max: u64, set: fn(&mut Config, u64) },
     /// Seconds, whole or decimal. Less than a millisecond would be zero on the wire.
     Seconds { zero: bool, set: fn(&mut Config, Duration) },
+    /// Texts between commas, which may be on several lines.
+    List(fn(&mut Config, &str) -> Result<(), String>),
     /// Any other text.
     Text(fn(&mut Config, &str) -> Result<(), String>),
     /// A text that may contain a password or use an old spelling.
@@ -96,14 +98,16 @@ impl OptionSpec {
         if text.is_empty() && !matches!(self.preset, Preset::Text(_)) {
             return Ok(Accepted::Unset);
         }
-        // No option needs control characters, and without them every value fits on one line.
+        let joined = text.replace('\n', " ");
+        let text = if matches!(self.parse, Parse::List(_)) { joined.as_str() } else { text };
+        // No other option needs control characters, and without them every value fits on one line.
         if text.chars().any(char::is_control) {
             return Err("it has a line break or control character".to_owned());
         }
         match self.parse {
             Parse::Integer { min, max, set } => set(&mut draft.config, value::integer(text, min, max)?),
             Parse::Seconds { zero, set } => set(&mut draft.config, value::seconds(text, zero)?),
-            Parse::Text(set) => set(&mut draft.config, text)?,
+            Parse::Text(set) | Parse::List(set) => set(&mut draft.config, text)?,
             Parse::Special(set) => return set(draft, text),
         }
         Ok(Accepted::AsWritten)
@@ -135,6 +139,34 @@ pub(crate) fn in_group(group: &str, name: &str) -> Option<&'static OptionSpec> {
     OPTIONS.iter().find(|spec| spec.name == name && spec.groups.contains(&group))
 }
 
+/// Names from oslo.messaging, with their groups, that win over an option's own names.
+const NEWER_NAMES: &[(&str, &str, &str)] = &[(DEFAULT, "executor_thread_pool_size", "rpc_thread_pool_size")];
+/// Names from earlier drivers, with their groups. The option's own names win.
+const OLDER_NAMES: &[(&str, &str, &str)] = &[(DEFAULT, "matchmaker_ringfile", "ringfile")];
+
+/// The option that a file calls `name` in `group`, and the rank of that name: in one file, the
+/// lowest rank wins, as in oslo.config, where the groups of an option have an order.
+pub(crate) fn named(group: &str, name: &str) -> Option<(&'static OptionSpec, usize)> {
+    let listed = |names: &[(&str, &str, &'static str)]| {
+        names.iter().find(|known| (known.0, known.1) == (group, name)).and_then(|known| option(known.2))
+    };
+    if let Some(spec) = listed(NEWER_NAMES) {
+        return Some((spec, 0));
+    }
+    if let Some(spec) = listed(OLDER_NAMES) {
+        return Some((spec, usize::MAX));
+    }
+    let spec = in_group(group, name)?;
+    // The group to which the last driver moved its options comes first.
+    let rank = spec.groups.iter().rev().position(|known| *known == group)?;
+    Some((spec, 1 + rank))
+}
+
+/// Our group of this name. oslo.config ignores the case, but for `DEFAULT`.
+pub(crate) fn normalized(group: &str) -> String {
+    if group == DEFAULT { group.to_owned() } else { group.to_ascii_lowercase() }
+}
+
 /// The option of `group` (`None`: of any group) that `name` probably means.
 pub(crate) fn nearest(group: Option<&str>, name: &str) -> Option<&'static OptionSpec> {
     // A comparison takes quadratic time, so a hostile name must not be long.
@@ -142,11 +174,13 @@ pub(crate) fn nearest(group: Option<&str>, name: &str) -> Option<&'static Option
         return None;
     }
     let name = name.to_ascii_lowercase().replace('-', "_");
+    let ours = group.is_some_and(|group| group != DEFAULT);
     OPTIONS
         .iter()
         .filter(|spec| group.is_none_or(|group| spec.groups.contains(&group)))
         .map(|spec| (strsim::osa_distance(&name, spec.name), spec))
-        .filter(|(distance, spec)| *distance <= 1 + spec.name.len() / 6)
+        // In a group that is ours alone, an unknown option can only mean one of ours.
+        .filter(|(distance, spec)| ours || *distance <= 1 + spec.name.len() / 6)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, spec)| spec)
 }

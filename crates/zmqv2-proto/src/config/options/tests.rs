@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::config::options::retired::RETIRED;
+use crate::config::options::retired::{RETIRED, RETIRED_OF_REDIS};
 use crate::config::settings::Draft;
 
 #[test]
@@ -12,7 +12,7 @@ fn names_are_unique_and_every_entry_is_documented() {
         assert!(spec.groups.contains(&spec.group), "{}", spec.name);
         assert!(spec.doc.ends_with('.') && !spec.allowed.is_empty(), "{}", spec.name);
     }
-    for retired in RETIRED.iter().flat_map(|(names, _)| *names) {
+    for retired in RETIRED.iter().chain(RETIRED_OF_REDIS).flat_map(|(names, _)| *names) {
         assert!(names.insert(retired), "{retired} is current and retired");
     }
 }
@@ -34,7 +34,7 @@ fn bounds_are_those_of_the_text_and_fit_the_field() {
                 assert_eq!(spec.allowed.starts_with("0 to 4294967"), zero, "{}", spec.name);
                 assert!(takes("4294967".to_owned()) && !takes("4294968".to_owned()));
             }
-            Parse::Text(_) | Parse::Special(_) => {}
+            Parse::Text(_) | Parse::List(_) | Parse::Special(_) => {}
         }
     }
     let mut draft = Draft::blank();

@@ -7,9 +7,17 @@ use crate::naming::TcpAddress;
 use crate::config::options::value;
 use crate::config::settings::{MatchmakerKind, RedisChoice, Secret, UrlChoice};
 
+/// A service may use several drivers, and its file names the one of the others.
+const OTHER_DRIVER: &str = "not a transport of zmqv2; if other programs need this line, keep it and override it for zmqv2 alone: \
+     set the environment variable OS_DEFAULT__TRANSPORT_URL=zmqv2://, or pass --set transport_url=zmqv2://";
+
 /// The matchmaker a `transport_url` chooses; `None` leaves it to `rpc_zmq_matchmaker`.
 pub(crate) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
     let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
+    // The last ZeroMQ driver wrote zmq+redis:// and zmq+sentinel://.
+    let renamed =
+        scheme.strip_prefix("zmq+").map(|kind| format!("zmqv2+{}", if kind == "dummy" { "local" } else { kind }));
+    let scheme = renamed.as_deref().unwrap_or(scheme);
     let bare = rest.is_empty() || rest == "/";
     let chosen = |kind| UrlChoice { kind, ring_file: None, redis: None };
     let redis = |choice| UrlChoice { redis: Some(choice), ..chosen(MatchmakerKind::Redis) };
@@ -36,7 +44,7 @@ pub(crate) fn transport_url(text: &str) -> Result<Option<UrlChoice>, String> {
         "zmqv2" | "zmq" | "zmqv2+local" => {
             return Err("a host or path has no meaning here: the matchmaker names the nodes".to_owned());
         }
-        _ => return Err("not a transport of this version".to_owned()),
+        _ => return Err(OTHER_DRIVER.to_owned()),
     }))
 }
 
@@ -117,7 +125,7 @@ mod tests {
         assert_eq!(transport_url("zmqv2+local://").unwrap().unwrap().kind, MatchmakerKind::Local);
         let bare = transport_url("zmqv2+redis://").unwrap().unwrap();
         assert_eq!((bare.kind, bare.redis), (MatchmakerKind::Redis, None));
-        for text in ["", "zmq", "rabbit://h", "zmq+redis://h", "zmq://h", "zmqv2+ring://x.json"] {
+        for text in ["", "zmq", "rabbit://h", "zmq+x://h", "zmq://h", "zmqv2+ring://x.json"] {
             assert!(transport_url(text).is_err(), "{text}");
         }
     }
@@ -149,6 +157,17 @@ mod tests {
         {
             assert!(transport_url(&format!("zmqv2+redis://{text}")).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn urls_of_the_last_driver_are_read() {
+        for kind in
+            ["redis://", "redis://:pw@h:7000/", "rediss://h", "sentinel://h1:1,h2/g", "ring:///r.json", "local://"]
+        {
+            let old = transport_url(&format!("zmq+{kind}")).unwrap();
+            assert!(old.is_some() && old == transport_url(&format!("zmqv2+{kind}")).unwrap(), "{kind}");
+        }
+        assert_eq!(transport_url("zmq+dummy://").unwrap().unwrap().kind, MatchmakerKind::Local);
     }
 
     #[test]

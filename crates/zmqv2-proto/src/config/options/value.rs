@@ -16,7 +16,10 @@ const MAX_SECONDS: u64 = 4_294_967;
 
 /// A whole number from `min` to `max`.
 pub(crate) fn integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    let text = text.trim();
+    // Python reads 1_000 as 1000.
+    let grouped = text.contains('_') && text.split('_').all(|part| !part.is_empty());
+    let plain = if grouped { text.replace('_', "") } else { text.to_owned() };
+    let text = plain.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         let decimal = text.parse::<f64>().is_ok_and(f64::is_finite);
@@ -56,6 +59,25 @@ pub(crate) fn log_level(text: &str) -> Result<log::LevelFilter, String> {
 /// A host name, an IP literal, or `*`.
 pub(crate) fn host(text: &str) -> Result<String, String> {
     TcpAddress::new(text, 0).map(|_| text.to_owned()).map_err(|_| "not a host name or IP address".to_owned())
+}
+
+/// An address to bind: `*`, an IP literal (IPv6 with a zone too), a network interface, or a host name.
+pub(crate) fn bind_address(text: &str) -> Result<String, String> {
+    let host = host(text)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    let (address, zone) = bare.split_once('%').map_or((bare, None), |(address, zone)| (address, Some(zone)));
+    let is_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    let numeric = bare.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if zone.is_some_and(|zone| !is_v6 || zone.is_empty() || zone.contains('%')) {
+        Err("a % stands only between an IPv6 address and its zone, an interface such as eth0".to_owned())
+    } else if bare.contains(':') && !is_v6 {
+        Err("not an IPv6 address, and a port belongs in rpc_zmq_port".to_owned())
+    } else if (numeric && bare.parse::<std::net::Ipv4Addr>().is_err() && !is_v6) || (bare.contains('*') && bare != "*")
+    {
+        Err("not a host name or IP address".to_owned())
+    } else {
+        Ok(host)
+    }
 }
 
 /// A name such as a node, a zone or an exchange.
@@ -157,6 +179,8 @@ mod tests {
     fn numbers_say_what_is_wrong_with_them() {
         assert_eq!(integer(" 9501 ", 0, 65535), Ok(9501));
         assert_eq!(integer("+1", 1, 64), Ok(1));
+        assert_eq!((integer("1_000", 1, 1000), integer("0_600", 1, 1000)), (Ok(1000), Ok(600)));
+        assert!(integer("1__0", 1, 64).is_err() && integer("_1", 1, 64).is_err() && integer("1_", 1, 64).is_err());
         for (text, problem) in [
             ("95x1", "not a number"),
             ("", "not a number"),
@@ -168,6 +192,30 @@ mod tests {
             ("99999999999999999999999999", "out of range"),
         ] {
             assert_eq!(integer(text, 0, 65535), Err(problem.to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_bind_is_one_that_the_system_may_have() {
+        for text in
+            ["*", "::", "[::1]", "fe80::1%eth0", "[fe80::1%2]", "eth0", "br-ex.100", "10.0.0.1", "node-7.site", "7a"]
+        {
+            assert_eq!(bind_address(text), Ok(text.to_owned()));
+        }
+        for text in [
+            "",
+            "eth0:1",
+            "10.0.0.1:9501",
+            "[::1]:7",
+            "fe80::1%",
+            "fe80::1%a%b",
+            "h%eth0",
+            "999.1.1.1",
+            "10.0",
+            "1::2::3",
+            "*x",
+        ] {
+            assert!(bind_address(text).is_err(), "{text:?}");
         }
     }
 

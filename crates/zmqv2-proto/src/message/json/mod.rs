@@ -3,7 +3,10 @@
 //!
 //! A wrapper around the serializer of `serde_json` passes long strings as bytes, which `serde_json`
 //! gives whole to its [`Formatter`]. Our formatter writes them as strings, many bytes at a time.
-//! All other values pass unchanged.
+//! All other values pass unchanged, except for NaN and infinite numbers: `serde_json` writes `null`
+//! for them, here they are errors that name the place ([`place`]).
+
+mod place;
 
 use std::io;
 
@@ -26,7 +29,7 @@ const INITIAL_CAPACITY: usize = 128;
 
 /// Writes the JSON text of `value`, as `serde_json::to_writer` does.
 pub(crate) fn write(value: &(impl Serialize + ?Sized), writer: impl io::Write) -> serde_json::Result<()> {
-    Wrapped(value).serialize(&mut serde_json::Serializer::with_formatter(writer, LongStrings))
+    place::named(|| Wrapped(value).serialize(&mut serde_json::Serializer::with_formatter(writer, LongStrings)))
 }
 
 /// The JSON text of `value`, as `serde_json::value::to_raw_value` makes it.
@@ -81,9 +84,9 @@ macro_rules! pass {
 }
 
 macro_rules! open {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $made:ident;)*) => {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $made:ident as $wrap:expr;)*) => {
         $(fn $name(self, $($arg: $type),*) -> Result<Self::$made, S::Error> {
-            self.0.$name($($arg),*).map(Wrapped)
+            self.0.$name($($arg),*).map($wrap)
         })*
     };
 }
@@ -91,10 +94,10 @@ macro_rules! open {
 impl<S: Serializer> Serializer for Wrapped<S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Wrapped<S::SerializeSeq>;
-    type SerializeTuple = Wrapped<S::SerializeTuple>;
-    type SerializeTupleStruct = Wrapped<S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Wrapped<S::SerializeTupleVariant>;
+    type SerializeSeq = Counted<S::SerializeSeq>;
+    type SerializeTuple = Counted<S::SerializeTuple>;
+    type SerializeTupleStruct = Counted<S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Counted<S::SerializeTupleVariant>;
     type SerializeMap = Wrapped<S::SerializeMap>;
     type SerializeStruct = Wrapped<S::SerializeStruct>;
     type SerializeStructVariant = Wrapped<S::SerializeStructVariant>;
@@ -106,6 +109,14 @@ impl<S: Serializer> Serializer for Wrapped<S> {
     /// Real bytes become an array of numbers.
     fn serialize_bytes(self, bytes: &[u8]) -> Result<S::Ok, S::Error> {
         self.0.collect_seq(bytes)
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { self.0.serialize_f32(value) } else { Err(place::not_finite(value.into())) }
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { self.0.serialize_f64(value) } else { Err(place::not_finite(value)) }
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
@@ -142,8 +153,6 @@ impl<S: Serializer> Serializer for Wrapped<S> {
         serialize_u32(value: u32);
         serialize_u64(value: u64);
         serialize_u128(value: u128);
-        serialize_f32(value: f32);
-        serialize_f64(value: f64);
         serialize_char(value: char);
         serialize_none();
         serialize_unit();
@@ -152,25 +161,36 @@ impl<S: Serializer> Serializer for Wrapped<S> {
     }
 
     open! {
-        serialize_seq(len: Option<usize>) -> SerializeSeq;
-        serialize_tuple(len: usize) -> SerializeTuple;
-        serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
-        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeTupleVariant;
-        serialize_map(len: Option<usize>) -> SerializeMap;
-        serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
+        serialize_seq(len: Option<usize>) -> SerializeSeq as Counted::new;
+        serialize_tuple(len: usize) -> SerializeTuple as Counted::new;
+        serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct as Counted::new;
+        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize)
+            -> SerializeTupleVariant as Counted::new;
+        serialize_map(len: Option<usize>) -> SerializeMap as Wrapped;
+        serialize_struct(name: &'static str, len: usize) -> SerializeStruct as Wrapped;
         serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize)
-            -> SerializeStructVariant;
+            -> SerializeStructVariant as Wrapped;
     }
 }
 
-macro_rules! parts {
-    ($($made:ident: $name:ident($($key:ident)?);)*) => {
-        $(impl<C: $made> $made for Wrapped<C> {
+/// A serializer of elements, with the number of those that were written.
+struct Counted<T>(T, usize);
+
+impl<T> Counted<T> {
+    fn new(elements: T) -> Self {
+        Self(elements, 0)
+    }
+}
+
+macro_rules! elements {
+    ($($made:ident: $name:ident;)*) => {
+        $(impl<C: $made> $made for Counted<C> {
             type Ok = C::Ok;
             type Error = C::Error;
 
-            fn $name<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), C::Error> {
-                self.0.$name($($key,)? &Wrapped(value))
+            fn $name<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+                self.1 += 1;
+                self.0.$name(&Wrapped(value)).inspect_err(|_| place::inside_element(self.1 - 1))
             }
 
             fn end(self) -> Result<C::Ok, C::Error> {
@@ -180,12 +200,24 @@ macro_rules! parts {
     };
 }
 
-parts! {
-    SerializeSeq: serialize_element();
-    SerializeTuple: serialize_element();
-    SerializeTupleStruct: serialize_field();
-    SerializeTupleVariant: serialize_field();
-    SerializeStructVariant: serialize_field(key);
+elements! {
+    SerializeSeq: serialize_element;
+    SerializeTuple: serialize_element;
+    SerializeTupleStruct: serialize_field;
+    SerializeTupleVariant: serialize_field;
+}
+
+impl<C: SerializeStructVariant> SerializeStructVariant for Wrapped<C> {
+    type Ok = C::Ok;
+    type Error = C::Error;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), C::Error> {
+        self.0.serialize_field(key, &Wrapped(value)).inspect_err(|_| place::inside_field(key))
+    }
+
+    fn end(self) -> Result<C::Ok, C::Error> {
+        self.0.end()
+    }
 }
 
 /// The text of raw JSON must pass unchanged. `serde_json` marks its field by a `$` in front.
@@ -197,7 +229,7 @@ impl<C: SerializeStruct> SerializeStruct for Wrapped<C> {
         if key.starts_with('$') {
             self.0.serialize_field(key, value)
         } else {
-            self.0.serialize_field(key, &Wrapped(value))
+            self.0.serialize_field(key, &Wrapped(value)).inspect_err(|_| place::inside_field(key))
         }
     }
 
@@ -216,7 +248,16 @@ impl<C: SerializeMap> SerializeMap for Wrapped<C> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.0.serialize_value(&Wrapped(value))
+        self.0.serialize_value(&Wrapped(value)).inspect_err(|_| place::inside_field("?"))
+    }
+
+    fn serialize_entry<K: Serialize + ?Sized, V: Serialize + ?Sized>(
+        &mut self,
+        key: &K,
+        value: &V,
+    ) -> Result<(), C::Error> {
+        self.0.serialize_key(key)?;
+        self.0.serialize_value(&Wrapped(value)).inspect_err(|_| place::inside_key(key))
     }
 
     fn end(self) -> Result<C::Ok, C::Error> {

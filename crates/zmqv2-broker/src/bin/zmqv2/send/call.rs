@@ -8,6 +8,7 @@ use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
 use zmqv2_client::{Answered, CallError, Outcome, RpcClient, SendError};
 use zmqv2_proto::{Reason, RequestContext};
 
+use super::cause;
 use super::outcome::millis;
 use super::target::{InterfaceFlags, MessageFlags, TargetFlags, parse_json, seconds, set_if_given};
 
@@ -103,8 +104,8 @@ pub(crate) fn failure(error: CallError) -> Failure {
         }
         CallError::Remote(_) => Failure::new(Exit::Remote, error),
         CallError::Timeout { .. } => Failure::new(Exit::Timeout, format!("Timeout: {error}")),
-        CallError::Unreachable { .. } => {
-            let hint = "is zmqv2-broker running there?";
+        CallError::Unreachable { ref address, .. } => {
+            let hint = cause::of(address);
             Failure::new(Exit::Timeout, format!("Unreachable: {error}; {hint}"))
         }
         CallError::ConnectionLost { .. } => {

@@ -11,9 +11,12 @@ use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::{Reply, Version};
 use zmqv2_server::{HandlerError, Incoming, Methods, RpcServer, RpcServerBuilder, reply};
 
+mod process_groups;
+mod running;
 pub(crate) mod shell_command;
 
 use crate::send::target::{set_if_given, target_of};
+use process_groups::ProcessGroups;
 use shell_command::ShellCommand;
 
 /// The help about signals.
@@ -49,6 +52,7 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
     let setup = common.setup(log::LevelFilter::Info)?;
     let signals = SignalHandler::install()?;
     let config = &setup.config;
+    let groups = flags.exec.as_ref().map(|_| ProcessGroups::start()).transpose()?;
     let builder = || -> anyhow::Result<RpcServerBuilder> {
         let mut target = target_of(&flags.topic, flags.exchange.as_deref())?;
         if let Some(server) = &flags.server {
@@ -56,8 +60,10 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
         }
         // A server binds sockets. If it starts before the broker, it creates their directory.
         let builder = RpcServer::builder(target).ipc_dir(resolve_ipc_dir(config)?).config(config.clone());
-        let builder = match &flags.exec {
-            Some(line) => builder.endpoint(ShellCommand { line: line.clone(), max_bytes: config.max_message_bytes }),
+        let builder = match flags.exec.clone().zip(groups.clone()) {
+            Some((line, groups)) => {
+                builder.endpoint(ShellCommand { line, max_bytes: config.max_message_bytes, groups })
+            }
             None => builder.endpoint(built_in(flags)?),
         };
         Ok(set_if_given(builder, flags.workers, RpcServerBuilder::workers))
@@ -77,6 +83,10 @@ pub(crate) fn run(common: &CommonFlags, flags: &ServeFlags) -> Result<(), Failur
     // The signal thread has the sender and never ends, so this receives.
     let _ = stopped.recv();
     let stopped = server.stop();
+    // Commands that did not end in time do not outlive the service.
+    if let Some(groups) = groups {
+        groups.end();
+    }
     log::info!("{} has taken {}", server.target(), server.counters());
     Ok(stopped?)
 }

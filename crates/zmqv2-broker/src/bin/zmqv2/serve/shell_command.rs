@@ -1,17 +1,22 @@
 //! `zmqv2 serve --exec`: every request runs a shell command, so any script can be a service.
 
-use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
-use zmqv2_proto::{Failure, Namespace, Reply, Version};
+use serde_json::{Map, Value};
+use zmqv2_proto::{Failure, Namespace, Reply, RequestContext, Version};
 use zmqv2_server::{Endpoint, HandlerError, HandlerResult, Incoming};
 
+use super::process_groups::ProcessGroups;
+use super::running::{Bounds, End, Outputs, follow};
 use crate::serve::now;
 
 const MODULE: &str = "zmqv2.exec";
@@ -19,15 +24,16 @@ const MODULE: &str = "zmqv2.exec";
 const STDERR_BYTES: usize = 64 * 1024;
 
 /// An endpoint that has every method.
-#[derive(Debug)]
 pub(super) struct ShellCommand {
     pub(super) line: String,
     /// The most bytes of a reply.
     pub(super) max_bytes: usize,
+    pub(super) groups: Arc<ProcessGroups>,
 }
 
 impl ShellCommand {
     fn run(&self, incoming: &Incoming) -> HandlerResult {
+        let input = request(incoming)?;
         let mut child = std::process::Command::new("/bin/sh")
             .args(["-c", &self.line])
             .stdin(Stdio::piped())
@@ -36,39 +42,48 @@ impl ShellCommand {
             // In a new process group, so that the command's children can be killed too.
             .process_group(0)
             .spawn()?;
-        let input = request(incoming).to_string().into_bytes();
-        // Each pipe has a thread, because a command may fill one while it waits for another. If the
-        // command does not read its input, the write fails, and that is no error.
-        child.stdin.take().map(|mut pipe| std::thread::spawn(move || pipe.write_all(&input)));
-        let stdout = child.stdout.take().map(|pipe| reader(pipe, self.max_bytes));
-        let stderr = child.stderr.take().map(|pipe| reader(pipe, STDERR_BYTES));
-        let group = Pid::from_child(&child);
-        let ended = end_of(group);
-        let left = || incoming.deadline.saturating_duration_since(now());
-        let budget = left();
-        // A background process may keep the pipes open, so this waits for their ends as well.
-        let collect =
-            |reader: Option<Receiver<Output>>| reader.map_or(Some(Output::default()), |r| r.recv_timeout(left()).ok());
-        let finish = || {
-            ended.recv_timeout(left()).ok()?;
-            Some((collect(stdout)?, collect(stderr)?))
+        self.groups.add(&child);
+        let deadline = incoming.deadline;
+        let budget = deadline.saturating_duration_since(now());
+        let bounds = Bounds { stdout_bytes: self.max_bytes, stderr_bytes: STDERR_BYTES, deadline };
+        let outputs = match follow(&mut child, &input, &bounds, is_complete) {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                self.groups.kill(child);
+                return Err(error.into());
+            }
         };
-        let Some((stdout, stderr)) = finish() else {
-            // The caller no longer waits. The child is not reaped, so the group id is its own.
-            let _ = kill_process_group(group, Signal::KILL);
-            std::thread::spawn(move || child.wait());
-            let detail = format!("{} did not end within {budget:?} and was killed", self.line);
-            return Err(HandlerError::new(MODULE, "CommandTimeout", detail));
+        let Self { line, max_bytes, .. } = self;
+        let problem = match outputs.end {
+            End::Exited => return self.answer(child, &outputs, deadline),
+            End::Late => ("CommandTimeout", format!("{line} did not end within {budget:?} and was killed")),
+            End::Incomplete => (
+                "CommandTimeout",
+                format!(
+                    "{line} ended without a complete reply, and what it left in the background did not complete it \
+                     within {budget:?} and was killed"
+                ),
+            ),
+            End::TooLong => ("InvalidReply", format!("{line} printed more than {max_bytes} bytes")),
         };
-        let status = child.wait()?;
+        self.groups.kill(child);
+        Err(HandlerError::new(MODULE, problem.0, problem.1))
+    }
+
+    /// The answer of a command that has ended.
+    fn answer(&self, child: Child, outputs: &Outputs, deadline: Instant) -> HandlerResult {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        let status = if outputs.held {
+            let status = exit_status(&child);
+            self.groups.kill_at(deadline, child);
+            status?
+        } else {
+            self.groups.reap(child)?
+        };
         if !status.success() {
-            return Err(self.failed(status, &stderr.text()));
+            return Err(self.failed(status, &text(&outputs.stderr)));
         }
-        if stdout.cut {
-            let detail = format!("{} printed more than {} bytes", self.line, self.max_bytes);
-            return Err(HandlerError::new(MODULE, "InvalidReply", detail));
-        }
-        let reply = serde_json::from_str::<Box<RawValue>>(stdout.text().trim());
+        let reply = serde_json::from_str::<Box<RawValue>>(text(&outputs.stdout).trim());
         reply.map(Reply::Result).map_err(|error| {
             HandlerError::new(MODULE, "InvalidReply", format!("{} did not print JSON: {error}", self.line))
         })
@@ -97,31 +112,49 @@ impl Endpoint for ShellCommand {
     }
 }
 
-fn request(incoming: &Incoming) -> Value {
+/// The request as a command reads it.
+#[derive(Serialize)]
+struct Line<'a> {
+    method: &'a str,
+    args: &'a RawValue,
+    namespace: Option<&'a str>,
+    version: Version,
+    context: &'a RequestContext,
+    message_id: String,
+    seconds_left: f64,
+}
+
+fn request(incoming: &Incoming) -> Result<Vec<u8>, serde_json::Error> {
     let request = &incoming.request;
-    let context: Map<String, Value> =
-        request.context.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
-    json!({
-        "method": request.method.as_str(),
-        // The arguments were parsed on arrival, so they are JSON.
-        "args": request.args::<Value>().unwrap_or_default(),
-        "namespace": request.namespace.as_ref().map(Namespace::as_str),
-        "version": request.version.unwrap_or_default().to_string(),
-        "context": context,
-        "message_id": incoming.id.to_string(),
-        "seconds_left": incoming.deadline.saturating_duration_since(now()).as_secs_f64(),
+    serde_json::to_vec(&Line {
+        method: request.method.as_str(),
+        args: &request.args,
+        namespace: request.namespace.as_ref().map(Namespace::as_str),
+        version: request.version.unwrap_or_default(),
+        context: &request.context,
+        message_id: incoming.id.to_string(),
+        seconds_left: incoming.deadline.saturating_duration_since(now()).as_secs_f64(),
     })
 }
 
-#[derive(Default)]
-struct Output {
-    bytes: Vec<u8>,
-    cut: bool,
+/// Whether the output of an ended command needs nothing more: it is JSON, or cannot become JSON.
+fn is_complete(output: &[u8]) -> bool {
+    !serde_json::from_slice::<IgnoredAny>(output).is_err_and(|error| error.is_eof())
 }
 
-impl Output {
-    fn text(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.bytes)
+/// The exit status of an ended process, which is not reaped.
+fn exit_status(child: &Child) -> std::io::Result<ExitStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    loop {
+        match waitid(WaitId::Pid(Pid::from_child(child)), options) {
+            Ok(Some(status)) => {
+                let code = status.exit_status().map_or(0, |code| (code & 0xff) << 8);
+                return Ok(ExitStatus::from_raw(code | status.terminating_signal().unwrap_or_default()));
+            }
+            Ok(None) => return Err(std::io::ErrorKind::NotFound.into()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -133,20 +166,6 @@ pub(crate) fn end_of(process: Pid) -> Receiver<()> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(waitid(WaitId::Pid(process), options), Err(Errno::INTR)) {}
         let _ = send.send(());
-    });
-    receive
-}
-
-/// Reads a pipe to its end, and keeps the first `max_bytes`.
-fn reader(mut pipe: impl Read + Send + 'static, max_bytes: usize) -> Receiver<Output> {
-    let (send, receive) = crossbeam_channel::bounded(1);
-    std::thread::spawn(move || {
-        let mut output = Output::default();
-        // An error ends the output, and the bytes before it count.
-        let _ = pipe.by_ref().take(max_bytes as u64).read_to_end(&mut output.bytes);
-        // The rest is read as well, so that a full pipe does not block the command.
-        output.cut = std::io::copy(&mut pipe, &mut std::io::sink()).is_ok_and(|more| more > 0);
-        let _ = send.send(output);
     });
     receive
 }
