@@ -105,7 +105,7 @@ fn as_a_stranger(mut command: Command) -> Command {
 fn a_local_socket_that_cannot_be_used_is_named_at_once() {
     let dir = tempfile::Builder::new().prefix("zq").tempdir().expect("a temporary directory");
     set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("an own directory");
-    let socket = dir.path().join("broker.sock");
+    let socket = dir.path().join("zmqv2-broker.sock");
     // Whoever waits for a connection waits longer than this test.
     let arguments = ["--set", "rpc_zmq_matchmaker=local", "--set", "rpc_zmq_connect_timeout=600", "--ipc-dir"];
     let run = |command: &[&str], timeout: &[&str], part: &str| {
