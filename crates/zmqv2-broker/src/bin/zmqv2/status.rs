@@ -31,6 +31,22 @@ pub(crate) fn run(common: &CommonFlags, flags: &StatusFlags) -> Result<(), Failu
     Ok(if flags.json { say(serde_json::to_string_pretty(&report)?) } else { say(render(&report).trim_end()) }?)
 }
 
+fn failure(error: StatusQueryError) -> Failure {
+    match &error {
+        StatusQueryError::NoAnswer { address, waited } => {
+            let hint = cause::of(address);
+            Failure::new(
+                Exit::Timeout,
+                format!("Unreachable: no broker answered at {address} within {waited:?}; {hint}"),
+            )
+        }
+        StatusQueryError::Transport(TransportError::Connect { address, .. }) => {
+            Failure::new(Exit::Timeout, format!("Unreachable: cannot connect to {address}: {}", cause::of(address)))
+        }
+        _ => Failure::new(Exit::Timeout, error),
+    }
+}
+
 fn render(report: &StatusReport) -> String {
     let mut out = String::new();
     // Writing into a `String` cannot fail.
@@ -172,21 +188,5 @@ mod tests {
             assert!(text.contains(part), "no {part:?} in:\n{text}");
         }
         assert!(!text.contains('\u{1b}') && text.len() < 1_000, "{text}");
-    }
-}
-
-fn failure(error: StatusQueryError) -> Failure {
-    match &error {
-        StatusQueryError::NoAnswer { address, waited } => {
-            let hint = cause::of(address);
-            Failure::new(
-                Exit::Timeout,
-                format!("Unreachable: no broker answered at {address} within {waited:?}; {hint}"),
-            )
-        }
-        StatusQueryError::Transport(TransportError::Connect { address, .. }) => {
-            Failure::new(Exit::Timeout, format!("Unreachable: cannot connect to {address}: {}", cause::of(address)))
-        }
-        _ => Failure::new(Exit::Timeout, error),
     }
 }
