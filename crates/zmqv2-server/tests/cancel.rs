@@ -67,7 +67,9 @@ fn cancel(of: &Header) -> Header {
 
 fn stop(server: RpcServer, mut broker: Broker) {
     let stopping = std::thread::spawn(move || server.stop().unwrap());
-    let before = broker.release();
+    let mut before = broker.release();
+    // A sign of life is a credit of nothing.
+    before.retain(|message| message.summary() != (Kind::Credit, 0, 0));
     assert!(before.is_empty(), "{before:?}");
     stopping.join().unwrap();
 }
