@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::transport::{Role, Socket, Transport, TransportError};
+use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, check_reachable};
 use zmqv2_proto::{Address, NodeName, ServerName};
 
 use crate::delivery::table::LinkId;
@@ -62,8 +62,13 @@ impl Links {
         self.by_address.is_empty()
     }
 
-    /// Opens a link, which connects in the background.
+    /// Opens a link, which connects in the background. A local socket that cannot be used is an error
+    /// at once.
     pub(crate) fn open(&mut self, address: &Address, peer: Arc<Peer>, now: Instant) -> Result<LinkId, TransportError> {
+        if let Address::Ipc(_) = address {
+            // This looks at a local path. A host name is left to libzmq, because a resolver may wait.
+            check_reachable(address, Duration::ZERO)?;
+        }
         let mut socket = self.transport.socket(Role::Dealer)?;
         socket.connect(address)?;
         let link = Link {

@@ -128,10 +128,7 @@ impl SendError {
     /// its target is, or the client has no room.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Directory { .. } | Self::DirectorySilent { .. } | Self::Full { .. } => true,
-            _ => false,
-        }
+        matches!(self, Self::Directory { .. } | Self::DirectorySilent { .. } | Self::Full { .. })
     }
 
     /// The problem of the directory, in one line, if this is one.

@@ -74,6 +74,14 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
         Some(Outcome::Directory { problem, .. }) => {
             Err(Failure::new(Exit::Timeout, format!("Directory: no server of {target} was found: {problem}")))
         }
+        Some(outcome @ Outcome::Unacknowledged { sent: false, .. }) => {
+            // An outcome does not say which address was tried. A ping finds the same fault.
+            let hint = match client.ping() {
+                Err(CallError::Unreachable { address, .. }) => format!("; {address}: {}", cause::of(&address)),
+                _ => String::new(),
+            };
+            Err(Failure::new(Exit::Timeout, format!("Unacknowledged: {target}: {outcome}{hint}")))
+        }
         outcome => {
             let outcome = outcome.map_or_else(|| "no outcome".to_owned(), |outcome| outcome.to_string());
             Err(Failure::new(Exit::Timeout, format!("Unacknowledged: {target}: {outcome}")))

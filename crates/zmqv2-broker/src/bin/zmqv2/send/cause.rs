@@ -12,7 +12,8 @@ use zmqv2_proto::transport::{TransportError, check_reachable};
 /// The longest wait for a resolver and for a connection.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-pub(super) fn of(address: &Address) -> String {
+/// What is wrong at `address`, and what to do. This takes up to a second.
+pub(crate) fn of(address: &Address) -> String {
     if let Err(TransportError::Connect { source, .. }) = check_reachable(address, PATIENCE) {
         return match address {
             Address::Ipc(path) if source.kind() == ErrorKind::PermissionDenied => format!(
