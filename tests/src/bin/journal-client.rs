@@ -22,6 +22,9 @@ use zmqv2_tests::{PATIENCE, kernel, now, wait_until};
 /// A cast that took longer than this has waited for room.
 const SLOWED: Duration = Duration::from_millis(1);
 
+/// How far a client with a rate may be behind.
+const CATCH_UP: Duration = Duration::from_millis(500);
+
 /// How messages are sent, except calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum How {
@@ -153,10 +156,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let idle_kib = kernel::peak_memory_kib(std::process::id());
     let started = now();
     let mut number = 0;
+    // When the next message is due.
+    let mut due = started;
     let mut forks = Forks::new(arguments.fork)?;
     while !stop.load(Ordering::Relaxed) && arguments.count.is_none_or(|count| number < count) {
         if let Some(rate) = arguments.rate {
-            wait_until(started + Duration::from_secs_f64(number as f64 / f64::from(rate)));
+            // Somebody who was stopped does not send at once what would have been sent meanwhile.
+            due = due.max(now() - CATCH_UP) + Duration::from_secs_f64(1.0 / f64::from(rate));
+            wait_until(due);
         }
         sender.send(number, arguments);
         number += 1;
