@@ -245,6 +245,7 @@ impl World {
                     }
                 }
                 Action::LinkUnreachable { .. } | Action::NoAnswer { .. } | Action::ServerFound { .. } => {}
+                Action::Cancel { tag, .. } => assert!(self.table.message(tag).is_some(), "cancelled after its end"),
                 Action::Inquire { tag, link } => {
                     let number = *self.table.message(tag).unwrap();
                     assert!(self.messages[number].monitor.is_some() && self.latest[&number] == tag);

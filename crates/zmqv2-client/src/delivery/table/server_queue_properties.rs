@@ -185,7 +185,7 @@ impl World {
                 Action::ServerFound { tag } => {
                     self.known = self.table.message(tag).and_then(|number| self.asked[*number]);
                 }
-                Action::End { message, result } => {
+                Action::End { message, result, .. } => {
                     self.ended += 1;
                     if result.is_ok() {
                         self.known = self.asked[message];
@@ -193,6 +193,7 @@ impl World {
                 }
                 Action::LinkUnreachable { .. }
                 | Action::NoAnswer { .. }
+                | Action::Cancel { .. }
                 | Action::Inquire { .. }
                 | Action::RecordAnswer { .. } => {}
             }
