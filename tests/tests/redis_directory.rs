@@ -69,8 +69,9 @@ fn a_hundred_thousand_casts_cost_redis_a_handful_of_commands_rg10() {
     let commands = redis.info("total_commands_processed") - before - 1;
     let seconds = started.elapsed().as_secs_f64();
     println!("{CASTS} casts in {seconds:.1} s cost Redis {commands} commands");
-    // Two for each refresh, and some for a new connection.
-    assert!(commands as f64 <= 20.0 + seconds / 2.0, "{commands} commands in {seconds:.1} s");
+    // Each of the two brokers checks in every 2 s, which takes about six commands. Two more for each
+    // refresh, and some for a new connection.
+    assert!(commands as f64 <= 50.0 + seconds * 10.0, "{commands} commands in {seconds:.1} s");
 }
 
 #[test]
@@ -111,7 +112,11 @@ fn operators_see_topics_leases_and_health() {
     let redis = Redis::start();
     let cluster = Cluster::with_directory(2, &with(&redis, &["rpc_zmq_zone=rack-7"]));
     let node = cluster.node(0);
-    assert_eq!(node.tool(&["topics"]).stdout, "no topic is registered\n");
+    let empty = node.tool(&["topics"]);
+    // This Redis is younger than a lease.
+    let doubt = "this list may be incomplete: the directory is younger than a lease";
+    assert_eq!((empty.code(), empty.stdout), (5, format!("{doubt}\nno topic is registered\n")));
+    assert_eq!(empty.stderr, "Incomplete: the directory is younger than a lease\n");
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
     let _servers = [
         node.serve("beta", "s1", &[]),
@@ -183,7 +188,9 @@ fn servers_and_listeners_of_one_topic_are_listed_apart() {
         assert_eq!(who(&client, 6), BTreeMap::from([("s".to_owned(), 6)]));
         let report = client.fanout(&RequestContext::new(), "echo", &0).unwrap().wait(PATIENCE).unwrap();
         assert_eq!((report.acked(), report.results.len()), (1, 1), "{report:#}");
-        assert!(report_of(&send_number(&from.notifier(&["t"]), 7)).all_acked());
+        // This Redis is younger than a lease, so there may be other pools.
+        let report = report_of(&send_number(&from.notifier(&["t"]), 7));
+        assert_eq!((report.acked(), report.results.len()), (1, 1), "{report:#}");
     }
     assert_eq!(received.wait(2), [7, 7]);
     assert_eq!(far.status().counters["refused_no_route"], 0);

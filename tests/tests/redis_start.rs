@@ -175,7 +175,8 @@ fn works(settings: &[String]) {
     let listed = || cluster.node(1).tool(&["topics"]).stdout;
     assert!(listed().contains("s: renewed "), "{}", listed());
     server.kill9();
-    eventually("it is withdrawn", || listed() == "no topic is registered\n");
+    // A young directory may lack servers, which the first line says.
+    eventually("it is withdrawn", || listed().ends_with("no topic is registered\n"));
 }
 
 /// A Sentinel with these lines in its file, for a server at this port.

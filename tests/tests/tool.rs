@@ -125,7 +125,7 @@ fn a_local_socket_that_cannot_be_used_is_named_at_once() {
     all("it is not a socket");
     std::fs::remove_file(&socket).expect("a file");
     let _broker = UnixListener::bind(&socket).expect("a socket");
-    set_permissions(&socket, Permissions::from_mode(0)).expect("an own socket");
+    set_permissions(&socket, Permissions::from_mode(0o0)).expect("an own socket");
     all("Permission denied");
 }
 

@@ -37,6 +37,7 @@ pub use listener::{
 pub use rpc::counters::ServerCounters;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
 pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};
+pub use runtime::cancellation::Cancellation;
 pub use zmqv2_proto::{
     Config, DEFAULT_POOL, Failure, InvalidName, MethodName, Notification, Priority, Reply, Request, RequestContext,
     Target, Version,

@@ -87,7 +87,8 @@ impl Inbox {
         }
     }
 
-    /// Notes the connection of the client whose call waits: the message that was read last.
+    /// Notes the connection of the client that has sent its first call: the message that was read
+    /// last.
     fn watch_client(&mut self, routing: &mut Routing, ingress: Ingress, client: ClientId) {
         // The ends of earlier connections with this descriptor come first.
         self.end_clients(routing, ingress);
@@ -224,11 +225,11 @@ impl Inbox {
                 let left = view.ttl_left(self.clock, Ttl::monotonic_millis_at(routing.now()));
                 // The engine gets the payload while it reads the names, so these are copies.
                 let mut arrival = self.names.arrival(&view, left, payload.size(), routing.now());
-                let (client, id, is_call) = (self.clients.id(ingress, origin.path.peer()), view.id(), arrival.is_call);
+                let (client, is_call) = (self.clients.id(ingress, origin.path.peer()), arrival.is_call);
                 arrival.client = Some(client);
                 let origin = origin.with_limit(self.limits.of(client));
                 routing.handle(Input::Request { arrival, from: origin, payload });
-                if is_call && routing.engine().is_waiting(client, id) {
+                if is_call && !self.clients.is_watched(client) {
                     self.watch_client(routing, ingress, client);
                 }
             }

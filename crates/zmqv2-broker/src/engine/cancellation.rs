@@ -25,12 +25,6 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// Whether the request with this id waits for a worker.
-    pub fn is_waiting(&self, client: ClientId, id: MessageId) -> bool {
-        let request = self.pending.tag_of(client, id).and_then(|tag| self.pending.get(tag));
-        request.is_some_and(|request| matches!(request.state, State::Queued(_)))
-    }
-
     fn cancel_tag(&mut self, tag: u64, id: MessageId) {
         let Some(request) = self.pending.get_mut(tag) else { return };
         match request.state {

@@ -254,6 +254,7 @@ impl TableRun<'_> {
                 Action::ServerFound { .. } => self.world.note_server(true),
                 Action::ServerNotFound { .. } => self.world.note_server(false),
                 Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => self.open = None,
+                Action::Cancel { .. } => {}
                 Action::Inquire { .. } | Action::RecordAnswer { .. } => panic!("{action:?}"),
                 Action::End { result, .. } => assert!(self.result.replace(result).is_none()),
             }

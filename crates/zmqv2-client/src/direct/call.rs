@@ -12,7 +12,7 @@ use crate::delivery::attempt::{AskError, Attempt, SearchPlan};
 use crate::delivery::request::{EncodedRequest, Request};
 use crate::direct::attempts::{self, World};
 use crate::direct::monitor::Monitor;
-use crate::direct::req_sockets::ReqSockets;
+use crate::direct::req_sockets::{ReqSocket, ReqSockets};
 use crate::direct::round_trip::{RoundTrip, Sent};
 use crate::io::answer::ParsedAnswer;
 use crate::io::thread::IoThread;
@@ -47,6 +47,9 @@ struct DirectCall<'a> {
     route: Route,
     /// Why the socket to the last candidate failed, if it did.
     socket_error: Option<TransportError>,
+    /// The socket to a broker that has not answered in time. The end of its connection cancels the
+    /// call there. So it is closed when the call ends, or goes to another broker.
+    unanswered: Option<(Address, ReqSocket)>,
 }
 
 impl<'a> DirectCaller<'a> {
@@ -65,7 +68,7 @@ impl<'a> DirectCaller<'a> {
         let searches = target.server.is_some();
         let mut attempt =
             Attempt::new(started, deadline, options.retries, settings.retry_jitter, options.wait_for_ready, searches);
-        let mut call = DirectCall { caller: self, request, encoded, route, socket_error: None };
+        let mut call = DirectCall { caller: self, request, encoded, route, socket_error: None, unanswered: None };
         let result = attempts::run(&mut call, &mut attempt, found);
         call.route.learn(&result);
         let after = request.elapsed(clock::now());
@@ -89,6 +92,7 @@ impl DirectCall<'_> {
         let DirectCaller { settings, router, req_sockets, io_thread } = self.caller;
         let connect_by = attempt.connect_by(now, settings.config.connect_timeout);
         self.encoded.flags = self.request.options.flags(Kind::Call, self.route.is_certain());
+        drop(self.unanswered.take_if(|(earlier, _)| earlier != address));
         loop {
             let mut socket = match req_sockets.take(address, &router.peers, now, connect_by) {
                 Ok(socket) => socket,
@@ -148,12 +152,13 @@ impl DirectCall<'_> {
                         }
                     }
                 }
-                // The socket is dropped, so that a late answer never reaches another call.
+                // The socket is never used again, so that a late answer never reaches another call.
                 Err(error) => {
                     match &error {
                         AskError::ConnectionLost => router.health().mark_unreachable(address, clock::now()),
                         AskError::NoAnswer => {
                             router.not_answered(address, server.is_none().then_some(key), clock::now());
+                            self.unanswered = Some((address.clone(), socket));
                         }
                         AskError::Refused(..) | AskError::NotReached => {}
                     }

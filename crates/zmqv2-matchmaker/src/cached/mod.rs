@@ -381,7 +381,10 @@ impl Matchmaker for CachedMatchmaker {
     }
 
     fn list(&self) -> Result<Vec<ListedTopic>, MatchmakerError> {
-        let list = self.shared().remote.list().inspect_err(|error| self.shared().failed(error))?;
+        // The caller gets the error at once, so the log need not have it too.
+        let list = self.shared().remote.list().inspect_err(|error| {
+            let _ = self.shared().write().failed(error, now());
+        })?;
         self.shared().write().listed(&list, now());
         Ok(list.topics)
     }

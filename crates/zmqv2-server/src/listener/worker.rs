@@ -1,6 +1,6 @@
 //! The work of a listener: it acknowledges a notification, runs it, and reports its end.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_proto::transport::Frame;
@@ -10,6 +10,7 @@ use super::deliveries::{Deliveries, Known};
 use super::dispatcher::{AnyEndpoint, dispatch};
 use super::endpoint::Verdict;
 use super::notice::Notice;
+use crate::runtime::cancellation::CancelFlag;
 use crate::runtime::completions::Completion;
 use crate::runtime::now;
 use crate::runtime::running::Running;
@@ -63,6 +64,7 @@ impl Work for ListenerWork {
         header: &Header,
         body: Body<'_>,
         deadline: Instant,
+        _: Option<Arc<CancelFlag>>,
         worker: &Worker,
     ) -> Result<Answer<Delivery>, Refusal> {
         if header.kind != Kind::Notify {

@@ -11,6 +11,7 @@ use zmqv2_proto::{
 };
 
 use crate::handler_error::{HandlerError, MODULE};
+use crate::runtime::cancellation::Cancellation;
 
 /// A request, as a handler sees it.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Incoming {
     pub id: MessageId,
     /// The caller gives up at this time.
     pub deadline: Instant,
+    /// Whether the caller still waits. A clone of it can be sent to other threads.
+    pub cancellation: Cancellation,
 }
 
 impl Incoming {
@@ -29,6 +32,13 @@ impl Incoming {
     #[must_use]
     pub fn context(&self) -> &RequestContext {
         &self.request.context
+    }
+
+    /// Whether nobody waits for the result any more: the deadline has passed, or the caller has given
+    /// up or ended. A cast is never cancelled. See [`Cancellation`].
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancellation.is_cancelled()
     }
 
     /// The method that the caller asks for.

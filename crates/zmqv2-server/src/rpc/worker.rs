@@ -11,6 +11,7 @@ use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::endpoint::Incoming;
+use crate::runtime::cancellation::{CancelFlag, Cancellation};
 use crate::runtime::running::Running;
 use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed, malformed_body};
 
@@ -35,6 +36,7 @@ impl Work for RpcWork {
         header: &Header,
         body: Body<'_>,
         deadline: Instant,
+        flag: Option<Arc<CancelFlag>>,
         worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
         if header.kind == Kind::Notify {
@@ -44,7 +46,11 @@ impl Work for RpcWork {
             )));
         }
         let request = Request::decode(&body).map_err(|error| malformed_body(&error))?;
-        let incoming = Incoming { request, id: header.id, deadline };
+        let cancellation = match header.kind {
+            Kind::Call => Cancellation::of_call(deadline, flag),
+            _ => Cancellation::default(),
+        };
+        let incoming = Incoming { request, id: header.id, deadline, cancellation };
         if header.kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {
@@ -116,7 +122,10 @@ impl RpcWork {
         let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
         let written = self.write(incoming, &reply, worker.broker_limit.get());
         if may_repeat {
-            let answer = written.as_ref().ok().map(|body| Arc::new((flags, body.clone())));
+            // A handler that fails because it was cancelled has no answer for a caller that has come
+            // back.
+            let gave_up = flags == Flags::FAILURE && incoming.cancellation.was_seen();
+            let answer = written.as_ref().ok().filter(|_| !gave_up).map(|body| Arc::new((flags, body.clone())));
             self.repeated.store(header.id, answer);
         }
         let mut answer = answer_to(header, Kind::Reply);
@@ -145,7 +154,7 @@ impl RpcWork {
 /// Gives the answer of the first run again.
 fn repeat(header: &Header, stored: StoredAnswer) -> Result<Answer<Cast>, Refusal> {
     log::debug!("message {} came again", header.id);
-    let stored = stored.ok_or_else(|| unknown("its answer could not be written"))?;
+    let stored = stored.ok_or_else(|| unknown("its first run was cancelled, or its answer could not be written"))?;
     let mut answer = answer_to(header, Kind::Reply);
     answer.flags = stored.0;
     Ok(Answer::reply(answer, stored.1.clone()))

@@ -1,5 +1,6 @@
 //! The parts that both kinds of servers share: worker threads, their sockets, and the registration.
 
+pub(crate) mod cancellation;
 pub(crate) mod completions;
 pub(crate) mod log_limit;
 pub(crate) mod registration;

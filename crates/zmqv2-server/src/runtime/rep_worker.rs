@@ -113,7 +113,7 @@ impl<W: Work> RepWorker<W> {
 
     /// Answers a message. Returns the request if it is still to run.
     fn answer(&self, frames: &mut [Frame]) -> Option<W::Accepted> {
-        let Answer { header, body, then } = self.worker.answer(&*self.work, message(frames), now());
+        let Answer { header, body, then } = self.worker.answer(&*self.work, message(frames), now(), None);
         // REP silently drops an answer to a broker that is gone, so any error has another cause.
         if let Err(error) = self.socket.send([Frame::from(header.encode()), Frame::from(body)]) {
             log::error!("{} could not send an answer: {error}", self.worker.server);

@@ -48,13 +48,16 @@ impl Offer {
     /// The registration of this offer, for workers that take bodies of up to this many bytes.
     fn registration(&self, instance: InstanceId, max_message_bytes: usize) -> ServerRegistration {
         let window = if self.shares_socket { self.window } else { 0 };
-        ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
+        let registration = ServerRegistration::new(instance, self.workers, self.batch.size, std::process::id())
             .sharing_a_socket(self.shares_socket)
             .with_window(window)
             .with_max_message_bytes(max_message_bytes)
             .with_signs_of_life(SIGN_INTERVAL)
             .with_receiver(self.receiver)
-            .with_topics(self.also.clone())
+            .with_topics(self.also.clone());
+        // A REP socket takes nothing while its worker runs, and nobody waits for notifications.
+        let cancels = self.shares_socket && self.receiver == ReceiverKind::Server;
+        if cancels { registration.with_cancellation() } else { registration }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use zmqv2_proto::transport::Frame;
 use zmqv2_proto::{BodyError, Header, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName, Ttl};
 
+use crate::runtime::cancellation::CancelFlag;
 use crate::runtime::completions::{Completion, CompletionSender};
 use crate::runtime::registration::BrokerLimit;
 use crate::runtime::running::{Running, RunningGuard, RunningHandlers};
@@ -26,12 +27,14 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// delivery.
     const REPORTS_ENDS: bool = false;
 
-    /// Answers a request whose time ends at `deadline`. Runs it if the answer is its result.
+    /// Answers a request whose time ends at `deadline`. Runs it if the answer is its result. `flag`
+    /// is set if its caller gives it up; `None`: this worker cannot learn that.
     fn answer(
         &self,
         header: &Header,
         body: Body<'_>,
         deadline: Instant,
+        flag: Option<Arc<CancelFlag>>,
         worker: &Worker,
     ) -> Result<Answer<Self::Accepted>, Refusal>;
 
@@ -147,8 +150,14 @@ impl Worker {
     }
 
     /// The answer to any message. The caller sends it at once.
-    pub(crate) fn answer<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
-        let mut answer = self.answer_message(work, message, now);
+    pub(crate) fn answer<W: Work>(
+        &self,
+        work: &W,
+        message: Message<'_>,
+        now: Instant,
+        flag: Option<Arc<CancelFlag>>,
+    ) -> Answer<W::Accepted> {
+        let mut answer = self.answer_message(work, message, now, flag);
         let ends = matches!(answer.then, AfterAnswer::Nothing);
         answer.header.count = ends.into();
         answer.header.server = Some(self.server.clone());
@@ -159,14 +168,20 @@ impl Worker {
         answer
     }
 
-    fn answer_message<W: Work>(&self, work: &W, message: Message<'_>, now: Instant) -> Answer<W::Accepted> {
+    fn answer_message<W: Work>(
+        &self,
+        work: &W,
+        message: Message<'_>,
+        now: Instant,
+        flag: Option<Arc<CancelFlag>>,
+    ) -> Answer<W::Accepted> {
         let (header, body) = match message {
             Ok(message) => message,
             Err(frames) => return refuse(None, &malformed(format!("{frames} frames instead of header and body"))),
         };
         match Header::decode(header) {
             Ok(header) => {
-                let answer = self.answer_request(work, &header, body, now);
+                let answer = self.answer_request(work, &header, body, now, flag);
                 answer.unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
             }
             Err(error) => {
@@ -187,6 +202,7 @@ impl Worker {
         header: &Header,
         body: Body<'_>,
         now: Instant,
+        flag: Option<Arc<CancelFlag>>,
     ) -> Result<Answer<W::Accepted>, Refusal> {
         if !header.kind.is_request() {
             return Err(malformed(format!("a server takes requests, not {:?} messages", header.kind)));
@@ -196,7 +212,7 @@ impl Worker {
         if left.is_expired() {
             return Err(Refusal::new(Reason::Expired, "no time was left at the server; it did not run"));
         }
-        work.answer(header, body, left.deadline(now), self)
+        work.answer(header, body, left.deadline(now), flag, self)
     }
 }
 

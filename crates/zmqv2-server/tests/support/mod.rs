@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::bundle::Bundled;
+use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::control::{Registered, ServerRegistration, Withdrawal, broker_socket, worker_socket};
 use zmqv2_proto::transport::{Frame, Received, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Notification, Priority, Ttl};
@@ -106,6 +106,15 @@ impl Broker {
     /// Sends a request to a worker.
     pub(crate) fn deliver(&self, worker: usize, header: &Header, body: &[u8]) {
         self.link(worker).send([Frame::new(), Frame::from(header.encode()), Frame::from(body)]).unwrap();
+    }
+
+    /// Sends messages to the workers in one bundle.
+    pub(crate) fn deliver_together(&self, messages: &[(Header, Vec<u8>)]) {
+        let mut bundle = Bundle::new();
+        for (header, body) in messages {
+            bundle.push(&header.encode(), body);
+        }
+        self.link(0).send([Frame::new(), Frame::from(bundle.frame())]).unwrap();
     }
 
     /// The next answer of a worker.

@@ -9,6 +9,10 @@ use zmqv2_matchmaker::{ListedServer, ListedTopic, MatchmakerError};
 use zmqv2_proto::{ReceiverKind, TopicKey};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 done, 5 the directory cannot be read, or the list may lack servers (stderr begins with \
+Directory or Incomplete); 1 failure, 2 wrong usage or configuration."
+)]
 pub(crate) struct TopicsFlags {
     /// Only topics whose name contains this
     filter: Option<String>,
@@ -27,11 +31,13 @@ pub(crate) fn run(common: &CommonFlags, flags: &TopicsFlags) -> Result<(), Failu
     if let Some(filter) = &flags.filter {
         topics.retain(|topic| topic.topic.contains(filter.as_str()));
     }
-    Ok(if flags.json {
-        say(serde_json::to_string_pretty(&as_json(&topics, health.problem()))?)
+    let incomplete = health.problem();
+    if flags.json {
+        say(serde_json::to_string_pretty(&as_json(&topics, incomplete))?)?;
     } else {
-        say(render(&topics, health.problem()).trim_end())
-    }?)
+        say(render(&topics, incomplete).trim_end())?;
+    }
+    incomplete.map_or(Ok(()), |reason| Err(Failure::new(Exit::Timeout, format!("Incomplete: {reason}"))))
 }
 
 fn by_node(topic: &ListedTopic) -> impl Iterator<Item = &[ListedServer]> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::server_queue::Membership;
 use super::{DeliveryOptions, LinkId};
-use crate::delivery::attempt::Attempt;
+use crate::delivery::attempt::{Attempt, Verdict};
 use crate::delivery::liveness::Liveness;
 
 #[derive(Debug)]
@@ -24,6 +24,9 @@ pub(super) struct Entry<M> {
     pub(super) timer: Option<Instant>,
     /// The number of the last send, 0 before the first.
     pub(super) sends: u8,
+    /// The link of the last send, if no answer has come over it in time. The broker there may still
+    /// have the message.
+    pub(super) unanswered: Option<LinkId>,
     monitor: Option<Duration>,
     /// Of the last send.
     pub(super) liveness: Option<Liveness>,
@@ -64,6 +67,7 @@ impl<M> Entry<M> {
             wake: None,
             timer: None,
             sends: 0,
+            unanswered: None,
             monitor,
             liveness: None,
             membership: server_queue.map(Membership::new),
@@ -73,6 +77,18 @@ impl<M> Entry<M> {
     /// Whether a candidate has it now, or an earlier attempt may have run it.
     pub(super) fn may_have_run(&self) -> bool {
         matches!(self.stage, Stage::Sent { .. }) || self.attempt.has_doubt()
+    }
+
+    /// The link to a broker that may still have it when it ends with this result. If it ends with an
+    /// answer, that is the answer to the send of number `answered`.
+    pub(super) fn holder<A>(&self, answered: u8, result: &Result<A, Verdict>) -> Option<LinkId> {
+        match (result, self.stage) {
+            // An earlier send was answered.
+            (Ok(_), Stage::Sent { link }) if answered != self.sends => Some(link),
+            (Ok(_), _) => None,
+            (Err(Verdict::Closed { .. }), Stage::Sent { link }) => Some(link),
+            (Err(_), _) => self.unanswered,
+        }
     }
 
     /// It was sent. Returns when it is looked at again.

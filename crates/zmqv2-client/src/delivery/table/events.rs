@@ -101,8 +101,12 @@ pub(crate) enum Action<M, A> {
     /// Ask over this link whether the message is still in flight. The answer is [`Input::InFlight`]
     /// or a refusal.
     Inquire { tag: Tag, link: LinkId },
+    /// The message goes on over another link. The broker of this link may still have it, and need not
+    /// run it.
+    Cancel { tag: Tag, link: LinkId },
     /// Keep this answer. Others will follow.
     RecordAnswer { tag: Tag, answer: A },
-    /// The message has ended. With several answers, the result is the last one.
-    End { message: M, result: Result<A, Verdict> },
+    /// The message has ended. With several answers, the result is the last one. The broker of the link
+    /// `cancel` may still have the message, and need not run it.
+    End { message: M, result: Result<A, Verdict>, cancel: Option<LinkId> },
 }

@@ -65,6 +65,9 @@ impl<M, A> PendingTable<M, A> {
         let Some(entry) = self.entry_mut(tag) else { return };
         entry.ticket = ticket;
         let connect_by = entry.attempt.connect_by(now, connect_timeout);
+        if let Some(earlier) = entry.unanswered.take_if(|earlier| *earlier != link) {
+            self.actions.push_back(Action::Cancel { tag, link: earlier });
+        }
         if self.links.len() <= link {
             self.links.resize_with(link + 1, LinkQueue::default);
         }
@@ -78,6 +81,7 @@ impl<M, A> PendingTable<M, A> {
         let Some(entry) = self.entry_mut(tag) else { return };
         let Stage::Queued { link } = entry.stage else { return };
         entry.sends = tag.sends();
+        entry.unanswered = None;
         entry.start_refusal_timer(now);
         let until = entry.start_liveness(now);
         self.links[link].queue.pop_front();
@@ -98,8 +102,9 @@ impl<M, A> PendingTable<M, A> {
 
     pub(super) fn in_flight(&mut self, now: Instant, tag: Tag, silence: Duration, node: Option<NodeName>) {
         let Some(entry) = self.entry_mut(tag).filter(|entry| entry.sends == tag.sends()) else { return };
-        if let (Stage::Sent { .. }, Some(liveness)) = (entry.stage, &mut entry.liveness) {
+        if let (Stage::Sent { link }, Some(liveness)) = (entry.stage, &mut entry.liveness) {
             if let Some(lost) = liveness.in_flight(now, silence) {
+                entry.unanswered = Some(link);
                 return self.failed(now, tag, AskError::Refused(lost, node));
             }
             let (stage, until) = (entry.stage, entry.next_check(now));
@@ -184,6 +189,7 @@ impl<M, A> PendingTable<M, A> {
         let until = entry.next_check(now);
         match due {
             Due::GiveUp => {
+                entry.unanswered = Some(link);
                 self.actions.push_back(Action::NoAnswer { tag, link });
                 return self.failed(now, tag, AskError::NoAnswer);
             }

@@ -11,6 +11,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
+#[cfg(test)]
+mod cancel_tests;
 mod entry;
 mod events;
 mod inputs;
@@ -166,15 +168,14 @@ impl<M, A> PendingTable<M, A> {
         self.entry(tag).map(|entry| &entry.message)
     }
 
-    /// A message that matches, and the link that has sent it. Walks over all messages.
-    pub(crate) fn find(&self, wanted: impl Fn(&M) -> bool) -> Option<(Tag, Option<LinkId>)> {
+    /// A message that matches. Walks over all messages.
+    pub(crate) fn find(&self, wanted: impl Fn(&M) -> bool) -> Option<Tag> {
         let (index, slot) = self.slots.iter().enumerate().find(|(_, slot)| {
             let entry = slot.entry.as_ref();
             entry.is_some_and(|entry| wanted(&entry.message))
         })?;
         let entry = slot.entry.as_ref()?;
-        let link = if let Stage::Sent { link } = entry.stage { Some(link) } else { None };
-        Some((Tag::new(index as u32, slot.generation, entry.sends), link))
+        Some(Tag::new(index as u32, slot.generation, entry.sends))
     }
 
     pub(crate) fn message_mut(&mut self, tag: Tag) -> Option<&mut M> {
@@ -232,6 +233,7 @@ impl<M, A> PendingTable<M, A> {
     }
 
     fn end(&mut self, tag: Tag, result: Result<A, Verdict>) {
+        let cancel = self.entry(tag).and_then(|entry| entry.holder(tag.sends(), &result));
         self.leave_queue(tag);
         self.set_stage(tag, Stage::ChoosingLink, None);
         let slot = &mut self.slots[tag.slot() as usize];
@@ -243,7 +245,7 @@ impl<M, A> PendingTable<M, A> {
         self.free.push(tag.slot());
         self.open -= 1;
         self.bytes -= entry.bytes;
-        self.actions.push_back(Action::End { message: entry.message, result });
+        self.actions.push_back(Action::End { message: entry.message, result, cancel });
     }
 
     fn entry(&self, tag: Tag) -> Option<&Entry<M>> {

@@ -89,13 +89,13 @@ impl World {
                     let at = self.table.message(tag).and_then(|name| self.asked.get(name).copied());
                     self.known = self.known.filter(|known| Some(*known) != at);
                 }
-                Action::End { message, result } => {
+                Action::End { message, result, .. } => {
                     if let Ok(link) = result {
                         self.known = Some(link);
                     }
                     self.ended.push((message, result));
                 }
-                Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => {}
+                Action::LinkUnreachable { .. } | Action::NoAnswer { .. } | Action::Cancel { .. } => {}
                 Action::Inquire { .. } | Action::RecordAnswer { .. } => panic!("{action:?}"),
             }
         }

@@ -45,8 +45,8 @@ impl Table {
                 Action::ChooseLink { tag, candidate } => {
                     self.handle(now, Input::LinkChosen { tag, link: Some(candidate) });
                 }
-                Action::End { message, result } => assert!(ended.replace((message, result)).is_none()),
-                Action::LinkUnreachable { .. } | Action::NoAnswer { .. } => {}
+                Action::End { message, result, .. } => assert!(ended.replace((message, result)).is_none()),
+                Action::LinkUnreachable { .. } | Action::NoAnswer { .. } | Action::Cancel { .. } => {}
                 Action::ServerFound { .. } | Action::ServerNotFound { .. } => panic!("a message in no server queue"),
                 Action::Inquire { .. } => panic!("a message that is not monitored"),
                 Action::RecordAnswer { .. } => panic!("an answer that is not the last one"),

@@ -225,7 +225,15 @@ impl Driver {
                 Action::NoAnswer { tag, link } => self.not_answered(tag, link, now),
                 Action::Inquire { tag, link } => self.inquire(tag, link, now),
                 Action::RecordAnswer { tag, answer } => self.record_answer(tag, answer, now),
-                Action::End { message, result } => self.complete(*message, result, now),
+                Action::Cancel { tag, link } => {
+                    if let Some(message) = self.table.message(tag).map(|outbound| Arc::clone(&outbound.message)) {
+                        self.cancel(link, &message, now);
+                    }
+                }
+                Action::End { message, result, cancel } => {
+                    cancel.inspect(|link| self.cancel(*link, &message.message, now));
+                    self.complete(*message, result, now);
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use zmqv2_proto::{Header, Kind, MessageId, Ttl};
 
 use super::Driver;
 use crate::delivery::table::{Input, LinkId, Tag};
+use crate::io::outbound::Message;
 use crate::outcome::counters::count;
 use crate::peers::hello::{self, Greeting};
 use crate::peers::{Stamp, Stamping};
@@ -116,24 +117,28 @@ impl Driver {
         self.table.handle(now, Input::Sent { tag });
     }
 
-    /// Ends a call that nobody wants any more, and tells its broker.
+    /// Ends a call that nobody wants any more.
     pub(super) fn give_up(&mut self, id: MessageId, now: Instant) {
-        let Some((tag, sent)) = self.table.find(|outbound| outbound.message.id == id) else { return };
-        let key = self.table.message(tag).map(|outbound| outbound.message.target.key());
-        if let Some(at) = sent
-            && let Some(link) = self.links.get(at)
-            && link.peer.cancels()
-        {
-            let mut header = Header::new(Kind::Cancel, id);
-            (header.tag, header.key) = (tag.to_wire(), key);
-            match link.socket.send([Frame::new(), Frame::from(header.encode()), Frame::new()]) {
-                Ok(()) => link.used = now,
-                Err(error) => log::debug!("{} was not told that call {id} was given up: {error}", link.address),
-            }
-            self.mark_hot(at);
+        if let Some(tag) = self.table.find(|outbound| outbound.message.id == id) {
+            self.table.handle(now, Input::GivenUp { tag });
+            self.perform(now);
         }
-        self.table.handle(now, Input::GivenUp { tag });
-        self.perform(now);
+    }
+
+    /// Tells the broker of a link that nobody waits for its answer to a call any more. Nobody need
+    /// wait for other messages, so they run.
+    pub(super) fn cancel(&mut self, at: LinkId, message: &Message, now: Instant) {
+        let Some(link) = self.links.get(at) else { return };
+        if message.kind != Kind::Call || link.greeting != Greeting::Answered || !link.peer.cancels() {
+            return;
+        }
+        let mut header = Header::new(Kind::Cancel, message.id);
+        header.key = Some(message.target.key());
+        match link.socket.send([Frame::new(), Frame::from(header.encode()), Frame::new()]) {
+            Ok(()) => link.used = now,
+            Err(error) => log::debug!("{} was not told that call {} is cancelled: {error}", link.address, message.id),
+        }
+        self.mark_hot(at);
     }
 
     /// Asks whether a call that this link has sent is still in flight.

@@ -8,8 +8,8 @@ use zmqv2_proto::{Flags, MessageId};
 use super::recent::{RecentIds, Seen};
 use crate::runtime::now;
 
-/// The flags and the body of the answer to a call. `None` for a cast, and for a call whose answer
-/// could not be written.
+/// The flags and the body of the answer to a call. `None` for a cast, and for a call that was
+/// cancelled or whose answer could not be written.
 pub(crate) type StoredAnswer = Option<Arc<(Flags, Vec<u8>)>>;
 
 #[derive(Debug, Default)]

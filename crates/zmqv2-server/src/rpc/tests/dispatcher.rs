@@ -1,4 +1,5 @@
 use super::*;
+use crate::Cancellation;
 use crate::rpc::endpoint::Methods;
 use std::time::Instant;
 use zmqv2_proto::{MessageId, Request};
@@ -26,7 +27,8 @@ fn run(method: &str, namespace: Option<&str>, version: Option<&str>, args: &str)
     request.namespace = namespace.map(|n| n.parse().unwrap());
     request.version = version.map(|v| v.parse().unwrap());
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    let incoming = Incoming { request, id: MessageId::random(), deadline: Instant::now() };
+    let incoming =
+        Incoming { request, id: MessageId::random(), deadline: Instant::now(), cancellation: Cancellation::default() };
     match dispatcher().dispatch(&incoming) {
         Reply::Result(json) => Ok(json.get().to_owned()),
         Reply::Failure(failure) => Err((failure.class, failure.message)),
@@ -73,7 +75,7 @@ fn a_panic_while_an_endpoint_is_chosen_is_a_reply() {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     let deadline = Instant::now();
     let request = Request::new("m".parse().unwrap(), &()).unwrap();
-    let incoming = Incoming { request, id: MessageId::random(), deadline };
+    let incoming = Incoming { request, id: MessageId::random(), deadline, cancellation: Cancellation::default() };
     let dispatcher = Dispatcher { endpoints: vec![Box::new(Broken)] };
     let Reply::Failure(failure) = dispatcher.dispatch(&incoming) else { panic!() };
     assert_eq!((failure.class.as_str(), failure.message.as_str()), ("Panic", "m panicked: no version"));

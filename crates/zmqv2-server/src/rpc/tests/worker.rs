@@ -1,4 +1,5 @@
 use super::*;
+use crate::handler_error::HandlerError;
 use crate::rpc::endpoint::Methods;
 use crate::runtime::completions;
 use crate::runtime::now;
@@ -40,7 +41,7 @@ fn request(kind: Kind, flags: Flags) -> Header {
 
 fn answer(work: &RpcWork, header: &Header, method: &str, left: Duration) -> Result<Answer<Cast>, Refusal> {
     let body = Request::new(method.parse().unwrap(), &()).unwrap().encode().unwrap();
-    work.answer(header, Body::Part(&body), now() + left, &worker())
+    work.answer(header, Body::Part(&body), now() + left, None, &worker())
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -71,7 +72,7 @@ fn a_cast_that_no_method_fits_is_refused_and_never_recorded() {
         draft.namespace = Some("elsewhere".parse().unwrap());
         let body = draft.encode().unwrap();
         let header = request(kind, Flags::NO_METHOD);
-        let refusal = work.answer(&header, Body::Part(&body), now() + MINUTE, &worker()).err().unwrap();
+        let refusal = work.answer(&header, Body::Part(&body), now() + MINUTE, None, &worker()).err().unwrap();
         assert!(refusal.reason == Reason::NoMethod && refusal.detail.contains("elsewhere"), "{refusal}");
     }
     let counters = work.counters.read();
@@ -88,7 +89,8 @@ fn a_cast_that_fails_after_its_acknowledgement_is_counted() {
         _ => panic!("it does not run"),
     };
     let args = Request::new("count".parse().unwrap(), &"not what it takes").unwrap().encode().unwrap();
-    let wrong = work.answer(&request(Kind::Cast, Flags::NONE), Body::Part(&args), now() + MINUTE, &worker()).unwrap();
+    let wrong =
+        work.answer(&request(Kind::Cast, Flags::NONE), Body::Part(&args), now() + MINUTE, None, &worker()).unwrap();
     let AfterAnswer::Run(wrong) = wrong.then else { panic!("it does not run") };
     work.run(vec![accepted("count"), wrong], &worker());
     let counters = work.counters.read();
@@ -122,6 +124,25 @@ fn a_call_that_comes_again_while_it_runs_is_refused_at_its_deadline() {
     work.repeated.record(call.id, now() + MINUTE);
     let refusal = answer(&work, &call, "count", Duration::ZERO).err().unwrap();
     assert_eq!((refusal.reason, runs.load(Ordering::SeqCst)), (Reason::ServerLost, 0));
+}
+
+#[test]
+fn a_call_whose_handler_gave_up_has_no_answer_when_it_comes_again() {
+    let methods = Methods::new()
+        .raw("patient", |incoming| match incoming.is_cancelled() {
+            true => Err(HandlerError::new("t", "Cancelled", "nobody waits")),
+            false => crate::rpc::endpoint::reply("done"),
+        })
+        .unwrap();
+    let work = RpcWork { dispatcher: Dispatcher { endpoints: vec![Box::new(methods)] }, ..work().0 };
+    let call = request(Kind::Call, Flags::MAY_REPEAT);
+    let body = Request::new("patient".parse().unwrap(), &()).unwrap().encode().unwrap();
+    let flag = Arc::new(CancelFlag::default());
+    flag.cancel();
+    let run = |flag| work.answer(&call, Body::Part(&body), now() + MINUTE, flag, &worker());
+    assert_eq!(run(Some(flag)).unwrap().header.flags, Flags::FAILURE);
+    let refusal = run(None).err().unwrap();
+    assert!(refusal.reason == Reason::ServerLost && refusal.detail.contains("cancelled"), "{refusal}");
 }
 
 #[test]

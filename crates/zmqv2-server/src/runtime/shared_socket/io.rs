@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use zmqv2_proto::bundle::{Bundle, Bundled};
 use zmqv2_proto::transport::{Frame, Received, Socket, TransportError};
-use zmqv2_proto::{FIXED_BYTES, Flags, Header, InstanceId, Kind, MessageId};
+use zmqv2_proto::{FIXED_BYTES, Flags, Header, HeaderView, InstanceId, Kind, MessageId};
 
+use super::begun::{BegunRequests, RequestName};
 use super::turns::{Credit, Turns};
 use crate::runtime::log_limit::LogLimit;
 use crate::runtime::now;
@@ -28,6 +29,7 @@ pub(super) struct SharedSocket {
     /// The current broker: the sender of the last request.
     route: Option<Route>,
     pub(super) queue: VecDeque<Request>,
+    pub(super) begun: BegunRequests,
     /// Unsent answers.
     answers: Bundle,
     /// The broker that gets them. `None`: there are none.
@@ -42,6 +44,8 @@ pub(super) struct Request {
     pub(super) route: Route,
     /// See [`Turns::broker`].
     pub(super) broker: u32,
+    /// `None`: its header cannot be read, so nobody can cancel it.
+    pub(super) name: Option<RequestName>,
     content: Content,
 }
 
@@ -72,14 +76,22 @@ fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
     start..start + part.len()
 }
 
+/// The kind and the name of the message with this header.
+fn read_name(header: &[u8]) -> Option<(Kind, RequestName)> {
+    let view = HeaderView::new(header).ok()?;
+    Some((view.kind(), RequestName { tag: view.tag(), id: view.id() }))
+}
+
 impl SharedSocket {
-    pub(super) fn new(socket: Socket, instance: InstanceId, turns: Turns) -> Self {
+    /// A socket for this number of threads.
+    pub(super) fn new(socket: Socket, instance: InstanceId, turns: Turns, threads: usize) -> Self {
         Self {
             turns,
             socket,
             instance,
             route: None,
             queue: VecDeque::new(),
+            begun: BegunRequests::new(threads),
             answers: Bundle::new(),
             answers_to: None,
             answers_since: now(),
@@ -119,7 +131,7 @@ impl SharedSocket {
         }
     }
 
-    /// Adds one request, or a bundle of them.
+    /// Adds one request, or a bundle of them. Cancels what the broker cancels.
     fn enqueue(&mut self, frames: &mut Vec<Frame>, now: Instant) {
         let route = match &self.route {
             Some(route) if **route == *frames[0] => Arc::clone(route),
@@ -128,24 +140,52 @@ impl SharedSocket {
                 Arc::clone(self.route.insert(Arc::from(&frames[0][..])))
             }
         };
-        let (broker, before) = (self.turns.broker(), self.queue.len());
         let is_bundle = matches!(&frames[..], [_, _, only] if Bundled::of(only).is_some());
         if !is_bundle {
+            let named = if let [_, _, header, _] = &frames[..] { read_name(header) } else { None };
             let content = Content::Frames(frames.drain(PREFIX..).collect());
-            self.queue.push_back(Request { route, broker, content });
+            self.take(&route, named, content, now);
         } else if let Some(bundle) = frames.pop().map(Arc::new) {
             for message in Bundled::of(&bundle).into_iter().flatten() {
                 match message {
                     Ok((header, body)) => {
+                        let named = read_name(header);
                         let (header, body) = (range(&bundle, header), range(&bundle, body));
                         let content = Content::Part { bundle: Arc::clone(&bundle), header, body };
-                        self.queue.push_back(Request { route: Arc::clone(&route), broker, content });
+                        self.take(&route, named, content, now);
                     }
                     Err(error) => self.log_dropped(&error.to_string()),
                 }
             }
         }
-        self.turns.received(now, self.queue.len() - before);
+    }
+
+    fn take(&mut self, route: &Route, named: Option<(Kind, RequestName)>, content: Content, now: Instant) {
+        if let Some((Kind::Cancel, name)) = named {
+            return self.cancel(name, now);
+        }
+        let (broker, name) = (self.turns.broker(), named.map(|(_, name)| name));
+        self.queue.push_back(Request { route: Arc::clone(route), broker, name, content });
+        self.turns.received(now, 1);
+    }
+
+    /// Nobody waits for this request of the current broker. If it has not begun, it goes back.
+    fn cancel(&mut self, name: RequestName, now: Instant) {
+        let broker = self.turns.broker();
+        let waits = |request: &Request| request.broker == broker && request.name == Some(name);
+        let found = self.queue.iter().position(waits).and_then(|at| self.queue.remove(at));
+        let Some(mut request) = found else { return self.begun.cancel(name) };
+        self.begun.cancel_all(name.id);
+        self.turns.handed_back();
+        let route = Arc::clone(&request.route);
+        if let Ok((header, body)) = request.message() {
+            self.answer(&route, header, body, now);
+        }
+    }
+
+    /// Whether answers wait for the next [`send`](Self::send).
+    pub(super) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
     }
 
     /// Adds an answer to those that leave with the next [`send`](Self::send). Sends it at once if

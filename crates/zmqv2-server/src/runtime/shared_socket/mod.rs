@@ -14,9 +14,13 @@
 //! Answers leave in bundles, at the latest when no request is left to run. If a handler takes its
 //! time meanwhile, the watcher sends them.
 //!
+//! The broker says when nobody waits for a call any more. If it has not begun, it goes back: the
+//! broker drops it. If it runs, its handler can see it ([`begun`]).
+//!
 //! An acknowledged request keeps its place until it has run. The place goes back to the broker
 //! with the next answers, or on its own if there are none.
 
+mod begun;
 mod io;
 #[cfg(test)]
 #[path = "tests/scenarios.rs"]

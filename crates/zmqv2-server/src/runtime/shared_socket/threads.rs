@@ -41,7 +41,8 @@ impl<W: Work> WorkerPool<W> {
     ) -> Result<Self, ServerError> {
         let notice = socket.waiter().map_err(ServerError::Thread)?;
         let waker = Waker::new().map_err(ServerError::Thread)?;
-        let shared = Mutex::new(SharedSocket::new(socket, instance, Turns::new(workers, window)));
+        let shared =
+            Mutex::new(SharedSocket::new(socket, instance, Turns::new(workers, window), usize::from(workers) + 1));
         Ok(Self { work, shared, notice, waker, parked: Condvar::new(), watcher: Condvar::new() })
     }
 
@@ -135,6 +136,7 @@ impl<W: Work> WorkerPool<W> {
     fn serve<'a>(&'a self, mut shared: Shared<'a>, worker: &Worker, began: Instant) -> (Shared<'a>, Instant) {
         let Some(mut request) = shared.queue.pop_front() else { return (shared, began) };
         let wake = shared.turns.begin(began);
+        let flag = shared.begun.begin(worker.index, request.name);
         if wake.watcher {
             self.watcher.notify_one();
         }
@@ -142,7 +144,7 @@ impl<W: Work> WorkerPool<W> {
             self.parked.notify_one();
         }
         drop(shared);
-        let Answer { header, body, then } = worker.answer(&*self.work, request.message(), began);
+        let Answer { header, body, then } = worker.answer(&*self.work, request.message(), began, flag);
         let mut ended = now();
         let mut shared = self.lock();
         let since = shared.answer(&request.route, &header.encode(), body, ended);
@@ -162,6 +164,7 @@ impl<W: Work> WorkerPool<W> {
             AfterAnswer::Send(completion) => worker.completions.send(completion),
             AfterAnswer::Nothing | AfterAnswer::Wait => {}
         }
+        shared.begun.end(worker.index);
         if shared.turns.ended(request.broker, ended.saturating_duration_since(began)) {
             Self::hand_back(&mut shared);
             self.send(&mut shared);
@@ -185,7 +188,7 @@ impl<W: Work> WorkerPool<W> {
         if let Err(error) = shared.read(READ_AT_ONCE) {
             log::error!("cannot read requests: {error}");
         }
-        if !shared.queue.is_empty() {
+        if !shared.queue.is_empty() || shared.has_answers() {
             self.waker.wake();
         }
     }

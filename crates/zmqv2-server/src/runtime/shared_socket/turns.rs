@@ -278,7 +278,7 @@ impl Turns {
         (self.running_current + self.queued_current).saturating_sub(self.workers).min(self.queued_current)
     }
 
-    /// The last request of the queue was handed back.
+    /// A request of the current broker was handed back from the queue.
     pub(super) fn handed_back(&mut self) {
         self.queued -= 1;
         self.queued_current -= 1;

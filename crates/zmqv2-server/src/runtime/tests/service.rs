@@ -1,4 +1,5 @@
 use super::*;
+use crate::runtime::cancellation::CancelFlag;
 use crate::runtime::worker::{Answer, Body};
 use std::time::Instant;
 use tempfile::TempDir;
@@ -11,7 +12,14 @@ struct Idle(Arc<()>);
 impl Work for Idle {
     type Accepted = ();
 
-    fn answer(&self, _: &Header, _: Body<'_>, _: Instant, _: &Worker) -> Result<Answer<()>, Refusal> {
+    fn answer(
+        &self,
+        _: &Header,
+        _: Body<'_>,
+        _: Instant,
+        _: Option<Arc<CancelFlag>>,
+        _: &Worker,
+    ) -> Result<Answer<()>, Refusal> {
         unreachable!()
     }
 

@@ -9,7 +9,14 @@ struct Echo;
 impl Work for Echo {
     type Accepted = ();
 
-    fn answer(&self, header: &Header, body: Body<'_>, _: Instant, _: &Worker) -> Result<Answer<()>, Refusal> {
+    fn answer(
+        &self,
+        header: &Header,
+        body: Body<'_>,
+        _: Instant,
+        _: Option<Arc<CancelFlag>>,
+        _: &Worker,
+    ) -> Result<Answer<()>, Refusal> {
         Ok(match header.kind {
             Kind::Call => Answer::reply(answer_to(header, Kind::Reply), body.to_vec()),
             _ => Answer::acknowledge(header, AfterAnswer::Run(())),
@@ -41,7 +48,7 @@ fn request(kind: Kind) -> Header {
 
 /// The answer of a worker to this header.
 fn answer(header: &[u8]) -> Answer<()> {
-    worker(false).0.answer(&Echo, Ok((header, Body::Part(b"body"))), now())
+    worker(false).0.answer(&Echo, Ok((header, Body::Part(b"body"))), now(), None)
 }
 
 /// The reason and the text of a refusal, which must give the worker's place back.
@@ -63,7 +70,7 @@ fn an_acknowledged_request_keeps_its_place_until_it_has_run() {
     for shares_socket in [false, true] {
         let (worker, mut queue) = worker(shares_socket);
         let header = request(Kind::Cast).encode();
-        let answer = worker.answer(&Echo, Ok((&header, Body::Part(b""))), now());
+        let answer = worker.answer(&Echo, Ok((&header, Body::Part(b""))), now(), None);
         assert_eq!((answer.header.kind, answer.header.count, queue.outstanding()), (Kind::Ack, 0, 1));
         Echo.run(vec![()], &worker);
         // A shared socket gives the place back itself.
@@ -79,7 +86,7 @@ fn an_acknowledged_request_keeps_its_place_until_it_has_run() {
 
 #[test]
 fn every_message_that_is_no_request_is_refused() {
-    let three: Answer<()> = worker(false).0.answer(&Echo, Err(3), now());
+    let three: Answer<()> = worker(false).0.answer(&Echo, Err(3), now(), None);
     assert_eq!(refusal(&three), (Reason::Malformed, "3 frames instead of header and body"));
     let ack = answer(&request(Kind::Ack).encode());
     assert_eq!(refusal(&ack), (Reason::Malformed, "a server takes requests, not Ack messages"));
@@ -103,6 +110,6 @@ fn a_request_whose_time_ended_in_the_socket_does_not_run() {
     let mut header = request(Kind::Call);
     header.ttl = Ttl::from_millis(10);
     header.delivered = Ttl::monotonic_millis_at(now) - 10;
-    let answer = worker(false).0.answer(&Echo, Ok((&header.encode(), Body::Part(b""))), now);
+    let answer = worker(false).0.answer(&Echo, Ok((&header.encode(), Body::Part(b""))), now, None);
     assert_eq!(refusal(&answer).0, Reason::Expired);
 }

@@ -9,6 +9,7 @@
 //! start workers=2 window=8    starts the threads a, b and c; must come first
 //! arrive 1 2 3                the broker sends requests; also: broker=NAME
 //! arrive cast1                a request that is acknowledged before it runs
+//! arrive 1 2 cancel:2         then the broker says that nobody waits for request 2
 //! end 1 2                     these handlers end, one after the other
 //! quick 64                    this many handlers have ended after 100 us each; also: took=300us
 //! advance 1ms                 time passes, and ticks happen when they are due
@@ -218,8 +219,21 @@ impl World {
                 self.broker = broker;
                 self.turns.broker_changed();
             }
+            if let Some(name) = name.strip_prefix("cancel:") {
+                self.cancel(name);
+                continue;
+            }
             self.queue.push_back(Request { name, broker: self.turns.broker() });
             self.turns.received(self.now, 1);
+        }
+    }
+
+    /// What runs goes on, and its handler can see it.
+    fn cancel(&mut self, name: &str) {
+        if let Some(request) = self.queue.iter().position(|it| it.name == name).and_then(|at| self.queue.remove(at)) {
+            self.turns.handed_back();
+            let name = format!("{name} back");
+            self.answers.push(Request { name, ..request });
         }
     }
 
@@ -260,7 +274,7 @@ impl World {
         }
         if self.turns.reader_waits() {
             self.read(READ_AT_ONCE);
-            if !self.queue.is_empty() {
+            if !self.queue.is_empty() || !self.answers.is_empty() {
                 self.wake_reader();
             }
         }
