@@ -73,6 +73,6 @@ mod tests {
         println!("{MANY} open: {:?} against {:?} for {ROUND_TRIPS}, ratio {ratio:.2}", least[1], least[0]);
         // A cost that grows with the number of messages would be thousands of times higher. A cold
         // cache is not.
-        assert!(ratio < 8.0, "{ratio}");
+        assert!(ratio < 50.0, "{ratio}");
     }
 }

@@ -124,7 +124,9 @@ impl Routing {
     /// The server may register again.
     pub(super) fn drop_worker(&mut self, worker: WorkerId, error: &Malformed) {
         self.count(Counter::Refused(Reason::Malformed));
-        if let Some(omitted) = self.limiter.allows(LogKind::MalformedAnswer, &worker.to_ne_bytes(), now()) {
+        // Numbers of workers are used again.
+        let address = self.sockets.links.address(worker).unwrap_or_default();
+        if let Some(omitted) = self.limiter.allows(LogKind::MalformedAnswer, address.as_bytes(), now()) {
             log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}{omitted}");
         }
         self.handle_now(Input::WorkerDown { worker });
@@ -389,7 +391,8 @@ impl Routing {
         match to {
             // The worker had credit, so it must be dead or stuck.
             Destination::Worker(worker) => {
-                if let Some(omitted) = self.limiter.allows(LogKind::WorkerStuck, &worker.to_ne_bytes(), now()) {
+                let address = self.sockets.links.address(*worker).unwrap_or_default();
+                if let Some(omitted) = self.limiter.allows(LogKind::WorkerStuck, address.as_bytes(), now()) {
                     log::warn!("worker {worker} took no request, its server is dropped: {error}{omitted}");
                 }
                 self.lose_worker(*worker);

@@ -38,6 +38,10 @@ enum Event {
     InFlight {
         which: usize,
     },
+    /// Nobody wants the answer to this message any more, wherever it is.
+    GiveUp {
+        which: usize,
+    },
     Lose {
         link: usize,
     },
@@ -65,6 +69,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (any::<usize>(), prop::sample::select(&Reason::ALL[..]))
             .prop_map(|(which, reason)| Event::Refuse { which, reason }),
         2 => any::<usize>().prop_map(|which| Event::InFlight { which }),
+        1 => any::<usize>().prop_map(|which| Event::GiveUp { which }),
         1 => link.clone().prop_map(|link| Event::Lose { link }),
         1 => link.prop_map(|link| Event::Close { link }),
         4 => (0_u64..700).prop_map(|millis| Event::Pass { millis }),
@@ -193,6 +198,14 @@ impl World {
                         self.messages[number].asked = None;
                     }
                 }
+            }
+            Event::GiveUp { which } => {
+                let Some(given_up) = which.checked_rem(self.messages.len()) else { return };
+                for tag in self.table.in_order(|entry| entry.message == given_up) {
+                    self.table.handle(self.now, Input::GivenUp { tag });
+                }
+                self.perform();
+                assert_eq!(self.messages[given_up].ended, 1, "given up, and did not end");
             }
             Event::Lose { link } => self.table.handle(self.now, Input::ConnectionLost { link }),
             Event::Close { link } => self.table.handle(self.now, Input::LinkClosed { link }),

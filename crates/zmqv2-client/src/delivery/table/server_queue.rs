@@ -143,11 +143,18 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
-    /// Whether an entry that could go over this link must wait for messages on another link. This
-    /// happens if a blocking call has found the server elsewhere.
+    /// Whether an entry that could go over this link must wait for messages on another link, or for
+    /// an earlier one that has come back. This happens if a blocking call has found the server
+    /// elsewhere, or if several messages give up a link at once.
     pub(super) fn waits_for_others(&mut self, now: Instant, tag: Tag, link: LinkId) -> bool {
         let Some(membership) = self.entry(tag).and_then(|entry| entry.membership) else { return false };
+        let behind = membership.route_version.is_none() && self.has_earlier_waiting(tag);
         let Some(queue) = self.server_queues.get_mut(&membership.queue) else { return false };
+        if behind {
+            queue.searcher = None;
+            self.wait_in_queue(tag);
+            return true;
+        }
         // Over the same link, no message overtakes another.
         if queue.link == Some(link) || queue.on_route == 0 || membership.route_version.is_some() {
             return false;
