@@ -166,7 +166,7 @@ fn a_call_that_comes_again_is_wanted_again() {
     ended.send(()).unwrap();
     let mut answers = [broker.answer(0), broker.answer(0)];
     answers.sort_by_key(|answer| answer.header.tag);
-    assert_eq!(answers.each_ref().map(|answer| answer.summary()), [(Kind::Reply, 1, 1), (Kind::Reply, 2, 1)]);
+    assert_eq!(answers.each_ref().map(support::FromServer::summary), [(Kind::Reply, 1, 1), (Kind::Reply, 2, 1)]);
     assert!(answers.iter().all(|answer| answer.detail().contains("false")), "{answers:?}");
     stop(server, broker);
 }
