@@ -125,8 +125,8 @@ impl Routing {
     pub(super) fn drop_worker(&mut self, worker: WorkerId, error: &Malformed) {
         self.count(Counter::Refused(Reason::Malformed));
         // Numbers of workers are used again.
-        let address = self.sockets.links.address(worker).unwrap_or_default();
-        if let Some(omitted) = self.limiter.allows(LogKind::MalformedAnswer, address.as_bytes(), now()) {
+        let server = self.sockets.links.instance(worker).map_or([0; 16], |instance| *instance.as_bytes());
+        if let Some(omitted) = self.limiter.allows(LogKind::MalformedAnswer, &server, now()) {
             log::error!("worker {worker} sent a malformed answer, its server is dropped: {error}{omitted}");
         }
         self.handle_now(Input::WorkerDown { worker });
@@ -391,8 +391,8 @@ impl Routing {
         match to {
             // The worker had credit, so it must be dead or stuck.
             Destination::Worker(worker) => {
-                let address = self.sockets.links.address(*worker).unwrap_or_default();
-                if let Some(omitted) = self.limiter.allows(LogKind::WorkerStuck, address.as_bytes(), now()) {
+                let server = self.sockets.links.instance(*worker).map_or([0; 16], |instance| *instance.as_bytes());
+                if let Some(omitted) = self.limiter.allows(LogKind::WorkerStuck, &server, now()) {
                     log::warn!("worker {worker} took no request, its server is dropped: {error}{omitted}");
                 }
                 self.lose_worker(*worker);

@@ -84,11 +84,6 @@ impl Links {
         self.by_worker.get(worker).and_then(Option::as_ref).map_or(usize::MAX, |link| link.max_message_bytes)
     }
 
-    /// The address of a worker. No other server has had it.
-    pub(super) fn address(&self, worker: WorkerId) -> Option<String> {
-        self.by_worker.get(worker)?.as_ref().map(|link| link.address.to_string())
-    }
-
     pub(super) fn reads_bundles(&self, worker: WorkerId) -> bool {
         self.by_worker.get(worker).is_some_and(|link| link.as_ref().is_some_and(|link| link.bundles))
     }

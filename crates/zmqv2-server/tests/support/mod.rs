@@ -136,7 +136,8 @@ impl Broker {
         &self.links[if self.registration.shared { 0 } else { worker }]
     }
 
-    /// The next message over the registration's connection, other than a registration.
+    /// The next message over the registration's connection, other than a registration and a
+    /// sign of life.
     pub(crate) fn next(&mut self) -> FromServer {
         self.next_within(LONG).expect("a message of the server")
     }
@@ -145,7 +146,8 @@ impl Broker {
         let end = now() + timeout;
         loop {
             let (_, got) = receive(&self.front, end.saturating_duration_since(now()))?;
-            if got.header.kind != Kind::Register {
+            let is_sign_of_life = got.header.kind == Kind::Credit && got.header.count == 0;
+            if got.header.kind != Kind::Register && !is_sign_of_life {
                 return Some(got);
             }
         }

@@ -215,6 +215,8 @@ mod tests {
         ("crates/zmqv2-server/src/rpc/worker.rs", "fn run_call(", "runs requests as well"),
         ("crates/zmqv2-server/src/rpc/worker.rs", "fn repeat(", "answers that are kept for a request that comes again"),
         ("crates/zmqv2-broker/src/driver/actions.rs", "fn perform(", "sends requests as well"),
+        ("crates/zmqv2-broker/src/driver/actions.rs", "fn refuse_for_worker(", "handles requests"),
+        ("crates/zmqv2-server/src/rpc/worker.rs", "fn run(", "runs casts"),
         ("crates/zmqv2-broker/src/driver/inbox.rs", "fn receive_message(", "takes requests"),
         ("crates/zmqv2-broker/src/driver/inbox.rs", "fn control(", "another word: what the broker itself says"),
         (
