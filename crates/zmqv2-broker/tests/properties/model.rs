@@ -262,7 +262,7 @@ impl Model {
         let held = self.requests.iter().position(|it| it.at() == Some((worker, tag)));
         let mut expected = Vec::new();
         if let Some(id) = held {
-            let late = matches!(self.requests[id].is, Is::Abandoned(..));
+            let late = matches!(self.requests[id].is, Is::Abandoned(..)) || self.requests[id].cancelled;
             self.requests[id].is = if late { Is::Late } else { Is::Answered };
             expected.extend((!late).then_some(Action::Answer { to: From::Request(id), payload: id, remaining: 0 }));
             self.workers.get_mut(&worker).unwrap().running += 1;
