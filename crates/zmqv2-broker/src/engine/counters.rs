@@ -71,7 +71,8 @@ counters! {
     Abandoned = "abandoned";
     /// Requests that did not run, because their senders gave them up, or ended, while they waited.
     Cancelled = "cancelled";
-    /// Messages of workers about requests that the broker no longer has.
+    /// Messages of workers about requests that the broker no longer has, or that their senders gave
+    /// up.
     LateAnswers = "late_answers";
     /// Copies that were made for the servers of fanouts.
     FanoutCopies = "fanout_copies";

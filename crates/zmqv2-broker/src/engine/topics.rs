@@ -336,7 +336,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             // Only servers refuse for this reason.
             self.counters.add(Counter::Refused(Reason::NoMethod));
         }
+        // The sender of a cancelled request may have sent it to another node. What a handler that saw
+        // the cancellation says must not count as the answer.
         if let Some(request) = self.remove_delivered(tag)
+            && !request.cancelled
             && let Some(to) = request.origin
         {
             self.counters.add(Counter::Answered);

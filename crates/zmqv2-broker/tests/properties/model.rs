@@ -35,6 +35,8 @@ enum Is {
     /// Its sender gave it up before it ran.
     Cancelled,
     Refused(Reason),
+    /// Cancelled while a worker had it, and then answered: nobody gets the answer.
+    Unwanted,
     /// Abandoned, and then answered or lost.
     Late,
 }
@@ -262,9 +264,14 @@ impl Model {
         let held = self.requests.iter().position(|it| it.at() == Some((worker, tag)));
         let mut expected = Vec::new();
         if let Some(id) = held {
-            let late = matches!(self.requests[id].is, Is::Abandoned(..));
-            self.requests[id].is = if late { Is::Late } else { Is::Answered };
-            expected.extend((!late).then_some(Action::Answer { to: From::Request(id), payload: id, remaining: 0 }));
+            let is = match self.requests[id].is {
+                Is::Abandoned(..) => Is::Late,
+                _ if self.requests[id].cancelled => Is::Unwanted,
+                _ => Is::Answered,
+            };
+            self.requests[id].is = is;
+            let answer = Action::Answer { to: From::Request(id), payload: id, remaining: 0 };
+            expected.extend((is == Is::Answered).then_some(answer));
             self.workers.get_mut(&worker).unwrap().running += 1;
             self.give_back(worker, credit);
         }

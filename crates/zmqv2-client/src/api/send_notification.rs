@@ -114,7 +114,7 @@ impl Notifier {
         let wait_until = || {
             let now = clock::now();
             let left = deadline.saturating_duration_since(now);
-            now + if router.has_own_broker() { left / 2 } else { left }
+            zmqv2_proto::deadline(now, if router.has_own_broker() { left / 2 } else { left })
         };
         let Listing { placement, doubt } = router.directory.listing(&key, wait_until, &mut lookup);
         if placement.is_empty() {

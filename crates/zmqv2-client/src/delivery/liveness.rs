@@ -63,7 +63,8 @@ impl Liveness {
         if !silence.is_zero() {
             // The next answer may show that the whole timeout has passed, or confirm it. A broker
             // that itself was stopped may answer before it has read what its servers sent.
-            self.ask_at = self.ask_at.min(now + self.timeout.saturating_sub(silence).max(MIN_LIVENESS_TIMEOUT / 2));
+            let left = self.timeout.saturating_sub(silence).max(MIN_LIVENESS_TIMEOUT / 2);
+            self.ask_at = self.ask_at.min(deadline(now, left));
         }
         None
     }

@@ -53,8 +53,8 @@ impl Route {
         let CallOptions { target, key, wait_for_ready, .. } = options;
         let mut lookup = None;
         let wait_until = || {
-            let left = deadline - started;
-            started + if router.has_own_broker() { ALONE_AFTER.min(left / 2) } else { left }
+            let left = deadline.saturating_duration_since(started);
+            zmqv2_proto::deadline(started, if router.has_own_broker() { ALONE_AFTER.min(left / 2) } else { left })
         };
         let listing = router.directory.listing(key, wait_until, &mut lookup);
         let (candidates, doubt) = choose(router, listing, target);

@@ -77,6 +77,7 @@ impl CacheSettings {
 
 /// After a longer pause of renewals, leases of live brokers may end: they need some time to notice
 /// that the directory works again.
+#[cfg(feature = "redis")]
 pub(crate) fn longest_pause(lease: Duration, renew_every: Duration) -> Duration {
     (lease.saturating_sub(renew_every) * 3 / 4).max(SHORTEST)
 }

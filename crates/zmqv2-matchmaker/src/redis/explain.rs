@@ -18,7 +18,11 @@ fn shown(error: &RedisError) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = error.to_string();
+    // Redis names the hash of the script and the line in it, which says nothing to a reader, and
+    // differs for one cause.
+    let text = text.split(" script: ").next().unwrap_or(&text);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Why Redis refuses writes but takes reads, and the remedy, if this is the reason of an error.
