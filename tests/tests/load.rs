@@ -63,7 +63,9 @@ fn ten_thousand_calls_of_eight_processes_reach_three_servers_on_three_nodes() {
     // Each call ran once, and the brokers hold nothing any more.
     let reports: Vec<_> = services.iter().map(Node::status).collect();
     let total = |counter: &str| reports.iter().map(|report| report.counters[counter]).sum::<u64>();
-    assert_eq!((total("requests"), total("delivered"), total("answered")), (10_000, 10_000, 10_000));
+    // A request that a server could not begin soon was handed back, and delivered again.
+    let delivered = total("delivered") - total("handed_back");
+    assert_eq!((total("requests"), delivered, total("answered")), (10_000, 10_000, 10_000));
     assert!(reports.iter().all(|report| (report.in_flight, report.queued, report.held_bytes) == (0, 0, 0)));
 
     // RG09: about one connection for each thread and node during the whole run, and not one for each
