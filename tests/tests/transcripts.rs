@@ -20,8 +20,12 @@ use zmqv2_tests::{Process, binary, in_namespaces, skip};
 
 /// Pages whose commands are indented, because they take minutes or change a running system. The tests
 /// named here run short forms of them.
-const HELD_ELSEWHERE: [(&str, &str); 3] =
-    [("comparison", "compare.rs"), ("migrating", "side_by_side.rs"), ("performance", "bench.rs")];
+const HELD_ELSEWHERE: [(&str, &str); 4] = [
+    ("comparison", "compare.rs"),
+    ("migrating", "side_by_side.rs"),
+    ("performance", "bench.rs"),
+    ("reliability", "checked.rs"),
+];
 /// The languages of blocks that are no commands.
 const OTHER_LANGUAGES: [&str; 4] = ["ini", "json", "rust", "text"];
 const WITH_REDIS: &str = "run with Redis";
