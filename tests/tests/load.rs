@@ -69,7 +69,8 @@ fn ten_thousand_calls_of_eight_processes_reach_three_servers_on_three_nodes() {
     assert!(reports.iter().all(|report| (report.in_flight, report.queued, report.held_bytes) == (0, 0, 0)));
 
     // RG09: about one connection for each thread and node during the whole run, and not one for each
-    // call. On a busy machine some are begun twice.
+    // call. The factor 2 is for a finding that is not explained yet: 56 connections, where 48 suffice,
+    // on a busy machine. It goes when the cause is known.
     let bound = 2 * PROCESSES * THREADS * SERVERS;
     assert!((PROCESSES..=bound).contains(&connections.len()), "{} connections, bound {bound}", connections.len());
 
