@@ -24,6 +24,7 @@
 mod error;
 mod handler_error;
 mod listener;
+mod pull;
 mod rpc;
 mod runtime;
 
@@ -34,6 +35,7 @@ pub use listener::{
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
     Priorities, Verdict,
 };
+pub use pull::{BodyKind, PullServer, PullServerBuilder, PulledRequest};
 pub use rpc::counters::ServerCounters;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
 pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};

@@ -17,7 +17,6 @@ use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to,
 
 pub(crate) struct RpcWork {
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) max_message_bytes: usize,
     pub(crate) repeated: RepeatedRequests,
     pub(crate) counters: Arc<LiveCounters>,
 }
@@ -120,7 +119,7 @@ impl RpcWork {
             self.counters.failed_calls.add();
         }
         let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
-        let written = self.write(incoming, &reply, worker.broker_limit.get());
+        let written = Self::write(incoming, &reply, worker);
         if may_repeat {
             // A handler that fails because it was cancelled has no answer for a caller that has come
             // back.
@@ -133,20 +132,9 @@ impl RpcWork {
         Ok(Answer::reply(answer, written?))
     }
 
-    /// Encodes a reply. The broker takes `broker_limit` bytes.
-    fn write(&self, incoming: &Incoming, reply: &Reply, broker_limit: usize) -> Result<Vec<u8>, Refusal> {
+    fn write(incoming: &Incoming, reply: &Reply, worker: &Worker) -> Result<Vec<u8>, Refusal> {
         let body = reply.encode().map_err(|error| malformed(format!("the reply cannot be written: {error}")))?;
-        let (size, limit) = (body.len(), self.max_message_bytes.min(broker_limit));
-        if size > limit {
-            let whose = if limit == self.max_message_bytes { "server" } else { "broker" };
-            let detail = format!(
-                "the reply of {} has {size} bytes, the limit of the {whose} is {limit} (rpc_zmq_max_message_bytes of \
-                 the {whose}); the method ran",
-                incoming.method()
-            );
-            log::error!("{detail}");
-            return Err(Refusal::new(Reason::TooLarge, detail));
-        }
+        worker.check_reply(body.len(), incoming.method())?;
         Ok(body)
     }
 }

@@ -1,0 +1,130 @@
+//! The requests that have come and were not polled yet.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use zmqv2_proto::{Kind, deadline};
+
+use super::repeats::Repeats;
+use crate::error::ServerError;
+use crate::runtime::now;
+use crate::runtime::shared_socket::{Deferred, Inbox};
+use crate::runtime::wakeup::Waker;
+use crate::runtime::worker::{expired, malformed};
+
+/// At most as long as a server has places.
+pub(super) struct PullQueue {
+    pub(super) repeats: Arc<Repeats>,
+    state: Mutex<State>,
+    came: Condvar,
+    /// Its descriptor is readable while there are requests, or the server drains.
+    readable: Waker,
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<Deferred>,
+    draining: bool,
+    /// A poll has found nothing after the drain began, so nobody polls again.
+    closed: bool,
+}
+
+impl PullQueue {
+    pub(super) fn new() -> Result<Self, ServerError> {
+        let readable = Waker::new().map_err(ServerError::Thread)?;
+        Ok(Self { repeats: Arc::default(), state: Mutex::default(), came: Condvar::new(), readable })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.readable.fd()
+    }
+
+    /// Takes up to `most` requests, in the order in which they came. Waits for the first one until
+    /// `timeout`, or until the drain begins. Requests whose time has ended meanwhile are refused.
+    pub(super) fn poll(&self, most: usize, timeout: Duration) -> Vec<Deferred> {
+        let end_at = deadline(now(), timeout);
+        let mut taken = Vec::new();
+        let mut late = Vec::new();
+        let mut state = self.lock();
+        while taken.is_empty() && most > 0 {
+            let now = now();
+            while taken.len() < most
+                && let Some(request) = state.requests.pop_front()
+            {
+                let to = if request.deadline <= now { &mut late } else { &mut taken };
+                to.push(request);
+            }
+            if !taken.is_empty() {
+                break;
+            }
+            if state.draining {
+                state.closed = true;
+                break;
+            }
+            let left = end_at.saturating_duration_since(now);
+            if left.is_zero() {
+                break;
+            }
+            state = self.came.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.requests.is_empty() && !state.draining {
+            self.readable.clear();
+        }
+        drop(state);
+        for request in late {
+            self.repeats.forget(request.header.id);
+            request.refuse(&expired());
+        }
+        taken
+    }
+
+    /// Ends the wait of every poll.
+    pub(super) fn drain(&self) {
+        self.lock().draining = true;
+        self.came.notify_all();
+        self.readable.wake();
+    }
+
+    /// Gives back what nobody has polled.
+    pub(super) fn close(&self) {
+        let left = {
+            let mut state = self.lock();
+            state.closed = true;
+            std::mem::take(&mut state.requests)
+        };
+        for request in left {
+            self.repeats.forget(request.header.id);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox for PullQueue {
+    fn take(&self, request: Deferred) {
+        if request.header.kind == Kind::Notify {
+            let server = &request.worker().server;
+            let refusal = malformed(format!(
+                "{server} is the name of an RPC server, which takes calls and casts; a notification goes to a listener"
+            ));
+            return request.refuse(&refusal);
+        }
+        let Some(request) = self.repeats.take(request) else { return };
+        let id = request.header.id;
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            self.repeats.forget(id);
+            // The broker gives it to another server.
+            return drop(request);
+        }
+        state.requests.push_back(request);
+        self.readable.wake();
+        drop(state);
+        self.came.notify_one();
+    }
+}
