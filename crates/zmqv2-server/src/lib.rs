@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod asynchronous;
 mod error;
 mod handler_error;
 mod listener;
@@ -28,6 +29,7 @@ mod pull;
 mod rpc;
 mod runtime;
 
+pub use asynchronous::{AsyncEndpoint, AsyncMethods, AsyncRpcServer, AsyncRpcServerBuilder, BoxFuture, Executor};
 pub use error::ServerError;
 pub use handler_error::HandlerError;
 pub use listener::{

@@ -14,6 +14,7 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, InstanceId, ReceiverKind, ServerName, Target};
 
 use self::queue::PullQueue;
+pub(crate) use self::repeats::Repeats;
 pub use self::request::{BodyKind, PulledRequest};
 use crate::error::ServerError;
 use crate::rpc::counters::{LiveCounters, ServerCounters};

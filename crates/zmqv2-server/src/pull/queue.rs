@@ -9,10 +9,11 @@ use zmqv2_proto::{Kind, deadline};
 
 use super::repeats::Repeats;
 use crate::error::ServerError;
+use crate::rpc::wrong_kind;
 use crate::runtime::now;
 use crate::runtime::shared_socket::{Deferred, Inbox};
 use crate::runtime::wakeup::Waker;
-use crate::runtime::worker::{expired, malformed};
+use crate::runtime::worker::expired;
 
 /// At most as long as a server has places.
 pub(super) struct PullQueue {
@@ -107,10 +108,7 @@ impl PullQueue {
 impl Inbox for PullQueue {
     fn take(&self, request: Deferred) {
         if request.header.kind == Kind::Notify {
-            let server = &request.worker().server;
-            let refusal = malformed(format!(
-                "{server} is the name of an RPC server, which takes calls and casts; a notification goes to a listener"
-            ));
+            let refusal = wrong_kind(&request.worker().server);
             return request.refuse(&refusal);
         }
         let Some(request) = self.repeats.take(request) else { return };

@@ -16,6 +16,17 @@ pub(crate) fn enter_server(address: *const ()) {
     SERVER.set(address);
 }
 
+/// Makes this thread a worker of the server at this address, for a while. Returns what
+/// [`leave_server`] needs.
+pub(crate) fn enter_for_a_while(address: *const ()) -> *const () {
+    SERVER.replace(address)
+}
+
+/// This thread is what it was before.
+pub(crate) fn leave_server(before: *const ()) {
+    SERVER.set(before);
+}
+
 /// Whether this thread is a worker of the server at this address.
 pub(crate) fn is_in_server(address: *const ()) -> bool {
     SERVER.get() == address

@@ -177,9 +177,14 @@ impl Service {
         Ok(())
     }
 
+    /// Whether this thread runs a handler of this server.
+    pub(crate) fn is_in_handler(&self) -> bool {
+        self.threads.get().is_some_and(|threads| is_in_server(Arc::as_ptr(&threads.shutdown).cast()))
+    }
+
     pub(crate) fn stop(&self) -> Result<(), ServerError> {
         let Threads { wakeup, registration, shutdown, ended, .. } = self.threads()?;
-        if is_in_server(Arc::as_ptr(shutdown).cast()) {
+        if self.is_in_handler() {
             // A handler of this server. Waiting would be waiting for itself, so this only begins: the
             // registration's thread ends the workers after the last handler.
             return self.begin_stop();
@@ -250,7 +255,7 @@ impl WorkerStarter<'_> {
             for index in 0..=workers {
                 let (worker, shared) = (worker(index), Arc::clone(&shared));
                 spawn_worker(index, &running, move || {
-                    enter_server(Arc::as_ptr(&worker.shutdown).cast());
+                    enter_server(worker.address());
                     shared.0.run(&worker);
                 })?;
             }
@@ -260,7 +265,7 @@ impl WorkerStarter<'_> {
             let (socket, file) = self.bind(Role::Rep, index)?;
             let worker = RepWorker { worker: worker(index), batch, work: Arc::clone(work), socket };
             spawn_worker(index, &running, move || {
-                enter_server(Arc::as_ptr(&worker.worker.shutdown).cast());
+                enter_server(worker.worker.address());
                 worker.run();
                 drop(file);
             })?;

@@ -189,6 +189,11 @@ impl Worker {
         }
     }
 
+    /// What [`is_in_server`](crate::runtime::running::is_in_server) compares.
+    pub(crate) fn address(&self) -> *const () {
+        Arc::as_ptr(&self.shutdown).cast()
+    }
+
     /// Checks the size of a reply to `what`, which has run.
     pub(crate) fn check_reply(&self, size: usize, what: &dyn fmt::Display) -> Result<(), Refusal> {
         let limit = self.max_message_bytes.min(self.broker_limit.get());

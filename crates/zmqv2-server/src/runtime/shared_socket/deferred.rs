@@ -246,6 +246,11 @@ impl Deferred {
         &self.pool.worker
     }
 
+    /// What the request runs, for the log of a stop that came too early.
+    pub(crate) fn set_running(&self, running: Running) {
+        self.worker().shutdown.running.set(self.taken.slot, Some(running));
+    }
+
     /// Tells the sender that the request runs. It keeps its place until it is dropped.
     pub(crate) fn acknowledge(&mut self) {
         if self.progress == Progress::Taken && self.pool.is_own() {
@@ -273,14 +278,6 @@ impl Deferred {
     pub(crate) fn refuse(self, refusal: &Refusal) {
         let Answer::<()> { header, body, .. } = refuse(Some(&self.header), refusal);
         self.finish(header, body);
-    }
-
-    /// Ends an acknowledged request whose end the broker learns in another way.
-    pub(crate) fn leave(mut self) {
-        if self.progress == Progress::Acknowledged && self.pool.is_own() {
-            self.progress = Progress::Ended;
-            self.pool.end(&mut self.pool.lock(), &self.taken, now());
-        }
     }
 
     fn answer(&self, state: &mut State, mut header: Header, body: Vec<u8>, ends: bool) -> Instant {
