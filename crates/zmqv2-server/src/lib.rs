@@ -37,7 +37,9 @@ pub use listener::{
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
     Priorities, Verdict,
 };
-pub use pull::{BodyKind, PullServer, PullServerBuilder, PulledRequest};
+pub use pull::{
+    BodyKind, PullListener, PullListenerBuilder, PullServer, PullServerBuilder, PulledNotification, PulledRequest,
+};
 pub use rpc::counters::ServerCounters;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
 pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};

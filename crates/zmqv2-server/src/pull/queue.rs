@@ -5,19 +5,28 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use zmqv2_proto::{Kind, deadline};
+use zmqv2_proto::deadline;
 
-use super::repeats::Repeats;
 use crate::error::ServerError;
-use crate::rpc::wrong_kind;
 use crate::runtime::now;
 use crate::runtime::shared_socket::{Deferred, Inbox};
 use crate::runtime::wakeup::Waker;
-use crate::runtime::worker::expired;
+
+/// Which requests are polled, and what becomes of those that are not.
+pub(super) trait Gate: Send + Sync + 'static {
+    /// Returns a request that is to be polled. Answers every other one.
+    fn admit(&self, request: Deferred) -> Option<Deferred>;
+
+    /// Gives back a request that nobody has polled.
+    fn give_back(&self, request: Deferred);
+
+    /// The time of a request has ended before it was polled.
+    fn expired(&self, request: Deferred);
+}
 
 /// At most as long as a server has places.
-pub(super) struct PullQueue {
-    pub(super) repeats: Arc<Repeats>,
+pub(super) struct PullQueue<G> {
+    pub(super) gate: Arc<G>,
     state: Mutex<State>,
     came: Condvar,
     /// Its descriptor is readable while there are requests, or the server drains.
@@ -32,10 +41,10 @@ struct State {
     closed: bool,
 }
 
-impl PullQueue {
-    pub(super) fn new() -> Result<Self, ServerError> {
+impl<G: Gate> PullQueue<G> {
+    pub(super) fn new(gate: G) -> Result<Self, ServerError> {
         let readable = Waker::new().map_err(ServerError::Thread)?;
-        Ok(Self { repeats: Arc::default(), state: Mutex::default(), came: Condvar::new(), readable })
+        Ok(Self { gate: Arc::new(gate), state: Mutex::default(), came: Condvar::new(), readable })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -43,7 +52,7 @@ impl PullQueue {
     }
 
     /// Takes up to `most` requests, in the order in which they came. Waits for the first one until
-    /// `timeout`, or until the drain begins. Requests whose time has ended meanwhile are refused.
+    /// `timeout`, or until the drain begins. Requests whose time has ended meanwhile are left out.
     pub(super) fn poll(&self, most: usize, timeout: Duration) -> Vec<Deferred> {
         let end_at = deadline(now(), timeout);
         let mut taken = Vec::new();
@@ -75,8 +84,7 @@ impl PullQueue {
         }
         drop(state);
         for request in late {
-            self.repeats.forget(request.header.id);
-            request.refuse(&expired());
+            self.gate.expired(request);
         }
         taken
     }
@@ -96,7 +104,7 @@ impl PullQueue {
             std::mem::take(&mut state.requests)
         };
         for request in left {
-            self.repeats.forget(request.header.id);
+            self.gate.give_back(request);
         }
     }
 
@@ -105,20 +113,14 @@ impl PullQueue {
     }
 }
 
-impl Inbox for PullQueue {
+impl<G: Gate> Inbox for PullQueue<G> {
     fn take(&self, request: Deferred) {
-        if request.header.kind == Kind::Notify {
-            let refusal = wrong_kind(&request.worker().server);
-            return request.refuse(&refusal);
-        }
-        let Some(request) = self.repeats.take(request) else { return };
-        let id = request.header.id;
+        let Some(request) = self.gate.admit(request) else { return };
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            self.repeats.forget(id);
             // The broker gives it to another server.
-            return drop(request);
+            return self.gate.give_back(request);
         }
         state.requests.push_back(request);
         self.readable.wake();

@@ -1,15 +1,17 @@
 //! Requests that come again while the first one waits for its answer, or after it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zmqv2_proto::{Flags, Header, Kind, MessageId, Reason, Refusal};
 
+use super::queue::Gate;
 use crate::rpc::duplicates::recent::{RecentIds, Seen};
 use crate::rpc::duplicates::repeats::StoredAnswer;
+use crate::rpc::wrong_kind;
 use crate::runtime::now;
 use crate::runtime::shared_socket::Deferred;
-use crate::runtime::worker::answer_to;
+use crate::runtime::worker::{answer_to, expired};
 
 /// What a server knows of the requests that may come again. A request that comes again gets the
 /// answer of the first one.
@@ -25,7 +27,7 @@ struct Known {
 
 impl Repeats {
     /// Returns the request if it has not come before. Else answers it, now or with the first one.
-    pub(crate) fn take(self: &Arc<Self>, request: Deferred) -> Option<Deferred> {
+    pub(crate) fn take(&self, request: Deferred) -> Option<Deferred> {
         let Header { id, flags, .. } = request.header;
         if !flags.contains(Flags::MAY_REPEAT) {
             return Some(request);
@@ -71,6 +73,28 @@ impl Repeats {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate for Repeats {
+    fn admit(&self, request: Deferred) -> Option<Deferred> {
+        if request.header.kind == Kind::Notify {
+            let refusal = wrong_kind(&request.worker().server);
+            request.refuse(&refusal);
+            return None;
+        }
+        self.take(request)
+    }
+
+    fn give_back(&self, request: Deferred) {
+        // Before it goes back: it may come again at once.
+        self.forget(request.header.id);
+        drop(request);
+    }
+
+    fn expired(&self, request: Deferred) {
+        self.forget(request.header.id);
+        request.refuse(&expired());
     }
 }
 

@@ -276,8 +276,10 @@ impl WorkerStarter<'_> {
     fn start_deferred(self, inbox: Arc<dyn Inbox>) -> Result<Receiver<()>, ServerError> {
         let (running, ended) = crossbeam_channel::bounded(0);
         let (socket, file) = self.bind(Role::Router, 0)?;
-        let Offer { workers, window, .. } = self.offer;
-        let pool = Arc::new(DeferredPool::new(socket, self.worker, self.instance, workers, window)?);
+        let Offer { workers, window, receiver, .. } = self.offer;
+        let hands_back = receiver == ReceiverKind::Server;
+        let pool = DeferredPool::new(socket, self.worker, self.instance, workers, window, hands_back)?;
+        let pool = Arc::new(pool);
         spawn_worker(0, &running, move || {
             pool.run(&*inbox);
             drop(file);

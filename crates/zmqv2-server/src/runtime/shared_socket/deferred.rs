@@ -14,6 +14,7 @@ use super::io::{Request, SharedSocket};
 use super::turns::{Action, Input, TICK, Turns};
 use crate::error::ServerError;
 use crate::runtime::cancellation::{CancelFlag, Cancellation};
+use crate::runtime::completions::Completion;
 use crate::runtime::now;
 use crate::runtime::running::Running;
 use crate::runtime::wakeup::Waker;
@@ -37,6 +38,9 @@ pub(crate) struct DeferredPool {
     /// Wakes the reader from this wait.
     waker: Waker,
     room: Condvar,
+    /// Whether requests that have not begun may go back. A notification may not, because that would
+    /// count as a delivery.
+    hands_back: bool,
     /// The process that opened it. A child that was forked leaves everything to its parent.
     pid: u32,
 }
@@ -57,12 +61,21 @@ impl DeferredPool {
         instance: InstanceId,
         places: u16,
         window: u16,
+        hands_back: bool,
     ) -> Result<Self, ServerError> {
         let notice = socket.waiter().map_err(ServerError::Thread)?;
         let waker = Waker::new().map_err(ServerError::Thread)?;
         let socket = SharedSocket::new(socket, instance, Turns::new(places, window), usize::from(places));
         let state = State { socket, free_slots: (0..places).rev().collect(), reader_waits_for_room: false };
-        Ok(Self { worker, shared: Mutex::new(state), notice, waker, room: Condvar::new(), pid: process_id() })
+        Ok(Self {
+            worker,
+            shared: Mutex::new(state),
+            notice,
+            waker,
+            room: Condvar::new(),
+            hands_back,
+            pid: process_id(),
+        })
     }
 
     /// Runs the reader until the stop signal. Requests that are open then can still be answered.
@@ -92,7 +105,7 @@ impl DeferredPool {
                     input = Input::WaitedForRoom;
                 }
                 Action::HandBack => {
-                    state.socket.hand_back();
+                    self.hand_back(&mut state);
                     state.socket.send();
                 }
                 Action::End => {
@@ -108,9 +121,9 @@ impl DeferredPool {
     /// Takes the first request of the queue. Answers it at once if it is no request, or too late.
     fn begin(self: &Arc<Self>, state: &mut State) -> Option<Deferred> {
         let began = now();
-        // There are as many slots as places.
-        let slot = state.free_slots.pop()?;
         let request = state.socket.queue.pop_front()?;
+        // There are as many slots as places, and no more requests run than that.
+        let slot = state.free_slots.pop()?;
         state.socket.turns.begin(began);
         let flag = state.socket.begun.begin(slot, request.name);
         let taken = Taken { slot, request, began };
@@ -136,9 +149,15 @@ impl DeferredPool {
     /// A request has ended.
     fn end(&self, state: &mut State, taken: &Taken, ended: Instant) {
         let took = ended.saturating_duration_since(taken.began);
-        let hands_back = state.socket.turns.ended(taken.request.broker, took);
+        let slow = state.socket.turns.ended(taken.request.broker, took);
         self.leave(state, taken);
-        if hands_back {
+        if slow {
+            self.hand_back(state);
+        }
+    }
+
+    fn hand_back(&self, state: &mut State) {
+        if self.hands_back {
             state.socket.hand_back();
         }
     }
@@ -278,6 +297,19 @@ impl Deferred {
     pub(crate) fn refuse(self, refusal: &Refusal) {
         let Answer::<()> { header, body, .. } = refuse(Some(&self.header), refusal);
         self.finish(header, body);
+    }
+
+    /// Ends an acknowledged notification: the broker learns of it by these reports, which also give
+    /// the place back.
+    pub(crate) fn report(mut self, reports: impl IntoIterator<Item = Completion>) {
+        if self.progress != Progress::Acknowledged || !self.pool.is_own() {
+            return;
+        }
+        self.progress = Progress::Ended;
+        for report in reports {
+            self.worker().completions.send(report);
+        }
+        self.pool.end(&mut self.pool.lock(), &self.taken, now());
     }
 
     fn answer(&self, state: &mut State, mut header: Header, body: Vec<u8>, ends: bool) -> Instant {
