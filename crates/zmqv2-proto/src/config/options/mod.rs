@@ -358,7 +358,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Whether connections to Redis and to Sentinels are encrypted.",
         allowed: "true or false",
         reason: Some("a stranger who can change the directory can change where messages go"),
-        parse: Parse::Text(|config, text| value::boolean(text).map(|it| config.redis_tls = it)),
+        parse: Parse::Boolean(|config, it| config.redis_tls = it),
         ..OF_REDIS
     },
     OptionSpec {
