@@ -155,7 +155,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::HostName,
         doc: "Name of this node in the directory; other nodes must be able to connect to it.",
         allowed: NAME,
-        parse: Parse::Text(|config, text| value::name(text).map(|it| config.host = it)),
+        parse: Parse::Text(|config, text| value::node_name(text).map(|it| config.host = it)),
         ..SHARED
     },
     OptionSpec {
