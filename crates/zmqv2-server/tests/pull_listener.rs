@@ -56,9 +56,9 @@ fn one_that_is_requeued_or_dropped_goes_back_with_its_body() {
         deliver(&broker, &delivery(tag));
         let taken = one(&listener);
         if tag == 1 {
-            taken.end(Verdict::Requeue)
+            taken.end(Verdict::Requeue);
         } else {
-            drop(taken)
+            drop(taken);
         }
         assert_eq!(end(&mut broker), (tag, true, body(Priority::Info, "e")));
     }
@@ -69,7 +69,7 @@ fn one_that_is_requeued_or_dropped_goes_back_with_its_body() {
     let over = now() + Duration::from_millis(50);
     until("its time has ended", || now() > over);
     assert!(listener.poll(1, Duration::ZERO).is_empty());
-    assert_eq!(end(&mut broker).1, true);
+    assert!(end(&mut broker).1);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl RunningHandler {
             Err(refusal) => request.refuse(&refusal),
         }
         if may_repeat {
-            self.repeats.answered(self.incoming.id, kept);
+            self.repeats.answered(self.incoming.id, &kept);
         }
     }
 }
@@ -90,7 +90,7 @@ impl Drop for RunningHandler {
         } else if self.begun {
             let detail = format!("the executor of {} has dropped it while it ran", self.incoming.method());
             request.refuse(&Refusal::new(Reason::ServerLost, detail));
-            self.repeats.answered(id, None);
+            self.repeats.answered(id, &None);
         } else {
             // It goes back to the broker.
             self.repeats.forget(id);

@@ -60,7 +60,7 @@ impl Inbox for AsyncInbox {
         if kind != Kind::Call {
             self.counters.casts.add();
             request.acknowledge();
-            self.repeats.answered(id, None);
+            self.repeats.answered(id, &None);
         }
         let future = self.begin(&incoming);
         let (repeats, counters) = (Arc::clone(&self.repeats), Arc::clone(&self.counters));

@@ -123,7 +123,7 @@ impl PullListener {
     #[must_use]
     pub fn poll(&self, most: usize, timeout: Duration) -> Vec<PulledNotification> {
         let polled = self.queue.poll(most, timeout);
-        polled.into_iter().map(|delivery| PulledNotification::new(delivery, &self.queue.gate)).collect()
+        polled.into_iter().filter_map(|delivery| PulledNotification::new(delivery, &self.queue.gate)).collect()
     }
 
     /// Begins to stop: the broker sends nothing new, and every [`poll`](Self::poll) returns what is

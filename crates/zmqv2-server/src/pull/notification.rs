@@ -19,12 +19,15 @@ use crate::runtime::shared_socket::Deferred;
 pub struct PulledNotification {
     /// `None` once it has ended.
     delivery: Option<Deferred>,
+    key: TopicKey,
     deliveries: Arc<PulledDeliveries>,
 }
 
 impl PulledNotification {
-    pub(super) fn new(delivery: Deferred, deliveries: &Arc<PulledDeliveries>) -> Self {
-        Self { delivery: Some(delivery), deliveries: Arc::clone(deliveries) }
+    /// `None`: it has no topic.
+    pub(super) fn new(delivery: Deferred, deliveries: &Arc<PulledDeliveries>) -> Option<Self> {
+        let key = delivery.header.key.clone()?;
+        Some(Self { delivery: Some(delivery), key, deliveries: Arc::clone(deliveries) })
     }
 
     fn get(&self) -> &Deferred {
@@ -40,7 +43,7 @@ impl PulledNotification {
     /// The key of its topic, which ends in the priority: `exchange/topic.priority`.
     #[must_use]
     pub fn key(&self) -> &TopicKey {
-        self.get().header.key.as_ref().expect("a notification without a key is refused")
+        &self.key
     }
 
     /// The number of this delivery to this pool, from 1.
@@ -87,10 +90,7 @@ impl Drop for PulledNotification {
 
 impl fmt::Debug for PulledNotification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = self.delivery.as_ref().map(|delivery| &delivery.header);
-        f.debug_struct("PulledNotification")
-            .field("id", &header.map(|header| header.id))
-            .field("key", &header.and_then(|header| header.key.as_ref()))
-            .finish_non_exhaustive()
+        let id = self.delivery.as_ref().map(|delivery| delivery.header.id);
+        f.debug_struct("PulledNotification").field("id", &id).field("key", &self.key).finish_non_exhaustive()
     }
 }

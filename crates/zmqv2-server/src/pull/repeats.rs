@@ -38,7 +38,7 @@ impl Repeats {
             Seen::Answered(answer) => {
                 drop(known);
                 log::debug!("message {id} came again");
-                repeat(request, answer);
+                repeat(request, &answer);
                 None
             }
             Seen::Running => {
@@ -49,7 +49,7 @@ impl Repeats {
     }
 
     /// The first request has this answer. `None`: it is a cast, or its answer could not be written.
-    pub(crate) fn answered(&self, id: MessageId, answer: StoredAnswer) {
+    pub(crate) fn answered(&self, id: MessageId, answer: &StoredAnswer) {
         let bytes = answer.as_ref().map_or(0, |answer| answer.1.len());
         let waiting = {
             let mut known = self.lock();
@@ -57,7 +57,7 @@ impl Repeats {
             known.waiting.remove(&id)
         };
         for request in waiting.into_iter().flatten() {
-            repeat(request, answer.clone());
+            repeat(request, answer);
         }
     }
 
@@ -99,7 +99,7 @@ impl Gate for Repeats {
 }
 
 /// Gives the answer of the first request again.
-fn repeat(request: Deferred, stored: StoredAnswer) {
+fn repeat(request: Deferred, stored: &StoredAnswer) {
     let header = &request.header;
     if header.kind != Kind::Call {
         let ack = answer_to(header, Kind::Ack);

@@ -99,7 +99,7 @@ impl PulledRequest {
         if let Some(request) = &mut self.request {
             request.acknowledge();
         }
-        self.repeats.answered(self.id(), None);
+        self.repeats.answered(self.id(), &None);
     }
 
     /// Ends a cast that has run. Acknowledges it first if need be. A call needs a reply, so this gives
@@ -151,7 +151,7 @@ impl PulledRequest {
             Err(refusal) => request.refuse(&refusal),
         }
         if may_repeat {
-            self.repeats.answered(id, stored);
+            self.repeats.answered(id, &stored);
         }
     }
 

@@ -185,7 +185,7 @@ impl Worker {
                 let answer = work.answer(&header, body, deadline, flag, self);
                 answer.unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
             }
-            Err(answer) => answer,
+            Err(answer) => *answer,
         }
     }
 
@@ -226,7 +226,7 @@ pub(crate) fn wrong_frames<A>(frames: usize) -> Answer<A> {
 ///
 /// # Errors
 /// The answer to a message that is no request, or that comes too late.
-pub(crate) fn read_request<A>(bytes: &[u8], now: Instant) -> Result<(Header, Instant), Answer<A>> {
+pub(crate) fn read_request<A>(bytes: &[u8], now: Instant) -> Result<(Header, Instant), Box<Answer<A>>> {
     let header = Header::decode(bytes).map_err(|error| {
         let mut answer = refuse(None, &malformed(error.to_string()));
         // The broker finds the request by its tag. Without the tag, this worker would count as busy
@@ -234,16 +234,16 @@ pub(crate) fn read_request<A>(bytes: &[u8], now: Instant) -> Result<(Header, Ins
         if let Ok(view) = HeaderView::new(bytes) {
             (answer.header.tag, answer.header.id) = (view.tag(), view.id());
         }
-        answer
+        Box::new(answer)
     })?;
     if !header.kind.is_request() {
         let refusal = malformed(format!("a server takes requests, not {:?} messages", header.kind));
-        return Err(refuse(Some(&header), &refusal));
+        return Err(Box::new(refuse(Some(&header), &refusal)));
     }
     // The request may have waited in the socket while this process was stopped or starved.
     let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis_at(now));
     if left.is_expired() {
-        return Err(refuse(Some(&header), &expired()));
+        return Err(Box::new(refuse(Some(&header), &expired())));
     }
     Ok((header, left.deadline(now)))
 }

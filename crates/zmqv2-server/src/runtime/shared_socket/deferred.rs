@@ -127,17 +127,18 @@ impl DeferredPool {
         state.socket.turns.begin(began);
         let flag = state.socket.begun.begin(slot, request.name);
         let taken = Taken { slot, request, began };
-        match taken
-            .request
-            .parts()
-            .map_or_else(|frames| Err(wrong_frames(frames)), |(header, _)| read_request(header, began))
-        {
+        let read = match taken.request.parts() {
+            Ok((header, _)) => read_request(header, began),
+            Err(frames) => Err(Box::new(wrong_frames(frames))),
+        };
+        match read {
             Ok((header, deadline)) => {
                 self.worker.shutdown.running.set(slot, Some(Running::Request(header.id)));
                 let pool = Arc::clone(self);
                 Some(Deferred { pool, taken, header, deadline, flag, progress: Progress::Taken })
             }
-            Err(Answer::<()> { mut header, body, .. }) => {
+            Err(answer) => {
+                let Answer::<()> { mut header, body, .. } = *answer;
                 self.worker.sign(&mut header, true);
                 state.socket.answer(&taken.request.route, &header.encode(), body, began);
                 self.end(state, &taken, began);
