@@ -79,10 +79,11 @@ impl Driver {
         link.notified = true;
         self.mark_hot(id);
         let Some(link) = self.links.get(id) else { return };
-        if !waits || link.reconnects || found.as_ref().ok() == link.connects_to.as_ref() {
+        if !waits || link.reconnects {
             return;
         }
         match found {
+            Ok(host) if link.connects_to.as_ref() == Some(&host) => {}
             Ok(host) => self.connect_to(id, host, now),
             Err(cause) => self.link_failed(id, cause, now),
         }
