@@ -128,6 +128,21 @@ fn a_node_that_cannot_be_reached_is_explained() {
     }
 }
 
+#[test]
+fn an_error_of_the_directory_is_printed_once() {
+    let dir = shared_dir();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let redis = format!("transport_url=zmqv2+redis://127.0.0.1:{free}");
+    for (command, _) in SENDING {
+        let mut tool = Command::new(binary("zmqv2"));
+        tool.args(command).args(["--set", &redis, "--ipc-dir"]).arg(dir.path());
+        let finished = Process::run(&mut tool);
+        assert_eq!(finished.code(), 5, "{command:?}: {finished:?}");
+        assert!(finished.stderr.starts_with("Directory: "), "{command:?}: {finished:?}");
+        assert_eq!(finished.stderr.matches("Connection refused").count(), 1, "{command:?}: {}", finished.stderr);
+    }
+}
+
 fn client(node: &Node, connect_timeout: Duration) -> RpcClient {
     let client = node.client_with(Target::topic("demo").expect("a topic"), |config| {
         config.connect_timeout = connect_timeout;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, hold_warnings_of_directory, say, tell};
 use zmqv2_client::{Answered, CallError, Outcome, RpcClient, SendError};
 use zmqv2_proto::{Reason, RequestContext};
 
@@ -81,6 +81,7 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
 }
 
 pub(crate) fn ping(common: &CommonFlags, flags: &PingFlags) -> Result<(), Failure> {
+    hold_warnings_of_directory();
     let client = flags.target.client(common, &InterfaceFlags::default())?;
     let answered = client.ping().map_err(failure)?;
     Ok(say(format_args!("pong, {}", answered_by(&answered)))?)
