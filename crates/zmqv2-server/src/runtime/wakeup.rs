@@ -110,7 +110,7 @@ mod tests {
         let writer = signal.writer.lock().unwrap().as_ref().unwrap().try_clone();
         let _copy = writer.expect("a copy, as after a fork");
         signal.reader.set_nonblocking(true).unwrap();
-        let mut read = || (&signal.reader).read(&mut [0]).map_err(|error| error.kind());
+        let read = || (&signal.reader).read(&mut [0]).map_err(|error| error.kind());
         assert_eq!(read(), Err(io::ErrorKind::WouldBlock));
         signal.set();
         assert_eq!((read(), signal.is_set()), (Ok(0), true));
