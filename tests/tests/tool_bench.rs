@@ -224,28 +224,9 @@ fn a_terminal_shows_progress() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "2"]));
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let path = ptsname(&terminal, Vec::new()).unwrap();
-    let its_side = || {
-        let path = std::ffi::OsStr::from_bytes(path.as_bytes());
-        OpenOptions::new().read(true).write(true).open(path).expect("the terminal")
-    };
-    let mut command = node.command("zmqv2", &["bench", "call", "demo", "--duration", "2.5", "--rate", "100", "--json"]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(its_side()).spawn().unwrap();
-    // Otherwise this process keeps that side open, and the output never ends.
-    drop(command);
-    let mut shown = Vec::new();
-    let reader = std::thread::spawn(move || {
-        // When the other side is closed, reading ends with an error.
-        let _ = BufReader::new(File::from(terminal)).read_to_end(&mut shown);
-        String::from_utf8_lossy(&shown).into_owned()
-    });
-    let mut stdout = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    assert!(child.wait().unwrap().success());
-    let shown = reader.join().unwrap();
+    let command = node.command("zmqv2", &["bench", "call", "demo", "--duration", "2.5", "--rate", "100", "--json"]);
+    let (status, shown, stdout) = run_at_terminal(command, Stream::Stderr);
+    assert!(status.success());
     result(&stdout);
     for part in ["\r\x1b[K1 s: ", "\r\x1b[K2 s: ", " ok, ", " in the last second", "p99 "] {
         assert!(shown.contains(part), "no {part:?} in {shown:?}");
