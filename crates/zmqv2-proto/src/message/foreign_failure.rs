@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::Failure;
 
 /// The parts of a failure, unread.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Parts<'a> {
     #[serde(borrow)]
@@ -25,12 +25,6 @@ struct Parts<'a> {
     args: Vec<&'a RawValue>,
     #[serde(borrow)]
     kwargs: Option<&'a RawValue>,
-}
-
-impl Default for Parts<'_> {
-    fn default() -> Self {
-        Self { class: None, module: None, message: None, tb: Vec::new(), args: Vec::new(), kwargs: None }
-    }
 }
 
 /// Reads a failure from its JSON text.
