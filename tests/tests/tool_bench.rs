@@ -1,15 +1,11 @@
 //! Proves for `zmqv2 bench`: every message counts once, no waiting time is left out of the latency,
 //! and it ends in order.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
+use zmqv2_tests::terminal::{Stream, run_at_terminal};
 use zmqv2_tests::{Cluster, Finished, Node, PATIENCE, Process, eventually, now};
 
 const FIELDS: [&str; 13] = [
