@@ -64,8 +64,8 @@ pub use zmqv2_proto::control::MAX_WORKERS;
 pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     BodyError, DEFAULT_POOL, Exchange, Failure, Inherited, InstanceId, InvalidAddress, InvalidName, InvalidVersion,
-    MessageId, MethodName, Namespace, NodeName, Notification, Priority, Reply, Request, RequestContext, ServerName,
-    Target, Topic, TopicKey, Version,
+    MessageId, MethodName, Namespace, NodeName, Notification, Priority, Reason, Refusal, Reply, Request,
+    RequestContext, ServerName, Target, Topic, TopicKey, Version,
 };
 
 #[cfg(doctest)]
