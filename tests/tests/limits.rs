@@ -57,11 +57,16 @@ fn refused<R: serde::de::DeserializeOwned + Send + 'static + std::fmt::Debug>(
     whose: &str,
 ) {
     let context = RequestContext::new();
-    check(&client.call::<R>(&context, method, argument).unwrap_err(), whose);
+    let error = client.call::<R>(&context, method, argument).unwrap_err();
+    check(&error, whose);
+    // The client knows the limit of its broker, and has sent nothing.
+    assert_eq!(error.may_have_run(), !whose.starts_with("broker of"), "{error}");
     let before = client.call_async::<usize>(&context, "length", &"y".repeat(100)).unwrap();
     let big = client.call_async::<R>(&context, method, argument).unwrap();
     let after = client.call_async::<usize>(&context, "length", &"y".repeat(200)).unwrap();
-    check(&big.wait().unwrap_err(), whose);
+    let error = big.wait().unwrap_err();
+    check(&error, whose);
+    assert_eq!(error.may_have_run(), !whose.starts_with("broker of"), "{error}");
     assert_eq!((before.wait().unwrap(), after.wait().unwrap()), (100, 200));
     assert_eq!(client.call::<usize>(&context, "length", &"y").unwrap(), 1);
 }

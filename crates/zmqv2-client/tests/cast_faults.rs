@@ -36,7 +36,10 @@ fn a_lost_acknowledgement_is_reported_at_the_timeout_and_the_cast_is_not_repeate
         let handle = client.cast(&context(), "lose", &()).unwrap();
         assert_eq!(handle.wait(millis(1)), None);
         let outcome = handle.wait(LONG).unwrap();
-        assert!(matches!(outcome, Outcome::Unacknowledged { sent: true, after } if after >= millis(150)), "{outcome}");
+        assert!(
+            matches!(outcome, Outcome::Unacknowledged { sent: true, after, .. } if after >= millis(150)),
+            "{outcome}"
+        );
         assert_eq!(told.recv().unwrap(), ("openstack/t".to_owned(), outcome));
     });
     // Nobody holds the handle: the counter and the observer are told all the same.
@@ -277,7 +280,7 @@ fn a_frozen_peer_beyond_the_high_water_mark_is_no_answer() {
     let mut sent = 0;
     for handle in &handles {
         match handle.wait(LONG).unwrap() {
-            Outcome::Unacknowledged { sent: true, after } => {
+            Outcome::Unacknowledged { sent: true, after, .. } => {
                 // The kernel gives up a connection whose peer takes nothing for 2.5 s.
                 assert!(after >= millis(2_000), "{after:?}");
                 sent += 1;

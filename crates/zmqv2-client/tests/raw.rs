@@ -93,9 +93,9 @@ fn a_failure_is_marked_and_not_an_error() {
 fn a_body_above_the_limit_is_refused_with_both_sizes() {
     let (broker, bodies) = broker(answer);
     let mut config = Config::default();
-    config.max_message_bytes = 100;
+    config.max_message_bytes = 2_000;
     let client = builder([broker.node("n1")]).config(config).build().unwrap();
-    let (body, notifier) = (vec![b' '; 101], client.notifier("p"));
+    let (body, notifier) = (vec![b' '; 2_001], client.notifier("p"));
     let call = match client.call_raw(body.clone()).unwrap_err() {
         CallError::NotSent(error) => error,
         other => panic!("{other}"),
@@ -107,9 +107,9 @@ fn a_body_above_the_limit_is_refused_with_both_sizes() {
         client.fanout_raw(body.clone()).unwrap_err(),
         notifier.notify_raw(body, Priority::Info).unwrap_err(),
     ] {
-        assert!(matches!(error, SendError::TooLarge { size: 101, limit: 100, .. }), "{error}");
+        assert!(matches!(error, SendError::TooLarge { size: 2_001, limit: 2_000, .. }), "{error}");
     }
-    assert_eq!(client.cast_raw(vec![b' '; 101]).unwrap_err().to_string().matches("101").count(), 1);
+    assert_eq!(client.cast_raw(vec![b' '; 2_001]).unwrap_err().to_string().matches("2001 bytes").count(), 1);
     assert!(bodies.lock().unwrap().is_empty());
 }
 

@@ -99,9 +99,7 @@ impl AsyncNotifier {
     fn send(&self, draft: Result<NotificationDraft, SendError>) -> SendFuture<NotifyHandle> {
         let notifier = Arc::clone(&self.0);
         match draft {
-            Ok(draft) => {
-                SendFuture::waiting(Arc::clone(&draft.target), Box::pin(send(notifier, draft)))
-            }
+            Ok(draft) => SendFuture::waiting(Arc::clone(&draft.target), Box::pin(send(notifier, draft))),
             Err(error) => SendFuture::failed(error),
         }
     }

@@ -23,7 +23,11 @@ use crate::routing::router::Router;
 
 /// The content of a message.
 pub(super) enum Content<'a, A: ?Sized> {
-    Args { context: &'a RequestContext, method: &'a MethodName, args: &'a A },
+    Args {
+        context: &'a RequestContext,
+        method: &'a MethodName,
+        args: &'a A,
+    },
     /// A body that is ready.
     Body(Vec<u8>),
 }

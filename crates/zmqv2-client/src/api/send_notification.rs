@@ -180,7 +180,6 @@ impl NotificationDraft {
         let left = self.delivery.deadline.saturating_duration_since(now);
         deadline(now, if router.has_own_broker() { left / 2 } else { left })
     }
-
 }
 
 /// The messages of a notification: one for each pool of each topic.

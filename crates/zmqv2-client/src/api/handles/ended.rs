@@ -1,11 +1,11 @@
 //! A descriptor that becomes readable when handles have ended, for event loops.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
-use std::io;
 
 use rustix::event::{EventfdFlags, eventfd};
 use zmqv2_proto::process_id;

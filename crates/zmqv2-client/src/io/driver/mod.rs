@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
+use zmqv2_proto::Address;
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transport};
 
@@ -31,6 +32,7 @@ mod answers;
 mod completions;
 mod connections;
 mod destinations;
+mod reaching;
 mod sending;
 
 use completions::Ended;
@@ -65,6 +67,11 @@ pub(crate) struct Driver {
     hot: Vec<LinkId>,
     /// When links without a connection connect again.
     reconnects: VecDeque<(Instant, LinkId)>,
+    /// When something looks why links have no connection.
+    observe_at: VecDeque<(Instant, LinkId)>,
+    /// The addresses whose host names are to be resolved, and how many threads do that now.
+    unresolved: VecDeque<Address>,
+    resolvers: usize,
     /// The number of messages in the table that are questions about blocking calls.
     inquiries: usize,
     ended: Vec<Ended>,
@@ -124,6 +131,9 @@ impl Driver {
             bundled: Vec::new(),
             hot: Vec::new(),
             reconnects: VecDeque::new(),
+            observe_at: VecDeque::new(),
+            unresolved: VecDeque::new(),
+            resolvers: 0,
             inquiries: 0,
             ended: Vec::new(),
             ended_bytes: 0,
@@ -147,6 +157,7 @@ impl Driver {
             self.perform(now);
             self.reconnect(now);
             self.queue.timers.take_due(now, &mut self.due);
+            self.observe_links(now);
             for link in std::mem::take(&mut self.hot) {
                 self.visit(link, &mut frames);
             }
@@ -198,6 +209,7 @@ impl Driver {
                     self.perform(now);
                 }
                 Ok(Command::GiveUp(id)) => self.give_up(id, now),
+                Ok(Command::Resolved(address, found)) => self.resolved(&address, found, now),
                 Ok(Command::SendAll(outbounds)) => self.group_backlog.extend(outbounds),
                 Ok(Command::Close(by, reply)) => self.closing = Some((by, Some(reply))),
                 Err(_) => break,
@@ -322,8 +334,9 @@ impl Driver {
         } else {
             let closing = self.closing.as_ref().map(|(by, _)| *by);
             let reconnect = self.reconnects.front().map(|(at, _)| *at);
+            let observe = self.observe_at.front().map(|(at, _)| *at);
             let timer = self.queue.timers.next();
-            let times = [self.table.next_deadline(), closing, self.idle_check_at, reconnect, timer];
+            let times = [self.table.next_deadline(), closing, self.idle_check_at, reconnect, observe, timer];
             let next = times.into_iter().flatten().min();
             // epoll takes milliseconds as an i32, so a long sleep has a bound.
             next.map(|at| at.saturating_duration_since(clock::now()).min(LONGEST_SLEEP))
