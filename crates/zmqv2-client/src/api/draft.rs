@@ -84,14 +84,14 @@ impl Draft {
         options: &CallOptions,
         listing: Listing,
         lookup: Option<Arc<Lookup>>,
-    ) -> Result<(Outbound, CompletionReceiver), SendError> {
+    ) -> Result<(Box<Outbound>, CompletionReceiver), SendError> {
         let request = self.request(options);
         let route = Route::from_listing(router, &request, listing, lookup)?;
         let message = message(self.kind, &request, self.encoded);
         let (sender, receiver) = CompletionSender::new(request.started, Arc::clone(&options.target));
         let bytes = message.header.len() + message.body.len();
         let options = DeliveryOptions { bytes, ..request.delivery_options(self.kind) };
-        Ok((Outbound::new(message, route, options, ResultSender::Single(sender)), receiver))
+        Ok((Box::new(Outbound::new(message, route, options, ResultSender::Single(sender))), receiver))
     }
 }
 

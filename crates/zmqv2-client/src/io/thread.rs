@@ -87,9 +87,9 @@ impl IoThread {
 
     /// Sends a message. Waits for room if the settings say so. Returns the queue of the thread that
     /// has it, by which a call can be given up.
-    pub(crate) fn send(&self, outbound: Outbound) -> Result<Arc<IoQueue>, NotQueued> {
+    pub(crate) fn send(&self, outbound: Box<Outbound>) -> Result<Arc<IoQueue>, NotQueued> {
         let DeliveryOptions { bytes, deadline, .. } = outbound.options;
-        self.submit(Command::Send(Box::new(outbound)), 1, bytes, deadline)
+        self.submit(Command::Send(outbound), 1, bytes, deadline)
     }
 
     /// Sends all messages of a group, or none.

@@ -23,7 +23,7 @@ use crate::wake::yield_now;
 pub(crate) enum SentNow {
     Sent(Arc<IoQueue>),
     /// It has to wait.
-    NotNow(Outbound),
+    NotNow(Box<Outbound>),
 }
 
 /// What came of a command that must not wait.
@@ -59,7 +59,7 @@ impl IoThread {
     }
 
     /// Sends a message, unless that takes time.
-    pub(crate) fn send_now(&self, outbound: Outbound, context: &Context<'_>) -> Result<SentNow, NotQueued> {
+    pub(crate) fn send_now(&self, outbound: Box<Outbound>, context: &Context<'_>) -> Result<SentNow, NotQueued> {
         let Some(queue) = self.queue_now() else { return Ok(SentNow::NotNow(outbound)) };
         let queue = queue?;
         let mut place = queue.admission.place(1, outbound.options.bytes);
@@ -70,18 +70,18 @@ impl IoThread {
                 Poll::Pending => return Ok(SentNow::NotNow(outbound)),
             },
         }
-        match self.hand_over(&queue, Command::Send(Box::new(outbound)), 1)? {
+        match self.hand_over(&queue, Command::Send(outbound), 1)? {
             HandedOver::Yes => place.keep(),
-            HandedOver::NotNow(Command::Send(outbound)) => return Ok(SentNow::NotNow(*outbound)),
+            HandedOver::NotNow(Command::Send(outbound)) => return Ok(SentNow::NotNow(outbound)),
             HandedOver::NotNow(_) => return Err(NotQueued::Closed),
         }
         Ok(SentNow::Sent(queue))
     }
 
     /// Sends a message. Awaits room for it, if the settings say so.
-    pub(crate) async fn send_later(&self, outbound: Outbound) -> Result<Arc<IoQueue>, NotQueued> {
+    pub(crate) async fn send_later(&self, outbound: Box<Outbound>) -> Result<Arc<IoQueue>, NotQueued> {
         let (bytes, deadline) = (outbound.options.bytes, outbound.options.deadline);
-        self.submit_later(Command::Send(Box::new(outbound)), 1, bytes, deadline).await
+        self.submit_later(Command::Send(outbound), 1, bytes, deadline).await
     }
 
     /// Sends all messages of a group, or none.
