@@ -118,7 +118,7 @@ fn the_result_of_a_call_decides_the_exit_code() {
     ] {
         fails(node, &arguments, 3, class);
     }
-    fails(node, &ns(&["sleep", "30", "--timeout", "0.2"]), 5, "Timeout: ");
+    fails(node, &ns(&["sleep", "30", "--timeout", "1"]), 5, "Timeout: ");
     let big = format!("\"{}\"", "x".repeat(5_000));
     let told = fails(node, &["call", "demo", "echo", &big, "--set", "rpc_zmq_max_message_bytes=1024"], 4, "TooLarge: ");
     assert!(told.contains("1024"), "{told}");

@@ -208,8 +208,8 @@ fn the_result_of_a_notification_decides_the_exit_code() {
         let told = node.tool(arguments);
         assert_eq!((told.code(), told.stdout.as_str()), (2, ""), "{arguments:?}: {told:?}");
     }
-    // Nobody listens before it expires.
-    notify(node, &["events", "brief", "--ttl", "0.05"], 0);
+    // Nobody listens before it expires. On its way to the broker it does not.
+    notify(node, &["events", "brief", "--ttl", "1"], 0);
     eventually("it is not kept any longer", || node.status().notifications == 0);
 }
 

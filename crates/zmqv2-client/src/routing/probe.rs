@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn the_first_address_that_accepts_is_used_and_no_other_is_tried() {
         let [first, second] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // No other test chooses a port of this host, so nobody takes it.
+        let nobody = TcpListener::bind("127.98.7.6:0").unwrap().local_addr().unwrap();
         let at = [nobody, first.local_addr().unwrap(), second.local_addr().unwrap()];
         assert_eq!(connect(at.into_iter()).unwrap().peer_addr().unwrap(), at[1]);
         second.set_nonblocking(true).unwrap();
