@@ -25,13 +25,18 @@ fn holding_broker() -> Broker {
     })
 }
 
-/// Releases what is held, once the broker has so many messages.
-fn release(client: &RpcClient, broker: &Broker, messages: usize) {
+/// Waits until the broker has so many messages.
+fn until_there(broker: &Broker, messages: usize) {
     let by = now() + LONG;
     while broker.requests() < messages {
         assert!(now() < by, "{} came", broker.requests());
         std::thread::yield_now();
     }
+}
+
+/// Releases what is held, once the broker has so many messages.
+fn release(client: &RpcClient, broker: &Broker, messages: usize) {
+    until_there(broker, messages);
     client.call::<()>(&context(), "release", &()).unwrap();
 }
 
@@ -110,6 +115,7 @@ fn the_number_of_watched_handles_is_bounded_and_room_comes_back() {
     let client = builder([broker.node("n1")]).build().unwrap();
     let ended = EndedHandles::new(2).unwrap();
     let calls = [1, 2, 3].map(|number| client.call_async::<u8>(&context(), "m", &number).unwrap());
+    until_there(&broker, 3);
     ended.watch(&calls[0], 1).unwrap();
     ended.watch(&calls[1], 2).unwrap();
     let error = ended.watch(&calls[2], 3).unwrap_err();
