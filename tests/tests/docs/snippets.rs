@@ -108,6 +108,20 @@ fn casts(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Err
     Ok(())
 }
 
+async fn asynchronous() -> Result<(), Box<dyn Error>> {
+    // snippet: async
+    let client = RpcClient::builder(Target::topic("compute")?).build()?.asynchronous();
+    let context = RequestContext::new();
+    let id: u64 = client.call(&context, "boot", &BootArguments { cores: 2 }).await?;
+
+    // Ready as soon as the client has the message; the handle is a future of the outcome.
+    let handle = client.cast(&context, "refresh", &RefreshArguments { host: "node-7" }).await?;
+    println!("{}", handle.await);
+    // end
+    let _ = id;
+    Ok(())
+}
+
 fn fanout(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Error>> {
     // snippet: fanout
     let handle = client.fanout(context, "reload", &())?;
@@ -154,5 +168,5 @@ fn notifications(context: &RequestContext) -> Result<(), Box<dyn Error>> {
 
 /// A function that nobody names would be a warning.
 pub(crate) fn compile() {
-    let _ = (calls, casts, fanout, serving, notifications, testing::limits);
+    let _ = (calls, casts, asynchronous, fanout, serving, notifications, testing::limits);
 }
