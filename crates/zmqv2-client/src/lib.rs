@@ -64,6 +64,7 @@ pub use api::notifier::Notifier;
 pub use api::notifier_builder::NotifierBuilder;
 pub use api::rpc_client::RpcClient;
 pub use api::rpc_client_builder::RpcClientBuilder;
+pub use api::service::ServiceError;
 pub use api::setup::ClientError;
 pub use io::admission::WhenFull;
 pub use io::thread::Closed;
@@ -82,7 +83,7 @@ pub use zmqv2_proto::config::IpcDirError;
 pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     Address, BodyError, Config, Exchange, Failure, InvalidAddress, InvalidName, MessageId, NodeName, Priority, Reason,
-    Refusal, RequestContext, ServerName, Target, Topic, Version,
+    Refusal, RequestContext, ServerName, Target, Topic, Version, service,
 };
 
 #[cfg(doctest)]

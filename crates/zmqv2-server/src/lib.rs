@@ -38,9 +38,10 @@ pub use rpc::counters::ServerCounters;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};
 pub use rpc::server::{RpcServer, RpcServerBuilder, WorkerSockets};
 pub use runtime::cancellation::Cancellation;
+pub use zmqv2_proto::service::{Call, MethodError, MethodResult};
 pub use zmqv2_proto::{
     Config, DEFAULT_POOL, Failure, InvalidName, MethodName, Notification, Priority, Reply, Request, RequestContext,
-    Target, Version,
+    Target, Version, service,
 };
 
 #[cfg(doctest)]

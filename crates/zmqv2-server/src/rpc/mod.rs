@@ -6,4 +6,5 @@ pub(crate) mod duplicates;
 pub(crate) mod endpoint;
 pub(crate) mod panic_guard;
 pub(crate) mod server;
+mod service;
 mod worker;
