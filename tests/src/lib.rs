@@ -28,6 +28,6 @@ pub use harness::redis::{cluster as redis_cluster, server as redis_server};
 pub use harness::{fork, gate, kernel, notifications, relay, skip, zmtp};
 pub use measure::measured_process;
 pub use proof::journaled_run::{JournaledRun, Summary, TOPIC, acceptance_times, stop_all};
-pub use proof::load::{CallRecord, Load, echo, spread};
+pub use proof::load::{CallRecord, Load, assert_undelayed, echo, spread};
 pub use proof::traffic::{Traffic, TrafficResult};
 pub use proof::{checker, faults, journal, scenarios};

@@ -215,11 +215,17 @@ fn a_ring_that_cannot_be_read_is_a_configuration_error() {
 fn a_check_finds_what_a_start_would_refuse_without_contacting_anybody() {
     let files = Files::new();
     let file = files.write("not-a-directory", "");
-    let (file, dir) = (file.display(), files.dir.path().display());
+    let store = files.write("no-store", "a text");
+    let (file, store, dir) = (file.display(), store.display(), files.dir.path().display());
     let local = format!("rpc_zmq_ipc_dir = {dir}\n");
     for (text, parts) in [
         ("rpc_zmq_bind_address = 203.0.113.7\n".to_owned(), &["cannot bind", "203.0.113.7"][..]),
         ("rpc_zmq_bind_address = fe80::1%nope0\n".to_owned(), &["cannot bind", "no network interface \"nope0\""]),
+        ("rpc_zmq_bind_address = fe80::1\n".to_owned(), &["checked.conf:", "fe80::1%eth0"]),
+        ("rpc_zmq_bind_address = fe80::1%25eth0\n".to_owned(), &["checked.conf:", "write fe80::1%eth0"]),
+        ("rpc_zmq_bind_address = [fe80::1%lo]:9501\n".to_owned(), &["checked.conf:", "rpc_zmq_port"]),
+        ("rpc_zmq_host = *\n".to_owned(), &["checked.conf:", "cannot connect to it"]),
+        (format!("rpc_zmq_notification_store = {store}\n"), &["is not a notification store"]),
         ("rpc_zmq_bind_address = eth0:1\n".to_owned(), &["checked.conf:", "allowed: ", "eth0"]),
         ("rpc_zmq_bind_address = no-such-host.invalid\n".to_owned(), &["no-such-host.invalid"]),
         (format!("rpc_zmq_ipc_dir = {file}/x\n"), &["socket directory"]),

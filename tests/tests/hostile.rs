@@ -16,8 +16,9 @@ use zmqv2_tests::{Cluster, Node, Process, eventually, now};
 
 /// Attackers of each kind.
 const MANY: usize = 1_000;
-/// The longest time for a call of the well-behaved client during an attack.
-const PROMPT: Duration = Duration::from_secs(1);
+/// The longest time for a call of the well-behaved client during an attack: some milliseconds, and the
+/// rest is for a busy machine. A broker that is stopped by an attack answers no call in this time.
+const PROMPT: Duration = Duration::from_secs(5);
 /// The memory by which the broker may grow during an attack.
 const GROWTH_KIB: u64 = 64 * 1024;
 

@@ -78,14 +78,14 @@ fn by_redis_a_legacy_server_that_has_stopped_stays_visible_until_it_expires() {
     let redis = Redis::start();
     let cluster = Cluster::with_directory(1, &redis.settings());
     let mut options = options(&cluster, 0);
-    (options.heartbeat_ttl, options.heartbeat_freq) = (Duration::from_secs(2), Duration::from_millis(500));
+    (options.heartbeat_ttl, options.heartbeat_freq) = (Duration::from_secs(5), Duration::from_secs(1));
     let server = serve(&options, &NotificationLog::default());
     let matchmaker = Matchmaker::open(&options).expect("a directory");
     let (host, member) = (options.host.clone(), format!("t.{}", options.host));
     let known = vec![(member.clone(), host)];
     assert_eq!((matchmaker.queues("t"), matchmaker.queues("fanout~t")), (known.clone(), known.clone()));
     let left: u64 = redis.run(&["TTL", &member]);
-    assert!(left <= 2, "it expires: {left}");
+    assert!(left <= 5, "it expires: {left}");
     drop(server);
     assert_eq!(matchmaker.queues("t"), known, "it has only been withdrawn by names that nobody asks for");
     eventually("it has expired", || matchmaker.queues("t").is_empty());

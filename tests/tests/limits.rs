@@ -57,11 +57,16 @@ fn refused<R: serde::de::DeserializeOwned + Send + 'static + std::fmt::Debug>(
     whose: &str,
 ) {
     let context = RequestContext::new();
-    check(&client.call::<R>(&context, method, argument).unwrap_err(), whose);
+    let error = client.call::<R>(&context, method, argument).unwrap_err();
+    check(&error, whose);
+    // The client knows the limit of its broker, and has sent nothing.
+    assert_eq!(error.may_have_run(), !whose.starts_with("broker of"), "{error}");
     let before = client.call_async::<usize>(&context, "length", &"y".repeat(100)).unwrap();
     let big = client.call_async::<R>(&context, method, argument).unwrap();
     let after = client.call_async::<usize>(&context, "length", &"y".repeat(200)).unwrap();
-    check(&big.wait().unwrap_err(), whose);
+    let error = big.wait().unwrap_err();
+    check(&error, whose);
+    assert_eq!(error.may_have_run(), !whose.starts_with("broker of"), "{error}");
     assert_eq!((before.wait().unwrap(), after.wait().unwrap()), (100, 200));
     assert_eq!(client.call::<usize>(&context, "length", &"y").unwrap(), 1);
 }
@@ -163,7 +168,7 @@ fn bundles_of_small_messages_pass_however_small_the_limits_are() {
 }
 
 #[test]
-fn a_server_whose_connection_breaks_is_registered_again_at_once() {
+fn a_server_whose_connection_breaks_is_registered_again_within_seconds() {
     let cluster = Cluster::new(1, &["t"]);
     let node = cluster.node(0);
     let _broker = node.broker();
@@ -173,7 +178,9 @@ fn a_server_whose_connection_breaks_is_registered_again_at_once() {
     assert_eq!(cut_accepted_at(&node.file(socket)), 1, "the broker's connection");
     let started = now();
     eventually("it is registered again", || node.status().counters["servers_registered"] > before);
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // It is missing for up to 5 s (P7). The rest is for a busy machine.
+    println!("registered again after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     server.wait_ready(PATIENCE).unwrap();
     assert_eq!(client(node, SMALL).call::<usize>(&RequestContext::new(), "length", &"x").unwrap(), 1);
 }

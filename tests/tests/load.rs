@@ -2,15 +2,18 @@
 //! servers take turns, and connections are reused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use zmqv2_tests::{Cluster, Node, Process, eventually};
+use zmqv2_tests::{Cluster, Node, Process, within};
 
 const PROCESSES: usize = 8;
 const THREADS: usize = 2;
 const CALLS: usize = 10_000;
 const SERVERS: usize = 3;
+/// The calls take seconds, and minutes on a very busy machine.
+const END: Duration = Duration::from_secs(240);
 
 /// The summary that a caller prints.
 #[derive(Debug, Deserialize)]
@@ -42,10 +45,11 @@ fn ten_thousand_calls_of_eight_processes_reach_three_servers_on_three_nodes() {
     let subnet = services[0].host.rsplit_once('.').expect("an address").0;
     let mut connections = BTreeSet::new();
     let ended = |caller: &Process| caller.stderr().lines().any(|line| line.starts_with("summary"));
-    eventually("every caller has made its calls", || {
+    let all_ended = within(END, || {
         connections.extend(tcp_connections(subnet));
         callers.iter().all(ended)
     });
+    assert!(all_ended, "the callers have not made their calls within {END:?}");
 
     let summaries: Vec<Summary> = callers.iter().map(summary).collect();
     for summary in &summaries {
@@ -68,10 +72,10 @@ fn ten_thousand_calls_of_eight_processes_reach_three_servers_on_three_nodes() {
     assert_eq!((total("requests"), delivered, total("answered")), (10_000, 10_000, 10_000));
     assert!(reports.iter().all(|report| (report.in_flight, report.queued, report.held_bytes) == (0, 0, 0)));
 
-    // RG09: about one connection for each thread and node during the whole run, and not one for each
-    // call. The factor 2 is for a finding that is not explained yet: 56 connections, where 48 suffice,
-    // on a busy machine. It goes when the cause is known.
-    let bound = 2 * PROCESSES * THREADS * SERVERS;
+    // RG09: one connection for each thread and node during the whole run, and not one for each call. On
+    // a busy machine a broker may need seconds to answer a new connection. Then each process gives its
+    // first one up, and probes the node with another one.
+    let bound = PROCESSES * THREADS * SERVERS + PROCESSES * SERVERS;
     assert!((PROCESSES..=bound).contains(&connections.len()), "{} connections, bound {bound}", connections.len());
 
     let show = |pick: fn(&Summary) -> u64| summaries.iter().map(pick).max();

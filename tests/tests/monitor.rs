@@ -8,7 +8,8 @@ use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Reason, RequestContext, Target};
 use zmqv2_tests::{Cluster, PATIENCE, now};
 
-const MONITOR: Duration = Duration::from_millis(400);
+/// Long enough that a broker on a busy machine does not look silent.
+const MONITOR: Duration = Duration::from_secs(1);
 
 fn client(cluster: &Cluster) -> RpcClient {
     let client = cluster.node(0).client(Target::topic("t").expect("a topic"));
@@ -23,10 +24,10 @@ fn a_long_call_is_asked_about_and_comes_to_its_end() {
     let _server = cluster.node(0).serve("t", "s1", &[]);
     let client = client(&cluster);
     let context = RequestContext::new();
-    let handle = client.call_async::<Value>(&context, "sleep", &1.5).expect("it is sent");
-    client.call::<Value>(&context, "sleep", &1.5).expect("it has slept");
+    let handle = client.call_async::<Value>(&context, "sleep", &3.5).expect("it is sent");
+    client.call::<Value>(&context, "sleep", &3.5).expect("it has slept");
     handle.wait().expect("it has slept");
-    // Each asks every 200 ms for 1.5 s, and less often on a busy machine.
+    // Each asks every 500 ms for 3.5 s, and less often on a busy machine.
     let asked = cluster.node(0).status().counters["inquiries"];
     assert!((4..=16).contains(&asked), "asked {asked} times");
 }
@@ -95,7 +96,9 @@ fn a_server_that_hangs_is_noticed_long_before_the_timeout() {
             assert!(error.to_string().contains("no sign of life") && error.may_have_run(), "{error}");
         }
         let took = stopped.elapsed();
-        assert!(took >= SERVER_MONITOR - Duration::from_secs(1) && took < PATIENCE / 2, "{took:?}");
+        // The last sign of life, from which its silence counts, came before it was stopped: half a second
+        // on an idle machine, and more on a busy one.
+        assert!(took >= SERVER_MONITOR / 2 && took < PATIENCE / 2, "{took:?}");
     });
     server.signal(Signal::CONT);
     assert_eq!(client.call::<Value>(&context, "echo", &7).expect("it lives again"), 7);

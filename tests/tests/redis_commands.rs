@@ -211,10 +211,11 @@ fn redis_tells_how_old_it_is_and_which_process_it_is() {
     let read = || directory.read(&[]).unwrap();
     let first = read();
     assert!(first.age < PATIENCE && !first.instance.is_empty() && !first.epoch.is_empty(), "{first:?}");
+    // Older than a Redis can be that is started again below.
     eventually("it grows older, and its clock goes on", || {
         let later = read();
         assert_eq!((&later.epoch, &later.instance), (&first.epoch, &first.instance));
-        later.age > first.age + Duration::from_secs(2) && later.clock > first.clock + Duration::from_secs(2)
+        later.age > first.age + Duration::from_secs(5) && later.clock > first.clock + Duration::from_secs(5)
     });
     let before = read();
     let () = redis.run(&["FLUSHALL"]);

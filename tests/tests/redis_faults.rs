@@ -95,6 +95,7 @@ fn redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13() {
     for _ in 0..2 {
         // At once, without an outage that clients could notice.
         redis.kill9();
+        let started = now();
         redis.restart();
         let back = now();
         // A new client has seen nothing of the outage, and does not trust an empty answer.
@@ -108,7 +109,8 @@ fn redis_is_killed_and_comes_back_with_what_it_had_long_ago_rg13() {
         eventually("after a lease it is believed", || {
             echo(&stranger, "now").is_err_and(|error| error.reason() == Some(Reason::NoRoute))
         });
-        assert!(back.elapsed() > LEASE - Duration::from_secs(1), "{:?}", back.elapsed());
+        // Redis counts its age from its start, in whole seconds.
+        assert!(started.elapsed() > LEASE - Duration::from_secs(1), "{:?}", started.elapsed());
         traffic.wait(200);
         let () = redis.run(&["SAVE"]);
     }
@@ -182,7 +184,8 @@ fn a_broker_that_is_killed_is_gone_with_its_lease_and_costs_each_client_one_atte
     }
     let redis = Redis::start();
     let mut nodes = RedisCluster::start(&redis.settings());
-    let connect = Duration::from_millis(800);
+    // Half of it is longer than a busy machine delays any call.
+    let connect = Duration::from_secs(3);
     let clients: Vec<_> = (0..3)
         .map(|n| {
             let topic = Target::topic("t").unwrap();

@@ -160,7 +160,7 @@ fn refuses_writes(refuse: &[&str], accept: &[&str], word: &str) {
         let fanout = node.tool(&["fanout", "t", "echo", "1"]);
         fanout.code() == 0 && fanout.stdout.contains("accepted by 3 of 3")
     });
-    assert!(!shown(node).contains(word), "{}", shown(node));
+    eventually("the status no longer says it", || !shown(node).contains(word));
     let lines = log().lines().filter(|line| line.contains(word)).count();
     assert!(lines <= 2, "a line for each change, not {lines}: {}", log());
 }

@@ -102,7 +102,7 @@ fn a_full_backlog_is_busy_at_once() {
     let _server = node.serve("t", "s", &["--workers", "1"]);
     let client = client(node, "t");
     std::thread::scope(|scope| {
-        let busy = scope.spawn(|| occupy(&client, 3.0));
+        let busy = scope.spawn(|| occupy(&client, 6.0));
         eventually("the worker is busy", || node.status().in_flight == 1);
         let waiting: Vec<_> = (0..5).map(|_| scope.spawn(|| echo(&client, "waits"))).collect();
         eventually("the backlog is full", || node.status().queued == 5);
@@ -128,7 +128,7 @@ fn over_the_byte_budget_is_busy_at_once() {
     let client = client(node, "t");
     let large = "x".repeat(2500);
     std::thread::scope(|scope| {
-        let busy = scope.spawn(|| occupy(&client, 3.0));
+        let busy = scope.spawn(|| occupy(&client, 6.0));
         eventually("the worker is busy", || node.status().in_flight == 1);
         let waiting = scope.spawn(|| echo(&client, &large));
         eventually("one waits", || node.status().queued == 1);

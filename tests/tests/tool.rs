@@ -1,13 +1,6 @@
 //! Proves what the tool `zmqv2` prints, where it prints it, and its exit codes.
 
-use std::fs::{Permissions, set_permissions};
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use zmqv2_tests::{Cluster, Finished, Node, PATIENCE, Process, binary, eventually};
 
@@ -93,62 +86,6 @@ fn mistakes_of_the_caller_exit_with_2_before_anything_is_sent() {
     fails(node, &[], 2, "");
 }
 
-/// Runs as a user who may not use what belongs to the user of this test.
-fn as_a_stranger(mut command: Command) -> Command {
-    if geteuid().is_root() {
-        command.uid(65_534).gid(65_534);
-    }
-    command
-}
-
-#[test]
-fn a_local_socket_that_cannot_be_used_is_named_at_once() {
-    let dir = tempfile::Builder::new().prefix("zq").tempdir().expect("a temporary directory");
-    set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("an own directory");
-    let socket = dir.path().join("zmqv2-broker.sock");
-    // Whoever waits for a connection waits longer than this test.
-    let arguments = ["--set", "rpc_zmq_matchmaker=local", "--set", "rpc_zmq_connect_timeout=600", "--ipc-dir"];
-    let run = |command: &[&str], timeout: &[&str], part: &str| {
-        let mut tool = Command::new(binary("zmqv2"));
-        tool.args(command).args(timeout).args(arguments).arg(dir.path());
-        let finished = Process::run(&mut as_a_stranger(tool));
-        assert_eq!(finished.code(), 5, "{command:?}: {finished:?}");
-        assert!(finished.stderr.contains(part), "{command:?}: no {part:?} in {}", finished.stderr);
-    };
-    let all = |part: &str| {
-        for command in [&["call", "demo", "echo"][..], &["cast", "demo", "echo"], &["ping", "demo"]] {
-            run(command, &["--timeout", "600"], part);
-        }
-        run(&["status"], &[], part);
-    };
-    std::fs::write(&socket, "").expect("a file");
-    all("it is not a socket");
-    std::fs::remove_file(&socket).expect("a file");
-    let _broker = UnixListener::bind(&socket).expect("a socket");
-    set_permissions(&socket, Permissions::from_mode(0o0)).expect("an own socket");
-    all("Permission denied");
-}
-
-#[test]
-fn a_node_that_cannot_be_reached_is_explained() {
-    let cluster = Cluster::new(2, &[]);
-    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = other.local_addr().expect("an address").port();
-    let node = cluster.node(0);
-    for (place, part) in [
-        ("no-such-host.invalid:9501".to_owned(), "no-such-host.invalid does not resolve"),
-        ("127.0.0.1:1".to_owned(), "Connection refused"),
-        (format!("127.0.0.1:{port}"), "a program listens there, but not as a broker of zmqv2 does"),
-    ] {
-        cluster.write_ring([("demo".to_owned(), json!([place]))].into_iter().collect());
-        for arguments in [&["call", "demo", "echo"][..], &["cast", "demo", "echo"], &["ping", "demo"]] {
-            let finished = node.tool(&[arguments, &["--timeout", "10"]].concat());
-            assert_eq!(finished.code(), 5, "{arguments:?}: {finished:?}");
-            assert!(finished.stderr.contains(part), "{arguments:?}: no {part:?} in {}", finished.stderr);
-        }
-    }
-}
-
 #[test]
 fn the_result_of_a_call_decides_the_exit_code() {
     let cluster = Cluster::new(1, &["demo"]);
@@ -158,7 +95,7 @@ fn the_result_of_a_call_decides_the_exit_code() {
         let told = fails(node, &arguments, 5, "Unreachable: ");
         assert!(told.contains("zmqv2-broker"), "{told}");
     }
-    assert!(fails(node, &["status"], 5, "Unreachable: ").contains("is zmqv2-broker running there?"));
+    assert!(fails(node, &["status"], 5, "Unreachable: ").contains("is zmqv2-broker running there"));
 
     let _broker = node.broker();
     fails(node, &call(&["demo", "echo"]), 4, "NoRoute: ");
@@ -181,7 +118,7 @@ fn the_result_of_a_call_decides_the_exit_code() {
     ] {
         fails(node, &arguments, 3, class);
     }
-    fails(node, &ns(&["sleep", "30", "--timeout", "0.2"]), 5, "Timeout: ");
+    fails(node, &ns(&["sleep", "30", "--timeout", "1"]), 5, "Timeout: ");
     let big = format!("\"{}\"", "x".repeat(5_000));
     let told = fails(node, &["call", "demo", "echo", &big, "--set", "rpc_zmq_max_message_bytes=1024"], 4, "TooLarge: ");
     assert!(told.contains("1024"), "{told}");

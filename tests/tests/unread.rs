@@ -9,7 +9,7 @@ use zmqv2_proto::{Header, Kind, MessageId, Reason, Request, RequestContext, Targ
 use zmqv2_server::{Methods, RpcServer};
 use zmqv2_tests::kernel::{memory_kib, peak_memory_kib};
 use zmqv2_tests::zmtp::Zmtp;
-use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually};
+use zmqv2_tests::{Cluster, Node, PATIENCE, Process, eventually, within};
 
 /// The size of one answer.
 const ANSWER: usize = 4 << 20;
@@ -20,6 +20,9 @@ const BOUND: usize = 96 << 20;
 /// What the broker may need beside unread answers: those that it is about to refuse, and its
 /// buffers.
 const BESIDE_KIB: u64 = 64 << 10;
+
+/// The longest time for all of it. The answers are large, and the machine may be busy.
+const END: Duration = Duration::from_secs(120);
 
 /// A broker with a server whose method `big` has small requests and large answers.
 fn node() -> (Cluster, Process, RpcServer) {
@@ -60,6 +63,13 @@ fn is_over(node: &Node, requests: usize) -> bool {
     arrived >= requests as u64 && status.in_flight == 0 && status.topics.iter().all(|topic| topic.queued == 0)
 }
 
+/// Freed memory goes back to the system within a minute, if it is worth it: a broker keeps what is below
+/// 64 MiB in all. The rest of the time is for a busy machine.
+fn assert_memory_comes_back(broker: &Process) {
+    let kept = || memory_kib(broker.id());
+    assert!(within(END, || kept() < 64 << 10), "it keeps {} KiB", kept());
+}
+
 fn is_served(client: &RpcClient) {
     let answer = client.call::<u8>(&RequestContext::new(), "echo", &7);
     assert_eq!(answer.expect("the others are served"), 7);
@@ -74,7 +84,7 @@ fn answers_that_a_local_client_does_not_read_are_bounded_in_bytes() {
     let before = memory_kib(broker.id());
     let mut deaf = Zmtp::ipc(node.file(BROKER_SOCKET), "DEALER").unwrap();
     (0..REQUESTS).for_each(|_| ask(&mut deaf, "big"));
-    eventually("each request is answered, refused, or its answer dropped", || is_over(node, REQUESTS));
+    assert!(within(END, || is_over(node, REQUESTS)), "a request is not answered, refused, or its answer dropped");
     is_served(&client);
     let (dropped, busy) = (counter(node, "undeliverable"), counter(node, "refused_busy"));
     assert!(dropped + busy >= REQUESTS as u64 / 2, "{dropped} answers dropped, {busy} requests refused");
@@ -84,8 +94,9 @@ fn answers_that_a_local_client_does_not_read_are_bounded_in_bytes() {
     // It may not ask for more now, and is told so once it reads.
     ask(&mut deaf, "big");
     eventually("a request of a peer that is behind is refused", || counter(node, "refused_busy") > busy);
-    let lines = broker.stderr().matches("does not read its answers").count();
-    assert_eq!(lines, 1, "{}", broker.stderr());
+    let lines = || broker.stderr().matches("does not read its answers").count();
+    eventually("the log says it", || lines() > 0);
+    assert_eq!(lines(), 1, "{}", broker.stderr());
     let (mut whole, mut refused) = (0, Vec::new());
     for _ in 0..=REQUESTS {
         let answer = deaf.receive().expect("an answer");
@@ -105,7 +116,7 @@ fn answers_that_a_local_client_does_not_read_are_bounded_in_bytes() {
     assert_eq!(Header::decode(&deaf.receive().unwrap()[1]).unwrap().kind, Kind::Reply);
     drop(deaf);
     is_served(&client);
-    eventually("the memory comes back", || memory_kib(broker.id()).saturating_sub(before) < 40 << 10);
+    assert_memory_comes_back(&broker);
 }
 
 #[test]
@@ -119,17 +130,17 @@ fn peers_that_do_not_read_share_one_bound_and_are_cut_off_over_tcp() {
     for peer in &mut deaf {
         (0..REQUESTS / 6).for_each(|_| ask(peer, "big"));
     }
-    eventually("each request is answered, refused, or its answer dropped", || {
+    let all_over = within(END, || {
         is_served(&client);
         is_over(node, REQUESTS / 6 * 6)
     });
+    assert!(all_over, "a request is not answered, refused, or its answer dropped");
     let bound = BOUND as u64 / 1024 + BESIDE_KIB;
     let peak = peak_memory_kib(broker.id()).saturating_sub(before);
     assert!(peak < bound, "the broker grew by {peak} KiB, allowed are {bound}");
-    // The kernel ends connections whose peer takes nothing, which frees what was kept for them.
-    eventually("the memory comes back although the peers are still there", || {
-        memory_kib(broker.id()).saturating_sub(before) < 40 << 10
-    });
+    // The kernel ends connections whose peer takes nothing, which frees what was kept for them, although
+    // the peers are still there.
+    assert_memory_comes_back(&broker);
     is_served(&client);
     drop(deaf);
 }

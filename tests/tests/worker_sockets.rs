@@ -11,7 +11,7 @@ use zmqv2_proto::{RequestContext, Target};
 use zmqv2_server::{Methods, RpcServer, WorkerSockets};
 use zmqv2_tests::gate::Gate;
 use zmqv2_tests::kernel::tcp_connections_to;
-use zmqv2_tests::{Cluster, Node, PATIENCE, eventually, now};
+use zmqv2_tests::{Cluster, Node, PATIENCE, assert_undelayed, eventually, now};
 
 const WORKERS: usize = 16;
 const BOTH: [WorkerSockets; 2] = [WorkerSockets::Shared, WorkerSockets::Own];
@@ -100,13 +100,14 @@ fn slow_handlers_delay_no_call_that_another_worker_can_take_p10() {
         for busy in 1..4 {
             held.push(client.cast(&context(), "hold", &()).unwrap());
             eventually("one more is busy", || server.gate.waiting() == busy);
-            let mut slowest = Duration::ZERO;
-            for number in 0..200 {
+            let took = (0..100).map(|number| {
                 let call = now();
                 assert_eq!(echo_of(client, number), number);
-                slowest = slowest.max(call.elapsed());
-            }
-            assert!(slowest < Duration::from_millis(250), "{sockets:?}, {busy} busy: {slowest:?}");
+                call.elapsed()
+            });
+            println!("{sockets:?}, {busy} busy");
+            assert_undelayed(took.collect());
+            assert_eq!(server.gate.waiting(), busy, "the busy workers are busy all the time");
         }
         server.gate.open();
         assert!(held.into_iter().all(|cast| cast.wait(PATIENCE).unwrap().is_acked()));
@@ -149,7 +150,8 @@ fn a_server_works_on_with_the_next_broker_whatever_it_was_doing() {
         eventually("one is held", || server.gate.waiting() >= round);
         broker.kill9();
         broker = node.broker();
-        eventually("it is registered again", || server.rpc.is_ready());
+        // The server itself may not know yet that its broker was killed.
+        eventually("it is registered again", || node.status().topics.iter().any(|topic| !topic.servers.is_empty()));
         assert!((0..200).all(|number| echo_of(&client, number) == number));
         // Each has some outcome.
         assert!(quick.into_iter().all(|cast| cast.wait(PATIENCE).is_some()));

@@ -2,8 +2,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use zmqv2_proto::control::{StatusReport, broker_socket};
-use zmqv2_proto::transport::{Frame, Received, Role, SocketSendError, Transport, TransportError, check_reachable};
-use zmqv2_proto::{Address, Header, InvalidAddress, Kind, MessageId, deadline};
+use zmqv2_proto::transport::{
+    Frame, Observation, Received, Role, SocketSendError, Transport, TransportError, check_reachable,
+};
+use zmqv2_proto::{Address, Header, InvalidAddress, Kind, MessageId, NoConnection, deadline};
 
 use crate::threads::now;
 
@@ -12,12 +14,14 @@ use crate::threads::now;
 #[non_exhaustive]
 pub enum StatusQueryError {
     /// No broker answered in time.
-    #[error("Unreachable: no broker answered at {address} within {waited:?}; is zmqv2-broker running?")]
+    #[error("Unreachable: no broker answered at {address} within {waited:?}: {}", cause.explain(address))]
     NoAnswer {
         /// The broker's local socket.
         address: Address,
         /// The time that was waited.
         waited: Duration,
+        /// Why, as far as it can be seen.
+        cause: NoConnection,
     },
     /// The answer is not a report.
     #[error("the broker's report cannot be read: {0}")]
@@ -56,7 +60,8 @@ pub fn query_status(transport: &Transport, dir: &Path, timeout: Duration) -> Res
         }
         let left = end_at.saturating_duration_since(now());
         if left.is_zero() {
-            return Err(StatusQueryError::NoAnswer { address, waited: timeout });
+            let cause = Observation::begin(&address).cause();
+            return Err(StatusQueryError::NoAnswer { address, waited: timeout, cause });
         }
         let state = socket.readiness()?;
         if !state.readable && (sent || !state.writable) {

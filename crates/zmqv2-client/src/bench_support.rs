@@ -55,14 +55,15 @@ mod tests {
     use crate::clock;
 
     const MANY: usize = 10_000;
-    const ROUND_TRIPS: u32 = 500;
+    /// So few that a run fits into the time that a busy machine gives to a thread at once.
+    const ROUND_TRIPS: u32 = 25;
 
     #[test]
     fn a_message_costs_the_same_beside_many_that_are_open() {
         let mut tables = [0, MANY].map(|open| AckTable::new(clock::now(), open));
         let mut least = [Duration::MAX; 2];
         // The minimum of several runs: other programs only add time.
-        for _ in 0..15 {
+        for _ in 0..300 {
             for (table, least) in tables.iter_mut().zip(&mut least) {
                 let began = clock::now();
                 assert!((0..ROUND_TRIPS).all(|_| table.round_trip()));
@@ -71,8 +72,8 @@ mod tests {
         }
         let ratio = least[1].as_secs_f64() / least[0].as_secs_f64();
         println!("{MANY} open: {:?} against {:?} for {ROUND_TRIPS}, ratio {ratio:.2}", least[1], least[0]);
-        // A cost that grows with the number of messages would be thousands of times higher. A cold
+        // A cost that grows with the number of messages would be a hundred times higher or more. A cold
         // cache is not.
-        assert!(ratio < 50.0, "{ratio}");
+        assert!(ratio < 8.0, "{ratio}");
     }
 }

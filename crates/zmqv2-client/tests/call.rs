@@ -143,7 +143,7 @@ fn invalid_answers_are_ignored_until_the_deadline_and_the_next_call_works() {
     });
     let client = builder([broker.node("n1")]).build().unwrap();
     for number in 1..=7 {
-        let brief = client.prepare().timeout(Duration::from_millis(300));
+        let brief = client.prepare().timeout(Duration::from_millis(500));
         let error = brief.call::<()>(&context(), "m", &()).unwrap_err();
         assert!(matches!(error, CallError::Timeout { .. }), "{number}: {error}");
     }

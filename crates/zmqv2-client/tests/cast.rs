@@ -152,11 +152,9 @@ fn a_cast_that_cannot_be_sent_is_an_error_at_once() {
 
 #[test]
 fn invalid_acknowledgements_are_ignored() {
-    let mut number = 0;
-    let broker = Broker::start(move |seen| {
-        number += 1;
+    let broker = Broker::start(|seen| {
         let Act::Answer(mut header, _) = seen.ack() else { panic!() };
-        match number {
+        match seen.request.args::<i32>().unwrap() {
             1 => header.id = zmqv2_proto::MessageId::random(),
             2 => header.kind = Kind::Reply,
             3 => header.kind = Kind::Registered,
@@ -168,12 +166,15 @@ fn invalid_acknowledgements_are_ignored() {
         }
         Act::Answer(header, Vec::new())
     });
-    let client = builder([broker.node("n1")]).cast_timeout(millis(60)).build().unwrap();
+    // Long enough that even on a busy machine each is sent, and its answer comes, before it ends.
+    let client = builder([broker.node("n1")]).cast_timeout(millis(500)).build().unwrap();
+    let patient = client.prepare().timeout(LONG);
+    // Connects, so that the next ones are sent before they end.
+    assert!(patient.cast(&context(), "m", &0).unwrap().wait(LONG).unwrap().is_acked());
     for number in 1..=7 {
         let outcome = client.cast(&context(), "m", &number).unwrap().wait(LONG).unwrap();
         assert!(matches!(outcome, Outcome::Unacknowledged { sent: true, .. }), "{number}: {outcome}");
     }
-    let patient = client.prepare().timeout(LONG);
     assert!(patient.cast(&context(), "m", &8).unwrap().wait(LONG).unwrap().is_acked());
     assert_eq!((client.counters().ignored, client.counters().late), (6, 1));
 }
@@ -244,7 +245,7 @@ fn a_full_table_refuses_or_makes_the_sender_wait() {
     let broker = Broker::start(|seen| if seen.request.args.get() == r#""last""# { Act::Release } else { Act::Hold });
     let refusing = builder([broker.node("n1")]).max_outstanding(2).when_full(WhenFull::Refuse).build().unwrap();
     let first = refusing.cast(&context(), "m", &1).unwrap();
-    let last = refusing.prepare().timeout(millis(500)).cast(&context(), "m", &2).unwrap();
+    let last = refusing.prepare().timeout(millis(1_000)).cast(&context(), "m", &2).unwrap();
     let error = refusing.cast(&context(), "m", &3).unwrap_err();
     assert!(matches!(error, SendError::Full { open: 2, .. }), "refused at once, not when there is room: {error:?}");
     // An outcome makes room.
@@ -252,13 +253,14 @@ fn a_full_table_refuses_or_makes_the_sender_wait() {
     let last = refusing.cast(&context(), "m", "last").unwrap();
     assert!(last.wait(LONG).unwrap().is_acked() && first.wait(LONG).unwrap().is_acked());
 
-    let waiting = builder([broker.node("n1")]).max_outstanding(1).cast_timeout(millis(300)).build().unwrap();
+    let waiting = builder([broker.node("n1")]).max_outstanding(1).cast_timeout(millis(1_500)).build().unwrap();
     let first = waiting.cast(&context(), "m", &1).unwrap();
     let started = now();
     let error = waiting.prepare().timeout(millis(50)).cast(&context(), "m", &2).unwrap_err();
     assert!(matches!(error, SendError::Full { open: 1, .. }), "{error:?}");
     assert!(started.elapsed() >= millis(50), "it has waited {:?}", started.elapsed());
-    let second = waiting.cast(&context(), "m", "last").unwrap();
+    // It waits for longer than the first one lives.
+    let second = waiting.prepare().timeout(LONG).cast(&context(), "m", "last").unwrap();
     // A message gives its room back a moment before its handle is told.
     assert!(matches!(first.wait(LONG), Some(Outcome::Unacknowledged { sent: true, .. })), "room came with its end");
     assert!(second.wait(LONG).unwrap().is_acked());
@@ -309,19 +311,20 @@ fn a_handle_is_a_future_for_any_executor() {
 fn an_answer_to_a_message_that_has_ended_is_counted_and_harms_nobody() {
     let broker = Broker::start(|seen| if seen.request.args.get() == "1" { Act::Hold } else { Act::Release });
     let client = builder([broker.node("n1")]).build().unwrap();
-    let brief = client.prepare().timeout(millis(50)).cast(&context(), "m", &1).unwrap();
+    // Connects, so that the next one is sent before it ends.
+    assert!(client.cast(&context(), "m", &0).unwrap().wait(LONG).unwrap().is_acked());
+    let brief = client.prepare().timeout(millis(700)).cast(&context(), "m", &1).unwrap();
     assert!(!brief.wait(LONG).unwrap().is_acked());
     // The slot is used again; the acknowledgements of both come, this one's first.
     assert!(client.cast(&context(), "m", &2).unwrap().wait(LONG).unwrap().is_acked());
     assert!(client.cast(&context(), "m", &3).unwrap().wait(LONG).unwrap().is_acked());
-    assert_eq!((client.counters().late, client.counters().acked), (1, 2));
+    assert_eq!((client.counters().late, client.counters().acked), (1, 3));
 }
 
 #[test]
 fn a_malformed_header_cannot_end_the_thread() {
-    let mut first = true;
-    let broker = Broker::start(move |seen| {
-        if std::mem::take(&mut first) {
+    let broker = Broker::start(|seen| {
+        if seen.request.args.get() == "1" {
             let mut header = Header::new(Kind::Ack, seen.header.id);
             header.tag = u64::MAX;
             return Act::Answer(header, b"?".to_vec());
@@ -329,7 +332,9 @@ fn a_malformed_header_cannot_end_the_thread() {
         seen.good()
     });
     let client = builder([broker.node("n1")]).build().unwrap();
-    let lost = client.prepare().timeout(millis(40)).cast(&context(), "m", &1).unwrap();
+    // Connects, so that the next one is sent before it ends.
+    assert!(client.cast(&context(), "m", &0).unwrap().wait(LONG).unwrap().is_acked());
+    let lost = client.prepare().timeout(millis(700)).cast(&context(), "m", &1).unwrap();
     assert!(!lost.wait(LONG).unwrap().is_acked());
     assert!(client.cast(&context(), "m", &2).unwrap().wait(LONG).unwrap().is_acked());
 }

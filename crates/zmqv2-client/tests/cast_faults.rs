@@ -36,7 +36,10 @@ fn a_lost_acknowledgement_is_reported_at_the_timeout_and_the_cast_is_not_repeate
         let handle = client.cast(&context(), "lose", &()).unwrap();
         assert_eq!(handle.wait(millis(1)), None);
         let outcome = handle.wait(LONG).unwrap();
-        assert!(matches!(outcome, Outcome::Unacknowledged { sent: true, after } if after >= millis(150)), "{outcome}");
+        assert!(
+            matches!(outcome, Outcome::Unacknowledged { sent: true, after, .. } if after >= millis(150)),
+            "{outcome}"
+        );
         assert_eq!(told.recv().unwrap(), ("openstack/t".to_owned(), outcome));
     });
     // Nobody holds the handle: the counter and the observer are told all the same.
@@ -54,7 +57,7 @@ fn without_a_retry_a_lost_connection_ends_the_cast_at_once() {
     let started = now();
     let outcome = client.cast(&context(), "m", &2).unwrap().wait(LONG).unwrap();
     assert!(matches!(outcome, Outcome::Unacknowledged { sent: true, .. }), "{outcome}");
-    assert!(started.elapsed() < millis(1_000), "{:?}", started.elapsed());
+    assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());
     broker.join();
     let broker = Broker::start_at(&broker.address, Seen::good);
     assert!(client.cast(&context(), "m", &3).unwrap().wait(LONG).unwrap().is_acked());
@@ -203,13 +206,13 @@ fn with_no_peer_alive_nothing_blocks_for_ever_rg07_rg28() {
         let outcome = handle.wait(LONG).unwrap();
         assert!(matches!(outcome, Outcome::Unacknowledged { sent: false, .. }), "{outcome}");
     }
-    assert!(started.elapsed() >= millis(150) && started.elapsed() < millis(1_000), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= millis(150) && started.elapsed() < LONG / 4, "{:?}", started.elapsed());
     let waiting = client.prepare().retry(1).cast(&context(), "m", &()).unwrap();
     let started = now();
     drop(client);
     // The last clone is gone: what was open has ended, and no socket lingers for ever.
     assert!(matches!(waiting.wait(LONG), Some(Outcome::Unacknowledged { sent: false, .. })));
-    assert!(started.elapsed() < millis(3_000), "{:?}", started.elapsed());
+    assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
 }
 
 #[test]
@@ -221,7 +224,7 @@ fn close_waits_for_outcomes_and_reports_the_rest() {
     let good: Vec<_> = (0..100).map(|number| client.cast(&context(), "m", &number).unwrap()).collect();
     let started = now();
     assert_eq!(client.close(millis(200)).open, 2);
-    assert!(started.elapsed() >= millis(200) && started.elapsed() < millis(2_000), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= millis(200) && started.elapsed() < LONG / 4, "{:?}", started.elapsed());
     assert!(good.iter().all(|handle| handle.outcome().unwrap().is_acked()));
     assert!(matches!(lost.outcome(), Some(Outcome::Unacknowledged { sent: true, .. })));
     assert!(matches!(call.wait(), Err(CallError::Closed { .. })));
@@ -256,7 +259,7 @@ fn a_frozen_peer_beyond_the_high_water_mark_is_no_answer() {
     // Dropped before the broker, whose end waits for it, also if an assertion fails.
     let thaw = thaw;
     let client = builder([broker.node("n1")]).cast_timeout(millis(5_000)).max_outstanding(200_000).build().unwrap();
-    let body = "x".repeat(1_000);
+    let (body, began) = ("x".repeat(1_000), now());
     let mut handles = Vec::new();
     let mut cast = || {
         handles.push(client.cast(&context(), "m", &body).unwrap());
@@ -274,14 +277,14 @@ fn a_frozen_peer_beyond_the_high_water_mark_is_no_answer() {
         }
     }
     (0..1_000).for_each(|_| _ = cast());
+    // Nothing ends before the kernel gives up a connection whose peer takes nothing for 2.5 s. That is
+    // wanted (decision 0027), and earlier than the timeout of the casts.
+    handles[0].wait(LONG).unwrap();
+    assert!(began.elapsed() >= millis(2_400), "{:?}", began.elapsed());
     let mut sent = 0;
     for handle in &handles {
         match handle.wait(LONG).unwrap() {
-            Outcome::Unacknowledged { sent: true, after } => {
-                // The kernel gives up a connection whose peer takes nothing for 2.5 s.
-                assert!(after >= millis(2_000), "{after:?}");
-                sent += 1;
-            }
+            Outcome::Unacknowledged { sent: true, .. } => sent += 1,
             Outcome::Unacknowledged { sent: false, .. } => {}
             outcome => panic!("{outcome}"),
         }

@@ -101,8 +101,8 @@ fn a_slow_node_and_a_dead_one_delay_no_other_rg33() {
     ]);
     let mut config = Config::default();
     config.connect_timeout = millis(150);
-    let client = builder([]).matchmaker(directory).config(config).cast_timeout(millis(600)).build().unwrap();
-    let (report, fanouts) = punctual(millis(600), || {
+    let client = builder([]).matchmaker(directory).config(config).cast_timeout(millis(2_000)).build().unwrap();
+    let (report, fanouts) = punctual(millis(2_000), || {
         let started = now();
         let handle = client.fanout(&context(), "m", &()).unwrap();
         let early = loop {
@@ -110,7 +110,7 @@ fn a_slow_node_and_a_dead_one_delay_no_other_rg33() {
             if early.acked() == 3 {
                 break early;
             }
-            assert!(started.elapsed() < millis(500), "{early:#}");
+            assert!(started.elapsed() < millis(1_500), "{early:#}");
             std::thread::yield_now();
         };
         assert!(early.open >= 2 && !early.all_acked() && handle.report().is_none(), "{early}");
@@ -124,7 +124,7 @@ fn a_slow_node_and_a_dead_one_delay_no_other_rg33() {
     assert_eq!((report.acked(), report.refused(), report.unacknowledged(), report.all_acked()), (3, 0, 4, false));
     let shown = format!("{report:#}");
     assert!(shown.starts_with("accepted by 3 of 7, 0 refused, 4 unacknowledged\n"), "{shown}");
-    assert!(shown.contains("\ns6 on node n3: no acknowledgement within 6"), "{shown}");
+    assert!(shown.contains("\ns6 on node n3: no acknowledgement within 2."), "{shown}");
     let counters = client.counters();
     let counted = [counters.accepted, counters.copies, counters.acked, counters.unacknowledged];
     assert_eq!(counted, [4, 3, 3, 4].map(|count| count * fanouts as u64));
@@ -242,7 +242,7 @@ fn a_lost_connection_concerns_its_node_alone() {
     let started = now();
     let report = client.fanout(&context(), "m", &()).unwrap().wait(LONG).unwrap();
     assert_eq!(show(&report), ["n1 s1 silent", "n2 s2 acked"]);
-    assert!(started.elapsed() < millis(2_000), "{:?}", started.elapsed());
+    assert!(started.elapsed() < LONG / 4, "{:?}", started.elapsed());
     dying.join();
 
     let mut dying = Broker::start_at(&dying.address, |_| Act::Die);

@@ -69,7 +69,7 @@ fn a_broker_that_dies_is_noticed_at_once_and_used_again_when_it_is_back() {
         let error = client.call::<i32>(&context(), "m", &2).unwrap_err();
         assert!(matches!(error, CallError::ConnectionLost { .. }), "round {round}: {error:?}");
         assert!(error.may_have_run());
-        assert!(started.elapsed() < millis(1_000), "{:?}", started.elapsed());
+        assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
         broker.join();
         broker = Broker::start_at(
             &broker.address,
@@ -115,13 +115,14 @@ fn without_a_broker_a_call_ends_by_the_connect_timeout() {
 fn a_dead_node_loses_no_call_and_slows_one_rg33() {
     let broker = Broker::start(Seen::echo);
     let mut config = Config::default();
-    config.connect_timeout = millis(300);
+    // Longer than a busy machine delays any other call.
+    config.connect_timeout = millis(1_500);
     let client = builder([dead_node("n0"), broker.node("n1")]).config(config).build().unwrap();
     let mut slow = 0;
     for number in 0..20 {
         let answered = client.call_detailed::<i32>(&context(), "m", &number).unwrap();
         assert_eq!(answered.value, number);
-        slow += usize::from(answered.elapsed >= millis(300));
+        slow += usize::from(answered.elapsed >= millis(1_500));
     }
     assert_eq!((broker.requests(), slow), (20, 1));
 }
@@ -152,7 +153,8 @@ fn a_node_that_refuses_is_skipped_when_nothing_ran_rg33() {
 #[test]
 fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_rg22() {
     let mut config = Config::default();
-    config.connect_timeout = millis(300);
+    // Longer than a busy machine delays any other call.
+    config.connect_timeout = millis(1_000);
     let alive = Broker::start(Seen::echo);
     let dead = dead_node("n0");
     let client = builder([dead.clone(), alive.node("n1")]).config(config).timeout(LONG).build().unwrap();
@@ -161,7 +163,7 @@ fn a_dead_node_costs_one_attempt_until_it_is_back_and_then_gets_its_share_again_
     while started.elapsed() < FIRST_PROBE_AFTER * 4 {
         let asked = now();
         client.call::<()>(&context(), "m", &()).unwrap();
-        attempts += usize::from(asked.elapsed() >= millis(250));
+        attempts += usize::from(asked.elapsed() >= millis(950));
         std::thread::park_timeout(millis(5));
     }
     assert_eq!(attempts, 1, "calls that waited for the dead node");

@@ -11,7 +11,7 @@ use zmqv2_client::{CallError, RpcClient};
 use zmqv2_proto::{Flags, Header, Kind, Reason, RequestContext};
 
 /// Long enough that a machine that is busy with other tests does not make a broker look silent.
-const WATCH: Duration = Duration::from_millis(600);
+const WATCH: Duration = Duration::from_millis(1_500);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn context() -> RequestContext {
@@ -60,7 +60,7 @@ fn a_lost_call_ends_early_with_server_lost() {
         let took = started.elapsed();
         assert_eq!(error.reason(), Some(Reason::ServerLost), "{name}: {error}");
         assert!(error.may_have_run() && error.to_string().contains("not known here"), "{error}");
-        assert!(took >= WATCH && took < WATCH + millis(800), "{name}: {took:?}");
+        assert!(took >= WATCH && took < WATCH + millis(5_000), "{name}: {took:?}");
         let seen: Vec<Header> = told.try_iter().collect();
         assert_eq!(
             seen.iter().map(|header| header.kind).collect::<Vec<_>>(),

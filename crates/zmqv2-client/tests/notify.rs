@@ -230,7 +230,7 @@ fn a_missing_answer_ends_at_the_timeout_and_a_retry_doubles_no_outcome() {
     assert_eq!(seen.try_iter().count(), 2 * attempts);
     // It is not waited for beyond its own time.
     let brief = silent.prepare().timeout(LONG).time_to_live(millis(100));
-    assert!(!brief.info(&context(), "e", &()).unwrap().wait(millis(2_000)).unwrap().all_taken_over());
+    assert!(!brief.info(&context(), "e", &()).unwrap().wait(LONG / 2).unwrap().all_taken_over());
 
     let mut asked = 0;
     let (broker, seen) = telling(move |seen| {

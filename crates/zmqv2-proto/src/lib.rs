@@ -22,6 +22,7 @@
 pub mod config;
 mod message;
 mod naming;
+mod no_connection;
 mod process;
 mod refusal;
 pub mod service;
@@ -38,6 +39,7 @@ pub use naming::{
     Address, DEFAULT_EXCHANGE, Exchange, InvalidAddress, InvalidName, InvalidVersion, MethodName, Namespace, Node,
     NodeName, ReceiverKind, ServerName, Target, TcpAddress, Topic, TopicKey, Version, Zone,
 };
+pub use no_connection::NoConnection;
 pub use refusal::{Avoid, NextStep, Reason, Refusal};
 pub use wire::{
     ClockId, Flags, Header, InstanceId, InvalidHeader, InvalidId, Kind, MessageId, Ttl, control, deadline, hello,

@@ -241,13 +241,28 @@ pub struct Refusal {
     pub reason: Reason,
     /// The same in a sentence that names the thing and the limit.
     pub detail: String,
+    /// Whether the sender has refused its own request, so that it was never sent.
+    unsent: bool,
 }
 
 impl Refusal {
     /// A refusal from its parts.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), unsent: false }
+    }
+
+    /// The refusal of a request that was not sent, because its receiver would refuse it.
+    #[must_use]
+    pub fn before_sending(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), unsent: true }
+    }
+
+    /// Whether the request may have run, in part or whole: as [`Reason::may_have_run`] says, but
+    /// never if it was not sent.
+    #[must_use]
+    pub fn may_have_run(&self) -> bool {
+        !self.unsent && self.reason.may_have_run()
     }
 }
 
@@ -279,6 +294,14 @@ mod tests {
         for reason in Reason::ALL {
             assert!(!(reason.may_have_run() && reason.another_node_may_take_it()), "{reason}");
             assert!(reason.may_have_run() || reason.meaning().contains("did not run"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_not_sent_has_not_run() {
+        for reason in Reason::ALL {
+            assert_eq!(Refusal::new(reason, "").may_have_run(), reason.may_have_run(), "{reason}");
+            assert!(!Refusal::before_sending(reason, "").may_have_run(), "{reason}");
         }
     }
 

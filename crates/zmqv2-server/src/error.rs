@@ -57,15 +57,14 @@ pub enum ServerError {
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// No broker has accepted the registration in time.
-    #[error(
-        "no broker has accepted the registration within {waited:?}: is zmqv2-broker running with the socket \
-         directory {dir}?"
-    )]
+    #[error("no broker has accepted the registration within {waited:?} (socket directory {dir}): {problem}")]
     NotReady {
         /// The time that was given.
         waited: Duration,
         /// The directory of the broker's socket.
         dir: String,
+        /// Why, as far as it can be seen: for example that this user may not use the broker's socket.
+        problem: String,
     },
     /// Handlers were still running when the time to drain ended. Their threads go on, and their
     /// replies are lost.

@@ -179,10 +179,10 @@ impl Process {
         status
     }
 
-    /// Waits until the readers have seen the end of both outputs. The wait is short, because a child
+    /// Waits until the readers have seen the end of both outputs. The wait is bounded, because a child
     /// of the process that lives on may hold them open.
     fn read_to_end(&self) {
-        let end_at = now() + Duration::from_secs(1);
+        let end_at = now() + Duration::from_secs(5);
         for printed in [&self.stderr, &self.stdout] {
             printed.wait_for_end(end_at);
         }

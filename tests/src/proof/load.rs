@@ -103,6 +103,15 @@ pub fn echo(client: &RpcClient, payload: &str) -> Result<String, CallError> {
     Ok(answered.server.to_string())
 }
 
+/// Fails if some of these calls waited for a worker that was busy all the time, though another one was
+/// free (P10). A busy machine may delay every tenth call, but none for seconds.
+pub fn assert_undelayed(mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let (most, max) = (took[took.len() * 9 / 10], took[took.len() - 1]);
+    println!("{} calls: nine of ten within {most:?}, all within {max:?}", took.len());
+    assert!(most < Duration::from_millis(250) && max < Duration::from_secs(3), "{most:?}, {max:?}");
+}
+
 /// The smallest, the median and the largest of some durations.
 pub fn spread(spans: impl IntoIterator<Item = Duration>) -> [Duration; 3] {
     let mut spans: Vec<_> = spans.into_iter().collect();

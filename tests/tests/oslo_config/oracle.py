@@ -1,5 +1,5 @@
 """Reads configuration files with oslo.config itself. Input: a JSON list of texts. Output: for each, the values by name, or
-null when oslo.config refuses the file or one of the values."""
+null when oslo.config refuses the file or one of the values. A line of NEXT_FILE ends a file, and the next one wins."""
 
 import json
 import os
@@ -37,7 +37,10 @@ RING = [cfg.StrOpt("ringfile", default="/etc/oslo/matchmaker_ring.json", depreca
                    deprecated_group="DEFAULT")]
 
 
-def read(path):
+NEXT_FILE = "#### next file\n"
+
+
+def read(paths):
     conf = cfg.ConfigOpts()
     for opt in ZMQ:
         opt.deprecated_opts = [cfg.DeprecatedOpt(opt.name, group="DEFAULT")]
@@ -45,7 +48,7 @@ def read(path):
     conf.register_opts(DEFAULT)
     conf.register_opts(REDIS, group="matchmaker_redis")
     conf.register_opts(RING, group="matchmaker_ring")
-    conf([], project="x", default_config_files=[path], default_config_dirs=[])
+    conf([], project="x", default_config_files=paths, default_config_dirs=[])
     values = {opt.name: conf.oslo_messaging_zmq[opt.name] for opt in ZMQ}
     values["control_exchange"] = conf.control_exchange
     values["rpc_thread_pool_size"] = conf.executor_thread_pool_size
@@ -57,12 +60,14 @@ def read(path):
 
 answers = []
 with tempfile.TemporaryDirectory() as directory:
-    path = os.path.join(directory, "x.conf")
     for text in json.load(sys.stdin):
-        with open(path, "w", newline="") as file:
-            file.write(text)
+        paths = []
+        for part in text.split(NEXT_FILE):
+            paths.append(os.path.join(directory, f"x{len(paths)}.conf"))
+            with open(paths[-1], "w", newline="") as file:
+                file.write(part)
         try:
-            answers.append(read(path))
+            answers.append(read(paths))
         except (Exception, SystemExit):
             answers.append(None)
 json.dump(answers, sys.stdout)

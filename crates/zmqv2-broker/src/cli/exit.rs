@@ -76,8 +76,12 @@ impl fmt::Display for Failure {
 #[must_use]
 pub fn finish(result: Result<(), Failure>) -> ExitCode {
     let code = match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            log::release_warnings(None);
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
+            log::release_warnings(Some(&failure.to_string()));
             tell(&failure);
             ExitCode::from(failure.exit as u8)
         }

@@ -17,6 +17,7 @@ pub use arguments::arguments;
 pub use exit::{Exit, Failure, finish};
 pub use flags::{CommonFlags, Setup};
 pub use launch::{LaunchFlags, launch};
+pub use log::hold_warnings_of_directory;
 pub use memory::keep_freed_memory;
 pub use output::{Unwritable, require_stdout, say, tell, write_stdout};
 pub use reload::Reloader;

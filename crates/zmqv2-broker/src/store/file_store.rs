@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use zmqv2_proto::MessageId;
 
 use super::dead_letter_index::DeadLetterIndex;
 use super::{Change, Contents, Store, StoreError, tables};
+
+/// The bytes at the start of each file of `redb`.
+const DATABASE_START: &[u8] = b"redb";
 
 /// A small cache, because the broker reads the file only at the start.
 const CACHE_BYTES: usize = 16 << 20;
@@ -53,10 +56,11 @@ impl FileStore {
         Self::over(path, Box::new(move || open_file(&file)))
     }
 
-    /// Checks whether `path` can be a store, without opening it.
+    /// Checks whether `path` can be a store, without changing it.
     ///
     /// # Errors
-    /// [`StoreError::NoDirectory`], or [`StoreError::Damaged`] if `path` is not a file.
+    /// [`StoreError::NoDirectory`], [`StoreError::Damaged`] if `path` is not a file or begins as no
+    /// store does, or the error of opening it.
     pub fn check(path: &Path) -> Result<(), StoreError> {
         if !path.parent().is_some_and(Path::is_dir) {
             return Err(StoreError::NoDirectory { path: path.to_owned() });
@@ -64,7 +68,18 @@ impl FileStore {
         if path.exists() && !path.is_file() {
             return Err(StoreError::Damaged { path: path.to_owned(), detail: "it is not a regular file".to_owned() });
         }
-        Ok(())
+        if !path.exists() {
+            return Ok(());
+        }
+        let failed = |error| StoreError::of_file(path, error);
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+        let mut start = Vec::new();
+        file.take(DATABASE_START.len() as u64).read_to_end(&mut start).map_err(failed)?;
+        // An empty file becomes a store.
+        if start.is_empty() || start == DATABASE_START {
+            return Ok(());
+        }
+        Err(StoreError::Damaged { path: path.to_owned(), detail: "it does not begin as a store does".to_owned() })
     }
 
     fn over(path: &Path, opener: Opener) -> Result<Self, StoreError> {

@@ -246,7 +246,7 @@ impl Attempt {
             }
             AskError::Refused(refusal, node) if !refusal.reason.another_node_may_take_it() => {
                 return match &self.doubt {
-                    Some(_) if !refusal.reason.may_have_run() => self.give_up(),
+                    Some(_) if !refusal.may_have_run() => self.give_up(),
                     _ => Step::End(Verdict::Refused(refusal, node)),
                 };
             }

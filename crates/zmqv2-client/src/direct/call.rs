@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::transport::TransportError;
-use zmqv2_proto::{Address, Kind, RequestContext};
+use zmqv2_proto::{Address, Kind, NoConnection, RequestContext};
 
 use crate::clock;
 use crate::delivery::attempt::{AskError, Attempt, SearchPlan};
@@ -22,6 +22,7 @@ use crate::outcome::call_error::CallError;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::peers::hello::Greeting;
 use crate::routing::destinations::Destination;
+use crate::routing::node_health::cause_of;
 use crate::routing::route::Route;
 use crate::routing::router::Router;
 use crate::settings::Settings;
@@ -74,7 +75,8 @@ impl<'a> DirectCaller<'a> {
         let after = request.elapsed(clock::now());
         let destination = |candidate| call.route.destination(candidate, router);
         let result = result.map_err(|verdict| {
-            verdict.into_call_error(target, after, destination, call.route.doubt(), call.socket_error)
+            let cause = |address: &Address| router.health().cause(address);
+            verdict.into_call_error(target, after, destination, call.route.doubt(), call.socket_error, cause)
         });
         Completion { result, after }.into_answered(method, target, &settings.allowed_remote_modules)
     }
@@ -101,7 +103,8 @@ impl DirectCall<'_> {
             let answer_by = attempt.answer_by();
             let largest = settings.config.max_message_bytes;
             let is_new = socket.greeting == Greeting::Due;
-            let mut trip = RoundTrip { request: &mut self.encoded, socket: &mut socket, node, answer_by, largest };
+            let mut trip =
+                RoundTrip { request: &mut self.encoded, socket: &mut socket, address, node, answer_by, largest };
             match trip.send(connect_by, attempt.is_last_send()) {
                 Ok(Sent::Yes) => {}
                 // An idle socket may have lost its connection meanwhile. A new one is tried.
@@ -112,8 +115,12 @@ impl DirectCall<'_> {
                     }
                     continue;
                 }
-                Ok(Sent::NotConnected | Sent::ConnectionLost) => {
-                    router.health().mark_unreachable(address, clock::now());
+                Ok(Sent::NotConnected(cause)) => {
+                    router.health().mark_unreachable(address, cause, clock::now());
+                    return Err(AskError::NotReached);
+                }
+                Ok(Sent::ConnectionLost) => {
+                    router.health().mark_unreachable(address, NoConnection::NoAnswer, clock::now());
                     return Err(AskError::NotReached);
                 }
                 Ok(Sent::NotGreeted) => {
@@ -155,7 +162,9 @@ impl DirectCall<'_> {
                 // The socket is never used again, so that a late answer never reaches another call.
                 Err(error) => {
                     match &error {
-                        AskError::ConnectionLost => router.health().mark_unreachable(address, clock::now()),
+                        AskError::ConnectionLost => {
+                            router.health().mark_unreachable(address, NoConnection::Unknown, clock::now());
+                        }
                         AskError::NoAnswer => {
                             router.not_answered(address, server.is_none().then_some(key), clock::now());
                             self.unanswered = Some((address.clone(), socket));
@@ -171,10 +180,9 @@ impl DirectCall<'_> {
     /// No socket could be opened or connected.
     fn not_sent(&mut self, address: &Address, error: TransportError) -> AskError {
         log::debug!("cannot connect to {address}: {error}");
-        if matches!(error, TransportError::Connect { .. }) {
-            self.caller.router.health().mark_unreachable(address, clock::now());
-        } else {
-            self.socket_error = Some(error);
+        match cause_of(&error) {
+            Some(cause) => self.caller.router.health().mark_unreachable(address, cause, clock::now()),
+            None => self.socket_error = Some(error),
         }
         AskError::NotReached
     }

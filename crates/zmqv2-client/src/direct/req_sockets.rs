@@ -62,9 +62,9 @@ impl ReqSockets {
                 return Ok(socket);
             }
         }
-        check_reachable(address, connect_by.saturating_duration_since(now))?;
+        let resolved = check_reachable(address, connect_by.saturating_duration_since(now))?;
         let mut socket = self.transport.socket(Role::Req)?;
-        socket.connect(address)?;
+        socket.connect(&resolved)?;
         Ok(ReqSocket { socket, peer: peers.at(address), greeting: Greeting::Due })
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use zmqv2_proto::transport::{Connection, Frame, Received, SocketSendError, TransportError};
-use zmqv2_proto::{HeaderView, Kind, NodeName, Refusal, Ttl};
+use zmqv2_proto::transport::{Connection, Frame, Observation, Received, SocketSendError, TransportError};
+use zmqv2_proto::{Address, HeaderView, Kind, NoConnection, NodeName, Refusal, Ttl};
 
 use crate::clock;
 use crate::delivery::attempt::AskError;
@@ -13,10 +13,12 @@ use crate::direct::req_sockets::ReqSocket;
 use crate::io::answer::{Asked, ParsedAnswer};
 use crate::peers::Stamping;
 use crate::peers::hello::{self, Greeting};
+use crate::routing::node_health::observation_at;
 
 pub(super) struct RoundTrip<'a> {
     pub(super) request: &'a mut EncodedRequest,
     pub(super) socket: &'a mut ReqSocket,
+    pub(super) address: &'a Address,
     /// The node at the other end.
     pub(super) node: &'a NodeName,
     pub(super) answer_by: Instant,
@@ -29,7 +31,7 @@ pub(super) struct RoundTrip<'a> {
 pub(super) enum Sent {
     Yes,
     /// There was no connection in time, or no time was left.
-    NotConnected,
+    NotConnected(NoConnection),
     ConnectionLost,
     /// There was a connection, and the broker did not answer the first question on it in time.
     NotGreeted,
@@ -44,9 +46,9 @@ impl RoundTrip<'_> {
     pub(super) fn send(&mut self, connect_by: Instant, last: bool) -> Result<Sent, TransportError> {
         let connect_by = connect_by.min(self.request.deadline);
         match self.wait_connected(connect_by)? {
-            Connection::Up => {}
-            Connection::Lost => return Ok(Sent::ConnectionLost),
-            _ => return Ok(Sent::NotConnected),
+            Ok(Connection::Lost) => return Ok(Sent::ConnectionLost),
+            Ok(_) => {}
+            Err(cause) => return Ok(Sent::NotConnected(cause)),
         }
         let (now, stamp) = loop {
             let now = clock::now();
@@ -63,7 +65,7 @@ impl RoundTrip<'_> {
         };
         let ttl = Ttl::until(self.request.deadline, now);
         if ttl.is_expired() {
-            return Ok(Sent::NotConnected);
+            return Ok(Sent::NotConnected(NoConnection::Unknown));
         }
         if let Some(refusal) = self.socket.peer.refuses_size(self.request.body.len(), Some(self.node)) {
             return Ok(Sent::TooLarge(refusal));
@@ -84,7 +86,7 @@ impl RoundTrip<'_> {
         match self.socket.socket.send(frames) {
             Ok(()) => Ok(Sent::Yes),
             // It was connected, and nothing was in its pipe.
-            Err(SocketSendError::Full | SocketSendError::PeerGone) => Ok(Sent::NotConnected),
+            Err(SocketSendError::Full | SocketSendError::PeerGone) => Ok(Sent::NotConnected(NoConnection::NoAnswer)),
             Err(error) => Err(socket_error("send a request", std::io::Error::other(error))),
         }
     }
@@ -121,19 +123,32 @@ impl RoundTrip<'_> {
         }
     }
 
-    fn wait_connected(&self, connect_by: Instant) -> Result<Connection, TransportError> {
+    /// Waits until the socket has been connected. Otherwise says why it is not: after half of the
+    /// time, it begins to look.
+    fn wait_connected(&self, connect_by: Instant) -> Result<Result<Connection, NoConnection>, TransportError> {
         // The pool has just looked at its sockets.
         let socket = &self.socket.socket;
         if socket.was_connected() {
-            return Ok(Connection::Up);
+            return Ok(Ok(Connection::Up));
         }
+        let look_at = observation_at(clock::now(), connect_by);
+        let mut observation = None;
         loop {
             let connection = socket.readiness()?.connection;
-            let left = connect_by.saturating_duration_since(clock::now());
-            if connection != Connection::Awaited || left.is_zero() {
-                return Ok(connection);
+            if connection != Connection::Awaited {
+                return Ok(Ok(connection));
             }
-            socket.wait(Some(left), None).map_err(|source| socket_error("wait for a connection", source))?;
+            let now = clock::now();
+            if connect_by <= now {
+                let mut observation = observation.unwrap_or_else(|| Observation::begin(self.address));
+                return Ok(Err(observation.cause()));
+            }
+            if observation.is_none() && look_at <= now {
+                observation = Some(Observation::begin(self.address));
+            }
+            let until = if observation.is_none() { look_at } else { connect_by };
+            let wait = socket.wait(Some(until.saturating_duration_since(now)), None);
+            wait.map_err(|source| socket_error("wait for a connection", source))?;
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::transport::{Role, Socket, Transport, TransportError, check_reachable};
-use zmqv2_proto::{Address, NodeName, ServerName};
+use zmqv2_proto::transport::{Observation, Role, Socket, Transport, TransportError, check_local};
+use zmqv2_proto::{Address, NoConnection, NodeName, ServerName};
 
 use crate::delivery::table::LinkId;
 use crate::peers::Peer;
@@ -18,6 +18,16 @@ pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Link {
     pub(crate) socket: Socket,
     pub(crate) address: Address,
+    /// Where the socket connects, or has connected: the address, with a number for a host name.
+    pub(crate) connects_to: Option<Address>,
+    /// Whether a thread resolves the host name.
+    pub(crate) resolving: bool,
+    /// Whether something will look why there is no connection.
+    pub(crate) observed_later: bool,
+    /// What looks, or has looked.
+    pub(crate) observation: Option<Observation>,
+    /// Why there was no connection, and when that was found.
+    pub(crate) cause: Option<(Instant, NoConnection)>,
     /// What is known of the broker.
     pub(crate) peer: Arc<Peer>,
     /// Whether the broker was asked over this connection.
@@ -45,6 +55,13 @@ pub(crate) struct Links {
     links: Vec<Option<Link>>,
 }
 
+impl Link {
+    /// Whether nothing will connect it by itself.
+    pub(crate) fn must_connect(&self) -> bool {
+        self.connects_to.is_none() && !self.resolving && !self.reconnects
+    }
+}
+
 impl Links {
     pub(crate) fn new(transport: Transport, capacity: usize) -> Self {
         Self { transport, capacity, by_address: HashMap::new(), links: Vec::new() }
@@ -62,18 +79,17 @@ impl Links {
         self.by_address.is_empty()
     }
 
-    /// Opens a link, which connects in the background. A local socket that cannot be used is an error
-    /// at once.
+    /// Opens a link, which does not connect yet. A local socket that cannot be used is an error.
     pub(crate) fn open(&mut self, address: &Address, peer: Arc<Peer>, now: Instant) -> Result<LinkId, TransportError> {
-        if let Address::Ipc(_) = address {
-            // This looks at a local path. A host name is left to libzmq, because a resolver may wait.
-            check_reachable(address, Duration::ZERO)?;
-        }
-        let mut socket = self.transport.socket(Role::Dealer)?;
-        socket.connect(address)?;
+        check_local(address).map_err(|cause| TransportError::Unreachable { address: address.clone(), cause })?;
         let link = Link {
-            socket,
+            socket: self.transport.socket(Role::Dealer)?,
             address: address.clone(),
+            connects_to: None,
+            resolving: false,
+            observed_later: false,
+            observation: None,
+            cause: None,
             peer,
             greeting: Greeting::Due,
             reconnects: false,
@@ -98,7 +114,7 @@ impl Links {
     pub(crate) fn renew(&mut self, id: LinkId) -> Result<Option<Socket>, TransportError> {
         let Some(Some(link)) = self.links.get_mut(id) else { return Ok(None) };
         (link.reconnects, link.notified, link.writable) = (true, true, false);
-        link.greeting = Greeting::Due;
+        (link.greeting, link.connects_to) = (Greeting::Due, None);
         Ok(Some(std::mem::replace(&mut link.socket, self.transport.socket(Role::Dealer)?)))
     }
 
@@ -119,6 +135,12 @@ impl Links {
         let old = idle.iter().take_while(|(used, _)| now.saturating_duration_since(*used) >= IDLE_LIMIT).count();
         idle.truncate(excess.max(old));
         idle.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// How many threads look why there is no connection.
+    pub(crate) fn observers(&mut self) -> usize {
+        let observations = self.links.iter_mut().flatten().filter_map(|link| link.observation.as_mut());
+        observations.filter_map(|observation| observation.is_pending().then_some(())).count()
     }
 
     /// Whether another link would exceed the capacity.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{Frame, TransportError};
-use zmqv2_proto::{Flags, Header, Kind, MessageId, Target, TopicKey, Ttl, rewrite_hop};
+use zmqv2_proto::{Address, Flags, Header, Kind, MessageId, Target, TopicKey, Ttl, rewrite_hop};
 
 use crate::delivery::attempt::Verdict;
 use crate::delivery::table::{DeliveryOptions, Tag};
@@ -115,7 +115,8 @@ impl Outbound {
         let after = now.saturating_duration_since(message.started);
         let destination = |candidate| route.destination(candidate, router).or_else(|| route.destination(0, router));
         let result = result.map_err(|verdict| {
-            verdict.into_call_error(&message.target, after, destination, route.doubt(), socket_error.take())
+            let cause = |address: &Address| router.health().cause(address);
+            verdict.into_call_error(&message.target, after, destination, route.doubt(), socket_error.take(), cause)
         });
         Completion { result, after }
     }

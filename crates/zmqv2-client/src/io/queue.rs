@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::transport::process_id;
-use zmqv2_proto::{MessageId, deadline};
+use zmqv2_proto::{Address, MessageId, NoConnection, deadline};
 
 use crate::io::admission::Admission;
 use crate::io::outbound::Outbound;
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     /// Nobody wants the result of this call any more. A command that is lost costs nothing but a call
     /// that runs in vain.
     GiveUp(MessageId),
+    /// The host of this address was looked for: the address with a number, or why there is none.
+    Resolved(Address, Result<Address, NoConnection>),
     /// The messages of one group.
     SendAll(Vec<Outbound>),
     /// Ends the thread when no message is outstanding, and at this time at the latest. The reply is
@@ -71,6 +73,13 @@ impl IoQueue {
     pub(crate) fn give_up(&self, id: MessageId) {
         // After a fork, the thread is in the parent.
         if self.pid == process_id() && self.commands.try_send(Command::GiveUp(id)).is_ok() {
+            self.idle_waker.wake();
+        }
+    }
+
+    /// The resolver has answered. Waits for room in the queue, on a thread of the resolver.
+    pub(super) fn resolved(&self, address: Address, found: Result<Address, NoConnection>) {
+        if self.commands.send(Command::Resolved(address, found)).is_ok() {
             self.idle_waker.wake();
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use zmqv2_proto::{Address, BodyError, InvalidName, NodeName, Reason, Refusal, Target};
+use zmqv2_proto::{Address, BodyError, InvalidName, NoConnection, NodeName, Reason, Refusal, Target};
 
 use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
@@ -50,7 +50,7 @@ pub enum CallError {
         after: Duration,
     },
     /// No node of the target could be connected to in time. Nothing was sent.
-    #[error("no connection to {target} within {} (node {node}, {address})", Span(*after))]
+    #[error("no connection to {target} within {} (node {node}, {address}): {}", Span(*after), cause.explain(address))]
     Unreachable {
         /// The target of the call.
         target: Box<Target>,
@@ -60,6 +60,8 @@ pub enum CallError {
         address: Address,
         /// How long the call took.
         after: Duration,
+        /// Why there is no connection to that node, as far as it is known.
+        cause: NoConnection,
     },
     /// The connection broke after the request was sent, so the reply cannot come any more.
     #[error("connection lost while {target} had the request, after {} (node {node}, {address})", Span(*after))]
@@ -142,12 +144,12 @@ impl CallError {
     /// |---|---|
     /// | `Remote`, `Answer` | yes: it did, unless the remote error says that it could not |
     /// | `Timeout`, `ConnectionLost`, `Closed`, `WouldBlock`, `Inherited` | yes, and it may still run |
-    /// | `Refused` | as [`Reason::may_have_run`] says: with `ServerLost` and `TooLarge` |
+    /// | `Refused` | as [`Refusal::may_have_run`] says: with `ServerLost`, and with `TooLarge` from a broker or server |
     /// | `NotSent`, `Unreachable` | no: nothing was sent |
     #[must_use]
     pub fn may_have_run(&self) -> bool {
         match self {
-            Self::Refused { refusal, .. } => refusal.reason.may_have_run(),
+            Self::Refused { refusal, .. } => refusal.may_have_run(),
             Self::NotSent(_) | Self::Unreachable { .. } => false,
             Self::Remote(_)
             | Self::Answer { .. }
@@ -156,6 +158,21 @@ impl CallError {
             | Self::Closed { .. }
             | Self::WouldBlock { .. }
             | Self::Inherited { .. } => true,
+        }
+    }
+
+    /// What went wrong, in one line, without the target and the time.
+    pub(crate) fn problem(&self) -> String {
+        match self {
+            Self::Unreachable { node, address, cause, .. } => {
+                format!("no connection to node {node} at {address}: {}", cause.explain(address))
+            }
+            Self::ConnectionLost { node, address, .. } => {
+                format!("the connection to node {node} at {address} was lost")
+            }
+            Self::Timeout { node, address, .. } => format!("node {node} at {address} has not answered"),
+            Self::NotSent(SendError::Transport { source, .. }) => source.to_string(),
+            other => other.to_string(),
         }
     }
 }
@@ -177,6 +194,18 @@ mod tests {
             after: Duration::from_millis(5_004),
         };
         assert_eq!(error.to_string(), "no reply from openstack/t at s1 within 5.0 s (node n1, tcp://h:1)");
+        let error = CallError::Unreachable {
+            target: target(),
+            node: "n1".parse().unwrap(),
+            address: Address::Tcp("h:1".parse().unwrap()),
+            after: Duration::from_millis(1_001),
+            cause: NoConnection::Refused,
+        };
+        assert_eq!(
+            error.to_string(),
+            "no connection to openstack/t at s1 within 1.0 s (node n1, tcp://h:1): connection refused; is zmqv2-broker \
+             running there?"
+        );
         let error = CallError::Refused {
             refusal: Refusal::new(Reason::NoRoute, "no server s1"),
             target: target(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use zmqv2_proto::transport::TransportError;
-use zmqv2_proto::{NextStep, NodeName, Reason, Refusal, Reply, ServerName, Target};
+use zmqv2_proto::{Address, NextStep, NoConnection, NodeName, Reason, Refusal, Reply, ServerName, Target};
 
 use crate::delivery::attempt::Verdict;
 use crate::outcome::answered::Answered;
@@ -34,7 +34,7 @@ use crate::routing::directory::Doubt;
 /// |---|---|
 /// | `Acked` | runs, unless the server that accepted it dies first |
 /// | `Stored` | runs when a listener takes it (notifications only) |
-/// | `Refused` | may have run if [`Reason::may_have_run`] says so, otherwise never runs |
+/// | `Refused` | may have run if [`Refusal::may_have_run`] says so, otherwise never runs |
 /// | `Directory` | did not run and never will; a second message may find a server |
 /// | `Unacknowledged`, `sent: false` | did not run and never will |
 /// | `Unacknowledged`, `sent: true` | may have run, or may still run |
@@ -82,6 +82,9 @@ pub enum Outcome {
         after: Duration,
         /// Whether it was sent, so that a server may have it.
         sent: bool,
+        /// What went wrong, in one line, for people: the node, and for example why there is no
+        /// connection to it.
+        problem: String,
     },
 }
 
@@ -110,8 +113,10 @@ impl fmt::Display for Outcome {
                 write!(f, "refused{} after {}: {refusal}", AtNode(node.as_ref()), Span(*after))
             }
             Self::Directory { problem, after } => write!(f, "not found within {}: {problem}", Span(*after)),
-            Self::Unacknowledged { after, sent: true } => write!(f, "no acknowledgement within {}", Span(*after)),
-            Self::Unacknowledged { after, sent: false } => write!(f, "not sent within {}", Span(*after)),
+            Self::Unacknowledged { after, sent, problem } => {
+                let what = if *sent { "no acknowledgement" } else { "not sent" };
+                write!(f, "{what} within {}: {problem}", Span(*after))
+            }
         }
     }
 }
@@ -125,16 +130,19 @@ pub(crate) struct Completion {
 
 impl Completion {
     pub(crate) fn outcome(&self) -> Outcome {
-        let unacknowledged = |sent| Outcome::Unacknowledged { after: self.after, sent };
+        let unacknowledged = |sent, problem| Outcome::Unacknowledged { after: self.after, sent, problem };
         match &self.result {
-            Ok(answer) => answer.outcome(self.after).unwrap_or_else(|| unacknowledged(true)),
+            Ok(answer) => {
+                let other = || unacknowledged(true, "the answer is no acknowledgement".to_owned());
+                answer.outcome(self.after).unwrap_or_else(other)
+            }
             Err(CallError::Refused { refusal, node, .. }) => {
                 Outcome::Refused { refusal: refusal.clone(), node: node.clone(), after: self.after }
             }
             Err(CallError::NotSent(error)) if let Some(problem) = error.directory_problem() => {
                 Outcome::Directory { problem, after: self.after }
             }
-            Err(error) => unacknowledged(error.may_have_run()),
+            Err(error) => unacknowledged(error.may_have_run(), error.problem()),
         }
     }
 
@@ -171,7 +179,7 @@ impl Verdict {
 
     /// The error for the sender of a message. `destination` returns the node of a candidate.
     /// `doubt` is why other nodes may have the server. `socket_error` is why no socket to the last
-    /// candidate could be opened, if none could.
+    /// candidate could be opened, if none could. `cause` is why an address could not be reached.
     pub(crate) fn into_call_error(
         self,
         target: &Target,
@@ -179,6 +187,7 @@ impl Verdict {
         destination: impl FnOnce(usize) -> Option<Destination>,
         doubt: Option<&Doubt>,
         socket_error: Option<TransportError>,
+        cause: impl FnOnce(&Address) -> NoConnection,
     ) -> CallError {
         let target = Box::new(target.clone());
         if let Some(doubt) = doubt
@@ -199,7 +208,10 @@ impl Verdict {
             }
             (Self::Unreachable { .. }, Some(source)) => SendError::Transport { target, source }.into(),
             (Self::Unreachable { candidate }, None) => match at(candidate) {
-                Some((node, address)) => CallError::Unreachable { target, node, address, after },
+                Some((node, address)) => {
+                    let cause = cause(&address);
+                    CallError::Unreachable { target, node, address, after, cause }
+                }
                 None => SendError::Closed { target }.into(),
             },
             (Self::ConnectionLost { candidate }, _) => match at(candidate) {

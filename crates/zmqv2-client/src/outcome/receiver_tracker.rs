@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn unacknowledged() -> Outcome {
-        Outcome::Unacknowledged { after: Duration::ZERO, sent: true }
+        Outcome::Unacknowledged { after: Duration::ZERO, sent: true, problem: String::new() }
     }
 
     fn show(tracker: &ReceiverTracker) -> Vec<(Option<&str>, bool)> {

@@ -142,7 +142,7 @@ impl Drop for PartSender {
     fn drop(&mut self) {
         if !self.ended {
             let after = clock::now().saturating_duration_since(self.started);
-            self.end(Some(&Outcome::Unacknowledged { after, sent: true }));
+            self.end(Some(&Outcome::Unacknowledged { after, sent: true, problem: "the client has ended".to_owned() }));
         }
         let mut state = self.group.lock();
         state.open -= 1;

@@ -97,7 +97,7 @@ impl Peer {
         let detail = format!(
             "the body has {size} bytes, the limit of the broker{at} is {limit} (rpc_zmq_max_message_bytes there)"
         );
-        Some(Refusal::new(Reason::TooLarge, detail))
+        Some(Refusal::before_sending(Reason::TooLarge, detail))
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

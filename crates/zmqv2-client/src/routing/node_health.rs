@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Address, TopicKey, deadline};
+use zmqv2_proto::transport::TransportError;
+use zmqv2_proto::{Address, NoConnection, TopicKey, deadline};
 
 /// How long an unreachable address comes last before it is probed, at most.
 ///
@@ -17,6 +18,9 @@ const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a node that refused or did not answer a message comes last for messages of the same
 /// topic, at most.
 const AVOID_AFTER_REFUSAL: Duration = Duration::from_secs(2);
+
+/// How long a connection is awaited before something looks why it is not there.
+const LATEST_OBSERVATION: Duration = Duration::from_millis(500);
 
 /// The most refusals that are remembered. Above it, new ones do not count until old ones end.
 const MAX_REFUSALS: usize = 10_000;
@@ -43,6 +47,8 @@ pub(crate) struct NodeHealth {
 
 #[derive(Debug)]
 struct UnreachableNode {
+    /// What was seen there last.
+    cause: NoConnection,
     probe_at: Instant,
     interval: Duration,
     /// A probe is running.
@@ -51,26 +57,49 @@ struct UnreachableNode {
     wanted: AtomicBool,
 }
 
+/// What is wrong at the address of a connection that failed with this error. `None`: the error is of
+/// this process.
+pub(crate) fn cause_of(error: &TransportError) -> Option<NoConnection> {
+    match error {
+        TransportError::Unreachable { cause, .. } => Some(*cause),
+        TransportError::Connect { source, .. } => Some(NoConnection::Other(source.kind())),
+        _ => None,
+    }
+}
+
+/// When to begin to look why there is no connection yet, if a message waits for it until
+/// `connect_by`: in the middle, so that most connections are there by then, and the cause is known in
+/// time.
+pub(crate) fn observation_at(now: Instant, connect_by: Instant) -> Instant {
+    now + connect_by.saturating_duration_since(now).min(LATEST_OBSERVATION * 2) / 2
+}
+
 impl NodeHealth {
     pub(crate) fn new(spread: fn(Duration, Duration) -> Duration) -> Self {
         Self { unreachable: HashMap::new(), refusals: HashMap::new(), refusal_count: 0, refusals_until: None, spread }
     }
 
     /// The address cannot be reached.
-    pub(crate) fn mark_unreachable(&mut self, address: &Address, now: Instant) {
+    pub(crate) fn mark_unreachable(&mut self, address: &Address, cause: NoConnection, now: Instant) {
         let probe_at = deadline(now, (self.spread)(FIRST_PROBE_AFTER / 2, FIRST_PROBE_AFTER));
-        self.insert(address, now, probe_at, false);
+        self.insert(address, cause, now, probe_at, false);
+    }
+
+    /// Why the address could not be reached the last time.
+    pub(crate) fn cause(&self, address: &Address) -> NoConnection {
+        self.unreachable.get(address).map_or(NoConnection::Unknown, |node| node.cause)
     }
 
     /// A message was not answered in time. The node may hang, or the server may be slow. A probe
     /// finds out at once, so that no other message has to wait.
     pub(crate) fn mark_unanswered(&mut self, address: &Address, now: Instant) {
-        self.insert(address, now, now, true);
+        self.insert(address, NoConnection::NoAnswer, now, now, true);
     }
 
-    fn insert(&mut self, address: &Address, now: Instant, probe_at: Instant, wanted: bool) {
-        // Another failure tells nothing new.
-        if self.unreachable.contains_key(address) {
+    fn insert(&mut self, address: &Address, cause: NoConnection, now: Instant, probe_at: Instant, wanted: bool) {
+        // Another failure tells nothing new but its cause.
+        if let Some(node) = self.unreachable.get_mut(address) {
+            node.cause = cause;
             return;
         }
         self.unreachable.retain(|_, node| node.probing || now < node.probe_at + FORGET_AFTER);
@@ -81,7 +110,7 @@ impl NodeHealth {
             }
         }
         let wanted = AtomicBool::new(wanted);
-        let node = UnreachableNode { probe_at, interval: FIRST_PROBE_AFTER, probing: false, wanted };
+        let node = UnreachableNode { cause, probe_at, interval: FIRST_PROBE_AFTER, probing: false, wanted };
         self.unreachable.insert(address.clone(), node);
     }
 
@@ -183,13 +212,13 @@ mod tests {
     fn only_an_answer_or_a_probe_makes_a_node_reachable_again() {
         let (mut health, start) = health();
         let (a, b, t) = (address("a"), address("b"), key("t"));
-        health.mark_unreachable(&a, start);
+        health.mark_unreachable(&a, NoConnection::Refused, start);
         assert!(health.should_avoid(&a, &t, start) && !health.should_avoid(&b, &t, start));
         assert!(health.due_probes(9, start + FIRST_PROBE_AFTER - SECOND).is_empty());
         let mut now = start + FIRST_PROBE_AFTER;
         for wait in [4, 8, 16, 30, 30] {
             assert!(health.should_avoid(&a, &t, now), "no message is risked");
-            health.mark_unreachable(&a, now);
+            health.mark_unreachable(&a, NoConnection::Refused, now);
             assert_eq!(health.due_probes(9, now), std::slice::from_ref(&a));
             assert!(health.due_probes(9, now).is_empty(), "one probe at a time");
             health.probed(&a, false, now);
@@ -199,7 +228,7 @@ mod tests {
         assert_eq!(health.due_probes(9, now), std::slice::from_ref(&a));
         health.probed(&a, true, now);
         assert!(!health.should_avoid(&a, &t, now) && health.is_empty(now));
-        health.mark_unreachable(&a, now);
+        health.mark_unreachable(&a, NoConnection::Refused, now);
         health.mark_reachable(&a);
         assert!(health.is_empty(now), "an answer is success as well");
     }
@@ -210,7 +239,7 @@ mod tests {
         let (_, start) = health();
         let mut health = NodeHealth::new(|least, _| least);
         let (a, t) = (address("a"), key("t"));
-        health.mark_unreachable(&a, start);
+        health.mark_unreachable(&a, NoConnection::Refused, start);
         health.mark_refused(&address("b"), &t, start);
         assert!(health.should_avoid(&a, &t, start) && health.should_avoid(&address("b"), &t, start));
         assert_eq!(health.due_probes(9, start + FIRST_PROBE_AFTER / 2), std::slice::from_ref(&a));
@@ -237,13 +266,28 @@ mod tests {
     }
 
     #[test]
+    fn the_latest_cause_counts_until_the_node_is_reachable() {
+        let (mut health, start) = health();
+        let a = address("a");
+        assert_eq!(health.cause(&a), NoConnection::Unknown);
+        health.mark_unreachable(&a, NoConnection::Silent, start);
+        health.mark_unreachable(&a, NoConnection::Refused, start);
+        assert_eq!(health.cause(&a), NoConnection::Refused);
+        health.mark_unanswered(&a, start);
+        assert_eq!(health.cause(&a), NoConnection::NoAnswer);
+        health.mark_reachable(&a);
+        assert_eq!(health.cause(&a), NoConnection::Unknown);
+    }
+
+    #[test]
     fn a_dead_node_is_remembered_when_nothing_is_called_for_minutes() {
         let (mut health, start) = health();
-        health.mark_unreachable(&address("a"), start);
+        health.mark_unreachable(&address("a"), NoConnection::Refused, start);
         let later = start + Duration::from_secs(600);
-        health.mark_unreachable(&address("b"), later);
+        health.mark_unreachable(&address("b"), NoConnection::Refused, later);
         assert!(health.is_unreachable(&address("a")));
-        (0..MAX_UNREACHABLE).for_each(|n| health.mark_unreachable(&address(&format!("n{n}")), later));
+        (0..MAX_UNREACHABLE)
+            .for_each(|n| health.mark_unreachable(&address(&format!("n{n}")), NoConnection::Refused, later));
         assert_eq!(health.unreachable.len(), MAX_UNREACHABLE);
         assert!(!health.is_unreachable(&address("a")), "the oldest goes first");
     }
@@ -251,12 +295,12 @@ mod tests {
     #[test]
     fn a_node_that_no_message_needs_is_not_probed_but_forgotten() {
         let (mut health, start) = health();
-        ["a", "b", "c"].iter().for_each(|host| health.mark_unreachable(&address(host), start));
+        ["a", "b", "c"].iter().for_each(|host| health.mark_unreachable(&address(host), NoConnection::Refused, start));
         assert!(health.due_probes(9, start + FIRST_PROBE_AFTER).is_empty());
         let _ = ["a", "b"].map(|host| health.should_avoid(&address(host), &key("t"), start));
         assert_eq!(health.due_probes(1, start + FIRST_PROBE_AFTER).len(), 1, "as many as were asked for");
         let late = start + FIRST_PROBE_AFTER + FORGET_AFTER;
-        health.mark_unreachable(&address("d"), late);
+        health.mark_unreachable(&address("d"), NoConnection::Refused, late);
         assert_eq!(health.unreachable.len(), 2, "the one with a probe on its way, and the new one");
     }
 

@@ -2,12 +2,10 @@
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use zmqv2_proto::Address;
+use zmqv2_proto::transport::connect_local;
 
 use crate::clock;
 
@@ -53,16 +51,6 @@ fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream>
     Err(error)
 }
 
-/// Connects to a local socket without waiting. A full backlog counts as a failure.
-fn connect_local(path: &Path) -> io::Result<UnixStream> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    let stream = UnixStream::from(socket);
-    stream.set_nonblocking(false)?;
-    Ok(stream)
-}
-
 fn first_byte(mut stream: impl Read) -> io::Result<u8> {
     let mut byte = [0];
     stream.read_exact(&mut byte)?;
@@ -73,6 +61,8 @@ fn first_byte(mut stream: impl Read) -> io::Result<u8> {
 mod tests {
     use std::io::Write;
     use std::net::TcpListener;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
     use super::*;
 
@@ -99,7 +89,8 @@ mod tests {
     #[test]
     fn the_first_address_that_accepts_is_used_and_no_other_is_tried() {
         let [first, second] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // No other test chooses a port of this host, so nobody takes it.
+        let nobody = TcpListener::bind("127.98.7.6:0").unwrap().local_addr().unwrap();
         let at = [nobody, first.local_addr().unwrap(), second.local_addr().unwrap()];
         assert_eq!(connect(at.into_iter()).unwrap().peer_addr().unwrap(), at[1]);
         second.set_nonblocking(true).unwrap();

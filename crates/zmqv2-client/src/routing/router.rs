@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zmqv2_matchmaker::{Candidates, PlacedNode, Placement, random_span};
-use zmqv2_proto::{Address, Avoid, Node, NodeName, Reason, ServerName, Target, TcpAddress, TopicKey, Zone};
+use zmqv2_proto::{
+    Address, Avoid, NoConnection, Node, NodeName, Reason, ServerName, Target, TcpAddress, TopicKey, Zone,
+};
 
 use crate::clock;
 use crate::delivery::attempt::SearchPlan;
@@ -108,7 +110,7 @@ impl Router {
     /// A node has refused a message. That one certain server is missing says nothing about others.
     pub(crate) fn refused(&self, address: &Address, server: Option<&ServerName>, key: &TopicKey, reason: Reason) {
         match reason.avoid() {
-            Avoid::Node => self.health().mark_unreachable(address, clock::now()),
+            Avoid::Node => self.health().mark_unreachable(address, NoConnection::Unknown, clock::now()),
             Avoid::TopicAtNode if server.is_none() => self.health().mark_refused(address, key, clock::now()),
             _ => {}
         }

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ pub(crate) fn now() -> Instant {
 const SLACK: Duration = Duration::from_millis(50);
 
 /// Repeats `attempt` until it ends at most [`SLACK`] after `timeout`. It must never end before. Returns
-/// the last result and the number of attempts. A busy machine can delay one attempt, but not five.
+/// the last result and the number of attempts. A busy machine can delay some attempts, but not all.
 pub(crate) fn punctual<T>(timeout: Duration, mut attempt: impl FnMut() -> T) -> (T, usize) {
     let mut late = Vec::new();
     loop {
@@ -42,7 +43,7 @@ pub(crate) fn punctual<T>(timeout: Duration, mut attempt: impl FnMut() -> T) -> 
             return (result, late.len() + 1);
         }
         late.push(took);
-        assert!(late.len() < 5, "always late for {timeout:?}: {late:?}");
+        assert!(late.len() < 20, "always late for {timeout:?}: {late:?}");
     }
 }
 
@@ -190,6 +191,19 @@ impl Manners {
     }
 }
 
+/// A host of the loopback network that nobody else in this process has. A port that is free there for
+/// a moment stays free: other tests choose ports of other hosts.
+fn own_host() -> String {
+    static HOSTS: AtomicU16 = AtomicU16::new(0);
+    let number = HOSTS.fetch_add(1, Ordering::Relaxed);
+    format!("127.{}.{}.{}", 1 + std::process::id() % 250, 100 + number / 250, 1 + number % 250)
+}
+
+/// Any free port of a host of its own.
+fn own_address() -> Address {
+    Address::Tcp(format!("{}:0", own_host()).parse().unwrap())
+}
+
 /// A broker in a thread; it stops when dropped.
 pub(crate) struct Broker {
     pub(crate) address: Address,
@@ -200,7 +214,7 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start(act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
-        Self::start_at(&Address::Tcp("127.0.0.1:0".parse().unwrap()), act)
+        Self::start_at(&own_address(), act)
     }
 
     pub(crate) fn start_at(address: &Address, act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
@@ -209,7 +223,7 @@ impl Broker {
 
     /// A broker with these manners.
     pub(crate) fn with_manners(manners: Manners, act: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
-        Self::start_with(&Address::Tcp("127.0.0.1:0".parse().unwrap()), manners, act)
+        Self::start_with(&own_address(), manners, act)
     }
 
     pub(crate) fn start_with(
@@ -374,9 +388,8 @@ fn serve_one(
 
 /// A node where nobody listens.
 pub(crate) fn dead_node(name: &str) -> Node {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}").parse().unwrap();
-    Node::new(name.parse().unwrap(), address)
+    let free = std::net::TcpListener::bind((own_host(), 0)).unwrap().local_addr().unwrap();
+    Node::new(name.parse().unwrap(), free.to_string().parse().unwrap())
 }
 
 /// Every topic is at these nodes; `None`: it cannot say.

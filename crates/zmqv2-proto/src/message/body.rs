@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::message::context::RequestContext;
 use crate::message::envelope::{self, ENVELOPE_VERSION, EnvelopeWriter};
 use crate::message::json;
 
@@ -33,6 +34,19 @@ pub(crate) fn encode(message: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Bod
     let mut envelope = EnvelopeWriter::default();
     json::write(message, &mut envelope).map_err(BodyError::Write)?;
     Ok(envelope.finish())
+}
+
+/// The body of a message with a context. `head` is the message without it.
+pub(crate) fn encode_with(
+    message: &(impl Serialize + ?Sized),
+    head: &(impl Serialize + ?Sized),
+    context: &RequestContext,
+) -> Result<Vec<u8>, BodyError> {
+    if context.has_plain_keys() {
+        return encode(message);
+    }
+    let text = json::to_raw(head).and_then(|head| context.append_to(&head)).map_err(BodyError::Write)?;
+    Ok(envelope::seal(&text))
 }
 
 /// The message that `body` carries.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::message::json;
+use crate::message::key::ReceivedKey;
 use crate::wire::MessageId;
 
 /// The prefix of context values in a message, as in oslo.messaging.
@@ -18,9 +19,9 @@ pub(crate) const UNIQUE_ID: &str = "_unique_id";
 /// Values that travel with every request of a caller, such as a request id or a user.
 ///
 /// Each value is JSON text. Text that was received is passed on byte for byte, even if it has no
-/// form in Rust, such as `1e999` or `"\ud800"` of a peer in Python.
+/// form in Rust, such as `1e999` or `"\ud800"` of a peer in Python. So are keys.
 #[derive(Clone, Default)]
-pub struct RequestContext(Vec<(String, Entry)>);
+pub struct RequestContext(Vec<(Key, Entry)>);
 
 /// The JSON text of a value, or why there is none.
 type Entry = Result<Box<RawValue>, String>;
@@ -39,8 +40,8 @@ impl RequestContext {
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         let (key, entry) = (key.into(), json::to_raw(&value).map_err(|error| error.to_string()));
-        self.0.retain(|(known, _)| *known != key);
-        self.0.push((key, entry));
+        self.0.retain(|(known, _)| known.name != key);
+        self.0.push((Key { name: key, raw: None }, entry));
         self
     }
 
@@ -67,9 +68,31 @@ impl RequestContext {
         self.iter().filter(|(known, _)| *known == key).last().map(|(_, text)| text)
     }
 
-    /// All values as JSON text, in the order they were written or received.
+    /// All values as JSON text, in the order they were written or received. A lone surrogate in a
+    /// key is shown as U+FFFD.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
-        self.0.iter().filter_map(|(key, entry)| Some((key.as_str(), &**entry.as_ref().ok()?)))
+        self.0.iter().filter_map(|(key, entry)| Some((key.name.as_str(), &**entry.as_ref().ok()?)))
+    }
+
+    /// Whether [`write_with`](Self::write_with) writes every key as it came.
+    pub(crate) fn has_plain_keys(&self) -> bool {
+        self.0.iter().all(|(key, _)| key.raw.is_none())
+    }
+
+    /// Adds the context to `head`, the JSON text of a message without it. `serde_json` cannot write
+    /// a key as it came.
+    pub(crate) fn append_to(&self, head: &RawValue) -> Result<String, serde_json::Error> {
+        let mut text = head.get().to_owned();
+        text.pop();
+        for (key, entry) in &self.0 {
+            let value = text_of(&key.name, entry)?.get();
+            match &key.raw {
+                Some(raw) => text.extend([",", raw, ":", value]),
+                None => text.extend([",", &serde_json::to_string(&Prefixed(&key.name))?, ":", value]),
+            }
+        }
+        text.push('}');
+        Ok(text)
     }
 
     /// Writes the last fields of a message: its id and the context.
@@ -78,19 +101,34 @@ impl RequestContext {
             message.serialize_entry(UNIQUE_ID, id)?;
         }
         for (key, entry) in &self.0 {
-            message.serialize_entry(&Prefixed(key), text_of(key, entry)?)?;
+            message.serialize_entry(&Prefixed(&key.name), text_of(&key.name, entry)?)?;
         }
         message.end()
     }
 
     /// Reads the value of `key` if it belongs to a context. Skips the value of any other key.
-    pub(crate) fn read_or_skip<'de, A: MapAccess<'de>>(&mut self, key: &str, message: &mut A) -> Result<(), A::Error> {
-        match key.strip_prefix(PREFIX) {
-            Some(name) => self.0.push((name.to_owned(), Ok(message.next_value()?))),
-            None => drop(message.next_value::<IgnoredAny>()?),
-        }
+    pub(crate) fn read_or_skip<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &ReceivedKey<'de>,
+        message: &mut A,
+    ) -> Result<(), A::Error> {
+        let text = key.text();
+        let Some(name) = text.strip_prefix(PREFIX) else {
+            message.next_value::<IgnoredAny>()?;
+            return Ok(());
+        };
+        let raw = key.is_escaped().then(|| key.raw().into());
+        self.0.push((Key { name: name.to_owned(), raw }, Ok(message.next_value()?)));
         Ok(())
     }
+}
+
+/// The key of a value.
+#[derive(Clone)]
+struct Key {
+    name: String,
+    /// The JSON text of the key with its prefix, if it was received with escapes.
+    raw: Option<Box<str>>,
 }
 
 fn text_of<'a, E: Error>(key: &str, entry: &'a Entry) -> Result<&'a RawValue, E> {
@@ -101,7 +139,9 @@ fn text_of<'a, E: Error>(key: &str, entry: &'a Entry) -> Result<&'a RawValue, E>
 impl PartialEq for RequestContext {
     fn eq(&self, other: &Self) -> bool {
         let text = |entry: &Entry| entry.as_ref().map(|text| text.get().to_owned()).map_err(Clone::clone);
-        let same = |one: &(String, Entry), other: &(String, Entry)| one.0 == other.0 && text(&one.1) == text(&other.1);
+        let key = |key: &Key| key.raw.clone().unwrap_or_else(|| key.name.as_str().into());
+        let same =
+            |one: &(Key, Entry), other: &(Key, Entry)| key(&one.0) == key(&other.0) && text(&one.1) == text(&other.1);
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(one, other)| same(one, other))
     }
 }
@@ -117,7 +157,7 @@ impl Serialize for RequestContext {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (key, entry) in &self.0 {
-            map.serialize_entry(key, text_of(key, entry)?)?;
+            map.serialize_entry(&key.name, text_of(&key.name, entry)?)?;
         }
         map.end()
     }
@@ -186,6 +226,34 @@ mod tests {
         assert_eq!(source(&notification.encode().unwrap_err()), told);
         let arguments = Request::new("m".parse().unwrap(), &(1, f32::INFINITY)).unwrap_err();
         assert_eq!(source(&arguments), "inf at [1] has no JSON form");
+    }
+
+    #[test]
+    fn a_foreign_key_is_passed_on_as_it_came() {
+        let keys =
+            [r"\ud800", r"x\udFFFy", r"\u0061", "", r"\u0000", r#"\/\\\""#, "\u{1f600}", r"\ud83d\ude00", "plain"];
+        let fields: String = keys.iter().enumerate().map(|(n, key)| format!(r#","_context_{key}":{n}"#)).collect();
+        let fields = fields + r#","\u005fcontext_\ud801":[9],"\ud802":1"#;
+        let context = Request::decode(&envelope::seal(&format!(r#"{{"method":"m"{fields}}}"#))).unwrap().context;
+        let request = Request::new("next".parse().unwrap(), &()).unwrap().with_context(context.clone());
+        let written = envelope::open(&request.encode().unwrap()).unwrap().into_owned();
+        let passed = fields.replace(r#","\ud802":1"#, "");
+        assert_eq!(written, format!(r#"{{"method":"next","args":null{passed}}}"#));
+        let mut notification = Notification::new("p", "e", Priority::Info, &()).unwrap();
+        notification.context = context.clone();
+        let body = notification.encode().unwrap();
+        assert!(envelope::open(&body).unwrap().ends_with(&format!("{passed}}}")));
+        assert_eq!(Notification::decode(&body).unwrap().context, context);
+        let value = |key: &str| context.read::<usize>(key).map(Result::ok);
+        assert_eq!(
+            (value("a"), value(""), value("\0"), value("/\\\"")),
+            (Some(Some(2)), Some(Some(3)), Some(Some(4)), Some(Some(5)))
+        );
+        assert_eq!((value("\u{fffd}"), value("x\u{fffd}y")), (Some(None), Some(Some(1))), "the last one counts");
+        assert_eq!(serde_json::to_value(&context).unwrap()["plain"], 8);
+        let nan = context.with("nan", f64::NAN);
+        let refused = Request::new("m".parse().unwrap(), &()).unwrap().with_context(nan).encode().unwrap_err();
+        assert!(format!("{refused:?}").contains("NaN has no JSON form"), "{refused:?}");
     }
 
     #[test]

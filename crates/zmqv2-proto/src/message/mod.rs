@@ -4,6 +4,7 @@ mod body;
 mod context;
 pub mod envelope;
 mod json;
+mod key;
 mod notification;
 mod reply;
 mod request;

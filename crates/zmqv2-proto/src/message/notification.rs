@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::message::body::{self, BodyError};
 use crate::message::context::{RequestContext, UNIQUE_ID};
-use crate::naming::{InvalidName, Text, Topic, serde_as_text};
+use crate::message::key::ReceivedKey;
+use crate::naming::{InvalidName, Topic, serde_as_text};
 use crate::wire::{LenientId, MessageId};
 
 /// The pool of a listener without a configured pool. Headers, registrations and the directory hold
@@ -155,7 +156,7 @@ impl Notification {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        body::encode(self)
+        body::encode_with(self, &Head(self), &self.context)
     }
 
     /// Reads the body of a message.
@@ -167,8 +168,9 @@ impl Notification {
     }
 }
 
-impl Serialize for Notification {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Notification {
+    /// Writes everything but id and context.
+    fn open<S: Serializer>(&self, serializer: S) -> Result<S::SerializeMap, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("message_id", &self.message_id)?;
         map.serialize_entry("publisher_id", &self.publisher_id)?;
@@ -176,7 +178,22 @@ impl Serialize for Notification {
         map.serialize_entry("priority", &self.priority)?;
         map.serialize_entry("payload", &self.payload)?;
         map.serialize_entry("timestamp", &self.timestamp)?;
-        self.context.write_with(self.unique_id, map)
+        Ok(map)
+    }
+}
+
+impl Serialize for Notification {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.context.write_with(self.unique_id, self.open(serializer)?)
+    }
+}
+
+/// A notification without its context.
+struct Head<'a>(&'a Notification);
+
+impl Serialize for Head<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RequestContext::new().write_with(self.0.unique_id, self.0.open(serializer)?)
     }
 }
 
@@ -200,8 +217,8 @@ impl<'de> Visitor<'de> for NotificationVisitor {
         let (mut message_id, mut publisher_id, mut timestamp) = (None, None, None);
         let (mut event_type, mut priority, mut payload, mut unique_id) = (None, None, None, None);
         let mut context = RequestContext::new();
-        while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
-            match key.as_ref() {
+        while let Some(key) = map.next_key::<ReceivedKey<'de>>()? {
+            match key.text().as_ref() {
                 "message_id" => message_id = map.next_value()?,
                 "publisher_id" => publisher_id = map.next_value()?,
                 "timestamp" => timestamp = map.next_value()?,
@@ -209,7 +226,7 @@ impl<'de> Visitor<'de> for NotificationVisitor {
                 "priority" => priority = Some(map.next_value()?),
                 "payload" => payload = Some(map.next_value()?),
                 UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.known(),
-                other => context.read_or_skip(other, &mut map)?,
+                _ => context.read_or_skip(&key, &mut map)?,
             }
         }
         Ok(Notification {

@@ -23,7 +23,8 @@ pub struct Failure {
     pub message: String,
     /// Lines of a traceback, or of the sources of an error. May be empty.
     pub tb: Vec<String>,
-    /// Positional arguments of the exception.
+    /// Positional arguments of the exception. `json!` and `Value::from` make `null` of NaN;
+    /// [`with_args`](Self::with_args) refuses it.
     pub args: Vec<Value>,
     /// Named arguments of the exception.
     pub kwargs: Map<String, Value>,
@@ -60,6 +61,16 @@ impl Failure {
         let (module, class) = name.rsplit_once("::").unwrap_or(("", name));
         let causes = std::iter::successors(error.source(), |cause| cause.source());
         Self::new(module, class, error.to_string()).with_traceback(causes.map(|cause| format!("caused by: {cause}")))
+    }
+
+    /// The same failure with these positional arguments, a list or tuple.
+    ///
+    /// # Errors
+    /// [`BodyError::Write`] when `args` has no JSON form, such as NaN. [`BodyError::Read`] when it is
+    /// no list.
+    pub fn with_args(mut self, args: &impl Serialize) -> Result<Self, BodyError> {
+        self.args = serde_json::from_str(body::json_text(args)?.get()).map_err(BodyError::Read)?;
+        Ok(self)
     }
 
     /// The same failure with a traceback.

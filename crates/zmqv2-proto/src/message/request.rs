@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::message::body::{self, BodyError};
 use crate::message::context::{RequestContext, UNIQUE_ID};
-use crate::naming::{MethodName, Namespace, Text, Version};
+use crate::message::key::ReceivedKey;
+use crate::naming::{MethodName, Namespace, Version};
 use crate::wire::{LenientId, MessageId};
 
 /// A request of a client to a server.
@@ -142,12 +143,13 @@ impl<'a, A: Serialize + ?Sized> RequestRef<'a, A> {
     /// # Errors
     /// [`BodyError::Write`] when a part has no JSON form.
     pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
-        body::encode(self)
+        body::encode_with(self, &Head(self), self.context)
     }
 }
 
-impl<A: Serialize + ?Sized> Serialize for RequestRef<'_, A> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl<A: Serialize + ?Sized> RequestRef<'_, A> {
+    /// Writes everything but id and context.
+    fn open<S: Serializer>(&self, serializer: S) -> Result<S::SerializeMap, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("method", self.method.as_str())?;
         map.serialize_entry("args", self.args)?;
@@ -157,7 +159,22 @@ impl<A: Serialize + ?Sized> Serialize for RequestRef<'_, A> {
         if let Some(version) = &self.version {
             map.serialize_entry("version", version)?;
         }
-        self.context.write_with(self.unique_id, map)
+        Ok(map)
+    }
+}
+
+impl<A: Serialize + ?Sized> Serialize for RequestRef<'_, A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.context.write_with(self.unique_id, self.open(serializer)?)
+    }
+}
+
+/// A request without its context.
+struct Head<'a, A: ?Sized>(&'a RequestRef<'a, A>);
+
+impl<A: Serialize + ?Sized> Serialize for Head<'_, A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RequestContext::new().write_with(self.0.unique_id, self.0.open(serializer)?)
     }
 }
 
@@ -180,14 +197,14 @@ impl<'de> Visitor<'de> for RequestVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
         let (mut method, mut args, mut namespace, mut version, mut unique_id) = (None, None, None, None, None);
         let mut context = RequestContext::new();
-        while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
-            match key.as_ref() {
+        while let Some(key) = map.next_key::<ReceivedKey<'de>>()? {
+            match key.text().as_ref() {
                 "method" => method = Some(map.next_value()?),
                 "args" => args = Some(map.next_value()?),
                 "namespace" => namespace = map.next_value()?,
                 "version" => version = map.next_value()?,
                 UNIQUE_ID => unique_id = map.next_value::<LenientId>()?.known(),
-                other => context.read_or_skip(other, &mut map)?,
+                _ => context.read_or_skip(&key, &mut map)?,
             }
         }
         Ok(Request {

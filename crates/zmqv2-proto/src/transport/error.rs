@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::naming::Address;
+use crate::no_connection::NoConnection;
 
 /// A socket could not be opened, bound, connected or read.
 #[derive(Debug, thiserror::Error)]
@@ -22,13 +23,21 @@ pub enum TransportError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// The address cannot be used, such as a host name that does not resolve.
+    /// The address cannot be used, such as one with a network interface that is not there.
     #[error("cannot connect to {address}: {source}")]
     Connect {
         /// The address asked for.
         address: Address,
         /// The operating system's reason.
         source: io::Error,
+    },
+    /// There can be no connection to the address, or there was none in time.
+    #[error("cannot connect to {address}: {}", cause.explain(address))]
+    Unreachable {
+        /// The address asked for.
+        address: Address,
+        /// What is wrong there.
+        cause: NoConnection,
     },
     /// An operation on an open socket failed.
     #[error("cannot {action}: {source}")]

@@ -20,7 +20,7 @@ mod error;
 mod heap;
 mod interface;
 mod lent;
-mod precheck;
+mod reach;
 #[cfg(test)]
 mod rep_tests;
 mod socket;
@@ -44,7 +44,7 @@ pub use heap::give_back_free_heap;
 #[doc(hidden)] // Shared by the crates of zmqv2.
 pub use interface::{interface_address, interface_index};
 #[doc(hidden)] // Shared by the crates of zmqv2.
-pub use precheck::check_reachable;
+pub use reach::{Observation, check_local, check_reachable, connect_local, needs_resolver, resolve};
 use socket::poll_before_sleep;
 pub use socket::{Frame, MAX_FRAMES, Readiness, Received, Role, Socket, Waiter};
 

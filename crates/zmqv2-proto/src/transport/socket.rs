@@ -484,12 +484,15 @@ pub(super) fn poll_before_sleep(
         return Ok(false);
     }
     let end = deadline(Instant::now(), busy_poll);
-    while Instant::now() < end {
+    // At least one look, also if this thread was interrupted for longer than the whole poll.
+    loop {
         if look()? {
             return Ok(true);
         }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
     }
-    Ok(false)
 }
 
 impl Drop for Socket {

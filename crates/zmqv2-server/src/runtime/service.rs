@@ -9,9 +9,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use zmqv2_proto::config::resolve_ipc_dir;
 use zmqv2_proto::control::{ServerRegistration, broker_socket, worker_socket};
-use zmqv2_proto::transport::{Role, Socket, Transport, TransportOptions};
+use zmqv2_proto::transport::{Observation, Role, Socket, Transport, TransportOptions};
 use zmqv2_proto::{
-    Address, Inherited, InstanceId, PerProcess, ReceiverKind, ServerName, TopicKey, deadline, process_id,
+    Address, Inherited, InstanceId, NoConnection, PerProcess, ReceiverKind, ServerName, TopicKey, deadline, process_id,
 };
 
 use crate::error::ServerError;
@@ -152,7 +152,18 @@ impl Service {
         if self.threads()?.readiness.wait(timeout) {
             return Ok(());
         }
-        Err(ServerError::NotReady { waited: timeout, dir: self.dir.display().to_string() })
+        let problem = match broker_socket(&self.dir) {
+            Ok(address) => match Observation::begin(&address).cause() {
+                NoConnection::NoAnswer => {
+                    "a program listens there; its log says whether it refuses this server, if it \
+                                           is zmqv2-broker"
+                        .to_owned()
+                }
+                cause => cause.explain(&address),
+            },
+            Err(error) => error.to_string(),
+        };
+        Err(ServerError::NotReady { waited: timeout, dir: self.dir.display().to_string(), problem })
     }
 
     pub(crate) fn stop(&self) -> Result<(), ServerError> {

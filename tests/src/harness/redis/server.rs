@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::{Commands, Connection, FromRedisValue};
@@ -34,10 +35,29 @@ pub fn installed(test: &str) -> bool {
     true
 }
 
-/// A port that was free a moment ago.
+/// A port of 127.0.0.1 that stays free for the servers of this process until it ends, also while none
+/// of them runs.
+///
+/// No other test takes it: each claims its port at another address of the loopback network. The system
+/// gives it to nobody who asks for any port: those ports begin at 32768.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    const FIRST: u16 = 20_000;
+    const COUNT: u32 = 10_000;
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(100);
+    let mut ports = (0..COUNT).map(|_| {
+        let number = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        FIRST + u16::try_from(number).expect("a port")
+    });
+    let claimed = ports.find_map(|port| {
+        let claim = TcpListener::bind(("127.255.255.1", port)).ok()?;
+        // Another program may listen there.
+        TcpListener::bind(("127.0.0.1", port)).ok()?;
+        // The system ends the claim with this process.
+        std::mem::forget(claim);
+        Some(port)
+    });
+    claimed.expect("a free port")
 }
 
 impl Redis {

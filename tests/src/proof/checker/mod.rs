@@ -19,7 +19,7 @@ pub use report::{Counts, Report};
 /// How late a message may begin to run, in milliseconds. Clocks of two nodes are compared only
 /// within the time of a round trip, and a busy machine may interrupt a worker between its check and
 /// its journal.
-const SLACK: u64 = 500;
+const SLACK: u64 = 250;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {

@@ -232,12 +232,12 @@ fn every_part_of_a_report_counts() {
 fn nothing_begins_to_run_after_its_time_to_live() {
     let client = "client c 0; cast 1 1000; ended 1 9 unacknowledged sent; end";
     clean(&[client, "server s n r 1; ran c 1 0 1000; end"]);
-    breaks(Rule::InTime, &[client, "server s n r 1; ran c 1 0 1501; end"]);
+    breaks(Rule::InTime, &[client, "server s n r 1; ran c 1 0 1251; end"]);
     // Its worker had checked it when the process was stopped.
     let late = [client, "server s n r 1; ran c 1 0 3900; end"];
     let frozen = |from, until| check_texts(&late, &Expected::nothing().frozen("s", from, until));
     frozen(900, 3800).assert_clean();
-    for (from, until) in [(1600, 3800), (900, 3000)] {
+    for (from, until) in [(1300, 3800), (900, 3000)] {
         assert_eq!(frozen(from, until).rules().into_keys().collect::<Vec<_>>(), [Rule::InTime]);
     }
 }

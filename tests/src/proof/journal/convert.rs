@@ -17,7 +17,7 @@ pub fn cast_outcome(outcome: &Of) -> (Duration, Outcome<&str>) {
             (*elapsed, Outcome::Acked { server: server.as_str(), node: node.as_str() })
         }
         Of::Refused { refusal, after, .. } => (*after, Outcome::Refused(refusal.reason)),
-        Of::Unacknowledged { after, sent } => (*after, Outcome::Unacknowledged { sent: *sent }),
+        Of::Unacknowledged { after, sent, .. } => (*after, Outcome::Unacknowledged { sent: *sent }),
         other => panic!("no outcome of a cast: {other:?}"),
     }
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say};
-use zmqv2_broker::{StatusQueryError, query_status};
-use zmqv2_proto::ReceiverKind;
+use zmqv2_broker::query_status;
 use zmqv2_proto::config::find_ipc_dir;
-use zmqv2_proto::control::{DeadLetter, DirectoryStatus, StatusReport};
-use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
-
-use crate::send::cause;
+use zmqv2_proto::control::{DeadLetter, DirectoryStatus, StatusReport, broker_socket};
+use zmqv2_proto::transport::{Observation, Transport, TransportOptions};
+use zmqv2_proto::{NoConnection, ReceiverKind};
 
 /// A running broker answers within this time.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,24 +25,17 @@ pub(crate) fn run(common: &CommonFlags, flags: &StatusFlags) -> Result<(), Failu
     let setup = common.setup(log::LevelFilter::Warn)?;
     let dir = find_ipc_dir(&setup.config).map_err(Failure::usage)?;
     let transport = Transport::new(TransportOptions::from(&setup.config));
-    let report = query_status(&transport, &dir, TIMEOUT).map_err(failure)?;
-    Ok(if flags.json { say(serde_json::to_string_pretty(&report)?) } else { say(render(&report).trim_end()) }?)
-}
-
-fn failure(error: StatusQueryError) -> Failure {
-    match &error {
-        StatusQueryError::NoAnswer { address, waited } => {
-            let hint = cause::of(address);
-            Failure::new(
-                Exit::Timeout,
-                format!("Unreachable: no broker answered at {address} within {waited:?}; {hint}"),
-            )
+    let address = broker_socket(&dir).map_err(Failure::usage)?;
+    match Observation::begin(&address).cause() {
+        // Something listens there.
+        NoConnection::NoAnswer | NoConnection::Full => {}
+        cause => {
+            let text = format!("Unreachable: cannot connect to {address}: {}", cause.explain(&address));
+            return Err(Failure::new(Exit::Timeout, text));
         }
-        StatusQueryError::Transport(TransportError::Connect { address, .. }) => {
-            Failure::new(Exit::Timeout, format!("Unreachable: cannot connect to {address}: {}", cause::of(address)))
-        }
-        _ => Failure::new(Exit::Timeout, error),
     }
+    let report = query_status(&transport, &dir, TIMEOUT).map_err(|error| Failure::new(Exit::Timeout, error))?;
+    Ok(if flags.json { say(serde_json::to_string_pretty(&report)?) } else { say(render(&report).trim_end()) }?)
 }
 
 fn render(report: &StatusReport) -> String {

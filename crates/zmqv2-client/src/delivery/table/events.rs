@@ -64,6 +64,8 @@ pub(crate) enum Input<A> {
     LinkChosen { tag: Tag, link: Option<LinkId> },
     /// The answer to [`Action::LookUp`].
     LookedUp { tag: Tag, plan: SearchPlan },
+    /// This link cannot connect. The messages that wait for it wait no longer.
+    LinkFailed { link: LinkId },
     /// The message was sent.
     Sent { tag: Tag },
     /// An acknowledgement or a reply has come. With `more`, others will follow.

@@ -132,6 +132,13 @@ impl<M, A> PendingTable<M, A> {
         }
     }
 
+    /// No message can leave over this link.
+    pub(super) fn link_failed(&mut self, now: Instant, link: LinkId) {
+        for tag in self.in_order(|entry| entry.stage == Stage::Queued { link }) {
+            self.failed(now, tag, AskError::NotReached);
+        }
+    }
+
     /// Messages that wait for a closed link wait for another one to the same candidate.
     pub(super) fn requeue_elsewhere(&mut self, now: Instant, link: LinkId) {
         for tag in self.in_order(|entry| entry.stage == Stage::Queued { link }) {

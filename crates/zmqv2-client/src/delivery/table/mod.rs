@@ -130,6 +130,7 @@ impl<M, A> PendingTable<M, A> {
                 self.connection_lost(now, link);
                 self.requeue_elsewhere(now, link);
             }
+            Input::LinkFailed { link } => self.link_failed(now, link),
             Input::GivenUp { tag } => self.closed(tag),
             Input::Close => self.close(),
         }

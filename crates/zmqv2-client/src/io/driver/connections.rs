@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
+use zmqv2_proto::NoConnection;
 use zmqv2_proto::transport::Socket;
 
 use super::{Driver, FIRST_LINK};
 use crate::clock;
 use crate::delivery::table::{Input, LinkId, Tag};
 use crate::io::links::IDLE_LIMIT;
+use crate::routing::node_health::cause_of;
 
 /// The pause before a lost connection is made again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
@@ -65,7 +67,7 @@ impl Driver {
     /// The connection is lost. Messages that were sent may have run. Messages that wait use the
     /// next connection. It is made after a pause, because a peer may hang up at once every time.
     pub(super) fn connection_lost(&mut self, id: LinkId, now: Instant) {
-        self.mark_unreachable(id, now);
+        self.mark_unreachable(id, NoConnection::Unknown, now);
         match self.links.renew(id) {
             Ok(lost) => drop(lost.inspect(|socket| self.unregister_events(socket))),
             Err(error) => return self.socket_failed(id, now, &error),
@@ -88,9 +90,12 @@ impl Driver {
             // The number may belong to another link by now.
             if let Some(link) = self.links.get(id)
                 && std::mem::take(&mut link.reconnects)
-                && let Err(error) = link.socket.connect(&link.address)
+                && let Err(error) = self.connect(id)
             {
-                self.socket_failed(id, now, &error);
+                match cause_of(&error) {
+                    Some(cause) => self.link_failed(id, cause, now),
+                    None => self.socket_failed(id, now, &error),
+                }
             }
         }
     }
@@ -98,7 +103,7 @@ impl Driver {
     /// The socket failed, which counts as a lost connection. The next message opens a new link.
     pub(super) fn socket_failed(&mut self, id: LinkId, now: Instant, error: &dyn std::error::Error) {
         log::error!("a socket failed: {error}");
-        self.mark_unreachable(id, now);
+        self.mark_unreachable(id, NoConnection::Unknown, now);
         self.close(id);
         self.table.handle(now, Input::LinkClosed { link: id });
         self.perform(now);
@@ -108,17 +113,20 @@ impl Driver {
     pub(super) fn link_unreachable(&mut self, id: LinkId, now: Instant) {
         let Some(link) = self.links.get(id) else { return };
         if !(link.greeting.is_asked() && link.writable) {
-            return self.mark_unreachable(id, now);
+            let cause = self.cause(id, now);
+            self.mark_unreachable(id, cause, now);
+            // The host may have another address by now.
+            return self.resolve(id);
         }
         // The connection is there, but the broker does not answer its first question.
         link.suspected = true;
         self.router.not_answered(&link.address, None, now);
     }
 
-    pub(super) fn mark_unreachable(&mut self, id: LinkId, now: Instant) {
+    pub(super) fn mark_unreachable(&mut self, id: LinkId, cause: NoConnection, now: Instant) {
         if let Some(link) = self.links.get(id) {
             link.suspected = true;
-            self.router.health().mark_unreachable(&link.address, now);
+            self.router.health().mark_unreachable(&link.address, cause, now);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::PartSender;
 use crate::routing::destinations::Destinations;
 use crate::routing::directory::Listing;
+use crate::routing::node_health::cause_of;
 use crate::routing::route::Route;
 
 impl Driver {
@@ -24,10 +25,10 @@ impl Driver {
         let outbound = self.table.message_mut(tag)?;
         outbound.socket_error = None;
         let destination = outbound.route.ask(candidate, &self.router)?;
-        let link = match self.links.find(&destination.address) {
+        let address = destination.address;
+        let link = match self.links.find(&address) {
             Some(link) => link,
             None => {
-                let address = destination.address.clone();
                 if self.links.is_full() {
                     self.close_surplus(1, now);
                 }
@@ -40,15 +41,20 @@ impl Driver {
                 }
             }
         };
+        if let Err(error) = self.connect(link) {
+            self.link_not_opened(tag, &address, error, now);
+            return None;
+        }
+        self.observe_later(link, now);
         self.mark_hot(link);
         Some(link)
     }
 
     fn link_not_opened(&mut self, tag: Tag, address: &Address, error: TransportError, now: Instant) {
         log::debug!("cannot connect to {address}: {error}");
-        match error {
-            TransportError::Connect { .. } => self.router.health().mark_unreachable(address, now),
-            error => {
+        match cause_of(&error) {
+            Some(cause) => self.router.health().mark_unreachable(address, cause, now),
+            None => {
                 if let Some(outbound) = self.table.message_mut(tag) {
                     outbound.socket_error = Some(error);
                 }

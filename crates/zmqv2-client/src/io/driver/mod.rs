@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
+use zmqv2_proto::Address;
 use zmqv2_proto::bundle::Bundle;
 use zmqv2_proto::transport::{AdaptivePoll, Connection, Frame, Received, Transport};
 
@@ -30,6 +31,7 @@ mod answers;
 mod completions;
 mod connections;
 mod destinations;
+mod reaching;
 mod sending;
 
 use completions::Ended;
@@ -64,6 +66,11 @@ pub(crate) struct Driver {
     hot: Vec<LinkId>,
     /// When links without a connection connect again.
     reconnects: VecDeque<(Instant, LinkId)>,
+    /// When something looks why links have no connection.
+    observe_at: VecDeque<(Instant, LinkId)>,
+    /// The addresses whose host names are to be resolved, and how many threads do that now.
+    unresolved: VecDeque<Address>,
+    resolvers: usize,
     /// The number of messages in the table that are questions about blocking calls.
     inquiries: usize,
     ended: Vec<Ended>,
@@ -120,6 +127,9 @@ impl Driver {
             bundled: Vec::new(),
             hot: Vec::new(),
             reconnects: VecDeque::new(),
+            observe_at: VecDeque::new(),
+            unresolved: VecDeque::new(),
+            resolvers: 0,
             inquiries: 0,
             ended: Vec::new(),
             ended_bytes: 0,
@@ -141,6 +151,7 @@ impl Driver {
             self.table.expire(now);
             self.perform(now);
             self.reconnect(now);
+            self.observe_links(now);
             for link in std::mem::take(&mut self.hot) {
                 self.visit(link, &mut frames);
             }
@@ -192,6 +203,7 @@ impl Driver {
                     self.perform(now);
                 }
                 Ok(Command::GiveUp(id)) => self.give_up(id, now),
+                Ok(Command::Resolved(address, found)) => self.resolved(&address, found, now),
                 Ok(Command::SendAll(outbounds)) => self.group_backlog.extend(outbounds),
                 Ok(Command::Close(by, reply)) => self.closing = Some((by, Some(reply))),
                 Err(_) => break,
@@ -316,7 +328,9 @@ impl Driver {
         } else {
             let closing = self.closing.as_ref().map(|(by, _)| *by);
             let reconnect = self.reconnects.front().map(|(at, _)| *at);
-            let next = [self.table.next_deadline(), closing, self.idle_check_at, reconnect].into_iter().flatten().min();
+            let observe = self.observe_at.front().map(|(at, _)| *at);
+            let next = [self.table.next_deadline(), closing, self.idle_check_at, reconnect, observe];
+            let next = next.into_iter().flatten().min();
             // epoll takes milliseconds as an i32, so a long sleep has a bound.
             next.map(|at| at.saturating_duration_since(clock::now()).min(LONGEST_SLEEP))
         };

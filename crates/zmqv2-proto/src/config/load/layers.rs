@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
+use crate::config::load::references::References;
 use crate::config::load::substitution::substituted;
 use crate::config::load::{EffectiveOption, Loaded};
 use crate::config::options::spec::{
-    Accepted, DEFAULT, GROUPS, OptionSpec, Parse, REDIS, ZMQ, named, nearest, normalized, option,
+    Accepted, DEFAULT, GROUPS, OptionSpec, REDIS, named, names, nearest, normalized, option,
 };
-use crate::config::options::value::{integer, shown};
+use crate::config::options::value::shown;
 use crate::config::options::{OPTIONS, retired};
 use crate::config::report::{ConfigError, ConfigWarning, Source};
 use crate::config::settings::{Config, Draft, UrlChoice};
@@ -17,13 +18,15 @@ use crate::config::settings::{Config, Draft, UrlChoice};
 const HIDDEN: &str = "***";
 const SECRET_DOLLAR: &str = "what follows a $ names no option that is set; write $$ for a $";
 
+/// The text of each option, with its source.
+pub(crate) type Texts = HashMap<&'static str, (Source, String)>;
+
 /// The winning text of each option so far.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
-    texts: HashMap<&'static str, (Source, String)>,
-    /// Every value of files and environment, of other programs too, by group and name: `$name` may
-    /// mean any of them.
-    all: HashMap<(String, String), String>,
+    texts: Texts,
+    /// What `$name` may mean.
+    references: References,
     /// The name that set an option in the current file, with its rank.
     in_file: HashMap<&'static str, Setter>,
     warnings: Vec<ConfigWarning>,
@@ -41,6 +44,7 @@ struct Setter {
 impl Layers {
     /// The values that follow are those of another file.
     pub(crate) fn begin_file(&mut self) {
+        self.references.begin_file();
         self.in_file.clear();
     }
 
@@ -51,7 +55,7 @@ impl Layers {
     /// Sets the option `name` of `group`, or warns about it.
     pub(crate) fn take(&mut self, origin: Source, group: &str, name: &str, text: String) {
         let group = &*normalized(group);
-        self.all.insert((group.to_owned(), name.to_owned()), text.clone());
+        self.references.add(&origin, group, name, &text);
         if let Some((spec, rank)) = named(group, name) {
             let setter = Setter { rank, origin, group: group.to_owned(), name: name.to_owned(), value: text };
             return self.take_ranked(spec, setter);
@@ -94,34 +98,6 @@ impl Layers {
         self.in_file.insert(spec.name, wins);
     }
 
-    /// The text for `$name` or `$group.name` in a value of `group`. `None`: nothing is called that.
-    fn lookup(&self, group: &str, name: &str) -> Option<(String, String)> {
-        let value = |group: &str, name: &str| -> Option<(String, String)> {
-            let group = normalized(group);
-            let Some((spec, _)) = named(&group, name) else {
-                // Other programs have no options in our groups.
-                if group != DEFAULT && GROUPS.contains(&&*group) {
-                    return None;
-                }
-                let text = self.all.get(&(group.clone(), name.to_owned()))?;
-                return Some((group, text.clone()));
-            };
-            let text = match self.texts.get(spec.name) {
-                Some((_, text)) => text.clone(),
-                None => spec.preset.text().unwrap_or_default().into_owned(),
-            };
-            // As a number is written, such as 600 for 0600.
-            let text = match spec.parse {
-                Parse::Integer { min, max, .. } => integer(&text, min, max).map_or(text, |number| number.to_string()),
-                _ => text,
-            };
-            Some((spec.group.to_owned(), text))
-        };
-        let qualified = name.split_once('.').and_then(|(group, name)| value(group, name));
-        let groups = [group, if group == DEFAULT { ZMQ } else { DEFAULT }, DEFAULT];
-        qualified.or_else(|| groups.into_iter().find_map(|group| value(group, name)))
-    }
-
     /// Sets the option of a variable whose name starts with one of our groups.
     pub(crate) fn take_variable(&mut self, variable: &OsString, value: OsString) -> Result<(), ConfigError> {
         let Some(variable) = variable.to_str() else { return Ok(()) };
@@ -145,21 +121,25 @@ impl Layers {
         let mut draft = Draft::blank();
         let mut effective = Vec::with_capacity(OPTIONS.len());
         for spec in OPTIONS {
+            let mut secret = spec.secret;
             let (source, text) = match self.texts.get(spec.name).cloned() {
                 // What the program itself sets is taken as it is.
                 Some((source @ Source::Code, text)) => (source, Some(text)),
                 Some((source, text)) => {
-                    let replaced = substituted(&text, spec.group, &|group, name| self.lookup(group, name));
+                    let (group, _) = names(spec)[0];
+                    let lookup = |group: &str, name: &str| self.references.find(&self.texts, group, name);
+                    let replaced = substituted(&text, group, &lookup);
                     let replaced = replaced.map_err(|problem| {
                         // The name may be a part of a password.
                         let problem = if spec.secret { SECRET_DOLLAR.to_owned() } else { problem };
                         value_error(spec, source.clone(), &text, problem)
                     })?;
-                    (source, Some(replaced))
+                    secret |= replaced.secret;
+                    (source, Some(replaced.text))
                 }
                 None => (Source::Default, spec.preset.text().map(Into::into)),
             };
-            let value = text.map(|text| self.apply(spec, &mut draft, &source, text)).transpose()?.flatten();
+            let value = text.map(|text| self.apply(spec, secret, &mut draft, &source, text)).transpose()?.flatten();
             let (value, hidden) = value.unzip();
             let (group, name, hidden) = (spec.group, spec.name, hidden.unwrap_or_default());
             effective.push(EffectiveOption { group, name, value, hidden, source, overridden: false });
@@ -173,19 +153,23 @@ impl Layers {
         Ok(Loaded { config, warnings: self.warnings, effective })
     }
 
-    /// Applies one text. Returns the text to show, and whether a part of it is hidden.
+    /// Applies one text, that is shown unless it is secret. Returns the text to show, and whether a
+    /// part of it is hidden.
     fn apply(
         &mut self,
         spec: &'static OptionSpec,
+        secret: bool,
         draft: &mut Draft,
         source: &Source,
         text: String,
     ) -> Result<Option<(String, bool)>, ConfigError> {
-        let accepted = spec.apply(draft, &text).map_err(|problem| value_error(spec, source.clone(), &text, problem))?;
+        let visible = if secret { HIDDEN } else { &text };
+        let accepted =
+            spec.apply(draft, &text).map_err(|problem| value_error(spec, source.clone(), visible, problem))?;
         Ok(match accepted {
             // An empty host name means the default.
             Accepted::Unset => spec.preset.text().map(|text| (text.into(), false)),
-            Accepted::AsWritten if spec.secret => Some((HIDDEN.to_owned(), true)),
+            Accepted::AsWritten | Accepted::Hidden if secret => Some((HIDDEN.to_owned(), true)),
             Accepted::AsWritten => Some((text, false)),
             Accepted::Hidden => Some((shown(&text), true)),
             Accepted::Deprecated(instead) => {

@@ -2,6 +2,7 @@
 
 pub(crate) mod ini;
 pub(crate) mod layers;
+mod references;
 mod substitution;
 
 use std::ffi::OsString;

@@ -341,3 +341,22 @@ fn secrets_are_in_no_text_of_what_was_loaded() {
     assert_eq!(find(&loaded.effective, "password").value.as_deref(), Some("***"));
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }
+
+#[test]
+fn names_see_their_own_group_first_and_secrets_stay_hidden() {
+    let text = "rpc_zmq_port = 1\ncontrol_exchange = $matchmaker_redis.password\n[oslo_messaging_zmq]\nrpc_zmq_port = 7\n\
+                [matchmaker_redis]\npassword = hunter2\nuser = $rpc_zmq_port-$oslo_messaging_zmq.rpc_zmq_port-$my_ip\n";
+    let files = Files::new();
+    let builder = |text: &str| {
+        Config::builder().environment_from([("OS_DEFAULT__MY_IP", "10.0.0.7")]).file(files.write("nova.conf", text))
+    };
+    let loaded = builder(text).build().unwrap();
+    assert_eq!(loaded.config.redis_user.as_deref(), Some("1-7-10.0.0.7"));
+    assert_eq!(loaded.config.control_exchange.as_str(), "hunter2");
+    assert!(!format!("{:?}", loaded.effective).contains("hunter2"));
+    // A flag has no group.
+    let flag = builder(text).flag("--port", "rpc_zmq_port", "9").build().unwrap();
+    assert_eq!(flag.config.redis_user.as_deref(), Some("9-9-10.0.0.7"));
+    let refused = builder(&text.replace("hunter2", "hunter 2/")).build().unwrap_err().to_string();
+    assert!(!refused.contains("hunter"), "{refused}");
+}

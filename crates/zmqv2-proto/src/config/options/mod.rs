@@ -155,7 +155,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         preset: Preset::HostName,
         doc: "Name of this node in the directory; other nodes must be able to connect to it.",
         allowed: NAME,
-        parse: Parse::Text(|config, text| value::name(text).map(|it| config.host = it)),
+        parse: Parse::Text(|config, text| value::node_name(text).map(|it| config.host = it)),
         ..SHARED
     },
     OptionSpec {
@@ -358,7 +358,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Whether connections to Redis and to Sentinels are encrypted.",
         allowed: "true or false",
         reason: Some("a stranger who can change the directory can change where messages go"),
-        parse: Parse::Text(|config, text| value::boolean(text).map(|it| config.redis_tls = it)),
+        parse: Parse::Boolean(|config, it| config.redis_tls = it),
         ..OF_REDIS
     },
     OptionSpec {

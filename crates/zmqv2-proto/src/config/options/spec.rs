@@ -72,6 +72,8 @@ pub(crate) enum Parse {
     Integer { min: u64, max: u64, set: fn(&mut Config, u64) },
     /// Seconds, whole or decimal. Less than a millisecond would be zero on the wire.
     Seconds { zero: bool, set: fn(&mut Config, Duration) },
+    /// `true` or `false`, also in other words.
+    Boolean(fn(&mut Config, bool)),
     /// Texts between commas, which may be on several lines.
     List(fn(&mut Config, &str) -> Result<(), String>),
     /// Any other text.
@@ -107,6 +109,7 @@ impl OptionSpec {
         match self.parse {
             Parse::Integer { min, max, set } => set(&mut draft.config, value::integer(text, min, max)?),
             Parse::Seconds { zero, set } => set(&mut draft.config, value::seconds(text, zero)?),
+            Parse::Boolean(set) => set(&mut draft.config, value::boolean(text)?),
             Parse::Text(set) | Parse::List(set) => set(&mut draft.config, text)?,
             Parse::Special(set) => return set(draft, text),
         }
@@ -160,6 +163,16 @@ pub(crate) fn named(group: &str, name: &str) -> Option<(&'static OptionSpec, usi
     // The group to which the last driver moved its options comes first.
     let rank = spec.groups.iter().rev().position(|known| *known == group)?;
     Some((spec, 1 + rank))
+}
+
+/// The groups and names of an option, the first one in use first: oslo.config takes the first that a
+/// file sets. The first of all is the one under which a program that uses oslo.config has it.
+pub(crate) fn names(spec: &'static OptionSpec) -> Vec<(&'static str, &'static str)> {
+    let of = |listed: &'static [(&str, &str, &str)]| {
+        listed.iter().filter(|known| known.2 == spec.name).map(|known| (known.0, known.1))
+    };
+    let own = spec.groups.iter().rev().map(|group| (*group, spec.name));
+    of(NEWER_NAMES).chain(own).chain(of(OLDER_NAMES)).collect()
 }
 
 /// Our group of this name. oslo.config ignores the case, but for `DEFAULT`.

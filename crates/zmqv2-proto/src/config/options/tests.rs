@@ -34,7 +34,7 @@ fn bounds_are_those_of_the_text_and_fit_the_field() {
                 assert_eq!(spec.allowed.starts_with("0 to 4294967"), zero, "{}", spec.name);
                 assert!(takes("4294967".to_owned()) && !takes("4294968".to_owned()));
             }
-            Parse::Text(_) | Parse::List(_) | Parse::Special(_) => {}
+            Parse::Boolean(_) | Parse::Text(_) | Parse::List(_) | Parse::Special(_) => {}
         }
     }
     let mut draft = Draft::blank();

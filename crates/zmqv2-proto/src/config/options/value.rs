@@ -63,21 +63,38 @@ pub(crate) fn host(text: &str) -> Result<String, String> {
 
 /// An address to bind: `*`, an IP literal (IPv6 with a zone too), a network interface, or a host name.
 pub(crate) fn bind_address(text: &str) -> Result<String, String> {
+    const PORT: &str = "a port belongs in rpc_zmq_port";
+    if text.starts_with('[') && text.contains("]:") {
+        return Err(PORT.to_owned());
+    }
     let host = host(text)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     let (address, zone) = bare.split_once('%').map_or((bare, None), |(address, zone)| (address, Some(zone)));
-    let is_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    let v6 = address.parse::<std::net::Ipv6Addr>();
     let numeric = bare.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if zone.is_some_and(|zone| !is_v6 || zone.is_empty() || zone.contains('%')) {
+    if zone.is_some_and(|zone| v6.is_err() || zone.is_empty() || zone.contains('%')) {
         Err("a % stands only between an IPv6 address and its zone, an interface such as eth0".to_owned())
-    } else if bare.contains(':') && !is_v6 {
-        Err("not an IPv6 address, and a port belongs in rpc_zmq_port".to_owned())
-    } else if (numeric && bare.parse::<std::net::Ipv4Addr>().is_err() && !is_v6) || (bare.contains('*') && bare != "*")
-    {
+    } else if let Some(name) = zone.and_then(|zone| zone.strip_prefix("25")).filter(|name| !is_number(name)) {
+        Err(format!("%25 stands for % in URLs only; write {address}%{name}"))
+    } else if zone.is_none() && v6.as_ref().is_ok_and(std::net::Ipv6Addr::is_unicast_link_local) {
+        Err(format!("a link-local address needs its interface: write {address}%eth0 if it belongs to eth0"))
+    } else if bare.contains(':') && v6.is_err() {
+        Err(format!("not an IPv6 address, and {PORT}"))
+    } else if (numeric && bare.parse::<std::net::Ipv4Addr>().is_err()) || (bare.contains('*') && bare != "*") {
         Err("not a host name or IP address".to_owned())
     } else {
         Ok(host)
     }
+}
+
+/// Whether every character is a digit. The number of an interface may begin with 25.
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The name of this node. Others connect to it, so it is no wildcard.
+pub(crate) fn node_name<T: FromStr>(text: &str) -> Result<T, String> {
+    if text == "*" { Err("other nodes cannot connect to it".to_owned()) } else { name(text) }
 }
 
 /// A name such as a node, a zone or an exchange.
@@ -197,9 +214,19 @@ mod tests {
 
     #[test]
     fn an_address_to_bind_is_one_that_the_system_may_have() {
-        for text in
-            ["*", "::", "[::1]", "fe80::1%eth0", "[fe80::1%2]", "eth0", "br-ex.100", "10.0.0.1", "node-7.site", "7a"]
-        {
+        for text in [
+            "*",
+            "::",
+            "[::1]",
+            "fe80::1%eth0",
+            "[fe80::1%2]",
+            "fe80::1%257",
+            "eth0",
+            "br-ex.100",
+            "10.0.0.1",
+            "node-7.site",
+            "7a",
+        ] {
             assert_eq!(bind_address(text), Ok(text.to_owned()));
         }
         for text in [
@@ -209,6 +236,10 @@ mod tests {
             "[::1]:7",
             "fe80::1%",
             "fe80::1%a%b",
+            "fe80::1",
+            "[febf::1]",
+            "fe80::1%25eth0",
+            "[fe80::1%eth0]:9501",
             "h%eth0",
             "999.1.1.1",
             "10.0",

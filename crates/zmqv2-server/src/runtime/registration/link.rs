@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use zmqv2_proto::Address;
-use zmqv2_proto::transport::{Connection, Role, Socket, Transport, TransportError};
+use zmqv2_proto::transport::{Connection, Role, Socket, Transport, TransportError, check_local};
 
 use crate::runtime::now;
 
@@ -27,6 +27,10 @@ impl BrokerLink {
     pub(crate) fn open(transport: Transport, address: Address) -> Result<Self, TransportError> {
         let mut socket = transport.socket(Role::Dealer)?;
         socket.connect(&address)?;
+        if let Err(cause) = check_local(&address) {
+            // A broker that starts later does not help, so this is said at once.
+            log::warn!("cannot connect to the broker, trying again: {}", cause.explain(&address));
+        }
         Ok(Self { transport, address, socket, connect_at: None, fails: false })
     }
 

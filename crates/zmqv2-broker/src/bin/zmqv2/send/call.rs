@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Exit, Failure, say, tell};
+use zmqv2_broker::cli::{CommonFlags, Exit, Failure, hold_warnings_of_directory, say, tell};
 use zmqv2_client::{Answered, CallError, Outcome, RpcClient, SendError};
 use zmqv2_proto::{Reason, RequestContext};
 
-use super::cause;
 use super::outcome::millis;
-use super::target::{InterfaceFlags, MessageFlags, TargetFlags, parse_json, seconds, set_if_given};
+use super::target::{InterfaceFlags, MessageFlags, TargetFlags, seconds, set_if_given};
 
 #[derive(Debug, Args)]
 pub(crate) struct CallFlags {
@@ -45,7 +44,7 @@ pub(crate) struct PingFlags {
 
 pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failure> {
     let CallFlags { target, message, call_monitor_timeout, verbose } = flags;
-    let args = parse_json(&message.args)?;
+    let args = message.parsed()?;
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready);
     let client = set_if_given(client, *call_monitor_timeout, RpcClient::call_monitor_timeout);
     let answered: Answered<Box<RawValue>> =
@@ -59,7 +58,7 @@ pub(crate) fn call(common: &CommonFlags, flags: &CallFlags) -> Result<(), Failur
 
 pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failure> {
     let CastFlags { target, message, retry } = flags;
-    let args = parse_json(&message.args)?;
+    let args = message.parsed()?;
     let client = target.client(common, &message.interface)?.wait_for_ready(message.wait_for_ready).retry(*retry);
     let target = client.target().clone();
     let handle = client.cast(&RequestContext::new(), &message.method, &args).map_err(|error| failure(error.into()))?;
@@ -74,14 +73,6 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
         Some(Outcome::Directory { problem, .. }) => {
             Err(Failure::new(Exit::Timeout, format!("Directory: no server of {target} was found: {problem}")))
         }
-        Some(outcome @ Outcome::Unacknowledged { sent: false, .. }) => {
-            // An outcome does not say which address was tried. A ping finds the same fault.
-            let hint = match client.ping() {
-                Err(CallError::Unreachable { address, .. }) => format!("; {address}: {}", cause::of(&address)),
-                _ => String::new(),
-            };
-            Err(Failure::new(Exit::Timeout, format!("Unacknowledged: {target}: {outcome}{hint}")))
-        }
         outcome => {
             let outcome = outcome.map_or_else(|| "no outcome".to_owned(), |outcome| outcome.to_string());
             Err(Failure::new(Exit::Timeout, format!("Unacknowledged: {target}: {outcome}")))
@@ -90,6 +81,7 @@ pub(crate) fn cast(common: &CommonFlags, flags: &CastFlags) -> Result<(), Failur
 }
 
 pub(crate) fn ping(common: &CommonFlags, flags: &PingFlags) -> Result<(), Failure> {
+    hold_warnings_of_directory();
     let client = flags.target.client(common, &InterfaceFlags::default())?;
     let answered = client.ping().map_err(failure)?;
     Ok(say(format_args!("pong, {}", answered_by(&answered)))?)
@@ -112,10 +104,7 @@ pub(crate) fn failure(error: CallError) -> Failure {
         }
         CallError::Remote(_) => Failure::new(Exit::Remote, error),
         CallError::Timeout { .. } => Failure::new(Exit::Timeout, format!("Timeout: {error}")),
-        CallError::Unreachable { ref address, .. } => {
-            let hint = cause::of(address);
-            Failure::new(Exit::Timeout, format!("Unreachable: {error}; {hint}"))
-        }
+        CallError::Unreachable { .. } => Failure::new(Exit::Timeout, format!("Unreachable: {error}")),
         CallError::ConnectionLost { .. } => {
             Failure::new(Exit::Timeout, format!("ConnectionLost: {error}; the request may have run"))
         }
@@ -136,7 +125,7 @@ mod tests {
     use std::sync::Arc;
 
     use zmqv2_matchmaker::MatchmakerError;
-    use zmqv2_proto::{Address, InvalidName, NodeName, Refusal, Target, Topic};
+    use zmqv2_proto::{Address, InvalidName, NoConnection, NodeName, Refusal, Target, Topic};
 
     use super::*;
 
@@ -172,7 +161,7 @@ mod tests {
         leads_to(CallError::Timeout { target: target(), node: n, address: a, after }, Exit::Timeout, "Timeout: ");
         let (n, a) = (node.clone(), address.clone());
         leads_to(
-            CallError::Unreachable { target: target(), node: n, address: a, after },
+            CallError::Unreachable { target: target(), node: n, address: a, after, cause: NoConnection::Refused },
             Exit::Timeout,
             "Unreachable: ",
         );

@@ -10,7 +10,7 @@ use zmqv2_proto::{NodeName, RequestContext, ServerName};
 
 use super::call::failure;
 use super::outcome;
-use super::target::{MessageFlags, TopicFlags, parse_json};
+use super::target::{MessageFlags, TopicFlags};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Prints a line for every server: its node, its name (- if unknown), and the outcome there.\n\n\
@@ -31,7 +31,7 @@ pub(crate) struct FanoutFlags {
 
 pub(crate) fn run(common: &CommonFlags, flags: &FanoutFlags) -> Result<(), Failure> {
     let FanoutFlags { topic, message, retry, json } = flags;
-    let args = parse_json(&message.args)?;
+    let args = message.parsed()?;
     let client = topic.client(common, &message.interface)?.retry(*retry).wait_for_ready(message.wait_for_ready);
     let target = client.target().clone();
     let handle =

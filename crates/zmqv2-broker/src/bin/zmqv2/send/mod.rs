@@ -1,7 +1,6 @@
 //! The commands that send one message: `call`, `cast`, `ping`, `fanout` and `notify`.
 
 pub(crate) mod call;
-pub(crate) mod cause;
 pub(crate) mod fanout;
 pub(crate) mod notify;
 mod outcome;

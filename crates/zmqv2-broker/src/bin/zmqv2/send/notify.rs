@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use zmqv2_broker::cli::{CommonFlags, Failure, say};
+use zmqv2_broker::cli::{CommonFlags, Failure, hold_warnings_of_directory, say};
 use zmqv2_client::{Notifier, NotifyReport, NotifyResult, Outcome};
 use zmqv2_proto::{Priority, RequestContext, ServerName};
 
@@ -46,6 +46,7 @@ pub(crate) struct NotifyFlags {
 pub(crate) fn run(common: &CommonFlags, flags: &NotifyFlags) -> Result<(), Failure> {
     let NotifyFlags { topic, event, payload, priority, publisher, ttl, retry, json } = flags;
     let payload = parse_json(payload)?;
+    hold_warnings_of_directory();
     let notifier = topic.notifier(common, publisher.as_deref(), |builder| builder.retry(*retry))?;
     let notifier = set_if_given(notifier, *ttl, Notifier::time_to_live);
     let handle =

@@ -32,8 +32,8 @@ pub(crate) fn add_to(mut object: Value, outcome: &Outcome) -> Value {
         Outcome::Directory { problem, after: span, .. } => {
             vec![name("not_found"), after(span), ("detail", problem.as_str().into())]
         }
-        Outcome::Unacknowledged { after: span, sent, .. } => {
-            vec![name("unacknowledged"), after(span), ("sent", (*sent).into())]
+        Outcome::Unacknowledged { after: span, sent, problem, .. } => {
+            vec![name("unacknowledged"), after(span), ("sent", (*sent).into()), ("detail", problem.as_str().into())]
         }
         // An outcome of a later version.
         other => vec![name(&other.to_string())],
@@ -59,20 +59,21 @@ pub(crate) fn failure<'a>(
     incomplete: bool,
     summary: impl std::fmt::Display,
 ) -> Failure {
-    let (mut refused, mut not_found, mut unacknowledged) = (None, false, false);
+    let (mut refused, mut not_found, mut unacknowledged) = (None, None, None);
     for outcome in outcomes {
         match outcome {
             Outcome::Refused { refusal, .. } => refused = refused.or(Some(refusal)),
-            Outcome::Directory { .. } => not_found = true,
-            Outcome::Unacknowledged { .. } => unacknowledged = true,
+            Outcome::Directory { problem, .. } => not_found = not_found.or(Some(problem)),
+            Outcome::Unacknowledged { problem, .. } => unacknowledged = unacknowledged.or(Some(problem)),
             _ => {}
         }
     }
-    match refused {
-        Some(refusal) => Failure::new(Exit::Refused, format!("{refusal} ({summary})")),
-        None if not_found => Failure::new(Exit::Timeout, format!("Directory ({summary})")),
-        None if incomplete && !unacknowledged => Failure::new(Exit::Timeout, format!("Incomplete ({summary})")),
-        None => Failure::new(Exit::Timeout, format!("Unacknowledged ({summary})")),
+    match (refused, not_found, unacknowledged) {
+        (Some(refusal), ..) => Failure::new(Exit::Refused, format!("{refusal} ({summary})")),
+        (_, Some(problem), _) => Failure::new(Exit::Timeout, format!("Directory: {problem} ({summary})")),
+        (.., Some(problem)) => Failure::new(Exit::Timeout, format!("Unacknowledged: {problem} ({summary})")),
+        _ if incomplete => Failure::new(Exit::Timeout, format!("Incomplete ({summary})")),
+        _ => Failure::new(Exit::Timeout, format!("Unacknowledged ({summary})")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::value::RawValue;
-use zmqv2_broker::cli::{CommonFlags, Failure};
+use zmqv2_broker::cli::{CommonFlags, Failure, hold_warnings_of_directory};
 use zmqv2_client::{ClientError, Notifier, NotifierBuilder, RpcClient, RpcClientBuilder};
 use zmqv2_proto::{Config, InvalidName, Target, Version};
 
@@ -70,6 +70,17 @@ pub(crate) fn set_if_given<B, V>(builder: B, flag: Option<V>, set: impl FnOnce(B
 
 pub(crate) fn parse_json(text: &str) -> Result<Box<RawValue>, Failure> {
     serde_json::from_str(text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}: {text}")))
+}
+
+impl MessageFlags {
+    /// The arguments. The command ends soon, unless it waits for a server: so its error comes
+    /// instead of a warning of the directory with the same words.
+    pub(crate) fn parsed(&self) -> Result<Box<RawValue>, Failure> {
+        if !self.wait_for_ready {
+            hold_warnings_of_directory();
+        }
+        parse_json(&self.args)
+    }
 }
 
 impl TopicFlags {
