@@ -45,7 +45,7 @@ fn client(broker: &Broker) -> RpcClient {
 
 /// What a request says: method, arguments, namespace, version.
 fn said(request: &Request) -> (&str, &str, Option<&str>, Option<Version>) {
-    let namespace = request.namespace.as_ref().map(|namespace| namespace.as_str());
+    let namespace = request.namespace.as_ref().map(zmqv2_proto::Namespace::as_str);
     (request.method.as_str(), request.args.get(), namespace, request.version)
 }
 
@@ -91,12 +91,12 @@ fn a_request_has_named_arguments_and_the_version_that_its_method_needs() {
 #[test]
 fn only_declared_errors_of_the_services_module_come_back_as_themselves() {
     let mut answers = vec![
-        exception("inventory", "TooFew", json!([]), json!({"left": 2})),
-        exception("inventory", "Closed", json!(["closed since Monday"]), json!({})),
-        exception("inventory", "TooFew", json!(["two left"]), json!({})),
-        exception("inventory", "Unknown", json!([]), json!({})),
-        exception("other", "Closed", json!([]), json!({})),
-        exception(DISPATCHER_MODULE, "UnsupportedVersion", json!([]), json!({})),
+        exception("inventory", "TooFew", &json!([]), &json!({"left": 2})),
+        exception("inventory", "Closed", &json!(["closed since Monday"]), &json!({})),
+        exception("inventory", "TooFew", &json!(["two left"]), &json!({})),
+        exception("inventory", "Unknown", &json!([]), &json!({})),
+        exception("other", "Closed", &json!([]), &json!({})),
+        exception(DISPATCHER_MODULE, "UnsupportedVersion", &json!([]), &json!({})),
     ]
     .into_iter();
     let broker = Broker::start(move |seen: &Seen| match answers.next() {
@@ -116,7 +116,7 @@ fn only_declared_errors_of_the_services_module_come_back_as_themselves() {
 }
 
 /// As oslo.messaging writes it.
-fn exception(module: &str, class: &str, args: Value, kwargs: Value) -> Failure {
+fn exception(module: &str, class: &str, args: &Value, kwargs: &Value) -> Failure {
     let text = json!({
         "class": class, "module": module, "message": "text", "tb": ["Traceback"], "args": args, "kwargs": kwargs,
     });
@@ -137,7 +137,7 @@ fn a_version_cap_holds_back_what_older_servers_lack() {
 #[test]
 fn a_call_can_be_awaited_on_any_executor() {
     let broker = Broker::start(|seen| match seen.request.method.as_str() {
-        "undo" => seen.failure(exception("inventory", "Closed", json!([]), json!({}))),
+        "undo" => seen.failure(exception("inventory", "Closed", &json!([]), &json!({}))),
         _ => seen.result(&Reservation { id: 7 }),
     });
     let inventory = InventoryClient::new(client(&broker));
